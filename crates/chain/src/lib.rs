@@ -1,0 +1,1 @@
+//! The embedded EVM, the ledger client and its transports, the relay.

@@ -1,0 +1,1 @@
+//! Ledger entries, their signatures, the head chain and the replica.

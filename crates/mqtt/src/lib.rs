@@ -1,0 +1,1 @@
+//! MQTT frame splitting, rewriting and proxy state.

@@ -1,0 +1,1 @@
+//! The data plane envelope: SFrame under group keys, signed by its sender.
