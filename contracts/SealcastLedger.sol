@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity 0.8.37;
+
+/// @title The Sealcast ledger
+/// @notice An append-only list of entries: which devices exist, what keys they use, which groups there are, who is in
+/// them, and in what order each group's keys were changed. Every entry is signed (ECDSA P-256 over SHA-256) by its
+/// originator: the CA, the operator or a device. Anyone may submit a signed entry, so a device needs neither an account
+/// nor gas, and msg.sender means nothing here.
+///
+/// Trust. This contract checks who may say what, and fixes an order. It holds no secret and sees no group key. Whoever
+/// executes it is not trusted either: each client verifies every signature and the head chain itself, from the `Entry`
+/// events, by the same rules as below. The two must agree on every entry, which is why this contract refuses whatever
+/// a client could read in more than one way: non-canonical ABI, malformed UTF-8, keys off the curve.
+///
+/// There is no owner, no upgrade, no pause, no payable function and no call to another contract but the precompiles.
+contract SealcastLedger {
+    // ---------------------------------------------------------------------------------------------------- kinds
+
+    uint8 private constant DEVICE_REGISTERED = 1;
+    uint8 private constant DEVICE_REVOKED = 2;
+    uint8 private constant KEYS_PUBLISHED = 3;
+    uint8 private constant GROUP_CREATED = 4;
+    uint8 private constant GRANTED = 5;
+    uint8 private constant REVOKED = 6;
+    uint8 private constant COMMIT = 7;
+    uint8 private constant READING = 8;
+    uint8 private constant ANCHOR = 9;
+    uint8 private constant GROUP_RESET = 10;
+
+    // --------------------------------------------------------------------------------------------------- limits
+
+    uint256 private constant MAX_BODY = 96 * 1024;
+    uint256 private constant MAX_NAME = 64;
+    uint256 private constant MAX_REASON = 256;
+    uint256 private constant MAX_SERIAL = 32;
+    uint256 private constant MAX_FILTERS = 16;
+    uint256 private constant MAX_FILTER = 256;
+    uint256 private constant MAX_TOPIC = 1024;
+    /// A signed 128-bit number has at most 39 decimal digits: more than 38 after the point say nothing.
+    uint256 private constant MAX_DECIMALS = 38;
+
+    // -------------------------------------------------------------------------------------------------- refusals
+
+    /// P256VERIFY (EIP-7951) does not work at 0x100 on this network. It exists from the Osaka upgrade on.
+    error P256Unavailable();
+    /// The network's chain id does not fit 64 bits, so that clients could not name this ledger.
+    error ChainIdTooLarge(uint256 chainId);
+    /// The block's time is before that of the last entry.
+    error ClockWentBack(uint64 last, uint256 blockTime);
+
+    error UnknownKind(uint8 kind);
+    /// The body is not the canonical `abi.encode` of its fields. (A body that is no ABI at all reverts without data.)
+    error BadBody(uint8 kind);
+    error BadLength(string field, uint256 length, uint256 min, uint256 max);
+    /// Not a permitted character (or not UTF-8) at this byte.
+    error BadText(string field, uint256 position);
+    error BadValue(string field, uint256 value, uint256 min, uint256 max);
+    /// Not a point of P-256.
+    error BadPublicKey();
+    /// A wildcard is misplaced at this byte of the filter.
+    error BadFilter(string filter, uint256 position);
+    /// Topics that begin with `$`, and those below `sealcast`, belong to no group.
+    error ReservedFilter(string filter);
+    error ReservedName(string name);
+
+    /// `expected` is the originator's next nonce.
+    error BadNonce(uint64 expected, uint64 got);
+    error BadSignature();
+    error NotAuthorized(uint8 kind, address originator);
+    error UnknownDevice(address device);
+    error NotActive(address device);
+    error AlreadyRevoked(address device);
+    /// Another name has the same number.
+    error NumberTaken(address device, string name);
+    error WrongCertificate(bytes32 expected, bytes32 got);
+    /// A key package is used once.
+    error KeyPackageTaken(bytes32 keyPackage, address device);
+
+    error UnknownGroup(uint16 group);
+    error TooManyGroups();
+    error NameTaken(string name, uint16 group);
+    error FilterTaken(string filter, uint16 group);
+    error AlreadyGranted(uint16 group, address device);
+    error NotGranted(uint16 group, address device);
+    error WrongEpoch(uint32 expectedGeneration, uint64 expectedEpoch, uint32 gotGeneration, uint64 gotEpoch);
+
+    // ---------------------------------------------------------------------------------------------------- events
+
+    /// One per entry: all that a client needs to verify it. `head` is the head with this entry in it.
+    event Entry(
+        uint64 indexed index,
+        address indexed originator,
+        uint8 indexed kind,
+        uint64 nonce,
+        uint64 time,
+        bytes body,
+        bytes signature,
+        bytes32 head
+    );
+
+    // ----------------------------------------------------------------------------------------------------- state
+
+    struct Key {
+        bytes32 x;
+        bytes32 y;
+    }
+
+    struct Device {
+        string name;
+        Key key;
+        bytes32 certificate; // SHA-256 of the DER
+        uint64 notAfter; // seconds since 1970; not enforced here, certificates are checked by those who use them
+        bool active;
+        uint32 revocations; // how often it was revoked: what it was granted before the last time is void
+    }
+
+    struct Group {
+        string name;
+        address owner; // zero: there is no such group
+        uint32 generation;
+        uint64 epoch;
+        uint32 epochMaxAge;
+        uint32 epochMaxMessages;
+        uint16 retention;
+        uint8 authenticity;
+    }
+
+    /// SHA-256 chain over all entries; begins with the ledger's identity and built-in keys.
+    bytes32 public head;
+    /// Number of entries, which is also the index of the next.
+    uint64 public height;
+    /// Time of the last entry, seconds since 1970.
+    uint64 public lastTime;
+    /// Groups are numbered from 1 to this.
+    uint16 public groupCount;
+
+    /// The numbers of the built-in originators, and the block to look for events from.
+    address public immutable ca;
+    address public immutable operator;
+    uint64 public immutable deployedAt;
+
+    /// The originator's next nonce. Never goes back, whatever happens to its keys.
+    mapping(address originator => uint64) public nonceOf;
+    /// The device that published this key package (SHA-256 of the KeyPackage message); zero if none.
+    mapping(bytes32 keyPackage => address) public keyPackageOwner;
+
+    mapping(address originator => Key) private builtIn; // ca and operator, fixed at deployment
+    mapping(address => Device) private devices;
+    mapping(uint16 => Group) private groups;
+    mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1 when granted, else 0
+    mapping(bytes32 => uint16) private groupByName; // keccak256(name)
+    mapping(bytes32 => uint16) private groupByFilter; // keccak256(filter)
+
+    // ------------------------------------------------------------------------------------------------ deployment
+
+    /// @param caKey the issuing CA's public key, x || y
+    /// @param operatorKey the operator's public key, x || y
+    constructor(bytes memory caKey, bytes memory operatorKey) {
+        if (block.chainid > type(uint64).max) revert ChainIdTooLarge(block.chainid);
+        if (!_p256Works()) revert P256Unavailable();
+        ca = _number("ca");
+        operator = _number("operator");
+        deployedAt = uint64(block.number);
+        builtIn[ca] = _publicKey(caKey);
+        builtIn[operator] = _publicKey(operatorKey);
+        head = sha256(
+            abi.encodePacked("sealcast-genesis-v1", uint64(block.chainid), address(this), caKey, operatorKey)
+        );
+    }
+
+    // ------------------------------------------------------------------------------------------------ submission
+
+    /// @notice Appends an entry, or reverts and changes nothing.
+    /// @param originator the number of who signed it: `numberOf("ca")`, `numberOf("operator")` or a device's
+    /// @param nonce must be `nonceOf(originator)`
+    /// @param body `abi.encode` of the kind's fields, see the function named after the kind
+    /// @param signature r || s over SHA-256 of the preimage, see `digestOf`
+    function submit(uint8 kind, address originator, uint64 nonce, bytes calldata body, bytes calldata signature)
+        external
+    {
+        if (body.length > MAX_BODY) revert BadLength("body", body.length, 0, MAX_BODY);
+        if (signature.length != 64) revert BadLength("signature", signature.length, 64, 64);
+        if (block.timestamp < lastTime) revert ClockWentBack(lastTime, block.timestamp);
+
+        Key memory key = _keyOf(originator);
+        if (nonce != nonceOf[originator]) revert BadNonce(nonceOf[originator], nonce);
+        bytes32 digest = digestOf(kind, originator, nonce, body);
+        if (!_verify(digest, bytes32(signature[:32]), bytes32(signature[32:]), key)) {
+            // Empty output means either a bad signature or no precompile: tell them apart.
+            if (!_p256Works()) revert P256Unavailable();
+            revert BadSignature();
+        }
+        nonceOf[originator] = nonce + 1;
+
+        if (kind == DEVICE_REGISTERED) _deviceRegistered(originator, body);
+        else if (kind == DEVICE_REVOKED) _deviceRevoked(originator, body);
+        else if (kind == KEYS_PUBLISHED) _keysPublished(originator, body);
+        else if (kind == GROUP_CREATED) _groupCreated(originator, body);
+        else if (kind == GRANTED) _granted(originator, body);
+        else if (kind == REVOKED) _revoked(originator, body);
+        else if (kind == COMMIT) _commit(originator, body);
+        else if (kind == READING) _reading(originator, body);
+        else if (kind == ANCHOR) _anchor(originator, body);
+        else if (kind == GROUP_RESET) _groupReset(originator, body);
+        else revert UnknownKind(kind);
+
+        uint64 index = height;
+        uint64 time = uint64(block.timestamp);
+        bytes32 next = sha256(abi.encodePacked(head, index, time, digest));
+        head = next;
+        height = index + 1;
+        lastTime = time;
+        emit Entry(index, originator, kind, nonce, time, body, signature, next);
+    }
+
+    // ---------------------------------------------------------------------------- the kinds, one function for each
+    // Each decodes its body, checks the fields, then the originator's right and the state, then writes.
+
+    /// By the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active again,
+    /// but does not give back what it was granted.
+    function _deviceRegistered(address originator, bytes calldata body) private {
+        (string memory name, bytes memory publicKey, bytes32 certificate, bytes memory serial, uint64 notAfter) =
+            abi.decode(body, (string, bytes, bytes32, bytes, uint64));
+        _requireCanonical(DEVICE_REGISTERED, body, abi.encode(name, publicKey, certificate, serial, notAfter));
+        _requireName("device", name);
+        if (_equal(name, "ca") || _equal(name, "operator") || _equal(name, "hub")) revert ReservedName(name);
+        Key memory key = _publicKey(publicKey);
+        _requireLength("serial", serial.length, 1, MAX_SERIAL);
+        if (originator != ca) revert NotAuthorized(DEVICE_REGISTERED, originator);
+
+        address number = _number(name);
+        Device storage d = devices[number];
+        if (!_exists(d)) d.name = name;
+        else if (!_equal(d.name, name)) revert NumberTaken(number, d.name);
+        d.key = key;
+        d.certificate = certificate;
+        d.notAfter = notAfter;
+        d.active = true;
+    }
+
+    /// By the CA or the operator: the device may do nothing any more, and all its grants are void.
+    function _deviceRevoked(address originator, bytes calldata body) private {
+        (address number, string memory reason) = abi.decode(body, (address, string));
+        _requireCanonical(DEVICE_REVOKED, body, abi.encode(number, reason));
+        _requireText("reason", reason, 0, MAX_REASON);
+        if (originator != ca && originator != operator) revert NotAuthorized(DEVICE_REVOKED, originator);
+
+        Device storage d = devices[number];
+        if (!_exists(d)) revert UnknownDevice(number);
+        if (!d.active) revert AlreadyRevoked(number);
+        d.active = false;
+        d.revocations += 1;
+    }
+
+    /// By a device: a key package that others may add it to a group with. `rejoin`: it has lost its group state.
+    function _keysPublished(address originator, bytes calldata body) private {
+        (bytes32 keyPackage, bytes32 certificate, bool rejoin) = abi.decode(body, (bytes32, bytes32, bool));
+        _requireCanonical(KEYS_PUBLISHED, body, abi.encode(keyPackage, certificate, rejoin));
+        _requireDevice(KEYS_PUBLISHED, originator);
+
+        bytes32 expected = devices[originator].certificate;
+        if (certificate != expected) revert WrongCertificate(expected, certificate);
+        address taken = keyPackageOwner[keyPackage];
+        if (taken != address(0)) revert KeyPackageTaken(keyPackage, taken);
+        keyPackageOwner[keyPackage] = originator;
+    }
+
+    /// By the operator or a device, which becomes the group's owner, not yet a member.
+    function _groupCreated(address originator, bytes calldata body) private {
+        (
+            string memory name,
+            string[] memory filters,
+            uint32 epochMaxAge,
+            uint32 epochMaxMessages,
+            uint16 retention,
+            uint8 authenticity
+        ) = abi.decode(body, (string, string[], uint32, uint32, uint16, uint8));
+        _requireCanonical(
+            GROUP_CREATED,
+            body,
+            abi.encode(name, filters, epochMaxAge, epochMaxMessages, retention, authenticity)
+        );
+        _requireName("group", name);
+        _requireLength("filters", filters.length, 1, MAX_FILTERS);
+        for (uint256 i = 0; i < filters.length; i++) _requireFilter(filters[i]);
+        if (authenticity > 1) revert BadValue("authenticity", authenticity, 0, 1);
+        if (originator != operator) _requireDevice(GROUP_CREATED, originator);
+
+        uint16 number = groupByName[keccak256(bytes(name))];
+        if (number != 0) revert NameTaken(name, number);
+        if (groupCount == type(uint16).max) revert TooManyGroups();
+        number = groupCount + 1;
+        for (uint256 i = 0; i < filters.length; i++) {
+            bytes32 filter = keccak256(bytes(filters[i]));
+            if (groupByFilter[filter] != 0) revert FilterTaken(filters[i], groupByFilter[filter]);
+            groupByFilter[filter] = number;
+        }
+        groupByName[keccak256(bytes(name))] = number;
+        groupCount = number;
+        Group storage g = groups[number];
+        g.name = name;
+        g.owner = originator;
+        g.epochMaxAge = epochMaxAge;
+        g.epochMaxMessages = epochMaxMessages;
+        g.retention = retention;
+        g.authenticity = authenticity;
+    }
+
+    /// By the operator or the owner: the device may be a member.
+    function _granted(address originator, bytes calldata body) private {
+        (uint16 number, address member) = abi.decode(body, (uint16, address));
+        _requireCanonical(GRANTED, body, abi.encode(number, member));
+        _requireOwner(GRANTED, number, originator);
+
+        if (!_exists(devices[member])) revert UnknownDevice(member);
+        if (!devices[member].active) revert NotActive(member);
+        if (granted(number, member)) revert AlreadyGranted(number, member);
+        grants[number][member] = uint256(devices[member].revocations) + 1;
+    }
+
+    /// By the operator or the owner: the device may no longer be a member.
+    function _revoked(address originator, bytes calldata body) private {
+        (uint16 number, address member, string memory reason) = abi.decode(body, (uint16, address, string));
+        _requireCanonical(REVOKED, body, abi.encode(number, member, reason));
+        _requireText("reason", reason, 0, MAX_REASON);
+        _requireOwner(REVOKED, number, originator);
+
+        if (!granted(number, member)) revert NotGranted(number, member);
+        grants[number][member] = 0;
+    }
+
+    /// By a member: the one MLS commit that ends this epoch. The first to come is it, all others are refused. What is
+    /// in it is for the members to judge.
+    function _commit(address originator, bytes calldata body) private {
+        (uint16 number, uint32 generation, uint64 epoch, bytes memory commit) =
+            abi.decode(body, (uint16, uint32, uint64, bytes));
+        _requireCanonical(COMMIT, body, abi.encode(number, generation, epoch, commit));
+        _requireLength("commit", commit.length, 1, MAX_BODY);
+        _requireMember(COMMIT, number, originator);
+
+        Group storage g = groups[number];
+        if (generation != g.generation || epoch != g.epoch) {
+            revert WrongEpoch(g.generation, g.epoch, generation, epoch);
+        }
+        g.epoch = epoch + 1;
+    }
+
+    /// By a member: one value, `value / 10^decimals`.
+    function _reading(address originator, bytes calldata body) private view {
+        (uint16 number, string memory topic, uint64 timeMs, uint64 sequence, int128 value, uint8 decimals) =
+            abi.decode(body, (uint16, string, uint64, uint64, int128, uint8));
+        _requireCanonical(READING, body, abi.encode(number, topic, timeMs, sequence, value, decimals));
+        _requireText("topic", topic, 1, MAX_TOPIC);
+        for (uint256 i = 0; i < bytes(topic).length; i++) {
+            if (bytes(topic)[i] == "+" || bytes(topic)[i] == "#") revert BadText("topic", i);
+        }
+        if (decimals > MAX_DECIMALS) revert BadValue("decimals", decimals, 0, MAX_DECIMALS);
+        _requireMember(READING, number, originator);
+    }
+
+    /// By a member: the Merkle root of the digests of `count` messages.
+    function _anchor(address originator, bytes calldata body) private view {
+        (uint16 number, bytes32 root, uint32 count) = abi.decode(body, (uint16, bytes32, uint32));
+        _requireCanonical(ANCHOR, body, abi.encode(number, root, count));
+        if (count == 0) revert BadValue("count", count, 1, type(uint32).max);
+        _requireMember(ANCHOR, number, originator);
+    }
+
+    /// By the operator or the owner: the group's keys are given up, and its members start again at epoch 0.
+    function _groupReset(address originator, bytes calldata body) private {
+        (uint16 number, string memory reason) = abi.decode(body, (uint16, string));
+        _requireCanonical(GROUP_RESET, body, abi.encode(number, reason));
+        _requireText("reason", reason, 0, MAX_REASON);
+        _requireOwner(GROUP_RESET, number, originator);
+
+        groups[number].generation += 1;
+        groups[number].epoch = 0;
+    }
+
+    // ----------------------------------------------------------------------------------------------------- views
+
+    /// The number of a device, of "ca" or of "operator" on this ledger. A name keeps it when its key changes.
+    function numberOf(string calldata name) external view returns (address) {
+        return _number(name);
+    }
+
+    /// What an originator signs is the preimage of this hash.
+    function digestOf(uint8 kind, address originator, uint64 nonce, bytes calldata body)
+        public
+        view
+        returns (bytes32)
+    {
+        return sha256(
+            abi.encodePacked("sealcast-entry-v1", uint64(block.chainid), address(this), kind, originator, nonce, body)
+        );
+    }
+
+    /// The key that verifies the originator's next entry, x || y. Reverts for a device that is unknown or revoked.
+    function keyOf(address originator) external view returns (bytes memory) {
+        Key memory key = _keyOf(originator);
+        return abi.encodePacked(key.x, key.y);
+    }
+
+    /// Reverts if there is no such device. `publicKey` is x || y, `certificate` the SHA-256 of the DER, `notAfter` in
+    /// seconds since 1970.
+    function device(address number)
+        external
+        view
+        returns (string memory name, bytes memory publicKey, bytes32 certificate, uint64 notAfter, bool active)
+    {
+        Device storage d = devices[number];
+        if (!_exists(d)) revert UnknownDevice(number);
+        return (d.name, abi.encodePacked(d.key.x, d.key.y), d.certificate, d.notAfter, d.active);
+    }
+
+    /// Reverts if there is no such group.
+    function group(uint16 number) external view returns (Group memory) {
+        _requireGroup(number);
+        return groups[number];
+    }
+
+    /// The number of the group of this name; 0 if none.
+    function groupNamed(string calldata name) external view returns (uint16) {
+        return groupByName[keccak256(bytes(name))];
+    }
+
+    /// The number of the group that has exactly this filter; 0 if none.
+    function groupOfFilter(string calldata filter) external view returns (uint16) {
+        return groupByFilter[keccak256(bytes(filter))];
+    }
+
+    /// Where the group's next commit must be made. Reverts if there is no such group.
+    function epochOf(uint16 number) external view returns (uint32 generation, uint64 epoch) {
+        _requireGroup(number);
+        return (groups[number].generation, groups[number].epoch);
+    }
+
+    /// Whether the device may be a member of the group: granted, and not revoked since.
+    function granted(uint16 number, address member) public view returns (bool) {
+        return devices[member].active && grants[number][member] == uint256(devices[member].revocations) + 1;
+    }
+
+    // --------------------------------------------------------------------------------------------- who may do what
+
+    /// The current key of an originator that may sign.
+    function _keyOf(address originator) private view returns (Key memory) {
+        if (originator == ca || originator == operator) return builtIn[originator];
+        if (!_exists(devices[originator])) revert UnknownDevice(originator);
+        if (!devices[originator].active) revert NotActive(originator);
+        return devices[originator].key;
+    }
+
+    /// Any originator got this far because `_keyOf` let it: what is neither of the built-in ones is an active device.
+    function _requireDevice(uint8 kind, address originator) private view {
+        if (originator == ca || originator == operator) revert NotAuthorized(kind, originator);
+    }
+
+    function _requireMember(uint8 kind, uint16 number, address originator) private view {
+        _requireDevice(kind, originator);
+        _requireGroup(number);
+        if (!granted(number, originator)) revert NotGranted(number, originator);
+    }
+
+    function _requireOwner(uint8 kind, uint16 number, address originator) private view {
+        _requireGroup(number);
+        if (originator != operator && originator != groups[number].owner) revert NotAuthorized(kind, originator);
+    }
+
+    function _requireGroup(uint16 number) private view {
+        if (groups[number].owner == address(0)) revert UnknownGroup(number);
+    }
+
+    function _exists(Device storage d) private view returns (bool) {
+        return bytes(d.name).length != 0;
+    }
+
+    function _number(string memory name) private view returns (address) {
+        return address(uint160(uint256(sha256(abi.encodePacked("sealcast-number-v1", address(this), name)))));
+    }
+
+    // ---------------------------------------------------------------------------------------------- checking fields
+
+    /// abi.decode forgives bytes after the end, gaps, shared tails and dirt in the padding. A signed body must not.
+    function _requireCanonical(uint8 kind, bytes calldata body, bytes memory encoded) private pure {
+        if (keccak256(body) != keccak256(encoded)) revert BadBody(kind);
+    }
+
+    function _requireLength(string memory field, uint256 length, uint256 min, uint256 max) private pure {
+        if (length < min || length > max) revert BadLength(field, length, min, max);
+    }
+
+    /// A-Z a-z 0-9 . _ - and no leading dot.
+    function _requireName(string memory field, string memory name) private pure {
+        bytes memory b = bytes(name);
+        _requireLength(field, b.length, 1, MAX_NAME);
+        for (uint256 i = 0; i < b.length; i++) {
+            bytes1 c = b[i];
+            bool allowed = (c >= "a" && c <= "z") || (c >= "A" && c <= "Z") || (c >= "0" && c <= "9") || c == "_"
+                || c == "-" || (c == "." && i > 0);
+            if (!allowed) revert BadText(field, i);
+        }
+    }
+
+    /// UTF-8 without control characters.
+    function _requireText(string memory field, string memory text, uint256 min, uint256 max) private pure {
+        bytes memory b = bytes(text);
+        _requireLength(field, b.length, min, max);
+        uint256 i = 0;
+        while (i < b.length) {
+            uint256 size = _characterSize(b, i);
+            if (size == 0) revert BadText(field, i);
+            i += size;
+        }
+    }
+
+    /// The length of the UTF-8 character (RFC 3629) that begins at `i`; 0 if there is none, or if it is a control
+    /// character (U+0000 to U+001F, U+007F to U+009F).
+    function _characterSize(bytes memory b, uint256 i) private pure returns (uint256) {
+        uint256 code = uint8(b[i]);
+        if (code < 0x80) return code < 0x20 || code == 0x7f ? 0 : 1;
+
+        uint256 size = code >> 5 == 6 ? 2 : code >> 4 == 14 ? 3 : code >> 3 == 30 ? 4 : 0;
+        if (size == 0 || i + size > b.length) return 0;
+        code &= 0x7f >> size;
+        for (uint256 k = 1; k < size; k++) {
+            uint256 next = uint8(b[i + k]);
+            if (next >> 6 != 2) return 0;
+            code = (code << 6) | (next & 0x3f);
+        }
+        if (size == 2) return code < 0xa0 ? 0 : 2; // overlong below 0x80, controls to 0x9f
+        if (size == 3) return code < 0x800 || (code >= 0xd800 && code <= 0xdfff) ? 0 : 3; // overlong, surrogates
+        return code < 0x10000 || code > 0x10ffff ? 0 : 4; // overlong, beyond Unicode
+    }
+
+    /// An MQTT topic filter (MQTT 5, 4.7) that a group may have.
+    function _requireFilter(string memory filter) private pure {
+        _requireText("filter", filter, 1, MAX_FILTER);
+        bytes memory b = bytes(filter);
+        for (uint256 i = 0; i < b.length; i++) {
+            if (b[i] != "+" && b[i] != "#") continue;
+            bool begins = i == 0 || b[i - 1] == "/";
+            bool ends = i + 1 == b.length || (b[i] == "+" && b[i + 1] == "/");
+            if (!begins || !ends) revert BadFilter(filter, i);
+        }
+        if (b[0] == "$" || _isOurs(b)) revert ReservedFilter(filter);
+    }
+
+    /// Whether the first level is `sealcast`.
+    function _isOurs(bytes memory filter) private pure returns (bool) {
+        bytes memory ours = "sealcast";
+        if (filter.length < ours.length) return false;
+        for (uint256 i = 0; i < ours.length; i++) {
+            if (filter[i] != ours[i]) return false;
+        }
+        return filter.length == ours.length || filter[ours.length] == "/";
+    }
+
+    function _equal(string memory a, string memory b) private pure returns (bool) {
+        return keccak256(bytes(a)) == keccak256(bytes(b));
+    }
+
+    // ------------------------------------------------------------------------------------------------------- P-256
+
+    address private constant P256VERIFY = address(0x100);
+    uint256 private constant P = 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffff;
+    uint256 private constant B = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b;
+
+    /// Reads x || y and refuses what is not on the curve y^2 = x^3 - 3x + B (mod P).
+    function _publicKey(bytes memory xy) private pure returns (Key memory) {
+        _requireLength("publicKey", xy.length, 64, 64);
+        (uint256 x, uint256 y) = abi.decode(xy, (uint256, uint256));
+        if (x >= P || y >= P) revert BadPublicKey();
+        uint256 right = addmod(mulmod(addmod(mulmod(x, x, P), P - 3, P), x, P), B, P);
+        if (mulmod(y, y, P) != right) revert BadPublicKey();
+        return Key(bytes32(x), bytes32(y));
+    }
+
+    /// P256VERIFY (EIP-7951): the output is 1 for a valid signature and empty for any other input. Where the precompile
+    /// does not exist the call succeeds with empty output too.
+    function _verify(bytes32 digest, bytes32 r, bytes32 s, Key memory key) private view returns (bool) {
+        (bool success, bytes memory output) = P256VERIFY.staticcall(abi.encode(digest, r, s, key.x, key.y));
+        return success && output.length == 32 && uint256(bytes32(output)) == 1;
+    }
+
+    /// Verifies a good signature, over "sealcast-p256-probe", by a key that was thrown away.
+    function _p256Works() private view returns (bool) {
+        return _verify(
+            0xc70f42ee2479be586eb3ad84e19a0ff2f23056a26329f26c28341208424b4927,
+            0xd8f868835b3e007e6120a03641bf35f7c38b275b3e875bc8e223a17c1a4a7cea,
+            0x97bcc20ae56d31577331a8a65a1f53db7b5b52b15db66703f92adb2c5fff6394,
+            Key(
+                0x448a3ed1d5ebfa8d77fe4df5301416c4d8df2237d6a3b0b938cace16bde7ee41,
+                0x723751603062f181eee86456a483bf2344cadd433ba2aaaa02010715c6aed3b7
+            )
+        );
+    }
+}
