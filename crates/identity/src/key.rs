@@ -6,7 +6,8 @@ use aws_lc_rs::{
     error::Unspecified,
     rand::SystemRandom,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+        UnparsedPublicKey,
     },
 };
 use zeroize::Zeroizing;
@@ -100,8 +101,7 @@ impl PublicKey {
     /// From `x || y`. Refuses what is not a point on the curve.
     pub fn from_xy(xy: [u8; 64]) -> Result<Self, KeyError> {
         let key = Self(xy);
-
-        aws_lc_rs::signature::ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.to_uncompressed())
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.to_uncompressed())
             .map_err(|_| KeyError::Public)?;
         Ok(key)
     }
@@ -147,6 +147,48 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+/// A [`PublicKey`] parsed once, for whoever verifies many signatures of one key: parsing, with its check that the point
+/// is on the curve, is then paid once and not per signature.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    public: PublicKey,
+    parsed: ParsedPublicKey,
+}
+
+impl VerifyingKey {
+    /// Parses `public`.
+    pub fn new(public: PublicKey) -> Result<Self, KeyError> {
+        let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public.to_uncompressed())
+            .map_err(|_| KeyError::Public)?;
+        Ok(Self { public, parsed })
+    }
+
+    /// The key that this verifies for.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Whether `signature` is this key's over SHA-256 of `message`.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public == other.public
+    }
+}
+
+impl Eq for VerifyingKey {}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.public.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +203,9 @@ mod tests {
         assert!(key.public().verifies(b"reading", &signature));
         assert!(!key.public().verifies(b"readinG", &signature));
         assert!(!SigningKey::generate()?.public().verifies(b"reading", &signature));
+        let parsed = VerifyingKey::new(*key.public())?;
+        assert!(parsed.verifies(b"reading", &signature));
+        assert!(!parsed.verifies(b"readinG", &signature));
         Ok(())
     }
 

@@ -2,9 +2,31 @@
 //!
 //! Sans-IO: nothing here opens a socket or a file or reads a clock. Times are passed in as milliseconds since the Unix
 //! epoch, key material comes from aws-lc's generator.
+//!
+//! ```text
+//! root CA ──▶ issuing CA (its key is the ledger's `ca`) ──▶ device      CN = device id, TLS client
+//!                                                       ├─▶ operator    CN = operator,  TLS client
+//!                                                       └─▶ hub         CN = hub,       TLS server, TLS client
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod authority;
+mod certificate;
 mod id;
 mod key;
+mod pem;
+mod request;
+mod signed;
+mod trust;
 
+pub use authority::{
+    Authority, AuthorityError, BACKDATE_MS, EnrolError, HUB_NAME, Issued, MAX_SERVER_NAMES, OPERATOR_NAME, Root,
+};
+pub use certificate::{Certificate, CertificateError, Fingerprint, FingerprintError};
 pub use id::{DeviceId, DeviceIdError};
-pub use key::{KeyError, PublicKey, Signature, SigningKey};
+pub use key::{KeyError, PublicKey, Signature, SigningKey, VerifyingKey};
+pub use pem::{
+    MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, key_from_pem, key_to_pem,
+};
+pub use request::{CreateRequestError, MAX_REQUEST_BYTES, Request, RequestError, csr};
+pub use trust::{AnchorError, TrustAnchor, TrustError, VerifiedClient, VerifiedDevice};
