@@ -17,6 +17,8 @@ mod key;
 mod pem;
 mod request;
 mod signed;
+#[cfg(test)]
+mod testing;
 mod trust;
 
 pub use authority::{

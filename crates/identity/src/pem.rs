@@ -1,0 +1,197 @@
+//! The text armour of keys and certificates (RFC 7468), with errors that say which kind of file was expected and which
+//! was found.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls_pki_types::pem::{PemObject as _, SectionKind};
+use zeroize::Zeroizing;
+
+use crate::{Certificate, CertificateError, KeyError, SigningKey};
+
+/// Most certificates that are read from one file or chain.
+pub const MAX_CERTIFICATES: usize = 8;
+
+/// Most bytes of a PEM text that are looked at.
+pub const MAX_PEM_BYTES: usize = 256 * 1024;
+
+/// Why a PEM text could not be read. Name the file when you report it: this cannot.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// No PEM section at all.
+    #[error(
+        "expected {expected}, found no PEM section: the text must have a line `-----BEGIN {label}-----` (a DER file \
+         has to be converted first)"
+    )]
+    NotPem {
+        /// What the file should hold.
+        expected: &'static str,
+        /// The label that its section should have.
+        label: &'static str,
+    },
+    /// PEM, but of something else.
+    #[error("expected {expected}, found {found}: is this the right file?")]
+    OtherKind {
+        /// What the file should hold.
+        expected: &'static str,
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A section that is cut off or not base64.
+    #[error("expected {expected}, but the PEM text is garbled: {reason}")]
+    Garbled {
+        /// What the file should hold.
+        expected: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More than [`MAX_PEM_BYTES`] or [`MAX_CERTIFICATES`], or a second key.
+    #[error("expected {expected}, found more than {limit}")]
+    TooMuch {
+        /// What the file should hold.
+        expected: &'static str,
+        /// The bound that it exceeds.
+        limit: &'static str,
+    },
+    /// A certificate section whose content is not one.
+    #[error("certificate {position} in the file is not usable")]
+    Certificate {
+        /// Position in the file, from 1.
+        position: usize,
+        /// Why.
+        source: CertificateError,
+    },
+    /// A key section whose content is not a P-256 key.
+    #[error("the private key in the file is not usable")]
+    Key(#[from] KeyError),
+}
+
+/// The certificates of a PEM text, in its order; at least one, at most [`MAX_CERTIFICATES`]. Text between the sections
+/// is skipped; sections of any other kind are refused, so that a private key among the certificates is noticed.
+pub fn certificates_from_pem(text: &str) -> Result<Vec<Certificate>, PemError> {
+    const EXPECTED: &str = "certificates (PEM)";
+    let mut out = Vec::new();
+    for section in sections(text, EXPECTED)? {
+        let (kind, der) = section?;
+        if kind != SectionKind::Certificate {
+            return Err(PemError::OtherKind { expected: EXPECTED, found: kind_name(kind) });
+        }
+        if out.len() == MAX_CERTIFICATES {
+            return Err(PemError::TooMuch { expected: EXPECTED, limit: "8 certificates" });
+        }
+        let position = out.len() + 1;
+        out.push(Certificate::from_der(&der).map_err(|source| PemError::Certificate { position, source })?);
+    }
+    if out.is_empty() {
+        return Err(PemError::NotPem { expected: EXPECTED, label: "CERTIFICATE" });
+    }
+    Ok(out)
+}
+
+/// `certificates` as PEM, in their order.
+pub fn certificates_to_pem<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> String {
+    certificates.into_iter().map(|certificate| armour("CERTIFICATE", certificate.der())).collect()
+}
+
+/// The one private key of a PEM text: unencrypted PKCS#8 (`-----BEGIN PRIVATE KEY-----`), P-256.
+pub fn key_from_pem(text: &str) -> Result<SigningKey, PemError> {
+    const EXPECTED: &str = "a P-256 private key (PEM, PKCS#8, not encrypted)";
+    let mut found = None;
+    for section in sections(text, EXPECTED)? {
+        let (kind, der) = section?;
+        if kind != SectionKind::PrivateKey {
+            return Err(PemError::OtherKind { expected: EXPECTED, found: kind_name(kind) });
+        }
+        if found.replace(der).is_some() {
+            return Err(PemError::TooMuch { expected: EXPECTED, limit: "one key" });
+        }
+    }
+    match found {
+        Some(der) => Ok(SigningKey::from_pkcs8_der(&der)?),
+        None if text.contains("BEGIN ENCRYPTED PRIVATE KEY") => Err(PemError::OtherKind {
+            expected: EXPECTED,
+            found: "an encrypted private key (decrypt it with `openssl pkcs8 -in <file> -out <new file>`)",
+        }),
+        None => Err(PemError::NotPem { expected: EXPECTED, label: "PRIVATE KEY" }),
+    }
+}
+
+/// `key` as PEM, PKCS#8, not encrypted. Write it to a file that only its owner can read.
+pub fn key_to_pem(key: &SigningKey) -> Zeroizing<String> {
+    Zeroizing::new(armour("PRIVATE KEY", key.to_pkcs8_der()))
+}
+
+/// The one certificate signing request of a PEM text, as DER. Its content is not looked at.
+pub(crate) fn request_from_pem(text: &str) -> Result<Vec<u8>, PemError> {
+    const EXPECTED: &str = "a certificate signing request (PEM)";
+    // `openssl req -newhdr` and some appliances write the older label.
+    let text = text.replace(" NEW CERTIFICATE REQUEST-----", " CERTIFICATE REQUEST-----");
+    let mut found = None;
+    for section in sections(&text, EXPECTED)? {
+        let (kind, der) = section?;
+        if kind != SectionKind::Csr {
+            return Err(PemError::OtherKind { expected: EXPECTED, found: kind_name(kind) });
+        }
+        if found.replace(der.to_vec()).is_some() {
+            return Err(PemError::TooMuch { expected: EXPECTED, limit: "one request" });
+        }
+    }
+    found.ok_or(PemError::NotPem { expected: EXPECTED, label: "CERTIFICATE REQUEST" })
+}
+
+/// Base64 in lines of 64 characters, each ended by a line feed: what `openssl base64 -d` reads without further options.
+pub(crate) fn base64_lines(bytes: &[u8]) -> String {
+    let text = STANDARD.encode(bytes);
+    let mut out = String::with_capacity(text.len() + text.len() / 64 + 1);
+    for (position, c) in text.chars().enumerate() {
+        if position > 0 && position % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(c);
+    }
+    out.push('\n');
+    out
+}
+
+fn armour(label: &str, der: &[u8]) -> String {
+    let body = Zeroizing::new(base64_lines(der));
+    format!("-----BEGIN {label}-----\n{}-----END {label}-----\n", *body)
+}
+
+type Section = Result<(SectionKind, Zeroizing<Vec<u8>>), PemError>;
+
+fn sections<'a>(text: &'a str, expected: &'static str) -> Result<impl Iterator<Item = Section> + 'a, PemError> {
+    if text.len() > MAX_PEM_BYTES {
+        return Err(PemError::TooMuch { expected, limit: "256 KiB" });
+    }
+    Ok(<(SectionKind, Vec<u8>)>::pem_slice_iter(text.as_bytes()).map(move |section| {
+        let (kind, der) = section.map_err(|e| PemError::Garbled { expected, reason: reason(e) })?;
+        Ok((kind, Zeroizing::new(der)))
+    }))
+}
+
+fn reason(error: rustls_pki_types::pem::Error) -> String {
+    use rustls_pki_types::pem::Error;
+    match error {
+        // The library prints the bytes of the marker as a list of numbers.
+        Error::MissingSectionEnd { end_marker } => {
+            format!("the line {:?} is missing", String::from_utf8_lossy(&end_marker).trim_end())
+        }
+        Error::IllegalSectionStart { .. } => "a `-----BEGIN` line does not end in `-----`".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn kind_name(kind: SectionKind) -> &'static str {
+    match kind {
+        SectionKind::Certificate => "a certificate",
+        SectionKind::PublicKey => "a public key",
+        SectionKind::PrivateKey => "a private key",
+        SectionKind::RsaPrivateKey => "an RSA private key",
+        SectionKind::EcPrivateKey => {
+            "a private key in the older SEC1 form (convert it with `openssl pkcs8 -topk8 -nocrypt -in <file> -out <new \
+             file>`)"
+        }
+        SectionKind::Csr => "a certificate signing request",
+        SectionKind::Crl => "a revocation list",
+        _ => "something else",
+    }
+}
