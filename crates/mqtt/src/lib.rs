@@ -1,1 +1,34 @@
-//! MQTT frame splitting, rewriting and proxy state.
+//! MQTT between one local client and the broker: frames are split, the few that matter are parsed, and a state machine
+//! decides with its driver what happens to each published message. Everything else passes byte for byte.
+//!
+//! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
+//! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
+//!
+//! Only CONNECT, CONNACK, PUBLISH and the acknowledgements are parsed, because only they carry what is sealed or what
+//! depends on its size. A proxy that decoded and encoded everything would have to be right about everything.
+
+mod ack;
+mod connack;
+mod connect;
+mod error;
+mod frame;
+mod property;
+mod proxy;
+mod publish;
+mod topic;
+mod wire;
+
+pub use ack::{Ack, AckKind, Disconnect};
+pub use connack::Connack;
+pub use connect::{Connect, Will};
+pub use error::{EncodeError, ParseError};
+pub use frame::{Frame, MAX_REMAINING_BYTES, PacketType, Splitter, Version};
+pub use property::{MAX_PROPERTIES, Properties, Property, PropertySet};
+pub use proxy::{
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
+    Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer,
+    WillRequest,
+};
+pub use publish::{PacketId, Publish, Qos};
+pub use topic::{MAX_TOPIC_BYTES, TopicError, TopicName};
+pub use wire::Text;

@@ -1,0 +1,59 @@
+//! CONNACK (MQTT 3.1.1 3.2, MQTT 5 3.2).
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::{EncodeError, ParseError};
+use crate::frame::{Frame, PacketType, Version};
+use crate::property::{Properties, PropertySet};
+use crate::wire::{Reader, encode_frame};
+
+/// The broker's answer to CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connack {
+    /// The broker had a session for this client id.
+    pub session_present: bool,
+    /// 0: accepted. Return code in MQTT 3.1.1, reason code in MQTT 5.
+    pub code: u8,
+    /// Empty in MQTT 3.1.1.
+    pub properties: Properties,
+}
+
+impl Connack {
+    /// Reads a CONNACK.
+    ///
+    /// # Errors
+    /// [`ParseError`]; a frame of another type is [`ParseError::Unexpected`].
+    pub fn parse(frame: &Frame, version: Version) -> Result<Self, ParseError> {
+        if frame.packet() != PacketType::Connack {
+            return Err(ParseError::Unexpected(frame.packet()));
+        }
+        let mut reader = Reader::new(frame.content());
+        let flags = reader.u8("acknowledge flags")?;
+        if flags > 1 {
+            return Err(ParseError::Bits("acknowledge flags"));
+        }
+        let code = reader.u8("return code")?;
+        let properties = match version {
+            Version::V311 => Properties::new(),
+            // A broker that does not know the version asked for answers in the older form.
+            Version::V5 if reader.is_empty() && code != 0 => Properties::new(),
+            Version::V5 => Properties::read(&mut reader, PropertySet::Connack)?,
+        };
+        reader.end()?;
+        Ok(Self { session_present: flags == 1, code, properties })
+    }
+
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// If the properties are too large for MQTT.
+    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
+        let mut out = BytesMut::new();
+        out.put_u8(u8::from(self.session_present));
+        out.put_u8(self.code);
+        if version == Version::V5 {
+            self.properties.put(&mut out)?;
+        }
+        encode_frame(0x20, &[&out])
+    }
+}

@@ -1,0 +1,115 @@
+//! What can be wrong with a frame, and the MQTT 5 reason code that says so to the peer.
+
+use thiserror::Error;
+
+use crate::frame::PacketType;
+use crate::topic::TopicError;
+
+/// A frame that breaks the MQTT standard. The text names the packet's part; the frame's bytes are never in it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// The first four bits name no packet type.
+    #[error("packet type {0} does not exist")]
+    UnknownType(u8),
+    /// The fixed header's flags are not those the packet type prescribes.
+    #[error("{packet} has reserved header flags {flags:#06b}")]
+    HeaderFlags {
+        /// The packet's type.
+        packet: PacketType,
+        /// Its four flag bits.
+        flags: u8,
+    },
+    /// A variable byte integer is longer than four bytes, or longer than it need be.
+    #[error("malformed variable length integer in {0}")]
+    Varint(&'static str),
+    /// The frame is larger than this side accepts.
+    #[error("packet of {size} bytes is larger than the {max} bytes accepted here")]
+    TooLarge {
+        /// Size of the whole frame in bytes.
+        size: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The frame ends too early.
+    #[error("packet ends inside {0}")]
+    Truncated(&'static str),
+    /// The frame goes on after its last field.
+    #[error("{0} bytes follow the end of the packet's content")]
+    Trailing(usize),
+    /// A string is not UTF-8.
+    #[error("{0} is not valid UTF-8")]
+    Utf8(&'static str),
+    /// A string holds U+0000 (MQTT 5 1.5.4).
+    #[error("{0} holds a NUL character")]
+    Nul(&'static str),
+    /// A topic name is not acceptable.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Bits that must be zero are set, or contradict each other.
+    #[error("reserved or contradictory bits in {0}")]
+    Bits(&'static str),
+    /// A packet identifier is zero.
+    #[error("packet identifier is zero")]
+    PacketId,
+    /// The property identifier is not in the standard.
+    #[error("unknown property {0:#04x}")]
+    UnknownProperty(u32),
+    /// The property may not stand in this packet.
+    #[error("property {0:#04x} does not belong in this packet")]
+    MisplacedProperty(u8),
+    /// The property stands more than once.
+    #[error("property {0:#04x} stands more than once")]
+    DuplicateProperty(u8),
+    /// The property has a value outside its range.
+    #[error("property {0:#04x} has a value that is not allowed")]
+    PropertyValue(u8),
+    /// More than [`crate::MAX_PROPERTIES`] in one list.
+    #[error("more than {max} properties in one packet", max = crate::MAX_PROPERTIES)]
+    TooManyProperties,
+    /// Not MQTT 3.1.1 or 5.
+    #[error("protocol level {level} is not supported: use MQTT 3.1.1 or MQTT 5")]
+    Protocol {
+        /// The level byte of CONNECT.
+        level: u8,
+    },
+    /// A packet that this peer may not send, or not now.
+    #[error("{0} is not expected here")]
+    Unexpected(PacketType),
+    /// A topic alias that is zero, above the maximum or never set.
+    #[error("topic alias {0} is not valid on this connection")]
+    Alias(u16),
+}
+
+impl ParseError {
+    /// The reason code for DISCONNECT or CONNACK (MQTT 5 2.4).
+    pub fn reason_code(&self) -> u8 {
+        match self {
+            Self::TooLarge { .. } => 0x95,
+            Self::Topic(_) => 0x90,
+            Self::MisplacedProperty(_) | Self::DuplicateProperty(_) | Self::PropertyValue(_) | Self::Unexpected(_) => {
+                0x82
+            }
+            Self::TooManyProperties => 0x97,
+            Self::Protocol { .. } => 0x84,
+            Self::Alias(_) => 0x94,
+            _ => 0x81,
+        }
+    }
+}
+
+/// A packet that cannot be put into bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EncodeError {
+    /// The packet would exceed 268,435,455 bytes after its fixed header.
+    #[error("packet of {0} bytes is larger than MQTT can carry")]
+    TooLarge(usize),
+    /// A binary field is longer than 65,535 bytes.
+    #[error("{0} is longer than 65535 bytes")]
+    FieldTooLong(&'static str),
+    /// QoS 1 and 2 need a packet identifier, QoS 0 has none.
+    #[error("packet identifier does not match the QoS")]
+    PacketId,
+    /// MQTT 3.1.1 has no topic aliases.
+    #[error("message has neither topic nor topic alias")]
+    NoTopic,
+}

@@ -1,0 +1,240 @@
+//! Whole frames out of a byte stream (MQTT 5 2.1).
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::ParseError;
+use crate::wire::peek_varint;
+
+/// Most bytes that can follow a fixed header.
+pub const MAX_REMAINING_BYTES: usize = crate::wire::MAX_VARINT as usize;
+
+/// The protocol versions spoken here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// MQTT 3.1.1, protocol level 4.
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+impl Version {
+    /// The level byte of CONNECT.
+    pub fn level(self) -> u8 {
+        match self {
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
+}
+
+/// Control packet types (MQTT 5 2.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // the standard's names
+pub enum PacketType {
+    Connect = 1,
+    Connack = 2,
+    Publish = 3,
+    Puback = 4,
+    Pubrec = 5,
+    Pubrel = 6,
+    Pubcomp = 7,
+    Subscribe = 8,
+    Suback = 9,
+    Unsubscribe = 10,
+    Unsuback = 11,
+    Pingreq = 12,
+    Pingresp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+impl PacketType {
+    /// The type in a frame's first byte.
+    ///
+    /// # Errors
+    /// [`ParseError::UnknownType`] and [`ParseError::HeaderFlags`] (MQTT 5 2.1.3; QoS 3 is among the latter).
+    pub fn from_first_byte(first: u8) -> Result<Self, ParseError> {
+        let packet = match first >> 4 {
+            1 => Self::Connect,
+            2 => Self::Connack,
+            3 => Self::Publish,
+            4 => Self::Puback,
+            5 => Self::Pubrec,
+            6 => Self::Pubrel,
+            7 => Self::Pubcomp,
+            8 => Self::Subscribe,
+            9 => Self::Suback,
+            10 => Self::Unsubscribe,
+            11 => Self::Unsuback,
+            12 => Self::Pingreq,
+            13 => Self::Pingresp,
+            14 => Self::Disconnect,
+            15 => Self::Auth,
+            other => return Err(ParseError::UnknownType(other)),
+        };
+        let flags = first & 0x0F;
+        let valid = match packet {
+            Self::Publish => flags & 0b0110 != 0b0110,
+            Self::Pubrel | Self::Subscribe | Self::Unsubscribe => flags == 0b0010,
+            _ => flags == 0,
+        };
+        if valid { Ok(packet) } else { Err(ParseError::HeaderFlags { packet, flags }) }
+    }
+}
+
+impl fmt::Display for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "CONNECT",
+            Self::Connack => "CONNACK",
+            Self::Publish => "PUBLISH",
+            Self::Puback => "PUBACK",
+            Self::Pubrec => "PUBREC",
+            Self::Pubrel => "PUBREL",
+            Self::Pubcomp => "PUBCOMP",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Suback => "SUBACK",
+            Self::Unsubscribe => "UNSUBSCRIBE",
+            Self::Unsuback => "UNSUBACK",
+            Self::Pingreq => "PINGREQ",
+            Self::Pingresp => "PINGRESP",
+            Self::Disconnect => "DISCONNECT",
+            Self::Auth => "AUTH",
+        })
+    }
+}
+
+/// One whole control packet as it was on the wire.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Bytes,
+    header_bytes: usize,
+    packet: PacketType,
+}
+
+impl Frame {
+    /// Takes `bytes` as exactly one frame.
+    ///
+    /// # Errors
+    /// As [`Splitter::next_frame`]; [`ParseError::Truncated`] or [`ParseError::Trailing`] if it is not exactly one.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, ParseError> {
+        let header = Header::peek(&bytes)?.ok_or(ParseError::Truncated("fixed header"))?;
+        if bytes.len() < header.frame_bytes() {
+            return Err(ParseError::Truncated("packet"));
+        }
+        if bytes.len() > header.frame_bytes() {
+            return Err(ParseError::Trailing(bytes.len() - header.frame_bytes()));
+        }
+        Ok(Self { bytes, header_bytes: header.header_bytes, packet: header.packet })
+    }
+
+    /// The packet's type.
+    pub fn packet(&self) -> PacketType {
+        self.packet
+    }
+
+    /// The four flag bits of the fixed header.
+    pub fn flags(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or_default() & 0x0F
+    }
+
+    /// What follows the fixed header.
+    pub fn content(&self) -> Bytes {
+        self.bytes.slice(self.header_bytes..)
+    }
+
+    /// The frame's bytes with the fixed header.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The frame's bytes with the fixed header.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frame({}, {} bytes)", self.packet, self.bytes.len())
+    }
+}
+
+struct Header {
+    packet: PacketType,
+    header_bytes: usize,
+    remaining_bytes: usize,
+}
+
+impl Header {
+    fn peek(bytes: &[u8]) -> Result<Option<Self>, ParseError> {
+        let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
+        let packet = PacketType::from_first_byte(*first)?;
+        let Some((remaining, len)) = peek_varint(rest, "remaining length")? else { return Ok(None) };
+        Ok(Some(Self { packet, header_bytes: 1 + len, remaining_bytes: remaining as usize }))
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.header_bytes + self.remaining_bytes
+    }
+}
+
+/// Cuts a byte stream into [`Frame`]s. Frames share one buffer; they are not copied.
+///
+/// Holds what has been fed and not yet taken: bounded by the frame limit plus what its user feeds at once.
+#[derive(Debug)]
+pub struct Splitter {
+    buffer: BytesMut,
+    max_frame_bytes: usize,
+}
+
+impl Splitter {
+    /// A splitter that refuses frames of more than `max_frame_bytes` (with their fixed header).
+    pub fn new(max_frame_bytes: usize) -> Self {
+        Self { buffer: BytesMut::new(), max_frame_bytes }
+    }
+
+    /// Adds the next bytes of the stream.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Takes the next frame, or `None` until more bytes come.
+    ///
+    /// # Errors
+    /// The stream cannot be read on: unknown type, wrong flags, malformed remaining length, or a frame over the limit
+    /// (known as soon as its header is). Every further call returns the same.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, ParseError> {
+        let Some(header) = self.peek()? else { return Ok(None) };
+        if self.buffer.len() < header.frame_bytes() {
+            return Ok(None);
+        }
+        let bytes = self.buffer.split_to(header.frame_bytes()).freeze();
+        Ok(Some(Frame { bytes, header_bytes: header.header_bytes, packet: header.packet }))
+    }
+
+    /// The type of the frame that [`Splitter::next_frame`] would return.
+    ///
+    /// # Errors
+    /// As [`Splitter::next_frame`].
+    pub fn peek_packet(&self) -> Result<Option<PacketType>, ParseError> {
+        Ok(self.peek()?.filter(|header| self.buffer.len() >= header.frame_bytes()).map(|header| header.packet))
+    }
+
+    /// Bytes fed and not yet taken.
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn peek(&self) -> Result<Option<Header>, ParseError> {
+        let Some(header) = Header::peek(&self.buffer)? else { return Ok(None) };
+        let size = header.frame_bytes();
+        if size > self.max_frame_bytes {
+            return Err(ParseError::TooLarge { size, max: self.max_frame_bytes });
+        }
+        Ok(Some(header))
+    }
+}

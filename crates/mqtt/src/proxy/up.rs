@@ -1,0 +1,364 @@
+//! Client to broker.
+
+use bytes::Bytes;
+
+use super::lane::{Answer, Held, Ready, Rendered, Slot};
+use super::types::{
+    AnswerError, CloseReason, ConnectRequest, Output, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode,
+    WillAnswer, WillRequest,
+};
+use super::{Phase, Proxy};
+use crate::ack::{Ack, AckKind, Disconnect};
+use crate::connect::Connect;
+use crate::error::ParseError;
+use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
+use crate::property::{Properties, Property};
+use crate::publish::{PacketId, Publish, Qos};
+
+impl Proxy {
+    /// Answers [`Output::Publish`] with the sealed payload. The properties given in
+    /// [`PublishRequest::sealed_properties`] leave the outside; response topic, correlation data, message expiry and
+    /// topic alias stay there. If the frame exceeds the broker's limit, [`Output::PublishTooLarge`] follows.
+    ///
+    /// # Errors
+    /// [`AnswerError::NotWaiting`].
+    pub fn seal_done(&mut self, id: PublishId, payload: Bytes) -> Result<(), AnswerError> {
+        self.answer_publish(id, Answer::Replace { payload, inner: Vec::new(), extra: Vec::new() })
+    }
+
+    /// Answers [`Output::Publish`]: it goes up as it came.
+    ///
+    /// # Errors
+    /// [`AnswerError::NotWaiting`].
+    pub fn pass_clear(&mut self, id: PublishId) -> Result<(), AnswerError> {
+        self.answer_publish(id, Answer::Pass)
+    }
+
+    /// Answers [`Output::Publish`]: it does not go up.
+    ///
+    /// MQTT 5 at QoS 1 and 2: PUBACK or PUBREC with code and reason. MQTT 3.1.1 at QoS 1 and 2: the connection ends,
+    /// since it has no negative acknowledgement and what was not sent must not be acknowledged; a client that
+    /// reconnects will send it again. QoS 0: dropped and counted, unless `refusal.disconnect`.
+    ///
+    /// The acknowledgement is not held back until the broker has acknowledged earlier messages.
+    ///
+    /// # Errors
+    /// [`AnswerError::NotWaiting`].
+    pub fn refuse(&mut self, id: PublishId, refusal: Refusal) -> Result<(), AnswerError> {
+        self.answer_publish(id, Answer::Withhold(Some(refusal)))
+    }
+
+    fn answer_publish(&mut self, id: PublishId, answer: Answer) -> Result<(), AnswerError> {
+        if !self.up.answer(id.0, answer) {
+            return Err(AnswerError::NotWaiting);
+        }
+        self.flush_up();
+        Ok(())
+    }
+
+    /// Takes one frame from the client. `false` if there is none or it must wait.
+    pub(super) fn step_client(&mut self) -> bool {
+        if self.client.done || !self.lane_has_room(&self.up) {
+            return false;
+        }
+        let packet = match self.client.splitter.peek_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return false,
+            Err(error) => {
+                if self.is_closed() {
+                    return false;
+                }
+                self.fail_client(error);
+                return true;
+            }
+        };
+        let takes = match self.phase {
+            Phase::AwaitConnect | Phase::Open => true,
+            // The limits are not known before CONNACK; only extended authentication goes on meanwhile.
+            Phase::AwaitConnack => packet == PacketType::Auth,
+            Phase::AwaitAnswer { .. } | Phase::Closed => false,
+        };
+        if !takes {
+            return false;
+        }
+        match self.client.splitter.next_frame() {
+            Ok(Some(frame)) => {
+                if let Err(error) = self.client_frame(frame) {
+                    self.fail_client(error);
+                }
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                self.fail_client(error);
+                true
+            }
+        }
+    }
+
+    fn client_frame(&mut self, frame: Frame) -> Result<(), ParseError> {
+        if matches!(self.phase, Phase::AwaitConnect) {
+            return self.client_connect(frame);
+        }
+        match frame.packet() {
+            PacketType::Publish => self.client_publish(frame)?,
+            PacketType::Puback | PacketType::Pubrec | PacketType::Pubrel | PacketType::Pubcomp => {
+                self.client_ack(frame)?;
+                return Ok(());
+            }
+            PacketType::Pingreq => {
+                self.outputs.push_back(Output::ToBroker(frame.into_bytes()));
+                return Ok(());
+            }
+            PacketType::Disconnect => {
+                Disconnect::parse(&frame, self.version)?;
+                self.client.done = true;
+                self.up.push(Slot::Last(frame.into_bytes(), CloseReason::ClientDisconnect));
+            }
+            PacketType::Auth if self.version == Version::V5 => self.up.push(Slot::Frame(frame.into_bytes())),
+            PacketType::Subscribe | PacketType::Unsubscribe => self.up.push(Slot::Frame(frame.into_bytes())),
+            other => return Err(ParseError::Unexpected(other)),
+        }
+        self.flush_up();
+        Ok(())
+    }
+
+    fn client_connect(&mut self, frame: Frame) -> Result<(), ParseError> {
+        if frame.packet() != PacketType::Connect {
+            return Err(ParseError::Unexpected(frame.packet()));
+        }
+        let connect = match Connect::parse(&frame) {
+            Ok(connect) => connect,
+            Err(error) => {
+                self.reject_connect(&frame, &error);
+                return Err(error);
+            }
+        };
+        self.version = connect.version;
+        let maximum = connect.properties.maximum_packet_size().map_or(MAX_REMAINING_BYTES, |size| size as usize);
+        self.client_max_bytes = maximum;
+        self.down_aliases = connect.properties.topic_alias_maximum().min(self.config.max_topic_aliases);
+        self.reason_on_acks =
+            connect.properties.find(|p| matches!(p, Property::RequestProblemInfo(0)).then_some(())) != Some(());
+        let request = connect_request(&connect);
+        self.phase = Phase::AwaitAnswer { frame: frame.into_bytes(), connect: Box::new(connect) };
+        self.outputs.push_back(Output::Connect(Box::new(request)));
+        Ok(())
+    }
+
+    /// Says why in the client's own version where that is known (MQTT 3.1.1 3.1.2.2, MQTT 5 3.1.2.2).
+    fn reject_connect(&mut self, frame: &Frame, error: &ParseError) {
+        match (Connect::parse_version(frame), error) {
+            (Ok(Version::V5), _) => {
+                self.version = Version::V5;
+                self.send_connack(error.reason_code(), &error.to_string());
+            }
+            // Up to level 4, and bridges that set the top bit to try a private variant.
+            (_, ParseError::Protocol { level }) if *level < 4 || *level & 0x80 != 0 => self.send_connack(1, ""),
+            (_, ParseError::Protocol { .. }) => {
+                self.version = Version::V5;
+                self.send_connack(error.reason_code(), &error.to_string());
+            }
+            _ => {}
+        }
+    }
+
+    fn client_publish(&mut self, frame: Frame) -> Result<(), ParseError> {
+        let publish = Publish::parse(&frame, self.version)?;
+        if publish.properties.iter().any(|p| matches!(p, Property::SubscriptionId(_))) {
+            return Err(ParseError::MisplacedProperty(0x0B));
+        }
+        let topic = self.up.resolve(&publish, self.up_aliases)?;
+        let id = self.next_publish;
+        self.next_publish += 1;
+        let (inside, _) = publish.properties.partition_sealed();
+        self.outputs.push_back(Output::Publish(PublishRequest {
+            id: PublishId(id),
+            topic: topic.clone(),
+            qos: publish.qos,
+            retain: publish.retain,
+            dup: publish.dup,
+            payload: publish.payload.clone(),
+            // Every value was read from the wire, so it fits its field.
+            sealed_properties: inside.encode().unwrap_or_default(),
+        }));
+        self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
+        Ok(())
+    }
+
+    fn client_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
+        let ack = Ack::parse(&frame, self.version)?;
+        let outstanding = self.session.delivered.get(&ack.packet_id).copied();
+        let complete = match (ack.kind, outstanding) {
+            (AckKind::Puback, Some(delivery)) => delivery.qos == Qos::AtLeastOnce,
+            (AckKind::Pubrec, Some(delivery)) => delivery.qos == Qos::ExactlyOnce && ack.is_error(),
+            (AckKind::Pubcomp, Some(delivery)) => delivery.qos == Qos::ExactlyOnce,
+            _ => false,
+        };
+        if let (true, Some(delivery)) = (complete, outstanding) {
+            self.session.delivered.remove(&ack.packet_id);
+            self.outputs.push_back(Output::Acked(delivery.id));
+        }
+        self.outputs.push_back(Output::ToBroker(frame.into_bytes()));
+        Ok(())
+    }
+
+    pub(super) fn flush_up(&mut self) {
+        while let Some(ready) = self.up.next_ready() {
+            match ready {
+                Ready::Frame(bytes) => self.outputs.push_back(Output::ToBroker(bytes)),
+                Ready::Last(bytes, reason) => {
+                    self.outputs.push_back(Output::ToBroker(bytes));
+                    self.finish(reason);
+                }
+                Ready::Held(held, Answer::Withhold(refusal)) => {
+                    let refusal = refusal.unwrap_or_else(|| Refusal {
+                        code: RefuseCode::Unspecified,
+                        reason: String::new(),
+                        disconnect: false,
+                    });
+                    self.refuse_held(&held, refusal);
+                }
+                Ready::Held(held, answer) => self.publish_held(held, answer),
+            }
+        }
+    }
+
+    fn publish_held(&mut self, held: Box<Held>, answer: Answer) {
+        let max = self.broker_max_bytes;
+        let sealed = matches!(answer, Answer::Replace { .. });
+        let receipt = Receipt::of(&held);
+        match self.up.render(*held, answer, self.version, max) {
+            Rendered::Fits(bytes) => {
+                let counter =
+                    if sealed { &mut self.counters.published_sealed } else { &mut self.counters.published_clear };
+                *counter += 1;
+                self.outputs.push_back(Output::ToBroker(bytes));
+            }
+            Rendered::TooLarge(size) => {
+                self.outputs.push_back(Output::PublishTooLarge { id: PublishId(receipt.id), size, max });
+                let reason = format!(
+                    "packet of {size} bytes to {} exceeds the broker's limit of {max}: send less at once",
+                    receipt.topic
+                );
+                self.refuse_receipt(&receipt, Refusal { code: RefuseCode::QuotaExceeded, reason, disconnect: false });
+            }
+        }
+    }
+
+    fn refuse_held(&mut self, held: &Held, refusal: Refusal) {
+        self.refuse_receipt(&Receipt::of(held), refusal);
+    }
+
+    fn refuse_receipt(&mut self, receipt: &Receipt, refusal: Refusal) {
+        self.counters.publish_refused += 1;
+        let code = refusal.code as u8;
+        match (receipt.qos, receipt.packet_id) {
+            (Qos::AtLeastOnce, Some(packet_id)) if self.version == Version::V5 => {
+                self.send_refusal(AckKind::Puback, packet_id, code, &refusal.reason);
+            }
+            (Qos::ExactlyOnce, Some(packet_id)) if self.version == Version::V5 => {
+                if receipt.dup {
+                    // The broker may hold this identifier from before; the client is about to use it for another
+                    // message, which the broker would take for this one and drop.
+                    self.released.insert(packet_id);
+                    self.ack_upstream(AckKind::Pubrel, packet_id);
+                }
+                self.send_refusal(AckKind::Pubrec, packet_id, code, &refusal.reason);
+            }
+            (Qos::AtMostOnce, _) => self.counters.publish_dropped += 1,
+            _ => {
+                let topic = receipt.topic.clone();
+                self.finish(CloseReason::PublishRefused { topic, reason: refusal.reason });
+                return;
+            }
+        }
+        if refusal.disconnect {
+            self.send_farewell(code, &refusal.reason);
+            let topic = receipt.topic.clone();
+            self.finish(CloseReason::PublishRefused { topic, reason: refusal.reason });
+        }
+    }
+
+    fn send_refusal(&mut self, kind: AckKind, packet_id: PacketId, code: u8, reason: &str) {
+        let reason = if self.reason_on_acks { reason } else { "" };
+        self.send_with_reason(reason, |properties| Ack { kind, packet_id, code, properties }.encode(Version::V5));
+    }
+}
+
+/// What of a held PUBLISH is needed to refuse it.
+struct Receipt {
+    id: u64,
+    qos: Qos,
+    dup: bool,
+    packet_id: Option<PacketId>,
+    topic: crate::topic::TopicName,
+}
+
+impl Receipt {
+    fn of(held: &Held) -> Self {
+        Self {
+            id: held.id,
+            qos: held.publish.qos,
+            dup: held.publish.dup,
+            packet_id: held.publish.packet_id,
+            topic: held.topic.clone(),
+        }
+    }
+}
+
+fn connect_request(connect: &Connect) -> ConnectRequest {
+    let session_expiry_s = match connect.version {
+        Version::V5 => connect.properties.session_expiry_s().unwrap_or(0),
+        Version::V311 if connect.clean_start => 0,
+        Version::V311 => u32::MAX,
+    };
+    ConnectRequest {
+        version: connect.version,
+        client_id: connect.client_id.clone(),
+        clean_start: connect.clean_start,
+        keep_alive_s: connect.keep_alive_s,
+        session_expiry_s,
+        username: connect.username.clone(),
+        will: connect.will.as_ref().map(|will| WillRequest {
+            topic: will.topic.clone(),
+            payload: will.payload.clone(),
+            qos: will.qos,
+            retain: will.retain,
+            sealed_properties: will.properties.partition_sealed().0.encode().unwrap_or_default(),
+        }),
+    }
+}
+
+/// CONNECT as the broker gets it: the will sealed, and in MQTT 5 the sizes that sealing changes. As it came if nothing
+/// is to be changed.
+pub(super) fn connect_upstream(
+    config: &ProxyConfig,
+    frame: &Bytes,
+    connect: &Connect,
+    will: WillAnswer,
+) -> Result<Bytes, AnswerError> {
+    let mut changed = connect.clone();
+    if let WillAnswer::Sealed(payload) = will {
+        let Some(will) = &mut changed.will else { return Err(AnswerError::Will("it has no will".into())) };
+        will.payload = payload;
+        will.properties = will.properties.partition_sealed().1;
+    }
+    if changed.version == Version::V5 {
+        let wanted = changed.properties.maximum_packet_size();
+        let raised = wanted.map_or(u32::MAX, |size| size.saturating_add(config.seal_overhead_bytes));
+        changed.properties.set(Property::MaximumPacketSize(raised.min(config.max_frame_bytes)));
+        lower_aliases(&mut changed.properties, config.max_topic_aliases);
+    }
+    if changed == *connect {
+        return Ok(frame.clone());
+    }
+    changed.encode().map_err(|error| AnswerError::Will(error.to_string()))
+}
+
+/// Lowers Topic Alias Maximum to what is kept here.
+pub(super) fn lower_aliases(properties: &mut Properties, max: u16) {
+    if properties.topic_alias_maximum() > max {
+        properties.set(Property::TopicAliasMaximum(max));
+    }
+}
