@@ -1,3 +1,6 @@
+//! The CA: a root whose key signs the issuing CA and nothing else, and the issuing CA, which decides on enrolments and
+//! issues the end certificates (RFC 5280 profile: P-256, ECDSA with SHA-256, path length 0).
+
 use std::{fmt, net::IpAddr, time::Duration};
 
 use rcgen::{
@@ -528,6 +531,27 @@ mod tests {
             let issued = network.authority.issue_server(&names, key.public(), NOW_MS, DAY);
             assert!(matches!(issued, Err(AuthorityError::ServerNames(_))), "{names:?}: {issued:?}");
         }
+    }
+
+    #[test]
+    fn nobody_below_the_issuing_ca_can_issue() {
+        let network = Network::new();
+        let victim = SigningKey::generate().unwrap();
+        let refused = |chain: &[&Certificate]| {
+            let chain: Vec<_> = chain.iter().map(|certificate| certificate.der()).collect();
+            let answer = network.anchor.verify_device(&chain, NOW_MS);
+            assert!(answer.is_err(), "{answer:?}");
+        };
+        let (device_key, device) = network.device("1111");
+        let rogue = Authority { key: device_key, certificate: device.certificate.clone(), root: device.root.clone() };
+        let forged = rogue.issue_device(&id("1112"), victim.public(), NOW_MS, DAY).unwrap();
+        refused(&[&forged.certificate, &device.certificate, &device.issuer]);
+
+        let key = SigningKey::from_pkcs8_der(network.authority.key.to_pkcs8_der()).unwrap();
+        let issuing = Root { key, certificate: network.authority.certificate.clone() };
+        let below = issuing.create_authority("below", NOW_MS, DAY).unwrap();
+        let forged = below.issue_device(&id("1112"), victim.public(), NOW_MS, DAY).unwrap();
+        refused(&[&forged.certificate, &below.certificate, &issuing.certificate]);
     }
 
     fn check(

@@ -1,3 +1,5 @@
+//! One X.509 certificate (RFC 5280), parsed once into what Sealcast asks of it.
+
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
@@ -255,5 +257,56 @@ pub(crate) fn date(unix_s: u64) -> String {
     match der::DateTime::from_unix_duration(Duration::from_secs(unix_s)) {
         Ok(date) => date.to_string(),
         Err(_) => format!("Unix time {unix_s}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW_MS, Network, P256_KEY, openssl};
+
+    /// A self-signed certificate made by openssl, parsed.
+    fn self_signed(key_options: &[&str], subject: &str) -> Option<Result<Certificate, CertificateError>> {
+        let key = openssl(&[&["genpkey"], key_options].concat(), b"")?;
+        let args = ["req", "-x509", "-new", "-key", "/dev/stdin", "-subj", subject, "-outform", "DER", "-days", "30"];
+        Some(Certificate::from_der(&openssl(&args, &key)?))
+    }
+
+    #[test]
+    fn reads_every_field() {
+        let network = Network::new();
+        let (key, issued) = network.device("1111");
+        let certificate = Certificate::from_der(issued.certificate.der()).unwrap();
+        assert_eq!(certificate, issued.certificate);
+        assert_eq!((certificate.common_name(), certificate.issuer()), ("1111", "CN=test issuing CA"));
+        assert_eq!(certificate.public_key(), key.public());
+        assert_eq!(certificate.fingerprint(), Fingerprint(sha256(certificate.der())));
+        assert_eq!(certificate.fingerprint().to_string().parse(), Ok(certificate.fingerprint()));
+        assert!(certificate.is_valid_at(NOW_MS) && !certificate.is_valid_at(0) && !certificate.is_valid_at(u64::MAX));
+        assert!(issued.issuer.device().is_err() && issued.issuer.is_ca());
+    }
+
+    #[test]
+    fn refuses_other_keys_and_names() {
+        let Some(good) = self_signed(P256_KEY, "/CN=1111") else { return };
+        assert!(good.is_ok_and(|certificate| certificate.is_ca() && certificate.is_issued_by(&certificate)));
+        let p384 = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
+        assert_eq!(self_signed(&p384, "/CN=1111"), Some(Err(CertificateError::KeyKind)));
+        assert_eq!(self_signed(&["-algorithm", "ed25519"], "/CN=1111"), Some(Err(CertificateError::KeyKind)));
+        for subject in ["/O=Works", "/CN=1111/CN=1112"] {
+            assert_eq!(self_signed(P256_KEY, subject), Some(Err(CertificateError::CommonName)));
+        }
+    }
+
+    #[test]
+    fn refuses_garbage() {
+        let (_, issued) = Network::new().device("1111");
+        let der = issued.certificate.der();
+        let trailing = [der, &[0]].concat();
+        for bad in [b"".as_slice(), b"garbage", &der[..der.len() - 1], &trailing] {
+            assert!(matches!(Certificate::from_der(bad), Err(CertificateError::Malformed(_))));
+        }
+        assert_eq!(Certificate::from_der(&vec![0x30; 16 * 1024 + 1]), Err(CertificateError::TooLong(16 * 1024 + 1)));
+        assert_eq!("00".parse::<Fingerprint>(), Err(FingerprintError));
     }
 }

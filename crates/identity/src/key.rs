@@ -101,8 +101,7 @@ impl PublicKey {
     /// From `x || y`. Refuses what is not a point on the curve.
     pub fn from_xy(xy: [u8; 64]) -> Result<Self, KeyError> {
         let key = Self(xy);
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.to_uncompressed())
-            .map_err(|_| KeyError::Public)?;
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.to_uncompressed()).map_err(|_| KeyError::Public)?;
         Ok(key)
     }
 
@@ -158,8 +157,8 @@ pub struct VerifyingKey {
 impl VerifyingKey {
     /// Parses `public`.
     pub fn new(public: PublicKey) -> Result<Self, KeyError> {
-        let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public.to_uncompressed())
-            .map_err(|_| KeyError::Public)?;
+        let parsed =
+            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public.to_uncompressed()).map_err(|_| KeyError::Public)?;
         Ok(Self { public, parsed })
     }
 

@@ -12,13 +12,16 @@
 
 mod authority;
 mod certificate;
+pub mod est;
 mod id;
 mod key;
+mod network;
 mod pem;
 mod request;
 mod signed;
 #[cfg(test)]
 mod testing;
+mod token;
 mod trust;
 
 pub use authority::{
@@ -27,8 +30,12 @@ pub use authority::{
 pub use certificate::{Certificate, CertificateError, Fingerprint, FingerprintError};
 pub use id::{DeviceId, DeviceIdError};
 pub use key::{KeyError, PublicKey, Signature, SigningKey, VerifyingKey};
+pub use network::{MAX_DESCRIPTOR_BYTES, Network, NetworkError};
 pub use pem::{
     MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, key_from_pem, key_to_pem,
 };
 pub use request::{CreateRequestError, MAX_REQUEST_BYTES, Request, RequestError, csr};
+pub use token::{
+    BasicCredentials, BootstrapError, CredentialsError, EnrolmentToken, PresentedError, StoredToken, TokenError,
+};
 pub use trust::{AnchorError, TrustAnchor, TrustError, VerifiedClient, VerifiedDevice};

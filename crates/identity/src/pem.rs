@@ -171,9 +171,9 @@ fn sections<'a>(text: &'a str, expected: &'static str) -> Result<impl Iterator<I
 fn reason(error: rustls_pki_types::pem::Error) -> String {
     use rustls_pki_types::pem::Error;
     match error {
-        // The library prints the bytes of the marker as a list of numbers.
+        // The library prints the label as a list of numbers.
         Error::MissingSectionEnd { end_marker } => {
-            format!("the line {:?} is missing", String::from_utf8_lossy(&end_marker).trim_end())
+            format!("the line `-----END {}-----` is missing", String::from_utf8_lossy(&end_marker))
         }
         Error::IllegalSectionStart { .. } => "a `-----BEGIN` line does not end in `-----`".to_owned(),
         other => other.to_string(),
@@ -193,5 +193,69 @@ fn kind_name(kind: SectionKind) -> &'static str {
         SectionKind::Csr => "a certificate signing request",
         SectionKind::Crl => "a revocation list",
         _ => "something else",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Network, P256_KEY, openssl};
+
+    #[test]
+    fn survives_its_text_form() {
+        let (key, issued) = Network::new().device("1111");
+        let chain = [issued.certificate.clone(), issued.issuer.clone()];
+        assert_eq!(certificates_from_pem(&issued.chain_pem()).unwrap(), chain);
+        let around = format!("subject=1111\r\n{}\nend", issued.chain_pem().replace('\n', "\r\n"));
+        assert_eq!(certificates_from_pem(&around).unwrap(), chain);
+        assert_eq!(key_from_pem(&key_to_pem(&key)).unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn openssl_reads_our_keys_and_we_read_its() {
+        let (key, _) = Network::new().device("1111");
+        let Some(der) = openssl(&["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], key_to_pem(&key).as_bytes())
+        else {
+            return;
+        };
+        assert_eq!(SigningKey::from_pkcs8_der(&der).unwrap().public(), key.public());
+        let text = |args: &[&str]| String::from_utf8(openssl(args, b"").unwrap()).unwrap();
+        let theirs = text(&[&["genpkey"], P256_KEY].concat());
+        assert!(key_from_pem(&theirs).is_ok());
+        let p384 = text(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+        assert!(matches!(key_from_pem(&p384), Err(PemError::Key(KeyError::Private(_)))));
+        let sec1 = text(&["ecparam", "-name", "prime256v1", "-genkey"]);
+        let error = key_from_pem(&sec1).unwrap_err().to_string();
+        assert!(error.contains("openssl pkcs8 -topk8"), "{error}");
+        let encrypted = text(&[&["genpkey"], P256_KEY, &["-aes-128-cbc", "-pass", "pass:not-a-secret"]].concat());
+        let error = key_from_pem(&encrypted).unwrap_err().to_string();
+        assert!(error.contains("encrypted"), "{error}");
+    }
+
+    #[test]
+    fn says_what_was_expected_and_what_was_found() {
+        let (key, issued) = Network::new().device("1111");
+        let (key, chain) = (key_to_pem(&key), issued.chain_pem());
+        let certificates = |text: &str, part: &str| {
+            let error = certificates_from_pem(text).unwrap_err().to_string();
+            assert!(error.contains("certificates (PEM)") && error.contains(part), "{error}");
+        };
+        certificates(&key, "a private key");
+        certificates(&(chain.clone() + &key), "a private key");
+        certificates("", "no PEM section");
+        certificates("\u{1}\u{2}", "no PEM section");
+        certificates(&chain[..chain.len() - 10], "-----END CERTIFICATE-----");
+        certificates(&chain.replacen("MII", "M*I", 1), "garbled");
+        certificates(&chain.repeat(5), "8 certificates");
+        certificates(&" ".repeat(MAX_PEM_BYTES + 1), "256 KiB");
+        let keys = |text: &str, part: &str| {
+            let error = key_from_pem(text).unwrap_err().to_string();
+            assert!(error.contains("private key") && error.contains(part), "{error}");
+        };
+        keys(&chain, "a certificate");
+        keys("", "BEGIN PRIVATE KEY");
+        keys(&key.repeat(2), "one key");
+        let swapped = key.replace("PRIVATE KEY", "CERTIFICATE");
+        assert!(matches!(certificates_from_pem(&swapped), Err(PemError::Certificate { position: 1, .. })));
     }
 }

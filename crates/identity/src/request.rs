@@ -1,3 +1,5 @@
+//! Certificate signing requests (PKCS#10, RFC 2986): made by a device, judged by the CA.
+
 use der::{
     Decode as _,
     asn1::{ObjectIdentifier, UintRef},

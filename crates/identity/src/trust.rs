@@ -1,3 +1,5 @@
+//! The trust anchor: whether a certificate chain is one of this network's, and if not, why.
+
 use std::{fmt, time::Duration};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -157,10 +159,7 @@ impl TrustAnchor {
     /// section 6), is valid now all the way up, is an end certificate for TLS clients with a P-256 key, and is named
     /// after a device.
     pub fn verify_device<D: AsRef<[u8]>>(&self, chain: &[D], now_ms: u64) -> Result<VerifiedDevice, TrustError> {
-        let leaf = self.verify_leaf(chain, now_ms)?;
-        let id =
-            leaf.device().map_err(|source| TrustError::NotDevice { name: leaf.common_name().to_owned(), source })?;
-        Ok(VerifiedDevice { id, public_key: *leaf.public_key(), certificate: leaf })
+        into_device(self.verify_leaf(chain, now_ms)?)
     }
 
     /// Like [`verify_device`](Self::verify_device), for a TLS server that the operator and the hub connect to as well.
@@ -169,7 +168,7 @@ impl TrustAnchor {
         match leaf.common_name() {
             OPERATOR_NAME => Ok(VerifiedClient::Operator(leaf)),
             HUB_NAME => Ok(VerifiedClient::Hub(leaf)),
-            _ => self.verify_device(chain, now_ms).map(VerifiedClient::Device),
+            _ => into_device(leaf).map(VerifiedClient::Device),
         }
     }
 
@@ -255,6 +254,11 @@ impl fmt::Debug for TrustAnchor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TrustAnchor").field(&self.root).finish()
     }
+}
+
+fn into_device(leaf: Certificate) -> Result<VerifiedDevice, TrustError> {
+    let id = leaf.device().map_err(|source| TrustError::NotDevice { name: leaf.common_name().to_owned(), source })?;
+    Ok(VerifiedDevice { id, public_key: *leaf.public_key(), certificate: leaf })
 }
 
 fn check_period(certificate: &Certificate, now_ms: u64) -> Result<(), TrustError> {
