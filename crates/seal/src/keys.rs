@@ -1,0 +1,396 @@
+//! What a group's members share: the epoch's secret, who sits on which leaf, and the old epochs that stay readable.
+//!
+//! This crate does not see MLS: whoever does hands over each epoch's exporter secret and roster ([`Epoch`]).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use sealcast_identity::{DeviceId, PublicKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+use crate::{
+    backend::{DecryptionKey, SUITE},
+    header::{GroupNumber, KeyId, LeafIndex},
+    open::OpenError,
+};
+
+/// Old epochs that one group keeps at most, whatever its policy says: the frame carries an epoch's low 12 bits, half of
+/// which are needed to tell a later epoch from an older one.
+pub const MAX_RETENTION: u16 = 2047;
+/// Expanded sender keys that one epoch keeps; the next one empties the cache.
+const MAX_CACHED_KEYS: usize = 4096;
+
+/// An epoch's exporter secret (RFC 9605 §5.2, RFC 9420 §8.5), the base key of its senders' keys. Wiped when dropped.
+#[derive(Clone)]
+pub struct EpochSecret(Zeroizing<[u8; 32]>);
+
+impl EpochSecret {
+    /// Takes over the 32 bytes; the caller wipes its own copy.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self(Zeroizing::new(secret))
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl fmt::Debug for EpochSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EpochSecret(..)")
+    }
+}
+
+/// Which epoch of which generation; ordered as the ledger orders them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EpochId {
+    /// Counts the group's resets.
+    pub generation: u32,
+    /// MLS epoch, which is the ledger's epoch.
+    pub epoch: u64,
+}
+
+impl fmt::Display for EpochId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.generation {
+            0 => write!(f, "{}", self.epoch),
+            generation => write!(f, "{} of generation {generation}", self.epoch),
+        }
+    }
+}
+
+/// How a group's receivers know who sent a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authenticity {
+    /// Each message is signed by its sender; unsigned ones are refused.
+    Signature,
+    /// Each message is known to be from some member. A member can then write in another member's name.
+    Group,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: DeviceId,
+    /// Its one key.
+    pub key: PublicKey,
+}
+
+/// One epoch of a group, as its control plane hands it over.
+#[derive(Debug)]
+pub struct Epoch {
+    /// Which.
+    pub id: EpochId,
+    /// Its exporter secret.
+    pub secret: EpochSecret,
+    /// This device's leaf.
+    pub own_leaf: LeafIndex,
+    /// Everybody's leaf, this device's included.
+    pub roster: BTreeMap<LeafIndex, Member>,
+    /// The group's policy.
+    pub authenticity: Authenticity,
+    /// When it became the current one, Unix ms: the previous epoch ended then.
+    pub since_ms: u64,
+}
+
+/// Why an epoch was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EpochError {
+    /// Epochs are taken in ascending order and each once, so that no sealer can begin again in one that was used.
+    #[error("group {group} is at epoch {held}: epoch {offered} is not newer")]
+    NotNewer {
+        /// The group's name.
+        group: Arc<str>,
+        /// Newest epoch that was ever taken in.
+        held: EpochId,
+        /// The one refused.
+        offered: EpochId,
+    },
+    /// The roster has nobody on this device's leaf.
+    #[error("group {group}, epoch {epoch}: the roster has nobody on this device's own leaf {leaf}")]
+    OwnLeaf {
+        /// The group's name.
+        group: Arc<str>,
+        /// The epoch refused.
+        epoch: EpochId,
+        /// The empty leaf.
+        leaf: LeafIndex,
+    },
+    /// A member's public key is none.
+    #[error("group {group}: the public key of {device} cannot be used")]
+    Key {
+        /// The group's name.
+        group: Arc<str>,
+        /// Whose key.
+        device: DeviceId,
+    },
+}
+
+/// A member with its key parsed for verifying.
+pub(crate) struct Sender {
+    pub(crate) name: DeviceId,
+    pub(crate) key: VerifyingKey,
+}
+
+type Roster = BTreeMap<LeafIndex, Arc<Sender>>;
+
+/// An epoch that is held: the current one or one that is still readable.
+pub(crate) struct HeldEpoch {
+    pub(crate) id: EpochId,
+    pub(crate) secret: EpochSecret,
+    pub(crate) own_leaf: LeafIndex,
+    pub(crate) authenticity: Authenticity,
+    /// When the next epoch began, Unix ms; `None` for the current one.
+    pub(crate) ended_ms: Option<u64>,
+    /// Whether a sealer of this epoch may go on; shared with it.
+    pub(crate) current: Arc<AtomicBool>,
+    /// Largest boot that a sealer was made for.
+    pub(crate) last_boot: Option<u16>,
+    roster: Arc<Roster>,
+    keys: RwLock<BTreeMap<KeyId, Arc<DecryptionKey>>>,
+}
+
+impl HeldEpoch {
+    pub(crate) fn sender(&self, leaf: LeafIndex) -> Option<&Arc<Sender>> {
+        self.roster.get(&leaf)
+    }
+
+    /// The key of `key_id`, from the cache or derived. [`Self::remember`] it once a frame was opened with it, so that
+    /// made-up key ids do not fill the cache.
+    pub(crate) fn key(&self, key_id: KeyId) -> Option<(Arc<DecryptionKey>, Cached)> {
+        if let Some(key) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
+            return Some((Arc::clone(key), Cached::Yes));
+        }
+        let key = DecryptionKey::derive_from(SUITE, key_id.bits(), self.secret.bytes()).ok()?;
+        Some((Arc::new(key), Cached::No))
+    }
+
+    pub(crate) fn remember(&self, key_id: KeyId, key: Arc<DecryptionKey>) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= MAX_CACHED_KEYS {
+            keys.clear();
+        }
+        keys.insert(key_id, key);
+    }
+}
+
+impl Drop for HeldEpoch {
+    fn drop(&mut self) {
+        self.current.store(false, Ordering::Release);
+    }
+}
+
+/// Whether a key came from the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cached {
+    Yes,
+    No,
+}
+
+/// The keys of one group on this device: its current epoch and the old ones that stay readable.
+///
+/// Shared by all local clients; [`Opener::open`](crate::Opener::open) takes it by `&`.
+pub struct GroupKeys {
+    group: GroupNumber,
+    name: Arc<str>,
+    device: DeviceId,
+    retention: usize,
+    /// Newest first.
+    epochs: VecDeque<HeldEpoch>,
+    /// Newest ever taken in; survives [`Self::forget`].
+    newest: Option<EpochId>,
+    /// Removed members, and the last epoch in which each may have known the secret.
+    removed: BTreeMap<DeviceId, EpochId>,
+}
+
+impl GroupKeys {
+    /// No keys yet. `name` is the group's and `device` this device's name, both for messages to people; `retention` is
+    /// the policy's number of old epochs that stay readable, at most [`MAX_RETENTION`].
+    pub fn new(group: GroupNumber, name: &str, device: DeviceId, retention: u16) -> Self {
+        Self {
+            group,
+            name: name.into(),
+            device,
+            retention: retention.min(MAX_RETENTION).into(),
+            epochs: VecDeque::new(),
+            newest: None,
+            removed: BTreeMap::new(),
+        }
+    }
+
+    /// The group's number.
+    pub fn group(&self) -> GroupNumber {
+        self.group
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The epoch that is sealed under.
+    pub fn current(&self) -> Option<EpochId> {
+        self.epochs.front().map(|held| held.id)
+    }
+
+    /// All epochs that can be read, newest first.
+    pub fn held(&self) -> impl Iterator<Item = EpochId> + '_ {
+        self.epochs.iter().map(|held| held.id)
+    }
+
+    /// Takes in `epoch` as the current one: sealers of the one before stop, and what the retention does not cover is
+    /// wiped. After a restart, give the stored epochs again, oldest first.
+    pub fn insert_epoch(&mut self, epoch: Epoch) -> Result<(), EpochError> {
+        if let Some(held) = self.newest.filter(|held| *held >= epoch.id) {
+            return Err(EpochError::NotNewer { group: Arc::clone(&self.name), held, offered: epoch.id });
+        }
+        if !epoch.roster.contains_key(&epoch.own_leaf) {
+            return Err(EpochError::OwnLeaf { group: Arc::clone(&self.name), epoch: epoch.id, leaf: epoch.own_leaf });
+        }
+        let roster = self.parse_roster(&epoch.roster)?;
+        if let Some(before) = self.epochs.front_mut() {
+            before.ended_ms = Some(epoch.since_ms);
+            before.current.store(false, Ordering::Release);
+        }
+        self.newest = Some(epoch.id);
+        self.epochs.push_front(HeldEpoch {
+            id: epoch.id,
+            secret: epoch.secret,
+            own_leaf: epoch.own_leaf,
+            authenticity: epoch.authenticity,
+            ended_ms: None,
+            current: Arc::new(AtomicBool::new(true)),
+            last_boot: None,
+            roster,
+            keys: RwLock::default(),
+        });
+        self.epochs.truncate(self.retention + 1);
+        self.forget_departed();
+        Ok(())
+    }
+
+    /// Wipes all epochs up to and including `through`, the current one too if it is among them.
+    pub fn retire(&mut self, through: EpochId) {
+        self.epochs.retain(|held| held.id > through);
+        self.forget_departed();
+    }
+
+    /// This device is no longer a member: wipes every key. It stays remembered which epochs were used.
+    pub fn forget(&mut self) {
+        self.epochs.clear();
+        self.removed.clear();
+    }
+
+    /// `device` was removed: what it sent under the epochs held now is refused from here on, though it still knows their
+    /// secrets. Its earlier messages that were not yet delivered are refused with them: nobody can tell which they are.
+    pub fn forget_member(&mut self, device: &DeviceId) {
+        if let Some(current) = self.current() {
+            self.removed.insert(device.clone(), current);
+        }
+    }
+
+    /// Changes how many old epochs stay readable; wipes what is over.
+    pub fn set_retention(&mut self, retention: u16) {
+        self.retention = retention.min(MAX_RETENTION).into();
+        self.epochs.truncate(self.retention + 1);
+        self.forget_departed();
+    }
+
+    /// Who sits on `leaf` in the current epoch.
+    pub fn member(&self, leaf: LeafIndex) -> Option<&DeviceId> {
+        self.epochs.front()?.sender(leaf).map(|sender| &sender.name)
+    }
+
+    pub(crate) fn label(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    pub(crate) fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    pub(crate) fn front(&self) -> Option<&HeldEpoch> {
+        self.epochs.front()
+    }
+
+    pub(crate) fn front_mut(&mut self) -> Option<&mut HeldEpoch> {
+        self.epochs.front_mut()
+    }
+
+    /// Held epochs whose low 12 bits are `tag`, newest first. More than one only across a reset of the group.
+    pub(crate) fn tagged(&self, tag: u16) -> impl Iterator<Item = &HeldEpoch> {
+        self.epochs.iter().filter(move |held| held.id.epoch & 0xFFF == u64::from(tag))
+    }
+
+    /// Why no held epoch has `tag`.
+    pub(crate) fn untagged(&self, tag: u16) -> OpenError {
+        let Some(current) = self.current() else {
+            return OpenError::NotMember { device: self.device.clone(), group: self.label() };
+        };
+        let ahead = u64::from(tag).wrapping_sub(current.epoch) & 0xFFF;
+        if ahead <= 2048 {
+            let frame = current.epoch.saturating_add(ahead);
+            return OpenError::EpochAhead { group: self.label(), held: current.epoch, frame };
+        }
+        OpenError::EpochRetired {
+            group: self.label(),
+            frame: current.epoch.saturating_sub(4096 - ahead),
+            oldest: self.epochs.back().map_or(current.epoch, |held| held.id.epoch),
+        }
+    }
+
+    /// Whether `name` was removed after it sent under `epoch`.
+    pub(crate) fn is_removed(&self, name: &DeviceId, epoch: EpochId) -> bool {
+        self.removed.get(name).is_some_and(|last| epoch <= *last)
+    }
+
+    /// Drops the note on removed members that no held epoch has.
+    fn forget_departed(&mut self) {
+        let oldest = self.epochs.back().map(|held| held.id);
+        self.removed.retain(|_, last| oldest.is_some_and(|oldest| oldest <= *last));
+    }
+
+    /// Parses the members' keys, taking over from the epoch before what did not change.
+    fn parse_roster(&self, roster: &BTreeMap<LeafIndex, Member>) -> Result<Arc<Roster>, EpochError> {
+        let before = self.epochs.front().map(|held| &held.roster);
+        let known = |leaf: &LeafIndex, member: &Member| {
+            let sender = before?.get(leaf)?;
+            (sender.name == member.name && *sender.key.public() == member.key).then(|| Arc::clone(sender))
+        };
+        let mut changed = before.is_none_or(|before| before.len() != roster.len());
+        let mut parsed = Roster::new();
+        for (leaf, member) in roster {
+            let sender = match known(leaf, member) {
+                Some(sender) => sender,
+                None => {
+                    changed = true;
+                    let key = VerifyingKey::new(member.key)
+                        .map_err(|_| EpochError::Key { group: self.label(), device: member.name.clone() })?;
+                    Arc::new(Sender { name: member.name.clone(), key })
+                }
+            };
+            parsed.insert(*leaf, sender);
+        }
+        match before {
+            Some(before) if !changed => Ok(Arc::clone(before)),
+            _ => Ok(Arc::new(parsed)),
+        }
+    }
+}
+
+impl fmt::Debug for GroupKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupKeys")
+            .field("group", &self.group)
+            .field("name", &self.name)
+            .field("epochs", &self.held().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,586 @@
+//! Opening: frame in, content out, or the reason why not.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use sealcast_identity::DeviceId;
+use sframe::crypto::DecryptionBufferView;
+
+use crate::{
+    freshness::{DeliveryKind, Freshness, Verdict},
+    header::{GroupNumber, Header, HeaderError, LeafIndex, TAG_BYTES},
+    keys::{Authenticity, Cached, EpochId, GroupKeys, HeldEpoch, Sender},
+    plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
+    replay::{Mark, MarkKey, MarkOf, Marks, Seen, SenderKey, Windows},
+};
+
+/// The MQTT quality of service with which a message reached the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qos {
+    /// QoS 0: done with once it was handed on.
+    AtMostOnce,
+    /// QoS 1 or 2: done with once the client acknowledged it (PUBACK, PUBREC).
+    Acknowledged {
+        /// The DUP flag: the broker says that it sends this again.
+        dup: bool,
+    },
+}
+
+/// How a frame reached the agent.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// By which way.
+    pub kind: DeliveryKind,
+    /// With which quality of service.
+    pub qos: Qos,
+    /// The topic's limits on age.
+    pub freshness: &'a Freshness,
+}
+
+/// What came of a frame that opened.
+#[derive(Debug)]
+#[must_use]
+pub enum Opened {
+    /// To be handed to the client, then marked.
+    Message(Message),
+    /// In order, and nothing for the client: a retained message that its publisher sealed again, live. The client has
+    /// had its content when it was first published.
+    SealedAgain {
+        /// Its publisher.
+        sender: DeviceId,
+    },
+}
+
+/// A message that may be handed on.
+pub struct Message {
+    sender: Arc<Sender>,
+    epoch: EpochId,
+    time_ms: u64,
+    age_ms: u64,
+    flags: Flags,
+    plaintext: Vec<u8>,
+    props: Range<usize>,
+    payload: Range<usize>,
+    receipt: Receipt,
+}
+
+impl Message {
+    /// Who sent it. Proven by a signature if [`Self::is_signed`], else only that some member sent it.
+    pub fn sender(&self) -> &DeviceId {
+        &self.sender.name
+    }
+
+    /// Whether it bears its sender's signature.
+    pub fn is_signed(&self) -> bool {
+        !self.flags.is_unsigned()
+    }
+
+    /// Whether it is a will.
+    pub fn is_will(&self) -> bool {
+        self.flags.is_will()
+    }
+
+    /// Whether it was published with RETAIN.
+    pub fn is_retain(&self) -> bool {
+        self.flags.is_retain()
+    }
+
+    /// The epoch it was sealed under.
+    pub fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
+    /// When it was sealed (first), by its sender's clock, Unix ms.
+    pub fn sealed_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// How long ago that is, ms; 0 if it is from the future within the tolerance.
+    pub fn age_ms(&self) -> u64 {
+        self.age_ms
+    }
+
+    /// MQTT 5 properties, as encoded property bytes without their length. Bytes of a member, not parsed here.
+    pub fn props(&self) -> &[u8] {
+        self.plaintext.get(self.props.clone()).unwrap_or_default()
+    }
+
+    /// The application's bytes.
+    pub fn payload(&self) -> &[u8] {
+        self.plaintext.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    /// What to give to [`Opener::mark_delivered`] and [`Opener::mark_acknowledged`].
+    pub fn receipt(&self) -> Receipt {
+        self.receipt
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("sender", &self.sender.name)
+            .field("epoch", &self.epoch)
+            .field("time_ms", &self.time_ms)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names a message to the opener that let it pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    qos: Qos,
+    window: Option<(SenderKey, u16, u32)>,
+    retained: Option<(MarkKey, Mark)>,
+    will: Option<(MarkKey, Mark)>,
+}
+
+/// Why a frame was not handed on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Not a frame, or none that this version reads.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Sealed for a group that the topic does not belong to.
+    #[error(
+        "{topic} belongs to group {expected}, but the message is sealed for group number {found}: it was moved from another topic, or its publisher's ledger is out of date"
+    )]
+    WrongGroup {
+        /// Where it arrived.
+        topic: String,
+        /// The group of that topic.
+        expected: Arc<str>,
+        /// The group that the frame names.
+        found: GroupNumber,
+    },
+    /// This device holds no key of the group.
+    #[error("no key: {device} is not a member of {group}; grant it, or wait until it has joined")]
+    NotMember {
+        /// This device.
+        device: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+    },
+    /// Sealed under an epoch that this device has not reached: wait for the ledger and try again.
+    #[error(
+        "no key yet: sealed under epoch {frame} of {group}, this device is at epoch {held} and waits for the ledger"
+    )]
+    EpochAhead {
+        /// The group's name.
+        group: Arc<str>,
+        /// The current epoch here.
+        held: u64,
+        /// The frame's epoch, as its low 12 bits suggest.
+        frame: u64,
+    },
+    /// Sealed under an epoch that is older than the group's retention.
+    #[error(
+        "no key any more: sealed under epoch {frame} of {group}, only epochs from {oldest} on are kept (the group's retention)"
+    )]
+    EpochRetired {
+        /// The group's name.
+        group: Arc<str>,
+        /// The frame's epoch, as its low 12 bits suggest.
+        frame: u64,
+        /// Oldest epoch that is held.
+        oldest: u64,
+    },
+    /// Nobody sat on the sender's leaf in that epoch.
+    #[error("unknown sender: nobody is on leaf {leaf} of {group} in epoch {epoch}")]
+    UnknownSender {
+        /// The group's name.
+        group: Arc<str>,
+        /// The frame's epoch.
+        epoch: EpochId,
+        /// The empty leaf.
+        leaf: LeafIndex,
+    },
+    /// The sender was removed from the group.
+    #[error("{sender} was removed from {group} after epoch {epoch}: its messages are no longer taken")]
+    Removed {
+        /// Who was removed.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+        /// The frame's epoch.
+        epoch: EpochId,
+    },
+    /// The authentication tag does not fit.
+    #[error(
+        "cannot be opened: a message in the name of {sender} ({group}) was changed on its way, or moved to {topic} from another topic"
+    )]
+    Undecryptable {
+        /// Whom the header names; not proven.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+        /// Where it arrived.
+        topic: String,
+    },
+    /// Sealed with features that this version does not know.
+    #[error("{sender} seals with features that this agent does not know (flags {flags:#04x}): update this agent")]
+    Flags {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// All its flags.
+        flags: u8,
+    },
+    /// Decrypted, but not laid out as a plaintext.
+    #[error(
+        "a message in the name of {sender} ({group}) is not put together correctly inside: update or check its agent"
+    )]
+    Malformed {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+    },
+    /// Unsigned, in a group whose messages are signed.
+    #[error("unsigned: {group} takes only signed messages; this one, in the name of {sender}, may be from any member")]
+    Unsigned {
+        /// Whom the header names; not proven.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+    },
+    /// The signature is not the sender's: whoever sealed it knows the group's key.
+    #[error("forged: a member of {group} wrote a message in the name of {sender}; its signature is not that device's")]
+    BadSignature {
+        /// In whose name.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+    },
+    /// Seen before, or too far back to tell.
+    #[error("replayed: message {counter} of {sender} on {topic} was delivered before, or is older than the {window} last ones", window = crate::replay::WINDOW)]
+    Replay {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// Where it arrived.
+        topic: String,
+        /// Its number under the sender's key.
+        counter: u32,
+    },
+    /// The client has seen a newer message of the topic.
+    #[error(
+        "rolled back: the retained message on {topic}, sealed at {sealed_ms} ms by {sender}, is older than one seen before (sealed at {newest_ms} ms)"
+    )]
+    RetainedOlder {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// Where it arrived.
+        topic: String,
+        /// Its time, Unix ms.
+        sealed_ms: u64,
+        /// Time of the newest, Unix ms.
+        newest_ms: u64,
+    },
+    /// Delivered as retained, published without RETAIN.
+    #[error(
+        "the broker delivered a message of {sender} as the retained one of {topic}, but it was not published as such"
+    )]
+    NotRetained {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// Where it arrived.
+        topic: String,
+    },
+    /// Older than the topic's limit.
+    #[error(
+        "too old: {sender} sealed it {age_ms} ms ago, {topic} takes messages up to {limit_ms} ms; it was held back, or a clock is wrong"
+    )]
+    TooOld {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// Where it arrived.
+        topic: String,
+        /// Its age, ms.
+        age_ms: u64,
+        /// The limit for this kind of delivery, ms, without the clock tolerance.
+        limit_ms: u64,
+    },
+    /// Sealed later than now.
+    #[error(
+        "from the future: {sender} sealed it {ahead_ms} ms ahead of this clock, {tolerance_ms} ms are tolerated: check both clocks"
+    )]
+    Future {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// How far ahead, ms.
+        ahead_ms: u64,
+        /// The tolerance, ms.
+        tolerance_ms: u64,
+    },
+    /// Sealed under an old epoch, long after the next one began.
+    #[error(
+        "{sender} sealed it under epoch {epoch} of {group}, {late_ms} ms after that ended: its agent does not hear from the ledger"
+    )]
+    EpochEnded {
+        /// Who sealed it.
+        sender: DeviceId,
+        /// The group's name.
+        group: Arc<str>,
+        /// The ended epoch.
+        epoch: EpochId,
+        /// How long after, ms.
+        late_ms: u64,
+    },
+    /// More senders than are kept track of.
+    #[error("too many senders for one client ({max}): {sender} is refused, as a replay could not be told", max = crate::replay::MAX_SENDERS)]
+    TooManySenders {
+        /// Who sealed it.
+        sender: DeviceId,
+    },
+    /// The crypto library refused, which it does only when it is out of memory.
+    #[error("the crypto library failed")]
+    Library,
+}
+
+impl OpenError {
+    /// Whether the same frame may open once the ledger was read further.
+    pub fn is_worth_waiting(&self) -> bool {
+        matches!(self, Self::EpochAhead { .. })
+    }
+}
+
+/// Opens what one local client receives, and remembers what that client has seen.
+///
+/// Memory is bounded ([`MAX_WINDOWS`](crate::MAX_WINDOWS) and the like), and what does not fit is refused.
+#[derive(Debug, Default)]
+pub struct Opener {
+    pub(crate) windows: Windows,
+    pub(crate) marks: Marks,
+    aad: Vec<u8>,
+    transcript: Vec<u8>,
+}
+
+impl Opener {
+    /// For a client that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens `frame`, which arrived on `topic`; `keys` are those of the group that the topic belongs to.
+    ///
+    /// Changes nothing of what is remembered: call [`Self::mark_delivered`] once the message was handed to the client.
+    /// Never panics, whatever the bytes are.
+    pub fn open(
+        &mut self,
+        keys: &GroupKeys,
+        topic: &str,
+        frame: &[u8],
+        delivery: &Delivery<'_>,
+        now_ms: u64,
+    ) -> Result<Opened, OpenError> {
+        let header = Header::parse(frame)?;
+        if header.group != keys.group() {
+            return Err(OpenError::WrongGroup { topic: topic.to_owned(), expected: keys.label(), found: header.group });
+        }
+        let (held, sender, plaintext) = self.decrypt(keys, topic, frame, &header)?;
+        let name = || sender.name.clone();
+        let parsed = Plaintext::parse(&plaintext).map_err(|error| match error {
+            PlaintextError::Flags(flags) => OpenError::Flags { sender: name(), flags },
+            PlaintextError::Malformed => OpenError::Malformed { sender: name(), group: keys.label() },
+        })?;
+        let &Plaintext { flags, time_ms, props, payload, signature } = &parsed;
+        let message = Facts { header, held, sender: &sender, flags, time_ms };
+
+        // The window before the signature: a replay then costs no verification.
+        let receipt = message.receipt(topic, delivery);
+        self.check_seen(&message, &receipt, topic, delivery)?;
+
+        match (signature, held.authenticity) {
+            (None, Authenticity::Signature) => {
+                return Err(OpenError::Unsigned { sender: name(), group: keys.label() });
+            }
+            (None, Authenticity::Group) => {}
+            (Some(signature), _) => {
+                let context = Context {
+                    group: header.group,
+                    epoch: held.id,
+                    key_id: header.key_id,
+                    counter: header.counter,
+                    topic,
+                };
+                context.transcript(flags, time_ms, props, payload, &mut self.transcript);
+                if !sender.key.verifies(&self.transcript, signature) {
+                    return Err(OpenError::BadSignature { sender: name(), group: keys.label() });
+                }
+            }
+        }
+        let age_ms = message.check_time(keys, topic, delivery, now_ms)?;
+        if flags.is_reseal() && delivery.kind != DeliveryKind::Retained {
+            return Ok(Opened::SealedAgain { sender: name() });
+        }
+
+        let signature_bytes = signature.map_or(0, |signature| signature.len());
+        let payload_end = plaintext.len() - signature_bytes;
+        let payload_start = payload_end - payload.len();
+        let (epoch, props) = (held.id, payload_start - props.len()..payload_start);
+        let payload = payload_start..payload_end;
+        Ok(Opened::Message(Message { sender, epoch, time_ms, age_ms, flags, plaintext, props, payload, receipt }))
+    }
+
+    /// The message was handed to the client. At QoS 0 it is done with.
+    pub fn mark_delivered(&mut self, receipt: &Receipt) {
+        self.mark(receipt, receipt.qos == Qos::AtMostOnce);
+    }
+
+    /// The client acknowledged the message (PUBACK, PUBREC): another delivery of it is a replay.
+    pub fn mark_acknowledged(&mut self, receipt: &Receipt) {
+        self.mark(receipt, true);
+    }
+
+    /// Forgets the windows of the epochs of `keys`' group that `keys` does not hold any more. Call after each turn.
+    pub fn retain_epochs(&mut self, keys: &GroupKeys) {
+        self.windows.retain(|sender| sender.group != keys.group() || keys.held().any(|held| held == sender.epoch));
+    }
+
+    fn mark(&mut self, receipt: &Receipt, done: bool) {
+        if let Some((sender, boot, counter)) = receipt.window {
+            self.windows.mark(sender, boot, counter, done);
+        }
+        for (key, mark) in receipt.retained.iter().chain(&receipt.will) {
+            self.marks.mark(*key, Mark { done, ..*mark });
+        }
+    }
+
+    /// Decrypts under the held epoch that the key id means. After a reset of the group two may be meant; the tag decides.
+    fn decrypt<'k>(
+        &mut self,
+        keys: &'k GroupKeys,
+        topic: &str,
+        frame: &[u8],
+        header: &Header,
+    ) -> Result<(&'k HeldEpoch, Arc<Sender>, Vec<u8>), OpenError> {
+        let (outside, sealed) = frame.split_at_checked(header.header_bytes()).ok_or(OpenError::Library)?;
+        write_aad(outside, topic, &mut self.aad);
+        let key_id = header.key_id;
+        let mut refusal = None;
+        for held in keys.tagged(key_id.epoch_tag()) {
+            let Some(sender) = held.sender(key_id.leaf()) else {
+                refusal.get_or_insert_with(|| OpenError::UnknownSender {
+                    group: keys.label(),
+                    epoch: held.id,
+                    leaf: key_id.leaf(),
+                });
+                continue;
+            };
+            let (key, cached) = held.key(key_id).ok_or(OpenError::Library)?;
+            let mut plaintext = sealed.to_vec();
+            let buffer = DecryptionBufferView { aad: &mut self.aad, data: &mut plaintext };
+            if key.decrypt(buffer, header.counter.into()).is_err() {
+                refusal = Some(OpenError::Undecryptable {
+                    sender: sender.name.clone(),
+                    group: keys.label(),
+                    topic: topic.to_owned(),
+                });
+                continue;
+            }
+            if cached == Cached::No {
+                held.remember(key_id, key);
+            }
+            if keys.is_removed(&sender.name, held.id) {
+                return Err(OpenError::Removed { sender: sender.name.clone(), group: keys.label(), epoch: held.id });
+            }
+            plaintext.truncate(plaintext.len().saturating_sub(TAG_BYTES));
+            return Ok((held, Arc::clone(sender), plaintext));
+        }
+        Err(refusal.unwrap_or_else(|| keys.untagged(key_id.epoch_tag())))
+    }
+
+    fn check_seen(
+        &self,
+        message: &Facts<'_>,
+        receipt: &Receipt,
+        topic: &str,
+        delivery: &Delivery<'_>,
+    ) -> Result<(), OpenError> {
+        let sender = || message.sender.name.clone();
+        let again = matches!(delivery.qos, Qos::Acknowledged { dup: true });
+        let seen = match (&receipt.window, &receipt.will) {
+            (Some((key, boot, counter)), _) => {
+                self.windows.check(key, *boot, *counter).map_err(|_| OpenError::TooManySenders { sender: sender() })?
+            }
+            (None, Some((key, mark))) => self.marks.check_will(key, mark),
+            (None, None) => Seen::New,
+        };
+        if seen == Seen::Done || seen == Seen::Delivered && !again {
+            return Err(OpenError::Replay {
+                sender: sender(),
+                topic: topic.to_owned(),
+                counter: message.header.counter,
+            });
+        }
+        if delivery.kind != DeliveryKind::Retained {
+            return Ok(());
+        }
+        let Some((key, mark)) = &receipt.retained else {
+            return Err(OpenError::NotRetained { sender: sender(), topic: topic.to_owned() });
+        };
+        match self.marks.newer_than(key, mark, delivery.freshness.clock_tolerance_ms) {
+            None => Ok(()),
+            Some(newest_ms) => Err(OpenError::RetainedOlder {
+                sender: sender(),
+                topic: topic.to_owned(),
+                sealed_ms: message.time_ms,
+                newest_ms,
+            }),
+        }
+    }
+}
+
+/// What is known of a frame once it is decrypted.
+struct Facts<'a> {
+    header: Header,
+    held: &'a HeldEpoch,
+    sender: &'a Sender,
+    flags: Flags,
+    time_ms: u64,
+}
+
+impl Facts<'_> {
+    /// What this message is remembered by. A retained delivery is remembered by its topic's mark only: a client gets it
+    /// anew at each subscription. A will is remembered by its own, as its counter may be far behind when it comes.
+    fn receipt(&self, topic: &str, delivery: &Delivery<'_>) -> Receipt {
+        let Header { group, key_id, counter, .. } = self.header;
+        let name = self.sender.name.as_str();
+        let retained = delivery.kind == DeliveryKind::Retained;
+        let mark = |of| {
+            let mark = Mark::new(name, self.held.id, key_id, counter, self.time_ms);
+            (MarkKey::new(of, group, name, topic), mark)
+        };
+        let sender = SenderKey { group, epoch: self.held.id, leaf: key_id.leaf() };
+        Receipt {
+            qos: delivery.qos,
+            window: (!retained && !self.flags.is_will()).then_some((sender, key_id.boot(), counter)),
+            retained: self.flags.is_retain().then(|| mark(MarkOf::Retained)),
+            will: (!retained && self.flags.is_will()).then(|| mark(MarkOf::Will)),
+        }
+    }
+
+    /// The message's age, if that is within the limits.
+    fn check_time(
+        &self,
+        keys: &GroupKeys,
+        topic: &str,
+        delivery: &Delivery<'_>,
+        now_ms: u64,
+    ) -> Result<u64, OpenError> {
+        let sender = || self.sender.name.clone();
+        let freshness = delivery.freshness;
+        if let Some(ended_ms) = self.held.ended_ms.filter(|ended_ms| freshness.is_after_end(self.time_ms, *ended_ms)) {
+            let late_ms = self.time_ms.saturating_sub(ended_ms);
+            return Err(OpenError::EpochEnded { sender: sender(), group: keys.label(), epoch: self.held.id, late_ms });
+        }
+        match freshness.judge(delivery.kind, self.flags.is_will(), self.time_ms, now_ms) {
+            Verdict::Fresh { age_ms } => Ok(age_ms),
+            Verdict::TooOld { age_ms, limit_ms } => {
+                Err(OpenError::TooOld { sender: sender(), topic: topic.to_owned(), age_ms, limit_ms })
+            }
+            Verdict::Future { ahead_ms } => {
+                Err(OpenError::Future { sender: sender(), ahead_ms, tolerance_ms: freshness.clock_tolerance_ms })
+            }
+        }
+    }
+}

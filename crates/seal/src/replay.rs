@@ -1,0 +1,242 @@
+//! What one local client has seen: a window for each sender's key, and the newest retained message and will of each
+//! topic. Bounded, and whatever is dropped for room leaves a floor below which all is refused.
+
+mod window;
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+
+use crate::{
+    header::{GroupNumber, KeyId, LeafIndex},
+    keys::EpochId,
+};
+
+pub use window::{ReplayWindow, Seen, WINDOW};
+
+/// Windows kept for one client; the least used are dropped, leaving a floor.
+pub const MAX_WINDOWS: usize = 16_384;
+/// Senders (leaf and epoch) known to one client; messages of more are refused.
+pub const MAX_SENDERS: usize = 131_072;
+/// Topics whose newest retained message or will is remembered for one client; the oldest are dropped, leaving a floor.
+pub const MAX_MARKS: usize = 65_536;
+/// Boots of one sender that have a window at a time.
+const MAX_BOOTS: usize = 4;
+
+/// A sender within one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SenderKey {
+    pub(crate) group: GroupNumber,
+    pub(crate) epoch: EpochId,
+    pub(crate) leaf: LeafIndex,
+}
+
+/// What is known of one sender's counters.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct SenderState {
+    /// Boot and counter at and below which all is refused.
+    pub(crate) floor: Option<(u16, u32)>,
+    /// By boot.
+    pub(crate) windows: BTreeMap<u16, (ReplayWindow, u64)>,
+}
+
+/// Windows of all senders.
+#[derive(Debug, Default)]
+pub(crate) struct Windows {
+    pub(crate) senders: BTreeMap<SenderKey, SenderState>,
+    pub(crate) count: usize,
+    /// Counts uses; what a window's use is compared by.
+    pub(crate) clock: u64,
+}
+
+/// No room for another sender.
+pub(crate) struct Full;
+
+impl Windows {
+    pub(crate) fn check(&self, sender: &SenderKey, boot: u16, counter: u32) -> Result<Seen, Full> {
+        let Some(state) = self.senders.get(sender) else {
+            return if self.senders.len() < MAX_SENDERS { Ok(Seen::New) } else { Err(Full) };
+        };
+        if state.floor.is_some_and(|floor| (boot, counter) <= floor) {
+            return Ok(Seen::Done);
+        }
+        Ok(state.windows.get(&boot).map_or(Seen::New, |(window, _)| window.check(counter)))
+    }
+
+    /// Marks `counter` delivered, or `done` with.
+    pub(crate) fn mark(&mut self, sender: SenderKey, boot: u16, counter: u32, done: bool) {
+        if !self.senders.contains_key(&sender) && self.senders.len() >= MAX_SENDERS {
+            return;
+        }
+        let state = self.senders.entry(sender).or_default();
+        if state.floor.is_some_and(|floor| (boot, counter) <= floor) {
+            return;
+        }
+        self.clock += 1;
+        let before = state.windows.len();
+        let (window, used) = state.windows.entry(boot).or_default();
+        *used = self.clock;
+        if done {
+            window.mark_acknowledged(counter);
+        } else {
+            window.mark_delivered(counter);
+        }
+        // Boots only grow, so the lowest is the one that will be missed least.
+        while state.windows.len() > MAX_BOOTS {
+            if let Some((boot, _)) = state.windows.pop_first() {
+                state.floor = state.floor.max(Some((boot, u32::MAX)));
+            }
+        }
+        self.count = self.count + state.windows.len() - before;
+        if self.count > MAX_WINDOWS {
+            self.make_room();
+        }
+    }
+
+    /// Drops the least used eighth, in one go so that a client at the limit does not pay for it each time.
+    fn make_room(&mut self) {
+        let mut uses: Vec<u64> =
+            self.senders.values().flat_map(|state| state.windows.values().map(|(_, used)| *used)).collect();
+        let (_, last, _) = uses.select_nth_unstable(MAX_WINDOWS / 8);
+        let last = *last;
+        for state in self.senders.values_mut() {
+            let SenderState { floor, windows } = state;
+            windows.retain(|boot, (window, used)| {
+                let keep = *used > last;
+                if !keep {
+                    *floor = (*floor).max(window.top().map(|top| (*boot, top)));
+                }
+                keep
+            });
+            // A floor refuses all earlier boots, so their windows are of no more use.
+            if let Some((boot, _)) = *floor {
+                windows.retain(|held, _| *held >= boot);
+            }
+        }
+        self.count = self.senders.values().map(|state| state.windows.len()).sum();
+    }
+
+    /// Keeps what `keep` says; only for epochs whose keys are gone, or frames could pass again.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&SenderKey) -> bool) {
+        self.senders.retain(|sender, _| keep(sender));
+        self.count = self.senders.values().map(|state| state.windows.len()).sum();
+    }
+}
+
+/// What a mark is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MarkOf {
+    /// The newest message of a topic that was published with RETAIN, whoever sent it.
+    Retained,
+    /// The newest will of one sender on a topic.
+    Will,
+}
+
+/// Names a mark: a hash, so that topics of any length take the same room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct MarkKey(pub(crate) [u8; 16]);
+
+impl MarkKey {
+    pub(crate) fn new(of: MarkOf, group: GroupNumber, sender: &str, topic: &str) -> Self {
+        let (kind, sender) = match of {
+            MarkOf::Retained => (0, ""),
+            MarkOf::Will => (1, sender),
+        };
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(&[kind]);
+        hash.update(&group.0.to_be_bytes());
+        hash.update(sender.as_bytes());
+        hash.update(&[0]);
+        hash.update(topic.as_bytes());
+        Self(first_16(hash.finish().as_ref()))
+    }
+}
+
+fn first_16(hash: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    for (to, from) in out.iter_mut().zip(hash) {
+        *to = *from;
+    }
+    out
+}
+
+/// One message's place in its sender's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Order {
+    pub(crate) time_ms: u64,
+    pub(crate) epoch: EpochId,
+    pub(crate) boot: u16,
+    pub(crate) counter: u32,
+}
+
+/// The newest message that a client has seen of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) order: Order,
+    /// Hash of the sender's name.
+    pub(crate) sender: [u8; 16],
+    /// For wills: whether the client is done with it.
+    pub(crate) done: bool,
+}
+
+impl Mark {
+    pub(crate) fn new(sender: &str, epoch: EpochId, key_id: KeyId, counter: u32, time_ms: u64) -> Self {
+        Self {
+            order: Order { time_ms, epoch, boot: key_id.boot(), counter },
+            sender: first_16(digest::digest(&digest::SHA256, sender.as_bytes()).as_ref()),
+            done: false,
+        }
+    }
+}
+
+/// The marks of all topics.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) marks: BTreeMap<MarkKey, Mark>,
+    /// Time of the newest mark that was dropped for room: a topic without a mark takes only what is newer.
+    pub(crate) floor_ms: Option<u64>,
+}
+
+impl Marks {
+    /// The time of the newest message if `mark` is older than that. Messages of one sender are in order; those of
+    /// different senders are so only as far as their clocks agree.
+    pub(crate) fn newer_than(&self, key: &MarkKey, mark: &Mark, clock_tolerance_ms: u64) -> Option<u64> {
+        let Some(newest) = self.marks.get(key) else {
+            return self.floor_ms.filter(|floor_ms| mark.order.time_ms <= *floor_ms);
+        };
+        let older = if newest.sender == mark.sender {
+            mark.order < newest.order
+        } else {
+            mark.order.time_ms.saturating_add(clock_tolerance_ms) < newest.order.time_ms
+        };
+        older.then_some(newest.order.time_ms)
+    }
+
+    /// What is known of a will.
+    pub(crate) fn check_will(&self, key: &MarkKey, mark: &Mark) -> Seen {
+        match self.marks.get(key) {
+            None if self.floor_ms.is_some_and(|floor_ms| mark.order.time_ms <= floor_ms) => Seen::Done,
+            None => Seen::New,
+            Some(newest) if mark.order > newest.order => Seen::New,
+            Some(newest) if mark.order == newest.order && !newest.done => Seen::Delivered,
+            Some(_) => Seen::Done,
+        }
+    }
+
+    /// Moves the mark up to `mark`; never back.
+    pub(crate) fn mark(&mut self, key: MarkKey, mark: Mark) {
+        let newest = self.marks.entry(key).or_insert(mark);
+        if mark.order > newest.order {
+            *newest = mark;
+        } else if mark.order == newest.order {
+            newest.done |= mark.done;
+        }
+        if self.marks.len() > MAX_MARKS {
+            let mut times: Vec<u64> = self.marks.values().map(|mark| mark.order.time_ms).collect();
+            let (_, last, _) = times.select_nth_unstable(MAX_MARKS / 8);
+            let last = *last;
+            self.marks.retain(|_, mark| mark.order.time_ms > last);
+            self.floor_ms = self.floor_ms.max(Some(last));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Sealing: content in, frame out.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use sealcast_identity::SigningKey;
+use sframe::crypto::EncryptionBufferView;
+
+use crate::{
+    backend::{EncryptionKey, SUITE},
+    header::{GroupNumber, Header, KeyId, MAX_HEADER_BYTES, PREAMBLE_BYTES, TAG_BYTES},
+    keys::{Authenticity, EpochId, GroupKeys},
+    plaintext::{Context, Flags, MAX_TIME_MS, MAX_VARINT, SIGNATURE_BYTES, write_aad, write_varint},
+};
+
+/// Most bytes that a signed frame without properties is longer than its payload.
+pub const MAX_OVERHEAD_SIGNED: usize = MAX_OVERHEAD_UNSIGNED + SIGNATURE_BYTES;
+/// Most bytes that an unsigned frame without properties is longer than its payload.
+pub const MAX_OVERHEAD_UNSIGNED: usize = MAX_HEADER_BYTES + PREAMBLE_BYTES + TAG_BYTES;
+/// Longest MQTT topic, in bytes.
+const MAX_TOPIC_BYTES: usize = 65_535;
+
+/// What a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A message that is published now.
+    Message,
+    /// A will: sealed now, published by the broker when the client vanishes. Receivers do not hold it to the limit for
+    /// live messages.
+    Will,
+    /// A retained message, sealed again by its publisher because the epoch turned. Receivers see it only as a retained
+    /// message, with its first time: sealing again makes nothing fresh.
+    Reseal {
+        /// When it was sealed first, Unix ms.
+        sealed_ms: u64,
+    },
+}
+
+/// What is sealed.
+#[derive(Clone, Copy)]
+pub struct Content<'a> {
+    /// What for.
+    pub purpose: Purpose,
+    /// Whether it is published with RETAIN (always so for [`Purpose::Reseal`]). Authenticated: no broker can hand on as
+    /// retained what was not. An empty retained payload deletes the retained message and must be sent clear, or the
+    /// broker does not see it.
+    pub retain: bool,
+    /// MQTT 5 properties that travel inside, as encoded property bytes without their length; empty for none.
+    pub props: &'a [u8],
+    /// The application's bytes.
+    pub payload: &'a [u8],
+}
+
+/// Why nothing was sealed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Nothing can be sealed without a key.
+    #[error("cannot seal for {group}: {device} is not a member of it; grant it, or wait until it has joined")]
+    NotMember {
+        /// The group's name.
+        group: Arc<str>,
+        /// This device.
+        device: String,
+    },
+    /// The epoch turned since this sealer was made: make one for the current epoch.
+    #[error(
+        "cannot seal for group {group} under epoch {epoch} any more: it has ended; take the current epoch's sealer"
+    )]
+    EpochEnded {
+        /// The group's number.
+        group: GroupNumber,
+        /// The sealer's epoch.
+        epoch: EpochId,
+    },
+    /// All 16,777,216 counters of this boot are used: take another boot, and a sealer for it.
+    #[error("boot {boot} of group {group}, epoch {epoch} has sealed its last message: take the next boot")]
+    NeedBoot {
+        /// The group's number.
+        group: GroupNumber,
+        /// The sealer's epoch.
+        epoch: EpochId,
+        /// The boot that is used up.
+        boot: u16,
+    },
+    /// All 16,384 boots of this epoch are used: nothing can be sealed before the epoch turns.
+    #[error("all restarts that epoch {epoch} of group {group} has room for are used: turn the epoch")]
+    NeedEpoch {
+        /// The group's number.
+        group: GroupNumber,
+        /// The epoch that is used up.
+        epoch: EpochId,
+    },
+    /// A sealer for this boot or a later one was made before.
+    #[error("boot {boot} of group {group} was used already (boot {used} is in use): the stored boot is out of date")]
+    BootUsed {
+        /// The group's number.
+        group: GroupNumber,
+        /// The one asked for.
+        boot: u16,
+        /// Largest one in use.
+        used: u16,
+    },
+    /// The boot was counted for another group or epoch.
+    #[error("that boot was counted for group {group}, epoch {epoch}, which is not the current one")]
+    BootOfOther {
+        /// The boot's group.
+        group: GroupNumber,
+        /// The boot's epoch.
+        epoch: EpochId,
+    },
+    /// The roster has another key on this device's leaf.
+    #[error("this device's key is not the one that group {group} knows it by: publish the key again and rejoin")]
+    Key {
+        /// The group's number.
+        group: GroupNumber,
+    },
+    /// MQTT cannot carry the topic.
+    #[error("a topic has 1 to 65,535 bytes, this one has {0}")]
+    Topic(usize),
+    /// MQTT cannot carry the frame.
+    #[error("{0} bytes are too many for one MQTT packet once sealed")]
+    TooLarge(usize),
+    /// The clock is beyond what 48 bits hold.
+    #[error("the time {0} ms is not one that a frame can carry: check this machine's clock")]
+    Time(u64),
+    /// The crypto library refused, which it does only when it is out of memory or entropy.
+    #[error("the crypto library failed")]
+    Library,
+}
+
+/// A boot that was counted but not yet stored. Neither `Clone` nor `Copy`.
+#[derive(Debug)]
+#[must_use]
+pub struct PendingBoot {
+    group: GroupNumber,
+    epoch: EpochId,
+    number: u16,
+}
+
+impl PendingBoot {
+    /// What to store for this group and epoch before going on, and to give to [`GroupKeys::next_boot`] after a restart.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// The epoch it counts in.
+    pub fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
+    /// Says that [`Self::number`] is on disk, synced. Saying so falsely lets a restart use a nonce twice, which gives
+    /// away the messages sealed under it and lets others be forged.
+    pub fn stored(self) -> Boot {
+        Boot(self)
+    }
+}
+
+/// A boot whose number is stored: good for one sealer.
+#[derive(Debug)]
+#[must_use]
+pub struct Boot(PendingBoot);
+
+impl GroupKeys {
+    /// Counts the next boot of the current epoch, given the one stored last for this group, generation and epoch.
+    pub fn next_boot(&self, stored: Option<u16>) -> Result<PendingBoot, SealError> {
+        let group = self.group();
+        let Some(held) = self.front() else {
+            return Err(SealError::NotMember { group: self.label(), device: self.device().to_string() });
+        };
+        let number = match stored.max(held.last_boot) {
+            None => 0,
+            Some(last) if last < KeyId::MAX_BOOT => last + 1,
+            Some(_) => return Err(SealError::NeedEpoch { group, epoch: held.id }),
+        };
+        Ok(PendingBoot { group, epoch: held.id, number })
+    }
+
+    /// The sealer of the current epoch for `boot`, signing with this device's `key`. One boot gives one sealer.
+    pub fn sealer(&mut self, boot: Boot, key: &Arc<SigningKey>) -> Result<Sealer, SealError> {
+        let Boot(PendingBoot { group: boot_group, epoch, number: boot }) = boot;
+        let (group, label, device) = (self.group(), self.label(), self.device().to_string());
+        let Some(held) = self.front_mut() else {
+            return Err(SealError::NotMember { group: label, device });
+        };
+        if (boot_group, epoch) != (group, held.id) {
+            return Err(SealError::BootOfOther { group: boot_group, epoch });
+        }
+        if let Some(used) = held.last_boot.filter(|used| *used >= boot) {
+            return Err(SealError::BootUsed { group, boot, used });
+        }
+        if held.sender(held.own_leaf).is_none_or(|own| own.key.public() != key.public()) {
+            return Err(SealError::Key { group });
+        }
+        let key_id = KeyId::new(boot, held.own_leaf, epoch.epoch);
+        let frame_key =
+            EncryptionKey::derive_from(SUITE, key_id.bits(), held.secret.bytes()).map_err(|_| SealError::Library)?;
+        held.last_boot = Some(boot);
+        Ok(Sealer {
+            group,
+            epoch,
+            key_id,
+            next: 0,
+            frame_key,
+            signing: match held.authenticity {
+                Authenticity::Signature => Some(Arc::clone(key)),
+                Authenticity::Group => None,
+            },
+            current: Arc::clone(&held.current),
+            aad: Vec::new(),
+            transcript: Vec::new(),
+        })
+    }
+}
+
+/// Seals what this device publishes in one group, epoch and boot.
+///
+/// It owns its (epoch, boot) and its counter only grows, so that no nonce can be used twice; it stops by itself when the
+/// epoch turns.
+pub struct Sealer {
+    group: GroupNumber,
+    epoch: EpochId,
+    key_id: KeyId,
+    /// Next counter; `Header::MAX_COUNTER + 1` when all are used.
+    next: u32,
+    frame_key: EncryptionKey,
+    signing: Option<Arc<SigningKey>>,
+    current: Arc<AtomicBool>,
+    aad: Vec<u8>,
+    transcript: Vec<u8>,
+}
+
+impl Sealer {
+    /// Seals `content` for `topic`, the one it is published to, character for character as other members receive it.
+    pub fn seal(&mut self, now_ms: u64, topic: &str, content: &Content<'_>) -> Result<Vec<u8>, SealError> {
+        let &Content { purpose, retain, props, payload } = content;
+        if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES {
+            return Err(SealError::Topic(topic.len()));
+        }
+        let time_ms = match purpose {
+            Purpose::Reseal { sealed_ms } => sealed_ms,
+            Purpose::Message | Purpose::Will => now_ms,
+        };
+        if time_ms > MAX_TIME_MS {
+            return Err(SealError::Time(time_ms));
+        }
+        let capacity = MAX_OVERHEAD_SIGNED.saturating_add(4).saturating_add(props.len()).saturating_add(payload.len());
+        if capacity.saturating_add(topic.len()) > MAX_VARINT {
+            return Err(SealError::TooLarge(payload.len()));
+        }
+        let counter = self.take_counter()?;
+        let reseal = matches!(purpose, Purpose::Reseal { .. });
+        let flags =
+            Flags::new(!props.is_empty(), self.signing.is_none(), purpose == Purpose::Will, reseal, retain || reseal);
+
+        let mut frame = Vec::with_capacity(capacity);
+        Header::write(self.group, self.key_id, counter, &mut frame).ok_or(SealError::Library)?;
+        let header_bytes = frame.len();
+        write_aad(&frame, topic, &mut self.aad);
+        frame.push(flags.0);
+        frame.extend_from_slice(&time_ms.to_be_bytes()[2..]);
+        if flags.has_props() {
+            write_varint(props.len(), &mut frame);
+            frame.extend_from_slice(props);
+        }
+        frame.extend_from_slice(payload);
+        if let Some(key) = &self.signing {
+            let context = Context { group: self.group, epoch: self.epoch, key_id: self.key_id, counter, topic };
+            context.transcript(flags, time_ms, props, payload, &mut self.transcript);
+            frame.extend_from_slice(&key.sign(&self.transcript).map_err(|_| SealError::Library)?);
+        }
+        let mut tag = [0; TAG_BYTES];
+        let data = frame.get_mut(header_bytes..).ok_or(SealError::Library)?;
+        self.frame_key
+            .encrypt(EncryptionBufferView { aad: &mut self.aad, data, tag: &mut tag }, counter.into())
+            .map_err(|_| SealError::Library)?;
+        frame.extend_from_slice(&tag);
+        Ok(frame)
+    }
+
+    /// The epoch it seals under.
+    pub fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
+    /// The key id of its frames.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+
+    /// How many messages it has sealed, for the policy's limit per epoch.
+    pub fn sealed(&self) -> u32 {
+        self.next
+    }
+
+    /// A counter, once. It is used up even if sealing fails afterwards.
+    fn take_counter(&mut self) -> Result<u32, SealError> {
+        if !self.current.load(Ordering::Acquire) {
+            return Err(SealError::EpochEnded { group: self.group, epoch: self.epoch });
+        }
+        if self.next > Header::MAX_COUNTER {
+            return Err(SealError::NeedBoot { group: self.group, epoch: self.epoch, boot: self.key_id.boot() });
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer")
+            .field("group", &self.group)
+            .field("epoch", &self.epoch)
+            .field("key_id", &self.key_id)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
