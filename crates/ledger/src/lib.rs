@@ -1,1 +1,45 @@
-//! Ledger entries, their signatures, the head chain and the replica.
+//! The ledger as its clients see it: signed entries, the chain of heads, and the replica that checks both.
+//!
+//! The contract (`contracts/SealcastLedger.sol`) orders entries; whoever executes or relays it is not trusted. So every
+//! client holds a [`Replica`], which starts from a [`Genesis`] that it was configured with and takes one [`Record`] after
+//! another, checking signature, nonce, head and each of the contract's own rules.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`Hash`] |
+//! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`TopicName`], [`TopicFilter`] |
+//! | `body`, `entry`, `record` | the ten kinds, their signature, their place in the ledger; binary codecs |
+//! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
+//! | `replica` | [`Replica`] and its views |
+//! | `testing` | an in-memory ledger for other crates' tests (feature `testing`) |
+//!
+//! Sans-IO: nothing here opens a socket or a file or reads a clock.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod abi;
+mod body;
+mod codec;
+mod entry;
+mod id;
+mod record;
+mod refusal;
+mod replica;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod text;
+mod topic;
+
+pub use body::{
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset,
+    KeysPublished, Kind, MAX_BODY_BYTES, MAX_DECIMALS, MAX_FILTERS, Policy, Reading, Revoked,
+};
+pub use codec::CodecError;
+pub use entry::{SignError, SignedEntry};
+pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};
+pub use record::Record;
+pub use refusal::Refusal;
+pub use replica::{
+    Device, DeviceState, Event, Group, KeyPackageState, PublishedKeys, Replica, ReplicaError, Summary, verify,
+};
+pub use text::{GroupName, Reason, Serial};
+pub use topic::{TopicFilter, TopicName};

@@ -1,0 +1,196 @@
+//! Bodies as Solidity's `abi.encode` of their fields.
+//!
+//! Texts are read as `bytes`, which have the same encoding as `string`, so that malformed UTF-8 is refused at the same
+//! byte as by the contract. Decoding accepts the canonical encoding alone: it encodes again and compares.
+
+use std::num::NonZeroU32;
+
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{
+    SolType as _,
+    abi::AbiDecoderConfig,
+    sol_data::{Address as AddressT, Array, Bool, Bytes as BytesT, FixedBytes, Int, Uint},
+};
+use sealcast_identity::{DeviceId, PublicKey};
+
+use crate::{
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
+    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, MAX_FILTERS, Number, Policy, Reading, Reason,
+    Refusal, Revoked, Serial, TopicFilter, TopicName,
+    text::{check_length, check_name},
+};
+
+type DeviceRegisteredT = (BytesT, BytesT, FixedBytes<32>, BytesT, Uint<64>);
+type DeviceRevokedT = (AddressT, BytesT);
+type KeysPublishedT = (FixedBytes<32>, FixedBytes<32>, Bool);
+type GroupCreatedT = (BytesT, Array<BytesT>, Uint<32>, Uint<32>, Uint<16>, Uint<8>);
+type GrantedT = (Uint<16>, AddressT);
+type RevokedT = (Uint<16>, AddressT, BytesT);
+type CommitT = (Uint<16>, Uint<32>, Uint<64>, BytesT);
+type ReadingT = (Uint<16>, BytesT, Uint<64>, Uint<64>, Int<128>, Uint<8>);
+type AnchorT = (Uint<16>, FixedBytes<32>, Uint<32>);
+type GroupResetT = (Uint<16>, BytesT);
+
+/// What the decoder may allocate: a body of the greatest length, and room for the words of its arrays.
+const MAX_DECODED_BYTES: usize = 4 * crate::MAX_BODY_BYTES;
+
+macro_rules! decode_params {
+    ($types:ty, $kind:expr, $bytes:expr) => {{
+        let config = AbiDecoderConfig::new().validate(true).memory_limit(MAX_DECODED_BYTES);
+        match <$types>::abi_decode_params_with_config($bytes, config) {
+            Ok(fields) if <$types>::abi_encode_params(&fields) == $bytes => fields,
+            _ => return Err(Refusal::BadBody { kind: $kind.number() }),
+        }
+    }};
+}
+
+pub(crate) fn encode(body: &Body) -> Vec<u8> {
+    match body {
+        Body::DeviceRegistered(b) => DeviceRegisteredT::abi_encode_params(&(
+            text(b.device.as_str()),
+            Bytes::copy_from_slice(b.public_key.xy()),
+            word(b.certificate),
+            Bytes::copy_from_slice(b.serial.as_bytes()),
+            b.not_after_s,
+        )),
+        Body::DeviceRevoked(b) => DeviceRevokedT::abi_encode_params(&(address(b.device), text(b.reason.as_str()))),
+        Body::KeysPublished(b) => {
+            KeysPublishedT::abi_encode_params(&(word(b.key_package), word(b.certificate), b.rejoin))
+        }
+        Body::GroupCreated(b) => GroupCreatedT::abi_encode_params(&(
+            text(b.name.as_str()),
+            b.filters.iter().map(|filter| text(filter.as_str())).collect::<Vec<_>>(),
+            b.policy.epoch_max_age_s.map_or(0, NonZeroU32::get),
+            b.policy.epoch_max_messages.map_or(0, NonZeroU32::get),
+            b.policy.retention,
+            b.policy.authenticity as u8,
+        )),
+        Body::Granted(b) => GrantedT::abi_encode_params(&(b.group.get(), address(b.device))),
+        Body::Revoked(b) => RevokedT::abi_encode_params(&(b.group.get(), address(b.device), text(b.reason.as_str()))),
+        Body::Commit(b) => {
+            CommitT::abi_encode_params(&(b.group.get(), b.generation.0, b.epoch.0, Bytes::copy_from_slice(&b.commit)))
+        }
+        Body::Reading(b) => ReadingT::abi_encode_params(&(
+            b.group.get(),
+            text(b.topic.as_str()),
+            b.time_ms,
+            b.sequence,
+            b.value,
+            b.decimals,
+        )),
+        Body::Anchor(b) => AnchorT::abi_encode_params(&(b.group.get(), word(b.root), b.count)),
+        Body::GroupReset(b) => GroupResetT::abi_encode_params(&(b.group.get(), text(b.reason.as_str()))),
+    }
+}
+
+pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+    Ok(match kind {
+        Kind::DeviceRegistered => {
+            let (name, key, certificate, serial, not_after_s) = decode_params!(DeviceRegisteredT, kind, bytes);
+            let device = device_id(&name)?;
+            let public_key = public_key(&key)?;
+            let serial = Serial::new(&serial)?;
+            let certificate = Hash::from(certificate.0);
+            Body::DeviceRegistered(DeviceRegistered { device, public_key, certificate, serial, not_after_s })
+        }
+        Kind::DeviceRevoked => {
+            let (device, reason) = decode_params!(DeviceRevokedT, kind, bytes);
+            Body::DeviceRevoked(DeviceRevoked { device: number(device), reason: Reason::from_bytes(&reason)? })
+        }
+        Kind::KeysPublished => {
+            let (key_package, certificate, rejoin) = decode_params!(KeysPublishedT, kind, bytes);
+            Body::KeysPublished(KeysPublished {
+                key_package: key_package.0.into(),
+                certificate: certificate.0.into(),
+                rejoin,
+            })
+        }
+        Kind::GroupCreated => {
+            let (name, filters, max_age, max_messages, retention, authenticity) =
+                decode_params!(GroupCreatedT, kind, bytes);
+            let name = GroupName::from_bytes(&name)?;
+            check_length("filters", filters.len(), 1, MAX_FILTERS)?;
+            let filters = filters.iter().map(|filter| TopicFilter::from_bytes(filter)).collect::<Result<_, _>>()?;
+            let policy = Policy {
+                epoch_max_age_s: NonZeroU32::new(max_age),
+                epoch_max_messages: NonZeroU32::new(max_messages),
+                retention,
+                authenticity: match authenticity {
+                    0 => Authenticity::Signature,
+                    1 => Authenticity::Group,
+                    value => {
+                        let (field, value) = ("authenticity".into(), value.into());
+                        return Err(Refusal::BadValue { field, value, min: 0, max: 1 });
+                    }
+                },
+            };
+            Body::GroupCreated(GroupCreated { name, filters, policy })
+        }
+        Kind::Granted => {
+            let (to, device) = decode_params!(GrantedT, kind, bytes);
+            Body::Granted(Granted { group: group(to)?, device: number(device) })
+        }
+        Kind::Revoked => {
+            let (from, device, reason) = decode_params!(RevokedT, kind, bytes);
+            let reason = Reason::from_bytes(&reason)?;
+            Body::Revoked(Revoked { group: group(from)?, device: number(device), reason })
+        }
+        Kind::Commit => {
+            let (of, generation, epoch, commit) = decode_params!(CommitT, kind, bytes);
+            check_length("commit", commit.len(), 1, crate::MAX_BODY_BYTES)?;
+            Body::Commit(Commit {
+                group: group(of)?,
+                generation: Generation(generation),
+                epoch: Epoch(epoch),
+                commit: commit.to_vec(),
+            })
+        }
+        Kind::Reading => {
+            let (of, topic, time_ms, sequence, value, decimals) = decode_params!(ReadingT, kind, bytes);
+            let topic = TopicName::from_bytes(&topic)?;
+            Body::Reading(Reading { group: group(of)?, topic, time_ms, sequence, value, decimals })
+        }
+        Kind::Anchor => {
+            let (of, root, count) = decode_params!(AnchorT, kind, bytes);
+            Body::Anchor(Anchor { group: group(of)?, root: root.0.into(), count })
+        }
+        Kind::GroupReset => {
+            let (of, reason) = decode_params!(GroupResetT, kind, bytes);
+            let reason = Reason::from_bytes(&reason)?;
+            Body::GroupReset(GroupReset { group: group(of)?, reason })
+        }
+    })
+}
+
+fn text(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn word(hash: Hash) -> B256 {
+    B256::from(*hash.as_bytes())
+}
+
+fn address(number: Number) -> Address {
+    Address::from(*number.as_bytes())
+}
+
+fn number(address: Address) -> Number {
+    Number::from(address.into_array())
+}
+
+/// Group 0 is never created.
+fn group(number: u16) -> Result<GroupNumber, Refusal> {
+    GroupNumber::new(number).ok_or(Refusal::UnknownGroup { group: number })
+}
+
+fn device_id(name: &[u8]) -> Result<DeviceId, Refusal> {
+    let name = check_name("device", name)?;
+    // Same alphabet and length, so that a reserved name is all that can be left.
+    name.parse().map_err(|_| Refusal::ReservedName { name: name.to_owned() })
+}
+
+fn public_key(xy: &[u8]) -> Result<PublicKey, Refusal> {
+    check_length("publicKey", xy.len(), 64, 64)?;
+    let xy = xy.try_into().map_err(|_| Refusal::BadPublicKey)?;
+    PublicKey::from_xy(xy).map_err(|_| Refusal::BadPublicKey)
+}

@@ -1,0 +1,305 @@
+//! The ten kinds of entries, each a struct whose fields were checked when they came in.
+
+use std::{fmt, num::NonZeroU32};
+
+use sealcast_identity::{DeviceId, PublicKey};
+
+use crate::{
+    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
+    text::check_length,
+};
+
+/// Longest body, in bytes: bounds a commit, and with it how many members one can add.
+pub const MAX_BODY_BYTES: usize = 96 * 1024;
+/// Most filters of one group.
+pub const MAX_FILTERS: usize = 16;
+/// Most decimal digits after a reading's point.
+pub const MAX_DECIMALS: u8 = 38;
+
+/// What an entry is. The numbers are the contract's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// See [`DeviceRegistered`].
+    DeviceRegistered = 1,
+    /// See [`DeviceRevoked`].
+    DeviceRevoked = 2,
+    /// See [`KeysPublished`].
+    KeysPublished = 3,
+    /// See [`GroupCreated`].
+    GroupCreated = 4,
+    /// See [`Granted`].
+    Granted = 5,
+    /// See [`Revoked`].
+    Revoked = 6,
+    /// See [`Commit`].
+    Commit = 7,
+    /// See [`Reading`].
+    Reading = 8,
+    /// See [`Anchor`].
+    Anchor = 9,
+    /// See [`GroupReset`].
+    GroupReset = 10,
+}
+
+impl Kind {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::DeviceRegistered,
+        Self::DeviceRevoked,
+        Self::KeysPublished,
+        Self::GroupCreated,
+        Self::Granted,
+        Self::Revoked,
+        Self::Commit,
+        Self::Reading,
+        Self::Anchor,
+        Self::GroupReset,
+    ];
+
+    /// The contract's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl TryFrom<u8> for Kind {
+    type Error = Refusal;
+
+    fn try_from(kind: u8) -> Result<Self, Refusal> {
+        Self::ALL.into_iter().find(|k| k.number() == kind).ok_or(Refusal::UnknownKind { kind })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DeviceRegistered => "device registered",
+            Self::DeviceRevoked => "device revoked",
+            Self::KeysPublished => "keys published",
+            Self::GroupCreated => "group created",
+            Self::Granted => "granted",
+            Self::Revoked => "revoked",
+            Self::Commit => "commit",
+            Self::Reading => "reading",
+            Self::Anchor => "anchor",
+            Self::GroupReset => "group reset",
+        })
+    }
+}
+
+/// Kind 1, by the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active
+/// again, without what it had been granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRegistered {
+    /// The device's id.
+    pub device: DeviceId,
+    /// Its key from now on.
+    pub public_key: PublicKey,
+    /// SHA-256 of its certificate's DER.
+    pub certificate: Hash,
+    /// The certificate's serial number.
+    pub serial: Serial,
+    /// When the certificate ends, seconds since 1970. Not enforced by the ledger.
+    pub not_after_s: u64,
+}
+
+/// Kind 2, by the CA or the operator: the device may do nothing any more, and loses all grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRevoked {
+    /// The device.
+    pub device: Number,
+    /// Why, for people.
+    pub reason: Reason,
+}
+
+/// Kind 3, by a device: a key package with which others may add it to a group. Each is published once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysPublished {
+    /// SHA-256 of the MLS message that carries the KeyPackage (RFC 9420, sections 6 and 10).
+    pub key_package: Hash,
+    /// SHA-256 of the device's certificate; must be the one it is registered with.
+    pub certificate: Hash,
+    /// "I hold no group state: remove my old leaves and add me again."
+    pub rejoin: bool,
+}
+
+/// Kind 4, by the operator or a device, which becomes the owner. The ledger numbers the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupCreated {
+    /// Its name, unique on this ledger.
+    pub name: GroupName,
+    /// Its topics: 1 to 16 filters that no group has yet.
+    pub filters: Vec<TopicFilter>,
+    /// How its keys are handled.
+    pub policy: Policy,
+}
+
+/// How a group's keys are handled; fixed when it is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// After how many seconds an epoch must end; `None`: no limit.
+    pub epoch_max_age_s: Option<NonZeroU32>,
+    /// After how many messages an epoch must end; `None`: no limit.
+    pub epoch_max_messages: Option<NonZeroU32>,
+    /// How many epochs before the present one stay readable.
+    pub retention: u16,
+    /// Who can be shown to have sent a message.
+    pub authenticity: Authenticity,
+}
+
+/// What proves where a message comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Authenticity {
+    /// Each message is signed by its sender, who cannot deny it.
+    Signature = 0,
+    /// The group key only: some member sent it.
+    Group = 1,
+}
+
+/// Kind 5, by the operator or the owner: the device may be a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The group.
+    pub group: GroupNumber,
+    /// The device, which must be active and not yet granted.
+    pub device: Number,
+}
+
+/// Kind 6, by the operator or the owner: the device may no longer be a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The group.
+    pub group: GroupNumber,
+    /// The device, which must be granted.
+    pub device: Number,
+    /// Why, for people.
+    pub reason: Reason,
+}
+
+/// Kind 7, by a granted device: the one commit that ends this epoch. The first founds the group.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The group.
+    pub group: GroupNumber,
+    /// The generation it is made in.
+    pub generation: Generation,
+    /// The epoch it is made in.
+    pub epoch: Epoch,
+    /// The whole MLS message (RFC 9420, section 12.4), at least one byte.
+    pub commit: Vec<u8>,
+}
+
+impl fmt::Debug for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, generation, epoch, commit } = self;
+        write!(f, "Commit({group}, {generation}, {epoch}, {} bytes)", commit.len())
+    }
+}
+
+/// Kind 8, by a granted device: one value, `value / 10^decimals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The group.
+    pub group: GroupNumber,
+    /// What it is a reading of.
+    pub topic: TopicName,
+    /// When it was taken, milliseconds since 1970, by the device's clock.
+    pub time_ms: u64,
+    /// The device's own count of its readings.
+    pub sequence: u64,
+    /// The digits.
+    pub value: i128,
+    /// How many of them stand after the point, at most 38.
+    pub decimals: u8,
+}
+
+/// Kind 9, by a granted device: the Merkle root of a batch of message digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The group.
+    pub group: GroupNumber,
+    /// The root.
+    pub root: Hash,
+    /// How many messages it is over, at least one.
+    pub count: u32,
+}
+
+/// Kind 10, by the operator or the owner: the group's keys are given up, its members start again at epoch 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupReset {
+    /// The group.
+    pub group: GroupNumber,
+    /// Why, for people.
+    pub reason: Reason,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is documented at its struct")]
+pub enum Body {
+    DeviceRegistered(DeviceRegistered),
+    DeviceRevoked(DeviceRevoked),
+    KeysPublished(KeysPublished),
+    GroupCreated(GroupCreated),
+    Granted(Granted),
+    Revoked(Revoked),
+    Commit(Commit),
+    Reading(Reading),
+    Anchor(Anchor),
+    GroupReset(GroupReset),
+}
+
+impl Body {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::DeviceRegistered(_) => Kind::DeviceRegistered,
+            Self::DeviceRevoked(_) => Kind::DeviceRevoked,
+            Self::KeysPublished(_) => Kind::KeysPublished,
+            Self::GroupCreated(_) => Kind::GroupCreated,
+            Self::Granted(_) => Kind::Granted,
+            Self::Revoked(_) => Kind::Revoked,
+            Self::Commit(_) => Kind::Commit,
+            Self::Reading(_) => Kind::Reading,
+            Self::Anchor(_) => Kind::Anchor,
+            Self::GroupReset(_) => Kind::GroupReset,
+        }
+    }
+
+    /// The bytes that the contract takes: Solidity's `abi.encode` of the fields. Refuses what the contract would refuse
+    /// for the fields' sake alone.
+    pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
+        self.check()?;
+        let encoded = crate::abi::encode(self);
+        check_length("body", encoded.len(), 0, MAX_BODY_BYTES)?;
+        Ok(encoded)
+    }
+
+    /// Reads a body as the contract does: anything but the canonical encoding of permitted fields is refused.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, Refusal> {
+        check_length("body", bytes.len(), 0, MAX_BODY_BYTES)?;
+        let body = crate::abi::decode(kind, bytes)?;
+        body.check()?;
+        Ok(body)
+    }
+
+    /// The limits that the fields' types do not already keep.
+    fn check(&self) -> Result<(), Refusal> {
+        let bad = |field: &'static str, value: u64, min: u64, max: u64| {
+            Err(Refusal::BadValue { field: field.into(), value, min, max })
+        };
+        match self {
+            Self::GroupCreated(group) => check_length("filters", group.filters.len(), 1, MAX_FILTERS),
+            Self::Commit(commit) => check_length("commit", commit.commit.len(), 1, MAX_BODY_BYTES),
+            Self::Reading(reading) if reading.decimals > MAX_DECIMALS => {
+                bad("decimals", reading.decimals.into(), 0, MAX_DECIMALS.into())
+            }
+            Self::Anchor(anchor) if anchor.count == 0 => bad("count", 0, 1, u32::MAX.into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The binary codec's parts: big-endian integers, fixed arrays, one length-prefixed body.
+
+use crate::Refusal;
+
+/// Why bytes are not an entry or a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Ends too early.
+    #[error("{missing} more bytes were expected")]
+    Short {
+        /// How many.
+        missing: usize,
+    },
+    /// Does not end where it should.
+    #[error("{extra} bytes stand after the end")]
+    Trailing {
+        /// How many.
+        extra: usize,
+    },
+    /// A format of a later release.
+    #[error("version {got} of the format is not known here, only {expected}: is the sender newer?")]
+    Version {
+        /// The one that is.
+        expected: u8,
+        /// The one that was found.
+        got: u8,
+    },
+    /// Well framed, but no entry that the contract would take.
+    #[error("not an entry that the ledger can hold")]
+    Refused(#[from] Refusal),
+}
+
+/// Takes values off the front of a slice.
+pub(crate) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
+        let (taken, rest) =
+            self.0.split_at_checked(length).ok_or(CodecError::Short { missing: length - self.0.len() })?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(CodecError::Short { missing: N - self.0.len() })?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, CodecError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, CodecError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, CodecError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn version(&mut self, expected: u8) -> Result<(), CodecError> {
+        match self.u8()? {
+            got if got == expected => Ok(()),
+            got => Err(CodecError::Version { expected, got }),
+        }
+    }
+
+    pub(crate) fn end(self) -> Result<(), CodecError> {
+        if self.0.is_empty() { Ok(()) } else { Err(CodecError::Trailing { extra: self.0.len() }) }
+    }
+}

@@ -1,0 +1,217 @@
+//! Why the contract, or the replica by the same rules, refuses an entry.
+
+use std::borrow::Cow;
+
+use alloy_primitives::{Address, B256, U256};
+use alloy_sol_types::SolInterface as _;
+
+use crate::{Hash, Number};
+use errors::Contract::ContractErrors;
+
+/// One variant for each custom error of the contract, with the same fields.
+///
+/// [`Refusal::from_revert`] reads the contract's revert data, so that an engine and the in-memory replica answer alike.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what the fields are")]
+pub enum Refusal {
+    /// The network lacks P256VERIFY (EIP-7951).
+    #[error("the network does not have P256VERIFY at 0x100: it must be at the Osaka upgrade or later")]
+    P256Unavailable,
+    /// The chain id does not fit 64 bits.
+    #[error("the network's chain id is too large: it must fit 64 bits")]
+    ChainIdTooLarge,
+    /// A block is older than the last entry.
+    #[error(
+        "the block's time ({block_time_s}) is before that of the last entry ({last_s}): correct the engine's clock"
+    )]
+    ClockWentBack { last_s: u64, block_time_s: u64 },
+
+    /// No such kind.
+    #[error("there is no kind {kind} of entry: is the sender newer than the ledger?")]
+    UnknownKind { kind: u8 },
+    /// Not the canonical ABI encoding.
+    #[error("the body is not the canonical ABI encoding of an entry of kind {kind}")]
+    BadBody { kind: u8 },
+    /// Too short or too long.
+    #[error("the length of {field} is {length}, it must be from {min} to {max}")]
+    BadLength { field: Cow<'static, str>, length: u64, min: u64, max: u64 },
+    /// A character that may not stand there, or not UTF-8.
+    #[error("{field} has a character that is not permitted at byte {position}")]
+    BadText { field: Cow<'static, str>, position: u64 },
+    /// A number out of its range.
+    #[error("{field} is {value}, it must be from {min} to {max}")]
+    BadValue { field: Cow<'static, str>, value: u64, min: u64, max: u64 },
+    /// Not on the curve.
+    #[error("the public key is not a point of P-256")]
+    BadPublicKey,
+    /// `+` or `#` where it may not stand.
+    #[error("filter {filter:?} has a misplaced wildcard at byte {position}: '+' must be a whole level, '#' the last")]
+    BadFilter { filter: String, position: u64 },
+    /// `$...` or `sealcast/...`.
+    #[error("filter {filter:?} names topics that belong to no group: '$...' and 'sealcast/...' are reserved")]
+    ReservedFilter { filter: String },
+    /// A name that no device may have.
+    #[error("{name:?} is a reserved name: choose another device id")]
+    ReservedName { name: String },
+
+    /// Not the originator's next nonce.
+    #[error("nonce {got} is not the originator's next, which is {expected}: sign the entry again with that")]
+    BadNonce { expected: u64, got: u64 },
+    /// Not by the originator's current key, or not for this ledger.
+    #[error("the signature is not by the originator's current key for this ledger")]
+    BadSignature,
+    /// Not for this originator to say.
+    #[error("{originator} may not make an entry of kind {kind} here")]
+    NotAuthorized { kind: u8, originator: Number },
+    /// Never registered.
+    #[error("there is no device {device} on the ledger: enrol it first")]
+    UnknownDevice { device: Number },
+    /// Revoked.
+    #[error("device {device} is revoked: enrol it again")]
+    NotActive { device: Number },
+    /// Revoked already.
+    #[error("device {device} is already revoked")]
+    AlreadyRevoked { device: Number },
+    /// Two names with one number.
+    #[error("number {device} is that of {name:?}: choose another device id")]
+    NumberTaken { device: Number, name: String },
+    /// Not the certificate that the device is registered with.
+    #[error("certificate {got} is not the one the device is registered with, {expected}: publish keys for that")]
+    WrongCertificate { expected: Hash, got: Hash },
+    /// Published before.
+    #[error("key package {key_package} was already published by {device}: make a new one")]
+    KeyPackageTaken { key_package: Hash, device: Number },
+
+    /// Never created.
+    #[error("there is no group {group} on the ledger")]
+    UnknownGroup { group: u16 },
+    /// All numbers are used.
+    #[error("the ledger has as many groups as it can number")]
+    TooManyGroups,
+    /// Another group's name.
+    #[error("the name {name:?} is taken by group {group}")]
+    NameTaken { name: String, group: u16 },
+    /// Another group's filter, or twice in one group.
+    #[error("the filter {filter:?} is taken by group {group}")]
+    FilterTaken { filter: String, group: u16 },
+    /// Granted before.
+    #[error("device {device} is already granted group {group}")]
+    AlreadyGranted { group: u16, device: Number },
+    /// Not granted, or not any more.
+    #[error("device {device} is not granted group {group}")]
+    NotGranted { group: u16, device: Number },
+    /// Another commit came first, or the group was reset.
+    #[error(
+        "the commit is for generation {got_generation}, epoch {got_epoch}, but the group is at generation \
+         {expected_generation}, epoch {expected_epoch}: apply what came first, then commit again"
+    )]
+    WrongEpoch { expected_generation: u32, expected_epoch: u64, got_generation: u32, got_epoch: u64 },
+}
+
+impl Refusal {
+    /// Reads a revert of the contract. `None` if it is not one of its errors: out of gas, a malformed body (which
+    /// reverts without data), another contract.
+    #[must_use]
+    pub fn from_revert(data: &[u8]) -> Option<Self> {
+        ContractErrors::abi_decode_validate(data).ok().map(Self::from)
+    }
+}
+
+/// The contract's errors, as in its source.
+mod errors {
+    alloy_sol_types::sol! {
+        #[derive(Debug)]
+        interface Contract {
+            error P256Unavailable();
+            error ChainIdTooLarge(uint256 chainId);
+            error ClockWentBack(uint64 last, uint256 blockTime);
+
+            error UnknownKind(uint8 kind);
+            error BadBody(uint8 kind);
+            error BadLength(string field, uint256 length, uint256 min, uint256 max);
+            error BadText(string field, uint256 position);
+            error BadValue(string field, uint256 value, uint256 min, uint256 max);
+            error BadPublicKey();
+            error BadFilter(string filter, uint256 position);
+            error ReservedFilter(string filter);
+            error ReservedName(string name);
+
+            error BadNonce(uint64 expected, uint64 got);
+            error BadSignature();
+            error NotAuthorized(uint8 kind, address originator);
+            error UnknownDevice(address device);
+            error NotActive(address device);
+            error AlreadyRevoked(address device);
+            error NumberTaken(address device, string name);
+            error WrongCertificate(bytes32 expected, bytes32 got);
+            error KeyPackageTaken(bytes32 keyPackage, address device);
+
+            error UnknownGroup(uint16 group);
+            error TooManyGroups();
+            error NameTaken(string name, uint16 group);
+            error FilterTaken(string filter, uint16 group);
+            error AlreadyGranted(uint16 group, address device);
+            error NotGranted(uint16 group, address device);
+            error WrongEpoch(uint32 expectedGeneration, uint64 expectedEpoch, uint32 gotGeneration, uint64 gotEpoch);
+        }
+    }
+}
+
+fn small(value: U256) -> u64 {
+    value.saturating_to()
+}
+
+fn number(address: Address) -> Number {
+    Number::from(address.into_array())
+}
+
+fn hash(word: B256) -> Hash {
+    Hash::from(word.0)
+}
+
+impl From<ContractErrors> for Refusal {
+    fn from(error: ContractErrors) -> Self {
+        use ContractErrors as E;
+        match error {
+            E::P256Unavailable(_) => Self::P256Unavailable,
+            E::ChainIdTooLarge(_) => Self::ChainIdTooLarge,
+            E::ClockWentBack(e) => Self::ClockWentBack { last_s: e.last, block_time_s: small(e.blockTime) },
+            E::UnknownKind(e) => Self::UnknownKind { kind: e.kind },
+            E::BadBody(e) => Self::BadBody { kind: e.kind },
+            E::BadLength(e) => {
+                Self::BadLength { field: e.field.into(), length: small(e.length), min: small(e.min), max: small(e.max) }
+            }
+            E::BadText(e) => Self::BadText { field: e.field.into(), position: small(e.position) },
+            E::BadValue(e) => {
+                Self::BadValue { field: e.field.into(), value: small(e.value), min: small(e.min), max: small(e.max) }
+            }
+            E::BadPublicKey(_) => Self::BadPublicKey,
+            E::BadFilter(e) => Self::BadFilter { filter: e.filter, position: small(e.position) },
+            E::ReservedFilter(e) => Self::ReservedFilter { filter: e.filter },
+            E::ReservedName(e) => Self::ReservedName { name: e.name },
+            E::BadNonce(e) => Self::BadNonce { expected: e.expected, got: e.got },
+            E::BadSignature(_) => Self::BadSignature,
+            E::NotAuthorized(e) => Self::NotAuthorized { kind: e.kind, originator: number(e.originator) },
+            E::UnknownDevice(e) => Self::UnknownDevice { device: number(e.device) },
+            E::NotActive(e) => Self::NotActive { device: number(e.device) },
+            E::AlreadyRevoked(e) => Self::AlreadyRevoked { device: number(e.device) },
+            E::NumberTaken(e) => Self::NumberTaken { device: number(e.device), name: e.name },
+            E::WrongCertificate(e) => Self::WrongCertificate { expected: hash(e.expected), got: hash(e.got) },
+            E::KeyPackageTaken(e) => {
+                Self::KeyPackageTaken { key_package: hash(e.keyPackage), device: number(e.device) }
+            }
+            E::UnknownGroup(e) => Self::UnknownGroup { group: e.group },
+            E::TooManyGroups(_) => Self::TooManyGroups,
+            E::NameTaken(e) => Self::NameTaken { name: e.name, group: e.group },
+            E::FilterTaken(e) => Self::FilterTaken { filter: e.filter, group: e.group },
+            E::AlreadyGranted(e) => Self::AlreadyGranted { group: e.group, device: number(e.device) },
+            E::NotGranted(e) => Self::NotGranted { group: e.group, device: number(e.device) },
+            E::WrongEpoch(e) => Self::WrongEpoch {
+                expected_generation: e.expectedGeneration,
+                expected_epoch: e.expectedEpoch,
+                got_generation: e.gotGeneration,
+                got_epoch: e.gotEpoch,
+            },
+        }
+    }
+}

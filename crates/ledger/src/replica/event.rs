@@ -1,0 +1,218 @@
+//! What a record did, in a form for people and drivers.
+
+use sealcast_identity::DeviceId;
+
+use super::Replica;
+use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName};
+
+/// What an applied record did. The originator and a commit's bytes are in the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A device is new, or has a new key or certificate.
+    DeviceRegistered {
+        /// Its number.
+        device: Number,
+        /// Its id.
+        id: DeviceId,
+        /// Whether it was registered before.
+        renewed: bool,
+        /// SHA-256 of the certificate.
+        certificate: Hash,
+        /// When that ends, seconds since 1970.
+        not_after_s: u64,
+    },
+    /// A device may do nothing any more, and has lost all grants.
+    DeviceRevoked {
+        /// Its number.
+        device: Number,
+        /// Why.
+        reason: Reason,
+    },
+    /// A device can be added with this key package.
+    KeysPublished {
+        /// Its number.
+        device: Number,
+        /// SHA-256 of the MLS message.
+        key_package: Hash,
+        /// Whether it must first be removed where it is a member.
+        rejoin: bool,
+    },
+    /// There is a new group.
+    GroupCreated {
+        /// Its number.
+        group: GroupNumber,
+        /// Its name.
+        name: GroupName,
+    },
+    /// A device may be a member.
+    Granted {
+        /// The group.
+        group: GroupNumber,
+        /// The device.
+        device: Number,
+    },
+    /// A device may no longer be a member.
+    Revoked {
+        /// The group.
+        group: GroupNumber,
+        /// The device.
+        device: Number,
+        /// Why.
+        reason: Reason,
+    },
+    /// An epoch ended by this commit.
+    Committed {
+        /// The group.
+        group: GroupNumber,
+        /// The generation it was made in.
+        generation: Generation,
+        /// The epoch it was made in: the group is now in the next.
+        epoch: Epoch,
+        /// The length of the MLS message.
+        commit_bytes: usize,
+    },
+    /// A value was written.
+    Reading {
+        /// The group.
+        group: GroupNumber,
+        /// What it is a reading of.
+        topic: TopicName,
+        /// The digits.
+        value: i128,
+        /// How many of them stand after the point.
+        decimals: u8,
+        /// When it was taken, milliseconds since 1970, by the device's clock.
+        time_ms: u64,
+    },
+    /// Messages were anchored.
+    Anchored {
+        /// The group.
+        group: GroupNumber,
+        /// The Merkle root of their digests.
+        root: Hash,
+        /// How many.
+        count: u32,
+    },
+    /// A group starts again.
+    GroupReset {
+        /// The group.
+        group: GroupNumber,
+        /// The generation that begins.
+        generation: Generation,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl Event {
+    /// The device that it is about, other than as its originator.
+    #[must_use]
+    pub fn device(&self) -> Option<Number> {
+        match self {
+            Self::DeviceRegistered { device, .. }
+            | Self::DeviceRevoked { device, .. }
+            | Self::KeysPublished { device, .. }
+            | Self::Granted { device, .. }
+            | Self::Revoked { device, .. } => Some(*device),
+            _ => None,
+        }
+    }
+
+    /// The group that it is about.
+    #[must_use]
+    pub fn group(&self) -> Option<GroupNumber> {
+        match self {
+            Self::GroupCreated { group, .. }
+            | Self::Granted { group, .. }
+            | Self::Revoked { group, .. }
+            | Self::Committed { group, .. }
+            | Self::Reading { group, .. }
+            | Self::Anchored { group, .. }
+            | Self::GroupReset { group, .. } => Some(*group),
+            _ => None,
+        }
+    }
+}
+
+/// A record without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The record's index.
+    pub index: u64,
+    /// The time of its block, seconds since 1970.
+    pub time_s: u64,
+    /// Who signed it.
+    pub originator: Number,
+    /// What it did.
+    pub event: Event,
+}
+
+impl Replica {
+    /// One line for people, with names for numbers: `operator granted hsu0001 to 1111`.
+    #[must_use]
+    pub fn describe(&self, summary: &Summary) -> String {
+        let who = |number: &Number| self.name_of(*number).map_or_else(|| number.to_string(), str::to_owned);
+        let which = |number: &GroupNumber| {
+            self.group(*number).map_or_else(|| format!("group {number}"), |group| group.name.to_string())
+        };
+        let by = who(&summary.originator);
+        match &summary.event {
+            Event::DeviceRegistered { id, renewed: false, .. } => format!("{by} registered {id}"),
+            Event::DeviceRegistered { id, renewed: true, .. } => format!("{by} renewed {id}"),
+            Event::DeviceRevoked { device, reason } => format!("{by} revoked {}{}", who(device), because(reason)),
+            Event::KeysPublished { rejoin: false, .. } => format!("{by} published a key package"),
+            Event::KeysPublished { rejoin: true, .. } => format!("{by} published a key package to rejoin its groups"),
+            Event::GroupCreated { group, name } => format!("{by} created group {name} ({group})"),
+            Event::Granted { group, device } => format!("{by} granted {} to {}", which(group), who(device)),
+            Event::Revoked { group, device, reason } => {
+                format!("{by} revoked {} from {}{}", which(group), who(device), because(reason))
+            }
+            Event::Committed { group, epoch: Epoch(0), commit_bytes, .. } => {
+                format!("{by} founded {} ({commit_bytes} bytes)", which(group))
+            }
+            Event::Committed { group, epoch, commit_bytes, .. } => {
+                format!("{by} ended epoch {epoch} of {} ({commit_bytes} bytes)", which(group))
+            }
+            Event::Reading { group, topic, value, decimals, .. } => {
+                format!("{by} wrote {} for {topic} in {}", decimal(*value, *decimals), which(group))
+            }
+            Event::Anchored { group, count, .. } => format!("{by} anchored {count} messages of {}", which(group)),
+            Event::GroupReset { group, generation, reason } => {
+                format!("{by} reset {} to generation {generation}{}", which(group), because(reason))
+            }
+        }
+    }
+}
+
+fn because(reason: &Reason) -> String {
+    if reason.as_str().is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+/// `value / 10^decimals` in digits.
+fn decimal(value: i128, decimals: u8) -> String {
+    if decimals == 0 {
+        return value.to_string();
+    }
+    let digits = format!("{:0>1$}", value.unsigned_abs(), usize::from(decimals) + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - usize::from(decimals));
+    format!("{}{whole}.{fraction}", if value < 0 { "-" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn writes_decimals_without_loss() {
+        for (value, decimals, expected) in [
+            (0, 0, "0"),
+            (0, 2, "0.00"),
+            (-5, 1, "-0.5"),
+            (12345, 2, "123.45"),
+            (-12345, 5, "-0.12345"),
+            (i128::MIN, 38, "-1.70141183460469231731687303715884105728"),
+        ] {
+            assert_eq!(decimal(value, decimals), expected);
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The client's own copy of the ledger's state, made from records alone.
+//!
+//! A record is applied only if it is the next one, its originator's current key signed it, its head continues the chain,
+//! and the contract's rules permit it. So whoever delivers the records can withhold them, and nothing else.
+
+mod event;
+mod rules;
+mod state;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sealcast_identity::{DeviceId, PublicKey};
+
+use crate::{Epoch, Genesis, GroupName, GroupNumber, Hash, Number, Record, Refusal, SignedEntry, TopicFilter};
+
+pub use event::{Event, Summary};
+pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys};
+
+use state::History;
+
+/// How many of the last heads [`Replica::head_at`] knows.
+const HEADS_KEPT: usize = 4096;
+
+/// Why a record was not applied. The replica is as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaError {
+    /// Not the next record: an earlier one came again, or some are missing.
+    #[error("record {got} is not the next, which is {expected}")]
+    Index {
+        /// The replica's height.
+        expected: u64,
+        /// The record's index.
+        got: u64,
+    },
+    /// The contract cannot have taken this entry: whoever delivered it is lying, or has another contract.
+    #[error("record {index} breaks the ledger's rules")]
+    Refused {
+        /// The record's index.
+        index: u64,
+        /// Which rule.
+        source: Refusal,
+    },
+    /// The head does not continue the chain: the record belongs to another history.
+    #[error("record {index} does not continue this ledger: its head should be {expected}, not {got}")]
+    Head {
+        /// The record's index.
+        index: u64,
+        /// What the head must be.
+        expected: Hash,
+        /// What it is in the record.
+        got: Hash,
+    },
+}
+
+/// The state of a ledger after so many records.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    genesis: Genesis,
+    ca: Number,
+    operator: Number,
+    head: Hash,
+    /// The heads after the last records, the newest at the back.
+    heads: VecDeque<Hash>,
+    height: u64,
+    last_time_s: u64,
+    nonces: BTreeMap<Number, u64>,
+    devices: BTreeMap<Number, Device>,
+    /// Group `n` at `n - 1`.
+    groups: Vec<Group>,
+    group_names: BTreeMap<GroupName, GroupNumber>,
+    filters: BTreeMap<TopicFilter, GroupNumber>,
+    keys: BTreeMap<Hash, PublishedKeys>,
+    histories: BTreeMap<Subject, History>,
+}
+
+/// What a history is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Originator(Number),
+    Group(GroupNumber),
+}
+
+/// Applies all records to a new replica.
+pub fn verify(genesis: Genesis, records: impl IntoIterator<Item = Record>) -> Result<Replica, ReplicaError> {
+    let mut replica = Replica::new(genesis);
+    for record in records {
+        replica.apply(&record)?;
+    }
+    Ok(replica)
+}
+
+impl Replica {
+    /// A ledger without entries.
+    #[must_use]
+    pub fn new(genesis: Genesis) -> Self {
+        let head = genesis.head();
+        Self {
+            ca: genesis.id.ca(),
+            operator: genesis.id.operator(),
+            genesis,
+            head,
+            heads: VecDeque::from([head]),
+            height: 0,
+            last_time_s: 0,
+            nonces: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            groups: Vec::new(),
+            group_names: BTreeMap::new(),
+            filters: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            histories: BTreeMap::new(),
+        }
+    }
+
+    /// Checks a record against everything that the replica knows and makes it part of it. After an error the replica
+    /// is unchanged.
+    pub fn apply(&mut self, record: &Record) -> Result<Event, ReplicaError> {
+        self.apply_if(record, Signatures::Check)
+    }
+
+    /// Like [`apply`](Self::apply), but does not verify the signature, which is what takes the time. Only for records
+    /// that [`apply`](Self::apply) took before and that come from this client's own storage.
+    pub fn apply_without_signature_check(&mut self, record: &Record) -> Result<Event, ReplicaError> {
+        self.apply_if(record, Signatures::Trust)
+    }
+
+    fn apply_if(&mut self, record: &Record, signatures: Signatures) -> Result<Event, ReplicaError> {
+        let index = record.index;
+        if index != self.height {
+            return Err(ReplicaError::Index { expected: self.height, got: index });
+        }
+        let event = self
+            .decide(&record.entry, record.time_s, signatures)
+            .map_err(|source| ReplicaError::Refused { index, source })?;
+        let head = Record::next_head(&self.head, index, record.time_s, &record.entry, &self.genesis.id);
+        if head != record.head {
+            return Err(ReplicaError::Head { index, expected: head, got: record.head });
+        }
+        self.install(record, &event);
+        Ok(event)
+    }
+
+    /// Whether the contract would take this entry now, at the time of the last record or later.
+    pub fn check(&self, entry: &SignedEntry) -> Result<(), Refusal> {
+        self.decide(entry, self.last_time_s, Signatures::Check).map(|_| ())
+    }
+
+    /// What the replica started from.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.genesis
+    }
+
+    /// The head after the last record.
+    #[must_use]
+    pub fn head(&self) -> Hash {
+        self.head
+    }
+
+    /// How many records were applied, which is also the index of the next.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// The time of the last record, seconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn last_time_s(&self) -> u64 {
+        self.last_time_s
+    }
+
+    /// The head when the ledger had `height` records. `None` if that is in the future, or more than 4,095 records ago:
+    /// then it stands in the stored record `height - 1`.
+    #[must_use]
+    pub fn head_at(&self, height: u64) -> Option<Hash> {
+        let back = usize::try_from(self.height.checked_sub(height)?).ok()?;
+        let position = self.heads.len().checked_sub(back + 1)?;
+        self.heads.get(position).copied()
+    }
+
+    /// The nonce of the originator's next entry.
+    #[must_use]
+    pub fn next_nonce(&self, originator: Number) -> u64 {
+        self.nonces.get(&originator).copied().unwrap_or(0)
+    }
+
+    /// The key that must sign the originator's next entry. `None` for a device that is unknown or revoked.
+    #[must_use]
+    pub fn key_of(&self, originator: Number) -> Option<&PublicKey> {
+        self.signer(originator).ok()
+    }
+
+    /// What people call an originator: `ca`, `operator` or a device id.
+    #[must_use]
+    pub fn name_of(&self, originator: Number) -> Option<&str> {
+        match self.devices.get(&originator) {
+            Some(device) => Some(device.id.as_str()),
+            None if originator == self.ca => Some("ca"),
+            None if originator == self.operator => Some("operator"),
+            None => None,
+        }
+    }
+
+    /// All devices that were ever registered, by number.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// A device by its number.
+    #[must_use]
+    pub fn device(&self, number: Number) -> Option<&Device> {
+        self.devices.get(&number)
+    }
+
+    /// A device by its id.
+    #[must_use]
+    pub fn device_by_id(&self, id: &DeviceId) -> Option<&Device> {
+        self.device(self.genesis.id.number_of(id))
+    }
+
+    /// All groups, by number.
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter()
+    }
+
+    /// A group by its number.
+    #[must_use]
+    pub fn group(&self, number: GroupNumber) -> Option<&Group> {
+        self.groups.get(usize::from(number.get()) - 1)
+    }
+
+    /// A group by its name.
+    #[must_use]
+    pub fn group_by_name(&self, name: &GroupName) -> Option<&Group> {
+        self.group_names.get(name).and_then(|number| self.group(*number))
+    }
+
+    /// Whether the device may be a member of the group now.
+    #[must_use]
+    pub fn is_granted(&self, group: GroupNumber, device: Number) -> bool {
+        self.group(group).is_some_and(|group| group.grants.contains_key(&device))
+    }
+
+    /// The devices that may be members of the group now, by number. Empty if there is no such group.
+    pub fn granted_devices(&self, group: GroupNumber) -> impl Iterator<Item = &Device> {
+        self.group(group).into_iter().flat_map(|group| group.grants.keys()).filter_map(|number| self.device(*number))
+    }
+
+    /// Whether this originator may grant, revoke and reset in the group: the operator, or the owner while it is active.
+    #[must_use]
+    pub fn may_administer(&self, group: GroupNumber, originator: Number) -> bool {
+        let owner = self.group(group).map(|group| group.owner);
+        owner.is_some()
+            && self.key_of(originator).is_some()
+            && (originator == self.operator || Some(originator) == owner)
+    }
+
+    /// The commits of the group's present generation from `epoch` on: the epoch that each was made in, and the index of
+    /// its record.
+    pub fn commits_from(&self, group: GroupNumber, epoch: Epoch) -> impl Iterator<Item = (Epoch, u64)> {
+        let commits = self.group(group).map_or(&[][..], |group| &group.commits);
+        (0..).map(Epoch).zip(commits.iter().copied()).skip(usize::try_from(epoch.0).unwrap_or(usize::MAX))
+    }
+
+    /// Who published a key package, and when.
+    #[must_use]
+    pub fn keys(&self, key_package: &Hash) -> Option<&PublishedKeys> {
+        self.keys.get(key_package)
+    }
+
+    /// What a device published last; `None` if nothing since it was last revoked.
+    #[must_use]
+    pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
+        self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))
+    }
+
+    /// Whether a key package may be used to add its device.
+    #[must_use]
+    pub fn key_package_state(&self, key_package: &Hash) -> KeyPackageState {
+        let Some(keys) = self.keys(key_package) else { return KeyPackageState::Unknown };
+        match self.device(keys.device) {
+            Some(device)
+                if device.is_active()
+                    && device.latest_keys == Some(*key_package)
+                    && device.certificate == keys.certificate =>
+            {
+                KeyPackageState::Current
+            }
+            _ => KeyPackageState::Superseded,
+        }
+    }
+
+    /// The group that a topic belongs to, `None` if it is in clear or reserved.
+    ///
+    /// Of the groups with a matching filter, the one whose filter is most specific; of equals, the one with the lower
+    /// number. But only the operator, and a group's own owner, can take topics out of a group in this way: if any of the
+    /// groups is the operator's, those of others are left aside; if none is, those that have another owner than the
+    /// oldest of them. Else any device could make a group with a narrow filter and so direct to itself what members seal
+    /// for another.
+    ///
+    /// Looks at every filter: a caller with many messages keeps the answers, until the next
+    /// [`Event::GroupCreated`].
+    #[must_use]
+    pub fn group_for_topic(&self, topic: &str) -> Option<GroupNumber> {
+        if crate::topic::is_reserved(topic) {
+            return None;
+        }
+        // By group number, so that the oldest comes first.
+        let matching = || {
+            let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
+            filters.filter(|(_, filter)| filter.matches(topic))
+        };
+        let oldest = matching().next()?.0.owner;
+        let owner = if matching().any(|(group, _)| group.owner == self.operator) { self.operator } else { oldest };
+        matching()
+            .filter(|(group, _)| group.owner == owner)
+            .min_by(|(_, a), (_, b)| a.compare_specificity(b))
+            .map(|(group, _)| group.number)
+    }
+
+    /// What the ledger's newest records say of, or by, an originator, oldest first: up to 64 about devices, groups and
+    /// keys, and up to 16 readings and anchors.
+    #[must_use]
+    pub fn about_originator(&self, originator: Number) -> Vec<&Summary> {
+        self.histories.get(&Subject::Originator(originator)).map(History::in_order).unwrap_or_default()
+    }
+
+    /// What the ledger's newest records say of a group, bounded like [`about_originator`](Self::about_originator).
+    #[must_use]
+    pub fn about_group(&self, group: GroupNumber) -> Vec<&Summary> {
+        self.histories.get(&Subject::Group(group)).map(History::in_order).unwrap_or_default()
+    }
+}
+
+/// Whether signatures are verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signatures {
+    Check,
+    Trust,
+}
+
+#[cfg(test)]
+mod tests;
