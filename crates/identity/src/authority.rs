@@ -546,12 +546,24 @@ mod tests {
         let rogue = Authority { key: device_key, certificate: device.certificate.clone(), root: device.root.clone() };
         let forged = rogue.issue_device(&id("1112"), victim.public(), NOW_MS, DAY).unwrap();
         refused(&[&forged.certificate, &device.certificate, &device.issuer]);
+        assert!(!forged.certificate.is_issued_by(&device.certificate));
 
         let key = SigningKey::from_pkcs8_der(network.authority.key.to_pkcs8_der()).unwrap();
         let issuing = Root { key, certificate: network.authority.certificate.clone() };
         let below = issuing.create_authority("below", NOW_MS, DAY).unwrap();
         let forged = below.issue_device(&id("1112"), victim.public(), NOW_MS, DAY).unwrap();
         refused(&[&forged.certificate, &below.certificate, &issuing.certificate]);
+    }
+
+    #[test]
+    fn a_certificate_without_a_usage_is_not_for_clients() {
+        let network = Network::new();
+        let key = SigningKey::generate().unwrap();
+        let mut params = end_params("1111", ExtendedKeyUsagePurpose::ClientAuth);
+        params.extended_key_usages.clear();
+        let issued = network.authority.issue(params, key.public(), NOW_MS, DAY).unwrap();
+        let answer = network.anchor.verify_device(&crate::testing::chain_der(&issued), NOW_MS);
+        assert!(matches!(answer, Err(crate::TrustError::NotForClients { .. })), "{answer:?}");
     }
 
     fn check(
