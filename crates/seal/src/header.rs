@@ -238,6 +238,26 @@ mod tests {
         }
     }
 
+    /// RFC 9605, Appendix C.1: those within 24 bits of counter, on either side of each change of form.
+    #[test]
+    fn agrees_with_the_rfcs_test_vectors() {
+        for (key_id, counter, encoded) in [
+            (0, 0, &[0x00][..]),
+            (0, 1, &[0x01]),
+            (0, 0xFF, &[0x08, 0xFF]),
+            (0, 0x100, &[0x09, 0x01, 0x00]),
+            (0xFF, 0xFFFF, &[0x89, 0xFF, 0xFF, 0xFF]),
+            (0x100, 0x10000, &[0x9A, 0x01, 0x00, 0x01, 0x00, 0x00]),
+            (0xFF_FFFF_FFFF, 0xFF_FFFF, &[0xCA, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]),
+        ] {
+            let key_id = KeyId::from_bits(key_id).expect("40 bits");
+            let bytes = frame(key_id, counter);
+            assert_eq!(bytes[PREFIX_BYTES..bytes.len() - PREAMBLE_BYTES - TAG_BYTES], *encoded);
+            let read = Header::parse(&bytes).expect("read");
+            assert_eq!((read.key_id, read.counter), (key_id, counter));
+        }
+    }
+
     #[test]
     fn says_what_is_wrong() {
         assert_eq!(Header::parse(b"21.5"), Err(HeaderError::NotSealed));

@@ -240,3 +240,71 @@ impl Marks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sender(leaf: u32, epoch: u64) -> SenderKey {
+        let leaf = LeafIndex::new(leaf).expect("14 bits");
+        SenderKey { group: GroupNumber(1), epoch: EpochId { generation: 0, epoch }, leaf }
+    }
+
+    fn is(windows: &Windows, sender: &SenderKey, boot: u16, counter: u32, seen: Seen) -> bool {
+        windows.check(sender, boot, counter).is_ok_and(|found| found == seen)
+    }
+
+    #[test]
+    fn a_window_dropped_for_room_leaves_a_floor() {
+        let mut windows = Windows::default();
+        let total = MAX_WINDOWS as u32 + 1;
+        for i in 0..total {
+            windows.mark(sender(i % 16_384, u64::from(i / 16_384)), 1, 50, true);
+        }
+        assert!(windows.count <= MAX_WINDOWS);
+        let first = sender(0, 0);
+        assert!(windows.senders[&first].windows.is_empty(), "the least used went");
+        for (boot, counter, seen) in [(0, 9, Seen::Done), (1, 50, Seen::Done), (1, 49, Seen::Done), (1, 51, Seen::New)]
+        {
+            assert!(is(&windows, &first, boot, counter, seen), "boot {boot} counter {counter}");
+        }
+        // What is marked late, for a window that went, does not lower the floor.
+        windows.mark(first, 1, 3, true);
+        assert!(is(&windows, &first, 1, 4, Seen::Done));
+        windows.mark(first, 1, 60, false);
+        assert!(is(&windows, &first, 1, 60, Seen::Delivered));
+        assert!(is(&windows, &first, 1, 50, Seen::Done));
+    }
+
+    #[test]
+    fn a_sender_too_many_is_refused() {
+        let mut windows = Windows::default();
+        for i in 0..MAX_SENDERS as u32 {
+            windows.senders.insert(sender(i % 16_384, u64::from(i / 16_384)), SenderState::default());
+        }
+        let one_more = sender(0, 99);
+        assert!(windows.check(&one_more, 0, 0).is_err());
+        windows.mark(one_more, 0, 0, true);
+        assert_eq!(windows.senders.len(), MAX_SENDERS);
+        assert!(is(&windows, &sender(0, 0), 0, 0, Seen::New));
+        windows.retain(|sender| sender.epoch.epoch > 0);
+        assert!(is(&windows, &one_more, 0, 0, Seen::New));
+    }
+
+    #[test]
+    fn a_mark_dropped_for_room_leaves_a_floor() {
+        let mut marks = Marks::default();
+        let key = |i: usize| MarkKey::new(MarkOf::Retained, GroupNumber(1), "1111", &i.to_string());
+        let leaf = LeafIndex::new(0).expect("0");
+        let mark = |time_ms: u64| {
+            Mark::new("1111", EpochId { generation: 0, epoch: 1 }, KeyId::new(0, leaf, 1), time_ms as u32, time_ms)
+        };
+        for i in 0..=MAX_MARKS {
+            marks.mark(key(i), mark(1000 + i as u64));
+        }
+        assert!(marks.marks.len() < MAX_MARKS);
+        assert!(marks.newer_than(&key(0), &mark(1000), 0).is_some(), "cannot be told from a rollback");
+        assert!(marks.newer_than(&key(0), &mark(1000 + MAX_MARKS as u64), 0).is_none());
+        assert_eq!(marks.check_will(&key(0), &mark(1000)), Seen::Done);
+    }
+}

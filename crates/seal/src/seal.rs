@@ -320,3 +320,126 @@ impl fmt::Debug for Sealer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, error::Error};
+
+    use super::*;
+    use crate::{
+        Delivery, DeliveryKind, Epoch, EpochSecret, Freshness, LeafIndex, Member, OpenError, Opened, Opener, Qos,
+    };
+
+    const TOPIC: &str = "a/b";
+    const FRESHNESS: Freshness = Freshness {
+        live_max_age_ms: None,
+        retained_max_age_ms: None,
+        offline_max_age_ms: None,
+        clock_tolerance_ms: 0,
+        epoch_grace_ms: None,
+    };
+    const LIVE: Delivery<'static> = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &FRESHNESS };
+
+    fn content(payload: &[u8]) -> Content<'_> {
+        Content { purpose: Purpose::Message, retain: false, props: &[], payload }
+    }
+
+    /// On the last leaf, in the last boot, in an epoch whose tag has all bits set: the widest key id.
+    fn widest(authenticity: Authenticity) -> Result<(GroupKeys, Sealer), Box<dyn Error>> {
+        let key = Arc::new(SigningKey::generate()?);
+        let own_leaf = LeafIndex::new(LeafIndex::MAX.into()).ok_or("a leaf")?;
+        let device: sealcast_identity::DeviceId = "1111".parse()?;
+        let mut keys = GroupKeys::new(GroupNumber(u16::MAX), "hsu0001", device.clone(), 0);
+        keys.insert_epoch(Epoch {
+            id: EpochId { generation: u32::MAX, epoch: u64::MAX },
+            secret: EpochSecret::new([7; 32]),
+            own_leaf,
+            roster: BTreeMap::from([(own_leaf, Member { name: device, key: *key.public() })]),
+            authenticity,
+            since_ms: 0,
+        })?;
+        let boot = keys.next_boot(Some(KeyId::MAX_BOOT - 1))?.stored();
+        let sealer = keys.sealer(boot, &key)?;
+        Ok((keys, sealer))
+    }
+
+    #[test]
+    fn the_widest_header_adds_exactly_100_bytes_signed_and_36_unsigned() -> Result<(), Box<dyn Error>> {
+        for (authenticity, overhead) in [(Authenticity::Signature, 100), (Authenticity::Group, 36)] {
+            let (keys, mut sealer) = widest(authenticity)?;
+            sealer.next = Header::MAX_COUNTER;
+            let frame = sealer.seal(MAX_TIME_MS, TOPIC, &content(&[0; 50]))?;
+            assert_eq!(frame.len() - 50, overhead);
+            let _opened = Opener::new().open(&keys, TOPIC, &frame, &LIVE, MAX_TIME_MS)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn asks_for_a_boot_after_the_last_counter_and_for_an_epoch_after_the_last_boot() -> Result<(), Box<dyn Error>> {
+        let (keys, mut sealer) = widest(Authenticity::Group)?;
+        sealer.next = Header::MAX_COUNTER;
+        sealer.seal(1, TOPIC, &content(b"last"))?;
+        for _ in 0..3 {
+            let refused = sealer.seal(1, TOPIC, &content(b"more"));
+            assert!(matches!(refused, Err(SealError::NeedBoot { boot: KeyId::MAX_BOOT, .. })));
+        }
+        assert!(matches!(keys.next_boot(None), Err(SealError::NeedEpoch { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_no_frame_can_carry() -> Result<(), Box<dyn Error>> {
+        let (_keys, mut sealer) = widest(Authenticity::Group)?;
+        assert_eq!(sealer.seal(1, "", &content(b"")), Err(SealError::Topic(0)));
+        assert_eq!(sealer.seal(1, &"a".repeat(65_536), &content(b"")), Err(SealError::Topic(65_536)));
+        assert_eq!(sealer.seal(MAX_TIME_MS + 1, TOPIC, &content(b"")), Err(SealError::Time(MAX_TIME_MS + 1)));
+        let huge = vec![0; MAX_VARINT];
+        assert_eq!(sealer.seal(1, TOPIC, &content(&huge)), Err(SealError::TooLarge(MAX_VARINT)));
+        assert_eq!(sealer.sealed(), 0, "no counter is spent on them");
+        Ok(())
+    }
+
+    /// Seals `plaintext` as it is, as a member that does not keep to the format could.
+    fn seal_inside(sealer: &mut Sealer, plaintext: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+        let counter = sealer.take_counter()?;
+        let mut frame = Vec::new();
+        Header::write(sealer.group, sealer.key_id, counter, &mut frame).ok_or("a header")?;
+        let mut aad = Vec::new();
+        write_aad(&frame, TOPIC, &mut aad);
+        let (mut data, mut tag) = (plaintext.to_vec(), [0; TAG_BYTES]);
+        let buffer = EncryptionBufferView { aad: &mut aad, data: &mut data, tag: &mut tag };
+        sealer.frame_key.encrypt(buffer, counter.into())?;
+        Ok([&frame[..], &data, &tag].concat())
+    }
+
+    #[test]
+    fn a_plaintext_has_one_form_and_no_unknown_flags() -> Result<(), Box<dyn Error>> {
+        let (keys, mut sealer) = widest(Authenticity::Group)?;
+        let mut open = |inside: &[u8]| -> Result<Result<Opened, OpenError>, Box<dyn Error>> {
+            let frame = seal_inside(&mut sealer, &[&inside[..1], &[0; 6], &inside[1..]].concat())?;
+            Ok(Opener::new().open(&keys, TOPIC, &frame, &LIVE, 0))
+        };
+        assert!(open(&[0x02])?.is_ok(), "empty payload");
+        assert!(open(&[0x03, 2, 9, 9, 1])?.is_ok(), "two bytes of properties, one of payload");
+        for flag in [0x20, 0x40, 0x80] {
+            let expected = 0x02 | flag;
+            assert!(matches!(open(&[expected])?, Err(OpenError::Flags { flags, .. }) if flags == expected));
+        }
+        let malformed: [&[u8]; 9] = [
+            &[0x00],                            // signed, without room for a signature
+            &[0x03],                            // properties announced, nothing there
+            &[0x03, 0],                         // properties announced, none there
+            &[0x03, 2, 9],                      // cut off
+            &[0x03, 0x81, 0x00, 9],             // their length not in its shortest form
+            &[0x03, 0xFF, 0xFF, 0xFF, 0xFF, 1], // nor longer than four bytes
+            &[0x03, 0xFF],                      // cut off within the length
+            &[0x0A],                            // sealed again, not retained
+            &[0x1E],                            // sealed again, and a will
+        ];
+        for inside in malformed {
+            assert!(matches!(open(inside)?, Err(OpenError::Malformed { .. })), "{inside:02x?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Replay, redelivery, retained messages, wills and age.
+
+use sealcast_seal::{Content, Delivery, DeliveryKind, Freshness, GroupKeys, OpenError, Opened, Opener, Purpose};
+
+use crate::world::*;
+
+fn is_replay(opened: &Result<Opened, OpenError>) -> bool {
+    matches!(opened, Err(OpenError::Replay { .. }))
+}
+
+fn restart(opener: &Opener) -> Result<Opener, Box<dyn std::error::Error>> {
+    Ok(Opener::import(&opener.export())?)
+}
+
+#[test]
+fn qos_0_is_delivered_once_also_across_a_restart() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+    let mut opener = Opener::new();
+    deliver(&mut opener, &keys, &frame, &LIVE)?;
+    let mut restarted = restart(&opener)?;
+    for opener in [&mut opener, &mut restarted] {
+        for delivery in [LIVE, QOS1, DUP, OFFLINE] {
+            assert!(is_replay(&opener.open(&keys, TOPIC, &frame, &delivery, NOW)));
+        }
+    }
+    // Another client has seen nothing.
+    deliver(&mut Opener::new(), &keys, &frame, &LIVE)?;
+    Ok(())
+}
+
+#[test]
+fn a_redelivery_passes_until_it_is_acknowledged() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+    let mut opener = Opener::new();
+    let first = deliver(&mut opener, &keys, &frame, &QOS1)?;
+    assert!(is_replay(&opener.open(&keys, TOPIC, &frame, &QOS1, NOW)), "a copy that is no redelivery");
+    let mut opener = restart(&opener)?;
+    let again = deliver(&mut opener, &keys, &frame, &DUP)?;
+    assert_eq!(first.payload(), again.payload());
+    opener.mark_acknowledged(&again.receipt());
+    let mut opener = restart(&opener)?;
+    assert!(is_replay(&opener.open(&keys, TOPIC, &frame, &DUP, NOW)));
+    Ok(())
+}
+
+#[test]
+fn opening_alone_marks_nothing() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+    let mut opener = Opener::new();
+    message(opener.open(&keys, TOPIC, &frame, &LIVE, NOW))?;
+    message(opener.open(&keys, TOPIC, &frame, &LIVE, NOW))?;
+    Ok(())
+}
+
+#[test]
+fn windows_go_with_their_epochs() -> Outcome {
+    let world = World::signed()?;
+    let (mut sealer, mut keys) = world.pair()?;
+    let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+    let mut opener = Opener::new();
+    let empty = opener.export().len();
+    deliver(&mut opener, &keys, &frame, &LIVE)?;
+    for epoch in 2..=4 {
+        assert!(opener.export().len() > empty);
+        keys.insert_epoch(world.epoch(1, 0, epoch)?)?;
+        opener.retain_epochs(&keys);
+    }
+    assert_eq!(opener.export().len(), empty);
+    assert!(matches!(opener.open(&keys, TOPIC, &frame, &LIVE, NOW), Err(OpenError::EpochRetired { .. })));
+    Ok(())
+}
+
+#[test]
+fn an_old_boot_stays_refused_when_its_window_is_dropped() -> Outcome {
+    let world = World::signed()?;
+    let mut sender = world.device(0, 1)?;
+    let keys = world.device(1, 1)?;
+    let mut opener = Opener::new();
+    let mut frames = Vec::new();
+    for _ in 0..20 {
+        let mut sealer = world.sealer(&mut sender, 0)?;
+        for _ in 0..2 {
+            let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+            deliver(&mut opener, &keys, &frame, &LIVE)?;
+            frames.push(frame);
+        }
+        assert!(opener.export().len() < 1500, "bounded by the last few boots");
+    }
+    for frame in &frames {
+        assert!(is_replay(&opener.open(&keys, TOPIC, frame, &LIVE, NOW)));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_held_back_past_the_limit_is_refused_with_numbers() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let frame = sealer.seal(NOW, TOPIC, &retained(b"1"))?;
+    for (delivery, limit_ms) in [(LIVE, 60_000), (OFFLINE, 3_600_000), (RETAINED, 86_400_000)] {
+        let last = NOW + limit_ms + FRESHNESS.clock_tolerance_ms;
+        message(Opener::new().open(&keys, TOPIC, &frame, &delivery, last))?;
+        let late = Opener::new().open(&keys, TOPIC, &frame, &delivery, last + 1);
+        let expected = limit_ms + FRESHNESS.clock_tolerance_ms + 1;
+        match late {
+            Err(OpenError::TooOld { age_ms, limit_ms: limit, .. }) => assert_eq!((age_ms, limit), (expected, limit_ms)),
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    let unlimited = Freshness::unlimited(0);
+    let delivery = Delivery { freshness: &unlimited, ..LIVE };
+    message(Opener::new().open(&keys, TOPIC, &frame, &delivery, u64::MAX))?;
+    Ok(())
+}
+
+#[test]
+fn a_message_from_the_future_is_refused_beyond_the_tolerance() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let frame = sealer.seal(NOW + 2_000, TOPIC, &content(b"1"))?;
+    assert_eq!(message(Opener::new().open(&keys, TOPIC, &frame, &LIVE, NOW))?.age_ms(), 0);
+    let early = Opener::new().open(&keys, TOPIC, &frame, &LIVE, NOW - 1);
+    assert!(matches!(early, Err(OpenError::Future { ahead_ms: 2_001, tolerance_ms: 2_000, .. })));
+    Ok(())
+}
+
+#[test]
+fn a_retained_message_comes_again_and_never_goes_back() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let first = sealer.seal(NOW - 10, TOPIC, &retained(b"1"))?;
+    let second = sealer.seal(NOW - 10, TOPIC, &retained(b"2"))?;
+    let live_only = sealer.seal(NOW, TOPIC, &content(b"3"))?;
+    let mut opener = Opener::new();
+    deliver(&mut opener, &keys, &first, &RETAINED)?;
+    deliver(&mut opener, &keys, &first, &RETAINED)?;
+    deliver(&mut opener, &keys, &second, &LIVE)?;
+    deliver(&mut opener, &keys, &live_only, &LIVE)?;
+    let mut opener = restart(&opener)?;
+    deliver(&mut opener, &keys, &second, &RETAINED)?;
+    let back = opener.open(&keys, TOPIC, &first, &RETAINED, NOW);
+    assert!(matches!(back, Err(OpenError::RetainedOlder { .. })));
+    // What was held back live does not pass under the retained limit.
+    let smuggled = opener.open(&keys, TOPIC, &live_only, &RETAINED, NOW);
+    assert!(matches!(smuggled, Err(OpenError::NotRetained { .. })));
+    Ok(())
+}
+
+#[test]
+fn two_publishers_of_one_retained_topic_may_differ_by_the_tolerance() -> Outcome {
+    let world = World::signed()?;
+    let (mut ahead, keys) = world.pair()?;
+    let mut other = world.device(2, 1)?;
+    let mut behind = world.sealer(&mut other, 2)?;
+    let mut opener = Opener::new();
+    deliver(&mut opener, &keys, &ahead.seal(NOW, TOPIC, &retained(b"1"))?, &RETAINED)?;
+    deliver(&mut opener, &keys, &behind.seal(NOW - 2_000, TOPIC, &retained(b"2"))?, &RETAINED)?;
+    let older = behind.seal(NOW - 2_001, TOPIC, &retained(b"3"))?;
+    assert!(matches!(opener.open(&keys, TOPIC, &older, &RETAINED, NOW), Err(OpenError::RetainedOlder { .. })));
+    Ok(())
+}
+
+#[test]
+fn sealed_again_it_comes_as_retained_alone_and_no_fresher() -> Outcome {
+    let world = World::signed()?;
+    let mut sender = world.device(0, 1)?;
+    let mut keys = world.device(1, 1)?;
+    let first = world.sealer(&mut sender, 0)?.seal(NOW - 5_000, TOPIC, &retained(b"1"))?;
+    let mut opener = Opener::new();
+    deliver(&mut opener, &keys, &first, &LIVE)?;
+    sender.insert_epoch(world.epoch(0, 0, 2)?)?;
+    keys.insert_epoch(world.epoch(1, 0, 2)?)?;
+    let again = Content { purpose: Purpose::Reseal { sealed_ms: NOW - 5_000 }, ..content(b"1") };
+    let again = world.sealer(&mut sender, 0)?.seal(NOW, TOPIC, &again)?;
+    for delivery in [LIVE, QOS1, OFFLINE] {
+        let live = opener.open(&keys, TOPIC, &again, &delivery, NOW)?;
+        assert!(matches!(live, Opened::SealedAgain { sender } if sender == device(0)?));
+    }
+    assert_eq!(deliver(&mut opener, &keys, &again, &RETAINED)?.age_ms(), 5_000);
+    // The frame of the epoch before is now the older one.
+    assert!(matches!(opener.open(&keys, TOPIC, &first, &RETAINED, NOW), Err(OpenError::RetainedOlder { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_will_comes_late_once_and_does_not_come_back() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let will = |payload| Content { purpose: Purpose::Will, ..content(payload) };
+    let first = sealer.seal(NOW - 86_400_000, TOPIC, &will(b"gone"))?;
+    let second = sealer.seal(NOW - 40_000_000, TOPIC, &will(b"gone again"))?;
+    let mut opener = Opener::new();
+    for _ in 0..1100 {
+        let frame = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+        let passed: &GroupKeys = &keys;
+        deliver(&mut opener, passed, &frame, &LIVE)?;
+    }
+    let message = deliver(&mut opener, &keys, &first, &QOS1)?;
+    assert!(message.is_will());
+    deliver(&mut opener, &keys, &first, &DUP)?;
+    opener.mark_acknowledged(&message.receipt());
+    let mut opener = restart(&opener)?;
+    assert!(is_replay(&opener.open(&keys, TOPIC, &first, &DUP, NOW)));
+    deliver(&mut opener, &keys, &second, &LIVE)?;
+    for frame in [&first, &second] {
+        assert!(is_replay(&opener.open(&keys, TOPIC, frame, &LIVE, NOW)));
+    }
+    assert_eq!(LIVE.kind, DeliveryKind::Live);
+    Ok(())
+}
+
+#[test]
+fn what_was_stored_is_read_or_refused() -> Outcome {
+    let (mut sealer, keys) = World::signed()?.pair()?;
+    let mut opener = Opener::new();
+    deliver(&mut opener, &keys, &sealer.seal(NOW, TOPIC, &retained(b"1"))?, &LIVE)?;
+    let stored = opener.export();
+    assert_eq!(Opener::import(&stored)?.export(), stored);
+    for len in 0..stored.len() {
+        assert!(Opener::import(&stored[..len]).is_err(), "cut to {len}");
+    }
+    assert!(Opener::import(&[&stored[..], &[0]].concat()).is_err());
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What goes in comes out, at what cost in bytes, and when a sealer stops.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sealcast_seal::{
+    Authenticity, Content, EpochId, GroupKeys, Header, KeyId, MARKER, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED,
+    OpenError, Opener, Purpose, SealError, VERSION,
+};
+
+use crate::world::*;
+
+fn round_trip(authenticity: Authenticity, topic: &str, props: &[u8], payload: &[u8], retain: bool) -> Outcome {
+    let (mut sealer, keys) = World::new(authenticity)?.pair()?;
+    let content = Content { purpose: Purpose::Message, retain, props, payload };
+    let frame = sealer.seal(NOW, topic, &content)?;
+    let opened = message(Opener::new().open(&keys, topic, &frame, &LIVE, NOW + 5))?;
+    assert_eq!((opened.props(), opened.payload()), (props, payload));
+    assert_eq!((opened.sealed_ms(), opened.age_ms(), opened.is_retain()), (NOW, 5, retain));
+    assert_eq!(opened.is_signed(), authenticity == Authenticity::Signature);
+    assert_eq!(*opened.sender(), device(0)?);
+    assert_eq!(frame[..2], [MARKER, VERSION]);
+    let header = Header::parse(&frame)?;
+    assert_eq!((header.group, header.key_id.leaf(), header.counter), (GROUP, leaf_at(0)?, 0));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_is_sealed_is_opened(topic in "[a-z0-9/äß]{1,40}", props in proptest::collection::vec(any::<u8>(), 0..300),
+                                payload in proptest::collection::vec(any::<u8>(), 0..2000), signed: bool, retain: bool) {
+        let authenticity = if signed { Authenticity::Signature } else { Authenticity::Group };
+        round_trip(authenticity, &topic, &props, &payload, retain).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    }
+
+    #[test]
+    fn any_bytes_are_refused_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let (_, keys) = World::signed().and_then(|world| world.pair()).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        for (byte, expected) in bytes.iter_mut().zip([MARKER, VERSION, 0, 1]) {
+            *byte = expected;
+        }
+        prop_assert!(Opener::new().open(&keys, TOPIC, &bytes, &LIVE, NOW).is_err());
+    }
+}
+
+#[test]
+fn sizes_from_nothing_to_64_kib() -> Outcome {
+    for size in [0, 1, 15, 16, 17, 100, 127, 128, 1024, 16_383, 16_384, 65_535, 65_536] {
+        let bytes = vec![0xA5; size];
+        round_trip(Authenticity::Signature, TOPIC, &bytes, &bytes, false)?;
+        round_trip(Authenticity::Group, TOPIC, &[], &bytes, true)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn adds_at_most_100_bytes_signed_and_36_unsigned() -> Outcome {
+    assert_eq!((MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED), (100, 36));
+    for (authenticity, limit) in [(Authenticity::Signature, 100), (Authenticity::Group, 36)] {
+        let world = World::new(authenticity)?;
+        // Typical: a small group that has not restarted often.
+        let (mut sealer, _) = world.pair()?;
+        for _ in 0..300 {
+            let frame = sealer.seal(NOW, TOPIC, &content(&[0; 100]))?;
+            assert!(frame.len() - 100 <= limit - 4, "typical: {}", frame.len() - 100);
+        }
+        // The widest key id that the envelope has.
+        let mut keys = world.device(0, 4095)?;
+        let boot = keys.next_boot(Some(KeyId::MAX_BOOT - 1))?.stored();
+        let frame = keys.sealer(boot, &world.keys[0])?.seal(NOW, TOPIC, &content(&[0; 100]))?;
+        assert!(frame.len() - 100 <= limit - 3, "widest key id: {}", frame.len() - 100);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sealer_stops_when_the_epoch_turns_and_when_its_group_is_forgotten() -> Outcome {
+    let world = World::signed()?;
+    let mut keys = world.device(0, 1)?;
+    let mut sealer = world.sealer(&mut keys, 0)?;
+    sealer.seal(NOW, TOPIC, &content(b"1"))?;
+    keys.insert_epoch(world.epoch(0, 0, 2)?)?;
+    assert!(matches!(sealer.seal(NOW, TOPIC, &content(b"2")), Err(SealError::EpochEnded { .. })));
+    let mut sealer = world.sealer(&mut keys, 0)?;
+    sealer.seal(NOW, TOPIC, &content(b"3"))?;
+    keys.forget();
+    assert!(matches!(sealer.seal(NOW, TOPIC, &content(b"4")), Err(SealError::EpochEnded { .. })));
+    assert!(matches!(keys.next_boot(None), Err(SealError::NotMember { .. })));
+    Ok(())
+}
+
+#[test]
+fn no_epoch_and_no_boot_is_used_twice() -> Outcome {
+    let world = World::signed()?;
+    let mut keys = world.device(0, 1)?;
+    let (first, same) = (keys.next_boot(None)?, keys.next_boot(None)?);
+    assert_eq!((first.number(), same.number()), (0, 0));
+    let _sealer = keys.sealer(first.stored(), &world.keys[0])?;
+    let again = keys.sealer(same.stored(), &world.keys[0]);
+    assert!(matches!(again, Err(SealError::BootUsed { boot: 0, used: 0, .. })));
+    assert_eq!(keys.next_boot(None)?.number(), 1, "counted on from what is in use");
+    assert_eq!(keys.next_boot(Some(7))?.number(), 8, "counted on from what is stored");
+    let exhausted = keys.next_boot(Some(KeyId::MAX_BOOT));
+    assert!(matches!(exhausted, Err(SealError::NeedEpoch { .. })));
+
+    let stale = keys.next_boot(None)?.stored();
+    keys.insert_epoch(world.epoch(0, 0, 2)?)?;
+    assert!(matches!(keys.sealer(stale, &world.keys[0]), Err(SealError::BootOfOther { .. })));
+    for old in [1, 2] {
+        assert!(keys.insert_epoch(world.epoch(0, 0, old)?).is_err());
+    }
+    keys.forget();
+    assert!(keys.insert_epoch(world.epoch(0, 0, 2)?).is_err(), "what was used stays known");
+    keys.insert_epoch(world.epoch(0, 1, 0)?)?;
+    let foreign = keys.next_boot(None)?.stored();
+    assert!(matches!(keys.sealer(foreign, &world.keys[1]), Err(SealError::Key { .. })));
+    Ok(())
+}
+
+#[test]
+fn tells_apart_why_there_is_no_key() -> Outcome {
+    let world = World::signed()?;
+    let at = |epoch: u64| -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        let mut keys = world.device(0, epoch)?;
+        Ok(world.sealer(&mut keys, 0)?.seal(NOW, TOPIC, &content(b"21.5"))?)
+    };
+    let mut keys = world.device(1, 10)?;
+    for epoch in 11..=14 {
+        keys.insert_epoch(world.epoch(1, 0, epoch)?)?;
+    }
+    let open = |keys: &GroupKeys, frame: &[u8]| Opener::new().open(keys, TOPIC, frame, &LIVE, NOW);
+    for epoch in 12..=14 {
+        message(open(&keys, &at(epoch)?))?;
+    }
+    let ahead = open(&keys, &at(15)?).err().ok_or("opened")?;
+    assert!(ahead.is_worth_waiting());
+    assert!(matches!(ahead, OpenError::EpochAhead { held: 14, frame: 15, .. }));
+    assert!(matches!(open(&keys, &at(11)?), Err(OpenError::EpochRetired { frame: 11, oldest: 12, .. })));
+    keys.retire(EpochId { generation: 0, epoch: 13 });
+    assert!(matches!(open(&keys, &at(13)?), Err(OpenError::EpochRetired { frame: 13, oldest: 14, .. })));
+    keys.forget();
+    let not_member = open(&keys, &at(14)?).err().ok_or("opened")?;
+    assert!(matches!(not_member, OpenError::NotMember { .. }));
+    assert_eq!(
+        not_member.to_string(),
+        "no key: 1112 is not a member of hsu0001; grant it, or wait until it has joined"
+    );
+    Ok(())
+}
+
+#[test]
+fn epochs_of_two_generations_with_one_tag_are_told_apart() -> Outcome {
+    let world = World::signed()?;
+    let mut sender = world.device(0, 3)?;
+    let mut before = world.sealer(&mut sender, 0)?;
+    let old = before.seal(NOW, TOPIC, &content(b"old"))?;
+    sender.insert_epoch(world.epoch(0, 1, 3)?)?;
+    let new = world.sealer(&mut sender, 0)?.seal(NOW, TOPIC, &content(b"new"))?;
+    let mut keys = world.device(1, 3)?;
+    keys.insert_epoch(world.epoch(1, 1, 3)?)?;
+    let mut opener = Opener::new();
+    assert_eq!(deliver(&mut opener, &keys, &old, &LIVE)?.payload(), b"old");
+    assert_eq!(deliver(&mut opener, &keys, &new, &LIVE)?.payload(), b"new");
+    Ok(())
+}
+
+#[test]
+fn prints_no_secret() -> Outcome {
+    let world = World::signed()?;
+    let mut keys = world.device(0, 1)?;
+    let sealer = world.sealer(&mut keys, 0)?;
+    let printed = format!("{keys:?} {sealer:?} {:?}", Arc::new(world.epoch(0, 0, 9)?.secret));
+    assert!(!printed.contains("[0, 0"), "{printed}");
+    assert!(printed.contains("EpochSecret(..)"), "{printed}");
+    Ok(())
+}
