@@ -248,6 +248,29 @@ impl Properties {
         Ok(Self(list))
     }
 
+    /// The topic alias in a list whose texts may be wrong. `reader` stands before the list's length.
+    ///
+    /// # Errors
+    /// If not even the properties' lengths can be followed.
+    pub(crate) fn scan_topic_alias(reader: &mut Reader) -> Result<Option<u16>, ParseError> {
+        let len = reader.varint("property length")?;
+        let mut reader = Reader::new(reader.take(len as usize, "properties")?);
+        let mut alias = None;
+        while !reader.is_empty() {
+            let property = reader.varint("property identifier")?;
+            match property {
+                0x01 => drop(reader.u8("property")?),
+                0x02 => drop(reader.u32("property")?),
+                0x0B => drop(reader.varint("property")?),
+                0x23 => alias = Some(reader.u16("property")?),
+                0x03 | 0x08 | 0x09 => drop(reader.binary("property")?),
+                0x26 => drop((reader.binary("property")?, reader.binary("property")?)),
+                other => return Err(ParseError::UnknownProperty(other)),
+            }
+        }
+        Ok(alias)
+    }
+
     /// Reads a list with its length in front.
     pub(crate) fn read(reader: &mut Reader, set: PropertySet) -> Result<Self, ParseError> {
         let len = reader.varint("property length")?;

@@ -115,6 +115,15 @@ impl Publish {
         Self::head(frame).map(|(qos, packet_id, ..)| (qos, packet_id))
     }
 
+    /// The alias that a PUBLISH sets or uses, even where its topic or another property is wrong.
+    pub(crate) fn scan_topic_alias(frame: &Frame, version: Version) -> Result<Option<u16>, ParseError> {
+        let (.., mut reader) = Self::head(frame)?;
+        match version {
+            Version::V311 => Ok(None),
+            Version::V5 => Properties::scan_topic_alias(&mut reader),
+        }
+    }
+
     fn head(frame: &Frame) -> Result<(Qos, Option<PacketId>, Bytes, Reader), ParseError> {
         if frame.packet() != PacketType::Publish {
             return Err(ParseError::Unexpected(frame.packet()));

@@ -167,17 +167,26 @@ impl Proxy {
 
     fn broker_publish(&mut self, frame: Frame) -> Result<(), ParseError> {
         let (qos, packet_id) = Publish::parse_receipt(&frame)?;
-        let publish = match Publish::parse(&frame, self.version) {
-            Ok(publish) => publish,
-            Err(error @ ParseError::Alias(_)) => return Err(error),
+        let parsed = Publish::parse(&frame, self.version)
+            .and_then(|publish| self.down.resolve(&publish, self.down_aliases).map(|topic| (publish, topic)));
+        let (publish, topic) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => {
+                // Only what a publisher can bring about is forgiven. An alias is the broker's own doing, but one that
+                // stood in a forgiven message is unknown here and has to be forgiven too.
+                let Ok(alias) = Publish::scan_topic_alias(&frame, self.version) else { return Err(error) };
+                if alias.is_some_and(|alias| alias == 0 || alias > self.down_aliases) {
+                    return Err(error);
+                }
+                if let Some(alias) = alias {
+                    self.down.forget_alias(alias);
+                }
                 self.counters.delivery_invalid += 1;
                 self.outputs.push_back(Output::DeliveryInvalid(error));
                 self.withhold(qos, packet_id);
                 return Ok(());
             }
         };
-        let topic = self.down.resolve(&publish, self.down_aliases)?;
         let id = self.session.next_delivery;
         self.session.next_delivery += 1;
         let earlier = packet_id.and_then(|packet_id| self.session.delivered.get(&packet_id));

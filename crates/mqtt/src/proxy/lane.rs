@@ -144,6 +144,11 @@ impl Lane {
         }
     }
 
+    /// The sender has set `alias` to something that is no topic.
+    pub(super) fn forget_alias(&mut self, alias: u16) {
+        self.heard.0.remove(&alias);
+    }
+
     /// The frame to send for `held`. Where the receiver does not know the alias the topic is put beside it.
     pub(super) fn render(&mut self, held: Held, answer: Answer, version: Version, max: usize) -> Rendered {
         let Held { frame, mut publish, topic, .. } = held;

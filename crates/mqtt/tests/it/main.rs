@@ -1,0 +1,9 @@
+//! The crate through its public API.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on should stop there
+
+mod codec;
+mod differential;
+mod flows;
+mod harness;
+mod limits;
