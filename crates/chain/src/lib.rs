@@ -1,6 +1,23 @@
-//! The embedded EVM, the ledger client and its transports, the relay.
-
+//! The embedded EVM, the ledger's client and its transports, the relay.
+//!
+//! The only crate that sees the EVM and Ethereum's types.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `engine` | [`Engine`]: an EVM node without consensus, everything in one SQLite file |
+//! | `rpc` | its JSON-RPC, [`Engine::handle`] |
+//! | `transport`, `node` | [`Channel`], [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
+//! | `contract`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
+mod contract;
 mod engine;
+mod ledger;
+mod node;
 mod rpc;
+mod transport;
+mod wallet;
 
 pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
+pub use ledger::{AttachError, Head, Ledger, MAX_RECORDS, SubmitError, Watch};
+pub use node::{Node, NodeError};
+pub use transport::{CallTransport, Channel, ChannelError, InProc};
+pub use wallet::{Wallet, WalletError};

@@ -1,0 +1,70 @@
+//! The contract's interface, from its compiled artifact.
+
+use alloy::{
+    primitives::{Address, B256, U256},
+    rpc::types::Log,
+    sol_types::{SolCall as _, SolEvent as _},
+};
+use sealcast_ledger::{Hash, Number, Record, SignedEntry};
+
+use self::SealcastLedger::{Entry, submitCall};
+use crate::node::NodeError;
+
+alloy::sol!(
+    #[allow(missing_docs, clippy::too_many_arguments)]
+    SealcastLedger,
+    "../../contracts/SealcastLedger.json"
+);
+
+/// The topic that marks entries.
+pub(crate) const ENTRY_TOPIC: B256 = Entry::SIGNATURE_HASH;
+
+/// A call of `submit`.
+pub(crate) fn submission(entry: &SignedEntry) -> Vec<u8> {
+    submitCall {
+        kind: entry.kind().number(),
+        originator: address(&entry.originator()),
+        nonce: entry.nonce(),
+        body: entry.encoded_body().to_vec().into(),
+        signature: entry.signature().to_vec().into(),
+    }
+    .abi_encode()
+}
+
+/// An `Entry` event as a record. Checks its form, not its truth, which is the replica's work.
+pub(crate) fn record(log: &Log) -> Result<Record, NodeError> {
+    let wrong = |what: String| NodeError::answer("eth_getLogs", what);
+    let event = Entry::decode_log_data_validate(&log.inner.data).map_err(|error| wrong(error.to_string()))?;
+    let index = event.index;
+    let entry = SignedEntry::from_parts(
+        event.kind,
+        Number::from(event.originator.into_array()),
+        event.nonce,
+        &event.body,
+        &event.signature,
+    )
+    .map_err(|refusal| wrong(format!("entry {index}: {refusal}")))?;
+    Ok(Record { index, time_s: event.time, entry, head: Hash::from(event.head.0) })
+}
+
+/// A number is an address to the contract.
+pub(crate) fn address(number: &Number) -> Address {
+    Address::from(*number.as_bytes())
+}
+
+/// An index as an event's topic.
+pub(crate) fn topic(index: u64) -> B256 {
+    B256::from(U256::from(index))
+}
+
+/// P256VERIFY's address (EIP-7951).
+pub(crate) const P256VERIFY: Address = alloy::primitives::address!("0x0000000000000000000000000000000000000100");
+
+/// A good signature by a key that was thrown away: digest, r, s, x, y. The contract has the same.
+pub(crate) const P256_PROBE: [u8; 160] = alloy::hex!(
+    "c70f42ee2479be586eb3ad84e19a0ff2f23056a26329f26c28341208424b4927"
+    "d8f868835b3e007e6120a03641bf35f7c38b275b3e875bc8e223a17c1a4a7cea"
+    "97bcc20ae56d31577331a8a65a1f53db7b5b52b15db66703f92adb2c5fff6394"
+    "448a3ed1d5ebfa8d77fe4df5301416c4d8df2237d6a3b0b938cace16bde7ee41"
+    "723751603062f181eee86456a483bf2344cadd433ba2aaaa02010715c6aed3b7"
+);

@@ -1,0 +1,482 @@
+//! The ledger's client: deploys the contract, submits entries with a wallet of its own, reads records.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy::{
+    consensus::TxEip1559,
+    eips::{BlockNumberOrTag, eip2718::Encodable2718 as _},
+    primitives::{Address, B256, Bytes, TxKind, U64, U256},
+    rpc::types::{Filter, TransactionRequest},
+    sol_types::SolConstructor as _,
+};
+use sealcast_identity::PublicKey;
+use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEntry};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    contract::{self, SealcastLedger as abi},
+    engine::MAX_TX_GAS,
+    node::{Node, NodeError, Receipt, Ticker},
+    wallet::Wallet,
+};
+
+/// How long a submission waits until it is final.
+const FINAL_WITHIN: Duration = Duration::from_secs(60);
+/// How often a transaction whose nonce was taken meanwhile is signed again.
+const NONCE_ATTEMPTS: usize = 3;
+/// Records in one `eth_getLogs`.
+const PAGE: usize = 64;
+/// Records in one answer of [`Ledger::records`].
+pub const MAX_RECORDS: usize = 1024;
+/// How far back a submission looks for itself when its nonce was used: an answer that was lost is seldom older.
+const LOOK_BACK: u64 = 256;
+
+/// Why there is no ledger here.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No precompile at 0x100.
+    #[error(
+        "the network does not verify P-256 signatures (EIP-7951 at 0x100): it must be at the Osaka upgrade or later"
+    )]
+    NoP256,
+    /// No code at the address.
+    #[error("there is no contract at 0x{} on chain {chain_id}: check the ledger's address and the chain", hex::encode(.address))]
+    NoContract {
+        /// The network's chain id.
+        chain_id: u64,
+        /// The configured address.
+        address: [u8; 20],
+    },
+    /// Another contract.
+    #[error("the contract at 0x{} is not a Sealcast ledger", hex::encode(.address))]
+    NotALedger {
+        /// The configured address.
+        address: [u8; 20],
+    },
+    /// The deployment failed.
+    #[error("the contract could not be deployed: {0}")]
+    Deployment(String),
+    /// The node did not answer as it should.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The entry could not be sent.
+    #[error("the contract could not be deployed")]
+    Submit(#[source] SubmitError),
+}
+
+/// Why an entry is not on the ledger, or not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The contract refuses it. Final for this entry in the ledger's present state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The contract reverted without one of its errors.
+    #[error("the contract refused the entry without a reason it knows: {0}")]
+    Reverted(String),
+    /// More entries wait than the relay takes.
+    #[error("the relay is busy: try again in a moment")]
+    Busy,
+    /// The engine dropped it before a block had it. It is not on the ledger; the same entry can be submitted again.
+    #[error("the ledger could not store the entry: try again, and look at the hub's log and disk")]
+    Dropped,
+    /// Sent, but not seen in a final block. It may appear yet; submitting the same entry again is safe.
+    #[error("the entry was sent, but is not final after {} s: submit it again to find out", FINAL_WITHIN.as_secs())]
+    Pending,
+    /// The node or relay did not answer as it should. The entry may be on the ledger; submitting it again is safe.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The wallet did not sign.
+    #[error("the relay's wallet could not sign")]
+    Wallet(#[from] crate::wallet::WalletError),
+}
+
+/// The newest entry's place: how many there are, and the head with all of them in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Number of entries, which is the next one's index.
+    pub height: u64,
+    /// The head with the last of them in it; the genesis head if there is none.
+    pub hash: Hash,
+}
+
+/// A client with a wallet, for the hub: submits entries and reads them back. Cheap to clone.
+///
+/// What it reads is what the node says: give it to a [`Replica`](sealcast_ledger::Replica).
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    id: LedgerId,
+    address: Address,
+    deployed_at: u64,
+    sender: Sender,
+}
+
+/// The wallet and the nonce that its next transaction takes; `None` when the node must be asked.
+#[derive(Debug)]
+struct Sender {
+    wallet: Wallet,
+    chain_id: u64,
+    next: Mutex<Option<u64>>,
+}
+
+impl Ledger {
+    /// Deploys a new ledger with these two originators' keys, which cannot be changed.
+    pub async fn deploy(node: Node, wallet: Wallet, ca: &PublicKey, operator: &PublicKey) -> Result<Self, AttachError> {
+        let chain_id = node.chain_id().await?;
+        probe(&node).await?;
+        let arguments =
+            abi::constructorCall { caKey: ca.xy().to_vec().into(), operatorKey: operator.xy().to_vec().into() };
+        let code = [abi::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
+        let sender = Sender { wallet, chain_id, next: Mutex::new(None) };
+        let mut ticker = node.ticker();
+        let hash = sender.send(&node, TxKind::Create, code.into()).await.map_err(AttachError::Submit)?;
+        let receipt = wait(&node, &mut ticker, hash).await.map_err(AttachError::Submit)?;
+        let reason = receipt.revert_reason.as_ref().and_then(|data| Refusal::from_revert(data));
+        match (receipt.contract_address, reason) {
+            (Some(address), _) if !receipt.status.is_zero() => Self::open(node, sender, address).await,
+            (_, Some(refusal)) => Err(AttachError::Deployment(refusal.to_string())),
+            _ => Err(AttachError::Deployment("the constructor reverted".into())),
+        }
+    }
+
+    /// Attaches to the contract at `address`, after probing that it is one and that P-256 signatures are verified.
+    pub async fn attach(node: Node, wallet: Wallet, address: [u8; 20]) -> Result<Self, AttachError> {
+        let chain_id = node.chain_id().await?;
+        probe(&node).await?;
+        let sender = Sender { wallet, chain_id, next: Mutex::new(None) };
+        Self::open(node, sender, address.into()).await
+    }
+
+    async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
+        let (chain_id, bytes) = (sender.chain_id, address.into_array());
+        let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
+        if code.is_empty() {
+            return Err(AttachError::NoContract { chain_id, address: bytes });
+        }
+        let id = LedgerId { chain_id, address: bytes };
+        let not_a_ledger = |error: NodeError| match error {
+            NodeError::Refused { .. } | NodeError::Answer { .. } => AttachError::NotALedger { address: bytes },
+            other => other.into(),
+        };
+        let ca = node.view(address, abi::caCall {}).await.map_err(not_a_ledger)?;
+        let deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
+        if ca != contract::address(&id.ca()) {
+            return Err(AttachError::NotALedger { address: bytes });
+        }
+        Ok(Self { inner: Arc::new(Inner { node, id, address, deployed_at, sender }) })
+    }
+
+    /// Which ledger this is.
+    pub fn id(&self) -> LedgerId {
+        self.inner.id
+    }
+
+    /// What a client must be configured with to verify this ledger, as the node says it: for a hub that trusts its own
+    /// engine, to hand out.
+    pub async fn genesis(&self) -> Result<Genesis, NodeError> {
+        let key = async |number: Number| {
+            let xy = self.view(abi::keyOfCall { originator: contract::address(&number) }).await?;
+            let xy = xy.as_ref().try_into().map_err(|_| NodeError::answer("keyOf", "not 64 bytes"))?;
+            PublicKey::from_xy(xy).map_err(|error| NodeError::answer("keyOf", error))
+        };
+        let id = self.inner.id;
+        Ok(Genesis { id, ca: key(id.ca()).await?, operator: key(id.operator()).await? })
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.inner.node
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.inner.address
+    }
+
+    async fn view<C: alloy::sol_types::SolCall>(&self, call: C) -> Result<C::Return, NodeError> {
+        self.inner.node.view(self.inner.address, call).await
+    }
+
+    /// Submits an entry and waits until it is final. Concurrent calls share blocks.
+    ///
+    /// Submitting the same entry again is safe: if the ledger has it (among its newest 256) its record is returned.
+    pub async fn submit(&self, entry: &SignedEntry) -> Result<Record, SubmitError> {
+        let inner = &*self.inner;
+        let data = contract::submission(entry);
+        // First as a call: what the contract refuses costs neither a block nor a place in the file.
+        match inner.node.eth_call(inner.address, data.clone(), BlockNumberOrTag::Latest).await {
+            Ok(_) => {}
+            Err(error) => return self.refusal(entry, refused(error)).await,
+        }
+        let mut ticker = inner.node.ticker();
+        let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.clone().into()).await?;
+        let receipt = inner.wait(&mut ticker, hash).await?;
+        if receipt.status.is_zero() {
+            // Something came between the call and the transaction.
+            let error = match &receipt.revert_reason {
+                Some(data) => reverted(data),
+                None => match inner.node.eth_call(inner.address, data, BlockNumberOrTag::Latest).await {
+                    Ok(_) => SubmitError::Dropped,
+                    Err(error) => refused(error),
+                },
+            };
+            return self.refusal(entry, error).await;
+        }
+        let found = receipt.logs.iter().find(|log| {
+            log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
+        });
+        let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
+        Ok(contract::record(log)?)
+    }
+
+    /// Submits entries of one originator with consecutive nonces, all at once: they share blocks, where one after the
+    /// other would take a block each. The results are in the order of the entries.
+    pub async fn submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Record, SubmitError>> {
+        let inner = &*self.inner;
+        let mut results = Vec::with_capacity(entries.len());
+        for chunk in entries.chunks(PAGE) {
+            let mut sent = Vec::with_capacity(chunk.len());
+            let mut ticker = inner.node.ticker();
+            for entry in chunk {
+                let data = contract::submission(entry);
+                sent.push(inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await);
+            }
+            for (entry, sent) in chunk.iter().zip(sent) {
+                results.push(match sent {
+                    Err(error) => Err(error),
+                    Ok(hash) => match inner.wait(&mut ticker, hash).await {
+                        Ok(receipt) if receipt.status.is_zero() => match &receipt.revert_reason {
+                            Some(data) => self.refusal(entry, reverted(data)).await,
+                            None => self.submit(entry).await,
+                        },
+                        Ok(receipt) => match receipt.logs.first() {
+                            Some(log) => contract::record(log).map_err(SubmitError::from),
+                            None => Err(NodeError::answer("eth_getTransactionReceipt", "no Entry event").into()),
+                        },
+                        Err(error) => Err(error),
+                    },
+                });
+            }
+        }
+        results
+    }
+
+    /// A used nonce may mean that this very entry was taken before and the answer lost.
+    async fn refusal(&self, entry: &SignedEntry, error: SubmitError) -> Result<Record, SubmitError> {
+        let SubmitError::Refused(Refusal::BadNonce { expected, got }) = error else { return Err(error) };
+        if expected > got
+            && let Some(record) = self.find(entry).await?
+        {
+            return Ok(record);
+        }
+        Err(error)
+    }
+
+    /// The record of exactly this entry, if it is among the newest.
+    async fn find(&self, entry: &SignedEntry) -> Result<Option<Record>, NodeError> {
+        let mut end = self.height().await?;
+        let oldest = end.saturating_sub(LOOK_BACK);
+        while end > oldest {
+            let from = end.saturating_sub(PAGE as u64).max(oldest);
+            let page = self.page(from, usize::try_from(end - from).unwrap_or(PAGE)).await?;
+            let first = page.first().map(|record| record.index);
+            if let Some(found) = page.into_iter().rev().find(|record| record.entry == *entry) {
+                return Ok(Some(found));
+            }
+            end = first.unwrap_or(from).min(end - 1);
+        }
+        Ok(None)
+    }
+
+    /// The records from index `from` on, in order, at most `max` and at most [`MAX_RECORDS`]. Fewer, but at least one,
+    /// if there are many or long ones; none if the ledger is not that long.
+    pub async fn records(&self, from: u64, max: usize) -> Result<Vec<Record>, NodeError> {
+        let height = self.height().await?;
+        let wanted = usize::try_from(height.saturating_sub(from)).unwrap_or(usize::MAX).min(max).min(MAX_RECORDS);
+        let mut records = Vec::new();
+        while records.len() < wanted {
+            let page = self.page(from + records.len() as u64, (wanted - records.len()).min(PAGE)).await?;
+            records.extend(page);
+        }
+        Ok(records)
+    }
+
+    /// At most `count` records that the ledger has, at least one.
+    async fn page(&self, from: u64, mut count: usize) -> Result<Vec<Record>, NodeError> {
+        loop {
+            // Each index by itself: the node finds them by its index of topics, and no block range must be known.
+            let indexes: Vec<B256> = (from..).take(count).map(contract::topic).collect();
+            let filter = Filter::new()
+                .address(self.inner.address)
+                .event_signature(contract::ENTRY_TOPIC)
+                .topic1(indexes)
+                .from_block(self.inner.deployed_at)
+                .to_block(BlockNumberOrTag::Finalized);
+            let logs = match self.inner.node.logs(&filter).await {
+                Err(error) if error.is_limit() && count > 1 => {
+                    count /= 2;
+                    continue;
+                }
+                other => other?,
+            };
+            let records: Vec<Record> = logs.iter().map(contract::record).collect::<Result<_, _>>()?;
+            if records.is_empty() || !records.iter().zip(from..).all(|(record, index)| record.index == index) {
+                return Err(NodeError::answer("eth_getLogs", format!("records from {from} on are missing")));
+            }
+            return Ok(records);
+        }
+    }
+
+    /// How many entries there are.
+    pub async fn height(&self) -> Result<u64, NodeError> {
+        self.view(abi::heightCall {}).await
+    }
+
+    /// How many entries there are, and the head.
+    pub async fn head(&self) -> Result<Head, NodeError> {
+        loop {
+            let height = self.height().await?;
+            if height == 0 {
+                let hash = self.view(abi::headCall {}).await?;
+                if self.height().await? == 0 {
+                    return Ok(Head { height, hash: Hash::from(hash.0) });
+                }
+            } else if let Some(last) = self.records(height - 1, 1).await?.pop() {
+                return Ok(Head { height, hash: last.head });
+            }
+        }
+    }
+
+    /// The nonce that the originator's next entry must have.
+    pub async fn nonce_of(&self, originator: Number) -> Result<u64, NodeError> {
+        self.view(abi::nonceOfCall { originator: contract::address(&originator) }).await
+    }
+
+    /// Follows the ledger from index `from` on.
+    pub fn watch(&self, from: u64) -> Watch {
+        Watch { ledger: self.clone(), next: from, ticker: self.inner.node.ticker() }
+    }
+}
+
+/// New records as they come. With the embedded engine they come at once, otherwise at the next poll.
+#[derive(Debug)]
+pub struct Watch {
+    ledger: Ledger,
+    next: u64,
+    ticker: Ticker,
+}
+
+impl Watch {
+    /// Waits for records; the next call continues after them. Cancel safe. After an error it can be called again.
+    pub async fn next(&mut self) -> Result<Vec<Record>, NodeError> {
+        loop {
+            let records = self.ledger.records(self.next, PAGE).await?;
+            if !records.is_empty() {
+                self.next += records.len() as u64;
+                return Ok(records);
+            }
+            self.ticker.tick().await;
+        }
+    }
+}
+
+impl Inner {
+    async fn wait(&self, ticker: &mut Ticker, hash: B256) -> Result<Receipt, SubmitError> {
+        let outcome = wait(&self.node, ticker, hash).await;
+        if matches!(outcome, Err(SubmitError::Dropped)) {
+            // Others may be gone with it: the next nonce must be asked for again.
+            *self.sender.next.lock().await = None;
+        }
+        outcome
+    }
+}
+
+impl Sender {
+    /// Signs and sends a transaction. The lock is held until the node has taken it, so that the node sees the nonces in
+    /// order; it is not held while the block is written.
+    async fn send(&self, node: &Node, to: TxKind, data: Bytes) -> Result<B256, SubmitError> {
+        let (max_fee_per_gas, max_priority_fee_per_gas) = node.fees().await?;
+        let from = Address::from(self.wallet.address());
+        let gas_limit = match max_fee_per_gas {
+            0 => MAX_TX_GAS,
+            // Where gas costs something its limit must be near what is used.
+            _ => {
+                let mut call = TransactionRequest::default().from(from).input(data.clone().into());
+                call.to = Some(to);
+                let gas: U64 = node.request("eth_estimateGas", (call,)).await.map_err(refused)?;
+                let gas = gas.to::<u64>();
+                gas.saturating_add(gas / 5).min(MAX_TX_GAS)
+            }
+        };
+        let mut next = self.next.lock().await;
+        for attempt in 1.. {
+            let nonce = match *next {
+                Some(nonce) => nonce,
+                None => node.request::<_, U64>("eth_getTransactionCount", (from, "pending")).await?.to(),
+            };
+            let tx = self.wallet.sign(TxEip1559 {
+                chain_id: self.chain_id,
+                nonce,
+                gas_limit,
+                max_fee_per_gas,
+                max_priority_fee_per_gas,
+                to,
+                value: U256::ZERO,
+                access_list: Default::default(),
+                input: data.clone(),
+            })?;
+            // Asked again unless this one is taken: a nonce that was not used must not leave a gap.
+            *next = None;
+            match node.request("eth_sendRawTransaction", (Bytes::from(tx.encoded_2718()),)).await {
+                Ok(hash) => {
+                    *next = Some(nonce + 1);
+                    return Ok(hash);
+                }
+                Err(NodeError::Refused { message, .. }) if message.contains("nonce") && attempt < NONCE_ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(SubmitError::Pending)
+    }
+}
+
+/// Waits until the transaction is in a block that is final.
+async fn wait(node: &Node, ticker: &mut Ticker, hash: B256) -> Result<Receipt, SubmitError> {
+    let deadline = Instant::now() + FINAL_WITHIN;
+    loop {
+        match node.receipt(hash).await? {
+            Some(receipt) if node.is_final(receipt.block_number.to()).await? => return Ok(receipt),
+            Some(_) => {}
+            None if !node.knows(hash).await? => return Err(SubmitError::Dropped),
+            None => {}
+        }
+        timeout_at(deadline, ticker.tick()).await.map_err(|_| SubmitError::Pending)?;
+    }
+}
+
+fn refused(error: NodeError) -> SubmitError {
+    match error.revert() {
+        Some(data) => reverted(data),
+        None => error.into(),
+    }
+}
+
+pub(crate) fn reverted(data: &[u8]) -> SubmitError {
+    match Refusal::from_revert(data) {
+        Some(refusal) => refusal.into(),
+        None if data.is_empty() => SubmitError::Reverted("no data, as for a body that is not ABI".into()),
+        None => SubmitError::Reverted(hex::encode(data.get(..64).unwrap_or(data))),
+    }
+}
+
+async fn probe(node: &Node) -> Result<(), AttachError> {
+    let output = node.eth_call(contract::P256VERIFY, contract::P256_PROBE.to_vec(), BlockNumberOrTag::Latest).await?;
+    // Where the precompile does not exist the call succeeds with empty output.
+    if output.len() == 32 && U256::from_be_slice(&output) == U256::ONE { Ok(()) } else { Err(AttachError::NoP256) }
+}

@@ -1,0 +1,227 @@
+//! A connection to an EVM node, and the few things that the ledger's client asks of it.
+
+use std::{borrow::Cow, time::Duration};
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{Address, B256, Bytes, U64},
+    providers::{DynProvider, Provider as _, ProviderBuilder},
+    rpc::{
+        client::RpcClient,
+        json_rpc::{RpcError, RpcRecv, RpcSend},
+        types::{Filter, Log, TransactionRequest},
+    },
+    sol_types::SolCall,
+    transports::{TransportError, TransportErrorKind},
+};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::{
+    engine::{Engine, Progress},
+    rpc::RpcFault,
+    transport::{CallTransport, Channel},
+};
+
+/// How often a node that does not signal its blocks is asked.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A request to a node failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// No answer, or one that is not JSON-RPC.
+    #[error("the ledger's node did not answer {method}")]
+    Transport {
+        /// The JSON-RPC method.
+        method: Cow<'static, str>,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The node refused.
+    #[error("the ledger's node refused {method}: {message} (code {code})")]
+    Refused {
+        /// The JSON-RPC method.
+        method: Cow<'static, str>,
+        /// The JSON-RPC error code.
+        code: i64,
+        /// The node's words.
+        message: String,
+        /// What the contract said, if it reverted.
+        revert: Option<Vec<u8>>,
+    },
+    /// The answer is not what the method gives.
+    #[error("the ledger's node gave a wrong answer to {method}: {what}")]
+    Answer {
+        /// The JSON-RPC method.
+        method: Cow<'static, str>,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl NodeError {
+    fn new(method: impl Into<Cow<'static, str>>, error: TransportError) -> Self {
+        let method = method.into();
+        match error {
+            RpcError::ErrorResp(error) => {
+                let revert = (error.code == RpcFault::REVERTED || error.message.contains("revert"))
+                    .then(|| error.as_revert_data().map(|data| data.to_vec()).unwrap_or_default());
+                Self::Refused { method, code: error.code, message: error.message.into_owned(), revert }
+            }
+            RpcError::DeserError { err, .. } => Self::Answer { method, what: err.to_string() },
+            RpcError::NullResp => Self::Answer { method, what: "null".into() },
+            RpcError::Transport(TransportErrorKind::Custom(source)) => Self::Transport { method, source },
+            other => Self::Transport { method, source: other.into() },
+        }
+    }
+
+    pub(crate) fn answer(method: impl Into<Cow<'static, str>>, what: impl ToString) -> Self {
+        Self::Answer { method: method.into(), what: what.to_string() }
+    }
+
+    /// What the contract said, if that is why the node refused; empty if it gave no reason.
+    pub(crate) fn revert(&self) -> Option<&[u8]> {
+        match self {
+            Self::Refused { revert, .. } => revert.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the node would give less at once.
+    pub(crate) fn is_limit(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == RpcFault::LIMIT)
+    }
+}
+
+/// A connection to an EVM node: the embedded engine, or any other over a [`Channel`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Node {
+    provider: DynProvider,
+    /// Only the embedded engine has it: fees are zero there, and what is written is final.
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+/// What the client looks at in a receipt.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Receipt {
+    pub(crate) status: U64,
+    pub(crate) block_number: U64,
+    pub(crate) logs: Vec<Log>,
+    pub(crate) contract_address: Option<Address>,
+    /// What the contract said when it reverted, where the node tells (the embedded engine, Besu).
+    #[serde(default)]
+    pub(crate) revert_reason: Option<Bytes>,
+}
+
+impl Node {
+    /// The engine in this process.
+    pub fn embedded(engine: &Engine) -> Self {
+        Self { provider: provider(CallTransport::new(engine.clone()), true), progress: Some(engine.progress()) }
+    }
+
+    /// Another node, of any network at the Osaka upgrade or later.
+    pub fn over(channel: impl Channel) -> Self {
+        Self { provider: provider(CallTransport::new(channel), false), progress: None }
+    }
+
+    pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<R, NodeError> {
+        self.provider.raw_request(method.into(), params).await.map_err(|error| NodeError::new(method, error))
+    }
+
+    /// Passes a request on as it is.
+    pub(crate) async fn pass<P: RpcSend>(&self, method: String, params: P) -> Result<serde_json::Value, NodeError> {
+        self.provider.raw_request(method.clone().into(), params).await.map_err(|error| NodeError::new(method, error))
+    }
+
+    pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
+        self.request::<_, U64>("eth_chainId", ()).await.map(|id| id.to())
+    }
+
+    /// Calls a contract's view, on the newest final state.
+    pub(crate) async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, NodeError> {
+        let output = self.eth_call(to, call.abi_encode(), BlockNumberOrTag::Finalized).await?;
+        C::abi_decode_returns_validate(&output).map_err(|error| NodeError::answer(C::SIGNATURE, error))
+    }
+
+    pub(crate) async fn eth_call(
+        &self,
+        to: Address,
+        data: Vec<u8>,
+        block: BlockNumberOrTag,
+    ) -> Result<Bytes, NodeError> {
+        let request = TransactionRequest::default().to(to).input(Bytes::from(data).into());
+        self.request("eth_call", (request, block)).await
+    }
+
+    pub(crate) async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, NodeError> {
+        self.request("eth_getLogs", (filter,)).await
+    }
+
+    pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, NodeError> {
+        self.request("eth_getTransactionReceipt", (hash,)).await
+    }
+
+    /// Whether the node knows the transaction, waiting or in a block.
+    pub(crate) async fn knows(&self, hash: B256) -> Result<bool, NodeError> {
+        let found: Option<serde::de::IgnoredAny> = self.request("eth_getTransactionByHash", (hash,)).await?;
+        Ok(found.is_some())
+    }
+
+    /// Fees for a transaction, (most, priority) in wei per gas.
+    pub(crate) async fn fees(&self) -> Result<(u128, u128), NodeError> {
+        if self.progress.is_some() {
+            return Ok((0, 0));
+        }
+        let fees =
+            self.provider.estimate_eip1559_fees().await.map_err(|error| NodeError::new("eth_feeHistory", error))?;
+        Ok((fees.max_fee_per_gas, fees.max_priority_fee_per_gas))
+    }
+
+    /// Whether a block cannot be taken back any more.
+    pub(crate) async fn is_final(&self, block: u64) -> Result<bool, NodeError> {
+        if self.progress.is_some() {
+            return Ok(true);
+        }
+        #[derive(Deserialize, Clone, Debug)]
+        struct Head {
+            number: U64,
+        }
+        let head: Option<Head> = self.request("eth_getBlockByNumber", ("finalized", false)).await?;
+        Ok(head.is_some_and(|head| head.number.to::<u64>() >= block))
+    }
+
+    pub(crate) fn ticker(&self) -> Ticker {
+        Ticker { progress: self.progress.clone() }
+    }
+}
+
+/// Waits for something to have changed on the node.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+impl Ticker {
+    /// Until the next block, or until it is time to ask again.
+    pub(crate) async fn tick(&mut self) {
+        match &mut self.progress {
+            Some(progress) => {
+                if progress.changed().await.is_err() {
+                    // The engine is gone; whoever asks will find out.
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+            None => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+fn provider<C: Channel>(transport: CallTransport<C>, is_local: bool) -> DynProvider {
+    // No fillers: nonce, gas and fees are set here, as the default nonce filler leaks a nonce on a failed estimate.
+    ProviderBuilder::default().connect_client(RpcClient::new(transport, is_local)).erased()
+}

@@ -1,0 +1,99 @@
+//! Ethereum's JSON-RPC over anything that carries a request and brings back its answer.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use alloy::{
+    rpc::json_rpc::{RequestPacket, ResponsePacket},
+    transports::{TransportError, TransportErrorKind, TransportFut},
+};
+use tower_service::Service;
+
+use crate::engine::Engine;
+
+/// Why no answer came. The request may have been carried out nevertheless.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// Nobody answered in time.
+    #[error("no answer within {waited_ms} ms: is the hub running and reachable?")]
+    Timeout {
+        /// How long the channel waited.
+        waited_ms: u64,
+    },
+    /// The connection is down.
+    #[error("the connection to the hub is down: {0}")]
+    Down(String),
+    /// The request or its answer is longer than the channel carries.
+    #[error("a message of {bytes} bytes is longer than the {max} that can be carried")]
+    TooLarge {
+        /// The message's length.
+        bytes: usize,
+        /// The longest that is carried.
+        max: usize,
+    },
+}
+
+/// Carries one JSON-RPC message there and the answer back: MQTT request and response, or a call in this process.
+///
+/// Matching answers to requests is the channel's work: calls run at the same time. An implementation bounds how long a
+/// call waits.
+pub trait Channel: Send + Sync + 'static {
+    /// Sends `request` and waits for its answer.
+    fn call(&self, request: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, ChannelError>> + Send;
+}
+
+impl Channel for Engine {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Ok(self.handle(&request).await)
+    }
+}
+
+/// A [`Channel`] as alloy's transport.
+pub struct CallTransport<C> {
+    channel: Arc<C>,
+}
+
+/// alloy's transport into an [`Engine`] in this process.
+pub type InProc = CallTransport<Engine>;
+
+impl<C: Channel> CallTransport<C> {
+    /// A transport over `channel`.
+    pub fn new(channel: C) -> Self {
+        Self { channel: Arc::new(channel) }
+    }
+}
+
+impl<C> Clone for CallTransport<C> {
+    fn clone(&self) -> Self {
+        Self { channel: Arc::clone(&self.channel) }
+    }
+}
+
+impl<C> std::fmt::Debug for CallTransport<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallTransport").finish_non_exhaustive()
+    }
+}
+
+impl<C: Channel> Service<RequestPacket> for CallTransport<C> {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        let channel = Arc::clone(&self.channel);
+        Box::pin(async move {
+            let request = packet.serialize().map_err(TransportError::ser_err)?;
+            let answer = channel.call(request.get().as_bytes().to_vec()).await.map_err(TransportErrorKind::custom)?;
+            serde_json::from_slice(&answer)
+                .map_err(|error| TransportError::deser_err(error, String::from_utf8_lossy(&answer)))
+        })
+    }
+}

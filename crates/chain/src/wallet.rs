@@ -1,0 +1,52 @@
+//! The key that pays for and signs the relay's transactions. It says nothing about entries, which carry their own.
+
+use std::fmt;
+
+use alloy::{
+    consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
+    signers::{SignerSync as _, local::PrivateKeySigner},
+};
+use zeroize::Zeroizing;
+
+/// Not a secp256k1 private key: zero, or not below the curve's order.
+#[derive(Debug, thiserror::Error)]
+#[error("not a secp256k1 private key: make a new one by deleting the file; the account holds nothing of worth")]
+pub struct WalletError;
+
+/// A secp256k1 key and its account.
+pub struct Wallet {
+    signer: PrivateKeySigner,
+}
+
+impl Wallet {
+    /// A new key.
+    pub fn generate() -> Self {
+        Self { signer: PrivateKeySigner::random() }
+    }
+
+    /// From the 32 bytes that [`Wallet::secret`] gave.
+    pub fn from_secret(secret: &[u8; 32]) -> Result<Self, WalletError> {
+        Ok(Self { signer: PrivateKeySigner::from_slice(secret).map_err(|_| WalletError)? })
+    }
+
+    /// The private key, 32 bytes big-endian, for a file that only its owner can read.
+    pub fn secret(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.signer.to_bytes().0)
+    }
+
+    /// The account's address.
+    pub fn address(&self) -> [u8; 20] {
+        self.signer.address().into_array()
+    }
+
+    pub(crate) fn sign(&self, tx: TxEip1559) -> Result<TxEnvelope, WalletError> {
+        let signature = self.signer.sign_hash_sync(&tx.signature_hash()).map_err(|_| WalletError)?;
+        Ok(tx.into_signed(signature).into())
+    }
+}
+
+impl fmt::Debug for Wallet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wallet").field("address", &self.signer.address()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,6 @@
+//! The ledger from end to end in one process: engine, contract, clients, relay; and what a kill leaves behind.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+
+mod world;
+
+mod smoke;

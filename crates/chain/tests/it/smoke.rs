@@ -1,0 +1,54 @@
+use std::time::{Duration, Instant};
+
+use sealcast_chain::SubmitError;
+use sealcast_ledger::Refusal;
+
+use crate::world::{World, commit};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_go_in_and_come_out() {
+    let world = World::new().await;
+    assert_eq!(world.ledger.head().await.unwrap().hash, world.genesis().head());
+    assert_eq!(world.ledger.genesis().await.unwrap(), world.genesis());
+    let mut watch = world.ledger.watch(0);
+    let device = world.register("1111").await;
+    assert_eq!(watch.next().await.unwrap().len(), 1);
+    let group = world.group("hsu0001", &[&device]).await;
+    let record = world.submit(&device, commit(group, 0, 1000)).await.unwrap();
+    let replica = world.replica().await;
+    assert_eq!(replica.head(), record.head);
+    assert_eq!(world.ledger.head().await.unwrap().hash, record.head);
+    assert_eq!(world.ledger.head().await.unwrap().height, 4);
+
+    // The same entry again gives the same record; another one with a used nonce is refused.
+    assert_eq!(world.ledger.submit(&record.entry).await.unwrap(), record);
+    let late = world.submit(&device, commit(group, 0, 1001)).await;
+    assert!(
+        matches!(late, Err(SubmitError::Refused(Refusal::WrongEpoch { expected_epoch: 1, got_epoch: 0, .. }))),
+        "{late:?}"
+    );
+
+    // New records reach a watcher of the same process at once.
+    let mut watch = world.ledger.watch(4);
+    let entry = world.sign(commit(group, 1, 10), &device.key, device.number).await;
+    let ledger = world.ledger.clone();
+    let submitted = tokio::spawn(async move { ledger.submit(&entry).await.map(|record| (record, Instant::now())) });
+    let seen = watch.next().await.unwrap();
+    let seen_at = Instant::now();
+    let (record, returned_at) = submitted.await.unwrap().unwrap();
+    assert_eq!(seen, [record]);
+    let late = seen_at.saturating_duration_since(returned_at);
+    assert!(late < Duration::from_millis(50), "seen {late:?} after the submission returned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_commit_fits() {
+    let world = World::new().await;
+    let device = world.register("1111").await;
+    let group = world.group("g", &[&device]).await;
+    // The body is the commit and five words around it.
+    let longest = sealcast_ledger::MAX_BODY_BYTES - 5 * 32;
+    let record = world.submit(&device, commit(group, 0, longest)).await.unwrap();
+    assert_eq!(record.entry.encoded_body().len(), sealcast_ledger::MAX_BODY_BYTES);
+    world.replica().await;
+}
