@@ -1,0 +1,188 @@
+//! Entries at random: most are good, many break one rule.
+
+use sealcast_identity::{KeyError, SigningKey};
+
+use super::Cast;
+use crate::{
+    Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, GroupCreated, GroupName,
+    GroupNumber, GroupReset, Hash, KeysPublished, Number, Policy, Reading, Reason, Replica, Revoked, SignError,
+    SignedEntry, TopicFilter,
+};
+
+/// A source of entries for one ledger. The same seed gives the same kinds of entries in the same order, for ledgers
+/// that answer alike; keys and signatures differ.
+#[derive(Debug)]
+pub struct Workload {
+    /// Everybody who may originate entries.
+    pub cast: Cast,
+    random: u64,
+}
+
+impl Workload {
+    /// With this cast, from this seed.
+    #[must_use]
+    pub fn new(cast: Cast, seed: u64) -> Self {
+        Self { cast, random: seed ^ 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    /// SplitMix64, so that this needs no crate and its sequence never changes.
+    fn next(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `bound - 1`.
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    /// An entry for a ledger in the state of `replica`.
+    pub fn entry(&mut self, replica: &Replica) -> Result<SignedEntry, SignError> {
+        let (likely, body) = self.body(replica)?;
+        let id = self.cast.genesis.id;
+        let originator = if self.one_in(8) { self.anyone() } else { likely };
+        let next = replica.next_nonce(originator);
+        let nonce = if self.one_in(20) { next.wrapping_add(self.next() % 3).wrapping_sub(1) } else { next };
+        let mut ledger = id;
+        if self.one_in(40) {
+            ledger.chain_id ^= 1;
+        }
+        let signer = if self.one_in(30) { self.anyone() } else { originator };
+        body.sign(&self.cast.keys[&signer], originator, nonce, &ledger)
+    }
+
+    fn anyone(&mut self) -> Number {
+        let at = self.below(self.cast.keys.len());
+        self.cast.keys.keys().nth(at).copied().unwrap_or_else(|| self.cast.genesis.id.ca())
+    }
+
+    fn device(&mut self) -> usize {
+        self.below(self.cast.devices.len())
+    }
+
+    /// Mostly one that exists.
+    fn group(&mut self, replica: &Replica) -> GroupNumber {
+        let beyond = usize::from(self.one_in(12));
+        let number = self.below(replica.groups().count() + beyond) + 1;
+        u16::try_from(number).ok().and_then(GroupNumber::new).unwrap_or_else(|| unreachable!("from 1 on"))
+    }
+
+    fn hash(&mut self) -> Hash {
+        Hash::of(&self.next().to_be_bytes())
+    }
+
+    fn reason(&mut self) -> Reason {
+        parsed(["", "lost", "décommissionné", "電池"][self.below(4)])
+    }
+
+    /// A body, and who would say it.
+    fn body(&mut self, replica: &Replica) -> Result<(Number, Body), KeyError> {
+        let id = self.cast.genesis.id;
+        let (ca, operator) = (id.ca(), id.operator());
+        let at = self.device();
+        let device = self.cast.number(at);
+        let group = self.group(replica);
+        let of = replica.group(group);
+        let administrator = match of {
+            Some(group) if self.one_in(2) => group.owner,
+            _ => operator,
+        };
+        let member = match of.map(|group| group.grants.len()) {
+            Some(n) if n > 0 && !self.one_in(6) => {
+                let at = self.below(n);
+                of.and_then(|group| group.grants.keys().nth(at)).copied().unwrap_or(device)
+            }
+            _ => device,
+        };
+        Ok(match self.below(100) {
+            0..14 => {
+                if replica.device(device).is_some() && self.one_in(3) {
+                    self.cast.keys.insert(device, SigningKey::generate()?);
+                }
+                let certificate = self.hash();
+                (ca, self.cast.registration(at, certificate))
+            }
+            14..18 => {
+                let by = if self.one_in(2) { ca } else { operator };
+                (by, Body::DeviceRevoked(DeviceRevoked { device, reason: self.reason() }))
+            }
+            18..30 => {
+                let registered = replica.device(device).map(|device| device.certificate);
+                let certificate = if self.one_in(8) { None } else { registered };
+                let certificate = certificate.unwrap_or_else(|| self.hash());
+                let used = replica.latest_keys(device).map(|keys| keys.key_package);
+                let key_package = if self.one_in(8) { used } else { None };
+                let key_package = key_package.unwrap_or_else(|| self.hash());
+                (device, Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: self.one_in(4) }))
+            }
+            30..40 => {
+                let by = if self.one_in(2) { device } else { operator };
+                (by, Body::GroupCreated(self.new_group()))
+            }
+            40..55 => (administrator, Body::Granted(Granted { group, device })),
+            55..61 => {
+                let reason = self.reason();
+                (administrator, Body::Revoked(Revoked { group, device: member, reason }))
+            }
+            61..83 => {
+                let (mut generation, mut epoch) = of.map_or_else(Default::default, |g| (g.generation, g.epoch));
+                match self.below(12) {
+                    0 => epoch = Epoch(epoch.0 + 1),
+                    1 => epoch = Epoch(epoch.0.saturating_sub(1)),
+                    2 => generation = Generation(generation.0 + 1),
+                    _ => {}
+                }
+                let commit = vec![0x5a; self.below(700) + 1];
+                (member, Body::Commit(Commit { group, generation, epoch, commit }))
+            }
+            83..91 => {
+                let reading = Reading {
+                    group,
+                    topic: parsed(["hsu/1111/temp", "/", "ü/x"][self.below(3)]),
+                    time_ms: self.next(),
+                    sequence: self.next(),
+                    value: i128::from(self.next() as i64) * 1_000_003,
+                    decimals: self.below(39) as u8,
+                };
+                (member, Body::Reading(reading))
+            }
+            91..96 => {
+                let root = self.hash();
+                (member, Body::Anchor(Anchor { group, root, count: self.below(1000) as u32 + 1 }))
+            }
+            _ => (administrator, Body::GroupReset(GroupReset { group, reason: self.reason() })),
+        })
+    }
+
+    fn new_group(&mut self) -> GroupCreated {
+        let filters = (0..=self.below(3)).map(|_| self.filter()).collect();
+        let name: GroupName = parsed(&format!("hsu{:04}", self.below(60)));
+        let policy = Policy {
+            epoch_max_age_s: std::num::NonZeroU32::new(self.below(2) as u32 * 3600),
+            epoch_max_messages: std::num::NonZeroU32::new(self.below(2) as u32 * 100_000),
+            retention: self.below(10) as u16,
+            authenticity: if self.one_in(2) { Authenticity::Signature } else { Authenticity::Group },
+        };
+        GroupCreated { name, filters, policy }
+    }
+
+    fn filter(&mut self) -> TopicFilter {
+        let levels: Vec<_> = (0..=self.below(3)).map(|_| ["a", "b", "c", "1111", "+", ""][self.below(6)]).collect();
+        let end = if self.one_in(3) { "/#" } else { "" };
+        let text = format!("{}{end}", levels.join("/"));
+        if text.is_empty() { parsed("#") } else { parsed(&text) }
+    }
+
+}
+
+/// A text of this file's own, which is known to be good.
+fn parsed<T: std::str::FromStr<Err = crate::Refusal>>(text: &str) -> T {
+    text.parse().unwrap_or_else(|e| unreachable!("{text:?}: {e}"))
+}
