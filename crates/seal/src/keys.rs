@@ -288,11 +288,15 @@ impl GroupKeys {
         self.removed.clear();
     }
 
-    /// `device` was removed: what it sent under the epochs held now is refused from here on, though it still knows their
-    /// secrets. Its earlier messages that were not yet delivered are refused with them: nobody can tell which they are.
-    pub fn forget_member(&mut self, device: &DeviceId) {
-        if let Some(current) = self.current() {
-            self.removed.insert(device.clone(), current);
+    /// `device` was removed, and `through` is the last epoch that it knew: what it sends under that one or an earlier
+    /// one is refused from here on, though it still knows their secrets. Its earlier messages that were not yet
+    /// delivered are refused with them: nobody can tell which they are. Not stored: say it again after a restart, once
+    /// the epochs were given.
+    pub fn forget_member(&mut self, device: &DeviceId, through: EpochId) {
+        let knew = |held: &HeldEpoch| held.id <= through && held.roster.values().any(|sender| sender.name == *device);
+        if self.epochs.iter().any(knew) {
+            let last = self.removed.entry(device.clone()).or_insert(through);
+            *last = through.max(*last);
         }
     }
 

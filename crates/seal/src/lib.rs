@@ -34,6 +34,6 @@ pub use freshness::{DeliveryKind, Freshness};
 pub use header::{GroupNumber, Header, HeaderError, KeyId, LeafIndex, MARKER, VERSION};
 pub use keys::{Authenticity, Epoch, EpochError, EpochId, EpochSecret, GroupKeys, MAX_RETENTION, Member};
 pub use open::{Delivery, Message, OpenError, Opened, Opener, Qos, Receipt};
-pub use persist::ImportError;
+pub use persist::{Changes, ImportError, Row};
 pub use replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, ReplayWindow, Seen, WINDOW};
 pub use seal::{Boot, Content, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, Purpose, SealError, Sealer};

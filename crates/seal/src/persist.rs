@@ -1,6 +1,7 @@
-//! What an [`Opener`] remembers, as bytes: so that a restart does not let old messages pass again.
+//! What an [`Opener`] remembers, as rows of bytes: so that a restart does not let old messages pass again.
 //!
-//! `version u8 | sender count u32 | senders | mark floor | mark count u32 | marks`, all integers big-endian.
+//! One row for each sender of an epoch, one for each topic's mark, one for the marks' floor. A store with keys takes
+//! [`Opener::changes`], which costs what was touched; a plain file takes [`Opener::export`].
 
 use crate::{
     header::{GroupNumber, KeyId, LeafIndex},
@@ -9,63 +10,190 @@ use crate::{
     replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, Mark, MarkKey, Order, ReplayWindow, SenderKey, SenderState},
 };
 
+/// First byte of an export (`version u8 | rows u32 | rows`, each `key length u8 | key | value length u32 | value`) and of
+/// every row's value.
 const VERSION: u8 = 1;
+const SENDER: u8 = b's';
+const MARK: u8 = b'm';
+const FLOOR: u8 = b'f';
 
-/// The bytes are not what [`Opener::export`] wrote.
+/// The bytes are not what an [`Opener`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the stored replay windows cannot be read (at byte {at} of {len}): restore them, or old messages may pass again"
+    "the stored replay windows of this client cannot be read: restore them from a copy, or its old messages may pass again"
 )]
-pub struct ImportError {
-    at: usize,
-    len: usize,
+pub struct ImportError;
+
+/// A row to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Names the row within its client, at most 17 bytes.
+    pub key: Vec<u8>,
+    /// What to store under it; `None` to delete it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What to store since the last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Delete all rows of this client first: more changed than is kept track of, and [`Self::rows`] is everything.
+    pub replace_all: bool,
+    /// Each row at most once.
+    pub rows: Vec<Row>,
 }
 
 impl Opener {
-    /// Everything it remembers. Store it before acknowledging upstream what was marked since.
+    /// The rows that changed since the last call. Store them before acknowledging upstream what was marked since: what
+    /// is lost may pass again.
+    pub fn changes(&mut self) -> Changes {
+        let senders = self.windows.dirty.take();
+        let marks = self.marks.dirty.take();
+        let (Some(senders), Some(marks)) = (senders, marks) else {
+            return Changes { replace_all: true, rows: self.rows().collect() };
+        };
+        let senders = senders.iter().map(|sender| sender_row(sender, self.windows.senders.get(sender)));
+        let marks = marks.iter().flat_map(|key| {
+            // A mark goes only for room, and then the floor has risen.
+            let floor = if self.marks.marks.contains_key(key) { None } else { self.floor_row() };
+            [Some(mark_row(key, self.marks.marks.get(key))), floor]
+        });
+        let mut rows: Vec<Row> = senders.chain(marks.flatten()).collect();
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        rows.dedup_by(|a, b| a.key == b.key);
+        Changes { replace_all: false, rows }
+    }
+
+    /// Reads stored rows, in any order. Never panics.
+    pub fn restore<'a>(rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, ImportError> {
+        let mut opener = Self::new();
+        for (key, value) in rows {
+            opener.read_row(key, value).ok_or(ImportError)?;
+        }
+        Ok(opener)
+    }
+
+    /// Everything it remembers, as one piece.
     pub fn export(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        out.extend_from_slice(&(self.windows.senders.len() as u32).to_be_bytes());
-        for (sender, state) in &self.windows.senders {
-            out.extend_from_slice(&sender.group.0.to_be_bytes());
-            write_epoch(sender.epoch, &mut out);
-            out.extend_from_slice(&sender.leaf.number().to_be_bytes());
-            let (boot, counter) = state.floor.unwrap_or_default();
-            out.push(state.floor.is_some().into());
-            out.extend_from_slice(&boot.to_be_bytes());
-            out.extend_from_slice(&counter.to_be_bytes());
-            out.extend_from_slice(&(state.windows.len() as u16).to_be_bytes());
-            for (boot, (window, _)) in &state.windows {
-                out.extend_from_slice(&boot.to_be_bytes());
-                window.export(&mut out);
-            }
-        }
-        out.push(self.marks.floor_ms.is_some().into());
-        out.extend_from_slice(&self.marks.floor_ms.unwrap_or_default().to_be_bytes());
-        out.extend_from_slice(&(self.marks.marks.len() as u32).to_be_bytes());
-        for (MarkKey(key), mark) in &self.marks.marks {
-            out.extend_from_slice(key);
-            out.extend_from_slice(&mark.order.time_ms.to_be_bytes());
-            write_epoch(mark.order.epoch, &mut out);
-            out.extend_from_slice(&mark.order.boot.to_be_bytes());
-            out.extend_from_slice(&mark.order.counter.to_be_bytes());
-            out.extend_from_slice(&mark.sender);
-            out.push(mark.done.into());
+        out.extend_from_slice(&(self.rows().count() as u32).to_be_bytes());
+        for Row { key, value } in self.rows() {
+            let value = value.unwrap_or_default();
+            out.push(key.len() as u8);
+            out.extend_from_slice(&key);
+            out.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            out.extend_from_slice(&value);
         }
         out
     }
 
     /// Reads what [`Self::export`] wrote. Never panics.
     pub fn import(bytes: &[u8]) -> Result<Self, ImportError> {
-        let mut reader = Reader { bytes, at: 0 };
-        let error = |reader: &Reader<'_>| ImportError { at: reader.at, len: bytes.len() };
+        let mut reader = Reader(bytes);
         let mut opener = Self::new();
-        read(&mut reader, &mut opener).ok_or_else(|| error(&reader))?;
-        if reader.at != bytes.len() {
-            return Err(error(&reader));
-        }
+        let read = (|| {
+            if reader.take()? != [VERSION] {
+                return None;
+            }
+            for _ in 0..reader.u32()? {
+                let [key_bytes] = reader.take()?;
+                let key = reader.slice(key_bytes.into())?;
+                let value_bytes = usize::try_from(reader.u32()?).ok()?;
+                opener.read_row(key, reader.slice(value_bytes)?)?;
+            }
+            reader.0.is_empty().then_some(())
+        })();
+        read.ok_or(ImportError)?;
         Ok(opener)
     }
+
+    fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        let senders = self.windows.senders.iter().map(|(sender, state)| sender_row(sender, Some(state)));
+        let marks = self.marks.marks.iter().map(|(key, mark)| mark_row(key, Some(mark)));
+        senders.chain(marks).chain(self.floor_row())
+    }
+
+    fn floor_row(&self) -> Option<Row> {
+        let floor_ms = self.marks.floor_ms?;
+        Some(Row { key: vec![FLOOR], value: Some([&[VERSION][..], &floor_ms.to_be_bytes()].concat()) })
+    }
+
+    fn read_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (mut key, mut value) = (Reader(key), Reader(value));
+        let [kind] = key.take()?;
+        if value.take()? != [VERSION] {
+            return None;
+        }
+        match kind {
+            SENDER => {
+                let (group, epoch) = (GroupNumber(key.u16()?), key.epoch()?);
+                let leaf = LeafIndex::new(key.u16()?.into())?;
+                let state = read_sender(&mut value, &mut self.windows.clock)?;
+                self.windows.count += state.windows.len();
+                let before = self.windows.senders.insert(SenderKey { group, epoch, leaf }, state);
+                if before.is_some() || self.windows.count > MAX_WINDOWS || self.windows.senders.len() > MAX_SENDERS {
+                    return None;
+                }
+            }
+            MARK => {
+                let key = MarkKey(key.take()?);
+                let (time_ms, epoch) = (value.u64()?, value.epoch()?);
+                let order = Order { time_ms, epoch, boot: value.u16()?, counter: value.u32()? };
+                let mark = Mark { order, sender: value.take()?, done: value.flag()? };
+                let before = self.marks.marks.insert(key, mark);
+                if before.is_some() || self.marks.marks.len() > MAX_MARKS {
+                    return None;
+                }
+            }
+            FLOOR => self.marks.floor_ms = Some(value.u64()?),
+            _ => return None,
+        }
+        (key.0.is_empty() && value.0.is_empty()).then_some(())
+    }
+}
+
+fn sender_row(sender: &SenderKey, state: Option<&SenderState>) -> Row {
+    let mut key = vec![SENDER];
+    key.extend_from_slice(&sender.group.0.to_be_bytes());
+    write_epoch(sender.epoch, &mut key);
+    key.extend_from_slice(&sender.leaf.number().to_be_bytes());
+    let value = state.map(|state| {
+        let mut out = vec![VERSION, state.floor.is_some().into()];
+        let (boot, counter) = state.floor.unwrap_or_default();
+        out.extend_from_slice(&boot.to_be_bytes());
+        out.extend_from_slice(&counter.to_be_bytes());
+        for (boot, (window, _)) in &state.windows {
+            out.extend_from_slice(&boot.to_be_bytes());
+            window.export(&mut out);
+        }
+        out
+    });
+    Row { key, value }
+}
+
+fn read_sender(value: &mut Reader<'_>, clock: &mut u64) -> Option<SenderState> {
+    let floor = value.flag()?;
+    let floor = Some((value.u16()?, value.u32()?)).filter(|_| floor);
+    let mut state = SenderState { floor, ..SenderState::default() };
+    while !value.0.is_empty() {
+        let boot = value.u16().filter(|boot| *boot <= KeyId::MAX_BOOT)?;
+        *clock += 1;
+        state.windows.insert(boot, (ReplayWindow::import(&value.take()?)?, *clock));
+    }
+    Some(state)
+}
+
+fn mark_row(MarkKey(key): &MarkKey, mark: Option<&Mark>) -> Row {
+    let value = mark.map(|mark| {
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&mark.order.time_ms.to_be_bytes());
+        write_epoch(mark.order.epoch, &mut out);
+        out.extend_from_slice(&mark.order.boot.to_be_bytes());
+        out.extend_from_slice(&mark.order.counter.to_be_bytes());
+        out.extend_from_slice(&mark.sender);
+        out.push(mark.done.into());
+        out
+    });
+    Row { key: [&[MARK][..], key].concat(), value }
 }
 
 fn write_epoch(id: EpochId, out: &mut Vec<u8>) {
@@ -73,54 +201,18 @@ fn write_epoch(id: EpochId, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.epoch.to_be_bytes());
 }
 
-fn read(reader: &mut Reader<'_>, opener: &mut Opener) -> Option<()> {
-    if reader.take::<1>()? != [VERSION] {
-        return None;
-    }
-    let windows = &mut opener.windows;
-    for _ in 0..reader.u32()? {
-        let group = GroupNumber(reader.u16()?);
-        let epoch = reader.epoch()?;
-        let leaf = LeafIndex::new(reader.u16()?.into())?;
-        let floor = reader.flag()?;
-        let floor = Some((reader.u16()?, reader.u32()?)).filter(|_| floor);
-        let mut state = SenderState { floor, ..SenderState::default() };
-        for _ in 0..reader.u16()? {
-            let boot = reader.u16().filter(|boot| *boot <= KeyId::MAX_BOOT)?;
-            let window = ReplayWindow::import(&reader.take()?)?;
-            state.windows.insert(boot, (window, windows.clock));
-            windows.clock += 1;
-        }
-        windows.count += state.windows.len();
-        windows.senders.insert(SenderKey { group, epoch, leaf }, state);
-        if windows.count > MAX_WINDOWS || windows.senders.len() > MAX_SENDERS {
-            return None;
-        }
-    }
-    let floor = reader.flag()?;
-    opener.marks.floor_ms = Some(reader.u64()?).filter(|_| floor);
-    for _ in 0..reader.u32()? {
-        let key = MarkKey(reader.take()?);
-        let order =
-            Order { time_ms: reader.u64()?, epoch: reader.epoch()?, boot: reader.u16()?, counter: reader.u32()? };
-        let mark = Mark { order, sender: reader.take()?, done: reader.flag()? };
-        opener.marks.marks.insert(key, mark);
-        if opener.marks.marks.len() > MAX_MARKS {
-            return None;
-        }
-    }
-    Some(())
-}
+struct Reader<'a>(&'a [u8]);
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let taken = *self.bytes.get(self.at..)?.first_chunk::<N>()?;
-        self.at += N;
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
         Some(taken)
     }
 

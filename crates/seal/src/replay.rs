@@ -3,7 +3,7 @@
 
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest;
 
@@ -22,6 +22,41 @@ pub const MAX_SENDERS: usize = 131_072;
 pub const MAX_MARKS: usize = 65_536;
 /// Boots of one sender that have a window at a time.
 const MAX_BOOTS: usize = 4;
+
+/// Changed rows that are kept track of between two savings.
+const MAX_DIRTY: usize = 65_536;
+
+/// Which entries changed since they were saved last.
+#[derive(Debug)]
+pub(crate) struct Dirty<K> {
+    keys: BTreeSet<K>,
+    too_many: bool,
+}
+
+impl<K> Default for Dirty<K> {
+    fn default() -> Self {
+        Self { keys: BTreeSet::new(), too_many: false }
+    }
+}
+
+impl<K: Ord> Dirty<K> {
+    fn add(&mut self, key: K) {
+        if self.too_many {
+            return;
+        }
+        self.keys.insert(key);
+        if self.keys.len() > MAX_DIRTY {
+            self.keys.clear();
+            self.too_many = true;
+        }
+    }
+
+    /// What changed since the last call; `None` if that is more than was kept track of.
+    pub(crate) fn take(&mut self) -> Option<BTreeSet<K>> {
+        let Self { keys, too_many } = std::mem::take(self);
+        (!too_many).then_some(keys)
+    }
+}
 
 /// A sender within one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +82,7 @@ pub(crate) struct Windows {
     pub(crate) count: usize,
     /// Counts uses; what a window's use is compared by.
     pub(crate) clock: u64,
+    pub(crate) dirty: Dirty<SenderKey>,
 }
 
 /// No room for another sender.
@@ -73,6 +109,7 @@ impl Windows {
             return;
         }
         self.clock += 1;
+        self.dirty.add(sender);
         let before = state.windows.len();
         let (window, used) = state.windows.entry(boot).or_default();
         *used = self.clock;
@@ -99,8 +136,9 @@ impl Windows {
             self.senders.values().flat_map(|state| state.windows.values().map(|(_, used)| *used)).collect();
         let (_, last, _) = uses.select_nth_unstable(MAX_WINDOWS / 8);
         let last = *last;
-        for state in self.senders.values_mut() {
+        for (sender, state) in &mut self.senders {
             let SenderState { floor, windows } = state;
+            let before = windows.len();
             windows.retain(|boot, (window, used)| {
                 let keep = *used > last;
                 if !keep {
@@ -112,13 +150,22 @@ impl Windows {
             if let Some((boot, _)) = *floor {
                 windows.retain(|held, _| *held >= boot);
             }
+            if windows.len() < before {
+                self.dirty.add(*sender);
+            }
         }
         self.count = self.senders.values().map(|state| state.windows.len()).sum();
     }
 
     /// Keeps what `keep` says; only for epochs whose keys are gone, or frames could pass again.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&SenderKey) -> bool) {
-        self.senders.retain(|sender, _| keep(sender));
+        self.senders.retain(|sender, _| {
+            let keep = keep(sender);
+            if !keep {
+                self.dirty.add(*sender);
+            }
+            keep
+        });
         self.count = self.senders.values().map(|state| state.windows.len()).sum();
     }
 }
@@ -195,6 +242,7 @@ pub(crate) struct Marks {
     pub(crate) marks: BTreeMap<MarkKey, Mark>,
     /// Time of the newest mark that was dropped for room: a topic without a mark takes only what is newer.
     pub(crate) floor_ms: Option<u64>,
+    pub(crate) dirty: Dirty<MarkKey>,
 }
 
 impl Marks {
@@ -225,6 +273,7 @@ impl Marks {
 
     /// Moves the mark up to `mark`; never back.
     pub(crate) fn mark(&mut self, key: MarkKey, mark: Mark) {
+        self.dirty.add(key);
         let newest = self.marks.entry(key).or_insert(mark);
         if mark.order > newest.order {
             *newest = mark;
@@ -235,7 +284,13 @@ impl Marks {
             let mut times: Vec<u64> = self.marks.values().map(|mark| mark.order.time_ms).collect();
             let (_, last, _) = times.select_nth_unstable(MAX_MARKS / 8);
             let last = *last;
-            self.marks.retain(|_, mark| mark.order.time_ms > last);
+            self.marks.retain(|key, mark| {
+                let keep = mark.order.time_ms > last;
+                if !keep {
+                    self.dirty.add(*key);
+                }
+                keep
+            });
             self.floor_ms = self.floor_ms.max(Some(last));
         }
     }

@@ -1,7 +1,7 @@
 //! What a broker, a removed member and a member may try.
 
 use sealcast_identity::DeviceId;
-use sealcast_seal::{Authenticity, GroupKeys, GroupNumber, OpenError, Opener};
+use sealcast_seal::{Authenticity, EpochId, GroupKeys, GroupNumber, OpenError, Opener};
 
 use crate::world::*;
 
@@ -105,7 +105,7 @@ fn a_removed_member_is_refused_under_the_old_epochs_too() -> Outcome {
     let before = sealer.seal(NOW, TOPIC, &content(b"1"))?;
     let removed: DeviceId = device(0)?;
     deliver(&mut Opener::new(), &keys, &before, &LIVE)?;
-    keys.forget_member(&removed);
+    keys.forget_member(&removed, EpochId { generation: 0, epoch: 1 });
     keys.insert_epoch(world.epoch(1, 0, 2)?)?;
     let after = sealer.seal(NOW, TOPIC, &content(b"2"))?;
     for frame in [before, after] {

@@ -1,11 +1,62 @@
 //! Replay, redelivery, retained messages, wills and age.
 
+use std::collections::BTreeMap;
+
 use sealcast_seal::{Content, Delivery, DeliveryKind, Freshness, GroupKeys, OpenError, Opened, Opener, Purpose};
 
 use crate::world::*;
 
 fn is_replay(opened: &Result<Opened, OpenError>) -> bool {
     matches!(opened, Err(OpenError::Replay { .. }))
+}
+
+/// What a store with keys holds after each of its client's changes.
+#[derive(Default)]
+struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Store {
+    fn save(&mut self, opener: &mut Opener) {
+        let changes = opener.changes();
+        if changes.replace_all {
+            self.0.clear();
+        }
+        for row in changes.rows {
+            match row.value {
+                Some(value) => self.0.insert(row.key, value),
+                None => self.0.remove(&row.key),
+            };
+        }
+    }
+
+    fn load(&self) -> Result<Opener, Box<dyn std::error::Error>> {
+        Ok(Opener::restore(self.0.iter().map(|(key, value)| (&key[..], &value[..])))?)
+    }
+}
+
+#[test]
+fn storing_what_changed_stores_everything() -> Outcome {
+    let world = World::signed()?;
+    let mut sender = world.device(0, 1)?;
+    let mut keys = world.device(1, 1)?;
+    let (mut opener, mut store) = (Opener::new(), Store::default());
+    for epoch in 2..8 {
+        for _ in 0..6 {
+            let mut sealer = world.sealer(&mut sender, 0)?;
+            for content in [content(b"1"), retained(b"2"), Content { purpose: Purpose::Will, ..content(b"3") }] {
+                let message = deliver(&mut opener, &keys, &sealer.seal(NOW, TOPIC, &content)?, &QOS1)?;
+                opener.mark_acknowledged(&message.receipt());
+            }
+            store.save(&mut opener);
+            assert_eq!(store.load()?.export(), opener.export());
+            assert_eq!(opener.changes().rows, []);
+        }
+        sender.insert_epoch(world.epoch(0, 0, epoch)?)?;
+        keys.insert_epoch(world.epoch(1, 0, epoch)?)?;
+        opener.retain_epochs(&keys);
+        store.save(&mut opener);
+        assert_eq!(store.load()?.export(), opener.export());
+    }
+    Ok(())
 }
 
 fn restart(opener: &Opener) -> Result<Opener, Box<dyn std::error::Error>> {

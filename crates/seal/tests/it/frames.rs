@@ -176,3 +176,11 @@ fn prints_no_secret() -> Outcome {
     assert!(printed.contains("EpochSecret(..)"), "{printed}");
     Ok(())
 }
+
+#[test]
+fn may_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<GroupKeys>();
+    shared::<sealcast_seal::Sealer>();
+    shared::<Opener>();
+}
