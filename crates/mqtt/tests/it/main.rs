@@ -7,3 +7,4 @@ mod differential;
 mod flows;
 mod harness;
 mod limits;
+mod simulation;
