@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use sframe::header::SframeHeader;
-
 /// First byte of every sealed payload.
 pub const MARKER: u8 = 0xFE;
 /// Version of the envelope; the second byte of every sealed payload.
@@ -171,20 +169,30 @@ impl Header {
     }
 
     /// Appends the header that a sealer writes.
-    pub(crate) fn write(group: GroupNumber, key_id: KeyId, counter: u32, out: &mut Vec<u8>) -> Option<()> {
+    pub(crate) fn write(group: GroupNumber, key_id: KeyId, counter: u32, out: &mut Vec<u8>) {
+        let (key_config, key_bytes) = form(key_id.bits());
+        let (counter_config, counter_bytes) = form(counter.into());
         let [high, low] = group.0.to_be_bytes();
-        out.extend([MARKER, VERSION, high, low]);
-        let header = SframeHeader::new(key_id.bits(), counter.into());
-        let start = out.len();
-        out.resize(start + header.len(), 0);
-        header.serialize(out.get_mut(start..)?).ok()
+        out.extend_from_slice(&[MARKER, VERSION, high, low, key_config << 4 | counter_config]);
+        out.extend(key_id.bits().to_be_bytes().into_iter().skip(8 - key_bytes));
+        out.extend(u64::from(counter).to_be_bytes().into_iter().skip(8 - counter_bytes));
     }
+}
+
+/// How the SFrame header carries `value` (RFC 9605 §4.3): four bits of the config byte, and how many bytes follow.
+fn form(value: u64) -> (u8, usize) {
+    if value < 8 {
+        return (value as u8, 0);
+    }
+    let bytes = 8 - value.leading_zeros() as usize / 8;
+    (0x8 | (bytes - 1) as u8, bytes)
 }
 
 /// One of the SFrame header's two fields (RFC 9605 §4.3): its four bits of the config byte, and its bytes if it is
 /// extended. `None` when cut off, or longer than it need be: one value has one form, so no bit of a header is free.
 ///
-/// The sframe crate parses this too, but allocates for each field and takes forms that are longer than they need be.
+/// The sframe crate reads and writes headers too, but allocates for each field that it reads and takes forms that are
+/// longer than they need be. In the tests it is the oracle.
 fn field(config: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
     let bits = config & 0x7;
     if config & 0x8 == 0 {
@@ -199,12 +207,13 @@ fn field(config: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sframe::header::SframeHeader;
 
     use super::*;
 
     fn frame(key_id: KeyId, counter: u32) -> Vec<u8> {
         let mut out = Vec::new();
-        Header::write(GroupNumber(0x0102), key_id, counter, &mut out).expect("written");
+        Header::write(GroupNumber(0x0102), key_id, counter, &mut out);
         out.extend([0; PREAMBLE_BYTES + TAG_BYTES]);
         out
     }
@@ -232,7 +241,7 @@ mod tests {
             }
             if let Ok(read) = Header::parse(&bytes) {
                 let mut again = Vec::new();
-                Header::write(read.group, read.key_id, read.counter, &mut again).expect("written");
+                Header::write(read.group, read.key_id, read.counter, &mut again);
                 prop_assert_eq!(&again[..], &bytes[..read.header_bytes()], "one header, one form");
             }
         }

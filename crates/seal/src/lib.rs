@@ -15,6 +15,13 @@
 //! deliver it twice, nor hold it back past the topic's limit, nor roll a retained message back. In a group with
 //! [`Authenticity::Signature`] no member can write in another's name. With [`Authenticity::Group`] it can.
 //!
+//! What it does not give: a member of a group with [`Authenticity::Group`] can also use up another's counters; a client's
+//! window looks back [`WINDOW`] messages of one sender, on all its topics together, so a queue that a broker hands on far
+//! out of order is refused as replayed; limits on age hold as far as clocks agree.
+//!
+//! Key derivation and AEAD are the sframe crate's, with a backend of ours over aws-lc; its header code is used as an
+//! oracle in tests only, as it takes more than one form of a header.
+//!
 //! Sans-IO: [`GroupKeys`] takes epochs from the control plane, a [`Sealer`] seals for one epoch and boot, and an
 //! [`Opener`] for each local client opens and remembers what that client has seen. Time is passed in.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

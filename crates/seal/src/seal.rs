@@ -258,7 +258,7 @@ impl Sealer {
             Flags::new(!props.is_empty(), self.signing.is_none(), purpose == Purpose::Will, reseal, retain || reseal);
 
         let mut frame = Vec::with_capacity(capacity);
-        Header::write(self.group, self.key_id, counter, &mut frame).ok_or(SealError::Library)?;
+        Header::write(self.group, self.key_id, counter, &mut frame);
         let header_bytes = frame.len();
         write_aad(&frame, topic, &mut self.aad);
         frame.push(flags.0);
@@ -404,7 +404,7 @@ mod tests {
     fn seal_inside(sealer: &mut Sealer, plaintext: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
         let counter = sealer.take_counter()?;
         let mut frame = Vec::new();
-        Header::write(sealer.group, sealer.key_id, counter, &mut frame).ok_or("a header")?;
+        Header::write(sealer.group, sealer.key_id, counter, &mut frame);
         let mut aad = Vec::new();
         write_aad(&frame, TOPIC, &mut aad);
         let (mut data, mut tag) = (plaintext.to_vec(), [0; TAG_BYTES]);
