@@ -1,1 +1,37 @@
-//! The MLS control plane: group keys agreed between members, ordered by the ledger.
+//! The MLS control plane (RFC 9420): group keys agreed between members, ordered by the ledger, which is the delivery
+//! service of RFC 9750.
+//!
+//! [`Groups`] holds all groups of one device. It is fed with ledger records, key broadcasts, inboxes and the time, and
+//! gives [`Output`]s. Sans-IO: no sockets, files or clock in it.
+//!
+//! Two keys open a group to a device: a certificate that leads to the CA root, and the ledger, which must say that the
+//! device is registered with that certificate, active and granted, and that the key package is the device's own. No
+//! member makes or takes a commit that breaks this; [`Refusal`] says why.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod epochs;
+mod follow;
+mod groups;
+mod mls;
+mod output;
+mod own;
+mod packages;
+mod refusal;
+mod slot;
+mod storage;
+mod stored;
+mod trust;
+mod view;
+mod wire;
+mod work;
+
+pub use groups::{Groups, Me, OutOfOrder};
+pub use output::{EpochKeys, LeftReason, Notice, Output, Write};
+pub use refusal::Refusal;
+pub use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
+pub use stored::RestoreError;
+
+/// Most devices that one commit adds: more would not fit into a ledger entry, and hold up everybody.
+pub const MAX_ADDS: usize = 100;
+/// Longest commit, in bytes, that fits into a ledger entry (96 KiB with its other fields).
+pub const MAX_COMMIT_BYTES: usize = 95 * 1024;

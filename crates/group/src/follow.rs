@@ -1,0 +1,434 @@
+//! Following the ledger: applying commits, joining by Welcome, leaving, resets.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mls_rs::{
+    MlsMessage,
+    group::{CommitEffect, ReceivedMessage, proposal::Proposal},
+};
+use sealcast_identity::{DeviceId, PublicKey};
+use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Number};
+
+use crate::{
+    EpochKeys, Groups, LeftReason, MAX_ADDS, Notice, Output, Refusal, epochs,
+    mls::{self, Leaf, MlsGroup, key_package_hash},
+    slot::{CommitInfo, Letters, Slot},
+    stored::{sha256, short_hex},
+    trust::{leaf_der, mls_time},
+    wire::{self, CommitHeader},
+    work::WELCOME_WAIT_MS,
+};
+
+/// A member may still be in the tree that long after its certificate's end: removing it takes a member that is awake.
+const EXPIRY_GRACE_S: u64 = 3600;
+
+/// What a commit did to us.
+enum Followed {
+    Stayed,
+    Removed,
+}
+
+impl Groups {
+    /// A commit is on the ledger.
+    pub(crate) fn handle_commit(&mut self, body: &Commit, originator: Number, entry: u64, time_s: u64, now_ms: u64) {
+        let group = body.group;
+        let mut slot = self.slots.remove(&group).unwrap_or_else(|| Slot::new(body.generation.0));
+        let parsed = wire::read_commit(&body.commit);
+        let (count, tag) = parsed.as_ref().map_or((0, [0; 32]), |(_, header)| (header.count, header.tag));
+        let info = CommitInfo { entry, time_s, count, tag, originator: originator.into() };
+        let previous = slot.commits.last_key_value().map(|(_, info)| info.entry);
+        slot.note_commit(body.epoch.0, info.clone());
+        slot.set_letters(group, None, &mut self.changes);
+        slot.update_requested = false;
+        let own = slot.settle(group, &body.commit, &mut self.changes);
+        if body.epoch.0 == 0 && own.is_none() {
+            // Somebody else founded the group.
+            slot.drop_group(group, &mut self.changes);
+        }
+        if slot.epoch() == Some(body.epoch.0) {
+            let result = match own {
+                Some(own) => {
+                    let letters = Letters { epoch: body.epoch.0 + 1, letters: own.welcomes.clone() };
+                    let result = self.apply_own(&mut slot, &own.secrets, &body.commit, &info);
+                    if result.is_ok() && !letters.letters.is_empty() {
+                        self.send(group, &letters.letters);
+                        slot.set_letters(group, Some(letters), &mut self.changes);
+                    }
+                    result
+                }
+                None => parsed.and_then(|(message, header)| {
+                    self.apply_others(group, &mut slot, body.epoch.0, message, &header, &info, previous)
+                }),
+            };
+            self.finish(group, &mut slot, result, body, now_ms);
+        } else if slot.stopped.is_none() && self.view.fault(group, &self.certificate).is_none() {
+            slot.keep_for_later(group, body.epoch.0, &body.commit, &mut self.changes);
+            self.expect_welcome(&mut slot, &body.commit, now_ms);
+        }
+        slot.save(group, &mut self.changes);
+        self.slots.insert(group, slot);
+        self.try_join(group, now_ms);
+    }
+
+    fn expect_welcome(&self, slot: &mut Slot, commit: &[u8], now_ms: u64) {
+        if slot.group.is_none() && self.adds_us(commit) {
+            slot.welcome_due_ms = Some(now_ms + WELCOME_WAIT_MS);
+        }
+    }
+
+    /// Whether a commit adds this device by one of its key packages.
+    pub(crate) fn adds_us(&self, commit: &[u8]) -> bool {
+        let Ok(message) = MlsMessage::from_bytes(commit) else { return false };
+        message.proposals_by_value().into_iter().any(|proposal| match proposal {
+            Proposal::Add(add) => key_package_hash(add.key_package()).is_ok_and(|hash| self.own.has(&hash)),
+            _ => false,
+        })
+    }
+
+    fn apply_own(
+        &mut self,
+        slot: &mut Slot,
+        secrets: &[u8],
+        commit: &[u8],
+        info: &CommitInfo,
+    ) -> Result<Followed, Refusal> {
+        let mut group = slot.group.take().ok_or(Refusal::Malformed("there is no MLS group for this commit"))?;
+        mls::apply_own(&mut group, secrets)?;
+        if group.current_epoch() == 1 {
+            slot.joined = info.entry;
+        }
+        let message = MlsMessage::from_bytes(commit)?;
+        take_up(slot, group, &message, info)?;
+        Ok(Followed::Stayed)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a commit, its place on the ledger, and what it is applied to")]
+    fn apply_others(
+        &mut self,
+        number: GroupNumber,
+        slot: &mut Slot,
+        epoch: u64,
+        message: MlsMessage,
+        header: &CommitHeader,
+        info: &CommitInfo,
+        previous: Option<u64>,
+    ) -> Result<Followed, Refusal> {
+        self.judge(number, slot, epoch, &message, header, info, previous)?;
+        let mut group = slot.group.take().ok_or(Refusal::Malformed("there is no MLS group for this commit"))?;
+        let received = group.process_incoming_message_with_time(message.clone(), mls_time(info.time_s))?;
+        let ReceivedMessage::Commit(commit) = received else {
+            return Err(Refusal::Malformed("the entry does not hold an MLS commit as a public message"));
+        };
+        match commit.effect {
+            CommitEffect::Removed { .. } => return Ok(Followed::Removed),
+            CommitEffect::NewEpoch(_) => (),
+            CommitEffect::ReInit(_) => {
+                return Err(Refusal::Proposal { group: number, kind: "reinit".to_owned() });
+            }
+        }
+        self.judge_roster(number, &mls::leaves(&group)?, info)?;
+        take_up(slot, group, &message, info)?;
+        Ok(Followed::Stayed)
+    }
+
+    /// Whether a commit may be processed at all: everything but MLS's own checks and the resulting roster.
+    #[expect(clippy::too_many_arguments, reason = "a commit, its place on the ledger, and what it is applied to")]
+    fn judge(
+        &self,
+        number: GroupNumber,
+        slot: &Slot,
+        epoch: u64,
+        message: &MlsMessage,
+        header: &CommitHeader,
+        info: &CommitInfo,
+        previous: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let group_id = self.ledger.mls_group_id(number, Generation(slot.generation));
+        if header.group_id != group_id || header.epoch != epoch {
+            return Err(Refusal::WrongPlace { group: number, epoch });
+        }
+        let originator = Number::from(info.originator);
+        let sender = header.sender.ok_or(Refusal::External { group: number })?;
+        let leaf = slot.leaves.get(&sender).ok_or(Refusal::External { group: number })?;
+        if self.view.by_certificate(&leaf.certificate) != Some(originator) {
+            return Err(Refusal::NotByOriginator { group: number, originator });
+        }
+        let count = header.count;
+        // Its maker had seen the commit before, and cannot have seen this one.
+        if count > info.entry || previous.is_some_and(|previous| count <= previous) {
+            return Err(Refusal::ImpossibleHead { group: number, count });
+        }
+        if self.view.head_at(count).is_some_and(|head| *head != header.head) {
+            return Err(Refusal::Equivocation { group: number, originator, count });
+        }
+        if !message.proposals_by_reference().is_empty() {
+            return Err(Refusal::Proposal { group: number, kind: "by reference".to_owned() });
+        }
+        let mut adds = 0;
+        for proposal in message.proposals_by_value() {
+            match proposal {
+                Proposal::Remove(_) => (),
+                Proposal::Add(add) => {
+                    adds += 1;
+                    self.judge_add(number, add.key_package(), info)
+                        .map_err(|why| Refusal::Adds { group: number, why: Box::new(why) })?;
+                }
+                other => {
+                    let kind = format!("type {}", other.proposal_type().raw_value());
+                    return Err(Refusal::Proposal { group: number, kind });
+                }
+            }
+        }
+        if adds > MAX_ADDS {
+            return Err(Refusal::TooManyAdds { group: number, adds });
+        }
+        Ok(())
+    }
+
+    fn judge_add(&self, number: GroupNumber, package: &mls_rs::KeyPackage, info: &CommitInfo) -> Result<(), Refusal> {
+        let identity = package.signing_identity();
+        // The ledger first: its reasons say more than the certificate's.
+        let certificate = sha256(leaf_der(identity)?);
+        let verified = self.trust.verify(identity, info.time_s.saturating_mul(1000))?;
+        if let Some(fault) = self.view.fault(number, &certificate)
+            && fault.since < info.count
+        {
+            return Err(fault.why);
+        }
+        let device = self.view.by_certificate(&certificate).and_then(|number| self.view.device(&number));
+        let Some(device) = device else {
+            let (certificate, subject) = (short_hex(&certificate), verified.id.to_string());
+            return Err(Refusal::UnknownCertificate { certificate, subject });
+        };
+        if device.id != verified.id {
+            return Err(Refusal::LeafMismatch { device: device.id.clone() });
+        }
+        let hash = key_package_hash(package)?;
+        if !device.has_published_before(&hash, &certificate, info.entry) {
+            return Err(Refusal::KeysNotOnLedger { device: device.id.clone(), hash: short_hex(&hash) });
+        }
+        Ok(())
+    }
+
+    /// Whether all of a new epoch's members may be in it, by what the committer must have known.
+    fn judge_roster(&self, number: GroupNumber, leaves: &[Leaf], info: &CommitInfo) -> Result<(), Refusal> {
+        let leaves_in = |why| Refusal::LeavesIn { group: number, why: Box::new(why) };
+        for leaf in leaves {
+            if let Some(fault) = self.view.fault(number, &leaf.certificate)
+                && fault.since < info.count
+            {
+                return Err(leaves_in(fault.why));
+            }
+            let device = self.view.by_certificate(&leaf.certificate).and_then(|number| self.view.device(&number));
+            let Some(device) = device else { continue };
+            if device.certificate == leaf.certificate {
+                if device.key.to_uncompressed() != leaf.key.as_slice() {
+                    return Err(leaves_in(Refusal::LeafMismatch { device: device.id.clone() }));
+                }
+                if device.not_after_s.saturating_add(EXPIRY_GRACE_S) < info.time_s {
+                    let (device, not_after_s) = (device.id.clone(), device.not_after_s);
+                    return Err(leaves_in(Refusal::Expired { device, not_after_s }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What follows from having applied a commit, or from having refused it.
+    fn finish(
+        &mut self,
+        number: GroupNumber,
+        slot: &mut Slot,
+        result: Result<Followed, Refusal>,
+        body: &Commit,
+        now_ms: u64,
+    ) {
+        let entered = result.and_then(|followed| match followed {
+            Followed::Stayed => self.enter_epoch(number, slot).map(|()| true),
+            Followed::Removed => Ok(false),
+        });
+        match entered {
+            Ok(true) => (),
+            Ok(false) => {
+                slot.drop_group(number, &mut self.changes);
+                let fault = self.view.fault(number, &self.certificate);
+                let reason = fault.map_or(LeftReason::Replaced, |fault| LeftReason::Removed(fault.why));
+                epochs::forget(number, &mut slot.epochs, &mut self.changes);
+                self.output(Output::Left { group: number, reason });
+                self.expect_welcome(slot, &body.commit, now_ms);
+            }
+            Err(refusal) => self.stop(number, slot, refusal),
+        }
+    }
+
+    /// This generation of the group cannot be followed any more.
+    fn stop(&mut self, number: GroupNumber, slot: &mut Slot, refusal: Refusal) {
+        slot.stopped = Some(refusal.to_string());
+        slot.drop_group(number, &mut self.changes);
+        slot.clear_backlog(number, &mut self.changes);
+        self.notice(Some(self.device.clone()), Some(number), Notice::Stopped(refusal));
+    }
+
+    /// Stores and hands out the group's present epoch.
+    fn enter_epoch(&mut self, number: GroupNumber, slot: &mut Slot) -> Result<(), Refusal> {
+        slot.save_group(number, &self.engine, &mut self.changes)?;
+        let Some(group) = &slot.group else { return Ok(()) };
+        let mut roster = BTreeMap::new();
+        for leaf in slot.leaves.values() {
+            if let Some(member) = self.member(leaf) {
+                roster.insert(leaf.index, member);
+            }
+        }
+        let keys = EpochKeys {
+            group: number,
+            generation: Generation(slot.generation),
+            epoch: Epoch(group.current_epoch()),
+            secret: mls::exporter_secret(group)?,
+            leaf: group.current_member_index(),
+            roster: Arc::new(roster),
+        };
+        let retention = self.view.group(number).map_or(0, |known| known.retention);
+        epochs::store(&keys, retention, &mut slot.epochs, &mut self.changes);
+        self.output(Output::Epoch(keys));
+        Ok(())
+    }
+
+    fn member(&self, leaf: &Leaf) -> Option<(DeviceId, PublicKey)> {
+        let device = self.view.device(&self.view.by_certificate(&leaf.certificate)?)?;
+        Some((device.id.clone(), PublicKey::from_uncompressed(&leaf.key).ok()?))
+    }
+
+    /// Uses the Welcome that is held, if its time has come.
+    pub(crate) fn try_join(&mut self, number: GroupNumber, now_ms: u64) {
+        let Some(mut slot) = self.slots.remove(&number) else { return };
+        if let Some(payload) = slot.inbox.take() {
+            match self.join(number, &mut slot, &payload, now_ms) {
+                Ok(Joined::NotYet) => slot.inbox = Some(payload),
+                Ok(Joined::Done) => self.output(Output::ClearInbox { group: number }),
+                Err(refusal) => {
+                    self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
+                    self.output(Output::ClearInbox { group: number });
+                }
+            }
+        }
+        self.slots.insert(number, slot);
+    }
+
+    fn join(&mut self, number: GroupNumber, slot: &mut Slot, payload: &[u8], now_ms: u64) -> Result<Joined, Refusal> {
+        let (welcome, tree) = wire::read_inbox(payload)?;
+        let opened = self.engine.open(welcome)?;
+        let context = opened.info.group_context();
+        let epoch = context.epoch;
+        let ours = self.ledger.mls_group_id(number, Generation(slot.generation));
+        let known = self.view.group(number).map(|known| (known.generation, known.epoch));
+        let later_generation = || {
+            let (prefix, generation) = context.group_id.split_last_chunk::<4>()?;
+            (ours.starts_with(prefix) && u32::from_be_bytes(*generation) > slot.generation).then_some(())
+        };
+        if known.is_none() || later_generation().is_some() {
+            return Ok(Joined::NotYet);
+        }
+        if context.group_id != ours || epoch == 0 || slot.stopped.is_some() {
+            return Ok(Joined::Done);
+        }
+        if slot.epoch().is_some_and(|current| current >= epoch) {
+            return Ok(Joined::Done);
+        }
+        if known.is_some_and(|(_, latest)| latest < epoch) || slot.group.is_some() {
+            return Ok(Joined::NotYet);
+        }
+        let not_on_ledger = Refusal::NotOnLedger { group: number, epoch };
+        let Some(info) = slot.commits.get(&(epoch - 1)).cloned() else {
+            self.own.rejoin_wanted = true;
+            return Err(not_on_ledger);
+        };
+        if wire::confirmation_tag(&opened.info)? != info.tag {
+            return Err(not_on_ledger);
+        }
+        if let Some(fault) = self.view.fault(number, &self.certificate) {
+            return Err(fault.why);
+        }
+        let group = self.engine.join(&opened, tree, info.time_s)?;
+        self.judge_roster(number, &mls::leaves(&group)?, &info)?;
+        slot.set_group(group)?;
+        (slot.joined, slot.welcome_due_ms) = (info.entry, None);
+        slot.added.clear();
+        self.enter_epoch(number, slot)?;
+        if self.own.current().is_some_and(|key| opened.references.iter().any(|reference| key.is(reference))) {
+            self.rotate_keys(now_ms)?;
+        }
+        self.catch_up(number, slot, now_ms);
+        Ok(Joined::Done)
+    }
+
+    /// Applies the commits that came before the Welcome did.
+    fn catch_up(&mut self, number: GroupNumber, slot: &mut Slot, now_ms: u64) {
+        let backlog = std::mem::take(&mut slot.backlog);
+        for (epoch, bytes) in backlog {
+            self.changes.delete(format!("backlog/{number}/{epoch}"));
+            if slot.epoch() != Some(epoch) {
+                continue;
+            }
+            let Some(info) = slot.commits.get(&epoch).cloned() else { break };
+            let previous = epoch.checked_sub(1).and_then(|before| slot.commits.get(&before)).map(|before| before.entry);
+            let result = wire::read_commit(&bytes).and_then(|(message, header)| {
+                self.apply_others(number, slot, epoch, message, &header, &info, previous)
+            });
+            let (generation, place) = (Generation(slot.generation), Epoch(epoch));
+            let body = Commit { group: number, generation, epoch: place, commit: bytes };
+            self.finish(number, slot, result, &body, now_ms);
+        }
+        let latest = self.view.group(number).map(|known| known.epoch);
+        if slot.group.is_some() && slot.epoch() != latest {
+            // Some commits in between are gone.
+            slot.drop_group(number, &mut self.changes);
+            epochs::forget(number, &mut slot.epochs, &mut self.changes);
+            self.own.rejoin_wanted = true;
+        }
+        slot.save(number, &mut self.changes);
+    }
+
+    /// The group starts again.
+    pub(crate) fn handle_reset(&mut self, number: GroupNumber, reason: &str) {
+        let generation = self.view.group(number).map_or(0, |known| known.generation);
+        let Some(mut slot) = self.slots.remove(&number) else { return };
+        let was_member = slot.epoch().is_some_and(|epoch| epoch > 0) || slot.stopped.is_some();
+        slot.settle(number, &[], &mut self.changes);
+        slot.set_letters(number, None, &mut self.changes);
+        slot.clear_backlog(number, &mut self.changes);
+        slot.drop_group(number, &mut self.changes);
+        epochs::forget(number, &mut slot.epochs, &mut self.changes);
+        let fresh = Slot::new(generation);
+        fresh.save(number, &mut self.changes);
+        self.slots.insert(number, fresh);
+        if was_member {
+            let reason = LeftReason::Reset(reason.to_owned());
+            self.output(Output::Left { group: number, reason });
+        }
+    }
+}
+
+/// What became of a Welcome.
+enum Joined {
+    /// Used, or of no use any more.
+    Done,
+    /// The ledger has to come first.
+    NotYet,
+}
+
+/// Takes up the state after a commit and notes whom it added.
+fn take_up(slot: &mut Slot, group: MlsGroup, message: &MlsMessage, info: &CommitInfo) -> Result<(), Refusal> {
+    let mut added = Vec::new();
+    for proposal in message.proposals_by_value() {
+        match proposal {
+            Proposal::Add(add) => added.push(sha256(leaf_der(add.key_package().signing_identity())?)),
+            Proposal::Remove(remove) => drop(slot.added.remove(&remove.to_remove())),
+            _ => (),
+        }
+    }
+    slot.set_group(group)?;
+    for leaf in slot.leaves.values().filter(|leaf| added.contains(&leaf.certificate)) {
+        slot.added.insert(leaf.index, info.entry);
+    }
+    Ok(())
+}

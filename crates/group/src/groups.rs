@@ -1,0 +1,330 @@
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use sealcast_identity::{DeviceId, SigningKey, TrustAnchor};
+use sealcast_ledger::{
+    Body, Commit, Epoch, Generation, Genesis, GroupNumber, Hash, KeysPublished, LedgerId, Number, Record,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Notice, Output, Refusal, RestoreError, epochs,
+    mls::Engine,
+    own::OwnKeys,
+    packages::Packages,
+    slot::Slot,
+    stored::{Changes, Stored, encode, sha256},
+    trust::Trust,
+    view::{Fact, View},
+    wire,
+};
+
+/// After that time without an answer an entry is submitted again.
+pub(crate) const RESUBMIT_MS: u64 = 30_000;
+/// Most outputs of an inbox, key or notice kind that wait for the driver; the oldest notices go first.
+const MAX_OUTPUTS: usize = 65_536;
+
+/// Who this device is.
+pub struct Me {
+    /// Its id.
+    pub device: DeviceId,
+    /// Its key.
+    pub key: SigningKey,
+    /// Its certificate chain, DER, leaf first, without the root.
+    pub chain: Vec<Vec<u8>>,
+    /// The roots that members' certificates may lead to.
+    pub anchors: Vec<TrustAnchor>,
+}
+
+/// A record that is not the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("ledger entry {index} came where entry {expected} must come: pass on each entry once, in order")]
+pub struct OutOfOrder {
+    /// Index that is needed.
+    pub expected: u64,
+    /// Index that came.
+    pub index: u64,
+}
+
+/// All MLS groups of one device. See the crate's documentation.
+///
+/// The driver calls `handle_*`, then takes all outputs with [`poll_output`](Self::poll_output), and calls
+/// [`handle_timeout`](Self::handle_timeout) at the time that [`poll_timeout`](Self::poll_timeout) names. Times are in
+/// milliseconds since the Unix epoch.
+///
+/// After a restart it is made again from what was persisted, and needs the ledger from entry
+/// [`next_entry`](Self::next_entry) on; earlier ones are passed over.
+pub struct Groups {
+    pub(crate) device: DeviceId,
+    pub(crate) number: Number,
+    pub(crate) certificate: [u8; 32],
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) ledger: LedgerId,
+    pub(crate) trust: Trust,
+    pub(crate) engine: Engine,
+    pub(crate) view: View,
+    pub(crate) own: OwnKeys,
+    pub(crate) packages: Packages,
+    pub(crate) slots: BTreeMap<GroupNumber, Slot>,
+    pub(crate) changes: Changes,
+    outputs: VecDeque<Output>,
+    /// Key packages that made a commit fail, and those that were complained about.
+    pub(crate) bad: BTreeSet<[u8; 32]>,
+    pub(crate) live: bool,
+    pub(crate) timeout_ms: Option<u64>,
+}
+
+impl Groups {
+    /// Takes up the stored state: all values that were persisted, by key. Nothing is stored at the first start.
+    ///
+    /// Outputs at once the keys of all epochs that are retained, this device's key broadcast, and Welcomes that may not
+    /// have gone out.
+    pub fn new(
+        me: Me,
+        genesis: &Genesis,
+        stored: impl IntoIterator<Item = (String, Zeroizing<Vec<u8>>)>,
+        now_ms: u64,
+    ) -> Result<Self, RestoreError> {
+        let stored = Stored::new(stored);
+        let ledger = genesis.id;
+        let name = encode(&ledger.to_string());
+        if stored.get("ledger/id").is_some_and(|found| found != name.as_slice()) {
+            return Err(RestoreError::OtherLedger);
+        }
+        let leaf = me.chain.first().ok_or(Refusal::Malformed("this device has no certificate"))?;
+        let certificate = sha256(leaf);
+        let trust = Trust::new(me.anchors, now_ms);
+        let engine = Engine::new(&me.key, &me.chain, trust.clone())?;
+        let mut groups = Self {
+            number: ledger.number_of(&me.device),
+            device: me.device,
+            certificate,
+            chain: me.chain,
+            ledger,
+            trust,
+            view: View::restore(&stored, genesis.head().into())?,
+            own: OwnKeys::restore(&stored, &engine)?,
+            engine,
+            packages: Packages::default(),
+            slots: BTreeMap::new(),
+            changes: Changes::default(),
+            outputs: VecDeque::new(),
+            bad: BTreeSet::new(),
+            live: false,
+            timeout_ms: None,
+        };
+        groups.changes.put("ledger/id".to_owned(), name);
+        groups.restore_slots(&stored, now_ms)?;
+        groups.publish_keys();
+        Ok(groups)
+    }
+
+    fn restore_slots(&mut self, stored: &Stored, now_ms: u64) -> Result<(), RestoreError> {
+        for group in self.view.group_numbers() {
+            let ledger = self.ledger;
+            let id = |generation| ledger.mls_group_id(group, Generation(generation));
+            let Some(mut slot) = Slot::restore(group, &self.engine, id, stored)? else { continue };
+            for keys in epochs::restore(group, stored)? {
+                slot.epochs.push(keys.epoch.0);
+                self.output(Output::Epoch(keys));
+            }
+            if let Some(letters) =
+                slot.letters.take_if(|letters| Some(letters.epoch) == slot.group.as_ref().map(|g| g.current_epoch()))
+            {
+                self.send(group, &letters.letters);
+                slot.letters = Some(letters);
+            }
+            let added = slot.backlog.values().any(|commit| self.adds_us(commit));
+            if slot.group.is_none() && added {
+                slot.welcome_due_ms = Some(now_ms + crate::work::WELCOME_WAIT_MS);
+            }
+            self.slots.insert(group, slot);
+        }
+        Ok(())
+    }
+
+    /// Index of the next ledger entry that is needed.
+    pub fn next_entry(&self) -> u64 {
+        self.view.count()
+    }
+
+    /// The current epoch of a group that this device is a member of.
+    pub fn epoch(&self, group: GroupNumber) -> Option<Epoch> {
+        self.slots.get(&group).and_then(Slot::epoch).filter(|epoch| *epoch > 0).map(Epoch)
+    }
+
+    /// Whether the driver believes that it has all of the ledger. Nothing is submitted while it is not: what happened
+    /// meanwhile would make it void. A new `Groups` is not live.
+    pub fn set_live(&mut self, live: bool, now_ms: u64) {
+        self.live = live;
+        self.evaluate(now_ms);
+    }
+
+    /// Takes the next record, which the replica has accepted. Records before [`next_entry`](Self::next_entry) are
+    /// passed over.
+    pub fn handle_record(&mut self, record: &Record, now_ms: u64) -> Result<(), OutOfOrder> {
+        let (expected, index) = (self.view.count(), record.index);
+        if index < expected {
+            return Ok(());
+        }
+        if index > expected {
+            return Err(OutOfOrder { expected, index });
+        }
+        self.trust.set_now(now_ms);
+        let originator = record.entry.originator();
+        let fact = self.fact(record.entry.body(), originator);
+        self.view.apply(&fact, record.head.into(), record.time_s, &mut self.changes);
+        match record.entry.body() {
+            Body::Commit(commit) => self.handle_commit(commit, originator, index, record.time_s, now_ms),
+            Body::GroupReset(reset) => self.handle_reset(reset.group, reset.reason.as_str()),
+            Body::Reading(_) | Body::Anchor(_) => return Ok(()),
+            _ => (),
+        }
+        self.evaluate(now_ms);
+        Ok(())
+    }
+
+    fn fact(&self, body: &Body, originator: Number) -> Fact {
+        match body {
+            Body::DeviceRegistered(b) => Fact::DeviceRegistered {
+                device: self.ledger.number_of(&b.device),
+                id: b.device.clone(),
+                key: b.public_key,
+                certificate: b.certificate.into(),
+                not_after_s: b.not_after_s,
+            },
+            Body::DeviceRevoked(b) => Fact::DeviceRevoked { device: b.device },
+            Body::KeysPublished(b) => Fact::KeysPublished {
+                device: originator,
+                key_package: b.key_package.into(),
+                certificate: b.certificate.into(),
+                rejoin: b.rejoin,
+            },
+            Body::GroupCreated(b) => self.view.next_group().map_or(Fact::Other, |group| Fact::GroupCreated {
+                group,
+                epoch_max_age_s: b.policy.epoch_max_age_s.map_or(0, |age| age.get()),
+                retention: b.policy.retention,
+            }),
+            Body::Granted(b) => Fact::Granted { group: b.group, device: b.device },
+            Body::Revoked(b) => Fact::Revoked { group: b.group, device: b.device },
+            Body::Commit(b) => Fact::Commit { group: b.group, epoch: b.epoch.0 },
+            Body::GroupReset(b) => Fact::GroupReset { group: b.group },
+            Body::Reading(_) | Body::Anchor(_) => Fact::Other,
+        }
+    }
+
+    /// Takes a retained `sealcast/v1/keys/<device>` payload. `device`: the topic's.
+    pub fn handle_keys(&mut self, device: &DeviceId, bytes: &[u8], now_ms: u64) {
+        if *device == self.device || bytes.is_empty() {
+            return;
+        }
+        self.trust.set_now(now_ms);
+        match self.packages.take(device, bytes, &self.trust, &self.view, now_ms) {
+            Ok(()) => self.evaluate(now_ms),
+            Err(refusal) => self.notice(Some(device.clone()), None, Notice::Refused(refusal)),
+        }
+    }
+
+    /// Takes a retained `sealcast/v1/inbox/<this device>/<group>` payload.
+    pub fn handle_inbox(&mut self, group: GroupNumber, bytes: &[u8], now_ms: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.trust.set_now(now_ms);
+        let generation = self.view.group(group).map_or(0, |known| known.generation);
+        let slot = self.slots.entry(group).or_insert_with(|| Slot::new(generation));
+        slot.inbox = Some(bytes.to_vec());
+        self.try_join(group, now_ms);
+        self.evaluate(now_ms);
+    }
+
+    /// The ledger refused an entry that was submitted for [`Output::Submit`]. `reason`: for a person.
+    ///
+    /// If the refusal could be about a copy while another one was taken, nothing is lost: the record will come.
+    pub fn handle_refused(&mut self, body: &Body, reason: &str, now_ms: u64) {
+        let group = match body {
+            Body::Commit(commit) => {
+                self.commit_refused(commit.group, &commit.commit, now_ms);
+                Some(commit.group)
+            }
+            Body::KeysPublished(_) => None,
+            _ => return,
+        };
+        self.notice(Some(self.device.clone()), group, Notice::EntryRefused(reason.to_owned()));
+        self.evaluate(now_ms);
+    }
+
+    /// Asks for a new epoch of this group, for instance because its limit of messages is reached.
+    pub fn request_update(&mut self, group: GroupNumber, now_ms: u64) {
+        if let Some(slot) = self.slots.get_mut(&group) {
+            slot.update_requested = true;
+        }
+        self.evaluate(now_ms);
+    }
+
+    /// The time has come that [`poll_timeout`](Self::poll_timeout) named.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.trust.set_now(now_ms);
+        self.evaluate(now_ms);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timeout_ms
+    }
+
+    /// What to do next. A [`Output::Persist`] must be durable before any later output is acted upon.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        // Outputs are made from changes that came before them: all changes first is always in order.
+        match self.changes.take() {
+            Some(writes) => Some(Output::Persist(writes)),
+            None => self.outputs.pop_front(),
+        }
+    }
+
+    pub(crate) fn output(&mut self, output: Output) {
+        if self.outputs.len() >= MAX_OUTPUTS
+            && let Some(position) = self.outputs.iter().position(|output| matches!(output, Output::Notice { .. }))
+        {
+            self.outputs.remove(position);
+        }
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn notice(&mut self, device: Option<DeviceId>, group: Option<GroupNumber>, notice: Notice) {
+        self.output(Output::Notice { device, group, notice });
+    }
+
+    pub(crate) fn publish_keys(&mut self) {
+        if let Some(key) = self.own.current() {
+            let bytes = wire::write_keys(&key.message, &self.chain);
+            self.output(Output::PublishKeys { bytes });
+        }
+    }
+
+    pub(crate) fn submit_keys(&mut self, now_ms: u64) {
+        self.own.submitted_ms = Some(now_ms);
+        if let Some(key) = self.own.current() {
+            let (key_package, certificate) = (Hash::from(key.hash()), Hash::from(key.certificate));
+            let body = KeysPublished { key_package, certificate, rejoin: key.rejoin };
+            self.output(Output::Submit(Body::KeysPublished(body)));
+        }
+    }
+
+    pub(crate) fn submit_commit(&mut self, group: GroupNumber, generation: u32, epoch: u64, commit: Vec<u8>) {
+        let (generation, epoch) = (Generation(generation), Epoch(epoch));
+        self.output(Output::Submit(Body::Commit(Commit { group, generation, epoch, commit })));
+    }
+
+    pub(crate) fn send(&mut self, group: GroupNumber, letters: &[crate::slot::Letter]) {
+        for letter in letters {
+            if let Some(device) = self.view.device(&letter.recipient()) {
+                let (device, bytes) = (device.id.clone(), letter.payload.clone());
+                self.output(Output::PublishInbox { device, group, bytes });
+            }
+        }
+    }
+
+    pub(crate) fn wake_at(&mut self, at_ms: u64) {
+        self.timeout_ms = Some(self.timeout_ms.map_or(at_ms, |known| known.min(at_ms)));
+    }
+}

@@ -1,0 +1,99 @@
+//! This device's own key packages.
+
+use mls_rs::{
+    mls_rs_codec::{self, MlsDecode, MlsEncode, MlsSize},
+    storage_provider::KeyPackageData,
+};
+
+use crate::{
+    mls::Engine,
+    refusal::Refusal,
+    stored::{Changes, RestoreError, Stored, decode, encode, sha256},
+};
+
+/// Private parts of that many last key packages are kept, for Welcomes that were made before the newest was known.
+const KEPT: usize = 8;
+
+#[derive(MlsSize, MlsEncode, MlsDecode)]
+pub(crate) struct OwnKey {
+    sequence: u64,
+    #[mls_codec(with = "mls_rs_codec::byte_vec")]
+    id: Vec<u8>,
+    #[mls_codec(with = "mls_rs_codec::byte_vec")]
+    pub message: Vec<u8>,
+    private: KeyPackageData,
+    /// SHA-256 of the certificate that it was made with.
+    pub certificate: [u8; 32],
+    pub rejoin: bool,
+}
+
+impl OwnKey {
+    pub fn hash(&self) -> [u8; 32] {
+        sha256(&self.message)
+    }
+
+    pub fn is(&self, reference: &[u8]) -> bool {
+        self.id == reference
+    }
+
+    fn key(sequence: u64) -> String {
+        format!("own/{sequence:020}")
+    }
+}
+
+/// All of them, oldest first.
+#[derive(Default)]
+pub(crate) struct OwnKeys {
+    keys: Vec<OwnKey>,
+    /// When the newest was last submitted to the ledger.
+    pub submitted_ms: Option<u64>,
+    /// That this device must say that it holds no group state.
+    pub rejoin_wanted: bool,
+    /// Not to say so before.
+    pub rejoin_after_ms: u64,
+    /// How often it has been said.
+    pub rejoins: u32,
+}
+
+impl OwnKeys {
+    pub fn restore(stored: &Stored, engine: &Engine) -> Result<Self, RestoreError> {
+        let mut own = Self::default();
+        for (key, bytes) in stored.under("own/") {
+            let found: OwnKey = decode(key, bytes)?;
+            engine.memory().put_key_package(found.id.clone(), found.private.clone());
+            own.keys.push(found);
+        }
+        Ok(own)
+    }
+
+    pub fn current(&self) -> Option<&OwnKey> {
+        self.keys.last()
+    }
+
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
+        self.keys.iter().any(|key| key.hash() == *hash)
+    }
+
+    /// Makes a new one and forgets the oldest.
+    pub fn make(
+        &mut self,
+        engine: &Engine,
+        certificate: [u8; 32],
+        rejoin: bool,
+        now_s: u64,
+        changes: &mut Changes,
+    ) -> Result<(), Refusal> {
+        let made = engine.new_key_package(now_s)?;
+        let sequence = self.current().map_or(0, |key| key.sequence + 1);
+        let key = OwnKey { sequence, id: made.id, message: made.message, private: made.private, certificate, rejoin };
+        changes.put(OwnKey::key(sequence), encode(&key));
+        self.keys.push(key);
+        self.submitted_ms = None;
+        while self.keys.len() > KEPT {
+            let oldest = self.keys.remove(0);
+            engine.memory().forget_key_package(&oldest.id);
+            changes.delete(OwnKey::key(oldest.sequence));
+        }
+        Ok(())
+    }
+}

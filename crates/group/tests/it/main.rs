@@ -1,0 +1,5 @@
+//! All groups of several devices over one ledger in memory.
+#![allow(clippy::unwrap_used)]
+
+mod life;
+mod world;

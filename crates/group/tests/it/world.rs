@@ -1,0 +1,393 @@
+//! A CA, a ledger in memory, retained MQTT messages, and devices that can lose what they did not persist.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sealcast_group::{EpochKeys, Groups, LeftReason, Me, Notice, Output};
+use sealcast_identity::{Authority, DeviceId, Issued, Root, SigningKey, TrustAnchor};
+use sealcast_ledger::{
+    Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset, Hash,
+    LedgerId, Number, Policy, Record, Revoked, Serial, testing::MemoryLedger,
+};
+use zeroize::Zeroizing;
+
+pub const START_MS: u64 = 1_767_225_600_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub type Store = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+pub struct Ca {
+    pub root: Root,
+    pub authority: Authority,
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        let root = Root::create("test", START_MS, 3650 * DAY).unwrap();
+        let authority = root.create_authority("test", START_MS, 3000 * DAY).unwrap();
+        Self { root, authority }
+    }
+
+    pub fn anchor(&self) -> TrustAnchor {
+        TrustAnchor::new(self.root.certificate().clone()).unwrap()
+    }
+
+    pub fn issue(&self, device: &DeviceId, key: &SigningKey, now_ms: u64, lifetime: Duration) -> Issued {
+        self.authority.issue_device(device, key.public(), now_ms, lifetime).unwrap()
+    }
+}
+
+pub fn chain(issued: &Issued) -> Vec<Vec<u8>> {
+    vec![issued.certificate.der().to_vec(), issued.issuer.der().to_vec()]
+}
+
+pub struct Node {
+    pub id: DeviceId,
+    pub pkcs8: Zeroizing<Vec<u8>>,
+    pub chain: Vec<Vec<u8>>,
+    pub store: Store,
+    pub groups: Option<Groups>,
+    /// Whether records and messages reach it.
+    pub online: bool,
+    /// By (group, generation, epoch), all that it was ever handed.
+    pub epochs: BTreeMap<(u16, u32, u64), EpochKeys>,
+    pub left: Vec<(GroupNumber, LeftReason)>,
+    pub notices: Vec<(Option<DeviceId>, Notice)>,
+    pub writes: u64,
+    /// Crash instead of doing the n-th next output.
+    pub crash_after: Option<u64>,
+}
+
+impl Node {
+    pub fn key(&self) -> SigningKey {
+        SigningKey::from_pkcs8_der(&self.pkcs8).unwrap()
+    }
+
+    /// The newest epoch that it was handed of a group.
+    pub fn newest(&self, group: GroupNumber) -> Option<&EpochKeys> {
+        self.epochs.range((group.get(), 0, 0)..=(group.get(), u32::MAX, u64::MAX)).next_back().map(|(_, keys)| keys)
+    }
+
+    pub fn has_notice(&self, text: &str) -> bool {
+        self.notices.iter().any(|(_, notice)| notice.to_string().contains(text))
+    }
+}
+
+pub struct World {
+    pub ca: Ca,
+    pub operator: SigningKey,
+    pub ledger: MemoryLedger,
+    pub genesis: Genesis,
+    pub now_ms: u64,
+    pub nodes: Vec<Node>,
+    pub keys: BTreeMap<DeviceId, Vec<u8>>,
+    pub inboxes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
+    /// (publisher's place, topic's device, group of an inbox).
+    pub sent: u64,
+    /// Deliver retained messages at once.
+    pub deliver: bool,
+    /// Entries that the ledger took from nodes, with their submitter's place.
+    pub accepted: Vec<(usize, Record)>,
+    pub refused: u64,
+    /// Submissions that go nowhere.
+    pub lose_submissions: BTreeSet<usize>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let ca = Ca::new();
+        let operator = SigningKey::generate().unwrap();
+        let id = LedgerId { chain_id: 5318, address: [7; 20] };
+        let genesis = Genesis { id, ca: *ca.authority.key().public(), operator: *operator.public() };
+        Self {
+            ca,
+            operator,
+            ledger: MemoryLedger::new(genesis),
+            genesis,
+            now_ms: START_MS,
+            nodes: Vec::new(),
+            keys: BTreeMap::new(),
+            inboxes: BTreeMap::new(),
+            sent: 0,
+            deliver: true,
+            accepted: Vec::new(),
+            refused: 0,
+            lose_submissions: BTreeSet::new(),
+        }
+    }
+
+    pub fn submit(&mut self, originator: Number, key: &SigningKey, body: Body) -> Result<Record, String> {
+        let nonce = self.ledger.replica().next_nonce(originator);
+        let entry = body.sign(key, originator, nonce, &self.genesis.id).map_err(|e| e.to_string())?;
+        self.ledger.submit(&entry, self.now_ms / 1000).map_err(|e| e.to_string())
+    }
+
+    pub fn as_operator(&mut self, body: Body) -> Result<Record, String> {
+        let key = SigningKey::from_pkcs8_der(self.operator.to_pkcs8_der()).unwrap();
+        self.submit(self.genesis.id.operator(), &key, body)
+    }
+
+    pub fn as_ca(&mut self, body: Body) -> Result<Record, String> {
+        let key = SigningKey::from_pkcs8_der(self.ca.authority.key().to_pkcs8_der()).unwrap();
+        self.submit(self.genesis.id.ca(), &key, body)
+    }
+
+    pub fn number(&self, node: usize) -> Number {
+        self.genesis.id.number_of(&self.nodes[node].id)
+    }
+
+    pub fn register(&mut self, id: &DeviceId, issued: &Issued) {
+        let certificate = &issued.certificate;
+        let body = DeviceRegistered {
+            device: id.clone(),
+            public_key: *certificate.public_key(),
+            certificate: Hash::of(certificate.der()),
+            serial: Serial::new(certificate.serial()).unwrap(),
+            not_after_s: certificate.not_after_s(),
+        };
+        self.as_ca(Body::DeviceRegistered(body)).unwrap();
+    }
+
+    /// A new device with a certificate of a year, registered and started.
+    pub fn device(&mut self, name: &str) -> usize {
+        self.device_for(name, 365 * DAY)
+    }
+
+    pub fn device_for(&mut self, name: &str, lifetime: Duration) -> usize {
+        let id: DeviceId = name.parse().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let issued = self.ca.issue(&id, &key, self.now_ms, lifetime);
+        self.register(&id, &issued);
+        let node = self.add_node(id, &key, chain(&issued));
+        self.start(node);
+        node
+    }
+
+    pub fn add_node(&mut self, id: DeviceId, key: &SigningKey, chain: Vec<Vec<u8>>) -> usize {
+        self.nodes.push(Node {
+            id,
+            pkcs8: key.to_pkcs8_der().clone(),
+            chain,
+            store: Store::new(),
+            groups: None,
+            online: true,
+            epochs: BTreeMap::new(),
+            left: Vec::new(),
+            notices: Vec::new(),
+            writes: 0,
+            crash_after: None,
+        });
+        self.nodes.len() - 1
+    }
+
+    /// (Re)starts a device from what it persisted.
+    pub fn start(&mut self, node: usize) {
+        let anchor = self.ca.anchor();
+        let n = &mut self.nodes[node];
+        let me = Me { device: n.id.clone(), key: n.key(), chain: n.chain.clone(), anchors: vec![anchor] };
+        n.groups = Some(Groups::new(me, &self.genesis, n.store.clone(), self.now_ms).unwrap());
+        n.crash_after = None;
+    }
+
+    pub fn group(&mut self, name: &str, max_age_s: u32) -> GroupNumber {
+        let policy = Policy {
+            epoch_max_age_s: std::num::NonZeroU32::new(max_age_s),
+            epoch_max_messages: None,
+            retention: 3,
+            authenticity: Authenticity::Signature,
+        };
+        let filters = vec![format!("{name}/#").parse().unwrap()];
+        self.as_operator(Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy })).unwrap();
+        self.ledger.replica().groups().last().unwrap().number
+    }
+
+    pub fn grant(&mut self, group: GroupNumber, node: usize) {
+        let device = self.number(node);
+        self.as_operator(Body::Granted(Granted { group, device })).unwrap();
+    }
+
+    pub fn revoke(&mut self, group: GroupNumber, node: usize) {
+        let device = self.number(node);
+        let reason = "test".parse().unwrap();
+        self.as_operator(Body::Revoked(Revoked { group, device, reason })).unwrap();
+    }
+
+    pub fn revoke_device(&mut self, node: usize) {
+        let device = self.number(node);
+        let reason = "test".parse().unwrap();
+        self.as_operator(Body::DeviceRevoked(DeviceRevoked { device, reason })).unwrap();
+    }
+
+    pub fn reset(&mut self, group: GroupNumber) {
+        self.as_operator(Body::GroupReset(GroupReset { group, reason: "test".parse().unwrap() })).unwrap();
+    }
+
+    /// Brings a device up to the ledger's end, then lets it say what it has to say.
+    pub fn catch_up(&mut self, node: usize) {
+        let records: Vec<Record> = match &self.nodes[node].groups {
+            Some(groups) => self.ledger.records()[usize::try_from(groups.next_entry()).unwrap()..].to_vec(),
+            None => return,
+        };
+        for record in &records {
+            if let Some(groups) = &mut self.nodes[node].groups {
+                groups.handle_record(record, self.now_ms).unwrap();
+            }
+        }
+        if let Some(groups) = &mut self.nodes[node].groups {
+            groups.set_live(true, self.now_ms);
+        }
+        self.pump(node);
+    }
+
+    /// Hands a device all retained messages.
+    pub fn deliver_retained(&mut self, node: usize) {
+        let now_ms = self.now_ms;
+        let n = &mut self.nodes[node];
+        let Some(groups) = &mut n.groups else { return };
+        for (device, bytes) in &self.keys {
+            groups.handle_keys(device, bytes, now_ms);
+        }
+        for ((device, group), bytes) in &self.inboxes {
+            if *device == n.id {
+                groups.handle_inbox(*group, bytes, now_ms);
+            }
+        }
+        self.pump(node);
+    }
+
+    /// Does what a device wants done. `false` if it crashed.
+    pub fn pump(&mut self, node: usize) -> bool {
+        loop {
+            let Some(groups) = &mut self.nodes[node].groups else { return false };
+            let Some(output) = groups.poll_output() else { return true };
+            let n = &mut self.nodes[node];
+            if let Some(left) = &mut n.crash_after {
+                if *left == 0 {
+                    n.groups = None;
+                    return false;
+                }
+                *left -= 1;
+            }
+            match output {
+                Output::Persist(writes) => {
+                    n.writes += 1;
+                    for write in writes {
+                        match write.value {
+                            Some(value) => drop(n.store.insert(write.key, value)),
+                            None => drop(n.store.remove(&write.key)),
+                        }
+                    }
+                }
+                Output::Submit(body) => self.submit_for(node, body),
+                Output::PublishKeys { bytes } => {
+                    let id = n.id.clone();
+                    self.keys.insert(id, bytes);
+                    self.sent += 1;
+                }
+                Output::PublishInbox { device, group, bytes } => {
+                    self.inboxes.insert((device, group), bytes);
+                    self.sent += 1;
+                }
+                Output::ClearInbox { group } => {
+                    let id = n.id.clone();
+                    self.inboxes.remove(&(id, group));
+                }
+                Output::Epoch(keys) => {
+                    let place = (keys.group.get(), keys.generation.0, keys.epoch.0);
+                    if let Some(known) = n.epochs.insert(place, keys.clone()) {
+                        assert_eq!(known, keys, "an epoch is what it was");
+                    }
+                }
+                Output::Left { group, reason } => n.left.push((group, reason)),
+                Output::Notice { device, notice, .. } => n.notices.push((device, notice)),
+            }
+        }
+    }
+
+    fn submit_for(&mut self, node: usize, body: Body) {
+        if self.lose_submissions.contains(&node) {
+            return;
+        }
+        let (number, key) = (self.number(node), self.nodes[node].key());
+        match self.submit(number, &key, body.clone()) {
+            Ok(record) => self.accepted.push((node, record)),
+            Err(reason) => {
+                self.refused += 1;
+                let now_ms = self.now_ms;
+                if let Some(groups) = &mut self.nodes[node].groups {
+                    groups.handle_refused(&body, &reason, now_ms);
+                }
+            }
+        }
+    }
+
+    /// Everybody online hears everything until nothing changes any more, without time passing.
+    pub fn settle(&mut self) {
+        for _ in 0..100 {
+            let before = (self.ledger.records().len(), self.sent, self.refused);
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].online {
+                    self.catch_up(node);
+                    if self.deliver {
+                        self.deliver_retained(node);
+                    }
+                }
+            }
+            if before == (self.ledger.records().len(), self.sent, self.refused) {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
+
+    /// Lets time pass second by second, with all that happens meanwhile.
+    pub fn run(&mut self, seconds: u64) {
+        self.settle();
+        for _ in 0..seconds {
+            self.now_ms += 1000;
+            let mut any = false;
+            for node in 0..self.nodes.len() {
+                let now_ms = self.now_ms;
+                let n = &mut self.nodes[node];
+                if let (true, Some(groups)) = (n.online, &mut n.groups)
+                    && groups.poll_timeout().is_some_and(|at| at <= now_ms)
+                {
+                    groups.handle_timeout(now_ms);
+                    self.pump(node);
+                    any = true;
+                }
+            }
+            if any {
+                self.settle();
+            }
+        }
+    }
+
+    /// Asserts that exactly these devices share the group's present epoch, and know each other by it.
+    pub fn assert_members(&self, group: GroupNumber, members: &[usize]) -> u64 {
+        let known = self.ledger.replica().group(group).unwrap();
+        let mut first: Option<&EpochKeys> = None;
+        for &node in members {
+            let n = &self.nodes[node];
+            let keys = n.newest(group).unwrap_or_else(|| panic!("{} has no keys; {:?}", n.id, n.notices));
+            assert_eq!(keys.epoch, known.epoch, "{} is at the wrong epoch; {:?}", n.id, n.notices);
+            assert_eq!(keys.generation, known.generation, "{}", n.id);
+            let (device, key) = &keys.roster[&keys.leaf];
+            assert_eq!((device, key), (&n.id, n.key().public()));
+            let ids: BTreeSet<_> = keys.roster.values().map(|(id, _)| id.clone()).collect();
+            let wanted: BTreeSet<_> = members.iter().map(|&m| self.nodes[m].id.clone()).collect();
+            assert_eq!(ids, wanted, "{}'s roster", n.id);
+            let first = first.get_or_insert(keys);
+            assert_eq!(first.secret, keys.secret, "{} and {}", n.id, self.nodes[members[0]].id);
+        }
+        for (node, n) in self.nodes.iter().enumerate() {
+            if !members.contains(&node) {
+                let place = (group.get(), known.generation.0, known.epoch.0);
+                assert!(!n.epochs.contains_key(&place), "{} has keys of the present epoch", n.id);
+            }
+        }
+        known.epoch.0
+    }
+}
