@@ -31,6 +31,7 @@ const NONCE_ATTEMPTS: usize = 3;
 const PAGE: usize = 64;
 /// Records in one answer of [`Ledger::records`].
 pub const MAX_RECORDS: usize = 1024;
+const MAX_RECORDS_BYTES: usize = 8 << 20;
 /// How far back a submission looks for itself when its nonce was used: an answer that was lost is seldom older.
 const LOOK_BACK: u64 = 256;
 
@@ -207,36 +208,24 @@ impl Ledger {
     ///
     /// Submitting the same entry again is safe: if the ledger has it (among its newest 256) its record is returned.
     pub async fn submit(&self, entry: &SignedEntry) -> Result<Record, SubmitError> {
+        self.try_submit(entry).await.map_err(|failure| failure.error)
+    }
+
+    /// Like [`submit`](Self::submit), with the contract's own words for a refusal.
+    pub(crate) async fn try_submit(&self, entry: &SignedEntry) -> Result<Record, Failure> {
         let inner = &*self.inner;
         let data = contract::submission(entry);
         // First as a call: what the contract refuses costs neither a block nor a place in the file.
-        match inner.node.eth_call(inner.address, data.clone(), BlockNumberOrTag::Latest).await {
-            Ok(_) => {}
-            Err(error) => return self.refusal(entry, refused(error)).await,
+        if let Err(error) = inner.node.eth_call(inner.address, data.clone(), BlockNumberOrTag::Latest).await {
+            return self.unless_taken(entry, error.into()).await;
         }
         let mut ticker = inner.node.ticker();
-        let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.clone().into()).await?;
-        let receipt = inner.wait(&mut ticker, hash).await?;
-        if receipt.status.is_zero() {
-            // Something came between the call and the transaction.
-            let error = match &receipt.revert_reason {
-                Some(data) => reverted(data),
-                None => match inner.node.eth_call(inner.address, data, BlockNumberOrTag::Latest).await {
-                    Ok(_) => SubmitError::Dropped,
-                    Err(error) => refused(error),
-                },
-            };
-            return self.refusal(entry, error).await;
-        }
-        let found = receipt.logs.iter().find(|log| {
-            log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
-        });
-        let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
-        Ok(contract::record(log)?)
+        let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await?;
+        self.outcome(entry, &mut ticker, hash).await
     }
 
-    /// Submits entries of one originator with consecutive nonces, all at once: they share blocks, where one after the
-    /// other would take a block each. The results are in the order of the entries.
+    /// Submits entries all at once, such as those of one originator with consecutive nonces: they share blocks, where
+    /// one after the other would take a block each. The results are in the order of the entries.
     pub async fn submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Record, SubmitError>> {
         let inner = &*self.inner;
         let mut results = Vec::with_capacity(entries.len());
@@ -250,32 +239,47 @@ impl Ledger {
             for (entry, sent) in chunk.iter().zip(sent) {
                 results.push(match sent {
                     Err(error) => Err(error),
-                    Ok(hash) => match inner.wait(&mut ticker, hash).await {
-                        Ok(receipt) if receipt.status.is_zero() => match &receipt.revert_reason {
-                            Some(data) => self.refusal(entry, reverted(data)).await,
-                            None => self.submit(entry).await,
-                        },
-                        Ok(receipt) => match receipt.logs.first() {
-                            Some(log) => contract::record(log).map_err(SubmitError::from),
-                            None => Err(NodeError::answer("eth_getTransactionReceipt", "no Entry event").into()),
-                        },
-                        Err(error) => Err(error),
-                    },
+                    Ok(hash) => self.outcome(entry, &mut ticker, hash).await.map_err(|failure| failure.error),
                 });
             }
         }
         results
     }
 
+    /// What became of a transaction that carries `entry`.
+    async fn outcome(&self, entry: &SignedEntry, ticker: &mut Ticker, hash: B256) -> Result<Record, Failure> {
+        let inner = &*self.inner;
+        let receipt = inner.wait(ticker, hash).await?;
+        if receipt.status.is_zero() {
+            let failure = match receipt.revert_reason {
+                Some(data) => Failure::reverted(data.to_vec()),
+                // The node does not tell why: the same call now most likely fails for the same reason.
+                None => {
+                    let data = contract::submission(entry);
+                    match inner.node.eth_call(inner.address, data, BlockNumberOrTag::Latest).await {
+                        Ok(_) => SubmitError::Dropped.into(),
+                        Err(error) => error.into(),
+                    }
+                }
+            };
+            return self.unless_taken(entry, failure).await;
+        }
+        let found = receipt.logs.iter().find(|log| {
+            log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
+        });
+        let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
+        Ok(contract::record(log)?)
+    }
+
     /// A used nonce may mean that this very entry was taken before and the answer lost.
-    async fn refusal(&self, entry: &SignedEntry, error: SubmitError) -> Result<Record, SubmitError> {
-        let SubmitError::Refused(Refusal::BadNonce { expected, got }) = error else { return Err(error) };
-        if expected > got
+    async fn unless_taken(&self, entry: &SignedEntry, failure: Failure) -> Result<Record, Failure> {
+        if let SubmitError::Refused(Refusal::BadNonce { expected, got }) = failure.error
+            && expected > got
             && let Some(record) = self.find(entry).await?
         {
             return Ok(record);
         }
-        Err(error)
+        Err(failure)
     }
 
     /// The record of exactly this entry, if it is among the newest.
@@ -295,16 +299,34 @@ impl Ledger {
     }
 
     /// The records from index `from` on, in order, at most `max` and at most [`MAX_RECORDS`]. Fewer, but at least one,
-    /// if there are many or long ones; none if the ledger is not that long.
+    /// if they are long (8 MiB and more); none if the ledger is not that long.
     pub async fn records(&self, from: u64, max: usize) -> Result<Vec<Record>, NodeError> {
+        self.records_within(from, max, MAX_RECORDS_BYTES).await.map(|(_, records)| records)
+    }
+
+    /// The ledger's height, and the records from `from` on whose bodies add up to `max_bytes`, but at least one.
+    pub(crate) async fn records_within(
+        &self,
+        from: u64,
+        max: usize,
+        max_bytes: usize,
+    ) -> Result<(u64, Vec<Record>), NodeError> {
+        /// What a record has around its body, as hex about as much as this.
+        const AROUND: usize = 160;
         let height = self.height().await?;
         let wanted = usize::try_from(height.saturating_sub(from)).unwrap_or(usize::MAX).min(max).min(MAX_RECORDS);
         let mut records = Vec::new();
+        let mut bytes = 0;
         while records.len() < wanted {
-            let page = self.page(from + records.len() as u64, (wanted - records.len()).min(PAGE)).await?;
-            records.extend(page);
+            for record in self.page(from + records.len() as u64, (wanted - records.len()).min(PAGE)).await? {
+                bytes += record.entry.encoded_body().len() + AROUND;
+                if bytes > max_bytes && !records.is_empty() {
+                    return Ok((height, records));
+                }
+                records.push(record);
+            }
         }
-        Ok(records)
+        Ok((height, records))
     }
 
     /// At most `count` records that the ledger has, at least one.
@@ -409,7 +431,8 @@ impl Sender {
             _ => {
                 let mut call = TransactionRequest::default().from(from).input(data.clone().into());
                 call.to = Some(to);
-                let gas: U64 = node.request("eth_estimateGas", (call,)).await.map_err(refused)?;
+                let gas: U64 =
+                    node.request("eth_estimateGas", (call,)).await.map_err(|error| Failure::from(error).error)?;
                 let gas = gas.to::<u64>();
                 gas.saturating_add(gas / 5).min(MAX_TX_GAS)
             }
@@ -460,18 +483,36 @@ async fn wait(node: &Node, ticker: &mut Ticker, hash: B256) -> Result<Receipt, S
     }
 }
 
-fn refused(error: NodeError) -> SubmitError {
-    match error.revert() {
-        Some(data) => reverted(data),
-        None => error.into(),
+/// Why a submission failed, with the contract's words if it is the contract that refused.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: SubmitError,
+    pub(crate) revert: Option<Vec<u8>>,
+}
+
+impl Failure {
+    fn reverted(data: Vec<u8>) -> Self {
+        let error = match Refusal::from_revert(&data) {
+            Some(refusal) => refusal.into(),
+            None if data.is_empty() => SubmitError::Reverted("no data, as for a body that is not ABI".into()),
+            None => SubmitError::Reverted(hex::encode(data.get(..64).unwrap_or(&data))),
+        };
+        Self { error, revert: Some(data) }
     }
 }
 
-pub(crate) fn reverted(data: &[u8]) -> SubmitError {
-    match Refusal::from_revert(data) {
-        Some(refusal) => refusal.into(),
-        None if data.is_empty() => SubmitError::Reverted("no data, as for a body that is not ABI".into()),
-        None => SubmitError::Reverted(hex::encode(data.get(..64).unwrap_or(data))),
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        Self { error, revert: None }
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        match error.revert() {
+            Some(data) => Self::reverted(data.to_vec()),
+            None => SubmitError::Node(error).into(),
+        }
     }
 }
 

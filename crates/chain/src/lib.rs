@@ -8,10 +8,13 @@
 //! | `rpc` | its JSON-RPC, [`Engine::handle`] |
 //! | `transport`, `node` | [`Channel`], [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
 //! | `contract`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
+//! | `relay`, `remote` | [`Relay`] and [`RemoteLedger`]: the same over MQTT, for devices without a wallet |
 mod contract;
 mod engine;
 mod ledger;
 mod node;
+mod relay;
+mod remote;
 mod rpc;
 mod transport;
 mod wallet;
@@ -19,5 +22,7 @@ mod wallet;
 pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
 pub use ledger::{AttachError, Head, Ledger, MAX_RECORDS, SubmitError, Watch};
 pub use node::{Node, NodeError};
+pub use relay::{MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
+pub use remote::{LedgerClient, RemoteLedger};
 pub use transport::{CallTransport, Channel, ChannelError, InProc};
 pub use wallet::{Wallet, WalletError};

@@ -60,7 +60,7 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    fn new(method: impl Into<Cow<'static, str>>, error: TransportError) -> Self {
+    pub(crate) fn new(method: impl Into<Cow<'static, str>>, error: TransportError) -> Self {
         let method = method.into();
         match error {
             RpcError::ErrorResp(error) => {

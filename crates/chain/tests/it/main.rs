@@ -3,4 +3,8 @@
 
 mod world;
 
+mod conformance;
+mod crash;
+mod relay;
+mod rpc;
 mod smoke;

@@ -1,0 +1,262 @@
+//! The server for devices that only speak MQTT: a part of Ethereum's JSON-RPC, and two methods of its own.
+//!
+//! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
+//! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
+//! refuse is found out by a call, which costs neither a block nor space in the file.
+//!
+//! | method | parameters | answer |
+//! | --- | --- | --- |
+//! | `sealcast_submitEntry` | `[entry]`: hex of [`SignedEntry::encode`] | hex of [`Record::encode`](sealcast_ledger::Record::encode), once it is final; a refusal has code 3 and the contract's error in `data` |
+//! | `sealcast_records` | `[from, max]`: numbers | `{"height": number, "records": [hex, ...]}`: in order from `from` on, fewer than asked for if they are long |
+//! | `sealcast_head` | none | `{"height": number, "head": "0x..."}` |
+//! | `eth_chainId`, `net_version`, `web3_clientVersion`, `eth_blockNumber` | as in Ethereum | |
+//! | `eth_call`, `eth_getLogs` | the ledger's contract only; at most 2,048 blocks at once | |
+//! | `eth_getCode`, `eth_getTransactionReceipt`, `eth_getBlockByNumber` | blocks with hashes only | |
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{Address, B256, Bytes, U64},
+    rpc::types::{Filter, FilterBlockOption, TransactionRequest},
+};
+use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::{
+    ledger::{Failure, Ledger, SubmitError},
+    node::NodeError,
+    rpc::{Params, Request, RpcFault, encode, parse, response, to_json},
+    transport::{Channel, ChannelError},
+};
+
+/// The longest request: the longest entry in hex and what is around it.
+pub const MAX_RELAY_REQUEST_BYTES: usize = 256 << 10;
+/// About the longest answer. One record is always given, however long.
+pub const MAX_RELAY_RESPONSE_BYTES: usize = 512 << 10;
+/// Requests in a batch.
+const MAX_BATCH: usize = 16;
+/// Requests that are carried out at the same time; the others wait their turn.
+const MAX_RUNNING: usize = 64;
+/// Requests that run or wait; more are refused.
+const MAX_WAITING: usize = 1024;
+const MAX_BLOCKS: u64 = 2048;
+/// Topics in one `eth_getLogs`.
+const MAX_TOPICS: usize = 256;
+/// Records in one `sealcast_records`.
+pub(crate) const MAX_RELAY_RECORDS: usize = 256;
+
+/// The relay: one per hub, in front of a [`Ledger`].
+#[derive(Debug)]
+pub struct Relay {
+    ledger: Ledger,
+    permits: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Relay {
+    /// A relay that submits through `ledger`.
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger, permits: Semaphore::new(MAX_RUNNING), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Which ledger it serves.
+    pub fn id(&self) -> LedgerId {
+        self.ledger.id()
+    }
+
+    /// Answers a request or batch from outside. Never fails: what is wrong is in the answer, which is empty only if
+    /// nothing but notifications came. Calls run at the same time; entries that wait together share a block.
+    pub async fn handle(&self, request: &[u8]) -> Vec<u8> {
+        let value = match parse(request, MAX_RELAY_REQUEST_BYTES) {
+            Ok(value) => value,
+            Err(fault) => return encode(&response(Value::Null, Err(fault))),
+        };
+        let Value::Array(batch) = value else {
+            return self.one(value).await.map(|answer| encode(&answer)).unwrap_or_default();
+        };
+        if batch.is_empty() || batch.len() > MAX_BATCH {
+            let message = format!("a batch has 1 to {MAX_BATCH} requests, this one {}", batch.len());
+            return encode(&response(Value::Null, Err(RpcFault::new(RpcFault::INVALID_REQUEST, message))));
+        }
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut bytes = 0;
+        for request in batch {
+            if bytes > MAX_RELAY_RESPONSE_BYTES {
+                let id = request.get("id").cloned().unwrap_or_default();
+                answers.push(response(id, Err(RpcFault::new(RpcFault::LIMIT, "the batch's answers are too long"))));
+            } else if let Some(answer) = self.one(request).await {
+                bytes += encode(&answer).len();
+                answers.push(answer);
+            }
+        }
+        if answers.is_empty() { Vec::new() } else { encode(&Value::Array(answers)) }
+    }
+
+    async fn one(&self, request: Value) -> Option<Value> {
+        let request = match Request::from_value(request) {
+            Ok(request) => request,
+            Err((id, fault)) => return Some(response(id, Err(fault))),
+        };
+        // A device that does not want an answer cannot learn what became of its entry: nothing is done for it.
+        let id = request.id?;
+        let outcome = match Waiting::enter(&self.waiting) {
+            None => Err(RpcFault::new(RpcFault::LIMIT, "the relay is busy: try again in a moment")),
+            Some(_waiting) => match self.permits.acquire().await {
+                Ok(_permit) => self.dispatch(&request.method, request.params).await,
+                Err(_) => Err(RpcFault::server("the relay is shutting down")),
+            },
+        };
+        Some(response(id, outcome))
+    }
+
+    async fn dispatch(&self, method: &str, mut params: Params) -> Result<Value, RpcFault> {
+        match method {
+            "sealcast_submitEntry" => self.submit(params).await,
+            "sealcast_records" => self.records(params).await,
+            "sealcast_head" => {
+                let head = self.ledger.head().await.map_err(fault)?;
+                Ok(json!({ "height": head.height, "head": head.hash.to_string() }))
+            }
+            "eth_chainId" | "net_version" | "web3_clientVersion" | "eth_blockNumber" => {
+                self.pass(method, json!([])).await
+            }
+            "eth_call" => {
+                let request: TransactionRequest = params.required(0, "call")?;
+                self.only_ledger(request.to.and_then(|to| to.to().copied()))?;
+                // Only what a view needs: no sender, no value, no gas limit of the asker's.
+                let call = json!({ "to": self.ledger.address(), "input": request.input.input() });
+                self.pass(method, json!([call, "latest"])).await
+            }
+            "eth_getLogs" => {
+                let filter: Filter = params.required(0, "filter")?;
+                let filter = self.bounded(filter).await?;
+                self.pass(method, json!([filter])).await
+            }
+            "eth_getCode" => {
+                let address: Address = params.required(0, "address")?;
+                self.pass(method, json!([address, "latest"])).await
+            }
+            "eth_getTransactionReceipt" => {
+                let hash: B256 = params.required(0, "transaction hash")?;
+                self.pass(method, json!([hash])).await
+            }
+            "eth_getBlockByNumber" => {
+                let block: BlockNumberOrTag = params.required(0, "block")?;
+                self.pass(method, json!([block, false])).await
+            }
+            other => {
+                let shown: String = other.chars().take(64).collect();
+                Err(RpcFault::new(RpcFault::METHOD_NOT_FOUND, format!("the relay does not offer {shown}")))
+            }
+        }
+    }
+
+    async fn submit(&self, mut params: Params) -> Result<Value, RpcFault> {
+        let bytes: Bytes = params.required(0, "entry")?;
+        let entry = SignedEntry::decode(&bytes).map_err(|error| {
+            let reason = match &error {
+                CodecError::Refused(refusal) => refusal.to_string(),
+                other => other.to_string(),
+            };
+            RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
+        })?;
+        match self.ledger.try_submit(&entry).await {
+            Ok(record) => to_json(Bytes::from(record.encode())),
+            Err(Failure { revert: Some(data), .. }) => Err(RpcFault::reverted(&data)),
+            Err(Failure { error: SubmitError::Node(error), .. }) => Err(fault(error)),
+            Err(Failure { error, .. }) => {
+                tracing::warn!(originator = %entry.originator(), %error, "an entry could not be submitted");
+                Err(RpcFault::server(error.to_string()))
+            }
+        }
+    }
+
+    async fn records(&self, mut params: Params) -> Result<Value, RpcFault> {
+        let from: u64 = params.required(0, "from")?;
+        let max: u64 = params.required(1, "max")?;
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(MAX_RELAY_RECORDS);
+        let (height, records) =
+            self.ledger.records_within(from, max, MAX_RELAY_RESPONSE_BYTES / 2).await.map_err(fault)?;
+        let records: Vec<Bytes> = records.iter().map(|record| record.encode().into()).collect();
+        Ok(json!({ "height": height, "records": records }))
+    }
+
+    fn only_ledger(&self, address: Option<Address>) -> Result<(), RpcFault> {
+        let ledger = self.ledger.address();
+        if address == Some(ledger) {
+            return Ok(());
+        }
+        Err(RpcFault::server(format!("the relay answers for the ledger's contract only, {ledger}")))
+    }
+
+    /// The filter, if it asks for the ledger's events of not too many blocks.
+    async fn bounded(&self, filter: Filter) -> Result<Filter, RpcFault> {
+        let mut addresses = filter.address.iter();
+        self.only_ledger(addresses.next().copied())?;
+        if addresses.next().is_some() {
+            return self.only_ledger(None).map(|()| filter);
+        }
+        if filter.topics.iter().map(|topic| topic.len()).sum::<usize>() > MAX_TOPICS {
+            return Err(RpcFault::new(RpcFault::LIMIT, format!("at most {MAX_TOPICS} topics at once")));
+        }
+        if let FilterBlockOption::Range { from_block, to_block } = filter.block_option {
+            let tip: U64 = self.ledger.node().request("eth_blockNumber", ()).await.map_err(fault)?;
+            let number = |tag: Option<BlockNumberOrTag>| match tag {
+                Some(BlockNumberOrTag::Number(number)) => number,
+                Some(BlockNumberOrTag::Earliest) => 0,
+                _ => tip.to(),
+            };
+            if number(to_block).saturating_sub(number(from_block)) >= MAX_BLOCKS {
+                return Err(RpcFault::new(RpcFault::LIMIT, format!("at most {MAX_BLOCKS} blocks at once")));
+            }
+        }
+        Ok(filter)
+    }
+
+    async fn pass(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
+        let answer = self.ledger.node().pass(method.to_owned(), params).await.map_err(fault)?;
+        let bytes = encode(&answer).len();
+        if bytes > MAX_RELAY_RESPONSE_BYTES {
+            let message = format!("the answer has {bytes} bytes, {MAX_RELAY_RESPONSE_BYTES} are allowed: ask for less");
+            return Err(RpcFault::new(RpcFault::LIMIT, message));
+        }
+        Ok(answer)
+    }
+}
+
+impl Channel for Relay {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Ok(self.handle(&request).await)
+    }
+}
+
+/// Counts a request for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let waiting = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The node's refusal as it is; what only the hub can mend without its inner workings.
+fn fault(error: NodeError) -> RpcFault {
+    match error {
+        NodeError::Refused { code, message, revert, .. } => {
+            RpcFault { code, message, data: revert.map(alloy::hex::encode_prefixed) }
+        }
+        other => {
+            tracing::warn!(error = %other, "the ledger's node failed");
+            RpcFault::new(RpcFault::INTERNAL, "the ledger's node failed: look at the hub's log")
+        }
+    }
+}

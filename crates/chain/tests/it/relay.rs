@@ -1,0 +1,221 @@
+use std::sync::Arc;
+
+use sealcast_chain::{Channel, ChannelError, LedgerClient, NodeError, Relay, RemoteLedger, SubmitError};
+use sealcast_ledger::{Body, Refusal, Revoked, SignedEntry};
+use serde_json::{Value, json};
+
+use crate::world::{Device, World, commit};
+
+/// A channel to a relay that several clients share.
+#[derive(Clone)]
+struct Shared(Arc<Relay>);
+
+impl Channel for Shared {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Ok(self.0.handle(&request).await)
+    }
+}
+
+fn remote(world: &World) -> (Shared, RemoteLedger) {
+    let shared = Shared(Arc::new(Relay::new(world.ledger.clone())));
+    (shared.clone(), RemoteLedger::new(shared, world.id()))
+}
+
+async fn ask(relay: &Shared, method: &str, params: Value) -> Value {
+    let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    serde_json::from_slice(&relay.0.handle(request.as_bytes()).await).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_without_a_wallet_submits_and_reads() {
+    let world = World::new().await;
+    let device = world.register("1111").await;
+    let group = world.group("g", &[&device]).await;
+    let (_, remote) = remote(&world);
+    assert_eq!(remote.nonce_of(device.number).await.unwrap(), 0);
+    let entry = world.sign(commit(group, 0, 2000), &device.key, device.number).await;
+    let record = remote.submit(&entry).await.unwrap();
+    assert_eq!(record.entry, entry);
+    assert_eq!(remote.nonce_of(device.number).await.unwrap(), 1);
+    assert_eq!(remote.head().await.unwrap(), world.ledger.head().await.unwrap());
+    assert_eq!(remote.records(0, 100).await.unwrap(), crate::world::all(&world.ledger).await);
+    assert_eq!(remote.records(3, 1).await.unwrap(), [record.clone()]);
+    assert_eq!(remote.records(4, 10).await.unwrap(), []);
+    // The answer was lost and the device asks again.
+    assert_eq!(remote.submit(&entry).await.unwrap(), record);
+    // Refusals keep their type on the way.
+    let late = world.sign(commit(group, 0, 1), &device.key, device.number).await;
+    let refused = LedgerClient::Remote(remote).submit(&late).await;
+    assert!(matches!(refused, Err(SubmitError::Refused(Refusal::WrongEpoch { expected_epoch: 1, .. }))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_records_come_in_several_answers() {
+    let world = World::new().await;
+    let device = world.register("1111").await;
+    let group = world.group("g", &[&device]).await;
+    for epoch in 0..6 {
+        world.submit(&device, commit(group, epoch, 90_000)).await.unwrap();
+    }
+    let (_, remote) = remote(&world);
+    let mut records = Vec::new();
+    let mut answers = 0;
+    while records.len() < 9 {
+        let page = remote.records(records.len() as u64, 256).await.unwrap();
+        assert!(!page.is_empty());
+        records.extend(page);
+        answers += 1;
+    }
+    assert_eq!(records, crate::world::all(&world.ledger).await);
+    assert!(answers > 2, "90 KB records must not come all at once, but came in {answers} answers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_wait_together_share_blocks() {
+    let world = World::new().await;
+    let mut devices: Vec<Device> = Vec::new();
+    for name in 0..32 {
+        devices.push(world.register(&format!("d{name}")).await);
+    }
+    let group = world.group("g", &devices.iter().collect::<Vec<_>>()).await;
+    let (_, remote) = remote(&world);
+    let before = world.engine.progress().borrow().height;
+    let mut tasks = Vec::new();
+    for device in &devices {
+        let body = Body::Anchor(sealcast_ledger::Anchor { group, root: [7; 32].into(), count: 1 });
+        let entry = world.sign(body, &device.key, device.number).await;
+        let remote = remote.clone();
+        tasks.push(tokio::spawn(async move { remote.submit(&entry).await }));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let blocks = world.engine.progress().borrow().height - before;
+    println!("32 entries in {blocks} blocks");
+    assert!(blocks < 32, "each of 32 concurrent entries had a block of its own");
+    world.replica().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_committers_one_wins() {
+    let world = World::new().await;
+    let (a, b) = (world.register("1111").await, world.register("1112").await);
+    let group = world.group("g", &[&a, &b]).await;
+    let (_, remote) = remote(&world);
+    for epoch in 0..8 {
+        let first = world.sign(commit(group, epoch, 500), &a.key, a.number).await;
+        let second = world.sign(commit(group, epoch, 501), &b.key, b.number).await;
+        let (first, second) = tokio::join!(world.ledger.submit(&first), remote.submit(&second));
+        let loser = match (first, second) {
+            (Ok(_), Err(error)) | (Err(error), Ok(_)) => error,
+            other => panic!("one must win and one must lose: {other:?}"),
+        };
+        let SubmitError::Refused(Refusal::WrongEpoch { expected_epoch, got_epoch, .. }) = loser else {
+            panic!("{loser:?}")
+        };
+        assert_eq!((expected_epoch, got_epoch), (epoch + 1, epoch));
+    }
+    world.replica().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_get_the_ledger_and_nothing_else() {
+    let world = World::new().await;
+    let (relay, _) = remote(&world);
+    let ledger = format!("0x{}", hex::encode(world.id().address));
+    let other = "0x0000000000000000000000000000000000000100";
+    for method in ["eth_sendRawTransaction", "eth_newFilter", "eth_estimateGas", "eth_accounts", "admin_stop", ""] {
+        assert_eq!(ask(&relay, method, json!([])).await["error"]["code"], -32601, "{method}");
+    }
+    let denied = [
+        ("eth_call", json!([{ "to": other, "input": "0x" }, "latest"])),
+        ("eth_call", json!([{ "input": "0x" }, "latest"])),
+        ("eth_getLogs", json!([{ "fromBlock": "0x0", "toBlock": "0x1" }])),
+        ("eth_getLogs", json!([{ "address": [ledger, other] }])),
+        ("eth_getLogs", json!([{ "address": ledger, "fromBlock": "0x0", "toBlock": "0xffffff" }])),
+        ("sealcast_submitEntry", json!([])),
+        ("sealcast_submitEntry", json!(["0x00"])),
+        ("sealcast_submitEntry", json!([17])),
+        ("sealcast_records", json!([-1, 1])),
+        ("sealcast_records", json!({ "from": 1 })),
+    ];
+    for (method, params) in denied {
+        let answer = ask(&relay, method, params.clone()).await;
+        assert!(answer["error"]["code"].is_i64(), "{method} {params}: {answer}");
+    }
+    let given = [
+        ("eth_chainId", json!([]), json!("0x1d66")),
+        ("eth_getCode", json!([other, "latest"]), json!("0x")),
+        ("eth_getLogs", json!([{ "address": ledger, "fromBlock": "0x0", "toBlock": "latest" }]), json!([])),
+        ("sealcast_records", json!([0, 10]), json!({ "height": 0, "records": [] })),
+        ("sealcast_records", json!([u64::MAX, u64::MAX]), json!({ "height": 0, "records": [] })),
+        ("eth_getTransactionReceipt", json!([format!("0x{}", "11".repeat(32))]), json!(null)),
+    ];
+    for (method, params, expected) in given {
+        assert_eq!(ask(&relay, method, params).await["result"], expected, "{method}");
+    }
+    let hostile: [&[u8]; 5] = [b"", b"[]", b"{", b"\xff\xfe", &[b'['; 100_000]];
+    for request in hostile {
+        let answer: Value = serde_json::from_slice(&relay.0.handle(request).await).unwrap();
+        assert!(answer["error"]["code"].is_i64(), "{answer}");
+    }
+    let long = vec![b' '; sealcast_chain::MAX_RELAY_REQUEST_BYTES + 1];
+    let answer: Value = serde_json::from_slice(&relay.0.handle(&long).await).unwrap();
+    assert_eq!(answer["error"]["code"], -32600);
+    // A notification is neither answered nor carried out.
+    let device = world.register("1111").await;
+    let reason = Revoked {
+        group: sealcast_ledger::GroupNumber::new(1).unwrap(),
+        device: device.number,
+        reason: "x".parse().unwrap(),
+    };
+    let entry: SignedEntry = world.sign(Body::Revoked(reason), &world.keys.operator, world.id().operator()).await;
+    let notification = json!({ "jsonrpc": "2.0", "method": "sealcast_submitEntry", "params": [format!("0x{}", hex::encode(entry.encode()))] });
+    assert!(relay.0.handle(notification.to_string().as_bytes()).await.is_empty());
+}
+
+/// A channel that never answers.
+struct Dead;
+
+impl Channel for Dead {
+    async fn call(&self, _: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Err(ChannelError::Timeout { waited_ms: 10 })
+    }
+}
+
+/// A relay that lies.
+struct Liar(&'static str);
+
+impl Channel for Liar {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        let request: Value = serde_json::from_slice(&request).unwrap();
+        Ok(self.0.replace("ID", &request["id"].to_string()).into_bytes())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_channel_is_an_error_and_not_a_panic() {
+    let world = World::new().await;
+    let dead = RemoteLedger::new(Dead, world.id());
+    let error = dead.head().await.unwrap_err();
+    assert!(matches!(error, NodeError::Transport { .. }), "{error:?}");
+    let answers = [
+        "",
+        "null",
+        "[]",
+        "{}",
+        r#"{"jsonrpc":"2.0","id":ID,"result":null}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"height":0,"records":["0x"]}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"height":0,"records":["0x00","0x01","0x02"]}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":"0x"}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"error":{"code":3,"message":"execution reverted","data":"0x00"}}"#,
+    ];
+    let entry = world.sign(crate::world::group("g", &["g/#"]), &world.keys.operator, world.id().operator()).await;
+    for answer in answers {
+        let liar = RemoteLedger::new(Liar(answer), world.id());
+        assert!(liar.records(0, 2).await.is_err(), "{answer}");
+        assert!(liar.head().await.is_err(), "{answer}");
+        assert!(liar.nonce_of(world.id().ca()).await.is_err(), "{answer}");
+        assert!(liar.submit(&entry).await.is_err(), "{answer}");
+    }
+}
