@@ -1,1 +1,50 @@
-//! The embedded MQTT broker.
+//! The embedded MQTT broker: MQTT 3.1, 3.1.1 and 5.0 on one port, over mutual TLS or (for tests and the demo) plain TCP.
+//!
+//! ```text
+//! connections ──packets──▶ core (sans-IO, one thread of control) ──records──▶ journal (SQLite, one writer thread)
+//!      ▲                                │                                         │
+//!      └────────────── outputs ◀────────┴───────── held until durable ◀───────────┘
+//! ```
+//!
+//! # What survives `kill -9`
+//! The core never writes to a socket. Each step yields outputs and journal records; the driver hands an output to its
+//! connection only after every record made before it is on disk (WAL, `synchronous=FULL`). So:
+//! - a PUBACK or PUBREC means that the message is stored for each persistent session that matched, online or not;
+//! - a CONNACK or SUBACK means that the session and its subscriptions are stored; retained messages likewise;
+//! - QoS 2 is exactly once across a restart of the broker: packet identifiers in both directions are journalled before
+//!   the packet that depends on them is sent. QoS 1 is at least once: a PUBACK from a subscriber may be lost in a crash.
+//!
+//! Records of all connections that arrive while a commit runs share the next one (group commit), and a single
+//! publisher may have as many messages under way as its client allows.
+//!
+//! Not kept: QoS 0 messages, sessions whose expiry is 0 (clean sessions), wills of clients that were online in the crash.
+//!
+//! # Bounds
+//! Every queue has a limit ([`Limits`]). A session whose queue is full loses its *oldest* queued message (never one in
+//! flight); this is counted and logged, and is the one way in which an acknowledged message is given up. A client that
+//! does not read loses QoS 0 messages first, then its connection.
+//!
+//! # Who is who
+//! [`Policy::connect`] names the device behind a connection. Sessions belong to a device: two devices that use the same
+//! client identifier have two sessions, and none can take over another's. There is no process-global state; any number
+//! of brokers run side by side in one process.
+
+mod config;
+mod connection;
+mod core;
+mod journal;
+mod message;
+mod policy;
+mod router;
+mod server;
+mod tls;
+mod topic;
+mod wire;
+
+pub use config::{BrokerConfig, Limits, ListenerConfig};
+pub use journal::JournalError;
+pub use message::{MessageProperties, Qos, Received};
+pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
+pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
+pub use tls::{PeerCertificate, TlsError, TlsIdentity};
+pub use topic::{TopicError, matches, validate_filter, validate_topic};

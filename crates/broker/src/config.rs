@@ -1,0 +1,88 @@
+//! What a broker is told before it starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::tls::TlsIdentity;
+
+/// One address to listen on.
+#[derive(Clone, Debug)]
+pub enum ListenerConfig {
+    /// TLS 1.2 or 1.3; a client without a certificate that chains to the configured roots is refused in the handshake.
+    Tls {
+        /// Where to bind; port 0 lets the system choose (see [`crate::Running::addrs`]).
+        addr: SocketAddr,
+        /// Certificate, key and client roots.
+        identity: TlsIdentity,
+    },
+    /// Plain TCP: tests and the demo. [`crate::Policy::connect`] sees no certificate.
+    Tcp {
+        /// Where to bind; port 0 lets the system choose.
+        addr: SocketAddr,
+    },
+}
+
+/// Everything a broker needs to start.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// The addresses to listen on, in the order in which [`crate::Running::addrs`] reports them.
+    pub listeners: Vec<ListenerConfig>,
+    /// Folder of the journal (`broker.db`), created if missing. `None` keeps everything in memory: nothing survives.
+    pub data_dir: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds on what clients may use. Each default suits a fleet of a few thousand devices on one hub.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest packet accepted from a client, in bytes (default 1 MiB). Told to MQTT 5 clients.
+    pub max_packet_bytes: usize,
+    /// Messages that wait for one session beyond those in flight (default 100,000). The oldest is dropped beyond it.
+    pub max_queued_messages: usize,
+    /// Payload bytes that wait for one session (default 256 MiB). The oldest are dropped beyond it.
+    pub max_queued_bytes: usize,
+    /// QoS 1 and 2 messages sent to a client and not yet acknowledged (default 64); a lower Receive Maximum of the
+    /// client wins. Also the Receive Maximum told to MQTT 5 clients, and the bound on incomplete inbound QoS 2.
+    pub max_inflight: u16,
+    /// Sessions, online and offline (default 100,000). A CONNECT beyond it is refused as "quota exceeded".
+    pub max_sessions: usize,
+    /// Connections at once, including those that have not sent CONNECT (default 20,000).
+    pub max_connections: usize,
+    /// Subscriptions of one session (default 1,000).
+    pub max_subscriptions: usize,
+    /// Retained messages (default 100,000).
+    pub max_retained: usize,
+    /// Payload bytes of all retained messages (default 256 MiB).
+    pub max_retained_bytes: usize,
+    /// Longest session expiry (default 30 days). Also that of MQTT 3 sessions with `clean_session = 0`.
+    pub max_session_expiry: Duration,
+    /// Bytes that wait for one connection that does not read (default 8 MiB): QoS 0 is dropped beyond it, and the
+    /// connection is closed beyond four times as much.
+    pub max_outbound_bytes: usize,
+    /// Time from accept to a complete CONNECT, TLS handshake included (default 15 s).
+    pub connect_timeout: Duration,
+    /// Time a single write to a client may take (default 30 s).
+    pub write_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_packet_bytes: 1024 * 1024,
+            max_queued_messages: 100_000,
+            max_queued_bytes: 256 * 1024 * 1024,
+            max_inflight: 64,
+            max_sessions: 100_000,
+            max_connections: 20_000,
+            max_subscriptions: 1_000,
+            max_retained: 100_000,
+            max_retained_bytes: 256 * 1024 * 1024,
+            max_session_expiry: Duration::from_secs(30 * 24 * 3600),
+            max_outbound_bytes: 8 * 1024 * 1024,
+            connect_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One client connection: frames in, packets out. Decoding and encoding happen here, all decisions in the core.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use crate::core::ConnId;
+use crate::server::{Event, Shared};
+use crate::tls::PeerCertificate;
+use crate::wire::{self, Outgoing, Version, WireError};
+
+const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
+/// Packets are gathered up to this size before they are written.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// What the driver has for a connection.
+pub(crate) enum Out {
+    Packet(Outgoing),
+    Close,
+}
+
+/// The driver's end of a connection.
+pub(crate) struct ConnOut {
+    queue: mpsc::UnboundedSender<Out>,
+    /// Bytes that wait; keeps the queue bounded.
+    waiting: AtomicUsize,
+    kill: Notify,
+}
+
+impl ConnOut {
+    /// Hands over a packet; false if the client reads so slowly that it must go.
+    pub(crate) fn send(&self, packet: Outgoing, limit: usize) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let expendable = matches!(packet, Outgoing::Publish { qos: crate::message::Qos::AtMostOnce, .. });
+        if expendable && waiting > limit {
+            return true;
+        }
+        if waiting > limit.saturating_mul(4) {
+            return false;
+        }
+        self.waiting.fetch_add(packet.cost(), Ordering::Relaxed);
+        // The connection may have ended; its Closed event is on the way.
+        let _ = self.queue.send(Out::Packet(packet));
+        true
+    }
+
+    pub(crate) fn close(&self) {
+        let _ = self.queue.send(Out::Close);
+    }
+
+    /// Ends the connection at once, whatever still waits.
+    pub(crate) fn kill(&self) {
+        self.kill.notify_one();
+    }
+}
+
+/// Serves a client until either side ends it.
+pub(crate) async fn serve<S>(stream: S, certificate: Option<PeerCertificate>, conn: ConnId, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut buffer = BytesMut::with_capacity(4096);
+    let max = shared.limits.max_packet_bytes;
+    let Ok(Ok(Some((first, body)))) =
+        timeout(shared.limits.connect_timeout, read_frame(&mut reader, &mut buffer, max)).await
+    else {
+        return;
+    };
+    let connect = match wire::decode_connect(first, body) {
+        Ok(connect) => connect,
+        Err(error) => {
+            tracing::debug!(%error, "CONNECT refused");
+            if matches!(error, WireError::Version | WireError::ClientId) {
+                let refusal = Outgoing::ConnAck { session_present: false, code: error.code(), properties: None };
+                let mut out = BytesMut::new();
+                wire::encode(Version::V311, &refusal, &mut out);
+                let _ = timeout(Duration::from_secs(1), writer.write_all(&out)).await;
+            }
+            return;
+        }
+    };
+    let version = connect.version;
+    // MQTT 5, §3.1.2.10: one and a half times the keep-alive; 0 switches it off.
+    let silence = (connect.keep_alive_s > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive_s) * 1500));
+    let (queue, packets) = mpsc::unbounded_channel();
+    let out = Arc::new(ConnOut { queue, waiting: AtomicUsize::new(0), kill: Notify::new() });
+    let event =
+        Event::Connect { conn, certificate: certificate.map(Box::new), connect: Box::new(connect), out: out.clone() };
+    if shared.events.send(event).await.is_err() {
+        return;
+    }
+    tokio::select! {
+        () = read_loop(&mut reader, buffer, version, silence, conn, &shared) => {}
+        () = write_loop(&mut writer, packets, version, &out, &shared) => {}
+        () = out.kill.notified() => {}
+    }
+    let _ = shared.events.send(Event::Closed { conn }).await;
+}
+
+async fn read_loop<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    mut buffer: BytesMut,
+    version: Version,
+    silence: Option<Duration>,
+    conn: ConnId,
+    shared: &Shared,
+) {
+    let code = loop {
+        let frame = read_frame(reader, &mut buffer, shared.limits.max_packet_bytes);
+        let frame = match silence {
+            Some(silence) => match timeout(silence, frame).await {
+                Ok(frame) => frame,
+                Err(_) => break KEEP_ALIVE_TIMEOUT,
+            },
+            None => frame.await,
+        };
+        let (first, body) = match frame {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return,
+            Err(error) => break error.code(),
+        };
+        let permit = shared.memory(body.len()).await;
+        match wire::decode_packet(version, first, body) {
+            Ok(packet) => {
+                if shared.events.send(Event::Packet { conn, packet, _permit: permit }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, conn, "packet refused");
+                break error.code();
+            }
+        }
+    };
+    // The core answers with DISCONNECT and Close; the writer ends the connection.
+    if shared.events.send(Event::Failed { conn, code }).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The next packet: first byte and body. `None` at the end of the stream or when it breaks.
+async fn read_frame<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    buffer: &mut BytesMut,
+    max: usize,
+) -> Result<Option<(u8, Bytes)>, WireError> {
+    loop {
+        if let Some((header, body)) = wire::frame_length(buffer, max)?
+            && buffer.len() >= header + body
+        {
+            let mut frame = buffer.split_to(header + body).freeze();
+            let body = frame.split_off(header);
+            return Ok(frame.first().map(|first| (*first, body)));
+        }
+        buffer.reserve(4096);
+        match reader.read_buf(buffer).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+    }
+}
+
+async fn write_loop<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut packets: mpsc::UnboundedReceiver<Out>,
+    version: Version,
+    out: &ConnOut,
+    shared: &Shared,
+) {
+    let mut bytes = BytesMut::new();
+    let mut open = true;
+    while open {
+        let Some(first) = packets.recv().await else { return };
+        let mut next = Some(first);
+        let mut cost = 0;
+        while let Some(item) = next {
+            match item {
+                Out::Packet(packet) => {
+                    cost += packet.cost();
+                    wire::encode(version, &packet, &mut bytes);
+                }
+                Out::Close => open = false,
+            }
+            next = if open && bytes.len() < WRITE_BYTES { packets.try_recv().ok() } else { None };
+        }
+        let write = async {
+            writer.write_all(&bytes).await?;
+            writer.flush().await
+        };
+        if !matches!(timeout(shared.limits.write_timeout, write).await, Ok(Ok(()))) {
+            return;
+        }
+        bytes.clear();
+        out.waiting.fetch_sub(cost, Ordering::Relaxed);
+    }
+    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+}

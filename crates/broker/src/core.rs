@@ -1,0 +1,252 @@
+//! The broker's state machine: sessions, subscriptions, retained messages, deliveries. Sans-IO: the driver passes in
+//! events and the time, and takes out [`Effects`].
+//!
+//! Invariant: an output may leave only after every record that was made before it is durable, if one of them
+//! [`Record::gates`]. The driver keeps that; nothing here waits.
+
+mod connections;
+mod deliveries;
+mod effects;
+mod publishing;
+mod restore;
+mod subscriptions;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::config::Limits;
+use crate::message::{Message, MessageProperties, Qos};
+use crate::policy::{Interceptor, Policy};
+use crate::router::{LocalId, Router, SessionId};
+use crate::wire::{Incoming, SubOptions, Version, Will};
+
+pub(crate) use effects::{Effects, Output, Record};
+pub(crate) use restore::{Restored, RestoredDelivery, RestoredSession};
+
+/// A connection, unique while the broker runs.
+pub(crate) type ConnId = u64;
+
+/// Sessions belong to a device: client identifiers of two devices never meet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionKey {
+    pub device: Arc<str>,
+    pub client_id: Arc<str>,
+}
+
+/// A message on its way to one session at QoS 1 or 2.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// Unique and growing over all sessions: the order in which a session gets its messages.
+    pub order: u64,
+    pub message: Arc<Message>,
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+    /// QoS 2: PUBREC has come, PUBREL is owed.
+    pub released: bool,
+    /// It stands in the journal.
+    pub stored: bool,
+}
+
+struct Connection {
+    session: SessionId,
+    device: Arc<str>,
+    version: Version,
+    /// MQTT 5 topic aliases that the client has set.
+    aliases: HashMap<u16, String>,
+    max_packet_bytes: Option<usize>,
+    /// Unacknowledged deliveries at once.
+    window: usize,
+}
+
+struct Session {
+    key: SessionKey,
+    conn: Option<ConnId>,
+    /// It stands in the journal.
+    stored: bool,
+    /// Seconds; 0 ends with the connection, `u32::MAX` never.
+    expiry_s: u32,
+    disconnected_ms: u64,
+    subscriptions: BTreeMap<String, SubOptions>,
+    queue: std::collections::VecDeque<Delivery>,
+    queued_bytes: usize,
+    /// By packet identifier.
+    inflight: BTreeMap<u16, Delivery>,
+    next_packet_id: u16,
+    /// QoS 2 packet identifiers from the client whose PUBREL is awaited.
+    inbound: BTreeSet<u16>,
+    will: Option<Will>,
+    will_due_ms: Option<u64>,
+    /// Messages that this session's full queue has lost.
+    dropped: u64,
+}
+
+impl Session {
+    fn persistent(&self) -> bool {
+        self.expiry_s > 0
+    }
+}
+
+/// What the hub publishes itself.
+pub(crate) struct HubMessage {
+    pub topic: String,
+    pub payload: bytes::Bytes,
+    pub qos: Qos,
+    pub retain: bool,
+    pub properties: MessageProperties,
+    /// False for what an interceptor injects.
+    pub intercept: bool,
+}
+
+/// Figures of a running broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections that have completed CONNECT.
+    pub connections: usize,
+    /// Sessions, online and offline.
+    pub sessions: usize,
+    /// Retained messages.
+    pub retained: usize,
+    /// QoS 1 and 2 messages that a full session queue has lost.
+    pub dropped: u64,
+}
+
+pub(crate) struct Core {
+    limits: Limits,
+    policy: Arc<dyn Policy>,
+    interceptor: Option<Arc<dyn Interceptor>>,
+    connections: HashMap<ConnId, Connection>,
+    sessions: HashMap<SessionId, Session>,
+    by_key: HashMap<SessionKey, SessionId>,
+    router: Router,
+    retained: BTreeMap<Arc<str>, Arc<Message>>,
+    retained_bytes: usize,
+    /// How many journalled deliveries need the journal's copy of a message.
+    stored: HashMap<u64, u32>,
+    locals: HashMap<LocalId, String>,
+    /// Sessions to look at, by time: expiry and delayed wills.
+    timers: BTreeSet<(u64, SessionId)>,
+    next_session: SessionId,
+    next_message: u64,
+    next_order: u64,
+    next_local: LocalId,
+    dropped: u64,
+    fx: Effects,
+}
+
+impl Core {
+    pub(crate) fn new(limits: Limits, policy: Arc<dyn Policy>, interceptor: Option<Arc<dyn Interceptor>>) -> Self {
+        Self {
+            limits,
+            policy,
+            interceptor,
+            connections: HashMap::new(),
+            sessions: HashMap::new(),
+            by_key: HashMap::new(),
+            router: Router::default(),
+            retained: BTreeMap::new(),
+            retained_bytes: 0,
+            stored: HashMap::new(),
+            locals: HashMap::new(),
+            timers: BTreeSet::new(),
+            next_session: 1,
+            next_message: 1,
+            next_order: 1,
+            next_local: 1,
+            dropped: 0,
+            fx: Effects::default(),
+        }
+    }
+
+    /// What has come out since the last call.
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.fx)
+    }
+
+    /// A packet of a client that has connected; ignored when the connection is gone.
+    pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let session = connection.session;
+        match packet {
+            Incoming::Publish(publish) => self.handle_publish(conn, publish, now_ms),
+            Incoming::PubAck { id } => self.handle_puback(session, id, now_ms),
+            Incoming::PubRec { id, code } => self.handle_pubrec(conn, session, id, code, now_ms),
+            Incoming::PubRel { id } => self.handle_pubrel(conn, session, id),
+            Incoming::PubComp { id } => self.handle_pubcomp(session, id, now_ms),
+            Incoming::Subscribe { id, filters } => self.handle_subscribe(conn, id, filters, now_ms),
+            Incoming::Unsubscribe { id, filters } => self.handle_unsubscribe(conn, id, &filters),
+            Incoming::PingReq => self.fx.send(conn, crate::wire::Outgoing::PingResp),
+            Incoming::Disconnect { code, session_expiry_s } => {
+                self.handle_disconnect(conn, code, session_expiry_s, now_ms);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called, Unix ms.
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Ends sessions that have expired and sends wills that are due.
+    pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > now_ms {
+                break;
+            }
+            self.timers.pop_first();
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.conn.is_some() {
+                continue;
+            }
+            if session.will_due_ms.is_some_and(|due| due <= now_ms) {
+                session.will_due_ms = None;
+                let (will, device) = (session.will.take(), session.key.device.clone());
+                if let Some(will) = will {
+                    self.publish_will(id, device, will, now_ms);
+                }
+            }
+            if self.sessions.get(&id).is_some_and(|session| expires_at(session).is_some_and(|at| at <= now_ms)) {
+                tracing::info!(session = id, "session expired");
+                self.end_session(id, now_ms);
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            connections: self.connections.len(),
+            sessions: self.sessions.len(),
+            retained: self.retained.len(),
+            dropped: self.dropped,
+        }
+    }
+
+    fn new_message(&mut self, publish: NewMessage, now_ms: u64) -> Arc<Message> {
+        let seq = self.next_message;
+        self.next_message += 1;
+        Arc::new(Message {
+            seq,
+            topic: publish.topic.into(),
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_ms: publish.properties.expiry_s.map(|s| now_ms.saturating_add(u64::from(s) * 1000)),
+            properties: publish.properties,
+            sender: publish.sender,
+        })
+    }
+}
+
+struct NewMessage {
+    topic: String,
+    payload: bytes::Bytes,
+    qos: Qos,
+    retain: bool,
+    properties: MessageProperties,
+    sender: Option<Arc<str>>,
+}
+
+/// When an offline session ends, Unix ms; `None` for never.
+fn expires_at(session: &Session) -> Option<u64> {
+    (session.expiry_s != u32::MAX).then(|| session.disconnected_ms.saturating_add(u64::from(session.expiry_s) * 1000))
+}

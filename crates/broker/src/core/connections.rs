@@ -1,0 +1,303 @@
+//! CONNECT, DISCONNECT and the life of a session.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
+use crate::core::effects::Output;
+use crate::policy::{Attempt, Refusal};
+use crate::router::SessionId;
+use crate::tls::PeerCertificate;
+use crate::topic;
+use crate::wire::{ConnAckProperties, Connect, Outgoing, Version, Will};
+
+/// Topic aliases that a client may set.
+pub(super) const ALIAS_MAX: u16 = 32;
+
+const SESSION_TAKEN_OVER: u8 = 0x8E;
+const NORMAL_WITH_WILL: u8 = 0x04;
+const ADMINISTRATIVE: u8 = 0x98;
+const PROTOCOL_ERROR: u8 = 0x82;
+const QUOTA: u8 = 0x97;
+const SHUTTING_DOWN: u8 = 0x8B;
+const BAD_AUTH_METHOD: u8 = 0x8C;
+
+impl Core {
+    /// The first packet of a connection.
+    pub(crate) fn handle_connect(
+        &mut self,
+        conn: ConnId,
+        certificate: Option<&PeerCertificate>,
+        connect: Connect,
+        now_ms: u64,
+    ) {
+        let (device, client_id) = match self.admit(certificate, &connect, now_ms) {
+            Ok(admitted) => admitted,
+            Err(code) => {
+                self.fx.send(conn, Outgoing::ConnAck { session_present: false, code, properties: None });
+                self.fx.outputs.push(Output::Close(conn));
+                return;
+            }
+        };
+        let assigned = connect.client_id.is_empty().then(|| client_id.to_string());
+        let key = SessionKey { device: device.clone(), client_id };
+        let present = self.take_over(&key, connect.clean_start, now_ms);
+        let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
+        let expiry_s = match connect.session_expiry_s {
+            Some(wanted) => wanted.min(cap),
+            None if connect.clean_start => 0,
+            None => cap,
+        };
+        let id = match present {
+            Some(id) => id,
+            None => self.new_session(key.clone()),
+        };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if expiry_s > 0 || session.stored {
+                session.stored = true;
+                self.fx.record(Record::Session { id, key, expiry_s });
+            }
+            session.conn = Some(conn);
+            session.expiry_s = expiry_s;
+            session.will = connect.will;
+            session.will_due_ms = None;
+        }
+        let window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
+        let max_packet_bytes = connect.max_packet_bytes.map(|max| max as usize);
+        self.connections.insert(
+            conn,
+            Connection {
+                session: id,
+                device,
+                version: connect.version,
+                aliases: HashMap::new(),
+                max_packet_bytes,
+                window,
+            },
+        );
+        let properties = (connect.version == Version::V5).then(|| ConnAckProperties {
+            session_expiry_s: (connect.session_expiry_s != Some(expiry_s)).then_some(expiry_s),
+            receive_max: self.limits.max_inflight.max(1),
+            max_packet_bytes: u32::try_from(self.limits.max_packet_bytes).unwrap_or(u32::MAX),
+            assigned_client_id: assigned,
+            alias_max: ALIAS_MAX,
+        });
+        let session_present = present.is_some();
+        self.fx.send(conn, Outgoing::ConnAck { session_present, code: 0, properties });
+        self.resume(id, now_ms);
+    }
+
+    /// Device and client identifier, or the reason code of the refusal.
+    fn admit(
+        &mut self,
+        certificate: Option<&PeerCertificate>,
+        connect: &Connect,
+        now_ms: u64,
+    ) -> Result<(Arc<str>, Arc<str>), u8> {
+        if connect.auth_method {
+            return Err(BAD_AUTH_METHOD);
+        }
+        let attempt = Attempt { certificate, client_id: &connect.client_id, username: connect.username.as_deref() };
+        let device = self.policy.connect(&attempt).map_err(|refusal| {
+            let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
+            tracing::info!(certificate = name, client_id = connect.client_id, %refusal, "connection refused");
+            refusal.code()
+        })?;
+        if let Some(will) = &connect.will
+            && !self.policy.may_publish(&device, &will.topic)
+        {
+            tracing::info!(%device, topic = will.topic, "connection refused: no right to publish its will");
+            return Err(Refusal::NotAuthorized.code());
+        }
+        let client_id: Arc<str> = if connect.client_id.is_empty() {
+            format!("auto-{}-{now_ms:x}", self.next_session).into()
+        } else {
+            connect.client_id.as_str().into()
+        };
+        let key = SessionKey { device: device.clone(), client_id: client_id.clone() };
+        if self.sessions.len() >= self.limits.max_sessions && !self.by_key.contains_key(&key) {
+            tracing::warn!(%device, limit = self.limits.max_sessions, "connection refused: too many sessions");
+            return Err(QUOTA);
+        }
+        Ok((device, client_id))
+    }
+
+    /// Ends another connection of the same session, and the session itself unless it goes on.
+    fn take_over(&mut self, key: &SessionKey, clean_start: bool, now_ms: u64) -> Option<SessionId> {
+        let id = self.by_key.get(key).copied()?;
+        let session = self.sessions.get_mut(&id)?;
+        if let Some(old) = session.conn {
+            self.fx.send(old, Outgoing::Disconnect { code: SESSION_TAKEN_OVER });
+            self.fx.outputs.push(Output::Close(old));
+            self.detach(old, true, now_ms);
+        }
+        // Detaching ended it if its expiry is 0.
+        let session = self.sessions.get(&id)?;
+        let expired = expires_at(session).is_some_and(|at| at <= now_ms);
+        if clean_start || expired {
+            self.end_session(id, now_ms);
+            return None;
+        }
+        Some(id)
+    }
+
+    fn new_session(&mut self, key: SessionKey) -> SessionId {
+        let id = self.next_session;
+        self.next_session += 1;
+        self.by_key.insert(key.clone(), id);
+        self.sessions.insert(id, Session::new(key));
+        id
+    }
+
+    /// The network connection is gone without DISCONNECT.
+    pub(crate) fn handle_closed(&mut self, conn: ConnId, now_ms: u64) {
+        self.detach(conn, true, now_ms);
+    }
+
+    /// The client broke the protocol; `code` tells an MQTT 5 client why.
+    pub(crate) fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
+        if let Some(connection) = self.connections.get(&conn) {
+            tracing::info!(device = %connection.device, code, "connection closed: the client broke the protocol");
+        }
+        self.fx.send(conn, Outgoing::Disconnect { code });
+        self.fx.outputs.push(Output::Close(conn));
+        self.detach(conn, true, now_ms);
+    }
+
+    pub(super) fn handle_disconnect(&mut self, conn: ConnId, code: u8, expiry_s: Option<u32>, now_ms: u64) {
+        let Some(id) = self.connections.get(&conn).map(|connection| connection.session) else { return };
+        if let (Some(expiry_s), Some(session)) = (expiry_s, self.sessions.get_mut(&id)) {
+            // MQTT 5, §3.14.2.2.2: a session that was to end cannot be kept after all.
+            if session.expiry_s == 0 && expiry_s > 0 {
+                self.handle_failed(conn, PROTOCOL_ERROR, now_ms);
+                return;
+            }
+            let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
+            session.expiry_s = expiry_s.min(cap);
+        }
+        self.fx.outputs.push(Output::Close(conn));
+        self.detach(conn, code == NORMAL_WITH_WILL, now_ms);
+    }
+
+    /// Parts a connection from its session.
+    fn detach(&mut self, conn: ConnId, with_will: bool, now_ms: u64) {
+        let Some(connection) = self.connections.remove(&conn) else { return };
+        let id = connection.session;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.conn = None;
+        session.disconnected_ms = now_ms;
+        if !with_will {
+            session.will = None;
+        }
+        if session.expiry_s == 0 {
+            self.end_session(id, now_ms);
+            return;
+        }
+        self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
+        self.timers.extend(expires_at(session).map(|at| (at, id)));
+        let delay_ms = session.will.as_ref().map(|will| u64::from(will.delay_s) * 1000);
+        match delay_ms {
+            None => {}
+            Some(0) => {
+                let device = session.key.device.clone();
+                if let Some(will) = session.will.take() {
+                    self.publish_will(id, device, will, now_ms);
+                }
+            }
+            Some(delay_ms) => {
+                let due = now_ms.saturating_add(delay_ms);
+                session.will_due_ms = Some(due);
+                self.timers.insert((due, id));
+            }
+        }
+    }
+
+    /// Forgets a session; its will, if one waits, goes out first.
+    pub(super) fn end_session(&mut self, id: SessionId, now_ms: u64) {
+        let waiting = self.sessions.get_mut(&id).and_then(|s| s.will.take().map(|will| (s.key.device.clone(), will)));
+        if let Some((device, will)) = waiting {
+            self.publish_will(id, device, will, now_ms);
+        }
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        self.by_key.remove(&session.key);
+        for filter in session.subscriptions.keys() {
+            if let Ok((share, filter)) = topic::parse_filter(filter) {
+                self.router.remove(id, share, filter);
+            }
+        }
+        if session.stored {
+            self.fx.record(Record::SessionEnd { id });
+        }
+        for delivery in session.queue.drain(..).chain(std::mem::take(&mut session.inflight).into_values()) {
+            if delivery.stored {
+                self.unstore(delivery.message.seq);
+            }
+        }
+    }
+
+    pub(super) fn publish_will(&mut self, id: SessionId, device: Arc<str>, will: Will, now_ms: u64) {
+        // Rights may have gone since CONNECT.
+        if !self.policy.may_publish(&device, &will.topic) {
+            return;
+        }
+        let new = NewMessage {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties,
+            sender: Some(device),
+        };
+        self.publish(new, Some(id), true, now_ms);
+    }
+
+    /// Ends every connection and session of a device; waiting wills are not sent. Returns how many were online.
+    pub(crate) fn handle_disconnect_device(&mut self, device: &str, now_ms: u64) -> usize {
+        let ids: Vec<SessionId> =
+            self.by_key.iter().filter(|(key, _)| &*key.device == device).map(|(_, id)| *id).collect();
+        let mut online = 0;
+        for id in ids {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.will = None;
+            if let Some(conn) = session.conn {
+                online += 1;
+                self.fx.send(conn, Outgoing::Disconnect { code: ADMINISTRATIVE });
+                self.fx.outputs.push(Output::Close(conn));
+                self.connections.remove(&conn);
+            }
+            self.end_session(id, now_ms);
+        }
+        online
+    }
+
+    /// The broker stops: clients are told, sessions stay.
+    pub(crate) fn handle_shutdown(&mut self, now_ms: u64) {
+        let conns: Vec<ConnId> = self.connections.keys().copied().collect();
+        for conn in conns {
+            self.fx.send(conn, Outgoing::Disconnect { code: SHUTTING_DOWN });
+            self.fx.outputs.push(Output::Close(conn));
+            self.detach(conn, false, now_ms);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn new(key: SessionKey) -> Self {
+        Self {
+            key,
+            conn: None,
+            stored: false,
+            expiry_s: 0,
+            disconnected_ms: 0,
+            subscriptions: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            inflight: BTreeMap::new(),
+            next_packet_id: 1,
+            inbound: BTreeSet::new(),
+            will: None,
+            will_due_ms: None,
+            dropped: 0,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! From a session's queue to its client, and the acknowledgements back (MQTT 5, §4.3 and §4.4).
+
+use std::sync::Arc;
+
+use super::{ConnId, Core, Delivery, Record};
+use crate::message::{Message, Qos};
+use crate::router::SessionId;
+use crate::wire::{Outgoing, publish_size};
+
+const UNKNOWN_ID: u8 = 0x92;
+
+/// How a message reaches one session.
+pub(super) struct Terms {
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+}
+
+impl Core {
+    /// Sends or queues a message for one session.
+    pub(super) fn deliver(&mut self, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if terms.qos == Qos::AtMostOnce {
+            let Some(conn) = session.conn else { return };
+            let Some(connection) = self.connections.get(&conn) else { return };
+            let size = || publish_size(connection.version, message, terms.qos, &terms.subscription_ids);
+            if connection.max_packet_bytes.is_none_or(|max| size() <= max) {
+                self.fx.send(
+                    conn,
+                    Outgoing::Publish {
+                        message: message.clone(),
+                        qos: terms.qos,
+                        retain: terms.retain,
+                        dup: false,
+                        id: 0,
+                        subscription_ids: terms.subscription_ids,
+                        remaining_s: message.remaining_s(now_ms),
+                    },
+                );
+            }
+            return;
+        }
+        let order = self.next_order;
+        self.next_order += 1;
+        let stored = session.persistent();
+        if stored {
+            let count = self.stored.entry(message.seq).or_insert(0);
+            if *count == 0 {
+                self.fx.record(Record::Message(message.clone()));
+            }
+            *count += 1;
+            self.fx.record(Record::Delivery {
+                order,
+                session: id,
+                seq: message.seq,
+                qos: terms.qos,
+                retain: terms.retain,
+                subscription_ids: terms.subscription_ids.clone(),
+            });
+        }
+        session.queued_bytes += message.cost();
+        session.queue.push_back(Delivery {
+            order,
+            message: message.clone(),
+            qos: terms.qos,
+            retain: terms.retain,
+            subscription_ids: terms.subscription_ids,
+            released: false,
+            stored,
+        });
+        self.pump(id, now_ms);
+        self.trim(id);
+    }
+
+    /// Drops the oldest messages of a queue over its limits.
+    fn trim(&mut self, id: SessionId) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            if session.queue.len() <= self.limits.max_queued_messages
+                && session.queued_bytes <= self.limits.max_queued_bytes
+            {
+                return;
+            }
+            let Some(oldest) = session.queue.pop_front() else { return };
+            session.queued_bytes = session.queued_bytes.saturating_sub(oldest.message.cost());
+            session.dropped += 1;
+            self.dropped += 1;
+            if session.dropped.is_power_of_two() {
+                tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
+                    dropped = session.dropped, "session queue full: its oldest messages are dropped");
+            }
+            self.finish(&oldest);
+        }
+    }
+
+    /// Sends what the client's window has room for.
+    pub(super) fn pump(&mut self, id: SessionId, now_ms: u64) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            let Some(conn) = session.conn else { return };
+            let Some(connection) = self.connections.get(&conn) else { return };
+            if session.inflight.len() >= connection.window {
+                return;
+            }
+            let Some(delivery) = session.queue.pop_front() else { return };
+            session.queued_bytes = session.queued_bytes.saturating_sub(delivery.message.cost());
+            let too_large = connection.max_packet_bytes.is_some_and(|max| {
+                publish_size(connection.version, &delivery.message, delivery.qos, &delivery.subscription_ids) > max
+            });
+            // MQTT 5, §3.1.2.11.4: as if sent. §3.3.2.3.3: expired messages are not sent.
+            if too_large || delivery.message.expired(now_ms) {
+                self.finish(&delivery);
+                continue;
+            }
+            let packet_id = session.allocate();
+            if delivery.qos == Qos::ExactlyOnce && delivery.stored {
+                self.fx.record(Record::Sent { order: delivery.order, id: packet_id });
+            }
+            self.fx.send(conn, outgoing(&delivery, packet_id, false, now_ms));
+            session.inflight.insert(packet_id, delivery);
+        }
+    }
+
+    /// After CONNACK: what was under way goes out again, in order, under its old identifiers (MQTT 5, §4.4).
+    pub(super) fn resume(&mut self, id: SessionId, now_ms: u64) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(conn) = session.conn else { return };
+        let mut under_way: Vec<(&u16, &Delivery)> = session.inflight.iter().collect();
+        under_way.sort_by_key(|(_, delivery)| delivery.order);
+        for (packet_id, delivery) in under_way {
+            let packet = if delivery.released {
+                Outgoing::PubRel { id: *packet_id, code: 0 }
+            } else {
+                outgoing(delivery, *packet_id, true, now_ms)
+            };
+            self.fx.send(conn, packet);
+        }
+        self.pump(id, now_ms);
+    }
+
+    pub(super) fn handle_puback(&mut self, id: SessionId, packet_id: u16, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.qos == Qos::AtLeastOnce)
+            && let Some(delivery) = session.inflight.remove(&packet_id)
+        {
+            self.finish(&delivery);
+            self.pump(id, now_ms);
+        }
+    }
+
+    pub(super) fn handle_pubrec(&mut self, conn: ConnId, id: SessionId, packet_id: u16, code: u8, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match session.inflight.get_mut(&packet_id).filter(|delivery| delivery.qos == Qos::ExactlyOnce) {
+            None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: UNKNOWN_ID }),
+            Some(_) if code >= 0x80 => {
+                if let Some(delivery) = session.inflight.remove(&packet_id) {
+                    self.finish(&delivery);
+                    self.pump(id, now_ms);
+                }
+            }
+            Some(delivery) => {
+                if delivery.stored && !delivery.released {
+                    self.fx.record(Record::Released { order: delivery.order });
+                }
+                delivery.released = true;
+                self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: 0 });
+            }
+        }
+    }
+
+    pub(super) fn handle_pubcomp(&mut self, id: SessionId, packet_id: u16, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.released)
+            && let Some(delivery) = session.inflight.remove(&packet_id)
+        {
+            self.finish(&delivery);
+            self.pump(id, now_ms);
+        }
+    }
+
+    /// A delivery has come to its end.
+    fn finish(&mut self, delivery: &Delivery) {
+        if delivery.stored {
+            self.fx.record(Record::DeliveryEnd { order: delivery.order });
+            self.unstore(delivery.message.seq);
+        }
+    }
+
+    /// One journalled delivery less needs the message.
+    pub(super) fn unstore(&mut self, seq: u64) {
+        if let Some(count) = self.stored.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                self.stored.remove(&seq);
+                self.fx.record(Record::MessageEnd { seq });
+            }
+        }
+    }
+}
+
+impl super::Session {
+    /// A packet identifier that is not in use; the window keeps most of them free.
+    fn allocate(&mut self) -> u16 {
+        loop {
+            let id = self.next_packet_id;
+            self.next_packet_id = id.checked_add(1).unwrap_or(1);
+            if !self.inflight.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+fn outgoing(delivery: &Delivery, id: u16, dup: bool, now_ms: u64) -> Outgoing {
+    Outgoing::Publish {
+        message: delivery.message.clone(),
+        qos: delivery.qos,
+        retain: delivery.retain,
+        dup,
+        id,
+        subscription_ids: delivery.subscription_ids.clone(),
+        remaining_s: delivery.message.remaining_s(now_ms),
+    }
+}

@@ -1,0 +1,116 @@
+//! What comes out of the core.
+
+use std::sync::Arc;
+
+use super::{ConnId, SessionKey};
+use crate::message::{Message, Qos, Received};
+use crate::router::{LocalId, SessionId};
+use crate::wire::{Outgoing, SubOptions};
+
+/// Something the driver does once the records before it are durable.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Send(ConnId, Outgoing),
+    /// Close after what was sent before.
+    Close(ConnId),
+    Local(LocalId, Box<Received>),
+    /// A hub message with this token is stored and on its way.
+    Done(u64),
+}
+
+/// A change of durable state. Order matters.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// New session, or new expiry; it is online.
+    Session {
+        id: SessionId,
+        key: SessionKey,
+        expiry_s: u32,
+    },
+    Disconnected {
+        id: SessionId,
+        at_ms: u64,
+        expiry_s: u32,
+    },
+    /// The session with its subscriptions, deliveries and identifiers.
+    SessionEnd {
+        id: SessionId,
+    },
+    Subscribed {
+        session: SessionId,
+        filter: String,
+        options: SubOptions,
+    },
+    Unsubscribed {
+        session: SessionId,
+        filter: String,
+    },
+    Message(Arc<Message>),
+    MessageEnd {
+        seq: u64,
+    },
+    Delivery {
+        order: u64,
+        session: SessionId,
+        seq: u64,
+        qos: Qos,
+        retain: bool,
+        subscription_ids: Vec<u32>,
+    },
+    /// QoS 2: goes out under this identifier.
+    Sent {
+        order: u64,
+        id: u16,
+    },
+    /// QoS 2: PUBREC has come.
+    Released {
+        order: u64,
+    },
+    DeliveryEnd {
+        order: u64,
+    },
+    Inbound {
+        session: SessionId,
+        id: u16,
+    },
+    InboundEnd {
+        session: SessionId,
+        id: u16,
+    },
+    Retained(Arc<Message>),
+    RetainedEnd {
+        topic: Arc<str>,
+    },
+}
+
+impl Record {
+    /// Whether outputs must wait for it. The others may be lost in a crash: the outcome is a QoS 1 message twice, a
+    /// second PUBREL, or a session that is taken to have been online until the crash.
+    pub(crate) fn gates(&self) -> bool {
+        !matches!(self, Self::DeliveryEnd { .. } | Self::MessageEnd { .. } | Self::Disconnected { .. })
+    }
+
+    /// Rough memory while it waits for the journal.
+    pub(crate) fn cost(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::Retained(message) => message.cost(),
+            _ => 64,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub outputs: Vec<Output>,
+    pub records: Vec<Record>,
+}
+
+impl Effects {
+    pub(crate) fn send(&mut self, conn: ConnId, packet: Outgoing) {
+        self.outputs.push(Output::Send(conn, packet));
+    }
+
+    pub(crate) fn record(&mut self, record: Record) {
+        self.records.push(record);
+    }
+}

@@ -1,0 +1,93 @@
+//! The state that the journal gives back at start.
+
+use std::sync::Arc;
+
+use super::{Core, Delivery, Session, SessionKey, expires_at};
+use crate::message::{Message, Qos};
+use crate::router::SessionId;
+use crate::topic;
+use crate::wire::SubOptions;
+
+#[derive(Debug)]
+pub(crate) struct RestoredDelivery {
+    pub order: u64,
+    pub message: Arc<Message>,
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+    /// QoS 2 that has gone out under this identifier.
+    pub packet_id: Option<u16>,
+    pub released: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct RestoredSession {
+    pub id: SessionId,
+    pub key: SessionKey,
+    pub expiry_s: u32,
+    /// `None`: it was online when the broker ended.
+    pub disconnected_ms: Option<u64>,
+    pub subscriptions: Vec<(String, SubOptions)>,
+    /// In order.
+    pub deliveries: Vec<RestoredDelivery>,
+    pub inbound: Vec<u16>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    pub sessions: Vec<RestoredSession>,
+    pub retained: Vec<Arc<Message>>,
+    pub last_session: u64,
+    pub last_message: u64,
+    pub last_order: u64,
+}
+
+impl Core {
+    /// Takes over what the journal holds; before any connection. Sessions that have expired meanwhile end.
+    pub(crate) fn restore(&mut self, restored: Restored, now_ms: u64) {
+        self.next_session = restored.last_session + 1;
+        self.next_message = restored.last_message + 1;
+        self.next_order = restored.last_order + 1;
+        for message in restored.retained {
+            self.retained_bytes += message.cost();
+            self.retained.insert(message.topic.clone(), message);
+        }
+        for found in restored.sessions {
+            let mut session = Session::new(found.key);
+            session.stored = true;
+            session.expiry_s = found.expiry_s;
+            session.disconnected_ms = found.disconnected_ms.unwrap_or(now_ms);
+            session.inbound.extend(found.inbound);
+            for (text, options) in found.subscriptions {
+                if let Ok((share, filter)) = topic::parse_filter(&text) {
+                    self.router.insert(found.id, share, filter, options);
+                }
+                session.subscriptions.insert(text, options);
+            }
+            for delivery in found.deliveries {
+                *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
+                let packet_id = delivery.packet_id;
+                let delivery = Delivery {
+                    order: delivery.order,
+                    message: delivery.message,
+                    qos: delivery.qos,
+                    retain: delivery.retain,
+                    subscription_ids: delivery.subscription_ids,
+                    released: delivery.released,
+                    stored: true,
+                };
+                match packet_id {
+                    Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
+                    None => {
+                        session.queued_bytes += delivery.message.cost();
+                        session.queue.push_back(delivery);
+                    }
+                }
+            }
+            self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
+            self.by_key.insert(session.key.clone(), found.id);
+            self.sessions.insert(found.id, session);
+        }
+        self.handle_timeout(now_ms);
+    }
+}

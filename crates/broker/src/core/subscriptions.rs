@@ -1,0 +1,102 @@
+//! SUBSCRIBE, UNSUBSCRIBE and the retained messages that a subscription brings.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::deliveries::Terms;
+use super::{ConnId, Core, Record};
+use crate::message::Message;
+use crate::topic;
+use crate::wire::{Outgoing, SubOptions};
+
+const NOT_AUTHORIZED: u8 = 0x87;
+const FILTER_INVALID: u8 = 0x8F;
+const QUOTA: u8 = 0x97;
+const NO_SUBSCRIPTION: u8 = 0x11;
+
+impl Core {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        conn: ConnId,
+        packet_id: u16,
+        filters: Vec<(String, SubOptions)>,
+        now_ms: u64,
+    ) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let (id, device) = (connection.session, connection.device.clone());
+        let mut codes = Vec::with_capacity(filters.len());
+        let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
+        for (text, options) in filters {
+            let Ok((share, filter)) = topic::parse_filter(&text) else {
+                tracing::info!(%device, filter = text, "subscription refused: not a valid filter");
+                codes.push(FILTER_INVALID);
+                continue;
+            };
+            if !self.policy.may_subscribe(&device, filter) {
+                tracing::info!(%device, filter = text, "subscription refused");
+                codes.push(NOT_AUTHORIZED);
+                continue;
+            }
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            if session.subscriptions.len() >= self.limits.max_subscriptions
+                && !session.subscriptions.contains_key(&text)
+            {
+                codes.push(QUOTA);
+                continue;
+            }
+            let new = self.router.insert(id, share, filter, options);
+            if share.is_none() && (options.retain_handling == 0 || (options.retain_handling == 1 && new)) {
+                retained.extend(self.retained_for(filter, now_ms).into_iter().map(|message| (message, options)));
+            }
+            codes.push(options.qos as u8);
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            if session.persistent() {
+                self.fx.record(Record::Subscribed { session: id, filter: text.clone(), options });
+            }
+            session.subscriptions.insert(text, options);
+        }
+        self.fx.send(conn, Outgoing::SubAck { id: packet_id, codes });
+        for (message, options) in retained {
+            let terms = Terms {
+                qos: options.qos.min(message.qos),
+                retain: true,
+                subscription_ids: options.id.into_iter().collect(),
+            };
+            self.deliver(id, &message, terms, now_ms);
+        }
+    }
+
+    /// Retained messages that match: only topics that begin as the filter does are looked at.
+    fn retained_for(&self, filter: &str, now_ms: u64) -> Vec<Arc<Message>> {
+        let literal = filter.split(['+', '#']).next().unwrap_or(filter);
+        // `a/#` matches `a` too.
+        let prefix = literal.strip_suffix('/').filter(|_| literal.len() < filter.len()).unwrap_or(literal);
+        self.retained
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(topic, _)| topic.starts_with(prefix))
+            .filter(|(topic, message)| topic::matches(filter, topic) && !message.expired(now_ms))
+            .map(|(_, message)| message.clone())
+            .collect()
+    }
+
+    pub(super) fn handle_unsubscribe(&mut self, conn: ConnId, packet_id: u16, filters: &[String]) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let id = connection.session;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut codes = Vec::with_capacity(filters.len());
+        for text in filters {
+            if session.subscriptions.remove(text).is_none() {
+                codes.push(NO_SUBSCRIPTION);
+                continue;
+            }
+            if let Ok((share, filter)) = topic::parse_filter(text) {
+                self.router.remove(id, share, filter);
+            }
+            if session.persistent() {
+                self.fx.record(Record::Unsubscribed { session: id, filter: text.clone() });
+            }
+            codes.push(0);
+        }
+        self.fx.send(conn, Outgoing::UnsubAck { id: packet_id, codes });
+    }
+}

@@ -1,0 +1,177 @@
+//! The journal: the core's durable state in SQLite, written by one thread.
+//!
+//! Contract: [`Journal::append`] takes records in order and never blocks; the sequence number that it returns comes out
+//! of the channel given to [`Journal::open`] once these records and all before them are on disk (WAL,
+//! `synchronous=FULL`: the log is synced at each commit). Batches that arrive during a commit share the next one. After
+//! a failure nothing more is written or reported: the channel closes, and the driver stops the broker, so that nothing
+//! is acknowledged that is not stored.
+
+mod read;
+mod write;
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc as tokio_mpsc;
+
+use crate::core::{Record, Restored};
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The folder cannot be made.
+    #[error("cannot create the folder {path}")]
+    Folder {
+        /// Which folder.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// SQLite refuses.
+    #[error("the broker's journal {path} cannot be used (is another broker using this folder?)")]
+    Sqlite {
+        /// Which file.
+        path: String,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Written by a later version.
+    #[error("the broker's journal {path} has format {found}; this version reads format {FORMAT}")]
+    Format {
+        /// Which file.
+        path: String,
+        /// Its format.
+        found: i64,
+    },
+    /// The writer thread cannot be started.
+    #[error("the journal's thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE session (
+  id INTEGER PRIMARY KEY, device TEXT NOT NULL, client_id TEXT NOT NULL, expiry_s INTEGER NOT NULL,
+  disconnected_ms INTEGER, UNIQUE (device, client_id)) STRICT;
+CREATE TABLE subscription (
+  session INTEGER NOT NULL, filter TEXT NOT NULL, options INTEGER NOT NULL, sub_id INTEGER,
+  PRIMARY KEY (session, filter)) STRICT, WITHOUT ROWID;
+CREATE TABLE message (
+  seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL, retain INTEGER NOT NULL,
+  properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT;
+CREATE TABLE delivery (
+  seq_no INTEGER PRIMARY KEY, session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
+  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE INDEX delivery_session ON delivery (session);
+CREATE TABLE inbound (
+  session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE retained (
+  topic TEXT PRIMARY KEY, seq INTEGER NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+  properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT, WITHOUT ROWID;
+";
+
+/// Most records in one commit.
+const COMMIT_RECORDS: usize = 20_000;
+
+type Batch = (u64, Vec<Record>);
+
+/// The writer's end.
+pub(crate) struct Journal {
+    batches: Option<mpsc::Sender<Batch>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    next: u64,
+}
+
+impl Journal {
+    /// Opens or creates `broker.db` in `dir`, reads it, and starts the writer. Durable sequence numbers go to `durable`.
+    pub(crate) fn open(
+        dir: &Path,
+        durable: tokio_mpsc::UnboundedSender<u64>,
+    ) -> Result<(Self, Restored), JournalError> {
+        std::fs::create_dir_all(dir)
+            .map_err(|source| JournalError::Folder { path: dir.display().to_string(), source })?;
+        let path = dir.join("broker.db");
+        let name = path.display().to_string();
+        let sqlite = |source| JournalError::Sqlite { path: name.clone(), source };
+        let mut db = Connection::open(&path).map_err(sqlite)?;
+        prepare(&mut db).map_err(sqlite)?;
+        let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sqlite)?;
+        if found != FORMAT {
+            return Err(JournalError::Format { path: name, found });
+        }
+        let restored = read::read(&mut db).map_err(sqlite)?;
+        let (batches, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("broker-journal".into())
+            .spawn(move || run(db, &queue, &durable))
+            .map_err(JournalError::Thread)?;
+        Ok((Self { batches: Some(batches), thread: Some(thread), next: 1 }, restored))
+    }
+
+    /// Queues records; the number that will be reported when they are durable.
+    pub(crate) fn append(&mut self, records: Vec<Record>) -> u64 {
+        let seq = self.next;
+        self.next += 1;
+        if let Some(batches) = &self.batches {
+            // A writer that has ended has closed the `durable` channel; the driver sees that.
+            let _ = batches.send((seq, records));
+        }
+        seq
+    }
+
+    /// Waits until everything is written. Blocks.
+    pub(crate) fn close(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(std::time::Duration::from_secs(2))?;
+    // One broker per folder: the lock is held until the process ends.
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    if version == 0 {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+    }
+    transaction.commit()
+}
+
+fn run(mut db: Connection, queue: &mpsc::Receiver<Batch>, durable: &tokio_mpsc::UnboundedSender<u64>) {
+    while let Ok((mut last, mut records)) = queue.recv() {
+        while records.len() < COMMIT_RECORDS
+            && let Ok((seq, more)) = queue.try_recv()
+        {
+            last = seq;
+            records.extend(more);
+        }
+        if let Err(error) = write::commit(&mut db, &records) {
+            tracing::error!(%error, "the broker's journal cannot be written: the broker stops");
+            return;
+        }
+        if durable.send(last).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Rows to the state that the core starts with.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row};
+
+use crate::core::{Restored, RestoredDelivery, RestoredSession, SessionKey};
+use crate::message::{Message, Qos};
+use crate::wire::{SubOptions, decode_properties_blob};
+
+fn bad(column: usize, what: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, what.into())
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| bad(column, "a negative number"))
+}
+
+fn qos(row: &Row<'_>, column: usize) -> rusqlite::Result<Qos> {
+    Qos::from_bits(row.get(column)?).ok_or_else(|| bad(column, "QoS out of range"))
+}
+
+fn optional(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.and_then(|value| u64::try_from(value).ok()))
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    let properties: Vec<u8> = row.get(5)?;
+    Ok(Message {
+        seq: number(row, 0)?,
+        topic: row.get::<_, String>(1)?.into(),
+        payload: row.get::<_, Vec<u8>>(2)?.into(),
+        qos: qos(row, 3)?,
+        retain: row.get(4)?,
+        properties: decode_properties_blob(&properties).map_err(|_| bad(5, "message properties"))?,
+        expires_ms: optional(row, 6)?,
+        sender: row.get::<_, Option<String>>(7)?.map(Into::into),
+    })
+}
+
+/// Reads everything, after removing what no longer belongs to a session.
+pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
+    db.execute_batch(
+        "BEGIN IMMEDIATE;
+         DELETE FROM session WHERE expiry_s = 0;
+         DELETE FROM subscription WHERE session NOT IN (SELECT id FROM session);
+         DELETE FROM inbound WHERE session NOT IN (SELECT id FROM session);
+         DELETE FROM delivery WHERE session NOT IN (SELECT id FROM session);
+         DELETE FROM delivery WHERE message NOT IN (SELECT seq FROM message);
+         DELETE FROM message WHERE seq NOT IN (SELECT message FROM delivery);
+         COMMIT;",
+    )?;
+    let mut sessions = BTreeMap::new();
+    let mut statement = db.prepare("SELECT id, device, client_id, expiry_s, disconnected_ms FROM session")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = number(row, 0)?;
+        let key = SessionKey { device: row.get::<_, String>(1)?.into(), client_id: row.get::<_, String>(2)?.into() };
+        let session = RestoredSession {
+            id,
+            key,
+            expiry_s: row.get(3)?,
+            disconnected_ms: optional(row, 4)?,
+            subscriptions: Vec::new(),
+            deliveries: Vec::new(),
+            inbound: Vec::new(),
+        };
+        sessions.insert(id, session);
+    }
+
+    let mut statement = db.prepare("SELECT session, filter, options, sub_id FROM subscription")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let bits: u8 = row.get(2)?;
+        let options = SubOptions {
+            qos: Qos::from_bits(bits & 3).ok_or_else(|| bad(2, "QoS out of range"))?,
+            no_local: bits & 4 != 0,
+            retain_as_published: bits & 8 != 0,
+            retain_handling: bits >> 4,
+            id: row.get(3)?,
+        };
+        if let Some(session) = sessions.get_mut(&number(row, 0)?) {
+            session.subscriptions.push((row.get(1)?, options));
+        }
+    }
+
+    let mut messages: HashMap<u64, Arc<Message>> = HashMap::new();
+    let mut statement =
+        db.prepare("SELECT seq, topic, payload, qos, retain, properties, expires_ms, sender FROM message")?;
+    for found in statement.query_map([], message)? {
+        let found = found?;
+        messages.insert(found.seq, Arc::new(found));
+    }
+
+    let mut restored = Restored::default();
+    let mut statement = db.prepare(
+        "SELECT seq_no, session, message, qos, retain, sub_ids, packet_id, released FROM delivery ORDER BY seq_no",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let order = number(row, 0)?;
+        restored.last_order = restored.last_order.max(order);
+        let ids: String = row.get(5)?;
+        let (Some(session), Some(message)) = (sessions.get_mut(&number(row, 1)?), messages.get(&number(row, 2)?))
+        else {
+            continue;
+        };
+        session.deliveries.push(RestoredDelivery {
+            order,
+            message: message.clone(),
+            qos: qos(row, 3)?,
+            retain: row.get(4)?,
+            subscription_ids: ids.split(' ').filter_map(|id| id.parse().ok()).collect(),
+            packet_id: row.get(6)?,
+            released: row.get(7)?,
+        });
+    }
+
+    let mut statement = db.prepare("SELECT session, packet_id FROM inbound")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Some(session) = sessions.get_mut(&number(row, 0)?) {
+            session.inbound.push(row.get(1)?);
+        }
+    }
+
+    let mut statement =
+        db.prepare("SELECT seq, topic, payload, qos, 1, properties, expires_ms, sender FROM retained")?;
+    for found in statement.query_map([], message)? {
+        restored.retained.push(Arc::new(found?));
+    }
+    restored.last_session = sessions.keys().next_back().copied().unwrap_or(0);
+    let retained = restored.retained.iter().map(|message| message.seq);
+    restored.last_message = messages.keys().copied().chain(retained).max().unwrap_or(0);
+    restored.sessions = sessions.into_values().collect();
+    Ok(restored)
+}

@@ -1,0 +1,109 @@
+//! Records to rows.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::core::Record;
+use crate::wire::{SubOptions, encode_properties_blob};
+
+/// SQLite's integers are signed; the numbers here are counters and milliseconds far below 2^63.
+fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn options_bits(options: &SubOptions) -> i64 {
+    i64::from(options.qos as u8)
+        | i64::from(options.no_local) << 2
+        | i64::from(options.retain_as_published) << 3
+        | i64::from(options.retain_handling) << 4
+}
+
+/// Writes all records in one transaction; durable when it returns.
+pub(super) fn commit(db: &mut Connection, records: &[Record]) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for record in records {
+        apply(&transaction, record)?;
+    }
+    transaction.commit()
+}
+
+fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
+    let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
+        db.prepare_cached(sql)?.execute(values).map(drop)
+    };
+    match record {
+        Record::Session { id, key, expiry_s } => run(
+            "INSERT INTO session (id, device, client_id, expiry_s, disconnected_ms) VALUES (?1, ?2, ?3, ?4, NULL)
+             ON CONFLICT (id) DO UPDATE SET expiry_s = excluded.expiry_s, disconnected_ms = NULL",
+            params![int(*id), &*key.device, &*key.client_id, expiry_s],
+        ),
+        Record::Disconnected { id, at_ms, expiry_s } => run(
+            "UPDATE session SET disconnected_ms = ?2, expiry_s = ?3 WHERE id = ?1",
+            params![int(*id), int(*at_ms), expiry_s],
+        ),
+        Record::SessionEnd { id } => {
+            for sql in [
+                "DELETE FROM session WHERE id = ?1",
+                "DELETE FROM subscription WHERE session = ?1",
+                "DELETE FROM delivery WHERE session = ?1",
+                "DELETE FROM inbound WHERE session = ?1",
+            ] {
+                run(sql, params![int(*id)])?;
+            }
+            Ok(())
+        }
+        Record::Subscribed { session, filter, options } => run(
+            "INSERT OR REPLACE INTO subscription (session, filter, options, sub_id) VALUES (?1, ?2, ?3, ?4)",
+            params![int(*session), filter, options_bits(options), options.id],
+        ),
+        Record::Unsubscribed { session, filter } => {
+            run("DELETE FROM subscription WHERE session = ?1 AND filter = ?2", params![int(*session), filter])
+        }
+        Record::Message(message) => run(
+            "INSERT OR REPLACE INTO message (seq, topic, payload, qos, retain, properties, expires_ms, sender)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                int(message.seq),
+                &*message.topic,
+                &*message.payload,
+                message.qos as u8,
+                message.retain,
+                encode_properties_blob(&message.properties),
+                message.expires_ms.map(int),
+                message.sender.as_deref(),
+            ],
+        ),
+        Record::MessageEnd { seq } => run("DELETE FROM message WHERE seq = ?1", params![int(*seq)]),
+        Record::Delivery { order, session, seq, qos, retain, subscription_ids } => {
+            let ids: Vec<String> = subscription_ids.iter().map(u32::to_string).collect();
+            run(
+                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![int(*order), int(*session), int(*seq), *qos as u8, retain, ids.join(" ")],
+            )
+        }
+        Record::Sent { order, id } => {
+            run("UPDATE delivery SET packet_id = ?2 WHERE seq_no = ?1", params![int(*order), id])
+        }
+        Record::Released { order } => run("UPDATE delivery SET released = 1 WHERE seq_no = ?1", params![int(*order)]),
+        Record::DeliveryEnd { order } => run("DELETE FROM delivery WHERE seq_no = ?1", params![int(*order)]),
+        Record::Inbound { session, id } => {
+            run("INSERT OR IGNORE INTO inbound (session, packet_id) VALUES (?1, ?2)", params![int(*session), id])
+        }
+        Record::InboundEnd { session, id } => {
+            run("DELETE FROM inbound WHERE session = ?1 AND packet_id = ?2", params![int(*session), id])
+        }
+        Record::Retained(message) => run(
+            "INSERT OR REPLACE INTO retained (topic, seq, payload, qos, properties, expires_ms, sender)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                &*message.topic,
+                int(message.seq),
+                &*message.payload,
+                message.qos as u8,
+                encode_properties_blob(&message.properties),
+                message.expires_ms.map(int),
+                message.sender.as_deref(),
+            ],
+        ),
+        Record::RetainedEnd { topic } => run("DELETE FROM retained WHERE topic = ?1", params![&**topic]),
+    }
+}

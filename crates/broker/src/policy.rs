@@ -1,0 +1,103 @@
+//! What the owner of the broker decides: who may connect, publish and subscribe, and (for the demo) what a hostile
+//! broker does to messages.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::message::Qos;
+use crate::tls::PeerCertificate;
+
+/// A client that wants to connect.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// The verified client certificate; `None` on a plain TCP listener.
+    pub certificate: Option<&'a PeerCertificate>,
+    /// Client identifier from CONNECT; empty when the client leaves the choice to the broker.
+    pub client_id: &'a str,
+    /// User name from CONNECT.
+    pub username: Option<&'a str>,
+}
+
+/// Why a client is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not authorized: CONNACK 0x87 (MQTT 5), 5 (MQTT 3).
+    NotAuthorized,
+    /// Banned, such as a revoked device: CONNACK 0x8A, 5 in MQTT 3.
+    Banned,
+    /// Bad user name or password: CONNACK 0x86, 4 in MQTT 3.
+    BadCredentials,
+    /// Client identifier not valid: CONNACK 0x85, 2 in MQTT 3.
+    ClientId,
+    /// Not now: CONNACK 0x88, 3 in MQTT 3.
+    Unavailable,
+}
+
+impl Refusal {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::NotAuthorized => 0x87,
+            Self::Banned => 0x8A,
+            Self::BadCredentials => 0x86,
+            Self::ClientId => 0x85,
+            Self::Unavailable => 0x88,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAuthorized => "not authorized",
+            Self::Banned => "banned",
+            Self::BadCredentials => "bad user name or password",
+            Self::ClientId => "client identifier not valid",
+            Self::Unavailable => "unavailable",
+        })
+    }
+}
+
+/// Access rules. Called from the broker's single core task: answers must be cheap and must not block.
+pub trait Policy: Send + Sync + 'static {
+    /// Decides on a CONNECT and names the device behind it. The name is what the other calls get, what sessions belong
+    /// to, and what [`crate::Handle::disconnect_device`] takes; with client certificates it is usually their CN.
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal>;
+
+    /// Whether `device` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT.
+    fn may_publish(&self, device: &str, topic: &str) -> bool;
+
+    /// Whether `device` may subscribe to `filter` (a valid filter, without `$share/<group>/`).
+    fn may_subscribe(&self, device: &str, filter: &str) -> bool;
+}
+
+/// A message in the hands of an [`Interceptor`].
+#[derive(Clone, Debug)]
+pub struct Intercepted {
+    /// Topic name; a change to something that is no valid topic name drops the message.
+    pub topic: String,
+    /// Payload.
+    pub payload: Bytes,
+    /// Quality of service; lowering it is allowed.
+    pub qos: Qos,
+    /// RETAIN flag.
+    pub retain: bool,
+}
+
+/// What becomes of an intercepted message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes on, as changed.
+    Forward,
+    /// Vanishes; its sender still gets an acknowledgement.
+    Drop,
+}
+
+/// A hostile broker's hand on every PUBLISH: clients', wills and [`crate::Handle::publish`], before it is retained or
+/// routed. Further messages go in with [`crate::Handle::inject`], which is not intercepted. Called from the core task:
+/// must not block.
+pub trait Interceptor: Send + Sync + 'static {
+    /// Sees and may change `message`; `sender` is the device's name, `None` for the hub itself.
+    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Verdict;
+}

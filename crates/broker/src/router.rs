@@ -1,0 +1,241 @@
+//! Which subscriptions match a topic: a trie over filter levels.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::message::Qos;
+use crate::wire::SubOptions;
+
+/// A session, here and in the journal.
+pub(crate) type SessionId = u64;
+/// An in-process subscriber.
+pub(crate) type LocalId = u64;
+
+/// One session that gets a message, over all its subscriptions that match.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub session: SessionId,
+    pub qos: Qos,
+    pub retain_as_published: bool,
+    pub subscription_ids: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Share {
+    members: Vec<(SessionId, SubOptions)>,
+    next: usize,
+}
+
+#[derive(Default)]
+struct Node {
+    children: HashMap<Box<str>, Node>,
+    sessions: BTreeMap<SessionId, SubOptions>,
+    shares: BTreeMap<Box<str>, Share>,
+    locals: Vec<LocalId>,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.sessions.is_empty() && self.shares.is_empty() && self.locals.is_empty()
+    }
+}
+
+/// All subscriptions of the broker.
+#[derive(Default)]
+pub(crate) struct Router {
+    root: Node,
+}
+
+/// What matches a topic.
+#[derive(Debug, Default)]
+pub(crate) struct Matches {
+    pub targets: BTreeMap<SessionId, Target>,
+    pub locals: Vec<LocalId>,
+}
+
+impl Router {
+    fn node(&mut self, filter: &str) -> &mut Node {
+        filter.split('/').fold(&mut self.root, |node, level| node.children.entry(level.into()).or_default())
+    }
+
+    /// Adds or replaces a subscription; true if it is new.
+    pub(crate) fn insert(
+        &mut self,
+        session: SessionId,
+        share: Option<&str>,
+        filter: &str,
+        options: SubOptions,
+    ) -> bool {
+        let node = self.node(filter);
+        let Some(group) = share else { return node.sessions.insert(session, options).is_none() };
+        let share = node.shares.entry(group.into()).or_default();
+        if let Some(member) = share.members.iter_mut().find(|member| member.0 == session) {
+            member.1 = options;
+            return false;
+        }
+        share.members.push((session, options));
+        true
+    }
+
+    pub(crate) fn insert_local(&mut self, local: LocalId, filter: &str) {
+        self.node(filter).locals.push(local);
+    }
+
+    pub(crate) fn remove(&mut self, session: SessionId, share: Option<&str>, filter: &str) {
+        Self::prune(&mut self.root, &mut filter.split('/'), &mut |node| match share {
+            None => drop(node.sessions.remove(&session)),
+            Some(group) => {
+                if let Some(share) = node.shares.get_mut(group) {
+                    share.members.retain(|member| member.0 != session);
+                    if share.members.is_empty() {
+                        node.shares.remove(group);
+                    }
+                }
+            }
+        });
+    }
+
+    pub(crate) fn remove_local(&mut self, local: LocalId, filter: &str) {
+        Self::prune(&mut self.root, &mut filter.split('/'), &mut |node| node.locals.retain(|id| *id != local));
+    }
+
+    fn prune<'a>(node: &mut Node, levels: &mut impl Iterator<Item = &'a str>, change: &mut impl FnMut(&mut Node)) {
+        match levels.next() {
+            None => change(node),
+            Some(level) => {
+                if let Some(child) = node.children.get_mut(level) {
+                    Self::prune(child, levels, change);
+                    if child.is_empty() {
+                        node.children.remove(level);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, and one that is
+    /// `online` if there is any.
+    pub(crate) fn matches(
+        &mut self,
+        topic: &str,
+        publisher: Option<SessionId>,
+        online: &dyn Fn(SessionId) -> bool,
+    ) -> Matches {
+        let mut found = Matches::default();
+        let levels: Vec<&str> = topic.split('/').collect();
+        let wildcards = !topic.starts_with('$');
+        Self::walk(&mut self.root, &levels, wildcards, publisher, online, &mut found);
+        found
+    }
+
+    fn walk(
+        node: &mut Node,
+        levels: &[&str],
+        wildcards: bool,
+        publisher: Option<SessionId>,
+        online: &dyn Fn(SessionId) -> bool,
+        found: &mut Matches,
+    ) {
+        // `a/#` matches `a` too.
+        if wildcards && let Some(rest) = node.children.get_mut("#") {
+            Self::collect(rest, publisher, online, found);
+        }
+        let Some((level, rest)) = levels.split_first() else {
+            Self::collect(node, publisher, online, found);
+            return;
+        };
+        if let Some(child) = node.children.get_mut(*level) {
+            Self::walk(child, rest, true, publisher, online, found);
+        }
+        if wildcards && let Some(child) = node.children.get_mut("+") {
+            Self::walk(child, rest, true, publisher, online, found);
+        }
+    }
+
+    fn collect(node: &mut Node, publisher: Option<SessionId>, online: &dyn Fn(SessionId) -> bool, found: &mut Matches) {
+        for (session, options) in &node.sessions {
+            if !(options.no_local && publisher == Some(*session)) {
+                Self::add(found, *session, options);
+            }
+        }
+        for share in node.shares.values_mut() {
+            let count = share.members.len();
+            let turn = |step: usize| share.members.get((share.next + step) % count.max(1));
+            let chosen = (0..count).find(|step| turn(*step).is_some_and(|m| online(m.0))).unwrap_or(0);
+            if let Some((session, options)) = turn(chosen).copied() {
+                share.next = (share.next + chosen + 1) % count;
+                Self::add(found, session, &options);
+            }
+        }
+        found.locals.extend_from_slice(&node.locals);
+    }
+
+    fn add(found: &mut Matches, session: SessionId, options: &SubOptions) {
+        let target = found.targets.entry(session).or_insert(Target {
+            session,
+            qos: Qos::AtMostOnce,
+            retain_as_published: false,
+            subscription_ids: Vec::new(),
+        });
+        target.qos = target.qos.max(options.qos);
+        target.retain_as_published |= options.retain_as_published;
+        target.subscription_ids.extend(options.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn options(qos: Qos) -> SubOptions {
+        SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_matching_one_by_one(
+            filters in proptest::collection::vec(
+                "(\\$|)(a|b|\\+|)(/(a|b|\\+|)){0,3}(/#|)".prop_filter("valid", |f| crate::topic::validate_filter(f).is_ok()),
+                0..12,
+            ),
+            removed in proptest::collection::vec(any::<bool>(), 12),
+            topic in "(\\$|)(a|b|)(/(a|b|)){0,4}".prop_filter("valid", |t| crate::topic::validate_topic(t).is_ok()),
+        ) {
+            let mut router = Router::default();
+            for (id, filter) in filters.iter().enumerate() {
+                router.insert(id as u64, None, filter, options(Qos::AtLeastOnce));
+            }
+            let mut want = Vec::new();
+            for (id, filter) in filters.iter().enumerate() {
+                if removed[id] {
+                    router.remove(id as u64, None, filter);
+                } else if crate::topic::matches(filter, &topic) {
+                    want.push(id as u64);
+                }
+            }
+            let found: Vec<u64> = router.matches(&topic, None, &|_| true).targets.into_keys().collect();
+            prop_assert_eq!(found, want);
+        }
+    }
+
+    #[test]
+    fn a_share_takes_turns_and_prefers_who_is_online() {
+        let mut router = Router::default();
+        for session in 1..=3 {
+            assert!(router.insert(session, Some("g"), "a/#", options(Qos::AtLeastOnce)));
+        }
+        let mut pick = |online: &dyn Fn(u64) -> bool| {
+            let found = router.matches("a/b", None, online);
+            assert_eq!(found.targets.len(), 1);
+            found.targets.into_keys().next()
+        };
+        assert_eq!([pick(&|_| true), pick(&|_| true), pick(&|_| true)], [Some(1), Some(2), Some(3)]);
+        assert_eq!([pick(&|id| id == 2), pick(&|id| id == 2)], [Some(2), Some(2)]);
+        assert!(pick(&|_| false).is_some());
+        for session in 1..=3 {
+            router.remove(session, Some("g"), "a/#");
+        }
+        assert!(router.root.is_empty());
+    }
+}

@@ -1,0 +1,351 @@
+//! The driver: listeners, the core's event loop, and the rule that nothing leaves before its records are durable.
+
+mod driver;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::{BrokerConfig, Limits, ListenerConfig};
+use crate::connection::{self, ConnOut};
+use crate::core::{ConnId, Core, HubMessage};
+use crate::journal::{Journal, JournalError};
+use crate::message::{MessageProperties, Qos, Received};
+use crate::policy::{Interceptor, Policy};
+use crate::tls::{PeerCertificate, TlsError};
+use crate::topic::{self, TopicError};
+use crate::wire::{Connect, Incoming};
+
+pub use crate::core::Stats;
+
+/// Packets from all connections that wait for the core.
+const EVENTS: usize = 1024;
+/// Bytes of them.
+const EVENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nothing to listen on.
+    #[error("no listener is configured")]
+    NoListener,
+    /// An address that cannot be bound.
+    #[error("cannot listen on {addr}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Why a call to a running broker fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandleError {
+    /// It has stopped, by [`Running::shutdown`] or because its journal could not be written.
+    #[error("the broker has stopped")]
+    Stopped,
+    /// Not a topic name or filter.
+    #[error("not a valid topic or filter: it {0}")]
+    Topic(#[from] TopicError),
+}
+
+/// What reaches the core's loop.
+pub(crate) enum Event {
+    Connect { conn: ConnId, certificate: Option<Box<PeerCertificate>>, connect: Box<Connect>, out: Arc<ConnOut> },
+    Packet { conn: ConnId, packet: Incoming, _permit: Option<OwnedSemaphorePermit> },
+    Failed { conn: ConnId, code: u8 },
+    Closed { conn: ConnId },
+    Publish { message: Box<HubMessage>, done: oneshot::Sender<()> },
+    Subscribe { filter: String, sender: mpsc::Sender<Received>, done: oneshot::Sender<()> },
+    DisconnectDevice { device: String, done: oneshot::Sender<usize> },
+    Stats { done: oneshot::Sender<Stats> },
+}
+
+/// What connections share.
+pub(crate) struct Shared {
+    pub events: mpsc::Sender<Event>,
+    pub limits: Limits,
+    memory: Arc<Semaphore>,
+    next_conn: AtomicU64,
+}
+
+impl Shared {
+    /// Room for a packet of this size on its way to the core.
+    pub(crate) async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes.min(EVENT_BYTES)).unwrap_or(u32::MAX);
+        self.memory.clone().acquire_many_owned(permits).await.ok()
+    }
+}
+
+/// Starts brokers.
+pub struct Broker;
+
+impl Broker {
+    /// Opens the journal, restores sessions and retained messages, binds every listener and serves. Sessions are there
+    /// before the first connection is accepted. Must be called in a tokio runtime with time and I/O enabled.
+    pub async fn start(
+        config: BrokerConfig,
+        policy: Arc<dyn Policy>,
+        interceptor: Option<Arc<dyn Interceptor>>,
+    ) -> Result<Running, StartError> {
+        if config.listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        let mut sockets = Vec::new();
+        let mut addrs = Vec::new();
+        for listener in &config.listeners {
+            let (addr, acceptor) = match listener {
+                ListenerConfig::Tls { addr, identity } => {
+                    (*addr, Some(TlsAcceptor::from(Arc::new(identity.server_config()?))))
+                }
+                ListenerConfig::Tcp { addr } => (*addr, None),
+            };
+            let bind = |source| StartError::Bind { addr, source };
+            let socket = TcpListener::bind(addr).await.map_err(bind)?;
+            addrs.push(socket.local_addr().map_err(bind)?);
+            sockets.push((socket, acceptor));
+        }
+        let mut core = Core::new(config.limits.clone(), policy, interceptor);
+        let (durable_tx, durable) = mpsc::unbounded_channel();
+        let journal = match &config.data_dir {
+            Some(dir) => {
+                let (journal, restored) = Journal::open(dir, durable_tx)?;
+                tracing::info!(
+                    sessions = restored.sessions.len(),
+                    retained = restored.retained.len(),
+                    "broker restored"
+                );
+                core.restore(restored, driver::now_ms());
+                Some(journal)
+            }
+            None => None,
+        };
+        let (events_tx, events) = mpsc::channel(EVENTS);
+        let stop = Arc::new(watch::channel(false).0);
+        let shared = Arc::new(Shared {
+            events: events_tx.clone(),
+            limits: config.limits.clone(),
+            memory: Arc::new(Semaphore::new(EVENT_BYTES)),
+            next_conn: AtomicU64::new(1),
+        });
+        let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
+        let driver = driver::Driver::new(core, journal, config.limits);
+        let driver = tokio::spawn(driver.run(events, durable, stop.clone()));
+        let listeners = sockets
+            .into_iter()
+            .map(|(socket, acceptor)| {
+                tokio::spawn(accept(socket, acceptor, shared.clone(), connections.clone(), stop.subscribe()))
+            })
+            .collect();
+        tracing::info!(?addrs, "broker listens");
+        Ok(Running { addrs, handle: Handle { events: events_tx }, stop, driver, listeners })
+    }
+}
+
+/// A broker at work. Dropping it stops the broker without waiting.
+pub struct Running {
+    addrs: Vec<SocketAddr>,
+    handle: Handle,
+    stop: Arc<watch::Sender<bool>>,
+    driver: JoinHandle<()>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The bound addresses, in the order of [`BrokerConfig::listeners`].
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// For the hub's own messages; cheap to clone.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Returns once the broker has stopped, be it that its journal could not be written.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // An error means that the sender is gone: stopped too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Stops: no new connections, clients are told (MQTT 5) and closed, the journal is written out. What has not
+    /// ended by the deadline is cut off; stored state is complete either way. Returns whether all ended in time.
+    pub async fn shutdown(mut self, deadline: Duration) -> bool {
+        self.stop.send_replace(true);
+        let all = async {
+            let _ = (&mut self.driver).await;
+            for listener in &mut self.listeners {
+                let _ = listener.await;
+            }
+        };
+        tokio::time::timeout(deadline, all).await.is_ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for listener in &self.listeners {
+            listener.abort();
+        }
+    }
+}
+
+/// Talks to a running broker from inside the process.
+#[derive(Clone)]
+pub struct Handle {
+    events: mpsc::Sender<Event>,
+}
+
+impl Handle {
+    /// Publishes as the hub itself: no policy, no sender. Returns when the message is stored for every persistent
+    /// session that matches, and handed to the connections.
+    pub async fn publish(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Bytes>,
+        qos: Qos,
+        retain: bool,
+    ) -> Result<(), HandleError> {
+        self.publish_with(topic, payload, qos, retain, MessageProperties::default()).await
+    }
+
+    /// [`Self::publish`] with MQTT 5 properties, such as the correlation data of a response.
+    pub async fn publish_with(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Bytes>,
+        qos: Qos,
+        retain: bool,
+        properties: MessageProperties,
+    ) -> Result<(), HandleError> {
+        let (topic, payload) = (topic.into(), payload.into());
+        self.send(HubMessage { topic, payload, qos, retain, properties, intercept: true }).await
+    }
+
+    /// Publishes past the [`Interceptor`]: what a hostile broker makes up or plays again.
+    pub async fn inject(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Bytes>,
+        qos: Qos,
+        retain: bool,
+    ) -> Result<(), HandleError> {
+        let (topic, payload) = (topic.into(), payload.into());
+        let properties = MessageProperties::default();
+        self.send(HubMessage { topic, payload, qos, retain, properties, intercept: false }).await
+    }
+
+    async fn send(&self, message: HubMessage) -> Result<(), HandleError> {
+        topic::validate_topic(&message.topic)?;
+        self.ask(|done| Event::Publish { message: Box::new(message), done }).await
+    }
+
+    /// Subscribes in process: retained messages first, then all that match, each with the device that sent it. A
+    /// message that finds `capacity` messages waiting is lost to this subscriber (and logged): keep up, or let senders
+    /// ask again. Ends when the receiver is dropped.
+    pub async fn subscribe(
+        &self,
+        filter: impl Into<String>,
+        capacity: usize,
+    ) -> Result<mpsc::Receiver<Received>, HandleError> {
+        let filter = filter.into();
+        topic::validate_filter(&filter)?;
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        self.ask(|done| Event::Subscribe { filter, sender, done }).await?;
+        Ok(receiver)
+    }
+
+    /// Ends all connections and sessions of a device, as after its revocation: subscriptions and waiting messages go,
+    /// wills are not sent. Returns how many connections there were.
+    pub async fn disconnect_device(&self, device: impl Into<String>) -> Result<usize, HandleError> {
+        let device = device.into();
+        self.ask(|done| Event::DisconnectDevice { device, done }).await
+    }
+
+    /// Current figures.
+    pub async fn stats(&self) -> Result<Stats, HandleError> {
+        self.ask(|done| Event::Stats { done }).await
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, HandleError> {
+        let (done, answer) = oneshot::channel();
+        self.events.send(event(done)).await.map_err(|_| HandleError::Stopped)?;
+        answer.await.map_err(|_| HandleError::Stopped)
+    }
+}
+
+async fn accept(
+    socket: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    connections: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // Dropped with this task, which cuts off whoever is left.
+    let mut clients = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = clients.join_next(), if !clients.is_empty() => continue,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Usually out of file descriptors.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            tracing::warn!(%peer, "connection refused: too many connections");
+            continue;
+        };
+        let conn = shared.next_conn.fetch_add(1, Ordering::Relaxed);
+        let (shared, acceptor) = (shared.clone(), acceptor.clone());
+        clients.spawn(async move {
+            client(stream, peer, acceptor, conn, shared).await;
+            drop(permit);
+        });
+    }
+    drop(socket);
+    while clients.join_next().await.is_some() {}
+}
+
+async fn client(stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>, conn: ConnId, shared: Arc<Shared>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+    }
+    let Some(acceptor) = acceptor else {
+        connection::serve(stream, None, conn, shared).await;
+        return;
+    };
+    match tokio::time::timeout(shared.limits.connect_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = leaf.map(|leaf| PeerCertificate::from_leaf(leaf));
+            connection::serve(stream, certificate, conn, shared).await;
+        }
+        Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+    }
+}

@@ -1,0 +1,149 @@
+//! Mutual TLS: the broker's own identity, and who is at the other end.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::der::Decode;
+use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
+
+/// Why a TLS listener cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// PEM that cannot be read.
+    #[error("the {what} is not readable PEM")]
+    Pem {
+        /// Which of the three inputs.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// No certificate where at least one is needed.
+    #[error("there is no certificate in the {what}")]
+    Empty {
+        /// Which of the inputs.
+        what: &'static str,
+    },
+    /// A client root that is no usable certificate, or a key that does not belong to the certificate.
+    #[error("the broker's TLS certificate, key or client roots are not usable")]
+    Rustls(#[from] rustls::Error),
+    /// The client roots make no verifier.
+    #[error("client certificates cannot be verified with the configured roots")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// The broker's TLS identity and the roots that client certificates must chain to.
+pub struct TlsIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_roots: Vec<CertificateDer<'static>>,
+}
+
+impl TlsIdentity {
+    /// From DER: the broker's chain (leaf first), its private key, and the client roots.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        client_roots: Vec<CertificateDer<'static>>,
+    ) -> Self {
+        Self { chain, key, client_roots }
+    }
+
+    /// From PEM text: the broker's chain (leaf first), its private key (PKCS#8 or SEC1), and the client roots.
+    pub fn from_pem(chain: &[u8], key: &[u8], client_roots: &[u8]) -> Result<Self, TlsError> {
+        let certificates = |pem, what| {
+            CertificateDer::pem_slice_iter(pem)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|source| TlsError::Pem { what, source })
+        };
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|source| TlsError::Pem { what: "broker's private key", source })?;
+        Ok(Self {
+            chain: certificates(chain, "broker's certificate chain")?,
+            key,
+            client_roots: certificates(client_roots, "client roots")?,
+        })
+    }
+
+    /// The configuration of a listener. The crypto provider is named here, so no process default is needed.
+    pub(crate) fn server_config(&self) -> Result<rustls::ServerConfig, TlsError> {
+        if self.chain.is_empty() {
+            return Err(TlsError::Empty { what: "broker's certificate chain" });
+        }
+        if self.client_roots.is_empty() {
+            return Err(TlsError::Empty { what: "client roots" });
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        for root in &self.client_roots {
+            roots.add(root.clone())?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+        Ok(rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?)
+    }
+}
+
+impl Clone for TlsIdentity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key(), client_roots: self.client_roots.clone() }
+    }
+}
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsIdentity").field("chain", &self.chain.len()).field("key", &"<redacted>").finish()
+    }
+}
+
+/// The client's certificate, already verified against the client roots by the TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCertificate {
+    der: Vec<u8>,
+    common_name: Option<String>,
+}
+
+impl PeerCertificate {
+    pub(crate) fn from_leaf(der: &[u8]) -> Self {
+        Self { der: der.to_vec(), common_name: common_name(der) }
+    }
+
+    /// The leaf certificate, DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The common name, if the subject has exactly one and it is text.
+    pub fn common_name(&self) -> Option<&str> {
+        self.common_name.as_deref()
+    }
+}
+
+fn common_name(der: &[u8]) -> Option<String> {
+    const COMMON_NAME: x509_cert::der::asn1::ObjectIdentifier =
+        x509_cert::der::asn1::ObjectIdentifier::new_unwrap("2.5.4.3");
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
+    let mut found = None;
+    for attribute in certificate.tbs_certificate.subject.0.iter().flat_map(|rdn| rdn.0.iter()) {
+        if attribute.oid != COMMON_NAME {
+            continue;
+        }
+        // Two names leave open which one counts.
+        if found.is_some() {
+            return None;
+        }
+        let text = attribute
+            .value
+            .decode_as::<Utf8StringRef<'_>>()
+            .map(|s| s.as_str().to_owned())
+            .or_else(|_| attribute.value.decode_as::<PrintableStringRef<'_>>().map(|s| s.as_str().to_owned()))
+            .ok()?;
+        found = Some(text);
+    }
+    found
+}

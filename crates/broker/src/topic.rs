@@ -1,0 +1,132 @@
+//! Topic names and filters (MQTT 5, §4.7).
+
+/// Why a topic name or filter is not valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// No characters, or more than 65,535 bytes.
+    #[error("must have 1 to 65535 bytes")]
+    Length,
+    /// U+0000, which MQTT forbids.
+    #[error("contains the character U+0000")]
+    Nul,
+    /// `+` or `#` in a topic name.
+    #[error("a topic to publish to contains a wildcard, '+' or '#'")]
+    Wildcard,
+    /// A wildcard that does not fill its level, or `#` before the last level.
+    #[error("'+' must fill a whole level, and '#' the last one")]
+    Misplaced,
+    /// More than 128 levels.
+    #[error("has more than 128 levels")]
+    Levels,
+    /// `$share/<group>/<filter>` without group or filter.
+    #[error("a shared subscription must read $share/<group>/<filter>")]
+    Share,
+}
+
+const MAX_LEVELS: usize = 128;
+
+fn common(text: &str) -> Result<(), TopicError> {
+    if text.is_empty() || text.len() > usize::from(u16::MAX) {
+        return Err(TopicError::Length);
+    }
+    if text.contains('\0') {
+        return Err(TopicError::Nul);
+    }
+    if text.split('/').count() > MAX_LEVELS {
+        return Err(TopicError::Levels);
+    }
+    Ok(())
+}
+
+/// Checks a topic name: 1 to 65,535 bytes, no U+0000, no wildcards, at most 128 levels.
+pub fn validate_topic(topic: &str) -> Result<(), TopicError> {
+    common(topic)?;
+    if topic.contains(['+', '#']) { Err(TopicError::Wildcard) } else { Ok(()) }
+}
+
+/// Checks a filter (without `$share/<group>/`).
+pub fn validate_filter(filter: &str) -> Result<(), TopicError> {
+    common(filter)?;
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let misplaced = match level {
+            "+" => false,
+            "#" => levels.peek().is_some(),
+            other => other.contains(['+', '#']),
+        };
+        if misplaced {
+            return Err(TopicError::Misplaced);
+        }
+    }
+    Ok(())
+}
+
+/// Splits and checks a filter as it stands in SUBSCRIBE: `(share group, filter)`.
+pub(crate) fn parse_filter(text: &str) -> Result<(Option<&str>, &str), TopicError> {
+    if let Some(rest) = text.strip_prefix("$share/") {
+        let (group, filter) = rest.split_once('/').ok_or(TopicError::Share)?;
+        if group.is_empty() || group.contains(['+', '#']) || filter.is_empty() {
+            return Err(TopicError::Share);
+        }
+        common(group)?;
+        validate_filter(filter)?;
+        return Ok((Some(group), filter));
+    }
+    validate_filter(text)?;
+    Ok((None, text))
+}
+
+/// Whether `filter` matches `topic`; both must be valid. A wildcard in the first level does not match `$…` topics.
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut topic_levels = topic.split('/');
+    let mut filter_levels = filter.split('/');
+    loop {
+        match (filter_levels.next(), topic_levels.next()) {
+            (Some("#"), _) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(f), Some(t)) if f == t => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_filters() {
+        assert_eq!(validate_topic("a/b"), Ok(()));
+        assert_eq!(validate_topic(""), Err(TopicError::Length));
+        assert_eq!(validate_topic("a\0b"), Err(TopicError::Nul));
+        assert_eq!(validate_topic("a/+"), Err(TopicError::Wildcard));
+        assert_eq!(validate_filter("a/+/#"), Ok(()));
+        assert_eq!(validate_filter("a/#/b"), Err(TopicError::Misplaced));
+        assert_eq!(validate_filter("a+"), Err(TopicError::Misplaced));
+        assert_eq!(parse_filter("$share/g/a/#"), Ok((Some("g"), "a/#")));
+        assert_eq!(parse_filter("$share/g"), Err(TopicError::Share));
+        assert_eq!(parse_filter("$share//a"), Err(TopicError::Share));
+    }
+
+    #[test]
+    fn matching() {
+        for (filter, topic, want) in [
+            ("a/b", "a/b", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a", false),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("+", "/a", false),
+            ("+/+", "/a", true),
+        ] {
+            assert_eq!(matches(filter, topic), want, "{filter} {topic}");
+        }
+    }
+}
