@@ -39,16 +39,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) =
-            self.0.split_at_checked(length).ok_or(CodecError::Short { missing: length - self.0.len() })?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| self.short(length))?;
         self.0 = rest;
         Ok(taken)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(CodecError::Short { missing: N - self.0.len() })?;
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| self.short(N))?;
         self.0 = rest;
         Ok(*taken)
+    }
+
+    fn short(&self, length: usize) -> CodecError {
+        CodecError::Short { missing: length.saturating_sub(self.0.len()) }
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, CodecError> {

@@ -1,5 +1,7 @@
 //! An entry and its signature.
 
+use std::fmt;
+
 use sealcast_identity::{KeyError, PublicKey, Signature, SigningKey};
 
 use crate::{
@@ -24,7 +26,7 @@ pub enum SignError {
 
 /// An entry as its originator signed it. Its body is well formed; whether the signature is good, and the originator may
 /// say this now, is for the contract and the [`Replica`](crate::Replica) to decide.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SignedEntry {
     originator: Number,
     nonce: u64,
@@ -32,6 +34,12 @@ pub struct SignedEntry {
     signature: Signature,
     /// The body's encoding, which was signed.
     encoded: Vec<u8>,
+}
+
+impl fmt::Debug for SignedEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedEntry({} #{}: {:?})", self.originator, self.nonce, self.body)
+    }
 }
 
 impl Body {

@@ -215,3 +215,47 @@ impl From<ContractErrors> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alloy_primitives::keccak256;
+    use alloy_sol_types::SolError as _;
+
+    use super::{errors::Contract, *};
+
+    #[test]
+    fn knows_each_error_of_the_contract() {
+        let artifact = include_str!("../../../contracts/SealcastLedger.json");
+        let artifact: serde_json::Value = serde_json::from_str(artifact).unwrap();
+        let text = |value: &serde_json::Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let of_contract: BTreeSet<[u8; 4]> = artifact["abi"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|item| item["type"] == "error")
+            .map(|item| {
+                let inputs = item["inputs"].as_array().unwrap();
+                let types: Vec<_> = inputs.iter().map(|input| text(input, "type")).collect();
+                let hash = keccak256(format!("{}({})", text(item, "name"), types.join(",")));
+                [hash[0], hash[1], hash[2], hash[3]]
+            })
+            .collect();
+        assert_eq!(of_contract, ContractErrors::SELECTORS.iter().copied().collect());
+    }
+
+    #[test]
+    fn reads_reverts_and_only_those_of_the_contract() {
+        let revert = Contract::BadNonce { expected: 7, got: 5 }.abi_encode();
+        let refusal = Refusal::BadNonce { expected: 7, got: 5 };
+        assert_eq!(Refusal::from_revert(&revert), Some(refusal.clone()));
+        assert!(refusal.to_string().contains("which is 7"), "{refusal}");
+        let huge = Contract::BadLength { field: "body".into(), length: U256::MAX, min: U256::ZERO, max: U256::ONE };
+        let expected = Refusal::BadLength { field: "body".into(), length: u64::MAX, min: 0, max: 1 };
+        assert_eq!(Refusal::from_revert(&huge.abi_encode()), Some(expected));
+        for other in [&[][..], &[1, 2, 3], &[8, 195, 121, 160], &revert[..revert.len() - 1]] {
+            assert_eq!(Refusal::from_revert(other), None);
+        }
+    }
+}

@@ -154,10 +154,9 @@ impl Replica {
 
         let summary = Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() };
         let about = event.device().filter(|device| *device != originator).map(Subject::Originator);
-        for subject in [Some(Subject::Originator(originator)), about, event.group().map(Subject::Group)] {
-            if let Some(subject) = subject {
-                self.histories.entry(subject).or_default().push(summary.clone());
-            }
+        let by = Some(Subject::Originator(originator));
+        for subject in [by, about, event.group().map(Subject::Group)].into_iter().flatten() {
+            self.histories.entry(subject).or_default().push(summary.clone());
         }
     }
 

@@ -15,6 +15,8 @@ use crate::{
 pub struct Workload {
     /// Everybody who may originate entries.
     pub cast: Cast,
+    /// Keys that devices had before: theirs still if the CA's entry was refused.
+    replaced: Vec<SigningKey>,
     random: u64,
 }
 
@@ -22,7 +24,7 @@ impl Workload {
     /// With this cast, from this seed.
     #[must_use]
     pub fn new(cast: Cast, seed: u64) -> Self {
-        Self { cast, random: seed ^ 0x9e37_79b9_7f4a_7c15 }
+        Self { cast, replaced: Vec::new(), random: seed ^ 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// SplitMix64, so that this needs no crate and its sequence never changes.
@@ -55,7 +57,14 @@ impl Workload {
             ledger.chain_id ^= 1;
         }
         let signer = if self.one_in(30) { self.anyone() } else { originator };
-        body.sign(&self.cast.keys[&signer], originator, nonce, &ledger)
+        body.sign(self.key(replica, signer), originator, nonce, &ledger)
+    }
+
+    /// The key that the ledger knows; the newest if it knows none.
+    fn key(&self, replica: &Replica, signer: Number) -> &SigningKey {
+        let newest = &self.cast.keys[&signer];
+        let known = replica.key_of(signer);
+        std::iter::once(newest).chain(&self.replaced).find(|key| Some(key.public()) == known).unwrap_or(newest)
     }
 
     fn anyone(&mut self) -> Number {
@@ -104,7 +113,7 @@ impl Workload {
         Ok(match self.below(100) {
             0..14 => {
                 if replica.device(device).is_some() && self.one_in(3) {
-                    self.cast.keys.insert(device, SigningKey::generate()?);
+                    self.replaced.extend(self.cast.keys.insert(device, SigningKey::generate()?));
                 }
                 let certificate = self.hash();
                 (ca, self.cast.registration(at, certificate))
@@ -179,7 +188,6 @@ impl Workload {
         let text = format!("{}{end}", levels.join("/"));
         if text.is_empty() { parsed("#") } else { parsed(&text) }
     }
-
 }
 
 /// A text of this file's own, which is known to be good.
