@@ -187,7 +187,6 @@ impl Groups {
 
     fn judge_add(&self, number: GroupNumber, package: &mls_rs::KeyPackage, info: &CommitInfo) -> Result<(), Refusal> {
         let identity = package.signing_identity();
-        // The ledger first: its reasons say more than the certificate's.
         let certificate = sha256(leaf_der(identity)?);
         let verified = self.trust.verify(identity, info.time_s.saturating_mul(1000))?;
         if let Some(fault) = self.view.fault(number, &certificate)

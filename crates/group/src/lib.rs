@@ -9,6 +9,9 @@
 //! member makes or takes a commit that breaks this; [`Refusal`] says why.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(test)]
+extern crate self as sealcast_group;
+
 mod epochs;
 mod follow;
 mod groups;
@@ -21,9 +24,14 @@ mod slot;
 mod storage;
 mod stored;
 mod trust;
+#[cfg(test)]
+mod two_keys;
 mod view;
 mod wire;
 mod work;
+#[cfg(test)]
+#[path = "../tests/it/world.rs"]
+mod world;
 
 pub use groups::{Groups, Me, OutOfOrder};
 pub use output::{EpochKeys, LeftReason, Notice, Output, Write};

@@ -1,5 +1,7 @@
 //! A CA, a ledger in memory, retained MQTT messages, and devices that can lose what they did not persist.
 
+#![allow(dead_code, missing_docs, reason = "shared by two test programs")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -184,9 +186,12 @@ impl World {
 
     /// (Re)starts a device from what it persisted.
     pub fn start(&mut self, node: usize) {
-        let anchor = self.ca.anchor();
+        self.start_with(node, vec![self.ca.anchor()]);
+    }
+
+    pub fn start_with(&mut self, node: usize, anchors: Vec<TrustAnchor>) {
         let n = &mut self.nodes[node];
-        let me = Me { device: n.id.clone(), key: n.key(), chain: n.chain.clone(), anchors: vec![anchor] };
+        let me = Me { device: n.id.clone(), key: n.key(), chain: n.chain.clone(), anchors };
         n.groups = Some(Groups::new(me, &self.genesis, n.store.clone(), self.now_ms).unwrap());
         n.crash_after = None;
     }

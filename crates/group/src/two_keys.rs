@@ -1,0 +1,289 @@
+//! Every way around the two-key rule, by members who do not keep to it.
+
+use std::time::Duration;
+
+use sealcast_identity::{DeviceId, Root, SigningKey};
+use sealcast_ledger::{Body, Commit, Epoch, Generation, GroupNumber, Number};
+
+use crate::{
+    Groups,
+    mls::{Built, Engine},
+    trust::Trust,
+    wire,
+    world::{World, chain},
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Three members (0, 1, 2) of one group.
+fn world() -> (World, GroupNumber) {
+    let mut world = World::new();
+    let group = world.group("hsu0001", 0);
+    for name in ["1111", "1112", "1113"] {
+        let node = world.device(name);
+        world.grant(group, node);
+    }
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    (world, group)
+}
+
+/// A commit that member 0 makes against the rules.
+fn rogue(
+    world: &mut World,
+    group: GroupNumber,
+    adds: &[(Number, Vec<u8>)],
+    removes: &[u32],
+    head: Option<Vec<u8>>,
+) -> (Built, Body) {
+    world.catch_up(0);
+    let now_s = world.now_ms / 1000;
+    let groups: &mut Groups = world.nodes[0].groups.as_mut().unwrap();
+    let head = head.unwrap_or_else(|| wire::write_ledger_head(groups.view.count(), &groups.view.head()));
+    let slot = groups.slots.get_mut(&group).unwrap();
+    let (epoch, generation) = (Epoch(slot.epoch().unwrap()), Generation(slot.generation));
+    let built = groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, head, now_s).unwrap();
+    let body = Body::Commit(Commit { group, generation, epoch, commit: built.commit.clone() });
+    (built, body)
+}
+
+/// Member 0's commit is on the ledger; 1 and 2 must stop with this reason, which must name all of these.
+fn refused(world: &mut World, body: Body, reason: &[&str]) {
+    let (number, key) = (world.number(0), world.nodes[0].key());
+    world.submit(number, &key, body).unwrap();
+    let epochs: Vec<_> = [1, 2].map(|node| world.nodes[node].epochs.len()).into();
+    for node in [1, 2] {
+        world.catch_up(node);
+        let n = &world.nodes[node];
+        let stopped = |text: &str| text.contains("stopped here") && reason.iter().all(|part| text.contains(part));
+        assert!(n.notices.iter().any(|(_, notice)| stopped(&notice.to_string())), "{reason:?}: {:?}", n.notices);
+        assert_eq!(n.epochs.len(), epochs[node - 1], "no keys of the refused epoch");
+    }
+}
+
+/// The key package that a device has broadcast.
+fn package(world: &World, node: usize) -> (Number, Vec<u8>) {
+    let bytes = &world.keys[&world.nodes[node].id];
+    (world.number(node), wire::read_keys(bytes).unwrap().0.to_vec())
+}
+
+/// A key package that is made outside of `Groups`.
+fn foreign_package(key: &SigningKey, chain: &[Vec<u8>], now_ms: u64) -> Vec<u8> {
+    let engine = Engine::new(key, chain, Trust::new(Vec::new(), now_ms)).unwrap();
+    engine.new_key_package(now_ms / 1000).unwrap().message
+}
+
+#[test]
+fn a_device_that_is_not_granted() {
+    let (mut world, group) = world();
+    let stranger = world.device("6666");
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    let add = package(&world, stranger);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    refused(&mut world, body, &["6666", "not granted group 1"]);
+}
+
+#[test]
+fn a_device_whose_grant_was_revoked() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.grant(group, fourth);
+    world.run(60);
+    world.revoke(group, fourth);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    let add = package(&world, fourth);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    refused(&mut world, body, &["6666", "revoked from group 1"]);
+}
+
+#[test]
+fn a_device_that_was_revoked_as_a_whole() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.grant(group, fourth);
+    world.run(60);
+    world.revoke_device(fourth);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    let add = package(&world, fourth);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    refused(&mut world, body, &["6666", "revoked as a whole"]);
+}
+
+#[test]
+fn a_device_that_must_go_and_is_left_in() {
+    let (mut world, group) = world();
+    world.revoke(group, 2);
+    let (_, body) = rogue(&mut world, group, &[], &[], None);
+    let (number, key) = (world.number(0), world.nodes[0].key());
+    world.submit(number, &key, body).unwrap();
+    world.catch_up(1);
+    assert!(world.nodes[1].has_notice("leaves in a device that must go: device 1113 was revoked from group 1"));
+}
+
+#[test]
+fn a_certificate_of_another_ca() {
+    let (mut world, group) = world();
+    let other = Root::create("other", world.now_ms, 100 * DAY).unwrap();
+    let authority = other.create_authority("other", world.now_ms, 100 * DAY).unwrap();
+    let (id, key): (DeviceId, _) = ("6666".parse().unwrap(), SigningKey::generate().unwrap());
+    let issued = authority.issue_device(&id, key.public(), world.now_ms, DAY).unwrap();
+    // Even the ledger has it.
+    world.register(&id, &issued);
+    let node = world.add_node(id.clone(), &key, chain(&issued));
+    world.grant(group, node);
+    world.start(node);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    assert!(world.nodes[1].has_notice("\"6666\" has a certificate from another CA"), "{:?}", world.nodes[1].notices);
+
+    // A member that does not look, because it trusts both.
+    let add = package(&world, node);
+    let anchors = vec![world.ca.anchor(), sealcast_identity::TrustAnchor::new(other.certificate().clone()).unwrap()];
+    world.start_with(0, anchors);
+    world.catch_up(0);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    refused(&mut world, body, &["\"6666\" has a certificate from another CA"]);
+}
+
+#[test]
+fn a_key_package_that_is_not_on_the_ledger() {
+    let (mut world, group) = world();
+    world.lose_submissions.insert(3);
+    let fourth = world.device("6666");
+    world.grant(group, fourth);
+    world.run(90);
+    world.assert_members(group, &[0, 1, 2]);
+    let text = "of device 6666 is not on the ledger";
+    assert!(world.nodes[1].has_notice(text), "{:?}", world.nodes[1].notices);
+    let add = package(&world, fourth);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    refused(&mut world, body, &[text]);
+}
+
+#[test]
+fn an_expired_certificate() {
+    let (mut world, group) = world();
+    let fourth = world.device_for("6666", DAY);
+    world.grant(group, fourth);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2, fourth]);
+    let add = package(&world, fourth);
+    world.now_ms += 2 * 86_400_000;
+    world.run(60);
+    // A member that has expired is removed...
+    world.assert_members(group, &[0, 1, 2]);
+    // ... its keys are not taken up again ...
+    world.start(1);
+    world.catch_up(1);
+    world.deliver_retained(1);
+    assert!(world.nodes[1].has_notice("\"6666\" expired at"), "{:?}", world.nodes[1].notices);
+    // ... and nobody can add it, not even one whose clock is behind.
+    world.now_ms -= 2 * 86_400_000;
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    world.now_ms += 2 * 86_400_000;
+    refused(&mut world, body, &["\"6666\" expired at"]);
+}
+
+#[test]
+fn a_ca_certificate_as_a_leaf() {
+    let (mut world, group) = world();
+    let authority = world.ca.authority.certificate().clone();
+    let key = SigningKey::from_pkcs8_der(world.ca.authority.key().to_pkcs8_der()).unwrap();
+    let chain = vec![authority.der().to_vec()];
+    let message = foreign_package(&key, &chain, world.now_ms);
+    let id: DeviceId = "6666".parse().unwrap();
+    world.keys.insert(id, wire::write_keys(&message, &chain));
+    world.run(5);
+    assert!(world.nodes[1].has_notice("is a CA certificate"), "{:?}", world.nodes[1].notices);
+    world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn a_key_package_of_another_device() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.settle();
+    let bytes = world.keys[&world.nodes[fourth].id].clone();
+    let now_ms = world.now_ms;
+    let liar: DeviceId = "7777".parse().unwrap();
+    world.nodes[1].groups.as_mut().unwrap().handle_keys(&liar, &bytes, now_ms);
+    world.pump(1);
+    assert!(world.nodes[1].has_notice("the MLS leaf of device 7777 does not have"), "{:?}", world.nodes[1].notices);
+    world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn a_welcome_whose_commit_is_not_on_the_ledger() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.settle();
+    world.grant(group, fourth);
+    let add = package(&world, fourth);
+    let (built, _) = rogue(&mut world, group, &[add], &[], None);
+    let payload = wire::write_inbox(&built.welcomes[0].1, &built.tree);
+    // The ledger takes another commit for the epoch, by which the device is a member as well.
+    world.deliver = false;
+    world.catch_up(1);
+    world.now_ms += 2_000;
+    world.run(20);
+    world.catch_up(fourth);
+    let now_ms = world.now_ms;
+    world.nodes[fourth].groups.as_mut().unwrap().handle_inbox(group, &payload, now_ms);
+    world.pump(fourth);
+    let text = "belongs to a commit that is not on the ledger";
+    assert!(world.nodes[fourth].has_notice(text), "{:?}", world.nodes[fourth].notices);
+    // The right one is still good.
+    world.deliver = true;
+    world.run(200);
+    world.assert_members(group, &[0, 1, 2, fourth]);
+}
+
+#[test]
+fn a_committer_with_another_ledger() {
+    let (mut world, group) = world();
+    let count = world.ledger.replica().height();
+    let (_, body) = rogue(&mut world, group, &[], &[], Some(wire::write_ledger_head(count, &[6; 32])));
+    refused(&mut world, body, &["has another ledger than this device"]);
+}
+
+#[test]
+fn a_committer_that_claims_an_old_ledger() {
+    let (mut world, group) = world();
+    let head = *world.ledger.replica().genesis().head().as_bytes();
+    let (_, body) = rogue(&mut world, group, &[], &[], Some(wire::write_ledger_head(0, &head)));
+    refused(&mut world, body, &["names ledger entry 0"]);
+}
+
+#[test]
+fn a_commit_under_another_name() {
+    let (mut world, group) = world();
+    let (_, body) = rogue(&mut world, group, &[], &[], None);
+    let (number, key) = (world.number(1), world.nodes[1].key());
+    world.submit(number, &key, body).unwrap();
+    world.catch_up(2);
+    assert!(world.nodes[2].has_notice("made by another member than its originator"), "{:?}", world.nodes[2].notices);
+}
+
+#[test]
+fn bytes_that_are_no_commit() {
+    let (mut world, group) = world();
+    let (_, Body::Commit(mut commit)) = rogue(&mut world, group, &[], &[], None) else { unreachable!() };
+    commit.commit = b"garbage".to_vec();
+    refused(&mut world, Body::Commit(commit.clone()), &["does not hold an MLS commit"]);
+    // A reset brings everybody back.
+    world.reset(group);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn a_commit_with_a_changed_byte() {
+    let (mut world, group) = world();
+    let (_, Body::Commit(mut commit)) = rogue(&mut world, group, &[], &[], None) else { unreachable!() };
+    let middle = commit.commit.len() / 2;
+    commit.commit[middle] ^= 1;
+    refused(&mut world, Body::Commit(commit), &["MLS refused it"]);
+}
