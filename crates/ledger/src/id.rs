@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use sealcast_identity::{DeviceId, PublicKey};
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a [`Number`], [`Hash`], [`LedgerId`] or [`GroupNumber`].
+/// Why a text is not a [`Number`], [`struct@Hash`], [`LedgerId`] or [`GroupNumber`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not `0x` and so many bytes as hexadecimal digits.

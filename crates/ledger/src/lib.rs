@@ -6,7 +6,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`Hash`] |
+//! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`struct@Hash`] |
 //! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`TopicName`], [`TopicFilter`] |
 //! | `body`, `entry`, `record` | the ten kinds, their signature, their place in the ledger; binary codecs |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
