@@ -1,10 +1,18 @@
-//! The life of a group: found, join, update, revoke, rejoin, reset, restart, catch up.
+//! The life of a group: found, join, renew, revoke, rejoin, reset, catch up, lose a race.
 
-use crate::world::World;
+use std::time::Duration;
 
-fn world_of(members: usize) -> (World, sealcast_ledger::GroupNumber) {
+use sealcast_group::Output;
+use sealcast_identity::SigningKey;
+use sealcast_ledger::{Body, GroupNumber};
+
+use crate::world::{Store, World, chain};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub fn world_of(members: usize, max_age_s: u32) -> (World, GroupNumber) {
     let mut world = World::new();
-    let group = world.group("hsu0001", 0);
+    let group = world.group("hsu0001", max_age_s);
     for place in 0..members {
         let node = world.device(&(1111 + place).to_string());
         world.grant(group, node);
@@ -15,13 +23,15 @@ fn world_of(members: usize) -> (World, sealcast_ledger::GroupNumber) {
 
 #[test]
 fn devices_found_a_group_and_share_its_keys() {
-    let (world, group) = world_of(3);
+    let (world, group) = world_of(3, 0);
     world.assert_members(group, &[0, 1, 2]);
+    assert!(world.inboxes.is_empty(), "inboxes are cleared");
+    assert!(world.nodes.iter().all(|node| node.left.is_empty()));
 }
 
 #[test]
 fn one_more_joins_and_one_is_revoked() {
-    let (mut world, group) = world_of(3);
+    let (mut world, group) = world_of(3, 0);
     let before = world.assert_members(group, &[0, 1, 2]);
     let fourth = world.device("2222");
     world.grant(group, fourth);
@@ -32,4 +42,235 @@ fn one_more_joins_and_one_is_revoked() {
     world.run(60);
     world.assert_members(group, &[0, 2, fourth]);
     assert!(world.nodes[1].left.iter().any(|(_, reason)| reason.to_string().contains("revoked from group")));
+    // It forgets the keys that it had.
+    assert!(!world.nodes[1].store.keys().any(|key| key.starts_with("epoch/") || key.starts_with("mls/")));
+    world.grant(group, 1);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2, fourth]);
+}
+
+#[test]
+fn a_device_that_is_revoked_as_a_whole_leaves_all_groups() {
+    let (mut world, first) = world_of(3, 0);
+    let second = world.group("hsu0002", 0);
+    for node in [0, 1, 2] {
+        world.grant(second, node);
+    }
+    world.run(60);
+    world.assert_members(second, &[0, 1, 2]);
+    world.revoke_device(2);
+    world.run(60);
+    world.assert_members(first, &[0, 1]);
+    world.assert_members(second, &[0, 1]);
+}
+
+#[test]
+fn epochs_are_renewed_when_the_policy_or_the_driver_says_so() {
+    let (mut world, group) = world_of(3, 600);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    world.run(700);
+    let aged = world.assert_members(group, &[0, 1, 2]);
+    assert_eq!(aged, before + 1, "one commit, not one by each member");
+    let now_ms = world.now_ms;
+    world.nodes[2].groups.as_mut().unwrap().request_update(group, now_ms);
+    world.pump(2);
+    world.settle();
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), aged + 1);
+    // Only what the policy retains is stored.
+    let stored = world.nodes[0].store.keys().filter(|key| key.starts_with("epoch/")).count();
+    assert!(stored <= 4, "{stored} epochs stored");
+}
+
+#[test]
+fn the_next_member_acts_when_the_first_is_dead() {
+    let (mut world, group) = world_of(4, 0);
+    let first = world.nodes[0].newest(group).unwrap().roster.first_key_value().unwrap().1.0.clone();
+    let dead = world.nodes.iter().position(|node| node.id == first).unwrap();
+    world.nodes[dead].online = false;
+    let gone = (dead + 1) % 4;
+    world.revoke(group, gone);
+    world.run(30);
+    let rest: Vec<usize> = (0..4).filter(|&node| node != dead && node != gone).collect();
+    let epoch = world.ledger.replica().group(group).unwrap().epoch;
+    for node in rest {
+        assert_eq!(world.nodes[node].newest(group).unwrap().epoch, epoch);
+    }
+    world.nodes[dead].online = true;
+    world.run(5);
+    let members: Vec<usize> = (0..4).filter(|&node| node != gone).collect();
+    world.assert_members(group, &members);
+}
+
+#[test]
+fn a_member_catches_up_epoch_by_epoch() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    world.nodes[2].online = false;
+    for round in 0..5 {
+        let now_ms = world.now_ms;
+        world.nodes[round % 2].groups.as_mut().unwrap().request_update(group, now_ms);
+        world.pump(round % 2);
+        world.run(10);
+    }
+    let fourth = world.device("2222");
+    world.grant(group, fourth);
+    world.run(60);
+    world.nodes[2].online = true;
+    world.run(10);
+    let after = world.assert_members(group, &[0, 1, 2, fourth]);
+    for epoch in before..=after {
+        assert!(world.nodes[2].epochs.contains_key(&(group.get(), 0, epoch)), "epoch {epoch}");
+    }
+}
+
+#[test]
+fn a_late_joiner_follows_from_its_welcome_on() {
+    let (mut world, group) = world_of(2, 0);
+    let late = world.device("2222");
+    world.run(5);
+    world.nodes[late].online = false;
+    world.grant(group, late);
+    world.run(10);
+    for node in [0, 1, 0] {
+        let now_ms = world.now_ms;
+        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
+        world.pump(node);
+        world.run(10);
+    }
+    world.nodes[late].online = true;
+    world.run(60);
+    world.assert_members(group, &[0, 1, late]);
+    assert!(world.nodes[late].epochs.len() >= 4, "{:?}", world.nodes[late].epochs.keys());
+}
+
+#[test]
+fn a_lost_welcome_is_asked_for_again() {
+    let (mut world, group) = world_of(2, 0);
+    let late = world.device("2222");
+    world.run(5);
+    world.deliver = false;
+    world.grant(group, late);
+    world.run(10);
+    world.inboxes.clear();
+    world.deliver = true;
+    world.run(120);
+    world.assert_members(group, &[0, 1, late]);
+    assert!(world.nodes[late].has_notice("asking to be added again"));
+}
+
+#[test]
+fn a_device_that_lost_its_state_is_added_again() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    world.nodes[1].store = Store::new();
+    world.nodes[1].epochs.clear();
+    world.start(1);
+    world.run(60);
+    let after = world.assert_members(group, &[0, 1, 2]);
+    assert_eq!(after, before + 1, "removed and added in one commit");
+}
+
+#[test]
+fn a_renewed_certificate_takes_the_old_ones_place() {
+    let (mut world, group) = world_of(3, 0);
+    let (id, key) = (world.nodes[1].id.clone(), SigningKey::generate().unwrap());
+    let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
+    world.register(&id, &issued);
+    world.nodes[1].pkcs8 = key.to_pkcs8_der().clone();
+    world.nodes[1].chain = chain(&issued);
+    world.start(1);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn a_reset_group_starts_again() {
+    let (mut world, group) = world_of(3, 0);
+    world.reset(group);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    assert_eq!(world.nodes[0].newest(group).unwrap().generation.0, 1);
+    assert!(world.nodes.iter().all(|node| node.left.iter().any(|(_, reason)| reason.to_string().contains("reset"))));
+}
+
+#[test]
+fn the_loser_of_a_race_follows_the_winner() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    // Both commit at once; the ledger takes one.
+    let now_ms = world.now_ms;
+    for node in [1, 2] {
+        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
+    }
+    for node in [1, 2] {
+        world.pump(node);
+    }
+    assert_eq!(world.refused, 1);
+    world.run(60);
+    // The request of the loser is met by the winner's commit.
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), before + 1);
+}
+
+#[test]
+fn a_submission_that_is_lost_is_repeated() {
+    let (mut world, group) = world_of(2, 0);
+    let before = world.assert_members(group, &[0, 1]);
+    let now_ms = world.now_ms;
+    world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
+    world.lose_submissions.insert(0);
+    world.pump(0);
+    world.lose_submissions.clear();
+    world.run(20);
+    assert_eq!(world.assert_members(group, &[0, 1]), before);
+    world.run(20);
+    assert_eq!(world.assert_members(group, &[0, 1]), before + 1);
+}
+
+#[test]
+fn many_devices_are_added_in_batches_that_fit_into_an_entry() {
+    let mut world = World::new();
+    let group = world.group("hsu0001", 0);
+    for place in 0..60 {
+        let node = world.device(&(1111 + place).to_string());
+        world.grant(group, node);
+    }
+    world.nodes.iter_mut().skip(1).for_each(|node| node.online = false);
+    for node in 1..60 {
+        world.catch_up(node);
+    }
+    world.run(60);
+    world.nodes.iter_mut().for_each(|node| node.online = true);
+    world.run(5);
+    world.assert_members(group, &(0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_submitted_before_the_driver_is_live() {
+    let mut world = World::new();
+    let group = world.group("hsu0001", 0);
+    let node = world.device("1111");
+    world.grant(group, node);
+    let groups = world.nodes[node].groups.as_mut().unwrap();
+    for record in world.ledger.records() {
+        groups.handle_record(record, world.now_ms).unwrap();
+    }
+    groups.handle_timeout(world.now_ms + 60_000);
+    while let Some(output) = groups.poll_output() {
+        assert!(matches!(output, Output::Persist(_)), "{output:?}");
+    }
+    groups.set_live(true, world.now_ms);
+    let outputs: Vec<Output> = std::iter::from_fn(|| groups.poll_output()).collect();
+    assert!(matches!(outputs.first(), Some(Output::Persist(_))));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Submit(Body::KeysPublished(_)))));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Submit(Body::Commit(_)))));
+}
+
+#[test]
+fn records_must_come_in_order() {
+    let (mut world, _) = world_of(2, 0);
+    let third = world.device("2222");
+    let record = world.ledger.records()[3].clone();
+    let groups = world.nodes[third].groups.as_mut().unwrap();
+    let error = groups.handle_record(&record, world.now_ms).unwrap_err();
+    assert_eq!((error.expected, error.index), (0, 3));
 }

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod life;
+mod restart;
+mod simulation;
 mod world;

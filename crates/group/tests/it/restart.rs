@@ -1,0 +1,135 @@
+//! Crashes at every point: what was persisted is all that is left.
+
+use sealcast_ledger::GroupNumber;
+
+use crate::{life::world_of, world::World};
+
+/// Runs a story again and again, and crashes `node` before its n-th output each time, for all n.
+fn crash_everywhere(node: usize, story: impl Fn(&mut World, GroupNumber), check: impl Fn(&World, GroupNumber)) {
+    for crash_after in 0..200 {
+        let (mut world, group) = world_of(3, 0);
+        world.nodes[node].crash_after = Some(crash_after);
+        story(&mut world, group);
+        world.run(20);
+        let crashed = world.nodes[node].groups.is_none();
+        if crashed {
+            world.start(node);
+        }
+        world.nodes[node].crash_after = None;
+        world.run(200);
+        check(&world, group);
+        if !crashed {
+            assert!(crash_after > 2, "the story has outputs to crash at");
+            return;
+        }
+    }
+    panic!("the story never ends");
+}
+
+fn adder(world: &World, group: GroupNumber) -> usize {
+    let first = world.nodes[0].newest(group).unwrap().roster.first_key_value().unwrap().1.0.clone();
+    world.nodes.iter().position(|node| node.id == first).unwrap()
+}
+
+#[test]
+fn the_committer_crashes_while_it_adds() {
+    let committer = adder(&world_of(3, 0).0, GroupNumber::new(1).unwrap());
+    crash_everywhere(
+        committer,
+        |world, group| {
+            let fourth = world.device("2222");
+            world.grant(group, fourth);
+        },
+        |world, group| {
+            world.assert_members(group, &[0, 1, 2, 3]);
+        },
+    );
+}
+
+#[test]
+fn the_joiner_crashes_while_it_joins() {
+    for crash_after in 0..12 {
+        let (mut world, group) = world_of(3, 0);
+        let fourth = world.device("2222");
+        world.grant(group, fourth);
+        world.nodes[fourth].crash_after = Some(crash_after);
+        world.run(20);
+        if world.nodes[fourth].groups.is_none() {
+            world.start(fourth);
+        }
+        world.nodes[fourth].crash_after = None;
+        world.run(200);
+        world.assert_members(group, &[0, 1, 2, fourth]);
+    }
+}
+
+#[test]
+fn a_member_crashes_while_others_commit() {
+    crash_everywhere(
+        2,
+        |world, group| {
+            world.revoke(group, 1);
+            world.run(10);
+            let now_ms = world.now_ms;
+            world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
+            world.pump(0);
+        },
+        |world, group| {
+            world.assert_members(group, &[0, 2]);
+        },
+    );
+}
+
+#[test]
+fn the_founder_crashes() {
+    for crash_after in 0..12 {
+        let mut world = World::new();
+        let group = world.group("hsu0001", 0);
+        for name in ["1111", "1112"] {
+            let node = world.device(name);
+            world.grant(group, node);
+        }
+        world.nodes[0].crash_after = Some(crash_after);
+        world.run(20);
+        if world.nodes[0].groups.is_none() {
+            world.start(0);
+        }
+        world.nodes[0].crash_after = None;
+        world.run(200);
+        world.assert_members(group, &[0, 1]);
+    }
+}
+
+#[test]
+fn the_ledger_has_a_commit_that_its_maker_has_not_heard_of() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    let now_ms = world.now_ms;
+    world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
+    // It persists, submits, and dies before the record comes back.
+    world.pump(0);
+    world.nodes[0].groups = None;
+    world.run(10);
+    world.start(0);
+    world.run(10);
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), before + 1);
+}
+
+#[test]
+fn epochs_are_handed_out_again_after_a_restart() {
+    let (mut world, group) = world_of(3, 0);
+    for node in [0, 1, 2, 0, 1] {
+        let now_ms = world.now_ms;
+        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
+        world.pump(node);
+        world.run(5);
+    }
+    let latest = world.assert_members(group, &[0, 1, 2]);
+    let known = std::mem::take(&mut world.nodes[0].epochs);
+    world.start(0);
+    world.pump(0);
+    let again = &world.nodes[0].epochs;
+    assert_eq!(again.len(), 4, "the present one and three retained");
+    assert!(again.iter().all(|(place, keys)| known.get(place) == Some(keys)));
+    assert_eq!(again.keys().next_back(), Some(&(group.get(), 0, latest)));
+}
