@@ -12,7 +12,7 @@ use std::{
 use sealcast_identity::SigningKey;
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    LeafIndex, Member, Opened, Opener, Purpose, Qos, raw::Raw,
+    LeafIndex, Member, Opened, Opener, Purpose, Qos, QosClass, raw::Raw,
 };
 
 const TOPIC: &str = "hsu/0001/temperature";
@@ -45,7 +45,13 @@ fn measure(authenticity: Authenticity, bytes: usize) -> Result<(), Box<dyn Error
     let boot = keys.next_boot(None)?.stored();
     let mut sealer = keys.sealer(boot, &key)?;
     let payload = vec![0x55; bytes];
-    let content = Content { purpose: Purpose::Message, retain: false, props: &[], payload: &payload };
+    let content = Content {
+        purpose: Purpose::Message,
+        retain: false,
+        class: QosClass::AtMostOnce,
+        props: &[],
+        payload: &payload,
+    };
     let freshness = Freshness::unlimited(0);
     let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
     let mut raw = Raw::new(bytes, signed)?;

@@ -16,8 +16,9 @@
 //! [`Authenticity::Signature`] no member can write in another's name. With [`Authenticity::Group`] it can.
 //!
 //! What it does not give: a member of a group with [`Authenticity::Group`] can also use up another's counters; a client's
-//! window looks back [`WINDOW`] messages of one sender, on all its topics together, so a queue that a broker hands on far
-//! out of order is refused as replayed; limits on age hold as far as clocks agree.
+//! windows, one for what a sender publishes with QoS 0 and one for the rest, look back [`WINDOW`] of its counters, on all
+//! its topics together, so what a broker hands on further out of order within one of the two is refused as replayed;
+//! limits on age hold as far as clocks agree.
 //!
 //! Key derivation and AEAD are the sframe crate's, with a backend of ours over aws-lc; its header code is used as an
 //! oracle in tests only, as it takes more than one form of a header.
@@ -43,4 +44,6 @@ pub use keys::{Authenticity, Epoch, EpochError, EpochId, EpochSecret, GroupKeys,
 pub use open::{Delivery, Message, OpenError, Opened, Opener, Qos, Receipt};
 pub use persist::{Changes, ImportError, Row};
 pub use replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, ReplayWindow, Seen, WINDOW};
-pub use seal::{Boot, Content, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, Purpose, SealError, Sealer};
+pub use seal::{
+    Boot, Content, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, Purpose, QosClass, SealError, Sealer,
+};

@@ -13,6 +13,7 @@ use crate::{
     keys::{Authenticity, Cached, EpochId, GroupKeys, HeldEpoch, Sender},
     plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
     replay::{Mark, MarkKey, MarkOf, Marks, Seen, SenderKey, Windows},
+    seal::QosClass,
 };
 
 pub use error::OpenError;
@@ -88,6 +89,11 @@ impl Message {
     /// Whether it was published with RETAIN.
     pub fn is_retain(&self) -> bool {
         self.flags.is_retain()
+    }
+
+    /// The quality of service that it was published with; it may be delivered with a lower one.
+    pub fn class(&self) -> QosClass {
+        self.flags.class()
     }
 
     /// The epoch it was sealed under.
@@ -348,7 +354,7 @@ impl Facts<'_> {
             let mark = Mark::new(name, self.held.id, key_id, counter, self.time_ms);
             (MarkKey::new(of, group, name, topic), mark)
         };
-        let sender = SenderKey { group, epoch: self.held.id, leaf: key_id.leaf() };
+        let sender = SenderKey { group, epoch: self.held.id, leaf: key_id.leaf(), class: self.flags.class() };
         Receipt {
             qos: delivery.qos,
             window: (!retained && !self.flags.is_will()).then_some((sender, key_id.boot(), counter)),

@@ -1,6 +1,6 @@
 //! What an [`Opener`] remembers, as rows of bytes: so that a restart does not let old messages pass again.
 //!
-//! One row for each sender of an epoch, one for each topic's mark, one for the marks' floor. A store with keys takes
+//! One row for each sender of an epoch and class of QoS, one for each topic's mark, one for the marks' floor. A store with keys takes
 //! [`Opener::changes`], which costs what was touched; a plain file takes [`Opener::export`].
 
 use crate::{
@@ -8,12 +8,14 @@ use crate::{
     keys::EpochId,
     open::Opener,
     replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, Mark, MarkKey, Order, ReplayWindow, SenderKey, SenderState},
+    seal::QosClass,
 };
 
 /// First byte of an export (`version u8 | rows u32 | rows`, each `key length u8 | key | value length u32 | value`) and of
 /// every row's value.
 const VERSION: u8 = 1;
 const SENDER: u8 = b's';
+const SENDER_ACKNOWLEDGED: u8 = b'a';
 const MARK: u8 = b'm';
 const FLOOR: u8 = b'f';
 
@@ -124,12 +126,13 @@ impl Opener {
             return None;
         }
         match kind {
-            SENDER => {
+            SENDER | SENDER_ACKNOWLEDGED => {
                 let (group, epoch) = (GroupNumber(key.u16()?), key.epoch()?);
                 let leaf = LeafIndex::new(key.u16()?.into())?;
+                let class = if kind == SENDER { QosClass::AtMostOnce } else { QosClass::Acknowledged };
                 let state = read_sender(&mut value, &mut self.windows.clock)?;
                 self.windows.count += state.windows.len();
-                let before = self.windows.senders.insert(SenderKey { group, epoch, leaf }, state);
+                let before = self.windows.senders.insert(SenderKey { group, epoch, leaf, class }, state);
                 if before.is_some() || self.windows.count > MAX_WINDOWS || self.windows.senders.len() > MAX_SENDERS {
                     return None;
                 }
@@ -152,7 +155,10 @@ impl Opener {
 }
 
 fn sender_row(sender: &SenderKey, state: Option<&SenderState>) -> Row {
-    let mut key = vec![SENDER];
+    let mut key = vec![match sender.class {
+        QosClass::AtMostOnce => SENDER,
+        QosClass::Acknowledged => SENDER_ACKNOWLEDGED,
+    }];
     key.extend_from_slice(&sender.group.0.to_be_bytes());
     write_epoch(sender.epoch, &mut key);
     key.extend_from_slice(&sender.leaf.number().to_be_bytes());

@@ -6,6 +6,7 @@ use sealcast_identity::Signature;
 use crate::{
     header::{GroupNumber, KeyId, PREAMBLE_BYTES},
     keys::EpochId,
+    seal::{Content, Purpose, QosClass},
 };
 
 /// Bytes of a signature.
@@ -25,18 +26,31 @@ const WILL: u8 = 0x04;
 const RESEAL: u8 = 0x08;
 /// Published with RETAIN, so that a broker cannot hand on a live message as a retained one.
 const RETAIN: u8 = 0x10;
-// 0x20 and 0x40 are kept for batch signatures (Merkle path in place of a signature), 0x80 for a second flags byte. A
-// reader that does not know a flag refuses the frame.
-const KNOWN: u8 = PROPS | UNSIGNED | WILL | RESEAL | RETAIN;
+/// Published with QoS 1 or 2: which of the sender's two windows it is judged in, whatever QoS a broker delivers it with.
+const ACKNOWLEDGED: u8 = 0x20;
+// 0x40 is kept for batch signatures (Merkle path in place of a signature), 0x80 for a second flags byte. A reader that
+// does not know a flag refuses the frame.
+const KNOWN: u8 = PROPS | UNSIGNED | WILL | RESEAL | RETAIN | ACKNOWLEDGED;
 
 /// The first byte of a plaintext.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flags(pub(crate) u8);
 
 impl Flags {
-    pub(crate) fn new(props: bool, unsigned: bool, will: bool, reseal: bool, retain: bool) -> Self {
+    pub(crate) fn of(content: &Content<'_>, signed: bool) -> Self {
         let bit = |set: bool, bit: u8| if set { bit } else { 0 };
-        Self(bit(props, PROPS) | bit(unsigned, UNSIGNED) | bit(will, WILL) | bit(reseal, RESEAL) | bit(retain, RETAIN))
+        let purpose = match content.purpose {
+            Purpose::Message => 0,
+            Purpose::Will => WILL,
+            Purpose::Reseal { .. } => RESEAL | RETAIN,
+        };
+        Self(
+            purpose
+                | bit(!content.props.is_empty(), PROPS)
+                | bit(!signed, UNSIGNED)
+                | bit(content.retain, RETAIN)
+                | bit(content.class == QosClass::Acknowledged, ACKNOWLEDGED),
+        )
     }
 
     pub(crate) fn unknown(self) -> bool {
@@ -61,6 +75,10 @@ impl Flags {
 
     pub(crate) fn is_retain(self) -> bool {
         self.0 & RETAIN != 0
+    }
+
+    pub(crate) fn class(self) -> QosClass {
+        if self.0 & ACKNOWLEDGED != 0 { QosClass::Acknowledged } else { QosClass::AtMostOnce }
     }
 }
 

@@ -10,13 +10,14 @@ use aws_lc_rs::digest;
 use crate::{
     header::{GroupNumber, KeyId, LeafIndex},
     keys::EpochId,
+    seal::QosClass,
 };
 
 pub use window::{ReplayWindow, Seen, WINDOW};
 
 /// Windows kept for one client; the least used are dropped, leaving a floor.
 pub const MAX_WINDOWS: usize = 16_384;
-/// Senders (leaf and epoch) known to one client; messages of more are refused.
+/// Senders (leaf, epoch and class of QoS) known to one client; messages of more are refused.
 pub const MAX_SENDERS: usize = 131_072;
 /// Topics whose newest retained message or will is remembered for one client; the oldest are dropped, leaving a floor.
 pub const MAX_MARKS: usize = 65_536;
@@ -58,12 +59,14 @@ impl<K: Ord> Dirty<K> {
     }
 }
 
-/// A sender within one epoch.
+/// A sender within one epoch, and one of its two classes of messages. Both count on one counter and each counter is used
+/// once, so a frame is only ever judged in one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SenderKey {
     pub(crate) group: GroupNumber,
     pub(crate) epoch: EpochId,
     pub(crate) leaf: LeafIndex,
+    pub(crate) class: QosClass,
 }
 
 /// What is known of one sender's counters.
@@ -302,7 +305,7 @@ mod tests {
 
     fn sender(leaf: u32, epoch: u64) -> SenderKey {
         let leaf = LeafIndex::new(leaf).expect("14 bits");
-        SenderKey { group: GroupNumber(1), epoch: EpochId { generation: 0, epoch }, leaf }
+        SenderKey { group: GroupNumber(1), epoch: EpochId { generation: 0, epoch }, leaf, class: QosClass::AtMostOnce }
     }
 
     fn is(windows: &Windows, sender: &SenderKey, boot: u16, counter: u32, seen: Seen) -> bool {

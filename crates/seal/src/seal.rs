@@ -41,6 +41,16 @@ pub enum Purpose {
     },
 }
 
+/// The quality of service that a message is published with, as far as it decides on the order of delivery: brokers queue
+/// one class and hand the other one on past that queue, so receivers keep a replay window for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QosClass {
+    /// QoS 0.
+    AtMostOnce,
+    /// QoS 1 or 2.
+    Acknowledged,
+}
+
 /// What is sealed.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
@@ -50,6 +60,9 @@ pub struct Content<'a> {
     /// retained what was not. An empty retained payload deletes the retained message and must be sent clear, or the
     /// broker does not see it.
     pub retain: bool,
+    /// The QoS of the PUBLISH that carries it (of a will: its will QoS). Authenticated: a broker that delivers it with
+    /// another QoS does not move it to the other window.
+    pub class: QosClass,
     /// MQTT 5 properties that travel inside, as encoded property bytes without their length; empty for none.
     pub props: &'a [u8],
     /// The application's bytes.
@@ -237,7 +250,7 @@ pub struct Sealer {
 impl Sealer {
     /// Seals `content` for `topic`, the one it is published to, character for character as other members receive it.
     pub fn seal(&mut self, now_ms: u64, topic: &str, content: &Content<'_>) -> Result<Vec<u8>, SealError> {
-        let &Content { purpose, retain, props, payload } = content;
+        let &Content { purpose, props, payload, .. } = content;
         if topic.is_empty() || topic.len() > MAX_TOPIC_BYTES {
             return Err(SealError::Topic(topic.len()));
         }
@@ -253,9 +266,7 @@ impl Sealer {
             return Err(SealError::TooLarge(payload.len()));
         }
         let counter = self.take_counter()?;
-        let reseal = matches!(purpose, Purpose::Reseal { .. });
-        let flags =
-            Flags::new(!props.is_empty(), self.signing.is_none(), purpose == Purpose::Will, reseal, retain || reseal);
+        let flags = Flags::of(content, self.signing.is_some());
 
         let mut frame = Vec::with_capacity(capacity);
         Header::write(self.group, self.key_id, counter, &mut frame);
@@ -341,7 +352,7 @@ mod tests {
     const LIVE: Delivery<'static> = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &FRESHNESS };
 
     fn content(payload: &[u8]) -> Content<'_> {
-        Content { purpose: Purpose::Message, retain: false, props: &[], payload }
+        Content { purpose: Purpose::Message, retain: false, class: QosClass::AtMostOnce, props: &[], payload }
     }
 
     /// On the last leaf, in the last boot, in an epoch whose tag has all bits set: the widest key id.
@@ -422,7 +433,8 @@ mod tests {
         };
         assert!(open(&[0x02])?.is_ok(), "empty payload");
         assert!(open(&[0x03, 2, 9, 9, 1])?.is_ok(), "two bytes of properties, one of payload");
-        for flag in [0x20, 0x40, 0x80] {
+        assert!(open(&[0x22])?.is_ok(), "published with QoS 1");
+        for flag in [0x40, 0x80] {
             let expected = 0x02 | flag;
             assert!(matches!(open(&[expected])?, Err(OpenError::Flags { flags, .. }) if flags == expected));
         }

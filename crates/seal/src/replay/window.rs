@@ -1,6 +1,14 @@
 //! One sender's window: which of its last counters one local client has seen, and which of those it acknowledged.
 
-/// Counters that a window looks back.
+/// Counters that a window looks back: a message that was overtaken by one with a counter higher by this much is refused,
+/// as it cannot be told from a replay any more.
+///
+/// There is a window for each class of QoS, but both classes, and all topics, count on one counter. In one class, messages
+/// come out of order when (a) a topic is published with QoS 1 and subscribed with QoS 0, beside a topic of the same
+/// sender that is subscribed with QoS 1: the broker queues the latter alone; (b) the session resumes and the broker sends
+/// what was in flight again; (c) subscriptions overlap, are shared, or several brokers or upstream connections carry the
+/// messages of one sender. So keep to one subscribed QoS for a sender's topics if queues may be longer than this, and
+/// limit what is in flight (Receive Maximum) well below it.
 pub const WINDOW: u32 = 1024;
 const WORDS: usize = WINDOW as usize / 64;
 

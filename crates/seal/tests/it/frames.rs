@@ -5,19 +5,20 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use sealcast_seal::{
     Authenticity, Content, EpochId, GroupKeys, Header, KeyId, MARKER, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED,
-    OpenError, Opener, Purpose, SealError, VERSION,
+    OpenError, Opener, Purpose, QosClass, SealError, VERSION,
 };
 
 use crate::world::*;
 
 fn round_trip(authenticity: Authenticity, topic: &str, props: &[u8], payload: &[u8], retain: bool) -> Outcome {
     let (mut sealer, keys) = World::new(authenticity)?.pair()?;
-    let content = Content { purpose: Purpose::Message, retain, props, payload };
+    let class = if payload.len().is_multiple_of(2) { QosClass::AtMostOnce } else { QosClass::Acknowledged };
+    let content = Content { purpose: Purpose::Message, retain, class, props, payload };
     let frame = sealer.seal(NOW, topic, &content)?;
     let opened = message(Opener::new().open(&keys, topic, &frame, &LIVE, NOW + 5))?;
     assert_eq!((opened.props(), opened.payload()), (props, payload));
     assert_eq!((opened.sealed_ms(), opened.age_ms(), opened.is_retain()), (NOW, 5, retain));
-    assert_eq!(opened.is_signed(), authenticity == Authenticity::Signature);
+    assert_eq!((opened.is_signed(), opened.class()), (authenticity == Authenticity::Signature, class));
     assert_eq!(*opened.sender(), device(0)?);
     assert_eq!(frame[..2], [MARKER, VERSION]);
     let header = Header::parse(&frame)?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    LeafIndex, Member, Message, OpenError, Opened, Opener, Purpose, Qos, Sealer,
+    LeafIndex, Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, Sealer,
 };
 
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -97,7 +97,11 @@ pub fn device(place: usize) -> Result<DeviceId, Box<dyn Error>> {
 }
 
 pub fn content(payload: &[u8]) -> Content<'_> {
-    Content { purpose: Purpose::Message, retain: false, props: &[], payload }
+    Content { purpose: Purpose::Message, retain: false, class: QosClass::AtMostOnce, props: &[], payload }
+}
+
+pub fn qos1(payload: &[u8]) -> Content<'_> {
+    Content { class: QosClass::Acknowledged, ..content(payload) }
 }
 
 pub fn retained(payload: &[u8]) -> Content<'_> {
