@@ -1,0 +1,317 @@
+//! The broker is killed with SIGKILL in the middle of traffic; what it acknowledged must arrive in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sealcast_broker::Limits;
+
+use crate::client::{Client, Connect};
+use crate::tcp_broker;
+
+/// Not a test: the process that is killed. It is this test binary, started again.
+#[test]
+#[ignore = "started by the tests below"]
+fn child_broker() {
+    let (Ok(dir), Ok(addr)) = (std::env::var("BROKER_DIR"), std::env::var("BROKER_ADDR")) else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let broker = tcp_broker(Some(Path::new(&dir)), addr.parse().unwrap(), Limits::default()).await;
+        broker.stopped().await;
+    });
+}
+
+struct Killable {
+    child: Child,
+    dir: std::path::PathBuf,
+    addr: SocketAddr,
+}
+
+impl Killable {
+    fn start(dir: &Path, addr: SocketAddr) -> Self {
+        Self { child: Self::spawn(dir, addr), dir: dir.into(), addr }
+    }
+
+    fn spawn(dir: &Path, addr: SocketAddr) -> Child {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "durability::child_broker", "--ignored", "--nocapture"])
+            .env("BROKER_DIR", dir)
+            .env("BROKER_ADDR", addr.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(addr).is_err() {
+            assert!(Instant::now() < deadline, "the broker does not come up");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child
+    }
+
+    /// SIGKILL, and start again on the same port.
+    fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::spawn(&self.dir, self.addr);
+    }
+}
+
+impl Drop for Killable {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn session(id: &str, v5: bool) -> Connect<'_> {
+    Connect { id, v5, expiry_s: 3600, ..Connect::default() }
+}
+
+fn reconnect(addr: SocketAddr, options: &Connect<'_>) -> (Client, bool) {
+    loop {
+        match Client::try_connect(addr, options) {
+            Ok((client, present, 0)) => return (client, present),
+            _ => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Publishes until told to stop, several messages under way; `acked` holds what the broker acknowledged. A message that
+/// was under way when the connection broke is given up (QoS 1) or carried through as the standard says (QoS 2).
+fn publisher(addr: SocketAddr, name: String, qos: u8, stop: Arc<AtomicBool>, acked: Arc<Mutex<BTreeSet<String>>>) {
+    let options = session(&name, qos == 2);
+    let (mut client, _) = reconnect(addr, &options);
+    let mut sent = 0u32;
+    // Identifier -> payload, PUBREC seen.
+    let mut open: BTreeMap<u16, (String, bool)> = BTreeMap::new();
+    let mut next_id = 0u16;
+    let topic = format!("load/{name}");
+    loop {
+        let finished = stop.load(Ordering::Relaxed);
+        if finished && open.is_empty() {
+            return;
+        }
+        let mut step = || -> std::io::Result<()> {
+            while open.len() < 8 && !finished {
+                next_id = next_id % 60_000 + 1;
+                sent += 1;
+                let payload = format!("{name} {sent}");
+                open.insert(next_id, (payload.clone(), false));
+                client.publish(&topic, payload.as_bytes(), qos << 1, next_id)?;
+            }
+            let (first, body) = client.read()?;
+            let id = u16::from_be_bytes([body[0], body[1]]);
+            match first {
+                0x40 | 0x70 => {
+                    if let Some((payload, _)) = open.remove(&id) {
+                        acked.lock().unwrap().insert(payload);
+                    }
+                }
+                0x50 => {
+                    // The broker owns it from here on.
+                    if let Some((payload, received)) = open.get_mut(&id) {
+                        *received = true;
+                        acked.lock().unwrap().insert(payload.clone());
+                    }
+                    client.ack(0x62, id)?;
+                }
+                other => panic!("unexpected packet {other:x}"),
+            }
+            Ok(())
+        };
+        if step().is_ok() {
+            continue;
+        }
+        loop {
+            (client, _) = reconnect(addr, &options);
+            if qos == 1 {
+                open.clear();
+                break;
+            }
+            let again = open.iter().try_for_each(|(id, (payload, received))| {
+                if *received {
+                    client.ack(0x62, *id)
+                } else {
+                    client.publish(&topic, payload.as_bytes(), 4 | 8, *id)
+                }
+            });
+            if again.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+/// Reads with a persistent session, sometimes cutting its own connection or staying away.
+fn subscriber(addr: SocketAddr, id: &str, done: &AtomicBool, want: &dyn Fn(&BTreeMap<String, u32>) -> bool) -> BTreeMap<String, u32> {
+    let options = session(id, true);
+    let mut got: BTreeMap<String, u32> = BTreeMap::new();
+    // QoS 2 identifiers received and not yet released.
+    let mut held: BTreeSet<u16> = BTreeSet::new();
+    let (mut client, _) = reconnect(addr, &options);
+    let mut count = 0u32;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        assert!(Instant::now() < deadline, "messages are missing: {} received", got.len());
+        if done.load(Ordering::Relaxed) && want(&got) {
+            return got;
+        }
+        let mut step = || -> std::io::Result<()> {
+            let (first, body) = client.read()?;
+            match first >> 4 {
+                3 => {
+                    let message = client.parse(first, &body);
+                    let payload = String::from_utf8(message.payload).unwrap();
+                    if message.qos == 1 {
+                        *got.entry(payload).or_default() += 1;
+                        client.ack(0x40, message.id)?;
+                    } else {
+                        if held.insert(message.id) {
+                            *got.entry(payload).or_default() += 1;
+                        }
+                        client.ack(0x50, message.id)?;
+                    }
+                }
+                6 => {
+                    let id = u16::from_be_bytes([body[0], body[1]]);
+                    held.remove(&id);
+                    client.ack(0x70, id)?;
+                }
+                14 => {}
+                13 => {}
+                other => panic!("unexpected packet {other:x}"),
+            }
+            Ok(())
+        };
+        let ok = step().is_ok();
+        count += 1;
+        if ok && count % 700 != 0 {
+            continue;
+        }
+        if ok && count % 1400 == 0 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        let (again, present) = reconnect(addr, &options);
+        assert!(present, "the session is gone");
+        client = again;
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_over_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let mut broker = Killable::start(dir.path(), addr);
+    for (id, options) in [("sub", 1), ("sub2", 2)] {
+        let (mut client, present) = Client::connect(addr, &session(id, true));
+        assert!(!present);
+        client.subscribe("load/#", options);
+        client.disconnect();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
+    let acked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let publishers: Vec<_> = [("one", 1), ("two", 2), ("three", 1)]
+        .map(|(name, qos)| {
+            let (stop, acked) = (stop.clone(), acked.clone());
+            std::thread::spawn(move || publisher(addr, name.to_owned(), qos, stop, acked))
+        })
+        .into();
+    let readers: Vec<_> = ["sub", "sub2"]
+        .map(|id| {
+            let (done, acked) = (done.clone(), acked.clone());
+            std::thread::spawn(move || {
+                subscriber(addr, id, &done, &|got| acked.lock().unwrap().iter().all(|payload| got.contains_key(payload)))
+            })
+        })
+        .into();
+    let kills = AtomicUsize::new(0);
+    for pause_ms in [400, 150, 700, 90, 500, 250] {
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        broker.kill_and_restart();
+        kills.fetch_add(1, Ordering::Relaxed);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    stop.store(true, Ordering::Relaxed);
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    // The readers look whenever something arrives: give each a last push.
+    let (mut last, _) = reconnect(addr, &Connect { id: "last", clean: true, ..Connect::default() });
+    last.publish_acked("load/end", b"end", 0, 1);
+    let all = acked.lock().unwrap().clone();
+    for (reader, exactly_once) in readers.into_iter().zip([false, true]) {
+        let got = reader.join().unwrap();
+        let missing: Vec<_> = all.iter().filter(|payload| !got.contains_key(*payload)).collect();
+        assert!(missing.is_empty(), "{} of {} lost: {:?}", missing.len(), all.len(), &missing[..missing.len().min(9)]);
+        if exactly_once {
+            let twice: Vec<_> = got.iter().filter(|(payload, n)| payload.starts_with("two") && **n > 1).collect();
+            assert!(twice.is_empty(), "QoS 2 twice: {twice:?}");
+        }
+    }
+    assert!(all.len() > 100, "only {} messages", all.len());
+    eprintln!("{} acknowledged messages over {} kills: none lost", all.len(), kills.load(Ordering::Relaxed));
+}
+
+#[test]
+fn sessions_subscriptions_and_retained_messages_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let mut broker = Killable::start(dir.path(), addr);
+    let (mut reader, _) = Client::connect(addr, &session("s", false));
+    reader.subscribe("a/+", 1);
+    reader.subscribe("gone", 1);
+    reader.send(0xA2, &[0, 9, 0, 4, b'g', b'o', b'n', b'e']).unwrap();
+    assert_eq!(reader.read().unwrap().0, 0xB0);
+    let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+    publisher.publish_acked("a/1", b"kept", 1, 1);
+    publisher.publish_acked("a/2", b"emptied", 1, 2);
+    publisher.publish_acked("a/2", b"", 1, 3);
+    broker.kill_and_restart();
+    let (mut reader, present) = Client::connect(addr, &session("s", false));
+    assert!(present);
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..3 {
+        let message = reader.message();
+        seen.push(message.payload);
+        reader.ack(0x40, message.id).unwrap();
+    }
+    assert_eq!(seen, [&b"kept"[..], b"emptied", b""]);
+    let (mut fresh, _) = Client::connect(addr, &Connect { id: "f", clean: true, ..Connect::default() });
+    fresh.subscribe("#", 1);
+    let message = fresh.message();
+    assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), ("a/1", &b"kept"[..], true));
+    fresh.ack(0x40, message.id).unwrap();
+    let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+    publisher.publish_acked("gone", b"", 0, 1);
+    publisher.publish_acked("a/3", b"live", 0, 2);
+    assert_eq!(reader.message().payload, b"live");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_brokers_do_not_share_a_folder() {
+    use sealcast_broker::{Broker, BrokerConfig, JournalError, ListenerConfig, StartError};
+    let dir = tempfile::tempdir().unwrap();
+    let first = tcp_broker(Some(dir.path()), crate::any_port(), Limits::default()).await;
+    let config = BrokerConfig {
+        listeners: vec![ListenerConfig::Tcp { addr: crate::any_port() }],
+        data_dir: Some(dir.path().into()),
+        limits: Limits::default(),
+    };
+    let second = Broker::start(config, Arc::new(crate::TestPolicy), None).await;
+    assert!(matches!(second, Err(StartError::Journal(JournalError::Sqlite { .. }))));
+    // A clean stop frees it, and several brokers live side by side.
+    assert!(first.shutdown(Duration::from_secs(5)).await);
+    let again = tcp_broker(Some(dir.path()), crate::any_port(), Limits::default()).await;
+    let other = tcp_broker(None, crate::any_port(), Limits::default()).await;
+    assert!(again.shutdown(Duration::from_secs(5)).await && other.shutdown(Duration::from_secs(5)).await);
+}

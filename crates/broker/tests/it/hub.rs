@@ -1,0 +1,89 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sealcast_broker::{HandleError, Intercepted, Interceptor, Limits, Qos, Verdict};
+
+use crate::client::{Client, Connect};
+use crate::{any_port, intercepted, tcp_broker};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hub_publishes_and_hears_who_asked() {
+    let broker = tcp_broker(None, any_port(), Limits::default()).await;
+    let addr = broker.addrs()[0];
+    let handle = broker.handle().clone();
+    let mut requests = handle.subscribe("sealcast/v1/rpc/+/request", 16).await.unwrap();
+    let client = tokio::task::spawn_blocking(move || {
+        let options = Connect { id: "c", v5: true, clean: true, user: Some("1111"), ..Connect::default() };
+        let (mut client, _) = Client::connect(addr, &options);
+        client.subscribe("sealcast/v1/rpc/1111/response", 1);
+        client.publish_acked("sealcast/v1/rpc/1111/request", b"ask", 0, 1);
+        client.message().payload
+    });
+    let request = requests.recv().await.unwrap();
+    assert_eq!((&*request.topic, request.sender.as_deref()), ("sealcast/v1/rpc/1111/request", Some("1111")));
+    handle.publish("sealcast/v1/rpc/1111/response", "answer", Qos::AtLeastOnce, false).await.unwrap();
+    assert_eq!(client.await.unwrap(), b"answer");
+    assert!(matches!(handle.publish("a/+", "", Qos::AtMostOnce, false).await, Err(HandleError::Topic(_))));
+    assert!(broker.shutdown(Duration::from_secs(5)).await);
+    assert_eq!(handle.publish("a", "", Qos::AtMostOnce, false).await, Err(HandleError::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_cut_off() {
+    let broker = tcp_broker(None, any_port(), Limits::default()).await;
+    let addr = broker.addrs()[0];
+    let options = Connect { id: "c", v5: true, expiry_s: 100, user: Some("1111"), ..Connect::default() };
+    let (client, _) = tokio::task::spawn_blocking(move || Client::connect(addr, &options)).await.unwrap();
+    assert_eq!(broker.handle().disconnect_device("1111").await, Ok(1));
+    assert_eq!(tokio::task::spawn_blocking(move || client.closed()).await.unwrap(), Some(0x98));
+    assert_eq!(broker.handle().stats().await.unwrap().sessions, 0);
+}
+
+struct Hostile;
+
+impl Interceptor for Hostile {
+    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Verdict {
+        match message.topic.as_str() {
+            "drop" => return Verdict::Drop,
+            "move" => message.topic = "moved".into(),
+            "flip" => message.payload = Bytes::from(format!("flipped {}", sender.unwrap_or("hub"))),
+            _ => {}
+        }
+        Verdict::Forward
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interceptor_drops_moves_changes_and_injects() {
+    let broker = intercepted(None, any_port(), Limits::default(), Some(Arc::new(Hostile))).await;
+    let addr = broker.addrs()[0];
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let client = tokio::task::spawn_blocking(move || {
+        let (mut client, _) = Client::connect(addr, &Connect { id: "c", clean: true, ..Connect::default() });
+        client.subscribe("#", 1);
+        sender.send(()).unwrap();
+        (0..4)
+            .map(|_| {
+                let message = client.message();
+                if message.qos > 0 {
+                    client.ack(0x40, message.id).unwrap();
+                }
+                (message.topic, String::from_utf8(message.payload).unwrap())
+            })
+            .collect::<Vec<_>>()
+    });
+    tokio::task::spawn_blocking(move || receiver.recv().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || {
+        let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+        publisher.publish_acked("drop", b"1", 0, 1);
+        publisher.publish("move", b"2", 0, 0).unwrap();
+        publisher.publish_acked("flip", b"3", 0, 2);
+    })
+    .await
+    .unwrap();
+    broker.handle().publish("flip", "", Qos::AtLeastOnce, false).await.unwrap();
+    broker.handle().inject("flip", "made up", Qos::AtLeastOnce, false).await.unwrap();
+    let want = [("moved", "2"), ("flip", "flipped anonymous"), ("flip", "flipped hub"), ("flip", "made up")];
+    assert_eq!(client.await.unwrap(), want.map(|(t, p)| (t.to_owned(), p.to_owned())));
+}

@@ -1,0 +1,60 @@
+//! Real brokers on port 0, real clients: our own byte-level one, rumqttc, and mosquitto's where installed.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod client;
+mod durability;
+mod hub;
+mod protocol;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use sealcast_broker::{
+    Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running,
+};
+
+/// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
+/// device X publishes `keys/X`.
+pub struct TestPolicy;
+
+impl Policy for TestPolicy {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        let name = attempt.certificate.and_then(|c| c.common_name()).or(attempt.username).unwrap_or("anonymous");
+        if name == "revoked" { Err(Refusal::NotAuthorized) } else { Ok(name.into()) }
+    }
+
+    fn may_publish(&self, device: &str, topic: &str) -> bool {
+        match topic.strip_prefix("keys/") {
+            Some(owner) => owner == device,
+            None => !topic.starts_with("forbidden/"),
+        }
+    }
+
+    fn may_subscribe(&self, _device: &str, filter: &str) -> bool {
+        !filter.starts_with("forbidden/")
+    }
+}
+
+pub async fn tcp_broker(dir: Option<&Path>, addr: SocketAddr, limits: Limits) -> Running {
+    intercepted(dir, addr, limits, None).await
+}
+
+pub async fn intercepted(
+    dir: Option<&Path>,
+    addr: SocketAddr,
+    limits: Limits,
+    interceptor: Option<Arc<dyn Interceptor>>,
+) -> Running {
+    let config = BrokerConfig {
+        listeners: vec![ListenerConfig::Tcp { addr }],
+        data_dir: dir.map(Into::into),
+        limits,
+    };
+    Broker::start(config, Arc::new(TestPolicy), interceptor).await.unwrap()
+}
+
+pub fn any_port() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}

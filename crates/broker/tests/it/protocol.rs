@@ -1,0 +1,294 @@
+use std::time::Duration;
+
+use sealcast_broker::Limits;
+
+use crate::client::{Client, Connect};
+use crate::{any_port, tcp_broker};
+
+/// Runs a blocking test body against a broker in memory.
+fn with_broker(limits: Limits, body: impl FnOnce(std::net::SocketAddr) + Send + 'static) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let broker = tcp_broker(None, any_port(), limits).await;
+        let addr = broker.addrs()[0];
+        tokio::task::spawn_blocking(move || body(addr)).await.unwrap();
+        assert!(broker.shutdown(Duration::from_secs(5)).await);
+    });
+}
+
+fn clean(id: &str, v5: bool) -> Connect<'_> {
+    Connect { id, v5, clean: true, ..Connect::default() }
+}
+
+fn kept(id: &str, v5: bool) -> Connect<'_> {
+    Connect { id, v5, expiry_s: 1000, ..Connect::default() }
+}
+
+#[test]
+fn both_versions_talk_to_each_other() {
+    with_broker(Limits::default(), |addr| {
+        let (mut three, _) = Client::connect(addr, &clean("three", false));
+        let (mut five, _) = Client::connect(addr, &clean("five", true));
+        assert_eq!(three.subscribe("a/+", 2), 2);
+        assert_eq!(five.subscribe("a/#", 1), 1);
+        for qos in 0..3 {
+            five.publish("a/b", &[qos], qos << 1, 7).unwrap();
+            let message = three.message();
+            assert_eq!((message.qos, &message.payload[..]), (qos, &[qos][..]));
+        }
+    });
+}
+
+#[test]
+fn retained_messages_come_once_and_go_when_emptied() {
+    with_broker(Limits::default(), |addr| {
+        let (mut publisher, _) = Client::connect(addr, &clean("p", false));
+        publisher.publish_acked("r/1", b"one", 1, 1);
+        publisher.publish_acked("r/1", b"two", 1, 2);
+        publisher.publish_acked("r/2", b"gone", 1, 3);
+        publisher.publish_acked("r/2", b"", 1, 4);
+        let (mut reader, _) = Client::connect(addr, &clean("s", true));
+        assert_eq!(reader.subscribe("r/#", 1), 1);
+        let message = reader.message();
+        assert_eq!((message.payload.as_slice(), message.retain), (&b"two"[..], true));
+        reader.nothing_more();
+        // A live message has RETAIN 0; "retain handling 2" brings none.
+        publisher.publish_acked("r/1", b"live", 1, 5);
+        assert!(!reader.message().retain);
+        assert_eq!(reader.subscribe("r/+", 0x21), 1);
+        reader.nothing_more();
+    });
+}
+
+#[test]
+fn wills_are_sent_unless_the_client_says_goodbye() {
+    with_broker(Limits::default(), |addr| {
+        let (mut reader, _) = Client::connect(addr, &clean("s", false));
+        reader.subscribe("will/#", 1);
+        let will = |topic, delay| Some((topic, &b"dead"[..], 1, false, delay));
+        let (polite, _) = Client::connect(addr, &Connect { will: will("will/polite", 0), ..clean("a", false) });
+        polite.disconnect();
+        let (rude, _) = Client::connect(addr, &Connect { will: will("will/rude", 0), ..clean("b", false) });
+        drop(rude);
+        assert_eq!(reader.message().topic, "will/rude");
+        let (late, _) = Client::connect(addr, &Connect { will: will("will/late", 1), ..kept("c", true) });
+        drop(late);
+        assert_eq!(reader.message().topic, "will/late");
+        // Back before the delay is over: no will.
+        let (back, _) = Client::connect(addr, &Connect { will: will("will/back", 2), ..kept("d", true) });
+        drop(back);
+        let (_again, present) = Client::connect(addr, &kept("d", true));
+        assert!(present);
+        std::thread::sleep(Duration::from_millis(2500));
+        reader.nothing_more();
+    });
+}
+
+#[test]
+fn rights_are_enforced() {
+    with_broker(Limits::default(), |addr| {
+        let refused = |v5| Client::try_connect(addr, &Connect { user: Some("revoked"), ..clean("x", v5) }).unwrap().2;
+        assert_eq!((refused(true), refused(false)), (0x87, 5));
+        let forbidden_will = Connect { will: Some(("forbidden/x", b"", 0, false, 0)), ..clean("x", true) };
+        assert_eq!(Client::try_connect(addr, &forbidden_will).unwrap().2, 0x87);
+
+        let (mut five, _) = Client::connect(addr, &Connect { user: Some("1111"), ..clean("c", true) });
+        assert_eq!(five.subscribe("forbidden/#", 0), 0x87);
+        assert_eq!(five.subscribe("$share/g/forbidden/#", 0), 0x87);
+        assert_eq!(five.publish_acked("forbidden/x", b"", 0, 1), 0x87);
+        assert_eq!(five.publish_acked("keys/1112", b"", 0, 2), 0x87);
+        assert_eq!(five.publish_acked("keys/1111", b"", 0, 3), 0);
+        five.publish("forbidden/x", b"", 4, 4).unwrap();
+        assert_eq!(five.read().unwrap(), (0x50, vec![0, 4, 0x87]));
+
+        let (mut three, _) = Client::connect(addr, &clean("c3", false));
+        assert_eq!(three.subscribe("forbidden/#", 0), 0x80);
+        three.publish("forbidden/x", b"", 2, 1).unwrap();
+        three.closed();
+    });
+}
+
+#[test]
+fn bad_topics_end_the_connection() {
+    with_broker(Limits::default(), |addr| {
+        for (topic, code) in [("a/+", 0x90), ("a/#", 0x90), ("a\0b", 0x81), ("", 0x90)] {
+            let (mut client, _) = Client::connect(addr, &clean("c", true));
+            client.publish(topic, b"", 0, 0).unwrap();
+            assert_eq!(client.closed(), Some(code), "{topic:?}");
+        }
+        let (mut client, _) = Client::connect(addr, &clean("c", true));
+        assert_eq!(client.subscribe("a/#/b", 0), 0x8F);
+    });
+}
+
+#[test]
+fn an_offline_session_gets_what_it_missed_in_order() {
+    with_broker(Limits::default(), |addr| {
+        for v5 in [false, true] {
+            let (mut reader, present) = Client::connect(addr, &kept("s", v5));
+            assert!(!present);
+            reader.subscribe("q", 1);
+            reader.disconnect();
+            let (mut publisher, _) = Client::connect(addr, &clean("p", false));
+            for id in 1..=500u16 {
+                publisher.publish_acked("q", &id.to_be_bytes(), 0, id);
+            }
+            let (mut reader, present) = Client::connect(addr, &kept("s", v5));
+            assert!(present);
+            for id in 1..=500u16 {
+                let message = reader.message();
+                assert_eq!(message.payload, id.to_be_bytes());
+                reader.ack(0x40, message.id).unwrap();
+            }
+            reader.nothing_more();
+            reader.disconnect();
+            let (_, present) = Client::connect(addr, &clean("s", v5));
+            assert!(!present);
+        }
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_comes_again_with_dup_and_its_identifier() {
+    with_broker(Limits::default(), |addr| {
+        let (mut reader, _) = Client::connect(addr, &kept("s", false));
+        reader.subscribe("q/#", 2);
+        let (mut publisher, _) = Client::connect(addr, &clean("p", false));
+        for id in 1..=3u16 {
+            publisher.publish_acked("q/1", &[id as u8], 0, id);
+        }
+        let first: Vec<_> = (0..3).map(|_| reader.message()).collect();
+        drop(reader);
+        let (mut reader, _) = Client::connect(addr, &kept("s", false));
+        for before in &first {
+            let again = reader.message();
+            assert!(again.dup && (again.id, &again.payload) == (before.id, &before.payload));
+            reader.ack(0x40, again.id).unwrap();
+        }
+        reader.nothing_more();
+
+        // QoS 2, cut after PUBREC: PUBREL comes, the message does not.
+        publisher.publish("q/2", b"x", 4, 9).unwrap();
+        assert_eq!(publisher.read().unwrap().0, 0x50);
+        let message = reader.message();
+        reader.ack(0x50, message.id).unwrap();
+        assert_eq!(reader.read().unwrap().0, 0x62);
+        drop(reader);
+        let (mut reader, _) = Client::connect(addr, &kept("s", false));
+        assert_eq!(reader.read().unwrap(), (0x62, message.id.to_be_bytes().to_vec()));
+        reader.ack(0x70, message.id).unwrap();
+        reader.nothing_more();
+
+        // The publisher repeats its QoS 2 message: not delivered twice.
+        publisher.publish("q/2", b"x", 4 | 8, 9).unwrap();
+        assert_eq!(publisher.read().unwrap().0, 0x50);
+        publisher.ack(0x62, 9).unwrap();
+        assert_eq!(publisher.read().unwrap().0, 0x70);
+        reader.nothing_more();
+    });
+}
+
+#[test]
+fn a_second_connection_takes_the_session_over_and_nothing_is_lost() {
+    with_broker(Limits::default(), |addr| {
+        let (mut reader, _) = Client::connect(addr, &kept("s", true));
+        reader.subscribe("q", 1);
+        let publisher = std::thread::spawn(move || {
+            let (mut publisher, _) = Client::connect(addr, &clean("p", false));
+            for id in 1..=2000u16 {
+                publisher.publish_acked("q", &id.to_be_bytes(), 0, id);
+            }
+        });
+        let mut got = Vec::new();
+        for round in 1..=20 {
+            while got.len() < round * 95 {
+                let message = reader.message();
+                got.push(u16::from_be_bytes([message.payload[0], message.payload[1]]));
+                reader.ack(0x40, message.id).unwrap();
+            }
+            let (next, present) = Client::connect(addr, &kept("s", true));
+            assert!(present);
+            let old = std::mem::replace(&mut reader, next);
+            assert_eq!(old.closed(), Some(0x8E));
+        }
+        publisher.join().unwrap();
+        got.sort_unstable();
+        got.dedup();
+        while got.len() < 2000 {
+            let message = reader.message();
+            let value = u16::from_be_bytes([message.payload[0], message.payload[1]]);
+            reader.ack(0x40, message.id).unwrap();
+            if !got.contains(&value) {
+                got.push(value);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shared_subscription_divides_messages() {
+    with_broker(Limits::default(), |addr| {
+        let mut readers: Vec<Client> =
+            ["a", "b"].into_iter().map(|id| Client::connect(addr, &clean(id, true)).0).collect();
+        for reader in &mut readers {
+            assert_eq!(reader.subscribe("$share/g/work", 1), 1);
+        }
+        let (mut publisher, _) = Client::connect(addr, &clean("p", false));
+        for id in 1..=10u16 {
+            publisher.publish_acked("work", &id.to_be_bytes(), 0, id);
+        }
+        for reader in &mut readers {
+            for _ in 0..5 {
+                let message = reader.message();
+                reader.ack(0x40, message.id).unwrap();
+            }
+            reader.nothing_more();
+        }
+    });
+}
+
+#[test]
+fn limits_hold() {
+    let limits = Limits { max_queued_messages: 10, max_sessions: 3, max_packet_bytes: 2000, ..Limits::default() };
+    with_broker(limits, |addr| {
+        let (mut reader, _) = Client::connect(addr, &Connect { receive_max: Some(2), ..kept("s", true) });
+        reader.subscribe("q", 1);
+        let (mut publisher, _) = Client::connect(addr, &clean("p", true));
+        for id in 1..=50u16 {
+            publisher.publish_acked("q", &id.to_be_bytes(), 0, id);
+        }
+        // Two in flight, which the client's window allows, and the ten youngest.
+        let mut got = Vec::new();
+        for _ in 0..12 {
+            let message = reader.message();
+            got.push(message.payload[1]);
+            reader.ack(0x40, message.id).unwrap();
+        }
+        assert_eq!(got, [vec![1, 2], (41..=50).collect()].concat());
+        reader.nothing_more();
+        let (_third, _) = Client::connect(addr, &clean("x", true));
+        assert_eq!(Client::try_connect(addr, &clean("y", true)).unwrap().2, 0x97);
+        publisher.publish("q", &[0; 3000], 0, 0).unwrap();
+        assert_eq!(publisher.closed(), Some(0x95));
+    });
+}
+
+#[test]
+fn keep_alive_zero_never_ends_and_others_do() {
+    with_broker(Limits::default(), |addr| {
+        let (mut forever, _) = Client::connect(addr, &clean("f", true));
+        let (short, _) = Client::connect(addr, &Connect { keep_alive_s: 1, ..clean("s", true) });
+        assert_eq!(short.closed(), Some(0x8D));
+        forever.nothing_more();
+    });
+}
+
+#[test]
+fn devices_do_not_share_sessions() {
+    with_broker(Limits::default(), |addr| {
+        let (mut one, _) = Client::connect(addr, &Connect { user: Some("1111"), ..kept("same", true) });
+        let (_two, present) = Client::connect(addr, &Connect { user: Some("1112"), ..kept("same", true) });
+        assert!(!present);
+        one.nothing_more();
+    });
+}
