@@ -295,7 +295,7 @@ impl Groups {
     }
 
     pub(crate) fn publish_keys(&mut self) {
-        if let Some(key) = self.own.current() {
+        if let Some(key) = self.own.current().filter(|key| key.certificate == self.certificate) {
             let bytes = wire::write_keys(&key.message, &self.chain);
             self.output(Output::PublishKeys { bytes });
         }

@@ -127,6 +127,8 @@ pub(crate) struct Opened {
 
 pub(crate) struct Engine {
     client: Client<Config>,
+    identity: SigningIdentity,
+    signer: SignatureSecretKey,
     memory: Memory,
     crypto: AwsLcCryptoProvider,
 }
@@ -138,6 +140,8 @@ impl Engine {
         let credential = CertificateChain::from(chain.to_vec()).into_credential();
         let public = SignaturePublicKey::from(key.public().to_uncompressed().to_vec());
         let secret = key.scalar().map_err(|error| Refusal::Mls(error.to_string()))?;
+        let identity = SigningIdentity::new(credential, public);
+        let signer = SignatureSecretKey::new(secret.to_vec());
         let client = Client::builder()
             .key_package_lifetime(LIFETIME)
             .crypto_provider(crypto.clone())
@@ -145,9 +149,9 @@ impl Engine {
             .key_package_repo(memory.clone())
             .group_state_storage(memory.clone())
             .mls_rules(Rules)
-            .signing_identity(SigningIdentity::new(credential, public), SignatureSecretKey::new(secret.to_vec()), SUITE)
+            .signing_identity(identity.clone(), signer.clone(), SUITE)
             .build();
-        Ok(Self { client, memory, crypto })
+        Ok(Self { client, identity, signer, memory, crypto })
     }
 
     pub fn memory(&self) -> &Memory {
@@ -190,17 +194,22 @@ impl Engine {
         snapshot.ok_or(Refusal::Malformed("the group's snapshot was not put into storage"))
     }
 
-    /// Builds a commit beside the group, which stays as it is until [`apply_own`].
+    /// Builds a commit beside the group, which stays as it is until [`apply_own`]. `renew`: our leaf still has an older
+    /// certificate of ours, and gets the present one.
     pub fn commit(
         &self,
         group: &mut MlsGroup,
         adds: &[(Number, Vec<u8>)],
         removes: &[u32],
+        renew: bool,
         authenticated_data: Vec<u8>,
         now_s: u64,
     ) -> Result<Built, Refusal> {
         let mut references = BTreeMap::new();
         let mut builder = group.commit_builder().authenticated_data(authenticated_data).commit_time(mls_time(now_s));
+        if renew {
+            builder = builder.set_new_signing_identity(self.signer.clone(), self.identity.clone());
+        }
         for leaf in removes {
             builder = builder.remove_member(*leaf)?;
         }

@@ -42,7 +42,7 @@ fn rogue(
     let head = head.unwrap_or_else(|| wire::write_ledger_head(groups.view.count(), &groups.view.head()));
     let slot = groups.slots.get_mut(&group).unwrap();
     let (epoch, generation) = (Epoch(slot.epoch().unwrap()), Generation(slot.generation));
-    let built = groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, head, now_s).unwrap();
+    let built = groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, false, head, now_s).unwrap();
     let body = Body::Commit(Commit { group, generation, epoch, commit: built.commit.clone() });
     (built, body)
 }

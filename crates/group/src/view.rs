@@ -258,6 +258,12 @@ impl View {
                     known.changed = entry;
                 }
                 self.save_device(device, changes);
+                // Its grants are void, also if it is registered again.
+                let granted = |grants: &BTreeMap<Number, Grant>| grants.get(device).is_some_and(|grant| grant.granted);
+                let groups: Vec<_> = self.grants.iter().filter(|(_, g)| granted(g)).map(|(group, _)| *group).collect();
+                for group in groups {
+                    self.save_grant(group, *device, false, entry, changes);
+                }
             }
             Fact::KeysPublished { device, key_package, certificate, rejoin } => {
                 if let Some(known) = self.devices.get_mut(device) {

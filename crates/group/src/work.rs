@@ -38,6 +38,8 @@ const MAX_BAD: usize = 4096;
 struct Work {
     adds: Vec<(Number, Vec<u8>)>,
     removes: Vec<u32>,
+    /// Our leaf gets our present certificate.
+    renew: bool,
     /// Place among those who could do it.
     rank: u64,
 }
@@ -177,7 +179,7 @@ impl Groups {
         let now_s = now_ms / 1000;
         let mut removes = BTreeSet::new();
         let mut members = BTreeSet::new();
-        let mut rank = 0;
+        let (mut rank, mut renew) = (0, false);
         let own_leaf = slot.group.as_ref().map(|group| group.current_member_index());
         for leaf in slot.leaves.values() {
             let holder = self.view.by_certificate(&leaf.certificate);
@@ -189,12 +191,15 @@ impl Groups {
                     .rejoined()
                     .is_some_and(|entry| entry > slot.added_at(leaf.index) && self.usable(device, entry).is_some())
             });
-            if faulty || lost {
-                removes.insert(leaf.index);
-                if Some(leaf.index) == own_leaf {
+            if Some(leaf.index) == own_leaf {
+                if expired || self.view.fault(number, &self.certificate).is_some() {
                     // Others have to remove us; nothing that we commit would be accepted.
                     return None;
                 }
+                renew = leaf.certificate != self.certificate;
+                members.extend(holder);
+            } else if faulty || lost {
+                removes.insert(leaf.index);
             } else {
                 members.extend(holder);
                 rank += u64::from(own_leaf.is_some_and(|own| leaf.index < own));
@@ -228,14 +233,13 @@ impl Groups {
                 self.notice(Some(device.clone()), Some(number), Notice::Refused(refusal));
             }
         }
-        let renew =
-            slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(number, slot, now_s));
-        if slot.update_requested {
+        let update = slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(number, slot, now_s));
+        if slot.update_requested || renew {
             rank = 0;
         }
         let unfounded = slot.epoch().is_none_or(|epoch| epoch == 0);
-        let any = renew || unfounded || !adds.is_empty() || !removes.is_empty();
-        any.then(|| Work { adds, removes: removes.into_iter().collect(), rank })
+        let any = renew || update || unfounded || !adds.is_empty() || !removes.is_empty();
+        any.then(|| Work { adds, removes: removes.into_iter().collect(), renew, rank })
     }
 
     /// Whether the group's policy wants a new epoch; if not yet, wakes up when it does.
@@ -295,14 +299,14 @@ impl Groups {
         let head = wire::write_ledger_head(self.view.count(), &self.view.head());
         loop {
             let Some(group) = &mut slot.group else { return Ok(()) };
-            let built = match self.engine.commit(group, &work.adds, &work.removes, head.clone(), now_s) {
+            let built = match self.engine.commit(group, &work.adds, &work.removes, work.renew, head.clone(), now_s) {
                 Ok(built) => built,
                 Err(refusal) if work.adds.is_empty() => return Err(refusal),
                 Err(_) => {
                     // One of the key packages is at fault: each shows alone whether it is.
                     let mut good = Vec::new();
                     for add in std::mem::take(&mut work.adds) {
-                        match self.engine.commit(group, std::slice::from_ref(&add), &work.removes, head.clone(), now_s)
+                        match self.engine.commit(group, std::slice::from_ref(&add), &work.removes, work.renew, head.clone(), now_s)
                         {
                             Ok(_) => good.push(add),
                             Err(refusal) => {

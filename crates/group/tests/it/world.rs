@@ -86,7 +86,10 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub keys: BTreeMap<DeviceId, Vec<u8>>,
     pub inboxes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
-    /// (publisher's place, topic's device, group of an inbox).
+    /// All that was ever published, in order.
+    pub old_keys: Vec<(DeviceId, Vec<u8>)>,
+    pub old_inboxes: Vec<(DeviceId, GroupNumber, Vec<u8>)>,
+    /// Number of messages published.
     pub sent: u64,
     /// Deliver retained messages at once.
     pub deliver: bool,
@@ -112,6 +115,8 @@ impl World {
             nodes: Vec::new(),
             keys: BTreeMap::new(),
             inboxes: BTreeMap::new(),
+            old_keys: Vec::new(),
+            old_inboxes: Vec::new(),
             sent: 0,
             deliver: true,
             accepted: Vec::new(),
@@ -229,6 +234,19 @@ impl World {
         self.as_operator(Body::GroupReset(GroupReset { group, reason: "test".parse().unwrap() })).unwrap();
     }
 
+    /// Hands a device its next records, at most so many.
+    pub fn some_records(&mut self, node: usize, most: usize) {
+        let Some(groups) = &self.nodes[node].groups else { return };
+        let next = usize::try_from(groups.next_entry()).unwrap();
+        let records: Vec<Record> = self.ledger.records()[next..].iter().take(most).cloned().collect();
+        for record in &records {
+            if let Some(groups) = &mut self.nodes[node].groups {
+                groups.handle_record(record, self.now_ms).unwrap();
+            }
+            self.pump(node);
+        }
+    }
+
     /// Brings a device up to the ledger's end, then lets it say what it has to say.
     pub fn catch_up(&mut self, node: usize) {
         let records: Vec<Record> = match &self.nodes[node].groups {
@@ -288,10 +306,12 @@ impl World {
                 Output::Submit(body) => self.submit_for(node, body),
                 Output::PublishKeys { bytes } => {
                     let id = n.id.clone();
+                    self.old_keys.push((id.clone(), bytes.clone()));
                     self.keys.insert(id, bytes);
                     self.sent += 1;
                 }
                 Output::PublishInbox { device, group, bytes } => {
+                    self.old_inboxes.push((device.clone(), group, bytes.clone()));
                     self.inboxes.insert((device, group), bytes);
                     self.sent += 1;
                 }
