@@ -137,11 +137,7 @@ fn publisher(addr: SocketAddr, name: String, qos: u8, stop: Arc<AtomicBool>, ack
                 break;
             }
             let again = open.iter().try_for_each(|(id, (payload, received))| {
-                if *received {
-                    client.ack(0x62, *id)
-                } else {
-                    client.publish(&topic, payload.as_bytes(), 4 | 8, *id)
-                }
+                if *received { client.ack(0x62, *id) } else { client.publish(&topic, payload.as_bytes(), 4 | 8, *id) }
             });
             if again.is_ok() {
                 break;
@@ -151,7 +147,12 @@ fn publisher(addr: SocketAddr, name: String, qos: u8, stop: Arc<AtomicBool>, ack
 }
 
 /// Reads with a persistent session, sometimes cutting its own connection or staying away.
-fn subscriber(addr: SocketAddr, id: &str, done: &AtomicBool, want: &dyn Fn(&BTreeMap<String, u32>) -> bool) -> BTreeMap<String, u32> {
+fn subscriber(
+    addr: SocketAddr,
+    id: &str,
+    done: &AtomicBool,
+    want: &dyn Fn(&BTreeMap<String, u32>) -> bool,
+) -> BTreeMap<String, u32> {
     let options = session(id, true);
     let mut got: BTreeMap<String, u32> = BTreeMap::new();
     // QoS 2 identifiers received and not yet released.
@@ -229,7 +230,9 @@ fn nothing_acknowledged_is_lost_over_kill_9() {
         .map(|id| {
             let (done, acked) = (done.clone(), acked.clone());
             std::thread::spawn(move || {
-                subscriber(addr, id, &done, &|got| acked.lock().unwrap().iter().all(|payload| got.contains_key(payload)))
+                subscriber(addr, id, &done, &|got| {
+                    acked.lock().unwrap().iter().all(|payload| got.contains_key(payload))
+                })
             })
         })
         .into();

@@ -11,9 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use sealcast_broker::{
-    Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running,
-};
+use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running};
 
 /// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
 /// device X publishes `keys/X`.
@@ -47,11 +45,7 @@ pub async fn intercepted(
     limits: Limits,
     interceptor: Option<Arc<dyn Interceptor>>,
 ) -> Running {
-    let config = BrokerConfig {
-        listeners: vec![ListenerConfig::Tcp { addr }],
-        data_dir: dir.map(Into::into),
-        limits,
-    };
+    let config = BrokerConfig { listeners: vec![ListenerConfig::Tcp { addr }], data_dir: dir.map(Into::into), limits };
     Broker::start(config, Arc::new(TestPolicy), interceptor).await.unwrap()
 }
 

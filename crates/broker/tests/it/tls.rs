@@ -74,16 +74,18 @@ fn client_config(pki: &Pki, identity: Option<&Identity>) -> rustls::ClientConfig
     use rustls_pki_types::{CertificateDer, PrivateKeyDer};
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pki.root_pem.as_bytes()).unwrap()).unwrap();
-    let builder =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
     match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
-            let chain = CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).collect::<Result<_, _>>().unwrap();
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap()).unwrap()
+            let chain =
+                CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).collect::<Result<_, _>>().unwrap();
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap())
+                .unwrap()
         }
     }
 }
@@ -133,11 +135,8 @@ async fn strangers_do_not_get_in() {
     let server = pki.issue("1111", ExtendedKeyUsagePurpose::ServerAuth);
     assert!(connect(&pki, Some(&server), addr).await.is_err(), "not a client certificate");
     let revoked = pki.issue("revoked", ExtendedKeyUsagePurpose::ClientAuth);
-    let error = connect(&pki, Some(&revoked), addr).await.unwrap_err();
-    assert!(matches!(
-        error,
-        rumqttc::ConnectionError::ConnectionRefused(rumqttc::ConnectReturnCode::NotAuthorized)
-    ));
+    let error = connect(&pki, Some(&revoked), addr).await.err().unwrap();
+    assert!(matches!(error, rumqttc::ConnectionError::ConnectionRefused(rumqttc::ConnectReturnCode::NotAuthorized)));
 }
 
 /// Both mosquitto clients, both versions, all QoS, over mutual TLS.
@@ -166,8 +165,7 @@ async fn mosquitto_clients_work() {
                 command
             };
             let message = format!("{version} {qos}");
-            let publish =
-                common("mosquitto_pub").args(["-t", "m/x", "-r", "-m", &message]).status().await.unwrap();
+            let publish = common("mosquitto_pub").args(["-t", "m/x", "-r", "-m", &message]).status().await.unwrap();
             assert!(publish.success(), "{message}");
             let subscribe = common("mosquitto_sub").args(["-t", "m/#", "-C", "1", "-W", "10"]).output();
             let output = subscribe.await.unwrap();
