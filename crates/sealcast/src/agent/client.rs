@@ -1,0 +1,591 @@
+//! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use bytes::{Bytes, BytesMut};
+use sealcast_mqtt::{
+    ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest, Refusal, RefuseCode,
+    SessionState, Version, WillAnswer, WillRequest,
+};
+use sealcast_seal::{Content, Opener, Purpose, QosClass, Receipt};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
+
+use super::{
+    data::{Arrival, DataPlane, Denied, Received, Route},
+    events::{Event, Events},
+    store::{Retained, Store},
+};
+use crate::{
+    config, now_ms,
+    tls::{Stream, Upstream},
+};
+
+/// How long a client may take from opening its connection to CONNECT.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the rest of the bytes may take to go out once the connection is over.
+const DRAIN: Duration = Duration::from_secs(2);
+/// What a QoS 0 delivery marked as seen may wait before it is written to disk.
+const SAVE_DELAY: Duration = Duration::from_millis(200);
+const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
+const CHUNK: usize = 16 << 10;
+
+/// What all clients of an agent share.
+pub struct Shared {
+    /// Keys and topics.
+    pub data: Arc<DataPlane>,
+    /// The disk.
+    pub store: Arc<Store>,
+    /// The broker.
+    pub upstream: Upstream,
+    /// The agent's configuration.
+    pub config: Arc<config::Agent>,
+    /// What is told of refused messages.
+    pub events: Events,
+    /// Sessions by client id, while the agent runs.
+    pub sessions: Sessions,
+    /// The agent's end.
+    pub stop: CancellationToken,
+}
+
+/// What is remembered of local clients between their connections.
+#[derive(Default)]
+pub struct Sessions(Mutex<HashMap<String, Arc<Mutex<Session>>>>);
+
+/// What is remembered of one local client.
+#[derive(Default)]
+struct Session {
+    opener: Opener,
+    mqtt: SessionState,
+    receipts: HashMap<DeliveryId, Receipt>,
+}
+
+impl Sessions {
+    fn open(&self, client_id: &str, store: &Store) -> Result<Arc<Mutex<Session>>> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = sessions.get(client_id) {
+            return Ok(session.clone());
+        }
+        let opener = match store.window(client_id)? {
+            Some(bytes) => Opener::import(&bytes)?,
+            None => Opener::new(),
+        };
+        let session = Arc::new(Mutex::new(Session { opener, ..Session::default() }));
+        sessions.insert(client_id.to_owned(), session.clone());
+        Ok(session)
+    }
+
+    /// Forgets a session that neither broker nor client goes on with, unless a newer connection has it.
+    fn close(&self, client_id: &str, session: Arc<Mutex<Session>>, keep: bool) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One reference is the table's, one is ours.
+        if !keep && Arc::strong_count(&session) <= 2 {
+            sessions.remove(client_id);
+        }
+    }
+}
+
+/// Serves `socket` until either side is done.
+pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    let config = ProxyConfig {
+        max_frame_bytes: u32::try_from(shared.config.max_packet_bytes).unwrap_or(u32::MAX),
+        max_waiting_bytes: shared.config.max_packet_bytes,
+        ..ProxyConfig::default()
+    };
+    let client = Client {
+        proxy: Proxy::new(config),
+        socket,
+        broker: None,
+        to_client: BytesMut::new(),
+        to_broker: BytesMut::new(),
+        name: String::new(),
+        version: Version::V311,
+        session: None,
+        keep_session: false,
+        resumed_ms: None,
+        waiting: VecDeque::new(),
+        dirty: Dirty::No,
+        shared,
+    };
+    client.run().await;
+}
+
+struct Client {
+    shared: Arc<Shared>,
+    proxy: Proxy,
+    socket: TcpStream,
+    broker: Option<Box<dyn Stream>>,
+    to_client: BytesMut,
+    to_broker: BytesMut,
+    /// The client id, as far as it is known.
+    name: String,
+    version: Version,
+    session: Option<Arc<Mutex<Session>>>,
+    keep_session: bool,
+    /// When this connection began, if the broker had kept the session.
+    resumed_ms: Option<u64>,
+    /// Messages that wait for a key, each until its deadline.
+    waiting: VecDeque<(Waiting, Instant)>,
+    dirty: Dirty,
+}
+
+enum Waiting {
+    Connect(Box<ConnectRequest>),
+    Publish(PublishRequest),
+    Delivery(Delivery),
+}
+
+/// Whether the replay windows have to be saved.
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Dirty {
+    No,
+    /// By then.
+    By(Instant),
+    /// Before anything else goes to the broker.
+    Now,
+}
+
+impl Client {
+    async fn run(mut self) {
+        let mut changed = self.shared.data.changed();
+        let deadline = Instant::now() + CONNECT_PATIENCE;
+        let mut from_client = BytesMut::with_capacity(CHUNK);
+        let mut from_broker = BytesMut::with_capacity(CHUNK);
+        let reason = loop {
+            changed.mark_unchanged();
+            if let Some(reason) = self.work().await {
+                break reason;
+            }
+            if self.dirty == Dirty::Now {
+                self.save();
+            }
+            let connecting = self.broker.is_none() && self.waiting.is_empty();
+            let wake = [
+                connecting.then_some(deadline),
+                self.waiting.front().map(|(_, deadline)| *deadline),
+                match self.dirty {
+                    Dirty::By(then) => Some(then),
+                    _ => None,
+                },
+            ];
+            let wake = wake.into_iter().flatten().min();
+            let (shared, waits) = (self.shared.clone(), !self.waiting.is_empty());
+            let Self { proxy, socket, broker, to_client, to_broker, .. } = &mut self;
+            let (mut client_reader, mut client_writer) = socket.split();
+            let (mut broker_reader, mut broker_writer) = match broker {
+                Some(stream) => {
+                    let (reader, writer) = tokio::io::split(stream);
+                    (Some(reader), Some(writer))
+                }
+                None => (None, None),
+            };
+            // What one side does not take holds up the other.
+            let room = |buffer: &BytesMut| buffer.len() < 4 * CHUNK;
+            let read_client = proxy.wants_client_bytes() && room(to_broker);
+            let read_broker = proxy.wants_broker_bytes() && room(to_client);
+            tokio::select! {
+                () = shared.stop.cancelled() => {
+                    self.proxy.close(0x8B, "the agent is shutting down");
+                }
+                read = client_reader.read_buf(&mut from_client), if read_client => match read {
+                    Ok(1..) => proxy.handle_client(&from_client.split()),
+                    _ => proxy.handle_client_eof(),
+                },
+                read = read_some(&mut broker_reader, &mut from_broker), if read_broker => match read {
+                    Ok(1..) => proxy.handle_broker(&from_broker.split()),
+                    _ => proxy.handle_broker_eof(),
+                },
+                written = client_writer.write_buf(to_client), if !to_client.is_empty() => {
+                    if written.is_err() {
+                        to_client.clear();
+                        proxy.handle_client_eof();
+                    }
+                }
+                written = write_some(&mut broker_writer, to_broker), if !to_broker.is_empty() => {
+                    if written.is_err() {
+                        to_broker.clear();
+                        proxy.handle_broker_eof();
+                    }
+                }
+                _ = changed.changed(), if waits => {}
+                () = sleep_until(wake), if wake.is_some() => {
+                    if connecting && Instant::now() >= deadline {
+                        break "no CONNECT in time".to_owned();
+                    }
+                    if matches!(self.dirty, Dirty::By(then) if Instant::now() >= then) {
+                        self.dirty = Dirty::Now;
+                    }
+                }
+            }
+        };
+        debug!(client = self.name, reason, "client gone");
+        self.finish().await;
+    }
+
+    /// Writes what is left, saves what has to be, and lets go.
+    async fn finish(mut self) {
+        if let Some(session) = &self.session {
+            lock(session).mqtt = self.proxy.session().clone();
+        }
+        if self.dirty != Dirty::No {
+            self.save();
+        }
+        let drain = async {
+            self.socket.write_all(&self.to_client).await?;
+            self.socket.shutdown().await?;
+            if let Some(broker) = &mut self.broker {
+                broker.write_all(&self.to_broker).await?;
+                broker.shutdown().await?;
+            }
+            std::io::Result::Ok(())
+        };
+        match tokio::time::timeout(DRAIN, drain).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "closing"),
+            Err(_) => debug!("closing took too long"),
+        }
+        if let Some(session) = self.session.take() {
+            self.shared.sessions.close(&self.name, session, self.keep_session);
+        }
+    }
+
+    /// Does all that can be done without more bytes; gives the reason if the connection is over.
+    async fn work(&mut self) -> Option<String> {
+        for (waiting, deadline) in std::mem::take(&mut self.waiting) {
+            self.attend(waiting, deadline).await;
+        }
+        while let Some(output) = self.proxy.poll() {
+            let deadline = Instant::now() + self.shared.config.key_wait;
+            match output {
+                Output::ToBroker(bytes) => {
+                    if self.dirty == Dirty::Now {
+                        self.save();
+                    }
+                    self.to_broker.extend_from_slice(&bytes);
+                }
+                Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
+                Output::Connect(request) => self.attend(Waiting::Connect(request), deadline).await,
+                Output::Connected(connected) => self.handle_connected(&connected),
+                Output::Publish(request) => self.attend(Waiting::Publish(request), deadline).await,
+                Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), deadline).await,
+                Output::Acked(id) => self.handle_acked(id),
+                Output::PublishTooLarge { size, max, .. } => {
+                    warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
+                }
+                Output::DeliveryTooLarge { size, max, .. } => {
+                    warn!(client = self.name, size, max, "dropped: larger than the client takes");
+                }
+                Output::DeliveryInvalid(error) => {
+                    warn!(client = self.name, %error, "dropped: the broker sent a malformed message");
+                }
+                Output::Closed(reason) => return Some(reason.to_string()),
+            }
+        }
+        None
+    }
+
+    async fn attend(&mut self, waiting: Waiting, deadline: Instant) {
+        let last = Instant::now() >= deadline;
+        let left = match waiting {
+            Waiting::Connect(request) => self.attend_connect(request, last).await,
+            Waiting::Publish(request) => self.attend_publish(request, last),
+            Waiting::Delivery(delivery) => self.attend_delivery(delivery, last),
+        };
+        if let Some(waiting) = left {
+            self.waiting.push_back((waiting, deadline));
+        }
+    }
+
+    async fn attend_connect(&mut self, request: Box<ConnectRequest>, last: bool) -> Option<Waiting> {
+        self.name = request.client_id.as_str().to_owned();
+        self.version = request.version;
+        self.keep_session = request.session_expiry_s > 0;
+        let will = match request.will.as_ref().map(|will| self.seal_will(will)) {
+            None => WillAnswer::AsIs,
+            Some(Ok(answer)) => answer,
+            Some(Err(Denied::NotYet(_))) if !last => return Some(Waiting::Connect(request)),
+            Some(Err(Denied::NotYet(reason) | Denied::Refused(reason))) => {
+                let reason = format!("the will cannot be sealed: {reason}");
+                self.refuse_connect(ConnectCode::NotAuthorized, &reason);
+                return None;
+            }
+        };
+        let session = match self.shared.sessions.open(&self.name, &self.shared.store) {
+            Ok(session) => session,
+            Err(error) => {
+                self.refuse_connect(ConnectCode::ServerUnavailable, &format!("{error:#}"));
+                return None;
+            }
+        };
+        match self.shared.upstream.connect().await {
+            Ok(stream) => {
+                self.broker = Some(stream);
+                let mqtt = if request.clean_start { SessionState::default() } else { lock(&session).mqtt.clone() };
+                self.session = Some(session);
+                if let Err(error) = self.proxy.accept(will, mqtt) {
+                    self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
+                }
+            }
+            Err(error) => self.refuse_connect(ConnectCode::ServerUnavailable, &format!("{error:#}")),
+        }
+        None
+    }
+
+    fn refuse_connect(&mut self, code: ConnectCode, reason: &str) {
+        warn!(client = self.name, reason, "connection refused");
+        if let Err(error) = self.proxy.refuse_connect(code, reason) {
+            debug!(%error);
+        }
+    }
+
+    fn seal_will(&self, will: &WillRequest) -> Result<WillAnswer, Denied> {
+        let topic = will.topic.as_str();
+        match self.shared.data.route(topic) {
+            Route::Clear => Ok(WillAnswer::AsIs),
+            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Refused(reason) => Err(Denied::Refused(reason)),
+            Route::Group(group) => {
+                let content = Content {
+                    purpose: Purpose::Will,
+                    class: class(will.qos),
+                    retain: will.retain,
+                    props: &will.sealed_properties,
+                    payload: &will.payload,
+                };
+                let frame = self.shared.data.seal(group, topic, &content, now_ms())?;
+                Ok(WillAnswer::Sealed(frame.into()))
+            }
+        }
+    }
+
+    fn handle_connected(&mut self, connected: &sealcast_mqtt::Connected) {
+        if connected.code != 0 {
+            warn!(client = self.name, code = connected.code, "the broker refused the connection");
+            return;
+        }
+        if let Some(expiry_s) = connected.session_expiry_s {
+            self.keep_session = expiry_s > 0;
+        }
+        self.resumed_ms = connected.session_present.then(now_ms);
+        info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
+    }
+
+    fn attend_publish(&mut self, request: PublishRequest, last: bool) -> Option<Waiting> {
+        let topic = request.topic.as_str();
+        // It deletes what the broker keeps, which only the broker can do.
+        let deletes = request.retain && request.payload.is_empty();
+        let sealed = match self.shared.data.route(topic) {
+            Route::Clear => Ok(None),
+            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Refused(reason) => Err(Denied::Refused(reason)),
+            Route::Group(group) => {
+                let now = now_ms();
+                let content = Content {
+                    purpose: Purpose::Message,
+                    class: class(request.qos),
+                    retain: request.retain,
+                    props: &request.sealed_properties,
+                    payload: &request.payload,
+                };
+                let kept = if request.retain { self.keep_retained(&request, now) } else { Ok(()) };
+                match kept {
+                    Err(reason) => Err(Denied::Refused(reason)),
+                    Ok(()) if deletes => Ok(None),
+                    Ok(()) => self.shared.data.seal(group, topic, &content, now).map(Some),
+                }
+            }
+        };
+        let answered = match sealed {
+            Ok(Some(frame)) => self.proxy.seal_done(request.id, frame.into()),
+            Ok(None) => self.proxy.pass_clear(request.id),
+            Err(Denied::NotYet(_)) if !last => return Some(Waiting::Publish(request)),
+            Err(Denied::NotYet(reason) | Denied::Refused(reason)) => {
+                self.shared.events.put(Event::PublishRefused {
+                    client: self.name.clone(),
+                    topic: topic.to_owned(),
+                    reason: reason.clone(),
+                });
+                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection.
+                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect: true })
+            }
+        };
+        if let Err(error) = answered {
+            debug!(%error);
+        }
+        None
+    }
+
+    fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<(), String> {
+        let message = Retained {
+            topic: request.topic.as_str().to_owned(),
+            time_ms: now,
+            props: request.sealed_properties.to_vec(),
+            payload: Zeroizing::new(request.payload.to_vec()),
+        };
+        self.shared.store.keep_retained(&message).map_err(|error| format!("{error:#}"))
+    }
+
+    fn attend_delivery(&mut self, delivery: Delivery, last: bool) -> Option<Waiting> {
+        let topic = delivery.topic.as_str();
+        let group = match self.shared.data.route(topic) {
+            Route::Group(group) => group,
+            Route::Clear => {
+                self.answered(|proxy| proxy.pass(delivery.id));
+                return None;
+            }
+            // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.
+            Route::Control => {
+                self.answered(|proxy| proxy.swallow(delivery.id));
+                return None;
+            }
+            Route::Refused(reason) => {
+                self.withhold(&delivery, reason);
+                return None;
+            }
+        };
+        let Some(session) = self.session.clone() else { return None };
+        let mut session = lock(&session);
+        let arrival = Arrival {
+            qos: match delivery.qos {
+                sealcast_mqtt::Qos::AtMostOnce => sealcast_seal::Qos::AtMostOnce,
+                _ => sealcast_seal::Qos::Acknowledged { dup: delivery.dup },
+            },
+            retain: delivery.retain,
+            resumed_ms: self.resumed_ms,
+        };
+        let opened = self.shared.data.open(&mut session.opener, group, topic, &delivery.payload, arrival, now_ms());
+        match opened {
+            Ok(Received::Message(message)) => {
+                let sender = message.sender().to_string();
+                let extra = [("sealcast-sender", sender.as_str())];
+                let payload = Bytes::copy_from_slice(message.payload());
+                let props = Bytes::copy_from_slice(message.props());
+                match self.proxy.deliver(delivery.id, payload, props, &extra) {
+                    Ok(()) => {
+                        let receipt = message.receipt();
+                        session.opener.mark_delivered(&receipt);
+                        match arrival.qos {
+                            sealcast_seal::Qos::AtMostOnce if self.dirty == Dirty::No => {
+                                self.dirty = Dirty::By(Instant::now() + SAVE_DELAY);
+                            }
+                            sealcast_seal::Qos::AtMostOnce => {}
+                            sealcast_seal::Qos::Acknowledged { .. } => {
+                                session.receipts.insert(delivery.id, receipt);
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        drop(session);
+                        self.withhold(&delivery, format!("{sender}: {error}"));
+                    }
+                }
+            }
+            Ok(Received::Repeated) => {
+                drop(session);
+                self.answered(|proxy| proxy.swallow(delivery.id));
+            }
+            Err(Denied::NotYet(_)) if !last => return Some(Waiting::Delivery(delivery)),
+            Err(Denied::NotYet(reason) | Denied::Refused(reason)) => {
+                drop(session);
+                self.withhold(&delivery, reason);
+            }
+        }
+        None
+    }
+
+    /// Fails closed: the client never sees it, the broker has it acknowledged.
+    fn withhold(&mut self, delivery: &Delivery, reason: String) {
+        self.shared.events.put(Event::DeliveryRefused {
+            client: self.name.clone(),
+            topic: delivery.topic.as_str().to_owned(),
+            bytes: delivery.payload.len(),
+            reason,
+        });
+        self.answered(|proxy| proxy.swallow(delivery.id));
+    }
+
+    fn answered(&mut self, answer: impl FnOnce(&mut Proxy) -> Result<(), sealcast_mqtt::AnswerError>) {
+        if let Err(error) = answer(&mut self.proxy) {
+            debug!(%error);
+        }
+    }
+
+    fn handle_acked(&mut self, id: DeliveryId) {
+        let Some(session) = &self.session else { return };
+        let mut session = lock(session);
+        if let Some(receipt) = session.receipts.remove(&id) {
+            session.opener.mark_acknowledged(&receipt);
+            self.dirty = Dirty::Now;
+        }
+    }
+
+    /// Writes the replay windows down. If that fails, messages may pass again after a crash, and nothing worse.
+    fn save(&mut self) {
+        self.dirty = Dirty::No;
+        let Some(session) = &self.session else { return };
+        if self.name.is_empty() {
+            return;
+        }
+        let bytes = lock(session).opener.export();
+        if let Err(error) = self.shared.store.save_window(&self.name, &bytes, now_ms()) {
+            warn!(client = self.name, "replay windows not saved: {error:#}");
+        }
+    }
+}
+
+/// QoS 1 and 2 messages may wait in queues while QoS 0 ones overtake them: each class has its own order.
+fn class(qos: sealcast_mqtt::Qos) -> QosClass {
+    match qos {
+        sealcast_mqtt::Qos::AtMostOnce => QosClass::AtMostOnce,
+        _ => QosClass::Acknowledged,
+    }
+}
+
+fn lock(session: &Mutex<Session>) -> std::sync::MutexGuard<'_, Session> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn sleep_until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_some(
+    reader: &mut Option<tokio::io::ReadHalf<&mut Box<dyn Stream>>>,
+    into: &mut BytesMut,
+) -> std::io::Result<usize> {
+    match reader {
+        Some(reader) => reader.read_buf(into).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write_some(
+    writer: &mut Option<tokio::io::WriteHalf<&mut Box<dyn Stream>>>,
+    from: &mut BytesMut,
+) -> std::io::Result<usize> {
+    match writer {
+        Some(writer) => {
+            let written = writer.write_buf(from).await?;
+            writer.flush().await?;
+            Ok(written)
+        }
+        None => std::future::pending().await,
+    }
+}

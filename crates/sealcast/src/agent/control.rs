@@ -1,0 +1,406 @@
+//! The control plane of an agent: its ledger replica, its groups, and what they say to the broker and the ledger.
+//!
+//! One task owns it all. What takes time (a call to the hub) runs beside it and comes back as a [`Done`].
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use sealcast_chain::{RemoteLedger, SubmitError};
+use sealcast_group::{Groups, Output};
+use sealcast_identity::{DeviceId, SigningKey};
+use sealcast_ledger::{Body, GroupNumber, Hash, Number, Record, Refusal};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{data::DataPlane, store::Store};
+use crate::{
+    link::{Link, LinkEvent},
+    now_ms,
+};
+
+/// Records asked for at a time.
+const PAGE: usize = 256;
+/// A call that failed for a passing reason is made again after so long.
+const RETRY: Duration = Duration::from_millis(500);
+/// The ledger is asked for news at least this often, should a push have been lost.
+const REFRESH: Duration = Duration::from_secs(15);
+/// The agent looks after its groups at least this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Key broadcasts of so many devices are remembered.
+const MAX_KEYS_SEEN: usize = 65_536;
+
+/// SHA-256 of the key package that each device broadcasts, as seen on MQTT.
+pub type KeysSeen = Arc<Mutex<BTreeMap<DeviceId, Hash>>>;
+
+/// The control plane's parts.
+pub struct Control {
+    /// This device.
+    pub device: DeviceId,
+    /// Its number on the ledger.
+    pub number: Number,
+    /// Its key, for ledger entries.
+    pub key: Arc<SigningKey>,
+    /// Its groups.
+    pub groups: Groups,
+    /// What the clients' connections use.
+    pub data: Arc<DataPlane>,
+    /// The disk.
+    pub store: Arc<Store>,
+    /// The broker.
+    pub link: Link,
+    /// The ledger, over the broker.
+    pub ledger: RemoteLedger,
+    /// What was broadcast.
+    pub keys_seen: KeysSeen,
+}
+
+/// Something that ran beside the control task.
+enum Done {
+    Synced(Result<Vec<Record>, String>),
+    Submitted(Result<Record, SubmitError>),
+}
+
+/// What goes to the broker and is repeated when the connection comes back.
+#[derive(Default)]
+struct Outbox {
+    keys: Option<Vec<u8>>,
+    welcomes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
+}
+
+struct Loop {
+    parts: Control,
+    done: mpsc::UnboundedSender<Done>,
+    up: bool,
+    syncing: bool,
+    /// The ledger has news that the sync under way may have missed.
+    stale: bool,
+    submissions: VecDeque<Body>,
+    submitting: bool,
+    retry_at: Option<Instant>,
+    refresh_at: Instant,
+    outbox: Outbox,
+}
+
+impl Control {
+    /// Runs until `stop`. Fails only if the disk does.
+    pub async fn run(self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
+        let (done, mut results) = mpsc::unbounded_channel();
+        let mut control = Loop {
+            parts: self,
+            done,
+            up: false,
+            syncing: false,
+            stale: false,
+            submissions: VecDeque::new(),
+            submitting: false,
+            retry_at: None,
+            refresh_at: Instant::now() + REFRESH,
+            outbox: Outbox::default(),
+        };
+        control.drain().await?;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                event = events.recv() => match event {
+                    Some(event) => control.handle_link(event).await?,
+                    None => return Ok(()),
+                },
+                Some(result) = results.recv() => control.handle_done(result)?,
+                () = tokio::time::sleep_until(control.wake()) => control.handle_timeout(),
+            }
+            control.drain().await?;
+        }
+    }
+}
+
+impl Loop {
+    fn wake(&self) -> Instant {
+        let now = Instant::now();
+        let groups =
+            self.parts.groups.poll_timeout().map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms())));
+        [groups, self.retry_at, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
+    }
+
+    fn handle_timeout(&mut self) {
+        let (now, time_ms) = (Instant::now(), now_ms());
+        if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
+            self.parts.groups.handle_timeout(time_ms);
+        }
+        for group in self.parts.data.worn_out() {
+            self.parts.groups.request_update(group, time_ms);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.sync();
+            self.submit_next();
+        }
+        if self.refresh_at <= now {
+            self.refresh_at = now + REFRESH;
+            self.sync();
+        }
+    }
+
+    async fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
+        match event {
+            LinkEvent::Up => {
+                info!("control connection up");
+                self.up = true;
+                self.sync();
+                self.publish_again().await;
+                self.submit_next();
+            }
+            LinkEvent::Down(reason) => {
+                warn!(reason, "control connection down: keys stay as they are, and it is tried again");
+                self.up = false;
+                self.parts.groups.set_live(false, now_ms());
+            }
+            LinkEvent::Message { topic, payload } => self.handle_message(&topic, &payload)?,
+        }
+        Ok(())
+    }
+
+    fn handle_message(&mut self, topic: &str, payload: &Bytes) -> Result<()> {
+        let now = now_ms();
+        let rest = topic.strip_prefix("sealcast/v1/").unwrap_or_default();
+        if rest == "ledger" {
+            return match Record::decode(payload) {
+                Ok(record) => self.handle_record(record),
+                Err(error) => {
+                    warn!(%error, "a pushed ledger record cannot be read");
+                    Ok(())
+                }
+            };
+        }
+        if let Some(device) = rest.strip_prefix("keys/").and_then(|device| device.parse::<DeviceId>().ok()) {
+            self.see_keys(&device, payload);
+            self.parts.groups.handle_keys(&device, payload, now);
+        } else if let Some(group) = rest.strip_prefix("inbox/").and_then(|rest| rest.rsplit_once('/')) {
+            if let Ok(group) = group.1.parse::<GroupNumber>() {
+                self.parts.groups.handle_inbox(group, payload, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which key package a device broadcasts: `u32 length || KeyPackage || certificates`.
+    fn see_keys(&self, device: &DeviceId, payload: &[u8]) {
+        let key_package = payload
+            .split_first_chunk::<4>()
+            .and_then(|(length, rest)| rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?));
+        let mut seen = self.parts.keys_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match key_package {
+            Some(key_package) if seen.len() < MAX_KEYS_SEEN || seen.contains_key(device) => {
+                seen.insert(device.clone(), Hash::of(key_package));
+            }
+            _ => {
+                seen.remove(device);
+            }
+        }
+    }
+
+    fn handle_record(&mut self, record: Record) -> Result<()> {
+        let height = self.parts.data.with_replica(|replica| replica.height());
+        match record.index.cmp(&height) {
+            std::cmp::Ordering::Less => Ok(()),
+            std::cmp::Ordering::Equal => self.apply(&record),
+            std::cmp::Ordering::Greater => {
+                self.sync();
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks a record and acts on it. What does not verify is reported and goes no further.
+    fn apply(&mut self, record: &Record) -> Result<()> {
+        if let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) {
+            let error = anyhow::Error::new(error);
+            error!("the hub gave a ledger record that cannot be true: {error:#}");
+            return Ok(());
+        }
+        self.parts.store.add_record(record.index, &record.encode())?;
+        let now = now_ms();
+        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")
+    }
+
+    fn handle_done(&mut self, done: Done) -> Result<()> {
+        match done {
+            Done::Synced(Ok(records)) => {
+                self.syncing = false;
+                let more = !records.is_empty();
+                for record in records {
+                    self.handle_record(record)?;
+                }
+                if more || std::mem::take(&mut self.stale) {
+                    self.sync();
+                } else {
+                    self.parts.data.set_caught_up();
+                    self.parts.groups.set_live(true, now_ms());
+                    self.submit_next();
+                }
+            }
+            Done::Synced(Err(reason)) => {
+                self.syncing = false;
+                debug!(reason, "the ledger did not answer");
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            Done::Submitted(result) => {
+                self.submitting = false;
+                self.handle_submitted(result)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_submitted(&mut self, result: Result<Record, SubmitError>) -> Result<()> {
+        match result {
+            Ok(record) => {
+                self.submissions.pop_front();
+                self.handle_record(record)?;
+                self.submit_next();
+            }
+            // Our own replica was behind: look, then sign anew.
+            Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {
+                self.sync();
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            Err(SubmitError::Refused(refusal)) => {
+                self.sync();
+                if let Some(body) = self.submissions.pop_front() {
+                    info!(kind = %body.kind(), reason = %refusal, "the ledger took another entry first");
+                    self.parts.groups.handle_refused(&body, &refusal.to_string(), now_ms());
+                }
+                self.submit_next();
+            }
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                warn!("an entry did not reach the ledger, and is tried again: {error:#}");
+                self.sync();
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what the ledger has beyond the replica.
+    fn sync(&mut self) {
+        if !self.up {
+            return;
+        }
+        if self.syncing {
+            self.stale = true;
+            return;
+        }
+        self.syncing = true;
+        let from = self.parts.data.with_replica(|replica| replica.height());
+        let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let records = ledger.records(from, PAGE).await.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
+            let _ = done.send(Done::Synced(records));
+        });
+    }
+
+    /// Submits the next entry, one at a time: each has the nonce after the last.
+    fn submit_next(&mut self) {
+        let Some(body) = self.submissions.front() else { return };
+        if self.submitting || !self.up {
+            return;
+        }
+        let (number, key) = (self.parts.number, self.parts.key.clone());
+        let (nonce, id) = self.parts.data.with_replica(|replica| (replica.next_nonce(number), replica.genesis().id));
+        let entry = match body.sign(&key, number, nonce, &id) {
+            Ok(entry) => entry,
+            Err(error) => {
+                error!(kind = %body.kind(), %error, "an entry cannot be signed");
+                self.submissions.pop_front();
+                return;
+            }
+        };
+        self.submitting = true;
+        let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let _ = done.send(Done::Submitted(ledger.submit(&entry).await));
+        });
+    }
+
+    /// Does what the groups ask for, in their order: what they persist is on disk before anything after it goes out.
+    async fn drain(&mut self) -> Result<()> {
+        while let Some(output) = self.parts.groups.poll_output() {
+            match output {
+                Output::Persist(writes) => {
+                    let writes = writes
+                        .iter()
+                        .map(|write| (write.key.as_str(), write.value.as_ref().map(|value| value.as_slice())));
+                    self.parts.store.write_state(writes)?;
+                }
+                Output::Submit(body) => {
+                    self.submissions.push_back(body);
+                    self.submit_next();
+                }
+                Output::PublishKeys { bytes } => {
+                    self.outbox.keys = Some(bytes);
+                    self.publish_keys().await;
+                }
+                Output::PublishInbox { device, group, bytes } => {
+                    self.outbox.welcomes.insert((device.clone(), group), bytes.clone());
+                    self.publish(inbox(&device, group), bytes).await;
+                }
+                Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()).await,
+                Output::Epoch(keys) => {
+                    let group = keys.group;
+                    // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
+                    self.outbox.welcomes.retain(|(_, of), _| *of != group);
+                    self.parts.data.insert_epoch(keys, now_ms());
+                    self.publish_retained_again(group).await?;
+                }
+                Output::Left { group, reason } => self.parts.data.leave(group, &reason),
+                Output::Notice { device, group, notice } => {
+                    let group = group.map(|group| group.to_string()).unwrap_or_default();
+                    let device = device.map(|device| device.to_string()).unwrap_or_default();
+                    warn!(group, device, "{notice}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_again(&mut self) {
+        self.publish_keys().await;
+        for ((device, group), bytes) in self.outbox.welcomes.clone() {
+            self.publish(inbox(&device, group), bytes).await;
+        }
+    }
+
+    async fn publish_keys(&self) {
+        if let Some(bytes) = &self.outbox.keys {
+            self.see_keys(&self.parts.device, bytes);
+            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone()).await;
+        }
+    }
+
+    async fn publish_retained_again(&self, group: GroupNumber) -> Result<()> {
+        if !self.up {
+            return Ok(());
+        }
+        for (topic, frame) in self.parts.data.seal_retained_again(group, now_ms())? {
+            self.publish(topic, frame).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes retained. If the link is down, it is done again when it comes back.
+    async fn publish(&self, topic: String, payload: Vec<u8>) {
+        if let Err(error) = self.parts.link.publish(topic, true, payload).await {
+            debug!(%error, "not published");
+        }
+    }
+}
+
+fn inbox(device: &DeviceId, group: GroupNumber) -> String {
+    format!("sealcast/v1/inbox/{device}/{group}")
+}

@@ -1,0 +1,374 @@
+//! The data plane of an agent, shared by its clients' connections: which group a topic belongs to, sealing and opening.
+//!
+//! The control plane writes the ledger's replica and the epochs into it; whoever waits for a key watches [`DataPlane::changed`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Result;
+use sealcast_group::{EpochKeys, LeftReason};
+use sealcast_identity::{DeviceId, SigningKey};
+use sealcast_ledger::{GroupNumber, Number, Replica, TopicFilter};
+use sealcast_seal::{
+    Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, LeafIndex,
+    Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, SealError, Sealer,
+};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::store::{Retained, Store};
+use crate::config;
+
+/// After an epoch ended, messages that were sealed under it are taken for so long: members hear of the next one at
+/// different times.
+const EPOCH_GRACE_MS: u64 = 60_000;
+/// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
+const MIN_RETENTION: u16 = 1;
+
+/// Which way a topic goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Sealed under this group's keys.
+    Group(GroupNumber),
+    /// As it is, because the configuration says so.
+    Clear,
+    /// The agents' own topics, which clients neither write nor read.
+    Control,
+    /// Nowhere.
+    Refused(String),
+}
+
+/// Why a message cannot be sealed or opened now.
+#[derive(Debug)]
+pub enum Denied {
+    /// The key may be on its way: try again when [`DataPlane::changed`] says so.
+    NotYet(String),
+    /// It will not be.
+    Refused(String),
+}
+
+/// What sealed bytes turned out to be.
+pub enum Received {
+    /// A message for the client.
+    Message(Message),
+    /// A retained message that was sealed again: the client had it when it was live.
+    Repeated,
+}
+
+/// How a message came from the broker.
+#[derive(Clone, Copy)]
+pub struct Arrival {
+    /// Its quality of service, and whether the broker says that it is a second try.
+    pub qos: Qos,
+    /// As a retained message.
+    pub retain: bool,
+    /// When this connection began, if the broker had kept the session: what was sealed before that waited there.
+    pub resumed_ms: Option<u64>,
+}
+
+/// See the module.
+pub struct DataPlane {
+    device: DeviceId,
+    number: Number,
+    key: Arc<SigningKey>,
+    store: Arc<Store>,
+    config: Arc<config::Agent>,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+struct State {
+    replica: Replica,
+    groups: BTreeMap<GroupNumber, Group>,
+    /// The replica has caught up with the ledger since the start.
+    caught_up: bool,
+}
+
+struct Group {
+    keys: GroupKeys,
+    sealer: Option<Sealer>,
+    roster: Vec<DeviceId>,
+    /// Messages sealed under the current epoch, all boots of this process.
+    sealed: u64,
+}
+
+impl DataPlane {
+    /// With what the ledger said when the agent last ran, and no keys yet.
+    pub fn new(
+        device: DeviceId,
+        key: Arc<SigningKey>,
+        store: Arc<Store>,
+        config: Arc<config::Agent>,
+        replica: Replica,
+    ) -> Self {
+        let number = replica.genesis().id.number_of(&device);
+        let state = State { replica, groups: BTreeMap::new(), caught_up: false };
+        Self { device, number, key, store, config, state: Mutex::new(state), changed: watch::Sender::new(0) }
+    }
+
+    /// Counts what may let a waiting message pass.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Reads the replica.
+    pub fn with_replica<T>(&self, read: impl FnOnce(&Replica) -> T) -> T {
+        read(&self.state().replica)
+    }
+
+    /// Changes the replica, and wakes who waits.
+    pub fn update_replica<T>(&self, update: impl FnOnce(&mut Replica) -> T) -> T {
+        let value = update(&mut self.state().replica);
+        self.changed.send_modify(|count| *count += 1);
+        value
+    }
+
+    /// The replica has all that the ledger has.
+    pub fn set_caught_up(&self) {
+        self.state().caught_up = true;
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Which way `topic` goes.
+    pub fn route(&self, topic: &str) -> Route {
+        if topic == "sealcast" || topic.starts_with("sealcast/") {
+            return Route::Control;
+        }
+        if let Some(group) = self.state().replica.group_for_topic(topic) {
+            return Route::Group(group);
+        }
+        if self.config.clear.iter().any(|filter: &TopicFilter| filter.matches(topic)) {
+            return Route::Clear;
+        }
+        Route::Refused(format!(
+            "no group covers {topic}: have one created with a filter that matches it, or list it under `clear`"
+        ))
+    }
+
+    /// Seals a message of this device's clients.
+    pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
+        let mut state = self.state();
+        let waiting = state.waiting(group, &self.number, &self.device);
+        let Some(own) = state.groups.get_mut(&group) else { return Err(waiting) };
+        // A sealer ends with its epoch, and after 2^24 messages; the next one needs a boot that was stored.
+        for _ in 0..2 {
+            if own.sealer.is_none() {
+                own.sealer = match self.new_sealer(&mut own.keys) {
+                    Ok(sealer) => Some(sealer),
+                    Err(SealError::NotMember { .. }) => return Err(waiting),
+                    Err(error) => return Err(Denied::Refused(error.to_string())),
+                };
+            }
+            let Some(sealer) = &mut own.sealer else { break };
+            match sealer.seal(now_ms, topic, content) {
+                Ok(frame) => {
+                    own.sealed += 1;
+                    return Ok(frame);
+                }
+                Err(SealError::EpochEnded { .. } | SealError::NeedBoot { .. }) => own.sealer = None,
+                Err(error) => return Err(Denied::Refused(error.to_string())),
+            }
+        }
+        Err(waiting)
+    }
+
+    fn new_sealer(&self, keys: &mut GroupKeys) -> Result<Sealer, SealError> {
+        let (group, epoch) = (keys.group().0, keys.current());
+        let stored = match epoch {
+            Some(id) => self.store.last_boot(group, id.generation, id.epoch).map_err(|error| {
+                error!("{error:#}");
+                SealError::Library
+            })?,
+            None => None,
+        };
+        let pending = keys.next_boot(stored)?;
+        let id = pending.epoch();
+        self.store.save_boot(group, id.generation, id.epoch, pending.number()).map_err(|error| {
+            error!("{error:#}");
+            SealError::Library
+        })?;
+        keys.sealer(pending.stored(), &self.key)
+    }
+
+    /// Opens what came from the broker for one client, whose `opener` remembers what it has seen.
+    pub fn open(
+        &self,
+        opener: &mut Opener,
+        group: GroupNumber,
+        topic: &str,
+        frame: &[u8],
+        arrival: Arrival,
+        now_ms: u64,
+    ) -> Result<Received, Denied> {
+        let state = self.state();
+        let waiting = state.waiting(group, &self.number, &self.device);
+        let Some(own) = state.groups.get(&group) else { return Err(waiting) };
+        let age = self.config.freshness.of(topic);
+        let freshness = Freshness {
+            live_max_age_ms: age.live_ms,
+            retained_max_age_ms: age.retained_ms,
+            offline_max_age_ms: age.offline_ms,
+            clock_tolerance_ms: self.config.freshness.clock_tolerance_ms,
+            epoch_grace_ms: Some(EPOCH_GRACE_MS),
+        };
+        let mut attempt = |kind| {
+            let delivery = Delivery { kind, qos: arrival.qos, freshness: &freshness };
+            opener.open(&own.keys, topic, frame, &delivery, now_ms)
+        };
+        let outcome = if arrival.retain { attempt(DeliveryKind::Retained) } else { attempt(DeliveryKind::Live) };
+        let outcome = match (outcome, arrival.resumed_ms) {
+            // Too old for a live message, but from before this connection: it waited in the session's queue.
+            (Err(OpenError::TooOld { age_ms, .. }), Some(resumed_ms))
+                if !arrival.retain && now_ms.saturating_sub(age_ms) <= resumed_ms =>
+            {
+                attempt(DeliveryKind::Offline)
+            }
+            (outcome, _) => outcome,
+        };
+        match outcome {
+            Ok(Opened::Message(message)) => Ok(Received::Message(message)),
+            Ok(Opened::SealedAgain { .. }) => Ok(Received::Repeated),
+            Err(OpenError::NotMember { .. }) => Err(waiting),
+            Err(error) if error.is_worth_waiting() => Err(match waiting {
+                Denied::Refused(reason) => Denied::Refused(reason),
+                Denied::NotYet(_) => Denied::NotYet(error.to_string()),
+            }),
+            Err(error) => Err(Denied::Refused(error.to_string())),
+        }
+    }
+
+    /// Takes in an epoch that the control plane agreed on.
+    pub fn insert_epoch(&self, epoch: EpochKeys, now_ms: u64) {
+        let mut state = self.state();
+        let number = epoch.group;
+        let Some(on_ledger) = state.replica.group(number) else { return };
+        let name = on_ledger.name.to_string();
+        let policy = on_ledger.policy;
+        let authenticity = match policy.authenticity {
+            sealcast_ledger::Authenticity::Signature => Authenticity::Signature,
+            sealcast_ledger::Authenticity::Group => Authenticity::Group,
+        };
+        let own = state.groups.entry(number).or_insert_with(|| Group {
+            keys: GroupKeys::new(
+                sealcast_seal::GroupNumber(number.get()),
+                &name,
+                self.device.clone(),
+                policy.retention.max(MIN_RETENTION),
+            ),
+            sealer: None,
+            roster: Vec::new(),
+            sealed: 0,
+        });
+        let roster: Vec<DeviceId> = epoch.roster.values().map(|(device, _)| device.clone()).collect();
+        let id = EpochId { generation: epoch.generation.0, epoch: epoch.epoch.0 };
+        let members = epoch
+            .roster
+            .iter()
+            .filter_map(|(leaf, (name, key))| Some((LeafIndex::new(*leaf)?, Member { name: name.clone(), key: *key })))
+            .collect();
+        let Some(own_leaf) = LeafIndex::new(epoch.leaf) else {
+            return error!(group = name, leaf = epoch.leaf, "the group is too large for this version's message format");
+        };
+        let before = own.keys.current();
+        let taken = own.keys.insert_epoch(Epoch {
+            id,
+            secret: EpochSecret::new(*epoch.secret),
+            own_leaf,
+            roster: members,
+            authenticity,
+            since_ms: now_ms,
+        });
+        match taken {
+            Ok(()) => {
+                // Who is gone still knows the epochs before this one.
+                if let Some(before) = before {
+                    for gone in own.roster.iter().filter(|device| !roster.contains(device)) {
+                        own.keys.forget_member(gone, before);
+                    }
+                }
+                own.sealer = None;
+                own.sealed = 0;
+                own.roster = roster;
+                info!(group = name, epoch = %id, members = own.roster.len(), "keys agreed");
+            }
+            Err(error) => error!(group = name, "{error}"),
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// This device left a group: its keys are wiped.
+    pub fn leave(&self, group: GroupNumber, reason: &LeftReason) {
+        let mut state = self.state();
+        let name = state.name(group);
+        if let Some(own) = state.groups.get_mut(&group) {
+            own.keys.forget();
+            own.sealer = None;
+            own.roster.clear();
+            info!(group = name, "left: {reason}");
+        }
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Groups whose policy wants a new epoch because of the number of messages.
+    pub fn worn_out(&self) -> Vec<GroupNumber> {
+        let state = self.state();
+        let limit = |group: &GroupNumber| Some(state.replica.group(*group)?.policy.epoch_max_messages?.get());
+        state
+            .groups
+            .iter()
+            .filter(|(group, own)| limit(group).is_some_and(|limit| own.sealed >= u64::from(limit)))
+            .map(|(group, _)| *group)
+            .collect()
+    }
+
+    /// Seals the retained messages of `group` again, under its current epoch.
+    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut frames = Vec::new();
+        for Retained { topic, time_ms, props, payload } in self.store.retained()? {
+            if self.route(&topic) != Route::Group(group) {
+                continue;
+            }
+            let purpose = Purpose::Reseal { sealed_ms: time_ms };
+            let content =
+                Content { purpose, class: QosClass::Acknowledged, retain: true, props: &props, payload: &payload };
+            if let Ok(frame) = self.seal(group, &topic, &content, now_ms) {
+                frames.push((topic, frame));
+            }
+        }
+        Ok(frames)
+    }
+
+    /// The groups whose keys this device holds, with their epochs.
+    pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
+        let state = self.state();
+        state.groups.iter().filter_map(|(group, own)| Some((*group, own.keys.current()?))).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn name(&self, group: GroupNumber) -> String {
+        self.replica.group(group).map_or_else(|| format!("group {group}"), |group| group.name.to_string())
+    }
+
+    /// Why there is no key of `group` now.
+    fn waiting(&self, group: GroupNumber, number: &Number, device: &DeviceId) -> Denied {
+        let name = self.name(group);
+        if self.replica.is_granted(group, *number) {
+            Denied::NotYet(format!("no key yet: {device} is granted {name} and waits to be added by a member"))
+        } else if self.caught_up {
+            Denied::Refused(format!("no key: {device} is not a member of {name}"))
+        } else {
+            Denied::NotYet(format!(
+                "no key: as far as {device} knows it is not a member of {name}; the ledger is out of reach"
+            ))
+        }
+    }
+}

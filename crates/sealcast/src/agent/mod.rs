@@ -1,0 +1,288 @@
+//! `sealcast agent`: the sidecar of one device. Its MQTT clients connect to it as if it were the broker.
+
+pub mod client;
+mod control;
+pub mod data;
+pub mod events;
+pub mod folder;
+pub mod store;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use sealcast_chain::RemoteLedger;
+use sealcast_group::{Groups, Me};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{Hash, Record, Replica};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use self::{
+    client::{Sessions, Shared},
+    control::{Control, KeysSeen},
+    data::DataPlane,
+    events::{Event, Events},
+    folder::Folder,
+    store::Store,
+};
+use crate::{
+    config::{self, UpstreamChoice},
+    files,
+    link::Link,
+    now_ms, output, shutdown,
+    tls::{self, Identity, Upstream},
+};
+
+/// `sealcast agent`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The device's folder, made by `sealcast enroll`.
+    #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
+    dir: PathBuf,
+    /// Configuration file [default: DIR/agent.toml, if it is there].
+    #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the device's MQTT clients connect [default: 127.0.0.1:1883].
+    #[arg(long, env = "SEALCAST_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The broker, mqtts://HOST:PORT or mqtt://HOST:PORT [default: as told at enrolment].
+    #[arg(long, env = "SEALCAST_UPSTREAM", value_name = "URL")]
+    upstream: Option<String>,
+    /// Topic filter that passes unsealed, beside those of the configuration.
+    #[arg(long, value_name = "FILTER")]
+    clear: Vec<String>,
+    /// Read and check everything, then end.
+    #[arg(long)]
+    check: bool,
+    /// Print where the agent listens as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    device: String,
+    listen: SocketAddr,
+    upstream: String,
+}
+
+/// Runs an agent until the process is told to stop.
+pub async fn run(options: Options) -> Result<()> {
+    let config = config::load::<config::AgentFile>(options.config.as_deref(), &options.dir.join("agent.toml"))?
+        .with(options.listen, options.upstream, &options.clear)
+        .validate()
+        .context("the agent's configuration")?;
+    if options.check {
+        let folder = Folder::open(&options.dir)?;
+        upstream(&folder, &config)?;
+        return output::line(&format!("{}: folder and configuration are in order", folder.device));
+    }
+    let agent = Agent::start(&options.dir, config).await?;
+    let ready = Ready { device: agent.device.to_string(), listen: agent.listen, upstream: agent.upstream.to_string() };
+    if options.json {
+        output::line(&serde_json::to_string(&ready)?)?;
+    } else {
+        output::line(&format!(
+            "agent of {}: MQTT clients connect to {}; broker {}",
+            ready.device, ready.listen, ready.upstream
+        ))?;
+    }
+    tokio::select! {
+        () = shutdown::requested() => {}
+        () = agent.failed() => {}
+    }
+    agent.stop().await
+}
+
+/// A running agent.
+pub struct Agent {
+    /// Its device.
+    pub device: DeviceId,
+    /// Where its clients connect.
+    pub listen: SocketAddr,
+    /// Its broker.
+    pub upstream: Upstream,
+    shared: Arc<Shared>,
+    keys_seen: KeysSeen,
+    stop: CancellationToken,
+    failed: CancellationToken,
+    clients: TaskTracker,
+    control: JoinHandle<Result<()>>,
+}
+
+impl Agent {
+    /// Starts the agent of the device in `dir`: it listens when this returns, and joins its groups as soon as it can.
+    pub async fn start(dir: &Path, config: config::Agent) -> Result<Self> {
+        let folder = Folder::open(dir)?;
+        let upstream = upstream(&folder, &config)?;
+        let store = Arc::new(Store::open(dir)?);
+        store.forget_old_windows()?;
+        let config = Arc::new(config);
+        let stop = CancellationToken::new();
+
+        let genesis = folder.genesis();
+        let me = Me {
+            device: folder.device.clone(),
+            key: folder.key()?,
+            chain: folder.chain_der(),
+            anchors: vec![folder.anchor.clone()],
+        };
+        let mut groups = Groups::new(me, &genesis, store.state()?, now_ms()).context("the groups' stored state")?;
+        let replica = restore(&store, Replica::new(genesis), &mut groups)?;
+        info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
+
+        let key = Arc::new(folder.key()?);
+        let data = Arc::new(DataPlane::new(folder.device.clone(), key.clone(), store.clone(), config.clone(), replica));
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listen = listener.local_addr()?;
+
+        let device = folder.device.clone();
+        let filters =
+            ["sealcast/v1/ledger".to_owned(), "sealcast/v1/keys/+".to_owned(), format!("sealcast/v1/inbox/{device}/+")];
+        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, stop.clone())?;
+        let keys_seen = KeysSeen::default();
+        let control = Control {
+            device: device.clone(),
+            number: genesis.id.number_of(&device),
+            key,
+            groups,
+            data: data.clone(),
+            store: store.clone(),
+            ledger: RemoteLedger::new(link.clone(), genesis.id),
+            link,
+            keys_seen: keys_seen.clone(),
+        };
+        let failed = CancellationToken::new();
+        let control = tokio::spawn({
+            let (stop, failed) = (stop.clone(), failed.clone());
+            async move {
+                let outcome = control.run(link_events, stop).await;
+                if let Err(error) = &outcome {
+                    error!("the agent cannot go on: {error:#}");
+                    failed.cancel();
+                }
+                outcome
+            }
+        });
+
+        let shared = Arc::new(Shared {
+            data,
+            store,
+            upstream: upstream.clone(),
+            config,
+            events: Events::new(),
+            sessions: Sessions::default(),
+            stop: stop.clone(),
+        });
+        let clients = TaskTracker::new();
+        clients.spawn(accept(listener, shared.clone(), clients.clone()));
+        info!(%device, %listen, %upstream, "agent runs");
+        Ok(Self { device, listen, upstream, shared, keys_seen, stop, failed, clients, control })
+    }
+
+    /// Resolves when the agent has given up.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// What it refuses from now on.
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Its keys and its replica.
+    pub fn data(&self) -> &Arc<DataPlane> {
+        &self.shared.data
+    }
+
+    /// Which key package each device broadcasts, as this agent saw it on MQTT.
+    pub fn keys_seen(&self) -> BTreeMap<DeviceId, Hash> {
+        self.keys_seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it: clients are told, windows are saved.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.clients.close();
+        if tokio::time::timeout(std::time::Duration::from_secs(5), self.clients.wait()).await.is_err() {
+            warn!("some clients did not end in time");
+        }
+        self.control.await.context("the control task")?
+    }
+}
+
+/// Applies the stored records, giving the groups those that they have not seen.
+fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<Replica> {
+    for bytes in store.records()? {
+        let record = Record::decode(&bytes).context("the stored replica of the ledger cannot be read")?;
+        // Each was verified before it was stored; the chain of heads is checked again.
+        replica
+            .apply_without_signature_check(&record)
+            .context("the stored replica of the ledger is damaged: move agent.sqlite away and start again")?;
+        groups.handle_record(&record, now_ms())?;
+    }
+    Ok(replica)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker) {
+    let places = Arc::new(Semaphore::new(shared.config.max_clients));
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => match places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let shared = shared.clone();
+                    clients.spawn(async move {
+                        client::serve(shared, socket).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => warn!(%peer, "refused: max_clients ({}) are connected", shared.config.max_clients),
+            },
+            Err(error) => {
+                warn!(%error, "cannot accept a client");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// The broker that a device connects to.
+pub fn upstream(folder: &Folder, config: &config::Agent) -> Result<Upstream> {
+    let (address, secure) = match &config.upstream {
+        UpstreamChoice::Enrolled => (folder.network.broker.parse()?, true),
+        UpstreamChoice::Tls(address) => (address.clone(), true),
+        UpstreamChoice::Plain(address) => (address.clone(), false),
+    };
+    let tls = if secure {
+        let key = folder.key()?;
+        let identity = Identity { chain: &folder.chain_der(), key: key.to_pkcs8_der() };
+        Some(tls::client(folder.anchor.root().der(), Some(&identity))?)
+    } else {
+        None
+    };
+    Ok(Upstream::new(address, tls))
+}
+
+/// Reads an agent's replica from its folder and verifies it from the first entry on.
+pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
+    files::read(&dir.join("network.json"))?;
+    let folder = Folder::open(dir)?;
+    let records = Store::read_records(dir)?
+        .iter()
+        .map(|bytes| Record::decode(bytes).context("the stored replica of the ledger cannot be read"))
+        .collect::<Result<Vec<_>>>()?;
+    let replica = sealcast_ledger::verify(folder.genesis(), records.iter().cloned())?;
+    Ok((records, replica))
+}

@@ -1,0 +1,283 @@
+//! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
+//! replay windows of its clients and the retained messages that it must seal again.
+//!
+//! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
+//! all of it is there or none.
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use zeroize::Zeroizing;
+
+use crate::files;
+
+/// Clients whose replay windows are kept.
+pub const MAX_CLIENTS_KEPT: u32 = 4096;
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE boot (grp INTEGER, generation INTEGER, epoch INTEGER, boot INTEGER NOT NULL,
+        PRIMARY KEY (grp, generation, epoch)) WITHOUT ROWID;
+    CREATE TABLE window (client TEXT PRIMARY KEY, used_ms INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
+        payload BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// The agent's database.
+pub struct Store {
+    connection: Mutex<Connection>,
+    _lock: files::Lock,
+}
+
+/// A retained message in the clear, as its publisher's agent keeps it.
+pub struct Retained {
+    /// The topic.
+    pub topic: String,
+    /// When it was published, Unix ms.
+    pub time_ms: u64,
+    /// The MQTT 5 properties that travel inside the seal, encoded.
+    pub props: Vec<u8>,
+    /// The payload.
+    pub payload: Zeroizing<Vec<u8>>,
+}
+
+impl Store {
+    /// Opens or makes `agent.sqlite` in `dir`, and takes it for this process alone.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join("agent.sqlite");
+        let attempt = || -> Result<Connection> {
+            if !path.exists() {
+                files::write(&path, b"", files::Mode::Secret)?;
+            }
+            let mut connection = Connection::open(&path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version == 0 {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            } else {
+                ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
+            }
+            transaction.commit()?;
+            Ok(connection)
+        };
+        let lock = files::lock(dir)?;
+        let connection = attempt().with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Self { connection: Mutex::new(connection), _lock: lock })
+    }
+
+    /// Opens the replica of an agent's folder to read it, whether an agent runs on it or not.
+    pub fn read_records(dir: &Path) -> Result<Vec<Vec<u8>>> {
+        let path = dir.join("agent.sqlite");
+        ensure!(path.exists(), "{} holds no replica: no agent has run on this folder yet", dir.display());
+        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        records(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Every record of the replica, in order.
+    pub fn records(&self) -> Result<Vec<Vec<u8>>> {
+        self.read(records)
+    }
+
+    /// Adds the record at `index`.
+    pub fn add_record(&self, index: u64, bytes: &[u8]) -> Result<()> {
+        self.write(|db| {
+            db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
+            Ok(())
+        })
+    }
+
+    /// The whole group state.
+    pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+        self.read(|db| {
+            let mut query = db.prepare("SELECT key, value FROM state ORDER BY key")?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+            rows.collect()
+        })
+    }
+
+    /// Applies group state writes: a value is put, `None` deletes.
+    pub fn write_state<'a>(&self, writes: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<()> {
+        self.write(|db| {
+            for (key, value) in writes {
+                match value {
+                    Some(value) => {
+                        db.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)", (key, value))?
+                    }
+                    None => db.execute("DELETE FROM state WHERE key = ?1", [key])?,
+                };
+            }
+            Ok(())
+        })
+    }
+
+    /// The last boot number that this device used in an epoch.
+    pub fn last_boot(&self, group: u16, generation: u32, epoch: u64) -> Result<Option<u16>> {
+        self.read(|db| {
+            db.query_row(
+                "SELECT boot FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch = ?3",
+                params![group, generation, epoch.cast_signed()],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Uses a boot number up, before anything is sealed with it. Boots of earlier epochs of the group are forgotten.
+    pub fn save_boot(&self, group: u16, generation: u32, epoch: u64, boot: u16) -> Result<()> {
+        self.write(|db| {
+            let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
+            db.execute(
+                "DELETE FROM boot WHERE grp = ?1 AND (generation < ?2 OR generation = ?2 AND epoch < ?3)",
+                params![group, generation, epoch],
+            )?;
+            db.execute(
+                "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
+                params![group, generation, epoch, boot],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The replay windows of a local client, as last saved.
+    pub fn window(&self, client: &str) -> Result<Option<Vec<u8>>> {
+        self.read(|db| {
+            db.query_row("SELECT bytes FROM window WHERE client = ?1", [client], |row| row.get(0)).optional()
+        })
+    }
+
+    /// Saves the replay windows of a local client.
+    pub fn save_window(&self, client: &str, bytes: &[u8], now_ms: u64) -> Result<()> {
+        self.write(|db| {
+            db.execute(
+                "INSERT OR REPLACE INTO window (client, used_ms, bytes) VALUES (?1, ?2, ?3)",
+                params![client, now_ms.cast_signed(), bytes],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Forgets the replay windows of all but the [`MAX_CLIENTS_KEPT`] clients that were here last.
+    pub fn forget_old_windows(&self) -> Result<()> {
+        self.write(|db| {
+            db.execute(
+                "DELETE FROM window WHERE client NOT IN (SELECT client FROM window ORDER BY used_ms DESC LIMIT ?1)",
+                [MAX_CLIENTS_KEPT],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does.
+    pub fn keep_retained(&self, message: &Retained) -> Result<()> {
+        self.write(|db| {
+            if message.payload.is_empty() {
+                db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
+            } else {
+                db.execute(
+                    "INSERT OR REPLACE INTO retained (topic, time_ms, props, payload) VALUES (?1, ?2, ?3, ?4)",
+                    params![message.topic, message.time_ms.cast_signed(), message.props, *message.payload],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All retained messages of this device's clients.
+    pub fn retained(&self) -> Result<Vec<Retained>> {
+        self.read(|db| {
+            let mut query = db.prepare("SELECT topic, time_ms, props, payload FROM retained ORDER BY topic")?;
+            let rows = query.query_map([], |row| {
+                Ok(Retained {
+                    topic: row.get(0)?,
+                    time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+                    props: row.get(2)?,
+                    payload: Zeroizing::new(row.get(3)?),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        blocking(|| work(&connection)).context("the agent's database cannot be read")
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        blocking(|| {
+            let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+        .map_err(|error: rusqlite::Error| anyhow::Error::new(error).context("the agent's database cannot be written"))
+    }
+}
+
+/// Waits for the disk without holding up the other tasks of this thread.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut query = connection.prepare("SELECT bytes FROM record ORDER BY idx")?;
+    let rows = query.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::open(dir.path())?;
+        store.add_record(0, b"first")?;
+        store.add_record(1, b"second")?;
+        assert!(store.add_record(1, b"other").is_err(), "a record is never replaced");
+        store.write_state([("a", Some(&b"1"[..])), ("b", Some(b"2")), ("a", None)])?;
+        assert_eq!(store.last_boot(1, 0, 7)?, None);
+        store.save_boot(1, 0, 7, 0)?;
+        store.save_boot(1, 0, 7, 1)?;
+        store.save_boot(2, 0, 7, 5)?;
+        store.save_window("pump", b"window", 1)?;
+        let retained = |payload: &[u8]| Retained {
+            topic: "t".into(),
+            time_ms: 5,
+            props: vec![1],
+            payload: Zeroizing::new(payload.to_vec()),
+        };
+        store.keep_retained(&retained(b"27"))?;
+        let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| "opened twice".into());
+        assert!(error.contains("in use"), "{error}");
+        drop(store);
+
+        let store = Store::open(dir.path())?;
+        assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(store.state()?.len(), 1);
+        assert_eq!(store.last_boot(1, 0, 7)?, Some(1));
+        store.save_boot(1, 0, 8, 0)?;
+        assert_eq!(
+            [store.last_boot(1, 0, 7)?, store.last_boot(1, 0, 8)?, store.last_boot(2, 0, 7)?],
+            [None, Some(0), Some(5)]
+        );
+        assert_eq!(store.window("pump")?.as_deref(), Some(&b"window"[..]));
+        assert_eq!(store.retained()?.len(), 1);
+        store.keep_retained(&retained(b""))?;
+        assert!(store.retained()?.is_empty());
+        Ok(())
+    }
+}

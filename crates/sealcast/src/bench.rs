@@ -1,0 +1,159 @@
+//! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use sealcast_identity::{DeviceId, SigningKey};
+use sealcast_seal::{
+    Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
+    LeafIndex, Member, Opened, Opener, Purpose, Qos, QosClass, Sealer, raw::Raw,
+};
+use serde::Serialize;
+
+use crate::{now_ms, output};
+
+/// `sealcast bench`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Microseconds to seal and to open a message, beside the raw AES-GCM, sign and verify that it needs.
+    Seal {
+        /// How long each row is measured, in ms.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+        millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const SIZES: [usize; 2] = [100, 1024];
+const TOPIC: &str = "hsu0001/room1/temperature";
+/// Calls timed together: few enough for the caches, enough for the clock.
+const BATCH: u32 = 64;
+
+#[derive(Serialize)]
+struct Row {
+    payload_bytes: usize,
+    mode: &'static str,
+    frame_bytes: usize,
+    seal_us: f64,
+    raw_seal_us: f64,
+    open_us: f64,
+    raw_open_us: f64,
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<()> {
+    let Command::Seal { millis, json } = command;
+    let mut rows = Vec::new();
+    for payload_bytes in SIZES {
+        for mode in [Authenticity::Signature, Authenticity::Group] {
+            rows.push(measure(payload_bytes, mode, Duration::from_millis(millis))?);
+        }
+    }
+    if json {
+        return output::json(&rows);
+    }
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            let beside = |own: f64, raw: f64| format!("{own:.2} ({:.2} x {raw:.2})", own / raw);
+            [
+                row.payload_bytes.to_string(),
+                row.mode.to_owned(),
+                row.frame_bytes.to_string(),
+                (row.frame_bytes - row.payload_bytes).to_string(),
+                beside(row.seal_us, row.raw_seal_us),
+                beside(row.open_us, row.raw_open_us),
+            ]
+        })
+        .collect();
+    output::table(["PAYLOAD", "MODE", "FRAME", "ADDED", "SEAL us (x RAW)", "OPEN us (x RAW)"], &cells)
+}
+
+/// Keys of a group with one member, for a bench or a size.
+pub fn lone_member(authenticity: Authenticity) -> Result<(GroupKeys, Sealer)> {
+    let key = Arc::new(SigningKey::generate()?);
+    let device: DeviceId = "1111".parse()?;
+    let leaf = LeafIndex::new(0).context("leaf 0")?;
+    let mut keys = GroupKeys::new(GroupNumber(1), "hsu0001", device.clone(), 1);
+    keys.insert_epoch(Epoch {
+        id: EpochId { generation: 0, epoch: 1 },
+        secret: EpochSecret::new([7; 32]),
+        own_leaf: leaf,
+        roster: BTreeMap::from([(leaf, Member { name: device, key: *key.public() })]),
+        authenticity,
+        since_ms: now_ms(),
+    })?;
+    let boot = keys.next_boot(None)?.stored();
+    let sealer = keys.sealer(boot, &key)?;
+    Ok((keys, sealer))
+}
+
+/// Takes the four in turns and of each the quickest batch: what else the machine does slows some, speeds none.
+fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> Result<Row> {
+    let (keys, mut sealer) = lone_member(authenticity)?;
+    let payload = vec![0x55; payload_bytes];
+    let content = Content {
+        purpose: Purpose::Message,
+        class: QosClass::AtMostOnce,
+        retain: false,
+        props: &[],
+        payload: &payload,
+    };
+    let freshness = Freshness::unlimited(0);
+    let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
+    let mut raw = Raw::new(payload_bytes, authenticity == Authenticity::Signature)?;
+    let mut opener = Opener::new();
+    let now = now_ms();
+    let mut frame_bytes = 0;
+    let mut best = [Duration::MAX; 4];
+    let end = Instant::now() + long;
+    while Instant::now() < end {
+        let mut frames = Vec::with_capacity(BATCH as usize);
+        best[0] = best[0].min(time(|| {
+            frames.push(black_box(sealer.seal(now, TOPIC, &content)?));
+            Ok(())
+        })?);
+        best[1] = best[1].min(time(|| {
+            black_box(raw.seal()?);
+            Ok(())
+        })?);
+        let mut sealed = frames.iter();
+        best[2] = best[2].min(time(|| {
+            let frame = sealed.next().context("a frame for each call")?;
+            let Opened::Message(message) = opener.open(&keys, TOPIC, frame, &delivery, now)? else {
+                bail!("an own message did not open");
+            };
+            opener.mark_delivered(&message.receipt());
+            black_box(message.payload());
+            Ok(())
+        })?);
+        best[3] = best[3].min(time(|| {
+            black_box(raw.open()?);
+            Ok(())
+        })?);
+        frame_bytes = frames.first().map_or(0, Vec::len);
+    }
+    let [seal_us, raw_seal_us, open_us, raw_open_us] =
+        best.map(|batch| (batch.as_secs_f64() * 1e9 / f64::from(BATCH)).round() / 1e3);
+    let mode = match authenticity {
+        Authenticity::Signature => "signed",
+        Authenticity::Group => "group",
+    };
+    Ok(Row { payload_bytes, mode, frame_bytes, seal_us, raw_seal_us, open_us, raw_open_us })
+}
+
+fn time(mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    for _ in 0..BATCH {
+        call()?;
+    }
+    Ok(start.elapsed())
+}

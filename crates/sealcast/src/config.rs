@@ -1,0 +1,343 @@
+//! Configuration: one TOML file per role, unknown keys refused, made into typed values before anything is opened.
+//!
+//! A flag wins over an environment variable, which wins over the file, which wins over the default.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_ledger::TopicFilter;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{files, tls::HostPort};
+
+/// `hub.toml`: see [`Hub`] for each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubFile {
+    /// Where EST listens (HTTPS). Default `127.0.0.1:8443`.
+    est: SocketAddr,
+    /// Where the broker listens (MQTT over TLS, client certificate required). Default `127.0.0.1:8883`.
+    mqtt: SocketAddr,
+    /// Names and addresses under which devices reach the hub: the server certificate holds them, and the first one is
+    /// what enrolled devices are told. Default `["localhost", "127.0.0.1"]`.
+    names: Vec<String>,
+    /// How long a device's certificate is valid, in days. Default 365.
+    certificate_days: u32,
+    /// How long an enrolment token can be used, in hours. Default 24.
+    token_hours: u32,
+    /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
+    chain_id: u64,
+}
+
+impl Default for HubFile {
+    fn default() -> Self {
+        Self {
+            est: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+            certificate_days: 365,
+            token_hours: 24,
+            chain_id: 7526,
+        }
+    }
+}
+
+/// The hub's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    /// Where EST listens.
+    pub est: SocketAddr,
+    /// Where the broker listens.
+    pub mqtt: SocketAddr,
+    /// What the server certificate is for, the public name first.
+    pub names: Vec<String>,
+    /// Validity of device certificates.
+    pub certificate_lifetime: Duration,
+    /// Validity of enrolment tokens.
+    pub token_lifetime: Duration,
+    /// The embedded ledger's chain id.
+    pub chain_id: u64,
+}
+
+impl HubFile {
+    /// Replaces what a flag or the environment gave.
+    pub fn with(mut self, est: Option<SocketAddr>, mqtt: Option<SocketAddr>, names: &[String]) -> Self {
+        self.est = est.unwrap_or(self.est);
+        self.mqtt = mqtt.unwrap_or(self.mqtt);
+        if !names.is_empty() {
+            self.names = names.to_vec();
+        }
+        self
+    }
+
+    /// Checks every value.
+    pub fn validate(self) -> Result<Hub> {
+        ensure!(!self.names.is_empty(), "names: at least one name or address under which devices reach the hub");
+        for name in &self.names {
+            ensure!(
+                rustls_pki_types::ServerName::try_from(name.as_str()).is_ok(),
+                "names: {name:?} is neither a host name nor an IP address"
+            );
+        }
+        ensure!((1..=3650).contains(&self.certificate_days), "certificate_days: 1 to 3650");
+        ensure!((1..=8760).contains(&self.token_hours), "token_hours: 1 to 8760");
+        ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: 1 to 4294967295");
+        ensure!(self.est != self.mqtt || self.est.port() == 0, "est and mqtt: both are {}", self.est);
+        Ok(Hub {
+            est: self.est,
+            mqtt: self.mqtt,
+            names: self.names,
+            certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
+            token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
+            chain_id: self.chain_id,
+        })
+    }
+}
+
+/// `agent.toml`: see [`Agent`] for each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentFile {
+    /// Where the device's MQTT clients connect. Default `127.0.0.1:1883`.
+    listen: SocketAddr,
+    /// Allows `listen` to be more than loopback, where anybody who reaches it speaks as this device. Default false.
+    listen_beyond_loopback: bool,
+    /// The broker, `mqtts://HOST:PORT` (with the device's certificate) or `mqtt://HOST:PORT`. Default: what the hub said at enrolment.
+    upstream: Option<String>,
+    /// Topic filters that pass as they are, sealed by nobody. Default none: a topic that no group covers is refused.
+    clear: Vec<String>,
+    /// Most clients at a time. Default 256.
+    max_clients: usize,
+    /// Largest MQTT packet of a client, in bytes. Default 1,048,576.
+    max_packet_bytes: usize,
+    /// How long a message waits for a group key that is on its way, in ms. Default 10,000.
+    key_wait_ms: u64,
+    freshness: FreshnessFile,
+    /// Freshness for single topics, the first filter that matches wins.
+    topic: Vec<TopicFile>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FreshnessFile {
+    /// How far the clocks of sender and receiver may be apart, in ms. Default 2,000.
+    clock_tolerance_ms: u64,
+    /// Oldest live message that is handed on, in ms; 0 for no limit. Default 30,000.
+    max_age_ms: u64,
+    /// The same for retained messages. Default 0.
+    retained_max_age_ms: u64,
+    /// The same for what the broker kept while the client was away. Default 0.
+    offline_max_age_ms: u64,
+}
+
+impl Default for FreshnessFile {
+    fn default() -> Self {
+        Self { clock_tolerance_ms: 2_000, max_age_ms: 30_000, retained_max_age_ms: 0, offline_max_age_ms: 0 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicFile {
+    filter: String,
+    max_age_ms: Option<u64>,
+    retained_max_age_ms: Option<u64>,
+    offline_max_age_ms: Option<u64>,
+}
+
+impl Default for AgentFile {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listen_beyond_loopback: false,
+            upstream: None,
+            clear: Vec::new(),
+            max_clients: 256,
+            max_packet_bytes: 1 << 20,
+            key_wait_ms: 10_000,
+            freshness: FreshnessFile::default(),
+            topic: Vec::new(),
+        }
+    }
+}
+
+/// How old a message may be, by the way it came. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge {
+    /// As it was published.
+    pub live_ms: Option<u64>,
+    /// Kept by the broker as the topic's last value.
+    pub retained_ms: Option<u64>,
+    /// Kept by the broker while the client was away.
+    pub offline_ms: Option<u64>,
+}
+
+/// The freshness rules of an agent.
+#[derive(Debug, Clone)]
+pub struct Freshness {
+    /// How far two clocks may be apart.
+    pub clock_tolerance_ms: u64,
+    default: MaxAge,
+    topics: Vec<(TopicFilter, MaxAge)>,
+}
+
+impl Freshness {
+    /// The limits for `topic`: the first rule that matches.
+    pub fn of(&self, topic: &str) -> MaxAge {
+        self.topics.iter().find(|(filter, _)| filter.matches(topic)).map_or(self.default, |(_, age)| *age)
+    }
+}
+
+/// The broker that an agent connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamChoice {
+    /// What the hub said at enrolment.
+    Enrolled,
+    /// TLS with the device's certificate.
+    Tls(HostPort),
+    /// Plain TCP.
+    Plain(HostPort),
+}
+
+/// An agent's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The broker.
+    pub upstream: UpstreamChoice,
+    /// Filters of topics that pass unsealed.
+    pub clear: Vec<TopicFilter>,
+    /// Most clients at a time.
+    pub max_clients: usize,
+    /// Largest packet of a client.
+    pub max_packet_bytes: usize,
+    /// How long a message waits for a key.
+    pub key_wait: Duration,
+    /// How old a message may be.
+    pub freshness: Freshness,
+}
+
+impl AgentFile {
+    /// Replaces what a flag or the environment gave.
+    pub fn with(mut self, listen: Option<SocketAddr>, upstream: Option<String>, clear: &[String]) -> Self {
+        self.listen = listen.unwrap_or(self.listen);
+        self.upstream = upstream.or(self.upstream);
+        self.clear.extend_from_slice(clear);
+        self
+    }
+
+    /// Checks every value.
+    pub fn validate(self) -> Result<Agent> {
+        let filter = |key: &str, text: &str| -> Result<TopicFilter> {
+            text.parse().with_context(|| format!("{key}: {text:?} is not a topic filter"))
+        };
+        let loopback = |ip: IpAddr| ip.is_loopback();
+        ensure!(
+            loopback(self.listen.ip()) || self.listen_beyond_loopback,
+            "listen: {} can be reached from other machines, and whoever reaches it speaks as this device; if that is \
+             wanted, set listen_beyond_loopback = true",
+            self.listen
+        );
+        ensure!((1..=65_536).contains(&self.max_clients), "max_clients: 1 to 65536");
+        ensure!((128..=256 << 20).contains(&self.max_packet_bytes), "max_packet_bytes: 128 to 268435456");
+        ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: at most 600000");
+        let limit = |ms: u64| (ms != 0).then_some(ms);
+        let default = MaxAge {
+            live_ms: limit(self.freshness.max_age_ms),
+            retained_ms: limit(self.freshness.retained_max_age_ms),
+            offline_ms: limit(self.freshness.offline_max_age_ms),
+        };
+        let topics = self
+            .topic
+            .iter()
+            .map(|rule| {
+                let or = |own: Option<u64>, default| own.map_or(default, limit);
+                let age = MaxAge {
+                    live_ms: or(rule.max_age_ms, default.live_ms),
+                    retained_ms: or(rule.retained_max_age_ms, default.retained_ms),
+                    offline_ms: or(rule.offline_max_age_ms, default.offline_ms),
+                };
+                Ok((filter("topic.filter", &rule.filter)?, age))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Agent {
+            listen: self.listen,
+            upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
+            clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
+            max_clients: self.max_clients,
+            max_packet_bytes: self.max_packet_bytes,
+            key_wait: Duration::from_millis(self.key_wait_ms),
+            freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
+        })
+    }
+}
+
+fn upstream(url: &str) -> Result<UpstreamChoice> {
+    match url.split_once("://") {
+        Some(("mqtts", address)) => Ok(UpstreamChoice::Tls(address.parse().context("upstream")?)),
+        Some(("mqtt", address)) => Ok(UpstreamChoice::Plain(address.parse().context("upstream")?)),
+        _ => bail!("upstream: {url:?} is neither mqtts://HOST:PORT nor mqtt://HOST:PORT"),
+    }
+}
+
+/// Reads `path`, or the defaults where no file is named and `fallback` does not exist.
+pub fn load<T: DeserializeOwned + Default>(path: Option<&Path>, fallback: &Path) -> Result<T> {
+    let path = match path {
+        Some(path) => path,
+        None if fallback.exists() => fallback,
+        None => return Ok(T::default()),
+    };
+    toml::from_str(&files::read(path)?).with_context(|| format!("{} is not a valid configuration", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(text: &str) -> Result<Agent> {
+        toml::from_str::<AgentFile>(text)?.validate()
+    }
+
+    #[test]
+    fn defaults_are_valid() -> Result<()> {
+        HubFile::default().validate()?;
+        let agent = AgentFile::default().validate()?;
+        assert_eq!(agent.freshness.of("a/b").live_ms, Some(30_000));
+        assert_eq!(agent.freshness.of("a/b").retained_ms, None);
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_matching_topic_rule_wins_and_inherits_the_rest() -> Result<()> {
+        let agent = agent(
+            "[freshness]\nretained_max_age_ms = 7\n\
+             [[topic]]\nfilter = 'valve/+'\nmax_age_ms = 500\n\
+             [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0",
+        )?;
+        let age = |topic| agent.freshness.of(topic);
+        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: None });
+        assert_eq!(age("valve/1/x").live_ms, None);
+        assert_eq!(age("other").live_ms, Some(30_000));
+        Ok(())
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, part) in [
+            ("lisen = '127.0.0.1:1'", "lisen"),
+            ("listen = '0.0.0.0:1883'", "listen_beyond_loopback"),
+            ("upstream = 'broker:1883'", "mqtts://"),
+            ("upstream = 'mqtt://broker'", "HOST:PORT"),
+            ("clear = ['a/#/b']", "clear"),
+            ("max_clients = 0", "max_clients"),
+        ] {
+            let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

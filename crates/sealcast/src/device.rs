@@ -1,0 +1,204 @@
+//! `sealcast device`: invite, list, show, revoke.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use sealcast_identity::{DeviceId, EnrolmentToken, certificates_from_pem};
+use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica};
+use serde::Serialize;
+
+use crate::{
+    config, files,
+    hub::tokens::Tokens,
+    now_ms,
+    operator::{HubArgs, Operator},
+    output,
+};
+
+/// `sealcast device`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Invite a device: print a one-time token with which it enrols.
+    Add {
+        /// The device's id.
+        device: DeviceId,
+        #[command(flatten)]
+        hub: HubArgs,
+        /// The hub's configuration file, for the token's validity [default: HUB/hub.toml, if it is there].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// List all devices.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one device with what the ledger says of it.
+    Show {
+        /// The device's id.
+        device: DeviceId,
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a device: it is out of every group from the next epoch on, and the broker refuses it.
+    Revoke {
+        /// The device's id.
+        device: DeviceId,
+        /// Why; stands on the ledger for everybody to read.
+        #[arg(long, default_value = "")]
+        reason: Reason,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// A device as people and programs see it.
+#[derive(Serialize)]
+pub struct Row {
+    /// Its id.
+    pub device: String,
+    /// The paper's contract number: its number on the ledger.
+    pub number: String,
+    /// SHA-256 of its public key, hex.
+    pub public_key_sha256: String,
+    /// Its certificate's serial number, hex.
+    pub serial: String,
+    /// When the certificate ends.
+    pub not_after: String,
+    /// `active` or `revoked: reason`.
+    pub state: String,
+    /// Names of the groups that it is granted.
+    pub groups: Vec<String>,
+}
+
+/// The row of one device.
+pub fn row(replica: &Replica, device: &Device) -> Row {
+    let granted = replica.groups().filter(|group| replica.is_granted(group.number, device.number));
+    Row {
+        device: device.id.to_string(),
+        number: device.number.to_string(),
+        public_key_sha256: hex::encode(device.key.fingerprint()),
+        serial: hex::encode(device.serial.as_bytes()),
+        not_after: output::utc(device.not_after_s),
+        state: match &device.state {
+            DeviceState::Active => "active".to_owned(),
+            DeviceState::Revoked { reason, .. } if reason.as_str().is_empty() => "revoked".to_owned(),
+            DeviceState::Revoked { reason, .. } => format!("revoked: {}", reason.as_str()),
+        },
+        groups: granted.map(|group| group.name.to_string()).collect(),
+    }
+}
+
+/// Prints devices as a table.
+pub fn table(rows: &[Row]) -> Result<()> {
+    let short = |hex: &str| hex.chars().take(16).collect::<String>();
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            [
+                row.device.clone(),
+                row.number.clone(),
+                short(&row.public_key_sha256),
+                short(&row.serial),
+                row.state.clone(),
+                row.groups.join(" "),
+            ]
+        })
+        .collect();
+    output::table(["NODE", "CONTRACT NUMBER", "PUBLIC KEY SHA-256", "CERTIFICATE", "STATE", "GROUPS"], &cells)
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Add { device, hub, config } => {
+            let config = config::load::<config::HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.validate()?;
+            let token = invite(&hub, device, &config)?;
+            output::line(&token.to_text())
+        }
+        Command::List { hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
+            if json { output::json(&rows) } else { table(&rows) }
+        }
+        Command::Show { device, hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let found = operator.device(&device)?;
+            let row = row(&operator.replica, found);
+            let history = operator.replica.about_originator(found.number);
+            let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
+            if json {
+                return output::json(&serde_json::json!({ "device": row, "history": history }));
+            }
+            table(&[row])?;
+            output::line("")?;
+            entries(&history)
+        }
+        Command::Revoke { device, reason, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let number = operator.device(&device)?.number;
+            operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
+            output::line(&format!("{device} is revoked"))
+        }
+    }
+}
+
+/// Makes a token for `device` and keeps its hash in the hub's folder.
+pub fn invite(hub: &HubArgs, device: DeviceId, config: &config::Hub) -> Result<EnrolmentToken> {
+    let root = hub.hub.join("root.pem");
+    if !root.exists() {
+        bail!("{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)", hub.hub.display());
+    }
+    let root = certificates_from_pem(&files::read(&root)?)
+        .with_context(|| format!("{} cannot be used", root.display()))?
+        .into_iter()
+        .next()
+        .context("root.pem holds no certificate")?;
+    let token = EnrolmentToken::generate(device, &root)?;
+    let expires_ms = now_ms() + config.token_lifetime.as_millis() as u64;
+    Tokens::open(&hub.hub)?.put(&token.to_stored(expires_ms))?;
+    Ok(token)
+}
+
+/// A ledger entry as people and programs see it.
+#[derive(Serialize)]
+pub struct Entry {
+    /// Its index.
+    pub index: u64,
+    /// When, by the block's clock.
+    pub time: String,
+    /// Who signed it.
+    pub originator: String,
+    /// What it says.
+    pub entry: String,
+}
+
+impl Entry {
+    /// From the replica's summary.
+    pub fn new(replica: &Replica, summary: &sealcast_ledger::Summary) -> Self {
+        Self {
+            index: summary.index,
+            time: output::utc(summary.time_s),
+            originator: replica
+                .name_of(summary.originator)
+                .map_or_else(|| summary.originator.to_string(), str::to_owned),
+            entry: replica.describe(summary),
+        }
+    }
+}
+
+/// Prints entries as a table.
+pub fn entries(entries: &[Entry]) -> Result<()> {
+    let cells: Vec<[String; 4]> = entries
+        .iter()
+        .map(|entry| [entry.index.to_string(), entry.time.clone(), entry.originator.clone(), entry.entry.clone()])
+        .collect();
+    output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT"], &cells)
+}

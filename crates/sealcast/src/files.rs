@@ -1,0 +1,81 @@
+//! Files of a role's folder: read with an error that names them, written whole or not at all, secrets for the owner only.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail};
+use zeroize::Zeroizing;
+
+/// Who may read a file that is written.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// Only the owner: keys, tokens.
+    Secret,
+    /// Anybody: certificates, addresses.
+    Public,
+}
+
+/// Makes `dir`, and what lies above it, readable by the owner only.
+pub fn create_dir(dir: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the folder {}", dir.display()))
+}
+
+/// The file as text.
+pub fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The file as text that is wiped from memory when it is dropped.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
+    read(path).map(Zeroizing::new)
+}
+
+/// Replaces `path` by `content`: after a crash the old file or the new one is there, never a part.
+pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
+    let attempt = || -> std::io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = path.with_extension("new");
+        let bits = match mode {
+            Mode::Secret => 0o600,
+            Mode::Public => 0o644,
+        };
+        let _ = fs::remove_file(&temporary);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(bits).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(dir)?.sync_all()
+    };
+    attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A folder taken for this process; given back when dropped, or when the process dies.
+pub struct Lock {
+    _file: fs::File,
+}
+
+/// Takes `dir` for this process: a second one gets an error that says so.
+pub fn lock(dir: &Path) -> Result<Lock> {
+    let path = dir.join("lock");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("the folder {} is in use by another sealcast process", dir.display())
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}

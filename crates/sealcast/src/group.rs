@@ -1,0 +1,218 @@
+//! `sealcast group`: create, list, show, grant, revoke, reset.
+
+use std::num::NonZeroU32;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{
+    Authenticity, Body, Granted, Group, GroupCreated, GroupName, GroupReset, Policy, Reason, Replica, Revoked,
+    TopicFilter,
+};
+use serde::Serialize;
+
+use crate::{
+    device::{self, Entry},
+    operator::{HubArgs, Operator},
+    output,
+};
+
+/// `sealcast group`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create a group over topics. It has no members before they are granted.
+    Create {
+        /// The group's name.
+        name: GroupName,
+        /// Topic filter whose messages are sealed for this group; may be repeated.
+        #[arg(long = "filter", required = true, value_name = "FILTER")]
+        filters: Vec<TopicFilter>,
+        /// A new epoch at least this often, in seconds; 0 for no limit.
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        epoch_max_age: u32,
+        /// A new epoch after so many messages of one member; 0 for no limit.
+        #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
+        epoch_max_messages: u32,
+        /// Old epochs that members can still read: for retained messages and for members that were away.
+        #[arg(long, default_value_t = 16, value_name = "EPOCHS")]
+        retention: u16,
+        /// How a reader knows who sent a message.
+        #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
+        authenticity: AuthenticityArg,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// List all groups.
+    List {
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one group with what the ledger says of it.
+    Show {
+        /// The group's name.
+        name: GroupName,
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let devices into a group.
+    Grant {
+        /// The group's name.
+        name: GroupName,
+        /// The devices.
+        #[arg(required = true)]
+        devices: Vec<DeviceId>,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Take devices out of a group.
+    Revoke {
+        /// The group's name.
+        name: GroupName,
+        /// The devices.
+        #[arg(required = true)]
+        devices: Vec<DeviceId>,
+        /// Why; stands on the ledger for everybody to read.
+        #[arg(long, default_value = "")]
+        reason: Reason,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Start a group's keys anew, when its members have lost theirs. Retained and queued messages become unreadable.
+    Reset {
+        /// The group's name.
+        name: GroupName,
+        /// Why; stands on the ledger for everybody to read.
+        #[arg(long, default_value = "")]
+        reason: Reason,
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// `--authenticity`.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum AuthenticityArg {
+    /// Each message is signed: nobody can speak in another member's name.
+    Signature,
+    /// Messages are known to come from some member; faster and shorter.
+    Group,
+}
+
+#[derive(Serialize)]
+struct Row {
+    group: String,
+    number: u16,
+    filters: Vec<String>,
+    generation: u32,
+    epoch: u64,
+    granted: Vec<String>,
+    authenticity: &'static str,
+    epoch_max_age_s: Option<NonZeroU32>,
+    epoch_max_messages: Option<NonZeroU32>,
+    retention: u16,
+}
+
+impl Row {
+    fn new(replica: &Replica, group: &Group) -> Self {
+        Self {
+            group: group.name.to_string(),
+            number: group.number.get(),
+            filters: group.filters.iter().map(ToString::to_string).collect(),
+            generation: group.generation.0,
+            epoch: group.epoch.0,
+            granted: replica.granted_devices(group.number).map(|device| device.id.to_string()).collect(),
+            authenticity: match group.policy.authenticity {
+                Authenticity::Signature => "signature",
+                Authenticity::Group => "group",
+            },
+            epoch_max_age_s: group.policy.epoch_max_age_s,
+            epoch_max_messages: group.policy.epoch_max_messages,
+            retention: group.policy.retention,
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> Result<()> {
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            [
+                row.group.clone(),
+                row.number.to_string(),
+                row.epoch.to_string(),
+                row.filters.join(" "),
+                row.granted.join(" "),
+                row.authenticity.to_owned(),
+            ]
+        })
+        .collect();
+    output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Create { name, filters, epoch_max_age, epoch_max_messages, retention, authenticity, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let policy = Policy {
+                epoch_max_age_s: NonZeroU32::new(epoch_max_age),
+                epoch_max_messages: NonZeroU32::new(epoch_max_messages),
+                retention,
+                authenticity: match authenticity {
+                    AuthenticityArg::Signature => Authenticity::Signature,
+                    AuthenticityArg::Group => Authenticity::Group,
+                },
+            };
+            operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
+            output::line(&format!("group {name} is created, number {}", operator.group(&name)?.number))
+        }
+        Command::List { hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
+            if json { output::json(&rows) } else { table(&rows) }
+        }
+        Command::Show { name, hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?;
+            let row = Row::new(&operator.replica, group);
+            let history = operator.replica.about_group(group.number);
+            let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
+            if json {
+                return output::json(&serde_json::json!({ "group": row, "history": history }));
+            }
+            table(&[row])?;
+            output::line("")?;
+            device::entries(&history)
+        }
+        Command::Grant { name, devices, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            for id in devices {
+                let (group, device) = (operator.group(&name)?.number, operator.device(&id)?.number);
+                operator.submit(Body::Granted(Granted { group, device })).await?;
+                output::line(&format!("{id} is granted {name}"))?;
+            }
+            Ok(())
+        }
+        Command::Revoke { name, devices, reason, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            for id in devices {
+                let (group, device) = (operator.group(&name)?.number, operator.device(&id)?.number);
+                operator.submit(Body::Revoked(Revoked { group, device, reason: reason.clone() })).await?;
+                output::line(&format!("{id} is revoked from {name}: out from the next epoch on"))?;
+            }
+            Ok(())
+        }
+        Command::Reset { name, reason, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?.number;
+            operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
+            output::line(&format!("{name} starts anew: its members agree on new keys"))
+        }
+    }
+}

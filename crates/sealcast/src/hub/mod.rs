@@ -1,0 +1,378 @@
+//! `sealcast up`: the hub. CA with EST, embedded broker, embedded ledger and relay in one process.
+
+mod est;
+mod folder;
+mod https;
+pub mod policy;
+pub mod tokens;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_broker::{
+    Broker, BrokerConfig, Handle, Interceptor, Limits, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
+};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, SubmitError, Wallet};
+use sealcast_identity::{Authority, Network};
+use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+pub use self::est::NETWORK_PATH;
+use self::{
+    est::Est,
+    policy::{LedgerPolicy, SharedReplica},
+    tokens::Tokens,
+};
+use crate::{
+    config,
+    files::{self, Mode},
+    link::MAX_MESSAGE_BYTES,
+    now_ms, output, shutdown,
+    tls::{self, HostPort, Identity},
+};
+
+/// How long an orderly end may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Calls from devices that wait to be answered.
+const MAX_CALLS_WAITING: usize = 4096;
+const PAGE: usize = 256;
+
+/// `sealcast up`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The hub's folder, made at the first start.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    dir: PathBuf,
+    /// Configuration file [default: DIR/hub.toml, if it is there].
+    #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where EST listens, HTTPS [default: 127.0.0.1:8443].
+    #[arg(long, env = "SEALCAST_EST", value_name = "ADDRESS")]
+    est: Option<SocketAddr>,
+    /// Where the broker listens, MQTT over TLS [default: 127.0.0.1:8883].
+    #[arg(long, env = "SEALCAST_MQTT", value_name = "ADDRESS")]
+    mqtt: Option<SocketAddr>,
+    /// Name or address under which devices reach the hub; the first is what they are told [default: localhost, 127.0.0.1].
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Read and check the configuration, then end.
+    #[arg(long)]
+    check: bool,
+    /// Print where the hub listens as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    est: SocketAddr,
+    mqtt: SocketAddr,
+    ledger: String,
+    root_sha256: String,
+}
+
+/// Runs the hub until the process is told to stop.
+pub async fn run(options: Options) -> Result<()> {
+    let config = config::load::<config::HubFile>(options.config.as_deref(), &options.dir.join("hub.toml"))?
+        .with(options.est, options.mqtt, &options.names)
+        .validate()
+        .context("the hub's configuration")?;
+    if options.check {
+        return output::line("the hub's configuration is in order");
+    }
+    let hub = Hub::start(&options.dir, config, None).await?;
+    let ready = Ready {
+        est: hub.est,
+        mqtt: hub.mqtt,
+        ledger: hub.genesis.id.to_string(),
+        root_sha256: hub.root_sha256.clone(),
+    };
+    if options.json {
+        output::line(&serde_json::to_string(&ready)?)?;
+    } else {
+        output::line(&format!(
+            "hub in {}\n  enrolment  {} (EST)\n  broker     mqtts://{}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
+            options.dir.display(),
+            hub.url,
+            hub.broker_address,
+            ready.ledger,
+            hub.height(),
+            ready.root_sha256
+        ))?;
+    }
+    tokio::select! {
+        () = shutdown::requested() => {}
+        () = hub.failed() => {}
+    }
+    hub.stop().await
+}
+
+/// A running hub.
+pub struct Hub {
+    /// Where EST listens.
+    pub est: SocketAddr,
+    /// Where the broker listens.
+    pub mqtt: SocketAddr,
+    /// What devices enrol at.
+    pub url: String,
+    /// What devices are told of the broker.
+    pub broker_address: HostPort,
+    /// The ledger.
+    pub genesis: Genesis,
+    /// SHA-256 of the root certificate, hex.
+    pub root_sha256: String,
+    replica: SharedReplica,
+    broker: sealcast_broker::Running,
+    ledger: Ledger,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    follower: JoinHandle<()>,
+    _lock: files::Lock,
+}
+
+impl Hub {
+    /// Starts all parts on the folder `dir`. `interceptor` makes the broker a hostile one, for the demo.
+    pub async fn start(dir: &Path, config: config::Hub, interceptor: Option<Arc<dyn Interceptor>>) -> Result<Self> {
+        files::create_dir(dir)?;
+        let lock = files::lock(dir)?;
+        let keys = folder::keys(dir, &config, now_ms())?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+
+        let ledger = open_ledger(dir, &config, &keys).await?;
+        let genesis = ledger.genesis().await?;
+        ensure!(
+            genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
+            "the ledger in {} was made for another CA or operator",
+            dir.display()
+        );
+        let mut replica = Replica::new(genesis);
+        loop {
+            let page = ledger.records(replica.height(), PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            for record in &page {
+                replica.apply(record).context("the hub's own ledger does not verify")?;
+            }
+        }
+        let replica: SharedReplica = Arc::new(RwLock::new(replica));
+
+        let policy = LedgerPolicy { replica: replica.clone(), operator: keys.operator.clone() };
+        let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
+        let mqtt = *broker.addrs().first().context("the broker has no address")?;
+        let listener =
+            TcpListener::bind(config.est).await.with_context(|| format!("EST cannot listen on {}", config.est))?;
+        let est = listener.local_addr()?;
+        let name = config.names.first().context("the hub has no name")?.clone();
+        let broker_address = HostPort { host: name.clone(), port: mqtt.port() };
+        let url = format!("https://{}", HostPort { host: name, port: est.port() });
+
+        let network = Network {
+            chain_id: genesis.id.chain_id,
+            ledger: genesis.id.address,
+            issuing: keys.authority.certificate().clone(),
+            operator: keys.operator.clone(),
+            broker: broker_address.to_string(),
+            hub: url.clone(),
+            written_ms: now_ms(),
+        };
+        let network_json = network.to_json(&keys.authority)?;
+        files::write(&dir.join("network.json"), network_json.as_bytes(), Mode::Public)?;
+
+        let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
+        tasks.spawn(relay(Relay::new(ledger.clone()), calls, broker.handle().clone(), stop.clone()));
+        let follower = tokio::spawn(follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone()));
+
+        let root_sha256 = keys.authority.root().fingerprint().to_string();
+        let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
+        let registrar =
+            Arc::new(Registrar { authority: keys.authority, ledger: ledger.clone(), submitting: Mutex::new(()) });
+        let state = Arc::new(Est { registrar, tokens: Tokens::open(dir)?, config, network_json });
+        tasks.spawn(https::serve(listener, tls, est::router(state), stop.clone()));
+
+        info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
+        Ok(Self {
+            est,
+            mqtt,
+            url,
+            broker_address,
+            genesis,
+            root_sha256,
+            replica,
+            broker,
+            ledger,
+            stop,
+            tasks,
+            follower,
+            _lock: lock,
+        })
+    }
+
+    /// Resolves when the broker has given up.
+    pub async fn failed(&self) {
+        self.broker.stopped().await;
+    }
+
+    /// Number of ledger entries, as the hub's own replica has them.
+    pub fn height(&self) -> u64 {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner).height()
+    }
+
+    /// The ledger, in process.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The broker, in process.
+    pub fn broker(&self) -> &Handle {
+        self.broker.handle()
+    }
+
+    /// Ends all parts, letting what is under way finish.
+    pub async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        let ended = self.broker.shutdown(DEADLINE).await;
+        let drained = tokio::time::timeout(DEADLINE, self.tasks.wait()).await.is_ok();
+        if !ended || !drained {
+            warn!("some connections did not end in time");
+        }
+        self.follower.await.context("the task that follows the ledger")
+    }
+}
+
+/// The CA with its place on the ledger.
+pub struct Registrar {
+    /// The issuing CA.
+    pub authority: Authority,
+    ledger: Ledger,
+    /// The CA's entries go one after the other: each has the nonce after the last.
+    submitting: Mutex<()>,
+}
+
+impl Registrar {
+    /// Signs `body` as the CA and waits until the ledger has it.
+    pub async fn submit(&self, body: Body) -> Result<()> {
+        let _turn = self.submitting.lock().await;
+        let id = self.ledger.id();
+        let nonce = self.ledger.nonce_of(id.ca()).await?;
+        let entry = body.sign(self.authority.key(), id.ca(), nonce, &id)?;
+        match self.ledger.submit(&entry).await {
+            Ok(_) => Ok(()),
+            Err(SubmitError::Refused(refusal @ Refusal::BadNonce { .. })) => {
+                Err(anyhow::Error::new(refusal).context("does another process use the CA's key?"))
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("the ledger did not take the registration")),
+        }
+    }
+}
+
+async fn open_ledger(dir: &Path, config: &config::Hub, keys: &folder::Keys) -> Result<Ledger> {
+    let wallet = Wallet::from_secret(&keys.relay_key)?;
+    let engine_config = EngineConfig { chain_id: config.chain_id, funded: vec![wallet.address()] };
+    let engine =
+        Engine::open(dir.join("ledger.sqlite"), &engine_config).context("the embedded ledger cannot be opened")?;
+    let node = Node::embedded(&engine);
+    let address = dir.join("ledger.address");
+    if address.exists() {
+        let id: LedgerId = files::read(&address)?.trim().parse().with_context(|| address.display().to_string())?;
+        return Ok(Ledger::attach(node, wallet, id.address).await?);
+    }
+    let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
+    files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
+    Ok(ledger)
+}
+
+async fn start_broker(
+    dir: &Path,
+    config: &config::Hub,
+    keys: &folder::Keys,
+    policy: LedgerPolicy,
+    interceptor: Option<Arc<dyn Interceptor>>,
+) -> Result<sealcast_broker::Running> {
+    let (chain, key) = Identity { chain: &keys.server_chain, key: &keys.server_key }.parts();
+    let identity = TlsIdentity::from_der(chain, key, vec![keys.authority.root().der().to_vec().into()]);
+    let config = BrokerConfig {
+        listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
+        data_dir: Some(dir.to_owned()),
+        limits: Limits { max_packet_bytes: MAX_MESSAGE_BYTES, ..Limits::default() },
+    };
+    Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
+}
+
+/// Answers the JSON-RPC calls of devices: MQTT 5 request and response.
+async fn relay(
+    relay: Relay,
+    mut calls: tokio::sync::mpsc::Receiver<Received>,
+    broker: Handle,
+    stop: CancellationToken,
+) {
+    let relay = Arc::new(relay);
+    loop {
+        let call = tokio::select! {
+            () = stop.cancelled() => return,
+            call = calls.recv() => call,
+        };
+        let Some(Received { payload, properties, sender, .. }) = call else { return };
+        let Some(sender) = sender else { continue };
+        let (relay, broker) = (relay.clone(), broker.clone());
+        tokio::spawn(async move {
+            let answer = relay.handle(&payload).await;
+            // To the sender by its certificate, whatever response topic it asked for.
+            let topic = format!("sealcast/v1/rpc/{sender}/response");
+            let properties =
+                MessageProperties { correlation_data: properties.correlation_data, ..MessageProperties::default() };
+            if let Err(error) = broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
+                warn!(%sender, %error, "a call was not answered");
+            }
+        });
+    }
+}
+
+/// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents.
+async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) {
+    let from = replica.read().unwrap_or_else(PoisonError::into_inner).height();
+    let mut watch = ledger.watch(from);
+    loop {
+        let records = tokio::select! {
+            () = stop.cancelled() => return,
+            records = watch.next() => records,
+        };
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => {
+                error!("the hub's ledger cannot be read: {:#}", anyhow::Error::new(error));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        for record in records {
+            let event = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
+            match event {
+                Ok(Event::DeviceRevoked { device, .. }) => {
+                    let name =
+                        replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
+                    if let Some(name) = name
+                        && let Err(error) = broker.disconnect_device(name).await
+                    {
+                        warn!(%error, "a revoked device stays connected");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => return error!("the hub's own ledger does not verify: {:#}", anyhow::Error::new(error)),
+            }
+            if let Err(error) = broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false).await {
+                warn!(%error, "a record was not pushed; agents will ask for it");
+            }
+        }
+    }
+}

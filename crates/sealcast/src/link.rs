@@ -1,0 +1,297 @@
+//! A node's own MQTT connection to the broker: keys, ledger, inbox and JSON-RPC, apart from the messages of its clients.
+//!
+//! It keeps no session at the broker. Whatever it may have missed while it was away is retained there (keys, inbox) or
+//! asked for again (ledger), so a connection that comes back subscribes anew and its owner catches up on
+//! [`LinkEvent::Up`]. A publish or a call that a broken connection swallowed fails, and its owner repeats it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use rumqttc::{
+    TlsConfiguration, Transport,
+    v5::{
+        AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
+        mqttbytes::{
+            QoS,
+            v5::{ConnectProperties, Filter, Packet, Publish, PublishProperties, SubscribeReasonCode},
+        },
+    },
+};
+use sealcast_chain::{Channel, ChannelError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::tls::Upstream;
+
+/// Largest control message, in bytes: a page of ledger records with full commits.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+const MAX_CALLS: usize = 1024;
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+const BACKOFF: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+
+/// What happens on a [`Link`].
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Connected and subscribed.
+    Up,
+    /// The connection is gone; the link tries again by itself.
+    Down(String),
+    /// A message on one of the subscribed topics.
+    Message {
+        /// The topic.
+        topic: String,
+        /// The bytes.
+        payload: Bytes,
+    },
+}
+
+/// Why a call or publish did not go through.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    #[error("the connection to the broker is down: {0}")]
+    Down(String),
+    #[error("no answer from the hub within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("more than {MAX_CALLS} calls are waiting for the hub")]
+    Busy,
+}
+
+type Calls = Arc<Mutex<HashMap<[u8; 16], oneshot::Sender<Result<Vec<u8>, LinkError>>>>>;
+
+/// A handle to publish and to call; cloned freely.
+#[derive(Clone)]
+pub struct Link {
+    client: AsyncClient,
+    node: Arc<str>,
+    calls: Calls,
+    state: Arc<Mutex<Result<(), String>>>,
+}
+
+impl Link {
+    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `stop`.
+    pub fn open(
+        upstream: &Upstream,
+        node: &str,
+        filters: &[String],
+        stop: CancellationToken,
+    ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
+        // Two processes of one node (two shells of the operator) must not take each other's connection.
+        let client_id = format!("sealcast-{node}-{}", hex::encode(random::<4>()?));
+        let mut options = MqttOptions::new(client_id, upstream.host(), upstream.port());
+        options
+            .set_transport(match upstream.tls() {
+                Some(config) => Transport::tls_with_config(TlsConfiguration::Rustls(config)),
+                None => Transport::Tcp,
+            })
+            .set_keep_alive(Duration::from_secs(20))
+            .set_clean_start(true)
+            .set_connection_timeout(5)
+            .set_connect_properties(ConnectProperties {
+                max_packet_size: Some(MAX_MESSAGE_BYTES as u32),
+                ..ConnectProperties::new()
+            });
+        let (client, events) = AsyncClient::new(options, 256);
+        let (sender, receiver) = mpsc::channel(1024);
+        let link = Self {
+            client,
+            node: node.into(),
+            calls: Calls::default(),
+            state: Arc::new(Mutex::new(Err("not connected yet".into()))),
+        };
+        let mut wanted: Vec<Filter> =
+            filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce)).collect();
+        wanted.push(Filter::new(link.response_topic(), QoS::AtLeastOnce));
+        tokio::spawn(link.clone().drive(events, wanted, sender, stop));
+        Ok((link, receiver))
+    }
+
+    /// Publishes with QoS 1.
+    pub async fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), LinkError> {
+        self.up()?;
+        self.client
+            .publish(topic, QoS::AtLeastOnce, retain, payload)
+            .await
+            .map_err(|_| LinkError::Down("the link is closed".into()))
+    }
+
+    /// One JSON-RPC call to the hub's relay, over MQTT 5 request/response.
+    pub async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+        self.up()?;
+        let id = random::<16>().map_err(|error| LinkError::Down(error.to_string()))?;
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut calls = lock(&self.calls);
+            if calls.len() >= MAX_CALLS {
+                return Err(LinkError::Busy);
+            }
+            calls.insert(id, sender);
+        }
+        let _forget = Forget { calls: &self.calls, id };
+        let properties = PublishProperties {
+            response_topic: Some(self.response_topic()),
+            correlation_data: Some(Bytes::copy_from_slice(&id)),
+            ..PublishProperties::default()
+        };
+        let topic = format!("sealcast/v1/rpc/{}/request", self.node);
+        self.client
+            .publish_with_properties(topic, QoS::AtLeastOnce, false, request, properties)
+            .await
+            .map_err(|_| LinkError::Down("the link is closed".into()))?;
+        match tokio::time::timeout(CALL_TIMEOUT, receiver).await {
+            Err(_) => Err(LinkError::Timeout),
+            Ok(Err(_)) => Err(LinkError::Down("the link is closed".into())),
+            Ok(Ok(answer)) => answer,
+        }
+    }
+
+    fn response_topic(&self) -> String {
+        format!("sealcast/v1/rpc/{}/response", self.node)
+    }
+
+    fn up(&self) -> Result<(), LinkError> {
+        lock(&self.state).clone().map_err(LinkError::Down)
+    }
+
+    async fn drive(
+        self,
+        mut events: EventLoop,
+        filters: Vec<Filter>,
+        sender: mpsc::Sender<LinkEvent>,
+        stop: CancellationToken,
+    ) {
+        let mut failures = 0;
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => return,
+                event = events.poll() => event,
+            };
+            let out = match event {
+                Ok(Event::Incoming(packet)) => self.handle_packet(packet, &filters),
+                Ok(Event::Outgoing(_)) => None,
+                Err(error) => {
+                    let reason = describe(&error);
+                    let changed = std::mem::replace(&mut *lock(&self.state), Err(reason.clone())).is_ok();
+                    for (_, call) in lock(&self.calls).drain() {
+                        let _ = call.send(Err(LinkError::Down(reason.clone())));
+                    }
+                    // What waited to be sent is its owner's to repeat: resending it here would only make it twice.
+                    events.clean();
+                    events.pending.clear();
+                    if (changed || failures == 0) && sender.send(LinkEvent::Down(reason)).await.is_err() {
+                        return;
+                    }
+                    let pause = BACKOFF[failures.min(BACKOFF.len() - 1)];
+                    failures += 1;
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    continue;
+                }
+            };
+            match out {
+                Some(LinkEvent::Up) => {
+                    failures = 0;
+                    *lock(&self.state) = Ok(());
+                    if sender.send(LinkEvent::Up).await.is_err() {
+                        return;
+                    }
+                }
+                Some(event) => {
+                    if sender.send(event).await.is_err() {
+                        return;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn handle_packet(&self, packet: Packet, filters: &[Filter]) -> Option<LinkEvent> {
+        match packet {
+            Packet::ConnAck(_) => {
+                if self.client.try_subscribe_many(filters.to_vec()).is_err() {
+                    warn!("cannot subscribe: too many requests are waiting");
+                }
+                None
+            }
+            Packet::SubAck(ack) => {
+                for (filter, code) in filters.iter().zip(&ack.return_codes) {
+                    if !matches!(code, SubscribeReasonCode::Success(_)) {
+                        warn!(filter = filter.path, ?code, "the broker refused a control subscription");
+                    }
+                }
+                Some(LinkEvent::Up)
+            }
+            Packet::Publish(publish) => self.handle_publish(publish),
+            Packet::Disconnect(disconnect) => {
+                debug!(?disconnect, "the broker ended the control connection");
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn handle_publish(&self, publish: Publish) -> Option<LinkEvent> {
+        let topic = String::from_utf8(publish.topic.to_vec()).ok()?;
+        if topic != self.response_topic() {
+            return Some(LinkEvent::Message { topic, payload: publish.payload });
+        }
+        let id: [u8; 16] = publish.properties?.correlation_data?.as_ref().try_into().ok()?;
+        if let Some(call) = lock(&self.calls).remove(&id) {
+            let _ = call.send(Ok(publish.payload.to_vec()));
+        }
+        None
+    }
+}
+
+/// Takes a call that is given up out of the table.
+struct Forget<'a> {
+    calls: &'a Calls,
+    id: [u8; 16],
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(self.calls).remove(&self.id);
+    }
+}
+
+impl Channel for Link {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Link::call(self, request).await.map_err(|error| match error {
+            LinkError::Timeout => ChannelError::Timeout { waited_ms: CALL_TIMEOUT.as_millis() as u64 },
+            error => ChannelError::Down(error.to_string()),
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("no randomness from the system")).context("random id")?;
+    Ok(bytes)
+}
+
+fn describe(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection: {code:?}"),
+        ConnectionError::Timeout(_) => "the broker does not answer".into(),
+        other => other.to_string(),
+    }
+}

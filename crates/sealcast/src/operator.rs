@@ -1,0 +1,139 @@
+//! The operator's side of the commands: connects to a running hub with the operator's key, reads the ledger, verifies it,
+//! and adds signed entries.
+
+use std::{path::Path, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use sealcast_chain::{RemoteLedger, SubmitError};
+use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor, certificates_from_pem, key_from_pem};
+use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    agent::folder,
+    files,
+    link::{Link, LinkEvent},
+    now_ms,
+    tls::{self, HostPort, Identity, Upstream},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAGE: usize = 256;
+/// How often an entry is signed anew because somebody else with the operator's key was faster.
+const TRIES: usize = 5;
+
+/// Which hub.
+#[derive(clap::Args, Debug, Clone)]
+pub struct HubArgs {
+    /// The hub's folder, or one with the operator's files: operator.key, operator.pem, root.pem, network.json.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    pub hub: PathBuf,
+}
+
+/// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
+pub struct Operator {
+    /// Every record, in order.
+    pub records: Vec<Record>,
+    /// What they amount to.
+    pub replica: Replica,
+    ledger: RemoteLedger,
+    key: SigningKey,
+    _end: DropGuard,
+}
+
+impl Operator {
+    /// Connects and reads the whole ledger.
+    pub async fn connect(dir: &Path) -> Result<Self> {
+        let path = |name: &str| dir.join(name);
+        let certificates = |name: &str| {
+            certificates_from_pem(&files::read(&path(name))?)
+                .with_context(|| format!("{} cannot be used", path(name).display()))
+        };
+        let network_json = files::read(&path("network.json")).with_context(|| {
+            format!("{} is not a hub's folder, or the hub has not been started yet (`sealcast up`)", dir.display())
+        })?;
+        let root = certificates("root.pem")?.into_iter().next().context("root.pem holds no certificate")?;
+        let anchor = TrustAnchor::new(root).context("root.pem")?;
+        let network = Network::verify(network_json.as_bytes(), &anchor, now_ms())
+            .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
+        let chain: Vec<Vec<u8>> =
+            certificates("operator.pem")?.iter().map(|c: &Certificate| c.der().to_vec()).collect();
+        let key = key_from_pem(&files::read_secret(&path("operator.key"))?)
+            .with_context(|| format!("{} cannot be used", path("operator.key").display()))?;
+
+        let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
+        let tls = tls::client(anchor.root().der(), Some(&identity))?;
+        let address: HostPort = network.broker.parse()?;
+        let stop = CancellationToken::new();
+        let (link, mut events) = Link::open(&Upstream::new(address, Some(tls)), "operator", &[], stop.clone())?;
+        let connected = async {
+            loop {
+                match events.recv().await {
+                    Some(LinkEvent::Up) => return Ok(()),
+                    Some(LinkEvent::Down(reason)) => bail!("{reason}"),
+                    Some(LinkEvent::Message { .. }) => {}
+                    None => bail!("the connection was closed"),
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, connected).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())),
+        }
+        .with_context(|| {
+            format!("cannot connect to the hub's broker at {}: does `sealcast up` run?", network.broker)
+        })?;
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+
+        let mut operator = Self {
+            records: Vec::new(),
+            replica: Replica::new(folder::genesis(&network)),
+            ledger: RemoteLedger::new(link, folder::genesis(&network).id),
+            key,
+            _end: stop.drop_guard(),
+        };
+        operator.catch_up().await?;
+        Ok(operator)
+    }
+
+    /// Signs `body` as the operator and waits until the ledger has it.
+    pub async fn submit(&mut self, body: Body) -> Result<()> {
+        let id = self.replica.genesis().id;
+        for _ in 0..TRIES {
+            let nonce = self.replica.next_nonce(id.operator());
+            let entry = body.sign(&self.key, id.operator(), nonce, &id)?;
+            let outcome = self.ledger.submit(&entry).await;
+            self.catch_up().await?;
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {}
+                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+            }
+        }
+        bail!("the ledger did not take the entry: another process that has the operator's key is faster each time")
+    }
+
+    async fn catch_up(&mut self) -> Result<()> {
+        loop {
+            let page =
+                self.ledger.records(self.replica.height(), PAGE).await.context("the hub does not give its ledger")?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for record in page {
+                self.replica.apply(&record).context("the ledger that the hub gives does not verify")?;
+                self.records.push(record);
+            }
+        }
+    }
+
+    /// The device of that name.
+    pub fn device(&self, id: &DeviceId) -> Result<&Device> {
+        self.replica.device_by_id(id).with_context(|| format!("no device {id} is registered"))
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Result<&Group> {
+        self.replica.group_by_name(name).with_context(|| format!("there is no group {name}"))
+    }
+}

@@ -1,0 +1,79 @@
+//! What a person or a program sees on standard output: tables, or JSON with `--json`.
+
+use std::io::{IsTerminal, Write as _};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Whether `stream` takes colour: a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
+pub fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// One line on standard output. A reader that went away (`| head`) is not an error.
+pub fn line(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+/// `value` as indented JSON on standard output.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    line(&serde_json::to_string_pretty(value)?)
+}
+
+/// A table with a header, columns as wide as their widest cell.
+pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Result<()> {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let print = |cells: [&str; N]| -> Result<()> {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        line(padded.join("  ").trim_end())
+    };
+    print(header)?;
+    for row in rows {
+        print(std::array::from_fn(|column| row[column].as_str()))?;
+    }
+    Ok(())
+}
+
+/// A time in seconds since the Unix epoch as `2026-11-22 16:45:13Z`.
+pub fn utc(time_s: u64) -> String {
+    let (days, second) = (time_s / 86_400, time_s % 86_400);
+    // Civil date from a day count (Hinnant, "chrono-compatible low-level date algorithms"): eras of 400 years from 1 March 0000.
+    let day = days + 719_468;
+    let (era, day_of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}:{:02}Z",
+        second / 3_600,
+        second % 3_600 / 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn dates() {
+        for (time_s, text) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (951_782_399, "2000-02-28 23:59:59Z"),
+            (951_868_799, "2000-02-29 23:59:59Z"),
+            (1_795_365_913, "2026-11-22 16:45:13Z"),
+        ] {
+            assert_eq!(utc(time_s), text);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The wish to end: Ctrl-C, or SIGTERM from a supervisor.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Resolves when the process is asked to end.
+pub async fn requested() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be waited for");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

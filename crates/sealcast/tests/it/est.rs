@@ -1,0 +1,92 @@
+//! A device without our software enrols: `openssl` makes key and request, `curl` speaks EST.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{Hub, refuse, succeed};
+
+#[test]
+fn curl_and_openssl_alone_can_enrol_a_device() {
+    let hub = Hub::start();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let openssl = |args: &[&str]| succeed(Command::new("openssl").args(args));
+
+    let token = std::fs::read_to_string(hub.invite("1111")).unwrap();
+    let secret = token.trim().split('.').nth(1).unwrap().to_owned();
+    let root = hub.path().join("root.pem").to_str().unwrap().to_owned();
+    openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &path("device.key")]);
+    openssl(&[
+        "req",
+        "-new",
+        "-key",
+        &path("device.key"),
+        "-subj",
+        "/CN=1111",
+        "-outform",
+        "DER",
+        "-out",
+        &path("csr.der"),
+    ]);
+    openssl(&["base64", "-in", &path("csr.der"), "-out", &path("csr.b64")]);
+
+    let est = |resource: &str| format!("https://{}/.well-known/est/{resource}", hub.est);
+    let enrol = |user: &str, out: &str| {
+        let mut command = Command::new("curl");
+        command
+            .args(["-sS", "--cacert", &root, "-u", user, "-H", "Content-Type: application/pkcs10"])
+            .args(["--data-binary", &format!("@{}", path("csr.b64")), "-o", &path(out), "-w", "%{http_code}"])
+            .arg(est("simpleenroll"));
+        succeed(&mut command)
+    };
+    assert_eq!(enrol("1111:wrong", "refused"), "401");
+    assert_eq!(enrol(&format!("1112:{secret}"), "refused"), "401", "a token is for one device");
+    assert_eq!(enrol(&format!("1111:{secret}"), "cert.b64"), "200");
+    assert_eq!(enrol(&format!("1111:{secret}"), "refused"), "401", "a token is used once");
+    succeed(Command::new("curl").args(["-sS", "--fail", "--cacert", &root, "-o", &path("ca.b64"), &est("cacerts")]));
+
+    for name in ["cert", "ca"] {
+        openssl(&["base64", "-d", "-in", &path(&format!("{name}.b64")), "-out", &path(&format!("{name}.p7"))]);
+        let pem = path(&format!("{name}.pem"));
+        openssl(&["pkcs7", "-inform", "DER", "-in", &path(&format!("{name}.p7")), "-print_certs", "-out", &pem]);
+    }
+    openssl(&["verify", "-CAfile", &root, "-untrusted", &path("ca.pem"), &path("cert.pem")]);
+    let subject = openssl(&["x509", "-in", &path("cert.pem"), "-noout", "-subject", "-pubkey"]);
+    assert!(subject.contains("1111"), "{subject}");
+    assert!(subject.contains(openssl(&["pkey", "-in", &path("device.key"), "-pubout"]).trim()), "the device's own key");
+
+    let devices: Value = serde_json::from_str(&hub.operate(&["device", "list", "--json"])).unwrap();
+    assert_eq!(devices[0]["device"], "1111");
+    assert_eq!(devices[0]["state"], "active");
+}
+
+#[test]
+fn an_enrolment_that_cannot_be_is_refused_with_its_reason() {
+    let hub = Hub::start();
+    let other = Hub::start();
+    let dir = tempfile::tempdir().unwrap();
+    let token = hub.invite("1111");
+    let attempt = |url: &str, token: &std::path::Path| {
+        refuse([
+            "enroll".as_ref(),
+            "--hub".as_ref(),
+            url.as_ref(),
+            "--token-file".as_ref(),
+            token.as_os_str(),
+            "--dir".as_ref(),
+            dir.path().as_os_str(),
+        ])
+    };
+    let said = attempt(&format!("https://{}", other.est), &token);
+    assert!(said.contains("not the hub that made the token"), "{said}");
+    let garbled = dir.path().join("garbled");
+    std::fs::write(&garbled, "1111.x").unwrap();
+    let said = attempt(&format!("https://{}", hub.est), &garbled);
+    assert!(said.contains("token"), "{said}");
+    assert!(!dir.path().join("device.pem").exists());
+
+    hub.enroll("1112");
+    let said = attempt(&format!("https://{}", hub.est), &hub.path().join("1112.token"));
+    assert!(said.contains("401"), "{said}");
+}

@@ -1,0 +1,129 @@
+//! SIGKILL in the middle of traffic: the groups go on, and no message that a publisher saw acknowledged is lost to a
+//! member with a persistent session.
+
+use std::{
+    collections::BTreeSet,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::harness::{Agent, Hub, Process, mosquitto_sub, until};
+
+const TOPIC: &str = "hsu0001/count";
+/// `mosquitto_sub` options of a persistent session.
+const SESSION: [&str; 3] = ["-i", "member", "-c"];
+
+/// Publishes 0, 1, 2 … one after the other and remembers which were acknowledged.
+struct Publisher {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<BTreeSet<u32>>,
+}
+
+impl Publisher {
+    fn start(port: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut acknowledged = BTreeSet::new();
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                // With QoS 1 mosquitto_pub succeeds only once it has its PUBACK.
+                let mut command = Command::new("timeout");
+                command.args(["3", "mosquitto_pub", "-h", "127.0.0.1", "-p", &port, "-t", TOPIC, "-q", "1"]);
+                command.args(["-m", &number.to_string()]).stderr(std::process::Stdio::null());
+                if command.status().is_ok_and(|status| status.success()) {
+                    acknowledged.insert(number);
+                } else {
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+            acknowledged
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self) -> BTreeSet<u32> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[derive(Default)]
+struct Received(BTreeSet<u32>);
+
+impl Received {
+    fn take(&mut self, member: &Process) {
+        for line in member.pending() {
+            self.0.extend(line.strip_prefix("hsu0001/count ").and_then(|number| number.parse::<u32>().ok()));
+        }
+    }
+
+    fn until_more(&mut self, member: &Process, more: usize) {
+        let goal = self.0.len() + more;
+        until("traffic flows", || {
+            self.take(member);
+            self.0.len() >= goal
+        });
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
+    let mut hub = Hub::start();
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let sender = Agent::start(&dirs[0], &[]);
+    let mut receiver = Agent::start(&dirs[1], &[]);
+    let mut member = receiver.subscribe(TOPIC, &SESSION);
+    let publisher = Publisher::start(sender.port().to_owned());
+    let mut received = Received::default();
+    received.until_more(&member, 10);
+
+    for _ in 0..2 {
+        hub.kill();
+        received.take(&member);
+        hub.restart();
+        // mosquitto_sub connects again by itself, and so do the agents.
+        received.until_more(&member, 10);
+
+        receiver.kill();
+        thread::sleep(Duration::from_millis(300));
+        received.take(&member);
+        receiver.restart();
+        received.until_more(&member, 10);
+    }
+
+    // The member is away for a while; the broker keeps what comes, and is killed with it in its hands.
+    received.take(&member);
+    member.kill();
+    thread::sleep(Duration::from_millis(500));
+    hub.kill();
+    hub.restart();
+    thread::sleep(Duration::from_millis(1_000));
+    member = mosquitto_sub(receiver.port(), TOPIC, &SESSION);
+    received.until_more(&member, 5);
+
+    let acknowledged = publisher.finish();
+    assert!(acknowledged.len() > 30, "{}", acknowledged.len());
+    until("every acknowledged message has arrived", || {
+        received.take(&member);
+        acknowledged.is_subset(&received.0)
+    });
+
+    // The group's keys go on turning after all that.
+    let third = hub.enroll("1113");
+    hub.operate(&["group", "grant", "hsu0001", "1113"]);
+    let third = Agent::start(&third, &[]);
+    let joined = third.subscribe("hsu0001/after", &[]);
+    until("a new member reads", || {
+        sender.publish("hsu0001/after", "still here", &[]);
+        joined.message(Duration::from_millis(500)).is_some()
+    });
+}

@@ -1,0 +1,9 @@
+//! End to end: the real binary as separate processes, real MQTT clients, on loopback ports that the system chooses.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+mod demo;
+mod est;
+mod kill;
+mod tour;

@@ -1,0 +1,122 @@
+//! README's five-minute tour, as a user walks it: separate processes, mosquitto's clients.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Agent, Hub, mosquitto_sub, until};
+
+/// Long enough for a message that should not come to have come.
+const QUIET: Duration = Duration::from_millis(1_500);
+
+#[test]
+fn members_read_each_other_and_the_broker_sees_sealed_bytes_only() {
+    let hub = Hub::start();
+    let dirs = ["1111", "1112", "1113"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let agents = dirs.each_ref().map(|dir| Agent::start(dir, &["--clear", "open/#"]));
+
+    let reader = agents[1].subscribe("hsu0001/t", &[]);
+    let outsider = agents[2].subscribe("hsu0001/t", &[]);
+    let ca = hub.path().join("root.pem");
+    let observer = mosquitto_sub(
+        hub.mqtt_port(),
+        "hsu0001/t",
+        &[
+            "--cafile",
+            ca.to_str().unwrap(),
+            "--cert",
+            dirs[2].join("device.pem").to_str().unwrap(),
+            "--key",
+            dirs[2].join("device.key").to_str().unwrap(),
+            "-F",
+            "%t %x",
+        ],
+    );
+
+    agents[0].publish("hsu0001/t", "27.0 degrees", &[]);
+    assert_eq!(reader.message(Duration::from_secs(20)).as_deref(), Some("hsu0001/t 27.0 degrees"));
+    let sealed = observer.message(Duration::from_secs(20)).expect("the broker hands the bytes to every subscriber");
+    let sealed = hex::decode(sealed.strip_prefix("hsu0001/t ").unwrap()).unwrap();
+    assert_eq!(sealed[0], 0xfe, "a sealed frame");
+    assert!(!sealed.windows(4).any(|window| window == b"27.0"));
+    assert!(sealed.len() <= "27.0 degrees".len() + 100);
+    assert_eq!(outsider.message(QUIET), None);
+
+    // A member that joins reads what comes after, and nothing from before.
+    hub.operate(&["group", "grant", "hsu0001", "1113"]);
+    until("1113 is a member", || {
+        agents[0].publish("hsu0001/t", "again", &[]);
+        outsider.message(Duration::from_millis(500)).is_some_and(|line| line == "hsu0001/t again")
+    });
+
+    // A member that is revoked reads nothing from the next epoch on.
+    hub.operate(&["group", "revoke", "hsu0001", "1112", "--reason", "sold"]);
+    until("1112 is out", || {
+        let _ = reader.pending();
+        agents[0].publish("hsu0001/t", "without 1112", &[]);
+        reader.message(Duration::from_millis(700)).is_none()
+    });
+
+    // A clear topic passes as it is.
+    let clear = agents[1].subscribe("open/x", &[]);
+    agents[0].publish("open/x", "for all", &[]);
+    assert_eq!(clear.message(Duration::from_secs(10)).as_deref(), Some("open/x for all"));
+
+    let ledger: Value = serde_json::from_str(&hub.operate(&["ledger", "verify", "--json"])).unwrap();
+    assert_eq!(ledger["verified"], true);
+}
+
+#[test]
+fn both_protocol_versions_every_qos_retained_messages_and_wills() {
+    let hub = Hub::start();
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let [sender, receiver] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+
+    for version in ["mqttv311", "mqttv5"] {
+        for qos in ["0", "1", "2"] {
+            let topic = format!("hsu0001/{version}/{qos}");
+            let live = receiver.subscribe(&topic, &["-V", version, "-q", qos]);
+            sender.publish(&topic, "live", &["-V", version, "-q", qos]);
+            assert_eq!(live.message(Duration::from_secs(20)).as_deref(), Some(&*format!("{topic} live")));
+
+            let kept = format!("{topic}/kept");
+            sender.publish(&kept, "kept", &["-V", version, "-q", qos, "-r"]);
+            let late = receiver.subscribe(&kept, &["-V", version, "-q", qos]);
+            assert_eq!(late.message(Duration::from_secs(20)).as_deref(), Some(&*format!("{kept} kept")));
+        }
+
+        let topic = format!("hsu0001/{version}/will");
+        let watcher = receiver.subscribe(&topic, &["-V", version]);
+        let mortal = sender.subscribe(
+            "hsu0001/none",
+            &["-V", version, "--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1"],
+        );
+        mortal.kill();
+        assert_eq!(watcher.message(Duration::from_secs(20)).as_deref(), Some(&*format!("{topic} gone")));
+    }
+
+    // MQTT 5 properties travel inside the seal and arrive.
+    let topic = "hsu0001/properties";
+    let typed = receiver.subscribe(topic, &["-V", "mqttv5", "-F", "%t %p %C %P"]);
+    sender.publish(
+        topic,
+        "{}",
+        &[
+            "-V",
+            "mqttv5",
+            "-D",
+            "publish",
+            "content-type",
+            "application/json",
+            "-D",
+            "publish",
+            "user-property",
+            "unit",
+            "Cel",
+        ],
+    );
+    let line = typed.message(Duration::from_secs(20)).unwrap();
+    assert!(line.contains("application/json") && line.contains("unit:Cel"), "{line}");
+}
