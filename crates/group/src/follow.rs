@@ -70,17 +70,20 @@ impl Groups {
         self.try_join(group, now_ms);
     }
 
+    /// If a commit adds us, a Welcome must come.
     fn expect_welcome(&self, slot: &mut Slot, commit: &[u8], now_ms: u64) {
         if slot.group.is_none() && self.adds_us(commit) {
-            slot.welcome_due_ms = Some(now_ms + WELCOME_WAIT_MS);
+            slot.await_welcome(now_ms + WELCOME_WAIT_MS);
         }
     }
 
-    /// Whether a commit adds this device by one of its key packages.
-    pub(crate) fn adds_us(&self, commit: &[u8]) -> bool {
+    /// Whether a commit adds this device, by whichever of its key packages.
+    fn adds_us(&self, commit: &[u8]) -> bool {
         let Ok(message) = MlsMessage::from_bytes(commit) else { return false };
         message.proposals_by_value().into_iter().any(|proposal| match proposal {
-            Proposal::Add(add) => key_package_hash(add.key_package()).is_ok_and(|hash| self.own.has(&hash)),
+            Proposal::Add(add) => {
+                leaf_der(add.key_package().signing_identity()).is_ok_and(|der| sha256(der) == self.certificate)
+            }
             _ => false,
         })
     }
@@ -98,7 +101,7 @@ impl Groups {
             slot.joined = info.entry;
         }
         let message = MlsMessage::from_bytes(commit)?;
-        take_up(slot, group, &message, info)?;
+        self.take_up(slot, group, &message, info)?;
         Ok(Followed::Stayed)
     }
 
@@ -127,7 +130,7 @@ impl Groups {
             }
         }
         self.judge_roster(number, &mls::leaves(&group)?, info)?;
-        take_up(slot, group, &message, info)?;
+        self.take_up(slot, group, &message, info)?;
         Ok(Followed::Stayed)
     }
 
@@ -228,6 +231,37 @@ impl Groups {
                     let (device, not_after_s) = (device.id.clone(), device.not_after_s);
                     return Err(leaves_in(Refusal::Expired { device, not_after_s }));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the state after a commit and notes whom it added, by which publication of keys.
+    fn take_up(
+        &self,
+        slot: &mut Slot,
+        group: MlsGroup,
+        message: &MlsMessage,
+        info: &CommitInfo,
+    ) -> Result<(), Refusal> {
+        let mut added = BTreeMap::new();
+        for proposal in message.proposals_by_value() {
+            match proposal {
+                Proposal::Add(add) => {
+                    let certificate = sha256(leaf_der(add.key_package().signing_identity())?);
+                    let hash = key_package_hash(add.key_package())?;
+                    let device = self.view.by_certificate(&certificate).and_then(|number| self.view.device(&number));
+                    let entry = device.and_then(|device| device.published_at(&hash)).unwrap_or(info.entry);
+                    added.insert(certificate, entry);
+                }
+                Proposal::Remove(remove) => drop(slot.added.remove(&remove.to_remove())),
+                _ => (),
+            }
+        }
+        slot.set_group(group)?;
+        for leaf in slot.leaves.values() {
+            if let Some(entry) = added.get(&leaf.certificate) {
+                slot.added.insert(leaf.index, *entry);
             }
         }
         Ok(())
@@ -338,7 +372,7 @@ impl Groups {
         }
         let not_on_ledger = Refusal::NotOnLedger { group: number, epoch };
         let Some(info) = slot.commits.get(&(epoch - 1)).cloned() else {
-            self.own.rejoin_wanted = true;
+            slot.await_welcome(now_ms);
             return Err(not_on_ledger);
         };
         if wire::confirmation_tag(&opened.info)? != info.tag {
@@ -350,7 +384,8 @@ impl Groups {
         let group = self.engine.join(&opened, tree, info.time_s)?;
         self.judge_roster(number, &mls::leaves(&group)?, &info)?;
         slot.set_group(group)?;
-        (slot.joined, slot.welcome_due_ms) = (info.entry, None);
+        slot.joined = info.entry;
+        (slot.waiting, slot.welcome_due_ms) = (false, None);
         slot.added.clear();
         self.enter_epoch(number, slot)?;
         if self.own.current().is_some_and(|key| opened.references.iter().any(|reference| key.is(reference))) {
@@ -382,7 +417,7 @@ impl Groups {
             // Some commits in between are gone.
             slot.drop_group(number, &mut self.changes);
             epochs::forget(number, &mut slot.epochs, &mut self.changes);
-            self.own.rejoin_wanted = true;
+            slot.await_welcome(now_ms);
         }
         slot.save(number, &mut self.changes);
     }
@@ -413,21 +448,4 @@ enum Joined {
     Done,
     /// The ledger has to come first.
     NotYet,
-}
-
-/// Takes up the state after a commit and notes whom it added.
-fn take_up(slot: &mut Slot, group: MlsGroup, message: &MlsMessage, info: &CommitInfo) -> Result<(), Refusal> {
-    let mut added = Vec::new();
-    for proposal in message.proposals_by_value() {
-        match proposal {
-            Proposal::Add(add) => added.push(sha256(leaf_der(add.key_package().signing_identity())?)),
-            Proposal::Remove(remove) => drop(slot.added.remove(&remove.to_remove())),
-            _ => (),
-        }
-    }
-    slot.set_group(group)?;
-    for leaf in slot.leaves.values().filter(|leaf| added.contains(&leaf.certificate)) {
-        slot.added.insert(leaf.index, info.entry);
-    }
-    Ok(())
 }

@@ -133,9 +133,8 @@ impl Groups {
                 self.send(group, &letters.letters);
                 slot.letters = Some(letters);
             }
-            let added = slot.backlog.values().any(|commit| self.adds_us(commit));
-            if slot.group.is_none() && added {
-                slot.welcome_due_ms = Some(now_ms + crate::work::WELCOME_WAIT_MS);
+            if slot.waiting {
+                slot.await_welcome(now_ms + crate::work::WELCOME_WAIT_MS);
             }
             self.slots.insert(group, slot);
         }
@@ -176,6 +175,11 @@ impl Groups {
         match record.entry.body() {
             Body::Commit(commit) => self.handle_commit(commit, originator, index, record.time_s, now_ms),
             Body::GroupReset(reset) => self.handle_reset(reset.group, reset.reason.as_str()),
+            Body::KeysPublished(keys) if originator == self.number => {
+                // Keys of ours that we do not have: our state is older than the ledger.
+                let lost = !self.own.has(keys.key_package.as_bytes());
+                self.own.rejoin_wanted |= lost && self.own.current().is_some_and(|key| !key.rejoin);
+            }
             Body::Reading(_) | Body::Anchor(_) => return Ok(()),
             _ => (),
         }

@@ -89,6 +89,7 @@ impl OwnKeys {
         changes.put(OwnKey::key(sequence), encode(&key));
         self.keys.push(key);
         self.submitted_ms = None;
+        self.rejoin_wanted &= !rejoin;
         while self.keys.len() > KEPT {
             let oldest = self.keys.remove(0);
             engine.memory().forget_key_package(&oldest.id);

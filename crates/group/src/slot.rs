@@ -75,6 +75,7 @@ struct SlotRow {
     added: BTreeMap<u32, u64>,
     commits: BTreeMap<u64, CommitInfo>,
     stopped: Option<String>,
+    waiting: bool,
 }
 
 #[derive(MlsSize, MlsEncode, MlsDecode)]
@@ -93,7 +94,7 @@ pub(crate) struct Slot {
     pub leaves: BTreeMap<u32, Leaf>,
     /// Entry of the commit that added us.
     pub joined: u64,
-    /// Entries of the commits that added the others, where they came after us.
+    /// Entries that published the keys by which others were added, where they came after us.
     pub added: BTreeMap<u32, u64>,
     /// By the epoch that they were made in.
     pub commits: BTreeMap<u64, CommitInfo>,
@@ -111,7 +112,9 @@ pub(crate) struct Slot {
     pub retry_ms: u64,
     /// How often in a row the ledger has refused.
     pub refusals: u32,
-    /// When to give up waiting for a Welcome.
+    /// Whether others take us for a member, so that only a Welcome or a new key package of ours helps.
+    pub waiting: bool,
+    /// When to stop waiting for the Welcome and ask to be added again.
     pub welcome_due_ms: Option<u64>,
     pub update_requested: bool,
     /// Epochs whose keys are stored.
@@ -128,7 +131,7 @@ impl Slot {
         self.group.as_ref().map(|group| group.current_epoch())
     }
 
-    /// Entry of the commit that added this leaf, as far as we know.
+    /// Entry that published the keys of this leaf, or a later one: who was there before us is taken as fresh.
     pub fn added_at(&self, leaf: u32) -> u64 {
         self.added.get(&leaf).copied().unwrap_or(self.joined)
     }
@@ -147,6 +150,7 @@ impl Slot {
             added: row.added,
             commits: row.commits,
             stopped: row.stopped,
+            waiting: row.waiting,
             ..Self::new(row.generation)
         };
         if let Some(snapshot) = stored.get(&format!("mls/{number}")) {
@@ -191,6 +195,7 @@ impl Slot {
             added: self.added.clone(),
             commits: self.commits.clone(),
             stopped: self.stopped.clone(),
+            waiting: self.waiting,
         };
         changes.put(format!("slot/{number}"), encode(&row));
     }
@@ -202,6 +207,11 @@ impl Slot {
         }
         self.save(number, changes);
         Ok(())
+    }
+
+    /// Others take us for a member: their Welcome must be here by then.
+    pub fn await_welcome(&mut self, due_ms: u64) {
+        (self.waiting, self.welcome_due_ms) = (true, Some(due_ms));
     }
 
     pub fn note_commit(&mut self, epoch: u64, info: CommitInfo) {
@@ -233,12 +243,20 @@ impl Slot {
         let hash = sha256(&candidate.commit);
         changes.put(candidate_key(number, &hash), encode(&candidate));
         self.candidates.insert(hash, candidate);
-        while self.candidates.len() > CANDIDATES {
-            let oldest =
-                self.candidates.iter().min_by_key(|(_, c)| (!c.refused, c.submitted_ms)).map(|(hash, _)| *hash);
-            let Some(oldest) = oldest else { break };
-            self.candidates.remove(&oldest);
-            changes.delete(candidate_key(number, &oldest));
+    }
+
+    /// Whether there are so many commits of ours for this epoch that no other may be made. None is ever dropped before
+    /// the epoch is over: a commit that was refused may be the second copy of one that was taken.
+    pub fn is_full(&self) -> bool {
+        self.candidates.len() >= CANDIDATES
+    }
+
+    /// Makes the last candidate one that is to be submitted again.
+    pub fn revive(&mut self) {
+        if self.candidates.values().all(|candidate| candidate.refused)
+            && let Some(newest) = self.candidates.values_mut().max_by_key(|candidate| candidate.submitted_ms)
+        {
+            (newest.refused, newest.submitted_ms) = (false, 0);
         }
     }
 

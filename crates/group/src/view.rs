@@ -121,6 +121,11 @@ impl Device {
         self.published.iter().any(found)
     }
 
+    /// The entry by which it published this key package.
+    pub fn published_at(&self, hash: &Hash) -> Option<u64> {
+        self.published.iter().find(|published| published.hash == *hash).map(|published| published.entry)
+    }
+
     /// Whether it ever published a key package, under whichever certificate.
     pub fn has_published(&self) -> bool {
         !self.published.is_empty()

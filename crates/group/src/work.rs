@@ -19,6 +19,8 @@ const STEP_MS: u64 = 2_000;
 const MAX_RANK: u64 = 30;
 /// How long a Welcome may take after the commit that it belongs to.
 pub(crate) const WELCOME_WAIT_MS: u64 = 60_000;
+/// How long the members may take to answer a request to be added again.
+const PATIENT_WAIT_MS: u64 = 600_000;
 /// Between two requests to be added again: at first, and at most.
 const REJOIN_WAIT_MS: u64 = 60_000;
 const MAX_REJOIN_WAIT_MS: u64 = 3_600_000;
@@ -125,6 +127,7 @@ impl Groups {
         let Some(known) = self.view.group(number).cloned() else { return Ok(()) };
         if slot.stopped.is_some() || self.view.fault(number, &self.certificate).is_some() {
             slot.work_since_ms = None;
+            (slot.waiting, slot.welcome_due_ms) = (false, None);
             return Ok(());
         }
         let epoch = match slot.epoch() {
@@ -132,15 +135,23 @@ impl Groups {
             None if known.epoch == 0 => 0,
             _ => return self.await_welcome(slot, now_ms),
         };
+        if slot.is_full() && now_ms >= slot.retry_ms {
+            slot.revive();
+        }
         // One commit at a time: as long as the ledger has said nothing, it is asked for the same one.
         if let Some(candidate) = slot.candidates.values_mut().find(|candidate| !candidate.refused) {
-            let due = candidate.submitted_ms + RESUBMIT_MS;
+            let mut due = candidate.submitted_ms + RESUBMIT_MS;
             if now_ms >= due {
                 candidate.submitted_ms = now_ms;
+                due = now_ms + RESUBMIT_MS;
                 let commit = candidate.commit.clone();
                 self.submit_commit(number, slot.generation, epoch, commit);
             }
-            self.wake_at(due.max(now_ms + 1));
+            self.wake_at(due);
+            return Ok(());
+        }
+        if slot.is_full() {
+            self.wake_at(slot.retry_ms);
             return Ok(());
         }
         let Some(work) = self.work(number, slot, now_ms) else {
@@ -166,7 +177,8 @@ impl Groups {
             if now_ms < due {
                 self.wake_at(due);
             } else {
-                slot.welcome_due_ms = None;
+                slot.welcome_due_ms = Some(now_ms + PATIENT_WAIT_MS);
+                self.wake_at(now_ms + PATIENT_WAIT_MS);
                 self.own.rejoin_wanted = true;
                 self.evaluate_own_keys(now_ms)?;
             }
@@ -233,7 +245,8 @@ impl Groups {
                 self.notice(Some(device.clone()), Some(number), Notice::Refused(refusal));
             }
         }
-        let update = slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(number, slot, now_s));
+        let update =
+            slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(number, slot, now_s));
         if slot.update_requested || renew {
             rank = 0;
         }
@@ -306,8 +319,14 @@ impl Groups {
                     // One of the key packages is at fault: each shows alone whether it is.
                     let mut good = Vec::new();
                     for add in std::mem::take(&mut work.adds) {
-                        match self.engine.commit(group, std::slice::from_ref(&add), &work.removes, work.renew, head.clone(), now_s)
-                        {
+                        match self.engine.commit(
+                            group,
+                            std::slice::from_ref(&add),
+                            &work.removes,
+                            work.renew,
+                            head.clone(),
+                            now_s,
+                        ) {
                             Ok(_) => good.push(add),
                             Err(refusal) => {
                                 self.mark_bad(crate::stored::sha256(&add.1));

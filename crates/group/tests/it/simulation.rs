@@ -9,8 +9,8 @@ use sealcast_ledger::{Body, GroupNumber, testing::MemoryLedger};
 use crate::world::{Store, World};
 
 const NODES: usize = 5;
-const EVENTS: usize = 150;
-const SEEDS: u64 = 16;
+const EVENTS: usize = 250;
+const SEEDS: u64 = 30;
 
 /// SplitMix64: small, seeded, and the same everywhere.
 struct Dice(u64);
@@ -33,6 +33,8 @@ struct Simulation {
     wanted: Vec<BTreeMap<GroupNumber, BTreeSet<DeviceId>>>,
     /// Number of entries, by (group, generation, epoch led to): of the commit before and of this one.
     commits: BTreeMap<(u16, u32, u64), (usize, usize)>,
+    mirror: MemoryLedger,
+    last: BTreeMap<GroupNumber, usize>,
 }
 
 impl Simulation {
@@ -43,7 +45,17 @@ impl Simulation {
         for place in 0..NODES {
             world.device(&(1111 + place).to_string());
         }
-        Self { world, groups, dice: Dice(seed), wanted: Vec::new(), commits: BTreeMap::new() }
+        for (place, &group) in groups.iter().enumerate() {
+            for node in place..place + 3 {
+                world.grant(group, node);
+            }
+        }
+        world.deliver = true;
+        world.run(20);
+        world.deliver = false;
+        let mirror = MemoryLedger::new(world.genesis);
+        let wanted = vec![BTreeMap::new()];
+        Self { world, groups, dice: Dice(seed), wanted, commits: BTreeMap::new(), mirror, last: BTreeMap::new() }
     }
 
     fn event(&mut self) -> String {
@@ -53,8 +65,8 @@ impl Simulation {
         let number = self.world.number(node);
         let active = replica.device(number).is_some_and(|device| device.is_active());
         let granted = replica.is_granted(group, number);
-        match self.dice.roll(40) {
-            0..4 if active && !granted => {
+        match self.dice.roll(44) {
+            0..4 | 43 if active && !granted => {
                 self.world.grant(group, node);
                 format!("grant {group} to {node}")
             }
@@ -121,7 +133,7 @@ impl Simulation {
                 self.world.some_records(node, most);
                 format!("{node} hears {most} records")
             }
-            24..27 => {
+            24..27 | 40..43 => {
                 self.world.catch_up(node);
                 format!("{node} catches up")
             }
@@ -173,13 +185,10 @@ impl Simulation {
 
     /// Follows the ledger beside the nodes.
     fn observe(&mut self) {
-        let mut ledger = MemoryLedger::new(self.world.genesis);
-        let mut last: BTreeMap<GroupNumber, usize> = BTreeMap::new();
-        self.wanted.clear();
-        self.wanted.push(BTreeMap::new());
-        for (index, record) in self.world.ledger.records().iter().enumerate() {
-            ledger.submit(&record.entry, record.time_s).unwrap();
-            let replica = ledger.replica();
+        let seen = self.mirror.records().len();
+        for (index, record) in self.world.ledger.records().iter().enumerate().skip(seen) {
+            self.mirror.submit(&record.entry, record.time_s).unwrap();
+            let replica = self.mirror.replica();
             let mut now = BTreeMap::new();
             for &group in &self.groups {
                 let ids = replica.granted_devices(group).filter(|device| device.is_active()).map(|d| d.id.clone());
@@ -188,11 +197,11 @@ impl Simulation {
             self.wanted.push(now);
             match record.entry.body() {
                 Body::Commit(commit) => {
-                    let before = last.insert(commit.group, index).map_or(0, |before| before + 1);
+                    let before = self.last.insert(commit.group, index).map_or(0, |before| before + 1);
                     let place = (commit.group.get(), commit.generation.0, commit.epoch.0 + 1);
                     self.commits.insert(place, (before, index));
                 }
-                Body::GroupReset(reset) => drop(last.remove(&reset.group)),
+                Body::GroupReset(reset) => drop(self.last.remove(&reset.group)),
                 _ => (),
             }
         }
@@ -218,7 +227,8 @@ impl Simulation {
             let (before, commit) = self.commits[place];
             let group = GroupNumber::new(place.0).unwrap();
             for (id, _) in roster.values() {
-                let granted = (before..=commit).any(|count| self.wanted[count].get(&group).is_some_and(|w| w.contains(id)));
+                let granted =
+                    (before..=commit).any(|count| self.wanted[count].get(&group).is_some_and(|w| w.contains(id)));
                 assert!(granted, "{id} is in {place:?} without a grant");
             }
         }
@@ -258,10 +268,11 @@ impl Simulation {
         (0..NODES).filter(wanted).collect()
     }
 
-    /// No member that may still commit holds the group's present epoch: only a reset helps, and nothing else can.
+    /// Whoever holds the present epoch was revoked before anybody else joined, or has lost its disk: only a reset helps.
     fn is_orphaned(&self, group: GroupNumber) -> bool {
         let known = self.world.ledger.replica().group(group).unwrap();
         known.epoch.0 > 0
+            && !self.members(group).is_empty()
             && !self.members(group).iter().any(|&node| {
                 let groups = self.world.nodes[node].groups.as_ref();
                 groups.and_then(|groups| groups.epoch(group)) == Some(known.epoch)
@@ -295,7 +306,8 @@ fn run(seed: u64) -> (usize, bool) {
         eprintln!("seed {seed} fails after {} events; the last ones:", log.len());
         for node in &simulation.world.nodes {
             let notices: Vec<_> = node.notices.iter().rev().take(4).map(|(_, notice)| notice.to_string()).collect();
-            let epochs: Vec<_> = simulation.groups.iter().map(|&g| node.groups.as_ref().and_then(|n| n.epoch(g))).collect();
+            let epochs: Vec<_> =
+                simulation.groups.iter().map(|&g| node.groups.as_ref().and_then(|n| n.epoch(g))).collect();
             eprintln!("{}: epochs {epochs:?}, last notices {notices:?}", node.id);
         }
         for &group in &simulation.groups {
@@ -326,5 +338,5 @@ fn whatever_happens_the_granted_come_together_and_the_revoked_stay_out() {
     }
     println!("{commits} commits, {orphaned} runs with a group that only a reset can mend");
     assert!(!many || commits > 100, "the runs are about something");
-    assert!(!many || orphaned < 8, "most runs come together");
+    assert!(!many || orphaned < 15, "most runs come together");
 }
