@@ -296,8 +296,7 @@ fn half_bits(value: f32) -> Option<u16> {
         let steps = magnitude / 2f64.powi(exponent - 10) - 1024.0;
         f64::from(exponent + 15) * 1024.0 + steps
     };
-    let candidate =
-        (candidate >= 0.0 && candidate < 31744.0 && candidate.fract() == 0.0).then_some(candidate as u16)?;
+    let candidate = ((0.0..31744.0).contains(&candidate) && candidate.fract() == 0.0).then_some(candidate as u16)?;
     (half_to_f64(candidate) == magnitude).then_some(sign | candidate)
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use serde::de::{Error as _, Visitor};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The most decimals that a [`Decimal`] has.
@@ -404,6 +404,6 @@ impl<'de> Deserialize<'de> for Decimal {
                 Decimal::parse(value).map_err(E::custom)
             }
         }
-        deserializer.deserialize_any(Read).map_err(D::Error::custom)
+        deserializer.deserialize_any(Read)
     }
 }

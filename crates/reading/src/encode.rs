@@ -73,7 +73,8 @@ impl Default for JsonOutput {
     }
 }
 
-/// For `senml_json` and `senml_cbor`. SenML has no sequence number; it is not written.
+/// For `senml_json` and `senml_cbor`. SenML has no sequence number; it is not written. A unit that no registry has is written as
+/// the device named it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SenmlOutput {

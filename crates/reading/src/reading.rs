@@ -69,8 +69,8 @@ impl Reading {
         }
     }
 
-    /// Converts a number to another unit; other values take no notice. A reading without a unit is taken to be in that
-    /// unit's absence unknown, and refused.
+    /// Converts a number to another unit; values of other types stay as they are. A number without a unit is refused: nobody
+    /// knows what to convert from.
     ///
     /// # Errors
     /// [`ConvertError`].

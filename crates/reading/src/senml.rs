@@ -6,6 +6,9 @@
 //!
 //! Not kept: the notation of a number (`1.2e+09` is written as `1200000000`, unless [`JsonStyle`] asks otherwise), labels
 //! that this crate does not know (§4.4 lets a reader pass over them, except those that end in `_`, which are refused).
+//!
+//! Narrower than §4.3, which wants the range of a double: numbers of more than 38 digits before the point, or more than 255
+//! after it, are refused. No sensor measures them, and exactness for all others is worth it.
 
 mod labels;
 mod resolve;

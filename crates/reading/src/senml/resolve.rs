@@ -172,7 +172,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
 }
 
 impl ResolvedRecord {
-    /// The record as a reading. The sum and the update time have no place in one.
+    /// The record as a reading, its time rounded to ms. The sum and the update time have no place in one.
     ///
     /// # Errors
     /// No value (a sum alone), a time before 1970, a unit that cannot be kept.

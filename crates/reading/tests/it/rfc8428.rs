@@ -76,8 +76,7 @@ const ACTUATOR: &str = concat!(
     r#"[{"bn":"urn:dev:ow:10e2073a01080063:"},{"n":"temp","u":"Cel","v":23.1},{"n":"heat","u":"/","v":1},"#,
     r#"{"n":"fan","u":"/","v":0}]"#,
 );
-const LIGHTS_ON: &str =
-    r#"[{"bt":1.320078429e+09,"bu":"/","n":"2001:db8::3","v":1},{"n":"2001:db8::4","v":1}]"#;
+const LIGHTS_ON: &str = r#"[{"bt":1.320078429e+09,"bu":"/","n":"2001:db8::3","v":1},{"n":"2001:db8::4","v":1}]"#;
 const LIGHTS_OFF: &str = concat!(
     r#"[{"bt":1.320078429e+09,"bu":"/","n":"2001:db8::3","v":0.5},{"n":"2001:db8::4","v":0.5},"#,
     r#"{"n":"2001:db8::3","t":0.1,"v":0},{"n":"2001:db8::4","t":0.1,"v":0}]"#,
@@ -89,8 +88,7 @@ fn pack(json: &str) -> Pack {
 
 #[test]
 fn every_example_comes_back_byte_for_byte() {
-    for example in
-        [SINGLE, MULTIPLE, SINCE, MEASUREMENTS, RESOLVED, TYPES, COLLECTION, ACTUATOR, LIGHTS_ON, LIGHTS_OFF]
+    for example in [SINGLE, MULTIPLE, SINCE, MEASUREMENTS, RESOLVED, TYPES, COLLECTION, ACTUATOR, LIGHTS_ON, LIGHTS_OFF]
     {
         let read = pack(example);
         assert_eq!(read.to_json(AS_IN_THE_RFC).unwrap(), example);
