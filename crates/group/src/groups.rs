@@ -52,7 +52,8 @@ pub struct OutOfOrder {
 /// milliseconds since the Unix epoch.
 ///
 /// After a restart it is made again from what was persisted, and needs the ledger from entry
-/// [`next_entry`](Self::next_entry) on; earlier ones are passed over.
+/// [`next_entry`](Self::next_entry) on; earlier ones are passed over. It hands out again all epochs that are retained:
+/// forget any keys that it does not (the device may have left just before it stopped).
 pub struct Groups {
     pub(crate) device: DeviceId,
     pub(crate) number: Number,

@@ -274,3 +274,34 @@ fn records_must_come_in_order() {
     let error = groups.handle_record(&record, world.now_ms).unwrap_err();
     assert_eq!((error.expected, error.index), (0, 3));
 }
+
+#[test]
+fn changed_payloads_do_no_harm() {
+    let (mut world, group) = world_of(2, 0);
+    let late = world.device("2222");
+    world.run(5);
+    world.deliver = false;
+    world.grant(group, late);
+    world.run(10);
+    let id = world.nodes[late].id.clone();
+    let welcome = world.inboxes[&(id.clone(), group)].clone();
+    let keys = world.keys[&id].clone();
+    world.catch_up(late);
+    let now_ms = world.now_ms;
+    for step in 0..150 {
+        let (mut bad_welcome, mut bad_keys) = (welcome.clone(), keys.clone());
+        let place = step * welcome.len() / 150;
+        bad_welcome[place] ^= 1 << (step % 8);
+        let place = step * keys.len() / 150;
+        bad_keys[place] ^= 1 << (step % 8);
+        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &bad_welcome, now_ms);
+        assert_eq!(world.nodes[late].groups.as_ref().unwrap().epoch(group), None, "bit of byte {place}");
+        world.nodes[0].groups.as_mut().unwrap().handle_keys(&id, &bad_keys, now_ms);
+        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &welcome[..place.min(welcome.len())], now_ms);
+    }
+    world.pump(late);
+    world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &welcome, now_ms);
+    world.deliver = true;
+    world.run(60);
+    world.assert_members(group, &[0, 1, late]);
+}

@@ -1,4 +1,7 @@
 //! Random grants, revocations, losses, repetitions, crashes and restarts; what must hold is checked after every event.
+//!
+//! `SEALCAST_SEEDS=1000` runs more of it, `SEALCAST_SEED=17` one run alone. Keys and signatures are not seeded, the order of
+//! events is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -328,15 +331,16 @@ fn whatever_happens_the_granted_come_together_and_the_revoked_stay_out() {
     let (mut commits, mut orphaned) = (0, 0);
     let seeds = match std::env::var("SEALCAST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed..seed + 1,
-        None => 0..SEEDS,
+        None => 0..std::env::var("SEALCAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS),
     };
-    let many = seeds.end - seeds.start > 1;
+    let seeds_run = seeds.end - seeds.start;
+    let many = seeds_run > 1;
     for seed in seeds {
         let (more, orphan) = run(seed);
         commits += more;
         orphaned += u32::from(orphan);
     }
-    println!("{commits} commits, {orphaned} runs with a group that only a reset can mend");
+    eprintln!("{commits} commits, {orphaned} runs with a group that only a reset can mend");
     assert!(!many || commits > 100, "the runs are about something");
-    assert!(!many || orphaned < 15, "most runs come together");
+    assert!(!many || u64::from(orphaned) < seeds_run / 2, "most runs come together");
 }
