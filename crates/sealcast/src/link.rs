@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use rumqttc::{
-    TlsConfiguration, Transport,
+    NetworkOptions, TlsConfiguration, Transport,
     v5::{
         AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
         mqttbytes::{
@@ -102,6 +102,9 @@ impl Link {
                 max_packet_size: Some(MAX_MESSAGE_BYTES as u32),
                 ..ConnectProperties::new()
             });
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        options.set_network_options(network);
         let (client, events) = AsyncClient::new(options, 256);
         let (sender, receiver) = mpsc::channel(1024);
         let link = Self {

@@ -113,7 +113,8 @@ impl Operator {
         bail!("the ledger did not take the entry: another process that has the operator's key is faster each time")
     }
 
-    async fn catch_up(&mut self) -> Result<()> {
+    /// Reads and verifies what the ledger has beyond the replica.
+    pub async fn catch_up(&mut self) -> Result<()> {
         loop {
             let page =
                 self.ledger.records(self.replica.height(), PAGE).await.context("the hub does not give its ledger")?;

@@ -73,6 +73,10 @@ struct Session {
 
 impl Sessions {
     fn open(&self, client_id: &str, store: &Store) -> Result<Arc<Mutex<Session>>> {
+        // Clients that leave the choice of an id to the broker are all called "", and are not the same one.
+        if client_id.is_empty() {
+            return Ok(Arc::default());
+        }
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = sessions.get(client_id) {
             return Ok(session.clone());

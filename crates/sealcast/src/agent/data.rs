@@ -342,6 +342,11 @@ impl DataPlane {
         Ok(frames)
     }
 
+    /// The members of a group's current epoch.
+    pub fn members(&self, group: GroupNumber) -> Vec<DeviceId> {
+        self.state().groups.get(&group).map(|own| own.roster.clone()).unwrap_or_default()
+    }
+
     /// The groups whose keys this device holds, with their epochs.
     pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
         let state = self.state();

@@ -81,6 +81,13 @@ impl Store {
         records(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
+    /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
+    pub fn read_state(dir: &Path) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+        let path = dir.join("agent.sqlite");
+        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        state(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Every record of the replica, in order.
     pub fn records(&self) -> Result<Vec<Vec<u8>>> {
         self.read(records)
@@ -96,11 +103,7 @@ impl Store {
 
     /// The whole group state.
     pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
-        self.read(|db| {
-            let mut query = db.prepare("SELECT key, value FROM state ORDER BY key")?;
-            let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
-            rows.collect()
-        })
+        self.read(state)
     }
 
     /// Applies group state writes: a value is put, `None` deletes.
@@ -229,6 +232,12 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
         Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),
     }
+}
+
+fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+    let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+    rows.collect()
 }
 
 fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {

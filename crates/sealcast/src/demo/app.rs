@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, NetworkOptions, QoS};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -52,6 +52,9 @@ impl App {
             options.set_transport(rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(config)));
         }
         let (client, mut events) = AsyncClient::new(options, 64);
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
         let (message_sender, messages) = mpsc::unbounded_channel();
         let (ack_sender, acks) = watch::channel(Acks::default());
         let task = tokio::spawn(async move {

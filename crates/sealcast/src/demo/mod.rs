@@ -1,8 +1,84 @@
+//! `sealcast demo`: the paper's experiment, and what goes beyond it. A hub, four agents and ordinary MQTT clients in one
+//! process, over real TCP and TLS on loopback; each step is told, checked, and counted.
+
 mod app;
+mod attacks;
+mod groups;
+mod hostile;
+mod nodes;
+mod observer;
 mod report;
 mod wire;
+mod world;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{report::Report, world::World};
+use crate::{output, shutdown};
+
+/// `sealcast demo`.
 #[derive(clap::Args)]
-pub struct Options {}
-pub async fn run(_o: Options) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("x")
+pub struct Options {
+    /// Print one JSON object instead of the story.
+    #[arg(long)]
+    json: bool,
+    /// Keep the state of hub and agents in this folder, which must not exist or be empty.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Write what the observer at the broker saw, as a capture for Wireshark.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+}
+
+/// Runs the experiment; success only if every step held.
+pub async fn run(options: Options) -> Result<ExitCode> {
+    let temporary;
+    let dir = match &options.keep {
+        Some(dir) => {
+            if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+                bail!("--keep {}: the folder is not empty", dir.display());
+            }
+            dir.clone()
+        }
+        None => {
+            temporary = tempfile::Builder::new().prefix("sealcast-demo-").tempdir().context("no temporary folder")?;
+            temporary.path().to_owned()
+        }
+    };
+    let mut report = Report::new(!options.json);
+    let outcome = tokio::select! {
+        outcome = experiment(&dir, &options, &mut report) => outcome,
+        () = shutdown::requested() => bail!("interrupted"),
+    };
+    if options.json {
+        output::json(&report)?;
+    }
+    outcome?;
+    if !options.json {
+        report.tell_end()?;
+    }
+    Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn experiment(dir: &std::path::Path, options: &Options, report: &mut Report) -> Result<()> {
+    report.tell_title()?;
+    let mut world = World::start(dir).await?;
+    nodes::enrol(&mut world, report).await?;
+    nodes::broadcast_keys(&mut world, report).await?;
+    groups::one_to_one(&mut world, report).await?;
+    groups::a_node_joins(&mut world, report).await?;
+    nodes::contract_records(&mut world, report).await?;
+    groups::second_group(&mut world, report).await?;
+    groups::on_the_wire(&mut world, report).await?;
+    attacks::revoked(&mut world, report).await?;
+    attacks::minus_five_degrees(&mut world, report).await?;
+    attacks::other_attacks(&mut world, report).await?;
+    nodes::verify_ledger(&mut world, report).await?;
+    if let Some(path) = &options.pcap {
+        world.observer.as_ref().context("there was no observer")?.capture.save(path)?;
+        report.tell(&format!("capture written to {}", path.display()))?;
+    }
+    world.stop().await
 }

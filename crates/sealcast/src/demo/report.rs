@@ -88,6 +88,35 @@ impl Report {
         Ok(())
     }
 
+    /// Whether the story is told.
+    pub fn narrates(&self) -> bool {
+        self.narrate
+    }
+
+    /// What is about to be seen.
+    pub fn tell_title(&self) -> Result<()> {
+        if !self.narrate {
+            return Ok(());
+        }
+        output::line("Sealcast: the experiment of Appl. Sci. 2024, 14(7), 2975, and beyond.")?;
+        output::line(
+            "One hub (CA, broker, ledger, relay), four agents and their MQTT clients, over TCP and TLS on loopback.",
+        )
+    }
+
+    /// The figures, and whether all held.
+    pub fn tell_end(&self) -> Result<()> {
+        output::line("")?;
+        for (what, took) in &self.times_ms {
+            output::line(&format!("  {:<22} {took:>8.1} ms", what.replace('_', " ")))?;
+        }
+        for (mode, bytes) in &self.overhead_bytes {
+            output::line(&format!("  bytes added ({mode:<6})   {bytes:>8}"))?;
+        }
+        let held = self.steps.iter().filter(|step| step.held).count();
+        output::line(&format!("\n{held} of {} steps held", self.steps.len()))
+    }
+
     /// Whether every step held.
     pub fn held(&self) -> bool {
         self.steps.iter().all(|step| step.held)

@@ -131,7 +131,6 @@ pub struct Hub {
     pub root_sha256: String,
     replica: SharedReplica,
     broker: sealcast_broker::Running,
-    ledger: Ledger,
     stop: CancellationToken,
     tasks: TaskTracker,
     follower: JoinHandle<()>,
@@ -194,8 +193,7 @@ impl Hub {
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
-        let registrar =
-            Arc::new(Registrar { authority: keys.authority, ledger: ledger.clone(), submitting: Mutex::new(()) });
+        let registrar = Arc::new(Registrar { authority: keys.authority, ledger, submitting: Mutex::new(()) });
         let state = Arc::new(Est { registrar, tokens: Tokens::open(dir)?, config, network_json });
         tasks.spawn(https::serve(listener, tls, est::router(state), stop.clone()));
 
@@ -209,7 +207,6 @@ impl Hub {
             root_sha256,
             replica,
             broker,
-            ledger,
             stop,
             tasks,
             follower,
@@ -225,11 +222,6 @@ impl Hub {
     /// Number of ledger entries, as the hub's own replica has them.
     pub fn height(&self) -> u64 {
         self.replica.read().unwrap_or_else(PoisonError::into_inner).height()
-    }
-
-    /// The ledger, in process.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
     }
 
     /// The broker, in process.
