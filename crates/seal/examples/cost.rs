@@ -54,7 +54,7 @@ fn measure(authenticity: Authenticity, bytes: usize) -> Result<(), Box<dyn Error
     };
     let freshness = Freshness::unlimited(0);
     let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
-    let mut raw = Raw::new(bytes, signed)?;
+    let mut raw = Raw::on_topic(TOPIC, bytes, signed)?;
     let mut opener = Opener::new();
     // Small batches, so that frames and bare buffers alike stay in the cache, taken in turns, and of each the quickest:
     // the machine is shared.

@@ -19,6 +19,8 @@ use sframe::{
 };
 use zeroize::Zeroizing;
 
+use crate::header::TAG_BYTES;
+
 /// AES_128_GCM_SHA256_128 (RFC 9605 §8.1), the only suite of the envelope.
 pub(crate) const SUITE: CipherSuite = CipherSuite::AesGcm128Sha256;
 
@@ -85,9 +87,11 @@ impl AeadDecrypt for Aead {
         counter: Counter,
     ) -> Result<()> {
         let DecryptionBufferView { aad, data } = buffer.into();
+        let (data, tag) = data.split_last_chunk_mut::<TAG_BYTES>().ok_or(SframeError::DecryptionFailure)?;
+        // With the tag apart, as the other call moves the whole plaintext onto itself afterwards.
         secret
             .key
-            .open_in_place(secret.nonce(counter), Aad::from(aad), data)
+            .open_in_place_separate_tag(secret.nonce(counter), Aad::from(aad), tag, data)
             .map(|_| ())
             .map_err(|_| SframeError::DecryptionFailure)
     }

@@ -43,6 +43,7 @@ pub struct LeafIndex(u16);
 impl LeafIndex {
     /// Largest index.
     pub const MAX: u16 = (1 << 14) - 1;
+    pub(crate) const FIRST: Self = Self(0);
 
     /// `None` above [`Self::MAX`].
     pub fn new(index: u32) -> Option<Self> {

@@ -18,6 +18,7 @@ use crate::{
     backend::{DecryptionKey, SUITE},
     header::{GroupNumber, KeyId, LeafIndex},
     open::OpenError,
+    replay::NameTag,
 };
 
 /// Old epochs that one group keeps at most, whatever its policy says: the frame carries an epoch's low 12 bits, half of
@@ -136,6 +137,8 @@ pub enum EpochError {
 /// A member with its key parsed for verifying.
 pub(crate) struct Sender {
     pub(crate) name: DeviceId,
+    /// What its name stands for in marks: hashed once, not with every retained message.
+    pub(crate) tag: NameTag,
     pub(crate) key: VerifyingKey,
 }
 
@@ -154,7 +157,7 @@ pub(crate) struct HeldEpoch {
     /// Largest boot that a sealer was made for.
     pub(crate) last_boot: Option<u16>,
     roster: Arc<Roster>,
-    keys: RwLock<BTreeMap<KeyId, Arc<DecryptionKey>>>,
+    keys: RwLock<BTreeMap<KeyId, Expanded>>,
 }
 
 impl HeldEpoch {
@@ -162,22 +165,31 @@ impl HeldEpoch {
         self.roster.get(&leaf)
     }
 
-    /// The key of `key_id`, from the cache or derived. [`Self::remember`] it once a frame was opened with it, so that
-    /// made-up key ids do not fill the cache.
-    pub(crate) fn key(&self, key_id: KeyId) -> Option<(Arc<DecryptionKey>, Cached)> {
-        if let Some(key) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
-            return Some((Arc::clone(key), Cached::Yes));
+    /// Opens a frame of `key_id`: `decrypt` says whether it did with the key it is given. Returns whose key that is.
+    ///
+    /// A cached key is used under the read lock, as counting references to it would cost as much again as the lock; it
+    /// is written to once for each sender and boot.
+    pub(crate) fn open(
+        &self,
+        key_id: KeyId,
+        decrypt: impl FnOnce(&DecryptionKey) -> bool,
+    ) -> Result<Arc<Sender>, NotOpened> {
+        if let Some(Expanded { key, sender }) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
+            return if decrypt(key) { Ok(Arc::clone(sender)) } else { Err(NotOpened::Refused) };
         }
-        let key = DecryptionKey::derive_from(SUITE, key_id.bits(), self.secret.bytes()).ok()?;
-        Some((Arc::new(key), Cached::No))
-    }
-
-    pub(crate) fn remember(&self, key_id: KeyId, key: Arc<DecryptionKey>) {
+        let sender = self.sender(key_id.leaf()).ok_or(NotOpened::Refused)?;
+        let key = DecryptionKey::derive_from(SUITE, key_id.bits(), self.secret.bytes());
+        let key = key.map_err(|_| NotOpened::Library)?;
+        if !decrypt(&key) {
+            return Err(NotOpened::Refused);
+        }
+        // Only now, so that made-up key ids do not fill the cache.
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= MAX_CACHED_KEYS {
             keys.clear();
         }
-        keys.insert(key_id, key);
+        keys.insert(key_id, Expanded { key, sender: Arc::clone(sender) });
+        Ok(Arc::clone(sender))
     }
 }
 
@@ -187,11 +199,17 @@ impl Drop for HeldEpoch {
     }
 }
 
-/// Whether a key came from the cache.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cached {
-    Yes,
-    No,
+/// A sender's key ready to use, and whose it is, so that one look-up finds both.
+struct Expanded {
+    key: DecryptionKey,
+    sender: Arc<Sender>,
+}
+
+/// Why an epoch did not open a frame.
+pub(crate) enum NotOpened {
+    /// Nobody is on the leaf, or the tag does not fit.
+    Refused,
+    Library,
 }
 
 /// The keys of one group on this device: its current epoch and the old ones that stay readable.
@@ -377,7 +395,7 @@ impl GroupKeys {
                     changed = true;
                     let key = VerifyingKey::new(member.key)
                         .map_err(|_| EpochError::Key { group: self.label(), device: member.name.clone() })?;
-                    Arc::new(Sender { name: member.name.clone(), key })
+                    Arc::new(Sender { tag: NameTag::of(member.name.as_str()), name: member.name.clone(), key })
                 }
             };
             parsed.insert(*leaf, sender);

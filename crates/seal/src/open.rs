@@ -2,7 +2,7 @@
 
 mod error;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use sealcast_identity::DeviceId;
 use sframe::crypto::DecryptionBufferView;
@@ -10,9 +10,9 @@ use sframe::crypto::DecryptionBufferView;
 use crate::{
     freshness::{DeliveryKind, Freshness, Verdict},
     header::{Header, TAG_BYTES},
-    keys::{Authenticity, Cached, EpochId, GroupKeys, HeldEpoch, Sender},
+    keys::{Authenticity, EpochId, GroupKeys, HeldEpoch, NotOpened, Sender},
     plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
-    replay::{Mark, MarkKey, MarkOf, Marks, Seen, SenderKey, Windows},
+    replay::{Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
     seal::QosClass,
 };
 
@@ -60,13 +60,13 @@ pub enum Opened {
 /// A message that may be handed on.
 pub struct Message {
     sender: Arc<Sender>,
-    epoch: EpochId,
-    time_ms: u64,
     age_ms: u64,
     flags: Flags,
     plaintext: Vec<u8>,
-    props: Range<usize>,
-    payload: Range<usize>,
+    /// Where in the plaintext the properties begin, the payload begins and the payload ends.
+    props_start: usize,
+    payload_start: usize,
+    payload_end: usize,
     receipt: Receipt,
 }
 
@@ -98,12 +98,12 @@ impl Message {
 
     /// The epoch it was sealed under.
     pub fn epoch(&self) -> EpochId {
-        self.epoch
+        self.receipt.sender.epoch
     }
 
     /// When it was sealed (first), by its sender's clock, Unix ms.
     pub fn sealed_ms(&self) -> u64 {
-        self.time_ms
+        self.receipt.time_ms
     }
 
     /// How long ago that is, ms; 0 if it is from the future within the tolerance.
@@ -113,12 +113,12 @@ impl Message {
 
     /// MQTT 5 properties, as encoded property bytes without their length. Bytes of a member, not parsed here.
     pub fn props(&self) -> &[u8] {
-        self.plaintext.get(self.props.clone()).unwrap_or_default()
+        self.plaintext.get(self.props_start..self.payload_start).unwrap_or_default()
     }
 
     /// The application's bytes.
     pub fn payload(&self) -> &[u8] {
-        self.plaintext.get(self.payload.clone()).unwrap_or_default()
+        self.plaintext.get(self.payload_start..self.payload_end).unwrap_or_default()
     }
 
     /// What to give to [`Opener::mark_delivered`] and [`Opener::mark_acknowledged`].
@@ -131,9 +131,9 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
             .field("sender", &self.sender.name)
-            .field("epoch", &self.epoch)
-            .field("time_ms", &self.time_ms)
-            .field("payload_bytes", &self.payload.len())
+            .field("epoch", &self.epoch())
+            .field("time_ms", &self.sealed_ms())
+            .field("payload_bytes", &self.payload().len())
             .finish_non_exhaustive()
     }
 }
@@ -142,9 +142,32 @@ impl fmt::Debug for Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     qos: Qos,
-    window: Option<(SenderKey, u16, u32)>,
-    retained: Option<(MarkKey, Mark)>,
-    will: Option<(MarkKey, Mark)>,
+    sender: SenderKey,
+    name: NameTag,
+    boot: u16,
+    counter: u32,
+    time_ms: u64,
+    seen_by: SeenBy,
+    /// The topic's mark, of what was published with RETAIN.
+    retained: Option<MarkKey>,
+}
+
+/// By what it is known whether a message was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SeenBy {
+    /// The window of its sender and class.
+    Window,
+    /// A mark of its own, as the counter of a will may be far behind when it comes.
+    Will(MarkKey),
+    /// The topic's mark alone: a client gets a retained message anew at each subscription.
+    Retained,
+}
+
+impl Receipt {
+    fn mark(&self, done: bool) -> Mark {
+        let &Self { sender: SenderKey { epoch, .. }, name, boot, counter, time_ms, .. } = self;
+        Mark { order: Order { time_ms, epoch, boot, counter }, sender: name, done }
+    }
 }
 
 /// Opens what one local client receives, and remembers what that client has seen.
@@ -220,9 +243,17 @@ impl Opener {
         let signature_bytes = signature.map_or(0, |signature| signature.len());
         let payload_end = plaintext.len() - signature_bytes;
         let payload_start = payload_end - payload.len();
-        let (epoch, props) = (held.id, payload_start - props.len()..payload_start);
-        let payload = payload_start..payload_end;
-        Ok(Opened::Message(Message { sender, epoch, time_ms, age_ms, flags, plaintext, props, payload, receipt }))
+        let props_start = payload_start - props.len();
+        Ok(Opened::Message(Message {
+            sender,
+            age_ms,
+            flags,
+            plaintext,
+            props_start,
+            payload_start,
+            payload_end,
+            receipt,
+        }))
     }
 
     /// The message was handed to the client. At QoS 0 it is done with.
@@ -241,11 +272,13 @@ impl Opener {
     }
 
     fn mark(&mut self, receipt: &Receipt, done: bool) {
-        if let Some((sender, boot, counter)) = receipt.window {
-            self.windows.mark(sender, boot, counter, done);
+        match receipt.seen_by {
+            SeenBy::Window => self.windows.mark(receipt.sender, receipt.boot, receipt.counter, done),
+            SeenBy::Will(key) => self.marks.mark(key, receipt.mark(done)),
+            SeenBy::Retained => {}
         }
-        for (key, mark) in receipt.retained.iter().chain(&receipt.will) {
-            self.marks.mark(*key, Mark { done, ..*mark });
+        if let Some(key) = receipt.retained {
+            self.marks.mark(key, receipt.mark(done));
         }
     }
 
@@ -259,38 +292,22 @@ impl Opener {
     ) -> Result<(&'k HeldEpoch, Arc<Sender>, Vec<u8>), OpenError> {
         let (outside, sealed) = frame.split_at_checked(header.header_bytes()).ok_or(OpenError::Library)?;
         write_aad(outside, topic, &mut self.aad);
-        let key_id = header.key_id;
-        let mut refusal = None;
-        for held in keys.tagged(key_id.epoch_tag()) {
-            let Some(sender) = held.sender(key_id.leaf()) else {
-                refusal.get_or_insert_with(|| OpenError::UnknownSender {
-                    group: keys.label(),
-                    epoch: held.id,
-                    leaf: key_id.leaf(),
-                });
-                continue;
-            };
-            let (key, cached) = held.key(key_id).ok_or(OpenError::Library)?;
+        for held in keys.tagged(header.key_id.epoch_tag()) {
+            // The one copy: decrypted in place, it becomes the message.
             let mut plaintext = sealed.to_vec();
             let buffer = DecryptionBufferView { aad: &mut self.aad, data: &mut plaintext };
-            if key.decrypt(buffer, header.counter.into()).is_err() {
-                refusal = Some(OpenError::Undecryptable {
-                    sender: sender.name.clone(),
-                    group: keys.label(),
-                    topic: topic.to_owned(),
-                });
-                continue;
-            }
-            if cached == Cached::No {
-                held.remember(key_id, key);
-            }
+            let sender = match held.open(header.key_id, |key| key.decrypt(buffer, header.counter.into()).is_ok()) {
+                Ok(sender) => sender,
+                Err(NotOpened::Refused) => continue,
+                Err(NotOpened::Library) => return Err(OpenError::Library),
+            };
             if keys.is_removed(&sender.name, held.id) {
                 return Err(OpenError::Removed { sender: sender.name.clone(), group: keys.label(), epoch: held.id });
             }
             plaintext.truncate(plaintext.len().saturating_sub(TAG_BYTES));
-            return Ok((held, Arc::clone(sender), plaintext));
+            return Ok((held, sender, plaintext));
         }
-        Err(refusal.unwrap_or_else(|| keys.untagged(key_id.epoch_tag())))
+        Err(not_decrypted(keys, topic, header))
     }
 
     fn check_seen(
@@ -302,12 +319,13 @@ impl Opener {
     ) -> Result<(), OpenError> {
         let sender = || message.sender.name.clone();
         let again = matches!(delivery.qos, Qos::Acknowledged { dup: true });
-        let seen = match (&receipt.window, &receipt.will) {
-            (Some((key, boot, counter)), _) => {
-                self.windows.check(key, *boot, *counter).map_err(|_| OpenError::TooManySenders { sender: sender() })?
-            }
-            (None, Some((key, mark))) => self.marks.check_will(key, mark),
-            (None, None) => Seen::New,
+        let seen = match &receipt.seen_by {
+            SeenBy::Window => self
+                .windows
+                .check(&receipt.sender, receipt.boot, receipt.counter)
+                .map_err(|_| OpenError::TooManySenders { sender: sender() })?,
+            SeenBy::Will(key) => self.marks.check_will(key, &receipt.mark(false)),
+            SeenBy::Retained => Seen::New,
         };
         if seen == Seen::Done || seen == Seen::Delivered && !again {
             return Err(OpenError::Replay {
@@ -319,10 +337,10 @@ impl Opener {
         if delivery.kind != DeliveryKind::Retained {
             return Ok(());
         }
-        let Some((key, mark)) = &receipt.retained else {
+        let Some(key) = &receipt.retained else {
             return Err(OpenError::NotRetained { sender: sender(), topic: topic.to_owned() });
         };
-        match self.marks.newer_than(key, mark, delivery.freshness.clock_tolerance_ms) {
+        match self.marks.newer_than(key, &receipt.mark(false), delivery.freshness.clock_tolerance_ms) {
             None => Ok(()),
             Some(newest_ms) => Err(OpenError::RetainedOlder {
                 sender: sender(),
@@ -344,22 +362,23 @@ struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// What this message is remembered by. A retained delivery is remembered by its topic's mark only: a client gets it
-    /// anew at each subscription. A will is remembered by its own, as its counter may be far behind when it comes.
+    /// What this message is remembered by.
     fn receipt(&self, topic: &str, delivery: &Delivery<'_>) -> Receipt {
         let Header { group, key_id, counter, .. } = self.header;
-        let name = self.sender.name.as_str();
-        let retained = delivery.kind == DeliveryKind::Retained;
-        let mark = |of| {
-            let mark = Mark::new(name, self.held.id, key_id, counter, self.time_ms);
-            (MarkKey::new(of, group, name, topic), mark)
-        };
-        let sender = SenderKey { group, epoch: self.held.id, leaf: key_id.leaf(), class: self.flags.class() };
+        let key = |of| MarkKey::new(of, group, self.sender.name.as_str(), topic);
         Receipt {
             qos: delivery.qos,
-            window: (!retained && !self.flags.is_will()).then_some((sender, key_id.boot(), counter)),
-            retained: self.flags.is_retain().then(|| mark(MarkOf::Retained)),
-            will: (!retained && self.flags.is_will()).then(|| mark(MarkOf::Will)),
+            sender: SenderKey { group, epoch: self.held.id, leaf: key_id.leaf(), class: self.flags.class() },
+            name: self.sender.tag,
+            boot: key_id.boot(),
+            counter,
+            time_ms: self.time_ms,
+            seen_by: match delivery.kind {
+                DeliveryKind::Retained => SeenBy::Retained,
+                _ if self.flags.is_will() => SeenBy::Will(key(MarkOf::Will)),
+                _ => SeenBy::Window,
+            },
+            retained: self.flags.is_retain().then(|| key(MarkOf::Retained)),
         }
     }
 
@@ -387,4 +406,30 @@ impl Facts<'_> {
             }
         }
     }
+}
+
+/// Why no held epoch opened a frame. Apart from the way that frames take which open.
+#[cold]
+fn not_decrypted(keys: &GroupKeys, topic: &str, header: &Header) -> OpenError {
+    let key_id = header.key_id;
+    let mut reason = None;
+    for held in keys.tagged(key_id.epoch_tag()) {
+        match held.sender(key_id.leaf()) {
+            Some(sender) => {
+                reason = Some(OpenError::Undecryptable {
+                    sender: sender.name.clone(),
+                    group: keys.label(),
+                    topic: topic.to_owned(),
+                });
+            }
+            None => {
+                reason.get_or_insert_with(|| OpenError::UnknownSender {
+                    group: keys.label(),
+                    epoch: held.id,
+                    leaf: key_id.leaf(),
+                });
+            }
+        }
+    }
+    reason.unwrap_or_else(|| keys.untagged(key_id.epoch_tag()))
 }

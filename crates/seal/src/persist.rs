@@ -7,7 +7,7 @@ use crate::{
     header::{GroupNumber, KeyId, LeafIndex},
     keys::EpochId,
     open::Opener,
-    replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, Mark, MarkKey, Order, ReplayWindow, SenderKey, SenderState},
+    replay::{BootWindow, MAX_MARKS, Mark, MarkKey, NameTag, Order, ReplayWindow, SenderKey, SenderState},
     seal::QosClass,
 };
 
@@ -48,12 +48,12 @@ impl Opener {
     /// The rows that changed since the last call. Store them before acknowledging upstream what was marked since: what
     /// is lost may pass again.
     pub fn changes(&mut self) -> Changes {
-        let senders = self.windows.dirty.take();
+        let senders = self.windows.take_dirty();
         let marks = self.marks.dirty.take();
         let (Some(senders), Some(marks)) = (senders, marks) else {
             return Changes { replace_all: true, rows: self.rows().collect() };
         };
-        let senders = senders.iter().map(|sender| sender_row(sender, self.windows.senders.get(sender)));
+        let senders = senders.iter().map(|sender| sender_row(sender, self.windows.get(sender)));
         let marks = marks.iter().flat_map(|key| {
             // A mark goes only for room, and then the floor has risen.
             let floor = if self.marks.marks.contains_key(key) { None } else { self.floor_row() };
@@ -109,7 +109,7 @@ impl Opener {
     }
 
     fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let senders = self.windows.senders.iter().map(|(sender, state)| sender_row(sender, Some(state)));
+        let senders = self.windows.iter().map(|(sender, state)| sender_row(sender, Some(state)));
         let marks = self.marks.marks.iter().map(|(key, mark)| mark_row(key, Some(mark)));
         senders.chain(marks).chain(self.floor_row())
     }
@@ -131,9 +131,7 @@ impl Opener {
                 let leaf = LeafIndex::new(key.u16()?.into())?;
                 let class = if kind == SENDER { QosClass::AtMostOnce } else { QosClass::Acknowledged };
                 let state = read_sender(&mut value, &mut self.windows.clock)?;
-                self.windows.count += state.windows.len();
-                let before = self.windows.senders.insert(SenderKey { group, epoch, leaf, class }, state);
-                if before.is_some() || self.windows.count > MAX_WINDOWS || self.windows.senders.len() > MAX_SENDERS {
+                if !self.windows.restore(SenderKey { group, epoch, leaf, class }, state) {
                     return None;
                 }
             }
@@ -141,7 +139,7 @@ impl Opener {
                 let key = MarkKey(key.take()?);
                 let (time_ms, epoch) = (value.u64()?, value.epoch()?);
                 let order = Order { time_ms, epoch, boot: value.u16()?, counter: value.u32()? };
-                let mark = Mark { order, sender: value.take()?, done: value.flag()? };
+                let mark = Mark { order, sender: NameTag(value.take()?), done: value.flag()? };
                 let before = self.marks.marks.insert(key, mark);
                 if before.is_some() || self.marks.marks.len() > MAX_MARKS {
                     return None;
@@ -167,9 +165,9 @@ fn sender_row(sender: &SenderKey, state: Option<&SenderState>) -> Row {
         let (boot, counter) = state.floor.unwrap_or_default();
         out.extend_from_slice(&boot.to_be_bytes());
         out.extend_from_slice(&counter.to_be_bytes());
-        for (boot, (window, _)) in &state.windows {
-            out.extend_from_slice(&boot.to_be_bytes());
-            window.export(&mut out);
+        for held in &state.windows {
+            out.extend_from_slice(&held.boot.to_be_bytes());
+            held.window.export(&mut out);
         }
         out
     });
@@ -182,8 +180,12 @@ fn read_sender(value: &mut Reader<'_>, clock: &mut u64) -> Option<SenderState> {
     let mut state = SenderState { floor, ..SenderState::default() };
     while !value.0.is_empty() {
         let boot = value.u16().filter(|boot| *boot <= KeyId::MAX_BOOT)?;
+        if state.windows.last().is_some_and(|last| last.boot >= boot) {
+            return None;
+        }
         *clock += 1;
-        state.windows.insert(boot, (ReplayWindow::import(&value.take()?)?, *clock));
+        state.windows.reserve_exact(1);
+        state.windows.push(BootWindow { boot, used: *clock, window: ReplayWindow::import(&value.take()?)? });
     }
     Some(state)
 }
@@ -195,7 +197,7 @@ fn mark_row(MarkKey(key): &MarkKey, mark: Option<&Mark>) -> Row {
         write_epoch(mark.order.epoch, &mut out);
         out.extend_from_slice(&mark.order.boot.to_be_bytes());
         out.extend_from_slice(&mark.order.counter.to_be_bytes());
-        out.extend_from_slice(&mark.sender);
+        out.extend_from_slice(&mark.sender.0);
         out.push(mark.done.into());
         out
     });

@@ -6,10 +6,16 @@ use aws_lc_rs::{
 };
 use sealcast_identity::{KeyError, Signature, SigningKey, VerifyingKey};
 
+use crate::{
+    header::{GroupNumber, Header, KeyId, LeafIndex},
+    plaintext::write_aad,
+};
+
 /// AES-128-GCM over a buffer of one size, with or without a P-256 signature of it.
 pub struct Raw {
     key: LessSafeKey,
     signer: Option<(SigningKey, VerifyingKey, Signature)>,
+    aad: Vec<u8>,
     plain: Vec<u8>,
     sealed: Vec<u8>,
     counter: u64,
@@ -18,6 +24,18 @@ pub struct Raw {
 impl Raw {
     /// For `bytes` of payload, under keys of its own.
     pub fn new(bytes: usize, signed: bool) -> Result<Self, KeyError> {
+        Self::with_aad(Vec::new(), bytes, signed)
+    }
+
+    /// The same with the additional data that a frame on `topic` authenticates: its header and its topic.
+    pub fn on_topic(topic: &str, bytes: usize, signed: bool) -> Result<Self, KeyError> {
+        let (mut header, mut aad) = (Vec::new(), Vec::new());
+        Header::write(GroupNumber(1), KeyId::new(0, LeafIndex::FIRST, 1), 1000, &mut header);
+        write_aad(&header, topic, &mut aad);
+        Self::with_aad(aad, bytes, signed)
+    }
+
+    fn with_aad(aad: Vec<u8>, bytes: usize, signed: bool) -> Result<Self, KeyError> {
         let plain = vec![0x55; bytes];
         let signer = if signed {
             let key = SigningKey::generate()?;
@@ -29,8 +47,8 @@ impl Raw {
         };
         let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16])?);
         let mut sealed = plain.clone();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), Aad::empty(), &mut sealed)?;
-        Ok(Self { key, signer, plain, sealed, counter: 0 })
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key([0; 12]), Aad::from(&aad), &mut sealed)?;
+        Ok(Self { key, signer, aad, plain, sealed, counter: 0 })
     }
 
     /// What sealing cannot do without: one copy into a buffer, a signature, the AEAD.
@@ -44,7 +62,7 @@ impl Raw {
             let signature = key.sign(&self.plain)?;
             out.extend_from_slice(&signature);
         }
-        self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut out)?;
+        self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&self.aad), &mut out)?;
         Ok(out)
     }
 
@@ -52,7 +70,7 @@ impl Raw {
     pub fn open(&self) -> Result<Vec<u8>, KeyError> {
         let mut out = self.sealed.clone();
         let nonce = Nonce::assume_unique_for_key([0; 12]);
-        let len = self.key.open_in_place(nonce, Aad::empty(), &mut out)?.len();
+        let len = self.key.open_in_place(nonce, Aad::from(&self.aad), &mut out)?.len();
         out.truncate(len);
         match &self.signer {
             Some((_, key, signature)) if !key.verifies(&out, signature) => Err(Unspecified.into()),

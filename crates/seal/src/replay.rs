@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest;
 
 use crate::{
-    header::{GroupNumber, KeyId, LeafIndex},
+    header::{GroupNumber, LeafIndex},
     keys::EpochId,
     seal::QosClass,
 };
@@ -70,22 +70,60 @@ pub(crate) struct SenderKey {
 }
 
 /// What is known of one sender's counters.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct SenderState {
     /// Boot and counter at and below which all is refused.
     pub(crate) floor: Option<(u16, u32)>,
-    /// By boot.
-    pub(crate) windows: BTreeMap<u16, (ReplayWindow, u64)>,
+    /// By boot, ascending; few, so a Vec is less to look through than a tree, and a tenth of its room.
+    pub(crate) windows: Vec<BootWindow>,
+    /// Whether [`Windows::dirty`] has it already.
+    pub(crate) dirty: bool,
 }
+
+/// The window of one boot.
+#[derive(Debug)]
+pub(crate) struct BootWindow {
+    pub(crate) boot: u16,
+    /// [`Windows::clock`] when it was marked last.
+    pub(crate) used: u64,
+    pub(crate) window: ReplayWindow,
+}
+
+impl SenderState {
+    /// The window of `boot`, a new one if there is none.
+    pub(crate) fn window(&mut self, boot: u16) -> Option<&mut BootWindow> {
+        let at = match self.windows.binary_search_by_key(&boot, |held| held.boot) {
+            Ok(at) => at,
+            Err(at) => {
+                // One at a time: most senders never have a second boot.
+                self.windows.reserve_exact(1);
+                self.windows.insert(at, BootWindow { boot, used: 0, window: ReplayWindow::new() });
+                at
+            }
+        };
+        self.windows.get_mut(at)
+    }
+
+    fn is_below_floor(&self, boot: u16, counter: u32) -> bool {
+        self.floor.is_some_and(|floor| (boot, counter) <= floor)
+    }
+}
+
+/// Senders whose place is remembered. A message then costs one comparison in place of two walks down the tree.
+const RECENT: usize = 32;
 
 /// Windows of all senders.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    pub(crate) senders: BTreeMap<SenderKey, SenderState>,
+    states: Vec<(SenderKey, SenderState)>,
+    /// Places in `states`, in the order of their keys.
+    index: BTreeMap<SenderKey, usize>,
+    /// Places found last, by [`recent_slot`]. A guess: `states` says whose place it is.
+    recent: [usize; RECENT],
     pub(crate) count: usize,
     /// Counts uses; what a window's use is compared by.
     pub(crate) clock: u64,
-    pub(crate) dirty: Dirty<SenderKey>,
+    dirty: Dirty<SenderKey>,
 }
 
 /// No room for another sender.
@@ -93,39 +131,46 @@ pub(crate) struct Full;
 
 impl Windows {
     pub(crate) fn check(&self, sender: &SenderKey, boot: u16, counter: u32) -> Result<Seen, Full> {
-        let Some(state) = self.senders.get(sender) else {
-            return if self.senders.len() < MAX_SENDERS { Ok(Seen::New) } else { Err(Full) };
+        let Some(state) = self.get(sender) else {
+            return if self.states.len() < MAX_SENDERS { Ok(Seen::New) } else { Err(Full) };
         };
-        if state.floor.is_some_and(|floor| (boot, counter) <= floor) {
+        if state.is_below_floor(boot, counter) {
             return Ok(Seen::Done);
         }
-        Ok(state.windows.get(&boot).map_or(Seen::New, |(window, _)| window.check(counter)))
+        let held = state.windows.iter().find(|held| held.boot == boot);
+        Ok(held.map_or(Seen::New, |held| held.window.check(counter)))
     }
 
     /// Marks `counter` delivered, or `done` with.
     pub(crate) fn mark(&mut self, sender: SenderKey, boot: u16, counter: u32, done: bool) {
-        if !self.senders.contains_key(&sender) && self.senders.len() >= MAX_SENDERS {
-            return;
-        }
-        let state = self.senders.entry(sender).or_default();
-        if state.floor.is_some_and(|floor| (boot, counter) <= floor) {
+        let place = match self.place(&sender) {
+            Some(place) => place,
+            None if self.states.len() >= MAX_SENDERS => return,
+            None => self.add(sender, SenderState::default()),
+        };
+        self.recent[recent_slot(&sender)] = place;
+        let Some((_, state)) = self.states.get_mut(place) else { return };
+        if state.is_below_floor(boot, counter) {
             return;
         }
         self.clock += 1;
-        self.dirty.add(sender);
+        if !state.dirty {
+            state.dirty = true;
+            self.dirty.add(sender);
+        }
         let before = state.windows.len();
-        let (window, used) = state.windows.entry(boot).or_default();
-        *used = self.clock;
-        if done {
-            window.mark_acknowledged(counter);
-        } else {
-            window.mark_delivered(counter);
+        if let Some(held) = state.window(boot) {
+            held.used = self.clock;
+            if done {
+                held.window.mark_acknowledged(counter);
+            } else {
+                held.window.mark_delivered(counter);
+            }
         }
         // Boots only grow, so the lowest is the one that will be missed least.
         while state.windows.len() > MAX_BOOTS {
-            if let Some((boot, _)) = state.windows.pop_first() {
-                state.floor = state.floor.max(Some((boot, u32::MAX)));
-            }
+            let dropped = state.windows.remove(0);
+            state.floor = state.floor.max(Some((dropped.boot, u32::MAX)));
         }
         self.count = self.count + state.windows.len() - before;
         if self.count > MAX_WINDOWS {
@@ -133,44 +178,107 @@ impl Windows {
         }
     }
 
+    /// What is known of `sender`.
+    pub(crate) fn get(&self, sender: &SenderKey) -> Option<&SenderState> {
+        self.states.get(self.place(sender)?).map(|(_, state)| state)
+    }
+
+    /// All senders, in the order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SenderKey, &SenderState)> {
+        self.index.iter().filter_map(|(sender, place)| Some((sender, &self.states.get(*place)?.1)))
+    }
+
+    /// Takes in a stored state; `false` if there was one already, or it is too many.
+    pub(crate) fn restore(&mut self, sender: SenderKey, state: SenderState) -> bool {
+        self.count += state.windows.len();
+        if self.index.contains_key(&sender) || self.count > MAX_WINDOWS || self.states.len() >= MAX_SENDERS {
+            return false;
+        }
+        self.add(sender, state);
+        true
+    }
+
+    /// Which senders changed since the last call; `None` if that is more than was kept track of.
+    pub(crate) fn take_dirty(&mut self) -> Option<BTreeSet<SenderKey>> {
+        let taken = self.dirty.take();
+        match &taken {
+            Some(senders) => {
+                for sender in senders {
+                    if let Some((_, state)) = self.place(sender).and_then(|place| self.states.get_mut(place)) {
+                        state.dirty = false;
+                    }
+                }
+            }
+            None => self.states.iter_mut().for_each(|(_, state)| state.dirty = false),
+        }
+        taken
+    }
+
+    fn place(&self, sender: &SenderKey) -> Option<usize> {
+        let guess = self.recent[recent_slot(sender)];
+        if self.states.get(guess).is_some_and(|(held, _)| held == sender) {
+            return Some(guess);
+        }
+        self.index.get(sender).copied()
+    }
+
+    fn add(&mut self, sender: SenderKey, state: SenderState) -> usize {
+        let place = self.states.len();
+        self.states.push((sender, state));
+        self.index.insert(sender, place);
+        place
+    }
+
     /// Drops the least used eighth, in one go so that a client at the limit does not pay for it each time.
     fn make_room(&mut self) {
         let mut uses: Vec<u64> =
-            self.senders.values().flat_map(|state| state.windows.values().map(|(_, used)| *used)).collect();
+            self.states.iter().flat_map(|(_, state)| state.windows.iter().map(|held| held.used)).collect();
         let (_, last, _) = uses.select_nth_unstable(MAX_WINDOWS / 8);
         let last = *last;
-        for (sender, state) in &mut self.senders {
-            let SenderState { floor, windows } = state;
+        for (sender, state) in &mut self.states {
+            let SenderState { floor, windows, dirty } = state;
             let before = windows.len();
-            windows.retain(|boot, (window, used)| {
-                let keep = *used > last;
+            windows.retain(|held| {
+                let keep = held.used > last;
                 if !keep {
-                    *floor = (*floor).max(window.top().map(|top| (*boot, top)));
+                    *floor = (*floor).max(held.window.top().map(|top| (held.boot, top)));
                 }
                 keep
             });
             // A floor refuses all earlier boots, so their windows are of no more use.
             if let Some((boot, _)) = *floor {
-                windows.retain(|held, _| *held >= boot);
+                windows.retain(|held| held.boot >= boot);
             }
             if windows.len() < before {
+                *dirty = true;
                 self.dirty.add(*sender);
             }
         }
-        self.count = self.senders.values().map(|state| state.windows.len()).sum();
+        self.recount();
     }
 
     /// Keeps what `keep` says; only for epochs whose keys are gone, or frames could pass again.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&SenderKey) -> bool) {
-        self.senders.retain(|sender, _| {
+        self.states.retain(|(sender, _)| {
             let keep = keep(sender);
             if !keep {
                 self.dirty.add(*sender);
             }
             keep
         });
-        self.count = self.senders.values().map(|state| state.windows.len()).sum();
+        // Places have moved.
+        self.index = self.states.iter().enumerate().map(|(place, (sender, _))| (*sender, place)).collect();
+        self.recount();
     }
+
+    fn recount(&mut self) {
+        self.count = self.states.iter().map(|(_, state)| state.windows.len()).sum();
+    }
+}
+
+/// Below [`RECENT`]. Senders of one group differ in their leaves, which are dense.
+fn recent_slot(sender: &SenderKey) -> usize {
+    (usize::from(sender.leaf.number()) * 2 + usize::from(sender.class == QosClass::Acknowledged)) % RECENT
 }
 
 /// What a mark is of.
@@ -219,24 +327,23 @@ pub(crate) struct Order {
     pub(crate) counter: u32,
 }
 
+/// A sender's name in a mark: its hash, so that it has one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameTag(pub(crate) [u8; 16]);
+
+impl NameTag {
+    pub(crate) fn of(name: &str) -> Self {
+        Self(first_16(digest::digest(&digest::SHA256, name.as_bytes()).as_ref()))
+    }
+}
+
 /// The newest message that a client has seen of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) order: Order,
-    /// Hash of the sender's name.
-    pub(crate) sender: [u8; 16],
+    pub(crate) sender: NameTag,
     /// For wills: whether the client is done with it.
     pub(crate) done: bool,
-}
-
-impl Mark {
-    pub(crate) fn new(sender: &str, epoch: EpochId, key_id: KeyId, counter: u32, time_ms: u64) -> Self {
-        Self {
-            order: Order { time_ms, epoch, boot: key_id.boot(), counter },
-            sender: first_16(digest::digest(&digest::SHA256, sender.as_bytes()).as_ref()),
-            done: false,
-        }
-    }
 }
 
 /// The marks of all topics.
@@ -321,7 +428,7 @@ mod tests {
         }
         assert!(windows.count <= MAX_WINDOWS);
         let first = sender(0, 0);
-        assert!(windows.senders[&first].windows.is_empty(), "the least used went");
+        assert!(windows.get(&first).is_some_and(|state| state.windows.is_empty()), "the least used went");
         for (boot, counter, seen) in [(0, 9, Seen::Done), (1, 50, Seen::Done), (1, 49, Seen::Done), (1, 51, Seen::New)]
         {
             assert!(is(&windows, &first, boot, counter, seen), "boot {boot} counter {counter}");
@@ -338,12 +445,12 @@ mod tests {
     fn a_sender_too_many_is_refused() {
         let mut windows = Windows::default();
         for i in 0..MAX_SENDERS as u32 {
-            windows.senders.insert(sender(i % 16_384, u64::from(i / 16_384)), SenderState::default());
+            assert!(windows.restore(sender(i % 16_384, u64::from(i / 16_384)), SenderState::default()));
         }
         let one_more = sender(0, 99);
         assert!(windows.check(&one_more, 0, 0).is_err());
         windows.mark(one_more, 0, 0, true);
-        assert_eq!(windows.senders.len(), MAX_SENDERS);
+        assert_eq!(windows.states.len(), MAX_SENDERS);
         assert!(is(&windows, &sender(0, 0), 0, 0, Seen::New));
         windows.retain(|sender| sender.epoch.epoch > 0);
         assert!(is(&windows, &one_more, 0, 0, Seen::New));
@@ -353,9 +460,11 @@ mod tests {
     fn a_mark_dropped_for_room_leaves_a_floor() {
         let mut marks = Marks::default();
         let key = |i: usize| MarkKey::new(MarkOf::Retained, GroupNumber(1), "1111", &i.to_string());
-        let leaf = LeafIndex::new(0).expect("0");
-        let mark = |time_ms: u64| {
-            Mark::new("1111", EpochId { generation: 0, epoch: 1 }, KeyId::new(0, leaf, 1), time_ms as u32, time_ms)
+        let epoch = EpochId { generation: 0, epoch: 1 };
+        let mark = |time_ms: u64| Mark {
+            order: Order { time_ms, epoch, boot: 0, counter: time_ms as u32 },
+            sender: NameTag::of("1111"),
+            done: false,
         };
         for i in 0..=MAX_MARKS {
             marks.mark(key(i), mark(1000 + i as u64));
