@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use sealcast_reading::senml::{JsonStyle, Pack, PackRecord};
-use sealcast_reading::{Decimal, Decoder, Encoder, InputConfig, OutputConfig, Reading, Record, Unit, Value, exercise};
+use sealcast_reading::{
+    Decimal, Decoder, Encoder, Fault, InputConfig, OutputConfig, Reading, Record, Unit, Value, exercise,
+};
 
 const NOW_MS: u64 = 1_710_000_000_000;
 
@@ -224,6 +226,33 @@ proptest! {
     #[test]
     fn near_json_never_panics(payload in r#"(\[|\{|"[nvtub]{1,2}":|-?[0-9]{1,3}(\.[0-9]{1,3})?(e-?[0-9]{1,3})?|"[a-z\\"]{0,4}"|,|\]|\}){0,24}"#) {
         exercise(payload.as_bytes());
+    }
+
+    #[test]
+    fn json_is_what_another_reader_takes_for_json(
+        text in r#"(\[|\{|"[ab]":|-?[0-9]{1,2}(\.[0-9]{1,2})?(e-?[0-9])?|"(a|\\n|\\u00e9|\\ud83d|\\ude00|\\x)?"|,|null|true|\]|\}| ){0,12}"#,
+    ) {
+        let ours = decoder("format = \"json\"\nvalue = \"$\"").decode(text.as_bytes(), NOW_MS);
+        let theirs = serde_json::from_str::<serde_json::Value>(&text);
+        match ours.err().map(|error| error.fault) {
+            // Stricter on purpose.
+            Some(Fault::Duplicate { .. }) => {}
+            Some(Fault::Syntax(_)) => prop_assert!(theirs.is_err(), "{}", text),
+            _ => prop_assert!(theirs.is_ok(), "{}", text),
+        }
+    }
+
+    #[test]
+    fn short_and_general_paths_find_the_same(
+        document in r#"\{"a":(1|\[[12](,\{"b":[3-5]\})?\]|\{"a":[67]\})(,"b":(8|\{"a":\[9\]\}))?\}"#,
+        steps in proptest::collection::vec(prop_oneof![Just("['a']"), Just("[\"b\"]"), Just("[0]"), Just("[1]")], 1..4),
+    ) {
+        let value = |path: String| {
+            let config = format!("format = \"json\"\nvalue = {path:?}");
+            decoder(&config).decode(document.as_bytes(), NOW_MS).map_err(|error| error.fault)
+        };
+        // Spaces between the steps take the way of the general query.
+        prop_assert_eq!(value(format!("${}", steps.concat())), value(format!("$ {}", steps.join(" "))));
     }
 
     #[test]
