@@ -206,7 +206,8 @@ impl Ledger {
 
     /// Submits an entry and waits until it is final. Concurrent calls share blocks.
     ///
-    /// Submitting the same entry again is safe: if the ledger has it (among its newest 256) its record is returned.
+    /// Submitting the same entry again is safe: if the ledger has it (among its newest 256) its record is returned. Signed
+    /// anew it counts as the same: the record has the first signature.
     pub async fn submit(&self, entry: &SignedEntry) -> Result<Record, SubmitError> {
         self.try_submit(entry).await.map_err(|failure| failure.error)
     }
@@ -282,15 +283,16 @@ impl Ledger {
         Err(failure)
     }
 
-    /// The record of exactly this entry, if it is among the newest.
+    /// The record of this entry, perhaps signed another time, if it is among the newest.
     async fn find(&self, entry: &SignedEntry) -> Result<Option<Record>, NodeError> {
+        let digest = entry.digest(&self.inner.id);
         let mut end = self.height().await?;
         let oldest = end.saturating_sub(LOOK_BACK);
         while end > oldest {
             let from = end.saturating_sub(PAGE as u64).max(oldest);
             let page = self.page(from, usize::try_from(end - from).unwrap_or(PAGE)).await?;
             let first = page.first().map(|record| record.index);
-            if let Some(found) = page.into_iter().rev().find(|record| record.entry == *entry) {
+            if let Some(found) = page.into_iter().rev().find(|record| record.entry.digest(&self.inner.id) == digest) {
                 return Ok(Some(found));
             }
             end = first.unwrap_or(from).min(end - 1);

@@ -9,8 +9,12 @@
 //! | `transport`, `node` | [`Channel`], [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
 //! | `contract`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
 //! | `relay`, `remote` | [`Relay`] and [`RemoteLedger`]: the same over MQTT, for devices without a wallet |
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod contract;
 mod engine;
+#[cfg(test)]
+mod faults;
 mod ledger;
 mod node;
 mod relay;

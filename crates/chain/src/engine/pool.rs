@@ -1,4 +1,7 @@
-//! Transactions that wait for a block: those that can run, in order of arrival, and those whose predecessor is missing.
+//! Transactions that wait for a block, in order of arrival.
+//!
+//! A transaction whose predecessor is missing is refused and not kept: when a block fails, all that waits is dropped, and
+//! what a sender sends next in ignorance of that would wait for ever. Refused, it asks for its nonce again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,10 +17,6 @@ use alloy::{
 const MAX_READY: usize = 4096;
 /// Bytes of all transactions in the pool.
 const MAX_BYTES: usize = 64 << 20;
-/// Transactions of one sender whose predecessor has not arrived.
-const MAX_QUEUED_PER_SENDER: usize = 64;
-/// The same of all senders.
-const MAX_QUEUED: usize = 1024;
 
 /// A transaction that was checked and waits.
 #[derive(Debug)]
@@ -39,8 +38,6 @@ pub(crate) enum PoolError {
     NonceTooLow { next: u64, nonce: u64 },
     #[error("nonce too high: next nonce {next}, tx nonce {nonce}")]
     NonceTooHigh { next: u64, nonce: u64 },
-    #[error("replacement transaction underpriced: nonce {0} is waiting already")]
-    Replacement(u64),
     #[error("txpool is full")]
     Full,
     #[error("the ledger is shutting down")]
@@ -53,7 +50,6 @@ struct Sender {
     next: u64,
     /// How many of its transactions are ready or in a block that is being written.
     outstanding: usize,
-    queued: BTreeMap<u64, Arc<Pending>>,
 }
 
 #[derive(Default)]
@@ -62,7 +58,6 @@ struct Inner {
     senders: BTreeMap<Address, Sender>,
     known: BTreeMap<B256, Arc<Pending>>,
     bytes: usize,
-    queued: usize,
     closed: bool,
 }
 
@@ -96,47 +91,28 @@ impl Pool {
         if inner.bytes + pending.raw.len() > MAX_BYTES {
             return Err(PoolError::Full.into());
         }
-        let fresh = match inner.senders.get(&pending.sender) {
-            Some(_) => None,
-            None => Some(Sender { next: committed()?, ..Sender::default() }),
+        if inner.ready.len() >= MAX_READY {
+            return Err(PoolError::Full.into());
+        }
+        let nonce = pending.nonce;
+        let next = match inner.senders.get(&pending.sender) {
+            Some(sender) => sender.next,
+            None => committed()?,
         };
-        let (nonce, address, hash) = (pending.nonce, pending.sender, pending.hash);
-        let next = fresh.as_ref().or_else(|| inner.senders.get(&address)).map_or(0, |sender| sender.next);
-        let pending = Arc::new(pending);
         if nonce < next {
             return Err(PoolError::NonceTooLow { next, nonce }.into());
         }
-        if nonce == next {
-            if inner.ready.len() >= MAX_READY {
-                return Err(PoolError::Full.into());
-            }
-            let sender = inner.senders.entry(address).or_insert_with(|| fresh.unwrap_or_default());
-            sender.next += 1;
-            sender.outstanding += 1;
-            inner.ready.push_back(Arc::clone(&pending));
-            while let Some(follower) = sender.queued.remove(&sender.next) {
-                sender.next += 1;
-                sender.outstanding += 1;
-                inner.queued -= 1;
-                inner.ready.push_back(follower);
-            }
-            self.arrived.notify_one();
-        } else {
-            if nonce - next > MAX_QUEUED_PER_SENDER as u64 {
-                return Err(PoolError::NonceTooHigh { next, nonce }.into());
-            }
-            if inner.queued >= MAX_QUEUED {
-                return Err(PoolError::Full.into());
-            }
-            let sender = inner.senders.entry(address).or_insert_with(|| fresh.unwrap_or_default());
-            if sender.queued.contains_key(&nonce) {
-                return Err(PoolError::Replacement(nonce).into());
-            }
-            sender.queued.insert(nonce, Arc::clone(&pending));
-            inner.queued += 1;
+        if nonce > next {
+            return Err(PoolError::NonceTooHigh { next, nonce }.into());
         }
+        let sender = inner.senders.entry(pending.sender).or_default();
+        sender.next = nonce.saturating_add(1);
+        sender.outstanding += 1;
+        let pending = Arc::new(pending);
         inner.bytes += pending.raw.len();
-        inner.known.insert(hash, pending);
+        inner.known.insert(pending.hash, Arc::clone(&pending));
+        inner.ready.push_back(pending);
+        self.arrived.notify_one();
         Ok(())
     }
 
@@ -176,7 +152,7 @@ impl Pool {
             inner.forget(pending);
             if let Some(sender) = inner.senders.get_mut(&pending.sender) {
                 sender.outstanding = sender.outstanding.saturating_sub(1);
-                if sender.outstanding == 0 && sender.queued.is_empty() {
+                if sender.outstanding == 0 {
                     inner.senders.remove(&pending.sender);
                 }
             }
@@ -189,12 +165,7 @@ impl Pool {
         for pending in failed {
             inner.forget(pending);
             let sender = pending.sender;
-            if let Some(state) = inner.senders.remove(&sender) {
-                inner.queued -= state.queued.len();
-                for follower in state.queued.values() {
-                    inner.forget(follower);
-                }
-            }
+            inner.senders.remove(&sender);
             let (gone, kept): (VecDeque<_>, VecDeque<_>) =
                 std::mem::take(&mut inner.ready).into_iter().partition(|waiting| waiting.sender == sender);
             inner.ready = kept;
@@ -222,7 +193,7 @@ impl Pool {
         self.lock().known.get(&hash).cloned()
     }
 
-    /// The nonce that the sender's next transaction needs, counting those that can run; `None` if none of its wait.
+    /// The nonce that the sender's next transaction needs, counting those that wait; `None` if none of its wait.
     pub(crate) fn next_nonce(&self, sender: Address) -> Option<u64> {
         self.lock().senders.get(&sender).map(|sender| sender.next)
     }
