@@ -1,1 +1,405 @@
+//! The core and the journal together, without sockets: random traffic, cut connections, and crashes before, between and
+//! after the commit and the release of what waited for it. Clients follow the standard to the letter.
+#![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Limits;
+use crate::core::{ConnId, Core, Output};
+use crate::message::{MessageProperties, Qos};
+use crate::policy::{Attempt, Policy, Refusal};
+use crate::wire::{Connect, Incoming, Outgoing, Publish, SubOptions, Version};
+
+struct Everyone;
+
+impl Policy for Everyone {
+    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        Ok("device".into())
+    }
+    fn may_publish(&self, _: &str, _: &str) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        true
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Publisher 0 uses QoS 1, publisher 1 QoS 2.
+    Publish(usize),
+    /// A client handles this many packets that have reached it.
+    Run(usize, usize),
+    Cut(usize),
+    Connect(usize),
+    Commit,
+    Release,
+    Crash,
+    Tick,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        8 => (0usize..2).prop_map(Op::Publish),
+        8 => (0usize..4, 1usize..6).prop_map(|(client, packets)| Op::Run(client, packets)),
+        1 => (0usize..4).prop_map(Op::Cut),
+        3 => (0usize..4).prop_map(Op::Connect),
+        6 => Just(Op::Commit),
+        6 => Just(Op::Release),
+        1 => Just(Op::Crash),
+        1 => Just(Op::Tick),
+    ];
+    proptest::collection::vec(op, 0..300)
+}
+
+/// Clients 0 and 1 publish, 2 and 3 subscribe with QoS 1 and 2; all keep their sessions.
+#[derive(Default)]
+struct Client {
+    conn: Option<ConnId>,
+    online: bool,
+    inbox: VecDeque<Outgoing>,
+    /// Publisher: identifier -> (number, PUBREC seen).
+    open: BTreeMap<u16, (u32, bool)>,
+    next_id: u16,
+    next_number: u32,
+    acked: BTreeSet<u32>,
+    /// Subscriber: QoS 2 identifiers not yet released, and what it got, per publisher.
+    held: BTreeSet<u16>,
+    got: [Vec<u32>; 2],
+    subscribed: bool,
+    sessions: u32,
+}
+
+struct World {
+    db: rusqlite::Connection,
+    core: Core,
+    clients: Vec<Client>,
+    /// Not committed; committed with outputs not released.
+    uncommitted: Vec<Record>,
+    waiting: VecDeque<Output>,
+    released_up_to: usize,
+    now_ms: u64,
+    next_conn: ConnId,
+}
+
+impl World {
+    fn new() -> Self {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        let mut world = Self {
+            db,
+            core: core(),
+            clients: Vec::new(),
+            uncommitted: Vec::new(),
+            waiting: VecDeque::new(),
+            released_up_to: 0,
+            now_ms: 1_000_000,
+            next_conn: 1,
+        };
+        world.clients.resize_with(4, Client::default);
+        world
+    }
+
+    /// Takes what the core has done: outputs wait behind the records.
+    fn collect(&mut self) {
+        let effects = self.core.take_effects();
+        let gates = effects.records.iter().any(Record::gates);
+        self.uncommitted.extend(effects.records);
+        self.waiting.extend(effects.outputs);
+        // As the driver does: without a record to wait for, outputs may go with those before them.
+        if !gates && self.uncommitted.iter().all(|record| !record.gates()) {
+            self.released_up_to = self.waiting.len();
+        }
+    }
+
+    fn commit(&mut self) {
+        write::commit(&mut self.db, &std::mem::take(&mut self.uncommitted)).unwrap();
+        self.released_up_to = self.waiting.len();
+    }
+
+    fn release(&mut self) {
+        for output in self.waiting.drain(..std::mem::take(&mut self.released_up_to)) {
+            match output {
+                Output::Send(conn, packet) => {
+                    if let Some(client) = self.clients.iter_mut().find(|client| client.conn == Some(conn)) {
+                        client.inbox.push_back(packet);
+                    }
+                }
+                Output::Close(conn) => {
+                    if let Some(client) = self.clients.iter_mut().find(|client| client.conn == Some(conn)) {
+                        (client.conn, client.online) = (None, false);
+                        client.inbox.clear();
+                    }
+                }
+                Output::Local(..) | Output::Done(_) => {}
+            }
+        }
+    }
+
+    fn connect(&mut self, index: usize) {
+        self.cut(index, false);
+        let conn = self.next_conn;
+        self.next_conn += 1;
+        self.clients[index].conn = Some(conn);
+        let connect = Connect {
+            version: Version::V5,
+            client_id: format!("c{index}"),
+            clean_start: false,
+            keep_alive_s: 0,
+            username: None,
+            will: None,
+            session_expiry_s: Some(100_000),
+            receive_max: 3,
+            max_packet_bytes: None,
+            auth_method: false,
+        };
+        self.core.handle_connect(conn, None, connect, self.now_ms);
+        self.collect();
+    }
+
+    /// What is in the inbox is lost on the way. The broker may not have noticed.
+    fn cut(&mut self, index: usize, noticed: bool) {
+        let client = &mut self.clients[index];
+        client.inbox.clear();
+        client.online = false;
+        if let Some(conn) = client.conn.take()
+            && noticed
+        {
+            self.core.handle_closed(conn, self.now_ms);
+            self.collect();
+        }
+    }
+
+    fn crash(&mut self) {
+        self.uncommitted.clear();
+        self.waiting.clear();
+        self.released_up_to = 0;
+        for client in &mut self.clients {
+            (client.conn, client.online) = (None, false);
+            client.inbox.clear();
+        }
+        self.core = core();
+        let restored = read::read(&mut self.db).unwrap();
+        self.core.restore(restored, self.now_ms);
+        self.collect();
+    }
+
+    fn input(&mut self, conn: ConnId, packet: Incoming) {
+        self.core.handle_packet(conn, packet, self.now_ms);
+        self.collect();
+    }
+
+    fn send(&mut self, index: usize, id: u16, number: u32) {
+        let Some(conn) = self.clients[index].conn else { return };
+        let publish = Publish {
+            topic: format!("t/{index}"),
+            alias: None,
+            payload: Bytes::from(number.to_be_bytes().to_vec()),
+            qos: if index == 0 { Qos::AtLeastOnce } else { Qos::ExactlyOnce },
+            retain: false,
+            id,
+            properties: MessageProperties::default(),
+        };
+        self.input(conn, Incoming::Publish(publish));
+    }
+
+    fn publish(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        // Both subscribers must be there first, or the message is nobody's.
+        if !client.online || client.open.len() >= 4 || !self.clients[2..].iter().all(|s| s.subscribed) {
+            return;
+        }
+        let client = &mut self.clients[index];
+        loop {
+            client.next_id = client.next_id % 7 + 1;
+            if !client.open.contains_key(&client.next_id) {
+                break;
+            }
+        }
+        client.next_number += 1;
+        let (id, number) = (client.next_id, client.next_number);
+        client.open.insert(id, (number, false));
+        self.send(index, id, number);
+    }
+
+    fn run(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        let Some(conn) = client.conn else { return false };
+        let Some(packet) = client.inbox.pop_front() else { return false };
+        match packet {
+            Outgoing::ConnAck { session_present, code, .. } => {
+                assert_eq!(code, 0);
+                // A session that was confirmed once is never lost.
+                assert!(session_present || client.sessions == 0);
+                client.sessions += 1;
+                client.online = true;
+                let open: Vec<_> = client.open.iter().map(|(id, (number, rec))| (*id, *number, *rec)).collect();
+                if index == 0 {
+                    client.open.clear();
+                } else {
+                    let mut open = open;
+                    open.sort_by_key(|(_, number, _)| *number);
+                    for (id, number, received) in open {
+                        if received {
+                            self.input(conn, Incoming::PubRel { id });
+                        } else {
+                            self.send(index, id, number);
+                        }
+                    }
+                }
+                if index >= 2 && !self.clients[index].subscribed {
+                    let qos = if index == 2 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+                    let options =
+                        SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
+                    self.input(conn, Incoming::Subscribe { id: 1, filters: vec![("t/+".into(), options)] });
+                }
+            }
+            Outgoing::SubAck { .. } => client.subscribed = true,
+            Outgoing::PubAck { id, code } | Outgoing::PubComp { id, code } => {
+                assert!(code == 0 || index == 1);
+                if let Some((number, _)) = client.open.remove(&id) {
+                    client.acked.insert(number);
+                }
+            }
+            Outgoing::PubRec { id, code } => {
+                assert_eq!(code, 0);
+                if let Some((number, received)) = client.open.get_mut(&id) {
+                    *received = true;
+                    client.acked.insert(*number);
+                }
+                self.input(conn, Incoming::PubRel { id });
+            }
+            Outgoing::Publish { message, qos, id, .. } => {
+                let number = u32::from_be_bytes(message.payload[..4].try_into().unwrap());
+                let from = usize::from(&*message.topic == "t/1");
+                if qos == Qos::AtLeastOnce {
+                    client.got[from].push(number);
+                    self.input(conn, Incoming::PubAck { id });
+                } else {
+                    if client.held.insert(id) {
+                        client.got[from].push(number);
+                    }
+                    self.input(conn, Incoming::PubRec { id, code: 0 });
+                }
+            }
+            Outgoing::PubRel { id, .. } => {
+                client.held.remove(&id);
+                self.input(conn, Incoming::PubComp { id });
+            }
+            Outgoing::UnsubAck { .. } | Outgoing::PingResp | Outgoing::Disconnect { .. } => {}
+        }
+        true
+    }
+
+    fn settle(&mut self) {
+        for index in 0..4 {
+            self.connect(index);
+        }
+        loop {
+            self.commit();
+            self.release();
+            let mut moved = false;
+            for index in 0..4 {
+                while self.run(index) {
+                    moved = true;
+                }
+            }
+            if !moved && self.waiting.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+fn core() -> Core {
+    Core::new(Limits { max_inflight: 4, ..Limits::default() }, Arc::new(Everyone), None)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_was_acknowledged_arrives_in_order_and_qos_2_once(ops in ops()) {
+        let mut world = World::new();
+        world.settle();
+        for op in ops {
+            match op {
+                Op::Publish(index) => world.publish(index),
+                Op::Run(index, packets) => {
+                    for _ in 0..packets {
+                        world.run(index);
+                    }
+                }
+                Op::Cut(index) => world.cut(index, true),
+                Op::Connect(index) => world.connect(index),
+                Op::Commit => world.commit(),
+                Op::Release => world.release(),
+                Op::Crash => world.crash(),
+                Op::Tick => {
+                    world.now_ms += 500;
+                    world.core.handle_timeout(world.now_ms);
+                    world.collect();
+                }
+            }
+        }
+        world.settle();
+        for subscriber in 2..4 {
+            for publisher in 0..2 {
+                let got = &world.clients[subscriber].got[publisher];
+                let distinct: BTreeSet<u32> = got.iter().copied().collect();
+                let acked = &world.clients[publisher].acked;
+                prop_assert!(acked.is_subset(&distinct), "lost: {:?}", acked.difference(&distinct));
+                let mut seen = BTreeSet::new();
+                let first: Vec<u32> = got.iter().copied().filter(|number| seen.insert(*number)).collect();
+                prop_assert!(first.is_sorted(), "out of order: {:?}", first);
+                if (subscriber, publisher) == (3, 1) {
+                    prop_assert_eq!(distinct.len(), got.len(), "QoS 2 twice: {:?}", got);
+                }
+            }
+        }
+        // Nothing is left behind on disk.
+        for table in ["delivery", "message", "inbound"] {
+            let rows: i64 =
+                world.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+            prop_assert_eq!(rows, 0, "{}", table);
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (durable, mut reports) = tokio_mpsc::unbounded_channel();
+    let (mut journal, _) = Journal::open(dir.path(), durable).unwrap();
+    let end = |order| vec![Record::DeliveryEnd { order }];
+    journal.append(end(1));
+    journal.close();
+    assert_eq!(reports.blocking_recv(), Some(1));
+    assert_eq!(reports.blocking_recv(), None);
+
+    let (durable, mut reports) = tokio_mpsc::unbounded_channel();
+    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
+    db.pragma_update(None, "query_only", true).unwrap();
+    let (batches, queue) = mpsc::channel();
+    batches.send((1, end(1))).unwrap();
+    batches.send((2, end(2))).unwrap();
+    run(db, &queue, &durable);
+    drop(durable);
+    assert_eq!(reports.blocking_recv(), None);
+}
+
+#[test]
+fn a_later_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0);
+    drop(open().unwrap());
+    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
+    db.pragma_update(None, "user_version", 2).unwrap();
+    drop(db);
+    assert!(matches!(open().err(), Some(JournalError::Format { found: 2, .. })));
+}

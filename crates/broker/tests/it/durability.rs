@@ -194,10 +194,10 @@ fn subscriber(
         };
         let ok = step().is_ok();
         count += 1;
-        if ok && count % 700 != 0 {
+        if ok && !count.is_multiple_of(700) {
             continue;
         }
-        if ok && count % 1400 == 0 {
+        if ok && count.is_multiple_of(1400) {
             std::thread::sleep(Duration::from_millis(300));
         }
         let (again, present) = reconnect(addr, &options);
