@@ -66,7 +66,6 @@ impl Engine {
                 let full: bool = params.optional(1, "full transactions")?.unwrap_or_default();
                 self.block(BlockId::from(hash), full).await
             }
-            "eth_getBlockReceipts" => Err(unknown(method)),
             "eth_getLogs" => {
                 let filter: Filter = params.required(0, "filter")?;
                 let tip = self.height();

@@ -35,7 +35,7 @@ fn writer() {
             let number = genesis.id.number_of(&format!("lane{lane}").parse().unwrap());
             tokio::spawn(async move {
                 let mut nonce = ledger.nonce_of(number).await.unwrap();
-                loop {
+                while nonce < u64::MAX {
                     let body = group(&format!("g{lane}-{nonce}"), &[&format!("g{lane}/{nonce}")]);
                     let entry = body.sign(&key, number, nonce, &ledger.id()).unwrap();
                     let record = ledger.submit(&entry).await.unwrap();

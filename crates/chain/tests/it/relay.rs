@@ -39,7 +39,7 @@ async fn a_device_without_a_wallet_submits_and_reads() {
     assert_eq!(remote.nonce_of(device.number).await.unwrap(), 1);
     assert_eq!(remote.head().await.unwrap(), world.ledger.head().await.unwrap());
     assert_eq!(remote.records(0, 100).await.unwrap(), crate::world::all(&world.ledger).await);
-    assert_eq!(remote.records(3, 1).await.unwrap(), [record.clone()]);
+    assert_eq!(remote.records(3, 1).await.unwrap(), std::slice::from_ref(&record));
     assert_eq!(remote.records(4, 10).await.unwrap(), []);
     // The answer was lost and the device asks again.
     assert_eq!(remote.submit(&entry).await.unwrap(), record);
