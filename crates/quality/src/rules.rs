@@ -1,0 +1,517 @@
+//! Rules with every value checked, found by topic.
+
+use std::fmt;
+
+use sealcast_reading::Decimal;
+
+use crate::{
+    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, ReportSpec, RestoreSpec, TopicSpec},
+    filter::{FilterError, RuleFilter},
+    schema::{Schema, SchemaError},
+    verdict::Action,
+};
+
+/// Most filters in one [`RuleSet`].
+pub const MAX_RULES: usize = 1024;
+/// Largest fallback payload, in bytes.
+pub const MAX_FALLBACK_BYTES: usize = 64 * 1024;
+/// Longest time in a rule: ten years.
+const MAX_MS: u64 = 315_360_000_000;
+
+/// The rules of all topics.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    rules: Vec<TopicRules>,
+}
+
+/// The rules of one topic filter.
+#[derive(Debug, Clone)]
+pub struct TopicRules {
+    pub(crate) filter: RuleFilter,
+    pub(crate) accept_after: u32,
+    pub(crate) range: Option<Range>,
+    pub(crate) step: Option<(Decimal, Action)>,
+    pub(crate) rate: Option<(f64, Action)>,
+    pub(crate) stuck: Option<Stuck>,
+    pub(crate) silent: Option<Silent>,
+    pub(crate) spike: Option<Spike>,
+    pub(crate) schema: Option<(Schema, Action)>,
+    pub(crate) time: Option<Time>,
+    pub(crate) sequence: Option<Sequence>,
+    pub(crate) sentinels: Option<Sentinels>,
+    pub(crate) report: Option<Report>,
+    pub(crate) restore: Option<Restore>,
+    pub(crate) fail_safe: Option<FailSafeRules>,
+    pub(crate) archive: Option<Archive>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Range {
+    pub min: Option<Decimal>,
+    pub max: Option<Decimal>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Stuck {
+    pub readings: Option<u32>,
+    pub for_ms: Option<u64>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Silent {
+    pub after_ms: Option<u64>,
+    pub periods: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Spike {
+    pub window: usize,
+    pub sigmas: f64,
+    pub floor: f64,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Time {
+    pub gap_ms: Option<u64>,
+    pub gap_periods: Option<f64>,
+    pub ahead_ms: Option<u64>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sequence {
+    pub wrap: Option<u64>,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sentinels {
+    pub values: Vec<Decimal>,
+    pub near: Decimal,
+    pub action: Action,
+}
+
+/// Report on change, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// When a change counts.
+    pub band: DeadBand,
+    /// Something is sent at least this often while readings come.
+    pub heartbeat_ms: Option<u64>,
+    /// At most one is sent in so long; 0 for no limit.
+    pub min_interval_ms: u64,
+}
+
+/// How far a reading may be from the last one sent without being sent itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DeadBand {
+    /// In the reading's unit; 0 sends each change.
+    Absolute(Decimal),
+    /// In percent of the last one sent.
+    Percent(Decimal),
+}
+
+/// Restoring of a fixed cycle, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restore {
+    /// The cycle.
+    pub cycle_ms: u64,
+    /// How long the last value may be repeated.
+    pub heartbeat_ms: u64,
+    /// How long after its time a value is repeated.
+    pub grace_ms: u64,
+}
+
+/// Fail-safe values, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailSafeRules {
+    /// When no good value has come for a time.
+    pub on_silence: Option<Fallback>,
+    /// When values have been blocked for a time.
+    pub on_blocked: Option<Fallback>,
+}
+
+/// What is published, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// How long to wait.
+    pub after_ms: u64,
+    /// The payload.
+    pub publish: String,
+    /// Where, if not on the topic itself.
+    pub topic: Option<String>,
+}
+
+/// Swinging-door compression, checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Archive {
+    /// Largest distance of a reading from the archive's line.
+    pub deviation: f64,
+    /// Each reading is represented at most so long after it came.
+    pub max_delay_ms: u64,
+}
+
+/// A rule that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("quality rule number {position}, for filter {filter:?}, cannot be used")]
+pub struct RuleError {
+    /// Which one in the file, from 1.
+    pub position: usize,
+    /// Its filter.
+    pub filter: String,
+    /// What is wrong with it.
+    #[source]
+    pub problem: RuleProblem,
+}
+
+/// What is wrong with a rule.
+#[derive(Debug, thiserror::Error)]
+pub enum RuleProblem {
+    /// The filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// Another rule has this filter.
+    #[error("another rule has the same filter: put all of them in one")]
+    SameFilter,
+    /// Too many rules.
+    #[error("there are more than {MAX_RULES} rules")]
+    TooMany,
+    /// A key's value.
+    #[error("{key}: {problem}")]
+    Key {
+        /// The key, like `range.min`.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The schema.
+    #[error("schema.json cannot be used")]
+    Schema(#[source] SchemaError),
+}
+
+fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, RuleProblem> {
+    Err(RuleProblem::Key { key, problem: problem.to_string() })
+}
+
+fn ms(key: &'static str, value: u64) -> Result<u64, RuleProblem> {
+    if (1..=MAX_MS).contains(&value) { Ok(value) } else { wrong(key, "a time is 1 ms to ten years") }
+}
+
+fn above_zero(key: &'static str, value: f64) -> Result<f64, RuleProblem> {
+    if value.is_finite() && value > 0.0 { Ok(value) } else { wrong(key, format_args!("{value} is not above 0")) }
+}
+
+fn periods(key: &'static str, value: f64) -> Result<f64, RuleProblem> {
+    if (1.5..=10_000.0).contains(&value) { Ok(value) } else { wrong(key, "1.5 to 10000 periods") }
+}
+
+impl RuleSet {
+    /// Checks all values. An empty list is a set in which no topic has rules.
+    ///
+    /// # Errors
+    /// [`RuleError`] says which rule, which key, and what would be right.
+    pub fn new(specs: impl IntoIterator<Item = TopicSpec>) -> Result<Self, RuleError> {
+        let mut rules: Vec<TopicRules> = Vec::new();
+        for (at, spec) in specs.into_iter().enumerate() {
+            let filter = spec.filter.clone();
+            let fail = |problem| RuleError { position: at + 1, filter: filter.clone(), problem };
+            if at >= MAX_RULES {
+                return Err(fail(RuleProblem::TooMany));
+            }
+            let rule = TopicRules::new(spec).map_err(fail)?;
+            if rules.iter().any(|other| other.filter == rule.filter) {
+                return Err(fail(RuleProblem::SameFilter));
+            }
+            rules.push(rule);
+        }
+        Ok(Self { rules })
+    }
+
+    /// The rules of the most specific filter that matches; of equally specific ones the first.
+    pub fn find(&self, topic: &str) -> Option<&TopicRules> {
+        self.rules
+            .iter()
+            .filter(|rule| rule.filter.matches(topic))
+            .reduce(|best, rule| if rule.filter.compare_specificity(&best.filter).is_lt() { rule } else { best })
+    }
+
+    /// All rules, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &TopicRules> {
+        self.rules.iter()
+    }
+
+    pub(crate) fn index(&self, topic: &str) -> Option<usize> {
+        let found = self.find(topic)?;
+        self.rules.iter().position(|rule| std::ptr::eq(rule, found))
+    }
+
+    pub(crate) fn at(&self, index: usize) -> Option<&TopicRules> {
+        self.rules.get(index)
+    }
+}
+
+impl TopicRules {
+    /// The filter.
+    pub fn filter(&self) -> &RuleFilter {
+        &self.filter
+    }
+
+    /// Whether readings are judged at all, or only reported on change, restored and so on.
+    pub fn has_checks(&self) -> bool {
+        self.range.is_some()
+            || self.step.is_some()
+            || self.rate.is_some()
+            || self.stuck.is_some()
+            || self.silent.is_some()
+            || self.spike.is_some()
+            || self.schema.is_some()
+            || self.time.is_some()
+            || self.sequence.is_some()
+            || self.sentinels.is_some()
+    }
+
+    /// Whether readings are judged as numbers, so that one that is none is found.
+    pub(crate) fn wants_numbers(&self) -> bool {
+        self.range.is_some()
+            || self.step.is_some()
+            || self.rate.is_some()
+            || self.spike.is_some()
+            || self.sentinels.is_some()
+    }
+
+    /// Whether there is a schema, so that [`Input::document`](crate::Input::document) is needed.
+    pub fn wants_document(&self) -> bool {
+        self.schema.is_some()
+    }
+
+    /// Report on change.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// Restoring of a fixed cycle.
+    pub fn restore(&self) -> Option<&Restore> {
+        self.restore.as_ref()
+    }
+
+    /// Fail-safe values.
+    pub fn fail_safe(&self) -> Option<&FailSafeRules> {
+        self.fail_safe.as_ref()
+    }
+
+    /// Compression for an archive.
+    pub fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
+    fn new(spec: TopicSpec) -> Result<Self, RuleProblem> {
+        let filter = spec.filter.parse()?;
+        let accept_after = spec.accept_after.unwrap_or(5);
+        if !(2..=1000).contains(&accept_after) {
+            return wrong("accept_after", "2 to 1000 readings");
+        }
+        let range = spec
+            .range
+            .map(|range| {
+                match (range.min, range.max) {
+                    (None, None) => return wrong("range", "give min, max or both"),
+                    (Some(min), Some(max)) if min > max => {
+                        return wrong("range", format_args!("min {min} is above max {max}"));
+                    }
+                    _ => {}
+                }
+                Ok(Range { min: range.min, max: range.max, action: range.action.unwrap_or(Action::Block) })
+            })
+            .transpose()?;
+        let step = spec
+            .step
+            .map(|step| {
+                above_zero("step.max", step.max.to_f64())?;
+                Ok::<_, RuleProblem>((step.max, step.action.unwrap_or(Action::Flag)))
+            })
+            .transpose()?;
+        let rate = spec
+            .rate
+            .map(|rate| {
+                let max_per_s = above_zero("rate.max_per_s", rate.max_per_s)?;
+                Ok::<_, RuleProblem>((max_per_s, rate.action.unwrap_or(Action::Flag)))
+            })
+            .transpose()?;
+        let stuck = spec
+            .stuck
+            .map(|stuck| {
+                match (stuck.readings, stuck.for_ms) {
+                    (None, None) => return wrong("stuck", "give readings, for_ms or both"),
+                    (Some(0 | 1), _) => return wrong("stuck.readings", "at least 2"),
+                    _ => {}
+                }
+                let for_ms = stuck.for_ms.map(|value| ms("stuck.for_ms", value)).transpose()?;
+                Ok(Stuck { readings: stuck.readings, for_ms, action: stuck.action.unwrap_or(Action::Flag) })
+            })
+            .transpose()?;
+        let silent = spec
+            .silent
+            .map(|silent| {
+                if silent.after_ms.is_none() && silent.periods.is_none() {
+                    return wrong("silent", "give after_ms, periods or both");
+                }
+                Ok(Silent {
+                    after_ms: silent.after_ms.map(|value| ms("silent.after_ms", value)).transpose()?,
+                    periods: silent.periods.map(|value| periods("silent.periods", value)).transpose()?,
+                })
+            })
+            .transpose()?;
+        let spike = spec
+            .spike
+            .map(|spike| {
+                let window = spike.window.unwrap_or(11);
+                if !(5..=255).contains(&window) {
+                    return wrong("spike.window", "5 to 255 readings");
+                }
+                let floor = spike.floor.unwrap_or(0.0);
+                if !(floor.is_finite() && floor >= 0.0) {
+                    return wrong("spike.floor", "0 or above");
+                }
+                let sigmas = above_zero("spike.sigmas", spike.sigmas.unwrap_or(4.0))?;
+                Ok(Spike { window: window.into(), sigmas, floor, action: spike.action.unwrap_or(Action::Flag) })
+            })
+            .transpose()?;
+        let schema = spec
+            .schema
+            .map(|schema| {
+                let compiled = Schema::new(&schema.json).map_err(RuleProblem::Schema)?;
+                Ok::<_, RuleProblem>((compiled, schema.action.unwrap_or(Action::Block)))
+            })
+            .transpose()?;
+        let time = spec
+            .time
+            .map(|time| {
+                Ok::<_, RuleProblem>(Time {
+                    gap_ms: time.gap_ms.map(|value| ms("time.gap_ms", value)).transpose()?,
+                    gap_periods: time.gap_periods.map(|value| periods("time.gap_periods", value)).transpose()?,
+                    ahead_ms: time.ahead_ms,
+                    action: time.action.unwrap_or(Action::Flag),
+                })
+            })
+            .transpose()?;
+        let sequence = spec
+            .sequence
+            .map(|sequence| {
+                if sequence.wrap.is_some_and(|wrap| wrap < 2) {
+                    return wrong("sequence.wrap", "2 or more");
+                }
+                Ok(Sequence { wrap: sequence.wrap, action: sequence.action.unwrap_or(Action::Flag) })
+            })
+            .transpose()?;
+        let sentinels = spec
+            .sentinels
+            .map(|sentinels| {
+                let values = sentinels.values.unwrap_or_else(|| [65_535_i64, -32_768, 85].map(Decimal::from).to_vec());
+                if values.len() > 64 {
+                    return wrong("sentinels.values", "at most 64");
+                }
+                let near = sentinels.near.unwrap_or(Decimal::from(5_i64));
+                if near.is_negative() {
+                    return wrong("sentinels.near", "0 or above");
+                }
+                Ok(Sentinels { values, near, action: sentinels.action.unwrap_or(Action::Block) })
+            })
+            .transpose()?;
+        Ok(Self {
+            filter,
+            accept_after,
+            range,
+            step,
+            rate,
+            stuck,
+            silent,
+            spike,
+            schema,
+            time,
+            sequence,
+            sentinels,
+            report: spec.report.map(Report::new).transpose()?,
+            restore: spec.restore.map(Restore::new).transpose()?,
+            fail_safe: spec.fail_safe.map(FailSafeRules::new).transpose()?,
+            archive: spec.archive.map(Archive::new).transpose()?,
+        })
+    }
+}
+
+impl Report {
+    fn new(spec: ReportSpec) -> Result<Self, RuleProblem> {
+        let band = match (spec.dead_band, spec.dead_band_percent) {
+            (Some(_), Some(_)) => return wrong("report", "give dead_band or dead_band_percent, not both"),
+            (Some(band), None) if band.is_negative() => return wrong("report.dead_band", "0 or above"),
+            (Some(band), None) => DeadBand::Absolute(band),
+            (None, Some(percent)) if percent.is_negative() || percent > Decimal::from(100_i64) => {
+                return wrong("report.dead_band_percent", "0 to 100");
+            }
+            (None, Some(percent)) => DeadBand::Percent(percent),
+            (None, None) => DeadBand::Absolute(Decimal::ZERO),
+        };
+        let heartbeat_ms = spec.heartbeat_ms.map(|value| ms("report.heartbeat_ms", value)).transpose()?;
+        let min_interval_ms = spec.min_interval_ms.unwrap_or(0);
+        if min_interval_ms > heartbeat_ms.unwrap_or(MAX_MS) {
+            return wrong("report.min_interval_ms", "at most the heartbeat");
+        }
+        Ok(Self { band, heartbeat_ms, min_interval_ms })
+    }
+}
+
+impl Restore {
+    fn new(spec: RestoreSpec) -> Result<Self, RuleProblem> {
+        let cycle_ms = ms("restore.cycle_ms", spec.cycle_ms)?;
+        let heartbeat_ms = ms("restore.heartbeat_ms", spec.heartbeat_ms)?;
+        let grace_ms = spec.grace_ms.unwrap_or(cycle_ms / 10);
+        if cycle_ms > heartbeat_ms {
+            return wrong("restore.cycle_ms", "at most restore.heartbeat_ms");
+        }
+        if grace_ms >= cycle_ms {
+            return wrong("restore.grace_ms", "less than restore.cycle_ms");
+        }
+        Ok(Self { cycle_ms, heartbeat_ms, grace_ms })
+    }
+}
+
+impl FailSafeRules {
+    fn new(spec: FailSafeSpec) -> Result<Self, RuleProblem> {
+        if spec.on_silence.is_none() && spec.on_blocked.is_none() {
+            return wrong("fail_safe", "give on_silence, on_blocked or both");
+        }
+        if let Some(silence) = &spec.on_silence {
+            ms("fail_safe.on_silence.after_ms", silence.after_ms)?;
+        }
+        Ok(Self {
+            on_silence: spec.on_silence.map(|spec| Fallback::new("fail_safe.on_silence", spec)).transpose()?,
+            on_blocked: spec.on_blocked.map(|spec| Fallback::new("fail_safe.on_blocked", spec)).transpose()?,
+        })
+    }
+}
+
+impl Fallback {
+    fn new(key: &'static str, spec: FallbackSpec) -> Result<Self, RuleProblem> {
+        if spec.after_ms > MAX_MS {
+            return wrong(key, "after_ms is at most ten years");
+        }
+        if spec.publish.len() > MAX_FALLBACK_BYTES {
+            return wrong(key, "publish is at most 64 KiB");
+        }
+        if spec.topic.as_ref().is_some_and(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {
+            return wrong(key, "topic is a topic name without wildcards");
+        }
+        Ok(Self { after_ms: spec.after_ms, publish: spec.publish, topic: spec.topic })
+    }
+}
+
+impl Archive {
+    fn new(spec: ArchiveSpec) -> Result<Self, RuleProblem> {
+        Ok(Self {
+            deviation: above_zero("archive.deviation", spec.deviation)?,
+            max_delay_ms: ms("archive.max_delay_ms", spec.max_delay_ms)?,
+        })
+    }
+}
