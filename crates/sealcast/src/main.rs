@@ -59,7 +59,7 @@ enum Role {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default_filter = match cli.role {
-        Role::Up(_) | Role::Agent(_) => "info,rmqtt=warn,rmqtt_net=warn,rumqttc=warn",
+        Role::Up(_) | Role::Agent(_) => "info,rumqttc=warn",
         _ => "error",
     };
     let filter = match cli.log.as_deref().map(EnvFilter::try_new) {

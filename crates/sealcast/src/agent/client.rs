@@ -123,6 +123,7 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
         resumed_ms: None,
         waiting: VecDeque::new(),
         dirty: Dirty::No,
+        broker_away: false,
         shared,
     };
     client.run().await;
@@ -145,6 +146,8 @@ struct Client {
     /// Messages that wait for a key, each until its deadline.
     waiting: VecDeque<(Waiting, Instant)>,
     dirty: Dirty,
+    /// No connection to the broker could be made.
+    broker_away: bool,
 }
 
 enum Waiting {
@@ -272,6 +275,9 @@ impl Client {
         for (waiting, deadline) in std::mem::take(&mut self.waiting) {
             self.attend(waiting, deadline).await;
         }
+        if self.broker_away {
+            return Some("the broker is away".to_owned());
+        }
         while let Some(output) = self.proxy.poll() {
             let deadline = Instant::now() + self.shared.config.key_wait;
             match output {
@@ -282,7 +288,12 @@ impl Client {
                     self.to_broker.extend_from_slice(&bytes);
                 }
                 Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
-                Output::Connect(request) => self.attend(Waiting::Connect(request), deadline).await,
+                Output::Connect(request) => {
+                    self.attend(Waiting::Connect(request), deadline).await;
+                    if self.broker_away {
+                        return Some("the broker is away".to_owned());
+                    }
+                }
                 Output::Connected(connected) => self.handle_connected(&connected),
                 Output::Publish(request) => self.attend(Waiting::Publish(request), deadline).await,
                 Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), deadline).await,
@@ -344,7 +355,11 @@ impl Client {
                     self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
                 }
             }
-            Err(error) => self.refuse_connect(ConnectCode::ServerUnavailable, &format!("{error:#}")),
+            // As if the broker itself were away: a client that is told "refused" may give up for good.
+            Err(error) => {
+                warn!(client = self.name, "connection closed: {error:#}");
+                self.broker_away = true;
+            }
         }
         None
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::broadcast;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// The same line is logged at most this often.
 const QUIET: Duration = Duration::from_secs(10);
@@ -61,8 +61,9 @@ impl Events {
             Event::DeliveryRefused { client, topic, reason, .. } => ("delivery refused", client, topic, reason),
             Event::PublishRefused { client, topic, reason } => ("publish refused", client, topic, reason),
         };
-        if let Some(before) = self.due(format!("{what} {client} {topic}")) {
-            warn!(client, topic, reason, unlogged = before, "{what}");
+        match self.due(format!("{what} {client} {topic}")) {
+            Some(before) => warn!(client, topic, reason, unlogged = before, "{what}"),
+            None => debug!(client, topic, reason, "{what}"),
         }
         // An error says that nobody listens.
         let _ = self.sender.send(event);

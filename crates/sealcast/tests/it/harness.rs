@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -20,11 +20,7 @@ pub fn sealcast() -> Command {
     command
 }
 
-/// Runs a `sealcast` command to its end and gives its standard output; fails the test if it fails.
-pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
-    succeed(sealcast().args(args))
-}
-
+/// Runs a command to its end and gives its standard output; fails the test if it fails.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     check(command, &output)
@@ -46,8 +42,10 @@ pub fn refuse<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
 
 /// A process that is killed when the test lets go of it.
 pub struct Process {
-    pub child: Child,
+    child: Child,
     lines: mpsc::Receiver<String>,
+    /// Lines that were passed over while something else was waited for.
+    early: Vec<String>,
 }
 
 impl Process {
@@ -64,7 +62,7 @@ impl Process {
                 }
             }
         });
-        Self { child, lines }
+        Self { child, lines, early: Vec::new() }
     }
 
     /// The next line that it prints.
@@ -77,8 +75,15 @@ impl Process {
     }
 
     /// All that it has printed and that nobody has read, without waiting.
-    pub fn pending(&self) -> Vec<String> {
-        self.lines.try_iter().collect()
+    pub fn pending(&mut self) -> Vec<String> {
+        self.early.drain(..).chain(self.lines.try_iter()).collect()
+    }
+
+    /// SIGTERM, and all that it still prints.
+    pub fn end(mut self) -> Vec<String> {
+        succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
+        self.child.wait().unwrap();
+        self.early.drain(..).chain(self.lines.iter()).collect()
     }
 
     /// SIGKILL: no clean-up of any kind.
@@ -214,26 +219,36 @@ impl Agent {
 
 /// A `mosquitto_sub` that has its subscription. Lines are `topic payload`, the payload as text.
 pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
-    let mut command = Command::new("mosquitto_sub");
-    command.args(["-h", "127.0.0.1", "-p", port, "-t", topic, "-q", "1", "-d", "-F", "%t %p"]).args(extra);
+    // Its output is not a terminal: without stdbuf it comes in blocks.
+    let mut command = Command::new("stdbuf");
+    command
+        .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-t", topic, "-q", "1", "-d", "-F", "%t %p"])
+        .args(extra);
     command.stderr(Stdio::null());
-    let process = Process::start(&mut command);
+    let mut process = Process::start(&mut command);
     let deadline = Instant::now() + PATIENCE;
     loop {
         let line = process.line_within(deadline.saturating_duration_since(Instant::now())).expect("a SUBACK in time");
         if line.starts_with("Subscribed (mid:") {
             return process;
         }
+        // What a session kept comes before the acknowledgement of its subscription.
+        process.early.push(line);
     }
 }
 
 impl Process {
     /// The next message that a [`mosquitto_sub`] printed, past its debug lines.
-    pub fn message(&self, patience: Duration) -> Option<String> {
+    pub fn message(&mut self, patience: Duration) -> Option<String> {
         let deadline = Instant::now() + patience;
+        let mut early = std::mem::take(&mut self.early).into_iter();
         loop {
-            let line = self.line_within(deadline.saturating_duration_since(Instant::now()))?;
+            let line = match early.next() {
+                Some(line) => line,
+                None => self.line_within(deadline.saturating_duration_since(Instant::now()))?,
+            };
             if !line.starts_with("Client ") && !line.starts_with("Subscribed") {
+                self.early = early.collect();
                 return Some(line);
             }
         }
@@ -249,14 +264,11 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// Gives `input` to a command on standard input.
-pub fn feed(command: &mut Command, input: &[u8]) -> String {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let mut out = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    let mut err = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert!(child.wait().unwrap().success(), "{command:?}\n{out}\n{err}");
-    out
+/// Waits until `reader` reads what `writer` publishes: a device that is granted reads nothing from before it has joined.
+pub fn until_joined(writer: &Agent, reader: &Agent, topic: &str) {
+    let mut probe = reader.subscribe(topic, &[]);
+    until("the group has its keys", || {
+        writer.publish(topic, "probe", &[]);
+        probe.message(Duration::from_millis(500)).is_some()
+    });
 }

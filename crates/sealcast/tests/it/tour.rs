@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, mosquitto_sub, until};
+use crate::harness::{Agent, Hub, mosquitto_sub, until, until_joined};
 
 /// Long enough for a message that should not come to have come.
 const QUIET: Duration = Duration::from_millis(1_500);
@@ -16,10 +16,11 @@ fn members_read_each_other_and_the_broker_sees_sealed_bytes_only() {
     hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
     let agents = dirs.each_ref().map(|dir| Agent::start(dir, &["--clear", "open/#"]));
 
-    let reader = agents[1].subscribe("hsu0001/t", &[]);
-    let outsider = agents[2].subscribe("hsu0001/t", &[]);
+    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    let mut reader = agents[1].subscribe("hsu0001/t", &[]);
+    let mut outsider = agents[2].subscribe("hsu0001/t", &[]);
     let ca = hub.path().join("root.pem");
-    let observer = mosquitto_sub(
+    let mut observer = mosquitto_sub(
         hub.mqtt_port(),
         "hsu0001/t",
         &[
@@ -59,7 +60,7 @@ fn members_read_each_other_and_the_broker_sees_sealed_bytes_only() {
     });
 
     // A clear topic passes as it is.
-    let clear = agents[1].subscribe("open/x", &[]);
+    let mut clear = agents[1].subscribe("open/x", &[]);
     agents[0].publish("open/x", "for all", &[]);
     assert_eq!(clear.message(Duration::from_secs(10)).as_deref(), Some("open/x for all"));
 
@@ -74,21 +75,23 @@ fn both_protocol_versions_every_qos_retained_messages_and_wills() {
     hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
     let [sender, receiver] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
 
+    until_joined(&sender, &receiver, "hsu0001/probe");
+
     for version in ["mqttv311", "mqttv5"] {
         for qos in ["0", "1", "2"] {
             let topic = format!("hsu0001/{version}/{qos}");
-            let live = receiver.subscribe(&topic, &["-V", version, "-q", qos]);
+            let mut live = receiver.subscribe(&topic, &["-V", version, "-q", qos]);
             sender.publish(&topic, "live", &["-V", version, "-q", qos]);
             assert_eq!(live.message(Duration::from_secs(20)).as_deref(), Some(&*format!("{topic} live")));
 
             let kept = format!("{topic}/kept");
             sender.publish(&kept, "kept", &["-V", version, "-q", qos, "-r"]);
-            let late = receiver.subscribe(&kept, &["-V", version, "-q", qos]);
+            let mut late = receiver.subscribe(&kept, &["-V", version, "-q", qos]);
             assert_eq!(late.message(Duration::from_secs(20)).as_deref(), Some(&*format!("{kept} kept")));
         }
 
         let topic = format!("hsu0001/{version}/will");
-        let watcher = receiver.subscribe(&topic, &["-V", version]);
+        let mut watcher = receiver.subscribe(&topic, &["-V", version]);
         let mortal = sender.subscribe(
             "hsu0001/none",
             &["-V", version, "--will-topic", &topic, "--will-payload", "gone", "--will-qos", "1"],
@@ -99,7 +102,7 @@ fn both_protocol_versions_every_qos_retained_messages_and_wills() {
 
     // MQTT 5 properties travel inside the seal and arrive.
     let topic = "hsu0001/properties";
-    let typed = receiver.subscribe(topic, &["-V", "mqttv5", "-F", "%t %p %C %P"]);
+    let mut typed = receiver.subscribe(topic, &["-V", "mqttv5", "-F", "%t %p %C %P"]);
     sender.publish(
         topic,
         "{}",
