@@ -36,11 +36,9 @@ pub(crate) struct Secret {
 impl Secret {
     /// RFC 9605 §4.4.3: the salt XOR the counter, big-endian.
     fn nonce(&self, counter: Counter) -> Nonce {
-        let mut nonce = *self.salt;
-        for (byte, count) in nonce.iter_mut().rev().zip(counter.to_le_bytes()) {
-            *byte ^= count;
-        }
-        Nonce::assume_unique_for_key(nonce)
+        let [a, b, c, d, low @ ..] = *self.salt;
+        let [e, f, g, h, i, j, k, l] = (u64::from_be_bytes(low) ^ counter).to_be_bytes();
+        Nonce::assume_unique_for_key([a, b, c, d, e, f, g, h, i, j, k, l])
     }
 }
 
@@ -87,7 +85,9 @@ impl AeadDecrypt for Aead {
         counter: Counter,
     ) -> Result<()> {
         let DecryptionBufferView { aad, data } = buffer.into();
-        let (data, tag) = data.split_last_chunk_mut::<TAG_BYTES>().ok_or(SframeError::DecryptionFailure)?;
+        let Some((data, tag)) = data.split_last_chunk_mut::<TAG_BYTES>() else {
+            return Err(SframeError::DecryptionFailure);
+        };
         // With the tag apart, as the other call moves the whole plaintext onto itself afterwards.
         secret
             .key

@@ -12,7 +12,7 @@ pub const VERSION: u8 = 0x01;
 /// Marker, version and group.
 pub(crate) const PREFIX_BYTES: usize = 4;
 /// Longest SFrame header that this envelope allows: config byte, KID of 5 bytes, CTR of 3.
-const MAX_SFRAME_HEADER_BYTES: usize = 1 + 5 + 3;
+pub(crate) const MAX_SFRAME_HEADER_BYTES: usize = 1 + 5 + 3;
 /// Longest header of all.
 pub(crate) const MAX_HEADER_BYTES: usize = PREFIX_BYTES + MAX_SFRAME_HEADER_BYTES;
 /// AES-GCM tag.
@@ -145,6 +145,7 @@ impl Header {
     pub const MAX_COUNTER: u32 = (1 << 24) - 1;
 
     /// Reads the header of `frame`, a whole MQTT payload. Never panics.
+    #[inline]
     pub fn parse(frame: &[u8]) -> Result<Self, HeaderError> {
         let malformed = HeaderError::Malformed(frame.len());
         let (group, rest) = match frame {
@@ -175,8 +176,12 @@ impl Header {
         let (counter_config, counter_bytes) = form(counter.into());
         let [high, low] = group.0.to_be_bytes();
         out.extend_from_slice(&[MARKER, VERSION, high, low, key_config << 4 | counter_config]);
-        out.extend(key_id.bits().to_be_bytes().into_iter().skip(8 - key_bytes));
-        out.extend(u64::from(counter).to_be_bytes().into_iter().skip(8 - counter_bytes));
+        for (value, bytes) in [(key_id.bits(), key_bytes), (counter.into(), counter_bytes)] {
+            // All eight from the first that counts, then cut back: a copy of fixed length is no call.
+            let end = out.len() + bytes;
+            out.extend_from_slice(&value.unbounded_shl(64 - 8 * bytes as u32).to_be_bytes());
+            out.truncate(end);
+        }
     }
 }
 
@@ -199,9 +204,11 @@ fn field(config: u8, bytes: &[u8]) -> Option<(u64, &[u8])> {
     if config & 0x8 == 0 {
         return Some((bits.into(), bytes));
     }
-    let (value, rest) = bytes.split_at_checked(usize::from(bits) + 1)?;
-    let number = value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-    let shortest = value.first() != Some(&0) && number > 7;
+    // Eight bytes at once, of which the first ones count: what follows a header is longer than that.
+    let word = u64::from_be_bytes(*bytes.first_chunk()?);
+    let number = word >> (56 - 8 * u32::from(bits));
+    let rest = bytes.get(usize::from(bits) + 1..)?;
+    let shortest = word >> 56 != 0 && number > 7;
     shortest.then_some((number, rest))
 }
 

@@ -3,7 +3,7 @@
 //! This crate does not see MLS: whoever does hands over each epoch's exporter secret and roster ([`Epoch`]).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
@@ -220,8 +220,8 @@ pub struct GroupKeys {
     name: Arc<str>,
     device: DeviceId,
     retention: usize,
-    /// Newest first.
-    epochs: VecDeque<HeldEpoch>,
+    /// Newest first. Not a deque: an epoch turns seldom, and this is gone through for each frame.
+    epochs: Vec<HeldEpoch>,
     /// Newest ever taken in; survives [`Self::forget`].
     newest: Option<EpochId>,
     /// Removed members, and the last epoch in which each may have known the secret.
@@ -237,7 +237,7 @@ impl GroupKeys {
             name: name.into(),
             device,
             retention: retention.min(MAX_RETENTION).into(),
-            epochs: VecDeque::new(),
+            epochs: Vec::new(),
             newest: None,
             removed: BTreeMap::new(),
         }
@@ -255,7 +255,7 @@ impl GroupKeys {
 
     /// The epoch that is sealed under.
     pub fn current(&self) -> Option<EpochId> {
-        self.epochs.front().map(|held| held.id)
+        self.epochs.first().map(|held| held.id)
     }
 
     /// All epochs that can be read, newest first.
@@ -273,12 +273,12 @@ impl GroupKeys {
             return Err(EpochError::OwnLeaf { group: Arc::clone(&self.name), epoch: epoch.id, leaf: epoch.own_leaf });
         }
         let roster = self.parse_roster(&epoch.roster)?;
-        if let Some(before) = self.epochs.front_mut() {
+        if let Some(before) = self.epochs.first_mut() {
             before.ended_ms = Some(epoch.since_ms);
             before.current.store(false, Ordering::Release);
         }
         self.newest = Some(epoch.id);
-        self.epochs.push_front(HeldEpoch {
+        let held = HeldEpoch {
             id: epoch.id,
             secret: epoch.secret,
             own_leaf: epoch.own_leaf,
@@ -288,7 +288,8 @@ impl GroupKeys {
             last_boot: None,
             roster,
             keys: RwLock::default(),
-        });
+        };
+        self.epochs.insert(0, held);
         self.epochs.truncate(self.retention + 1);
         self.forget_departed();
         Ok(())
@@ -327,7 +328,7 @@ impl GroupKeys {
 
     /// Who sits on `leaf` in the current epoch.
     pub fn member(&self, leaf: LeafIndex) -> Option<&DeviceId> {
-        self.epochs.front()?.sender(leaf).map(|sender| &sender.name)
+        self.epochs.first()?.sender(leaf).map(|sender| &sender.name)
     }
 
     pub(crate) fn label(&self) -> Arc<str> {
@@ -339,11 +340,11 @@ impl GroupKeys {
     }
 
     pub(crate) fn front(&self) -> Option<&HeldEpoch> {
-        self.epochs.front()
+        self.epochs.first()
     }
 
     pub(crate) fn front_mut(&mut self) -> Option<&mut HeldEpoch> {
-        self.epochs.front_mut()
+        self.epochs.first_mut()
     }
 
     /// Held epochs whose low 12 bits are `tag`, newest first. More than one only across a reset of the group.
@@ -364,24 +365,25 @@ impl GroupKeys {
         OpenError::EpochRetired {
             group: self.label(),
             frame: current.epoch.saturating_sub(4096 - ahead),
-            oldest: self.epochs.back().map_or(current.epoch, |held| held.id.epoch),
+            oldest: self.epochs.last().map_or(current.epoch, |held| held.id.epoch),
         }
     }
 
     /// Whether `name` was removed after it sent under `epoch`.
+    #[inline]
     pub(crate) fn is_removed(&self, name: &DeviceId, epoch: EpochId) -> bool {
         self.removed.get(name).is_some_and(|last| epoch <= *last)
     }
 
     /// Drops the note on removed members that no held epoch has.
     fn forget_departed(&mut self) {
-        let oldest = self.epochs.back().map(|held| held.id);
+        let oldest = self.epochs.last().map(|held| held.id);
         self.removed.retain(|_, last| oldest.is_some_and(|oldest| oldest <= *last));
     }
 
     /// Parses the members' keys, taking over from the epoch before what did not change.
     fn parse_roster(&self, roster: &BTreeMap<LeafIndex, Member>) -> Result<Arc<Roster>, EpochError> {
-        let before = self.epochs.front().map(|held| &held.roster);
+        let before = self.epochs.first().map(|held| &held.roster);
         let known = |leaf: &LeafIndex, member: &Member| {
             let sender = before?.get(leaf)?;
             (sender.name == member.name && *sender.key.public() == member.key).then(|| Arc::clone(sender))

@@ -12,7 +12,7 @@ use crate::{
     header::{Header, TAG_BYTES},
     keys::{Authenticity, EpochId, GroupKeys, HeldEpoch, NotOpened, Sender},
     plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
-    replay::{Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
+    replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
     seal::QosClass,
 };
 
@@ -122,6 +122,7 @@ impl Message {
     }
 
     /// What to give to [`Opener::mark_delivered`] and [`Opener::mark_acknowledged`].
+    #[inline]
     pub fn receipt(&self) -> Receipt {
         self.receipt
     }
@@ -164,6 +165,34 @@ enum SeenBy {
 }
 
 impl Receipt {
+    #[inline]
+    fn new(
+        header: Header,
+        epoch: EpochId,
+        sender: &Sender,
+        flags: Flags,
+        time_ms: u64,
+        topic: &str,
+        delivery: &Delivery<'_>,
+    ) -> Self {
+        let Header { group, key_id, counter, .. } = header;
+        let key = |of| MarkKey::new(of, group, sender.name.as_str(), topic);
+        Self {
+            qos: delivery.qos,
+            sender: SenderKey { group, epoch, leaf: key_id.leaf(), class: flags.class() },
+            name: sender.tag,
+            boot: key_id.boot(),
+            counter,
+            time_ms,
+            seen_by: match delivery.kind {
+                DeliveryKind::Retained => SeenBy::Retained,
+                _ if flags.is_will() => SeenBy::Will(key(MarkOf::Will)),
+                _ => SeenBy::Window,
+            },
+            retained: flags.is_retain().then(|| key(MarkOf::Retained)),
+        }
+    }
+
     fn mark(&self, done: bool) -> Mark {
         let &Self { sender: SenderKey { epoch, .. }, name, boot, counter, time_ms, .. } = self;
         Mark { order: Order { time_ms, epoch, boot, counter }, sender: name, done }
@@ -203,41 +232,33 @@ impl Opener {
         if header.group != keys.group() {
             return Err(OpenError::WrongGroup { topic: topic.to_owned(), expected: keys.label(), found: header.group });
         }
-        let (held, sender, plaintext) = self.decrypt(keys, topic, frame, &header)?;
-        let name = || sender.name.clone();
-        let parsed = Plaintext::parse(&plaintext).map_err(|error| match error {
-            PlaintextError::Flags(flags) => OpenError::Flags { sender: name(), flags },
-            PlaintextError::Malformed => OpenError::Malformed { sender: name(), group: keys.label() },
-        })?;
-        let &Plaintext { flags, time_ms, props, payload, signature } = &parsed;
-        let message = Facts { header, held, sender: &sender, flags, time_ms };
+        let (held, sender, plaintext) = self.decrypt(keys, topic, frame, header)?;
+        let refused = move |refusal: Refusal| refusal.explain(keys, held, header, topic, delivery);
+        if keys.is_removed(&sender.name, held.id) {
+            return Err(refused(Refusal::Removed));
+        }
+        let parsed = Plaintext::parse(&plaintext).map_err(Refusal::from).map_err(refused)?;
+        let Plaintext { flags, time_ms, props, payload, signature } = parsed;
 
         // The window before the signature: a replay then costs no verification.
-        let receipt = message.receipt(topic, delivery);
-        self.check_seen(&message, &receipt, topic, delivery)?;
+        let receipt = Receipt::new(header, held.id, &sender, flags, time_ms, topic, delivery);
+        self.check_seen(&receipt, delivery).map_err(refused)?;
 
         match (signature, held.authenticity) {
-            (None, Authenticity::Signature) => {
-                return Err(OpenError::Unsigned { sender: name(), group: keys.label() });
-            }
+            (None, Authenticity::Signature) => return Err(refused(Refusal::Unsigned)),
             (None, Authenticity::Group) => {}
             (Some(signature), _) => {
-                let context = Context {
-                    group: header.group,
-                    epoch: held.id,
-                    key_id: header.key_id,
-                    counter: header.counter,
-                    topic,
-                };
+                let Header { group, key_id, counter, .. } = header;
+                let context = Context { group, epoch: held.id, key_id, counter, topic };
                 context.transcript(flags, time_ms, props, payload, &mut self.transcript);
                 if !sender.key.verifies(&self.transcript, signature) {
-                    return Err(OpenError::BadSignature { sender: name(), group: keys.label() });
+                    return Err(refused(Refusal::BadSignature));
                 }
             }
         }
-        let age_ms = message.check_time(keys, topic, delivery, now_ms)?;
+        let age_ms = check_time(held.ended_ms, flags, time_ms, delivery, now_ms).map_err(refused)?;
         if flags.is_reseal() && delivery.kind != DeliveryKind::Retained {
-            return Ok(Opened::SealedAgain { sender: name() });
+            return Ok(Opened::SealedAgain { sender: sender.name.clone() });
         }
 
         let signature_bytes = signature.map_or(0, |signature| signature.len());
@@ -257,11 +278,13 @@ impl Opener {
     }
 
     /// The message was handed to the client. At QoS 0 it is done with.
+    #[inline]
     pub fn mark_delivered(&mut self, receipt: &Receipt) {
         self.mark(receipt, receipt.qos == Qos::AtMostOnce);
     }
 
     /// The client acknowledged the message (PUBACK, PUBREC): another delivery of it is a replay.
+    #[inline]
     pub fn mark_acknowledged(&mut self, receipt: &Receipt) {
         self.mark(receipt, true);
     }
@@ -271,6 +294,8 @@ impl Opener {
         self.windows.retain(|sender| sender.group != keys.group() || keys.held().any(|held| held == sender.epoch));
     }
 
+    // Into its caller, which then need not copy the receipt out of its message.
+    #[inline]
     fn mark(&mut self, receipt: &Receipt, done: bool) {
         match receipt.seen_by {
             SeenBy::Window => self.windows.mark(receipt.sender, receipt.boot, receipt.counter, done),
@@ -283,134 +308,146 @@ impl Opener {
     }
 
     /// Decrypts under the held epoch that the key id means. After a reset of the group two may be meant; the tag decides.
+    #[inline]
     fn decrypt<'k>(
         &mut self,
         keys: &'k GroupKeys,
         topic: &str,
         frame: &[u8],
-        header: &Header,
+        header: Header,
     ) -> Result<(&'k HeldEpoch, Arc<Sender>, Vec<u8>), OpenError> {
-        let (outside, sealed) = frame.split_at_checked(header.header_bytes()).ok_or(OpenError::Library)?;
-        write_aad(outside, topic, &mut self.aad);
+        let Some(sealed) = frame.get(header.header_bytes()..) else {
+            return Err(OpenError::Library);
+        };
+        write_aad(frame, header.header_bytes(), topic, &mut self.aad);
         for held in keys.tagged(header.key_id.epoch_tag()) {
             // The one copy: decrypted in place, it becomes the message.
             let mut plaintext = sealed.to_vec();
             let buffer = DecryptionBufferView { aad: &mut self.aad, data: &mut plaintext };
-            let sender = match held.open(header.key_id, |key| key.decrypt(buffer, header.counter.into()).is_ok()) {
-                Ok(sender) => sender,
-                Err(NotOpened::Refused) => continue,
+            match held.open(header.key_id, |key| key.decrypt(buffer, header.counter.into()).is_ok()) {
+                Ok(sender) => {
+                    plaintext.truncate(plaintext.len().saturating_sub(TAG_BYTES));
+                    return Ok((held, sender, plaintext));
+                }
+                Err(NotOpened::Refused) => {}
                 Err(NotOpened::Library) => return Err(OpenError::Library),
-            };
-            if keys.is_removed(&sender.name, held.id) {
-                return Err(OpenError::Removed { sender: sender.name.clone(), group: keys.label(), epoch: held.id });
             }
-            plaintext.truncate(plaintext.len().saturating_sub(TAG_BYTES));
-            return Ok((held, sender, plaintext));
         }
         Err(not_decrypted(keys, topic, header))
     }
 
-    fn check_seen(
-        &self,
-        message: &Facts<'_>,
-        receipt: &Receipt,
-        topic: &str,
-        delivery: &Delivery<'_>,
-    ) -> Result<(), OpenError> {
-        let sender = || message.sender.name.clone();
+    #[inline]
+    fn check_seen(&self, receipt: &Receipt, delivery: &Delivery<'_>) -> Result<(), Refusal> {
         let again = matches!(delivery.qos, Qos::Acknowledged { dup: true });
         let seen = match &receipt.seen_by {
-            SeenBy::Window => self
-                .windows
-                .check(&receipt.sender, receipt.boot, receipt.counter)
-                .map_err(|_| OpenError::TooManySenders { sender: sender() })?,
+            SeenBy::Window => match self.windows.check(&receipt.sender, receipt.boot, receipt.counter) {
+                Ok(seen) => seen,
+                Err(Full) => return Err(Refusal::TooManySenders),
+            },
             SeenBy::Will(key) => self.marks.check_will(key, &receipt.mark(false)),
             SeenBy::Retained => Seen::New,
         };
         if seen == Seen::Done || seen == Seen::Delivered && !again {
-            return Err(OpenError::Replay {
-                sender: sender(),
-                topic: topic.to_owned(),
-                counter: message.header.counter,
-            });
+            return Err(Refusal::Replay);
         }
         if delivery.kind != DeliveryKind::Retained {
             return Ok(());
         }
         let Some(key) = &receipt.retained else {
-            return Err(OpenError::NotRetained { sender: sender(), topic: topic.to_owned() });
+            return Err(Refusal::NotRetained);
         };
         match self.marks.newer_than(key, &receipt.mark(false), delivery.freshness.clock_tolerance_ms) {
             None => Ok(()),
-            Some(newest_ms) => Err(OpenError::RetainedOlder {
-                sender: sender(),
-                topic: topic.to_owned(),
-                sealed_ms: message.time_ms,
-                newest_ms,
-            }),
+            Some(newest_ms) => Err(Refusal::RetainedOlder { sealed_ms: receipt.time_ms, newest_ms }),
         }
     }
 }
 
-/// What is known of a frame once it is decrypted.
-struct Facts<'a> {
-    header: Header,
-    held: &'a HeldEpoch,
-    sender: &'a Sender,
+/// The message's age, if that is within the limits.
+#[inline]
+fn check_time(
+    ended_ms: Option<u64>,
     flags: Flags,
     time_ms: u64,
+    delivery: &Delivery<'_>,
+    now_ms: u64,
+) -> Result<u64, Refusal> {
+    let freshness = delivery.freshness;
+    if let Some(ended_ms) = ended_ms.filter(|ended_ms| freshness.is_after_end(time_ms, *ended_ms)) {
+        return Err(Refusal::EpochEnded { late_ms: time_ms.saturating_sub(ended_ms) });
+    }
+    match freshness.judge(delivery.kind, flags.is_will(), time_ms, now_ms) {
+        Verdict::Fresh { age_ms } => Ok(age_ms),
+        Verdict::TooOld { age_ms, limit_ms } => Err(Refusal::TooOld { age_ms, limit_ms }),
+        Verdict::Future { ahead_ms } => Err(Refusal::Future { ahead_ms }),
+    }
 }
 
-impl Facts<'_> {
-    /// What this message is remembered by.
-    fn receipt(&self, topic: &str, delivery: &Delivery<'_>) -> Receipt {
-        let Header { group, key_id, counter, .. } = self.header;
-        let key = |of| MarkKey::new(of, group, self.sender.name.as_str(), topic);
-        Receipt {
-            qos: delivery.qos,
-            sender: SenderKey { group, epoch: self.held.id, leaf: key_id.leaf(), class: self.flags.class() },
-            name: self.sender.tag,
-            boot: key_id.boot(),
-            counter,
-            time_ms: self.time_ms,
-            seen_by: match delivery.kind {
-                DeliveryKind::Retained => SeenBy::Retained,
-                _ if self.flags.is_will() => SeenBy::Will(key(MarkOf::Will)),
-                _ => SeenBy::Window,
-            },
-            retained: self.flags.is_retain().then(|| key(MarkOf::Retained)),
+/// Why a frame that was decrypted is refused. Small, and put into words apart ([`Self::explain`]), so that frames which
+/// open do not pay for the room of an [`OpenError`] at each check.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    Removed,
+    Flags(u8),
+    Malformed,
+    TooManySenders,
+    Replay,
+    NotRetained,
+    RetainedOlder { sealed_ms: u64, newest_ms: u64 },
+    Unsigned,
+    BadSignature,
+    EpochEnded { late_ms: u64 },
+    TooOld { age_ms: u64, limit_ms: u64 },
+    Future { ahead_ms: u64 },
+}
+
+impl From<PlaintextError> for Refusal {
+    fn from(error: PlaintextError) -> Self {
+        match error {
+            PlaintextError::Flags(flags) => Self::Flags(flags),
+            PlaintextError::Malformed => Self::Malformed,
         }
     }
+}
 
-    /// The message's age, if that is within the limits.
-    fn check_time(
-        &self,
+impl Refusal {
+    #[cold]
+    fn explain(
+        self,
         keys: &GroupKeys,
+        held: &HeldEpoch,
+        header: Header,
         topic: &str,
         delivery: &Delivery<'_>,
-        now_ms: u64,
-    ) -> Result<u64, OpenError> {
-        let sender = || self.sender.name.clone();
-        let freshness = delivery.freshness;
-        if let Some(ended_ms) = self.held.ended_ms.filter(|ended_ms| freshness.is_after_end(self.time_ms, *ended_ms)) {
-            let late_ms = self.time_ms.saturating_sub(ended_ms);
-            return Err(OpenError::EpochEnded { sender: sender(), group: keys.label(), epoch: self.held.id, late_ms });
-        }
-        match freshness.judge(delivery.kind, self.flags.is_will(), self.time_ms, now_ms) {
-            Verdict::Fresh { age_ms } => Ok(age_ms),
-            Verdict::TooOld { age_ms, limit_ms } => {
-                Err(OpenError::TooOld { sender: sender(), topic: topic.to_owned(), age_ms, limit_ms })
+    ) -> OpenError {
+        let (group, topic, epoch) = (keys.label(), topic.to_owned(), held.id);
+        let Some(sender) = held.sender(header.key_id.leaf()).map(|sender| sender.name.clone()) else {
+            return OpenError::UnknownSender { group, epoch, leaf: header.key_id.leaf() };
+        };
+        match self {
+            Self::Removed => OpenError::Removed { sender, group, epoch },
+            Self::Flags(flags) => OpenError::Flags { sender, flags },
+            Self::Malformed => OpenError::Malformed { sender, group },
+            Self::TooManySenders => OpenError::TooManySenders { sender },
+            Self::Replay => OpenError::Replay { sender, topic, counter: header.counter },
+            Self::NotRetained => OpenError::NotRetained { sender, topic },
+            Self::RetainedOlder { sealed_ms, newest_ms } => {
+                OpenError::RetainedOlder { sender, topic, sealed_ms, newest_ms }
             }
-            Verdict::Future { ahead_ms } => {
-                Err(OpenError::Future { sender: sender(), ahead_ms, tolerance_ms: freshness.clock_tolerance_ms })
+            Self::Unsigned => OpenError::Unsigned { sender, group },
+            Self::BadSignature => OpenError::BadSignature { sender, group },
+            Self::EpochEnded { late_ms } => OpenError::EpochEnded { sender, group, epoch, late_ms },
+            Self::TooOld { age_ms, limit_ms } => OpenError::TooOld { sender, topic, age_ms, limit_ms },
+            Self::Future { ahead_ms } => {
+                OpenError::Future { sender, ahead_ms, tolerance_ms: delivery.freshness.clock_tolerance_ms }
             }
         }
     }
 }
 
-/// Why no held epoch opened a frame. Apart from the way that frames take which open.
+/// Why no held epoch opened a frame.
 #[cold]
-fn not_decrypted(keys: &GroupKeys, topic: &str, header: &Header) -> OpenError {
+fn not_decrypted(keys: &GroupKeys, topic: &str, header: Header) -> OpenError {
     let key_id = header.key_id;
     let mut reason = None;
     for held in keys.tagged(key_id.epoch_tag()) {

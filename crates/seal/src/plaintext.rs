@@ -4,7 +4,7 @@
 use sealcast_identity::Signature;
 
 use crate::{
-    header::{GroupNumber, KeyId, PREAMBLE_BYTES},
+    header::{GroupNumber, KeyId, MAX_SFRAME_HEADER_BYTES, PREAMBLE_BYTES, PREFIX_BYTES},
     keys::EpochId,
     seal::{Content, Purpose, QosClass},
 };
@@ -98,19 +98,19 @@ pub(crate) enum PlaintextError {
 }
 
 impl<'a> Plaintext<'a> {
+    #[inline]
     pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, PlaintextError> {
         let malformed = PlaintextError::Malformed;
-        let Some(([flags, time @ ..], rest)) = bytes.split_first_chunk::<PREAMBLE_BYTES>() else {
+        let Some((&[flags, a, b, c, d, e, f], rest)) = bytes.split_first_chunk::<PREAMBLE_BYTES>() else {
             return Err(malformed);
         };
-        let flags = Flags(*flags);
+        let (flags, time_ms) = (Flags(flags), u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
         if flags.unknown() {
             return Err(PlaintextError::Flags(flags.0));
         }
         if flags.is_reseal() && (flags.is_will() || !flags.is_retain()) {
             return Err(malformed);
         }
-        let time_ms = time.iter().fold(0, |time, byte| time << 8 | u64::from(*byte));
         let (rest, signature) = if flags.is_unsigned() {
             (rest, None)
         } else {
@@ -184,11 +184,20 @@ impl Context<'_> {
 }
 
 /// Puts the additional authenticated data into `out`, emptied first: the SFrame header, then as its metadata (RFC 9605
-/// §4.4.3) the envelope's prefix and the topic.
-pub(crate) fn write_aad(header: &[u8], topic: &str, out: &mut Vec<u8>) {
-    let (prefix, sframe) = header.split_at(crate::header::PREFIX_BYTES.min(header.len()));
+/// §4.4.3) the envelope's prefix and the topic. The header is the first `header_bytes` of `frame`.
+#[inline]
+pub(crate) fn write_aad(frame: &[u8], header_bytes: usize, topic: &str, out: &mut Vec<u8>) {
     out.clear();
-    out.extend_from_slice(sframe);
+    let Some((prefix, rest)) = frame.split_first_chunk::<PREFIX_BYTES>() else { return };
+    let sframe_bytes = header_bytes.saturating_sub(PREFIX_BYTES);
+    match rest.first_chunk::<MAX_SFRAME_HEADER_BYTES>() {
+        // As long as the longest one, then cut back: a copy of fixed length is no call.
+        Some(longest) => {
+            out.extend_from_slice(longest);
+            out.truncate(sframe_bytes);
+        }
+        None => out.extend_from_slice(rest.get(..sframe_bytes).unwrap_or(rest)),
+    }
     out.extend_from_slice(prefix);
     out.extend_from_slice(topic.as_bytes());
 }

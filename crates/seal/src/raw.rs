@@ -31,7 +31,7 @@ impl Raw {
     pub fn on_topic(topic: &str, bytes: usize, signed: bool) -> Result<Self, KeyError> {
         let (mut header, mut aad) = (Vec::new(), Vec::new());
         Header::write(GroupNumber(1), KeyId::new(0, LeafIndex::FIRST, 1), 1000, &mut header);
-        write_aad(&header, topic, &mut aad);
+        write_aad(&header, header.len(), topic, &mut aad);
         Self::with_aad(aad, bytes, signed)
     }
 

@@ -130,6 +130,7 @@ pub(crate) struct Windows {
 pub(crate) struct Full;
 
 impl Windows {
+    #[inline]
     pub(crate) fn check(&self, sender: &SenderKey, boot: u16, counter: u32) -> Result<Seen, Full> {
         let Some(state) = self.get(sender) else {
             return if self.states.len() < MAX_SENDERS { Ok(Seen::New) } else { Err(Full) };

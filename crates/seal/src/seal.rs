@@ -271,14 +271,14 @@ impl Sealer {
         let mut frame = Vec::with_capacity(capacity);
         Header::write(self.group, self.key_id, counter, &mut frame);
         let header_bytes = frame.len();
-        write_aad(&frame, topic, &mut self.aad);
-        frame.push(flags.0);
-        frame.extend_from_slice(&time_ms.to_be_bytes()[2..]);
+        let [_, preamble @ ..] = (u64::from(flags.0) << 48 | time_ms).to_be_bytes();
+        frame.extend_from_slice(&preamble);
         if flags.has_props() {
             write_varint(props.len(), &mut frame);
             frame.extend_from_slice(props);
         }
         frame.extend_from_slice(payload);
+        write_aad(&frame, header_bytes, topic, &mut self.aad);
         if let Some(key) = &self.signing {
             let context = Context { group: self.group, epoch: self.epoch, key_id: self.key_id, counter, topic };
             context.transcript(flags, time_ms, props, payload, &mut self.transcript);
@@ -417,7 +417,7 @@ mod tests {
         let mut frame = Vec::new();
         Header::write(sealer.group, sealer.key_id, counter, &mut frame);
         let mut aad = Vec::new();
-        write_aad(&frame, TOPIC, &mut aad);
+        write_aad(&frame, frame.len(), TOPIC, &mut aad);
         let (mut data, mut tag) = (plaintext.to_vec(), [0; TAG_BYTES]);
         let buffer = EncryptionBufferView { aad: &mut aad, data: &mut data, tag: &mut tag };
         sealer.frame_key.encrypt(buffer, counter.into())?;
