@@ -33,7 +33,7 @@ pub struct Input<'a> {
 /// What happens without a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// No message has come for too long. Raised once, until [`Event::Heard`].
+    /// No reading has come for too long. Raised once, until [`Event::Heard`].
     Silent {
         /// Topic.
         topic: String,
@@ -114,7 +114,7 @@ impl Checker {
     /// As [`Checker::import`], from stored rows in any order.
     ///
     /// # Errors
-    /// [`StateError`] if a row is damaged, or there are more than [`MAX_SERIES`].
+    /// [`StateError`] if a row is damaged.
     pub fn restore<'a>(
         rules: Arc<RuleSet>,
         rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,

@@ -110,9 +110,9 @@ pub struct StuckSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SilentSpec {
-    /// No message for so long.
+    /// No reading for so long. A message that can't be read is none.
     pub after_ms: Option<u64>,
-    /// No message for so many learnt periods: at least 1.5.
+    /// No reading for so many learnt periods: at least 1.5.
     pub periods: Option<f64>,
 }
 

@@ -91,7 +91,7 @@ pub fn learn(filter: &str, recording: &Recording) -> Result<Proposal, LearnError
     }
     let floats: Vec<f64> = values.iter().map(|value| value.to_f64()).collect();
     let data = Data::new(&floats);
-    let mut rules = vec![range(&data)];
+    let mut rules: Vec<Proposed> = range(&data).into_iter().collect();
     rules.extend(step(&data));
     rules.extend(spike(&data));
     rules.extend(stuck(&values));
@@ -150,7 +150,7 @@ fn round_to(value: f64, size: f64, up: bool) -> f64 {
     let steps = value / unit;
     let rounded = (if up { steps.ceil() } else { steps.floor() }) * unit;
     // Powers of ten are no exact floats: cut what the multiplication added.
-    format!("{rounded:.12}").parse().unwrap_or(rounded)
+    format!("{rounded:.13e}").parse().unwrap_or(rounded)
 }
 
 /// A float as TOML: always with a point or exponent.
@@ -158,11 +158,13 @@ fn toml_float(value: f64) -> String {
     format!("{value:?}")
 }
 
-fn range(data: &Data<'_>) -> Proposed {
+/// `None` if a limit has more digits than the rules file takes.
+fn range(data: &Data<'_>) -> Option<Proposed> {
     let margin = if data.span() > 0.0 { data.span() / 2.0 } else { (data.max.abs() / 10.0).max(1.0) };
     let min = round_to(data.min - margin, margin, false);
     let max = round_to(data.max + margin, margin, true);
-    Proposed {
+    Decimal::from_f64(min).and(Decimal::from_f64(max)).ok()?;
+    Some(Proposed {
         key: "range",
         toml: format!("{{ min = {}, max = {}, action = \"flag\" }}", toml_float(min), toml_float(max)),
         because: format!(
@@ -171,7 +173,7 @@ fn range(data: &Data<'_>) -> Proposed {
             Short(quantile(&data.sorted, 0.5)),
             Short(data.max)
         ),
-    }
+    })
 }
 
 fn step(data: &Data<'_>) -> Option<Proposed> {

@@ -92,7 +92,7 @@ impl Level {
             }
         }
         if let (Some(spike), Some(Allowed { median, distance })) = (&rule.spike, &allowed)
-            && (point.value.to_f64() - median).abs() > *distance
+            && exceeds((point.value.to_f64() - median).abs(), *distance)
         {
             let reason =
                 Reason::Spike { value: point.value, median: *median, allowed: *distance, window: self.window.len() };
@@ -117,9 +117,14 @@ impl Level {
         if (readings >= rule.accept_after || window_is_wrong) && !held {
             verdict.retain(|check| !matches!(check, Check::Step | Check::Rate | Check::Spike));
             let last = self.accepted.map_or(point.value, |point| point.value);
+            let mut window = self.rival.take().map(|rival| rival.values).unwrap_or_default();
+            if readings >= rule.accept_after {
+                // Those that agree; what was before them is of no level.
+                window.drain(..window.len().saturating_sub(readings as usize));
+            }
             let readings = readings.max(if window_is_wrong { self.astray } else { 0 });
             verdict.add(Check::Level, Action::Flag, Reason::NewLevel { value: point.value, last, readings });
-            self.window = self.rival.take().map(|rival| rival.values).unwrap_or_default();
+            self.window = window;
             self.astray = 0;
             self.accepted = Some(point);
         } else if !blocked && !held {
@@ -147,7 +152,7 @@ impl Level {
             let distance = (point.value.to_f64() - rival.last.value.to_f64()).abs();
             rule.step.is_none_or(|(max, _)| within(point.value, rival.last.value, max))
                 && rule.rate.is_none_or(|(max, _)| too_fast(max, &rival.last, &point).is_none())
-                && allowed.is_none_or(|allowed| distance <= allowed.distance)
+                && allowed.is_none_or(|allowed| !exceeds(distance, allowed.distance))
         });
         let rival = match &mut self.rival {
             Some(rival) if consistent => {
@@ -212,10 +217,15 @@ pub(crate) fn within(a: Decimal, b: Decimal, max: Decimal) -> bool {
     }
 }
 
+/// `value > limit`, but not for what binary fractions add: 0.5 is not above 0.5.
+fn exceeds(value: f64, limit: f64) -> bool {
+    value > limit * (1.0 + 1e-12)
+}
+
 fn too_fast(max_per_s: f64, from: &Point, to: &Point) -> Option<u64> {
     let over_ms = to.after_ms(from)?;
     let change = (to.value.to_f64() - from.value.to_f64()).abs();
-    (change * 1000.0 > max_per_s * over_ms as f64).then_some(over_ms)
+    exceeds(change * 1000.0, max_per_s * over_ms as f64).then_some(over_ms)
 }
 
 impl Stored for Point {

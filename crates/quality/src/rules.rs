@@ -243,6 +243,10 @@ impl RuleSet {
         self.rules.iter()
     }
 
+    pub(crate) fn without_schemas(&self) -> Self {
+        Self { rules: self.rules.iter().map(|rule| TopicRules { schema: None, ..rule.clone() }).collect() }
+    }
+
     pub(crate) fn index(&self, topic: &str) -> Option<usize> {
         let found = self.find(topic)?;
         self.rules.iter().position(|rule| std::ptr::eq(rule, found))

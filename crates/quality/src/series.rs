@@ -112,12 +112,11 @@ impl<T> SeriesMap<T> {
         }
     }
 
-    pub fn insert(&mut self, key: &str, state: T) -> Result<(), StateError> {
+    fn insert(&mut self, key: &str, state: T) {
         if self.entries.len() >= self.limit {
-            return Err(StateError);
+            self.forget_oldest();
         }
         self.entries.insert(key.into(), Entry { state, used: 0, dirty: false });
-        Ok(())
     }
 
     fn forget_oldest(&mut self) {
@@ -127,9 +126,9 @@ impl<T> SeriesMap<T> {
             // What is dirty and gone is deleted from the store.
             self.dirty.insert(key);
         }
-        // A driver that never asks for changes must not let the set of forgotten keys grow.
+        // The set of forgotten keys must not grow if the driver never asks for changes.
         if self.dirty.len() > 4 * self.limit {
-            self.dirty.clear();
+            self.dirty.retain(|key| self.entries.contains_key(key));
         }
     }
 }
@@ -156,7 +155,8 @@ impl<T: Stored> SeriesMap<T> {
         }
         let state = T::read(&mut reader)?;
         reader.end()?;
-        self.insert(key, state)
+        self.insert(key, state);
+        Ok(())
     }
 
     /// Everything, as one piece.

@@ -4,6 +4,7 @@
 
 mod archive;
 mod fail_safe;
+mod learn;
 mod levels;
 mod machine;
 mod model;
