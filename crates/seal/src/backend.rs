@@ -56,6 +56,7 @@ impl TryFrom<CipherSuite> for Aead {
 impl AeadEncrypt for Aead {
     type Secret = Secret;
 
+    #[inline]
     fn encrypt<'a, B: Into<EncryptionBufferView<'a>>>(
         &self,
         secret: &Secret,
@@ -78,6 +79,7 @@ impl AeadEncrypt for Aead {
 impl AeadDecrypt for Aead {
     type Secret = Secret;
 
+    #[inline]
     fn decrypt<'a, B: Into<DecryptionBufferView<'a>>>(
         &self,
         secret: &Secret,

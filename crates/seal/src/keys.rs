@@ -169,6 +169,7 @@ impl HeldEpoch {
     ///
     /// A cached key is used under the read lock, as counting references to it would cost as much again as the lock; it
     /// is written to once for each sender and boot.
+    #[inline]
     pub(crate) fn open(
         &self,
         key_id: KeyId,
@@ -177,6 +178,16 @@ impl HeldEpoch {
         if let Some(Expanded { key, sender }) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
             return if decrypt(key) { Ok(Arc::clone(sender)) } else { Err(NotOpened::Refused) };
         }
+        self.open_first(key_id, decrypt)
+    }
+
+    /// The same for a key that is not cached.
+    #[cold]
+    fn open_first(
+        &self,
+        key_id: KeyId,
+        decrypt: impl FnOnce(&DecryptionKey) -> bool,
+    ) -> Result<Arc<Sender>, NotOpened> {
         let sender = self.sender(key_id.leaf()).ok_or(NotOpened::Refused)?;
         let key = DecryptionKey::derive_from(SUITE, key_id.bits(), self.secret.bytes());
         let key = key.map_err(|_| NotOpened::Library)?;

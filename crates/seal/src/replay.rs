@@ -180,6 +180,7 @@ impl Windows {
     }
 
     /// What is known of `sender`.
+    #[inline]
     pub(crate) fn get(&self, sender: &SenderKey) -> Option<&SenderState> {
         self.states.get(self.place(sender)?).map(|(_, state)| state)
     }
@@ -215,6 +216,7 @@ impl Windows {
         taken
     }
 
+    #[inline]
     fn place(&self, sender: &SenderKey) -> Option<usize> {
         let guess = self.recent[recent_slot(sender)];
         if self.states.get(guess).is_some_and(|(held, _)| held == sender) {
