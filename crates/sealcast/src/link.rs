@@ -204,20 +204,14 @@ impl Link {
                     continue;
                 }
             };
-            match out {
-                Some(LinkEvent::Up) => {
-                    failures = 0;
-                    *lock(&self.state) = Ok(());
-                    if sender.send(LinkEvent::Up).await.is_err() {
-                        return;
-                    }
-                }
-                Some(event) => {
-                    if sender.send(event).await.is_err() {
-                        return;
-                    }
-                }
-                None => {}
+            if matches!(out, Some(LinkEvent::Up)) {
+                failures = 0;
+                *lock(&self.state) = Ok(());
+            }
+            if let Some(event) = out
+                && sender.send(event).await.is_err()
+            {
+                return;
             }
         }
     }

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    data::{Arrival, DataPlane, Denied, Received, Route},
+    data::{Arrival, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
     store::{Retained, Store},
 };
@@ -123,7 +123,7 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
         resumed_ms: None,
         waiting: VecDeque::new(),
         dirty: Dirty::No,
-        broker_away: false,
+        give_up: None,
         shared,
     };
     client.run().await;
@@ -144,10 +144,18 @@ struct Client {
     /// When this connection began, if the broker had kept the session.
     resumed_ms: Option<u64>,
     /// Messages that wait for a key, each until its deadline.
-    waiting: VecDeque<(Waiting, Instant)>,
+    waiting: VecDeque<(Waiting, Until)>,
     dirty: Dirty,
-    /// No connection to the broker could be made.
-    broker_away: bool,
+    /// Why the connection is to be closed without a word.
+    give_up: Option<String>,
+}
+
+/// How long a message waits.
+#[derive(Clone, Copy)]
+struct Until {
+    deadline: Instant,
+    /// The last reading of the ledger that was begun when the message was found to need a later one.
+    news: Option<ReadingId>,
 }
 
 enum Waiting {
@@ -183,7 +191,7 @@ impl Client {
             let connecting = self.broker.is_none() && self.waiting.is_empty();
             let wake = [
                 connecting.then_some(deadline),
-                self.waiting.front().map(|(_, deadline)| *deadline),
+                self.waiting.front().map(|(_, until)| until.deadline),
                 match self.dirty {
                     Dirty::By(then) => Some(then),
                     _ => None,
@@ -272,14 +280,14 @@ impl Client {
 
     /// Does all that can be done without more bytes; gives the reason if the connection is over.
     async fn work(&mut self) -> Option<String> {
-        for (waiting, deadline) in std::mem::take(&mut self.waiting) {
-            self.attend(waiting, deadline).await;
+        for (waiting, until) in std::mem::take(&mut self.waiting) {
+            self.attend(waiting, until).await;
         }
-        if self.broker_away {
-            return Some("the broker is away".to_owned());
+        if let Some(reason) = self.give_up.take() {
+            return Some(reason);
         }
         while let Some(output) = self.proxy.poll() {
-            let deadline = Instant::now() + self.shared.config.key_wait;
+            let until = Until { deadline: Instant::now() + self.shared.config.key_wait, news: None };
             match output {
                 Output::ToBroker(bytes) => {
                     if self.dirty == Dirty::Now {
@@ -289,14 +297,11 @@ impl Client {
                 }
                 Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
                 Output::Connect(request) => {
-                    self.attend(Waiting::Connect(request), deadline).await;
-                    if self.broker_away {
-                        return Some("the broker is away".to_owned());
-                    }
+                    self.attend(Waiting::Connect(request), until).await;
                 }
                 Output::Connected(connected) => self.handle_connected(&connected),
-                Output::Publish(request) => self.attend(Waiting::Publish(request), deadline).await,
-                Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), deadline).await,
+                Output::Publish(request) => self.attend(Waiting::Publish(request), until).await,
+                Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), until).await,
                 Output::Acked(id) => self.handle_acked(id),
                 Output::PublishTooLarge { size, max, .. } => {
                     warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
@@ -309,32 +314,51 @@ impl Client {
                 }
                 Output::Closed(reason) => return Some(reason.to_string()),
             }
+            if let Some(reason) = self.give_up.take() {
+                return Some(reason);
+            }
         }
         None
     }
 
-    async fn attend(&mut self, waiting: Waiting, deadline: Instant) {
-        let last = Instant::now() >= deadline;
+    async fn attend(&mut self, waiting: Waiting, mut until: Until) {
         let left = match waiting {
-            Waiting::Connect(request) => self.attend_connect(request, last).await,
-            Waiting::Publish(request) => self.attend_publish(request, last),
-            Waiting::Delivery(delivery) => self.attend_delivery(delivery, last),
+            Waiting::Connect(request) => self.attend_connect(request, &mut until).await,
+            Waiting::Publish(request) => self.attend_publish(request, &mut until),
+            Waiting::Delivery(delivery) => self.attend_delivery(delivery, &mut until),
         };
         if let Some(waiting) = left {
-            self.waiting.push_back((waiting, deadline));
+            self.waiting.push_back((waiting, until));
         }
     }
 
-    async fn attend_connect(&mut self, request: Box<ConnectRequest>, last: bool) -> Option<Waiting> {
+    /// Whether what was denied for now may still come. News of the ledger are waited for only as long as it takes to get
+    /// them: a frame that names an epoch which does not exist must not hold up those behind it.
+    fn may_wait(&self, denied: &Denied, until: &mut Until) -> bool {
+        let in_time = Instant::now() < until.deadline;
+        match denied {
+            Denied::Refused(_) => false,
+            Denied::NotYet(_) => in_time,
+            Denied::Behind(_) => match until.news {
+                None => {
+                    until.news = Some(self.shared.data.ask_for_news());
+                    in_time
+                }
+                Some(reading) => in_time && !self.shared.data.is_caught_up_after(reading),
+            },
+        }
+    }
+
+    async fn attend_connect(&mut self, request: Box<ConnectRequest>, until: &mut Until) -> Option<Waiting> {
         self.name = request.client_id.as_str().to_owned();
         self.version = request.version;
         self.keep_session = request.session_expiry_s > 0;
         let will = match request.will.as_ref().map(|will| self.seal_will(will)) {
             None => WillAnswer::AsIs,
             Some(Ok(answer)) => answer,
-            Some(Err(Denied::NotYet(_))) if !last => return Some(Waiting::Connect(request)),
-            Some(Err(Denied::NotYet(reason) | Denied::Refused(reason))) => {
-                let reason = format!("the will cannot be sealed: {reason}");
+            Some(Err(denied)) if self.may_wait(&denied, until) => return Some(Waiting::Connect(request)),
+            Some(Err(denied)) => {
+                let reason = format!("the will cannot be sealed: {denied}");
                 self.refuse_connect(ConnectCode::NotAuthorized, &reason);
                 return None;
             }
@@ -358,7 +382,7 @@ impl Client {
             // As if the broker itself were away: a client that is told "refused" may give up for good.
             Err(error) => {
                 warn!(client = self.name, "connection closed: {error:#}");
-                self.broker_away = true;
+                self.give_up = Some("the broker is away".to_owned());
             }
         }
         None
@@ -376,6 +400,7 @@ impl Client {
         match self.shared.data.route(topic) {
             Route::Clear => Ok(WillAnswer::AsIs),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::NotYet(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => {
                 let content = Content {
@@ -403,13 +428,14 @@ impl Client {
         info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
     }
 
-    fn attend_publish(&mut self, request: PublishRequest, last: bool) -> Option<Waiting> {
+    fn attend_publish(&mut self, request: PublishRequest, until: &mut Until) -> Option<Waiting> {
         let topic = request.topic.as_str();
         // It deletes what the broker keeps, which only the broker can do.
         let deletes = request.retain && request.payload.is_empty();
         let sealed = match self.shared.data.route(topic) {
             Route::Clear => Ok(None),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::NotYet(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => {
                 let now = now_ms();
@@ -431,8 +457,9 @@ impl Client {
         let answered = match sealed {
             Ok(Some(frame)) => self.proxy.seal_done(request.id, frame.into()),
             Ok(None) => self.proxy.pass_clear(request.id),
-            Err(Denied::NotYet(_)) if !last => return Some(Waiting::Publish(request)),
-            Err(Denied::NotYet(reason) | Denied::Refused(reason)) => {
+            Err(denied) if self.may_wait(&denied, until) => return Some(Waiting::Publish(request)),
+            Err(denied) => {
+                let reason = denied.to_string();
                 self.shared.events.put(Event::PublishRefused {
                     client: self.name.clone(),
                     topic: topic.to_owned(),
@@ -458,7 +485,7 @@ impl Client {
         self.shared.store.keep_retained(&message).map_err(|error| format!("{error:#}"))
     }
 
-    fn attend_delivery(&mut self, delivery: Delivery, last: bool) -> Option<Waiting> {
+    fn attend_delivery(&mut self, delivery: Delivery, until: &mut Until) -> Option<Waiting> {
         let topic = delivery.topic.as_str();
         let group = match self.shared.data.route(topic) {
             Route::Group(group) => group,
@@ -471,12 +498,10 @@ impl Client {
                 self.answered(|proxy| proxy.swallow(delivery.id));
                 return None;
             }
-            Route::Refused(reason) => {
-                self.withhold(&delivery, reason);
-                return None;
-            }
+            Route::NotYet(reason) => return self.delivery_denied(delivery, &Denied::Behind(reason), until),
+            Route::Refused(reason) => return self.delivery_denied(delivery, &Denied::Refused(reason), until),
         };
-        let Some(session) = self.session.clone() else { return None };
+        let session = self.session.clone()?;
         let mut session = lock(&session);
         let arrival = Arrival {
             qos: match delivery.qos {
@@ -517,12 +542,26 @@ impl Client {
                 drop(session);
                 self.answered(|proxy| proxy.swallow(delivery.id));
             }
-            Err(Denied::NotYet(_)) if !last => return Some(Waiting::Delivery(delivery)),
-            Err(Denied::NotYet(reason) | Denied::Refused(reason)) => {
+            Err(denied) => {
                 drop(session);
-                self.withhold(&delivery, reason);
+                return self.delivery_denied(delivery, &denied, until);
             }
         }
+        None
+    }
+
+    fn delivery_denied(&mut self, delivery: Delivery, denied: &Denied, until: &mut Until) -> Option<Waiting> {
+        if self.may_wait(denied, until) {
+            return Some(Waiting::Delivery(delivery));
+        }
+        let heard = until.news.is_none_or(|reading| self.shared.data.is_caught_up_after(reading));
+        if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != sealcast_mqtt::Qos::AtMostOnce {
+            // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
+            warn!(client = self.name, topic = %delivery.topic, "connection closed: {denied}");
+            self.give_up = Some("the ledger is out of reach".to_owned());
+            return None;
+        }
+        self.withhold(&delivery, denied.to_string());
         None
     }
 

@@ -18,7 +18,10 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{data::DataPlane, store::Store};
+use super::{
+    data::{DataPlane, ReadingId},
+    store::Store,
+};
 use crate::{
     link::{Link, LinkEvent},
     now_ms,
@@ -62,8 +65,8 @@ pub struct Control {
 
 /// Something that ran beside the control task.
 enum Done {
-    Synced(Result<Vec<Record>, String>),
-    Submitted(Result<Record, SubmitError>),
+    Synced(ReadingId, Result<Vec<Record>, String>),
+    Submitted(Result<Box<Record>, Box<SubmitError>>),
 }
 
 /// What goes to the broker and is repeated when the connection comes back.
@@ -91,6 +94,7 @@ impl Control {
     /// Runs until `stop`. Fails only if the disk does.
     pub async fn run(self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
         let (done, mut results) = mpsc::unbounded_channel();
+        let data = self.data.clone();
         let mut control = Loop {
             parts: self,
             done,
@@ -112,6 +116,7 @@ impl Control {
                     None => return Ok(()),
                 },
                 Some(result) = results.recv() => control.handle_done(result)?,
+                () = data.news_wanted() => control.sync(),
                 () = tokio::time::sleep_until(control.wake()) => control.handle_timeout(),
             }
             control.drain().await?;
@@ -180,10 +185,10 @@ impl Loop {
         if let Some(device) = rest.strip_prefix("keys/").and_then(|device| device.parse::<DeviceId>().ok()) {
             self.see_keys(&device, payload);
             self.parts.groups.handle_keys(&device, payload, now);
-        } else if let Some(group) = rest.strip_prefix("inbox/").and_then(|rest| rest.rsplit_once('/')) {
-            if let Ok(group) = group.1.parse::<GroupNumber>() {
-                self.parts.groups.handle_inbox(group, payload, now);
-            }
+        } else if let Some((_, group)) = rest.strip_prefix("inbox/").and_then(|rest| rest.rsplit_once('/'))
+            && let Ok(group) = group.parse::<GroupNumber>()
+        {
+            self.parts.groups.handle_inbox(group, payload, now);
         }
         Ok(())
     }
@@ -230,7 +235,7 @@ impl Loop {
 
     fn handle_done(&mut self, done: Done) -> Result<()> {
         match done {
-            Done::Synced(Ok(records)) => {
+            Done::Synced(reading, Ok(records)) => {
                 self.syncing = false;
                 let more = !records.is_empty();
                 for record in records {
@@ -239,19 +244,19 @@ impl Loop {
                 if more || std::mem::take(&mut self.stale) {
                     self.sync();
                 } else {
-                    self.parts.data.set_caught_up();
+                    self.parts.data.set_caught_up(reading);
                     self.parts.groups.set_live(true, now_ms());
                     self.submit_next();
                 }
             }
-            Done::Synced(Err(reason)) => {
+            Done::Synced(_, Err(reason)) => {
                 self.syncing = false;
                 debug!(reason, "the ledger did not answer");
                 self.retry_at = Some(Instant::now() + RETRY);
             }
             Done::Submitted(result) => {
                 self.submitting = false;
-                self.handle_submitted(result)?;
+                self.handle_submitted(result.map(|record| *record).map_err(|error| *error))?;
             }
         }
         Ok(())
@@ -298,10 +303,11 @@ impl Loop {
         }
         self.syncing = true;
         let from = self.parts.data.with_replica(|replica| replica.height());
+        let reading = self.parts.data.begin_reading();
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         tokio::spawn(async move {
             let records = ledger.records(from, PAGE).await.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
-            let _ = done.send(Done::Synced(records));
+            let _ = done.send(Done::Synced(reading, records));
         });
     }
 
@@ -324,7 +330,7 @@ impl Loop {
         self.submitting = true;
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         tokio::spawn(async move {
-            let _ = done.send(Done::Submitted(ledger.submit(&entry).await));
+            let _ = done.send(Done::Submitted(ledger.submit(&entry).await.map(Box::new).map_err(Box::new)));
         });
     }
 

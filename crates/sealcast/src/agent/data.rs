@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +16,7 @@ use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, LeafIndex,
     Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, SealError, Sealer,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
 use super::store::{Retained, Store};
@@ -36,6 +37,8 @@ pub enum Route {
     Clear,
     /// The agents' own topics, which clients neither write nor read.
     Control,
+    /// Not known before the ledger was read to its end: it may be a group's.
+    NotYet(String),
     /// Nowhere.
     Refused(String),
 }
@@ -45,8 +48,17 @@ pub enum Route {
 pub enum Denied {
     /// The key may be on its way: try again when [`DataPlane::changed`] says so.
     NotYet(String),
+    /// The ledger must be read further to tell. The same, but there is news to be had: [`DataPlane::ask_for_news`].
+    Behind(String),
     /// It will not be.
     Refused(String),
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotYet(reason) | Self::Behind(reason) | Self::Refused(reason)) = self;
+        f.write_str(reason)
+    }
 }
 
 /// What sealed bytes turned out to be.
@@ -77,13 +89,20 @@ pub struct DataPlane {
     config: Arc<config::Agent>,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    news_wanted: Notify,
 }
+
+/// A reading of the ledger's end; they count up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ReadingId(u64);
 
 struct State {
     replica: Replica,
     groups: BTreeMap<GroupNumber, Group>,
-    /// The replica has caught up with the ledger since the start.
-    caught_up: bool,
+    /// The last reading of the ledger that was begun, and the last that found nothing more. None at first: what the
+    /// replica says may be long out of date.
+    begun: ReadingId,
+    caught_up: Option<ReadingId>,
 }
 
 struct Group {
@@ -104,8 +123,17 @@ impl DataPlane {
         replica: Replica,
     ) -> Self {
         let number = replica.genesis().id.number_of(&device);
-        let state = State { replica, groups: BTreeMap::new(), caught_up: false };
-        Self { device, number, key, store, config, state: Mutex::new(state), changed: watch::Sender::new(0) }
+        let state = State { replica, groups: BTreeMap::new(), begun: ReadingId::default(), caught_up: None };
+        Self {
+            device,
+            number,
+            key,
+            store,
+            config,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+            news_wanted: Notify::new(),
+        }
     }
 
     /// Counts what may let a waiting message pass.
@@ -125,10 +153,34 @@ impl DataPlane {
         value
     }
 
-    /// The replica has all that the ledger has.
-    pub fn set_caught_up(&self) {
-        self.state().caught_up = true;
+    /// The ledger is about to be asked for what it has beyond the replica.
+    pub fn begin_reading(&self) -> ReadingId {
+        let mut state = self.state();
+        state.begun.0 += 1;
+        state.begun
+    }
+
+    /// That reading found nothing more: when it was begun the replica had all.
+    pub fn set_caught_up(&self, reading: ReadingId) {
+        self.state().caught_up = Some(reading);
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Wants the ledger read to its end once more. A message is not to be kept waiting for longer than until
+    /// [`Self::is_caught_up_after`] what this gives.
+    pub fn ask_for_news(&self) -> ReadingId {
+        self.news_wanted.notify_one();
+        self.state().begun
+    }
+
+    /// Whether the ledger was read to its end by a reading that was begun after this one.
+    pub fn is_caught_up_after(&self, reading: ReadingId) -> bool {
+        self.state().caught_up.is_some_and(|last| last > reading)
+    }
+
+    /// Resolves when somebody asked for news.
+    pub async fn news_wanted(&self) {
+        self.news_wanted.notified().await;
     }
 
     /// Which way `topic` goes.
@@ -136,9 +188,14 @@ impl DataPlane {
         if topic == "sealcast" || topic.starts_with("sealcast/") {
             return Route::Control;
         }
-        if let Some(group) = self.state().replica.group_for_topic(topic) {
+        let state = self.state();
+        if let Some(group) = state.replica.group_for_topic(topic) {
             return Route::Group(group);
         }
+        if state.caught_up.is_none() {
+            return Route::NotYet(format!("the ledger, which says whether a group covers {topic}, is out of reach"));
+        }
+        drop(state);
         if self.config.clear.iter().any(|filter: &TopicFilter| filter.matches(topic)) {
             return Route::Clear;
         }
@@ -233,7 +290,7 @@ impl DataPlane {
             Err(OpenError::NotMember { .. }) => Err(waiting),
             Err(error) if error.is_worth_waiting() => Err(match waiting {
                 Denied::Refused(reason) => Denied::Refused(reason),
-                Denied::NotYet(_) => Denied::NotYet(error.to_string()),
+                Denied::NotYet(_) | Denied::Behind(_) => Denied::Behind(error.to_string()),
             }),
             Err(error) => Err(Denied::Refused(error.to_string())),
         }
@@ -368,10 +425,10 @@ impl State {
         let name = self.name(group);
         if self.replica.is_granted(group, *number) {
             Denied::NotYet(format!("no key yet: {device} is granted {name} and waits to be added by a member"))
-        } else if self.caught_up {
+        } else if self.caught_up.is_some() {
             Denied::Refused(format!("no key: {device} is not a member of {name}"))
         } else {
-            Denied::NotYet(format!(
+            Denied::Behind(format!(
                 "no key: as far as {device} knows it is not a member of {name}; the ledger is out of reach"
             ))
         }
