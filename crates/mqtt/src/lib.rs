@@ -4,7 +4,7 @@
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
 //! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
-//! Only CONNECT, CONNACK, PUBLISH and the acknowledgements are parsed, because only they carry what is sealed or what
+//! Only CONNECT, CONNACK, PUBLISH and the acknowledgements are parsed (subscriptions are read in passing), because only they carry what is sealed or what
 //! depends on its size. A proxy that decoded and encoded everything would have to be right about everything.
 
 mod ack;
@@ -15,6 +15,7 @@ mod frame;
 mod property;
 mod proxy;
 mod publish;
+mod subscribe;
 mod topic;
 mod wire;
 
@@ -30,5 +31,6 @@ pub use proxy::{
     WillRequest,
 };
 pub use publish::{PacketId, Publish, Qos};
+pub use subscribe::MAX_SUBSCRIPTIONS;
 pub use topic::{MAX_TOPIC_BYTES, TopicError, TopicName};
 pub use wire::Text;

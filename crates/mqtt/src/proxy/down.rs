@@ -12,6 +12,8 @@ use crate::error::ParseError;
 use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
 use crate::property::{Properties, Property, PropertySet};
 use crate::publish::{PacketId, Publish, Qos};
+use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
+use crate::topic::TopicName;
 use crate::wire::Text;
 
 impl Proxy {
@@ -59,6 +61,33 @@ impl Proxy {
     /// [`AnswerError::NotWaiting`].
     pub fn swallow(&mut self, id: DeliveryId) -> Result<(), AnswerError> {
         self.answer_delivery(id, Answer::Withhold(None))
+    }
+
+    /// Gives the client a QoS 0 message of the agent's own, if it has subscribed to `topic`. `properties` are left out in
+    /// MQTT 3.1.1. `false`: it has not subscribed, is not connected, or does not take so large a frame.
+    pub fn inject(&mut self, topic: &TopicName, payload: Bytes, properties: &[(&str, &str)]) -> bool {
+        if !matches!(self.phase, Phase::Open) || !matches_any(&self.session.subscriptions, topic.as_str()) {
+            return false;
+        }
+        let own = |text: &str| Text::lossy(text, usize::from(u16::MAX));
+        let properties = properties.iter().map(|(name, value)| Property::User(own(name), own(value))).collect();
+        let publish = Publish {
+            dup: false,
+            qos: Qos::AtMostOnce,
+            retain: false,
+            topic: Some(topic.clone()),
+            packet_id: None,
+            properties,
+            payload,
+        };
+        match publish.encode(self.version) {
+            Ok(bytes) if bytes.len() <= self.client_max_bytes => {
+                self.counters.injected += 1;
+                self.outputs.push_back(Output::ToClient(bytes));
+                true
+            }
+            _ => false,
+        }
     }
 
     fn answer_delivery(&mut self, id: DeliveryId, answer: Answer) -> Result<(), AnswerError> {
@@ -113,7 +142,18 @@ impl Proxy {
                 self.down.push(Slot::Last(frame.into_bytes(), CloseReason::BrokerDisconnect { code }));
             }
             PacketType::Auth if v5 => self.down.push(Slot::Frame(frame.into_bytes())),
-            PacketType::Suback | PacketType::Unsuback => self.down.push(Slot::Frame(frame.into_bytes())),
+            PacketType::Suback => {
+                let granted = self.subscribing.granted(&frame, self.version);
+                self.down.push(Slot::Frame(frame.into_bytes()));
+                self.flush_down();
+                if !granted.is_empty() {
+                    for filter in &granted {
+                        self.note_subscription(filter);
+                    }
+                    self.outputs.push_back(Output::Subscribed(granted));
+                }
+            }
+            PacketType::Unsuback => self.down.push(Slot::Frame(frame.into_bytes())),
             other => return Err(ParseError::Unexpected(other)),
         }
         self.flush_down();
@@ -127,6 +167,8 @@ impl Proxy {
             // Delivery ids go on counting: the driver may still remember old ones.
             self.session.swallowed.clear();
             self.session.delivered.clear();
+            self.session.acknowledged.clear();
+            self.session.subscriptions.clear();
         }
         let properties = &connack.properties;
         self.outputs.push_back(Output::Connected(Connected {
@@ -187,6 +229,10 @@ impl Proxy {
                 return Ok(());
             }
         };
+        // A session that this process has not seen begin: its filters are learnt from what they bring.
+        if !matches_any(&self.session.subscriptions, topic.as_str()) {
+            self.note_subscription(topic.as_str());
+        }
         let id = self.session.next_delivery;
         self.session.next_delivery += 1;
         let earlier = packet_id.and_then(|packet_id| self.session.delivered.get(&packet_id));
@@ -202,6 +248,12 @@ impl Proxy {
         }));
         self.down.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
         Ok(())
+    }
+
+    fn note_subscription(&mut self, filter: &str) {
+        if self.session.subscriptions.len() < MAX_SUBSCRIPTIONS {
+            self.session.subscriptions.insert(filter.into());
+        }
     }
 
     fn broker_ack(&mut self, frame: Frame) -> Result<(), ParseError> {

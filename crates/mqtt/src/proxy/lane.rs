@@ -54,6 +54,8 @@ pub(super) enum Answer {
         extra: Vec<Property>,
     },
     Withhold(Option<Refusal>),
+    /// Withheld, and acknowledged to its sender as if the broker had it.
+    Acknowledge,
 }
 
 /// A frame in its final form, or its size if it exceeds the limit.

@@ -24,6 +24,7 @@ use crate::error::{EncodeError, ParseError};
 use crate::frame::{MAX_REMAINING_BYTES, Splitter, Version};
 use crate::property::{Properties, Property};
 use crate::publish::PacketId;
+use crate::subscribe::Pending;
 use crate::wire::Text;
 use lane::Lane;
 
@@ -80,6 +81,7 @@ pub struct Proxy {
     down_aliases: u16,
     reason_on_acks: bool,
     next_publish: u64,
+    subscribing: Pending,
     counters: Counters,
 }
 
@@ -104,6 +106,7 @@ impl Proxy {
             down_aliases: 0,
             reason_on_acks: true,
             next_publish: 0,
+            subscribing: Pending::default(),
             counters: Counters::default(),
         }
     }

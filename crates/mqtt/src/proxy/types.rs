@@ -61,10 +61,12 @@ pub enum Output {
     Connect(Box<ConnectRequest>),
     /// The broker has answered CONNECT; the frame for the client follows.
     Connected(Connected),
-    /// Answer with `seal_done`, `pass_clear` or `refuse`.
+    /// Answer with `seal_done`, `pass_clear`, `refuse` or `acknowledge`.
     Publish(PublishRequest),
     /// Answer with `deliver`, `pass` or `swallow`.
     Delivery(Delivery),
+    /// The broker granted subscriptions, these filters among them; the SUBACK is before this.
+    Subscribed(Vec<Box<str>>),
     /// The client has a QoS 1 or 2 delivery for good: PUBACK, PUBCOMP or a PUBREC that refuses. Comes before the frame
     /// that tells the broker, so that it can be written down first.
     Acked(DeliveryId),
@@ -323,6 +325,11 @@ pub struct SessionState {
     pub delivered: BTreeMap<PacketId, Outstanding>,
     /// The next [`DeliveryId`].
     pub next_delivery: u64,
+    /// QoS 2 publishes that were acknowledged here and whose PUBREL is still to come.
+    pub acknowledged: BTreeSet<PacketId>,
+    /// Filters that the broker granted, at most [`crate::MAX_SUBSCRIPTIONS`], and topics that it delivered without one
+    /// that is known here.
+    pub subscriptions: BTreeSet<Box<str>>,
 }
 
 /// A delivery that the client has not acknowledged.
@@ -343,6 +350,10 @@ pub struct Counters {
     pub publish_refused: u64,
     /// Refused at QoS 0, where the client cannot be told. Also among `publish_refused`.
     pub publish_dropped: u64,
+    /// Acknowledged in the broker's place, or at QoS 0 just not sent.
+    pub publish_withheld: u64,
+    /// Messages of the agent's own.
+    pub injected: u64,
     pub delivered_opened: u64,
     pub delivered_clear: u64,
     pub delivery_swallowed: u64,

@@ -14,6 +14,7 @@ use crate::error::ParseError;
 use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
 use crate::property::{Properties, Property};
 use crate::publish::{PacketId, Publish, Qos};
+use crate::subscribe::{covers, ended};
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
@@ -46,6 +47,18 @@ impl Proxy {
     /// [`AnswerError::NotWaiting`].
     pub fn refuse(&mut self, id: PublishId, refusal: Refusal) -> Result<(), AnswerError> {
         self.answer_publish(id, Answer::Withhold(Some(refusal)))
+    }
+
+    /// Answers [`Output::Publish`]: it does not go up, and the client is told that it has been taken. QoS 1: PUBACK. QoS 2:
+    /// PUBREC, and PUBCOMP when its PUBREL comes. QoS 0: nothing.
+    ///
+    /// For what need not be sent, and for what must not be sent where MQTT 3.1.1 has no way to say so. As with
+    /// [`Proxy::refuse`] the acknowledgement may overtake those of the broker.
+    ///
+    /// # Errors
+    /// [`AnswerError::NotWaiting`].
+    pub fn acknowledge(&mut self, id: PublishId) -> Result<(), AnswerError> {
+        self.answer_publish(id, Answer::Acknowledge)
     }
 
     fn answer_publish(&mut self, id: PublishId, answer: Answer) -> Result<(), AnswerError> {
@@ -116,7 +129,16 @@ impl Proxy {
                 self.up.push(Slot::Last(frame.into_bytes(), CloseReason::ClientDisconnect));
             }
             PacketType::Auth if self.version == Version::V5 => self.up.push(Slot::Frame(frame.into_bytes())),
-            PacketType::Subscribe | PacketType::Unsubscribe => self.up.push(Slot::Frame(frame.into_bytes())),
+            PacketType::Subscribe => {
+                self.subscribing.note(&frame, self.version);
+                self.up.push(Slot::Frame(frame.into_bytes()));
+            }
+            PacketType::Unsubscribe => {
+                for filter in ended(&frame, self.version) {
+                    self.session.subscriptions.retain(|known| !covers(&filter, known));
+                }
+                self.up.push(Slot::Frame(frame.into_bytes()));
+            }
             other => return Err(ParseError::Unexpected(other)),
         }
         self.flush_up();
@@ -169,6 +191,10 @@ impl Proxy {
             return Err(ParseError::MisplacedProperty(0x0B));
         }
         let topic = self.up.resolve(&publish, self.up_aliases)?;
+        if let Some(packet_id) = publish.packet_id {
+            // Its identifier stands for this message from now on.
+            self.session.acknowledged.remove(&packet_id);
+        }
         let id = self.next_publish;
         self.next_publish += 1;
         let (inside, _) = publish.properties.partition_sealed();
@@ -188,6 +214,10 @@ impl Proxy {
 
     fn client_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
         let ack = Ack::parse(&frame, self.version)?;
+        if ack.kind == AckKind::Pubrel && self.session.acknowledged.remove(&ack.packet_id) {
+            self.ack_downstream(AckKind::Pubcomp, ack.packet_id);
+            return Ok(());
+        }
         let outstanding = self.session.delivered.get(&ack.packet_id).copied();
         let complete = match (ack.kind, outstanding) {
             (AckKind::Puback, Some(delivery)) => delivery.qos == Qos::AtLeastOnce,
@@ -219,8 +249,31 @@ impl Proxy {
                     });
                     self.refuse_held(&held, refusal);
                 }
+                Ready::Held(held, Answer::Acknowledge) => self.acknowledge_held(&held),
                 Ready::Held(held, answer) => self.publish_held(held, answer),
             }
+        }
+    }
+
+    fn acknowledge_held(&mut self, held: &Held) {
+        self.counters.publish_withheld += 1;
+        let Some(packet_id) = held.publish.packet_id else { return };
+        if held.publish.qos == Qos::ExactlyOnce {
+            if held.publish.dup {
+                // As for a refusal: the broker may hold this identifier from before.
+                self.released.insert(packet_id);
+                self.ack_upstream(AckKind::Pubrel, packet_id);
+            }
+            self.session.acknowledged.insert(packet_id);
+            self.ack_downstream(AckKind::Pubrec, packet_id);
+        } else {
+            self.ack_downstream(AckKind::Puback, packet_id);
+        }
+    }
+
+    fn ack_downstream(&mut self, kind: AckKind, packet_id: PacketId) {
+        if let Ok(bytes) = Ack::success(kind, packet_id).encode(self.version) {
+            self.outputs.push_back(Output::ToClient(bytes));
         }
     }
 

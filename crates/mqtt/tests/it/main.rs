@@ -7,4 +7,5 @@ mod differential;
 mod flows;
 mod harness;
 mod limits;
+mod own;
 mod simulation;
