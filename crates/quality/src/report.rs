@@ -170,6 +170,15 @@ impl Reporter {
         Decision::Send(cause)
     }
 
+    /// What was last sent of a series may not have arrived: its next reading is sent whatever it is.
+    pub fn forget_sent(&mut self, topic: &str, name: &str) {
+        if self.series.peek(topic, name).is_some() {
+            let state = self.series.touch(topic, name, State::default);
+            state.sent = None;
+            state.kept = None;
+        }
+    }
+
     /// When a kept message is due, Unix ms. May be earlier than needed.
     pub fn poll_timeout(&self) -> Option<u64> {
         self.wake_ms

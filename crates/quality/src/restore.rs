@@ -79,6 +79,21 @@ impl Restorer {
         self.topics.insert(topic.into(), held);
     }
 
+    /// The next repeat of `topic` that stands for a time before `time_ms`, that of a real message which is about to be handled:
+    /// call until `None`, then [`Restorer::handle_message`]. So that no time is left out when readings come sooner than their
+    /// stamps say: after the link was down, or from a recording.
+    pub fn poll_missed(&mut self, topic: &str, time_ms: u64) -> Option<Repeat> {
+        let held = self.topics.get_mut(topic)?;
+        let (_, age_ms) = held.next()?;
+        let at_ms = held.time_ms.saturating_add(age_ms);
+        // What is nearer to the message than half a cycle is the message's own time.
+        if at_ms.saturating_add(held.rule.cycle_ms / 2) >= time_ms {
+            return None;
+        }
+        held.repeats += 1;
+        Some(Repeat { topic: topic.to_owned(), time_ms: at_ms, age_ms })
+    }
+
     /// The topic is not to be repeated any more: its value was blocked, cleared, or a fail-safe value stands in its place.
     pub fn stop(&mut self, topic: &str) {
         self.topics.remove(topic);

@@ -5,14 +5,20 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
+use sealcast_quality::TopicSpec;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{files, tls::HostPort};
+use crate::{
+    agent::values::{PublishFile, ReceiveFile, ValueRules},
+    files,
+    tls::HostPort,
+};
 
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -119,6 +125,14 @@ pub struct AgentFile {
     freshness: FreshnessFile,
     /// Freshness for single topics, the first filter that matches wins.
     topic: Vec<TopicFile>,
+    /// Rules for values, the most specific filter that matches counts.
+    quality: Vec<TopicSpec>,
+    /// Formats of what this device's clients publish, the most specific filter that matches counts.
+    publish: Vec<PublishFile>,
+    /// Formats and policy of what its clients receive, the most specific filter that matches counts.
+    receive: Vec<ReceiveFile>,
+    /// What stands before `/<device>/<topic>` in an alarm's topic. Default `<first level of the topic>/alarm`.
+    alarm_topic: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -132,11 +146,30 @@ struct FreshnessFile {
     retained_max_age_ms: u64,
     /// The same for what the broker kept while the client was away. Default 0.
     offline_max_age_ms: u64,
+    /// What becomes of a retained message that is older. Default `refuse`.
+    stale: Stale,
+}
+
+/// What becomes of a retained message that is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// It is not handed on.
+    #[default]
+    Refuse,
+    /// It is handed on as a flagged value.
+    Flag,
 }
 
 impl Default for FreshnessFile {
     fn default() -> Self {
-        Self { clock_tolerance_ms: 2_000, max_age_ms: 30_000, retained_max_age_ms: 0, offline_max_age_ms: 0 }
+        Self {
+            clock_tolerance_ms: 2_000,
+            max_age_ms: 30_000,
+            retained_max_age_ms: 0,
+            offline_max_age_ms: 0,
+            stale: Stale::Refuse,
+        }
     }
 }
 
@@ -147,6 +180,7 @@ struct TopicFile {
     max_age_ms: Option<u64>,
     retained_max_age_ms: Option<u64>,
     offline_max_age_ms: Option<u64>,
+    stale: Option<Stale>,
 }
 
 impl Default for AgentFile {
@@ -161,6 +195,10 @@ impl Default for AgentFile {
             key_wait_ms: 10_000,
             freshness: FreshnessFile::default(),
             topic: Vec::new(),
+            quality: Vec::new(),
+            publish: Vec::new(),
+            receive: Vec::new(),
+            alarm_topic: None,
         }
     }
 }
@@ -174,6 +212,8 @@ pub struct MaxAge {
     pub retained_ms: Option<u64>,
     /// Kept by the broker while the client was away.
     pub offline_ms: Option<u64>,
+    /// What becomes of a retained message that is too old.
+    pub stale: Stale,
 }
 
 /// The freshness rules of an agent.
@@ -220,6 +260,8 @@ pub struct Agent {
     pub key_wait: Duration,
     /// How old a message may be.
     pub freshness: Freshness,
+    /// What is said about values.
+    pub values: Arc<ValueRules>,
 }
 
 impl AgentFile {
@@ -251,6 +293,7 @@ impl AgentFile {
             live_ms: limit(self.freshness.max_age_ms),
             retained_ms: limit(self.freshness.retained_max_age_ms),
             offline_ms: limit(self.freshness.offline_max_age_ms),
+            stale: self.freshness.stale,
         };
         let topics = self
             .topic
@@ -261,6 +304,7 @@ impl AgentFile {
                     live_ms: or(rule.max_age_ms, default.live_ms),
                     retained_ms: or(rule.retained_max_age_ms, default.retained_ms),
                     offline_ms: or(rule.offline_max_age_ms, default.offline_ms),
+                    stale: rule.stale.unwrap_or(default.stale),
                 };
                 Ok((filter("topic.filter", &rule.filter)?, age))
             })
@@ -273,6 +317,7 @@ impl AgentFile {
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
             freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
+            values: Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?),
         })
     }
 }
@@ -320,7 +365,8 @@ mod tests {
              [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0",
         )?;
         let age = |topic| agent.freshness.of(topic);
-        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: None });
+        let stale = Stale::Refuse;
+        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: None, stale });
         assert_eq!(age("valve/1/x").live_ms, None);
         assert_eq!(age("other").live_ms, Some(30_000));
         Ok(())
@@ -335,6 +381,17 @@ mod tests {
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("clear = ['a/#/b']", "clear"),
             ("max_clients = 0", "max_clients"),
+            ("[[quality]]\nfilter = 'a'\nrnage = { min = 1 }", "rnage"),
+            ("[[quality]]\nfilter = 'a/#/b'\nrange = { min = 1 }", "a/#/b"),
+            ("[[quality]]\nfilter = 'a'\nrange = { min = 2, max = 1 }", "range"),
+            ("[[publish]]\nfilter = 'a'", "neither input nor output"),
+            ("[[publish]]\nfilter = 'a'\ninput = { format = 'json' }", "value"),
+            ("[[publish]]\nfilter = 'a'\ninput = { format = 'jsn', value = '$.t' }", "jsn"),
+            ("[[receive]]\nfilter = 'a'\nflagged = 'keep'", "keep"),
+            ("[[receive]]\nfilter = 'a'\n[[receive]]\nfilter = 'a'", "another one"),
+            ("[[receive]]\nfilter = 'a'\ndivert_to = 'a/#'", "divert_to"),
+            ("alarm_topic = 'sealcast/v1/keys'", "alarm_topic"),
+            ("[freshness]\nstale = 'maybe'", "maybe"),
         ] {
             let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{text}: {error}");

@@ -54,6 +54,10 @@ pub enum LinkEvent {
         topic: String,
         /// The bytes.
         payload: Bytes,
+        /// The broker had kept it.
+        retain: bool,
+        /// At QoS 1, whether it may have come before; `None` at QoS 0.
+        dup: Option<bool>,
     },
 }
 
@@ -244,7 +248,8 @@ impl Link {
     fn handle_publish(&self, publish: Publish) -> Option<LinkEvent> {
         let topic = String::from_utf8(publish.topic.to_vec()).ok()?;
         if topic != self.response_topic() {
-            return Some(LinkEvent::Message { topic, payload: publish.payload });
+            let dup = (publish.qos != QoS::AtMostOnce).then_some(publish.dup);
+            return Some(LinkEvent::Message { topic, payload: publish.payload, retain: publish.retain, dup });
         }
         let id: [u8; 16] = publish.properties?.correlation_data?.as_ref().try_into().ok()?;
         if let Some(call) = lock(&self.calls).remove(&id) {

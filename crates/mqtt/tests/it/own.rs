@@ -1,6 +1,5 @@
 //! What the agent says in the broker's place: acknowledgements, and messages of its own.
 
-use bytes::Bytes;
 use sealcast_mqtt::*;
 
 use crate::harness::*;

@@ -149,3 +149,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_may_be_lost_is_sent_again() {
+    let mut reporter = Reporter::new(rules("report = { dead_band = 1 }"));
+    let value = hundredths(100);
+    decide(&mut reporter, &value, 1, Marks::NONE);
+    assert_eq!(decide(&mut reporter, &value, 2, Marks::NONE), Decision::Skip);
+    reporter.forget_sent(TOPIC, "");
+    reporter.forget_sent("another", "");
+    assert_eq!(decide(&mut reporter, &value, 3, Marks::NONE), Decision::Send(Cause::First));
+    assert_eq!(decide(&mut reporter, &value, 4, Marks::NONE), Decision::Skip);
+}
+
+#[test]
+fn no_time_is_left_out_when_readings_come_sooner_than_their_stamps() {
+    let mut restorer = Restorer::new(rules("restore = { cycle_ms = 1000, heartbeat_ms = 5000 }"));
+    let missed = |restorer: &mut Restorer, time_ms| {
+        std::iter::from_fn(|| restorer.poll_missed(TOPIC, time_ms)).map(|repeat| repeat.time_ms).collect::<Vec<_>>()
+    };
+    assert!(missed(&mut restorer, 10_000).is_empty());
+    restorer.handle_message(TOPIC, 10_000, true, 1);
+    assert_eq!(missed(&mut restorer, 13_100), [11_000, 12_000]);
+    restorer.handle_message(TOPIC, 13_100, true, 2);
+    assert!(missed(&mut restorer, 14_100).is_empty());
+    assert!(missed(&mut restorer, 5_000).is_empty(), "a clock that went back leaves nothing out");
+    restorer.handle_message(TOPIC, 20_000, true, 3);
+    assert_eq!(missed(&mut restorer, 90_000).len(), 5, "never beyond the heartbeat");
+    assert!(missed(&mut restorer, 90_000).is_empty());
+}

@@ -9,13 +9,14 @@ use std::{
 use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use sealcast_mqtt::{
-    ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest, Refusal, RefuseCode,
-    SessionState, Version, WillAnswer, WillRequest,
+    CloseReason, ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest,
+    Refusal, RefuseCode, SessionState, Version, WillAnswer, WillRequest,
 };
 use sealcast_seal::{Content, Opener, Purpose, QosClass, Receipt};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::broadcast,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use super::{
     data::{Arrival, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
     store::{Retained, Store},
+    values::{Arrived, Incoming, Judged, Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
     config, now_ms,
@@ -47,6 +49,8 @@ pub struct Shared {
     pub data: Arc<DataPlane>,
     /// The disk.
     pub store: Arc<Store>,
+    /// Values.
+    pub values: Arc<Values>,
     /// The broker.
     pub upstream: Upstream,
     /// The agent's configuration.
@@ -110,6 +114,12 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
         max_waiting_bytes: shared.config.max_packet_bytes,
         ..ProxyConfig::default()
     };
+    let config = if shared.values.rules().is_empty() {
+        config
+    } else {
+        // The verdict is sealed too.
+        ProxyConfig { seal_overhead_bytes: config.seal_overhead_bytes + MAX_CHECK_BYTES, ..config }
+    };
     let client = Client {
         proxy: Proxy::new(config),
         socket,
@@ -124,6 +134,12 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
         waiting: VecDeque::new(),
         dirty: Dirty::No,
         give_up: None,
+        number: shared.values.next_client(),
+        judged: false,
+        clean: false,
+        greet: false,
+        local: shared.values.local(),
+        restored: Restored::new(&shared.values),
         shared,
     };
     client.run().await;
@@ -148,6 +164,18 @@ struct Client {
     dirty: Dirty,
     /// Why the connection is to be closed without a word.
     give_up: Option<String>,
+    /// Names this connection where values are judged.
+    number: u64,
+    /// Values were judged, and what is remembered of them is not yet on disk.
+    judged: bool,
+    /// The client said that it goes.
+    clean: bool,
+    /// The client has subscribed, and has not been told what stands.
+    greet: bool,
+    /// Messages of the agent's own.
+    local: broadcast::Receiver<Arc<Local>>,
+    /// Fixed cycles for this client.
+    restored: Option<Restored>,
 }
 
 /// How long a message waits.
@@ -160,8 +188,15 @@ struct Until {
 
 enum Waiting {
     Connect(Box<ConnectRequest>),
-    Publish(PublishRequest),
+    Publish(Box<Publishing>),
     Delivery(Delivery),
+}
+
+/// A message on its way up.
+struct Publishing {
+    request: PublishRequest,
+    /// Its values were judged, and are not again.
+    judged: bool,
 }
 
 /// Whether the replay windows have to be saved.
@@ -188,6 +223,11 @@ impl Client {
             if self.dirty == Dirty::Now {
                 self.save();
             }
+            let repeat_at = self
+                .restored
+                .as_ref()
+                .and_then(Restored::poll_timeout)
+                .map(|at_ms| Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms())));
             let connecting = self.broker.is_none() && self.waiting.is_empty();
             let wake = [
                 connecting.then_some(deadline),
@@ -196,10 +236,11 @@ impl Client {
                     Dirty::By(then) => Some(then),
                     _ => None,
                 },
+                repeat_at,
             ];
             let wake = wake.into_iter().flatten().min();
             let (shared, waits) = (self.shared.clone(), !self.waiting.is_empty());
-            let Self { proxy, socket, broker, to_client, to_broker, .. } = &mut self;
+            let Self { proxy, socket, broker, to_client, to_broker, local, .. } = &mut self;
             let (mut client_reader, mut client_writer) = socket.split();
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
@@ -237,6 +278,10 @@ impl Client {
                     }
                 }
                 _ = changed.changed(), if waits => {}
+                message = local.recv(), if room(to_client) => match message {
+                    Ok(message) => inject(proxy, &message),
+                    Err(error) => warn!(client = self.name, %error, "messages of the agent's own are lost"),
+                },
                 () = sleep_until(wake), if wake.is_some() => {
                     if connecting && Instant::now() >= deadline {
                         break "no CONNECT in time".to_owned();
@@ -248,6 +293,9 @@ impl Client {
             }
         };
         debug!(client = self.name, reason, "client gone");
+        if !self.clean {
+            self.shared.values.cut(self.number);
+        }
         self.finish().await;
     }
 
@@ -278,8 +326,33 @@ impl Client {
         }
     }
 
-    /// Does all that can be done without more bytes; gives the reason if the connection is over.
+    /// Does all that can be done without more bytes; gives the reason if the connection is over. What is remembered of the
+    /// values that were judged is on disk when this returns, before anything that it led to is written to a socket.
     async fn work(&mut self) -> Option<String> {
+        if let Some(restored) = &mut self.restored {
+            for message in restored.due(self.shared.values.rules(), now_ms()) {
+                inject(&mut self.proxy, &message);
+            }
+        }
+        let mut end = self.work_through().await;
+        if end.is_none() && std::mem::take(&mut self.greet) {
+            for message in self.shared.values.standing() {
+                inject(&mut self.proxy, &message);
+            }
+            end = self.work_through().await;
+        }
+        if std::mem::take(&mut self.judged)
+            && let Err(error) = self.shared.values.persist()
+        {
+            warn!(client = self.name, "connection closed: {error:#}");
+            self.to_broker.clear();
+            self.to_client.clear();
+            return Some("what is remembered of values cannot be written".to_owned());
+        }
+        end
+    }
+
+    async fn work_through(&mut self) -> Option<String> {
         for (waiting, until) in std::mem::take(&mut self.waiting) {
             self.attend(waiting, until).await;
         }
@@ -300,8 +373,12 @@ impl Client {
                     self.attend(Waiting::Connect(request), until).await;
                 }
                 Output::Connected(connected) => self.handle_connected(&connected),
-                Output::Publish(request) => self.attend(Waiting::Publish(request), until).await,
+                Output::Publish(request) => {
+                    let publishing = Box::new(Publishing { request, judged: false });
+                    self.attend(Waiting::Publish(publishing), until).await;
+                }
                 Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), until).await,
+                Output::Subscribed(_) => self.greet = true,
                 Output::Acked(id) => self.handle_acked(id),
                 Output::PublishTooLarge { size, max, .. } => {
                     warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
@@ -312,7 +389,10 @@ impl Client {
                 Output::DeliveryInvalid(error) => {
                     warn!(client = self.name, %error, "dropped: the broker sent a malformed message");
                 }
-                Output::Closed(reason) => return Some(reason.to_string()),
+                Output::Closed(reason) => {
+                    self.clean = matches!(reason, CloseReason::ClientDisconnect);
+                    return Some(reason.to_string());
+                }
             }
             if let Some(reason) = self.give_up.take() {
                 return Some(reason);
@@ -324,7 +404,7 @@ impl Client {
     async fn attend(&mut self, waiting: Waiting, mut until: Until) {
         let left = match waiting {
             Waiting::Connect(request) => self.attend_connect(request, &mut until).await,
-            Waiting::Publish(request) => self.attend_publish(request, &mut until),
+            Waiting::Publish(publishing) => self.attend_publish(publishing, &mut until),
             Waiting::Delivery(delivery) => self.attend_delivery(delivery, &mut until),
         };
         if let Some(waiting) = left {
@@ -425,14 +505,23 @@ impl Client {
             self.keep_session = expiry_s > 0;
         }
         self.resumed_ms = connected.session_present.then(now_ms);
+        self.greet = connected.session_present;
         info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
     }
 
-    fn attend_publish(&mut self, request: PublishRequest, until: &mut Until) -> Option<Waiting> {
+    fn attend_publish(&mut self, mut publishing: Box<Publishing>, until: &mut Until) -> Option<Waiting> {
+        let route = self.shared.data.route(publishing.request.topic.as_str());
+        if matches!(route, Route::Group(_)) && !publishing.judged {
+            if !self.judge(&mut publishing.request) {
+                return None;
+            }
+            publishing.judged = true;
+        }
+        let request = &publishing.request;
         let topic = request.topic.as_str();
         // It deletes what the broker keeps, which only the broker can do.
         let deletes = request.retain && request.payload.is_empty();
-        let sealed = match self.shared.data.route(topic) {
+        let sealed = match route {
             Route::Clear => Ok(None),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
             Route::NotYet(reason) => Err(Denied::Behind(reason)),
@@ -446,7 +535,7 @@ impl Client {
                     props: &request.sealed_properties,
                     payload: &request.payload,
                 };
-                let kept = if request.retain { self.keep_retained(&request, now) } else { Ok(()) };
+                let kept = if request.retain { self.keep_retained(request, now) } else { Ok(()) };
                 match kept {
                     Err(reason) => Err(Denied::Refused(reason)),
                     Ok(()) if deletes => Ok(None),
@@ -457,9 +546,10 @@ impl Client {
         let answered = match sealed {
             Ok(Some(frame)) => self.proxy.seal_done(request.id, frame.into()),
             Ok(None) => self.proxy.pass_clear(request.id),
-            Err(denied) if self.may_wait(&denied, until) => return Some(Waiting::Publish(request)),
+            Err(denied) if self.may_wait(&denied, until) => return Some(Waiting::Publish(publishing)),
             Err(denied) => {
                 let reason = denied.to_string();
+                self.shared.values.not_sent(topic);
                 self.shared.events.put(Event::PublishRefused {
                     client: self.name.clone(),
                     topic: topic.to_owned(),
@@ -473,6 +563,30 @@ impl Client {
             debug!(%error);
         }
         None
+    }
+
+    /// Checks the values of a message for a group, and changes them as is configured. `false`: it was answered.
+    fn judge(&mut self, request: &mut PublishRequest) -> bool {
+        let judged = self.shared.values.publish(request, self.number, now_ms());
+        self.judged = true;
+        let blocked = match judged {
+            Judged::Send => return true,
+            Judged::Acknowledge => {
+                self.answered(|proxy| proxy.acknowledge(request.id));
+                return false;
+            }
+            Judged::Blocked(blocked) => blocked,
+        };
+        self.shared.events.put(Event::PublishRefused {
+            client: self.name.clone(),
+            topic: request.topic.as_str().to_owned(),
+            reason: blocked.summary,
+        });
+        let refusal = Refusal { code: blocked.code, reason: blocked.reason, disconnect: false };
+        // MQTT 3.1.1 has no acknowledgement that says no, and a connection that ended would have it sent again.
+        let tells = self.version == Version::V5 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
+        self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
+        false
     }
 
     fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<(), String> {
@@ -515,11 +629,43 @@ impl Client {
         match opened {
             Ok(Received::Message(message)) => {
                 let sender = message.sender().to_string();
-                let extra = [("sealcast-sender", sender.as_str())];
-                let payload = Bytes::copy_from_slice(message.payload());
-                let props = Bytes::copy_from_slice(message.props());
-                match self.proxy.deliver(delivery.id, payload, props, &extra) {
+                let arrived = Arrived {
+                    topic: &delivery.topic,
+                    frame: &delivery.payload,
+                    payload: Bytes::copy_from_slice(message.payload()),
+                    props: Bytes::copy_from_slice(message.props()),
+                    sealed_ms: message.sealed_ms(),
+                    age_ms: message.age_ms(),
+                    retained: delivery.retain,
+                    stale: self.shared.data.is_stale(topic, delivery.retain, message.age_ms()),
+                };
+                let mut incoming = match self.shared.values.arrive(&arrived, self.version, now_ms()) {
+                    Incoming::Deliver(deliver) => deliver,
+                    refused => {
+                        drop(session);
+                        if let Some(restored) = &mut self.restored {
+                            restored.withheld(&delivery.topic);
+                        }
+                        match refused {
+                            Incoming::Withhold(reason) => self.withhold(&delivery, format!("{sender}: {reason}")),
+                            _ => self.answered(|proxy| proxy.swallow(delivery.id)),
+                        }
+                        return None;
+                    }
+                };
+                incoming.extra.push(("sealcast-sender", sender.clone()));
+                let rules = self.shared.values.rules();
+                if let Some(restored) = &mut self.restored {
+                    for message in restored.before(rules, &delivery.topic, &incoming) {
+                        inject(&mut self.proxy, &message);
+                    }
+                }
+                let extra: Vec<_> = incoming.extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                match self.proxy.deliver(delivery.id, incoming.payload.clone(), incoming.props.clone(), &extra) {
                     Ok(()) => {
+                        if let Some(restored) = &mut self.restored {
+                            restored.handed_on(rules, &delivery.topic, &incoming, now_ms());
+                        }
                         let receipt = message.receipt();
                         session.opener.mark_delivered(&receipt);
                         match arrival.qos {
@@ -603,6 +749,11 @@ impl Client {
             warn!(client = self.name, "replay windows not saved: {error:#}");
         }
     }
+}
+
+fn inject(proxy: &mut Proxy, message: &Local) {
+    let properties: Vec<_> = message.properties.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    proxy.inject(&message.topic, message.payload.clone(), &properties);
 }
 
 /// QoS 1 and 2 messages may wait in queues while QoS 0 ones overtake them: each class has its own order.

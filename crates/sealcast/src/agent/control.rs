@@ -21,6 +21,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     data::{DataPlane, ReadingId},
     store::Store,
+    values::{Brought, Values},
 };
 use crate::{
     link::{Link, LinkEvent},
@@ -55,6 +56,8 @@ pub struct Control {
     pub data: Arc<DataPlane>,
     /// The disk.
     pub store: Arc<Store>,
+    /// Values that need no client.
+    pub values: Arc<Values>,
     /// The broker.
     pub link: Link,
     /// The ledger, over the broker.
@@ -158,6 +161,7 @@ impl Loop {
                 self.up = true;
                 self.sync();
                 self.publish_again().await;
+                self.parts.values.link_up();
                 self.submit_next();
             }
             LinkEvent::Down(reason) => {
@@ -165,7 +169,12 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
-            LinkEvent::Message { topic, payload } => self.handle_message(&topic, &payload)?,
+            LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
+                self.handle_message(&topic, &payload)?;
+            }
+            LinkEvent::Message { topic, payload, retain, dup } => {
+                self.parts.values.brought(&self.parts.data, Brought { topic, payload, retain, dup });
+            }
         }
         Ok(())
     }

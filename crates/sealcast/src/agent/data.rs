@@ -282,6 +282,12 @@ impl DataPlane {
             {
                 attempt(DeliveryKind::Offline)
             }
+            // What the broker kept may be handed on although it is too old, where it is marked so.
+            (Err(OpenError::TooOld { .. }), _) if arrival.retain && age.stale == config::Stale::Flag => {
+                let freshness = Freshness { retained_max_age_ms: None, ..freshness };
+                let delivery = Delivery { kind: DeliveryKind::Retained, qos: arrival.qos, freshness: &freshness };
+                opener.open(&own.keys, topic, frame, &delivery, now_ms)
+            }
             (outcome, _) => outcome,
         };
         match outcome {
@@ -294,6 +300,13 @@ impl DataPlane {
             }),
             Err(error) => Err(Denied::Refused(error.to_string())),
         }
+    }
+
+    /// Whether a retained message that was opened is older than its topic's may be.
+    pub fn is_stale(&self, topic: &str, retained: bool, age_ms: u64) -> bool {
+        let freshness = &self.config.freshness;
+        let limit = freshness.of(topic).retained_ms.filter(|_| retained);
+        limit.is_some_and(|limit_ms| age_ms > limit_ms.saturating_add(freshness.clock_tolerance_ms))
     }
 
     /// Takes in an epoch that the control plane agreed on.

@@ -6,6 +6,7 @@ pub mod data;
 pub mod events;
 pub mod folder;
 pub mod store;
+pub mod values;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ use self::{
     events::{Event, Events},
     folder::Folder,
     store::Store,
+    values::Values,
 };
 use crate::{
     config::{self, UpstreamChoice},
@@ -145,10 +147,17 @@ impl Agent {
         let listen = listener.local_addr()?;
 
         let device = folder.device.clone();
-        let filters =
-            ["sealcast/v1/ledger".to_owned(), "sealcast/v1/keys/+".to_owned(), format!("sealcast/v1/inbox/{device}/+")];
+        let mut filters = vec![
+            "sealcast/v1/ledger".to_owned(),
+            "sealcast/v1/keys/+".to_owned(),
+            format!("sealcast/v1/inbox/{device}/+"),
+        ];
+        filters.extend(config.values.watched());
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, stop.clone())?;
+        let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
         let keys_seen = KeysSeen::default();
+        let clients = TaskTracker::new();
+        clients.spawn(values.clone().run(data.clone(), link.clone(), stop.clone()));
         let control = Control {
             device: device.clone(),
             number: genesis.id.number_of(&device),
@@ -156,6 +165,7 @@ impl Agent {
             groups,
             data: data.clone(),
             store: store.clone(),
+            values: values.clone(),
             ledger: RemoteLedger::new(link.clone(), genesis.id),
             link,
             keys_seen: keys_seen.clone(),
@@ -176,13 +186,13 @@ impl Agent {
         let shared = Arc::new(Shared {
             data,
             store,
+            values,
             upstream: upstream.clone(),
             config,
             events: Events::new(),
             sessions: Sessions::default(),
             stop: stop.clone(),
         });
-        let clients = TaskTracker::new();
         clients.spawn(accept(listener, shared.clone(), clients.clone()));
         info!(%device, %listen, %upstream, "agent runs");
         Ok(Self { device, listen, upstream, shared, keys_seen, stop, failed, clients, control })

@@ -28,6 +28,11 @@ const SCHEMA: &str = "
         payload BLOB NOT NULL) WITHOUT ROWID;
 ";
 
+/// What is remembered of values: beside the rest, made where it is missing.
+const VALUE_SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+";
+
 /// The agent's database.
 pub struct Store {
     connection: Mutex<Connection>,
@@ -44,6 +49,16 @@ pub struct Retained {
     pub props: Vec<u8>,
     /// The payload.
     pub payload: Zeroizing<Vec<u8>>,
+}
+
+/// One row of what is remembered of values.
+pub struct ValueRow {
+    /// Of what.
+    pub kind: u8,
+    /// Its topic, and name within the message.
+    pub key: String,
+    /// `None` deletes it.
+    pub value: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -65,6 +80,7 @@ impl Store {
             } else {
                 ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
             }
+            transaction.execute_batch(VALUE_SCHEMA)?;
             transaction.commit()?;
             Ok(connection)
         };
@@ -209,6 +225,31 @@ impl Store {
         })
     }
 
+    /// All that is remembered of values.
+    pub fn values(&self) -> Result<Vec<ValueRow>> {
+        self.read(|db| {
+            let mut query = db.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
+            let rows =
+                query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
+            rows.collect()
+        })
+    }
+
+    /// Writes what is remembered of values.
+    pub fn write_values(&self, rows: &[ValueRow]) -> Result<()> {
+        self.write(|db| {
+            let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
+            let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
+            for row in rows {
+                match &row.value {
+                    Some(value) => put.execute(params![row.kind, row.key, value])?,
+                    None => delete.execute(params![row.kind, row.key])?,
+                };
+            }
+            Ok(())
+        })
+    }
+
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         blocking(|| work(&connection)).context("the agent's database cannot be read")
@@ -284,6 +325,9 @@ mod tests {
             [None, Some(0), Some(5)]
         );
         assert_eq!(store.window("pump")?.as_deref(), Some(&b"window"[..]));
+        let row = |key: &str, value: Option<&[u8]>| ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) };
+        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)])?;
+        assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(store.retained()?.len(), 1);
         store.keep_retained(&retained(b""))?;
         assert!(store.retained()?.is_empty());

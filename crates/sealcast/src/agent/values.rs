@@ -1,0 +1,452 @@
+//! Values between the MQTT frames and the seal: at the publishing side decode, check, report on change, convert; at the
+//! receiving side convert, verdict, fail-safe. A topic that nothing is said about passes untouched.
+//!
+//! What the checks and the reports remember is on disk before anything that depends on it leaves the agent: whoever judges
+//! calls [`Values::persist`] before it writes to a socket.
+
+mod alarm;
+mod arrive;
+mod marks;
+mod restored;
+mod rules;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use sealcast_identity::DeviceId;
+use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName};
+use sealcast_quality::{Action, Checker, Decision, Event, FailSafe, Input, Marks, Reported, Reporter, Verdict};
+use sealcast_reading::Record;
+use tokio::sync::{Notify, broadcast};
+use tracing::{error, info, warn};
+
+use self::{
+    alarm::{Alarm, Alarms, Finding, Kind},
+    rules::Format,
+    watch::Watch,
+};
+pub use self::{
+    arrive::{Arrived, Incoming},
+    marks::MAX_CHECK_BYTES,
+    restored::Restored,
+    rules::{PublishFile, ReceiveFile, ValueRules},
+    watch::Brought,
+};
+use super::store::{Store, ValueRow};
+
+/// Topics whose last messages are remembered so that a redelivery is not judged again.
+const MAX_RECENT_TOPICS: usize = 1024;
+/// How many of each.
+const MAX_RECENT: usize = 16;
+/// Most messages that wait for the smallest interval between reports.
+const MAX_KEPT: usize = 1024;
+/// Longest reason in an alarm, in characters.
+const MAX_REASON: usize = 1024;
+/// How many of the agent's own messages a local client may be behind.
+const LOCAL_QUEUE: usize = 256;
+
+/// What the rows in the agent's database are.
+mod kind {
+    pub const CHECK: u8 = 0;
+    pub const REPORT: u8 = 1;
+    pub const ALARM: u8 = 2;
+}
+
+/// A message of the agent's own for its local clients.
+#[derive(Debug)]
+pub struct Local {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its payload.
+    pub payload: Bytes,
+    /// User properties for MQTT 5 clients.
+    pub properties: Vec<(&'static str, String)>,
+}
+
+/// What becomes of a message that a client publishes.
+#[derive(Debug, PartialEq)]
+pub enum Judged {
+    /// Seal it; payload and properties are what is to be sealed.
+    Send,
+    /// It need not be sent now: the client is told that it has been taken.
+    Acknowledge,
+    /// It must not be sent.
+    Blocked(Blocked),
+}
+
+/// Why a message was blocked.
+#[derive(Debug, PartialEq)]
+pub struct Blocked {
+    /// The nearest reason code.
+    pub code: RefuseCode,
+    /// For the person at the device, with the numbers.
+    pub reason: String,
+    /// For the log, without them.
+    pub summary: String,
+}
+
+/// The values of an agent's topics.
+pub struct Values {
+    device: DeviceId,
+    rules: Arc<ValueRules>,
+    plain: Format,
+    store: Arc<Store>,
+    state: Mutex<State>,
+    /// Held while rows are being written: who has nothing to write still waits for what others took along.
+    writing: Mutex<()>,
+    wake: Notify,
+    local: broadcast::Sender<Arc<Local>>,
+    clients: AtomicU64,
+    watch: Mutex<Watch>,
+}
+
+struct State {
+    checker: Checker,
+    reporter: Reporter,
+    alarms: Alarms,
+    /// Topics whose last report has, as far as is known, reached the broker, and the connection that it went over.
+    settled: HashMap<String, u64>,
+    kept: BTreeMap<String, Kept>,
+    recent: HashMap<String, VecDeque<(u64, Option<String>)>>,
+    fail_safes: BTreeMap<String, FailSafe>,
+    /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
+    diverted: VecDeque<u64>,
+    dirty: bool,
+}
+
+/// The newest message of a topic that comes too early after the last one sent.
+struct Kept {
+    payload: Bytes,
+    props: Bytes,
+    retain: bool,
+}
+
+impl Values {
+    /// With what the last run stored.
+    pub fn new(device: DeviceId, rules: Arc<ValueRules>, store: Arc<Store>, now_ms: u64) -> Result<Self> {
+        let rows = store.values()?;
+        let of = |wanted: u8| {
+            let rows = rows.iter().filter(move |row| row.kind == wanted);
+            rows.filter_map(|row| Some((row.key.as_str(), row.value.as_deref()?)))
+        };
+        let quality = rules.quality.clone();
+        // Without its past a check is blind for a few readings; an agent that does not start is blind for good.
+        let checker = Checker::restore(quality.clone(), of(kind::CHECK), now_ms).unwrap_or_else(|damaged| {
+            error!("{damaged}; the checks start without a past");
+            Checker::new(quality.clone(), now_ms)
+        });
+        let reporter = Reporter::restore(quality.clone(), of(kind::REPORT)).unwrap_or_else(|damaged| {
+            error!("{damaged}; reports on change start without a past");
+            Reporter::new(quality.clone())
+        });
+        let mut alarms = Alarms::default();
+        for (_, bytes) in of(kind::ALARM) {
+            if let Ok(alarm) = serde_json::from_slice::<Alarm>(bytes) {
+                alarms.restore(alarm);
+            }
+        }
+        let fail_safes = quality
+            .iter()
+            .filter(|rules| !rules.filter().as_str().contains(['+', '#']))
+            .filter_map(|rules| Some((rules.filter().to_string(), FailSafe::new(rules.fail_safe()?.clone(), now_ms))))
+            .collect();
+        let state = State {
+            checker,
+            reporter,
+            alarms,
+            settled: HashMap::new(),
+            kept: BTreeMap::new(),
+            recent: HashMap::new(),
+            fail_safes,
+            diverted: VecDeque::new(),
+            dirty: false,
+        };
+        Ok(Self {
+            device,
+            rules,
+            plain: Format::plain()?,
+            store,
+            state: Mutex::new(state),
+            writing: Mutex::new(()),
+            wake: Notify::new(),
+            local: broadcast::Sender::new(LOCAL_QUEUE),
+            clients: AtomicU64::new(0),
+            watch: Mutex::default(),
+        })
+    }
+
+    /// What is configured.
+    pub fn rules(&self) -> &ValueRules {
+        &self.rules
+    }
+
+    /// Names a client's connection.
+    pub fn next_client(&self) -> u64 {
+        self.clients.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Messages of the agent's own from now on.
+    pub fn local(&self) -> broadcast::Receiver<Arc<Local>> {
+        self.local.subscribe()
+    }
+
+    /// Judges what `client` publishes to a topic of a group; what is to be sealed stands in `request` afterwards. Call once
+    /// for each message, and [`Self::persist`] before its consequences leave the agent.
+    pub fn publish(&self, request: &mut PublishRequest, client: u64, now_ms: u64) -> Judged {
+        let mut props = match marks::strip(&request.sealed_properties) {
+            Ok(props) => props,
+            Err(error) => return blocked(RefuseCode::PayloadFormatInvalid, error.to_string(), "malformed properties"),
+        };
+        // An empty retained message deletes what the broker keeps: it is no value.
+        let judged = if request.retain && request.payload.is_empty() {
+            Judged::Send
+        } else {
+            self.judge(request, &mut props, client, now_ms)
+        };
+        // Every value was read from the wire or is short.
+        request.sealed_properties = props.encode().unwrap_or_default();
+        judged
+    }
+
+    fn judge(&self, request: &mut PublishRequest, props: &mut Properties, client: u64, now_ms: u64) -> Judged {
+        let topic = request.topic.as_str();
+        let quality = self.rules.quality.find(topic).filter(|rules| rules.has_checks() || rules.report().is_some());
+        let format = self.rules.publish(topic);
+        if quality.is_none() && format.is_none() {
+            return Judged::Send;
+        }
+        let format = format.unwrap_or(&self.plain);
+        let mut state = self.state();
+        let records = match format.decoder.decode(&request.payload, now_ms) {
+            Ok(records) => records,
+            Err(error) => return self.unreadable(&mut state, topic, error.to_string(), now_ms),
+        };
+        let hash = hash(&[&request.payload]);
+        let known = if request.dup { state.recall(topic, hash) } else { None };
+        let (check, marks) = match known {
+            // It was judged when it came first; judged again it would be a repetition.
+            Some(check) => (check, None),
+            None => {
+                let document = quality
+                    .filter(|rules| rules.wants_document())
+                    .and_then(|_| serde_json::from_slice(&request.payload).ok());
+                let verdict = state.check(topic, &records, document.as_ref(), now_ms);
+                self.note_events(&mut state, now_ms);
+                if let Some(verdict) = verdict.iter().find(|verdict| verdict.action() == Action::Block) {
+                    let (kind, checks) = (Kind::Blocked, Finding::of(verdict));
+                    self.raise(&mut state, topic, kind, verdict.to_string(), checks, now_ms);
+                    let summary = format!("blocked by {}", verdict.marks());
+                    return blocked(RefuseCode::ImplementationSpecific, verdict.to_string(), &summary);
+                }
+                let mut all = Marks::NONE;
+                verdict.iter().flat_map(|verdict| verdict.marks().iter()).for_each(|check| all.insert(check));
+                let checked = verdict.iter().any(Verdict::is_checked);
+                (checked.then(|| marks::text(all)), Some(all))
+            }
+        };
+        let payload = match &format.encoder {
+            Some(encoder) => match encoder.encode(&records) {
+                Ok(payload) => {
+                    marks::set_type(props, encoder.media_type());
+                    Some(Bytes::from(payload))
+                }
+                Err(error) => return self.unreadable(&mut state, topic, error.to_string(), now_ms),
+            },
+            None => None,
+        };
+        if state.alarms.clear(topic, now_ms) {
+            state.dirty = true;
+            info!(topic, "alarm over: a good value came");
+            self.wake.notify_one();
+        }
+        state.remember(topic, hash, check.clone());
+        let decision = state.report(topic, &records, marks.unwrap_or_default(), request.dup, now_ms);
+        if let Some(check) = &check {
+            marks::add(props, marks::CHECK, check);
+        }
+        if let Some(payload) = payload {
+            request.payload = payload;
+        }
+        match decision {
+            Decision::Send(_) => {
+                state.kept.remove(topic);
+                state.settle(topic, client);
+                Judged::Send
+            }
+            Decision::Skip => {
+                state.kept.remove(topic);
+                Judged::Acknowledge
+            }
+            Decision::Keep { .. } => {
+                let props = props.encode().unwrap_or_default();
+                let kept = Kept { payload: request.payload.clone(), props, retain: request.retain };
+                if state.kept.len() >= MAX_KEPT && !state.kept.contains_key(topic) {
+                    // Sent early rather than not at all.
+                    state.settle(topic, client);
+                    return Judged::Send;
+                }
+                state.kept.insert(topic.to_owned(), kept);
+                self.wake.notify_one();
+                Judged::Acknowledge
+            }
+        }
+    }
+
+    /// A message that was to be sent was not.
+    pub fn not_sent(&self, topic: &str) {
+        self.state().settled.remove(topic);
+    }
+
+    /// A connection ended in the middle: what it carried last may not have arrived.
+    pub fn cut(&self, client: u64) {
+        self.state().settled.retain(|_, carrier| *carrier != client);
+    }
+
+    /// Writes down what was judged since the last call, by anybody.
+    pub fn persist(&self) -> Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = {
+            let mut state = self.state();
+            if !std::mem::take(&mut state.dirty) {
+                return Ok(());
+            }
+            let row = |kind| move |row: sealcast_quality::Row| ValueRow { kind, key: row.key.into(), value: row.value };
+            let mut rows: Vec<ValueRow> = state.checker.changes().into_iter().map(row(kind::CHECK)).collect();
+            rows.extend(state.reporter.changes().into_iter().map(row(kind::REPORT)));
+            let alarm = |(key, value)| ValueRow { kind: kind::ALARM, key, value };
+            rows.extend(state.alarms.changes().into_iter().map(alarm));
+            rows
+        };
+        self.store.write_values(&rows)
+    }
+
+    /// The cycles that were learnt and what report on change has saved, to the log.
+    pub fn log_savings(&self) {
+        let state = self.state();
+        for (topic, name, saved) in state.reporter.saved() {
+            let period_ms = state.reporter.cycle(topic, name).and_then(sealcast_quality::Cycle::period_ms);
+            let percent = (saved.sent_part() * 1000.0).round() / 10.0;
+            info!(topic, name, period_ms, seen = saved.seen, sent = saved.sent, percent, "report on change");
+        }
+    }
+
+    fn unreadable(&self, state: &mut State, topic: &str, reason: String, now_ms: u64) -> Judged {
+        self.raise(state, topic, Kind::Unreadable, reason.clone(), Vec::new(), now_ms);
+        blocked(RefuseCode::PayloadFormatInvalid, reason, "it cannot be read as its format says")
+    }
+
+    fn raise(&self, state: &mut State, topic: &str, kind: Kind, reason: String, checks: Vec<Finding>, now_ms: u64) {
+        let reason = reason.chars().take(MAX_REASON).collect();
+        state.alarms.raise(&self.device, topic, kind, reason, checks, now_ms);
+        state.dirty = true;
+        self.wake.notify_one();
+    }
+
+    /// Silence and its end.
+    fn note_events(&self, state: &mut State, now_ms: u64) {
+        while let Some(event) = state.checker.poll_event() {
+            match &event {
+                Event::Silent { topic, .. } => {
+                    warn!("{event}");
+                    let topic = topic.clone();
+                    self.raise(state, &topic, Kind::Silent, event.to_string(), Vec::new(), now_ms);
+                }
+                Event::Heard { .. } => info!("{event}"),
+            }
+            state.dirty = true;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn blocked(code: RefuseCode, reason: String, summary: &str) -> Judged {
+    Judged::Blocked(Blocked { code, reason, summary: summary.to_owned() })
+}
+
+fn hash(parts: &[&[u8]]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl State {
+    fn check(
+        &mut self,
+        topic: &str,
+        records: &[Record],
+        document: Option<&serde_json::Value>,
+        now_ms: u64,
+    ) -> Vec<Verdict> {
+        self.dirty = true;
+        let judge = |record: &Record| {
+            let input = Input { topic, name: &record.name, reading: &record.reading, document };
+            self.checker.handle_reading(&input, now_ms)
+        };
+        records.iter().map(judge).collect()
+    }
+
+    /// A message is sent if one of its readings is to be.
+    fn report(&mut self, topic: &str, records: &[Record], marks: Marks, again: bool, now_ms: u64) -> Decision {
+        self.dirty = true;
+        // Nobody knows whether the broker has what was sent last: in another run, over a connection that was cut, or
+        // (says the client) this very message.
+        let unknown = again || !self.settled.contains_key(topic);
+        let mut all = Decision::Skip;
+        for record in records {
+            if unknown {
+                self.reporter.forget_sent(topic, &record.name);
+            }
+            let reading = &record.reading;
+            let reported =
+                Reported { topic, name: &record.name, value: &reading.value, time_ms: reading.time_ms, marks };
+            all = match (all, self.reporter.handle_reading(&reported, now_ms)) {
+                (Decision::Send(cause), _) | (_, Decision::Send(cause)) => Decision::Send(cause),
+                (Decision::Keep { until_ms }, _) | (_, Decision::Keep { until_ms }) => Decision::Keep { until_ms },
+                (Decision::Skip, Decision::Skip) => Decision::Skip,
+            };
+        }
+        all
+    }
+
+    fn settle(&mut self, topic: &str, client: u64) {
+        if let Some(carrier) = self.settled.get_mut(topic) {
+            *carrier = client;
+            return;
+        }
+        if self.settled.len() >= sealcast_quality::MAX_SERIES {
+            self.settled.clear();
+        }
+        self.settled.insert(topic.to_owned(), client);
+    }
+
+    fn remember(&mut self, topic: &str, hash: u64, check: Option<String>) {
+        if !self.recent.contains_key(topic) {
+            if self.recent.len() >= MAX_RECENT_TOPICS {
+                self.recent.clear();
+            }
+            self.recent.insert(topic.to_owned(), VecDeque::new());
+        }
+        let Some(recent) = self.recent.get_mut(topic) else { return };
+        if recent.len() >= MAX_RECENT {
+            recent.pop_front();
+        }
+        recent.push_back((hash, check));
+    }
+
+    fn recall(&self, topic: &str, hash: u64) -> Option<Option<String>> {
+        let recent = self.recent.get(topic)?;
+        recent.iter().rev().find(|(known, _)| *known == hash).map(|(_, check)| check.clone())
+    }
+}

@@ -1,0 +1,230 @@
+//! The receiving side: what an application gets of a message, and what that means for the fail-safe.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sealcast_mqtt::{TopicName, Version};
+use sealcast_quality::{FailSafe, FailSafeOutput, MAX_SERIES};
+use sealcast_reading::Record;
+use tracing::{info, warn};
+
+use super::{
+    Local, State, Values, hash,
+    marks::{self, STALE},
+    rules::{Flagged, Format},
+};
+
+/// Frames that are remembered as diverted.
+const MAX_DIVERTED: usize = 1024;
+
+/// A message that was opened.
+pub struct Arrived<'a> {
+    /// Its topic.
+    pub topic: &'a TopicName,
+    /// The sealed bytes, which name it.
+    pub frame: &'a [u8],
+    /// What was inside.
+    pub payload: Bytes,
+    /// The properties that were inside, encoded.
+    pub props: Bytes,
+    /// When it was sealed (first), Unix ms.
+    pub sealed_ms: u64,
+    /// How long ago that is.
+    pub age_ms: u64,
+    /// The broker had kept it as the topic's last value.
+    pub retained: bool,
+    /// It is older than the topic's values may be.
+    pub stale: bool,
+}
+
+/// What becomes of it.
+pub enum Incoming {
+    /// The application gets it.
+    Deliver(Box<Deliver>),
+    /// It does not.
+    Withhold(String),
+    /// It got it, or others did, on another topic.
+    Diverted,
+}
+
+/// What an application gets.
+pub struct Deliver {
+    /// The payload.
+    pub payload: Bytes,
+    /// The sender's properties, encoded.
+    pub props: Bytes,
+    /// User properties of the agent's own.
+    pub extra: Vec<(&'static str, String)>,
+    /// The reading's own time, or that of the sealing.
+    pub time_ms: u64,
+    /// Whether it may be repeated: neither retained nor stale nor an alarm.
+    pub fresh: bool,
+    /// The readings, where they are converted.
+    pub records: Vec<Record>,
+}
+
+impl Values {
+    /// Judges a message for a client of that `version`.
+    pub fn arrive(&self, arrived: &Arrived<'_>, version: Version, now_ms: u64) -> Incoming {
+        let topic = arrived.topic.as_str();
+        let Ok((said, mut props)) = marks::read(&arrived.props) else {
+            return Incoming::Withhold("its sealed properties are malformed".into());
+        };
+        let mut extra = Vec::new();
+        if arrived.retained {
+            extra.push(("sealcast-age-ms", arrived.age_ms.to_string()));
+        }
+        if said.alarm {
+            extra.push((marks::ALARM, "1".to_owned()));
+            let props = props.encode().unwrap_or_default();
+            let payload = arrived.payload.clone();
+            let (time_ms, records) = (arrived.sealed_ms, Vec::new());
+            return Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh: false, records }));
+        }
+        let rule = self.rules.receive(topic);
+        if rule.is_some_and(|rule| rule.require_checked) && said.check.is_none() {
+            self.bad(topic, now_ms);
+            return Incoming::Withhold("its sender's agent did not check it, and `require_checked` is set".into());
+        }
+        let flagged = arrived.stale || said.is_flagged();
+        let check = match (said.check, arrived.stale) {
+            (check, false) => check,
+            (Some(check), true) if check.starts_with("flag:") => Some(format!("{check},{STALE}")),
+            (_, true) => Some(format!("flag:{STALE}")),
+        };
+        let policy = match (flagged, rule) {
+            (true, Some(rule)) if version == Version::V5 => rule.flagged_v5,
+            (true, Some(rule)) => rule.flagged,
+            _ => Flagged::Deliver,
+        };
+        if let Some(check) = &check {
+            extra.push((marks::CHECK, check.clone()));
+        }
+        let check = check.unwrap_or_default();
+        if policy == Flagged::Drop {
+            self.bad(topic, now_ms);
+            return Incoming::Withhold(format!("{check}: flagged values are dropped here"));
+        }
+        let mut payload = arrived.payload.clone();
+        let mut records = Vec::new();
+        if let Some(Format { decoder, encoder }) = rule.and_then(|rule| rule.format.as_ref()) {
+            let encoded =
+                decoder.decode(&payload, arrived.sealed_ms).map_err(|error| error.to_string()).and_then(|read| {
+                    let encoded =
+                        encoder.as_ref().map(|encoder| encoder.encode(&read).map_err(|error| error.to_string()));
+                    Ok((encoded.transpose()?, read))
+                });
+            match encoded {
+                Ok((encoded, read)) => {
+                    if let Some((encoded, encoder)) = encoded.zip(encoder.as_ref()) {
+                        payload = encoded.into();
+                        marks::set_type(&mut props, encoder.media_type());
+                    }
+                    records = read;
+                }
+                Err(error) => {
+                    self.bad(topic, now_ms);
+                    return Incoming::Withhold(format!("it cannot be converted: {error}"));
+                }
+            }
+        }
+        if let (Flagged::Divert, Some(rule)) = (policy, rule) {
+            self.bad(topic, now_ms);
+            if self.state().is_new_diversion(hash(&[topic.as_bytes(), arrived.frame]))
+                && let Ok(topic) = TopicName::new(&format!("{}/{topic}", rule.divert_to))
+            {
+                self.give(Local { topic, payload, properties: extra });
+            }
+            return Incoming::Diverted;
+        }
+        self.good(topic, arrived, now_ms);
+        let time_ms = records.first().and_then(|record| record.reading.time_ms).unwrap_or(arrived.sealed_ms);
+        let props = props.encode().unwrap_or_default();
+        let fresh = !arrived.retained && !arrived.stale;
+        Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh, records }))
+    }
+
+    /// The fail-safe values that stand now, for a client that has just subscribed.
+    pub fn standing(&self) -> Vec<Local> {
+        let state = self.state();
+        let standing = state.fail_safes.iter().filter_map(|(topic, fail_safe)| {
+            let fallback = fail_safe.active()?;
+            let topic = TopicName::new(fallback.topic.as_deref().unwrap_or(topic)).ok()?;
+            Some(fail_safe_message(topic, &fallback.publish))
+        });
+        standing.collect()
+    }
+
+    fn good(&self, topic: &str, arrived: &Arrived<'_>, now_ms: u64) {
+        let mut state = self.state();
+        let Some(fail_safe) = state.fail_safe(self, topic, now_ms) else { return };
+        let silence_ms =
+            self.rules.quality.find(topic).and_then(|rules| Some(rules.fail_safe()?.on_silence.as_ref()?.after_ms));
+        // What the broker kept is good only while a silence of that length would be.
+        if arrived.stale || (arrived.retained && silence_ms.is_some_and(|after_ms| arrived.age_ms > after_ms)) {
+            return;
+        }
+        let output = fail_safe.handle_good(now_ms);
+        drop(state);
+        self.act(topic, output);
+        self.wake.notify_one();
+    }
+
+    /// A value that the application does not get.
+    pub(super) fn bad(&self, topic: &str, now_ms: u64) {
+        let mut state = self.state();
+        let Some(fail_safe) = state.fail_safe(self, topic, now_ms) else { return };
+        let output = fail_safe.handle_blocked(now_ms);
+        drop(state);
+        self.act(topic, output);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn act(&self, topic: &str, output: Option<FailSafeOutput>) {
+        let Some(output) = output else { return };
+        match &output {
+            FailSafeOutput::Publish { fallback, .. } => {
+                warn!(topic, "{output}");
+                if let Ok(topic) = TopicName::new(fallback.topic.as_deref().unwrap_or(topic)) {
+                    self.give(fail_safe_message(topic, &fallback.publish));
+                }
+            }
+            FailSafeOutput::Ended { .. } => info!(topic, "{output}"),
+        }
+    }
+
+    /// Hands a message to the local clients that subscribed to its topic. An error says that there are none.
+    pub(super) fn give(&self, message: Local) {
+        let _ = self.local.send(Arc::new(message));
+    }
+}
+
+fn fail_safe_message(topic: TopicName, payload: &str) -> Local {
+    let payload = Bytes::copy_from_slice(payload.as_bytes());
+    Local { topic, payload, properties: vec![("sealcast-fail-safe", "1".to_owned())] }
+}
+
+impl State {
+    /// The fail-safe of a topic, made when the first message of a topic comes that a rule with wildcards is for.
+    fn fail_safe(&mut self, values: &Values, topic: &str, now_ms: u64) -> Option<&mut FailSafe> {
+        if !self.fail_safes.contains_key(topic) {
+            let rules = values.rules.quality.find(topic)?.fail_safe()?.clone();
+            if self.fail_safes.len() >= MAX_SERIES {
+                return None;
+            }
+            self.fail_safes.insert(topic.to_owned(), FailSafe::new(rules, now_ms));
+        }
+        self.fail_safes.get_mut(topic)
+    }
+
+    fn is_new_diversion(&mut self, frame: u64) -> bool {
+        if self.diverted.contains(&frame) {
+            return false;
+        }
+        if self.diverted.len() >= MAX_DIVERTED {
+            self.diverted.pop_front();
+        }
+        self.diverted.push_back(frame);
+        true
+    }
+}

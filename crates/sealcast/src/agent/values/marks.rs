@@ -1,0 +1,121 @@
+//! The verdict as it travels: a user property inside the seal that only agents can set. `sealcast-check` is `pass`, or
+//! `flag:` and the names of the checks that found something; a value that was not checked has none.
+
+use bytes::Bytes;
+use sealcast_mqtt::{ParseError, Properties, Property, PropertySet, Text};
+use sealcast_quality::Marks;
+
+/// Names that begin so are the agents'.
+const OWN: &str = "sealcast-";
+/// The verdict.
+pub const CHECK: &str = "sealcast-check";
+/// The message is an agent's alarm, not a value.
+pub const ALARM: &str = "sealcast-alarm";
+/// Most bytes that a verdict adds inside the seal.
+pub const MAX_CHECK_BYTES: u32 = 160;
+/// The name under which a value that is too old is flagged, beside those of the checks.
+pub const STALE: &str = "stale";
+
+/// What the sender's agent says of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The verdict, if it was checked.
+    pub check: Option<String>,
+    /// An alarm.
+    pub alarm: bool,
+}
+
+impl Said {
+    /// Whether a check found something.
+    pub fn is_flagged(&self) -> bool {
+        self.check.as_deref().is_some_and(|check| check != "pass")
+    }
+}
+
+/// The verdict as text.
+pub fn text(marks: Marks) -> String {
+    if marks.is_empty() { "pass".into() } else { format!("flag:{marks}") }
+}
+
+/// Sealed properties without what is the agents' to say.
+pub fn strip(props: &Bytes) -> Result<Properties, ParseError> {
+    if props.is_empty() {
+        return Ok(Properties::new());
+    }
+    let all = Properties::parse(props.clone(), PropertySet::Sealed)?;
+    Ok(all.iter().filter(|property| !is_own(property)).cloned().collect())
+}
+
+/// What the sender's agent says, and the rest.
+pub fn read(props: &Bytes) -> Result<(Said, Properties), ParseError> {
+    if props.is_empty() {
+        return Ok(Default::default());
+    }
+    let all = Properties::parse(props.clone(), PropertySet::Sealed)?;
+    let mut said = Said::default();
+    for property in &all {
+        if let Property::User(name, value) = property {
+            match name.as_str() {
+                CHECK => said.check = Some(value.as_str().to_owned()),
+                ALARM => said.alarm = true,
+                _ => {}
+            }
+        }
+    }
+    Ok((said, all.iter().filter(|property| !is_own(property)).cloned().collect()))
+}
+
+/// Adds a user property of the agent's own.
+pub fn add(props: &mut Properties, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (Text::new(name), Text::new(value)) {
+        props.push(Property::User(name, value));
+    }
+}
+
+/// Says of what type a converted payload is.
+pub fn set_type(props: &mut Properties, media_type: &str) {
+    let kept = props.iter().filter(|p| !matches!(p, Property::ContentType(_) | Property::PayloadFormat(_)));
+    let mut changed: Properties = kept.cloned().collect();
+    if let Ok(text) = Text::new(media_type) {
+        changed.push(Property::ContentType(text));
+    }
+    *props = changed;
+}
+
+fn is_own(property: &Property) -> bool {
+    matches!(property, Property::User(name, _) if name.as_str().starts_with(OWN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_speak_for_its_agent() -> anyhow::Result<()> {
+        let user = |name, value| Ok::<_, ParseError>(Property::User(Text::new(name)?, Text::new(value)?));
+        let sent: Properties = [
+            user(CHECK, "pass")?,
+            user("unit", "Cel")?,
+            user(ALARM, "1")?,
+            Property::ContentType(Text::new("text/plain")?),
+        ]
+        .into_iter()
+        .collect();
+        let mut sealed = strip(&sent.encode()?)?;
+        assert_eq!(sealed.len(), 2);
+        assert_eq!(read(&sealed.encode()?)?.0, Said::default());
+
+        let mut marks = Marks::NONE;
+        marks.insert(sealcast_quality::Check::Step);
+        marks.insert(sealcast_quality::Check::Rate);
+        add(&mut sealed, CHECK, &text(marks));
+        let (said, rest) = read(&sealed.encode()?)?;
+        assert_eq!((said.check.as_deref(), said.is_flagged(), rest.len()), (Some("flag:step,rate"), true, 2));
+        assert_eq!(text(Marks::NONE), "pass");
+        assert!(text(Marks(u16::MAX)).len() + CHECK.len() + 5 <= MAX_CHECK_BYTES as usize);
+
+        set_type(&mut sealed, "application/senml+json");
+        assert_eq!(sealed.iter().filter(|p| matches!(p, Property::ContentType(_))).count(), 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! What `agent.toml` says about values: rules, formats, and what applications get to see.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_mqtt::TopicName;
+use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
+use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
+use serde::Deserialize;
+
+/// Most `[[publish]]` and most `[[receive]]` tables.
+const MAX_TABLES: usize = 1024;
+
+/// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishFile {
+    filter: String,
+    /// How the device writes its readings. Default `{ format = "number" }`.
+    input: Option<InputConfig>,
+    /// How they are published. Default: the device's bytes.
+    output: Option<OutputConfig>,
+}
+
+/// `[[receive]]`: what applications get of what other members publish.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiveFile {
+    filter: String,
+    /// How the sender writes its readings. Default `{ format = "number" }`.
+    input: Option<InputConfig>,
+    /// How they are handed on. Default: the sender's bytes.
+    output: Option<OutputConfig>,
+    /// Flagged values for MQTT 3.1.1 clients, which cannot see that they are. Default `deliver`.
+    #[serde(default)]
+    flagged: Flagged,
+    /// The same for MQTT 5 clients. Default `deliver`.
+    #[serde(default)]
+    flagged_v5: Flagged,
+    /// What stands before the topic of a diverted value. Default `flagged`.
+    divert_to: Option<String>,
+    /// Values that their sender's agent did not check are withheld. Default false.
+    #[serde(default)]
+    require_checked: bool,
+}
+
+/// What becomes of a flagged value at the receiving side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flagged {
+    /// Handed on; MQTT 5 clients see why it is flagged.
+    #[default]
+    Deliver,
+    /// Withheld.
+    Drop,
+    /// Handed to who subscribed to the topic with `divert_to` before it.
+    Divert,
+}
+
+/// All that is said about values, checked.
+#[derive(Debug, Clone, Default)]
+pub struct ValueRules {
+    /// The rules of crates/quality.
+    pub quality: Arc<RuleSet>,
+    publish: Vec<(RuleFilter, Format)>,
+    receive: Vec<(RuleFilter, Receive)>,
+    alarm_topic: Option<String>,
+}
+
+/// From bytes to readings, and back if asked.
+#[derive(Debug, Clone)]
+pub struct Format {
+    /// Reads.
+    pub decoder: Decoder,
+    /// Writes.
+    pub encoder: Option<Encoder>,
+}
+
+/// The receiving side of a topic.
+#[derive(Debug, Clone)]
+pub struct Receive {
+    /// If the bytes are read at all.
+    pub format: Option<Format>,
+    /// For MQTT 3.1.1 clients.
+    pub flagged: Flagged,
+    /// For MQTT 5 clients.
+    pub flagged_v5: Flagged,
+    /// Before the topic of a diverted value.
+    pub divert_to: String,
+    /// Whether the sender's agent must have checked it.
+    pub require_checked: bool,
+}
+
+impl ValueRules {
+    /// Checks every value.
+    pub fn new(
+        quality: Vec<TopicSpec>,
+        publish: Vec<PublishFile>,
+        receive: Vec<ReceiveFile>,
+        alarm_topic: Option<String>,
+    ) -> Result<Self> {
+        let quality = Arc::new(RuleSet::new(quality)?);
+        let name = |key: &str, text: String| -> Result<String> {
+            TopicName::new(&text).with_context(|| format!("{key}: {text:?} is not a topic"))?;
+            ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: at most {} bytes", RuleFilter::MAX_BYTES);
+            ensure!(
+                !text.starts_with('$') && text != "sealcast" && !text.starts_with("sealcast/"),
+                "{key}: {text:?} is reserved"
+            );
+            Ok(text)
+        };
+        for rules in quality.iter() {
+            let fallbacks = rules.fail_safe().map(|rules| [&rules.on_silence, &rules.on_blocked]);
+            for topic in fallbacks.into_iter().flatten().flatten().filter_map(|fallback| fallback.topic.clone()) {
+                name("quality.fail_safe topic", topic)?;
+            }
+        }
+        let publish = tables("publish", publish, |table| {
+            let format = Format::new(table.input, table.output)?.context("neither input nor output is set")?;
+            Ok((table.filter, format))
+        })?;
+        let receive = tables("receive", receive, |table| {
+            let receive = Receive {
+                format: Format::new(table.input, table.output)?,
+                flagged: table.flagged,
+                flagged_v5: table.flagged_v5,
+                divert_to: name("divert_to", table.divert_to.unwrap_or_else(|| "flagged".into()))?,
+                require_checked: table.require_checked,
+            };
+            Ok((table.filter, receive))
+        })?;
+        let alarm_topic = alarm_topic.map(|text| name("alarm_topic", text)).transpose()?;
+        Ok(Self { quality, publish, receive, alarm_topic })
+    }
+
+    /// How the readings of a published topic are read and written.
+    pub fn publish(&self, topic: &str) -> Option<&Format> {
+        find(&self.publish, topic)
+    }
+
+    /// What applications get of a topic.
+    pub fn receive(&self, topic: &str) -> Option<&Receive> {
+        find(&self.receive, topic)
+    }
+
+    /// Whether nothing is said at all.
+    pub fn is_empty(&self) -> bool {
+        self.quality.iter().next().is_none() && self.publish.is_empty() && self.receive.is_empty()
+    }
+
+    /// The alarm's own topic: the configured one, or `<first level>/alarm`, then the device, then the topic it is about.
+    pub fn alarm_topic(&self, device: &str, topic: &str) -> String {
+        match &self.alarm_topic {
+            Some(prefix) => format!("{prefix}/{device}/{topic}"),
+            None => format!("{}/alarm/{device}/{topic}", topic.split('/').next().unwrap_or_default()),
+        }
+    }
+
+    /// What the agent itself subscribes to so that it can tell when a fail-safe value is due: the values, and the alarms of
+    /// their senders.
+    pub fn watched(&self) -> Vec<String> {
+        let mut filters = Vec::new();
+        for rules in self.quality.iter() {
+            let Some(fail_safe) = rules.fail_safe() else { continue };
+            let filter = rules.filter().as_str();
+            filters.push(filter.to_owned());
+            if fail_safe.on_blocked.is_some() {
+                filters.push(match &self.alarm_topic {
+                    Some(prefix) => format!("{prefix}/#"),
+                    // `#` alone has no first level to put before the alarms'.
+                    None => match filter.split('/').next() {
+                        Some("#") | None => "+/alarm/#".to_owned(),
+                        Some(first) => format!("{first}/alarm/#"),
+                    },
+                });
+            }
+        }
+        filters.sort();
+        filters.dedup();
+        filters
+    }
+}
+
+impl Format {
+    fn new(input: Option<InputConfig>, output: Option<OutputConfig>) -> Result<Option<Self>> {
+        if input.is_none() && output.is_none() {
+            return Ok(None);
+        }
+        let input = input.unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
+        let decoder = Decoder::new(input).context("input")?;
+        let encoder = output.map(|output| Encoder::new(output).context("output")).transpose()?;
+        Ok(Some(Self { decoder, encoder }))
+    }
+
+    /// A number as text: what is read where no format is named.
+    pub fn plain() -> Result<Self> {
+        Ok(Self { decoder: Decoder::new(InputConfig::Number(PlainConfig::default()))?, encoder: None })
+    }
+}
+
+fn tables<F, T>(key: &str, files: Vec<F>, check: impl Fn(F) -> Result<(String, T)>) -> Result<Vec<(RuleFilter, T)>> {
+    ensure!(files.len() <= MAX_TABLES, "{key}: more than {MAX_TABLES} tables");
+    let mut tables: Vec<(RuleFilter, T)> = Vec::new();
+    for (at, file) in files.into_iter().enumerate() {
+        let (filter, table) = check(file).with_context(|| format!("[[{key}]] number {}", at + 1))?;
+        let filter: RuleFilter =
+            filter.parse().with_context(|| format!("[[{key}]] number {}: filter {filter:?}", at + 1))?;
+        if tables.iter().any(|(other, _)| *other == filter) {
+            bail!("[[{key}]] number {}: another one has the filter {filter} too: put both in one", at + 1);
+        }
+        tables.push((filter, table));
+    }
+    // The most specific one that matches counts, as for quality rules.
+    tables.sort_by(|(a, _), (b, _)| a.compare_specificity(b));
+    Ok(tables)
+}
+
+fn find<'a, T>(tables: &'a [(RuleFilter, T)], topic: &str) -> Option<&'a T> {
+    tables.iter().find(|(filter, _)| filter.matches(topic)).map(|(_, table)| table)
+}

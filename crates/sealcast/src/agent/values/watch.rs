@@ -1,0 +1,263 @@
+//! What happens to values without a client: silence, kept reports, alarms, fail-safe. One task, woken by time and by the
+//! clients; and what the agent's own connection brings of the topics that a fail-safe is for.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use sealcast_mqtt::{Properties, TopicName, Version};
+use sealcast_seal::{Content, Opener, Purpose, QosClass};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+use zeroize::Zeroizing;
+
+use super::{
+    Incoming, Values,
+    alarm::{Alarm, Kind},
+    arrive::Arrived,
+    marks,
+};
+use crate::{
+    agent::{
+        data::{Arrival, DataPlane, Denied, Received, Route},
+        store::Retained,
+    },
+    link::Link,
+    now_ms,
+};
+
+/// What could not be done (no key, no connection) is tried again after so long.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest sleep.
+const TICK: Duration = Duration::from_secs(60);
+/// Messages that wait for a key.
+const MAX_WAITING: usize = 256;
+/// How often they are tried: a minute.
+const MAX_TRIES: u32 = 60;
+/// What was saved is logged so often.
+const LOG_EVERY_MS: u64 = 600_000;
+
+/// What the agent's own connection has brought.
+#[derive(Default)]
+pub struct Watch {
+    opener: Opener,
+    waiting: VecDeque<(Brought, u32)>,
+}
+
+/// A message that the agent's own connection brought.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    /// Its topic.
+    pub topic: String,
+    /// Its bytes.
+    pub payload: Bytes,
+    /// Whether the broker had kept it.
+    pub retain: bool,
+    /// QoS 1, and whether it may have come before; `None` for QoS 0.
+    pub dup: Option<bool>,
+}
+
+impl Values {
+    /// The connection to the broker is new.
+    pub fn link_up(&self) {
+        self.state().alarms.tell_again();
+        self.wake.notify_one();
+    }
+
+    /// Takes in what the agent's own connection brought: values of topics with a fail-safe, and alarms of their senders.
+    pub fn brought(&self, data: &DataPlane, message: Brought) {
+        let mut watch = self.watch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.take_in(data, &mut watch.opener, &message).is_some() && watch.waiting.len() < MAX_WAITING {
+            watch.waiting.push_back((message, 0));
+        }
+    }
+
+    /// `Some` if it is worth trying again.
+    fn take_in(&self, data: &DataPlane, opener: &mut Opener, message: &Brought) -> Option<()> {
+        let topic = TopicName::new(&message.topic).ok()?;
+        let group = match data.route(topic.as_str()) {
+            Route::Group(group) => group,
+            Route::NotYet(_) => return Some(()),
+            // A deleted retained message, or a topic that nobody seals: nothing that could be believed.
+            _ => return None,
+        };
+        if message.payload.is_empty() {
+            return None;
+        }
+        let now = now_ms();
+        let qos = message.dup.map_or(sealcast_seal::Qos::AtMostOnce, |dup| sealcast_seal::Qos::Acknowledged { dup });
+        let arrival = Arrival { qos, retain: message.retain, resumed_ms: None };
+        let opened = match data.open(opener, group, topic.as_str(), &message.payload, arrival, now) {
+            Ok(Received::Message(opened)) => opened,
+            Ok(Received::Repeated) | Err(Denied::Refused(_)) => return None,
+            Err(Denied::NotYet(_) | Denied::Behind(_)) => return Some(()),
+        };
+        let receipt = opened.receipt();
+        opener.mark_delivered(&receipt);
+        opener.mark_acknowledged(&receipt);
+        let arrived = Arrived {
+            topic: &topic,
+            frame: &message.payload,
+            payload: Bytes::copy_from_slice(opened.payload()),
+            props: Bytes::copy_from_slice(opened.props()),
+            sealed_ms: opened.sealed_ms(),
+            age_ms: opened.age_ms(),
+            retained: message.retain,
+            stale: data.is_stale(topic.as_str(), message.retain, opened.age_ms()),
+        };
+        if marks::read(&arrived.props).is_ok_and(|(said, _)| said.alarm) {
+            match serde_json::from_slice::<Alarm>(&arrived.payload) {
+                // Silence is what the fail-safe notices by itself.
+                Ok(alarm) if alarm.kind != Kind::Silent && alarm.over_ms.is_none() => self.bad(&alarm.topic, now),
+                Ok(_) => {}
+                Err(error) => debug!(%error, topic = message.topic, "an alarm that cannot be read"),
+            }
+        } else if self.rules.quality.find(topic.as_str()).is_some_and(|rules| rules.fail_safe().is_some())
+            // As MQTT 3.1.1 clients get it: what is held back from them is no good value.
+            && let Incoming::Withhold(reason) = self.arrive(&arrived, Version::V311, now)
+        {
+            debug!(topic = message.topic, reason, "not a good value");
+        }
+        None
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self: Arc<Self>, data: Arc<DataPlane>, link: Link, stop: CancellationToken) {
+        let mut logged_ms = now_ms();
+        loop {
+            let now = now_ms();
+            let undone = self.handle_timeout(&data, &link, now).await;
+            if now.saturating_sub(logged_ms) >= LOG_EVERY_MS {
+                logged_ms = now;
+                self.log_savings();
+            }
+            let pause = match self.poll_timeout() {
+                _ if undone => RETRY,
+                Some(at_ms) => Duration::from_millis(at_ms.saturating_sub(now_ms())).min(TICK),
+                None => TICK,
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.wake.notified(), if !undone => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.log_savings();
+    }
+
+    fn poll_timeout(&self) -> Option<u64> {
+        let state = self.state();
+        let fail_safe = state.fail_safes.values().filter_map(sealcast_quality::FailSafe::poll_timeout).min();
+        let own = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.alarms.poll_timeout(), fail_safe];
+        own.into_iter().flatten().min()
+    }
+
+    /// `true` if something could not be done for now.
+    async fn handle_timeout(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+        let again = self.try_waiting(data);
+        let (fired, kept) = {
+            let mut state = self.state();
+            state.checker.handle_timeout(now);
+            self.note_events(&mut state, now);
+            let fired: Vec<_> = state
+                .fail_safes
+                .iter_mut()
+                .filter_map(|(topic, fail_safe)| Some((topic.clone(), fail_safe.handle_timeout(now)?)))
+                .collect();
+            let mut kept = Vec::new();
+            while let Some((topic, _)) = state.reporter.poll_kept(now) {
+                state.dirty = true;
+                if let Some(message) = state.kept.remove(&topic) {
+                    kept.push((topic, message));
+                }
+            }
+            (fired, kept)
+        };
+        for (topic, output) in fired {
+            self.act(&topic, Some(output));
+        }
+        if let Err(error) = self.persist() {
+            error!("{error:#}");
+            return true;
+        }
+        for (topic, message) in kept {
+            let sent = self.send(data, link, &topic, message.retain, message.props, message.payload).await;
+            if let Err(reason) = sent {
+                warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+                // The next one is sent whatever it is.
+                self.not_sent(&topic);
+            }
+        }
+        self.tell(data, link, now).await || again
+    }
+
+    fn try_waiting(&self, data: &DataPlane) -> bool {
+        let mut watch = self.watch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (message, tries) in std::mem::take(&mut watch.waiting) {
+            if self.take_in(data, &mut watch.opener, &message).is_some() && tries < MAX_TRIES {
+                watch.waiting.push_back((message, tries + 1));
+            }
+        }
+        !watch.waiting.is_empty()
+    }
+
+    /// Publishes alarms and their ends. `true` if one must be tried again.
+    async fn tell(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+        let due = self.state().alarms.due(now);
+        let mut undone = false;
+        for alarm in due {
+            let topic = self.rules.alarm_topic(self.device.as_str(), &alarm.topic);
+            let payload = Bytes::from(serde_json::to_vec(&alarm).unwrap_or_default());
+            let mut props = Properties::new();
+            marks::add(&mut props, marks::ALARM, "1");
+            marks::set_type(&mut props, "application/json");
+            let props = props.encode().unwrap_or_default();
+            let over = alarm.over_ms.is_some();
+            let mut sent = self.send(data, link, &topic, !over, props, payload).await;
+            if over && sent.is_ok() {
+                // Nobody could tell the broker's empty message from a forged one: the end is said before it, sealed.
+                sent = self.send(data, link, &topic, true, Bytes::new(), Bytes::new()).await;
+            }
+            match sent {
+                Ok(()) => self.state().alarms.told(&alarm, now),
+                Err(reason) => {
+                    debug!(topic, reason, "an alarm waits");
+                    undone = true;
+                }
+            }
+        }
+        undone
+    }
+
+    /// Seals a message and publishes it over the agent's own connection.
+    async fn send(
+        &self,
+        data: &DataPlane,
+        link: &Link,
+        topic: &str,
+        retain: bool,
+        props: Bytes,
+        payload: Bytes,
+    ) -> Result<(), String> {
+        let Route::Group(group) = data.route(topic) else {
+            return Err(format!("no group covers {topic}: have one created with a filter that matches it"));
+        };
+        let now = now_ms();
+        let frame = if payload.is_empty() {
+            Vec::new()
+        } else {
+            let class = QosClass::Acknowledged;
+            let content = Content { purpose: Purpose::Message, class, retain, props: &props, payload: &payload };
+            data.seal(group, topic, &content, now).map_err(|denied| denied.to_string())?
+        };
+        if retain {
+            let kept = Retained {
+                topic: topic.to_owned(),
+                time_ms: now,
+                props: props.to_vec(),
+                payload: Zeroizing::new(payload.to_vec()),
+            };
+            self.store.keep_retained(&kept).map_err(|error| format!("{error:#}"))?;
+        }
+        link.publish(topic.to_owned(), retain, frame).await.map_err(|error| error.to_string())
+    }
+}
