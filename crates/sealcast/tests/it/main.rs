@@ -6,4 +6,6 @@ mod harness;
 mod demo;
 mod est;
 mod kill;
+mod recording;
 mod tour;
+mod values;

@@ -97,12 +97,15 @@ impl Values {
             (true, Some(rule)) => rule.flagged,
             _ => Flagged::Deliver,
         };
+        // What is held back from clients that could not see that it is flagged is no good value, whoever gets this copy.
+        let held_back = flagged && rule.is_some_and(|rule| rule.flagged != Flagged::Deliver);
+        let judge = || if held_back { self.bad(topic, now_ms) } else { self.good(topic, arrived, now_ms) };
         if let Some(check) = &check {
             extra.push((marks::CHECK, check.clone()));
         }
         let check = check.unwrap_or_default();
         if policy == Flagged::Drop {
-            self.bad(topic, now_ms);
+            judge();
             return Incoming::Withhold(format!("{check}: flagged values are dropped here"));
         }
         let mut payload = arrived.payload.clone();
@@ -128,8 +131,8 @@ impl Values {
                 }
             }
         }
+        judge();
         if let (Flagged::Divert, Some(rule)) = (policy, rule) {
-            self.bad(topic, now_ms);
             if self.state().is_new_diversion(hash(&[topic.as_bytes(), arrived.frame]))
                 && let Ok(topic) = TopicName::new(&format!("{}/{topic}", rule.divert_to))
             {
@@ -137,7 +140,6 @@ impl Values {
             }
             return Incoming::Diverted;
         }
-        self.good(topic, arrived, now_ms);
         let time_ms = records.first().and_then(|record| record.reading.time_ms).unwrap_or(arrived.sealed_ms);
         let props = props.encode().unwrap_or_default();
         let fresh = !arrived.retained && !arrived.stale;
@@ -160,8 +162,8 @@ impl Values {
         let Some(fail_safe) = state.fail_safe(self, topic, now_ms) else { return };
         let silence_ms =
             self.rules.quality.find(topic).and_then(|rules| Some(rules.fail_safe()?.on_silence.as_ref()?.after_ms));
-        // What the broker kept is good only while a silence of that length would be.
-        if arrived.stale || (arrived.retained && silence_ms.is_some_and(|after_ms| arrived.age_ms > after_ms)) {
+        // What the broker kept, as retained or for an absent client, is good only while a silence of that length would be.
+        if arrived.stale || silence_ms.is_some_and(|after_ms| arrived.age_ms > after_ms) {
             return;
         }
         let output = fail_safe.handle_good(now_ms);
