@@ -602,6 +602,11 @@ impl Client {
     fn attend_delivery(&mut self, delivery: Delivery, until: &mut Until) -> Option<Waiting> {
         let topic = delivery.topic.as_str();
         let group = match self.shared.data.route(topic) {
+            // It says that a retained message is gone, and anybody can: nothing to hand on, and nothing to report.
+            Route::Group(_) if delivery.payload.is_empty() => {
+                self.answered(|proxy| proxy.swallow(delivery.id));
+                return None;
+            }
             Route::Group(group) => group,
             Route::Clear => {
                 self.answered(|proxy| proxy.pass(delivery.id));
