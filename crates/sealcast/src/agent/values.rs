@@ -9,6 +9,8 @@ mod arrive;
 mod marks;
 mod restored;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{
