@@ -109,7 +109,7 @@ fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> 
     };
     let freshness = Freshness::unlimited(0);
     let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
-    let mut raw = Raw::new(payload_bytes, authenticity == Authenticity::Signature)?;
+    let mut raw = Raw::on_topic(TOPIC, payload_bytes, authenticity == Authenticity::Signature)?;
     let mut opener = Opener::new();
     let now = now_ms();
     let mut frame_bytes = 0;

@@ -7,6 +7,7 @@ pub mod policy;
 pub mod tokens;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -23,7 +24,7 @@ use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub use self::est::NETWORK_PATH;
 use self::{
@@ -43,6 +44,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Calls from devices that wait to be answered.
 const MAX_CALLS_WAITING: usize = 4096;
+/// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
+const MAX_CALLS_PER_DEVICE: usize = 16;
 const PAGE: usize = 256;
 
 /// `sealcast up`.
@@ -309,6 +312,7 @@ async fn relay(
     stop: CancellationToken,
 ) {
     let relay = Arc::new(relay);
+    let turns = Turns::default();
     loop {
         let call = tokio::select! {
             () = stop.cancelled() => return,
@@ -316,9 +320,14 @@ async fn relay(
         };
         let Some(Received { payload, properties, sender, .. }) = call else { return };
         let Some(sender) = sender else { continue };
+        let Some(turn) = turns.take(&sender) else {
+            debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} of this device are under way");
+            continue;
+        };
         let (relay, broker) = (relay.clone(), broker.clone());
         tokio::spawn(async move {
             let answer = relay.handle(&payload).await;
+            drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
             let topic = format!("sealcast/v1/rpc/{sender}/response");
             let properties =
@@ -327,6 +336,40 @@ async fn relay(
                 warn!(%sender, %error, "a call was not answered");
             }
         });
+    }
+}
+
+/// Calls under way, by device.
+#[derive(Clone, Default)]
+struct Turns(Arc<std::sync::Mutex<BTreeMap<Arc<str>, usize>>>);
+
+/// A call under way, until it is dropped.
+struct Turn {
+    turns: Turns,
+    device: Arc<str>,
+}
+
+impl Turns {
+    fn take(&self, device: &Arc<str>) -> Option<Turn> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = counts.entry(device.clone()).or_default();
+        if *calls >= MAX_CALLS_PER_DEVICE {
+            return None;
+        }
+        *calls += 1;
+        Some(Turn { turns: self.clone(), device: device.clone() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut counts = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.device) {
+            Some(calls) if *calls > 1 => *calls -= 1,
+            _ => {
+                counts.remove(&self.device);
+            }
+        }
     }
 }
 
