@@ -32,6 +32,8 @@
 mod config;
 mod connection;
 mod core;
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod message;
 mod policy;
