@@ -130,13 +130,18 @@ struct FreshnessFile {
     max_age_ms: u64,
     /// The same for retained messages. Default 0.
     retained_max_age_ms: u64,
-    /// The same for what the broker kept while the client was away. Default 0.
+    /// The same for what the broker kept while the client was away. Default 604,800,000: seven days.
     offline_max_age_ms: u64,
 }
 
 impl Default for FreshnessFile {
     fn default() -> Self {
-        Self { clock_tolerance_ms: 2_000, max_age_ms: 30_000, retained_max_age_ms: 0, offline_max_age_ms: 0 }
+        Self {
+            clock_tolerance_ms: 2_000,
+            max_age_ms: 30_000,
+            retained_max_age_ms: 0,
+            offline_max_age_ms: 7 * 24 * 3_600_000,
+        }
     }
 }
 
@@ -320,7 +325,7 @@ mod tests {
              [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0",
         )?;
         let age = |topic| agent.freshness.of(topic);
-        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: None });
+        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: Some(604_800_000) });
         assert_eq!(age("valve/1/x").live_ms, None);
         assert_eq!(age("other").live_ms, Some(30_000));
         Ok(())

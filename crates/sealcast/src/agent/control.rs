@@ -3,7 +3,7 @@
 //! One task owns it all. What takes time (a call to the hub) runs beside it and comes back as a [`Done`].
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -35,6 +35,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const REFRESH: Duration = Duration::from_secs(15);
 /// The agent looks after its groups at least this often.
 const TICK: Duration = Duration::from_secs(1);
+/// The same complaint is not repeated sooner.
+const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
 
@@ -61,6 +63,8 @@ pub struct Control {
     pub ledger: RemoteLedger,
     /// What was broadcast.
     pub keys_seen: KeysSeen,
+    /// What the groups wanted before the agent opened its door.
+    pub early: VecDeque<Output>,
 }
 
 /// Something that ran beside the control task.
@@ -88,11 +92,17 @@ struct Loop {
     retry_at: Option<Instant>,
     refresh_at: Instant,
     outbox: Outbox,
+    /// Groups whose retained messages have to be sealed again.
+    reseal: BTreeSet<GroupNumber>,
+    complained_at: Option<Instant>,
+    /// What was to be done before the agent opened its door.
+    early: VecDeque<Output>,
 }
 
 impl Control {
     /// Runs until `stop`. Fails only if the disk does.
-    pub async fn run(self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
+    pub async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
+        let early = std::mem::take(&mut self.early);
         let (done, mut results) = mpsc::unbounded_channel();
         let data = self.data.clone();
         let mut control = Loop {
@@ -106,6 +116,9 @@ impl Control {
             retry_at: None,
             refresh_at: Instant::now() + REFRESH,
             outbox: Outbox::default(),
+            reseal: BTreeSet::new(),
+            complained_at: None,
+            early,
         };
         control.drain().await?;
         loop {
@@ -134,6 +147,7 @@ impl Loop {
 
     fn handle_timeout(&mut self) {
         let (now, time_ms) = (Instant::now(), now_ms());
+        self.publish_retained_again();
         if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
             self.parts.groups.handle_timeout(time_ms);
         }
@@ -157,7 +171,7 @@ impl Loop {
                 info!("control connection up");
                 self.up = true;
                 self.sync();
-                self.publish_again().await;
+                self.publish_again();
                 self.submit_next();
             }
             LinkEvent::Down(reason) => {
@@ -224,8 +238,10 @@ impl Loop {
     /// Checks a record and acts on it. What does not verify is reported and goes no further.
     fn apply(&mut self, record: &Record) -> Result<()> {
         if let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) {
-            let error = anyhow::Error::new(error);
-            error!("the hub gave a ledger record that cannot be true: {error:#}");
+            if self.complained_at.is_none_or(|at| at.elapsed() > QUIET) {
+                self.complained_at = Some(Instant::now());
+                error!("the hub gave a ledger record that cannot be true: {:#}", anyhow::Error::new(error));
+            }
             return Ok(());
         }
         self.parts.store.add_record(record.index, &record.encode())?;
@@ -237,16 +253,21 @@ impl Loop {
         match done {
             Done::Synced(reading, Ok(records)) => {
                 self.syncing = false;
-                let more = !records.is_empty();
+                let height = || self.parts.data.with_replica(|replica| replica.height());
+                let (before, empty) = (height(), records.is_empty());
                 for record in records {
                     self.handle_record(record)?;
                 }
-                if more || std::mem::take(&mut self.stale) {
+                let grew = self.parts.data.with_replica(|replica| replica.height()) > before;
+                if grew || empty && std::mem::take(&mut self.stale) {
                     self.sync();
-                } else {
-                    self.parts.data.set_caught_up(reading);
+                } else if empty && self.parts.data.set_caught_up(reading) {
                     self.parts.groups.set_live(true, now_ms());
+                    self.publish_retained_again();
                     self.submit_next();
+                } else {
+                    // Nothing that can be true came: do not ask in a circle.
+                    self.retry_at = Some(Instant::now() + RETRY);
                 }
             }
             Done::Synced(_, Err(reason)) => {
@@ -336,33 +357,29 @@ impl Loop {
 
     /// Does what the groups ask for, in their order: what they persist is on disk before anything after it goes out.
     async fn drain(&mut self) -> Result<()> {
-        while let Some(output) = self.parts.groups.poll_output() {
+        while let Some(output) = self.early.pop_front().or_else(|| self.parts.groups.poll_output()) {
             match output {
-                Output::Persist(writes) => {
-                    let writes = writes
-                        .iter()
-                        .map(|write| (write.key.as_str(), write.value.as_ref().map(|value| value.as_slice())));
-                    self.parts.store.write_state(writes)?;
-                }
+                Output::Persist(writes) => self.parts.store.write_state(&writes)?,
                 Output::Submit(body) => {
                     self.submissions.push_back(body);
                     self.submit_next();
                 }
                 Output::PublishKeys { bytes } => {
                     self.outbox.keys = Some(bytes);
-                    self.publish_keys().await;
+                    self.publish_keys();
                 }
                 Output::PublishInbox { device, group, bytes } => {
                     self.outbox.welcomes.insert((device.clone(), group), bytes.clone());
-                    self.publish(inbox(&device, group), bytes).await;
+                    self.publish(inbox(&device, group), bytes);
                 }
-                Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()).await,
+                Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()),
                 Output::Epoch(keys) => {
                     let group = keys.group;
                     // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
                     self.outbox.welcomes.retain(|(_, of), _| *of != group);
                     self.parts.data.insert_epoch(keys, now_ms());
-                    self.publish_retained_again(group).await?;
+                    self.reseal.insert(group);
+                    self.publish_retained_again();
                 }
                 Output::Left { group, reason } => self.parts.data.leave(group, &reason),
                 Output::Notice { device, group, notice } => {
@@ -375,33 +392,39 @@ impl Loop {
         Ok(())
     }
 
-    async fn publish_again(&mut self) {
-        self.publish_keys().await;
-        for ((device, group), bytes) in self.outbox.welcomes.clone() {
-            self.publish(inbox(&device, group), bytes).await;
+    fn publish_again(&mut self) {
+        self.publish_keys();
+        for ((device, group), bytes) in &self.outbox.welcomes {
+            self.publish(inbox(device, *group), bytes.clone());
         }
     }
 
-    async fn publish_keys(&self) {
+    fn publish_keys(&self) {
         if let Some(bytes) = &self.outbox.keys {
             self.see_keys(&self.parts.device, bytes);
-            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone()).await;
+            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone());
         }
     }
 
-    async fn publish_retained_again(&self, group: GroupNumber) -> Result<()> {
+    /// Seals retained messages again whose group has a new epoch; those that cannot be now keep their turn.
+    fn publish_retained_again(&mut self) {
         if !self.up {
-            return Ok(());
+            return;
         }
-        for (topic, frame) in self.parts.data.seal_retained_again(group, now_ms())? {
-            self.publish(topic, frame).await;
+        for group in std::mem::take(&mut self.reseal) {
+            match self.parts.data.seal_retained_again(group, now_ms()) {
+                Ok(Some(frames)) => frames.into_iter().for_each(|(topic, frame)| self.publish(topic, frame)),
+                Ok(None) => {
+                    self.reseal.insert(group);
+                }
+                Err(error) => warn!(%group, "retained messages are not sealed again: {error:#}"),
+            }
         }
-        Ok(())
     }
 
     /// Publishes retained. If the link is down, it is done again when it comes back.
-    async fn publish(&self, topic: String, payload: Vec<u8>) {
-        if let Err(error) = self.parts.link.publish(topic, true, payload).await {
+    fn publish(&self, topic: String, payload: Vec<u8>) {
+        if let Err(error) = self.parts.link.publish(topic, true, payload) {
             debug!(%error, "not published");
         }
     }

@@ -5,10 +5,11 @@ mod control;
 pub mod data;
 pub mod events;
 pub mod folder;
+mod sessions;
 pub mod store;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_chain::RemoteLedger;
-use sealcast_group::{Groups, Me};
+use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
 use serde::Serialize;
@@ -25,11 +26,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use self::{
-    client::{Sessions, Shared},
+    client::Shared,
     control::{Control, KeysSeen},
     data::DataPlane,
     events::{Event, Events},
     folder::Folder,
+    sessions::Sessions,
     store::Store,
 };
 use crate::{
@@ -123,7 +125,7 @@ impl Agent {
         let folder = Folder::open(dir)?;
         let upstream = upstream(&folder, &config)?;
         let store = Arc::new(Store::open(dir)?);
-        store.forget_old_windows()?;
+        store.forget_old_clients()?;
         let config = Arc::new(config);
         let stop = CancellationToken::new();
 
@@ -139,7 +141,16 @@ impl Agent {
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
         let key = Arc::new(folder.key()?);
-        let data = Arc::new(DataPlane::new(folder.device.clone(), key.clone(), store.clone(), config.clone(), replica));
+        let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
+        let data = Arc::new(DataPlane::new(
+            folder.device.clone(),
+            certificate,
+            key.clone(),
+            store.clone(),
+            config.clone(),
+            replica,
+        ));
+        let early = take_in_keys(&mut groups, &store, &data)?;
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
         let listen = listener.local_addr()?;
@@ -159,6 +170,7 @@ impl Agent {
             ledger: RemoteLedger::new(link.clone(), genesis.id),
             link,
             keys_seen: keys_seen.clone(),
+            early,
         };
         let failed = CancellationToken::new();
         let control = tokio::spawn({
@@ -230,6 +242,20 @@ fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<R
         groups.handle_record(&record, now_ms())?;
     }
     Ok(replica)
+}
+
+/// Gives the data plane all epochs that are kept, before a client can seal or open anything: in between, an old epoch would
+/// look like the current one. What else the groups want comes after.
+fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<VecDeque<Output>> {
+    let mut later = VecDeque::new();
+    while let Some(output) = groups.poll_output() {
+        match output {
+            Output::Persist(writes) => store.write_state(&writes)?,
+            Output::Epoch(keys) => data.insert_epoch(keys, now_ms()),
+            output => later.push_back(output),
+        }
+    }
+    Ok(later)
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker) {
