@@ -136,7 +136,8 @@ pub struct Hub {
     broker: sealcast_broker::Running,
     stop: CancellationToken,
     tasks: TaskTracker,
-    follower: JoinHandle<()>,
+    follower: JoinHandle<Result<()>>,
+    failed: CancellationToken,
     _lock: files::Lock,
 }
 
@@ -192,7 +193,18 @@ impl Hub {
 
         let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
         tasks.spawn(relay(Relay::new(ledger.clone()), calls, broker.handle().clone(), stop.clone()));
-        let follower = tokio::spawn(follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone()));
+        let failed = CancellationToken::new();
+        let follower = tokio::spawn({
+            let following = follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone());
+            let failed = failed.clone();
+            async move {
+                let outcome = following.await;
+                if outcome.is_err() {
+                    failed.cancel();
+                }
+                outcome
+            }
+        });
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
@@ -213,13 +225,17 @@ impl Hub {
             stop,
             tasks,
             follower,
+            failed,
             _lock: lock,
         })
     }
 
-    /// Resolves when the broker has given up.
+    /// Resolves when the hub cannot go on: the broker has given up, or the ledger does not verify.
     pub async fn failed(&self) {
-        self.broker.stopped().await;
+        tokio::select! {
+            () = self.broker.stopped() => {}
+            () = self.failed.cancelled() => {}
+        }
     }
 
     /// Number of ledger entries, as the hub's own replica has them.
@@ -241,7 +257,7 @@ impl Hub {
         if !ended || !drained {
             warn!("some connections did not end in time");
         }
-        self.follower.await.context("the task that follows the ledger")
+        self.follower.await.context("the task that follows the ledger")?
     }
 }
 
@@ -373,13 +389,14 @@ impl Drop for Turn {
     }
 }
 
-/// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents.
-async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) {
+/// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents. Fails if a record does not
+/// verify: a replica that stands still would let revoked devices in.
+async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) -> Result<()> {
     let from = replica.read().unwrap_or_else(PoisonError::into_inner).height();
     let mut watch = ledger.watch(from);
     loop {
         let records = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             records = watch.next() => records,
         };
         let records = match records {
@@ -391,19 +408,14 @@ async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: Ca
             }
         };
         for record in records {
-            let event = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
-            match event {
-                Ok(Event::DeviceRevoked { device, .. }) => {
-                    let name =
-                        replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
-                    if let Some(name) = name
-                        && let Err(error) = broker.disconnect_device(name).await
-                    {
-                        warn!(%error, "a revoked device stays connected");
-                    }
+            let applied = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
+            if let Event::DeviceRevoked { device, .. } = applied.context("the hub's own ledger does not verify")? {
+                let name = replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
+                if let Some(name) = name
+                    && let Err(error) = broker.disconnect_device(name).await
+                {
+                    warn!(%error, "a revoked device stays connected");
                 }
-                Ok(_) => {}
-                Err(error) => return error!("the hub's own ledger does not verify: {:#}", anyhow::Error::new(error)),
             }
             if let Err(error) = broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false).await {
                 warn!(%error, "a record was not pushed; agents will ask for it");
