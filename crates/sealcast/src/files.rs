@@ -57,6 +57,14 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Waits for the disk without holding up the other tasks of this thread.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// A folder taken for this process; given back when dropped, or when the process dies.
 pub struct Lock {
     _file: fs::File,

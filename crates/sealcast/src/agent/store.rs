@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_seal::{Changes, Row};
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::files::{self, blocking};
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
@@ -248,8 +248,10 @@ impl Store {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        blocking(|| work(&connection)).context("the agent's database cannot be read")
+        blocking(|| {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection).context("the agent's database cannot be read")
+        })
     }
 
     fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -261,14 +263,6 @@ impl Store {
             Ok(value)
         })
         .map_err(|error: rusqlite::Error| anyhow::Error::new(error).context("the agent's database cannot be written"))
-    }
-}
-
-/// Waits for the disk without holding up the other tasks of this thread.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 
