@@ -195,7 +195,8 @@ impl Upstream {
     /// Opens a connection, or gives up after 10 seconds.
     pub async fn connect(&self) -> Result<Box<dyn Stream>> {
         let opened = tokio::time::timeout(CONNECT, self.open()).await;
-        opened.unwrap_or_else(|_| bail!("no connection to the broker at {} within {} s", self.address, CONNECT.as_secs()))
+        opened
+            .unwrap_or_else(|_| bail!("no connection to the broker at {} within {} s", self.address, CONNECT.as_secs()))
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>> {
