@@ -51,7 +51,7 @@ impl Source {
             Some(dir) => agent::read_replica(dir),
             None => {
                 let operator = Operator::connect(&self.hub.hub).await?;
-                Ok((operator.records.clone(), operator.replica.clone()))
+                Ok((operator.records, operator.replica))
             }
         }
     }

@@ -36,7 +36,6 @@ use self::{
 };
 use crate::{
     config::{self, UpstreamChoice},
-    files,
     link::Link,
     now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
@@ -303,7 +302,6 @@ pub fn upstream(folder: &Folder, config: &config::Agent) -> Result<Upstream> {
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.
 pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
-    files::read(&dir.join("network.json"))?;
     let folder = Folder::open(dir)?;
     let records = Store::read_records(dir)?
         .iter()
