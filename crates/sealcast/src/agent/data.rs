@@ -234,8 +234,10 @@ impl DataPlane {
             if own.sealer.is_none() {
                 own.sealer = match self.new_sealer(&mut own.keys) {
                     Ok(sealer) => Some(sealer),
-                    Err(SealError::NotMember { .. }) => return Err(waiting),
-                    Err(error) => return Err(Denied::Refused(error.to_string())),
+                    Err(error) if matches!(error.downcast_ref(), Some(SealError::NotMember { .. })) => {
+                        return Err(waiting);
+                    }
+                    Err(error) => return Err(Denied::Refused(format!("{error:#}"))),
                 };
             }
             let Some(sealer) = &mut own.sealer else { break };
@@ -251,22 +253,16 @@ impl DataPlane {
         Err(waiting)
     }
 
-    fn new_sealer(&self, keys: &mut GroupKeys) -> Result<Sealer, SealError> {
-        let (group, epoch) = (keys.group().0, keys.current());
-        let stored = match epoch {
-            Some(id) => self.store.last_boot(group, id.generation, id.epoch).map_err(|error| {
-                error!("{error:#}");
-                SealError::Library
-            })?,
+    fn new_sealer(&self, keys: &mut GroupKeys) -> Result<Sealer> {
+        let group = keys.group().0;
+        let stored = match keys.current() {
+            Some(id) => self.store.last_boot(group, id.generation, id.epoch)?,
             None => None,
         };
         let pending = keys.next_boot(stored)?;
         let id = pending.epoch();
-        self.store.save_boot(group, id.generation, id.epoch, pending.number()).map_err(|error| {
-            error!("{error:#}");
-            SealError::Library
-        })?;
-        keys.sealer(pending.stored(), &self.key)
+        self.store.save_boot(group, id.generation, id.epoch, pending.number())?;
+        Ok(keys.sealer(pending.stored(), &self.key)?)
     }
 
     /// Opens what came from the broker for one client, whose `opener` remembers what it has seen.
