@@ -23,6 +23,11 @@ pub(crate) const RESUBMIT_MS: u64 = 30_000;
 /// Most outputs of an inbox, key or notice kind that wait for the driver; the oldest notices go first.
 const MAX_OUTPUTS: usize = 65_536;
 
+const TOO_EARLY: &str = "too many Welcomes came for groups that the ledger does not have";
+/// Most inboxes that are held for groups that the ledger does not have yet. A Welcome for any group number can be made
+/// by whoever has seen our key package.
+const MAX_EARLY_INBOXES: usize = 16;
+
 /// Who this device is.
 pub struct Me {
     /// Its id.
@@ -235,6 +240,11 @@ impl Groups {
             return;
         }
         self.trust.set_now(now_ms);
+        let early =
+            |(number, slot): &(&GroupNumber, &Slot)| slot.inbox.is_some() && self.view.group(**number).is_none();
+        if self.view.group(group).is_none() && self.slots.iter().filter(early).count() >= MAX_EARLY_INBOXES {
+            return self.notice(None, Some(group), Notice::Refused(Refusal::Malformed(TOO_EARLY)));
+        }
         let generation = self.view.group(group).map_or(0, |known| known.generation);
         let slot = self.slots.entry(group).or_insert_with(|| Slot::new(generation));
         slot.inbox = Some(bytes.to_vec());
