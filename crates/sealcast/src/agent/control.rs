@@ -361,7 +361,10 @@ impl Loop {
             match output {
                 Output::Persist(writes) => self.parts.store.write_state(&writes)?,
                 Output::Submit(body) => {
-                    self.submissions.push_back(body);
+                    // The groups ask again after a while; an entry that still waits does not wait twice.
+                    if !self.submissions.contains(&body) {
+                        self.submissions.push_back(body);
+                    }
                     self.submit_next();
                 }
                 Output::PublishKeys { bytes } => {

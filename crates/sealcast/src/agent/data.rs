@@ -69,6 +69,9 @@ pub enum Received {
     Repeated,
 }
 
+/// Topics, each with a sealed message for it.
+pub type Frames = Vec<(String, Vec<u8>)>;
+
 /// How a message came from the broker.
 #[derive(Clone, Copy)]
 pub struct Arrival {
@@ -402,7 +405,7 @@ impl DataPlane {
     }
 
     /// Seals the retained messages of `group` again, under its current epoch. `None` if nothing can be sealed now.
-    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Option<Vec<(String, Vec<u8>)>>> {
+    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Option<Frames>> {
         let mut frames = Vec::new();
         for Retained { topic, time_ms, props, payload } in self.store.retained()? {
             if self.route(&topic) != Route::Group(group) {
