@@ -6,4 +6,5 @@ mod harness;
 mod demo;
 mod est;
 mod kill;
+mod nonce;
 mod tour;
