@@ -1,11 +1,11 @@
-//! The ten kinds of entries, each a struct whose fields were checked when they came in.
+//! The eleven kinds of entries, each a struct whose fields were checked when they came in.
 
 use std::{fmt, num::NonZeroU32};
 
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
+    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
     text::check_length,
 };
 
@@ -40,11 +40,13 @@ pub enum Kind {
     Anchor = 9,
     /// See [`GroupReset`].
     GroupReset = 10,
+    /// See [`LimitsSet`].
+    LimitsSet = 11,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceRegistered,
         Self::DeviceRevoked,
         Self::KeysPublished,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Reading,
         Self::Anchor,
         Self::GroupReset,
+        Self::LimitsSet,
     ];
 
     /// The contract's number.
@@ -85,6 +88,7 @@ impl fmt::Display for Kind {
             Self::Reading => "reading",
             Self::Anchor => "anchor",
             Self::GroupReset => "group reset",
+            Self::LimitsSet => "limits set",
         })
     }
 }
@@ -199,7 +203,8 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// Kind 8, by a granted device: one value, `value / 10^decimals`.
+/// Kind 8, by a granted device: one value, `value / 10^decimals`, of a topic that has limits. The ledger judges it by
+/// them; a reading that breaks one is an entry too, and counted as refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The group.
@@ -236,6 +241,18 @@ pub struct GroupReset {
     pub reason: Reason,
 }
 
+/// Kind 11, by the operator or the owner: what readings of a topic must keep to from the next entry on. Replaces what was
+/// said before, and lets each device begin anew: neither its last value nor its last sequence number counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsSet {
+    /// The group.
+    pub group: GroupNumber,
+    /// The topic, which one of the group's filters must match.
+    pub topic: TopicName,
+    /// The limits.
+    pub limits: Limits,
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at its struct")]
@@ -250,6 +267,7 @@ pub enum Body {
     Reading(Reading),
     Anchor(Anchor),
     GroupReset(GroupReset),
+    LimitsSet(LimitsSet),
 }
 
 impl Body {
@@ -267,6 +285,7 @@ impl Body {
             Self::Reading(_) => Kind::Reading,
             Self::Anchor(_) => Kind::Anchor,
             Self::GroupReset(_) => Kind::GroupReset,
+            Self::LimitsSet(_) => Kind::LimitsSet,
         }
     }
 
@@ -298,6 +317,7 @@ impl Body {
             Self::Reading(reading) if reading.decimals > MAX_DECIMALS => {
                 bad("decimals", reading.decimals.into(), 0, MAX_DECIMALS.into())
             }
+            Self::LimitsSet(set) => set.limits.check(),
             Self::Anchor(anchor) if anchor.count == 0 => bad("count", 0, 1, u32::MAX.into()),
             _ => Ok(()),
         }

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sealcast_identity::{DeviceId, PublicKey};
 
-use crate::{Epoch, Genesis, GroupName, GroupNumber, Hash, Number, Record, Refusal, SignedEntry, TopicFilter};
+use crate::{
+    Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, Record, Refusal, SignedEntry, Stream,
+    TopicFilter, TopicLimits, TopicName,
+};
 
 pub use event::{Event, Summary};
 pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys};
@@ -70,6 +73,9 @@ pub struct Replica {
     group_names: BTreeMap<GroupName, GroupNumber>,
     filters: BTreeMap<TopicFilter, GroupNumber>,
     keys: BTreeMap<Hash, PublishedKeys>,
+    /// By who reports what.
+    streams: BTreeMap<(Number, GroupNumber, TopicName), Stream>,
+    counts: BTreeMap<Number, ReadingCounts>,
     histories: BTreeMap<Subject, History>,
 }
 
@@ -108,6 +114,8 @@ impl Replica {
             group_names: BTreeMap::new(),
             filters: BTreeMap::new(),
             keys: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            counts: BTreeMap::new(),
             histories: BTreeMap::new(),
         }
     }
@@ -253,6 +261,33 @@ impl Replica {
         owner.is_some()
             && self.key_of(originator).is_some()
             && (originator == self.operator || Some(originator) == owner)
+    }
+
+    /// What readings of a topic must keep to in a group. `None` if that was never said: then they are no entries.
+    #[must_use]
+    pub fn limits(&self, group: GroupNumber, topic: &TopicName) -> Option<&TopicLimits> {
+        self.group(group)?.limits.get(topic)
+    }
+
+    /// How many readings of a device the ledger has.
+    #[must_use]
+    pub fn reading_counts(&self, device: Number) -> ReadingCounts {
+        self.counts.get(&device).copied().unwrap_or_default()
+    }
+
+    /// What a device has reported, by group and topic.
+    pub fn streams(&self, device: Number) -> impl Iterator<Item = (GroupNumber, &TopicName, &Stream)> {
+        let all = self.streams.iter().filter(move |((reporter, ..), _)| *reporter == device);
+        all.map(|((_, group, topic), stream)| (*group, topic, stream))
+    }
+
+    /// The greatest sequence number that a device has used for a topic under its present limits; `None` if it has used
+    /// none yet.
+    #[must_use]
+    pub fn last_sequence(&self, device: Number, group: GroupNumber, topic: &TopicName) -> Option<u64> {
+        let version = self.limits(group, topic)?.version;
+        let stream = self.streams.get(&(device, group, topic.clone()))?;
+        (stream.version == version).then_some(stream.sequence)
     }
 
     /// The commits of the group's present generation from `epoch` on: the epoch that each was made in, and the index of

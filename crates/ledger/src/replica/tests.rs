@@ -89,6 +89,31 @@ impl Scene {
         self.say(by, &Body::Anchor(Anchor { group: group(1), root: Hash::of(b"root"), count: 1 }))
     }
 
+    fn limit(&mut self, by: Number, topic: &str, limits: Limits) -> Result<Event, Refusal> {
+        self.say(by, &Body::LimitsSet(LimitsSet { group: group(1), topic: topic.parse().unwrap(), limits }))
+    }
+
+    /// What the ledger says of a reading of `plant/temp`.
+    fn read(&mut self, device: usize, sequence: u64, value: i128, decimals: u8) -> Result<Verdict, Refusal> {
+        self.read_topic(device, "plant/temp", sequence, value, decimals)
+    }
+
+    fn read_topic(
+        &mut self,
+        device: usize,
+        topic: &str,
+        sequence: u64,
+        value: i128,
+        decimals: u8,
+    ) -> Result<Verdict, Refusal> {
+        let topic = topic.parse().unwrap();
+        let body = Body::Reading(Reading { group: group(1), topic, time_ms: 1, sequence, value, decimals });
+        match self.say(self.cast.number(device), &body)? {
+            Event::Reading { verdict, .. } => Ok(verdict),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn replica(&self) -> &Replica {
         self.ledger.replica()
     }
@@ -266,6 +291,133 @@ fn the_first_commit_of_an_epoch_wins() {
     scene.commit(0, 1, 1, 0).unwrap();
 }
 
+/// -10.0 to 100.0 Cel in steps of 5.0.
+fn limits() -> Limits {
+    Limits {
+        min: -100,
+        max: 1_000,
+        max_step: std::num::NonZeroU128::new(50),
+        decimals: 1,
+        unit: "Cel".parse().unwrap(),
+        sequence: SequenceRule::Increasing,
+        reporters: Reporters::Granted,
+    }
+}
+
+fn refused(breach: Breach) -> Result<Verdict, Refusal> {
+    Ok(Verdict::Refused(breach))
+}
+
+#[test]
+fn operator_and_owner_set_limits_for_the_groups_topics() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    for by in [ID.ca(), scene.device(0)] {
+        assert_eq!(scene.limit(by, "plant/temp", limits()), denied(Kind::LimitsSet, by));
+    }
+    for outside in ["mill/temp", "plants", "sealcast/x", "$SYS/x"] {
+        let expected = Err(Refusal::TopicOutside { group: 1, topic: outside.into() });
+        assert_eq!(scene.limit(operator, outside, limits()), expected);
+    }
+    let exchanged = Limits { min: 1, max: 0, ..limits() };
+    assert_eq!(scene.limit(operator, "plant/temp", exchanged), Err(Refusal::BadRange { min: 1, max: 0 }));
+    let unknown = scene.device(2);
+    let stranger = Limits { reporters: Reporters::Listed(vec![unknown]), ..limits() };
+    assert_eq!(scene.limit(operator, "plant/temp", stranger), Err(Refusal::UnknownDevice { device: unknown }));
+    let many = Limits { reporters: Reporters::Listed(vec![unknown; 65]), ..limits() };
+    assert!(matches!(scene.limit(operator, "plant/temp", many), Err(Refusal::BadLength { length: 65, .. })));
+    let fine = Limits { decimals: 39, ..limits() };
+    assert!(matches!(scene.limit(operator, "plant/temp", fine), Err(Refusal::BadValue { value: 39, .. })));
+
+    let without = Refusal::NoLimits { group: 1, topic: "plant/temp".into() };
+    assert_eq!(scene.read(0, 1, 0, 0), Err(without), "not written unverified");
+    assert!(matches!(scene.limit(operator, "plant/temp", limits()), Ok(Event::LimitsSet { version: 1, .. })));
+    assert!(matches!(scene.limit(operator, "plant", limits()), Ok(Event::LimitsSet { version: 1, .. })));
+    assert_eq!(scene.read(0, 1, 0, 0), Ok(Verdict::Accepted));
+    let outsider = scene.device(1);
+    assert_eq!(scene.read(1, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device: outsider }));
+    assert_eq!(scene.replica().reading_counts(outsider), ReadingCounts::default());
+}
+
+#[test]
+fn each_limit_refuses_and_a_refused_reading_is_counted() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    scene.limit(operator, "plant/temp", limits()).unwrap();
+    let step = |last| refused(Breach::StepTooLarge { last, max_step: limits().max_step.unwrap(), decimals: 1 });
+    for (sequence, value, decimals, expected) in [
+        (5, 213, 1, Ok(Verdict::Accepted)),
+        (5, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
+        (4, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
+        (7, 22, 0, Ok(Verdict::Accepted)),
+        (8, 2225, 2, refused(Breach::TooPrecise { decimals: 1 })),
+        (9, 2220, 2, Ok(Verdict::Accepted)),
+        (10, -101, 1, refused(Breach::BelowMin { min: -100, decimals: 1 })),
+        (11, i128::MIN, 0, refused(Breach::BelowMin { min: -100, decimals: 1 })),
+        (12, 1001, 1, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
+        (13, i128::MAX, 0, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
+        (14, 273, 1, step(222)),
+        (15, 272, 1, Ok(Verdict::Accepted)),
+        (16, 221, 1, step(272)),
+        (16, 272, 1, refused(Breach::SequenceNotGreater { last: 16 })),
+        (17, 222, 1, Ok(Verdict::Accepted)),
+    ] {
+        assert_eq!(scene.read(0, sequence, value, decimals), expected, "{sequence}: {value}/10^{decimals}");
+    }
+    let device = scene.device(0);
+    let counts = ReadingCounts { accepted: 5, refused: 10 };
+    assert_eq!(scene.replica().reading_counts(device), counts);
+    let topic = "plant/temp".parse().unwrap();
+    let stream = Stream { accepted: 5, refused: 10, sequence: 17, value: Some(222), version: 1 };
+    assert_eq!(scene.replica().streams(device).collect::<Vec<_>>(), [(group(1), &topic, &stream)]);
+    assert_eq!(scene.replica().last_sequence(device, group(1), &topic), Some(17));
+
+    // New limits let a device begin anew: it is not shut out for ever by a step that was real.
+    scene.limit(operator, "plant/temp", limits()).unwrap();
+    assert_eq!(scene.replica().last_sequence(device, group(1), &topic), None);
+    assert_eq!(scene.read(0, 1, 900, 1), Ok(Verdict::Accepted));
+    let told = scene.replica().about_originator(device);
+    let told: Vec<_> = told.iter().map(|summary| scene.replica().describe(summary)).collect();
+    assert_eq!(told.last().map(String::as_str), Some("1111 wrote 90.0 Cel for plant/temp in plant"));
+    assert!(
+        told.contains(
+            &"1111's 27.3 Cel for plant/temp in plant is refused: more than 5.0 from the last accepted value, 22.2"
+                .to_owned()
+        ),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn gaps_and_reporters_are_limits_too() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    scene.grant(operator, 1, 1).unwrap();
+    let gapless = Limits { sequence: SequenceRule::Gapless, max_step: None, ..limits() };
+    scene.limit(operator, "plant/temp", gapless).unwrap();
+    for (sequence, expected) in [
+        (3, Ok(Verdict::Accepted)),
+        (4, Ok(Verdict::Accepted)),
+        (7, refused(Breach::SequenceGap { expected: 5 })),
+        (8, Ok(Verdict::Accepted)),
+        (u64::MAX, refused(Breach::SequenceGap { expected: 9 })),
+        (u64::MAX, refused(Breach::SequenceNotGreater { last: u64::MAX })),
+    ] {
+        assert_eq!(scene.read(0, sequence, 0, 0), expected, "{sequence}");
+    }
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted), "each device counts for itself");
+
+    let only = Limits { reporters: Reporters::Listed(vec![scene.device(1)]), ..limits() };
+    scene.limit(operator, "plant/temp", only).unwrap();
+    assert_eq!(scene.read(0, 1, 0, 0), refused(Breach::NotAReporter));
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted));
+    let closed = Limits { reporters: Reporters::Listed(vec![]), ..limits() };
+    scene.limit(operator, "plant/temp", closed).unwrap();
+    assert_eq!(scene.read(1, 2, 0, 0), refused(Breach::NotAReporter));
+    scene.limit(operator, "plant/other", limits()).unwrap();
+    assert_eq!(scene.read_topic(1, "plant/other", 0, 0, 38), Ok(Verdict::Accepted), "other topics are as they were");
+}
+
 #[test]
 fn the_most_specific_filter_has_the_topic_but_nobody_takes_from_another() {
     let mut scene = Scene::new();
@@ -397,7 +549,7 @@ fn reserved_names_and_other_keys_cannot_be_registered() {
     assert_eq!(read(&bad), Err(Refusal::BadBody { kind: 1 }), "padding is part of what is signed");
     assert_eq!(read(&[&good[..], &[0; 32]].concat()), Err(Refusal::BadBody { kind: 1 }));
     assert_eq!(read(&good[..good.len() - 1]), Err(Refusal::BadBody { kind: 1 }));
-    assert!(matches!(SignedEntry::from_parts(11, ID.ca(), 0, &good, &[1; 64]), Err(Refusal::UnknownKind { kind: 11 })));
+    assert!(matches!(SignedEntry::from_parts(12, ID.ca(), 0, &good, &[1; 64]), Err(Refusal::UnknownKind { kind: 12 })));
     assert!(matches!(SignedEntry::from_parts(1, ID.ca(), 0, &good, &[1; 63]), Err(Refusal::BadLength { .. })));
 }
 
@@ -412,6 +564,9 @@ struct Model {
     owners: Vec<Number>,
     at: Vec<(u32, u64)>,
     grants: BTreeSet<(u16, Number)>,
+    group_filters: Vec<Vec<TopicFilter>>,
+    limited: BTreeSet<(u16, String)>,
+    readings: BTreeMap<Number, u64>,
 }
 
 impl Model {
@@ -453,6 +608,7 @@ impl Model {
                     self.names.insert(b.name.to_string());
                     self.filters.extend(own);
                     self.owners.push(by);
+                    self.group_filters.push(b.filters.clone());
                     self.at.push((0, 0));
                 }
                 allowed
@@ -473,7 +629,24 @@ impl Model {
                     _ => false,
                 }
             }
-            Body::Reading(b) => self.grants.contains(&(b.group.get(), by)),
+            Body::Reading(b) => {
+                let taken = self.grants.contains(&(b.group.get(), by))
+                    && self.limited.contains(&(b.group.get(), b.topic.to_string()));
+                *self.readings.entry(by).or_default() += u64::from(taken);
+                taken
+            }
+            Body::LimitsSet(b) => {
+                let topic = b.topic.as_str();
+                let covered = |filters: &Vec<TopicFilter>| filters.iter().any(|filter| filter.matches(topic));
+                let allowed = owns(b.group, &self.owners)
+                    && !topic.starts_with("sealcast")
+                    && self.group_filters.get(usize::from(b.group.get()) - 1).is_some_and(covered)
+                    && b.limits.listed().iter().all(|device| self.active.contains_key(device));
+                allowed && {
+                    self.limited.insert((b.group.get(), topic.to_owned()));
+                    true
+                }
+            }
             Body::Anchor(b) => self.grants.contains(&(b.group.get(), by)),
             Body::GroupReset(b) => {
                 owns(b.group, &self.owners) && {
@@ -514,6 +687,10 @@ proptest! {
             let expected = model.grants.iter().filter(|(g, _)| *g == number.get()).copied().collect();
             prop_assert_eq!(granted, expected);
             prop_assert_eq!(replica.commits_from(number, Epoch(0)).count() as u64, at.1);
+        }
+        for (device, readings) in &model.readings {
+            let counts = replica.reading_counts(*device);
+            prop_assert_eq!(counts.accepted + counts.refused, *readings);
         }
         let followed = verify(genesis, ledger.records().to_vec()).unwrap();
         prop_assert_eq!(followed.head(), replica.head());
