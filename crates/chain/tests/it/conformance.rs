@@ -13,10 +13,11 @@ use sealcast_ledger::{
     testing::{Cast, MemoryLedger, Workload},
 };
 
+use crate::limits::same_verdicts;
 use crate::world::{World, commit, file, group, registration};
 
 /// A contract for this cast, whose ledger id must be foreseen: it is in the cast's numbers.
-async fn deploy(devices: usize) -> (tempfile::TempDir, Ledger, Cast) {
+async fn deploy(devices: usize) -> (tempfile::TempDir, Engine, Ledger, Cast) {
     let directory = tempfile::tempdir().unwrap();
     let wallet = Wallet::generate();
     let address = alloy::primitives::Address::from(wallet.address()).create(0).into_array();
@@ -25,11 +26,11 @@ async fn deploy(devices: usize) -> (tempfile::TempDir, Ledger, Cast) {
     let ledger =
         Ledger::deploy(Node::embedded(&engine), wallet, &cast.genesis.ca, &cast.genesis.operator).await.unwrap();
     assert_eq!(ledger.id(), cast.genesis.id);
-    (directory, ledger, cast)
+    (directory, engine, ledger, cast)
 }
 
 async fn agree(seed: u64, entries: usize) {
-    let (_directory, ledger, cast) = deploy(6).await;
+    let (_directory, engine, ledger, cast) = deploy(6).await;
     let mut memory = MemoryLedger::new(cast.genesis);
     let mut workload = Workload::new(cast, seed);
     let (mut taken, mut refused) = (0, 0);
@@ -62,6 +63,7 @@ async fn agree(seed: u64, entries: usize) {
     for number in workload.cast.keys.keys() {
         assert_eq!(ledger.nonce_of(*number).await.unwrap(), memory.replica().next_nonce(*number));
     }
+    same_verdicts(&engine, ledger.id(), *memory.replica().genesis(), memory.records()).await;
     println!("seed {seed}: {taken} taken, {refused} refused");
 }
 
@@ -199,7 +201,7 @@ async fn malformed_bodies_are_refused_alike() {
     }
     let cases: [(u8, Vec<u8>, Option<Refusal>); 15] = [
         (0, vec![], Some(Refusal::UnknownKind { kind: 0 })),
-        (11, good.clone(), Some(Refusal::UnknownKind { kind: 11 })),
+        (12, good.clone(), Some(Refusal::UnknownKind { kind: 12 })),
         (4, trailing, Some(Refusal::BadBody { kind: 4 })),
         (4, dirty, Some(Refusal::BadBody { kind: 4 })),
         // No ABI at all: the contract reverts without data.

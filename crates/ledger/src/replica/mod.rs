@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, Record, Refusal, SignedEntry, Stream,
+    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, Record, Refusal, SignedEntry, Stream,
     TopicFilter, TopicLimits, TopicName,
 };
 
@@ -151,6 +151,12 @@ impl Replica {
     /// Whether the contract would take this entry now, at the time of the last record or later.
     pub fn check(&self, entry: &SignedEntry) -> Result<(), Refusal> {
         self.decide(entry, self.last_time_s, Signatures::Check).map(|_| ())
+    }
+
+    /// What the contract would say to this body from this originator now, nonce and signature aside.
+    pub fn preview(&self, originator: Number, body: &Body) -> Result<Event, Refusal> {
+        self.signer(originator)?;
+        self.permit(body, originator)
     }
 
     /// What the replica started from.

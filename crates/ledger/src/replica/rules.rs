@@ -36,7 +36,7 @@ impl Replica {
         if device.is_active() { Ok(&device.key) } else { Err(Refusal::NotActive { device: originator }) }
     }
 
-    fn permit(&self, body: &Body, by: Number) -> Result<Event, Refusal> {
+    pub(super) fn permit(&self, body: &Body, by: Number) -> Result<Event, Refusal> {
         let kind = body.kind();
         match body {
             Body::DeviceRegistered(b) => {
