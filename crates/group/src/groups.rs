@@ -186,7 +186,7 @@ impl Groups {
                 let lost = !self.own.has(keys.key_package.as_bytes());
                 self.own.rejoin_wanted |= lost && self.own.current().is_some_and(|key| !key.rejoin);
             }
-            Body::Reading(_) | Body::Anchor(_) => return Ok(()),
+            Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => return Ok(()),
             _ => (),
         }
         self.evaluate(now_ms);
@@ -218,7 +218,7 @@ impl Groups {
             Body::Revoked(b) => Fact::Revoked { group: b.group, device: b.device },
             Body::Commit(b) => Fact::Commit { group: b.group, epoch: b.epoch.0 },
             Body::GroupReset(b) => Fact::GroupReset { group: b.group },
-            Body::Reading(_) | Body::Anchor(_) => Fact::Other,
+            Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => Fact::Other,
         }
     }
 
