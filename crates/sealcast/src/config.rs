@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
+use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{files, tls::HostPort};
@@ -119,6 +120,10 @@ pub struct AgentFile {
     freshness: FreshnessFile,
     /// Freshness for single topics, the first filter that matches wins.
     topic: Vec<TopicFile>,
+    /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
+    record_queue: u64,
+    /// Topics whose readings are written to the ledger, the first filter that matches wins. Default none.
+    record: Vec<RecordFile>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -154,6 +159,16 @@ struct TopicFile {
     offline_max_age_ms: Option<u64>,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordFile {
+    filter: String,
+    /// Digits after the point, to which numbers are rounded. Default: those that the payload has.
+    decimals: Option<u8>,
+    /// What the payload is. Default: a number as text.
+    input: Option<InputConfig>,
+}
+
 impl Default for AgentFile {
     fn default() -> Self {
         Self {
@@ -166,7 +181,61 @@ impl Default for AgentFile {
             key_wait_ms: 10_000,
             freshness: FreshnessFile::default(),
             topic: Vec::new(),
+            record_queue: 100_000,
+            record: Vec::new(),
         }
+    }
+}
+
+/// What of a device's messages goes to the ledger.
+#[derive(Debug, Clone)]
+pub struct RecordRules {
+    /// Most readings that wait on disk.
+    pub queue: u64,
+    rules: Vec<RecordRule>,
+}
+
+/// How messages of some topics become readings.
+#[derive(Debug, Clone)]
+pub struct RecordRule {
+    filter: TopicFilter,
+    decimals: Option<u8>,
+    decoder: Decoder,
+}
+
+impl RecordRules {
+    /// The first rule that matches.
+    pub fn of(&self, topic: &str) -> Option<&RecordRule> {
+        self.rules.iter().find(|rule| rule.filter.matches(topic))
+    }
+}
+
+impl RecordRule {
+    fn new(file: &RecordFile) -> Result<Self> {
+        let filter = &file.filter;
+        ensure!(
+            file.decimals.is_none_or(|decimals| decimals <= sealcast_ledger::MAX_DECIMALS),
+            "record.decimals: at most {}",
+            sealcast_ledger::MAX_DECIMALS
+        );
+        let input = file.input.clone().unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
+        Ok(Self {
+            filter: filter.parse().with_context(|| format!("record.filter: {filter:?} is not a topic filter"))?,
+            decimals: file.decimals,
+            decoder: Decoder::new(input).with_context(|| format!("record.input of {filter:?}"))?,
+        })
+    }
+
+    /// The numbers of a payload as the ledger takes them, each with its time in Unix ms.
+    pub fn read(&self, payload: &[u8], now_ms: u64) -> Result<Vec<(Decimal, u64)>> {
+        let records = self.decoder.decode(payload, now_ms)?;
+        records
+            .iter()
+            .map(|record| {
+                let number = crate::agent::readings::ledger_form(&record.reading, self.decimals)?;
+                Ok((number, record.reading.time_ms.unwrap_or(now_ms)))
+            })
+            .collect()
     }
 }
 
@@ -225,6 +294,8 @@ pub struct Agent {
     pub key_wait: Duration,
     /// How old a message may be.
     pub freshness: Freshness,
+    /// What goes to the ledger.
+    pub record: RecordRules,
 }
 
 impl AgentFile {
@@ -270,7 +341,10 @@ impl AgentFile {
                 Ok((filter("topic.filter", &rule.filter)?, age))
             })
             .collect::<Result<_>>()?;
+        ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
+        let rules = self.record.iter().map(RecordRule::new).collect::<Result<_>>()?;
         Ok(Agent {
+            record: RecordRules { queue: self.record_queue, rules },
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
@@ -340,6 +414,9 @@ mod tests {
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("clear = ['a/#/b']", "clear"),
             ("max_clients = 0", "max_clients"),
+            ("[[record]]\nfilter = '#/a'", "record.filter"),
+            ("[[record]]\nfilter = 'a'\ndecimals = 39", "record.decimals"),
+            ("record_queue = 0", "record_queue"),
         ] {
             let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{text}: {error}");

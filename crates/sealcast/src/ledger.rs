@@ -46,7 +46,8 @@ pub struct Source {
 }
 
 impl Source {
-    async fn read(&self) -> Result<(Vec<Record>, Replica)> {
+    /// Its records and what they amount to, verified.
+    pub async fn read(&self) -> Result<(Vec<Record>, Replica)> {
         match &self.agent {
             Some(dir) => agent::read_replica(dir),
             None => {

@@ -13,6 +13,7 @@ mod ledger;
 mod link;
 mod operator;
 mod output;
+mod readings;
 mod shutdown;
 mod tls;
 
@@ -49,6 +50,9 @@ enum Role {
     /// The ledger: show its entries, verify it from the first one on.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Readings on the ledger: show them with the ledger's verdicts.
+    #[command(subcommand)]
+    Readings(readings::Command),
     /// Run the paper's experiment on this machine and check each step.
     Demo(demo::Options),
     /// Measure.
@@ -97,6 +101,7 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
             Role::Device(command) => device::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Group(command) => group::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Ledger(command) => ledger::run(command).await.map(|()| ExitCode::SUCCESS),
+            Role::Readings(command) => readings::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Demo(options) => demo::run(options).await,
             Role::Bench(command) => bench::run(command).map(|()| ExitCode::SUCCESS),
         }

@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::{
     data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
+    readings::Readings,
     sessions::{FrameId, Held, Sessions},
     store::{MAX_RETAINED, Retained, Store},
 };
@@ -45,6 +46,8 @@ const CHUNK: usize = 16 << 10;
 pub struct Shared {
     /// Keys and topics.
     pub data: Arc<DataPlane>,
+    /// What goes to the ledger.
+    pub readings: Arc<Readings>,
     /// The disk.
     pub store: Arc<Store>,
     /// The broker.
@@ -430,14 +433,20 @@ impl Client {
                 };
                 let sealed =
                     if deletes { Ok(None) } else { self.shared.data.seal(group, topic, &content, now).map(Some) };
-                match sealed {
+                let sealed = match sealed {
                     Ok(frame) if request.retain => match self.keep_retained(&request, now) {
                         Ok(true) => Ok(frame),
                         Ok(false) => Err(Denied::Refused(format!("more than {MAX_RETAINED} retained messages"))),
                         Err(reason) => Err(Denied::Refused(reason)),
                     },
                     sealed => sealed,
+                };
+                if let Ok(Some(_)) = sealed {
+                    // On disk before the message goes out, and with it the acknowledgement comes in.
+                    let last = || self.shared.data.last_sequence(group, topic);
+                    self.shared.readings.record(topic, &request.payload, last, now);
                 }
+                sealed
             }
         };
         let answered = match sealed {

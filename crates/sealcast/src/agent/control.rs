@@ -13,13 +13,14 @@ use bytes::Bytes;
 use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{Body, GroupNumber, Hash, Number, Record, Refusal};
+use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, Record, Refusal, TopicName};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
     data::{DataPlane, ReadingId},
+    readings::{Queued, Readings},
     store::Store,
 };
 use crate::{
@@ -57,6 +58,8 @@ pub struct Control {
     pub data: Arc<DataPlane>,
     /// The disk.
     pub store: Arc<Store>,
+    /// What waits for the ledger beside the groups' entries.
+    pub readings: Arc<Readings>,
     /// The broker.
     pub link: Link,
     /// The ledger, over the broker.
@@ -89,6 +92,10 @@ struct Loop {
     stale: bool,
     submissions: VecDeque<Body>,
     submitting: bool,
+    /// What is being submitted is a reading, not the first of `submissions`.
+    submitting_reading: bool,
+    /// Topics whose readings the ledger would not take now: the log says why, once.
+    held: BTreeSet<TopicName>,
     retry_at: Option<Instant>,
     refresh_at: Instant,
     outbox: Outbox,
@@ -113,6 +120,8 @@ impl Control {
             stale: false,
             submissions: VecDeque::new(),
             submitting: false,
+            submitting_reading: false,
+            held: BTreeSet::new(),
             retry_at: None,
             refresh_at: Instant::now() + REFRESH,
             outbox: Outbox::default(),
@@ -120,6 +129,7 @@ impl Control {
             complained_at: None,
             early,
         };
+        let readings = control.parts.readings.clone();
         control.drain().await?;
         loop {
             tokio::select! {
@@ -129,8 +139,11 @@ impl Control {
                     None => return Ok(()),
                 },
                 Some(result) = results.recv() => control.handle_done(result)?,
+                () = readings.news() => if control.retry_at.is_none() {
+                    control.submit_next()?;
+                },
                 () = data.news_wanted() => control.sync(),
-                () = tokio::time::sleep_until(control.wake()) => control.handle_timeout(),
+                () = tokio::time::sleep_until(control.wake()) => control.handle_timeout()?,
             }
             control.drain().await?;
         }
@@ -145,7 +158,7 @@ impl Loop {
         [groups, self.retry_at, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
     }
 
-    fn handle_timeout(&mut self) {
+    fn handle_timeout(&mut self) -> Result<()> {
         let (now, time_ms) = (Instant::now(), now_ms());
         self.publish_retained_again();
         if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
@@ -157,12 +170,14 @@ impl Loop {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.sync();
-            self.submit_next();
+            self.submit_next()?;
         }
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.sync();
+            self.submit_next()?;
         }
+        Ok(())
     }
 
     async fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
@@ -172,7 +187,7 @@ impl Loop {
                 self.up = true;
                 self.sync();
                 self.publish_again();
-                self.submit_next();
+                self.submit_next()?;
             }
             LinkEvent::Down(reason) => {
                 warn!(reason, "control connection down: keys stay as they are, and it is tried again");
@@ -245,8 +260,17 @@ impl Loop {
             return Ok(());
         }
         self.parts.store.add_record(record.index, &record.encode())?;
+        if record.entry.originator() == self.parts.number {
+            self.parts.readings.handle_own(record.entry.body())?;
+        }
         let now = now_ms();
-        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")
+        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")?;
+        match record.entry.body() {
+            Body::Reading(_) | Body::Commit(_) | Body::Anchor(_) => Ok(()),
+            // What readings waited for may have come.
+            _ if self.retry_at.is_none() => self.submit_next(),
+            _ => Ok(()),
+        }
     }
 
     fn handle_done(&mut self, done: Done) -> Result<()> {
@@ -264,7 +288,7 @@ impl Loop {
                 } else if empty && self.parts.data.set_caught_up(reading) {
                     self.parts.groups.set_live(true, now_ms());
                     self.publish_retained_again();
-                    self.submit_next();
+                    self.submit_next()?;
                 } else {
                     // Nothing that can be true came: do not ask in a circle.
                     self.retry_at = Some(Instant::now() + RETRY);
@@ -284,14 +308,29 @@ impl Loop {
     }
 
     fn handle_submitted(&mut self, result: Result<Record, SubmitError>) -> Result<()> {
+        let reading = std::mem::take(&mut self.submitting_reading);
         match result {
+            // A reading leaves its queue when the replica has its record; until then the next has no nonce.
+            Ok(record) if reading => {
+                let index = record.index;
+                self.handle_record(record)?;
+                if self.parts.data.with_replica(|replica| replica.height()) > index {
+                    self.submit_next()?;
+                }
+            }
             Ok(record) => {
                 self.submissions.pop_front();
                 self.handle_record(record)?;
-                self.submit_next();
+                self.submit_next()?;
             }
             // Our own replica was behind: look, then sign anew.
             Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {
+                self.sync();
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            // It stays in its queue: once the replica knows why, it waits until that has changed.
+            Err(SubmitError::Refused(refusal)) if reading => {
+                debug!(reason = %refusal, "a reading was refused");
                 self.sync();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
@@ -301,7 +340,7 @@ impl Loop {
                     info!(kind = %body.kind(), reason = %refusal, "the ledger took another entry first");
                     self.parts.groups.handle_refused(&body, &refusal.to_string(), now_ms());
                 }
-                self.submit_next();
+                self.submit_next()?;
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
@@ -332,20 +371,31 @@ impl Loop {
         });
     }
 
-    /// Submits the next entry, one at a time: each has the nonce after the last.
-    fn submit_next(&mut self) {
-        let Some(body) = self.submissions.front() else { return };
+    /// Submits the next entry, one at a time: each has the nonce after the last. Readings come after what the groups need.
+    fn submit_next(&mut self) -> Result<()> {
         if self.submitting || !self.up {
-            return;
+            return Ok(());
         }
+        let body = match self.submissions.front() {
+            Some(body) => body.clone(),
+            None => match self.next_reading()? {
+                Some(body) => {
+                    self.submitting_reading = true;
+                    body
+                }
+                None => return Ok(()),
+            },
+        };
         let (number, key) = (self.parts.number, self.parts.key.clone());
         let (nonce, id) = self.parts.data.with_replica(|replica| (replica.next_nonce(number), replica.genesis().id));
         let entry = match body.sign(&key, number, nonce, &id) {
             Ok(entry) => entry,
             Err(error) => {
                 error!(kind = %body.kind(), %error, "an entry cannot be signed");
-                self.submissions.pop_front();
-                return;
+                if !std::mem::take(&mut self.submitting_reading) {
+                    self.submissions.pop_front();
+                }
+                return Ok(());
             }
         };
         self.submitting = true;
@@ -353,6 +403,35 @@ impl Loop {
         tokio::spawn(async move {
             let _ = done.send(Done::Submitted(ledger.submit(&entry).await.map(Box::new).map_err(Box::new)));
         });
+        Ok(())
+    }
+
+    /// The oldest reading that the ledger would take. One that it would not, for want of limits or of a grant, waits, and
+    /// with it the later ones of its topic.
+    fn next_reading(&mut self) -> Result<Option<Body>> {
+        for Queued { topic, time_ms, sequence, value, decimals } in self.parts.readings.next()? {
+            let number = self.parts.number;
+            let body = self.parts.data.with_replica(|replica| {
+                let group = replica
+                    .group_for_topic(topic.as_str())
+                    .ok_or_else(|| format!("no group of the ledger covers {topic}"))?;
+                let topic = topic.clone();
+                let body = Body::Reading(Reading { group, topic, time_ms, sequence, value, decimals });
+                replica.preview(number, &body).map(|_| body).map_err(|refusal| refusal.to_string())
+            });
+            match body {
+                Ok(body) => {
+                    self.held.remove(&topic);
+                    return Ok(Some(body));
+                }
+                Err(reason) => {
+                    if self.held.insert(topic.clone()) {
+                        warn!(%topic, reason, "readings wait: the ledger would not take them");
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Does what the groups ask for, in their order: what they persist is on disk before anything after it goes out.
@@ -365,7 +444,7 @@ impl Loop {
                     if !self.submissions.contains(&body) {
                         self.submissions.push_back(body);
                     }
-                    self.submit_next();
+                    self.submit_next()?;
                 }
                 Output::PublishKeys { bytes } => {
                     self.outbox.keys = Some(bytes);

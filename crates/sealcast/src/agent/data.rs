@@ -226,6 +226,12 @@ impl DataPlane {
         ))
     }
 
+    /// The sequence number of this device's last reading of `topic` on the ledger, as far as the replica knows.
+    pub fn last_sequence(&self, group: GroupNumber, topic: &str) -> Option<u64> {
+        let topic = topic.parse().ok()?;
+        self.state().replica.last_sequence(self.number, group, &topic)
+    }
+
     /// Seals a message of this device's clients.
     pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
         let mut state = self.state();

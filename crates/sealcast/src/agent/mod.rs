@@ -5,6 +5,7 @@ mod control;
 pub mod data;
 pub mod events;
 pub mod folder;
+pub mod readings;
 mod sessions;
 pub mod store;
 
@@ -31,6 +32,7 @@ use self::{
     data::DataPlane,
     events::{Event, Events},
     folder::Folder,
+    readings::Readings,
     sessions::Sessions,
     store::Store,
 };
@@ -139,6 +141,8 @@ impl Agent {
         let replica = restore(&store, Replica::new(genesis), &mut groups)?;
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
+        let number = genesis.id.number_of(&folder.device);
+        let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
         let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let data = Arc::new(DataPlane::new(
@@ -160,6 +164,7 @@ impl Agent {
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, stop.clone())?;
         let keys_seen = KeysSeen::default();
         let control = Control {
+            readings: readings.clone(),
             device: device.clone(),
             number: genesis.id.number_of(&device),
             key,
@@ -186,6 +191,7 @@ impl Agent {
 
         let shared = Arc::new(Shared {
             data,
+            readings,
             store,
             upstream: upstream.clone(),
             config,

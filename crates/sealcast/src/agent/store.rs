@@ -1,5 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
-//! replay windows of its clients and the retained messages that it must seal again.
+//! replay windows of its clients and the retained messages that it must seal again,
+//! the readings that wait for the ledger.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
@@ -32,6 +33,14 @@ const SCHEMA: &str = "
     CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
     CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL) WITHOUT ROWID;
+";
+/// Tables that folders of before may lack.
+const LATER: &str = "
+    CREATE TABLE IF NOT EXISTS reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, value BLOB NOT NULL, decimals INTEGER NOT NULL);
+    CREATE UNIQUE INDEX IF NOT EXISTS reading_topic ON reading (topic, sequence);
+    CREATE INDEX IF NOT EXISTS reading_order ON reading (topic, id);
+    CREATE TABLE IF NOT EXISTS reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// The agent's database.
@@ -79,6 +88,7 @@ impl Store {
             } else {
                 ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
             }
+            transaction.execute_batch(LATER)?;
             transaction.commit()?;
             Ok(connection)
         };
@@ -247,14 +257,14 @@ impl Store {
         })
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         blocking(|| {
             let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             work(&connection).context("the agent's database cannot be read")
         })
     }
 
-    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         blocking(|| {
             let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction()?;

@@ -7,4 +7,5 @@ mod demo;
 mod est;
 mod kill;
 mod nonce;
+mod readings;
 mod tour;
