@@ -13,7 +13,11 @@ use sealcast_ledger::TopicFilter;
 use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{files, tls::HostPort};
+use crate::{
+    agent::doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
+    files,
+    tls::HostPort,
+};
 
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +128,12 @@ pub struct AgentFile {
     record_queue: u64,
     /// Topics whose readings are written to the ledger, the first filter that matches wins. Default none.
     record: Vec<RecordFile>,
+    /// The HTTP door. Default none.
+    http: Option<DoorFile>,
+    /// The CoAP door. Default none.
+    coap: Option<DoorFile>,
+    /// Modbus devices. Default none.
+    modbus: Vec<ModbusFile>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -183,6 +193,9 @@ impl Default for AgentFile {
             topic: Vec::new(),
             record_queue: 100_000,
             record: Vec::new(),
+            http: None,
+            coap: None,
+            modbus: Vec::new(),
         }
     }
 }
@@ -296,6 +309,12 @@ pub struct Agent {
     pub freshness: Freshness,
     /// What goes to the ledger.
     pub record: RecordRules,
+    /// The HTTP door.
+    pub http: Option<Door>,
+    /// The CoAP door.
+    pub coap: Option<Door>,
+    /// Modbus devices that are polled and written.
+    pub modbus: Vec<Modbus>,
 }
 
 impl AgentFile {
@@ -352,6 +371,9 @@ impl AgentFile {
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
             freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
+            http: self.http.map(|door| door.validate("http")).transpose()?,
+            coap: self.coap.map(|door| door.validate("coap")).transpose()?,
+            modbus: settings::modbus(self.modbus)?,
         })
     }
 }

@@ -14,7 +14,6 @@ use sealcast_mqtt::{
 use sealcast_seal::{Content, Purpose, QosClass};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -63,10 +62,7 @@ pub struct Shared {
 }
 
 /// Serves `socket` until either side is done.
-pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY");
-    }
+pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>) {
     let config = ProxyConfig {
         max_frame_bytes: u32::try_from(shared.config.max_packet_bytes).unwrap_or(u32::MAX),
         max_waiting_bytes: shared.config.max_packet_bytes,
@@ -97,7 +93,7 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
 struct Client {
     shared: Arc<Shared>,
     proxy: Proxy,
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     broker: Option<Box<dyn Stream>>,
     to_client: BytesMut,
     to_broker: BytesMut,
@@ -172,7 +168,7 @@ impl Client {
             let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
             let waits = !self.waiting.is_empty();
             let Self { proxy, socket, broker, to_client, to_broker, .. } = &mut self;
-            let (mut client_reader, mut client_writer) = socket.split();
+            let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
                     let (reader, writer) = tokio::io::split(stream);

@@ -232,6 +232,11 @@ impl DataPlane {
         self.state().replica.last_sequence(self.number, group, &topic)
     }
 
+    /// Whose agent this is.
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
     /// Seals a message of this device's clients.
     pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
         let mut state = self.state();

@@ -3,6 +3,7 @@
 pub mod client;
 mod control;
 pub mod data;
+pub mod doors;
 pub mod events;
 pub mod folder;
 pub mod readings;
@@ -24,7 +25,7 @@ use sealcast_ledger::{Hash, Record, Replica};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::{
     client::Shared,
@@ -74,6 +75,10 @@ struct Ready {
     device: String,
     listen: SocketAddr,
     upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coap: Option<SocketAddr>,
 }
 
 /// Runs an agent until the process is told to stop.
@@ -85,10 +90,19 @@ pub async fn run(options: Options) -> Result<()> {
     if options.check {
         let folder = Folder::open(&options.dir)?;
         upstream(&folder, &config)?;
+        for door in config.http.iter().chain(&config.coap) {
+            door.token(&options.dir)?;
+        }
         return output::line(&format!("{}: folder and configuration are in order", folder.device));
     }
     let agent = Agent::start(&options.dir, config).await?;
-    let ready = Ready { device: agent.device.to_string(), listen: agent.listen, upstream: agent.upstream.to_string() };
+    let ready = Ready {
+        device: agent.device.to_string(),
+        listen: agent.listen,
+        upstream: agent.upstream.to_string(),
+        http: agent.doors.http,
+        coap: agent.doors.coap,
+    };
     if options.json {
         output::line(&serde_json::to_string(&ready)?)?;
     } else {
@@ -96,6 +110,11 @@ pub async fn run(options: Options) -> Result<()> {
             "agent of {}: MQTT clients connect to {}; broker {}",
             ready.device, ready.listen, ready.upstream
         ))?;
+        for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
+            if let Some(address) = address {
+                output::line(&format!("{door} devices connect to {address}"))?;
+            }
+        }
     }
     tokio::select! {
         () = shutdown::requested() => {}
@@ -112,6 +131,8 @@ pub struct Agent {
     pub listen: SocketAddr,
     /// Its broker.
     pub upstream: Upstream,
+    /// Its doors beside MQTT.
+    pub doors: doors::Addresses,
     shared: Arc<Shared>,
     keys_seen: KeysSeen,
     stop: CancellationToken,
@@ -201,8 +222,15 @@ impl Agent {
         });
         let clients = TaskTracker::new();
         clients.spawn(accept(listener, shared.clone(), clients.clone()));
+        let doors = match doors::open(dir, &shared, &clients).await {
+            Ok(doors) => doors,
+            Err(error) => {
+                stop.cancel();
+                return Err(error);
+            }
+        };
         info!(%device, %listen, %upstream, "agent runs");
-        Ok(Self { device, listen, upstream, shared, keys_seen, stop, failed, clients, control })
+        Ok(Self { device, listen, upstream, doors, shared, keys_seen, stop, failed, clients, control })
     }
 
     /// Resolves when the agent has given up.
@@ -274,8 +302,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker
             Ok((socket, peer)) => match places.clone().try_acquire_owned() {
                 Ok(place) => {
                     let shared = shared.clone();
+                    if let Err(error) = socket.set_nodelay(true) {
+                        debug!(%error, "TCP_NODELAY");
+                    }
                     clients.spawn(async move {
-                        client::serve(shared, socket).await;
+                        client::serve(shared, Box::new(socket)).await;
                         drop(place);
                     });
                 }

@@ -4,6 +4,7 @@
 mod harness;
 
 mod demo;
+mod doors;
 mod est;
 mod kill;
 mod nonce;
