@@ -456,8 +456,10 @@ impl Client {
                     topic: topic.to_owned(),
                     reason: reason.clone(),
                 });
-                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection.
-                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect: true })
+                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's
+                // acknowledgement says it, and other messages of the client go on.
+                let disconnect = self.version == Version::V311 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
+                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect })
             }
         };
         if let Err(error) = answered {

@@ -17,7 +17,7 @@ use sealcast_reading::{
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{files, tls::HostPort};
 
 /// Shortest token that counts as one.
 const MIN_TOKEN_BYTES: usize = 16;
@@ -218,8 +218,8 @@ enum Format {
 /// A Modbus device, checked.
 #[derive(Debug, Clone)]
 pub struct Modbus {
-    /// `HOST:PORT`.
-    pub device: String,
+    /// Where it listens.
+    pub device: HostPort,
     /// Its unit identifier.
     pub unit: u8,
     /// How long it may take to answer.
@@ -272,6 +272,8 @@ pub struct Write {
     pub min: Option<Decimal>,
     /// Greatest value that is written.
     pub max: Option<Decimal>,
+    /// Finds the value in a JSON object.
+    pub json: Decoder,
 }
 
 /// Checks all devices.
@@ -288,7 +290,7 @@ pub fn modbus(devices: Vec<ModbusFile>) -> Result<Vec<Modbus>> {
 
 impl ModbusFile {
     fn validate(self) -> Result<Modbus> {
-        self.device.parse::<crate::tls::HostPort>().context("device: not HOST:PORT")?;
+        let device = self.device.parse().context("device")?;
         let period = |key: &str, ms: u64| {
             ensure!((10..=86_400_000).contains(&ms), "{key}: 10 to 86400000");
             Ok(Duration::from_millis(ms))
@@ -326,13 +328,7 @@ impl ModbusFile {
                 write.address
             );
         }
-        Ok(Modbus {
-            device: self.device,
-            unit: self.unit,
-            timeout: Duration::from_millis(self.timeout_ms),
-            reads,
-            writes,
-        })
+        Ok(Modbus { device, unit: self.unit, timeout: Duration::from_millis(self.timeout_ms), reads, writes })
     }
 }
 
@@ -358,6 +354,7 @@ impl ReadFile {
                 (kind, registers(kind)?)
             }
         };
+        ensure!(self.format != Format::SenmlJson || !self.name.is_empty(), "name: SenML needs one");
         ensure!(u32::from(self.address) + u32::from(count) <= 65_536, "address: the value ends beyond 65535");
         let field = FieldConfig {
             name: self.name,
@@ -415,6 +412,7 @@ impl WriteFile {
             offset: self.offset.unwrap_or(Decimal::ZERO),
             min: self.min,
             max: self.max,
+            json: Decoder::new(toml::from_str("format = 'json'\nvalue = '$.value'")?)?,
         })
     }
 }

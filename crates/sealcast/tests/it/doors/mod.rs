@@ -1,6 +1,7 @@
 //! The agent's doors beside MQTT, with peers that nobody here wrote.
 
 mod http;
+mod modbus;
 
 use std::path::Path;
 
