@@ -166,6 +166,8 @@ struct Device {
 enum Broken {
     #[error("no connection: {0}")]
     Connect(std::io::Error),
+    #[error("the device closed the connection")]
+    Closed,
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
     #[error("{0}")]
@@ -331,6 +333,8 @@ impl Device {
     ) -> Result<Result<T, ExceptionCode>, Broken> {
         match tokio::time::timeout(self.config.timeout, call).await {
             Err(_) => Err(Broken::Timeout(self.config.timeout)),
+            // How tokio-modbus says that the stream ended.
+            Ok(Err(tokio_modbus::Error::Transport(error))) if error.raw_os_error() == Some(0) => Err(Broken::Closed),
             Ok(answer) => Ok(answer?),
         }
     }

@@ -1,5 +1,6 @@
 //! The agent's doors beside MQTT, with peers that nobody here wrote.
 
+mod coap;
 mod http;
 mod modbus;
 
