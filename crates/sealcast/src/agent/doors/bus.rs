@@ -216,12 +216,20 @@ impl Bus {
         Ok(listener)
     }
 
+    /// The same for somebody who does not wait for a broker that is away.
+    ///
+    /// # Errors
+    /// [`Refused`], soon.
+    pub async fn listen_soon(&self, filter: TopicFilter) -> Result<Listener, Refused> {
+        tokio::time::timeout(LAST_PATIENCE, self.listen(filter)).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
     /// The last retained message of a topic.
     ///
     /// # Errors
     /// [`Refused`]; `Ok(None)` if there is none.
     pub async fn last(&self, filter: TopicFilter) -> Result<Option<Incoming>, Refused> {
-        let mut listener = self.listen(filter).await?;
+        let mut listener = self.listen_soon(filter).await?;
         let deadline = Instant::now() + LAST_PATIENCE;
         let mut until = deadline;
         loop {
@@ -229,9 +237,7 @@ impl Bus {
                 Ok(Some(Item::Message(message))) => return Ok(Some(message)),
                 Ok(Some(Item::Current)) => until = Instant::now() + GRACE,
                 Ok(None) => return Err(ending()),
-                Err(_) if until == deadline => {
-                    return Err(Refused::Unavailable("the broker does not answer".into()));
-                }
+                Err(_) if until == deadline => return Err(no_answer()),
                 Err(_) => return Ok(None),
             }
         }
@@ -240,6 +246,10 @@ impl Bus {
 
 fn busy() -> Refused {
     Refused::Unavailable(format!("{MAX_REQUESTS} requests of the doors are waiting: slow down"))
+}
+
+fn no_answer() -> Refused {
+    Refused::Unavailable("the broker does not answer".into())
 }
 
 fn ending() -> Refused {

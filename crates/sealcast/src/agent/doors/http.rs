@@ -269,7 +269,7 @@ impl Http {
         let place = self.streams.clone().try_acquire_owned().map_err(|_| {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_STREAMS} event streams are open, and more are not served"))
         })?;
-        let listener = self.bus.listen(filter).await.map_err(|error| refused(&error))?;
+        let listener = self.bus.listen_soon(filter).await.map_err(|error| refused(&error))?;
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut response = Response::new(Body::new(Events { listener, beat, base64, _place: place }));

@@ -36,6 +36,8 @@ use crate::now_ms;
 
 /// How long a command waits for a device that is away.
 const COMMAND_AGE: Duration = Duration::from_secs(30);
+/// How long a reading waits for the broker.
+const READING_AGE: Duration = Duration::from_secs(5);
 /// Readings that wait to be published, for each device.
 const MAX_QUEUED: usize = 64;
 const LISTEN_AGAIN: Duration = Duration::from_secs(3);
@@ -53,7 +55,7 @@ pub async fn serve(config: Modbus, bus: Bus, stop: CancellationToken) {
     let commands = Arc::new(Commands::default());
     let (readings, queue) = mpsc::channel(MAX_QUEUED);
     let mut tasks = JoinSet::new();
-    tasks.spawn(publish(queue, bus.clone()));
+    tasks.spawn(publish(config.device.to_string(), queue, bus.clone()));
     for index in 0..config.writes.len() {
         tasks.spawn(listen(config.clone(), index, bus.clone(), commands.clone()));
     }
@@ -119,13 +121,17 @@ impl Faults {
     }
 }
 
-async fn publish(mut queue: mpsc::Receiver<Outgoing>, bus: Bus) {
+async fn publish(device: String, mut queue: mpsc::Receiver<(Instant, Outgoing)>, bus: Bus) {
     let mut faults = Faults::default();
-    while let Some(message) = queue.recv().await {
+    while let Some((read, message)) = queue.recv().await {
+        // It would be sealed with the time of now, as if the device had just said it.
+        if read.elapsed() > READING_AGE {
+            continue;
+        }
         let topic = message.topic.as_str().to_owned();
         match bus.publish(message).await {
-            Ok(()) => faults.over("", &topic),
-            Err(refused) => faults.put("", &topic, format!("not published: {refused}")),
+            Ok(()) => faults.over(&device, &topic),
+            Err(refused) => faults.put(&device, &topic, format!("not published: {refused}")),
         }
     }
 }
@@ -154,7 +160,7 @@ async fn listen(config: Arc<Modbus>, index: usize, bus: Bus, commands: Arc<Comma
 struct Device {
     config: Arc<Modbus>,
     commands: Arc<Commands>,
-    readings: mpsc::Sender<Outgoing>,
+    readings: mpsc::Sender<(Instant, Outgoing)>,
     /// When which value is polled next.
     schedule: BTreeSet<(Instant, usize)>,
     faults: Faults,
@@ -322,7 +328,7 @@ impl Device {
             retain: read.retain,
             content_type: Text::new(read.encoder.media_type()).ok(),
         };
-        if self.readings.try_send(message).is_err() {
+        if self.readings.try_send((Instant::now(), message)).is_err() {
             debug!(device = %self.config.device, %topic, "Modbus: a reading is dropped, earlier ones wait for the broker");
         }
     }

@@ -117,7 +117,7 @@ async fn send(socket: &UdpSocket, peer: SocketAddr, bytes: &[u8]) {
 
 /// The last value answers the request, what follows is news.
 async fn observe(bus: Bus, exchange: u64, observer: u64, topic: TopicFilter, events: mpsc::Sender<Event>) {
-    let mut listener = match bus.listen(topic).await {
+    let mut listener = match bus.listen_soon(topic).await {
         Ok(listener) => listener,
         Err(refused) => {
             let _ = events.send(Event::Last(exchange, Err(refused))).await;
