@@ -7,5 +7,6 @@ mod demo;
 mod est;
 mod kill;
 mod nonce;
+mod quality;
 mod readings;
 mod tour;
