@@ -109,7 +109,7 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
             Role::Quality(command) => quality::run(command).map(|()| ExitCode::SUCCESS),
             Role::Readings(command) => readings::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Demo(options) => demo::run(options).await,
-            Role::Bench(command) => bench::run(command).map(|()| ExitCode::SUCCESS),
+            Role::Bench(command) => bench::run(command).await.map(|()| ExitCode::SUCCESS),
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod bench;
 mod demo;
 mod est;
 mod kill;
