@@ -40,6 +40,7 @@ impl Groups {
         slot.note_commit(body.epoch.0, info.clone());
         slot.set_letters(group, None, &mut self.changes);
         slot.update_requested = false;
+        slot.followed_ms = now_ms;
         let own = slot.settle(group, &body.commit, &mut self.changes);
         if body.epoch.0 == 0 && own.is_none() {
             // Somebody else founded the group.

@@ -108,6 +108,8 @@ pub(crate) struct Slot {
     pub stopped: Option<String>,
     /// Since when there is something to commit.
     pub work_since_ms: Option<u64>,
+    /// When we last followed a commit.
+    pub followed_ms: u64,
     /// Not to commit before.
     pub retry_ms: u64,
     /// How often in a row the ledger has refused.

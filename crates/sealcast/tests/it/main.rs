@@ -3,10 +3,12 @@
 
 mod harness;
 
+mod bench;
 mod demo;
 mod doors;
 mod est;
 mod kill;
 mod nonce;
+mod quality;
 mod readings;
 mod tour;
