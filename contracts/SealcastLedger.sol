@@ -111,7 +111,7 @@ contract SealcastLedger {
         bytes32 certificate; // SHA-256 of the DER
         uint64 notAfter; // seconds since 1970; not enforced here, certificates are checked by those who use them
         bool active;
-        uint32 revocations; // how often it was revoked: what it was granted before the last time is void
+        uint32 revocations; // how often its grants became void: by a revocation, or by another key
     }
 
     struct Group {
@@ -217,7 +217,8 @@ contract SealcastLedger {
     // Each decodes its body, checks the fields, then the originator's right and the state, then writes.
 
     /// By the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active again,
-    /// but does not give back what it was granted.
+    /// but does not give back what it was granted. With another key all its grants are void: they were given to whoever
+    /// holds the old one, and else the CA alone could make a member by registering a granted name with a key of its own.
     function _deviceRegistered(address originator, bytes calldata body) private {
         (string memory name, bytes memory publicKey, bytes32 certificate, bytes memory serial, uint64 notAfter) =
             abi.decode(body, (string, bytes, bytes32, bytes, uint64));
@@ -232,6 +233,7 @@ contract SealcastLedger {
         Device storage d = devices[number];
         if (!_exists(d)) d.name = name;
         else if (!_equal(d.name, name)) revert NumberTaken(number, d.name);
+        else if (d.key.x != key.x || d.key.y != key.y) d.revocations += 1;
         d.key = key;
         d.certificate = certificate;
         d.notAfter = notAfter;

@@ -90,7 +90,7 @@ impl fmt::Display for Kind {
 }
 
 /// Kind 1, by the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active
-/// again, without what it had been granted.
+/// again, without what it had been granted. Another key voids what was granted; the same key keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRegistered {
     /// The device's id.

@@ -268,7 +268,7 @@ impl Replica {
         self.keys.get(key_package)
     }
 
-    /// What a device published last; `None` if nothing since it was last revoked.
+    /// What a device published last; `None` if nothing since it was last revoked or got another key.
     #[must_use]
     pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
         self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sealcast_identity::SigningKey;
+use sealcast_identity::{PublicKey, SigningKey};
 
 use crate::{testing::*, *};
 
@@ -129,6 +129,31 @@ fn only_the_ca_registers_and_only_ca_and_operator_revoke() {
 }
 
 #[test]
+fn a_renewal_keeps_the_grants_and_another_key_voids_them() {
+    let mut scene = Scene::with_group();
+    scene.create(ID.operator(), "mill", &["mill/#"]).unwrap();
+    scene.grant(ID.operator(), 2, 0).unwrap();
+    scene.grant(ID.operator(), 1, 1).unwrap();
+    let device = scene.device(0);
+    scene.publish(0, b"k", b"certificate").unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| scene.replica().is_granted(group(*number), device)));
+    // The CA puts a key of its own under the granted name, even for the same certificate.
+    let old = scene.cast.keys.insert(device, SigningKey::generate().unwrap()).unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| !scene.replica().is_granted(group(*number), device)));
+    assert!(scene.replica().is_granted(group(1), scene.device(1)), "others keep theirs");
+    assert_eq!(scene.commit(0, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device }));
+    assert_eq!(scene.replica().latest_keys(device), None);
+    // Nor does the old key bring them back.
+    scene.cast.keys.insert(device, old);
+    scene.register(0, b"certificate").unwrap();
+    assert!(!scene.replica().is_granted(group(1), device));
+    scene.grant(ID.operator(), 1, 0).unwrap();
+    scene.commit(0, 1, 0, 0).unwrap();
+}
+
+#[test]
 fn a_renewed_key_is_the_only_one_that_signs() {
     let mut scene = Scene::with_group();
     let device = scene.device(0);
@@ -138,7 +163,7 @@ fn a_renewed_key_is_the_only_one_that_signs() {
     let body = Body::Anchor(Anchor { group: group(1), root: Hash::of(b""), count: 1 });
     let entry = body.sign(&old, device, scene.replica().next_nonce(device), &ID).unwrap();
     assert_eq!(scene.ledger.submit(&entry, 0), Err(Refusal::BadSignature));
-    assert!(scene.replica().is_granted(group(1), device), "a renewal leaves the grants");
+    scene.grant(ID.operator(), 1, 0).unwrap();
     scene.say(device, &body).unwrap();
 }
 
@@ -406,6 +431,7 @@ fn reserved_names_and_other_keys_cannot_be_registered() {
 struct Model {
     active: BTreeMap<Number, bool>,
     certificates: BTreeMap<Number, Hash>,
+    keys: BTreeMap<Number, PublicKey>,
     published: BTreeSet<Hash>,
     names: BTreeSet<String>,
     filters: BTreeSet<String>,
@@ -429,6 +455,9 @@ impl Model {
                 let number = ID.number_of(&b.device);
                 by == ID.ca() && {
                     self.active.insert(number, true);
+                    if self.keys.insert(number, b.public_key).is_some_and(|before| before != b.public_key) {
+                        self.grants.retain(|(_, device)| *device != number);
+                    }
                     self.certificates.insert(number, b.certificate);
                     true
                 }
