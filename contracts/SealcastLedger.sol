@@ -116,7 +116,7 @@ contract SealcastLedger {
 
     struct Group {
         string name;
-        address owner; // zero: there is no such group
+        address owner; // who created it: the operator; zero: there is no such group
         uint32 generation;
         uint64 epoch;
         uint32 epochMaxAge;
@@ -267,7 +267,8 @@ contract SealcastLedger {
         keyPackageOwner[keyPackage] = originator;
     }
 
-    /// By the operator or a device, which becomes the group's owner, not yet a member.
+    /// By the operator, who is the group's owner. By nobody else: a group takes the topics of its filters, so a device
+    /// that could make one could direct to itself what others publish there.
     function _groupCreated(address originator, bytes calldata body) private {
         (
             string memory name,
@@ -286,7 +287,7 @@ contract SealcastLedger {
         _requireLength("filters", filters.length, 1, MAX_FILTERS);
         for (uint256 i = 0; i < filters.length; i++) _requireFilter(filters[i]);
         if (authenticity > 1) revert BadValue("authenticity", authenticity, 0, 1);
-        if (originator != operator) _requireDevice(GROUP_CREATED, originator);
+        if (originator != operator) revert NotAuthorized(GROUP_CREATED, originator);
 
         uint16 number = groupByName[keccak256(bytes(name))];
         if (number != 0) revert NameTaken(name, number);
@@ -308,7 +309,7 @@ contract SealcastLedger {
         g.authenticity = authenticity;
     }
 
-    /// By the operator or the owner: the device may be a member.
+    /// By the group's owner: the device may be a member.
     function _granted(address originator, bytes calldata body) private {
         (uint16 number, address member) = abi.decode(body, (uint16, address));
         _requireCanonical(GRANTED, body, abi.encode(number, member));
@@ -320,7 +321,7 @@ contract SealcastLedger {
         grants[number][member] = uint256(devices[member].revocations) + 1;
     }
 
-    /// By the operator or the owner: the device may no longer be a member.
+    /// By the group's owner: the device may no longer be a member.
     function _revoked(address originator, bytes calldata body) private {
         (uint16 number, address member, string memory reason) = abi.decode(body, (uint16, address, string));
         _requireCanonical(REVOKED, body, abi.encode(number, member, reason));
@@ -368,7 +369,7 @@ contract SealcastLedger {
         _requireMember(ANCHOR, number, originator);
     }
 
-    /// By the operator or the owner: the group's keys are given up, and its members start again at epoch 0.
+    /// By the group's owner: the group's keys are given up, and its members start again at epoch 0.
     function _groupReset(address originator, bytes calldata body) private {
         (uint16 number, string memory reason) = abi.decode(body, (uint16, string));
         _requireCanonical(GROUP_RESET, body, abi.encode(number, reason));
@@ -465,7 +466,7 @@ contract SealcastLedger {
 
     function _requireOwner(uint8 kind, uint16 number, address originator) private view {
         _requireGroup(number);
-        if (originator != operator && originator != groups[number].owner) revert NotAuthorized(kind, originator);
+        if (originator != groups[number].owner) revert NotAuthorized(kind, originator);
     }
 
     function _requireGroup(uint16 number) private view {

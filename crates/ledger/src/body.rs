@@ -125,7 +125,7 @@ pub struct KeysPublished {
     pub rejoin: bool,
 }
 
-/// Kind 4, by the operator or a device, which becomes the owner. The ledger numbers the group.
+/// Kind 4, by the operator, who becomes the owner. The ledger numbers the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCreated {
     /// Its name, unique on this ledger.
@@ -159,7 +159,7 @@ pub enum Authenticity {
     Group = 1,
 }
 
-/// Kind 5, by the operator or the owner: the device may be a member.
+/// Kind 5, by the group's owner: the device may be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// The group.
@@ -168,7 +168,7 @@ pub struct Granted {
     pub device: Number,
 }
 
-/// Kind 6, by the operator or the owner: the device may no longer be a member.
+/// Kind 6, by the group's owner: the device may no longer be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// The group.
@@ -227,7 +227,7 @@ pub struct Anchor {
     pub count: u32,
 }
 
-/// Kind 10, by the operator or the owner: the group's keys are given up, its members start again at epoch 0.
+/// Kind 10, by the group's owner: the group's keys are given up, its members start again at epoch 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupReset {
     /// The group.

@@ -71,7 +71,7 @@ pub struct Group {
     pub filters: Vec<TopicFilter>,
     /// How its keys are handled.
     pub policy: Policy,
-    /// Who made it.
+    /// Who made it and says who is in it: the operator.
     pub owner: Number,
     /// How often it was reset.
     pub generation: Generation,
