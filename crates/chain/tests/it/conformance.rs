@@ -75,6 +75,49 @@ proptest! {
     }
 }
 
+/// Writes `crates/ledger/tests/contract.txt` anew, which must be done when the contract's rules change:
+/// `cargo test -p sealcast-chain --test it writes_the_vectors -- --ignored`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes into the source tree"]
+async fn writes_the_vectors() {
+    let (_directory, ledger, cast) = deploy(6).await;
+    let (id, genesis) = (cast.genesis.id, cast.genesis);
+    let mut memory = MemoryLedger::new(genesis);
+    let mut workload = Workload::new(cast, 0);
+    let mut text = format!(
+        "# What the contract answered in an EVM (chain {}, Osaka): its address and constructor's keys, head(),\n\
+         # numberOf(name), and the records of its events.\n",
+        id.chain_id
+    );
+    let head = ledger.head().await.unwrap().hash;
+    let (ca, operator) = (hex::encode(genesis.ca.xy()), hex::encode(genesis.operator.xy()));
+    text += &format!("genesis {id} {ca} {operator} {head}\n");
+    let relay = sealcast_chain::Relay::new(ledger.clone());
+    for name in ["ca", "operator", "1111", "1112"] {
+        let call = SealcastLedger::numberOfCall { name: name.to_owned() };
+        let request = serde_json::json!({
+            "jsonrpc": "2.0", "id": 1, "method": "eth_call",
+            "params": [{ "to": hex_of(&id.address), "input": hex_of(&call.abi_encode()) }, "latest"],
+        });
+        let answer: serde_json::Value =
+            serde_json::from_slice(&relay.handle(request.to_string().as_bytes()).await).unwrap();
+        let word = answer["result"].as_str().unwrap();
+        text += &format!("number {name} 0x{}\n", &word[word.len() - 40..]);
+    }
+    let mut kinds = std::collections::BTreeSet::new();
+    while kinds.len() < 10 || memory.records().len() < 40 {
+        let Ok(entry) = workload.entry(memory.replica()) else { continue };
+        if memory.replica().check(&entry).is_err() {
+            continue;
+        }
+        let record = ledger.submit(&entry).await.unwrap();
+        assert_eq!(memory.submit(&entry, record.time_s).unwrap(), record);
+        kinds.insert(entry.kind());
+        text += &format!("record {}\n", hex::encode(record.encode()));
+    }
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../ledger/tests/contract.txt"), text).unwrap();
+}
+
 fn refusal(result: Result<sealcast_ledger::Record, SubmitError>) -> Refusal {
     match result {
         Err(SubmitError::Refused(refusal)) => refusal,
@@ -120,6 +163,10 @@ async fn each_refusal_has_its_name() {
     assert_eq!(refusal(again), Refusal::KeyPackageTaken { key_package: [1; 32].into(), device: a.number });
 
     // Groups.
+    let made = world.submit(&a, group("mine", &["g/valve"])).await;
+    assert_eq!(refusal(made), Refusal::NotAuthorized { kind: 4, originator: a.number });
+    let granted = world.submit(&a, Body::Granted(Granted { group: g, device: b.number })).await;
+    assert_eq!(refusal(granted), Refusal::NotAuthorized { kind: 5, originator: a.number });
     let named = world.by_operator(group("g", &["other/#"])).await;
     assert_eq!(refusal(named), Refusal::NameTaken { name: "g".into(), group: g.get() });
     let filtered = world.by_operator(group("h", &["g/#"])).await;
@@ -154,6 +201,16 @@ async fn each_refusal_has_its_name() {
     );
     let restart = Commit { group: g, generation: Generation(1), epoch: Epoch(0), commit: vec![1] };
     world.submit(&a, Body::Commit(restart)).await.unwrap();
+
+    // Another key under a granted name.
+    let c = world.register("1114").await;
+    world.by_operator(grant(g, c.number)).await.unwrap();
+    world.by_ca(registration("1114", &c.key)).await.unwrap();
+    let body = Body::Anchor(Anchor { group: g, root: [0; 32].into(), count: 1 });
+    world.submit(&c, body.clone()).await.unwrap();
+    let usurper = crate::world::Device { number: c.number, key: SigningKey::generate().unwrap() };
+    world.by_ca(registration("1114", &usurper.key)).await.unwrap();
+    assert_eq!(refusal(world.submit(&usurper, body).await), Refusal::NotGranted { group: g.get(), device: c.number });
 
     // Revocation.
     let out = || Body::DeviceRevoked(DeviceRevoked { device: a.number, reason: reason() });
