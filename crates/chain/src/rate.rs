@@ -11,8 +11,9 @@ use sealcast_ledger::Number;
 pub(crate) const BURST: u64 = 64;
 /// After them, one in so many milliseconds.
 pub(crate) const INTERVAL_MS: u64 = 500;
-/// Devices that are counted. Only those that wrote within the last 32 seconds need be.
-const MAX_COUNTED: usize = 65_536;
+/// Devices that are counted. Only those that wrote within the last 32 seconds need be; beyond this the one with the
+/// least to wait is forgotten.
+const MAX_COUNTED: usize = 4_096;
 
 /// A token bucket for each device (as GCRA: one time for each).
 #[derive(Debug, Default)]
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn only_so_many_are_counted() {
         let rates = Rates::default();
-        (0..70_000).for_each(|number| rates.charge(device(number), u64::from(number) / 1_000));
+        (0..5_000).for_each(|number| rates.charge(device(number), u64::from(number) / 1_000));
         assert!(rates.full_at_ms.lock().unwrap().len() <= MAX_COUNTED);
     }
 }
