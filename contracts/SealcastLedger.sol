@@ -140,12 +140,12 @@ contract SealcastLedger {
         bytes32 certificate; // SHA-256 of the DER
         uint64 notAfter; // seconds since 1970; not enforced here, certificates are checked by those who use them
         bool active;
-        uint32 revocations; // how often it was revoked: what it was granted before the last time is void
+        uint32 revocations; // how often its grants became void: by a revocation, or by another key
     }
 
     struct Group {
         string name;
-        address owner; // zero: there is no such group
+        address owner; // who created it: the operator; zero: there is no such group
         uint32 generation;
         uint64 epoch;
         uint32 epochMaxAge;
@@ -279,7 +279,8 @@ contract SealcastLedger {
     // Each decodes its body, checks the fields, then the originator's right and the state, then writes.
 
     /// By the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active again,
-    /// but does not give back what it was granted.
+    /// but does not give back what it was granted. With another key all its grants are void: they were given to whoever
+    /// holds the old one, and else the CA alone could make a member by registering a granted name with a key of its own.
     function _deviceRegistered(address originator, bytes calldata body) private {
         (string memory name, bytes memory publicKey, bytes32 certificate, bytes memory serial, uint64 notAfter) =
             abi.decode(body, (string, bytes, bytes32, bytes, uint64));
@@ -294,6 +295,7 @@ contract SealcastLedger {
         Device storage d = devices[number];
         if (!_exists(d)) d.name = name;
         else if (!_equal(d.name, name)) revert NumberTaken(number, d.name);
+        else if (d.key.x != key.x || d.key.y != key.y) d.revocations += 1;
         d.key = key;
         d.certificate = certificate;
         d.notAfter = notAfter;
@@ -327,7 +329,8 @@ contract SealcastLedger {
         keyPackageOwner[keyPackage] = originator;
     }
 
-    /// By the operator or a device, which becomes the group's owner, not yet a member.
+    /// By the operator, who is the group's owner. By nobody else: a group takes the topics of its filters, so a device
+    /// that could make one could direct to itself what others publish there.
     function _groupCreated(address originator, bytes calldata body) private {
         (
             string memory name,
@@ -346,7 +349,7 @@ contract SealcastLedger {
         _requireLength("filters", filters.length, 1, MAX_FILTERS);
         for (uint256 i = 0; i < filters.length; i++) _requireFilter(filters[i]);
         if (authenticity > 1) revert BadValue("authenticity", authenticity, 0, 1);
-        if (originator != operator) _requireDevice(GROUP_CREATED, originator);
+        if (originator != operator) revert NotAuthorized(GROUP_CREATED, originator);
 
         uint16 number = groupByName[keccak256(bytes(name))];
         if (number != 0) revert NameTaken(name, number);
@@ -369,7 +372,7 @@ contract SealcastLedger {
         g.authenticity = authenticity;
     }
 
-    /// By the operator or the owner: the device may be a member.
+    /// By the group's owner: the device may be a member.
     function _granted(address originator, bytes calldata body) private {
         (uint16 number, address member) = abi.decode(body, (uint16, address));
         _requireCanonical(GRANTED, body, abi.encode(number, member));
@@ -381,7 +384,7 @@ contract SealcastLedger {
         grants[number][member] = uint256(devices[member].revocations) + 1;
     }
 
-    /// By the operator or the owner: the device may no longer be a member.
+    /// By the group's owner: the device may no longer be a member.
     function _revoked(address originator, bytes calldata body) private {
         (uint16 number, address member, string memory reason) = abi.decode(body, (uint16, address, string));
         _requireCanonical(REVOKED, body, abi.encode(number, member, reason));
@@ -481,7 +484,7 @@ contract SealcastLedger {
         _requireMember(ANCHOR, number, originator);
     }
 
-    /// By the operator or the owner: the group's keys are given up, and its members start again at epoch 0.
+    /// By the group's owner: the group's keys are given up, and its members start again at epoch 0.
     function _groupReset(address originator, bytes calldata body) private {
         (uint16 number, string memory reason) = abi.decode(body, (uint16, string));
         _requireCanonical(GROUP_RESET, body, abi.encode(number, reason));
@@ -492,7 +495,7 @@ contract SealcastLedger {
         groups[number].epoch = 0;
     }
 
-    /// By the operator or the owner: what readings of this topic must keep to, from the next entry on. Replaces what was
+    /// By the group's owner: what readings of this topic must keep to, from the next entry on. Replaces what was
     /// said before, and lets each device begin anew: neither its last value nor its last sequence number counts.
     function _limitsSet(address originator, bytes calldata body) private {
         (
@@ -639,7 +642,7 @@ contract SealcastLedger {
 
     function _requireOwner(uint8 kind, uint16 number, address originator) private view {
         _requireGroup(number);
-        if (originator != operator && originator != groups[number].owner) revert NotAuthorized(kind, originator);
+        if (originator != groups[number].owner) revert NotAuthorized(kind, originator);
     }
 
     function _requireGroup(uint16 number) private view {

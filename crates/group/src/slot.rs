@@ -102,8 +102,6 @@ pub(crate) struct Slot {
     pub backlog: BTreeMap<u64, Vec<u8>>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
-    /// A Welcome that cannot be used yet.
-    pub inbox: Option<Vec<u8>>,
     /// Why we do not follow this generation any more.
     pub stopped: Option<String>,
     /// Since when there is something to commit.

@@ -64,6 +64,8 @@ impl Groups {
         if !self.live {
             return;
         }
+        let (view, certificate) = (&self.view, &self.certificate);
+        self.inboxes.keep(|group| view.may_be_in(group, certificate));
         if let Err(refusal) = self.evaluate_own_keys(now_ms) {
             self.notice(Some(self.device.clone()), None, Notice::Refused(refusal));
         }

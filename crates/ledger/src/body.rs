@@ -94,7 +94,7 @@ impl fmt::Display for Kind {
 }
 
 /// Kind 1, by the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active
-/// again, without what it had been granted.
+/// again, without what it had been granted. Another key voids what was granted; the same key keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRegistered {
     /// The device's id.
@@ -129,7 +129,7 @@ pub struct KeysPublished {
     pub rejoin: bool,
 }
 
-/// Kind 4, by the operator or a device, which becomes the owner. The ledger numbers the group.
+/// Kind 4, by the operator, who becomes the owner. The ledger numbers the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCreated {
     /// Its name, unique on this ledger.
@@ -163,7 +163,7 @@ pub enum Authenticity {
     Group = 1,
 }
 
-/// Kind 5, by the operator or the owner: the device may be a member.
+/// Kind 5, by the group's owner: the device may be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// The group.
@@ -172,7 +172,7 @@ pub struct Granted {
     pub device: Number,
 }
 
-/// Kind 6, by the operator or the owner: the device may no longer be a member.
+/// Kind 6, by the group's owner: the device may no longer be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// The group.
@@ -232,7 +232,7 @@ pub struct Anchor {
     pub count: u32,
 }
 
-/// Kind 10, by the operator or the owner: the group's keys are given up, its members start again at epoch 0.
+/// Kind 10, by the group's owner: the group's keys are given up, its members start again at epoch 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupReset {
     /// The group.

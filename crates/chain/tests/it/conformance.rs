@@ -122,6 +122,10 @@ async fn each_refusal_has_its_name() {
     assert_eq!(refusal(again), Refusal::KeyPackageTaken { key_package: [1; 32].into(), device: a.number });
 
     // Groups.
+    let made = world.submit(&a, group("mine", &["g/valve"])).await;
+    assert_eq!(refusal(made), Refusal::NotAuthorized { kind: 4, originator: a.number });
+    let granted = world.submit(&a, Body::Granted(Granted { group: g, device: b.number })).await;
+    assert_eq!(refusal(granted), Refusal::NotAuthorized { kind: 5, originator: a.number });
     let named = world.by_operator(group("g", &["other/#"])).await;
     assert_eq!(refusal(named), Refusal::NameTaken { name: "g".into(), group: g.get() });
     let filtered = world.by_operator(group("h", &["g/#"])).await;
@@ -156,6 +160,16 @@ async fn each_refusal_has_its_name() {
     );
     let restart = Commit { group: g, generation: Generation(1), epoch: Epoch(0), commit: vec![1] };
     world.submit(&a, Body::Commit(restart)).await.unwrap();
+
+    // Another key under a granted name.
+    let c = world.register("1114").await;
+    world.by_operator(grant(g, c.number)).await.unwrap();
+    world.by_ca(registration("1114", &c.key)).await.unwrap();
+    let body = Body::Anchor(Anchor { group: g, root: [0; 32].into(), count: 1 });
+    world.submit(&c, body.clone()).await.unwrap();
+    let usurper = crate::world::Device { number: c.number, key: SigningKey::generate().unwrap() };
+    world.by_ca(registration("1114", &usurper.key)).await.unwrap();
+    assert_eq!(refusal(world.submit(&usurper, body).await), Refusal::NotGranted { group: g.get(), device: c.number });
 
     // Revocation.
     let out = || Body::DeviceRevoked(DeviceRevoked { device: a.number, reason: reason() });

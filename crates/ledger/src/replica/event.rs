@@ -10,7 +10,7 @@ use crate::{
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A device is new, or has a new key or certificate.
+    /// A device is new, or has a new key or certificate. With a new key it has lost all grants.
     DeviceRegistered {
         /// Its number.
         device: Number,

@@ -260,13 +260,10 @@ impl Replica {
         self.group(group).into_iter().flat_map(|group| group.grants.keys()).filter_map(|number| self.device(*number))
     }
 
-    /// Whether this originator may grant, revoke and reset in the group: the operator, or the owner while it is active.
+    /// Whether this originator may grant, revoke and reset in the group: its owner, who is the operator.
     #[must_use]
     pub fn may_administer(&self, group: GroupNumber, originator: Number) -> bool {
-        let owner = self.group(group).map(|group| group.owner);
-        owner.is_some()
-            && self.key_of(originator).is_some()
-            && (originator == self.operator || Some(originator) == owner)
+        self.group(group).is_some_and(|group| group.owner == originator)
     }
 
     /// What readings of a topic must keep to in a group. `None` if that was never said: then they are no entries.
@@ -309,7 +306,7 @@ impl Replica {
         self.keys.get(key_package)
     }
 
-    /// What a device published last; `None` if nothing since it was last revoked.
+    /// What a device published last; `None` if nothing since it was last revoked or got another key.
     #[must_use]
     pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
         self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))
@@ -334,10 +331,7 @@ impl Replica {
     /// The group that a topic belongs to, `None` if it is in clear or reserved.
     ///
     /// Of the groups with a matching filter, the one whose filter is most specific; of equals, the one with the lower
-    /// number. But only the operator, and a group's own owner, can take topics out of a group in this way: if any of the
-    /// groups is the operator's, those of others are left aside; if none is, those that have another owner than the
-    /// oldest of them. Else any device could make a group with a narrow filter and so direct to itself what members seal
-    /// for another.
+    /// number. A narrower filter takes topics out of a group, so only the operator creates groups.
     ///
     /// Looks at every filter: a caller with many messages keeps the answers, until the next
     /// [`Event::GroupCreated`].
@@ -346,15 +340,10 @@ impl Replica {
         if crate::topic::is_reserved(topic) {
             return None;
         }
-        // By group number, so that the oldest comes first.
-        let matching = || {
-            let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
-            filters.filter(|(_, filter)| filter.matches(topic))
-        };
-        let oldest = matching().next()?.0.owner;
-        let owner = if matching().any(|(group, _)| group.owner == self.operator) { self.operator } else { oldest };
-        matching()
-            .filter(|(group, _)| group.owner == owner)
+        // In the order of their numbers: of equals the first is taken.
+        let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
+        filters
+            .filter(|(_, filter)| filter.matches(topic))
             .min_by(|(_, a), (_, b)| a.compare_specificity(b))
             .map(|(group, _)| group.number)
     }

@@ -77,7 +77,7 @@ impl Replica {
                 Ok(Event::KeysPublished { device: by, key_package: b.key_package, rejoin: b.rejoin })
             }
             Body::GroupCreated(b) => {
-                if by == self.ca {
+                if by != self.operator {
                     return Err(not_authorized(kind, by));
                 }
                 if let Some(taken) = self.group_names.get(&b.name) {
@@ -186,7 +186,7 @@ impl Replica {
     /// The group, if `by` may say who is in it.
     fn administered(&self, kind: Kind, group: GroupNumber, by: Number) -> Result<&Group, Refusal> {
         let group = self.existing(group)?;
-        if by == self.operator || by == group.owner { Ok(group) } else { Err(not_authorized(kind, by)) }
+        if by == group.owner { Ok(group) } else { Err(not_authorized(kind, by)) }
     }
 
     /// The group, if `by` is a device that may be in it.

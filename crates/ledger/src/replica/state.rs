@@ -72,7 +72,7 @@ pub struct Group {
     pub filters: Vec<TopicFilter>,
     /// How its keys are handled.
     pub policy: Policy,
-    /// Who made it.
+    /// Who made it and says who is in it: the operator.
     pub owner: Number,
     /// How often it was reset.
     pub generation: Generation,
@@ -167,7 +167,15 @@ impl Replica {
         match body {
             Body::DeviceRegistered(b) => {
                 let number = self.genesis.id.number_of(&b.device);
-                let latest_keys = self.devices.get(&number).and_then(|device| device.latest_keys);
+                let known = self.devices.get(&number);
+                let mut latest_keys = known.and_then(|device| device.latest_keys);
+                if known.is_some_and(|device| device.key != b.public_key) {
+                    // What it was granted was granted to whoever holds the key before.
+                    latest_keys = None;
+                    for group in &mut self.groups {
+                        group.grants.remove(&number);
+                    }
+                }
                 let device = Device {
                     id: b.device.clone(),
                     number,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sealcast_identity::SigningKey;
+use sealcast_identity::{PublicKey, SigningKey};
 
 use crate::{testing::*, *};
 
@@ -154,6 +154,31 @@ fn only_the_ca_registers_and_only_ca_and_operator_revoke() {
 }
 
 #[test]
+fn a_renewal_keeps_the_grants_and_another_key_voids_them() {
+    let mut scene = Scene::with_group();
+    scene.create(ID.operator(), "mill", &["mill/#"]).unwrap();
+    scene.grant(ID.operator(), 2, 0).unwrap();
+    scene.grant(ID.operator(), 1, 1).unwrap();
+    let device = scene.device(0);
+    scene.publish(0, b"k", b"certificate").unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| scene.replica().is_granted(group(*number), device)));
+    // The CA puts a key of its own under the granted name, even for the same certificate.
+    let old = scene.cast.keys.insert(device, SigningKey::generate().unwrap()).unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| !scene.replica().is_granted(group(*number), device)));
+    assert!(scene.replica().is_granted(group(1), scene.device(1)), "others keep theirs");
+    assert_eq!(scene.commit(0, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device }));
+    assert_eq!(scene.replica().latest_keys(device), None);
+    // Nor does the old key bring them back.
+    scene.cast.keys.insert(device, old);
+    scene.register(0, b"certificate").unwrap();
+    assert!(!scene.replica().is_granted(group(1), device));
+    scene.grant(ID.operator(), 1, 0).unwrap();
+    scene.commit(0, 1, 0, 0).unwrap();
+}
+
+#[test]
 fn a_renewed_key_is_the_only_one_that_signs() {
     let mut scene = Scene::with_group();
     let device = scene.device(0);
@@ -163,7 +188,7 @@ fn a_renewed_key_is_the_only_one_that_signs() {
     let body = Body::Anchor(Anchor { group: group(1), root: Hash::of(b""), count: 1 });
     let entry = body.sign(&old, device, scene.replica().next_nonce(device), &ID).unwrap();
     assert_eq!(scene.ledger.submit(&entry, 0), Err(Refusal::BadSignature));
-    assert!(scene.replica().is_granted(group(1), device), "a renewal leaves the grants");
+    scene.grant(ID.operator(), 1, 0).unwrap();
     scene.say(device, &body).unwrap();
 }
 
@@ -217,7 +242,8 @@ fn groups_have_names_and_filters_of_their_own() {
     let mut scene = Scene::new();
     let (ca, device) = (ID.ca(), scene.device(0));
     assert_eq!(scene.create(ca, "g", &["a"]), denied(Kind::GroupCreated, ca));
-    scene.create(device, "g", &["a", "b/#"]).unwrap();
+    assert_eq!(scene.create(device, "g", &["a"]), denied(Kind::GroupCreated, device), "no device makes groups");
+    scene.create(ID.operator(), "g", &["a", "b/#"]).unwrap();
     assert_eq!(scene.create(ID.operator(), "g", &["c"]), Err(Refusal::NameTaken { name: "g".into(), group: 1 }));
     let taken = |filter: &str, group| Err(Refusal::FilterTaken { filter: filter.into(), group });
     assert_eq!(scene.create(ID.operator(), "h", &["c", "b/#"]), taken("b/#", 1));
@@ -235,12 +261,13 @@ fn groups_have_names_and_filters_of_their_own() {
 }
 
 #[test]
-fn operator_and_owner_grant_and_revoke_and_nobody_else() {
+fn the_operator_grants_and_revokes_and_nobody_else() {
     let mut scene = Scene::new();
-    let (owner, other) = (scene.device(0), scene.device(1));
+    let (owner, member, other) = (ID.operator(), scene.device(0), scene.device(1));
     scene.create(owner, "g", &["g/#"]).unwrap();
     assert_eq!(scene.grant(owner, 2, 1), Err(Refusal::UnknownGroup { group: 2 }));
-    for by in [other, ID.ca()] {
+    scene.grant(owner, 1, 0).unwrap();
+    for by in [member, other, ID.ca()] {
         assert_eq!(scene.grant(by, 1, 1), denied(Kind::Granted, by));
         assert_eq!(scene.revoke(by, 1, 1), denied(Kind::Revoked, by));
         assert_eq!(scene.reset(by, 1), denied(Kind::GroupReset, by));
@@ -259,7 +286,8 @@ fn operator_and_owner_grant_and_revoke_and_nobody_else() {
     scene.register(1, b"again").unwrap();
     assert!(!scene.replica().is_granted(group(1), other), "registration gives no grant back");
     scene.grant(owner, 1, 1).unwrap();
-    assert_eq!(scene.replica().granted_devices(group(1)).map(|d| d.number).collect::<Vec<_>>(), [other]);
+    let granted: BTreeSet<_> = scene.replica().granted_devices(group(1)).map(|d| d.number).collect();
+    assert_eq!(granted, BTreeSet::from([member, other]));
 }
 
 #[test]
@@ -309,7 +337,7 @@ fn refused(breach: Breach) -> Result<Verdict, Refusal> {
 }
 
 #[test]
-fn operator_and_owner_set_limits_for_the_groups_topics() {
+fn the_operator_sets_limits_for_the_groups_topics() {
     let mut scene = Scene::with_group();
     let operator = ID.operator();
     for by in [ID.ca(), scene.device(0)] {
@@ -419,23 +447,32 @@ fn gaps_and_reporters_are_limits_too() {
 }
 
 #[test]
-fn the_most_specific_filter_has_the_topic_but_nobody_takes_from_another() {
+fn the_most_specific_filter_has_the_topic() {
     let mut scene = Scene::new();
-    let (first, second) = (scene.device(0), scene.device(1));
-    scene.create(first, "g1", &["plant/#"]).unwrap();
-    scene.create(second, "g2", &["plant/valve", "#"]).unwrap();
-    scene.create(first, "g3", &["plant/+/temp", "plant/+"]).unwrap();
+    let operator = ID.operator();
+    scene.create(operator, "g1", &["plant/#"]).unwrap();
+    scene.create(operator, "g2", &["plant/valve", "#"]).unwrap();
+    scene.create(operator, "g3", &["plant/+/temp", "plant/+"]).unwrap();
     let of = |scene: &Scene, topic: &str| scene.replica().group_for_topic(topic).map(GroupNumber::get);
-    assert_eq!(of(&scene, "plant/valve"), Some(3), "not 2, though more specific: it is another owner's");
+    assert_eq!(of(&scene, "plant/valve"), Some(2));
+    assert_eq!(of(&scene, "plant/pump"), Some(3));
     assert_eq!(of(&scene, "plant/1/temp"), Some(3));
     assert_eq!(of(&scene, "plant/1/pressure"), Some(1));
     assert_eq!(of(&scene, "elsewhere"), Some(2));
     for reserved in ["$SYS/broker", "sealcast", "sealcast/v1/keys/1111", ""] {
         assert_eq!(of(&scene, reserved), None);
     }
-    scene.create(ID.operator(), "g4", &["plant/valve/#"]).unwrap();
-    scene.create(ID.operator(), "g5", &["+/valve"]).unwrap();
-    assert_eq!(of(&scene, "plant/valve"), Some(4), "the operator's go first, the most specific of them");
+    scene.create(operator, "g4", &["plant/valve/#"]).unwrap();
+    scene.create(operator, "g5", &["+/valve"]).unwrap();
+    assert_eq!(of(&scene, "plant/valve"), Some(2));
+    assert_eq!(of(&scene, "plant/valve/1"), Some(4));
+    assert_eq!(of(&scene, "mill/valve"), Some(5));
+    scene.create(operator, "g6", &["plant/1/#"]).unwrap();
+    scene.create(operator, "g7", &["plant/1/+"]).unwrap();
+    assert_eq!(of(&scene, "plant/1/temp"), Some(7), "level by level, from the left");
+    // A device that names a narrower topic gets nothing.
+    let device = scene.device(0);
+    assert_eq!(scene.create(device, "mine", &["mill/valve"]), denied(Kind::GroupCreated, device));
     assert_eq!(of(&scene, "mill/valve"), Some(5));
 }
 
@@ -558,10 +595,10 @@ fn reserved_names_and_other_keys_cannot_be_registered() {
 struct Model {
     active: BTreeMap<Number, bool>,
     certificates: BTreeMap<Number, Hash>,
+    keys: BTreeMap<Number, PublicKey>,
     published: BTreeSet<Hash>,
     names: BTreeSet<String>,
     filters: BTreeSet<String>,
-    owners: Vec<Number>,
     at: Vec<(u32, u64)>,
     grants: BTreeSet<(u16, Number)>,
     group_filters: Vec<Vec<TopicFilter>>,
@@ -576,14 +613,22 @@ impl Model {
         if !is_device && by != ID.ca() && by != ID.operator() {
             return false;
         }
-        let owns = |group: GroupNumber, owners: &[Number]| {
-            owners.get(usize::from(group.get()) - 1).is_some_and(|owner| by == ID.operator() || by == *owner)
-        };
+        let exists = usize::from(match body {
+            Body::Granted(b) => b.group.get(),
+            Body::Revoked(b) => b.group.get(),
+            Body::GroupReset(b) => b.group.get(),
+            Body::LimitsSet(b) => b.group.get(),
+            _ => 0,
+        }) <= self.at.len();
+        let administers = by == ID.operator() && exists;
         match body {
             Body::DeviceRegistered(b) => {
                 let number = ID.number_of(&b.device);
                 by == ID.ca() && {
                     self.active.insert(number, true);
+                    if self.keys.insert(number, b.public_key).is_some_and(|before| before != b.public_key) {
+                        self.grants.retain(|(_, device)| *device != number);
+                    }
                     self.certificates.insert(number, b.certificate);
                     true
                 }
@@ -600,25 +645,24 @@ impl Model {
             }
             Body::GroupCreated(b) => {
                 let own: BTreeSet<_> = b.filters.iter().map(|filter| filter.to_string()).collect();
-                let allowed = (is_device || by == ID.operator())
+                let allowed = by == ID.operator()
                     && !self.names.contains(b.name.as_str())
                     && own.len() == b.filters.len()
                     && self.filters.is_disjoint(&own);
                 if allowed {
                     self.names.insert(b.name.to_string());
                     self.filters.extend(own);
-                    self.owners.push(by);
                     self.group_filters.push(b.filters.clone());
                     self.at.push((0, 0));
                 }
                 allowed
             }
             Body::Granted(b) => {
-                owns(b.group, &self.owners)
+                administers
                     && self.active.get(&b.device) == Some(&true)
                     && self.grants.insert((b.group.get(), b.device))
             }
-            Body::Revoked(b) => owns(b.group, &self.owners) && self.grants.remove(&(b.group.get(), b.device)),
+            Body::Revoked(b) => administers && self.grants.remove(&(b.group.get(), b.device)),
             Body::Commit(b) => {
                 let in_it = self.grants.contains(&(b.group.get(), by));
                 match self.at.get_mut(usize::from(b.group.get()) - 1) {
@@ -638,7 +682,7 @@ impl Model {
             Body::LimitsSet(b) => {
                 let topic = b.topic.as_str();
                 let covered = |filters: &Vec<TopicFilter>| filters.iter().any(|filter| filter.matches(topic));
-                let allowed = owns(b.group, &self.owners)
+                let allowed = administers
                     && !topic.starts_with("sealcast")
                     && self.group_filters.get(usize::from(b.group.get()) - 1).is_some_and(covered)
                     && b.limits.listed().iter().all(|device| self.active.contains_key(device));
@@ -649,7 +693,7 @@ impl Model {
             }
             Body::Anchor(b) => self.grants.contains(&(b.group.get(), by)),
             Body::GroupReset(b) => {
-                owns(b.group, &self.owners) && {
+                administers && {
                     let at = &mut self.at[usize::from(b.group.get()) - 1];
                     *at = (at.0 + 1, 0);
                     true

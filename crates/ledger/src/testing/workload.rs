@@ -99,10 +99,7 @@ impl Workload {
         let device = self.cast.number(at);
         let group = self.group(replica);
         let of = replica.group(group);
-        let administrator = match of {
-            Some(group) if self.one_in(2) => group.owner,
-            _ => operator,
-        };
+        let administrator = if self.one_in(8) { device } else { operator };
         let member = match of.map(|group| group.grants.len()) {
             Some(n) if n > 0 && !self.one_in(6) => {
                 let at = self.below(n);
@@ -132,7 +129,7 @@ impl Workload {
                 (device, Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: self.one_in(4) }))
             }
             30..40 => {
-                let by = if self.one_in(2) { device } else { operator };
+                let by = if self.one_in(8) { device } else { operator };
                 (by, Body::GroupCreated(self.new_group()))
             }
             40..55 => (administrator, Body::Granted(Granted { group, device })),
