@@ -127,6 +127,7 @@ impl Proxy {
             // Delivery ids go on counting: the driver may still remember old ones.
             self.session.swallowed.clear();
             self.session.delivered.clear();
+            self.session.received.clear();
         }
         let properties = &connack.properties;
         self.outputs.push_back(Output::Connected(Connected {
@@ -245,6 +246,7 @@ impl Proxy {
                 *counter += 1;
                 if let Some(packet_id) = packet_id {
                     self.session.swallowed.remove(&packet_id);
+                    self.session.received.remove(&packet_id);
                     self.session.delivered.insert(packet_id, Outstanding { id, qos });
                 }
                 self.outputs.push_back(Output::ToClient(bytes));
@@ -263,7 +265,8 @@ impl Proxy {
             (Qos::AtLeastOnce, Some(packet_id)) => self.ack_upstream(AckKind::Puback, packet_id),
             (Qos::ExactlyOnce, Some(packet_id)) => {
                 // A client that got this message on an earlier connection waits for its PUBREL.
-                let known = self.session.delivered.get(&packet_id).is_some_and(|d| d.qos == Qos::ExactlyOnce);
+                let known = self.session.received.contains(&packet_id)
+                    || self.session.delivered.get(&packet_id).is_some_and(|d| d.qos == Qos::ExactlyOnce);
                 if !known {
                     self.session.swallowed.insert(packet_id);
                 }

@@ -189,15 +189,21 @@ impl Proxy {
     fn client_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
         let ack = Ack::parse(&frame, self.version)?;
         let outstanding = self.session.delivered.get(&ack.packet_id).copied();
-        let complete = match (ack.kind, outstanding) {
-            (AckKind::Puback, Some(delivery)) => delivery.qos == Qos::AtLeastOnce,
-            (AckKind::Pubrec, Some(delivery)) => delivery.qos == Qos::ExactlyOnce && ack.is_error(),
-            (AckKind::Pubcomp, Some(delivery)) => delivery.qos == Qos::ExactlyOnce,
-            _ => false,
+        let qos = match ack.kind {
+            AckKind::Puback => Some(Qos::AtLeastOnce),
+            // PUBCOMP alone: an earlier connection broke before PUBREC, and the message was withheld when it came again.
+            AckKind::Pubrec | AckKind::Pubcomp => Some(Qos::ExactlyOnce),
+            AckKind::Pubrel => None,
         };
-        if let (true, Some(delivery)) = (complete, outstanding) {
+        if let Some(delivery) = outstanding.filter(|delivery| Some(delivery.qos) == qos) {
             self.session.delivered.remove(&ack.packet_id);
+            if ack.kind == AckKind::Pubrec {
+                self.session.received.insert(ack.packet_id);
+            }
             self.outputs.push_back(Output::Acked(delivery.id));
+        }
+        if ack.kind == AckKind::Pubcomp || (ack.kind == AckKind::Pubrec && ack.is_error()) {
+            self.session.received.remove(&ack.packet_id);
         }
         self.outputs.push_back(Output::ToBroker(frame.into_bytes()));
         Ok(())

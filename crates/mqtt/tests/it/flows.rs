@@ -98,14 +98,16 @@ fn opens_downward() {
                 }
                 Qos::ExactlyOnce => {
                     rig.client(&ack(AckKind::Pubrec, 7, version));
-                    assert_eq!(rig.take_events(), [], "not complete yet");
+                    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)], "it has the message");
+                    assert_eq!(rig.proxy.session().received, [id(7)].into());
                     rig.broker(&ack(AckKind::Pubrel, 7, version));
                     assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
                     rig.client(&ack(AckKind::Pubcomp, 7, version));
-                    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)]);
+                    assert_eq!(rig.take_events(), [], "once only");
                 }
             }
-            assert!(rig.proxy.session().delivered.is_empty());
+            let session = rig.proxy.session();
+            assert!(session.delivered.is_empty() && session.received.is_empty());
         }
     }
 }
@@ -247,8 +249,9 @@ fn a_swallowed_message_can_be_delivered_on_the_next_connection() {
         assert_eq!(parse(&rig.take_client(), version).payload, "21.5");
         rig.client(&ack(AckKind::Pubrec, 7, version)).broker(&ack(AckKind::Pubrel, 7, version));
         assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
-        rig.client(&ack(AckKind::Pubcomp, 7, version));
         assert_eq!(rig.take_events(), [Output::Acked(second.id)]);
+        rig.client(&ack(AckKind::Pubcomp, 7, version));
+        assert!(rig.proxy.session().received.is_empty());
     }
 }
 
@@ -286,9 +289,47 @@ fn a_redelivery_names_the_delivery_that_was_not_acknowledged() {
 }
 
 #[test]
+fn a_broker_that_never_releases_cannot_make_a_message_new_again() {
+    for v in VERSIONS {
+        let mut rig = Rig::open(v);
+        rig.broker(&message(Qos::ExactlyOnce).encode(v).unwrap());
+        let first = rig.delivery();
+        rig.answer(|proxy| proxy.deliver(first.id, Bytes::from_static(b"21.5"), Bytes::new(), &[]));
+        rig.client(&ack(AckKind::Pubrec, 7, v));
+        assert_eq!(rig.take_events(), [Output::Acked(first.id)], "so the driver knows it under whatever identifier");
+        rig.clear();
+
+        // PUBREC was lost, or the broker says so: the driver finds the message acknowledged and withholds it.
+        let mut rig = Rig::resumed(v, rig.proxy.session().clone(), &[], &[]);
+        rig.broker(&Publish { dup: true, ..message(Qos::ExactlyOnce) }.encode(v).unwrap());
+        let second = rig.delivery();
+        assert_eq!(second.redelivery_of, None);
+        rig.answer(|proxy| proxy.swallow(second.id));
+        assert_eq!(rig.take_broker()[0].packet(), PacketType::Pubrec);
+        // The client still waits for PUBREL, and answers it itself.
+        rig.broker(&ack(AckKind::Pubrel, 7, v));
+        assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
+        rig.client(&ack(AckKind::Pubcomp, 7, v));
+        assert_eq!((rig.take_events(), rig.proxy.session().received.len()), (vec![], 0));
+    }
+}
+
+#[test]
+fn a_pubrec_that_refuses_ends_a_delivery() {
+    let v = Version::V5;
+    let mut rig = Rig::open(v);
+    rig.broker(&message(Qos::ExactlyOnce).encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.pass(delivery.id));
+    rig.client(&Ack { code: 0x83, ..Ack::success(AckKind::Pubrec, id(7)) }.encode(v).unwrap());
+    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)]);
+    assert_eq!((rig.proxy.session().delivered.len(), rig.proxy.session().received.len()), (0, 0));
+}
+
+#[test]
 fn a_new_session_forgets_the_old_one() {
     let v = Version::V5;
-    let old = SessionState { swallowed: [id(7)].into(), next_delivery: 40, ..SessionState::default() };
+    let old = SessionState { swallowed: [id(7)].into(), received: [id(8)].into(), next_delivery: 40, ..SessionState::default() };
     let mut rig = Rig::fresh();
     rig.client(&connect(v).encode().unwrap());
     rig.proxy.accept(WillAnswer::AsIs, old).unwrap();
