@@ -20,7 +20,7 @@ pub enum PropertySet {
     Connack,
     /// PUBLISH.
     Publish,
-    /// What travels inside a seal: payload format, content type and user properties.
+    /// What travels inside a seal: payload format, content type, response topic, correlation data and user properties.
     Sealed,
     /// PUBACK, PUBREC, PUBREL and PUBCOMP.
     Ack,
@@ -156,17 +156,27 @@ fn binary_(out: &mut BytesMut, value: &Bytes, field: &'static str) -> Result<(),
 }
 
 impl Property {
-    /// Whether it is about the message's content and so travels inside the seal, not beside it.
+    /// Whether it is between publisher and subscriber and so travels inside the seal, not beside it. The response topic
+    /// and what names the request are: a broker that could change them would choose who gets the answer.
     pub fn is_sealed(&self) -> bool {
-        matches!(self, Self::PayloadFormat(_) | Self::ContentType(_) | Self::User(..))
+        matches!(
+            self,
+            Self::PayloadFormat(_)
+                | Self::ContentType(_)
+                | Self::ResponseTopic(_)
+                | Self::CorrelationData(_)
+                | Self::User(..)
+        )
     }
 
     fn belongs(&self, set: PropertySet) -> bool {
         use Property as P;
         use PropertySet as S;
         match self {
-            P::PayloadFormat(_) | P::ContentType(_) => matches!(set, S::Publish | S::Will | S::Sealed),
-            P::MessageExpiry(_) | P::ResponseTopic(_) | P::CorrelationData(_) => matches!(set, S::Publish | S::Will),
+            P::PayloadFormat(_) | P::ContentType(_) | P::ResponseTopic(_) | P::CorrelationData(_) => {
+                matches!(set, S::Publish | S::Will | S::Sealed)
+            }
+            P::MessageExpiry(_) => matches!(set, S::Publish | S::Will),
             P::SubscriptionId(_) | P::TopicAlias(_) => set == S::Publish,
             P::SessionExpiry(_) => matches!(set, S::Connect | S::Connack | S::Disconnect),
             P::AuthMethod(_) | P::AuthData(_) => matches!(set, S::Connect | S::Connack),

@@ -17,8 +17,8 @@ use crate::wire::Text;
 impl Proxy {
     /// Answers [`Output::Delivery`] with the opened payload.
     ///
-    /// `restored` are the encoded properties from inside the seal. They take the place of the broker's content type,
-    /// payload format and user properties, which nobody vouches for. `extra` are user properties of the agent's own;
+    /// `restored` are the encoded properties from inside the seal. They take the place of the broker's own of these
+    /// kinds ([`Property::is_sealed`]), which nobody vouches for. `extra` are user properties of the agent's own;
     /// sealed ones of the same name are dropped, so that a sender cannot pretend to be the agent, and they are left
     /// out where only they make the frame too large. MQTT 3.1.1 carries neither. If the frame exceeds the client's
     /// limit it is swallowed and [`Output::DeliveryTooLarge`] follows.

@@ -124,7 +124,7 @@ pub struct WillRequest {
     pub qos: Qos,
     /// Its retain flag.
     pub retain: bool,
-    /// Encoded properties that go inside the seal: payload format, content type, user properties.
+    /// Encoded properties that go inside the seal ([`crate::Property::is_sealed`]).
     pub sealed_properties: Bytes,
 }
 
@@ -198,7 +198,7 @@ pub struct PublishRequest {
     pub dup: bool,
     /// The application's bytes.
     pub payload: Bytes,
-    /// Encoded MQTT 5 properties that go inside the seal: payload format, content type, user properties. Empty if none.
+    /// Encoded MQTT 5 properties that go inside the seal ([`crate::Property::is_sealed`]). Empty if none.
     pub sealed_properties: Bytes,
 }
 

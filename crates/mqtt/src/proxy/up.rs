@@ -17,8 +17,8 @@ use crate::publish::{PacketId, Publish, Qos};
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
-    /// [`PublishRequest::sealed_properties`] leave the outside; response topic, correlation data, message expiry and
-    /// topic alias stay there. If the frame exceeds the broker's limit, [`Output::PublishTooLarge`] follows.
+    /// [`PublishRequest::sealed_properties`] leave the outside; message expiry and topic alias stay there. If the
+    /// frame exceeds the broker's limit, [`Output::PublishTooLarge`] follows.
     ///
     /// # Errors
     /// [`AnswerError::NotWaiting`].

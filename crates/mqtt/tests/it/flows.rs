@@ -13,19 +13,16 @@ fn seals_upward() {
         for qos in QOS {
             let mut rig = Rig::open(version);
             let mut sent = message(qos);
-            let kept = [
-                Property::MessageExpiry(9),
-                Property::ResponseTopic(text("re")),
-                Property::CorrelationData(Bytes::from_static(b"c")),
-            ];
+            let kept = [Property::MessageExpiry(9)];
             let moved = [
                 Property::ContentType(text("text/plain")),
                 Property::PayloadFormat(1),
+                Property::ResponseTopic(text("re")),
+                Property::CorrelationData(Bytes::from_static(b"c")),
                 Property::User(text("a"), text("b")),
             ];
             if version == Version::V5 {
-                sent.properties =
-                    [&kept[0], &moved[0], &kept[1], &moved[1], &kept[2], &moved[2]].into_iter().cloned().collect();
+                sent.properties = moved.iter().take(2).chain(&kept).chain(&moved[2..]).cloned().collect();
             }
             rig.client(&sent.encode(version).unwrap());
             let request = rig.request();
@@ -56,16 +53,21 @@ fn opens_downward() {
             let mut rig = Rig::open(version);
             let mut sent = message(qos);
             sent.payload = SEALED;
-            let inside: Properties =
-                [Property::ContentType(text("text/plain")), Property::User(text("sealcast-sender"), text("forged"))]
-                    .into_iter()
-                    .collect();
+            let inside: Properties = [
+                Property::ContentType(text("text/plain")),
+                Property::ResponseTopic(text("re")),
+                Property::CorrelationData(Bytes::from_static(b"c")),
+                Property::User(text("sealcast-sender"), text("forged")),
+            ]
+            .into_iter()
+            .collect();
             if version == Version::V5 {
                 sent.properties = [
                     Property::SubscriptionId(3),
                     Property::User(text("broker"), text("says")),
                     Property::ContentType(text("broker/made")),
-                    Property::ResponseTopic(text("re")),
+                    Property::ResponseTopic(text("to/the/broker")),
+                    Property::CorrelationData(Bytes::from_static(b"another")),
                 ]
                 .into_iter()
                 .collect();
@@ -82,8 +84,9 @@ fn opens_downward() {
             if version == Version::V5 {
                 let expected = [
                     Property::SubscriptionId(3),
-                    Property::ResponseTopic(text("re")),
                     Property::ContentType(text("text/plain")),
+                    Property::ResponseTopic(text("re")),
+                    Property::CorrelationData(Bytes::from_static(b"c")),
                     Property::User(text("sealcast-sender"), text("1113")),
                 ];
                 assert_eq!(down.properties, expected.into_iter().collect());
@@ -113,6 +116,18 @@ fn opens_downward() {
 }
 
 #[test]
+fn the_broker_cannot_add_a_response_topic() {
+    let v = Version::V5;
+    let mut rig = Rig::open(v);
+    let added = [Property::ResponseTopic(text("to/me")), Property::CorrelationData(Bytes::from_static(b"x"))];
+    let sent = Publish { properties: added.into_iter().collect(), ..message(Qos::AtMostOnce) };
+    rig.broker(&sent.encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.deliver(delivery.id, Bytes::from_static(b"21.5"), Bytes::new(), &[]));
+    assert!(parse(&rig.take_client(), v).properties.is_empty());
+}
+
+#[test]
 fn malformed_sealed_properties_leave_the_delivery_waiting() {
     let mut rig = Rig::open(Version::V5);
     rig.broker(&message(Qos::AtLeastOnce).encode(Version::V5).unwrap());
@@ -121,6 +136,11 @@ fn malformed_sealed_properties_leave_the_delivery_waiting() {
     assert_eq!(
         rig.proxy.deliver(delivery.id, Bytes::new(), alias, &[]),
         Err(AnswerError::Properties(ParseError::MisplacedProperty(0x23)))
+    );
+    let wildcard = Bytes::from_static(&[0x08, 0, 1, b'#']);
+    assert_eq!(
+        rig.proxy.deliver(delivery.id, Bytes::new(), wildcard, &[]),
+        Err(AnswerError::Properties(ParseError::PropertyValue(0x08)))
     );
     rig.answer(|proxy| proxy.swallow(delivery.id));
     assert_eq!(rig.to_broker, ack(AckKind::Puback, 7, Version::V5));
