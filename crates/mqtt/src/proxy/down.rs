@@ -19,8 +19,8 @@ impl Proxy {
     ///
     /// `restored` are the encoded properties from inside the seal. They take the place of the broker's own of these
     /// kinds ([`Property::is_sealed`]), which nobody vouches for. `extra` are user properties of the agent's own;
-    /// sealed ones of the same name are dropped, so that a sender cannot pretend to be the agent, and they are left
-    /// out where only they make the frame too large. MQTT 3.1.1 carries neither. If the frame exceeds the client's
+    /// sealed ones of the same name, or whose name begins with `sealcast-`, are dropped, so that a sender cannot pretend
+    /// to be the agent. They are left out where only they make the frame too large. MQTT 3.1.1 carries neither. If the frame exceeds the client's
     /// limit it is swallowed and [`Output::DeliveryTooLarge`] follows.
     ///
     /// # Errors
@@ -38,18 +38,19 @@ impl Proxy {
         let restored = Properties::parse(restored, PropertySet::Sealed).map_err(AnswerError::Properties)?;
         let forged =
             |p: &Property| matches!(p, Property::User(name, _) if extra.iter().any(|(n, _)| name.as_str() == *n));
-        let inner = restored.iter().filter(|p| !forged(p)).cloned().collect();
+        let inner = restored.iter().filter(|p| !p.is_agents() && !forged(p)).cloned().collect();
         let own = |text: &str| Text::lossy(text, usize::from(u16::MAX));
         let extra = extra.iter().map(|(name, value)| Property::User(own(name), own(value))).collect();
         self.answer_delivery(id, Answer::Replace { payload, inner, extra })
     }
 
-    /// Answers [`Output::Delivery`]: it goes down as it came.
+    /// Answers [`Output::Delivery`]: it goes down as it came, but for user properties whose name begins with `sealcast-`:
+    /// an application that relies on what its agent says of a message must not take the broker's word for it.
     ///
     /// # Errors
     /// [`AnswerError::NotWaiting`].
     pub fn pass(&mut self, id: DeliveryId) -> Result<(), AnswerError> {
-        self.answer_delivery(id, Answer::Pass)
+        self.answer_delivery(id, Answer::PassUntrusted)
     }
 
     /// Answers [`Output::Delivery`]: it does not go down. The broker gets its acknowledgement from here; the client

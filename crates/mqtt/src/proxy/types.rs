@@ -124,7 +124,7 @@ pub struct WillRequest {
     pub qos: Qos,
     /// Its retain flag.
     pub retain: bool,
-    /// Encoded properties that go inside the seal ([`crate::Property::is_sealed`]).
+    /// Encoded properties that go inside the seal ([`crate::Property::is_sealed`]), as [`PublishRequest`] has them.
     pub sealed_properties: Bytes,
 }
 
@@ -198,7 +198,8 @@ pub struct PublishRequest {
     pub dup: bool,
     /// The application's bytes.
     pub payload: Bytes,
-    /// Encoded MQTT 5 properties that go inside the seal ([`crate::Property::is_sealed`]). Empty if none.
+    /// Encoded MQTT 5 properties that go inside the seal ([`crate::Property::is_sealed`]). Empty if none. User
+    /// properties whose name begins with `sealcast-` are not among them: they are for the receiving agent to set.
     pub sealed_properties: Bytes,
 }
 

@@ -180,7 +180,7 @@ impl Proxy {
             dup: publish.dup,
             payload: publish.payload.clone(),
             // Every value was read from the wire, so it fits its field.
-            sealed_properties: inside.encode().unwrap_or_default(),
+            sealed_properties: inside.without_agents().encode().unwrap_or_default(),
         }));
         self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
         Ok(())
@@ -331,7 +331,7 @@ fn connect_request(connect: &Connect) -> ConnectRequest {
             payload: will.payload.clone(),
             qos: will.qos,
             retain: will.retain,
-            sealed_properties: will.properties.partition_sealed().0.encode().unwrap_or_default(),
+            sealed_properties: will.properties.partition_sealed().0.without_agents().encode().unwrap_or_default(),
         }),
     }
 }

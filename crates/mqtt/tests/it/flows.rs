@@ -115,6 +115,59 @@ fn opens_downward() {
     }
 }
 
+/// What begins with `sealcast-` is the agent's to say; the rest may stay.
+fn agents_and_others() -> (Properties, Properties) {
+    let user = |name| Property::User(text(name), text("1113"));
+    let all = [user("sealcast-sender"), user("a"), user("Sealcast-Verified"), user("sealcast"), user("sealcast-")];
+    (all.into_iter().collect(), [user("a"), user("sealcast")].into_iter().collect())
+}
+
+#[test]
+fn a_message_in_clear_says_nothing_in_the_agents_name() {
+    let v = Version::V5;
+    let (all, others) = agents_and_others();
+    for qos in QOS {
+        let mut rig = Rig::open(v);
+        rig.broker(&Publish { properties: all.clone(), ..message(qos) }.encode(v).unwrap());
+        let delivery = rig.delivery();
+        rig.answer(|proxy| proxy.pass(delivery.id));
+        assert_eq!(parse(&rig.take_client(), v), Publish { properties: others.clone(), ..message(qos) });
+    }
+}
+
+#[test]
+fn nobody_speaks_in_the_agents_name_from_inside_a_seal() {
+    let v = Version::V5;
+    let (all, others) = agents_and_others();
+    let mut rig = Rig::open(v);
+    rig.client(&Publish { properties: all.clone(), ..message(Qos::AtLeastOnce) }.encode(v).unwrap());
+    let request = rig.request();
+    assert_eq!(Properties::parse(request.sealed_properties, PropertySet::Sealed), Ok(others.clone()));
+    rig.answer(|proxy| proxy.seal_done(request.id, SEALED));
+    assert!(parse(&rig.take_broker(), v).properties.is_empty(), "nor beside it");
+
+    let mut rig = Rig::fresh();
+    let will = Will {
+        topic: topic("hsu/1/lost"),
+        payload: Bytes::from_static(b"gone"),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        properties: all.clone(),
+    };
+    rig.client(&Connect { will: Some(will), ..connect(v) }.encode().unwrap());
+    let events = rig.take_events();
+    let [Output::Connect(request)] = events.as_slice() else { panic!("{events:?}") };
+    let sealed = request.will.clone().unwrap().sealed_properties;
+    assert_eq!(Properties::parse(sealed, PropertySet::Sealed), Ok(others.clone()));
+
+    // A member whose agent lets them through.
+    let mut rig = Rig::open(v);
+    rig.broker(&message(Qos::AtMostOnce).encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.deliver(delivery.id, SEALED, all.encode().unwrap(), &[]));
+    assert_eq!(parse(&rig.take_client(), v).properties, others);
+}
+
 #[test]
 fn the_broker_cannot_add_a_response_topic() {
     let v = Version::V5;
@@ -349,7 +402,12 @@ fn a_pubrec_that_refuses_ends_a_delivery() {
 #[test]
 fn a_new_session_forgets_the_old_one() {
     let v = Version::V5;
-    let old = SessionState { swallowed: [id(7)].into(), received: [id(8)].into(), next_delivery: 40, ..SessionState::default() };
+    let old = SessionState {
+        swallowed: [id(7)].into(),
+        received: [id(8)].into(),
+        next_delivery: 40,
+        ..SessionState::default()
+    };
     let mut rig = Rig::fresh();
     rig.client(&connect(v).encode().unwrap());
     rig.proxy.accept(WillAnswer::AsIs, old).unwrap();
