@@ -26,6 +26,23 @@ contract SealcastLedger {
     uint8 private constant READING = 8;
     uint8 private constant ANCHOR = 9;
     uint8 private constant GROUP_RESET = 10;
+    uint8 private constant LIMITS_SET = 11;
+
+    // -------------------------------------------------------------------------------- verdicts, see `ReadingJudged`
+
+    uint8 private constant ACCEPTED = 0;
+    /// The topic's limits name who may report, and not this device.
+    uint8 private constant NOT_A_REPORTER = 1;
+    /// The sequence number is not greater than the device's last.
+    uint8 private constant SEQUENCE_NOT_GREATER = 2;
+    /// The limits want every sequence number, and this one skips some.
+    uint8 private constant SEQUENCE_GAP = 3;
+    /// The value has digits beyond the decimals of the limits.
+    uint8 private constant TOO_PRECISE = 4;
+    uint8 private constant BELOW_MIN = 5;
+    uint8 private constant ABOVE_MAX = 6;
+    /// Too far from the device's last accepted value.
+    uint8 private constant STEP_TOO_LARGE = 7;
 
     // --------------------------------------------------------------------------------------------------- limits
 
@@ -38,6 +55,8 @@ contract SealcastLedger {
     uint256 private constant MAX_TOPIC = 1024;
     /// A signed 128-bit number has at most 39 decimal digits: more than 38 after the point say nothing.
     uint256 private constant MAX_DECIMALS = 38;
+    uint256 private constant MAX_UNIT = 32;
+    uint256 private constant MAX_REPORTERS = 64;
 
     // -------------------------------------------------------------------------------------------------- refusals
 
@@ -83,6 +102,12 @@ contract SealcastLedger {
     error AlreadyGranted(uint16 group, address device);
     error NotGranted(uint16 group, address device);
     error WrongEpoch(uint32 expectedGeneration, uint64 expectedEpoch, uint32 gotGeneration, uint64 gotEpoch);
+    /// No value is in such a range.
+    error BadRange(int128 min, int128 max);
+    /// None of the group's filters matches the topic.
+    error TopicOutside(uint16 group, string topic);
+    /// Readings are verified before they are written, and there is nothing to verify this one by.
+    error NoLimits(uint16 group, string topic);
 
     // ---------------------------------------------------------------------------------------------------- events
 
@@ -98,6 +123,10 @@ contract SealcastLedger {
         bytes32 head
     );
 
+    /// One per reading, before its `Entry`: whether it was accepted (0) or why not. It follows from the entries alone,
+    /// so that clients compute it themselves.
+    event ReadingJudged(uint64 indexed index, address indexed device, uint8 indexed verdict);
+
     // ----------------------------------------------------------------------------------------------------- state
 
     struct Key {
@@ -111,18 +140,45 @@ contract SealcastLedger {
         bytes32 certificate; // SHA-256 of the DER
         uint64 notAfter; // seconds since 1970; not enforced here, certificates are checked by those who use them
         bool active;
-        uint32 revocations; // how often it was revoked: what it was granted before the last time is void
+        uint32 revocations; // how often its grants became void: by a revocation, or by another key
     }
 
     struct Group {
         string name;
-        address owner; // zero: there is no such group
+        address owner; // who created it: the operator; zero: there is no such group
         uint32 generation;
         uint64 epoch;
         uint32 epochMaxAge;
         uint32 epochMaxMessages;
         uint16 retention;
         uint8 authenticity;
+    }
+
+    /// What readings of one topic must keep to. Numbers are in units of `10^-decimals`.
+    struct Limits {
+        int128 min;
+        int128 max;
+        uint128 maxStep; // from the device's last accepted value; 0: any
+        uint64 version; // how often they were set; 0: never
+        uint8 decimals;
+        bool gapless; // sequence numbers without gaps; else they only have to grow
+        bool listed; // only the listed devices may report; else all that are granted
+        string unit;
+    }
+
+    /// One device's readings of one topic.
+    struct Stream {
+        uint64 accepted;
+        uint64 refused;
+        uint64 sequence; // the greatest so far under these limits, accepted or not
+        uint64 version; // of the limits that `sequence` and `value` are from: set anew, they begin anew
+        bool measured; // whether there is a `value`
+        int128 value; // the last accepted, in the limits' decimals
+    }
+
+    struct Counts {
+        uint64 accepted;
+        uint64 refused;
     }
 
     /// SHA-256 chain over all entries; begins with the ledger's identity and built-in keys.
@@ -150,6 +206,11 @@ contract SealcastLedger {
     mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1 when granted, else 0
     mapping(bytes32 => uint16) private groupByName; // keccak256(name)
     mapping(bytes32 => uint16) private groupByFilter; // keccak256(filter)
+    mapping(uint16 => string[]) private filtersOf;
+    mapping(bytes32 => Limits) private limits; // by `_topicKey`, as are the next two
+    mapping(bytes32 => mapping(address => uint64)) private listedIn; // the version of the limits that lists the device
+    mapping(bytes32 => mapping(address => Stream)) private streams;
+    mapping(address => Counts) private counts;
 
     // ------------------------------------------------------------------------------------------------ deployment
 
@@ -202,6 +263,7 @@ contract SealcastLedger {
         else if (kind == READING) _reading(originator, body);
         else if (kind == ANCHOR) _anchor(originator, body);
         else if (kind == GROUP_RESET) _groupReset(originator, body);
+        else if (kind == LIMITS_SET) _limitsSet(originator, body);
         else revert UnknownKind(kind);
 
         uint64 index = height;
@@ -217,7 +279,8 @@ contract SealcastLedger {
     // Each decodes its body, checks the fields, then the originator's right and the state, then writes.
 
     /// By the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active again,
-    /// but does not give back what it was granted.
+    /// but does not give back what it was granted. With another key all its grants are void: they were given to whoever
+    /// holds the old one, and else the CA alone could make a member by registering a granted name with a key of its own.
     function _deviceRegistered(address originator, bytes calldata body) private {
         (string memory name, bytes memory publicKey, bytes32 certificate, bytes memory serial, uint64 notAfter) =
             abi.decode(body, (string, bytes, bytes32, bytes, uint64));
@@ -232,6 +295,7 @@ contract SealcastLedger {
         Device storage d = devices[number];
         if (!_exists(d)) d.name = name;
         else if (!_equal(d.name, name)) revert NumberTaken(number, d.name);
+        else if (d.key.x != key.x || d.key.y != key.y) d.revocations += 1;
         d.key = key;
         d.certificate = certificate;
         d.notAfter = notAfter;
@@ -265,7 +329,8 @@ contract SealcastLedger {
         keyPackageOwner[keyPackage] = originator;
     }
 
-    /// By the operator or a device, which becomes the group's owner, not yet a member.
+    /// By the operator, who is the group's owner. By nobody else: a group takes the topics of its filters, so a device
+    /// that could make one could direct to itself what others publish there.
     function _groupCreated(address originator, bytes calldata body) private {
         (
             string memory name,
@@ -284,7 +349,7 @@ contract SealcastLedger {
         _requireLength("filters", filters.length, 1, MAX_FILTERS);
         for (uint256 i = 0; i < filters.length; i++) _requireFilter(filters[i]);
         if (authenticity > 1) revert BadValue("authenticity", authenticity, 0, 1);
-        if (originator != operator) _requireDevice(GROUP_CREATED, originator);
+        if (originator != operator) revert NotAuthorized(GROUP_CREATED, originator);
 
         uint16 number = groupByName[keccak256(bytes(name))];
         if (number != 0) revert NameTaken(name, number);
@@ -294,6 +359,7 @@ contract SealcastLedger {
             bytes32 filter = keccak256(bytes(filters[i]));
             if (groupByFilter[filter] != 0) revert FilterTaken(filters[i], groupByFilter[filter]);
             groupByFilter[filter] = number;
+            filtersOf[number].push(filters[i]);
         }
         groupByName[keccak256(bytes(name))] = number;
         groupCount = number;
@@ -306,7 +372,7 @@ contract SealcastLedger {
         g.authenticity = authenticity;
     }
 
-    /// By the operator or the owner: the device may be a member.
+    /// By the group's owner: the device may be a member.
     function _granted(address originator, bytes calldata body) private {
         (uint16 number, address member) = abi.decode(body, (uint16, address));
         _requireCanonical(GRANTED, body, abi.encode(number, member));
@@ -318,7 +384,7 @@ contract SealcastLedger {
         grants[number][member] = uint256(devices[member].revocations) + 1;
     }
 
-    /// By the operator or the owner: the device may no longer be a member.
+    /// By the group's owner: the device may no longer be a member.
     function _revoked(address originator, bytes calldata body) private {
         (uint16 number, address member, string memory reason) = abi.decode(body, (uint16, address, string));
         _requireCanonical(REVOKED, body, abi.encode(number, member, reason));
@@ -345,17 +411,69 @@ contract SealcastLedger {
         g.epoch = epoch + 1;
     }
 
-    /// By a member: one value, `value / 10^decimals`.
-    function _reading(address originator, bytes calldata body) private view {
+    /// By a member: one value, `value / 10^decimals`. A reading that breaks the topic's limits is taken all the same, so
+    /// that nobody can hide that it was said: it is judged and counted, and leaves the last accepted value as it is.
+    /// Without limits for the topic a reading is no entry.
+    function _reading(address originator, bytes calldata body) private {
         (uint16 number, string memory topic, uint64 timeMs, uint64 sequence, int128 value, uint8 decimals) =
             abi.decode(body, (uint16, string, uint64, uint64, int128, uint8));
         _requireCanonical(READING, body, abi.encode(number, topic, timeMs, sequence, value, decimals));
-        _requireText("topic", topic, 1, MAX_TOPIC);
-        for (uint256 i = 0; i < bytes(topic).length; i++) {
-            if (bytes(topic)[i] == "+" || bytes(topic)[i] == "#") revert BadText("topic", i);
-        }
+        _requireTopic(topic);
         if (decimals > MAX_DECIMALS) revert BadValue("decimals", decimals, 0, MAX_DECIMALS);
         _requireMember(READING, number, originator);
+
+        bytes32 key = _topicKey(number, topic);
+        if (limits[key].version == 0) revert NoLimits(number, topic);
+        uint8 verdict = _judge(key, originator, sequence, value, decimals);
+        Stream storage s = streams[key][originator];
+        if (verdict == ACCEPTED) {
+            s.accepted += 1;
+            counts[originator].accepted += 1;
+        } else {
+            s.refused += 1;
+            counts[originator].refused += 1;
+        }
+        emit ReadingJudged(height, originator, verdict);
+    }
+
+    /// Judges a reading and moves the device's sequence, and its last value if the reading is accepted.
+    function _judge(bytes32 key, address originator, uint64 sequence, int128 value, uint8 decimals)
+        private
+        returns (uint8)
+    {
+        Limits storage l = limits[key];
+        Stream storage s = streams[key][originator];
+        if (l.listed && listedIn[key][originator] != l.version) return NOT_A_REPORTER;
+
+        if (s.version != l.version) {
+            s.version = l.version;
+            s.sequence = sequence;
+            s.measured = false;
+        } else {
+            if (sequence <= s.sequence) return SEQUENCE_NOT_GREATER;
+            bool gap = l.gapless && sequence != s.sequence + 1;
+            s.sequence = sequence; // after a gap too: it is told once, and what follows it is judged by itself
+            if (gap) return SEQUENCE_GAP;
+        }
+
+        // 2^127 * 10^38 fits 256 bits.
+        int256 scaled = value;
+        if (decimals <= l.decimals) {
+            scaled *= int256(10 ** uint256(l.decimals - decimals));
+        } else {
+            int256 unit = int256(10 ** uint256(decimals - l.decimals));
+            if (scaled % unit != 0) return TOO_PRECISE;
+            scaled /= unit;
+        }
+        if (scaled < l.min) return BELOW_MIN;
+        if (scaled > l.max) return ABOVE_MAX;
+        if (s.measured && l.maxStep != 0) {
+            int256 step = scaled > s.value ? scaled - s.value : s.value - scaled;
+            if (uint256(step) > l.maxStep) return STEP_TOO_LARGE;
+        }
+        s.measured = true;
+        s.value = int128(scaled);
+        return ACCEPTED;
     }
 
     /// By a member: the Merkle root of the digests of `count` messages.
@@ -366,7 +484,7 @@ contract SealcastLedger {
         _requireMember(ANCHOR, number, originator);
     }
 
-    /// By the operator or the owner: the group's keys are given up, and its members start again at epoch 0.
+    /// By the group's owner: the group's keys are given up, and its members start again at epoch 0.
     function _groupReset(address originator, bytes calldata body) private {
         (uint16 number, string memory reason) = abi.decode(body, (uint16, string));
         _requireCanonical(GROUP_RESET, body, abi.encode(number, reason));
@@ -375,6 +493,43 @@ contract SealcastLedger {
 
         groups[number].generation += 1;
         groups[number].epoch = 0;
+    }
+
+    /// By the group's owner: what readings of this topic must keep to, from the next entry on. Replaces what was
+    /// said before, and lets each device begin anew: neither its last value nor its last sequence number counts.
+    function _limitsSet(address originator, bytes calldata body) private {
+        (
+            uint16 number,
+            string memory topic,
+            int128 min,
+            int128 max,
+            uint128 maxStep,
+            uint8 decimals,
+            string memory unit,
+            bool gapless,
+            bool listed,
+            address[] memory reporters
+        ) = abi.decode(body, (uint16, string, int128, int128, uint128, uint8, string, bool, bool, address[]));
+        _requireCanonical(
+            LIMITS_SET,
+            body,
+            abi.encode(number, topic, min, max, maxStep, decimals, unit, gapless, listed, reporters)
+        );
+        _requireTopic(topic);
+        if (min > max) revert BadRange(min, max);
+        if (decimals > MAX_DECIMALS) revert BadValue("decimals", decimals, 0, MAX_DECIMALS);
+        _requireText("unit", unit, 0, MAX_UNIT);
+        _requireLength("reporters", reporters.length, 0, listed ? MAX_REPORTERS : 0);
+        _requireOwner(LIMITS_SET, number, originator);
+        if (!_covers(number, bytes(topic))) revert TopicOutside(number, topic);
+
+        bytes32 key = _topicKey(number, topic);
+        uint64 version = limits[key].version + 1;
+        for (uint256 i = 0; i < reporters.length; i++) {
+            if (!_exists(devices[reporters[i]])) revert UnknownDevice(reporters[i]);
+            listedIn[key][reporters[i]] = version;
+        }
+        limits[key] = Limits(min, max, maxStep, version, decimals, gapless, listed, unit);
     }
 
     // ----------------------------------------------------------------------------------------------------- views
@@ -440,6 +595,30 @@ contract SealcastLedger {
         return devices[member].active && grants[number][member] == uint256(devices[member].revocations) + 1;
     }
 
+    /// What readings of the topic must keep to. Reverts if that was never said.
+    function limitsOf(uint16 number, string calldata topic) external view returns (Limits memory) {
+        Limits storage l = limits[_topicKey(number, topic)];
+        if (l.version == 0) revert NoLimits(number, topic);
+        return l;
+    }
+
+    /// Whether the limits let this device report the topic, as far as they go: it must also be granted.
+    function mayReport(uint16 number, string calldata topic, address member) external view returns (bool) {
+        bytes32 key = _topicKey(number, topic);
+        Limits storage l = limits[key];
+        return l.version != 0 && (!l.listed || listedIn[key][member] == l.version);
+    }
+
+    /// What a device has reported on a topic.
+    function streamOf(uint16 number, string calldata topic, address member) external view returns (Stream memory) {
+        return streams[_topicKey(number, topic)][member];
+    }
+
+    /// How many readings of a device were accepted and refused, on all topics.
+    function readingsOf(address member) external view returns (uint64 accepted, uint64 refused) {
+        return (counts[member].accepted, counts[member].refused);
+    }
+
     // --------------------------------------------------------------------------------------------- who may do what
 
     /// The current key of an originator that may sign.
@@ -463,7 +642,7 @@ contract SealcastLedger {
 
     function _requireOwner(uint8 kind, uint16 number, address originator) private view {
         _requireGroup(number);
-        if (originator != operator && originator != groups[number].owner) revert NotAuthorized(kind, originator);
+        if (originator != groups[number].owner) revert NotAuthorized(kind, originator);
     }
 
     function _requireGroup(uint16 number) private view {
@@ -476,6 +655,46 @@ contract SealcastLedger {
 
     function _number(string memory name) private view returns (address) {
         return address(uint160(uint256(sha256(abi.encodePacked("sealcast-number-v1", address(this), name)))));
+    }
+
+    function _topicKey(uint16 number, string memory topic) private pure returns (bytes32) {
+        return keccak256(abi.encodePacked(number, topic));
+    }
+
+    /// Whether one of the group's filters matches the topic (MQTT 5, 4.7) and nobody else's use reserves it.
+    function _covers(uint16 number, bytes memory topic) private view returns (bool) {
+        if (topic[0] == "$" || _isOurs(topic)) return false;
+        string[] storage filters = filtersOf[number];
+        for (uint256 i = 0; i < filters.length; i++) {
+            if (_matches(bytes(filters[i]), topic)) return true;
+        }
+        return false;
+    }
+
+    /// Level by level: `+` stands for one, `#` for all that follow and for none. The filter is known to be good.
+    function _matches(bytes memory filter, bytes memory topic) private pure returns (bool) {
+        uint256 f = 0;
+        uint256 t = 0;
+        while (true) {
+            if (f < filter.length && filter[f] == "#") return true;
+            if (f < filter.length && filter[f] == "+") {
+                f++;
+                while (t < topic.length && topic[t] != "/") t++;
+            } else {
+                while (f < filter.length && filter[f] != "/") {
+                    if (t >= topic.length || topic[t] != filter[f]) return false;
+                    f++;
+                    t++;
+                }
+            }
+            // Both at the end of a level.
+            if (t < topic.length && topic[t] != "/") return false;
+            if (f == filter.length) return t == topic.length;
+            f++;
+            if (t == topic.length) return f + 1 == filter.length && filter[f] == "#";
+            t++;
+        }
+        return false;
     }
 
     // ---------------------------------------------------------------------------------------------- checking fields
@@ -510,6 +729,15 @@ contract SealcastLedger {
             uint256 size = _characterSize(b, i);
             if (size == 0) revert BadText(field, i);
             i += size;
+        }
+    }
+
+    /// A topic's name: text without wildcards.
+    function _requireTopic(string memory topic) private pure {
+        _requireText("topic", topic, 1, MAX_TOPIC);
+        bytes memory b = bytes(topic);
+        for (uint256 i = 0; i < b.length; i++) {
+            if (b[i] == "+" || b[i] == "#") revert BadText("topic", i);
         }
     }
 

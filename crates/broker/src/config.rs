@@ -34,7 +34,7 @@ pub struct BrokerConfig {
     pub limits: Limits,
 }
 
-/// Bounds on what clients may use. Each default suits a fleet of a few thousand devices on one hub.
+/// Bounds on what clients may use and reach. Each default suits a fleet of a few thousand devices on one hub.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Largest packet accepted from a client, in bytes (default 1 MiB). Told to MQTT 5 clients.
@@ -48,6 +48,8 @@ pub struct Limits {
     pub max_inflight: u16,
     /// Sessions, online and offline (default 100,000). A CONNECT beyond it is refused as "quota exceeded".
     pub max_sessions: usize,
+    /// Sessions of one device, online and offline (default 64). A CONNECT beyond it is refused as "quota exceeded".
+    pub max_device_sessions: usize,
     /// Connections at once, including those that have not sent CONNECT (default 20,000).
     pub max_connections: usize,
     /// Subscriptions of one session (default 1,000).
@@ -56,6 +58,19 @@ pub struct Limits {
     pub max_retained: usize,
     /// Payload bytes of all retained messages (default 256 MiB).
     pub max_retained_bytes: usize,
+    /// Retained messages that one device has published last (default 10,000). A PUBLISH beyond it is refused as "quota
+    /// exceeded", which MQTT 3 says by closing the connection.
+    pub max_device_retained: usize,
+    /// Bytes of them, properties included (default 64 MiB).
+    pub max_device_retained_bytes: usize,
+    /// Connections of one address (in IPv6 one /64) that have not sent a complete CONNECT (default 64). More are closed
+    /// at once, so that one host without a certificate cannot take all connections.
+    pub max_unauthenticated: usize,
+    /// The same for loopback addresses (default 1,024), where a whole site may sit behind one of them.
+    pub max_unauthenticated_loopback: usize,
+    /// First levels of topics that a wildcard in the first level of a filter does not match, as none matches `$…`
+    /// topics (default `sealcast`): who wants them must name them, and so asks [`crate::Policy::may_subscribe`].
+    pub reserved_levels: Vec<String>,
     /// Longest session expiry (default 30 days). Also that of MQTT 3 sessions with `clean_session = 0`.
     pub max_session_expiry: Duration,
     /// Bytes that wait for one connection that does not read (default 8 MiB): QoS 0 is dropped beyond it, and the
@@ -75,10 +90,16 @@ impl Default for Limits {
             max_queued_bytes: 256 * 1024 * 1024,
             max_inflight: 64,
             max_sessions: 100_000,
+            max_device_sessions: 64,
             max_connections: 20_000,
             max_subscriptions: 1_000,
             max_retained: 100_000,
             max_retained_bytes: 256 * 1024 * 1024,
+            max_device_retained: 10_000,
+            max_device_retained_bytes: 64 * 1024 * 1024,
+            max_unauthenticated: 64,
+            max_unauthenticated_loopback: 1_024,
+            reserved_levels: vec!["sealcast".to_owned()],
             max_session_expiry: Duration::from_secs(30 * 24 * 3600),
             max_outbound_bytes: 8 * 1024 * 1024,
             connect_timeout: Duration::from_secs(15),

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::core::ConnId;
-use crate::server::{Event, Shared};
+use crate::server::{Event, Shared, Stranger};
 use crate::tls::PeerCertificate;
 use crate::wire::{self, Outgoing, Version, WireError};
 
@@ -60,8 +60,13 @@ impl ConnOut {
 }
 
 /// Serves a client until either side ends it.
-pub(crate) async fn serve<S>(stream: S, certificate: Option<PeerCertificate>, conn: ConnId, shared: Arc<Shared>)
-where
+pub(crate) async fn serve<S>(
+    stream: S,
+    certificate: Option<PeerCertificate>,
+    stranger: Stranger,
+    conn: ConnId,
+    shared: Arc<Shared>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -85,6 +90,8 @@ where
             return;
         }
     };
+    // The policy lets it stay or closes it at once: from here on it holds no place that a stranger could.
+    drop(stranger);
     let version = connect.version;
     // MQTT 5, §3.1.2.10: one and a half times the keep-alive; 0 switches it off.
     let silence = (connect.keep_alive_s > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive_s) * 1500));

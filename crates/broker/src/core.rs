@@ -10,6 +10,7 @@ mod effects;
 mod publishing;
 mod restore;
 mod subscriptions;
+mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::config::Limits;
 use crate::message::{Message, MessageProperties, Qos};
 use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
+use crate::topic::Reserved;
 use crate::wire::{Incoming, SubOptions, Version, Will};
 
 pub(crate) use effects::{Effects, Output, Record};
@@ -121,6 +123,7 @@ pub(crate) struct Core {
     router: Router,
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     retained_bytes: usize,
+    usages: usage::Usages,
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
@@ -136,6 +139,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(limits: Limits, policy: Arc<dyn Policy>, interceptor: Option<Arc<dyn Interceptor>>) -> Self {
+        let router = Router::new(Reserved::new(limits.reserved_levels.clone()));
         Self {
             limits,
             policy,
@@ -143,9 +147,10 @@ impl Core {
             connections: HashMap::new(),
             sessions: HashMap::new(),
             by_key: HashMap::new(),
-            router: Router::default(),
+            router,
             retained: BTreeMap::new(),
             retained_bytes: 0,
+            usages: usage::Usages::default(),
             stored: HashMap::new(),
             locals: HashMap::new(),
             timers: BTreeSet::new(),

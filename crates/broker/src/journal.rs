@@ -29,6 +29,15 @@ pub enum JournalError {
         #[source]
         source: std::io::Error,
     },
+    /// The journal cannot be made, or kept from other users of the machine.
+    #[error("cannot create {path} readable by its owner only (does it belong to another user?)")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// SQLite refuses.
     #[error("the broker's journal {path} cannot be used (is another broker using this folder?)")]
     Sqlite {
@@ -95,6 +104,7 @@ impl Journal {
         std::fs::create_dir_all(dir)
             .map_err(|source| JournalError::Folder { path: dir.display().to_string(), source })?;
         let path = dir.join("broker.db");
+        restrict(&path).map_err(|source| JournalError::File { path: path.display().to_string(), source })?;
         let name = path.display().to_string();
         let sqlite = |source| JournalError::Sqlite { path: name.clone(), source };
         let mut db = Connection::open(&path).map_err(sqlite)?;
@@ -138,6 +148,29 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Makes the journal the owner's alone, whatever the umask: it holds retained and queued messages, and clear topics in
+/// the clear. SQLite gives `-wal` and `-shm` the mode of the database; those of an earlier run are changed here.
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    for suffix in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::set_permissions(name, std::fs::Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn prepare(db: &mut Connection) -> rusqlite::Result<()> {

@@ -29,9 +29,13 @@
 //! client identifier have two sessions, and none can take over another's. There is no process-global state; any number
 //! of brokers run side by side in one process.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod config;
 mod connection;
 mod core;
+#[doc(hidden)]
+pub mod fuzz;
 mod journal;
 mod message;
 mod policy;

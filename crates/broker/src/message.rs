@@ -89,6 +89,20 @@ impl Message {
 
     /// What it counts against a byte limit.
     pub(crate) fn cost(&self) -> usize {
-        self.payload.len() + self.topic.len() + 64
+        cost(&self.topic, &self.payload, &self.properties)
     }
+}
+
+/// What a message counts against a byte limit. Properties too: else they would be a way around it.
+pub(crate) fn cost(topic: &str, payload: &[u8], properties: &MessageProperties) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let user: usize = properties.user.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
+    let correlation = properties.correlation_data.as_ref().map_or(0, Bytes::len);
+    payload.len()
+        + topic.len()
+        + text(&properties.content_type)
+        + text(&properties.response_topic)
+        + correlation
+        + user
+        + 64
 }

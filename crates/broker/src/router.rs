@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::message::Qos;
+use crate::topic::Reserved;
 use crate::wire::SubOptions;
 
 /// A session, here and in the journal.
@@ -43,6 +44,7 @@ impl Node {
 #[derive(Default)]
 pub(crate) struct Router {
     root: Node,
+    reserved: Reserved,
 }
 
 /// What matches a topic.
@@ -53,6 +55,15 @@ pub(crate) struct Matches {
 }
 
 impl Router {
+    pub(crate) fn new(reserved: Reserved) -> Self {
+        Self { root: Node::default(), reserved }
+    }
+
+    /// Whether one filter matches a topic, by the same rules as [`Self::matches`].
+    pub(crate) fn filter_matches(&self, filter: &str, topic: &str) -> bool {
+        self.reserved.matches(filter, topic)
+    }
+
     fn node(&mut self, filter: &str) -> &mut Node {
         filter.split('/').fold(&mut self.root, |node, level| node.children.entry(level.into()).or_default())
     }
@@ -122,7 +133,7 @@ impl Router {
     ) -> Matches {
         let mut found = Matches::default();
         let levels: Vec<&str> = topic.split('/').collect();
-        let wildcards = !topic.starts_with('$');
+        let wildcards = !self.reserved.covers(topic);
         Self::walk(&mut self.root, &levels, wildcards, publisher, online, &mut found);
         found
     }
@@ -196,13 +207,13 @@ mod tests {
         #[test]
         fn agrees_with_matching_one_by_one(
             filters in proptest::collection::vec(
-                "(\\$|)(a|b|\\+|)(/(a|b|\\+|)){0,3}(/#|)".prop_filter("valid", |f| crate::topic::validate_filter(f).is_ok()),
+                "(\\$|)(a|b|r|\\+|)(/(a|b|\\+|)){0,3}(/#|)".prop_filter("valid", |f| crate::topic::validate_filter(f).is_ok()),
                 0..12,
             ),
             removed in proptest::collection::vec(any::<bool>(), 12),
-            topic in "(\\$|)(a|b|)(/(a|b|)){0,4}".prop_filter("valid", |t| crate::topic::validate_topic(t).is_ok()),
+            topic in "(\\$|)(a|b|r|)(/(a|b|)){0,4}".prop_filter("valid", |t| crate::topic::validate_topic(t).is_ok()),
         ) {
-            let mut router = Router::default();
+            let mut router = Router::new(Reserved::new(vec!["r".into()]));
             for (id, filter) in filters.iter().enumerate() {
                 router.insert(id as u64, None, filter, options(Qos::AtLeastOnce));
             }
@@ -210,7 +221,7 @@ mod tests {
             for (id, filter) in filters.iter().enumerate() {
                 if removed[id] {
                     router.remove(id as u64, None, filter);
-                } else if crate::topic::matches(filter, &topic) {
+                } else if router.filter_matches(filter, &topic) {
                     want.push(id as u64);
                 }
             }

@@ -1,6 +1,7 @@
 //! The driver: listeners, the core's event loop, and the rule that nothing leaves before its records are durable.
 
 mod driver;
+mod strangers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::topic::{self, TopicError};
 use crate::wire::{Connect, Incoming};
 
 pub use crate::core::Stats;
+pub(crate) use strangers::Stranger;
 
 /// Packets from all connections that wait for the core.
 const EVENTS: usize = 1024;
@@ -81,6 +83,7 @@ pub(crate) struct Shared {
     pub events: mpsc::Sender<Event>,
     pub limits: Limits,
     memory: Arc<Semaphore>,
+    strangers: Arc<strangers::Strangers>,
     next_conn: AtomicU64,
 }
 
@@ -141,6 +144,7 @@ impl Broker {
             events: events_tx.clone(),
             limits: config.limits.clone(),
             memory: Arc::new(Semaphore::new(EVENT_BYTES)),
+            strangers: strangers::Strangers::new(&config.limits),
             next_conn: AtomicU64::new(1),
         });
         let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -320,10 +324,11 @@ async fn accept(
             tracing::warn!(%peer, "connection refused: too many connections");
             continue;
         };
+        let Some(stranger) = shared.strangers.admit(peer.ip()) else { continue };
         let conn = shared.next_conn.fetch_add(1, Ordering::Relaxed);
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         clients.spawn(async move {
-            client(stream, peer, acceptor, conn, shared).await;
+            client(stream, peer, stranger, acceptor, conn, shared).await;
             drop(permit);
         });
     }
@@ -331,21 +336,28 @@ async fn accept(
     while clients.join_next().await.is_some() {}
 }
 
-async fn client(stream: TcpStream, peer: SocketAddr, acceptor: Option<TlsAcceptor>, conn: ConnId, shared: Arc<Shared>) {
+async fn client(
+    stream: TcpStream,
+    peer: SocketAddr,
+    stranger: Stranger,
+    acceptor: Option<TlsAcceptor>,
+    conn: ConnId,
+    shared: Arc<Shared>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
     }
     let Some(acceptor) = acceptor else {
-        connection::serve(stream, None, conn, shared).await;
+        connection::serve(stream, None, stranger, conn, shared).await;
         return;
     };
     match tokio::time::timeout(shared.limits.connect_timeout, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = leaf.map(|leaf| PeerCertificate::from_leaf(leaf));
-            connection::serve(stream, certificate, conn, shared).await;
+            connection::serve(stream, certificate, stranger, conn, shared).await;
         }
-        Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
     }
 }

@@ -76,7 +76,29 @@ pub(crate) fn parse_filter(text: &str) -> Result<(Option<&str>, &str), TopicErro
     Ok((None, text))
 }
 
-/// Whether `filter` matches `topic`; both must be valid. A wildcard in the first level does not match `$…` topics.
+/// First levels that only a filter which names them reaches, beside those that begin with `$`.
+#[derive(Default)]
+pub(crate) struct Reserved(Vec<String>);
+
+impl Reserved {
+    pub(crate) fn new(levels: Vec<String>) -> Self {
+        Self(levels)
+    }
+
+    /// Whether a wildcard in a filter's first level leaves `topic` out.
+    pub(crate) fn covers(&self, topic: &str) -> bool {
+        let first = topic.split('/').next().unwrap_or_default();
+        first.starts_with('$') || self.0.iter().any(|level| level == first)
+    }
+
+    /// As [`matches`], with these levels.
+    pub(crate) fn matches(&self, filter: &str, topic: &str) -> bool {
+        !(filter.starts_with(['+', '#']) && self.covers(topic)) && matches(filter, topic)
+    }
+}
+
+/// Whether `filter` matches `topic`; both must be valid. A wildcard in the first level does not match `$…` topics. That
+/// of a broker with [`crate::Limits::reserved_levels`] does not match those either.
 pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
@@ -110,6 +132,24 @@ mod tests {
         assert_eq!(parse_filter("$share/g/a/#"), Ok((Some("g"), "a/#")));
         assert_eq!(parse_filter("$share/g"), Err(TopicError::Share));
         assert_eq!(parse_filter("$share//a"), Err(TopicError::Share));
+    }
+
+    #[test]
+    fn reserved_levels_must_be_named() {
+        let reserved = Reserved::new(vec!["sealcast".into()]);
+        for (filter, topic, want) in [
+            ("#", "sealcast/v1/ledger", false),
+            ("+/v1/#", "sealcast/v1/ledger", false),
+            ("+", "sealcast", false),
+            ("sealcast/+/ledger", "sealcast/v1/ledger", true),
+            ("sealcast/#", "sealcast", true),
+            ("+/v1/#", "sealcasts/v1/ledger", true),
+            ("#", "a/sealcast/v1", true),
+            ("#", "/sealcast", true),
+            ("#", "$SYS/x", false),
+        ] {
+            assert_eq!(reserved.matches(filter, topic), want, "{filter} {topic}");
+        }
     }
 
     #[test]

@@ -77,9 +77,13 @@ pub enum SubmitError {
     /// The contract reverted without one of its errors.
     #[error("the contract refused the entry without a reason it knows: {0}")]
     Reverted(String),
-    /// More entries wait than the relay takes.
-    #[error("the relay is busy: try again in a moment")]
-    Busy,
+    /// More entries wait than the relay takes, or the device writes more than it may. The same entry can be submitted
+    /// again later.
+    #[error("{reason}")]
+    Busy {
+        /// The relay's words: what is too much, and when to try again.
+        reason: String,
+    },
     /// The engine dropped it before a block had it. It is not on the ledger; the same entry can be submitted again.
     #[error("the ledger could not store the entry: try again, and look at the hub's log and disk")]
     Dropped,
@@ -209,11 +213,11 @@ impl Ledger {
     /// Submitting the same entry again is safe: if the ledger has it (among its newest 256) its record is returned. Signed
     /// anew it counts as the same: the record has the first signature.
     pub async fn submit(&self, entry: &SignedEntry) -> Result<Record, SubmitError> {
-        self.try_submit(entry).await.map_err(|failure| failure.error)
+        self.try_submit(entry).await.map(|submitted| submitted.record).map_err(|failure| failure.error)
     }
 
     /// Like [`submit`](Self::submit), with the contract's own words for a refusal.
-    pub(crate) async fn try_submit(&self, entry: &SignedEntry) -> Result<Record, Failure> {
+    pub(crate) async fn try_submit(&self, entry: &SignedEntry) -> Result<Submitted, Failure> {
         let inner = &*self.inner;
         let data = contract::submission(entry);
         // First as a call: what the contract refuses costs neither a block nor a place in the file.
@@ -240,7 +244,10 @@ impl Ledger {
             for (entry, sent) in chunk.iter().zip(sent) {
                 results.push(match sent {
                     Err(error) => Err(error),
-                    Ok(hash) => self.outcome(entry, &mut ticker, hash).await.map_err(|failure| failure.error),
+                    Ok(hash) => match self.outcome(entry, &mut ticker, hash).await {
+                        Ok(submitted) => Ok(submitted.record),
+                        Err(failure) => Err(failure.error),
+                    },
                 });
             }
         }
@@ -248,7 +255,7 @@ impl Ledger {
     }
 
     /// What became of a transaction that carries `entry`.
-    async fn outcome(&self, entry: &SignedEntry, ticker: &mut Ticker, hash: B256) -> Result<Record, Failure> {
+    async fn outcome(&self, entry: &SignedEntry, ticker: &mut Ticker, hash: B256) -> Result<Submitted, Failure> {
         let inner = &*self.inner;
         let receipt = inner.wait(ticker, hash).await?;
         if receipt.status.is_zero() {
@@ -269,16 +276,16 @@ impl Ledger {
             log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
         });
         let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
-        Ok(contract::record(log)?)
+        Ok(Submitted { record: contract::record(log)?, is_new: true })
     }
 
     /// A used nonce may mean that this very entry was taken before and the answer lost.
-    async fn unless_taken(&self, entry: &SignedEntry, failure: Failure) -> Result<Record, Failure> {
+    async fn unless_taken(&self, entry: &SignedEntry, failure: Failure) -> Result<Submitted, Failure> {
         if let SubmitError::Refused(Refusal::BadNonce { expected, got }) = failure.error
             && expected > got
             && let Some(record) = self.find(entry).await?
         {
-            return Ok(record);
+            return Ok(Submitted { record, is_new: false });
         }
         Err(failure)
     }
@@ -483,6 +490,14 @@ async fn wait(node: &Node, ticker: &mut Ticker, hash: B256) -> Result<Receipt, S
         }
         timeout_at(deadline, ticker.tick()).await.map_err(|_| SubmitError::Pending)?;
     }
+}
+
+/// An entry's record.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) record: Record,
+    /// Whether this submission put it there; `false` if it was on the ledger before.
+    pub(crate) is_new: bool,
 }
 
 /// Why a submission failed, with the contract's words if it is the contract that refused.

@@ -17,6 +17,7 @@ mod engine;
 mod faults;
 mod ledger;
 mod node;
+mod rate;
 mod relay;
 mod remote;
 mod rpc;

@@ -2,7 +2,8 @@
 //!
 //! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
 //! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
-//! refuse is found out by a call, which costs neither a block nor space in the file.
+//! refuse is found out by a call, which costs neither a block nor space in the file. What a device puts on the ledger is
+//! limited to 64 entries at once and two a second after that; the CA and the operator are not limited.
 //!
 //! | method | parameters | answer |
 //! | --- | --- | --- |
@@ -13,7 +14,10 @@
 //! | `eth_call`, `eth_getLogs` | the ledger's contract only; at most 2,048 blocks at once | |
 //! | `eth_getCode`, `eth_getTransactionReceipt`, `eth_getBlockByNumber` | blocks with hashes only | |
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 
 use alloy::{
     eips::BlockNumberOrTag,
@@ -27,6 +31,7 @@ use tokio::sync::Semaphore;
 use crate::{
     ledger::{Failure, Ledger, SubmitError},
     node::NodeError,
+    rate::{self, Rates},
     rpc::{Params, Request, RpcFault, encode, parse, response, to_json},
     transport::{Channel, ChannelError},
 };
@@ -53,12 +58,20 @@ pub struct Relay {
     ledger: Ledger,
     permits: Semaphore,
     waiting: AtomicUsize,
+    rates: Rates,
+    started: Instant,
 }
 
 impl Relay {
     /// A relay that submits through `ledger`.
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, permits: Semaphore::new(MAX_RUNNING), waiting: AtomicUsize::new(0) }
+        Self {
+            ledger,
+            permits: Semaphore::new(MAX_RUNNING),
+            waiting: AtomicUsize::new(0),
+            rates: Rates::default(),
+            started: Instant::now(),
+        }
     }
 
     /// Which ledger it serves.
@@ -162,8 +175,15 @@ impl Relay {
             };
             RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
         })?;
+        self.within_rate(&entry)?;
         match self.ledger.try_submit(&entry).await {
-            Ok(record) => to_json(Bytes::from(record.encode())),
+            Ok(submitted) => {
+                // An old entry can be sent again by anybody, and costs its originator nothing.
+                if submitted.is_new && self.is_limited(&entry) {
+                    self.rates.charge(entry.originator(), self.now_ms());
+                }
+                to_json(Bytes::from(submitted.record.encode()))
+            }
             Err(Failure { revert: Some(data), .. }) => Err(RpcFault::reverted(&data)),
             Err(Failure { error: SubmitError::Node(error), .. }) => Err(fault(error)),
             Err(Failure { error, .. }) => {
@@ -171,6 +191,31 @@ impl Relay {
                 Err(RpcFault::server(error.to_string()))
             }
         }
+    }
+
+    /// Devices are limited; the CA and the operator say who is a device at all.
+    fn is_limited(&self, entry: &SignedEntry) -> bool {
+        let id = self.ledger.id();
+        entry.originator() != id.ca() && entry.originator() != id.operator()
+    }
+
+    fn within_rate(&self, entry: &SignedEntry) -> Result<(), RpcFault> {
+        if !self.is_limited(entry) {
+            return Ok(());
+        }
+        self.rates.check(entry.originator(), self.now_ms()).map_err(|wait_ms| {
+            let message = format!(
+                "device {} writes too much to the ledger: {} entries at once, then one in {} ms; try again in {wait_ms} ms",
+                entry.originator(),
+                rate::BURST,
+                rate::INTERVAL_MS
+            );
+            RpcFault::new(RpcFault::LIMIT, message)
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn records(&self, mut params: Params) -> Result<Value, RpcFault> {

@@ -16,6 +16,7 @@ use crate::{
     contract::{self, SealcastLedger as abi},
     ledger::{Failure, Head, Ledger, SubmitError},
     node::NodeError,
+    rpc::RpcFault,
     transport::{CallTransport, Channel},
 };
 
@@ -61,7 +62,9 @@ impl RemoteLedger {
         let answer: Result<Bytes, NodeError> = self.request(METHOD, (Bytes::from(entry.encode()),)).await;
         let bytes = match answer {
             Ok(bytes) => bytes,
-            Err(error) if error.is_limit() => return Err(SubmitError::Busy),
+            Err(NodeError::Refused { code, message, .. }) if code == RpcFault::LIMIT => {
+                return Err(SubmitError::Busy { reason: message });
+            }
             Err(error) => return Err(Failure::from(error).error),
         };
         let record = Record::decode(&bytes).map_err(|error| NodeError::answer(METHOD, error))?;

@@ -40,6 +40,7 @@ impl Groups {
         slot.note_commit(body.epoch.0, info.clone());
         slot.set_letters(group, None, &mut self.changes);
         slot.update_requested = false;
+        slot.followed_ms = now_ms;
         let own = slot.settle(group, &body.commit, &mut self.changes);
         if body.epoch.0 == 0 && own.is_none() {
             // Somebody else founded the group.
@@ -290,16 +291,29 @@ impl Groups {
                 self.output(Output::Left { group: number, reason });
                 self.expect_welcome(slot, &body.commit, now_ms);
             }
-            Err(refusal) => self.stop(number, slot, refusal),
+            Err(refusal) => self.stop(number, slot, body.epoch, refusal),
         }
     }
 
-    /// This generation of the group cannot be followed any more.
-    fn stop(&mut self, number: GroupNumber, slot: &mut Slot, refusal: Refusal) {
+    /// This generation of the group cannot be followed any more, because of the commit made in `epoch`.
+    ///
+    /// The epoch before it is given up as well: who made the commit knows its keys, and no commit can remove it now. Nor
+    /// is the commit passed over. That members find it bad depends on their MLS state and not on the ledger alone (a
+    /// path secret that is wrong for one of them, say), so some would pass it over and others not.
+    fn stop(&mut self, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: Refusal) {
         slot.stopped = Some(refusal.to_string());
         slot.drop_group(number, &mut self.changes);
         slot.clear_backlog(number, &mut self.changes);
-        self.notice(Some(self.device.clone()), Some(number), Notice::Stopped(refusal));
+        epochs::forget(number, &mut slot.epochs, &mut self.changes);
+        self.output(Output::Left { group: number, reason: LeftReason::Stopped(refusal.to_string()) });
+        let originator = slot.commits.get(&epoch.0).map(|info| Number::from(info.originator));
+        let device = originator.and_then(|number| self.view.device(&number)).map(|device| device.id.clone());
+        let originator = match (&device, originator) {
+            (Some(device), _) => format!("device {device}"),
+            (None, Some(number)) => number.to_string(),
+            (None, None) => "an unknown device".to_owned(),
+        };
+        self.notice(device, Some(number), Notice::Stopped { originator, why: refusal });
     }
 
     /// Stores and hands out the group's present epoch.
@@ -319,6 +333,7 @@ impl Groups {
             secret: mls::exporter_secret(group)?,
             leaf: group.current_member_index(),
             roster: Arc::new(roster),
+            current: true,
         };
         let retention = self.view.group(number).map_or(0, |known| known.retention);
         epochs::store(&keys, retention, &mut slot.epochs, &mut self.changes);
@@ -331,12 +346,13 @@ impl Groups {
         Some((device.id.clone(), PublicKey::from_uncompressed(&leaf.key).ok()?))
     }
 
-    /// Uses the Welcome that is held, if its time has come.
+    /// Uses the Welcomes that are held, if their time has come.
     pub(crate) fn try_join(&mut self, number: GroupNumber, now_ms: u64) {
         let Some(mut slot) = self.slots.remove(&number) else { return };
-        if let Some(payload) = slot.inbox.take() {
+        let mut waiting = Vec::new();
+        for payload in self.inboxes.take(number) {
             match self.join(number, &mut slot, &payload, now_ms) {
-                Ok(Joined::NotYet) => slot.inbox = Some(payload),
+                Ok(Joined::NotYet) => waiting.push(payload),
                 Ok(Joined::Done) => self.output(Output::ClearInbox { group: number }),
                 Err(refusal) => {
                     self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
@@ -344,6 +360,7 @@ impl Groups {
                 }
             }
         }
+        self.inboxes.put_back(number, waiting);
         self.slots.insert(number, slot);
     }
 

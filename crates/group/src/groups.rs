@@ -7,7 +7,8 @@ use sealcast_ledger::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Notice, Output, Refusal, RestoreError, epochs,
+    LeftReason, Notice, Output, Refusal, RestoreError, epochs,
+    inboxes::Inboxes,
     mls::Engine,
     own::OwnKeys,
     packages::Packages,
@@ -66,6 +67,7 @@ pub struct Groups {
     pub(crate) own: OwnKeys,
     pub(crate) packages: Packages,
     pub(crate) slots: BTreeMap<GroupNumber, Slot>,
+    pub(crate) inboxes: Inboxes,
     pub(crate) changes: Changes,
     outputs: VecDeque<Output>,
     /// Key packages that made a commit fail, and those that were complained about.
@@ -107,6 +109,7 @@ impl Groups {
             engine,
             packages: Packages::default(),
             slots: BTreeMap::new(),
+            inboxes: Inboxes::default(),
             changes: Changes::default(),
             outputs: VecDeque::new(),
             bad: BTreeSet::new(),
@@ -124,8 +127,15 @@ impl Groups {
             let ledger = self.ledger;
             let id = |generation| ledger.mls_group_id(group, Generation(generation));
             let Some(mut slot) = Slot::restore(group, &self.engine, id, stored)? else { continue };
-            for keys in epochs::restore(group, stored)? {
-                slot.epochs.push(keys.epoch.0);
+            let retained = epochs::restore(group, slot.epoch(), stored)?;
+            slot.epochs = retained.iter().map(|keys| keys.epoch.0).collect();
+            if let Some(why) = slot.stopped.clone() {
+                epochs::forget(group, &mut slot.epochs, &mut self.changes);
+                self.output(Output::Left { group, reason: LeftReason::Stopped(why) });
+                self.slots.insert(group, slot);
+                continue;
+            }
+            for keys in retained {
                 self.output(Output::Epoch(keys));
             }
             if let Some(letters) =
@@ -181,7 +191,7 @@ impl Groups {
                 let lost = !self.own.has(keys.key_package.as_bytes());
                 self.own.rejoin_wanted |= lost && self.own.current().is_some_and(|key| !key.rejoin);
             }
-            Body::Reading(_) | Body::Anchor(_) => return Ok(()),
+            Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => return Ok(()),
             _ => (),
         }
         self.evaluate(now_ms);
@@ -213,7 +223,7 @@ impl Groups {
             Body::Revoked(b) => Fact::Revoked { group: b.group, device: b.device },
             Body::Commit(b) => Fact::Commit { group: b.group, epoch: b.epoch.0 },
             Body::GroupReset(b) => Fact::GroupReset { group: b.group },
-            Body::Reading(_) | Body::Anchor(_) => Fact::Other,
+            Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => Fact::Other,
         }
     }
 
@@ -230,15 +240,30 @@ impl Groups {
     }
 
     /// Takes a retained `sealcast/v1/inbox/<this device>/<group>` payload.
+    ///
+    /// Everybody can write into inboxes: what is for a group that this device may not be in is dropped. While the driver
+    /// is not [live](Self::set_live) the ledger may yet name the group, so until then it is held, within bounds.
     pub fn handle_inbox(&mut self, group: GroupNumber, bytes: &[u8], now_ms: u64) {
         if bytes.is_empty() {
             return;
         }
         self.trust.set_now(now_ms);
-        let generation = self.view.group(group).map_or(0, |known| known.generation);
-        let slot = self.slots.entry(group).or_insert_with(|| Slot::new(generation));
-        slot.inbox = Some(bytes.to_vec());
-        self.try_join(group, now_ms);
+        let (view, certificate) = (&self.view, &self.certificate);
+        let wanted = |group| view.may_be_in(group, certificate);
+        let held = if self.live && !wanted(group) {
+            Err(Refusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
+        } else {
+            self.inboxes.hold(group, bytes, wanted)
+        };
+        if let Err(refusal) = held {
+            self.notice(Some(self.device.clone()), Some(group), Notice::Refused(refusal));
+            return;
+        }
+        if let Some(known) = self.view.group(group) {
+            let generation = known.generation;
+            self.slots.entry(group).or_insert_with(|| Slot::new(generation));
+            self.try_join(group, now_ms);
+        }
         self.evaluate(now_ms);
     }
 

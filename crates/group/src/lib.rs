@@ -15,6 +15,7 @@ extern crate self as sealcast_group;
 mod epochs;
 mod follow;
 mod groups;
+mod inboxes;
 mod mls;
 mod output;
 mod own;

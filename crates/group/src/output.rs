@@ -40,6 +40,9 @@ pub struct EpochKeys {
     pub leaf: u32,
     /// All members by leaf index, with the keys that they sign with.
     pub roster: Arc<BTreeMap<u32, (DeviceId, PublicKey)>>,
+    /// Whether this is the group's newest epoch, the one to seal under. `false` after a restart for those that are only
+    /// retained: under them nothing may be sealed any more.
+    pub current: bool,
 }
 
 impl fmt::Debug for EpochKeys {
@@ -50,6 +53,7 @@ impl fmt::Debug for EpochKeys {
             .field("epoch", &self.epoch)
             .field("leaf", &self.leaf)
             .field("members", &self.roster.len())
+            .field("current", &self.current)
             .finish_non_exhaustive()
     }
 }
@@ -66,6 +70,9 @@ pub enum LeftReason {
     /// The group starts again.
     #[error("the group was reset: {0}")]
     Reset(String),
+    /// A commit that the ledger took was not accepted: see [`Notice::Stopped`].
+    #[error("the group has stopped until it is reset: {0}")]
+    Stopped(String),
 }
 
 /// Something that a person may have to know.
@@ -74,10 +81,18 @@ pub enum Notice {
     /// Something was not accepted; the group goes on.
     #[error("{0}")]
     Refused(Refusal),
-    /// A commit that the ledger took was not accepted: this device stops at the epoch before it, and so do all others
-    /// that judge as it does. Reset the group when the cause is found.
-    #[error("the group has stopped here until it is reset: {0}")]
-    Stopped(Refusal),
+    /// A commit that the ledger took was not accepted: this device has forgotten the group's keys, and so have all
+    /// others that judge as it does. Only a reset brings the group back.
+    #[error(
+        "the group has stopped here until it is reset, because of a commit by {originator}: {why}; if {originator} did \
+         this on purpose, revoke it first (sealcast device revoke), then start the group again (sealcast group reset)"
+    )]
+    Stopped {
+        /// Who put the commit on the ledger: a device id, or the number of a device that is unknown.
+        originator: String,
+        /// Why it was not accepted.
+        why: Refusal,
+    },
     /// The ledger refused an entry; it is tried again while it makes sense.
     #[error("the ledger refused this device's entry: {0}")]
     EntryRefused(String),
@@ -113,7 +128,7 @@ pub enum Output {
         /// Of which group.
         group: GroupNumber,
     },
-    /// A new epoch (or after a restart: one that is still retained). The highest epoch of a group is the current one.
+    /// A new epoch (or after a restart: one that is still retained). See [`EpochKeys::current`].
     Epoch(EpochKeys),
     /// Forget all keys of this group.
     Left {

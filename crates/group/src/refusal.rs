@@ -15,8 +15,8 @@ pub enum Refusal {
         /// The group.
         group: GroupNumber,
     },
-    /// Granted once, and taken out again.
-    #[error("device {device} was revoked from group {group} by ledger entry {entry}")]
+    /// Granted once, and taken out again: by a revocation, or because the device got another key.
+    #[error("device {device} was revoked from group {group} by ledger entry {entry}, or got another key by it")]
     Revoked {
         /// The device.
         device: DeviceId,
@@ -66,6 +66,14 @@ pub enum Refusal {
     LeafMismatch {
         /// The device.
         device: DeviceId,
+    },
+    /// A Welcome that is not kept until it can be used.
+    #[error("a Welcome for group {group} is dropped: {why}")]
+    Inbox {
+        /// The group.
+        group: GroupNumber,
+        /// Why.
+        why: &'static str,
     },
     /// The certificate does not lead to our root, is out of its time, or is of the wrong kind.
     #[error(transparent)]

@@ -102,12 +102,12 @@ pub(crate) struct Slot {
     pub backlog: BTreeMap<u64, Vec<u8>>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
-    /// A Welcome that cannot be used yet.
-    pub inbox: Option<Vec<u8>>,
     /// Why we do not follow this generation any more.
     pub stopped: Option<String>,
     /// Since when there is something to commit.
     pub work_since_ms: Option<u64>,
+    /// When we last followed a commit.
+    pub followed_ms: u64,
     /// Not to commit before.
     pub retry_ms: u64,
     /// How often in a row the ledger has refused.

@@ -6,7 +6,7 @@ use sealcast_identity::{DeviceId, Root, SigningKey};
 use sealcast_ledger::{Body, Commit, Epoch, Generation, GroupNumber, Number};
 
 use crate::{
-    Groups,
+    Groups, LeftReason,
     mls::{Built, Engine},
     trust::Trust,
     wire,
@@ -58,7 +58,21 @@ fn refused(world: &mut World, body: Body, reason: &[&str]) {
         let stopped = |text: &str| text.contains("stopped here") && reason.iter().all(|part| text.contains(part));
         assert!(n.notices.iter().any(|(_, notice)| stopped(&notice.to_string())), "{reason:?}: {:?}", n.notices);
         assert_eq!(n.epochs.len(), epochs[node - 1], "no keys of the refused epoch");
+        assert_gone(world, node);
+        // Nor are they there after a restart.
+        world.nodes[node].left.clear();
+        world.start(node);
+        world.pump(node);
+        assert_eq!(world.nodes[node].epochs.len(), epochs[node - 1]);
+        assert_gone(world, node);
     }
+}
+
+/// The device has told its data plane to forget the group, and holds no key of it.
+fn assert_gone(world: &World, node: usize) {
+    let n = &world.nodes[node];
+    assert!(n.left.iter().any(|(_, reason)| matches!(reason, LeftReason::Stopped(_))), "{:?}", n.left);
+    assert!(!n.store.keys().any(|key| key.starts_with("epoch/") || key.starts_with("mls/")), "{:?}", n.store.keys());
 }
 
 /// The key package that a device has broadcast.
@@ -272,7 +286,23 @@ fn bytes_that_are_no_commit() {
     let (mut world, group) = world();
     let (_, Body::Commit(mut commit)) = rogue(&mut world, group, &[], &[], None) else { unreachable!() };
     commit.commit = b"garbage".to_vec();
-    refused(&mut world, Body::Commit(commit.clone()), &["does not hold an MLS commit"]);
+    let epoch_rows: Vec<_> =
+        world.nodes[1].store.clone().into_iter().filter(|(k, _)| k.starts_with("epoch/")).collect();
+    assert!(!epoch_rows.is_empty());
+    let named = "commit by device 1111";
+    refused(&mut world, Body::Commit(commit.clone()), &["does not hold an MLS commit", named, "group reset"]);
+    // An older version left the keys with the stopped group: they are not handed out.
+    world.nodes[1].store.extend(epoch_rows);
+    world.nodes[1].epochs.clear();
+    world.start(1);
+    world.pump(1);
+    assert!(world.nodes[1].epochs.is_empty());
+    assert_gone(&world, 1);
+    // Revoking who did it does not bring the group back.
+    world.revoke(group, 0);
+    world.run(60);
+    assert!([1, 2].iter().all(|node| world.nodes[*node].groups.as_ref().unwrap().epoch(group).is_none()));
+    world.grant(group, 0);
     // A reset brings everybody back.
     world.reset(group);
     world.run(60);

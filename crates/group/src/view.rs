@@ -232,6 +232,10 @@ impl View {
         changes.put("ledger/cursor".to_owned(), encode(&(self.count, time_s)));
         match fact {
             Fact::DeviceRegistered { device, id, key, certificate, not_after_s } => {
+                if self.devices.get(device).is_some_and(|known| known.key != *key) {
+                    // What it was granted was granted to whoever holds the key before.
+                    self.void_grants(device, entry, changes);
+                }
                 let known = self.devices.remove(device);
                 let mut replaced = known.as_ref().map(|known| known.replaced.clone()).unwrap_or_default();
                 if let Some(known) = &known
@@ -264,11 +268,7 @@ impl View {
                 }
                 self.save_device(device, changes);
                 // Its grants are void, also if it is registered again.
-                let granted = |grants: &BTreeMap<Number, Grant>| grants.get(device).is_some_and(|grant| grant.granted);
-                let groups: Vec<_> = self.grants.iter().filter(|(_, g)| granted(g)).map(|(group, _)| *group).collect();
-                for group in groups {
-                    self.save_grant(group, *device, false, entry, changes);
-                }
+                self.void_grants(device, entry, changes);
             }
             Fact::KeysPublished { device, key_package, certificate, rejoin } => {
                 if let Some(known) = self.devices.get_mut(device) {
@@ -301,6 +301,14 @@ impl View {
                 self.save_group(*group, changes);
             }
             Fact::Other => (),
+        }
+    }
+
+    fn void_grants(&mut self, device: &Number, entry: u64, changes: &mut Changes) {
+        let granted = |grants: &BTreeMap<Number, Grant>| grants.get(device).is_some_and(|grant| grant.granted);
+        let groups: Vec<_> = self.grants.iter().filter(|(_, g)| granted(g)).map(|(group, _)| *group).collect();
+        for group in groups {
+            self.save_grant(group, *device, false, entry, changes);
         }
     }
 
@@ -369,6 +377,11 @@ impl View {
         self.grants.get(&group).into_iter().flatten().filter(|(_, grant)| grant.granted).filter_map(|(number, _)| {
             self.devices.get(number).filter(|device| device.active).map(|device| (*number, device))
         })
+    }
+
+    /// Whether there is such a group, and a leaf with this certificate may be in it.
+    pub fn may_be_in(&self, group: GroupNumber, certificate: &Hash) -> bool {
+        self.groups.contains_key(&group) && self.fault(group, certificate).is_none()
     }
 
     /// Why a leaf with this certificate may not be in the group, by the ledger; `None` if it may.

@@ -15,6 +15,11 @@ use crate::{
 
 /// Each member waits that much longer than the one with the next lower leaf, so that one acts and not all.
 const STEP_MS: u64 = 2_000;
+/// After a commit, what only adds waits so long for each member, so that grants which come one after the other share the
+/// next commit: each costs every member its work. The first grant after a pause waits for nothing.
+const GATHER_MS: u64 = 20;
+/// And at most so long.
+const MAX_GATHER_MS: u64 = 1_500;
 /// Members from this place on wait no longer than the one at it.
 const MAX_RANK: u64 = 30;
 /// How long a Welcome may take after the commit that it belongs to.
@@ -46,6 +51,12 @@ struct Work {
     rank: u64,
 }
 
+impl Work {
+    fn only_adds(&self) -> bool {
+        !self.adds.is_empty() && self.removes.is_empty() && !self.renew
+    }
+}
+
 impl Groups {
     /// Looks at everything again.
     pub(crate) fn evaluate(&mut self, now_ms: u64) {
@@ -53,6 +64,8 @@ impl Groups {
         if !self.live {
             return;
         }
+        let (view, certificate) = (&self.view, &self.certificate);
+        self.inboxes.keep(|group| view.may_be_in(group, certificate));
         if let Err(refusal) = self.evaluate_own_keys(now_ms) {
             self.notice(Some(self.device.clone()), None, Notice::Refused(refusal));
         }
@@ -159,7 +172,13 @@ impl Groups {
             return Ok(());
         };
         let since = *slot.work_since_ms.get_or_insert(now_ms);
-        let due = (since + work.rank.min(MAX_RANK) * STEP_MS).max(slot.retry_ms);
+        let ready = if work.only_adds() {
+            let gather = GATHER_MS.saturating_mul(slot.leaves.len() as u64).min(MAX_GATHER_MS);
+            since.max(slot.followed_ms.saturating_add(gather))
+        } else {
+            since
+        };
+        let due = (ready + work.rank.min(MAX_RANK) * STEP_MS).max(slot.retry_ms);
         if now_ms < due {
             self.wake_at(due);
             return Ok(());

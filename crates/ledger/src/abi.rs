@@ -3,7 +3,7 @@
 //! Texts are read as `bytes`, which have the same encoding as `string`, so that malformed UTF-8 is refused at the same
 //! byte as by the contract. Decoding accepts the canonical encoding alone: it encodes again and compares.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU128};
 
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{
@@ -15,8 +15,9 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, MAX_FILTERS, Number, Policy, Reading, Reason,
-    Refusal, Revoked, Serial, TopicFilter, TopicName,
+    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, Limits, LimitsSet, MAX_FILTERS, Number, Policy,
+    Reading, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter, TopicName, UnitText,
+    limits::MAX_REPORTERS,
     text::{check_length, check_name},
 };
 
@@ -30,6 +31,7 @@ type CommitT = (Uint<16>, Uint<32>, Uint<64>, BytesT);
 type ReadingT = (Uint<16>, BytesT, Uint<64>, Uint<64>, Int<128>, Uint<8>);
 type AnchorT = (Uint<16>, FixedBytes<32>, Uint<32>);
 type GroupResetT = (Uint<16>, BytesT);
+type LimitsSetT = (Uint<16>, BytesT, Int<128>, Int<128>, Uint<128>, Uint<8>, BytesT, Bool, Bool, Array<AddressT>);
 
 /// What the decoder may allocate: a body of the greatest length, and room for the words of its arrays.
 const MAX_DECODED_BYTES: usize = 4 * crate::MAX_BODY_BYTES;
@@ -80,6 +82,24 @@ pub(crate) fn encode(body: &Body) -> Vec<u8> {
         )),
         Body::Anchor(b) => AnchorT::abi_encode_params(&(b.group.get(), word(b.root), b.count)),
         Body::GroupReset(b) => GroupResetT::abi_encode_params(&(b.group.get(), text(b.reason.as_str()))),
+        Body::LimitsSet(b) => {
+            let (listed, reporters) = match &b.limits.reporters {
+                Reporters::Granted => (false, Vec::new()),
+                Reporters::Listed(devices) => (true, devices.iter().copied().map(address).collect()),
+            };
+            LimitsSetT::abi_encode_params(&(
+                b.group.get(),
+                text(b.topic.as_str()),
+                b.limits.min,
+                b.limits.max,
+                b.limits.max_step.map_or(0, NonZeroU128::get),
+                b.limits.decimals,
+                text(b.limits.unit.as_str()),
+                b.limits.sequence == SequenceRule::Gapless,
+                listed,
+                reporters,
+            ))
+        }
     }
 }
 
@@ -158,6 +178,28 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             let (of, reason) = decode_params!(GroupResetT, kind, bytes);
             let reason = Reason::from_bytes(&reason)?;
             Body::GroupReset(GroupReset { group: group(of)?, reason })
+        }
+        Kind::LimitsSet => {
+            let (of, topic, min, max, max_step, decimals, unit, gapless, listed, reporters) =
+                decode_params!(LimitsSetT, kind, bytes);
+            let topic = TopicName::from_bytes(&topic)?;
+            let mut limits = Limits {
+                min,
+                max,
+                max_step: NonZeroU128::new(max_step),
+                decimals,
+                unit: UnitText::default(),
+                sequence: if gapless { SequenceRule::Gapless } else { SequenceRule::Increasing },
+                reporters: Reporters::Granted,
+            };
+            // In the contract's order.
+            limits.check()?;
+            limits.unit = UnitText::from_bytes(&unit)?;
+            check_length("reporters", reporters.len(), 0, if listed { MAX_REPORTERS } else { 0 })?;
+            if listed {
+                limits.reporters = Reporters::Listed(reporters.into_iter().map(number).collect());
+            }
+            Body::LimitsSet(LimitsSet { group: group(of)?, topic, limits })
         }
     })
 }

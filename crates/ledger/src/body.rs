@@ -1,11 +1,11 @@
-//! The ten kinds of entries, each a struct whose fields were checked when they came in.
+//! The eleven kinds of entries, each a struct whose fields were checked when they came in.
 
 use std::{fmt, num::NonZeroU32};
 
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
+    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
     text::check_length,
 };
 
@@ -40,11 +40,13 @@ pub enum Kind {
     Anchor = 9,
     /// See [`GroupReset`].
     GroupReset = 10,
+    /// See [`LimitsSet`].
+    LimitsSet = 11,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::DeviceRegistered,
         Self::DeviceRevoked,
         Self::KeysPublished,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Reading,
         Self::Anchor,
         Self::GroupReset,
+        Self::LimitsSet,
     ];
 
     /// The contract's number.
@@ -85,12 +88,13 @@ impl fmt::Display for Kind {
             Self::Reading => "reading",
             Self::Anchor => "anchor",
             Self::GroupReset => "group reset",
+            Self::LimitsSet => "limits set",
         })
     }
 }
 
 /// Kind 1, by the CA: a new device, or a new key or certificate for one that exists. Makes a revoked device active
-/// again, without what it had been granted.
+/// again, without what it had been granted. Another key voids what was granted; the same key keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRegistered {
     /// The device's id.
@@ -125,7 +129,7 @@ pub struct KeysPublished {
     pub rejoin: bool,
 }
 
-/// Kind 4, by the operator or a device, which becomes the owner. The ledger numbers the group.
+/// Kind 4, by the operator, who becomes the owner. The ledger numbers the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCreated {
     /// Its name, unique on this ledger.
@@ -159,7 +163,7 @@ pub enum Authenticity {
     Group = 1,
 }
 
-/// Kind 5, by the operator or the owner: the device may be a member.
+/// Kind 5, by the group's owner: the device may be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Granted {
     /// The group.
@@ -168,7 +172,7 @@ pub struct Granted {
     pub device: Number,
 }
 
-/// Kind 6, by the operator or the owner: the device may no longer be a member.
+/// Kind 6, by the group's owner: the device may no longer be a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// The group.
@@ -199,7 +203,8 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// Kind 8, by a granted device: one value, `value / 10^decimals`.
+/// Kind 8, by a granted device: one value, `value / 10^decimals`, of a topic that has limits. The ledger judges it by
+/// them; a reading that breaks one is an entry too, and counted as refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The group.
@@ -227,13 +232,25 @@ pub struct Anchor {
     pub count: u32,
 }
 
-/// Kind 10, by the operator or the owner: the group's keys are given up, its members start again at epoch 0.
+/// Kind 10, by the group's owner: the group's keys are given up, its members start again at epoch 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupReset {
     /// The group.
     pub group: GroupNumber,
     /// Why, for people.
     pub reason: Reason,
+}
+
+/// Kind 11, by the operator or the owner: what readings of a topic must keep to from the next entry on. Replaces what was
+/// said before, and lets each device begin anew: neither its last value nor its last sequence number counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsSet {
+    /// The group.
+    pub group: GroupNumber,
+    /// The topic, which one of the group's filters must match.
+    pub topic: TopicName,
+    /// The limits.
+    pub limits: Limits,
 }
 
 /// What an entry says.
@@ -250,6 +267,7 @@ pub enum Body {
     Reading(Reading),
     Anchor(Anchor),
     GroupReset(GroupReset),
+    LimitsSet(LimitsSet),
 }
 
 impl Body {
@@ -267,6 +285,7 @@ impl Body {
             Self::Reading(_) => Kind::Reading,
             Self::Anchor(_) => Kind::Anchor,
             Self::GroupReset(_) => Kind::GroupReset,
+            Self::LimitsSet(_) => Kind::LimitsSet,
         }
     }
 
@@ -298,6 +317,7 @@ impl Body {
             Self::Reading(reading) if reading.decimals > MAX_DECIMALS => {
                 bad("decimals", reading.decimals.into(), 0, MAX_DECIMALS.into())
             }
+            Self::LimitsSet(set) => set.limits.check(),
             Self::Anchor(anchor) if anchor.count == 0 => bad("count", 0, 1, u32::MAX.into()),
             _ => Ok(()),
         }

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`struct@Hash`] |
 //! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`TopicName`], [`TopicFilter`] |
-//! | `body`, `entry`, `record` | the ten kinds, their signature, their place in the ledger; binary codecs |
+//! | `limits` | [`Limits`] of readings, the [`Verdict`] on one |
+//! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
 //! | `testing` | an in-memory ledger for other crates' tests (feature `testing`) |
@@ -21,6 +22,7 @@ mod body;
 mod codec;
 mod entry;
 mod id;
+mod limits;
 mod record;
 mod refusal;
 mod replica;
@@ -31,11 +33,14 @@ mod topic;
 
 pub use body::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset,
-    KeysPublished, Kind, MAX_BODY_BYTES, MAX_DECIMALS, MAX_FILTERS, Policy, Reading, Revoked,
+    KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_DECIMALS, MAX_FILTERS, Policy, Reading, Revoked,
 };
 pub use codec::CodecError;
 pub use entry::{SignError, SignedEntry};
 pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};
+pub use limits::{
+    Breach, Limits, MAX_REPORTERS, ReadingCounts, Reporters, SequenceRule, Stream, TopicLimits, UnitText, Verdict,
+};
 pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{

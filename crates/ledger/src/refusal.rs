@@ -106,6 +106,18 @@ pub enum Refusal {
          {expected_generation}, epoch {expected_epoch}: apply what came first, then commit again"
     )]
     WrongEpoch { expected_generation: u32, expected_epoch: u64, got_generation: u32, got_epoch: u64 },
+    /// No value is in it.
+    #[error("no value is from {min} to {max}: exchange them")]
+    BadRange { min: i128, max: i128 },
+    /// Not one of the group's topics.
+    #[error("topic {topic:?} is none of group {group}'s: none of its filters matches")]
+    TopicOutside { group: u16, topic: String },
+    /// Nothing to judge a reading by.
+    #[error(
+        "topic {topic:?} has no limits in group {group}, and a reading is not written without: have the operator set \
+         them (`sealcast group limits`)"
+    )]
+    NoLimits { group: u16, topic: String },
 }
 
 impl Refusal {
@@ -153,6 +165,9 @@ mod errors {
             error AlreadyGranted(uint16 group, address device);
             error NotGranted(uint16 group, address device);
             error WrongEpoch(uint32 expectedGeneration, uint64 expectedEpoch, uint32 gotGeneration, uint64 gotEpoch);
+            error BadRange(int128 min, int128 max);
+            error TopicOutside(uint16 group, string topic);
+            error NoLimits(uint16 group, string topic);
         }
     }
 }
@@ -212,6 +227,9 @@ impl From<ContractErrors> for Refusal {
                 got_generation: e.gotGeneration,
                 got_epoch: e.gotEpoch,
             },
+            E::BadRange(e) => Self::BadRange { min: e.min, max: e.max },
+            E::TopicOutside(e) => Self::TopicOutside { group: e.group, topic: e.topic },
+            E::NoLimits(e) => Self::NoLimits { group: e.group, topic: e.topic },
         }
     }
 }

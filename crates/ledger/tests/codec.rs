@@ -1,13 +1,13 @@
 //! Bodies, entries and records survive their encodings, and no bytes make a decoder panic.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU128};
 
 use proptest::prelude::*;
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupNumber, GroupReset, Hash, KeysPublished, Kind, LedgerId, Number, Policy, Reading, Record, Revoked, Serial,
-    SignedEntry,
+    GroupNumber, GroupReset, Hash, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number, Policy, Reading, Record,
+    Reporters, Revoked, SequenceRule, Serial, SignedEntry,
 };
 
 const ID: LedgerId = LedgerId { chain_id: u64::MAX, address: [7; 20] };
@@ -35,6 +35,22 @@ fn policy() -> impl Strategy<Value = Policy> {
         retention,
         authenticity: if signed { Authenticity::Signature } else { Authenticity::Group },
     })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let reporters = proptest::option::of(proptest::collection::vec(number(), 0..=64));
+    let unit = parsed("[^\\p{Cc}]{0,8}");
+    (any::<[i128; 2]>(), any::<u128>(), 0..=38_u8, unit, any::<bool>(), reporters).prop_map(
+        |([a, b], step, decimals, unit, gapless, reporters)| Limits {
+            min: a.min(b),
+            max: a.max(b),
+            max_step: NonZeroU128::new(step),
+            decimals,
+            unit,
+            sequence: if gapless { SequenceRule::Gapless } else { SequenceRule::Increasing },
+            reporters: reporters.map_or(Reporters::Granted, Reporters::Listed),
+        },
+    )
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -75,6 +91,11 @@ fn body() -> impl Strategy<Value = Body> {
         ),
         (group(), hash(), 1..=u32::MAX).prop_map(|(group, root, count)| Body::Anchor(Anchor { group, root, count })),
         (group(), reason()).prop_map(|(group, reason)| Body::GroupReset(GroupReset { group, reason })),
+        (group(), parsed("[a-z/ü€]{1,40}"), limits()).prop_map(|(group, topic, limits)| Body::LimitsSet(LimitsSet {
+            group,
+            topic,
+            limits
+        })),
     ]
 }
 
@@ -92,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), kind in 0..12_u8) {
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), kind in 0..13_u8) {
         let _ = Record::decode(&bytes);
         let _ = SignedEntry::decode(&bytes);
         let _ = Record::decode(&[&[1][..], &bytes].concat());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sealcast_identity::PublicKey;
-use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Replica};
+use sealcast_ledger::{Event, Genesis, Hash, Kind, LedgerId, Number, Record, Replica};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -55,7 +55,34 @@ fn records_of_every_kind_are_taken() -> Result<(), Failure> {
         replica.apply(&record)?;
         kinds.insert(record.entry.kind());
     }
-    assert_eq!(kinds.len(), 10);
+    assert_eq!(kinds.len(), Kind::ALL.len());
+    Ok(())
+}
+
+#[test]
+fn readings_are_judged_and_counted_as_by_the_contract() -> Result<(), Failure> {
+    let mut replica = Replica::new(genesis()?.0);
+    let mut verdicts = lines("verdict");
+    let mut codes = BTreeSet::new();
+    for words in lines("record") {
+        let record = Record::decode(&hex::decode(words.get(1).ok_or("no record")?)?)?;
+        if let Event::Reading { verdict, .. } = replica.apply(&record)? {
+            let expected = verdicts.next().ok_or("a verdict is missing")?;
+            let code = verdict.code().to_string();
+            assert_eq!(expected, ["verdict", &record.index.to_string(), &code], "{verdict}");
+            codes.insert(verdict.code());
+        }
+    }
+    assert_eq!(verdicts.next(), None);
+    assert_eq!(codes.len(), 8, "each verdict is among them: {codes:?}");
+    let mut devices = 0;
+    for words in lines("counts") {
+        let [_, device, accepted, refused] = words[..] else { return Err("counts".into()) };
+        let counts = replica.reading_counts(device.parse()?);
+        assert_eq!((counts.accepted, counts.refused), (accepted.parse()?, refused.parse()?), "{device}");
+        devices += 1;
+    }
+    assert!(devices > 0);
     Ok(())
 }
 

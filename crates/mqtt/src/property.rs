@@ -9,6 +9,10 @@ use crate::wire::{Reader, Text, put_text, put_varint, varint_len};
 /// Most properties in one list. A list takes about fifteen times its bytes in memory at worst, hence a bound.
 pub const MAX_PROPERTIES: usize = 1024;
 
+/// Names of user properties that begin so, in whatever case, are the agent's: what it says of a message
+/// (`sealcast-sender`). No publisher and no broker speaks in its name to an application.
+const AGENT_NAMES: &[u8] = b"sealcast-";
+
 /// Which packet a list stands in, and with it which properties it may hold (MQTT 5 table 2-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropertySet {
@@ -20,7 +24,7 @@ pub enum PropertySet {
     Connack,
     /// PUBLISH.
     Publish,
-    /// What travels inside a seal: payload format, content type and user properties.
+    /// What travels inside a seal: payload format, content type, response topic, correlation data and user properties.
     Sealed,
     /// PUBACK, PUBREC, PUBREL and PUBCOMP.
     Ack,
@@ -156,17 +160,33 @@ fn binary_(out: &mut BytesMut, value: &Bytes, field: &'static str) -> Result<(),
 }
 
 impl Property {
-    /// Whether it is about the message's content and so travels inside the seal, not beside it.
+    /// Whether it is between publisher and subscriber and so travels inside the seal, not beside it. The response topic
+    /// and what names the request are: a broker that could change them would choose who gets the answer.
     pub fn is_sealed(&self) -> bool {
-        matches!(self, Self::PayloadFormat(_) | Self::ContentType(_) | Self::User(..))
+        matches!(
+            self,
+            Self::PayloadFormat(_)
+                | Self::ContentType(_)
+                | Self::ResponseTopic(_)
+                | Self::CorrelationData(_)
+                | Self::User(..)
+        )
+    }
+
+    /// Whether it is a user property that only the agent itself may give to its client.
+    pub(crate) fn is_agents(&self) -> bool {
+        let Self::User(name, _) = self else { return false };
+        name.as_bytes().get(..AGENT_NAMES.len()).is_some_and(|start| start.eq_ignore_ascii_case(AGENT_NAMES))
     }
 
     fn belongs(&self, set: PropertySet) -> bool {
         use Property as P;
         use PropertySet as S;
         match self {
-            P::PayloadFormat(_) | P::ContentType(_) => matches!(set, S::Publish | S::Will | S::Sealed),
-            P::MessageExpiry(_) | P::ResponseTopic(_) | P::CorrelationData(_) => matches!(set, S::Publish | S::Will),
+            P::PayloadFormat(_) | P::ContentType(_) | P::ResponseTopic(_) | P::CorrelationData(_) => {
+                matches!(set, S::Publish | S::Will | S::Sealed)
+            }
+            P::MessageExpiry(_) => matches!(set, S::Publish | S::Will),
             P::SubscriptionId(_) | P::TopicAlias(_) => set == S::Publish,
             P::SessionExpiry(_) => matches!(set, S::Connect | S::Connack | S::Disconnect),
             P::AuthMethod(_) | P::AuthData(_) => matches!(set, S::Connect | S::Connack),
@@ -338,6 +358,11 @@ impl Properties {
     pub fn partition_sealed(&self) -> (Properties, Properties) {
         let (inside, outside) = self.0.iter().cloned().partition(Property::is_sealed);
         (Self(inside), Self(outside))
+    }
+
+    /// The list without what is the agent's to say ([`Property::is_agents`]).
+    pub(crate) fn without_agents(&self) -> Self {
+        self.0.iter().filter(|property| !property.is_agents()).cloned().collect()
     }
 
     /// The alias in a PUBLISH.

@@ -69,11 +69,6 @@ impl TopicName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Whether it belongs to the server (`$SYS/...`; MQTT 5 4.7.2).
-    pub fn is_system(&self) -> bool {
-        self.0.starts_with('$')
-    }
 }
 
 impl fmt::Debug for TopicName {

@@ -99,7 +99,8 @@ pub fn try_rules(rules: &Arc<RuleSet>, topic: &str, recording: &Recording) -> Tr
     let mut trial = Trial::default();
     let mut kept = None;
     for (recorded, arrival_ms) in recording.readings.iter().zip(arrivals) {
-        if let Some(due) = checker.poll_timeout().filter(|due| *due < arrival_ms) {
+        // More than once: a wake-up may be earlier than needed.
+        while let Some(due) = checker.poll_timeout().filter(|due| *due < arrival_ms) {
             checker.handle_timeout(due);
             while let Some(event) = checker.poll_event() {
                 trial.events.push((due, event));

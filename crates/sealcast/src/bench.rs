@@ -1,4 +1,8 @@
-//! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run.
+//! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
+//! beside sealing; how a fleet of agents behaves.
+
+mod fleet;
+mod quality;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +34,24 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Microseconds to read, convert and judge a JSON reading by four rules, beside sealing it.
+    Quality {
+        /// How long to measure, in ms.
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+        millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Agents in one process against one hub: keys agreed, granted, revoked, messages one to all.
+    Fleet {
+        /// How many agents; several sizes with commas between, one after the other.
+        #[arg(long, default_value = "3,10,100", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=500))]
+        nodes: Vec<u16>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 const SIZES: [usize; 2] = [100, 1024];
@@ -49,8 +71,18 @@ struct Row {
 }
 
 /// Runs the command.
-pub fn run(command: Command) -> Result<()> {
-    let Command::Seal { millis, json } = command;
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Seal { millis, json } => run_seal(millis, json),
+        Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
+        Command::Fleet { nodes, json } => {
+            let sizes: Vec<usize> = nodes.into_iter().map(usize::from).collect();
+            fleet::run(&sizes, json).await
+        }
+    }
+}
+
+fn run_seal(millis: u64, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for payload_bytes in SIZES {
         for mode in [Authenticity::Signature, Authenticity::Group] {
@@ -109,7 +141,7 @@ fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> 
     };
     let freshness = Freshness::unlimited(0);
     let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
-    let mut raw = Raw::new(payload_bytes, authenticity == Authenticity::Signature)?;
+    let mut raw = Raw::on_topic(TOPIC, payload_bytes, authenticity == Authenticity::Signature)?;
     let mut opener = Opener::new();
     let now = now_ms();
     let mut frame_bytes = 0;

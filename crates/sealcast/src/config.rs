@@ -12,10 +12,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
 use sealcast_quality::TopicSpec;
+use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    agent::values::{PublishFile, ReceiveFile, ValueRules},
+    agent::{
+        doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
+        values::{PublishFile, ReceiveFile, ValueRules},
+    },
     files,
     tls::HostPort,
 };
@@ -133,6 +137,16 @@ pub struct AgentFile {
     receive: Vec<ReceiveFile>,
     /// What stands before `/<device>/<topic>` in an alarm's topic. Default `<first level of the topic>/alarm`.
     alarm_topic: Option<String>,
+    /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
+    record_queue: u64,
+    /// Topics whose readings are written to the ledger, the first filter that matches wins. Default none.
+    record: Vec<RecordFile>,
+    /// The HTTP door. Default none.
+    http: Option<DoorFile>,
+    /// The CoAP door. Default none.
+    coap: Option<DoorFile>,
+    /// Modbus devices. Default none.
+    modbus: Vec<ModbusFile>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -144,7 +158,7 @@ struct FreshnessFile {
     max_age_ms: u64,
     /// The same for retained messages. Default 0.
     retained_max_age_ms: u64,
-    /// The same for what the broker kept while the client was away. Default 0.
+    /// The same for what the broker kept while the client was away. Default 604,800,000: seven days.
     offline_max_age_ms: u64,
     /// What becomes of a retained message that is older. Default `refuse`.
     stale: Stale,
@@ -167,7 +181,7 @@ impl Default for FreshnessFile {
             clock_tolerance_ms: 2_000,
             max_age_ms: 30_000,
             retained_max_age_ms: 0,
-            offline_max_age_ms: 0,
+            offline_max_age_ms: 7 * 24 * 3_600_000,
             stale: Stale::Refuse,
         }
     }
@@ -181,6 +195,16 @@ struct TopicFile {
     retained_max_age_ms: Option<u64>,
     offline_max_age_ms: Option<u64>,
     stale: Option<Stale>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordFile {
+    filter: String,
+    /// Digits after the point, to which numbers are rounded. Default: those that the payload has.
+    decimals: Option<u8>,
+    /// What the payload is. Default: a number as text.
+    input: Option<InputConfig>,
 }
 
 impl Default for AgentFile {
@@ -199,7 +223,64 @@ impl Default for AgentFile {
             publish: Vec::new(),
             receive: Vec::new(),
             alarm_topic: None,
+            record_queue: 100_000,
+            record: Vec::new(),
+            http: None,
+            coap: None,
+            modbus: Vec::new(),
         }
+    }
+}
+
+/// What of a device's messages goes to the ledger.
+#[derive(Debug, Clone)]
+pub struct RecordRules {
+    /// Most readings that wait on disk.
+    pub queue: u64,
+    rules: Vec<RecordRule>,
+}
+
+/// How messages of some topics become readings.
+#[derive(Debug, Clone)]
+pub struct RecordRule {
+    filter: TopicFilter,
+    decimals: Option<u8>,
+    decoder: Decoder,
+}
+
+impl RecordRules {
+    /// The first rule that matches.
+    pub fn of(&self, topic: &str) -> Option<&RecordRule> {
+        self.rules.iter().find(|rule| rule.filter.matches(topic))
+    }
+}
+
+impl RecordRule {
+    fn new(file: &RecordFile) -> Result<Self> {
+        let filter = &file.filter;
+        ensure!(
+            file.decimals.is_none_or(|decimals| decimals <= sealcast_ledger::MAX_DECIMALS),
+            "record.decimals: at most {}",
+            sealcast_ledger::MAX_DECIMALS
+        );
+        let input = file.input.clone().unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
+        Ok(Self {
+            filter: filter.parse().with_context(|| format!("record.filter: {filter:?} is not a topic filter"))?,
+            decimals: file.decimals,
+            decoder: Decoder::new(input).with_context(|| format!("record.input of {filter:?}"))?,
+        })
+    }
+
+    /// The numbers of a payload as the ledger takes them, each with its time in Unix ms.
+    pub fn read(&self, payload: &[u8], now_ms: u64) -> Result<Vec<(Decimal, u64)>> {
+        let records = self.decoder.decode(payload, now_ms)?;
+        records
+            .iter()
+            .map(|record| {
+                let number = crate::agent::readings::ledger_form(&record.reading, self.decimals)?;
+                Ok((number, record.reading.time_ms.unwrap_or(now_ms)))
+            })
+            .collect()
     }
 }
 
@@ -262,6 +343,14 @@ pub struct Agent {
     pub freshness: Freshness,
     /// What is said about values.
     pub values: Arc<ValueRules>,
+    /// What goes to the ledger.
+    pub record: RecordRules,
+    /// The HTTP door.
+    pub http: Option<Door>,
+    /// The CoAP door.
+    pub coap: Option<Door>,
+    /// Modbus devices that are polled and written.
+    pub modbus: Vec<Modbus>,
 }
 
 impl AgentFile {
@@ -309,7 +398,10 @@ impl AgentFile {
                 Ok((filter("topic.filter", &rule.filter)?, age))
             })
             .collect::<Result<_>>()?;
+        ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
+        let rules = self.record.iter().map(RecordRule::new).collect::<Result<_>>()?;
         Ok(Agent {
+            record: RecordRules { queue: self.record_queue, rules },
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
@@ -318,6 +410,9 @@ impl AgentFile {
             key_wait: Duration::from_millis(self.key_wait_ms),
             freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
             values: Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?),
+            http: self.http.map(|door| door.validate("http")).transpose()?,
+            coap: self.coap.map(|door| door.validate("coap")).transpose()?,
+            modbus: settings::modbus(self.modbus)?,
         })
     }
 }
@@ -366,7 +461,10 @@ mod tests {
         )?;
         let age = |topic| agent.freshness.of(topic);
         let stale = Stale::Refuse;
-        assert_eq!(age("valve/1"), MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: None, stale });
+        assert_eq!(
+            age("valve/1"),
+            MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: Some(604_800_000), stale }
+        );
         assert_eq!(age("valve/1/x").live_ms, None);
         assert_eq!(age("other").live_ms, Some(30_000));
         Ok(())
@@ -392,6 +490,9 @@ mod tests {
             ("[[receive]]\nfilter = 'a'\ndivert_to = 'a/#'", "divert_to"),
             ("alarm_topic = 'sealcast/v1/keys'", "alarm_topic"),
             ("[freshness]\nstale = 'maybe'", "maybe"),
+            ("[[record]]\nfilter = '#/a'", "record.filter"),
+            ("[[record]]\nfilter = 'a'\ndecimals = 39", "record.decimals"),
+            ("record_queue = 0", "record_queue"),
         ] {
             let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{text}: {error}");

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Subcommand;
-use sealcast_identity::{DeviceId, EnrolmentToken, certificates_from_pem};
+use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica};
 use serde::Serialize;
 
@@ -156,12 +156,7 @@ pub fn invite(hub: &HubArgs, device: DeviceId, config: &config::Hub) -> Result<E
     if !root.exists() {
         bail!("{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)", hub.hub.display());
     }
-    let root = certificates_from_pem(&files::read(&root)?)
-        .with_context(|| format!("{} cannot be used", root.display()))?
-        .into_iter()
-        .next()
-        .context("root.pem holds no certificate")?;
-    let token = EnrolmentToken::generate(device, &root)?;
+    let token = EnrolmentToken::generate(device, &files::certificate(&root)?)?;
     let expires_ms = now_ms() + config.token_lifetime.as_millis() as u64;
     Tokens::open(&hub.hub)?.put(&token.to_stored(expires_ms))?;
     Ok(token)

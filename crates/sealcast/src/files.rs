@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use sealcast_identity::{Certificate, SigningKey, certificates_from_pem, key_from_pem};
 use zeroize::Zeroizing;
 
 /// Who may read a file that is written.
@@ -38,6 +39,21 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     read(path).map(Zeroizing::new)
 }
 
+/// The certificates of a PEM file, in their order.
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>> {
+    certificates_from_pem(&read(path)?).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// The first certificate of a PEM file.
+pub fn certificate(path: &Path) -> Result<Certificate> {
+    certificates(path)?.into_iter().next().with_context(|| format!("{} holds no certificate", path.display()))
+}
+
+/// The private key of a PEM file.
+pub fn key(path: &Path) -> Result<SigningKey> {
+    key_from_pem(&read_secret(path)?).with_context(|| format!("{} cannot be used", path.display()))
+}
+
 /// Replaces `path` by `content`: after a crash the old file or the new one is there, never a part.
 pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
     let attempt = || -> std::io::Result<()> {
@@ -55,6 +71,14 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
         fs::File::open(dir)?.sync_all()
     };
     attempt().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Waits for the disk without holding up the other tasks of this thread.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// A folder taken for this process; given back when dropped, or when the process dies.

@@ -1,4 +1,6 @@
-//! `sealcast group`: create, list, show, grant, revoke, reset.
+//! `sealcast group`: create, list, show, grant, revoke, limits, reset.
+
+mod limits;
 
 use std::num::NonZeroU32;
 
@@ -83,6 +85,8 @@ pub enum Command {
         #[command(flatten)]
         hub: HubArgs,
     },
+    /// Say what readings of a topic must keep to: the ledger verifies each by it, and takes none of a topic without.
+    Limits(limits::Options),
     /// Start a group's keys anew, when its members have lost theirs. Retained and queued messages become unreadable.
     Reset {
         /// The group's name.
@@ -181,13 +185,18 @@ pub async fn run(command: Command) -> Result<()> {
             let operator = Operator::connect(&hub.hub).await?;
             let group = operator.group(&name)?;
             let row = Row::new(&operator.replica, group);
+            let limits = limits::rows(&operator.replica, group);
             let history = operator.replica.about_group(group.number);
             let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
             if json {
-                return output::json(&serde_json::json!({ "group": row, "history": history }));
+                return output::json(&serde_json::json!({ "group": row, "limits": limits, "history": history }));
             }
             table(&[row])?;
             output::line("")?;
+            if !limits.is_empty() {
+                limits::table(&limits)?;
+                output::line("")?;
+            }
             device::entries(&history)
         }
         Command::Grant { name, devices, hub } => {
@@ -208,6 +217,7 @@ pub async fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Limits(options) => limits::run(options).await,
         Command::Reset { name, reason, hub } => {
             let mut operator = Operator::connect(&hub.hub).await?;
             let group = operator.group(&name)?.number;

@@ -46,12 +46,13 @@ pub struct Source {
 }
 
 impl Source {
-    async fn read(&self) -> Result<(Vec<Record>, Replica)> {
+    /// Its records and what they amount to, verified.
+    pub async fn read(&self) -> Result<(Vec<Record>, Replica)> {
         match &self.agent {
             Some(dir) => agent::read_replica(dir),
             None => {
                 let operator = Operator::connect(&self.hub.hub).await?;
-                Ok((operator.records.clone(), operator.replica.clone()))
+                Ok((operator.records, operator.replica))
             }
         }
     }

@@ -32,6 +32,9 @@ use crate::tls::Upstream;
 /// Largest control message, in bytes: a page of ledger records with full commits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 const MAX_CALLS: usize = 1024;
+/// Events that wait for their owner: what does not fit waits at the broker.
+const MAX_EVENTS: usize = 64;
+const MAX_OUTGOING: usize = 16_384;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF: [Duration; 5] = [
     Duration::from_millis(100),
@@ -68,7 +71,7 @@ pub enum LinkError {
     Down(String),
     #[error("no answer from the hub within {} s", CALL_TIMEOUT.as_secs())]
     Timeout,
-    #[error("more than {MAX_CALLS} calls are waiting for the hub")]
+    #[error("too much is waiting to be sent to the hub")]
     Busy,
 }
 
@@ -79,6 +82,7 @@ type Calls = Arc<Mutex<HashMap<[u8; 16], oneshot::Sender<Result<Vec<u8>, LinkErr
 pub struct Link {
     client: AsyncClient,
     node: Arc<str>,
+    outgoing: mpsc::Sender<(String, bool, Vec<u8>)>,
     calls: Calls,
     state: Arc<Mutex<Result<(), String>>>,
 }
@@ -110,10 +114,22 @@ impl Link {
         network.set_tcp_nodelay(true);
         options.set_network_options(network);
         let (client, events) = AsyncClient::new(options, 256);
-        let (sender, receiver) = mpsc::channel(1024);
+        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+        let (outgoing, mut messages) = mpsc::channel::<(String, bool, Vec<u8>)>(MAX_OUTGOING);
+        tokio::spawn({
+            let client = client.clone();
+            async move {
+                while let Some((topic, retain, payload)) = messages.recv().await {
+                    if client.publish(topic, QoS::AtLeastOnce, retain, payload).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
         let link = Self {
             client,
             node: node.into(),
+            outgoing,
             calls: Calls::default(),
             state: Arc::new(Mutex::new(Err("not connected yet".into()))),
         };
@@ -124,13 +140,11 @@ impl Link {
         Ok((link, receiver))
     }
 
-    /// Publishes with QoS 1.
-    pub async fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), LinkError> {
+    /// Hands a message over to be published with QoS 1, after those before it. Never waits: the task that calls this is
+    /// the one that takes in what the broker sends, and the two must not wait for each other.
+    pub fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), LinkError> {
         self.up()?;
-        self.client
-            .publish(topic, QoS::AtLeastOnce, retain, payload)
-            .await
-            .map_err(|_| LinkError::Down("the link is closed".into()))
+        self.outgoing.try_send((topic, retain, payload)).map_err(|_| LinkError::Busy)
     }
 
     /// One JSON-RPC call to the hub's relay, over MQTT 5 request/response.

@@ -13,6 +13,9 @@ mod ledger;
 mod link;
 mod operator;
 mod output;
+mod plot;
+mod quality;
+mod readings;
 mod shutdown;
 mod tls;
 
@@ -49,6 +52,12 @@ enum Role {
     /// The ledger: show its entries, verify it from the first one on.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Rules for values: try them on a recording, learn them from one.
+    #[command(subcommand)]
+    Quality(quality::Command),
+    /// Readings on the ledger: show them with the ledger's verdicts.
+    #[command(subcommand)]
+    Readings(readings::Command),
     /// Run the paper's experiment on this machine and check each step.
     Demo(demo::Options),
     /// Measure.
@@ -97,8 +106,10 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
             Role::Device(command) => device::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Group(command) => group::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Ledger(command) => ledger::run(command).await.map(|()| ExitCode::SUCCESS),
+            Role::Quality(command) => quality::run(command).map(|()| ExitCode::SUCCESS),
+            Role::Readings(command) => readings::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Demo(options) => demo::run(options).await,
-            Role::Bench(command) => bench::run(command).map(|()| ExitCode::SUCCESS),
+            Role::Bench(command) => bench::run(command).await.map(|()| ExitCode::SUCCESS),
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

@@ -5,7 +5,7 @@ use std::{path::Path, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use sealcast_chain::{RemoteLedger, SubmitError};
-use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor, certificates_from_pem, key_from_pem};
+use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
 use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -45,21 +45,15 @@ impl Operator {
     /// Connects and reads the whole ledger.
     pub async fn connect(dir: &Path) -> Result<Self> {
         let path = |name: &str| dir.join(name);
-        let certificates = |name: &str| {
-            certificates_from_pem(&files::read(&path(name))?)
-                .with_context(|| format!("{} cannot be used", path(name).display()))
-        };
         let network_json = files::read(&path("network.json")).with_context(|| {
             format!("{} is not a hub's folder, or the hub has not been started yet (`sealcast up`)", dir.display())
         })?;
-        let root = certificates("root.pem")?.into_iter().next().context("root.pem holds no certificate")?;
-        let anchor = TrustAnchor::new(root).context("root.pem")?;
+        let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
         let network = Network::verify(network_json.as_bytes(), &anchor, now_ms())
             .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
         let chain: Vec<Vec<u8>> =
-            certificates("operator.pem")?.iter().map(|c: &Certificate| c.der().to_vec()).collect();
-        let key = key_from_pem(&files::read_secret(&path("operator.key"))?)
-            .with_context(|| format!("{} cannot be used", path("operator.key").display()))?;
+            files::certificates(&path("operator.pem"))?.iter().map(|certificate| certificate.der().to_vec()).collect();
+        let key = files::key(&path("operator.key"))?;
 
         let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
         let tls = tls::client(anchor.root().der(), Some(&identity))?;

@@ -1,6 +1,6 @@
 //! TLS as both sides use it: certificates of our own CA only, aws-lc underneath.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use rustls::{
@@ -12,6 +12,9 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs::default_provider},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+
+/// How long a connection may take until TLS stands.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes aws-lc the process's crypto provider. Libraries underneath ask for the default one.
 pub fn install_provider() {
@@ -189,8 +192,14 @@ impl Upstream {
         self.tls.clone()
     }
 
-    /// Opens a connection.
+    /// Opens a connection, or gives up after 10 seconds.
     pub async fn connect(&self) -> Result<Box<dyn Stream>> {
+        let opened = tokio::time::timeout(CONNECT, self.open()).await;
+        opened
+            .unwrap_or_else(|_| bail!("no connection to the broker at {} within {} s", self.address, CONNECT.as_secs()))
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>> {
         let address = &self.address;
         let tcp = tokio::net::TcpStream::connect((address.host.as_str(), address.port))
             .await

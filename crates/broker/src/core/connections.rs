@@ -115,9 +115,17 @@ impl Core {
             connect.client_id.as_str().into()
         };
         let key = SessionKey { device: device.clone(), client_id: client_id.clone() };
-        if self.sessions.len() >= self.limits.max_sessions && !self.by_key.contains_key(&key) {
-            tracing::warn!(%device, limit = self.limits.max_sessions, "connection refused: too many sessions");
-            return Err(QUOTA);
+        if !self.by_key.contains_key(&key) {
+            let limits = &self.limits;
+            if self.usages.of(&device).sessions >= limits.max_device_sessions {
+                let limit = limits.max_device_sessions;
+                tracing::warn!(%device, %client_id, limit, "connection refused: the device has too many sessions");
+                return Err(QUOTA);
+            }
+            if self.sessions.len() >= limits.max_sessions {
+                tracing::warn!(%device, limit = limits.max_sessions, "connection refused: too many sessions");
+                return Err(QUOTA);
+            }
         }
         Ok((device, client_id))
     }
@@ -145,6 +153,7 @@ impl Core {
         let id = self.next_session;
         self.next_session += 1;
         self.by_key.insert(key.clone(), id);
+        self.usages.session(&key.device);
         self.sessions.insert(id, Session::new(key));
         id
     }
@@ -220,6 +229,7 @@ impl Core {
         }
         let Some(mut session) = self.sessions.remove(&id) else { return };
         self.by_key.remove(&session.key);
+        self.usages.session_end(&session.key.device);
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {
                 self.router.remove(id, share, filter);

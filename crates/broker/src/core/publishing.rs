@@ -6,13 +6,14 @@ use super::deliveries::Terms;
 use super::{ConnId, Core, HubMessage, NewMessage, Record};
 use crate::core::connections::ALIAS_MAX;
 use crate::core::effects::Output;
-use crate::message::{Message, Qos, Received};
+use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
 use crate::router::{LocalId, SessionId};
 use crate::topic;
 use crate::wire::{Outgoing, Publish, Version};
 
 const NOT_AUTHORIZED: u8 = 0x87;
+const QUOTA: u8 = 0x97;
 const TOPIC_NAME: u8 = 0x90;
 const RECEIVE_MAXIMUM: u8 = 0x93;
 const TOPIC_ALIAS: u8 = 0x94;
@@ -49,19 +50,23 @@ impl Core {
         }
         if !self.policy.may_publish(&device, &publish.topic) {
             tracing::info!(%device, topic = publish.topic, "publish refused");
-            match (qos, version) {
-                (Qos::AtMostOnce, _) => {}
-                (Qos::AtLeastOnce, Version::V5) => {
-                    self.fx.send(conn, Outgoing::PubAck { id: packet_id, code: NOT_AUTHORIZED });
-                }
-                (Qos::ExactlyOnce, Version::V5) => {
-                    self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: NOT_AUTHORIZED });
-                }
-                // MQTT 3 cannot refuse one message; an acknowledgement would be a lie.
-                _ => self.handle_failed(conn, NOT_AUTHORIZED, now_ms),
-            }
+            self.refuse_publish(conn, version, qos, packet_id, NOT_AUTHORIZED, now_ms);
             return;
         }
+        let bytes = message::cost(&publish.topic, &publish.payload, &publish.properties);
+        if publish.retain && !publish.payload.is_empty() && !self.may_retain(&device, &publish.topic, bytes) {
+            let usage = self.usages.of(&device);
+            tracing::warn!(
+                %device,
+                topic = publish.topic,
+                retained = usage.retained,
+                bytes = usage.retained_bytes,
+                "publish refused: the device has too many retained messages"
+            );
+            self.refuse_publish(conn, version, qos, packet_id, QUOTA, now_ms);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         if qos == Qos::ExactlyOnce {
             session.inbound.insert(packet_id);
             if persistent {
@@ -82,6 +87,26 @@ impl Core {
             Qos::AtLeastOnce => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code: 0 }),
             Qos::ExactlyOnce => self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 }),
         }
+    }
+
+    fn refuse_publish(&mut self, conn: ConnId, version: Version, qos: Qos, packet_id: u16, code: u8, now_ms: u64) {
+        match (qos, version) {
+            (Qos::AtMostOnce, _) => {}
+            (Qos::AtLeastOnce, Version::V5) => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code }),
+            (Qos::ExactlyOnce, Version::V5) => self.fx.send(conn, Outgoing::PubRec { id: packet_id, code }),
+            // MQTT 3 cannot refuse one message; an acknowledgement would be a lie.
+            _ => self.handle_failed(conn, code, now_ms),
+        }
+    }
+
+    /// Whether `device` may have a retained message of so many bytes on `topic`, in place of what it has there.
+    fn may_retain(&self, device: &str, topic: &str, bytes: usize) -> bool {
+        let usage = self.usages.of(device);
+        let old = self.retained.get(topic).filter(|old| old.sender.as_deref() == Some(device));
+        let (messages, old_bytes) = old.map_or((0, 0), |old| (1, old.cost()));
+        usage.retained.saturating_sub(messages) < self.limits.max_device_retained
+            && usage.retained_bytes.saturating_sub(old_bytes).saturating_add(bytes)
+                <= self.limits.max_device_retained_bytes
     }
 
     pub(super) fn handle_pubrel(&mut self, conn: ConnId, id: SessionId, packet_id: u16) {
@@ -148,11 +173,20 @@ impl Core {
     fn retain(&mut self, message: &Arc<Message>) {
         if let Some(old) = self.retained.remove(&message.topic) {
             self.retained_bytes = self.retained_bytes.saturating_sub(old.cost());
+            self.usages.retained_end(old.sender.as_ref(), old.cost());
             if message.payload.is_empty() {
                 self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             }
         }
         if message.payload.is_empty() {
+            return;
+        }
+        // Wills, and what an interceptor has changed, have not been judged before.
+        let sender = message.sender.as_ref();
+        if sender.is_some_and(|device| !self.may_retain(device, &message.topic, message.cost())) {
+            let device = sender.map(|device| &**device).unwrap_or_default();
+            tracing::warn!(device, topic = %message.topic, "not retained: the device has too many retained messages");
+            self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             return;
         }
         if self.retained.len() >= self.limits.max_retained
@@ -163,6 +197,7 @@ impl Core {
             return;
         }
         self.retained_bytes += message.cost();
+        self.usages.retained(sender, message.cost());
         self.fx.record(Record::Retained(message.clone()));
         self.retained.insert(message.topic.clone(), message.clone());
     }
@@ -189,7 +224,8 @@ impl Core {
         let id = self.next_local;
         self.next_local += 1;
         self.router.insert_local(id, &filter);
-        for message in self.retained.values().filter(|m| topic::matches(&filter, &m.topic) && !m.expired(now_ms)) {
+        let wanted = |m: &&Arc<Message>| self.router.filter_matches(&filter, &m.topic) && !m.expired(now_ms);
+        for message in self.retained.values().filter(wanted) {
             self.fx.outputs.push(Output::Local(id, Box::new(received(message))));
         }
         self.locals.insert(id, filter);

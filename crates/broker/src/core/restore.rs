@@ -50,6 +50,7 @@ impl Core {
         self.next_order = restored.last_order + 1;
         for message in restored.retained {
             self.retained_bytes += message.cost();
+            self.usages.retained(message.sender.as_ref(), message.cost());
             self.retained.insert(message.topic.clone(), message);
         }
         for found in restored.sessions {
@@ -85,6 +86,7 @@ impl Core {
                 }
             }
             self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
+            self.usages.session(&session.key.device);
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
         }

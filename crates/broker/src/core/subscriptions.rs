@@ -74,7 +74,7 @@ impl Core {
         self.retained
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(topic, _)| topic.starts_with(prefix))
-            .filter(|(topic, message)| topic::matches(filter, topic) && !message.expired(now_ms))
+            .filter(|(topic, message)| self.router.filter_matches(filter, topic) && !message.expired(now_ms))
             .map(|(_, message)| message.clone())
             .collect()
     }

@@ -96,6 +96,9 @@ const SUBSCRIBE: &[u8] = &[0x0B, 0x26];
 const UNSUBSCRIBE: &[u8] = &[0x26];
 const DISCONNECT: &[u8] = &[0x11, 0x1F, 0x26];
 
+/// User properties in one packet, and filters in one SUBSCRIBE or UNSUBSCRIBE: decoded they take many times their bytes on the wire.
+const MAX_REPEATED: usize = 1024;
+
 fn properties(reader: &mut Reader, allowed: &[u8]) -> Result<Properties> {
     let length = reader.varint()? as usize;
     let mut block = Reader(reader.take(length)?);
@@ -149,6 +152,9 @@ fn properties(reader: &mut Reader, allowed: &[u8]) -> Result<Properties> {
             },
             0x22 => drop(block.u16()?),
             0x23 => found.alias = Some(block.u16()?),
+            0x26 if found.message.user.len() == MAX_REPEATED => {
+                return Err(WireError::Protocol("more than 1024 user properties"));
+            }
             0x26 => {
                 let name = block.string()?;
                 found.message.user.push((name, block.string()?));
@@ -276,6 +282,9 @@ pub(crate) fn decode_packet(version: Version, first: u8, body: Bytes) -> Result<
             let found = if v5 { properties(&mut reader, SUBSCRIBE)? } else { Properties::default() };
             let mut filters = Vec::new();
             while !reader.is_empty() {
+                if filters.len() == MAX_REPEATED {
+                    return Err(WireError::Protocol("more than 1024 filters in one SUBSCRIBE"));
+                }
                 let filter = reader.string()?;
                 let bits = reader.u8()?;
                 let retain_handling = (bits >> 4) & 3;
@@ -304,6 +313,9 @@ pub(crate) fn decode_packet(version: Version, first: u8, body: Bytes) -> Result<
             }
             let mut filters = Vec::new();
             while !reader.is_empty() {
+                if filters.len() == MAX_REPEATED {
+                    return Err(WireError::Protocol("more than 1024 filters in one UNSUBSCRIBE"));
+                }
                 filters.push(reader.string()?);
             }
             if filters.is_empty() {

@@ -318,3 +318,28 @@ async fn two_brokers_do_not_share_a_folder() {
     let other = tcp_broker(None, crate::any_port(), Limits::default()).await;
     assert!(again.shutdown(Duration::from_secs(5)).await && other.shutdown(Duration::from_secs(5)).await);
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_journal_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let broker = tcp_broker(Some(dir.path()), crate::any_port(), Limits::default()).await;
+        let addr = broker.addrs()[0];
+        tokio::task::spawn_blocking(move || {
+            let (mut client, _) = Client::connect(addr, &session("s", true));
+            client.publish_acked("r", b"kept", 1, 1);
+        })
+        .await
+        .unwrap();
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        }
+        assert!(broker.shutdown(Duration::from_secs(5)).await);
+        // One that an earlier version made.
+        std::fs::set_permissions(dir.path().join("broker.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+}

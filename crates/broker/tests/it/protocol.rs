@@ -292,3 +292,76 @@ fn devices_do_not_share_sessions() {
         one.nothing_more();
     });
 }
+
+#[test]
+fn one_device_cannot_take_all_sessions() {
+    with_broker(Limits { max_device_sessions: 2, ..Limits::default() }, |addr| {
+        let of = |user, id| Connect { user: Some(user), ..kept(id, true) };
+        let (_one, _) = Client::connect(addr, &of("1111", "a"));
+        drop(Client::connect(addr, &of("1111", "b")));
+        assert_eq!(Client::try_connect(addr, &of("1111", "c")).unwrap().2, 0x97);
+        let (_back, present) = Client::connect(addr, &of("1111", "b"));
+        assert!(present, "what it has it may go on with");
+        let (_other, _) = Client::connect(addr, &of("1112", "c"));
+    });
+}
+
+#[test]
+fn one_device_cannot_take_all_retained_messages() {
+    let limits = Limits { max_device_retained: 2, max_device_retained_bytes: 1000, ..Limits::default() };
+    with_broker(limits, |addr| {
+        let of = |user, v5| Connect { user: Some(user), ..clean("c", v5) };
+        let (mut client, _) = Client::connect(addr, &of("1111", true));
+        assert_eq!(client.publish_acked("r/1", b"x", 1, 1), 0);
+        assert_eq!(client.publish_acked("r/1", &[0; 2000], 1, 2), 0x97, "bytes");
+        assert_eq!(client.publish_acked("r/2", b"x", 1, 3), 0);
+        assert_eq!(client.publish_acked("r/3", b"x", 1, 4), 0x97, "messages");
+        assert_eq!(client.publish_acked("r/3", b"x", 0, 5), 0, "not retained");
+        assert_eq!(client.publish_acked("r/2", b"y", 1, 6), 0, "in place of its own");
+        let (mut other, _) = Client::connect(addr, &of("1112", true));
+        assert_eq!(other.publish_acked("r/3", b"x", 1, 1), 0);
+        assert_eq!(client.publish_acked("r/1", b"", 1, 7), 0);
+        assert_eq!(client.publish_acked("r/4", b"x", 1, 8), 0, "one was deleted");
+        let (mut three, _) = Client::connect(addr, &of("1111", false));
+        three.publish("r/5", b"x", 3, 1).unwrap();
+        assert_eq!(three.closed(), None, "MQTT 3 has no other way to refuse");
+    });
+}
+
+#[test]
+fn control_topics_must_be_named() {
+    with_broker(Limits::default(), |addr| {
+        let (mut publisher, _) = Client::connect(addr, &clean("p", true));
+        publisher.publish_acked("sealcast/v1/keys", b"kept", 1, 1);
+        let (mut nosy, _) = Client::connect(addr, &clean("n", true));
+        let (mut named, _) = Client::connect(addr, &clean("s", true));
+        for filter in ["#", "+/v1/#", "+/+/+", "$share/g/#"] {
+            assert!(nosy.subscribe(filter, 0) < 0x80);
+        }
+        named.subscribe("sealcast/v1/#", 0);
+        assert_eq!(named.message().payload, b"kept");
+        publisher.publish_acked("sealcast/v1/keys", b"live", 0, 2);
+        assert_eq!(named.message().payload, b"live");
+        nosy.nothing_more();
+    });
+}
+
+#[test]
+fn connections_that_say_nothing_are_few_from_one_address() {
+    with_broker(Limits { max_unauthenticated_loopback: 2, ..Limits::default() }, |addr| {
+        let silent: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+        assert!(Client::try_connect(addr, &clean("late", true)).is_err());
+        drop(silent);
+        let connected: Vec<_> = (0..4)
+            .map(|n| {
+                loop {
+                    if let Ok((client, ..)) = Client::try_connect(addr, &clean(&n.to_string(), true)) {
+                        break client;
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            })
+            .collect();
+        assert_eq!(connected.len(), 4, "who has said CONNECT does not count");
+    });
+}

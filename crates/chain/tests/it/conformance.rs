@@ -13,10 +13,11 @@ use sealcast_ledger::{
     testing::{Cast, MemoryLedger, Workload},
 };
 
+use crate::limits::same_verdicts;
 use crate::world::{World, commit, file, group, registration};
 
 /// A contract for this cast, whose ledger id must be foreseen: it is in the cast's numbers.
-async fn deploy(devices: usize) -> (tempfile::TempDir, Ledger, Cast) {
+async fn deploy(devices: usize) -> (tempfile::TempDir, Engine, Ledger, Cast) {
     let directory = tempfile::tempdir().unwrap();
     let wallet = Wallet::generate();
     let address = alloy::primitives::Address::from(wallet.address()).create(0).into_array();
@@ -25,11 +26,11 @@ async fn deploy(devices: usize) -> (tempfile::TempDir, Ledger, Cast) {
     let ledger =
         Ledger::deploy(Node::embedded(&engine), wallet, &cast.genesis.ca, &cast.genesis.operator).await.unwrap();
     assert_eq!(ledger.id(), cast.genesis.id);
-    (directory, ledger, cast)
+    (directory, engine, ledger, cast)
 }
 
 async fn agree(seed: u64, entries: usize) {
-    let (_directory, ledger, cast) = deploy(6).await;
+    let (_directory, engine, ledger, cast) = deploy(6).await;
     let mut memory = MemoryLedger::new(cast.genesis);
     let mut workload = Workload::new(cast, seed);
     let (mut taken, mut refused) = (0, 0);
@@ -62,6 +63,7 @@ async fn agree(seed: u64, entries: usize) {
     for number in workload.cast.keys.keys() {
         assert_eq!(ledger.nonce_of(*number).await.unwrap(), memory.replica().next_nonce(*number));
     }
+    same_verdicts(&engine, ledger.id(), *memory.replica().genesis(), memory.records()).await;
     println!("seed {seed}: {taken} taken, {refused} refused");
 }
 
@@ -120,6 +122,10 @@ async fn each_refusal_has_its_name() {
     assert_eq!(refusal(again), Refusal::KeyPackageTaken { key_package: [1; 32].into(), device: a.number });
 
     // Groups.
+    let made = world.submit(&a, group("mine", &["g/valve"])).await;
+    assert_eq!(refusal(made), Refusal::NotAuthorized { kind: 4, originator: a.number });
+    let granted = world.submit(&a, Body::Granted(Granted { group: g, device: b.number })).await;
+    assert_eq!(refusal(granted), Refusal::NotAuthorized { kind: 5, originator: a.number });
     let named = world.by_operator(group("g", &["other/#"])).await;
     assert_eq!(refusal(named), Refusal::NameTaken { name: "g".into(), group: g.get() });
     let filtered = world.by_operator(group("h", &["g/#"])).await;
@@ -154,6 +160,16 @@ async fn each_refusal_has_its_name() {
     );
     let restart = Commit { group: g, generation: Generation(1), epoch: Epoch(0), commit: vec![1] };
     world.submit(&a, Body::Commit(restart)).await.unwrap();
+
+    // Another key under a granted name.
+    let c = world.register("1114").await;
+    world.by_operator(grant(g, c.number)).await.unwrap();
+    world.by_ca(registration("1114", &c.key)).await.unwrap();
+    let body = Body::Anchor(Anchor { group: g, root: [0; 32].into(), count: 1 });
+    world.submit(&c, body.clone()).await.unwrap();
+    let usurper = crate::world::Device { number: c.number, key: SigningKey::generate().unwrap() };
+    world.by_ca(registration("1114", &usurper.key)).await.unwrap();
+    assert_eq!(refusal(world.submit(&usurper, body).await), Refusal::NotGranted { group: g.get(), device: c.number });
 
     // Revocation.
     let out = || Body::DeviceRevoked(DeviceRevoked { device: a.number, reason: reason() });
@@ -199,7 +215,7 @@ async fn malformed_bodies_are_refused_alike() {
     }
     let cases: [(u8, Vec<u8>, Option<Refusal>); 15] = [
         (0, vec![], Some(Refusal::UnknownKind { kind: 0 })),
-        (11, good.clone(), Some(Refusal::UnknownKind { kind: 11 })),
+        (12, good.clone(), Some(Refusal::UnknownKind { kind: 12 })),
         (4, trailing, Some(Refusal::BadBody { kind: 4 })),
         (4, dirty, Some(Refusal::BadBody { kind: 4 })),
         // No ABI at all: the contract reverts without data.

@@ -9,9 +9,9 @@ use std::{
 
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, OpenError, Wallet};
 use sealcast_identity::SigningKey;
-use sealcast_ledger::{Genesis, LedgerId};
+use sealcast_ledger::{Body, Genesis, Hash, KeysPublished, LedgerId};
 
-use crate::world::{World, all, commit, file, group};
+use crate::world::{World, all, commit, file};
 
 const DIRECTORY: &str = "SEALCAST_TEST_LEDGER";
 
@@ -36,7 +36,9 @@ fn writer() {
             tokio::spawn(async move {
                 let mut nonce = ledger.nonce_of(number).await.unwrap();
                 while nonce < u64::MAX {
-                    let body = group(&format!("g{lane}-{nonce}"), &[&format!("g{lane}/{nonce}")]);
+                    let key_package = Hash::of(format!("{lane}-{nonce}").as_bytes());
+                    let certificate = Hash::of(key.public().xy());
+                    let body = Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: false });
                     let entry = body.sign(&key, number, nonce, &ledger.id()).unwrap();
                     let record = ledger.submit(&entry).await.unwrap();
                     // Not through the test harness, which may hold it back.

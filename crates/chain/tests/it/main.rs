@@ -5,6 +5,7 @@ mod world;
 
 mod conformance;
 mod crash;
+mod limits;
 mod relay;
 mod rpc;
 mod smoke;

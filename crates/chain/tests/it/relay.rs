@@ -97,6 +97,51 @@ async fn entries_that_wait_together_share_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_device_fills_the_ledger() {
+    let world = World::new().await;
+    let (hostile, honest) = (world.register("1111").await, world.register("1112").await);
+    let group = world.group("g", &[&hostile, &honest]).await;
+    let (_, remote) = remote(&world);
+    let anchor = |count| Body::Anchor(sealcast_ledger::Anchor { group, root: [7; 32].into(), count });
+    let begun = std::time::Instant::now();
+    let mut taken = 0;
+    let refused = loop {
+        let entry = anchor(1).sign(&hostile.key, hostile.number, taken, &world.id()).unwrap();
+        match remote.submit(&entry).await {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        let most = 64 + begun.elapsed().as_millis() as u64 / 500 + 1;
+        assert!(taken <= most, "{taken} entries in {:?}", begun.elapsed());
+    };
+    let SubmitError::Busy { reason } = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("writes too much to the ledger") && reason.contains("try again in"), "{reason}");
+    assert!(taken >= 64, "{taken}");
+    // The others go on, and so does who administers.
+    for nonce in 0..3 {
+        let entry = anchor(1).sign(&honest.key, honest.number, nonce, &world.id()).unwrap();
+        remote.submit(&entry).await.unwrap();
+        // Neither forgeries in its name nor its own old entries take anything from a device.
+        let forged = anchor(2).sign(&hostile.key, honest.number, nonce + 1, &world.id()).unwrap();
+        for _ in 0..30 {
+            assert!(matches!(remote.submit(&forged).await, Err(SubmitError::Refused(Refusal::BadSignature))));
+            remote.submit(&entry).await.unwrap();
+        }
+    }
+    let operator = world.id().operator();
+    for name in 0..70 {
+        let entry = world
+            .sign(crate::world::group(&format!("x{name}"), &[&format!("x{name}/#")]), &world.keys.operator, operator)
+            .await;
+        remote.submit(&entry).await.unwrap();
+    }
+    // In time the device may write again.
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    let entry = anchor(1).sign(&hostile.key, hostile.number, taken, &world.id()).unwrap();
+    remote.submit(&entry).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_committers_one_wins() {
     let world = World::new().await;
     let (a, b) = (world.register("1111").await, world.register("1112").await);

@@ -173,14 +173,78 @@ fn a_device_that_lost_its_state_is_added_again() {
 #[test]
 fn a_renewed_certificate_takes_the_old_ones_place() {
     let (mut world, group) = world_of(3, 0);
-    let (id, key) = (world.nodes[1].id.clone(), SigningKey::generate().unwrap());
+    let (id, key) = (world.nodes[1].id.clone(), world.nodes[1].key());
     let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
     world.register(&id, &issued);
-    world.nodes[1].pkcs8 = key.to_pkcs8_der().clone();
     world.nodes[1].chain = chain(&issued);
     world.start(1);
     world.run(60);
     world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn another_key_under_a_granted_name_is_no_member() {
+    let (mut world, group) = world_of(3, 0);
+    // The CA alone cannot make a member: it issues to itself under a name that is granted.
+    let (id, key) = (world.nodes[1].id.clone(), SigningKey::generate().unwrap());
+    let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
+    world.register(&id, &issued);
+    world.nodes[1].online = false;
+    let usurper = world.add_node(id, &key, chain(&issued));
+    world.start(usurper);
+    world.run(120);
+    world.assert_members(group, &[0, 2]);
+    assert!(world.nodes[usurper].epochs.is_empty());
+    // The grant of the operator is the second key.
+    world.grant(group, usurper);
+    world.run(60);
+    world.assert_members(group, &[0, 2, usurper]);
+}
+
+#[test]
+fn inboxes_of_groups_that_are_not_granted_are_dropped() {
+    let (mut world, group) = world_of(2, 0);
+    let late = world.device("2222");
+    world.settle();
+    let now_ms = world.now_ms;
+    for number in 1..1000 {
+        let groups = world.nodes[late].groups.as_mut().unwrap();
+        groups.handle_inbox(GroupNumber::new(number).unwrap(), &[1; 100_000], now_ms);
+        world.pump(late);
+    }
+    let dropped = world.nodes[late].notices.iter().filter(|(_, n)| n.to_string().contains("is dropped")).count();
+    assert_eq!(dropped, 999);
+    world.grant(group, late);
+    world.run(60);
+    world.assert_members(group, &[0, 1, late]);
+}
+
+#[test]
+fn a_welcome_that_is_held_does_not_give_way_to_a_bad_one() {
+    let (mut world, group) = world_of(2, 0);
+    let late = world.device("2222");
+    world.settle();
+    world.grant(group, late);
+    world.catch_up(late);
+    world.nodes[late].online = false;
+    world.deliver = false;
+    world.run(10);
+    let id = world.nodes[late].id.clone();
+    let good = world.inboxes[&(id, group)].clone();
+    // The same Welcome with another tree, made up after it, and sent before the ledger's commit arrives.
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    let (now_ms, asked) = (world.now_ms, world.refused);
+    for payload in [&good, &bad] {
+        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, payload, now_ms);
+    }
+    world.inboxes.clear();
+    world.catch_up(late);
+    world.nodes[late].online = true;
+    world.run(5);
+    assert!(!world.nodes[late].has_notice("asking to be added again"));
+    assert_eq!(world.refused, asked);
+    world.assert_members(group, &[0, 1, late]);
 }
 
 #[test]
@@ -242,6 +306,9 @@ fn many_devices_are_added_in_batches_that_fit_into_an_entry() {
     world.nodes.iter_mut().for_each(|node| node.online = true);
     world.run(5);
     world.assert_members(group, &(0..60).collect::<Vec<_>>());
+    // What 1,000 members need is far below the 4 MiB that an inbox may have.
+    let longest = world.old_inboxes.iter().map(|(_, _, bytes)| bytes.len()).max().unwrap();
+    assert!(longest * 1000 / 60 < 3 << 20, "{longest} bytes for 60 members");
 }
 
 #[test]

@@ -130,6 +130,10 @@ fn epochs_are_handed_out_again_after_a_restart() {
     world.pump(0);
     let again = &world.nodes[0].epochs;
     assert_eq!(again.len(), 4, "the present one and three retained");
-    assert!(again.iter().all(|(place, keys)| known.get(place) == Some(keys)));
+    for (place, keys) in again {
+        assert!(known[place].current, "each was the current one once");
+        assert_eq!(keys.current, place.2 == latest, "{place:?}: nothing is sealed under an old epoch");
+        assert_eq!(keys.secret, known[place].secret);
+    }
     assert_eq!(again.keys().next_back(), Some(&(group.get(), 0, latest)));
 }

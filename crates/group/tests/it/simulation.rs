@@ -222,7 +222,7 @@ impl Simulation {
                 assert_eq!(ids.len(), keys.roster.len(), "a device twice in {place:?}");
             }
             for (_, notice) in &node.notices {
-                assert!(!matches!(notice, Notice::Stopped(_)), "{}: {notice}", node.id);
+                assert!(!matches!(notice, Notice::Stopped { .. }), "{}: {notice}", node.id);
             }
         }
         for (place, (_, roster)) in &seen {

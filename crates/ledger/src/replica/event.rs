@@ -3,12 +3,14 @@
 use sealcast_identity::DeviceId;
 
 use super::Replica;
-use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName};
+use crate::{
+    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName, UnitText, Verdict, limits::decimal,
+};
 
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A device is new, or has a new key or certificate.
+    /// A device is new, or has a new key or certificate. With a new key it has lost all grants.
     DeviceRegistered {
         /// Its number.
         device: Number,
@@ -71,7 +73,7 @@ pub enum Event {
         /// The length of the MLS message.
         commit_bytes: usize,
     },
-    /// A value was written.
+    /// A value was written, accepted or refused.
     Reading {
         /// The group.
         group: GroupNumber,
@@ -81,8 +83,14 @@ pub enum Event {
         value: i128,
         /// How many of them stand after the point.
         decimals: u8,
+        /// What it is in, by the topic's limits.
+        unit: UnitText,
         /// When it was taken, milliseconds since 1970, by the device's clock.
         time_ms: u64,
+        /// The device's own count.
+        sequence: u64,
+        /// What the limits say of it.
+        verdict: Verdict,
     },
     /// Messages were anchored.
     Anchored {
@@ -101,6 +109,15 @@ pub enum Event {
         generation: Generation,
         /// Why.
         reason: Reason,
+    },
+    /// Readings of a topic must keep to new limits.
+    LimitsSet {
+        /// The group.
+        group: GroupNumber,
+        /// The topic.
+        topic: TopicName,
+        /// How often they were set.
+        version: u64,
     },
 }
 
@@ -128,7 +145,8 @@ impl Event {
             | Self::Committed { group, .. }
             | Self::Reading { group, .. }
             | Self::Anchored { group, .. }
-            | Self::GroupReset { group, .. } => Some(*group),
+            | Self::GroupReset { group, .. }
+            | Self::LimitsSet { group, .. } => Some(*group),
             _ => None,
         }
     }
@@ -173,12 +191,23 @@ impl Replica {
             Event::Committed { group, epoch, commit_bytes, .. } => {
                 format!("{by} ended epoch {epoch} of {} ({commit_bytes} bytes)", which(group))
             }
-            Event::Reading { group, topic, value, decimals, .. } => {
-                format!("{by} wrote {} for {topic} in {}", decimal(*value, *decimals), which(group))
+            Event::Reading { group, topic, value, decimals, unit, verdict, .. } => {
+                let space = if unit.as_str().is_empty() { "" } else { " " };
+                let value = decimal(*value, *decimals);
+                match verdict {
+                    Verdict::Accepted => format!("{by} wrote {value}{space}{unit} for {topic} in {}", which(group)),
+                    Verdict::Refused(breach) => {
+                        format!("{by}'s {value}{space}{unit} for {topic} in {} is refused: {breach}", which(group))
+                    }
+                }
             }
             Event::Anchored { group, count, .. } => format!("{by} anchored {count} messages of {}", which(group)),
             Event::GroupReset { group, generation, reason } => {
                 format!("{by} reset {} to generation {generation}{}", which(group), because(reason))
+            }
+            Event::LimitsSet { group, topic, version } => {
+                let again = if *version > 1 { "new " } else { "" };
+                format!("{by} set {again}limits for {topic} in {}", which(group))
             }
         }
     }
@@ -186,33 +215,4 @@ impl Replica {
 
 fn because(reason: &Reason) -> String {
     if reason.as_str().is_empty() { String::new() } else { format!(": {reason}") }
-}
-
-/// `value / 10^decimals` in digits.
-fn decimal(value: i128, decimals: u8) -> String {
-    if decimals == 0 {
-        return value.to_string();
-    }
-    let digits = format!("{:0>1$}", value.unsigned_abs(), usize::from(decimals) + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - usize::from(decimals));
-    format!("{}{whole}.{fraction}", if value < 0 { "-" } else { "" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decimal;
-
-    #[test]
-    fn writes_decimals_without_loss() {
-        for (value, decimals, expected) in [
-            (0, 0, "0"),
-            (0, 2, "0.00"),
-            (-5, 1, "-0.5"),
-            (12345, 2, "123.45"),
-            (-12345, 5, "-0.12345"),
-            (i128::MIN, 38, "-1.70141183460469231731687303715884105728"),
-        ] {
-            assert_eq!(decimal(value, decimals), expected);
-        }
-    }
 }

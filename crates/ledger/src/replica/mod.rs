@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sealcast_identity::{DeviceId, PublicKey};
 
-use crate::{Epoch, Genesis, GroupName, GroupNumber, Hash, Number, Record, Refusal, SignedEntry, TopicFilter};
+use crate::{
+    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, Record, Refusal, SignedEntry, Stream,
+    TopicFilter, TopicLimits, TopicName,
+};
 
 pub use event::{Event, Summary};
 pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys};
@@ -70,6 +73,9 @@ pub struct Replica {
     group_names: BTreeMap<GroupName, GroupNumber>,
     filters: BTreeMap<TopicFilter, GroupNumber>,
     keys: BTreeMap<Hash, PublishedKeys>,
+    /// By who reports what.
+    streams: BTreeMap<(Number, GroupNumber, TopicName), Stream>,
+    counts: BTreeMap<Number, ReadingCounts>,
     histories: BTreeMap<Subject, History>,
 }
 
@@ -108,6 +114,8 @@ impl Replica {
             group_names: BTreeMap::new(),
             filters: BTreeMap::new(),
             keys: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            counts: BTreeMap::new(),
             histories: BTreeMap::new(),
         }
     }
@@ -143,6 +151,12 @@ impl Replica {
     /// Whether the contract would take this entry now, at the time of the last record or later.
     pub fn check(&self, entry: &SignedEntry) -> Result<(), Refusal> {
         self.decide(entry, self.last_time_s, Signatures::Check).map(|_| ())
+    }
+
+    /// What the contract would say to this body from this originator now, nonce and signature aside.
+    pub fn preview(&self, originator: Number, body: &Body) -> Result<Event, Refusal> {
+        self.signer(originator)?;
+        self.permit(body, originator)
     }
 
     /// What the replica started from.
@@ -246,13 +260,37 @@ impl Replica {
         self.group(group).into_iter().flat_map(|group| group.grants.keys()).filter_map(|number| self.device(*number))
     }
 
-    /// Whether this originator may grant, revoke and reset in the group: the operator, or the owner while it is active.
+    /// Whether this originator may grant, revoke and reset in the group: its owner, who is the operator.
     #[must_use]
     pub fn may_administer(&self, group: GroupNumber, originator: Number) -> bool {
-        let owner = self.group(group).map(|group| group.owner);
-        owner.is_some()
-            && self.key_of(originator).is_some()
-            && (originator == self.operator || Some(originator) == owner)
+        self.group(group).is_some_and(|group| group.owner == originator)
+    }
+
+    /// What readings of a topic must keep to in a group. `None` if that was never said: then they are no entries.
+    #[must_use]
+    pub fn limits(&self, group: GroupNumber, topic: &TopicName) -> Option<&TopicLimits> {
+        self.group(group)?.limits.get(topic)
+    }
+
+    /// How many readings of a device the ledger has.
+    #[must_use]
+    pub fn reading_counts(&self, device: Number) -> ReadingCounts {
+        self.counts.get(&device).copied().unwrap_or_default()
+    }
+
+    /// What a device has reported, by group and topic.
+    pub fn streams(&self, device: Number) -> impl Iterator<Item = (GroupNumber, &TopicName, &Stream)> {
+        let all = self.streams.iter().filter(move |((reporter, ..), _)| *reporter == device);
+        all.map(|((_, group, topic), stream)| (*group, topic, stream))
+    }
+
+    /// The greatest sequence number that a device has used for a topic under its present limits; `None` if it has used
+    /// none yet.
+    #[must_use]
+    pub fn last_sequence(&self, device: Number, group: GroupNumber, topic: &TopicName) -> Option<u64> {
+        let version = self.limits(group, topic)?.version;
+        let stream = self.streams.get(&(device, group, topic.clone()))?;
+        (stream.version == version).then_some(stream.sequence)
     }
 
     /// The commits of the group's present generation from `epoch` on: the epoch that each was made in, and the index of
@@ -268,7 +306,7 @@ impl Replica {
         self.keys.get(key_package)
     }
 
-    /// What a device published last; `None` if nothing since it was last revoked.
+    /// What a device published last; `None` if nothing since it was last revoked or got another key.
     #[must_use]
     pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
         self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))
@@ -293,10 +331,7 @@ impl Replica {
     /// The group that a topic belongs to, `None` if it is in clear or reserved.
     ///
     /// Of the groups with a matching filter, the one whose filter is most specific; of equals, the one with the lower
-    /// number. But only the operator, and a group's own owner, can take topics out of a group in this way: if any of the
-    /// groups is the operator's, those of others are left aside; if none is, those that have another owner than the
-    /// oldest of them. Else any device could make a group with a narrow filter and so direct to itself what members seal
-    /// for another.
+    /// number. A narrower filter takes topics out of a group, so only the operator creates groups.
     ///
     /// Looks at every filter: a caller with many messages keeps the answers, until the next
     /// [`Event::GroupCreated`].
@@ -305,15 +340,10 @@ impl Replica {
         if crate::topic::is_reserved(topic) {
             return None;
         }
-        // By group number, so that the oldest comes first.
-        let matching = || {
-            let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
-            filters.filter(|(_, filter)| filter.matches(topic))
-        };
-        let oldest = matching().next()?.0.owner;
-        let owner = if matching().any(|(group, _)| group.owner == self.operator) { self.operator } else { oldest };
-        matching()
-            .filter(|(group, _)| group.owner == owner)
+        // In the order of their numbers: of equals the first is taken.
+        let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
+        filters
+            .filter(|(_, filter)| filter.matches(topic))
             .min_by(|(_, a), (_, b)| a.compare_specificity(b))
             .map(|(group, _)| group.number)
     }

@@ -3,7 +3,7 @@
 use sealcast_identity::PublicKey;
 
 use super::{Event, Group, Replica, Signatures};
-use crate::{Body, Epoch, Generation, GroupNumber, Kind, Number, Refusal, SignedEntry};
+use crate::{Body, Epoch, Generation, GroupNumber, Kind, Number, Refusal, Reporters, SignedEntry, topic::is_reserved};
 
 impl Replica {
     /// Whether the contract takes the entry in a block of this time, and what it does.
@@ -36,7 +36,7 @@ impl Replica {
         if device.is_active() { Ok(&device.key) } else { Err(Refusal::NotActive { device: originator }) }
     }
 
-    fn permit(&self, body: &Body, by: Number) -> Result<Event, Refusal> {
+    pub(super) fn permit(&self, body: &Body, by: Number) -> Result<Event, Refusal> {
         let kind = body.kind();
         match body {
             Body::DeviceRegistered(b) => {
@@ -77,7 +77,7 @@ impl Replica {
                 Ok(Event::KeysPublished { device: by, key_package: b.key_package, rejoin: b.rejoin })
             }
             Body::GroupCreated(b) => {
-                if by == self.ca {
+                if by != self.operator {
                     return Err(not_authorized(kind, by));
                 }
                 if let Some(taken) = self.group_names.get(&b.name) {
@@ -130,13 +130,21 @@ impl Replica {
                 })
             }
             Body::Reading(b) => {
-                self.joined(kind, b.group, by)?;
+                let group = self.joined(kind, b.group, by)?;
+                let limits = group
+                    .limits
+                    .get(&b.topic)
+                    .ok_or_else(|| Refusal::NoLimits { group: b.group.get(), topic: b.topic.to_string() })?;
+                let (verdict, _) = limits.judge(&self.stream(by, b.group, &b.topic), by, b);
                 Ok(Event::Reading {
                     group: b.group,
                     topic: b.topic.clone(),
                     value: b.value,
                     decimals: b.decimals,
+                    unit: limits.limits.unit.clone(),
                     time_ms: b.time_ms,
+                    sequence: b.sequence,
+                    verdict,
                 })
             }
             Body::Anchor(b) => {
@@ -154,6 +162,20 @@ impl Replica {
                 })?;
                 Ok(Event::GroupReset { group: b.group, generation, reason: b.reason.clone() })
             }
+            Body::LimitsSet(b) => {
+                let group = self.administered(kind, b.group, by)?;
+                let topic = b.topic.as_str();
+                if is_reserved(topic) || !group.filters.iter().any(|filter| filter.matches(topic)) {
+                    return Err(Refusal::TopicOutside { group: b.group.get(), topic: topic.to_owned() });
+                }
+                if let Reporters::Listed(devices) = &b.limits.reporters
+                    && let Some(device) = devices.iter().find(|device| !self.devices.contains_key(device))
+                {
+                    return Err(Refusal::UnknownDevice { device: *device });
+                }
+                let version = group.limits.get(&b.topic).map_or(0, |limits| limits.version) + 1;
+                Ok(Event::LimitsSet { group: b.group, topic: b.topic.clone(), version })
+            }
         }
     }
 
@@ -164,7 +186,7 @@ impl Replica {
     /// The group, if `by` may say who is in it.
     fn administered(&self, kind: Kind, group: GroupNumber, by: Number) -> Result<&Group, Refusal> {
         let group = self.existing(group)?;
-        if by == self.operator || by == group.owner { Ok(group) } else { Err(not_authorized(kind, by)) }
+        if by == group.owner { Ok(group) } else { Err(not_authorized(kind, by)) }
     }
 
     /// The group, if `by` is a device that may be in it.

@@ -6,7 +6,8 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use super::{Event, HEADS_KEPT, Replica, Subject, Summary};
 use crate::{
-    Body, Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, Reason, Record, Serial, TopicFilter,
+    Body, Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, Reason, Record, Serial, Stream, TopicFilter,
+    TopicLimits, TopicName,
 };
 
 /// How many summaries a history keeps of records about devices, groups and keys.
@@ -71,7 +72,7 @@ pub struct Group {
     pub filters: Vec<TopicFilter>,
     /// How its keys are handled.
     pub policy: Policy,
-    /// Who made it.
+    /// Who made it and says who is in it: the operator.
     pub owner: Number,
     /// How often it was reset.
     pub generation: Generation,
@@ -79,6 +80,8 @@ pub struct Group {
     pub epoch: Epoch,
     /// The devices that may be members, each with the index of the record that grants it.
     pub grants: BTreeMap<Number, u64>,
+    /// What readings must keep to, by topic. Others than of these topics are no entries.
+    pub limits: BTreeMap<TopicName, TopicLimits>,
     /// Index of the record that made it.
     pub created_at: u64,
     /// The commits of this generation: the one made in epoch `n` has its record's index at `n`.
@@ -164,7 +167,15 @@ impl Replica {
         match body {
             Body::DeviceRegistered(b) => {
                 let number = self.genesis.id.number_of(&b.device);
-                let latest_keys = self.devices.get(&number).and_then(|device| device.latest_keys);
+                let known = self.devices.get(&number);
+                let mut latest_keys = known.and_then(|device| device.latest_keys);
+                if known.is_some_and(|device| device.key != b.public_key) {
+                    // What it was granted was granted to whoever holds the key before.
+                    latest_keys = None;
+                    for group in &mut self.groups {
+                        group.grants.remove(&number);
+                    }
+                }
                 let device = Device {
                     id: b.device.clone(),
                     number,
@@ -213,6 +224,7 @@ impl Replica {
                         generation: Generation(0),
                         epoch: Epoch(0),
                         grants: BTreeMap::new(),
+                        limits: BTreeMap::new(),
                         created_at: index,
                         commits: Vec::new(),
                     });
@@ -228,13 +240,31 @@ impl Replica {
                 group.epoch = Epoch(b.epoch.0 + 1);
                 group.commits.push(index);
             }),
-            Body::Reading(_) | Body::Anchor(_) => {}
+            Body::Reading(b) => {
+                let stream = self.stream(originator, b.group, &b.topic);
+                let limits = self.group(b.group).and_then(|group| group.limits.get(&b.topic));
+                let Some((verdict, stream)) = limits.map(|limits| limits.judge(&stream, originator, b)) else { return };
+                self.streams.insert((originator, b.group, b.topic.clone()), stream);
+                let counts = self.counts.entry(originator).or_default();
+                let counter = if verdict.is_accepted() { &mut counts.accepted } else { &mut counts.refused };
+                *counter = counter.saturating_add(1);
+            }
+            Body::Anchor(_) => {}
+            Body::LimitsSet(b) => self.change_group(b.group, |group| {
+                let version = group.limits.get(&b.topic).map_or(0, |limits| limits.version) + 1;
+                let limits = TopicLimits { limits: b.limits.clone(), version, set_at: index };
+                group.limits.insert(b.topic.clone(), limits);
+            }),
             Body::GroupReset(b) => self.change_group(b.group, |group| {
                 group.generation = Generation(group.generation.0 + 1);
                 group.epoch = Epoch(0);
                 group.commits.clear();
             }),
         }
+    }
+
+    pub(super) fn stream(&self, device: Number, group: GroupNumber, topic: &TopicName) -> Stream {
+        self.streams.get(&(device, group, topic.clone())).copied().unwrap_or_default()
     }
 
     fn change_group(&mut self, number: GroupNumber, change: impl FnOnce(&mut Group)) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sealcast_identity::SigningKey;
+use sealcast_identity::{PublicKey, SigningKey};
 
 use crate::{testing::*, *};
 
@@ -89,6 +89,31 @@ impl Scene {
         self.say(by, &Body::Anchor(Anchor { group: group(1), root: Hash::of(b"root"), count: 1 }))
     }
 
+    fn limit(&mut self, by: Number, topic: &str, limits: Limits) -> Result<Event, Refusal> {
+        self.say(by, &Body::LimitsSet(LimitsSet { group: group(1), topic: topic.parse().unwrap(), limits }))
+    }
+
+    /// What the ledger says of a reading of `plant/temp`.
+    fn read(&mut self, device: usize, sequence: u64, value: i128, decimals: u8) -> Result<Verdict, Refusal> {
+        self.read_topic(device, "plant/temp", sequence, value, decimals)
+    }
+
+    fn read_topic(
+        &mut self,
+        device: usize,
+        topic: &str,
+        sequence: u64,
+        value: i128,
+        decimals: u8,
+    ) -> Result<Verdict, Refusal> {
+        let topic = topic.parse().unwrap();
+        let body = Body::Reading(Reading { group: group(1), topic, time_ms: 1, sequence, value, decimals });
+        match self.say(self.cast.number(device), &body)? {
+            Event::Reading { verdict, .. } => Ok(verdict),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn replica(&self) -> &Replica {
         self.ledger.replica()
     }
@@ -129,6 +154,31 @@ fn only_the_ca_registers_and_only_ca_and_operator_revoke() {
 }
 
 #[test]
+fn a_renewal_keeps_the_grants_and_another_key_voids_them() {
+    let mut scene = Scene::with_group();
+    scene.create(ID.operator(), "mill", &["mill/#"]).unwrap();
+    scene.grant(ID.operator(), 2, 0).unwrap();
+    scene.grant(ID.operator(), 1, 1).unwrap();
+    let device = scene.device(0);
+    scene.publish(0, b"k", b"certificate").unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| scene.replica().is_granted(group(*number), device)));
+    // The CA puts a key of its own under the granted name, even for the same certificate.
+    let old = scene.cast.keys.insert(device, SigningKey::generate().unwrap()).unwrap();
+    scene.register(0, b"renewed").unwrap();
+    assert!([1, 2].iter().all(|number| !scene.replica().is_granted(group(*number), device)));
+    assert!(scene.replica().is_granted(group(1), scene.device(1)), "others keep theirs");
+    assert_eq!(scene.commit(0, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device }));
+    assert_eq!(scene.replica().latest_keys(device), None);
+    // Nor does the old key bring them back.
+    scene.cast.keys.insert(device, old);
+    scene.register(0, b"certificate").unwrap();
+    assert!(!scene.replica().is_granted(group(1), device));
+    scene.grant(ID.operator(), 1, 0).unwrap();
+    scene.commit(0, 1, 0, 0).unwrap();
+}
+
+#[test]
 fn a_renewed_key_is_the_only_one_that_signs() {
     let mut scene = Scene::with_group();
     let device = scene.device(0);
@@ -138,7 +188,7 @@ fn a_renewed_key_is_the_only_one_that_signs() {
     let body = Body::Anchor(Anchor { group: group(1), root: Hash::of(b""), count: 1 });
     let entry = body.sign(&old, device, scene.replica().next_nonce(device), &ID).unwrap();
     assert_eq!(scene.ledger.submit(&entry, 0), Err(Refusal::BadSignature));
-    assert!(scene.replica().is_granted(group(1), device), "a renewal leaves the grants");
+    scene.grant(ID.operator(), 1, 0).unwrap();
     scene.say(device, &body).unwrap();
 }
 
@@ -192,7 +242,8 @@ fn groups_have_names_and_filters_of_their_own() {
     let mut scene = Scene::new();
     let (ca, device) = (ID.ca(), scene.device(0));
     assert_eq!(scene.create(ca, "g", &["a"]), denied(Kind::GroupCreated, ca));
-    scene.create(device, "g", &["a", "b/#"]).unwrap();
+    assert_eq!(scene.create(device, "g", &["a"]), denied(Kind::GroupCreated, device), "no device makes groups");
+    scene.create(ID.operator(), "g", &["a", "b/#"]).unwrap();
     assert_eq!(scene.create(ID.operator(), "g", &["c"]), Err(Refusal::NameTaken { name: "g".into(), group: 1 }));
     let taken = |filter: &str, group| Err(Refusal::FilterTaken { filter: filter.into(), group });
     assert_eq!(scene.create(ID.operator(), "h", &["c", "b/#"]), taken("b/#", 1));
@@ -210,12 +261,13 @@ fn groups_have_names_and_filters_of_their_own() {
 }
 
 #[test]
-fn operator_and_owner_grant_and_revoke_and_nobody_else() {
+fn the_operator_grants_and_revokes_and_nobody_else() {
     let mut scene = Scene::new();
-    let (owner, other) = (scene.device(0), scene.device(1));
+    let (owner, member, other) = (ID.operator(), scene.device(0), scene.device(1));
     scene.create(owner, "g", &["g/#"]).unwrap();
     assert_eq!(scene.grant(owner, 2, 1), Err(Refusal::UnknownGroup { group: 2 }));
-    for by in [other, ID.ca()] {
+    scene.grant(owner, 1, 0).unwrap();
+    for by in [member, other, ID.ca()] {
         assert_eq!(scene.grant(by, 1, 1), denied(Kind::Granted, by));
         assert_eq!(scene.revoke(by, 1, 1), denied(Kind::Revoked, by));
         assert_eq!(scene.reset(by, 1), denied(Kind::GroupReset, by));
@@ -234,7 +286,8 @@ fn operator_and_owner_grant_and_revoke_and_nobody_else() {
     scene.register(1, b"again").unwrap();
     assert!(!scene.replica().is_granted(group(1), other), "registration gives no grant back");
     scene.grant(owner, 1, 1).unwrap();
-    assert_eq!(scene.replica().granted_devices(group(1)).map(|d| d.number).collect::<Vec<_>>(), [other]);
+    let granted: BTreeSet<_> = scene.replica().granted_devices(group(1)).map(|d| d.number).collect();
+    assert_eq!(granted, BTreeSet::from([member, other]));
 }
 
 #[test]
@@ -266,24 +319,160 @@ fn the_first_commit_of_an_epoch_wins() {
     scene.commit(0, 1, 1, 0).unwrap();
 }
 
+/// -10.0 to 100.0 Cel in steps of 5.0.
+fn limits() -> Limits {
+    Limits {
+        min: -100,
+        max: 1_000,
+        max_step: std::num::NonZeroU128::new(50),
+        decimals: 1,
+        unit: "Cel".parse().unwrap(),
+        sequence: SequenceRule::Increasing,
+        reporters: Reporters::Granted,
+    }
+}
+
+fn refused(breach: Breach) -> Result<Verdict, Refusal> {
+    Ok(Verdict::Refused(breach))
+}
+
 #[test]
-fn the_most_specific_filter_has_the_topic_but_nobody_takes_from_another() {
+fn the_operator_sets_limits_for_the_groups_topics() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    for by in [ID.ca(), scene.device(0)] {
+        assert_eq!(scene.limit(by, "plant/temp", limits()), denied(Kind::LimitsSet, by));
+    }
+    for outside in ["mill/temp", "plants", "sealcast/x", "$SYS/x"] {
+        let expected = Err(Refusal::TopicOutside { group: 1, topic: outside.into() });
+        assert_eq!(scene.limit(operator, outside, limits()), expected);
+    }
+    let exchanged = Limits { min: 1, max: 0, ..limits() };
+    assert_eq!(scene.limit(operator, "plant/temp", exchanged), Err(Refusal::BadRange { min: 1, max: 0 }));
+    let unknown = scene.device(2);
+    let stranger = Limits { reporters: Reporters::Listed(vec![unknown]), ..limits() };
+    assert_eq!(scene.limit(operator, "plant/temp", stranger), Err(Refusal::UnknownDevice { device: unknown }));
+    let many = Limits { reporters: Reporters::Listed(vec![unknown; 65]), ..limits() };
+    assert!(matches!(scene.limit(operator, "plant/temp", many), Err(Refusal::BadLength { length: 65, .. })));
+    let fine = Limits { decimals: 39, ..limits() };
+    assert!(matches!(scene.limit(operator, "plant/temp", fine), Err(Refusal::BadValue { value: 39, .. })));
+
+    let without = Refusal::NoLimits { group: 1, topic: "plant/temp".into() };
+    assert_eq!(scene.read(0, 1, 0, 0), Err(without), "not written unverified");
+    assert!(matches!(scene.limit(operator, "plant/temp", limits()), Ok(Event::LimitsSet { version: 1, .. })));
+    assert!(matches!(scene.limit(operator, "plant", limits()), Ok(Event::LimitsSet { version: 1, .. })));
+    assert_eq!(scene.read(0, 1, 0, 0), Ok(Verdict::Accepted));
+    let outsider = scene.device(1);
+    assert_eq!(scene.read(1, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device: outsider }));
+    assert_eq!(scene.replica().reading_counts(outsider), ReadingCounts::default());
+}
+
+#[test]
+fn each_limit_refuses_and_a_refused_reading_is_counted() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    scene.limit(operator, "plant/temp", limits()).unwrap();
+    let step = |last| refused(Breach::StepTooLarge { last, max_step: limits().max_step.unwrap(), decimals: 1 });
+    for (sequence, value, decimals, expected) in [
+        (5, 213, 1, Ok(Verdict::Accepted)),
+        (5, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
+        (4, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
+        (7, 22, 0, Ok(Verdict::Accepted)),
+        (8, 2225, 2, refused(Breach::TooPrecise { decimals: 1 })),
+        (9, 2220, 2, Ok(Verdict::Accepted)),
+        (10, -101, 1, refused(Breach::BelowMin { min: -100, decimals: 1 })),
+        (11, i128::MIN, 0, refused(Breach::BelowMin { min: -100, decimals: 1 })),
+        (12, 1001, 1, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
+        (13, i128::MAX, 0, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
+        (14, 273, 1, step(222)),
+        (15, 272, 1, Ok(Verdict::Accepted)),
+        (16, 221, 1, step(272)),
+        (16, 272, 1, refused(Breach::SequenceNotGreater { last: 16 })),
+        (17, 222, 1, Ok(Verdict::Accepted)),
+    ] {
+        assert_eq!(scene.read(0, sequence, value, decimals), expected, "{sequence}: {value}/10^{decimals}");
+    }
+    let device = scene.device(0);
+    let counts = ReadingCounts { accepted: 5, refused: 10 };
+    assert_eq!(scene.replica().reading_counts(device), counts);
+    let topic = "plant/temp".parse().unwrap();
+    let stream = Stream { accepted: 5, refused: 10, sequence: 17, value: Some(222), version: 1 };
+    assert_eq!(scene.replica().streams(device).collect::<Vec<_>>(), [(group(1), &topic, &stream)]);
+    assert_eq!(scene.replica().last_sequence(device, group(1), &topic), Some(17));
+
+    // New limits let a device begin anew: it is not shut out for ever by a step that was real.
+    scene.limit(operator, "plant/temp", limits()).unwrap();
+    assert_eq!(scene.replica().last_sequence(device, group(1), &topic), None);
+    assert_eq!(scene.read(0, 1, 900, 1), Ok(Verdict::Accepted));
+    let told = scene.replica().about_originator(device);
+    let told: Vec<_> = told.iter().map(|summary| scene.replica().describe(summary)).collect();
+    assert_eq!(told.last().map(String::as_str), Some("1111 wrote 90.0 Cel for plant/temp in plant"));
+    assert!(
+        told.contains(
+            &"1111's 27.3 Cel for plant/temp in plant is refused: more than 5.0 from the last accepted value, 22.2"
+                .to_owned()
+        ),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn gaps_and_reporters_are_limits_too() {
+    let mut scene = Scene::with_group();
+    let operator = ID.operator();
+    scene.grant(operator, 1, 1).unwrap();
+    let gapless = Limits { sequence: SequenceRule::Gapless, max_step: None, ..limits() };
+    scene.limit(operator, "plant/temp", gapless).unwrap();
+    for (sequence, expected) in [
+        (3, Ok(Verdict::Accepted)),
+        (4, Ok(Verdict::Accepted)),
+        (7, refused(Breach::SequenceGap { expected: 5 })),
+        (8, Ok(Verdict::Accepted)),
+        (u64::MAX, refused(Breach::SequenceGap { expected: 9 })),
+        (u64::MAX, refused(Breach::SequenceNotGreater { last: u64::MAX })),
+    ] {
+        assert_eq!(scene.read(0, sequence, 0, 0), expected, "{sequence}");
+    }
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted), "each device counts for itself");
+
+    let only = Limits { reporters: Reporters::Listed(vec![scene.device(1)]), ..limits() };
+    scene.limit(operator, "plant/temp", only).unwrap();
+    assert_eq!(scene.read(0, 1, 0, 0), refused(Breach::NotAReporter));
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted));
+    let closed = Limits { reporters: Reporters::Listed(vec![]), ..limits() };
+    scene.limit(operator, "plant/temp", closed).unwrap();
+    assert_eq!(scene.read(1, 2, 0, 0), refused(Breach::NotAReporter));
+    scene.limit(operator, "plant/other", limits()).unwrap();
+    assert_eq!(scene.read_topic(1, "plant/other", 0, 0, 38), Ok(Verdict::Accepted), "other topics are as they were");
+}
+
+#[test]
+fn the_most_specific_filter_has_the_topic() {
     let mut scene = Scene::new();
-    let (first, second) = (scene.device(0), scene.device(1));
-    scene.create(first, "g1", &["plant/#"]).unwrap();
-    scene.create(second, "g2", &["plant/valve", "#"]).unwrap();
-    scene.create(first, "g3", &["plant/+/temp", "plant/+"]).unwrap();
+    let operator = ID.operator();
+    scene.create(operator, "g1", &["plant/#"]).unwrap();
+    scene.create(operator, "g2", &["plant/valve", "#"]).unwrap();
+    scene.create(operator, "g3", &["plant/+/temp", "plant/+"]).unwrap();
     let of = |scene: &Scene, topic: &str| scene.replica().group_for_topic(topic).map(GroupNumber::get);
-    assert_eq!(of(&scene, "plant/valve"), Some(3), "not 2, though more specific: it is another owner's");
+    assert_eq!(of(&scene, "plant/valve"), Some(2));
+    assert_eq!(of(&scene, "plant/pump"), Some(3));
     assert_eq!(of(&scene, "plant/1/temp"), Some(3));
     assert_eq!(of(&scene, "plant/1/pressure"), Some(1));
     assert_eq!(of(&scene, "elsewhere"), Some(2));
     for reserved in ["$SYS/broker", "sealcast", "sealcast/v1/keys/1111", ""] {
         assert_eq!(of(&scene, reserved), None);
     }
-    scene.create(ID.operator(), "g4", &["plant/valve/#"]).unwrap();
-    scene.create(ID.operator(), "g5", &["+/valve"]).unwrap();
-    assert_eq!(of(&scene, "plant/valve"), Some(4), "the operator's go first, the most specific of them");
+    scene.create(operator, "g4", &["plant/valve/#"]).unwrap();
+    scene.create(operator, "g5", &["+/valve"]).unwrap();
+    assert_eq!(of(&scene, "plant/valve"), Some(2));
+    assert_eq!(of(&scene, "plant/valve/1"), Some(4));
+    assert_eq!(of(&scene, "mill/valve"), Some(5));
+    scene.create(operator, "g6", &["plant/1/#"]).unwrap();
+    scene.create(operator, "g7", &["plant/1/+"]).unwrap();
+    assert_eq!(of(&scene, "plant/1/temp"), Some(7), "level by level, from the left");
+    // A device that names a narrower topic gets nothing.
+    let device = scene.device(0);
+    assert_eq!(scene.create(device, "mine", &["mill/valve"]), denied(Kind::GroupCreated, device));
     assert_eq!(of(&scene, "mill/valve"), Some(5));
 }
 
@@ -397,7 +586,7 @@ fn reserved_names_and_other_keys_cannot_be_registered() {
     assert_eq!(read(&bad), Err(Refusal::BadBody { kind: 1 }), "padding is part of what is signed");
     assert_eq!(read(&[&good[..], &[0; 32]].concat()), Err(Refusal::BadBody { kind: 1 }));
     assert_eq!(read(&good[..good.len() - 1]), Err(Refusal::BadBody { kind: 1 }));
-    assert!(matches!(SignedEntry::from_parts(11, ID.ca(), 0, &good, &[1; 64]), Err(Refusal::UnknownKind { kind: 11 })));
+    assert!(matches!(SignedEntry::from_parts(12, ID.ca(), 0, &good, &[1; 64]), Err(Refusal::UnknownKind { kind: 12 })));
     assert!(matches!(SignedEntry::from_parts(1, ID.ca(), 0, &good, &[1; 63]), Err(Refusal::BadLength { .. })));
 }
 
@@ -406,12 +595,15 @@ fn reserved_names_and_other_keys_cannot_be_registered() {
 struct Model {
     active: BTreeMap<Number, bool>,
     certificates: BTreeMap<Number, Hash>,
+    keys: BTreeMap<Number, PublicKey>,
     published: BTreeSet<Hash>,
     names: BTreeSet<String>,
     filters: BTreeSet<String>,
-    owners: Vec<Number>,
     at: Vec<(u32, u64)>,
     grants: BTreeSet<(u16, Number)>,
+    group_filters: Vec<Vec<TopicFilter>>,
+    limited: BTreeSet<(u16, String)>,
+    readings: BTreeMap<Number, u64>,
 }
 
 impl Model {
@@ -421,14 +613,22 @@ impl Model {
         if !is_device && by != ID.ca() && by != ID.operator() {
             return false;
         }
-        let owns = |group: GroupNumber, owners: &[Number]| {
-            owners.get(usize::from(group.get()) - 1).is_some_and(|owner| by == ID.operator() || by == *owner)
-        };
+        let exists = usize::from(match body {
+            Body::Granted(b) => b.group.get(),
+            Body::Revoked(b) => b.group.get(),
+            Body::GroupReset(b) => b.group.get(),
+            Body::LimitsSet(b) => b.group.get(),
+            _ => 0,
+        }) <= self.at.len();
+        let administers = by == ID.operator() && exists;
         match body {
             Body::DeviceRegistered(b) => {
                 let number = ID.number_of(&b.device);
                 by == ID.ca() && {
                     self.active.insert(number, true);
+                    if self.keys.insert(number, b.public_key).is_some_and(|before| before != b.public_key) {
+                        self.grants.retain(|(_, device)| *device != number);
+                    }
                     self.certificates.insert(number, b.certificate);
                     true
                 }
@@ -445,24 +645,24 @@ impl Model {
             }
             Body::GroupCreated(b) => {
                 let own: BTreeSet<_> = b.filters.iter().map(|filter| filter.to_string()).collect();
-                let allowed = (is_device || by == ID.operator())
+                let allowed = by == ID.operator()
                     && !self.names.contains(b.name.as_str())
                     && own.len() == b.filters.len()
                     && self.filters.is_disjoint(&own);
                 if allowed {
                     self.names.insert(b.name.to_string());
                     self.filters.extend(own);
-                    self.owners.push(by);
+                    self.group_filters.push(b.filters.clone());
                     self.at.push((0, 0));
                 }
                 allowed
             }
             Body::Granted(b) => {
-                owns(b.group, &self.owners)
+                administers
                     && self.active.get(&b.device) == Some(&true)
                     && self.grants.insert((b.group.get(), b.device))
             }
-            Body::Revoked(b) => owns(b.group, &self.owners) && self.grants.remove(&(b.group.get(), b.device)),
+            Body::Revoked(b) => administers && self.grants.remove(&(b.group.get(), b.device)),
             Body::Commit(b) => {
                 let in_it = self.grants.contains(&(b.group.get(), by));
                 match self.at.get_mut(usize::from(b.group.get()) - 1) {
@@ -473,10 +673,27 @@ impl Model {
                     _ => false,
                 }
             }
-            Body::Reading(b) => self.grants.contains(&(b.group.get(), by)),
+            Body::Reading(b) => {
+                let taken = self.grants.contains(&(b.group.get(), by))
+                    && self.limited.contains(&(b.group.get(), b.topic.to_string()));
+                *self.readings.entry(by).or_default() += u64::from(taken);
+                taken
+            }
+            Body::LimitsSet(b) => {
+                let topic = b.topic.as_str();
+                let covered = |filters: &Vec<TopicFilter>| filters.iter().any(|filter| filter.matches(topic));
+                let allowed = administers
+                    && !topic.starts_with("sealcast")
+                    && self.group_filters.get(usize::from(b.group.get()) - 1).is_some_and(covered)
+                    && b.limits.listed().iter().all(|device| self.active.contains_key(device));
+                allowed && {
+                    self.limited.insert((b.group.get(), topic.to_owned()));
+                    true
+                }
+            }
             Body::Anchor(b) => self.grants.contains(&(b.group.get(), by)),
             Body::GroupReset(b) => {
-                owns(b.group, &self.owners) && {
+                administers && {
                     let at = &mut self.at[usize::from(b.group.get()) - 1];
                     *at = (at.0 + 1, 0);
                     true
@@ -514,6 +731,10 @@ proptest! {
             let expected = model.grants.iter().filter(|(g, _)| *g == number.get()).copied().collect();
             prop_assert_eq!(granted, expected);
             prop_assert_eq!(replica.commits_from(number, Epoch(0)).count() as u64, at.1);
+        }
+        for (device, readings) in &model.readings {
+            let counts = replica.reading_counts(*device);
+            prop_assert_eq!(counts.accepted + counts.refused, *readings);
         }
         let followed = verify(genesis, ledger.records().to_vec()).unwrap();
         prop_assert_eq!(followed.head(), replica.head());

@@ -4,9 +4,9 @@ use sealcast_identity::{KeyError, SigningKey};
 
 use super::Cast;
 use crate::{
-    Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, GroupCreated, GroupName,
-    GroupNumber, GroupReset, Hash, KeysPublished, Number, Policy, Reading, Reason, Replica, Revoked, SignError,
-    SignedEntry, TopicFilter,
+    Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, Group, GroupCreated, GroupName,
+    GroupNumber, GroupReset, Hash, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, Reason, Replica,
+    Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter, TopicName,
 };
 
 /// A source of entries for one ledger. The same seed gives the same kinds of entries in the same order, for ledgers
@@ -99,10 +99,7 @@ impl Workload {
         let device = self.cast.number(at);
         let group = self.group(replica);
         let of = replica.group(group);
-        let administrator = match of {
-            Some(group) if self.one_in(2) => group.owner,
-            _ => operator,
-        };
+        let administrator = if self.one_in(8) { device } else { operator };
         let member = match of.map(|group| group.grants.len()) {
             Some(n) if n > 0 && !self.one_in(6) => {
                 let at = self.below(n);
@@ -132,7 +129,7 @@ impl Workload {
                 (device, Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: self.one_in(4) }))
             }
             30..40 => {
-                let by = if self.one_in(2) { device } else { operator };
+                let by = if self.one_in(8) { device } else { operator };
                 (by, Body::GroupCreated(self.new_group()))
             }
             40..55 => (administrator, Body::Granted(Granted { group, device })),
@@ -140,7 +137,7 @@ impl Workload {
                 let reason = self.reason();
                 (administrator, Body::Revoked(Revoked { group, device: member, reason }))
             }
-            61..83 => {
+            61..72 => {
                 let (mut generation, mut epoch) = of.map_or_else(Default::default, |g| (g.generation, g.epoch));
                 match self.below(12) {
                     0 => epoch = Epoch(epoch.0 + 1),
@@ -151,15 +148,21 @@ impl Workload {
                 let commit = vec![0x5a; self.below(700) + 1];
                 (member, Body::Commit(Commit { group, generation, epoch, commit }))
             }
-            83..91 => {
-                let reading = Reading {
-                    group,
-                    topic: parsed(["hsu/1111/temp", "/", "ü/x"][self.below(3)]),
-                    time_ms: self.next(),
-                    sequence: self.next(),
-                    value: i128::from(self.next() as i64) * 1_000_003,
-                    decimals: self.below(39) as u8,
+            72..77 => {
+                let set = LimitsSet { group, topic: self.topic(of), limits: self.limits() };
+                (administrator, Body::LimitsSet(set))
+            }
+            77..91 => {
+                let limited = of.map_or(0, |group| group.limits.len());
+                let topic = if limited == 0 || self.one_in(6) { self.topic(of) } else { self.limited(of, limited) };
+                let last = replica.last_sequence(member, group, &topic).unwrap_or(0);
+                let sequence = match self.below(8) {
+                    0 => last,
+                    1 => last.saturating_add(self.next() % 4),
+                    _ => last.saturating_add(1),
                 };
+                let (value, decimals) = self.value();
+                let reading = Reading { group, topic, time_ms: self.next(), sequence, value, decimals };
                 (member, Body::Reading(reading))
             }
             91..96 => {
@@ -168,6 +171,52 @@ impl Workload {
             }
             _ => (administrator, Body::GroupReset(GroupReset { group, reason: self.reason() })),
         })
+    }
+
+    /// Mostly one that the group's first filter matches.
+    fn topic(&mut self, group: Option<&Group>) -> TopicName {
+        match group.and_then(|group| group.filters.first()) {
+            Some(filter) if !self.one_in(5) => {
+                let topic = filter.as_str().replace('+', "x").replace('#', "y/z");
+                topic.parse().unwrap_or_else(|_| parsed("/"))
+            }
+            _ => parsed(["hsu/1111/temp", "/", "ü/x", "a", "a/b", "sealcast/x", "$SYS/x"][self.below(7)]),
+        }
+    }
+
+    /// One of the topics that have limits.
+    fn limited(&mut self, group: Option<&Group>, count: usize) -> TopicName {
+        let at = self.below(count);
+        let topic = group.and_then(|group| group.limits.keys().nth(at));
+        topic.cloned().unwrap_or_else(|| parsed("/"))
+    }
+
+    /// Around the limits, so that each verdict comes, and now and then at the ends of what can be written.
+    fn value(&mut self) -> (i128, u8) {
+        match self.below(12) {
+            0 => ([i128::MIN, i128::MAX, 0, 1][self.below(4)], [0, 1, 2, 38][self.below(4)]),
+            1 => (i128::from(self.next() as i64) * 1_000_003, self.below(39) as u8),
+            _ => {
+                let decimals = self.below(4) as u8;
+                // -30 to 130, in tenths or finer by zeros.
+                (i128::from(self.next() % 1_600) - 300, 1).scaled(decimals)
+            }
+        }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let listed = (0..self.below(3)).map(|_| self.anyone()).collect();
+        let decimals = [0, 1, 2, 38][self.below(4)];
+        let (min, max) = if decimals > 2 || self.one_in(6) { (i128::MIN, i128::MAX) } else { (-100, 1_000) };
+        Limits {
+            min,
+            max,
+            max_step: std::num::NonZeroU128::new([0, 50, 500][self.below(3)]),
+            decimals,
+            unit: parsed(["", "Cel", "°", "m/s2"][self.below(4)]),
+            sequence: if self.one_in(2) { SequenceRule::Gapless } else { SequenceRule::Increasing },
+            reporters: if self.one_in(3) { Reporters::Listed(listed) } else { Reporters::Granted },
+        }
     }
 
     fn new_group(&mut self) -> GroupCreated {
@@ -187,6 +236,18 @@ impl Workload {
         let end = if self.one_in(3) { "/#" } else { "" };
         let text = format!("{}{end}", levels.join("/"));
         if text.is_empty() { parsed("#") } else { parsed(&text) }
+    }
+}
+
+/// The same number with other decimals, where that is exact; else with other digits.
+trait Scaled {
+    fn scaled(self, decimals: u8) -> (i128, u8);
+}
+
+impl Scaled for (i128, u8) {
+    fn scaled(self, decimals: u8) -> (i128, u8) {
+        let factor = 10_i128.pow(u32::from(decimals.saturating_sub(self.1)));
+        (self.0 * factor, decimals)
     }
 }
 

@@ -19,10 +19,10 @@ use crate::wire::Text;
 impl Proxy {
     /// Answers [`Output::Delivery`] with the opened payload.
     ///
-    /// `restored` are the encoded properties from inside the seal. They take the place of the broker's content type,
-    /// payload format and user properties, which nobody vouches for. `extra` are user properties of the agent's own;
-    /// sealed ones of the same name are dropped, so that a sender cannot pretend to be the agent, and they are left
-    /// out where only they make the frame too large. MQTT 3.1.1 carries neither. If the frame exceeds the client's
+    /// `restored` are the encoded properties from inside the seal. They take the place of the broker's own of these
+    /// kinds ([`Property::is_sealed`]), which nobody vouches for. `extra` are user properties of the agent's own;
+    /// sealed ones of the same name, or whose name begins with `sealcast-`, are dropped, so that a sender cannot pretend
+    /// to be the agent. They are left out where only they make the frame too large. MQTT 3.1.1 carries neither. If the frame exceeds the client's
     /// limit it is swallowed and [`Output::DeliveryTooLarge`] follows.
     ///
     /// # Errors
@@ -40,18 +40,19 @@ impl Proxy {
         let restored = Properties::parse(restored, PropertySet::Sealed).map_err(AnswerError::Properties)?;
         let forged =
             |p: &Property| matches!(p, Property::User(name, _) if extra.iter().any(|(n, _)| name.as_str() == *n));
-        let inner = restored.iter().filter(|p| !forged(p)).cloned().collect();
+        let inner = restored.iter().filter(|p| !p.is_agents() && !forged(p)).cloned().collect();
         let own = |text: &str| Text::lossy(text, usize::from(u16::MAX));
         let extra = extra.iter().map(|(name, value)| Property::User(own(name), own(value))).collect();
         self.answer_delivery(id, Answer::Replace { payload, inner, extra })
     }
 
-    /// Answers [`Output::Delivery`]: it goes down as it came.
+    /// Answers [`Output::Delivery`]: it goes down as it came, but for user properties whose name begins with `sealcast-`:
+    /// an application that relies on what its agent says of a message must not take the broker's word for it.
     ///
     /// # Errors
     /// [`AnswerError::NotWaiting`].
     pub fn pass(&mut self, id: DeliveryId) -> Result<(), AnswerError> {
-        self.answer_delivery(id, Answer::Pass)
+        self.answer_delivery(id, Answer::PassUntrusted)
     }
 
     /// Answers [`Output::Delivery`]: it does not go down. The broker gets its acknowledgement from here; the client
@@ -167,6 +168,7 @@ impl Proxy {
             // Delivery ids go on counting: the driver may still remember old ones.
             self.session.swallowed.clear();
             self.session.delivered.clear();
+            self.session.received.clear();
             self.session.acknowledged.clear();
             self.session.subscriptions.clear();
         }
@@ -297,6 +299,7 @@ impl Proxy {
                 *counter += 1;
                 if let Some(packet_id) = packet_id {
                     self.session.swallowed.remove(&packet_id);
+                    self.session.received.remove(&packet_id);
                     self.session.delivered.insert(packet_id, Outstanding { id, qos });
                 }
                 self.outputs.push_back(Output::ToClient(bytes));
@@ -315,7 +318,8 @@ impl Proxy {
             (Qos::AtLeastOnce, Some(packet_id)) => self.ack_upstream(AckKind::Puback, packet_id),
             (Qos::ExactlyOnce, Some(packet_id)) => {
                 // A client that got this message on an earlier connection waits for its PUBREL.
-                let known = self.session.delivered.get(&packet_id).is_some_and(|d| d.qos == Qos::ExactlyOnce);
+                let known = self.session.received.contains(&packet_id)
+                    || self.session.delivered.get(&packet_id).is_some_and(|d| d.qos == Qos::ExactlyOnce);
                 if !known {
                     self.session.swallowed.insert(packet_id);
                 }

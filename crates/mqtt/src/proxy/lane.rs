@@ -46,6 +46,8 @@ pub(super) struct Held {
 /// What becomes of a held PUBLISH.
 pub(super) enum Answer {
     Pass,
+    /// As `Pass`, but without the user properties that are the agent's to set.
+    PassUntrusted,
     Replace {
         payload: Bytes,
         /// Take the place of the properties that belong inside the seal.
@@ -173,6 +175,10 @@ impl Lane {
                 } else {
                     rendered
                 }
+            }
+            Answer::PassUntrusted if publish.properties.iter().any(Property::is_agents) => {
+                publish.properties = publish.properties.without_agents();
+                fit(publish.encode(version), max)
             }
             _ if unknown => fit(publish.encode(version), max),
             _ => fit(Ok(frame), max),

@@ -67,8 +67,9 @@ pub enum Output {
     Delivery(Delivery),
     /// The broker granted subscriptions, these filters among them; the SUBACK is before this.
     Subscribed(Vec<Box<str>>),
-    /// The client has a QoS 1 or 2 delivery for good: PUBACK, PUBCOMP or a PUBREC that refuses. Comes before the frame
-    /// that tells the broker, so that it can be written down first.
+    /// The client has a QoS 1 or 2 delivery for good: PUBACK or its first PUBREC, be it one that refuses. Comes before
+    /// the frame that tells the broker, so that it can be written down first. Not only at PUBCOMP: a broker that never
+    /// sends PUBREL could else pass the same message off as not acknowledged for ever, each time under a new identifier.
     Acked(DeliveryId),
     /// A publish that was sealed or passed is larger than the broker accepts. It was refused, or dropped at QoS 0.
     PublishTooLarge {
@@ -125,7 +126,7 @@ pub struct WillRequest {
     pub qos: Qos,
     /// Its retain flag.
     pub retain: bool,
-    /// Encoded properties that go inside the seal: payload format, content type, user properties.
+    /// Encoded properties that go inside the seal ([`crate::Property::is_sealed`]), as [`PublishRequest`] has them.
     pub sealed_properties: Bytes,
 }
 
@@ -199,7 +200,8 @@ pub struct PublishRequest {
     pub dup: bool,
     /// The application's bytes.
     pub payload: Bytes,
-    /// Encoded MQTT 5 properties that go inside the seal: payload format, content type, user properties. Empty if none.
+    /// Encoded MQTT 5 properties that go inside the seal ([`crate::Property::is_sealed`]). Empty if none. User
+    /// properties whose name begins with `sealcast-` are not among them: they are for the receiving agent to set.
     pub sealed_properties: Bytes,
 }
 
@@ -323,6 +325,8 @@ pub struct SessionState {
     pub swallowed: BTreeSet<PacketId>,
     /// Deliveries that the client has not acknowledged.
     pub delivered: BTreeMap<PacketId, Outstanding>,
+    /// QoS 2 deliveries that the client has acknowledged by PUBREC: it still waits for PUBREL, or has to answer it.
+    pub received: BTreeSet<PacketId>,
     /// The next [`DeliveryId`].
     pub next_delivery: u64,
     /// QoS 2 publishes that were acknowledged here and whose PUBREL is still to come.

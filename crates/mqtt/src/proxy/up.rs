@@ -18,8 +18,8 @@ use crate::subscribe::{covers, ended};
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
-    /// [`PublishRequest::sealed_properties`] leave the outside; response topic, correlation data, message expiry and
-    /// topic alias stay there. If the frame exceeds the broker's limit, [`Output::PublishTooLarge`] follows.
+    /// [`PublishRequest::sealed_properties`] leave the outside; message expiry and topic alias stay there. If the
+    /// frame exceeds the broker's limit, [`Output::PublishTooLarge`] follows.
     ///
     /// # Errors
     /// [`AnswerError::NotWaiting`].
@@ -206,7 +206,7 @@ impl Proxy {
             dup: publish.dup,
             payload: publish.payload.clone(),
             // Every value was read from the wire, so it fits its field.
-            sealed_properties: inside.encode().unwrap_or_default(),
+            sealed_properties: inside.without_agents().encode().unwrap_or_default(),
         }));
         self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
         Ok(())
@@ -219,15 +219,21 @@ impl Proxy {
             return Ok(());
         }
         let outstanding = self.session.delivered.get(&ack.packet_id).copied();
-        let complete = match (ack.kind, outstanding) {
-            (AckKind::Puback, Some(delivery)) => delivery.qos == Qos::AtLeastOnce,
-            (AckKind::Pubrec, Some(delivery)) => delivery.qos == Qos::ExactlyOnce && ack.is_error(),
-            (AckKind::Pubcomp, Some(delivery)) => delivery.qos == Qos::ExactlyOnce,
-            _ => false,
+        let qos = match ack.kind {
+            AckKind::Puback => Some(Qos::AtLeastOnce),
+            // PUBCOMP alone: an earlier connection broke before PUBREC, and the message was withheld when it came again.
+            AckKind::Pubrec | AckKind::Pubcomp => Some(Qos::ExactlyOnce),
+            AckKind::Pubrel => None,
         };
-        if let (true, Some(delivery)) = (complete, outstanding) {
+        if let Some(delivery) = outstanding.filter(|delivery| Some(delivery.qos) == qos) {
             self.session.delivered.remove(&ack.packet_id);
+            if ack.kind == AckKind::Pubrec {
+                self.session.received.insert(ack.packet_id);
+            }
             self.outputs.push_back(Output::Acked(delivery.id));
+        }
+        if ack.kind == AckKind::Pubcomp || (ack.kind == AckKind::Pubrec && ack.is_error()) {
+            self.session.received.remove(&ack.packet_id);
         }
         self.outputs.push_back(Output::ToBroker(frame.into_bytes()));
         Ok(())
@@ -378,7 +384,7 @@ fn connect_request(connect: &Connect) -> ConnectRequest {
             payload: will.payload.clone(),
             qos: will.qos,
             retain: will.retain,
-            sealed_properties: will.properties.partition_sealed().0.encode().unwrap_or_default(),
+            sealed_properties: will.properties.partition_sealed().0.without_agents().encode().unwrap_or_default(),
         }),
     }
 }

@@ -13,19 +13,16 @@ fn seals_upward() {
         for qos in QOS {
             let mut rig = Rig::open(version);
             let mut sent = message(qos);
-            let kept = [
-                Property::MessageExpiry(9),
-                Property::ResponseTopic(text("re")),
-                Property::CorrelationData(Bytes::from_static(b"c")),
-            ];
+            let kept = [Property::MessageExpiry(9)];
             let moved = [
                 Property::ContentType(text("text/plain")),
                 Property::PayloadFormat(1),
+                Property::ResponseTopic(text("re")),
+                Property::CorrelationData(Bytes::from_static(b"c")),
                 Property::User(text("a"), text("b")),
             ];
             if version == Version::V5 {
-                sent.properties =
-                    [&kept[0], &moved[0], &kept[1], &moved[1], &kept[2], &moved[2]].into_iter().cloned().collect();
+                sent.properties = moved.iter().take(2).chain(&kept).chain(&moved[2..]).cloned().collect();
             }
             rig.client(&sent.encode(version).unwrap());
             let request = rig.request();
@@ -56,16 +53,21 @@ fn opens_downward() {
             let mut rig = Rig::open(version);
             let mut sent = message(qos);
             sent.payload = SEALED;
-            let inside: Properties =
-                [Property::ContentType(text("text/plain")), Property::User(text("sealcast-sender"), text("forged"))]
-                    .into_iter()
-                    .collect();
+            let inside: Properties = [
+                Property::ContentType(text("text/plain")),
+                Property::ResponseTopic(text("re")),
+                Property::CorrelationData(Bytes::from_static(b"c")),
+                Property::User(text("sealcast-sender"), text("forged")),
+            ]
+            .into_iter()
+            .collect();
             if version == Version::V5 {
                 sent.properties = [
                     Property::SubscriptionId(3),
                     Property::User(text("broker"), text("says")),
                     Property::ContentType(text("broker/made")),
-                    Property::ResponseTopic(text("re")),
+                    Property::ResponseTopic(text("to/the/broker")),
+                    Property::CorrelationData(Bytes::from_static(b"another")),
                 ]
                 .into_iter()
                 .collect();
@@ -82,8 +84,9 @@ fn opens_downward() {
             if version == Version::V5 {
                 let expected = [
                     Property::SubscriptionId(3),
-                    Property::ResponseTopic(text("re")),
                     Property::ContentType(text("text/plain")),
+                    Property::ResponseTopic(text("re")),
+                    Property::CorrelationData(Bytes::from_static(b"c")),
                     Property::User(text("sealcast-sender"), text("1113")),
                 ];
                 assert_eq!(down.properties, expected.into_iter().collect());
@@ -98,16 +101,83 @@ fn opens_downward() {
                 }
                 Qos::ExactlyOnce => {
                     rig.client(&ack(AckKind::Pubrec, 7, version));
-                    assert_eq!(rig.take_events(), [], "not complete yet");
+                    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)], "it has the message");
+                    assert_eq!(rig.proxy.session().received, [id(7)].into());
                     rig.broker(&ack(AckKind::Pubrel, 7, version));
                     assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
                     rig.client(&ack(AckKind::Pubcomp, 7, version));
-                    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)]);
+                    assert_eq!(rig.take_events(), [], "once only");
                 }
             }
-            assert!(rig.proxy.session().delivered.is_empty());
+            let session = rig.proxy.session();
+            assert!(session.delivered.is_empty() && session.received.is_empty());
         }
     }
+}
+
+/// What begins with `sealcast-` is the agent's to say; the rest may stay.
+fn agents_and_others() -> (Properties, Properties) {
+    let user = |name| Property::User(text(name), text("1113"));
+    let all = [user("sealcast-sender"), user("a"), user("Sealcast-Verified"), user("sealcast"), user("sealcast-")];
+    (all.into_iter().collect(), [user("a"), user("sealcast")].into_iter().collect())
+}
+
+#[test]
+fn a_message_in_clear_says_nothing_in_the_agents_name() {
+    let v = Version::V5;
+    let (all, others) = agents_and_others();
+    for qos in QOS {
+        let mut rig = Rig::open(v);
+        rig.broker(&Publish { properties: all.clone(), ..message(qos) }.encode(v).unwrap());
+        let delivery = rig.delivery();
+        rig.answer(|proxy| proxy.pass(delivery.id));
+        assert_eq!(parse(&rig.take_client(), v), Publish { properties: others.clone(), ..message(qos) });
+    }
+}
+
+#[test]
+fn nobody_speaks_in_the_agents_name_from_inside_a_seal() {
+    let v = Version::V5;
+    let (all, others) = agents_and_others();
+    let mut rig = Rig::open(v);
+    rig.client(&Publish { properties: all.clone(), ..message(Qos::AtLeastOnce) }.encode(v).unwrap());
+    let request = rig.request();
+    assert_eq!(Properties::parse(request.sealed_properties, PropertySet::Sealed), Ok(others.clone()));
+    rig.answer(|proxy| proxy.seal_done(request.id, SEALED));
+    assert!(parse(&rig.take_broker(), v).properties.is_empty(), "nor beside it");
+
+    let mut rig = Rig::fresh();
+    let will = Will {
+        topic: topic("hsu/1/lost"),
+        payload: Bytes::from_static(b"gone"),
+        qos: Qos::AtMostOnce,
+        retain: false,
+        properties: all.clone(),
+    };
+    rig.client(&Connect { will: Some(will), ..connect(v) }.encode().unwrap());
+    let events = rig.take_events();
+    let [Output::Connect(request)] = events.as_slice() else { panic!("{events:?}") };
+    let sealed = request.will.clone().unwrap().sealed_properties;
+    assert_eq!(Properties::parse(sealed, PropertySet::Sealed), Ok(others.clone()));
+
+    // A member whose agent lets them through.
+    let mut rig = Rig::open(v);
+    rig.broker(&message(Qos::AtMostOnce).encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.deliver(delivery.id, SEALED, all.encode().unwrap(), &[]));
+    assert_eq!(parse(&rig.take_client(), v).properties, others);
+}
+
+#[test]
+fn the_broker_cannot_add_a_response_topic() {
+    let v = Version::V5;
+    let mut rig = Rig::open(v);
+    let added = [Property::ResponseTopic(text("to/me")), Property::CorrelationData(Bytes::from_static(b"x"))];
+    let sent = Publish { properties: added.into_iter().collect(), ..message(Qos::AtMostOnce) };
+    rig.broker(&sent.encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.deliver(delivery.id, Bytes::from_static(b"21.5"), Bytes::new(), &[]));
+    assert!(parse(&rig.take_client(), v).properties.is_empty());
 }
 
 #[test]
@@ -119,6 +189,11 @@ fn malformed_sealed_properties_leave_the_delivery_waiting() {
     assert_eq!(
         rig.proxy.deliver(delivery.id, Bytes::new(), alias, &[]),
         Err(AnswerError::Properties(ParseError::MisplacedProperty(0x23)))
+    );
+    let wildcard = Bytes::from_static(&[0x08, 0, 1, b'#']);
+    assert_eq!(
+        rig.proxy.deliver(delivery.id, Bytes::new(), wildcard, &[]),
+        Err(AnswerError::Properties(ParseError::PropertyValue(0x08)))
     );
     rig.answer(|proxy| proxy.swallow(delivery.id));
     assert_eq!(rig.to_broker, ack(AckKind::Puback, 7, Version::V5));
@@ -247,8 +322,9 @@ fn a_swallowed_message_can_be_delivered_on_the_next_connection() {
         assert_eq!(parse(&rig.take_client(), version).payload, "21.5");
         rig.client(&ack(AckKind::Pubrec, 7, version)).broker(&ack(AckKind::Pubrel, 7, version));
         assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
-        rig.client(&ack(AckKind::Pubcomp, 7, version));
         assert_eq!(rig.take_events(), [Output::Acked(second.id)]);
+        rig.client(&ack(AckKind::Pubcomp, 7, version));
+        assert!(rig.proxy.session().received.is_empty());
     }
 }
 
@@ -286,9 +362,52 @@ fn a_redelivery_names_the_delivery_that_was_not_acknowledged() {
 }
 
 #[test]
+fn a_broker_that_never_releases_cannot_make_a_message_new_again() {
+    for v in VERSIONS {
+        let mut rig = Rig::open(v);
+        rig.broker(&message(Qos::ExactlyOnce).encode(v).unwrap());
+        let first = rig.delivery();
+        rig.answer(|proxy| proxy.deliver(first.id, Bytes::from_static(b"21.5"), Bytes::new(), &[]));
+        rig.client(&ack(AckKind::Pubrec, 7, v));
+        assert_eq!(rig.take_events(), [Output::Acked(first.id)], "so the driver knows it under whatever identifier");
+        rig.clear();
+
+        // PUBREC was lost, or the broker says so: the driver finds the message acknowledged and withholds it.
+        let mut rig = Rig::resumed(v, rig.proxy.session().clone(), &[], &[]);
+        rig.broker(&Publish { dup: true, ..message(Qos::ExactlyOnce) }.encode(v).unwrap());
+        let second = rig.delivery();
+        assert_eq!(second.redelivery_of, None);
+        rig.answer(|proxy| proxy.swallow(second.id));
+        assert_eq!(rig.take_broker()[0].packet(), PacketType::Pubrec);
+        // The client still waits for PUBREL, and answers it itself.
+        rig.broker(&ack(AckKind::Pubrel, 7, v));
+        assert_eq!(rig.take_client()[0].packet(), PacketType::Pubrel);
+        rig.client(&ack(AckKind::Pubcomp, 7, v));
+        assert_eq!((rig.take_events(), rig.proxy.session().received.len()), (vec![], 0));
+    }
+}
+
+#[test]
+fn a_pubrec_that_refuses_ends_a_delivery() {
+    let v = Version::V5;
+    let mut rig = Rig::open(v);
+    rig.broker(&message(Qos::ExactlyOnce).encode(v).unwrap());
+    let delivery = rig.delivery();
+    rig.answer(|proxy| proxy.pass(delivery.id));
+    rig.client(&Ack { code: 0x83, ..Ack::success(AckKind::Pubrec, id(7)) }.encode(v).unwrap());
+    assert_eq!(rig.take_events(), [Output::Acked(delivery.id)]);
+    assert_eq!((rig.proxy.session().delivered.len(), rig.proxy.session().received.len()), (0, 0));
+}
+
+#[test]
 fn a_new_session_forgets_the_old_one() {
     let v = Version::V5;
-    let old = SessionState { swallowed: [id(7)].into(), next_delivery: 40, ..SessionState::default() };
+    let old = SessionState {
+        swallowed: [id(7)].into(),
+        received: [id(8)].into(),
+        next_delivery: 40,
+        ..SessionState::default()
+    };
     let mut rig = Rig::fresh();
     rig.client(&connect(v).encode().unwrap());
     rig.proxy.accept(WillAnswer::AsIs, old).unwrap();

@@ -210,6 +210,7 @@ proptest! {
         };
         prop_assert_eq!(client_out.refused, reliable(&up, false));
         prop_assert_eq!(driver.acked, reliable(&down, true));
-        prop_assert!(rig.proxy.session().delivered.is_empty() && rig.proxy.session().swallowed.is_empty());
+        let session = rig.proxy.session();
+        prop_assert!(session.delivered.is_empty() && session.received.is_empty() && session.swallowed.is_empty());
     }
 }

@@ -54,6 +54,20 @@ fn schemas_are_left_out_of_a_trial() {
     assert_eq!((trial.counts().passed, trial.counts().blocked), (1, 1));
 }
 
+#[test]
+fn a_silence_in_the_recording_is_found() {
+    let mut gap = recording((0..60).map(|at| number(&at.to_string())));
+    gap.readings.drain(30..50);
+    let rules = file("[[quality]]\nfilter = \"#\"\nsilent = { periods = 5 }").unwrap();
+    let said: Vec<(u64, String)> =
+        try_rules(&Arc::new(rules), TOPIC, &gap).events.iter().map(|(at, event)| (*at, event.to_string())).collect();
+    let text = |text: &str| text.replace("TOPIC", TOPIC);
+    assert_eq!(
+        said,
+        [(34_000, text("silent: nothing on TOPIC for 5 s")), (50_000, text("heard: TOPIC again after 21 s"))]
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 

@@ -1,21 +1,19 @@
 //! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use sealcast_mqtt::{
     CloseReason, ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest,
     Refusal, RefuseCode, SessionState, Version, WillAnswer, WillRequest,
 };
-use sealcast_seal::{Content, Opener, Purpose, QosClass, Receipt};
+use sealcast_seal::{Content, Purpose, QosClass};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     sync::broadcast,
     time::Instant,
 };
@@ -24,9 +22,11 @@ use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    data::{Arrival, DataPlane, Denied, ReadingId, Received, Route},
+    data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
-    store::{Retained, Store},
+    readings::Readings,
+    sessions::{FrameId, Held, Sessions},
+    store::{MAX_RETAINED, Retained, Store},
     values::{Arrived, Incoming, Judged, Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
@@ -47,6 +47,8 @@ const CHUNK: usize = 16 << 10;
 pub struct Shared {
     /// Keys and topics.
     pub data: Arc<DataPlane>,
+    /// What goes to the ledger.
+    pub readings: Arc<Readings>,
     /// The disk.
     pub store: Arc<Store>,
     /// Values.
@@ -63,52 +65,8 @@ pub struct Shared {
     pub stop: CancellationToken,
 }
 
-/// What is remembered of local clients between their connections.
-#[derive(Default)]
-pub struct Sessions(Mutex<HashMap<String, Arc<Mutex<Session>>>>);
-
-/// What is remembered of one local client.
-#[derive(Default)]
-struct Session {
-    opener: Opener,
-    mqtt: SessionState,
-    receipts: HashMap<DeliveryId, Receipt>,
-}
-
-impl Sessions {
-    fn open(&self, client_id: &str, store: &Store) -> Result<Arc<Mutex<Session>>> {
-        // Clients that leave the choice of an id to the broker are all called "", and are not the same one.
-        if client_id.is_empty() {
-            return Ok(Arc::default());
-        }
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = sessions.get(client_id) {
-            return Ok(session.clone());
-        }
-        let opener = match store.window(client_id)? {
-            Some(bytes) => Opener::import(&bytes)?,
-            None => Opener::new(),
-        };
-        let session = Arc::new(Mutex::new(Session { opener, ..Session::default() }));
-        sessions.insert(client_id.to_owned(), session.clone());
-        Ok(session)
-    }
-
-    /// Forgets a session that neither broker nor client goes on with, unless a newer connection has it.
-    fn close(&self, client_id: &str, session: Arc<Mutex<Session>>, keep: bool) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One reference is the table's, one is ours.
-        if !keep && Arc::strong_count(&session) <= 2 {
-            sessions.remove(client_id);
-        }
-    }
-}
-
 /// Serves `socket` until either side is done.
-pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY");
-    }
+pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>) {
     let config = ProxyConfig {
         max_frame_bytes: u32::try_from(shared.config.max_packet_bytes).unwrap_or(u32::MAX),
         max_waiting_bytes: shared.config.max_packet_bytes,
@@ -130,7 +88,10 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
         version: Version::V311,
         session: None,
         keep_session: false,
-        resumed_ms: None,
+        taken_over: CancellationToken::new(),
+        seen_ms: None,
+        away: None,
+        repeated: HashSet::new(),
         waiting: VecDeque::new(),
         dirty: Dirty::No,
         give_up: None,
@@ -148,17 +109,23 @@ pub async fn serve(shared: Arc<Shared>, socket: TcpStream) {
 struct Client {
     shared: Arc<Shared>,
     proxy: Proxy,
-    socket: TcpStream,
+    socket: Box<dyn Stream>,
     broker: Option<Box<dyn Stream>>,
     to_client: BytesMut,
     to_broker: BytesMut,
     /// The client id, as far as it is known.
     name: String,
     version: Version,
-    session: Option<Arc<Mutex<Session>>>,
+    session: Option<Held>,
+    /// Cancelled when another connection of the same client takes over.
+    taken_over: CancellationToken,
     keep_session: bool,
-    /// When this connection began, if the broker had kept the session.
-    resumed_ms: Option<u64>,
+    /// Until when the client was known to be here, if this connection goes on with what it had.
+    seen_ms: Option<u64>,
+    /// While it was away, if the broker had kept the session.
+    away: Option<Away>,
+    /// Deliveries that the client was given a second time on this connection, not having acknowledged the first.
+    repeated: HashSet<FrameId>,
     /// Messages that wait for a key, each until its deadline.
     waiting: VecDeque<(Waiting, Until)>,
     dirty: Dirty,
@@ -195,6 +162,8 @@ enum Waiting {
 /// A message on its way up.
 struct Publishing {
     request: PublishRequest,
+    /// What the device wrote, before it was converted.
+    original: Bytes,
     /// Its values were judged, and are not again.
     judged: bool,
 }
@@ -239,9 +208,10 @@ impl Client {
                 repeat_at,
             ];
             let wake = wake.into_iter().flatten().min();
-            let (shared, waits) = (self.shared.clone(), !self.waiting.is_empty());
+            let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
+            let waits = !self.waiting.is_empty();
             let Self { proxy, socket, broker, to_client, to_broker, local, .. } = &mut self;
-            let (mut client_reader, mut client_writer) = socket.split();
+            let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
                     let (reader, writer) = tokio::io::split(stream);
@@ -254,9 +224,8 @@ impl Client {
             let read_client = proxy.wants_client_bytes() && room(to_broker);
             let read_broker = proxy.wants_broker_bytes() && room(to_client);
             tokio::select! {
-                () = shared.stop.cancelled() => {
-                    self.proxy.close(0x8B, "the agent is shutting down");
-                }
+                () = shared.stop.cancelled() => proxy.close(0x8B, "the agent is shutting down"),
+                () = taken_over.cancelled() => proxy.close(0x8E, "another connection of this client took over"),
                 read = client_reader.read_buf(&mut from_client), if read_client => match read {
                     Ok(1..) => proxy.handle_client(&from_client.split()),
                     _ => proxy.handle_client_eof(),
@@ -302,9 +271,9 @@ impl Client {
     /// Writes what is left, saves what has to be, and lets go.
     async fn finish(mut self) {
         if let Some(session) = &self.session {
-            lock(session).mqtt = self.proxy.session().clone();
+            session.state().mqtt = self.proxy.session().clone();
         }
-        if self.dirty != Dirty::No {
+        if self.dirty != Dirty::No || self.keep_session {
             self.save();
         }
         let drain = async {
@@ -362,19 +331,16 @@ impl Client {
         while let Some(output) = self.proxy.poll() {
             let until = Until { deadline: Instant::now() + self.shared.config.key_wait, news: None };
             match output {
-                Output::ToBroker(bytes) => {
-                    if self.dirty == Dirty::Now {
-                        self.save();
-                    }
-                    self.to_broker.extend_from_slice(&bytes);
-                }
+                // It leaves in `run`, after what it depends on was saved.
+                Output::ToBroker(bytes) => self.to_broker.extend_from_slice(&bytes),
                 Output::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
                 Output::Connect(request) => {
                     self.attend(Waiting::Connect(request), until).await;
                 }
                 Output::Connected(connected) => self.handle_connected(&connected),
                 Output::Publish(request) => {
-                    let publishing = Box::new(Publishing { request, judged: false });
+                    let original = request.payload.clone();
+                    let publishing = Box::new(Publishing { request, original, judged: false });
                     self.attend(Waiting::Publish(publishing), until).await;
                 }
                 Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), until).await,
@@ -443,7 +409,8 @@ impl Client {
                 return None;
             }
         };
-        let session = match self.shared.sessions.open(&self.name, &self.shared.store) {
+        let shared = self.shared.clone();
+        let session = match shared.sessions.open(&self.name, &shared.store, &shared.data).await {
             Ok(session) => session,
             Err(error) => {
                 self.refuse_connect(ConnectCode::ServerUnavailable, &format!("{error:#}"));
@@ -453,7 +420,14 @@ impl Client {
         match self.shared.upstream.connect().await {
             Ok(stream) => {
                 self.broker = Some(stream);
-                let mqtt = if request.clean_start { SessionState::default() } else { lock(&session).mqtt.clone() };
+                let mqtt = if request.clean_start {
+                    SessionState::default()
+                } else {
+                    let state = session.state();
+                    self.seen_ms = state.seen_ms;
+                    state.mqtt.clone()
+                };
+                self.taken_over = session.ended.clone();
                 self.session = Some(session);
                 if let Err(error) = self.proxy.accept(will, mqtt) {
                     self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
@@ -504,7 +478,17 @@ impl Client {
         if let Some(expiry_s) = connected.session_expiry_s {
             self.keep_session = expiry_s > 0;
         }
-        self.resumed_ms = connected.session_present.then(now_ms);
+        // That the broker has kept the session is its word alone; since when the client was away is this agent's.
+        let since_ms = self.seen_ms.filter(|_| connected.session_present);
+        self.away = since_ms.map(|since_ms| Away { since_ms, until_ms: now_ms() });
+        if let Some(session) = &self.session
+            && !connected.session_present
+        {
+            session.state().receipts.clear();
+        }
+        if self.keep_session {
+            self.dirty = Dirty::Now;
+        }
         self.greet = connected.session_present;
         info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
     }
@@ -535,12 +519,22 @@ impl Client {
                     props: &request.sealed_properties,
                     payload: &request.payload,
                 };
-                let kept = if request.retain { self.keep_retained(request, now) } else { Ok(()) };
-                match kept {
-                    Err(reason) => Err(Denied::Refused(reason)),
-                    Ok(()) if deletes => Ok(None),
-                    Ok(()) => self.shared.data.seal(group, topic, &content, now).map(Some),
+                let sealed =
+                    if deletes { Ok(None) } else { self.shared.data.seal(group, topic, &content, now).map(Some) };
+                let sealed = match sealed {
+                    Ok(frame) if request.retain => match self.keep_retained(request, now) {
+                        Ok(true) => Ok(frame),
+                        Ok(false) => Err(Denied::Refused(format!("more than {MAX_RETAINED} retained messages"))),
+                        Err(reason) => Err(Denied::Refused(reason)),
+                    },
+                    sealed => sealed,
+                };
+                if let Ok(Some(_)) = sealed {
+                    // On disk before the message goes out, and with it the acknowledgement comes in.
+                    let last = || self.shared.data.last_sequence(group, topic);
+                    self.shared.readings.record(topic, &publishing.original, last, now);
                 }
+                sealed
             }
         };
         let answered = match sealed {
@@ -555,8 +549,10 @@ impl Client {
                     topic: topic.to_owned(),
                     reason: reason.clone(),
                 });
-                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection.
-                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect: true })
+                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's
+                // acknowledgement says it, and other messages of the client go on.
+                let disconnect = self.version == Version::V311 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
+                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect })
             }
         };
         if let Err(error) = answered {
@@ -589,7 +585,7 @@ impl Client {
         false
     }
 
-    fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<(), String> {
+    fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<bool, String> {
         let message = Retained {
             topic: request.topic.as_str().to_owned(),
             time_ms: now,
@@ -620,18 +616,24 @@ impl Client {
             Route::NotYet(reason) => return self.delivery_denied(delivery, &Denied::Behind(reason), until),
             Route::Refused(reason) => return self.delivery_denied(delivery, &Denied::Refused(reason), until),
         };
-        let session = self.session.clone()?;
-        let mut session = lock(&session);
+        let session = self.session.as_ref()?;
+        let mut session = session.state();
         let arrival = Arrival {
             qos: match delivery.qos {
                 sealcast_mqtt::Qos::AtMostOnce => sealcast_seal::Qos::AtMostOnce,
                 _ => sealcast_seal::Qos::Acknowledged { dup: delivery.dup },
             },
             retain: delivery.retain,
-            resumed_ms: self.resumed_ms,
+            away: self.away,
         };
+        let frame = FrameId::of(&delivery.payload);
         let opened = self.shared.data.open(&mut session.opener, group, topic, &delivery.payload, arrival, now_ms());
         match opened {
+            // The broker says of its own accord that it sends something again: once on a connection it may.
+            Ok(Received::Message(_)) if session.is_unacknowledged(frame) && !self.repeated.insert(frame) => {
+                drop(session);
+                self.withhold(&delivery, "replayed: the broker sends it again and again".to_owned());
+            }
             Ok(Received::Message(message)) => {
                 let sender = message.sender().to_string();
                 let arrived = Arrived {
@@ -679,7 +681,7 @@ impl Client {
                             }
                             sealcast_seal::Qos::AtMostOnce => {}
                             sealcast_seal::Qos::Acknowledged { .. } => {
-                                session.receipts.insert(delivery.id, receipt);
+                                session.receipts.insert(delivery.id, (receipt, frame));
                             }
                         }
                     }
@@ -735,8 +737,8 @@ impl Client {
 
     fn handle_acked(&mut self, id: DeliveryId) {
         let Some(session) = &self.session else { return };
-        let mut session = lock(session);
-        if let Some(receipt) = session.receipts.remove(&id) {
+        let mut session = session.state();
+        if let Some((receipt, _)) = session.receipts.remove(&id) {
             session.opener.mark_acknowledged(&receipt);
             self.dirty = Dirty::Now;
         }
@@ -749,8 +751,13 @@ impl Client {
         if self.name.is_empty() {
             return;
         }
-        let bytes = lock(session).opener.export();
-        if let Err(error) = self.shared.store.save_window(&self.name, &bytes, now_ms()) {
+        let now = now_ms();
+        let changes = {
+            let mut state = session.state();
+            state.seen_ms = Some(now);
+            state.opener.changes()
+        };
+        if let Err(error) = self.shared.store.save_client(&self.name, &changes, now) {
             warn!(client = self.name, "replay windows not saved: {error:#}");
         }
     }
@@ -767,10 +774,6 @@ fn class(qos: sealcast_mqtt::Qos) -> QosClass {
         sealcast_mqtt::Qos::AtMostOnce => QosClass::AtMostOnce,
         _ => QosClass::Acknowledged,
     }
-}
-
-fn lock(session: &Mutex<Session>) -> std::sync::MutexGuard<'_, Session> {
-    session.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn sleep_until(then: Option<Instant>) {

@@ -3,7 +3,7 @@
 //! One task owns it all. What takes time (a call to the hub) runs beside it and comes back as a [`Done`].
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,13 +13,14 @@ use bytes::Bytes;
 use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{Body, GroupNumber, Hash, Number, Record, Refusal};
+use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, Record, Refusal, TopicName};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{
     data::{DataPlane, ReadingId},
+    readings::{Queued, Readings},
     store::Store,
     values::{Brought, Values},
 };
@@ -36,6 +37,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const REFRESH: Duration = Duration::from_secs(15);
 /// The agent looks after its groups at least this often.
 const TICK: Duration = Duration::from_secs(1);
+/// The same complaint is not repeated sooner.
+const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
 
@@ -58,12 +61,16 @@ pub struct Control {
     pub store: Arc<Store>,
     /// Values that need no client.
     pub values: Arc<Values>,
+    /// What waits for the ledger beside the groups' entries.
+    pub readings: Arc<Readings>,
     /// The broker.
     pub link: Link,
     /// The ledger, over the broker.
     pub ledger: RemoteLedger,
     /// What was broadcast.
     pub keys_seen: KeysSeen,
+    /// What the groups wanted before the agent opened its door.
+    pub early: VecDeque<Output>,
 }
 
 /// Something that ran beside the control task.
@@ -88,14 +95,24 @@ struct Loop {
     stale: bool,
     submissions: VecDeque<Body>,
     submitting: bool,
+    /// What is being submitted is a reading, not the first of `submissions`.
+    submitting_reading: bool,
+    /// Topics whose readings the ledger would not take now: the log says why, once.
+    held: BTreeSet<TopicName>,
     retry_at: Option<Instant>,
     refresh_at: Instant,
     outbox: Outbox,
+    /// Groups whose retained messages have to be sealed again.
+    reseal: BTreeSet<GroupNumber>,
+    complained_at: Option<Instant>,
+    /// What was to be done before the agent opened its door.
+    early: VecDeque<Output>,
 }
 
 impl Control {
     /// Runs until `stop`. Fails only if the disk does.
-    pub async fn run(self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
+    pub async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>, stop: CancellationToken) -> Result<()> {
+        let early = std::mem::take(&mut self.early);
         let (done, mut results) = mpsc::unbounded_channel();
         let data = self.data.clone();
         let mut control = Loop {
@@ -106,10 +123,16 @@ impl Control {
             stale: false,
             submissions: VecDeque::new(),
             submitting: false,
+            submitting_reading: false,
+            held: BTreeSet::new(),
             retry_at: None,
             refresh_at: Instant::now() + REFRESH,
             outbox: Outbox::default(),
+            reseal: BTreeSet::new(),
+            complained_at: None,
+            early,
         };
+        let readings = control.parts.readings.clone();
         control.drain().await?;
         loop {
             tokio::select! {
@@ -119,8 +142,11 @@ impl Control {
                     None => return Ok(()),
                 },
                 Some(result) = results.recv() => control.handle_done(result)?,
+                () = readings.news() => if control.retry_at.is_none() {
+                    control.submit_next()?;
+                },
                 () = data.news_wanted() => control.sync(),
-                () = tokio::time::sleep_until(control.wake()) => control.handle_timeout(),
+                () = tokio::time::sleep_until(control.wake()) => control.handle_timeout()?,
             }
             control.drain().await?;
         }
@@ -135,8 +161,9 @@ impl Loop {
         [groups, self.retry_at, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
     }
 
-    fn handle_timeout(&mut self) {
+    fn handle_timeout(&mut self) -> Result<()> {
         let (now, time_ms) = (Instant::now(), now_ms());
+        self.publish_retained_again();
         if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
             self.parts.groups.handle_timeout(time_ms);
         }
@@ -146,12 +173,14 @@ impl Loop {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.sync();
-            self.submit_next();
+            self.submit_next()?;
         }
         if self.refresh_at <= now {
             self.refresh_at = now + REFRESH;
             self.sync();
+            self.submit_next()?;
         }
+        Ok(())
     }
 
     async fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
@@ -160,9 +189,9 @@ impl Loop {
                 info!("control connection up");
                 self.up = true;
                 self.sync();
-                self.publish_again().await;
+                self.publish_again();
                 self.parts.values.link_up();
-                self.submit_next();
+                self.submit_next()?;
             }
             LinkEvent::Down(reason) => {
                 warn!(reason, "control connection down: keys stay as they are, and it is tried again");
@@ -233,29 +262,45 @@ impl Loop {
     /// Checks a record and acts on it. What does not verify is reported and goes no further.
     fn apply(&mut self, record: &Record) -> Result<()> {
         if let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) {
-            let error = anyhow::Error::new(error);
-            error!("the hub gave a ledger record that cannot be true: {error:#}");
+            if self.complained_at.is_none_or(|at| at.elapsed() > QUIET) {
+                self.complained_at = Some(Instant::now());
+                error!("the hub gave a ledger record that cannot be true: {:#}", anyhow::Error::new(error));
+            }
             return Ok(());
         }
         self.parts.store.add_record(record.index, &record.encode())?;
+        if record.entry.originator() == self.parts.number {
+            self.parts.readings.handle_own(record.entry.body())?;
+        }
         let now = now_ms();
-        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")
+        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")?;
+        match record.entry.body() {
+            Body::Reading(_) | Body::Commit(_) | Body::Anchor(_) => Ok(()),
+            // What readings waited for may have come.
+            _ if self.retry_at.is_none() => self.submit_next(),
+            _ => Ok(()),
+        }
     }
 
     fn handle_done(&mut self, done: Done) -> Result<()> {
         match done {
             Done::Synced(reading, Ok(records)) => {
                 self.syncing = false;
-                let more = !records.is_empty();
+                let height = || self.parts.data.with_replica(|replica| replica.height());
+                let (before, empty) = (height(), records.is_empty());
                 for record in records {
                     self.handle_record(record)?;
                 }
-                if more || std::mem::take(&mut self.stale) {
+                let grew = self.parts.data.with_replica(|replica| replica.height()) > before;
+                if grew || empty && std::mem::take(&mut self.stale) {
                     self.sync();
-                } else {
-                    self.parts.data.set_caught_up(reading);
+                } else if empty && self.parts.data.set_caught_up(reading) {
                     self.parts.groups.set_live(true, now_ms());
-                    self.submit_next();
+                    self.publish_retained_again();
+                    self.submit_next()?;
+                } else {
+                    // Nothing that can be true came: do not ask in a circle.
+                    self.retry_at = Some(Instant::now() + RETRY);
                 }
             }
             Done::Synced(_, Err(reason)) => {
@@ -272,14 +317,29 @@ impl Loop {
     }
 
     fn handle_submitted(&mut self, result: Result<Record, SubmitError>) -> Result<()> {
+        let reading = std::mem::take(&mut self.submitting_reading);
         match result {
+            // A reading leaves its queue when the replica has its record; until then the next has no nonce.
+            Ok(record) if reading => {
+                let index = record.index;
+                self.handle_record(record)?;
+                if self.parts.data.with_replica(|replica| replica.height()) > index {
+                    self.submit_next()?;
+                }
+            }
             Ok(record) => {
                 self.submissions.pop_front();
                 self.handle_record(record)?;
-                self.submit_next();
+                self.submit_next()?;
             }
             // Our own replica was behind: look, then sign anew.
             Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {
+                self.sync();
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            // It stays in its queue: once the replica knows why, it waits until that has changed.
+            Err(SubmitError::Refused(refusal)) if reading => {
+                debug!(reason = %refusal, "a reading was refused");
                 self.sync();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
@@ -289,7 +349,7 @@ impl Loop {
                     info!(kind = %body.kind(), reason = %refusal, "the ledger took another entry first");
                     self.parts.groups.handle_refused(&body, &refusal.to_string(), now_ms());
                 }
-                self.submit_next();
+                self.submit_next()?;
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
@@ -320,20 +380,31 @@ impl Loop {
         });
     }
 
-    /// Submits the next entry, one at a time: each has the nonce after the last.
-    fn submit_next(&mut self) {
-        let Some(body) = self.submissions.front() else { return };
+    /// Submits the next entry, one at a time: each has the nonce after the last. Readings come after what the groups need.
+    fn submit_next(&mut self) -> Result<()> {
         if self.submitting || !self.up {
-            return;
+            return Ok(());
         }
+        let body = match self.submissions.front() {
+            Some(body) => body.clone(),
+            None => match self.next_reading()? {
+                Some(body) => {
+                    self.submitting_reading = true;
+                    body
+                }
+                None => return Ok(()),
+            },
+        };
         let (number, key) = (self.parts.number, self.parts.key.clone());
         let (nonce, id) = self.parts.data.with_replica(|replica| (replica.next_nonce(number), replica.genesis().id));
         let entry = match body.sign(&key, number, nonce, &id) {
             Ok(entry) => entry,
             Err(error) => {
                 error!(kind = %body.kind(), %error, "an entry cannot be signed");
-                self.submissions.pop_front();
-                return;
+                if !std::mem::take(&mut self.submitting_reading) {
+                    self.submissions.pop_front();
+                }
+                return Ok(());
             }
         };
         self.submitting = true;
@@ -341,37 +412,65 @@ impl Loop {
         tokio::spawn(async move {
             let _ = done.send(Done::Submitted(ledger.submit(&entry).await.map(Box::new).map_err(Box::new)));
         });
+        Ok(())
+    }
+
+    /// The oldest reading that the ledger would take. One that it would not, for want of limits or of a grant, waits, and
+    /// with it the later ones of its topic.
+    fn next_reading(&mut self) -> Result<Option<Body>> {
+        for Queued { topic, time_ms, sequence, value, decimals } in self.parts.readings.next()? {
+            let number = self.parts.number;
+            let body = self.parts.data.with_replica(|replica| {
+                let group = replica
+                    .group_for_topic(topic.as_str())
+                    .ok_or_else(|| format!("no group of the ledger covers {topic}"))?;
+                let topic = topic.clone();
+                let body = Body::Reading(Reading { group, topic, time_ms, sequence, value, decimals });
+                replica.preview(number, &body).map(|_| body).map_err(|refusal| refusal.to_string())
+            });
+            match body {
+                Ok(body) => {
+                    self.held.remove(&topic);
+                    return Ok(Some(body));
+                }
+                Err(reason) => {
+                    if self.held.insert(topic.clone()) {
+                        warn!(%topic, reason, "readings wait: the ledger would not take them");
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Does what the groups ask for, in their order: what they persist is on disk before anything after it goes out.
     async fn drain(&mut self) -> Result<()> {
-        while let Some(output) = self.parts.groups.poll_output() {
+        while let Some(output) = self.early.pop_front().or_else(|| self.parts.groups.poll_output()) {
             match output {
-                Output::Persist(writes) => {
-                    let writes = writes
-                        .iter()
-                        .map(|write| (write.key.as_str(), write.value.as_ref().map(|value| value.as_slice())));
-                    self.parts.store.write_state(writes)?;
-                }
+                Output::Persist(writes) => self.parts.store.write_state(&writes)?,
                 Output::Submit(body) => {
-                    self.submissions.push_back(body);
-                    self.submit_next();
+                    // The groups ask again after a while; an entry that still waits does not wait twice.
+                    if !self.submissions.contains(&body) {
+                        self.submissions.push_back(body);
+                    }
+                    self.submit_next()?;
                 }
                 Output::PublishKeys { bytes } => {
                     self.outbox.keys = Some(bytes);
-                    self.publish_keys().await;
+                    self.publish_keys();
                 }
                 Output::PublishInbox { device, group, bytes } => {
                     self.outbox.welcomes.insert((device.clone(), group), bytes.clone());
-                    self.publish(inbox(&device, group), bytes).await;
+                    self.publish(inbox(&device, group), bytes);
                 }
-                Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()).await,
+                Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()),
                 Output::Epoch(keys) => {
                     let group = keys.group;
                     // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
                     self.outbox.welcomes.retain(|(_, of), _| *of != group);
                     self.parts.data.insert_epoch(keys, now_ms());
-                    self.publish_retained_again(group).await?;
+                    self.reseal.insert(group);
+                    self.publish_retained_again();
                 }
                 Output::Left { group, reason } => self.parts.data.leave(group, &reason),
                 Output::Notice { device, group, notice } => {
@@ -384,33 +483,39 @@ impl Loop {
         Ok(())
     }
 
-    async fn publish_again(&mut self) {
-        self.publish_keys().await;
-        for ((device, group), bytes) in self.outbox.welcomes.clone() {
-            self.publish(inbox(&device, group), bytes).await;
+    fn publish_again(&mut self) {
+        self.publish_keys();
+        for ((device, group), bytes) in &self.outbox.welcomes {
+            self.publish(inbox(device, *group), bytes.clone());
         }
     }
 
-    async fn publish_keys(&self) {
+    fn publish_keys(&self) {
         if let Some(bytes) = &self.outbox.keys {
             self.see_keys(&self.parts.device, bytes);
-            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone()).await;
+            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone());
         }
     }
 
-    async fn publish_retained_again(&self, group: GroupNumber) -> Result<()> {
+    /// Seals retained messages again whose group has a new epoch; those that cannot be now keep their turn.
+    fn publish_retained_again(&mut self) {
         if !self.up {
-            return Ok(());
+            return;
         }
-        for (topic, frame) in self.parts.data.seal_retained_again(group, now_ms())? {
-            self.publish(topic, frame).await;
+        for group in std::mem::take(&mut self.reseal) {
+            match self.parts.data.seal_retained_again(group, now_ms()) {
+                Ok(Some(frames)) => frames.into_iter().for_each(|(topic, frame)| self.publish(topic, frame)),
+                Ok(None) => {
+                    self.reseal.insert(group);
+                }
+                Err(error) => warn!(%group, "retained messages are not sealed again: {error:#}"),
+            }
         }
-        Ok(())
     }
 
     /// Publishes retained. If the link is down, it is done again when it comes back.
-    async fn publish(&self, topic: String, payload: Vec<u8>) {
-        if let Err(error) = self.parts.link.publish(topic, true, payload).await {
+    fn publish(&self, topic: String, payload: Vec<u8>) {
+        if let Err(error) = self.parts.link.publish(topic, true, payload) {
             debug!(%error, "not published");
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{GroupNumber, Number, Replica, TopicFilter};
+use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, LeafIndex,
     Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, SealError, Sealer,
@@ -69,6 +69,9 @@ pub enum Received {
     Repeated,
 }
 
+/// Topics, each with a sealed message for it.
+pub type Frames = Vec<(String, Vec<u8>)>;
+
 /// How a message came from the broker.
 #[derive(Clone, Copy)]
 pub struct Arrival {
@@ -76,14 +79,24 @@ pub struct Arrival {
     pub qos: Qos,
     /// As a retained message.
     pub retain: bool,
-    /// When this connection began, if the broker had kept the session: what was sealed before that waited there.
-    pub resumed_ms: Option<u64>,
+    /// While the client was away, if the broker had kept the session: what was sealed then waited there.
+    pub away: Option<Away>,
+}
+
+/// When a client was away, by this agent's own notes.
+#[derive(Clone, Copy)]
+pub struct Away {
+    /// When it was last here, Unix ms.
+    pub since_ms: u64,
+    /// When it came back, Unix ms.
+    pub until_ms: u64,
 }
 
 /// See the module.
 pub struct DataPlane {
     device: DeviceId,
     number: Number,
+    certificate: Hash,
     key: Arc<SigningKey>,
     store: Arc<Store>,
     config: Arc<config::Agent>,
@@ -117,6 +130,7 @@ impl DataPlane {
     /// With what the ledger said when the agent last ran, and no keys yet.
     pub fn new(
         device: DeviceId,
+        certificate: Hash,
         key: Arc<SigningKey>,
         store: Arc<Store>,
         config: Arc<config::Agent>,
@@ -127,6 +141,7 @@ impl DataPlane {
         Self {
             device,
             number,
+            certificate,
             key,
             store,
             config,
@@ -160,10 +175,17 @@ impl DataPlane {
         state.begun
     }
 
-    /// That reading found nothing more: when it was begun the replica had all.
-    pub fn set_caught_up(&self, reading: ReadingId) {
-        self.state().caught_up = Some(reading);
+    /// That reading found nothing more: when it was begun the replica had all. False if it cannot have had, since not
+    /// even this device's own registration is there.
+    pub fn set_caught_up(&self, reading: ReadingId) -> bool {
+        let mut state = self.state();
+        let registered = state.replica.device(self.number).is_some_and(|own| own.certificate == self.certificate);
+        if registered {
+            state.caught_up = Some(reading);
+        }
+        drop(state);
         self.changed.send_modify(|count| *count += 1);
+        registered
     }
 
     /// Wants the ledger read to its end once more. A message is not to be kept waiting for longer than until
@@ -204,18 +226,32 @@ impl DataPlane {
         ))
     }
 
+    /// The sequence number of this device's last reading of `topic` on the ledger, as far as the replica knows.
+    pub fn last_sequence(&self, group: GroupNumber, topic: &str) -> Option<u64> {
+        let topic = topic.parse().ok()?;
+        self.state().replica.last_sequence(self.number, group, &topic)
+    }
+
+    /// Whose agent this is.
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
     /// Seals a message of this device's clients.
     pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
         let mut state = self.state();
         let waiting = state.waiting(group, &self.number, &self.device);
+        state.may_seal(group)?;
         let Some(own) = state.groups.get_mut(&group) else { return Err(waiting) };
         // A sealer ends with its epoch, and after 2^24 messages; the next one needs a boot that was stored.
         for _ in 0..2 {
             if own.sealer.is_none() {
                 own.sealer = match self.new_sealer(&mut own.keys) {
                     Ok(sealer) => Some(sealer),
-                    Err(SealError::NotMember { .. }) => return Err(waiting),
-                    Err(error) => return Err(Denied::Refused(error.to_string())),
+                    Err(error) if matches!(error.downcast_ref(), Some(SealError::NotMember { .. })) => {
+                        return Err(waiting);
+                    }
+                    Err(error) => return Err(Denied::Refused(format!("{error:#}"))),
                 };
             }
             let Some(sealer) = &mut own.sealer else { break };
@@ -231,22 +267,16 @@ impl DataPlane {
         Err(waiting)
     }
 
-    fn new_sealer(&self, keys: &mut GroupKeys) -> Result<Sealer, SealError> {
-        let (group, epoch) = (keys.group().0, keys.current());
-        let stored = match epoch {
-            Some(id) => self.store.last_boot(group, id.generation, id.epoch).map_err(|error| {
-                error!("{error:#}");
-                SealError::Library
-            })?,
+    fn new_sealer(&self, keys: &mut GroupKeys) -> Result<Sealer> {
+        let group = keys.group().0;
+        let stored = match keys.current() {
+            Some(id) => self.store.last_boot(group, id.generation, id.epoch)?,
             None => None,
         };
         let pending = keys.next_boot(stored)?;
         let id = pending.epoch();
-        self.store.save_boot(group, id.generation, id.epoch, pending.number()).map_err(|error| {
-            error!("{error:#}");
-            SealError::Library
-        })?;
-        keys.sealer(pending.stored(), &self.key)
+        self.store.save_boot(group, id.generation, id.epoch, pending.number())?;
+        Ok(keys.sealer(pending.stored(), &self.key)?)
     }
 
     /// Opens what came from the broker for one client, whose `opener` remembers what it has seen.
@@ -275,12 +305,15 @@ impl DataPlane {
             opener.open(&own.keys, topic, frame, &delivery, now_ms)
         };
         let outcome = if arrival.retain { attempt(DeliveryKind::Retained) } else { attempt(DeliveryKind::Live) };
-        let outcome = match (outcome, arrival.resumed_ms) {
-            // Too old for a live message, but from before this connection: it waited in the session's queue.
-            (Err(OpenError::TooOld { age_ms, .. }), Some(resumed_ms))
-                if !arrival.retain && now_ms.saturating_sub(age_ms) <= resumed_ms =>
-            {
-                attempt(DeliveryKind::Offline)
+        let outcome = match (outcome, arrival.away) {
+            // Too old for a live message. It waited in the session's queue if it was sealed while the client was away;
+            // what was sealed before that it should have had then.
+            (Err(OpenError::TooOld { age_ms, .. }), Some(away)) if !arrival.retain => {
+                let sealed_ms = now_ms.saturating_sub(age_ms);
+                let on_its_way_ms =
+                    age.live_ms.unwrap_or(u64::MAX).saturating_add(self.config.freshness.clock_tolerance_ms);
+                let waited = away.since_ms.saturating_sub(on_its_way_ms)..=away.until_ms;
+                attempt(if waited.contains(&sealed_ms) { DeliveryKind::Offline } else { DeliveryKind::Live })
             }
             // What the broker kept may be handed on although it is too old, where it is marked so.
             (Err(OpenError::TooOld { .. }), _) if arrival.retain && age.stale == config::Stale::Flag => {
@@ -395,8 +428,8 @@ impl DataPlane {
             .collect()
     }
 
-    /// Seals the retained messages of `group` again, under its current epoch.
-    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Vec<(String, Vec<u8>)>> {
+    /// Seals the retained messages of `group` again, under its current epoch. `None` if nothing can be sealed now.
+    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Option<Frames>> {
         let mut frames = Vec::new();
         for Retained { topic, time_ms, props, payload } in self.store.retained()? {
             if self.route(&topic) != Route::Group(group) {
@@ -405,11 +438,21 @@ impl DataPlane {
             let purpose = Purpose::Reseal { sealed_ms: time_ms };
             let content =
                 Content { purpose, class: QosClass::Acknowledged, retain: true, props: &props, payload: &payload };
-            if let Ok(frame) = self.seal(group, &topic, &content, now_ms) {
-                frames.push((topic, frame));
+            match self.seal(group, &topic, &content, now_ms) {
+                Ok(frame) => frames.push((topic, frame)),
+                Err(Denied::NotYet(_) | Denied::Behind(_)) => return Ok(None),
+                // This device is no member any more.
+                Err(Denied::Refused(_)) => return Ok(Some(Vec::new())),
             }
         }
-        Ok(frames)
+        Ok(Some(frames))
+    }
+
+    /// Drops what a client remembers of epochs that are gone.
+    pub fn forget_old_epochs(&self, opener: &mut Opener) {
+        for own in self.state().groups.values() {
+            opener.retain_epochs(&own.keys);
+        }
     }
 
     /// The members of a group's current epoch.
@@ -431,6 +474,25 @@ impl DataPlane {
 impl State {
     fn name(&self, group: GroupNumber) -> String {
         self.replica.group(group).map_or_else(|| format!("group {group}"), |group| group.name.to_string())
+    }
+
+    /// Whether something may be sealed for `group` now: only under the epoch that the ledger is at, and only while all who
+    /// hold its key are granted. After a restart or a commit the keys come a moment later than the ledger's word.
+    fn may_seal(&self, group: GroupNumber) -> Result<(), Denied> {
+        let (Some(own), Some(on_ledger)) = (self.groups.get(&group), self.replica.group(group)) else { return Ok(()) };
+        let Some(held) = own.keys.current() else { return Ok(()) };
+        let name = &on_ledger.name;
+        if (held.generation, held.epoch) != (on_ledger.generation.0, on_ledger.epoch.0) {
+            return Err(Denied::NotYet(format!(
+                "{name} is at epoch {}, this device still at epoch {held}: it waits for the keys",
+                on_ledger.epoch
+            )));
+        }
+        let id = &self.replica.genesis().id;
+        match own.roster.iter().find(|member| !self.replica.is_granted(group, id.number_of(member))) {
+            Some(gone) => Err(Denied::NotYet(format!("{gone} is to leave {name}: nothing is sealed until it is out"))),
+            None => Ok(()),
+        }
     }
 
     /// Why there is no key of `group` now.

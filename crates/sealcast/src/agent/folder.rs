@@ -3,9 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{
-    Certificate, DeviceId, Network, SigningKey, TrustAnchor, TrustError, certificates_from_pem, key_from_pem,
-};
+use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor, TrustError, key_from_pem};
 use sealcast_ledger::{Genesis, LedgerId};
 use tracing::warn;
 
@@ -18,7 +16,7 @@ const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 pub struct Folder {
     /// Its id.
     pub device: DeviceId,
-    /// Its private key, PKCS#8 DER, from which [`Folder::key`] makes a key for each part that needs one.
+    /// Its private key, PEM, from which [`Folder::key`] makes a key for each part that needs one.
     key_pem: zeroize::Zeroizing<String>,
     /// Its certificate and those above it, leaf first, without the root.
     pub chain: Vec<Certificate>,
@@ -38,13 +36,8 @@ impl Folder {
             dir.display(),
             dir.display()
         );
-        let certificates = |name: &str| {
-            certificates_from_pem(&files::read(&path(name))?)
-                .with_context(|| format!("{} cannot be used", path(name).display()))
-        };
-        let root = certificates("root.pem")?.into_iter().next().context("root.pem holds no certificate")?;
-        let anchor = TrustAnchor::new(root).context("root.pem")?;
-        let chain = certificates("device.pem")?;
+        let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
+        let chain = files::certificates(&path("device.pem"))?;
         let now = now_ms();
         let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
         let verified = anchor.verify_device(&ders, now).map_err(|error| match error {

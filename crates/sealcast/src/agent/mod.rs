@@ -3,13 +3,16 @@
 pub mod client;
 mod control;
 pub mod data;
+pub mod doors;
 pub mod events;
 pub mod folder;
+pub mod readings;
+mod sessions;
 pub mod store;
 pub mod values;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
@@ -17,26 +20,27 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_chain::RemoteLedger;
-use sealcast_group::{Groups, Me};
+use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::{
-    client::{Sessions, Shared},
+    client::Shared,
     control::{Control, KeysSeen},
     data::DataPlane,
     events::{Event, Events},
     folder::Folder,
+    readings::Readings,
+    sessions::Sessions,
     store::Store,
     values::Values,
 };
 use crate::{
     config::{self, UpstreamChoice},
-    files,
     link::Link,
     now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
@@ -73,6 +77,10 @@ struct Ready {
     device: String,
     listen: SocketAddr,
     upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coap: Option<SocketAddr>,
 }
 
 /// Runs an agent until the process is told to stop.
@@ -84,10 +92,19 @@ pub async fn run(options: Options) -> Result<()> {
     if options.check {
         let folder = Folder::open(&options.dir)?;
         upstream(&folder, &config)?;
+        for door in config.http.iter().chain(&config.coap) {
+            door.token(&options.dir)?;
+        }
         return output::line(&format!("{}: folder and configuration are in order", folder.device));
     }
     let agent = Agent::start(&options.dir, config).await?;
-    let ready = Ready { device: agent.device.to_string(), listen: agent.listen, upstream: agent.upstream.to_string() };
+    let ready = Ready {
+        device: agent.device.to_string(),
+        listen: agent.listen,
+        upstream: agent.upstream.to_string(),
+        http: agent.doors.http,
+        coap: agent.doors.coap,
+    };
     if options.json {
         output::line(&serde_json::to_string(&ready)?)?;
     } else {
@@ -95,6 +112,11 @@ pub async fn run(options: Options) -> Result<()> {
             "agent of {}: MQTT clients connect to {}; broker {}",
             ready.device, ready.listen, ready.upstream
         ))?;
+        for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
+            if let Some(address) = address {
+                output::line(&format!("{door} devices connect to {address}"))?;
+            }
+        }
     }
     tokio::select! {
         () = shutdown::requested() => {}
@@ -111,6 +133,8 @@ pub struct Agent {
     pub listen: SocketAddr,
     /// Its broker.
     pub upstream: Upstream,
+    /// Its doors beside MQTT.
+    pub doors: doors::Addresses,
     shared: Arc<Shared>,
     keys_seen: KeysSeen,
     stop: CancellationToken,
@@ -125,7 +149,7 @@ impl Agent {
         let folder = Folder::open(dir)?;
         let upstream = upstream(&folder, &config)?;
         let store = Arc::new(Store::open(dir)?);
-        store.forget_old_windows()?;
+        store.forget_old_clients()?;
         let config = Arc::new(config);
         let stop = CancellationToken::new();
 
@@ -140,8 +164,19 @@ impl Agent {
         let replica = restore(&store, Replica::new(genesis), &mut groups)?;
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
+        let number = genesis.id.number_of(&folder.device);
+        let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
         let key = Arc::new(folder.key()?);
-        let data = Arc::new(DataPlane::new(folder.device.clone(), key.clone(), store.clone(), config.clone(), replica));
+        let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
+        let data = Arc::new(DataPlane::new(
+            folder.device.clone(),
+            certificate,
+            key.clone(),
+            store.clone(),
+            config.clone(),
+            replica,
+        ));
+        let early = take_in_keys(&mut groups, &store, &data)?;
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
         let listen = listener.local_addr()?;
@@ -159,6 +194,7 @@ impl Agent {
         let clients = TaskTracker::new();
         clients.spawn(values.clone().run(data.clone(), link.clone(), stop.clone()));
         let control = Control {
+            readings: readings.clone(),
             device: device.clone(),
             number: genesis.id.number_of(&device),
             key,
@@ -169,6 +205,7 @@ impl Agent {
             ledger: RemoteLedger::new(link.clone(), genesis.id),
             link,
             keys_seen: keys_seen.clone(),
+            early,
         };
         let failed = CancellationToken::new();
         let control = tokio::spawn({
@@ -185,6 +222,7 @@ impl Agent {
 
         let shared = Arc::new(Shared {
             data,
+            readings,
             store,
             values,
             upstream: upstream.clone(),
@@ -194,8 +232,15 @@ impl Agent {
             stop: stop.clone(),
         });
         clients.spawn(accept(listener, shared.clone(), clients.clone()));
+        let doors = match doors::open(dir, &shared, &clients).await {
+            Ok(doors) => doors,
+            Err(error) => {
+                stop.cancel();
+                return Err(error);
+            }
+        };
         info!(%device, %listen, %upstream, "agent runs");
-        Ok(Self { device, listen, upstream, shared, keys_seen, stop, failed, clients, control })
+        Ok(Self { device, listen, upstream, doors, shared, keys_seen, stop, failed, clients, control })
     }
 
     /// Resolves when the agent has given up.
@@ -242,6 +287,20 @@ fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<R
     Ok(replica)
 }
 
+/// Gives the data plane all epochs that are kept, before a client can seal or open anything: in between, an old epoch would
+/// look like the current one. What else the groups want comes after.
+fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<VecDeque<Output>> {
+    let mut later = VecDeque::new();
+    while let Some(output) = groups.poll_output() {
+        match output {
+            Output::Persist(writes) => store.write_state(&writes)?,
+            Output::Epoch(keys) => data.insert_epoch(keys, now_ms()),
+            output => later.push_back(output),
+        }
+    }
+    Ok(later)
+}
+
 async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker) {
     let places = Arc::new(Semaphore::new(shared.config.max_clients));
     loop {
@@ -253,8 +312,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker
             Ok((socket, peer)) => match places.clone().try_acquire_owned() {
                 Ok(place) => {
                     let shared = shared.clone();
+                    if let Err(error) = socket.set_nodelay(true) {
+                        debug!(%error, "TCP_NODELAY");
+                    }
                     clients.spawn(async move {
-                        client::serve(shared, socket).await;
+                        client::serve(shared, Box::new(socket)).await;
                         drop(place);
                     });
                 }
@@ -287,7 +349,6 @@ pub fn upstream(folder: &Folder, config: &config::Agent) -> Result<Upstream> {
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.
 pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
-    files::read(&dir.join("network.json"))?;
     let folder = Folder::open(dir)?;
     let records = Store::read_records(dir)?
         .iter()

@@ -1,5 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
-//! replay windows of its clients and the retained messages that it must seal again.
+//! replay windows of its clients and the retained messages that it must seal again,
+//! the readings that wait for the ledger.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
@@ -11,25 +12,35 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use sealcast_seal::{Changes, Row};
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::files::{self, blocking};
 
 /// Clients whose replay windows are kept.
-pub const MAX_CLIENTS_KEPT: u32 = 4096;
+const MAX_CLIENTS_KEPT: u32 = 4096;
+/// Retained messages that are kept to be sealed again.
+pub const MAX_RETAINED: u32 = 10_000;
+/// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
+const BOOTS_KEPT: i64 = 4096;
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE boot (grp INTEGER, generation INTEGER, epoch INTEGER, boot INTEGER NOT NULL,
         PRIMARY KEY (grp, generation, epoch)) WITHOUT ROWID;
-    CREATE TABLE window (client TEXT PRIMARY KEY, used_ms INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE client (client TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
     CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL) WITHOUT ROWID;
 ";
-
-/// What is remembered of values: beside the rest, made where it is missing.
-const VALUE_SCHEMA: &str = "
+/// Tables that folders of before may lack.
+const LATER: &str = "
+    CREATE TABLE IF NOT EXISTS reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, value BLOB NOT NULL, decimals INTEGER NOT NULL);
+    CREATE UNIQUE INDEX IF NOT EXISTS reading_topic ON reading (topic, sequence);
+    CREATE INDEX IF NOT EXISTS reading_order ON reading (topic, id);
+    CREATE TABLE IF NOT EXISTS reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 ";
 
@@ -61,6 +72,14 @@ pub struct ValueRow {
     pub value: Option<Vec<u8>>,
 }
 
+/// A local client, as it was last saved.
+pub struct Client {
+    /// When, Unix ms.
+    pub seen_ms: u64,
+    /// The rows of its replay windows.
+    pub windows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
 impl Store {
     /// Opens or makes `agent.sqlite` in `dir`, and takes it for this process alone.
     pub fn open(dir: &Path) -> Result<Self> {
@@ -80,7 +99,7 @@ impl Store {
             } else {
                 ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
             }
-            transaction.execute_batch(VALUE_SCHEMA)?;
+            transaction.execute_batch(LATER)?;
             transaction.commit()?;
             Ok(connection)
         };
@@ -122,15 +141,16 @@ impl Store {
         self.read(state)
     }
 
-    /// Applies group state writes: a value is put, `None` deletes.
-    pub fn write_state<'a>(&self, writes: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<()> {
+    /// Applies group state writes, all or none.
+    pub fn write_state(&self, writes: &[sealcast_group::Write]) -> Result<()> {
         self.write(|db| {
-            for (key, value) in writes {
-                match value {
-                    Some(value) => {
-                        db.execute("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)", (key, value))?
-                    }
-                    None => db.execute("DELETE FROM state WHERE key = ?1", [key])?,
+            for write in writes {
+                match &write.value {
+                    Some(value) => db.execute(
+                        "INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)",
+                        params![write.key, value.as_slice()],
+                    )?,
+                    None => db.execute("DELETE FROM state WHERE key = ?1", [&write.key])?,
                 };
             }
             Ok(())
@@ -149,13 +169,14 @@ impl Store {
         })
     }
 
-    /// Uses a boot number up, before anything is sealed with it. Boots of earlier epochs of the group are forgotten.
+    /// Uses a boot number up, before anything is sealed with it. Those of epochs so long ago that nobody keeps them any
+    /// more are forgotten; an epoch that is still kept must never begin with boot 0 again.
     pub fn save_boot(&self, group: u16, generation: u32, epoch: u64, boot: u16) -> Result<()> {
         self.write(|db| {
             let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
             db.execute(
-                "DELETE FROM boot WHERE grp = ?1 AND (generation < ?2 OR generation = ?2 AND epoch < ?3)",
-                params![group, generation, epoch],
+                "DELETE FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch < ?3",
+                params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
             )?;
             db.execute(
                 "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
@@ -165,47 +186,69 @@ impl Store {
         })
     }
 
-    /// The replay windows of a local client, as last saved.
-    pub fn window(&self, client: &str) -> Result<Option<Vec<u8>>> {
+    /// What was last saved of a local client.
+    pub fn client(&self, client: &str) -> Result<Option<Client>> {
         self.read(|db| {
-            db.query_row("SELECT bytes FROM window WHERE client = ?1", [client], |row| row.get(0)).optional()
+            let seen: Option<i64> =
+                db.query_row("SELECT seen_ms FROM client WHERE client = ?1", [client], |row| row.get(0)).optional()?;
+            let Some(seen_ms) = seen else { return Ok(None) };
+            let mut query = db.prepare("SELECT key, value FROM window WHERE client = ?1")?;
+            let windows = query.query_map([client], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+            Ok(Some(Client { seen_ms: seen_ms.cast_unsigned(), windows }))
         })
     }
 
-    /// Saves the replay windows of a local client.
-    pub fn save_window(&self, client: &str, bytes: &[u8], now_ms: u64) -> Result<()> {
+    /// Saves that a local client was here, and what changed of its replay windows.
+    pub fn save_client(&self, client: &str, changes: &Changes, now_ms: u64) -> Result<()> {
         self.write(|db| {
             db.execute(
-                "INSERT OR REPLACE INTO window (client, used_ms, bytes) VALUES (?1, ?2, ?3)",
-                params![client, now_ms.cast_signed(), bytes],
+                "INSERT OR REPLACE INTO client (client, seen_ms) VALUES (?1, ?2)",
+                params![client, now_ms.cast_signed()],
             )?;
+            if changes.replace_all {
+                db.execute("DELETE FROM window WHERE client = ?1", [client])?;
+            }
+            for Row { key, value } in &changes.rows {
+                match value {
+                    Some(value) => db.execute(
+                        "INSERT OR REPLACE INTO window (client, key, value) VALUES (?1, ?2, ?3)",
+                        params![client, key, value],
+                    )?,
+                    None => db.execute("DELETE FROM window WHERE client = ?1 AND key = ?2", params![client, key])?,
+                };
+            }
             Ok(())
         })
     }
 
-    /// Forgets the replay windows of all but the [`MAX_CLIENTS_KEPT`] clients that were here last.
-    pub fn forget_old_windows(&self) -> Result<()> {
+    /// Forgets all but the [`MAX_CLIENTS_KEPT`] clients that were here last.
+    pub fn forget_old_clients(&self) -> Result<()> {
         self.write(|db| {
             db.execute(
-                "DELETE FROM window WHERE client NOT IN (SELECT client FROM window ORDER BY used_ms DESC LIMIT ?1)",
+                "DELETE FROM client WHERE client NOT IN (SELECT client FROM client ORDER BY seen_ms DESC LIMIT ?1)",
                 [MAX_CLIENTS_KEPT],
             )?;
+            db.execute("DELETE FROM window WHERE client NOT IN (SELECT client FROM client)", [])?;
             Ok(())
         })
     }
 
-    /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does.
-    pub fn keep_retained(&self, message: &Retained) -> Result<()> {
+    /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does. False if
+    /// there are too many.
+    pub fn keep_retained(&self, message: &Retained) -> Result<bool> {
         self.write(|db| {
-            if message.payload.is_empty() {
-                db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
-            } else {
+            db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
+            if !message.payload.is_empty() {
+                let kept: u32 = db.query_row("SELECT count(*) FROM retained", [], |row| row.get(0))?;
+                if kept >= MAX_RETAINED {
+                    return Ok(false);
+                }
                 db.execute(
                     "INSERT OR REPLACE INTO retained (topic, time_ms, props, payload) VALUES (?1, ?2, ?3, ?4)",
                     params![message.topic, message.time_ms.cast_signed(), message.props, *message.payload],
                 )?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -250,12 +293,14 @@ impl Store {
         })
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        blocking(|| work(&connection)).context("the agent's database cannot be read")
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        blocking(|| {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection).context("the agent's database cannot be read")
+        })
     }
 
-    fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         blocking(|| {
             let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction()?;
@@ -264,14 +309,6 @@ impl Store {
             Ok(value)
         })
         .map_err(|error: rusqlite::Error| anyhow::Error::new(error).context("the agent's database cannot be written"))
-    }
-}
-
-/// Waits for the disk without holding up the other tasks of this thread.
-fn blocking<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
     }
 }
 
@@ -298,12 +335,20 @@ mod tests {
         store.add_record(0, b"first")?;
         store.add_record(1, b"second")?;
         assert!(store.add_record(1, b"other").is_err(), "a record is never replaced");
-        store.write_state([("a", Some(&b"1"[..])), ("b", Some(b"2")), ("a", None)])?;
+        let write = |key: &str, value: Option<&[u8]>| sealcast_group::Write {
+            key: key.to_owned(),
+            value: value.map(|value| Zeroizing::new(value.to_vec())),
+        };
+        store.write_state(&[write("a", Some(b"1")), write("b", Some(b"2")), write("a", None)])?;
         assert_eq!(store.last_boot(1, 0, 7)?, None);
         store.save_boot(1, 0, 7, 0)?;
         store.save_boot(1, 0, 7, 1)?;
         store.save_boot(2, 0, 7, 5)?;
-        store.save_window("pump", b"window", 1)?;
+        let row = |value: Option<&[u8]>| Row { key: b"k".to_vec(), value: value.map(<[u8]>::to_vec) };
+        let changes = |rows| Changes { replace_all: false, rows };
+        store.save_client("pump", &changes(vec![row(Some(b"window"))]), 1)?;
+        store.save_client("valve", &changes(vec![row(Some(b"x"))]), 2)?;
+        store.save_client("valve", &changes(vec![row(None)]), 3)?;
         let retained = |payload: &[u8]| Retained {
             topic: "t".into(),
             time_ms: 5,
@@ -320,11 +365,12 @@ mod tests {
         assert_eq!(store.state()?.len(), 1);
         assert_eq!(store.last_boot(1, 0, 7)?, Some(1));
         store.save_boot(1, 0, 8, 0)?;
-        assert_eq!(
-            [store.last_boot(1, 0, 7)?, store.last_boot(1, 0, 8)?, store.last_boot(2, 0, 7)?],
-            [None, Some(0), Some(5)]
-        );
-        assert_eq!(store.window("pump")?.as_deref(), Some(&b"window"[..]));
+        let boots = [store.last_boot(1, 0, 7)?, store.last_boot(1, 0, 8)?, store.last_boot(2, 0, 7)?];
+        assert_eq!(boots, [Some(1), Some(0), Some(5)], "an epoch that may still be held never begins anew");
+        let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
+        assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));
+        assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));
+        assert!(store.client("tank")?.is_none());
         let row = |key: &str, value: Option<&[u8]>| ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) };
         store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)])?;
         assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);

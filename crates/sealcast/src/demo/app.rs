@@ -97,6 +97,23 @@ impl App {
         self.wait("a PUBACK", |acks| acks.published > before).await
     }
 
+    /// Publishes all with QoS 1 in that order, and waits for the last acknowledgement.
+    pub async fn publish_all(&mut self, topic: &str, payloads: &[Vec<u8>], patience: Duration) -> Result<()> {
+        let before = self.acks.borrow().published;
+        let wanted = before + u32::try_from(payloads.len())?;
+        let work = async {
+            for payload in payloads {
+                self.client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await?;
+            }
+            let acks = self.acks.wait_for(|acks| acks.failed || acks.published >= wanted).await?;
+            if acks.published < wanted {
+                bail!("the connection ended before all were acknowledged");
+            }
+            Ok(())
+        };
+        timeout(patience, work).await.context("messages were not acknowledged in time")?
+    }
+
     /// The next message, or `None` if there is none within `patience`.
     pub async fn next(&mut self, patience: Duration) -> Option<Message> {
         timeout(patience, self.messages.recv()).await.ok().flatten()

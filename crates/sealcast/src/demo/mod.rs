@@ -1,7 +1,7 @@
 //! `sealcast demo`: the paper's experiment, and what goes beyond it. A hub, four agents and ordinary MQTT clients in one
 //! process, over real TCP and TLS on loopback; each step is told, checked, and counted.
 
-mod app;
+pub mod app;
 mod attacks;
 mod groups;
 mod hostile;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{EnrolmentToken, Network, SigningKey, certificates_to_pem, csr, est, key_from_pem, key_to_pem};
+use sealcast_identity::{EnrolmentToken, Network, SigningKey, certificates_to_pem, csr, est, key_to_pem};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -103,7 +103,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
 fn own_key(dir: &Path) -> Result<SigningKey> {
     let path = dir.join("device.key");
     if path.exists() {
-        return key_from_pem(&files::read_secret(&path)?).with_context(|| format!("{} cannot be used", path.display()));
+        return files::key(&path);
     }
     let key = SigningKey::generate()?;
     files::write(&path, key_to_pem(&key).as_bytes(), Mode::Secret)?;

@@ -12,7 +12,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use sealcast_identity::{Authority, Certificate, Root, SigningKey, certificates_from_pem, key_from_pem, key_to_pem};
+use sealcast_identity::{Authority, Certificate, Root, SigningKey, key_to_pem};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -39,7 +39,6 @@ pub struct Keys {
 /// Reads the hub's keys, making those that are not there.
 pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
     let path = |name: &str| dir.join(name);
-    let pem = |name: &str| files::read(&path(name));
     let keep = |name: &str, text: &str, mode| files::write(&path(name), text.as_bytes(), mode);
 
     if !path("issuing.pem").exists() {
@@ -51,8 +50,9 @@ pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
         // Last: its presence says that the others are there.
         keep("issuing.pem", &authority.chain_pem(), Mode::Public)?;
     }
-    let authority = Authority::from_pem(&files::read_secret(&path("issuing.key"))?, &pem("issuing.pem")?)
-        .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
+    let authority =
+        Authority::from_pem(&files::read_secret(&path("issuing.key"))?, &files::read(&path("issuing.pem"))?)
+            .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
 
     if !path("operator.pem").exists() {
         let key = SigningKey::generate()?;
@@ -60,15 +60,10 @@ pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
         keep("operator.key", &key_to_pem(&key), Mode::Secret)?;
         keep("operator.pem", &issued.chain_pem(), Mode::Public)?;
     }
-    let operator = certificates_from_pem(&pem("operator.pem")?)
-        .with_context(|| format!("{} cannot be used", path("operator.pem").display()))?
-        .into_iter()
-        .next()
-        .context("operator.pem holds no certificate")?;
+    let operator = files::certificate(&path("operator.pem"))?;
 
     let server_key = if path("server.key").exists() {
-        key_from_pem(&files::read_secret(&path("server.key"))?)
-            .with_context(|| format!("{} cannot be used", path("server.key").display()))?
+        files::key(&path("server.key"))?
     } else {
         let key = SigningKey::generate()?;
         keep("server.key", &key_to_pem(&key), Mode::Secret)?;

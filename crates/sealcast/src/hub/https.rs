@@ -29,12 +29,16 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let (tcp, peer) = tokio::select! {
+        let next = async {
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, tcp, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
+            next = next => match next {
+                (Err(_), _) => break,
+                (Ok(place), Ok((tcp, peer))) => (place, tcp, peer),
+                (Ok(_), Err(error)) => {
                     warn!(%error, "EST cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;

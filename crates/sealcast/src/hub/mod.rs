@@ -7,6 +7,7 @@ pub mod policy;
 pub mod tokens;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
@@ -23,7 +24,7 @@ use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub use self::est::NETWORK_PATH;
 use self::{
@@ -43,6 +44,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Calls from devices that wait to be answered.
 const MAX_CALLS_WAITING: usize = 4096;
+/// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
+const MAX_CALLS_PER_DEVICE: usize = 16;
 const PAGE: usize = 256;
 
 /// `sealcast up`.
@@ -133,7 +136,8 @@ pub struct Hub {
     broker: sealcast_broker::Running,
     stop: CancellationToken,
     tasks: TaskTracker,
-    follower: JoinHandle<()>,
+    follower: JoinHandle<Result<()>>,
+    failed: CancellationToken,
     _lock: files::Lock,
 }
 
@@ -189,7 +193,18 @@ impl Hub {
 
         let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
         tasks.spawn(relay(Relay::new(ledger.clone()), calls, broker.handle().clone(), stop.clone()));
-        let follower = tokio::spawn(follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone()));
+        let failed = CancellationToken::new();
+        let follower = tokio::spawn({
+            let following = follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone());
+            let failed = failed.clone();
+            async move {
+                let outcome = following.await;
+                if outcome.is_err() {
+                    failed.cancel();
+                }
+                outcome
+            }
+        });
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
@@ -210,13 +225,17 @@ impl Hub {
             stop,
             tasks,
             follower,
+            failed,
             _lock: lock,
         })
     }
 
-    /// Resolves when the broker has given up.
+    /// Resolves when the hub cannot go on: the broker has given up, or the ledger does not verify.
     pub async fn failed(&self) {
-        self.broker.stopped().await;
+        tokio::select! {
+            () = self.broker.stopped() => {}
+            () = self.failed.cancelled() => {}
+        }
     }
 
     /// Number of ledger entries, as the hub's own replica has them.
@@ -238,7 +257,7 @@ impl Hub {
         if !ended || !drained {
             warn!("some connections did not end in time");
         }
-        self.follower.await.context("the task that follows the ledger")
+        self.follower.await.context("the task that follows the ledger")?
     }
 }
 
@@ -309,6 +328,7 @@ async fn relay(
     stop: CancellationToken,
 ) {
     let relay = Arc::new(relay);
+    let turns = Turns::default();
     loop {
         let call = tokio::select! {
             () = stop.cancelled() => return,
@@ -316,9 +336,14 @@ async fn relay(
         };
         let Some(Received { payload, properties, sender, .. }) = call else { return };
         let Some(sender) = sender else { continue };
+        let Some(turn) = turns.take(&sender) else {
+            debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} of this device are under way");
+            continue;
+        };
         let (relay, broker) = (relay.clone(), broker.clone());
         tokio::spawn(async move {
             let answer = relay.handle(&payload).await;
+            drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
             let topic = format!("sealcast/v1/rpc/{sender}/response");
             let properties =
@@ -330,13 +355,48 @@ async fn relay(
     }
 }
 
-/// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents.
-async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) {
+/// Calls under way, by device.
+#[derive(Clone, Default)]
+struct Turns(Arc<std::sync::Mutex<BTreeMap<Arc<str>, usize>>>);
+
+/// A call under way, until it is dropped.
+struct Turn {
+    turns: Turns,
+    device: Arc<str>,
+}
+
+impl Turns {
+    fn take(&self, device: &Arc<str>) -> Option<Turn> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = counts.entry(device.clone()).or_default();
+        if *calls >= MAX_CALLS_PER_DEVICE {
+            return None;
+        }
+        *calls += 1;
+        Some(Turn { turns: self.clone(), device: device.clone() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut counts = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.device) {
+            Some(calls) if *calls > 1 => *calls -= 1,
+            _ => {
+                counts.remove(&self.device);
+            }
+        }
+    }
+}
+
+/// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents. Fails if a record does not
+/// verify: a replica that stands still would let revoked devices in.
+async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) -> Result<()> {
     let from = replica.read().unwrap_or_else(PoisonError::into_inner).height();
     let mut watch = ledger.watch(from);
     loop {
         let records = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             records = watch.next() => records,
         };
         let records = match records {
@@ -348,19 +408,14 @@ async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: Ca
             }
         };
         for record in records {
-            let event = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
-            match event {
-                Ok(Event::DeviceRevoked { device, .. }) => {
-                    let name =
-                        replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
-                    if let Some(name) = name
-                        && let Err(error) = broker.disconnect_device(name).await
-                    {
-                        warn!(%error, "a revoked device stays connected");
-                    }
+            let applied = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
+            if let Event::DeviceRevoked { device, .. } = applied.context("the hub's own ledger does not verify")? {
+                let name = replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
+                if let Some(name) = name
+                    && let Err(error) = broker.disconnect_device(name).await
+                {
+                    warn!(%error, "a revoked device stays connected");
                 }
-                Ok(_) => {}
-                Err(error) => return error!("the hub's own ledger does not verify: {:#}", anyhow::Error::new(error)),
             }
             if let Err(error) = broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false).await {
                 warn!(%error, "a record was not pushed; agents will ask for it");

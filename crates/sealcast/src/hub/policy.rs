@@ -1,13 +1,15 @@
 //! Who may do what at the hub's broker, by the ledger as it is now.
 //!
-//! Application topics are open to every active device: who can read them is decided by keys, not by the broker. The
-//! control topics are not, so that nobody can flood or replace what belongs to another.
+//! Every active device may subscribe to application topics: who can read them is decided by keys, not by the broker.
+//! To publish on a group's topics a device must be granted in the group: what a stranger writes there opens nowhere, but
+//! it could flood the members and replace what is retained for them. The control topics are each their owners' alone,
+//! and only a filter that names their first level reaches them ([`sealcast_broker::Limits::reserved_levels`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sealcast_broker::{Attempt, Policy, Refusal};
 use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
-use sealcast_ledger::{Hash, Replica};
+use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use tracing::warn;
 
 /// The hub's copy of the ledger, shared with the task that follows it.
@@ -22,11 +24,6 @@ pub struct LedgerPolicy {
 }
 
 impl LedgerPolicy {
-    fn is_active(&self, device: &DeviceId) -> bool {
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        replica.device_by_id(device).is_some_and(sealcast_ledger::Device::is_active)
-    }
-
     fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (Refusal, &'static str)> {
         if certificate.fingerprint() == self.operator.fingerprint() {
             return Ok(OPERATOR_NAME.into());
@@ -55,12 +52,12 @@ impl Policy for LedgerPolicy {
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {
-        let Some(rest) = control(topic) else { return device == OPERATOR_NAME || self.known(device) };
+        let Some(rest) = control(topic) else { return self.may_publish_application(device, topic) };
         let parts: Vec<&str> = rest.split('/').collect();
         match *parts {
             ["rpc", node, "request"] => node == device,
             ["keys", node] => node == device && self.known(device),
-            ["inbox", _, _] => self.known(device),
+            ["inbox", addressee, group] => self.may_publish_inbox(device, addressee, group),
             _ => false,
         }
     }
@@ -77,9 +74,40 @@ impl Policy for LedgerPolicy {
 }
 
 impl LedgerPolicy {
-    fn known(&self, device: &str) -> bool {
-        device.parse().is_ok_and(|device| self.is_active(&device))
+    fn may_publish_application(&self, device: &str, topic: &str) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        match replica.group_for_topic(topic) {
+            // The operator holds no group key: it says who is in a group, and nothing in it.
+            Some(group) => is_granted(&replica, device, group),
+            None => device == OPERATOR_NAME || active(&replica, device).is_some(),
+        }
     }
+
+    /// A Welcome goes from member to member; its addressee takes it away.
+    fn may_publish_inbox(&self, device: &str, addressee: &str, group: &str) -> bool {
+        let Ok(number) = group.parse::<GroupNumber>() else { return false };
+        if number.to_string() != group {
+            return false;
+        }
+        if device == addressee {
+            return self.known(device);
+        }
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        is_granted(&replica, device, number) && is_granted(&replica, addressee, number)
+    }
+
+    fn known(&self, device: &str) -> bool {
+        active(&self.replica.read().unwrap_or_else(PoisonError::into_inner), device).is_some()
+    }
+}
+
+fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {
+    let id: DeviceId = device.parse().ok()?;
+    replica.device_by_id(&id).filter(|device| device.is_active())
+}
+
+fn is_granted(replica: &Replica, device: &str, group: GroupNumber) -> bool {
+    active(replica, device).is_some_and(|device| replica.is_granted(group, device.number))
 }
 
 /// What follows `sealcast/v1/`, or an empty text for other topics and filters that reach into `sealcast/`.

@@ -72,8 +72,10 @@ impl Tokens {
     }
 
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&connection).context("the table of enrolment tokens (hub.sqlite)")
+        files::blocking(|| {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection).context("the table of enrolment tokens (hub.sqlite)")
+        })
     }
 }
 

@@ -175,6 +175,8 @@ impl Hub {
 pub struct Agent {
     pub dir: PathBuf,
     pub listen: String,
+    /// What it said of itself when it was ready.
+    pub ready: Value,
     extra: Vec<String>,
     process: Option<Process>,
 }
@@ -182,7 +184,8 @@ pub struct Agent {
 impl Agent {
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut agent = Self { dir: dir.to_owned(), listen: "127.0.0.1:0".into(), extra, process: None };
+        let mut agent =
+            Self { dir: dir.to_owned(), listen: "127.0.0.1:0".into(), ready: Value::Null, extra, process: None };
         agent.restart();
         agent
     }
@@ -193,6 +196,7 @@ impl Agent {
         let process = Process::start(&mut command);
         let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
         self.listen = ready["listen"].as_str().unwrap().to_owned();
+        self.ready = ready;
         self.process = Some(process);
     }
 

@@ -3,9 +3,14 @@
 
 mod harness;
 
+mod bench;
 mod demo;
+mod doors;
 mod est;
 mod kill;
+mod nonce;
+mod quality;
+mod readings;
 mod recording;
 mod tour;
 mod values;

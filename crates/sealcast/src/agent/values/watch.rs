@@ -19,7 +19,7 @@ use super::{
 use crate::{
     agent::{
         data::{Arrival, DataPlane, Denied, Received, Route},
-        store::Retained,
+        store::{MAX_RETAINED, Retained},
     },
     link::Link,
     now_ms,
@@ -85,7 +85,7 @@ impl Values {
         }
         let now = now_ms();
         let qos = message.dup.map_or(sealcast_seal::Qos::AtMostOnce, |dup| sealcast_seal::Qos::Acknowledged { dup });
-        let arrival = Arrival { qos, retain: message.retain, resumed_ms: None };
+        let arrival = Arrival { qos, retain: message.retain, away: None };
         let opened = match data.open(opener, group, topic.as_str(), &message.payload, arrival, now) {
             Ok(Received::Message(opened)) => opened,
             Ok(Received::Repeated) | Err(Denied::Refused(_)) => return None,
@@ -125,7 +125,7 @@ impl Values {
         let mut logged_ms = now_ms();
         loop {
             let now = now_ms();
-            let undone = self.handle_timeout(&data, &link, now).await;
+            let undone = self.handle_timeout(&data, &link, now);
             if now.saturating_sub(logged_ms) >= LOG_EVERY_MS {
                 logged_ms = now;
                 self.log_savings();
@@ -152,7 +152,7 @@ impl Values {
     }
 
     /// `true` if something could not be done for now.
-    async fn handle_timeout(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+    fn handle_timeout(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
         let again = self.try_waiting(data);
         let (fired, kept) = {
             let mut state = self.state();
@@ -180,14 +180,14 @@ impl Values {
             return true;
         }
         for (topic, message) in kept {
-            let sent = self.send(data, link, &topic, message.retain, message.props, message.payload).await;
+            let sent = self.send(data, link, &topic, message.retain, message.props, message.payload);
             if let Err(reason) = sent {
                 warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
                 // The next one is sent whatever it is.
                 self.not_sent(&topic);
             }
         }
-        self.tell(data, link, now).await || again
+        self.tell(data, link, now) || again
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
@@ -201,7 +201,7 @@ impl Values {
     }
 
     /// Publishes alarms and their ends. `true` if one must be tried again.
-    async fn tell(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+    fn tell(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
         let due = self.state().alarms.due(now);
         let mut undone = false;
         for alarm in due {
@@ -212,10 +212,10 @@ impl Values {
             marks::set_type(&mut props, "application/json");
             let props = props.encode().unwrap_or_default();
             let over = alarm.over_ms.is_some();
-            let mut sent = self.send(data, link, &topic, !over, props, payload).await;
+            let mut sent = self.send(data, link, &topic, !over, props, payload);
             if over && sent.is_ok() {
                 // Nobody could tell the broker's empty message from a forged one: the end is said before it, sealed.
-                sent = self.send(data, link, &topic, true, Bytes::new(), Bytes::new()).await;
+                sent = self.send(data, link, &topic, true, Bytes::new(), Bytes::new());
             }
             match sent {
                 Ok(()) => self.state().alarms.told(&alarm, now),
@@ -229,7 +229,7 @@ impl Values {
     }
 
     /// Seals a message and publishes it over the agent's own connection.
-    async fn send(
+    fn send(
         &self,
         data: &DataPlane,
         link: &Link,
@@ -256,8 +256,10 @@ impl Values {
                 props: props.to_vec(),
                 payload: Zeroizing::new(payload.to_vec()),
             };
-            self.store.keep_retained(&kept).map_err(|error| format!("{error:#}"))?;
+            if !self.store.keep_retained(&kept).map_err(|error| format!("{error:#}"))? {
+                return Err(format!("more than {MAX_RETAINED} retained messages"));
+            }
         }
-        link.publish(topic.to_owned(), retain, frame).await.map_err(|error| error.to_string())
+        link.publish(topic.to_owned(), retain, frame).map_err(|error| error.to_string())
     }
 }

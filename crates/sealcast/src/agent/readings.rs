@@ -1,0 +1,281 @@
+//! Readings that go to the ledger (`[[record]]` in agent.toml): from a published payload to a queue on disk, and from
+//! there, oldest first, to the control task, which signs and submits them.
+//!
+//! A reading is on disk before its publisher has an acknowledgement, with the sequence number that it will have on the
+//! ledger, and leaves the queue once the replica has its record. So it is written once, whatever is killed in between.
+//! A full queue refuses the newest: the message is published all the same, a warning is logged, and the sequence number
+//! that it would have had is missing on the ledger.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use rusqlite::{OptionalExtension as _, params};
+use sealcast_ledger::{Body, MAX_DECIMALS, Number, Record, TopicName};
+use sealcast_reading::{Decimal, Reading};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::store::Store;
+use crate::config::RecordRules;
+
+/// Topics whose readings this device numbers.
+const MAX_TOPICS: u64 = 4096;
+
+/// See the module.
+pub struct Readings {
+    store: Arc<Store>,
+    rules: RecordRules,
+    /// How many wait, so that an empty queue costs nothing.
+    waiting: AtomicU64,
+    news: Notify,
+}
+
+/// A reading in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// What it is a reading of.
+    pub topic: TopicName,
+    /// When it was taken, Unix ms.
+    pub time_ms: u64,
+    /// This device's count on the topic.
+    pub sequence: u64,
+    /// The digits.
+    pub value: i128,
+    /// How many of them stand after the point.
+    pub decimals: u8,
+}
+
+impl Readings {
+    /// With what the queue holds, less what stands in the stored replica.
+    pub fn open(store: Arc<Store>, rules: RecordRules, device: Number) -> Result<Self> {
+        let waiting = store.readings_waiting()?;
+        let readings = Self { store, rules, waiting: AtomicU64::new(waiting), news: Notify::new() };
+        // The agent may have ended between storing a record and clearing the queue.
+        if waiting > 0 {
+            for bytes in readings.store.records()? {
+                let record = Record::decode(&bytes).context("the stored replica of the ledger cannot be read")?;
+                if record.entry.originator() == device {
+                    readings.handle_own(record.entry.body())?;
+                }
+            }
+        }
+        Ok(readings)
+    }
+
+    /// Queues what was published on `topic`, if a rule names it. `last` is the sequence number that the ledger had last.
+    /// What cannot be queued is told, and never holds up the message.
+    pub fn record(&self, topic: &str, payload: &[u8], last: impl FnOnce() -> Option<u64>, now_ms: u64) {
+        let Some(rule) = self.rules.of(topic) else { return };
+        let last = last().unwrap_or(0);
+        let queued = rule.read(payload, now_ms).and_then(|values| {
+            let topic: TopicName = topic.parse()?;
+            for (value, time_ms) in values {
+                let reading = Queued {
+                    topic: topic.clone(),
+                    time_ms,
+                    sequence: 0,
+                    value: value.mantissa(),
+                    decimals: value.decimals(),
+                };
+                let left = self.store.queue_reading(&reading, last, self.rules.queue)?;
+                self.waiting.store(left, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        match queued {
+            Ok(()) => self.news.notify_one(),
+            Err(error) => warn!(topic, "published, but not recorded on the ledger: {error:#}"),
+        }
+    }
+
+    /// Resolves when something was queued since the last call.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// The oldest waiting reading of each topic, oldest first.
+    pub fn next(&self) -> Result<Vec<Queued>> {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return Ok(Vec::new());
+        }
+        self.store.oldest_readings()
+    }
+
+    /// Takes a reading of this device that the ledger has out of the queue.
+    pub fn handle_own(&self, body: &Body) -> Result<()> {
+        let Body::Reading(reading) = body else { return Ok(()) };
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let left = self.store.reading_written(reading.topic.as_str(), reading.sequence)?;
+            self.waiting.store(left, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// A number as the ledger has it: rounded to `decimals` if that many are asked for, else with the digits that it has.
+pub fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
+    let number = reading.number().context("it is not a number")?;
+    let number = match decimals {
+        Some(decimals) => number.round(decimals).rescale(decimals),
+        None if number.decimals() > MAX_DECIMALS => Some(number.normalize()).filter(|n| n.decimals() <= MAX_DECIMALS),
+        None => Some(number),
+    };
+    number.context("it has more digits than the ledger takes: set `decimals` of its [[record]]")
+}
+
+impl Store {
+    fn readings_waiting(&self) -> Result<u64> {
+        self.read(waiting)
+    }
+
+    /// Gives the reading the next sequence number of its topic and keeps it, if there are not `most` already. The number
+    /// is used up either way. Tells how many wait.
+    fn queue_reading(&self, reading: &Queued, last: u64, most: u64) -> Result<u64> {
+        let topic = reading.topic.as_str();
+        let kept = self.write(|db| {
+            let known: Option<i64> = db
+                .query_row("SELECT last FROM reading_sequence WHERE topic = ?1", [topic], |row| row.get(0))
+                .optional()?;
+            if known.is_none() {
+                let topics: i64 = db.query_row("SELECT count(*) FROM reading_sequence", [], |row| row.get(0))?;
+                if topics.cast_unsigned() >= MAX_TOPICS {
+                    return Ok(Err(format!("{MAX_TOPICS} topics are recorded already: use narrower filters")));
+                }
+            }
+            let sequence = known.unwrap_or(0).cast_unsigned().max(last).saturating_add(1);
+            db.execute(
+                "INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)",
+                params![topic, sequence.cast_signed()],
+            )?;
+            let waiting = waiting(db)?;
+            if waiting >= most {
+                return Ok(Err(format!(
+                    "{waiting} readings wait for the ledger, which is as many as `record_queue` allows"
+                )));
+            }
+            db.execute(
+                "INSERT INTO reading (topic, time_ms, sequence, value, decimals) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    topic,
+                    reading.time_ms.cast_signed(),
+                    sequence.cast_signed(),
+                    reading.value.to_be_bytes(),
+                    reading.decimals
+                ],
+            )?;
+            Ok(Ok(waiting + 1))
+        })?;
+        kept.map_err(anyhow::Error::msg)
+    }
+
+    fn oldest_readings(&self) -> Result<Vec<Queued>> {
+        let rows: Vec<(String, Queued)> = self.read(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT topic, time_ms, sequence, value, decimals FROM reading
+                 WHERE id IN (SELECT min(id) FROM reading GROUP BY topic) ORDER BY id",
+            )?;
+            let rows = query.query_map([], |row| {
+                let topic: String = row.get(0)?;
+                // Only names of topics are ever written.
+                let name = topic.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok((
+                    topic,
+                    Queued {
+                        topic: name,
+                        time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+                        sequence: row.get::<_, i64>(2)?.cast_unsigned(),
+                        value: i128::from_be_bytes(row.get(3)?),
+                        decimals: row.get(4)?,
+                    },
+                ))
+            })?;
+            rows.collect()
+        })?;
+        Ok(rows.into_iter().map(|(_, queued)| queued).collect())
+    }
+
+    fn reading_written(&self, topic: &str, sequence: u64) -> Result<u64> {
+        self.write(|db| {
+            db.execute(
+                "DELETE FROM reading WHERE topic = ?1 AND sequence = ?2",
+                params![topic, sequence.cast_signed()],
+            )?;
+            waiting(db)
+        })
+    }
+}
+
+fn waiting(db: &rusqlite::Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT count(*) FROM reading", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use sealcast_ledger::{GroupNumber, LedgerId, Reading as Entry};
+
+    use super::*;
+
+    fn rules(text: &str) -> Result<RecordRules> {
+        Ok(toml::from_str::<crate::config::AgentFile>(text)?.validate()?.record)
+    }
+
+    fn open(dir: &std::path::Path, text: &str) -> Result<Readings> {
+        let number = LedgerId { chain_id: 1, address: [0; 20] }.operator();
+        Readings::open(Arc::new(Store::open(dir)?), rules(text)?, number)
+    }
+
+    fn waiting(readings: &Readings) -> Result<Vec<(String, u64, i128, u8)>> {
+        let next = readings.next()?;
+        Ok(next.into_iter().map(|q| (q.topic.to_string(), q.sequence, q.value, q.decimals)).collect())
+    }
+
+    fn entry(topic: &str, sequence: u64) -> Result<Body> {
+        let group = GroupNumber::new(1).context("a group")?;
+        Ok(Body::Reading(Entry { group, topic: topic.parse()?, time_ms: 0, sequence, value: 0, decimals: 0 }))
+    }
+
+    #[test]
+    fn the_queue_keeps_order_and_numbers_across_restarts_and_refuses_the_newest() -> Result<()> {
+        const RULES: &str = "record_queue = 3\n[[record]]\nfilter = 'a/#'\ndecimals = 1";
+        let dir = tempfile::tempdir()?;
+        let readings = open(dir.path(), RULES)?;
+        for (topic, payload) in
+            [("a/x", "21.46"), ("b", "1"), ("a/x", "warm"), ("a/y", "-3"), ("a/x", " 22 "), ("a/x", "23")]
+        {
+            readings.record(topic, payload.as_bytes(), || None, 7);
+        }
+        assert_eq!(waiting(&readings)?, [("a/x".to_owned(), 1, 215, 1), ("a/y".into(), 1, -30, 1)]);
+        drop(readings);
+
+        let readings = open(dir.path(), RULES)?;
+        readings.handle_own(&entry("a/x", 1)?)?;
+        assert_eq!(waiting(&readings)?, [("a/y".to_owned(), 1, -30, 1), ("a/x".into(), 2, 220, 1)]);
+        // The fourth found no place; its number is gone, so that the ledger shows that one is missing.
+        readings.record("a/x", b"24", || None, 7);
+        readings.handle_own(&entry("a/x", 2)?)?;
+        assert_eq!(waiting(&readings)?.last(), Some(&("a/x".into(), 4, 240, 1)));
+        // A device that lost its folder goes on where the ledger is.
+        readings.record("a/z", b"1", || Some(70), 7);
+        assert_eq!(waiting(&readings)?.last(), Some(&("a/z".into(), 71, 10, 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_unless_told() -> Result<()> {
+        let read = |text: &str, decimals| -> Result<(i128, u8)> {
+            let reading = Reading::new(sealcast_reading::Value::Number(Decimal::parse(text)?));
+            let number = ledger_form(&reading, decimals)?;
+            Ok((number.mantissa(), number.decimals()))
+        };
+        assert_eq!(read("21.50", None)?, (2150, 2));
+        assert_eq!(read("21.50", Some(1))?, (215, 1));
+        assert_eq!(read("-0.06", Some(1))?, (-1, 1));
+        assert_eq!(read("7", Some(3))?, (7000, 3));
+        assert_eq!(read("1e-39", None).ok(), None);
+        assert_eq!(read("170141183460469231731687303715884105727", Some(1)).ok(), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! pymodbus as the device, Debian's mbpoll as a second client of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use super::pair;
+use crate::harness::{Hub, Process, succeed, until};
+
+const SOON: Duration = Duration::from_secs(20);
+const PYMODBUS: &str = "pymodbus==3.16.1";
+
+/// A Python that has pymodbus: `SEALCAST_TEST_PYTHON`, or one in a virtual environment that is made here.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        if let Some(python) = std::env::var_os("SEALCAST_TEST_PYTHON") {
+            return python.into();
+        }
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pymodbus");
+        let python = dir.join("bin/python");
+        let has = |python: &Path| {
+            Command::new(python).args(["-c", "import pymodbus.simulator"]).output().is_ok_and(|o| o.status.success())
+        };
+        if !has(&python) {
+            succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
+            succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYMODBUS]));
+        }
+        python
+    })
+}
+
+/// The device, on `port` or one that the system chooses.
+fn device(port: &str) -> (Process, String) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/doors/modbus_device.py");
+    let process = Process::start(Command::new(python()).arg(script).arg(port));
+    let port = process.line();
+    (process, port)
+}
+
+/// mbpoll reads or, with values, writes: table 0 coils, 3 input, 4 holding registers; addresses from 0.
+fn mbpoll(port: &str, table: &str, address: &str, values: &[&str]) -> String {
+    let mut command = Command::new("mbpoll");
+    command.args(["-m", "tcp", "-p", port, "-a", "1", "-0", "-r", address, "-t", table, "-1", "-q", "127.0.0.1"]);
+    let output = succeed(command.args(values));
+    let line = output.lines().find_map(|line| line.strip_prefix(&format!("[{address}]:")));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn registers_are_published_and_messages_open_the_valve() {
+    let (process, port) = device("0");
+    let config = format!(
+        "[[modbus]]
+device = '127.0.0.1:{port}'
+unit = 1
+period_ms = 100
+[[modbus.read]]
+topic = 'hsu0001/temperature'
+table = 'input'
+address = 0
+scale = 0.1
+unit = 'Cel'
+retain = true
+[[modbus.read]]
+topic = 'hsu0001/json'
+table = 'input'
+address = 2
+type = 'f32'
+name = 'pressure'
+unit = 'Pa'
+format = 'json'
+[[modbus.read]]
+topic = 'hsu0001/none'
+table = 'input'
+address = 500
+[[modbus.read]]
+topic = 'hsu0001/level'
+table = 'holding'
+address = 6
+[[modbus.read]]
+topic = 'hsu0001/valve'
+table = 'coil'
+address = 3
+[[modbus.write]]
+topic = 'hsu0001/valve/set'
+table = 'coil'
+address = 3
+[[modbus.write]]
+topic = 'hsu0001/setpoint'
+table = 'holding'
+address = 5
+scale = 0.1
+max = 100
+"
+    );
+    let hub = Hub::start();
+    let [agent, other] = pair(&hub, &config);
+
+    // Polled, scaled with the digits kept, sealed, opened at the other end.
+    let reader = |topic: &str| other.subscribe(topic, &[]);
+    assert_eq!(reader("hsu0001/temperature").message(SOON).as_deref(), Some("hsu0001/temperature 21.5"));
+    let json = reader("hsu0001/json").message(SOON).unwrap();
+    assert!(json.starts_with(r#"hsu0001/json {"name":"pressure","value":21.5,"unit":"Pa","time":"#), "{json}");
+    assert_eq!(reader("hsu0001/none").message(Duration::from_millis(500)), None);
+
+    // A second client writes; the agent sees it.
+    mbpoll(&port, "4", "6", &["777"]);
+    let mut level = reader("hsu0001/level");
+    until("what mbpoll wrote is published", || level.message(SOON).as_deref() == Some("hsu0001/level 777"));
+
+    // A message writes; the second client and the agent see it.
+    assert_eq!(mbpoll(&port, "0", "3", &[]), "0");
+    other.publish("hsu0001/valve/set", "on", &[]);
+    until("the valve is open", || mbpoll(&port, "0", "3", &[]) == "1");
+    let mut valve = reader("hsu0001/valve");
+    until("the valve says so", || valve.message(SOON).as_deref() == Some("hsu0001/valve 1"));
+    other.publish("hsu0001/setpoint", "100.1", &[]);
+    other.publish("hsu0001/setpoint", r#"{"value": 25.5}"#, &[]);
+    until("the set point is written", || mbpoll(&port, "4", "5", &[]) == "255");
+
+    // The device goes and comes back: what was commanded meanwhile is written, and polling goes on.
+    process.kill();
+    other.publish("hsu0001/valve/set", "1", &[]);
+    agent.publish("hsu0001/probe", "the agent does all else", &[]);
+    let (_process, _) = device(&port);
+    until("the valve is opened after all", || mbpoll(&port, "0", "3", &[]) == "1");
+    assert_eq!(reader("hsu0001/temperature").message(SOON).as_deref(), Some("hsu0001/temperature 21.5"));
+}

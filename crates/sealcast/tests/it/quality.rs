@@ -1,0 +1,113 @@
+//! Rules learnt from and tried on a real machine's recording (`tests/data/README.md`), with the real binary.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::harness::{refuse, sealcast, succeed};
+
+/// The labelled failures.
+const WINDOWS: [&str; 4] = [
+    "2013-12-10 06:25:00/2013-12-12 05:35:00",
+    "2013-12-15 17:50:00/2013-12-17 17:00:00",
+    "2014-01-27 14:20:00/2014-01-29 13:30:00",
+    "2014-02-07 14:55:00/2014-02-09 14:05:00",
+];
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+fn data() -> PathBuf {
+    project("tests/data/machine_temperature_system_failure.csv")
+}
+
+fn percent(figures: &Value) -> f64 {
+    figures["found_percent"].as_f64().unwrap()
+}
+
+#[test]
+#[allow(clippy::print_stdout)]
+fn learnt_before_any_failure_the_rules_find_the_deep_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules.toml");
+    let learnt =
+        succeed(sealcast().args(["quality", "learn"]).arg(data()).args(["--first", "5", "--filter", "plant/+/t"]));
+    assert!(learnt.contains("# smallest 52.69, median 82.63, largest 94.37"), "{learnt}");
+    std::fs::write(&rules, learnt.replace("plant/+/t", "plant/+/temperature")).unwrap();
+
+    let plot = dir.path().join("machine.svg");
+    let windows = WINDOWS.iter().flat_map(|window| ["--window", window]);
+    let out = succeed(
+        sealcast()
+            .args(["quality", "try"])
+            .args([&rules, &data()])
+            .args(["--json", "--unit", "temperature, °F", "--plot"])
+            .arg(&plot)
+            .args(windows.clone()),
+    );
+    let tried: Value = serde_json::from_str(&out).unwrap();
+    for (at, window) in tried["windows"].as_array().unwrap().iter().enumerate() {
+        println!("window {}: {window}", at + 1);
+    }
+    println!("outside: {}", tried["outside"]);
+    assert_eq!(tried["topic"], "plant/x/temperature");
+    assert_eq!(tried["readings"], 22_695);
+    for deep in [1, 3] {
+        let window = &tried["windows"][deep];
+        assert!(percent(window) > 5.0, "window {}: {window}", deep + 1);
+    }
+    assert!(percent(&tried["outside"]) < 0.5, "{}", tried["outside"]);
+    let reasons = tried["reasons"].as_array().unwrap();
+    let clock = reasons.iter().find(|why| why["check"] == "time").unwrap();
+    assert_eq!(clock["readings"], 1);
+    assert_eq!(clock["reason"], "the device's clock went back: the stamp is 55 min before the last one");
+
+    // The same as a table.
+    let table = succeed(sealcast().args(["quality", "try"]).args([&rules, &data()]).args(windows));
+    for text in ["READINGS", "outside of these", "2014-01-07 02:00:00Z", "55 min before the last one"] {
+        assert!(table.contains(text), "{text}\n{table}");
+    }
+
+    // The picture of docs/quality.md.
+    let (drawn, committed) = (std::fs::read_to_string(&plot).unwrap(), project("docs/img/quality-machine.svg"));
+    if std::env::var_os("SEALCAST_BLESS").is_some() {
+        std::fs::write(&committed, &drawn).unwrap();
+    }
+    assert!(std::fs::read_to_string(committed).is_ok_and(|text| text == drawn), "docs/img/quality-machine.svg is old");
+}
+
+#[test]
+fn what_cannot_be_tried_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.toml", "[[quality]]\nfilter = 'a/b'\nrange = { max = 5 }\n");
+    let values = file("values.csv", "2024-05-01 06:00:00,4\n2024-05-01 06:00:10,6\n");
+    let check = |args: &[&str], said: &str| {
+        let error = refuse(["quality"].iter().chain(args));
+        assert!(error.contains(said), "{args:?}: {error}");
+    };
+    check(
+        &["try", &good, &file("bad.csv", "2024-05-01 06:00:00,4\nyesterday,5\n")],
+        "line 2: \"yesterday\" is no time",
+    );
+    check(&["try", &good, &values, "--topic", "c"], "no rule is for topic c");
+    check(
+        &["try", &file("typo.toml", "[[quality]]\nfilter = 'a'\nrange = { mx = 5 }\n"), &values],
+        "unknown field `mx`",
+    );
+    check(&["try", &good, &values, "--window", "soon"], "two times with / between");
+    check(&["try", "missing.toml", &values], "missing.toml");
+    check(&["learn", &values], "rules are learnt from at least 50");
+    check(&["learn", &values, "--first", "0"], "above 0 and at most 100");
+
+    let out = succeed(sealcast().args(["quality", "try", &good, &values, "--json"]));
+    let tried: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&tried["blocked"], &tried["sent"]), (&1.into(), &1.into()));
+    assert_eq!(tried["reasons"][0]["reason"], "6 is above the largest allowed value 5");
+    assert_eq!(tried["reasons"][0]["first"], "2024-05-01 06:00:10Z");
+}
