@@ -91,7 +91,7 @@ impl Reserved {
         first.starts_with('$') || self.0.iter().any(|level| level == first)
     }
 
-    /// As [`matches`], with these levels.
+    /// As [`matches()`], with these levels.
     pub(crate) fn matches(&self, filter: &str, topic: &str) -> bool {
         !(filter.starts_with(['+', '#']) && self.covers(topic)) && matches(filter, topic)
     }

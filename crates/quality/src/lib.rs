@@ -7,7 +7,7 @@
 //! - [`Reporter`]: report on change. [`Restorer`]: the fixed cycle again at the other end. [`SwingingDoor`]: compression
 //!   for archives.
 //! - [`FailSafe`]: what is published locally when no good value comes.
-//! - [`learn`] proposes rules from a [`Recording`], [`try_rules`] says what rules would have done to it.
+//! - [`learn()`] proposes rules from a [`Recording`], [`try_rules`] says what rules would have done to it.
 //!
 //! Sans-IO: time is passed in as Unix ms and should not go back; what is to be stored is handed out as bytes. The order for
 //! a driver is check, store, report, publish. Blocked readings are not given to the [`Reporter`].

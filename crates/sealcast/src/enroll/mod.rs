@@ -22,7 +22,7 @@ use crate::{
 /// `sealcast enroll`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The hub, https://HOST[:PORT].
+    /// The hub, `https://HOST:PORT`.
     #[arg(long, env = "SEALCAST_HUB_URL", value_name = "URL")]
     hub: String,
     /// File with the one-time token that `sealcast device add` printed; `-` reads it from standard input.
