@@ -67,6 +67,8 @@ pub struct Enrolled {
 /// Makes the device's key in `dir`, unless it has one there, and gets a certificate for it.
 pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enrolled> {
     files::create_dir(dir)?;
+    // An agent that runs on the folder would go on with the certificate that the new one replaces.
+    let _lock = files::lock(dir)?;
     let key = own_key(dir)?;
     let https = https::Https::new(hub, tls::pinned_client(token.root().0))?;
 
