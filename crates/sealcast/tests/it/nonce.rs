@@ -34,6 +34,11 @@ fn no_nonce_is_used_twice_when_an_agent_is_killed_again_and_again() {
     let clients: Vec<_> = (0..WAITING).map(|client| knock(sender.port().to_owned(), client, stop.clone())).collect();
     let mut frames: BTreeMap<(u64, u32), String> = BTreeMap::new();
     let mut epochs = BTreeSet::new();
+    // From the group's present epoch on: a grant that is revoked before anyone has acted on it turns no epoch.
+    until("frames of the group's first epoch with both members", || {
+        collect(&mut observer, &mut frames, &mut epochs);
+        epochs.contains(&epoch(&hub))
+    });
     for round in 0..ROUNDS {
         let command = if round % 2 == 0 { "grant" } else { "revoke" };
         hub.operate(&["group", command, "hsu0001", "1113"]);
@@ -51,6 +56,13 @@ fn no_nonce_is_used_twice_when_an_agent_is_killed_again_and_again() {
     }
     collect(&mut observer, &mut frames, &mut epochs);
     assert!(epochs.len() >= ROUNDS, "epochs: {epochs:?}");
+}
+
+/// The group's epoch on the ledger.
+fn epoch(hub: &Hub) -> u16 {
+    let group: serde_json::Value =
+        serde_json::from_str(&hub.operate(&["group", "show", "hsu0001", "--json"])).expect("the group as JSON");
+    group["group"]["epoch"].as_u64().and_then(|epoch| epoch.try_into().ok()).expect("an epoch")
 }
 
 /// Connects with a will and publishes, over and over.
