@@ -87,6 +87,9 @@ pub async fn acts(world: &mut World, report: &mut Report) -> Result<Plot> {
     Ok(stage.trace.picture(&stage.machine))
 }
 
+/// What a thermometer that breaks does, given what it said before.
+type Fault = fn(f64) -> Sensor;
+
 struct Stage<'a> {
     world: &'a mut World,
     report: &'a mut Report,
@@ -214,7 +217,7 @@ impl<'a> Stage<'a> {
         let controller = self.control(TEMPERATURE, COMMAND).await?;
         self.world.node_mut(self.valve)?.app.subscribe(&format!("{GROUP}/alarm/#")).await?;
         let start = self.begin(&controller).await?;
-        let faults: [(_, fn(f64) -> Sensor, _, _); 3] = [
+        let faults: [(_, Fault, _, _); 3] = [
             ("jumps", |_| Sensor::Off(JUMP), AlarmKind::Blocked, "step"),
             ("is stuck", Sensor::Says, AlarmKind::Blocked, "stuck"),
             ("is silent", |_| Sensor::Silent, AlarmKind::Silent, ""),
