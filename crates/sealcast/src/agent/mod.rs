@@ -177,8 +177,9 @@ impl Agent {
             replica,
         ));
         let early = take_in_keys(&mut groups, &store, &data)?;
-        let listener =
-            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
         let listen = listener.local_addr()?;
 
         let device = folder.device.clone();
