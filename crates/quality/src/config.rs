@@ -16,6 +16,7 @@
 //! sequence = { wrap = 65536 }
 //! sentinels = { values = [65535, -32768, 85.0], near = 5 }
 //! report = { dead_band = 0.5, heartbeat_ms = 600_000 }
+//! record = "chain"
 //! ```
 
 use sealcast_reading::Decimal;
@@ -60,6 +61,18 @@ pub struct TopicSpec {
     pub fail_safe: Option<FailSafeSpec>,
     /// Compression for an archive.
     pub archive: Option<ArchiveSpec>,
+    /// Where readings that were not blocked are recorded, on the sending side.
+    pub record: Option<RecordSpec>,
+    /// Digits after the point to which recorded numbers are rounded: at most 38. Default those that the payload has.
+    pub record_decimals: Option<u8>,
+}
+
+/// `record`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordSpec {
+    /// On the ledger, where the contract verifies them.
+    Chain,
 }
 
 /// `range`: at least one of both ends.

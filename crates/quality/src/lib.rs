@@ -40,8 +40,8 @@ pub use archive::{Sample, SwingingDoor};
 pub use checker::{Checker, Event, Input, MAX_EVENTS};
 pub use codec::StateError;
 pub use config::{
-    ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, ReportSpec, RestoreSpec, SchemaSpec, SentinelSpec,
-    SequenceSpec, SilentSpec, SpikeSpec, StepSpec, StuckSpec, TimeSpec, TopicSpec,
+    ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, RecordSpec, ReportSpec, RestoreSpec, SchemaSpec,
+    SentinelSpec, SequenceSpec, SilentSpec, SpikeSpec, StepSpec, StuckSpec, TimeSpec, TopicSpec,
 };
 pub use cycle::Cycle;
 pub use fail_safe::{FailSafe, FailSafeOutput, Trigger};
@@ -51,8 +51,8 @@ pub use recording::{MAX_READINGS, Recorded, Recording, RecordingError};
 pub use report::{Cause, Decision, Reported, Reporter, Saved};
 pub use restore::{Repeat, Restorer};
 pub use rules::{
-    Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, Report, Restore, RuleError, RuleProblem,
-    RuleSet, TopicRules,
+    Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, RecordRule, Report, Restore, RuleError,
+    RuleProblem, RuleSet, TopicRules,
 };
 pub use schema::SchemaError;
 pub use series::{MAX_SERIES, Row};

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use sealcast_reading::Decimal;
+use sealcast_reading::{Decimal, MAX_DECIMALS};
 
 use crate::{
-    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, ReportSpec, RestoreSpec, TopicSpec},
+    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, RecordSpec, ReportSpec, RestoreSpec, TopicSpec},
     filter::{FilterError, RuleFilter},
     schema::{Schema, SchemaError},
     verdict::Action,
@@ -43,6 +43,7 @@ pub struct TopicRules {
     pub(crate) restore: Option<Restore>,
     pub(crate) fail_safe: Option<FailSafeRules>,
     pub(crate) archive: Option<Archive>,
+    pub(crate) record: Option<RecordRule>,
 }
 
 #[derive(Debug, Clone)]
@@ -152,6 +153,13 @@ pub struct Archive {
     pub deviation: f64,
     /// Each reading is represented at most so long after it came.
     pub max_delay_ms: u64,
+}
+
+/// Recording on the ledger, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRule {
+    /// Digits after the point to which numbers are rounded; `None` keeps those that the payload has.
+    pub decimals: Option<u8>,
 }
 
 /// A rule that cannot be used.
@@ -311,6 +319,11 @@ impl TopicRules {
         self.archive.as_ref()
     }
 
+    /// Recording on the ledger.
+    pub fn record(&self) -> Option<&RecordRule> {
+        self.record.as_ref()
+    }
+
     fn new(spec: TopicSpec) -> Result<Self, RuleProblem> {
         let filter = spec.filter.parse()?;
         let accept_after = spec.accept_after.unwrap_or(5);
@@ -441,7 +454,20 @@ impl TopicRules {
             restore: spec.restore.map(Restore::new).transpose()?,
             fail_safe: spec.fail_safe.map(FailSafeRules::new).transpose()?,
             archive: spec.archive.map(Archive::new).transpose()?,
+            record: RecordRule::new(spec.record, spec.record_decimals)?,
         })
+    }
+}
+
+impl RecordRule {
+    fn new(to: Option<RecordSpec>, decimals: Option<u8>) -> Result<Option<Self>, RuleProblem> {
+        match (to, decimals) {
+            (None, Some(_)) => wrong("record_decimals", "only beside record = \"chain\""),
+            (Some(RecordSpec::Chain), Some(decimals)) if decimals > MAX_DECIMALS => {
+                wrong("record_decimals", format_args!("at most {MAX_DECIMALS}"))
+            }
+            (to, decimals) => Ok(to.map(|RecordSpec::Chain| Self { decimals })),
+        }
     }
 }
 

@@ -139,7 +139,8 @@ pub struct AgentFile {
     alarm_topic: Option<String>,
     /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
     record_queue: u64,
-    /// Topics whose readings are written to the ledger, the first filter that matches wins. Default none.
+    /// Topics whose readings are written to the ledger as `record = "chain"` of a quality rule has it, but read in their own
+    /// way; the first filter that matches wins, and before any quality rule. Default none.
     record: Vec<RecordFile>,
     /// The HTTP door. Default none.
     http: Option<DoorFile>,
@@ -237,25 +238,56 @@ impl Default for AgentFile {
 pub struct RecordRules {
     /// Most readings that wait on disk.
     pub queue: u64,
-    rules: Vec<RecordRule>,
+    tables: Vec<RecordTable>,
+    /// Whose quality rules may say `record` too.
+    values: Arc<ValueRules>,
+    in_quality: bool,
+    plain: Decoder,
 }
 
-/// How messages of some topics become readings.
+/// A `[[record]]` table.
 #[derive(Debug, Clone)]
-pub struct RecordRule {
+struct RecordTable {
     filter: TopicFilter,
     decimals: Option<u8>,
     decoder: Decoder,
 }
 
+/// How messages of a topic become readings on the ledger.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordForm<'a> {
+    decoder: &'a Decoder,
+    decimals: Option<u8>,
+}
+
 impl RecordRules {
-    /// The first rule that matches.
-    pub fn of(&self, topic: &str) -> Option<&RecordRule> {
-        self.rules.iter().find(|rule| rule.filter.matches(topic))
+    fn new(queue: u64, tables: &[RecordFile], values: Arc<ValueRules>) -> Result<Self> {
+        let in_quality = values.quality.iter().any(|rules| rules.record().is_some());
+        Ok(Self {
+            queue,
+            tables: tables.iter().map(RecordTable::new).collect::<Result<_>>()?,
+            in_quality,
+            values,
+            plain: Decoder::new(InputConfig::Number(PlainConfig::default()))?,
+        })
+    }
+
+    /// For a topic that is recorded: by the first table that matches, else by its quality rule and in the format of its
+    /// `[[publish]]`.
+    pub fn of(&self, topic: &str) -> Option<RecordForm<'_>> {
+        if let Some(table) = self.tables.iter().find(|table| table.filter.matches(topic)) {
+            return Some(RecordForm { decoder: &table.decoder, decimals: table.decimals });
+        }
+        if !self.in_quality {
+            return None;
+        }
+        let decimals = self.values.quality.find(topic)?.record()?.decimals;
+        let decoder = self.values.publish(topic).map_or(&self.plain, |format| &format.decoder);
+        Some(RecordForm { decoder, decimals })
     }
 }
 
-impl RecordRule {
+impl RecordTable {
     fn new(file: &RecordFile) -> Result<Self> {
         let filter = &file.filter;
         ensure!(
@@ -270,7 +302,9 @@ impl RecordRule {
             decoder: Decoder::new(input).with_context(|| format!("record.input of {filter:?}"))?,
         })
     }
+}
 
+impl RecordForm<'_> {
     /// The numbers of a payload as the ledger takes them, each with its time in Unix ms.
     pub fn read(&self, payload: &[u8], now_ms: u64) -> Result<Vec<(Decimal, u64)>> {
         let records = self.decoder.decode(payload, now_ms)?;
@@ -399,9 +433,9 @@ impl AgentFile {
             })
             .collect::<Result<_>>()?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
-        let rules = self.record.iter().map(RecordRule::new).collect::<Result<_>>()?;
+        let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
-            record: RecordRules { queue: self.record_queue, rules },
+            record: RecordRules::new(self.record_queue, &self.record, values.clone())?,
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
@@ -409,7 +443,7 @@ impl AgentFile {
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
             freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
-            values: Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?),
+            values,
             http: self.http.map(|door| door.validate("http")).transpose()?,
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::modbus(self.modbus)?,
@@ -493,6 +527,9 @@ mod tests {
             ("[[record]]\nfilter = '#/a'", "record.filter"),
             ("[[record]]\nfilter = 'a'\ndecimals = 39", "record.decimals"),
             ("record_queue = 0", "record_queue"),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
+            ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'chain'\nrecord_decimals = 39", "at most 38"),
         ] {
             let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{text}: {error}");

@@ -21,11 +21,14 @@ fn reads_all_keys() {
         restore = { cycle_ms = 1_000, heartbeat_ms = 600_000 }
         fail_safe = { on_silence = { after_ms = 5_000, publish = "open", topic = "valve" }, on_blocked = { after_ms = 0, publish = "open" } }
         archive = { deviation = 0.5, max_delay_ms = 60_000 }
+        record = "chain"
+        record_decimals = 2
         "#,
     );
     let found = rules.find(super::TOPIC).unwrap();
     assert!(found.has_checks() && found.wants_document() && found.report().is_some() && found.restore().is_some());
     assert!(found.fail_safe().is_some() && found.archive().is_some());
+    assert_eq!(found.record().map(|record| record.decimals), Some(Some(2)));
     assert!(rules.find("plant/1/pressure").is_none());
 }
 

@@ -37,7 +37,7 @@ use self::{
     readings::Readings,
     sessions::Sessions,
     store::Store,
-    values::Values,
+    values::{Outlet, Values},
 };
 use crate::{
     config::{self, UpstreamChoice},
@@ -192,7 +192,8 @@ impl Agent {
         let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
         let keys_seen = KeysSeen::default();
         let clients = TaskTracker::new();
-        clients.spawn(values.clone().run(data.clone(), link.clone(), stop.clone()));
+        let outlet = Outlet { data: data.clone(), link: link.clone(), readings: readings.clone() };
+        clients.spawn(values.clone().run(outlet, stop.clone()));
         let control = Control {
             readings: readings.clone(),
             device: device.clone(),

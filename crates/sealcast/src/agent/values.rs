@@ -41,7 +41,7 @@ pub use self::{
     marks::MAX_CHECK_BYTES,
     restored::Restored,
     rules::{PublishFile, ReceiveFile, ValueRules},
-    watch::Brought,
+    watch::{Brought, Outlet},
 };
 use super::store::{Store, ValueRow};
 
@@ -130,6 +130,10 @@ struct Kept {
     payload: Bytes,
     props: Bytes,
     retain: bool,
+    /// What the device wrote, for the ledger.
+    original: Bytes,
+    /// When it came.
+    at_ms: u64,
 }
 
 impl Values {
@@ -275,6 +279,7 @@ impl Values {
         if let Some(check) = &check {
             marks::add(props, marks::CHECK, check);
         }
+        let original = request.payload.clone();
         if let Some(payload) = payload {
             request.payload = payload;
         }
@@ -290,7 +295,8 @@ impl Values {
             }
             Decision::Keep { .. } => {
                 let props = props.encode().unwrap_or_default();
-                let kept = Kept { payload: request.payload.clone(), props, retain: request.retain };
+                let (payload, retain) = (request.payload.clone(), request.retain);
+                let kept = Kept { payload, props, retain, original, at_ms: now_ms };
                 if state.kept.len() >= MAX_KEPT && !state.kept.contains_key(topic) {
                     // Sent early rather than not at all.
                     state.settle(topic, client);

@@ -1,6 +1,10 @@
 //! Values on their way: blocked, flagged, skipped, alarms, fail-safe, and a real machine's recording through two agents.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -134,6 +138,73 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
     let mut checked = receiver.subscribe("hsu0001/checked", &V5);
     sender.publish("hsu0001/checked", "1", &[]);
     assert_eq!(checked.message(QUIET), None);
+}
+
+#[test]
+fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
+    let hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 100 }
+        step = { max = 10 }
+        report = { dead_band = 0.5, min_interval_ms = 3000 }
+        record = 'chain'
+        record_decimals = 1
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.t', unit = 'degF', convert_to = 'Cel' }
+        output = { format = 'number', decimals = 1 }
+        [[quality]]
+        filter = 'hsu0001/u'
+        range = { max = 100 }
+        [[record]]
+        filter = 'hsu0001/u'";
+    let policy = "
+        [[receive]]
+        filter = 'hsu0001/t'
+        flagged = 'drop'";
+    let [sender, receiver] = pair(&hub, rules, policy);
+    for topic in ["hsu0001/t", "hsu0001/u"] {
+        let limits = ["group", "limits", "hsu0001", "--topic", topic, "--min", "-50", "--max", "200", "--unit", "Cel"];
+        hub.operate(&[&limits[..], &["--decimals", "1", "--gapless"]].concat());
+    }
+    let mut sees = receiver.subscribe("hsu0001/t", &V5);
+    let mut blind = receiver.subscribe("hsu0001/t", &[]);
+    let publish = |value: &str| sender.publish("hsu0001/t", &format!("{{\"t\": {value}}}"), &[]);
+
+    let first = Instant::now();
+    publish("68");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 20.0"));
+    // Too early: acknowledged, and of those that wait only the newest is sent, when the interval is over.
+    publish("70");
+    publish("71.6");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 22.0"));
+    assert!(first.elapsed() >= Duration::from_secs(3), "{:?}", first.elapsed());
+
+    let said = refused(&sender, "hsu0001/t", r#"{"t": 500}"#);
+    assert!(said.contains("Implementation specific"), "{said}");
+    // Flagged: at once, and dropped for who cannot see that it is.
+    publish("113");
+    assert!(message_with(&mut sees, " 45.0 ").contains("sealcast-check:flag:step"));
+    publish("114.08");
+    assert!(message_with(&mut sees, " 45.6 ").contains("sealcast-check:pass"));
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 45.6"), "and nothing of 45 before it");
+    publish("114.1");
+    sender.publish("hsu0001/u", "20", &[]);
+    refused(&sender, "hsu0001/u", "130");
+    sender.publish("hsu0001/u", "21.5", &[]);
+
+    let recorded = |topic: &str| -> Vec<String> {
+        let shown: Value =
+            serde_json::from_str(&hub.operate(&["readings", "show", "1111", "--topic", topic, "--json"])).unwrap();
+        let rows = shown["readings"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["accepted"] == true), "{shown}");
+        rows.iter().map(|row| row["value"].as_str().unwrap().to_owned()).collect()
+    };
+    until("the last is recorded", || recorded("hsu0001/u").len() >= 2);
+    assert_eq!(recorded("hsu0001/u"), ["20", "21.5"]);
+    assert_eq!(recorded("hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
 }
 
 #[test]

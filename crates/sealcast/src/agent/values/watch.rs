@@ -19,6 +19,7 @@ use super::{
 use crate::{
     agent::{
         data::{Arrival, DataPlane, Denied, Received, Route},
+        readings::Readings,
         store::{MAX_RETAINED, Retained},
     },
     link::Link,
@@ -35,6 +36,27 @@ const MAX_WAITING: usize = 256;
 const MAX_TRIES: u32 = 60;
 /// What was saved is logged so often.
 const LOG_EVERY_MS: u64 = 600_000;
+
+/// Where what the agent itself publishes goes.
+#[derive(Clone)]
+pub struct Outlet {
+    /// Keys and topics.
+    pub data: Arc<DataPlane>,
+    /// To the broker.
+    pub link: Link,
+    /// To the ledger.
+    pub readings: Arc<Readings>,
+}
+
+/// A message that the agent itself publishes.
+struct Own {
+    retain: bool,
+    /// To be sealed.
+    props: Bytes,
+    payload: Bytes,
+    /// What the device wrote and when it came, where it may have to be recorded.
+    recorded: Option<(Bytes, u64)>,
+}
 
 /// What the agent's own connection has brought.
 #[derive(Default)]
@@ -121,11 +143,11 @@ impl Values {
     }
 
     /// Runs until `stop`.
-    pub async fn run(self: Arc<Self>, data: Arc<DataPlane>, link: Link, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, out: Outlet, stop: CancellationToken) {
         let mut logged_ms = now_ms();
         loop {
             let now = now_ms();
-            let undone = self.handle_timeout(&data, &link, now);
+            let undone = self.handle_timeout(&out, now);
             if now.saturating_sub(logged_ms) >= LOG_EVERY_MS {
                 logged_ms = now;
                 self.log_savings();
@@ -152,8 +174,8 @@ impl Values {
     }
 
     /// `true` if something could not be done for now.
-    fn handle_timeout(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
-        let again = self.try_waiting(data);
+    fn handle_timeout(&self, out: &Outlet, now: u64) -> bool {
+        let again = self.try_waiting(&out.data);
         let (fired, kept) = {
             let mut state = self.state();
             state.checker.handle_timeout(now);
@@ -179,15 +201,16 @@ impl Values {
             error!("{error:#}");
             return true;
         }
-        for (topic, message) in kept {
-            let sent = self.send(data, link, &topic, message.retain, message.props, message.payload);
-            if let Err(reason) = sent {
+        for (topic, kept) in kept {
+            let recorded = Some((kept.original, kept.at_ms));
+            let message = Own { retain: kept.retain, props: kept.props, payload: kept.payload, recorded };
+            if let Err(reason) = self.send(out, &topic, message) {
                 warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
                 // The next one is sent whatever it is.
                 self.not_sent(&topic);
             }
         }
-        self.tell(data, link, now) || again
+        self.tell(out, now) || again
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
@@ -201,7 +224,7 @@ impl Values {
     }
 
     /// Publishes alarms and their ends. `true` if one must be tried again.
-    fn tell(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+    fn tell(&self, out: &Outlet, now: u64) -> bool {
         let due = self.state().alarms.due(now);
         let mut undone = false;
         for alarm in due {
@@ -212,10 +235,11 @@ impl Values {
             marks::set_type(&mut props, "application/json");
             let props = props.encode().unwrap_or_default();
             let over = alarm.over_ms.is_some();
-            let mut sent = self.send(data, link, &topic, !over, props, payload);
+            let mut sent = self.send(out, &topic, Own { retain: !over, props, payload, recorded: None });
             if over && sent.is_ok() {
                 // Nobody could tell the broker's empty message from a forged one: the end is said before it, sealed.
-                sent = self.send(data, link, &topic, true, Bytes::new(), Bytes::new());
+                let empty = Own { retain: true, props: Bytes::new(), payload: Bytes::new(), recorded: None };
+                sent = self.send(out, &topic, empty);
             }
             match sent {
                 Ok(()) => self.state().alarms.told(&alarm, now),
@@ -229,16 +253,9 @@ impl Values {
     }
 
     /// Seals a message and publishes it over the agent's own connection.
-    fn send(
-        &self,
-        data: &DataPlane,
-        link: &Link,
-        topic: &str,
-        retain: bool,
-        props: Bytes,
-        payload: Bytes,
-    ) -> Result<(), String> {
-        let Route::Group(group) = data.route(topic) else {
+    fn send(&self, out: &Outlet, topic: &str, message: Own) -> Result<(), String> {
+        let Own { retain, props, payload, recorded } = message;
+        let Route::Group(group) = out.data.route(topic) else {
             return Err(format!("no group covers {topic}: have one created with a filter that matches it"));
         };
         let now = now_ms();
@@ -247,7 +264,7 @@ impl Values {
         } else {
             let class = QosClass::Acknowledged;
             let content = Content { purpose: Purpose::Message, class, retain, props: &props, payload: &payload };
-            data.seal(group, topic, &content, now).map_err(|denied| denied.to_string())?
+            out.data.seal(group, topic, &content, now).map_err(|denied| denied.to_string())?
         };
         if retain {
             let kept = Retained {
@@ -260,6 +277,10 @@ impl Values {
                 return Err(format!("more than {MAX_RETAINED} retained messages"));
             }
         }
-        link.publish(topic.to_owned(), retain, frame).map_err(|error| error.to_string())
+        if let Some((original, at_ms)) = recorded {
+            // On disk before the message goes out, as for one that a client publishes.
+            out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
+        }
+        out.link.publish(topic.to_owned(), retain, frame).map_err(|error| error.to_string())
     }
 }
