@@ -346,7 +346,16 @@ impl Client {
                 Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), until).await,
                 Output::Subscribed(_) => self.greet = true,
                 Output::Acked(id) => self.handle_acked(id),
-                Output::PublishTooLarge { size, max, .. } => {
+                Output::PublishRejected { topic, code } => {
+                    self.shared.values.not_sent(topic.as_str());
+                    self.shared.events.put(Event::PublishRefused {
+                        client: self.name.clone(),
+                        topic: topic.as_str().to_owned(),
+                        reason: format!("the broker refused it with reason code {code:#04x}"),
+                    });
+                }
+                Output::PublishTooLarge { topic, size, max, .. } => {
+                    self.shared.values.not_sent(topic.as_str());
                     warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
                 }
                 Output::DeliveryTooLarge { size, max, .. } => {
