@@ -143,13 +143,14 @@ pub struct SpikeSpec {
     pub action: Option<Action>,
 }
 
-/// `schema`. References are resolved within the schema alone, never from files or the network.
+/// `schema`: one of `json` and `file`. References are resolved within the schema alone, never from files or the network.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaSpec {
-    /// The JSON Schema as text (draft by its `$schema`, else 2020-12), at most 256 KiB. A driver that is given a file puts
-    /// its content here.
-    pub json: String,
+    /// The JSON Schema as text (draft by its `$schema`, else 2020-12), at most [`MAX_SCHEMA_BYTES`](crate::MAX_SCHEMA_BYTES).
+    pub json: Option<String>,
+    /// The file that holds it. This crate opens none: the driver puts its content into `json` and clears this.
+    pub file: Option<String>,
     /// Default `block`.
     pub action: Option<Action>,
 }

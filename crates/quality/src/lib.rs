@@ -54,7 +54,7 @@ pub use rules::{
     Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, RecordRule, Report, Restore, RuleError,
     RuleProblem, RuleSet, TopicRules,
 };
-pub use schema::SchemaError;
+pub use schema::{MAX_SCHEMA_BYTES, SchemaError};
 pub use series::{MAX_SERIES, Row};
 pub use trial::{Counts, Trial, Tried, try_rules};
 pub use verdict::{Action, Check, Finding, Marks, Reason, Span, Verdict};

@@ -196,7 +196,7 @@ pub enum RuleProblem {
         problem: String,
     },
     /// The schema.
-    #[error("schema.json cannot be used")]
+    #[error("schema cannot be used")]
     Schema(#[source] SchemaError),
 }
 
@@ -399,7 +399,12 @@ impl TopicRules {
         let schema = spec
             .schema
             .map(|schema| {
-                let compiled = Schema::new(&schema.json).map_err(RuleProblem::Schema)?;
+                let text = match (schema.json, schema.file) {
+                    (Some(text), None) => text,
+                    (None, Some(_)) => return wrong("schema.file", "no file is read here: give json"),
+                    _ => return wrong("schema", "give json or file, one of both"),
+                };
+                let compiled = Schema::new(&text).map_err(RuleProblem::Schema)?;
                 Ok::<_, RuleProblem>((compiled, schema.action.unwrap_or(Action::Block)))
             })
             .transpose()?;

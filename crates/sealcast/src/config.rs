@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
-use sealcast_quality::TopicSpec;
+use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -396,6 +396,12 @@ impl AgentFile {
         self
     }
 
+    /// Reads the files that it names; paths are relative to `dir`, the folder of the configuration's own file.
+    pub fn with_files(mut self, dir: &Path) -> Result<Self> {
+        read_schemas(&mut self.quality, dir)?;
+        Ok(self)
+    }
+
     /// Checks every value.
     pub fn validate(self) -> Result<Agent> {
         let filter = |key: &str, text: &str| -> Result<TopicFilter> {
@@ -449,6 +455,25 @@ impl AgentFile {
             modbus: settings::modbus(self.modbus)?,
         })
     }
+}
+
+/// Puts the JSON Schemas that rules name by a file in the file's place; paths are relative to `dir`.
+pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
+    for (at, rule) in rules.iter_mut().enumerate() {
+        let Some(schema) = rule.schema.as_mut().filter(|schema| schema.json.is_none()) else { continue };
+        if let Some(file) = schema.file.take() {
+            let text = files::read_bounded(&dir.join(file), MAX_SCHEMA_BYTES).with_context(|| {
+                format!("schema.file of [[quality]] number {}, for filter {:?}", at + 1, rule.filter)
+            })?;
+            schema.json = Some(text);
+        }
+    }
+    Ok(())
+}
+
+/// The folder in which `path` lies.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn upstream(url: &str) -> Result<UpstreamChoice> {

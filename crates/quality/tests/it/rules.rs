@@ -52,7 +52,10 @@ fn says_what_is_wrong() {
     check("silent = { after_ms = 0 }", "1 ms to ten years");
     check("silent = { periods = 1 }", "1.5 to 10000");
     check("spike = { window = 3 }", "5 to 255");
-    check("schema = { json = \"{\" }", "schema.json cannot be used: not JSON");
+    check("schema = { json = \"{\" }", "schema cannot be used: not JSON");
+    check("schema = {}", "json or file, one of both");
+    check("schema = { json = '{}', file = 'a' }", "one of both");
+    check("schema = { file = 'a' }", "no file is read here");
     check("schema = { json = '{\"$ref\":\"http://127.0.0.1/x\"}' }", "nothing is fetched");
     check("report = { dead_band = 1, dead_band_percent = 1 }", "not both");
     check("report = { dead_band = -1 }", "report.dead_band");

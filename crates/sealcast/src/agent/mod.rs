@@ -85,7 +85,9 @@ struct Ready {
 
 /// Runs an agent until the process is told to stop.
 pub async fn run(options: Options) -> Result<()> {
-    let config = config::load::<config::AgentFile>(options.config.as_deref(), &options.dir.join("agent.toml"))?
+    let file = options.config.clone().unwrap_or_else(|| options.dir.join("agent.toml"));
+    let config = config::load::<config::AgentFile>(options.config.as_deref(), &file)?
+        .with_files(config::folder_of(&file))?
         .with(options.listen, options.upstream, &options.clear)
         .validate()
         .context("the agent's configuration")?;

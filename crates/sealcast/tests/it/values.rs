@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, Process, until, until_joined};
+use crate::harness::{Agent, Hub, Process, refuse, sealcast, succeed, until, until_joined};
 
 const QUIET: Duration = Duration::from_millis(1_500);
 const SOON: Duration = Duration::from_secs(20);
@@ -205,6 +205,45 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
     until("the last is recorded", || recorded("hsu0001/u").len() >= 2);
     assert_eq!(recorded("hsu0001/u"), ["20", "21.5"]);
     assert_eq!(recorded("hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
+}
+
+#[test]
+fn a_schema_may_be_a_file_beside_the_configuration() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        schema = { file = 'schemas/reading.json' }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.u' }";
+    std::fs::write(dir.join("agent.toml"), rules).unwrap();
+    let path = dir.join("schemas/reading.json");
+    let check = || [std::ffi::OsString::from("agent"), "--check".into(), "--dir".into(), dir.clone().into()];
+    let said = refuse(check());
+    assert!(said.contains("number 1, for filter \"hsu0001/t\"") && said.contains("schemas/reading.json"), "{said}");
+    std::fs::create_dir(dir.join("schemas")).unwrap();
+    std::fs::write(&path, " ".repeat(300_000)).unwrap();
+    let said = refuse(check());
+    assert!(said.contains("larger than 262144 bytes"), "{said}");
+    std::fs::write(&path, "{\"type\": 7}").unwrap();
+    let said = refuse(check());
+    assert!(said.contains("schema cannot be used: not a schema"), "{said}");
+    std::fs::write(&path, r#"{"type": "object", "required": ["t"]}"#).unwrap();
+    succeed(sealcast().args(check()));
+    // The same file for who tries the rules.
+    let data = dir.join("data.csv");
+    std::fs::write(&data, "1000,1\n2000,2\n").unwrap();
+    succeed(sealcast().args(["quality", "try"]).arg(dir.join("agent.toml")).arg(data));
+
+    // Beside a configuration elsewhere, and it judges.
+    let elsewhere = hub.path().join("other.toml");
+    std::fs::write(&elsewhere, rules.replace("schemas/", "").replace("file =", "action = 'block', file =")).unwrap();
+    std::fs::rename(&path, hub.path().join("reading.json")).unwrap();
+    hub.group("hsu0001", "hsu0001/#", &["1111"]);
+    let agent = Agent::start(&dir, &["--config", elsewhere.to_str().unwrap()]);
+    until("the schema judges", || refused(&agent, "hsu0001/t", r#"{"u": 1}"#).contains("Implementation specific"));
 }
 
 #[test]
