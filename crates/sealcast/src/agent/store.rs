@@ -268,14 +268,17 @@ impl Store {
         })
     }
 
+    /// Reads what an agent remembers of values from its folder, whether it runs or not.
+    pub fn read_values(dir: &Path) -> Result<Vec<ValueRow>> {
+        let path = dir.join("agent.sqlite");
+        ensure!(path.exists(), "{} holds none: no agent has run on this folder yet", dir.display());
+        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        values(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// All that is remembered of values.
     pub fn values(&self) -> Result<Vec<ValueRow>> {
-        self.read(|db| {
-            let mut query = db.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
-            let rows =
-                query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
-            rows.collect()
-        })
+        self.read(values)
     }
 
     /// Writes what is remembered of values.
@@ -315,6 +318,12 @@ impl Store {
 fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
     let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+    rows.collect()
+}
+
+fn values(connection: &Connection) -> rusqlite::Result<Vec<ValueRow>> {
+    let mut query = connection.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
+    let rows = query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
     rows.collect()
 }
 

@@ -9,6 +9,7 @@ mod arrive;
 mod marks;
 mod restored;
 mod rules;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -31,17 +32,19 @@ use sealcast_reading::Record;
 use tokio::sync::{Notify, broadcast};
 use tracing::{error, info, warn};
 
-use self::{
-    alarm::{Alarm, Alarms, Finding, Kind},
-    rules::Format,
-    watch::Watch,
-};
 pub use self::{
+    alarm::Alarm,
     arrive::{Arrived, Incoming},
     marks::MAX_CHECK_BYTES,
     restored::Restored,
     rules::{PublishFile, ReceiveFile, ValueRules},
+    stored::{Measured, measured},
     watch::{Brought, Outlet},
+};
+use self::{
+    alarm::{Alarms, Finding, Kind},
+    rules::Format,
+    watch::Watch,
 };
 use super::store::{Store, ValueRow};
 

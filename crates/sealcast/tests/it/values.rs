@@ -101,6 +101,15 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
     assert!(message_with(&mut sees, " 41 ").contains("sealcast-check:pass"));
     assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 41"), "and nothing of 40 before it");
 
+    // Shown while the agent runs: 20.0, 20.4, 20.3, 40 and 41 came, three of them were sent.
+    let topics = |agent: &Agent| -> Value {
+        serde_json::from_str(&succeed(sealcast().args(["topics", "--json", "--dir"]).arg(&agent.dir))).unwrap()
+    };
+    let shown = &topics(&sender)[0];
+    assert_eq!((&shown["topic"], &shown["alarm"]), (&"hsu0001/t".into(), &Value::Null), "{shown}");
+    assert_eq!((&shown["report"]["seen"], &shown["report"]["sent"]), (&5.into(), &3.into()), "{shown}");
+    assert!(shown["report"]["saved_percent"] == 40.0 && shown["period_ms"].as_u64() > Some(0), "{shown}");
+
     // Blocked: an MQTT 5 device is told why, a 3.1.1 device gets its acknowledgement; both raise the alarm.
     sender.publish("hsu0001/t", "500", &["-q", "2"]);
     let said = refused(&sender, "hsu0001/t", "501");
@@ -116,6 +125,8 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
 
     // Retained, and after SIGKILL it still stands; what was sent last is not known to have arrived.
     sender.kill();
+    let text = succeed(sealcast().args(["topics", "--dir"]).arg(&sender.dir));
+    assert!(text.contains(" 40 %   3 times, ") && text.starts_with("TOPIC"), "{text}");
     sender.restart();
     let mut late = receiver.subscribe("hsu0001/alarm/#", &V5);
     assert!(message_with(&mut late, "\"count\":3").contains("sealcast-age-ms:"));
