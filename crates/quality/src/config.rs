@@ -248,4 +248,6 @@ pub struct ArchiveSpec {
     pub deviation: f64,
     /// Each reading is represented in the archive at most so long after it came.
     pub max_delay_ms: u64,
+    /// Where the archive is published. Not beside a filter with wildcards; what the default is, the driver says.
+    pub topic: Option<String>,
 }

@@ -4,8 +4,8 @@
 //! - [`RuleSet`]: the rules of topic filters, from TOML ([`TopicSpec`]), with every value checked.
 //! - [`Checker`]: range, step, rate, stuck, silent, spike, schema, time, sequence, sentinels. A [`Verdict`] is pass, flag
 //!   or block, with reasons in words.
-//! - [`Reporter`]: report on change. [`Restorer`]: the fixed cycle again at the other end. [`SwingingDoor`]: compression
-//!   for archives.
+//! - [`Reporter`]: report on change. [`Restorer`]: the fixed cycle again at the other end. [`Archiver`]: compression
+//!   for archives ([`SwingingDoor`]), topic by topic.
 //! - [`FailSafe`]: what is published locally when no good value comes.
 //! - [`learn()`] proposes rules from a [`Recording`], [`try_rules`] says what rules would have done to it.
 //!
@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod archive;
+mod archiver;
 mod checker;
 mod codec;
 mod config;
@@ -37,6 +38,7 @@ mod trial;
 mod verdict;
 
 pub use archive::{Sample, SwingingDoor};
+pub use archiver::{Archived, Archiver, MAX_ARCHIVED, Point};
 pub use checker::{Checker, Event, Input, MAX_EVENTS};
 pub use codec::StateError;
 pub use config::{

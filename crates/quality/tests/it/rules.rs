@@ -64,6 +64,7 @@ fn says_what_is_wrong() {
     check("fail_safe = { on_silence = { after_ms = 1, publish = \"x\", topic = \"a/+\" } }", "without wildcards");
     check("accept_after = 1", "accept_after: 2 to 1000");
     check("archive = { deviation = 0, max_delay_ms = 1 }", "archive.deviation");
+    check("archive = { deviation = 1, max_delay_ms = 1, topic = 'b' }", "leave it out");
     let error = file("[[quality]]\nfilter = \"a\"\n[[quality]]\nfilter = \"a\"").unwrap_err();
     assert!(error.contains("number 2") && error.contains("same filter"), "{error}");
     assert!(file("[[quality]]\nfilter = \"a/#/b\"").unwrap_err().contains("level 2"));

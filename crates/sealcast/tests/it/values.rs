@@ -1,8 +1,9 @@
 //! Values on their way: blocked, flagged, skipped, alarms, fail-safe, and a real machine's recording through two agents.
 
 use std::{
+    io::Write as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -216,6 +217,90 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
     until("the last is recorded", || recorded("hsu0001/u").len() >= 2);
     assert_eq!(recorded("hsu0001/u"), ["20", "21.5"]);
     assert_eq!(recorded("hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
+}
+
+/// Publishes each value, in order, with its time in ms; each was acknowledged when this returns.
+fn publish_all(agent: &Agent, topic: &str, readings: &[(u64, f64)]) {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-h", "127.0.0.1", "-p", agent.port(), "-t", topic, "-q", "1", "-l"]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for (time_ms, value) in readings {
+        writeln!(stdin, "{{\"v\":{value},\"ts\":{time_ms}}}").unwrap();
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed() {
+    let hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 1000 }
+        report = { dead_band = 30 }
+        archive = { deviation = 0.5, max_delay_ms = 2000, topic = 'hsu0001/history' }
+        [[quality]]
+        filter = 'hsu0001/sensor/+'
+        archive = { deviation = 0.5, max_delay_ms = 500 }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms', unit = 'Cel' }
+        [[publish]]
+        filter = 'hsu0001/sensor/+'
+        input = { format = 'json', value = '$.v' }";
+    let [mut sender, receiver] = pair(&hub, rules, "");
+    let mut history = receiver.subscribe("hsu0001/history", &V5);
+    let mut plain = receiver.subscribe("hsu0001/t", &[]);
+    let mut derived = receiver.subscribe("hsu0001/archive/#", &V5);
+
+    // A slow wave with noise: 300 readings, one a second by the device's clock.
+    let start_ms = 1_700_000_000_000_u64;
+    let value = |at: u64| {
+        let noise = (at * 7919 % 13) as f64 / 26.0;
+        (((at as f64 / 40.0).sin() * 20.0 + 50.0 + noise) * 100.0).round() / 100.0
+    };
+    let readings: Vec<(u64, f64)> = (0..300).map(|at| (start_ms + at * 1000, value(at))).collect();
+    let mut points: Vec<(u64, f64)> = Vec::new();
+    let mut collect = |patience: Duration| {
+        while let Some(line) = history.message(patience) {
+            assert!(line.contains("sealcast-check:pass") && line.contains("sealcast-sender:1111"), "{line}");
+            let pack = line.split(' ').find(|part| part.starts_with('[')).unwrap();
+            let pack: Vec<Value> = serde_json::from_str(pack).unwrap();
+            for record in pack {
+                assert_eq!((&record["n"], &record["u"]), (&"hsu0001/t".into(), &"Cel".into()), "{line}");
+                points.push(((record["t"].as_f64().unwrap() * 1000.0).round() as u64, record["v"].as_f64().unwrap()));
+            }
+        }
+    };
+    for part in readings.chunks(100) {
+        publish_all(&sender, "hsu0001/t", part);
+        // At once: what is held, and what was let out and not sent, is on its disk.
+        sender.kill();
+        sender.restart();
+        collect(Duration::from_millis(10));
+    }
+    publish_all(&sender, "hsu0001/sensor/7", &readings[..1]);
+    let line = message_with(&mut derived, "hsu0001/archive/hsu0001/sensor/7 ");
+    assert!(!line.contains("sealcast-check"), "no rule checks it: {line}");
+    collect(Duration::from_secs(5));
+
+    points.sort_by_key(|(time_ms, _)| *time_ms);
+    points.dedup();
+    assert!(points.len() * 2 < readings.len(), "{} points for {} readings", points.len(), readings.len());
+    for (time_ms, value) in &readings {
+        let after = points.partition_point(|(time, _)| time < time_ms);
+        let (t1, v1) = *points.get(after).unwrap_or_else(|| panic!("nothing represents {value} at {time_ms}"));
+        let line = match after.checked_sub(1).map(|before| points[before]) {
+            Some((t0, v0)) => v0 + (v1 - v0) * (time_ms - t0) as f64 / (t1 - t0) as f64,
+            None => v1,
+        };
+        assert!((line - value).abs() <= 0.5 + 1e-9, "{value} at {time_ms}, line {line}");
+    }
+    // What report on change leaves out is archived all the same.
+    let sent = std::iter::from_fn(|| plain.message(Duration::from_millis(100))).count();
+    assert!(sent < points.len(), "{sent} sent, {} archived", points.len());
 }
 
 #[test]

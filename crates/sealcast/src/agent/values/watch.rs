@@ -49,13 +49,24 @@ pub struct Outlet {
 }
 
 /// A message that the agent itself publishes.
-struct Own {
-    retain: bool,
+pub(super) struct Own {
+    pub retain: bool,
     /// To be sealed.
-    props: Bytes,
-    payload: Bytes,
+    pub props: Bytes,
+    pub payload: Bytes,
     /// What the device wrote and when it came, where it may have to be recorded.
-    recorded: Option<(Bytes, u64)>,
+    pub recorded: Option<(Bytes, u64)>,
+}
+
+/// Why a message of the agent itself was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsent {
+    /// It may be later.
+    #[error("{0}")]
+    NotYet(String),
+    /// It may not be sent.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What the agent's own connection has brought.
@@ -169,8 +180,9 @@ impl Values {
     fn poll_timeout(&self) -> Option<u64> {
         let state = self.state();
         let fail_safe = state.fail_safes.values().filter_map(sealcast_quality::FailSafe::poll_timeout).min();
-        let own = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.alarms.poll_timeout(), fail_safe];
-        own.into_iter().flatten().min()
+        let engines = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.archiver.poll_timeout()];
+        let others = [state.alarms.poll_timeout(), fail_safe, self.outbox.poll_timeout()];
+        engines.into_iter().chain(others).flatten().min()
     }
 
     /// `true` if something could not be done for now.
@@ -179,6 +191,8 @@ impl Values {
         let (fired, kept) = {
             let mut state = self.state();
             state.checker.handle_timeout(now);
+            state.dirty |= state.archiver.poll_timeout().is_some_and(|due| due <= now);
+            state.archiver.handle_timeout(now);
             self.note_events(&mut state, now);
             let fired: Vec<_> = state
                 .fail_safes
@@ -204,13 +218,14 @@ impl Values {
         for (topic, kept) in kept {
             let recorded = Some((kept.original, kept.at_ms));
             let message = Own { retain: kept.retain, props: kept.props, payload: kept.payload, recorded };
-            if let Err(reason) = self.send(out, &topic, message) {
-                warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+            if let Err(error) = self.send(out, &topic, message) {
+                warn!(topic, %error, "a reading that waited for the smallest interval was not sent");
                 // The next one is sent whatever it is.
                 self.not_sent(&topic);
             }
         }
-        self.tell(out, now) || again
+        let archives_wait = self.send_archives(out, now);
+        self.tell(out, now) || archives_wait || again
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
@@ -243,8 +258,8 @@ impl Values {
             }
             match sent {
                 Ok(()) => self.state().alarms.told(&alarm, now),
-                Err(reason) => {
-                    debug!(topic, reason, "an alarm waits");
+                Err(error) => {
+                    debug!(topic, %error, "an alarm waits");
                     undone = true;
                 }
             }
@@ -253,10 +268,15 @@ impl Values {
     }
 
     /// Seals a message and publishes it over the agent's own connection.
-    fn send(&self, out: &Outlet, topic: &str, message: Own) -> Result<(), String> {
+    pub(super) fn send(&self, out: &Outlet, topic: &str, message: Own) -> Result<(), Unsent> {
         let Own { retain, props, payload, recorded } = message;
-        let Route::Group(group) = out.data.route(topic) else {
-            return Err(format!("no group covers {topic}: have one created with a filter that matches it"));
+        let group = match out.data.route(topic) {
+            Route::Group(group) => group,
+            Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),
+            _ => {
+                let reason = format!("no group covers {topic}: have one created with a filter that matches it");
+                return Err(Unsent::Refused(reason));
+            }
         };
         let now = now_ms();
         let frame = if payload.is_empty() {
@@ -264,7 +284,10 @@ impl Values {
         } else {
             let class = QosClass::Acknowledged;
             let content = Content { purpose: Purpose::Message, class, retain, props: &props, payload: &payload };
-            out.data.seal(group, topic, &content, now).map_err(|denied| denied.to_string())?
+            out.data.seal(group, topic, &content, now).map_err(|denied| match denied {
+                Denied::Refused(reason) => Unsent::Refused(reason),
+                denied => Unsent::NotYet(denied.to_string()),
+            })?
         };
         if retain {
             let kept = Retained {
@@ -273,14 +296,14 @@ impl Values {
                 props: props.to_vec(),
                 payload: Zeroizing::new(payload.to_vec()),
             };
-            if !self.store.keep_retained(&kept).map_err(|error| format!("{error:#}"))? {
-                return Err(format!("more than {MAX_RETAINED} retained messages"));
+            if !self.store.keep_retained(&kept).map_err(|error| Unsent::NotYet(format!("{error:#}")))? {
+                return Err(Unsent::Refused(format!("more than {MAX_RETAINED} retained messages")));
             }
         }
         if let Some((original, at_ms)) = recorded {
             // On disk before the message goes out, as for one that a client publishes.
             out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
         }
-        out.link.publish(topic.to_owned(), retain, frame).map_err(|error| error.to_string())
+        out.link.publish(topic.to_owned(), retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
     }
 }
