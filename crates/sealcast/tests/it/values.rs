@@ -250,7 +250,15 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
         [[publish]]
         filter = 'hsu0001/sensor/+'
         input = { format = 'json', value = '$.v' }";
-    let [mut sender, receiver] = pair(&hub, rules, "");
+    // Neither converted nor a value of now.
+    let policy = "
+        [[receive]]
+        filter = 'hsu0001/archive/#'
+        input = { format = 'number' }
+        [[quality]]
+        filter = 'hsu0001/archive/#'
+        fail_safe = { on_silence = { after_ms = 500, publish = 'open' } }";
+    let [mut sender, receiver] = pair(&hub, rules, policy);
     let mut history = receiver.subscribe("hsu0001/history", &V5);
     let mut plain = receiver.subscribe("hsu0001/t", &[]);
     let mut derived = receiver.subscribe("hsu0001/archive/#", &V5);
@@ -283,8 +291,9 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
     }
     publish_all(&sender, "hsu0001/sensor/7", &readings[..1]);
     let line = message_with(&mut derived, "hsu0001/archive/hsu0001/sensor/7 ");
-    assert!(!line.contains("sealcast-check"), "no rule checks it: {line}");
+    assert!(!line.contains("sealcast-check") && line.contains("sealcast-archive:1"), "no rule checks it: {line}");
     collect(Duration::from_secs(5));
+    assert_eq!(derived.message(Duration::ZERO), None, "no fail-safe");
 
     points.sort_by_key(|(time_ms, _)| *time_ms);
     points.dedup();

@@ -99,6 +99,7 @@ impl Outbox {
         };
         let payload = self.encoder.encode(&points.iter().map(record).collect::<Vec<_>>())?;
         let mut props = Properties::new();
+        marks::add(&mut props, marks::ARCHIVE, "1");
         marks::set_type(&mut props, self.encoder.media_type());
         if rules.quality.find(topic).is_some_and(|rules| rules.has_checks()) {
             let all = points.iter().fold(Marks::NONE, |all, archived| Marks(all.0 | archived.point.marks.0));
