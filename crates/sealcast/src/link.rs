@@ -21,7 +21,7 @@ use rumqttc::{
         AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
         mqttbytes::{
             QoS,
-            v5::{ConnectProperties, Filter, Packet, Publish, PublishProperties, SubscribeReasonCode},
+            v5::{ConnectProperties, Filter, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode},
         },
     },
 };
@@ -54,6 +54,8 @@ pub enum LinkEvent {
     Up,
     /// The connection is gone; the link tries again by itself.
     Down(String),
+    /// The broker refused something that was published.
+    Refused,
     /// A message on one of the subscribed topics.
     Message {
         /// The topic.
@@ -261,6 +263,11 @@ impl Link {
                     }
                 }
                 Some(LinkEvent::Up)
+            }
+            Packet::PubAck(ack)
+                if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) =>
+            {
+                Some(LinkEvent::Refused)
             }
             Packet::Publish(publish) => self.handle_publish(publish),
             Packet::Disconnect(disconnect) => {

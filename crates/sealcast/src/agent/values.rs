@@ -64,6 +64,9 @@ const MAX_REASON: usize = 1024;
 /// How many of the agent's own messages a local client may be behind.
 const LOCAL_QUEUE: usize = 256;
 
+/// The agent's own connection, among those that carry reports.
+const OWN_CONNECTION: u64 = u64::MAX;
+
 /// What the rows in the agent's database are.
 mod kind {
     pub const CHECK: u8 = 0;

@@ -11,7 +11,7 @@ use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    Incoming, Values,
+    Incoming, OWN_CONNECTION, Values,
     alarm::{Alarm, Kind},
     arrive::Arrived,
     marks,
@@ -90,10 +90,16 @@ pub struct Brought {
 }
 
 impl Values {
-    /// The connection to the broker is new.
+    /// The connection to the broker is new: what the one before carried last may not have arrived.
     pub fn link_up(&self) {
         self.state().alarms.tell_again();
+        self.cut(OWN_CONNECTION);
         self.wake.notify_one();
+    }
+
+    /// The broker refused something that the agent itself published.
+    pub fn link_refused(&self) {
+        self.cut(OWN_CONNECTION);
     }
 
     /// Takes in what the agent's own connection brought: values of topics with a fail-safe, and alarms of their senders.
@@ -218,6 +224,8 @@ impl Values {
         for (topic, kept) in kept {
             let recorded = Some((kept.original, kept.at_ms));
             let message = Own { retain: kept.retain, props: kept.props, payload: kept.payload, recorded };
+            // Before it is sent, so that a cut is after it.
+            self.state().settle(&topic, OWN_CONNECTION);
             if let Err(error) = self.send(out, &topic, message) {
                 warn!(topic, %error, "a reading that waited for the smallest interval was not sent");
                 // The next one is sent whatever it is.
