@@ -16,7 +16,7 @@ mod tests;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -49,7 +49,7 @@ use self::{
     alarm::{Alarms, Finding, Kind},
     archive::Outbox,
     rules::Format,
-    watch::Watch,
+    watch::{Own, Watch},
 };
 use super::store::{Store, ValueRow};
 
@@ -131,23 +131,15 @@ struct State {
     alarms: Alarms,
     /// Topics whose last report has, as far as is known, reached the broker, and the connection that it went over.
     settled: HashMap<String, u64>,
-    kept: BTreeMap<String, Kept>,
+    /// The newest message of a topic that comes too early after the last one sent.
+    kept: BTreeMap<String, Own>,
+    /// Topics of those whose time has come and that could not be sent yet.
+    late: BTreeSet<String>,
     recent: HashMap<String, VecDeque<(u64, Option<String>)>>,
     fail_safes: BTreeMap<String, FailSafe>,
     /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
     diverted: VecDeque<u64>,
     dirty: bool,
-}
-
-/// The newest message of a topic that comes too early after the last one sent.
-struct Kept {
-    payload: Bytes,
-    props: Bytes,
-    retain: bool,
-    /// What the device wrote, for the ledger.
-    original: Bytes,
-    /// When it came.
-    at_ms: u64,
 }
 
 impl Values {
@@ -190,6 +182,7 @@ impl Values {
             alarms,
             settled: HashMap::new(),
             kept: BTreeMap::new(),
+            late: BTreeSet::new(),
             recent: HashMap::new(),
             fail_safes,
             diverted: VecDeque::new(),
@@ -330,13 +323,14 @@ impl Values {
             Decision::Keep { .. } => {
                 let props = props.encode().unwrap_or_default();
                 let (payload, retain) = (request.payload.clone(), request.retain);
-                let kept = Kept { payload, props, retain, original, at_ms: now_ms };
+                let kept = Own { payload, props, retain, recorded: Some((original, now_ms)) };
                 if state.kept.len() >= MAX_KEPT && !state.kept.contains_key(topic) {
                     // Sent early rather than not at all.
                     state.settle(topic, client);
                     return Judged::Send;
                 }
                 state.kept.insert(topic.to_owned(), kept);
+                state.late.remove(topic);
                 self.wake.notify_one();
                 Judged::Acknowledge
             }

@@ -154,7 +154,7 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
 
 #[test]
 fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
-    let hub = Hub::start();
+    let mut hub = Hub::start();
     let rules = "
         [[quality]]
         filter = 'hsu0001/t'
@@ -207,16 +207,30 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
     refused(&sender, "hsu0001/u", "130");
     sender.publish("hsu0001/u", "21.5", &[]);
 
-    let recorded = |topic: &str| -> Vec<String> {
+    let recorded = |hub: &Hub, topic: &str| -> Vec<String> {
         let shown: Value =
             serde_json::from_str(&hub.operate(&["readings", "show", "1111", "--topic", topic, "--json"])).unwrap();
         let rows = shown["readings"].as_array().unwrap();
         assert!(rows.iter().all(|row| row["accepted"] == true), "{shown}");
         rows.iter().map(|row| row["value"].as_str().unwrap().to_owned()).collect()
     };
-    until("the last is recorded", || recorded("hsu0001/u").len() >= 2);
-    assert_eq!(recorded("hsu0001/u"), ["20", "21.5"]);
-    assert_eq!(recorded("hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
+    until("the last is recorded", || recorded(&hub, "hsu0001/u").len() >= 2);
+    assert_eq!(recorded(&hub, "hsu0001/u"), ["20", "21.5"]);
+    assert_eq!(recorded(&hub, "hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
+
+    // Its time comes while the broker is away: it is sent when the broker is back, and recorded once.
+    publish("131");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 55.0"));
+    sender.publish("hsu0001/t", r#"{"t": 140}"#, &["-r"]);
+    hub.kill();
+    std::thread::sleep(Duration::from_secs(4));
+    hub.restart();
+    until("it is sent", || {
+        let kept = receiver.subscribe("hsu0001/t", &[]).message(Duration::from_millis(500));
+        kept.as_deref() == Some("hsu0001/t 60.0")
+    });
+    until("it is recorded", || recorded(&hub, "hsu0001/t").len() >= 6);
+    assert_eq!(recorded(&hub, "hsu0001/t")[4..], ["55.0", "60.0"]);
 }
 
 /// Publishes each value, in order, with its time in ms; each was acknowledged when this returns.

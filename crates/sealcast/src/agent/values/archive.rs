@@ -161,8 +161,8 @@ impl Values {
             let full = messages.len() >= BATCH;
             let mut again = false;
             for (id, Message { topic, props, payload }) in messages {
-                let own = Own { retain: false, props, payload: payload.into(), recorded: None };
-                match self.send(out, &topic, own) {
+                let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
+                match self.send(out, &topic, &mut own) {
                     Ok(()) => {}
                     Err(Unsent::Refused(reason)) => warn!(topic, reason, "not archived"),
                     Err(Unsent::NotYet(_)) => {

@@ -205,13 +205,13 @@ impl Values {
                 .iter_mut()
                 .filter_map(|(topic, fail_safe)| Some((topic.clone(), fail_safe.handle_timeout(now)?)))
                 .collect();
-            let mut kept = Vec::new();
+            let mut due = std::mem::take(&mut state.late);
             while let Some((topic, _)) = state.reporter.poll_kept(now) {
                 state.dirty = true;
-                if let Some(message) = state.kept.remove(&topic) {
-                    kept.push((topic, message));
-                }
+                due.insert(topic);
             }
+            let kept = |topic: String| state.kept.remove(&topic).map(|message| (topic, message));
+            let kept: Vec<_> = due.into_iter().filter_map(kept).collect();
             (fired, kept)
         };
         for (topic, output) in fired {
@@ -221,19 +221,34 @@ impl Values {
             error!("{error:#}");
             return true;
         }
-        for (topic, kept) in kept {
-            let recorded = Some((kept.original, kept.at_ms));
-            let message = Own { retain: kept.retain, props: kept.props, payload: kept.payload, recorded };
+        let mut late = false;
+        for (topic, mut message) in kept {
             // Before it is sent, so that a cut is after it.
             self.state().settle(&topic, OWN_CONNECTION);
-            if let Err(error) = self.send(out, &topic, message) {
-                warn!(topic, %error, "a reading that waited for the smallest interval was not sent");
+            let Err(error) = self.send(out, &topic, &mut message) else { continue };
+            let mut state = self.state();
+            // If not, a newer one has been sent meanwhile.
+            let newest = state.settled.get(&topic) == Some(&OWN_CONNECTION);
+            if newest {
                 // The next one is sent whatever it is.
-                self.not_sent(&topic);
+                state.settled.remove(&topic);
+            }
+            match error {
+                Unsent::NotYet(reason) => {
+                    debug!(topic, reason, "a reading that waited for the smallest interval waits longer");
+                    if newest && !state.kept.contains_key(&topic) {
+                        state.kept.insert(topic.clone(), message);
+                        state.late.insert(topic);
+                        late = true;
+                    }
+                }
+                Unsent::Refused(reason) => {
+                    warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+                }
             }
         }
         let archives_wait = self.send_archives(out, now);
-        self.tell(out, now) || archives_wait || again
+        self.tell(out, now) || archives_wait || late || again
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
@@ -258,11 +273,11 @@ impl Values {
             marks::set_type(&mut props, "application/json");
             let props = props.encode().unwrap_or_default();
             let over = alarm.over_ms.is_some();
-            let mut sent = self.send(out, &topic, Own { retain: !over, props, payload, recorded: None });
+            let mut sent = self.send(out, &topic, &mut Own { retain: !over, props, payload, recorded: None });
             if over && sent.is_ok() {
                 // Nobody could tell the broker's empty message from a forged one: the end is said before it, sealed.
-                let empty = Own { retain: true, props: Bytes::new(), payload: Bytes::new(), recorded: None };
-                sent = self.send(out, &topic, empty);
+                let mut empty = Own { retain: true, props: Bytes::new(), payload: Bytes::new(), recorded: None };
+                sent = self.send(out, &topic, &mut empty);
             }
             match sent {
                 Ok(()) => self.state().alarms.told(&alarm, now),
@@ -276,8 +291,9 @@ impl Values {
     }
 
     /// Seals a message and publishes it over the agent's own connection.
-    pub(super) fn send(&self, out: &Outlet, topic: &str, message: Own) -> Result<(), Unsent> {
+    pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
         let Own { retain, props, payload, recorded } = message;
+        let retain = *retain;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
             Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),
@@ -291,7 +307,7 @@ impl Values {
             Vec::new()
         } else {
             let class = QosClass::Acknowledged;
-            let content = Content { purpose: Purpose::Message, class, retain, props: &props, payload: &payload };
+            let content = Content { purpose: Purpose::Message, class, retain, props, payload };
             out.data.seal(group, topic, &content, now).map_err(|denied| match denied {
                 Denied::Refused(reason) => Unsent::Refused(reason),
                 denied => Unsent::NotYet(denied.to_string()),
@@ -308,7 +324,8 @@ impl Values {
                 return Err(Unsent::Refused(format!("more than {MAX_RETAINED} retained messages")));
             }
         }
-        if let Some((original, at_ms)) = recorded {
+        // Once, if it has to be tried again.
+        if let Some((original, at_ms)) = recorded.take() {
             // On disk before the message goes out, as for one that a client publishes.
             out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
         }
