@@ -248,7 +248,7 @@ fn publish_all(agent: &Agent, topic: &str, readings: &[(u64, f64)]) {
 
 #[test]
 fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed() {
-    let hub = Hub::start();
+    let mut hub = Hub::start();
     let rules = "
         [[quality]]
         filter = 'hsu0001/t'
@@ -324,6 +324,16 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
     // What report on change leaves out is archived all the same.
     let sent = std::iter::from_fn(|| plain.message(Duration::from_millis(100))).count();
     assert!(sent < points.len(), "{sent} sent, {} archived", points.len());
+
+    // Let out while the broker is away, and then killed: it waits on the disk.
+    publish_all(&sender, "hsu0001/t", &[(start_ms + 300_000, value(300))]);
+    hub.kill();
+    std::thread::sleep(Duration::from_secs(3));
+    sender.kill();
+    hub.restart();
+    let mut history = receiver.subscribe("hsu0001/history", &[]);
+    sender.restart();
+    message_with(&mut history, "\"t\":1700000300");
 }
 
 #[test]
