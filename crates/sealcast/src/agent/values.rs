@@ -36,7 +36,7 @@ use tokio::sync::{Notify, broadcast};
 use tracing::{error, info, warn};
 
 pub use self::{
-    alarm::Alarm,
+    alarm::{Alarm, Kind as AlarmKind},
     archive::Message,
     arrive::{Arrived, Incoming},
     marks::MAX_CHECK_BYTES,
