@@ -5,7 +5,7 @@
 //! once, whatever is killed; one that arrives twice is the same point.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -33,6 +33,8 @@ const MAX_WAITING: u64 = 100_000;
 const MAX_POINTS: usize = 64;
 /// Messages that are read at a time.
 const BATCH: usize = 64;
+/// Topics of which the log says that nothing may be sent to them.
+const MAX_REFUSED: usize = 1024;
 /// After so long on a connection that was not lost a message has arrived. A dead one is noticed by two keep-alives of 20 s.
 const HELD_MS: u64 = 90_000;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
@@ -63,6 +65,8 @@ struct Handed {
     last: i64,
     /// Up to which message at what time.
     times: VecDeque<(i64, u64)>,
+    /// Topics that nothing may be sent to, as the log says.
+    refused: BTreeSet<String>,
 }
 
 impl Outbox {
@@ -163,8 +167,14 @@ impl Values {
             for (id, Message { topic, props, payload }) in messages {
                 let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
                 match self.send(out, &topic, &mut own) {
-                    Ok(()) => {}
-                    Err(Unsent::Refused(reason)) => warn!(topic, reason, "not archived"),
+                    Ok(()) => {
+                        handed.refused.remove(&topic);
+                    }
+                    Err(Unsent::Refused(reason)) => {
+                        if handed.refused.len() < MAX_REFUSED && handed.refused.insert(topic.clone()) {
+                            warn!(topic, reason, "not archived, until it may be sent");
+                        }
+                    }
                     Err(Unsent::NotYet(_)) => {
                         again = true;
                         break;
