@@ -467,14 +467,16 @@ impl Client {
             Route::NotYet(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => {
+                let now = now_ms();
+                let judged = self.shared.values.will(will, now).map_err(|blocked| Denied::Refused(blocked.reason))?;
                 let content = Content {
                     purpose: Purpose::Will,
                     class: class(will.qos),
                     retain: will.retain,
-                    props: &will.sealed_properties,
-                    payload: &will.payload,
+                    props: &judged.props,
+                    payload: &judged.payload,
                 };
-                let frame = self.shared.data.seal(group, topic, &content, now_ms())?;
+                let frame = self.shared.data.seal(group, topic, &content, now)?;
                 Ok(WillAnswer::Sealed(frame.into()))
             }
         }

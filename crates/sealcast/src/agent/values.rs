@@ -27,7 +27,7 @@ use std::{
 use anyhow::Result;
 use bytes::Bytes;
 use sealcast_identity::DeviceId;
-use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName};
+use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName, WillRequest};
 use sealcast_quality::{
     Action, Archived, Archiver, Checker, Decision, Event, FailSafe, Input, Marks, Reported, Reporter, Verdict,
 };
@@ -95,6 +95,15 @@ pub enum Judged {
     Acknowledge,
     /// It must not be sent.
     Blocked(Blocked),
+}
+
+/// What is sealed of a will.
+#[derive(Debug, PartialEq)]
+pub struct Will {
+    /// The payload, converted if the topic's messages are.
+    pub payload: Bytes,
+    /// The encoded properties, without what is the agents' to say.
+    pub props: Bytes,
 }
 
 /// Why a message was blocked.
@@ -287,6 +296,8 @@ impl Values {
             None => None,
         };
         if state.alarms.clear(topic, now_ms) {
+            // Also within the dead band: by this value the receivers' fail-safes end.
+            state.settled.remove(topic);
             state.dirty = true;
             info!(topic, "alarm over: a good value came");
             self.wake.notify_one();
@@ -335,6 +346,46 @@ impl Values {
                 Judged::Acknowledge
             }
         }
+    }
+
+    /// What is to be sealed of a client's will, or why it may not be left with the broker. Nobody knows what will have been
+    /// before it, so it is judged as a first reading is, says nothing of checks, and leaves no trace.
+    pub fn will(&self, will: &WillRequest, now_ms: u64) -> Result<Will, Blocked> {
+        let refuse = |summary: &str, reason: String| Blocked {
+            code: RefuseCode::PayloadFormatInvalid,
+            reason,
+            summary: summary.to_owned(),
+        };
+        let mut props = marks::strip(&will.sealed_properties)
+            .map_err(|error| refuse("malformed properties", error.to_string()))?;
+        let topic = will.topic.as_str();
+        let quality = self.rules.quality.find(topic).filter(|rules| rules.has_checks());
+        let format = self.rules.publish(topic);
+        let mut payload = will.payload.clone();
+        // An empty retained message deletes what the broker keeps: it is no value.
+        if (quality.is_some() || format.is_some()) && !(will.retain && payload.is_empty()) {
+            let unreadable = |error: String| refuse("it cannot be read as its format says", error);
+            let format = format.unwrap_or(&self.plain);
+            let records = format.decoder.decode(&payload, now_ms).map_err(|error| unreadable(error.to_string()))?;
+            let document = quality
+                .filter(|rules| rules.wants_document())
+                .and_then(|_| serde_json::from_slice::<serde_json::Value>(&payload).ok());
+            let mut checker = Checker::new(self.rules.quality.clone(), now_ms);
+            for record in &records {
+                let (name, reading) = (&*record.name, &record.reading);
+                let verdict = checker.handle_reading(&Input { topic, name, reading, document: document.as_ref() }, now_ms);
+                if verdict.action() == Action::Block {
+                    let code = RefuseCode::ImplementationSpecific;
+                    let summary = format!("blocked by {}", verdict.marks());
+                    return Err(Blocked { code, reason: verdict.to_string(), summary });
+                }
+            }
+            if let Some(encoder) = &format.encoder {
+                payload = encoder.encode(&records).map_err(|error| unreadable(error.to_string()))?.into();
+                marks::set_type(&mut props, encoder.media_type());
+            }
+        }
+        Ok(Will { payload, props: props.encode().unwrap_or_default().into() })
     }
 
     /// A message that was to be sent was not.

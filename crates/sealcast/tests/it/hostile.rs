@@ -1,0 +1,88 @@
+//! Values under attack: by a local client that wants to speak for its agent, and by what an alarm can bring about.
+
+use std::{path::Path, time::Duration};
+
+use crate::harness::{Agent, Hub, until_joined};
+
+const QUIET: Duration = Duration::from_millis(1_500);
+const SOON: Duration = Duration::from_secs(20);
+const V5: [&str; 4] = ["-V", "mqttv5", "-F", "%t %p %P"];
+
+/// Two agents of one group with these lines in their `agent.toml`.
+fn pair(hub: &Hub, sender: &str, receiver: &str) -> [Agent; 2] {
+    let start = |device: &str, config: &str| {
+        let dir = hub.enroll(device);
+        std::fs::write(dir.join("agent.toml"), config).unwrap();
+        dir
+    };
+    let dirs = [start("1111", sender), start("1112", receiver)];
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let agents = dirs.each_ref().map(|dir: &std::path::PathBuf| Agent::start(Path::new(dir), &[]));
+    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    agents
+}
+
+#[test]
+fn a_will_is_checked_and_cannot_claim_that_it_was() {
+    let hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 100 }
+        [[publish]]
+        filter = 'hsu0001/json'
+        input = { format = 'json', value = '$.t' }
+        output = { format = 'number' }";
+    let policy = "
+        [[receive]]
+        filter = 'hsu0001/checked'
+        require_checked = true";
+    let [sender, receiver] = pair(&hub, rules, policy);
+    let will = |topic: &str, payload: &str| {
+        let forged = ["-D", "will", "user-property", "sealcast-check", "pass"];
+        let own = ["-D", "will", "user-property", "unit", "Cel"];
+        let will = ["-V", "mqttv5", "--will-topic", topic, "--will-payload", payload, "--will-qos", "1"];
+        sender.subscribe("hsu0001/none", &[&will[..], &forged, &own].concat())
+    };
+    let mut checked = receiver.subscribe("hsu0001/checked", &V5);
+    let mut sees = receiver.subscribe("hsu0001/t", &V5);
+    let mut number = receiver.subscribe("hsu0001/json", &V5);
+
+    will("hsu0001/t", "50").kill();
+    let line = sees.message(SOON).unwrap();
+    assert!(line.contains(" 50 ") && line.contains("unit:Cel") && !line.contains("sealcast-check"), "{line}");
+    will("hsu0001/json", r#"{"t": 21.5}"#).kill();
+    assert!(number.message(SOON).unwrap().contains("hsu0001/json 21.5 "), "converted as what is published is");
+    will("hsu0001/checked", "1").kill();
+    assert_eq!(checked.message(QUIET), None, "nobody checked it");
+    // What a rule blocks, or nobody can read, is not left with the broker at all: the connection is refused.
+    for (topic, payload) in [("hsu0001/t", "500"), ("hsu0001/json", "{")] {
+        will(topic, payload).kill();
+    }
+    assert_eq!(sees.message(QUIET), None);
+    assert_eq!(number.message(Duration::ZERO), None);
+}
+
+#[test]
+fn a_fail_safe_value_ends_with_the_first_good_value_also_one_within_the_dead_band() {
+    let hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 100 }
+        report = { dead_band = 5 }";
+    let policy = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        fail_safe = { on_blocked = { after_ms = 300, publish = 'open', topic = 'hsu0001/valve' } }";
+    let [sender, receiver] = pair(&hub, rules, policy);
+    let mut sees = receiver.subscribe("hsu0001/t", &[]);
+    let mut valve = receiver.subscribe("hsu0001/valve", &[]);
+    sender.publish("hsu0001/t", "20", &[]);
+    assert_eq!(sees.message(SOON).as_deref(), Some("hsu0001/t 20"));
+    sender.publish("hsu0001/t", "500", &[]);
+    assert_eq!(valve.message(SOON).as_deref(), Some("hsu0001/valve open"));
+    sender.publish("hsu0001/t", "21", &[]);
+    assert_eq!(sees.message(SOON).as_deref(), Some("hsu0001/t 21"), "it ends the alarm, so it has to arrive");
+    assert_eq!(receiver.subscribe("hsu0001/valve", &[]).message(QUIET), None, "the fail-safe value stands no more");
+}
