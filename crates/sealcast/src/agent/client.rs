@@ -548,6 +548,8 @@ impl Client {
                 let sender = message.sender().to_string();
                 let arrived = Arrived {
                     topic: &delivery.topic,
+                    sender: message.sender(),
+                    tolerance_ms: self.shared.config.freshness.clock_tolerance_ms,
                     frame: &delivery.payload,
                     payload: Bytes::copy_from_slice(message.payload()),
                     props: Bytes::copy_from_slice(message.props()),

@@ -335,6 +335,19 @@ impl DataPlane {
         }
     }
 
+    /// Whether `device` may say something of `topic`: it is granted the group that covers it.
+    pub fn may_speak_of(&self, device: &DeviceId, topic: &str) -> bool {
+        let state = self.state();
+        let replica = &state.replica;
+        let group = replica.group_for_topic(topic);
+        group.is_some_and(|group| replica.is_granted(group, replica.genesis().id.number_of(device)))
+    }
+
+    /// How far the members' clocks may be apart, ms.
+    pub fn clock_tolerance_ms(&self) -> u64 {
+        self.config.freshness.clock_tolerance_ms
+    }
+
     /// Whether a retained message that was opened is older than its topic's may be.
     pub fn is_stale(&self, topic: &str, retained: bool, age_ms: u64) -> bool {
         let freshness = &self.config.freshness;

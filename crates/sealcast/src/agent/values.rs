@@ -7,6 +7,7 @@
 mod alarm;
 mod archive;
 mod arrive;
+mod guard;
 mod marks;
 mod restored;
 mod rules;
@@ -29,7 +30,7 @@ use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName, WillRequest};
 use sealcast_quality::{
-    Action, Archived, Archiver, Checker, Decision, Event, FailSafe, Input, Marks, Reported, Reporter, Verdict,
+    Action, Archived, Archiver, Checker, Decision, Event, Input, Marks, Reported, Reporter, Verdict,
 };
 use sealcast_reading::Record;
 use tokio::sync::{Notify, broadcast};
@@ -48,6 +49,7 @@ pub use self::{
 use self::{
     alarm::{Alarms, Finding, Kind},
     archive::Outbox,
+    guard::Guard,
     rules::Format,
     watch::{Own, Watch},
 };
@@ -145,7 +147,7 @@ struct State {
     /// Topics of those whose time has come and that could not be sent yet.
     late: BTreeSet<String>,
     recent: HashMap<String, VecDeque<(u64, Option<String>)>>,
-    fail_safes: BTreeMap<String, FailSafe>,
+    fail_safes: BTreeMap<String, Guard>,
     /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
     diverted: VecDeque<u64>,
     dirty: bool,
@@ -182,7 +184,7 @@ impl Values {
         let fail_safes = quality
             .iter()
             .filter(|rules| !rules.filter().as_str().contains(['+', '#']))
-            .filter_map(|rules| Some((rules.filter().to_string(), FailSafe::new(rules.fail_safe()?.clone(), now_ms))))
+            .filter_map(|rules| Some((rules.filter().to_string(), Guard::new(rules.fail_safe()?.clone(), now_ms))))
             .collect();
         let state = State {
             checker,
@@ -356,8 +358,8 @@ impl Values {
             reason,
             summary: summary.to_owned(),
         };
-        let mut props = marks::strip(&will.sealed_properties)
-            .map_err(|error| refuse("malformed properties", error.to_string()))?;
+        let mut props =
+            marks::strip(&will.sealed_properties).map_err(|error| refuse("malformed properties", error.to_string()))?;
         let topic = will.topic.as_str();
         let quality = self.rules.quality.find(topic).filter(|rules| rules.has_checks());
         let format = self.rules.publish(topic);
@@ -373,7 +375,8 @@ impl Values {
             let mut checker = Checker::new(self.rules.quality.clone(), now_ms);
             for record in &records {
                 let (name, reading) = (&*record.name, &record.reading);
-                let verdict = checker.handle_reading(&Input { topic, name, reading, document: document.as_ref() }, now_ms);
+                let verdict =
+                    checker.handle_reading(&Input { topic, name, reading, document: document.as_ref() }, now_ms);
                 if verdict.action() == Action::Block {
                     let code = RefuseCode::ImplementationSpecific;
                     let summary = format!("blocked by {}", verdict.marks());

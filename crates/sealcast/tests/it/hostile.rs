@@ -1,6 +1,6 @@
 //! Values under attack: by a local client that wants to speak for its agent, and by what an alarm can bring about.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use crate::harness::{Agent, Hub, until_joined};
 
@@ -57,7 +57,11 @@ fn a_will_is_checked_and_cannot_claim_that_it_was() {
     assert_eq!(checked.message(QUIET), None, "nobody checked it");
     // What a rule blocks, or nobody can read, is not left with the broker at all: the connection is refused.
     for (topic, payload) in [("hsu0001/t", "500"), ("hsu0001/json", "{")] {
-        will(topic, payload).kill();
+        let will = ["-V", "mqttv5", "--will-topic", topic, "--will-payload", payload];
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-h", "127.0.0.1", "-p", sender.port(), "-t", "hsu0001/none", "-W", "20"]).args(will);
+        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        assert!(said.to_lowercase().contains("not authori"), "{said}");
     }
     assert_eq!(sees.message(QUIET), None);
     assert_eq!(number.message(Duration::ZERO), None);

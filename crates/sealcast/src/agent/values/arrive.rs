@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealcast_identity::DeviceId;
 use sealcast_mqtt::{TopicName, Version};
-use sealcast_quality::{FailSafe, FailSafeOutput, MAX_SERIES};
+use sealcast_quality::{FailSafeOutput, MAX_SERIES};
 use sealcast_reading::Record;
 use tracing::{info, warn};
 
 use super::{
-    Local, State, Values, hash,
+    Local, State, Values,
+    guard::{Guard, Said},
+    hash,
     marks::{self, STALE},
     rules::{Flagged, Format},
 };
@@ -21,6 +24,10 @@ const MAX_DIVERTED: usize = 1024;
 pub struct Arrived<'a> {
     /// Its topic.
     pub topic: &'a TopicName,
+    /// Who sent it.
+    pub sender: &'a DeviceId,
+    /// How far the members' clocks may be apart, ms.
+    pub tolerance_ms: u64,
     /// The sealed bytes, which name it.
     pub frame: &'a [u8],
     /// What was inside.
@@ -35,6 +42,12 @@ pub struct Arrived<'a> {
     pub retained: bool,
     /// It is older than the topic's values may be.
     pub stale: bool,
+}
+
+impl Arrived<'_> {
+    fn said(&self) -> Said<'_> {
+        Said { sender: self.sender, at_ms: self.sealed_ms, tolerance_ms: self.tolerance_ms }
+    }
 }
 
 /// What becomes of it.
@@ -84,7 +97,7 @@ impl Values {
         // Points of the past are no value by which a fail-safe begins or ends.
         let bad = || {
             if !said.archive {
-                self.bad(topic, now_ms);
+                self.bad(topic, arrived.said(), now_ms);
             }
         };
         if said.archive {
@@ -180,17 +193,17 @@ impl Values {
         if arrived.stale || silence_ms.is_some_and(|after_ms| arrived.age_ms > after_ms) {
             return;
         }
-        let output = fail_safe.handle_good(now_ms);
+        let output = fail_safe.handle_good(arrived.said(), arrived.age_ms, now_ms);
         drop(state);
         self.act(topic, output);
         self.wake.notify_one();
     }
 
     /// A value that the application does not get.
-    pub(super) fn bad(&self, topic: &str, now_ms: u64) {
+    pub(super) fn bad(&self, topic: &str, said: Said<'_>, now_ms: u64) {
         let mut state = self.state();
         let Some(fail_safe) = state.fail_safe(self, topic, now_ms) else { return };
-        let output = fail_safe.handle_blocked(now_ms);
+        let output = fail_safe.handle_blocked(said, now_ms);
         drop(state);
         self.act(topic, output);
         self.wake.notify_one();
@@ -222,13 +235,13 @@ fn fail_safe_message(topic: TopicName, payload: &str) -> Local {
 
 impl State {
     /// The fail-safe of a topic, made when the first message of a topic comes that a rule with wildcards is for.
-    fn fail_safe(&mut self, values: &Values, topic: &str, now_ms: u64) -> Option<&mut FailSafe> {
+    fn fail_safe(&mut self, values: &Values, topic: &str, now_ms: u64) -> Option<&mut Guard> {
         if !self.fail_safes.contains_key(topic) {
             let rules = values.rules.quality.find(topic)?.fail_safe()?.clone();
             if self.fail_safes.len() >= MAX_SERIES {
                 return None;
             }
-            self.fail_safes.insert(topic.to_owned(), FailSafe::new(rules, now_ms));
+            self.fail_safes.insert(topic.to_owned(), Guard::new(rules, now_ms));
         }
         self.fail_safes.get_mut(topic)
     }

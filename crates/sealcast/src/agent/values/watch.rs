@@ -14,6 +14,7 @@ use super::{
     Incoming, OWN_CONNECTION, Values,
     alarm::{Alarm, Kind},
     arrive::Arrived,
+    guard::{Guard, Said},
     marks,
 };
 use crate::{
@@ -135,6 +136,8 @@ impl Values {
         opener.mark_acknowledged(&receipt);
         let arrived = Arrived {
             topic: &topic,
+            sender: opened.sender(),
+            tolerance_ms: data.clock_tolerance_ms(),
             frame: &message.payload,
             payload: Bytes::copy_from_slice(opened.payload()),
             props: Bytes::copy_from_slice(opened.props()),
@@ -145,8 +148,21 @@ impl Values {
         };
         if marks::read(&arrived.props).is_ok_and(|(said, _)| said.alarm) {
             match serde_json::from_slice::<Alarm>(&arrived.payload) {
+                // A member of one group must not open the valve of another, nor speak for another device.
+                Ok(alarm)
+                    if self.rules.alarm_topic(arrived.sender.as_str(), &alarm.topic) != topic.as_str()
+                        || !data.may_speak_of(arrived.sender, &alarm.topic) =>
+                {
+                    let (sender, about) = (arrived.sender, &alarm.topic);
+                    debug!(%sender, %topic, about, "an alarm that is not its sender's to raise");
+                }
                 // Silence is what the fail-safe notices by itself.
-                Ok(alarm) if alarm.kind != Kind::Silent && alarm.over_ms.is_none() => self.bad(&alarm.topic, now),
+                Ok(alarm) if alarm.kind != Kind::Silent && alarm.over_ms.is_none() => {
+                    // It may have been told, or told again, much later than it was raised.
+                    let at_ms = alarm.last_ms.min(arrived.sealed_ms);
+                    let said = Said { sender: arrived.sender, at_ms, tolerance_ms: arrived.tolerance_ms };
+                    self.bad(&alarm.topic, said, now);
+                }
                 Ok(_) => {}
                 Err(error) => debug!(%error, topic = message.topic, "an alarm that cannot be read"),
             }
@@ -185,7 +201,7 @@ impl Values {
 
     fn poll_timeout(&self) -> Option<u64> {
         let state = self.state();
-        let fail_safe = state.fail_safes.values().filter_map(sealcast_quality::FailSafe::poll_timeout).min();
+        let fail_safe = state.fail_safes.values().filter_map(Guard::poll_timeout).min();
         let engines = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.archiver.poll_timeout()];
         let others = [state.alarms.poll_timeout(), fail_safe, self.outbox.poll_timeout()];
         engines.into_iter().chain(others).flatten().min()
