@@ -66,8 +66,8 @@ pub struct Shared {
     pub stop: CancellationToken,
 }
 
-/// Serves `socket` until either side is done.
-pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>) {
+/// Serves `socket` until either side is done. `sees_flags`: its MQTT 5 clients see what the agent says of a value.
+pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
     let config = ProxyConfig {
         max_frame_bytes: u32::try_from(shared.config.max_packet_bytes).unwrap_or(u32::MAX),
         max_waiting_bytes: shared.config.max_packet_bytes,
@@ -87,6 +87,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>) {
         to_broker: BytesMut::new(),
         name: String::new(),
         version: Version::V311,
+        sees_flags,
         session: None,
         keep_session: false,
         taken_over: CancellationToken::new(),
@@ -117,6 +118,8 @@ struct Client {
     /// The client id, as far as it is known.
     name: String,
     version: Version,
+    /// What is behind it reads user properties, if it speaks MQTT 5.
+    sees_flags: bool,
     session: Option<Held>,
     /// Cancelled when another connection of the same client takes over.
     taken_over: CancellationToken,
@@ -211,7 +214,7 @@ impl Client {
             let wake = wake.into_iter().flatten().min();
             let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
             let waits = !self.waiting.is_empty();
-            let Self { proxy, socket, broker, to_client, to_broker, local, .. } = &mut self;
+            let Self { proxy, socket, broker, to_client, to_broker, local, greet, name, .. } = &mut self;
             let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
@@ -250,7 +253,11 @@ impl Client {
                 _ = changed.changed(), if waits => {}
                 message = local.recv(), if room(to_client) => match message {
                     Ok(message) => inject(proxy, &message),
-                    Err(error) => warn!(client = self.name, %error, "messages of the agent's own are lost"),
+                    Err(error) => {
+                        warn!(client = *name, %error, "messages of the agent's own are lost");
+                        // A fail-safe value may be among them, and is not given a second time.
+                        *greet = true;
+                    }
                 },
                 () = sleep_until(wake), if wake.is_some() => {
                     if connecting && Instant::now() >= deadline {
@@ -558,7 +565,8 @@ impl Client {
                     retained: delivery.retain,
                     stale: self.shared.data.is_stale(topic, delivery.retain, message.age_ms()),
                 };
-                let mut incoming = match self.shared.values.arrive(&arrived, self.version, now_ms()) {
+                let sees_flags = self.sees_flags && self.version == Version::V5;
+                let mut incoming = match self.shared.values.arrive(&arrived, sees_flags, now_ms()) {
                     Incoming::Deliver(deliver) => deliver,
                     refused => {
                         drop(session);

@@ -320,7 +320,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker
                         debug!(%error, "TCP_NODELAY");
                     }
                     clients.spawn(async move {
-                        client::serve(shared, Box::new(socket)).await;
+                        client::serve(shared, Box::new(socket), true).await;
                         drop(place);
                     });
                 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use crate::harness::{Agent, Hub, until_joined};
+use crate::harness::{Agent, Hub, succeed, until, until_joined};
 
 const QUIET: Duration = Duration::from_millis(1_500);
 const SOON: Duration = Duration::from_secs(20);
@@ -89,4 +89,44 @@ fn a_fail_safe_value_ends_with_the_first_good_value_also_one_within_the_dead_ban
     sender.publish("hsu0001/t", "21", &[]);
     assert_eq!(sees.message(SOON).as_deref(), Some("hsu0001/t 21"), "it ends the alarm, so it has to arrive");
     assert_eq!(receiver.subscribe("hsu0001/valve", &[]).message(QUIET), None, "the fail-safe value stands no more");
+}
+
+/// What an HTTP door gives for a topic: status and body.
+fn get(agent: &Agent, topic: &str) -> String {
+    let url = format!("http://{}/topics/{topic}", agent.ready["http"].as_str().unwrap());
+    succeed(Command::new("curl").args(["-sS", "--max-time", "30", "-w", " %{http_code}", &url]))
+}
+
+#[test]
+fn what_cannot_see_that_a_value_is_flagged_gets_it_as_configured_and_never_a_stale_one_as_fresh() {
+    let hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        step = { max = 10 }";
+    let policy = "
+        [http]
+        listen = '127.0.0.1:0'
+        [[receive]]
+        filter = 'hsu0001/t'
+        flagged = 'drop'
+        [[topic]]
+        filter = 'hsu0001/old'
+        retained_max_age_ms = 1
+        stale = 'flag'
+        [freshness]
+        clock_tolerance_ms = 500";
+    let [sender, receiver] = pair(&hub, rules, policy);
+    sender.publish("hsu0001/t", "20", &["-r"]);
+    until("it is there", || get(&receiver, "hsu0001/t") == "20 200");
+    sender.publish("hsu0001/t", "40", &["-r"]);
+    sender.publish("hsu0001/old", "5", &["-r"]);
+    std::thread::sleep(Duration::from_millis(800));
+    let said = get(&receiver, "hsu0001/t");
+    assert!(said.ends_with("404"), "flagged, and a door has no place for that: {said}");
+    let said = get(&receiver, "hsu0001/old");
+    assert!(said.ends_with("404"), "{said}");
+    assert_eq!(receiver.subscribe("hsu0001/old", &[]).message(QUIET), None);
+    let line = receiver.subscribe("hsu0001/old", &V5).message(SOON).unwrap();
+    assert!(line.contains("sealcast-check:flag:stale"), "{line}");
 }

@@ -144,10 +144,11 @@ fn refused(refused: &Refused) -> Failure {
 
 impl Http {
     async fn handle(&self, request: Request) -> Result<Response, Failure> {
+        self.admit(request.headers())?;
+        // After it: who is not let in does not use up what those have who are.
         if !self.rate.admit(Instant::now()) {
             return Err((StatusCode::TOO_MANY_REQUESTS, "too many requests a second (http.max_per_second)".into()));
         }
-        self.admit(request.headers())?;
         let bad = |reason| failure(StatusCode::BAD_REQUEST)(reason);
         if !request.uri().path().starts_with("/topics/") {
             return Err((StatusCode::NOT_FOUND, "there is /topics/<topic> and nothing else".into()));
@@ -178,7 +179,9 @@ impl Http {
                 _ => Err((StatusCode::UNAUTHORIZED, "the token of http.token_file is missing or wrong".into())),
             };
         }
-        if headers.contains_key(header::ORIGIN) {
+        // Without CORS a GET has no `Origin`, but every present browser says where it comes from (W3C Fetch Metadata).
+        let elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+        if elsewhere || headers.contains_key(header::ORIGIN) {
             return Err((StatusCode::FORBIDDEN, "web pages are not served without http.token_file".into()));
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -252,6 +255,9 @@ impl Http {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, kind);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+        // A member may publish a page: opened in a browser, it must not run with this door's origin and read all topics.
+        let sandbox = header::HeaderValue::from_static("default-src 'none'; sandbox");
+        headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
         Ok(response)
     }

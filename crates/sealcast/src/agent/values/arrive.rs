@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealcast_identity::DeviceId;
-use sealcast_mqtt::{TopicName, Version};
+use sealcast_mqtt::TopicName;
 use sealcast_quality::{FailSafeOutput, MAX_SERIES};
 use sealcast_reading::Record;
 use tracing::{info, warn};
@@ -77,8 +77,8 @@ pub struct Deliver {
 }
 
 impl Values {
-    /// Judges a message for a client of that `version`.
-    pub fn arrive(&self, arrived: &Arrived<'_>, version: Version, now_ms: u64) -> Incoming {
+    /// Judges a message for a client that sees what is said of it, or does not: MQTT 3.1.1 has no place for it.
+    pub fn arrive(&self, arrived: &Arrived<'_>, sees_flags: bool, now_ms: u64) -> Incoming {
         let topic = arrived.topic.as_str();
         let Ok((said, mut props)) = marks::read(&arrived.props) else {
             return Incoming::Withhold("its sealed properties are malformed".into());
@@ -88,6 +88,10 @@ impl Values {
             extra.push(("sealcast-age-ms", arrived.age_ms.to_string()));
         }
         if said.alarm {
+            let sender = arrived.sender.as_str();
+            if let Some(device) = self.rules.alarm_device(topic).filter(|device| *device != sender) {
+                return Incoming::Withhold(format!("an alarm of {device}, which only that device raises"));
+            }
             extra.push((marks::ALARM, "1".to_owned()));
             let props = props.encode().unwrap_or_default();
             let payload = arrived.payload.clone();
@@ -115,7 +119,7 @@ impl Values {
             (_, true) => Some(format!("flag:{STALE}")),
         };
         let policy = match (flagged, rule) {
-            (true, Some(rule)) if version == Version::V5 => rule.flagged_v5,
+            (true, Some(rule)) if sees_flags => rule.flagged_v5,
             (true, Some(rule)) => rule.flagged,
             _ => Flagged::Deliver,
         };
@@ -133,6 +137,9 @@ impl Values {
         if policy == Flagged::Drop {
             judge();
             return Incoming::Withhold(format!("{check}: flagged values are dropped here"));
+        }
+        if arrived.stale && !sees_flags && policy == Flagged::Deliver {
+            return Incoming::Withhold("too old for a client that could not see that it is".into());
         }
         let mut payload = arrived.payload.clone();
         let mut records = Vec::new();

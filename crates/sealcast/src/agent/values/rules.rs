@@ -159,6 +159,15 @@ impl ValueRules {
         }
     }
 
+    /// Whose alarms a topic is for; `None` if it is not for alarms.
+    pub fn alarm_device<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let rest = match &self.alarm_topic {
+            Some(prefix) => topic.strip_prefix(prefix.as_str())?.strip_prefix('/')?,
+            None => topic.split_once('/')?.1.strip_prefix("alarm/")?,
+        };
+        rest.split('/').next()
+    }
+
     /// Where the archive of a topic goes: the rule's topic, or `<first level>/archive/<topic>`.
     pub fn archive_topic(&self, topic: &str) -> String {
         match self.quality.find(topic).and_then(|rules| rules.archive_topic()) {
@@ -228,4 +237,26 @@ fn tables<F, T>(key: &str, files: Vec<F>, check: impl Fn(F) -> Result<(String, T
 
 fn find<'a, T>(tables: &'a [(RuleFilter, T)], topic: &str) -> Option<&'a T> {
     tables.iter().find(|(filter, _)| filter.matches(topic)).map(|(_, table)| table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarms_topic_says_whose_it_is() -> Result<()> {
+        let check = |prefix: Option<&str>, topic: &str, device: Option<&str>| {
+            let rules = ValueRules::new(vec![], vec![], vec![], prefix.map(str::to_owned))?;
+            assert_eq!(rules.alarm_device(topic), device, "{prefix:?} {topic}");
+            if device.is_some() {
+                assert_eq!(rules.alarm_topic("1111", "plant/t"), topic);
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        check(None, "plant/alarm/1111/plant/t", Some("1111"))?;
+        check(None, "plant/t", None)?;
+        check(None, "alarm/1111/t", None)?;
+        check(Some("all/alarms"), "all/alarms/1111/plant/t", Some("1111"))?;
+        check(Some("all/alarms"), "plant/alarm/1111/plant/t", None)
+    }
 }

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sealcast_mqtt::{Properties, TopicName, Version};
+use sealcast_mqtt::{Properties, TopicName};
 use sealcast_seal::{Content, Opener, Purpose, QosClass};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -168,7 +168,7 @@ impl Values {
             }
         } else if self.rules.quality.find(topic.as_str()).is_some_and(|rules| rules.fail_safe().is_some())
             // As MQTT 3.1.1 clients get it: what is held back from them is no good value.
-            && let Incoming::Withhold(reason) = self.arrive(&arrived, Version::V311, now)
+            && let Incoming::Withhold(reason) = self.arrive(&arrived, false, now)
         {
             debug!(topic = message.topic, reason, "not a good value");
         }
@@ -310,6 +310,8 @@ impl Values {
     pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
         let Own { retain, props, payload, recorded } = message;
         let retain = *retain;
+        // A prefix may have made it too long, and the connection would cut it off to the name of another one.
+        TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
             Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),

@@ -66,6 +66,17 @@ fn curl_publishes_reads_the_last_value_and_listens() {
     // A page in a browser of this machine is none of the device's programs.
     assert_eq!(publish("POST", "/topics/hsu0001/t", "1", &["-H", "Origin: http://evil.example"]).0, 403);
     assert_eq!(publish("POST", "/topics/hsu0001/t", "1", &["-H", "Host: evil.example"]).0, 403);
+    let kept = url(&door, "/topics/hsu0001/kept");
+    assert_eq!(curl(&["-H", "Sec-Fetch-Site: cross-site", &kept]).0, 403);
+    // Nor is one that a member publishes: it is shown, and runs nothing.
+    other.publish("hsu0001/page", "<script>", &["-V", "mqttv5", "-r", "-D", "publish", "content-type", "text/html"]);
+    let page = url(&door, "/topics/hsu0001/page");
+    crate::harness::until("the page is there", || curl(&[&page]).0 == 200);
+    let (_, shown) = curl(&["-i", "-H", "Sec-Fetch-Site: none", &page]);
+    assert!(
+        shown.contains("text/html") && shown.contains("content-security-policy: default-src 'none'; sandbox"),
+        "{shown}"
+    );
 
     // The last value.
     let (code, reason) = curl(&[&url(&door, "/topics/hsu0001/kept")]);
@@ -137,4 +148,14 @@ fn a_door_beyond_loopback_asks_for_its_token() {
     assert_eq!(post("Bearer correct-horse-batterx"), 401);
     assert_eq!(post("Basic correct-horse-battery"), 401);
     crate::harness::until("the agent knows the ledger", || post("Bearer correct-horse-battery") == 204);
+
+    // Who has no token does not use up the requests of who has.
+    drop(agent);
+    configure(&dir, "[http]\nlisten = '127.0.0.1:0'\ntoken_file = 'http.token'\nmax_per_second = 1\n");
+    let agent = Agent::start(&dir, &["--clear", "open/#"]);
+    let page = url(&agent, "/topics/open/t");
+    for _ in 0..3 {
+        assert_eq!(curl(&["-d", "1", &page]).0, 401);
+    }
+    assert_ne!(curl(&["-H", "Authorization: Bearer correct-horse-battery", "-d", "1", &page]).0, 429);
 }
