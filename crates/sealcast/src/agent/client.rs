@@ -43,6 +43,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const CHUNK: usize = 16 << 10;
+/// As many bytes wait for a side before nothing more is taken from the other.
+const BUFFER: usize = 4 * CHUNK;
 
 /// What all clients of an agent share.
 pub struct Shared {
@@ -199,6 +201,8 @@ impl Client {
             let repeat_at = self
                 .restored
                 .as_ref()
+                // A client that takes nothing gets no more of them.
+                .filter(|_| self.room() > 0)
                 .and_then(Restored::poll_timeout)
                 .map(|at_ms| Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms())));
             let connecting = self.broker.is_none() && self.waiting.is_empty();
@@ -224,7 +228,7 @@ impl Client {
                 None => (None, None),
             };
             // What one side does not take holds up the other.
-            let room = |buffer: &BytesMut| buffer.len() < 4 * CHUNK;
+            let room = |buffer: &BytesMut| buffer.len() < BUFFER;
             let read_client = proxy.wants_client_bytes() && room(to_broker);
             let read_broker = proxy.wants_broker_bytes() && room(to_client);
             tokio::select! {
@@ -276,6 +280,11 @@ impl Client {
         self.finish().await;
     }
 
+    /// How many bytes the client may be given now.
+    fn room(&self) -> usize {
+        BUFFER.saturating_sub(self.to_client.len())
+    }
+
     /// Writes what is left, saves what has to be, and lets go.
     async fn finish(mut self) {
         if let Some(session) = &self.session {
@@ -306,8 +315,9 @@ impl Client {
     /// Does all that can be done without more bytes; gives the reason if the connection is over. What is remembered of the
     /// values that were judged is on disk when this returns, before anything that it led to is written to a socket.
     async fn work(&mut self) -> Option<String> {
+        let room = self.room();
         if let Some(restored) = &mut self.restored {
-            for message in restored.due(self.shared.values.rules(), now_ms()) {
+            for message in restored.due(self.shared.values.rules(), now_ms(), room) {
                 inject(&mut self.proxy, &message);
             }
         }

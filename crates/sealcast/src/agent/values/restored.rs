@@ -9,6 +9,11 @@ use sealcast_reading::Record;
 
 use super::{Local, ValueRules, Values, arrive::Deliver};
 
+/// Most bytes that are repeated at a time. What a message brings is a matter of its sender's stamps: a clock that jumps must
+/// not have a large message repeated for all the time between.
+const MAX_BURST_BYTES: usize = 4 << 20;
+/// What a message has beside its payload, about.
+const MESSAGE_BYTES: usize = 128;
 /// Most topics of one client whose cycle is restored.
 const MAX_TOPICS: usize = 1024;
 
@@ -40,9 +45,15 @@ impl Restored {
         if !deliver.fresh {
             return Vec::new();
         }
-        let missed = std::iter::from_fn(|| self.restorer.poll_missed(topic.as_str(), deliver.time_ms));
-        let missed: Vec<Repeat> = missed.collect();
-        missed.iter().filter_map(|repeat| self.repeat(rules, repeat)).collect()
+        let mut missed = Vec::new();
+        let mut room = MAX_BURST_BYTES;
+        while let Some(repeat) = self.restorer.poll_missed(topic.as_str(), deliver.time_ms) {
+            let Some(message) = self.repeat(rules, &repeat) else { break };
+            let Some(left) = room.checked_sub(message.payload.len() + MESSAGE_BYTES) else { break };
+            room = left;
+            missed.push(message);
+        }
+        missed
     }
 
     /// A message was handed on.
@@ -74,10 +85,18 @@ impl Restored {
         self.restorer.poll_timeout()
     }
 
-    /// Those that are due.
-    pub fn due(&mut self, rules: &ValueRules, now_ms: u64) -> Vec<Local> {
-        let due: Vec<Repeat> = std::iter::from_fn(|| self.restorer.poll_repeat(now_ms)).collect();
-        due.iter().filter_map(|repeat| self.repeat(rules, repeat)).collect()
+    /// Those that are due, or the first of them.
+    pub fn due(&mut self, rules: &ValueRules, now_ms: u64, most_bytes: usize) -> Vec<Local> {
+        let mut due = Vec::new();
+        let mut bytes = 0;
+        while bytes < most_bytes
+            && let Some(repeat) = self.restorer.poll_repeat(now_ms)
+        {
+            let Some(message) = self.repeat(rules, &repeat) else { continue };
+            bytes += message.payload.len() + MESSAGE_BYTES;
+            due.push(message);
+        }
+        due
     }
 
     fn repeat(&self, rules: &ValueRules, repeat: &Repeat) -> Option<Local> {
@@ -96,5 +115,39 @@ impl Restored {
         });
         let payload = written.map_or_else(|| last.payload.clone(), Bytes::from);
         Some(Local { topic: last.topic.clone(), payload, properties })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+    use sealcast_identity::DeviceId;
+
+    use super::*;
+    use crate::agent::{store::Store, values::Values};
+
+    #[test]
+    fn a_clock_that_jumps_does_not_repeat_a_large_message_without_bound() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let text = "[[quality]]\nfilter = 't'\nrestore = { cycle_ms = 100, heartbeat_ms = 86_400_000 }";
+        let rules = toml::from_str::<crate::config::AgentFile>(text)?.validate()?.values;
+        let device: DeviceId = "1111".parse()?;
+        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::open(dir.path())?), 0)?;
+        let mut restored = Restored::new(&values).ok_or_else(|| anyhow::anyhow!("a rule restores"))?;
+        let topic = TopicName::new("t")?;
+        let message = |time_ms, bytes| {
+            let payload = Bytes::from(vec![b'1'; bytes]);
+            Deliver { payload, props: Bytes::new(), extra: vec![], time_ms, fresh: true, records: vec![] }
+        };
+        let jump = |restored: &mut Restored, bytes, now_ms| {
+            restored.handed_on(&rules, &topic, &message(0, bytes), now_ms);
+            restored.before(&rules, &topic, &message(80_000_000, 1)).len()
+        };
+        assert_eq!(jump(&mut restored, 1 << 20, 0), 3);
+        assert!(jump(&mut restored, 2, 0) > 10_000, "small ones have every time that they can have");
+        restored.handed_on(&rules, &topic, &message(0, 1 << 10), 0);
+        assert_eq!(restored.due(&rules, 1_000_000, 10_000).len(), 9, "the rest when there is room");
+        assert_eq!(restored.due(&rules, 1_000_000, 0).len(), 0);
+        Ok(())
     }
 }
