@@ -388,7 +388,7 @@ impl Values {
                 marks::set_type(&mut props, encoder.media_type());
             }
         }
-        Ok(Will { payload, props: props.encode().unwrap_or_default().into() })
+        Ok(Will { payload, props: props.encode().unwrap_or_default() })
     }
 
     /// A message that was to be sent was not.

@@ -33,6 +33,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(60);
 /// Messages that wait for a key.
 const MAX_WAITING: usize = 256;
+/// Their bytes: the broker can have any number of large ones wait.
+const MAX_WAITING_BYTES: usize = 8 << 20;
 /// How often they are tried: a minute.
 const MAX_TRIES: u32 = 60;
 /// What was saved is logged so often.
@@ -77,6 +79,13 @@ pub struct Watch {
     waiting: VecDeque<(Brought, u32)>,
 }
 
+impl Watch {
+    fn has_room(&self, bytes: usize) -> bool {
+        let waiting: usize = self.waiting.iter().map(|(message, _)| message.payload.len()).sum();
+        self.waiting.len() < MAX_WAITING && waiting + bytes <= MAX_WAITING_BYTES
+    }
+}
+
 /// A message that the agent's own connection brought.
 #[derive(Debug, Clone)]
 pub struct Brought {
@@ -105,8 +114,13 @@ impl Values {
 
     /// Takes in what the agent's own connection brought: values of topics with a fail-safe, and alarms of their senders.
     pub fn brought(&self, data: &DataPlane, message: Brought) {
+        // The broker decides what comes here, whatever was subscribed to.
+        let fail_safe = || self.rules.quality.find(&message.topic).is_some_and(|rules| rules.fail_safe().is_some());
+        if self.rules.alarm_device(&message.topic).is_none() && !fail_safe() {
+            return;
+        }
         let mut watch = self.watch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.take_in(data, &mut watch.opener, &message).is_some() && watch.waiting.len() < MAX_WAITING {
+        if self.take_in(data, &mut watch.opener, &message).is_some() && watch.has_room(message.payload.len()) {
             watch.waiting.push_back((message, 0));
         }
     }
@@ -348,5 +362,24 @@ impl Values {
             out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
         }
         out.link.publish(topic.to_owned(), retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_key_is_bounded() {
+        let brought = |bytes: usize| {
+            let payload = Bytes::from(vec![0; bytes]);
+            (Brought { topic: "t".into(), payload, retain: false, dup: None }, 0)
+        };
+        let mut watch = Watch::default();
+        assert!(watch.has_room(MAX_WAITING_BYTES) && !watch.has_room(MAX_WAITING_BYTES + 1));
+        watch.waiting.push_back(brought(MAX_WAITING_BYTES - 10));
+        assert!(watch.has_room(10) && !watch.has_room(11));
+        watch.waiting = (0..MAX_WAITING).map(|_| brought(1)).collect();
+        assert!(!watch.has_room(1));
     }
 }
