@@ -1,10 +1,7 @@
 //! The CoAP door (RFC 7252): `PUT` or `POST /topics/<topic>` publishes, `GET` gives the last value, and with Observe
 //! (RFC 7641) what follows. Large payloads go block by block (RFC 7959).
 //!
-//! [`server::Server`] is the protocol, without sockets; this module owns the socket and asks the doors' MQTT client.
-
-mod block;
-mod server;
+//! [`Server`] is the protocol, without sockets; this module owns the socket and asks the doors' MQTT client.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sealcast_coap::{Limits, Output, Publish, Server, TokenCheck, Value};
 use sealcast_ledger::TopicFilter;
 use tokio::{
     net::UdpSocket,
@@ -22,9 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::server::{Limits, Output, Server};
 use super::{
-    bus::{Bus, Incoming, Item, Refused},
+    bus::{Bus, Incoming, Item, Outgoing, Refused},
     settings::{Door, Token},
 };
 
@@ -47,7 +44,10 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
         max_payload_bytes: door.max_payload_bytes.min(bus.max_payload_bytes()),
         max_per_second: door.max_per_second,
     };
-    let mut server = Server::new(limits, token, seed(), Instant::now());
+    let token = token.map(|token| -> TokenCheck { Box::new(move |given| token.is(given)) });
+    let start = Instant::now();
+    let now_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut server = Server::new(limits, token, seed(), now_ms());
     let (events, mut happened) = mpsc::channel(MAX_EVENTS);
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut observers: BTreeMap<u64, AbortHandle> = BTreeMap::new();
@@ -59,7 +59,7 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
                 Output::Publish { exchange, message } => {
                     let (bus, events) = (bus.clone(), events.clone());
                     tasks.spawn(async move {
-                        let outcome = bus.publish(message).await;
+                        let outcome = bus.publish(outgoing(message)).await;
                         let _ = events.send(Event::Published(exchange, outcome)).await;
                     });
                 }
@@ -84,7 +84,7 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
         let wake = server.poll_timeout();
         let timer = async {
             match wake {
-                Some(then) => tokio::time::sleep_until(then.into()).await,
+                Some(then_ms) => tokio::time::sleep(Duration::from_millis(then_ms.saturating_sub(now_ms()))).await,
                 None => pending().await,
             }
         };
@@ -92,20 +92,44 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
             () = stop.cancelled() => return,
             received = socket.recv_from(&mut datagram) => match received {
                 Ok((length, peer)) => {
-                    server.handle_datagram(peer, datagram.get(..length).unwrap_or_default(), Instant::now());
+                    server.handle_datagram(peer, datagram.get(..length).unwrap_or_default(), now_ms());
                 }
                 // On Linux also that an earlier datagram found nobody.
                 Err(error) => debug!(%error, "CoAP"),
             },
             Some(event) = happened.recv() => match event {
-                Event::Published(exchange, outcome) => server.handle_published(exchange, outcome, Instant::now()),
-                Event::Last(exchange, outcome) => server.handle_last(exchange, outcome, Instant::now()),
-                Event::News(observer, message) => server.handle_news(observer, message, Instant::now()),
+                Event::Published(exchange, outcome) => server.handle_published(exchange, outcome.map_err(refused), now_ms()),
+                Event::Last(exchange, outcome) => server.handle_last(exchange, last(outcome), now_ms()),
+                Event::News(observer, message) => server.handle_news(observer, value(message), now_ms()),
                 Event::Lost(observer) => server.handle_lost(observer),
             },
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-            () = timer => server.handle_timeout(Instant::now()),
+            () = timer => server.handle_timeout(now_ms()),
         }
+    }
+}
+
+fn outgoing(message: Publish) -> Outgoing {
+    let Publish { topic, payload, retain, content_type } = message;
+    Outgoing { topic, payload, retain, content_type }
+}
+
+fn value(message: Incoming) -> Value {
+    Value { payload: message.payload, content_type: message.content_type }
+}
+
+fn last(outcome: Result<Option<Incoming>, Refused>) -> Result<Option<Value>, sealcast_coap::Refused> {
+    outcome.map(|message| message.map(value)).map_err(refused)
+}
+
+fn refused(refused: Refused) -> sealcast_coap::Refused {
+    use sealcast_coap::Refused as Coap;
+    match refused {
+        Refused::Denied(reason) => Coap::Forbidden(reason),
+        Refused::Content(reason) => Coap::Conflict(reason),
+        Refused::TooLarge(reason) => Coap::TooLarge(reason),
+        Refused::Invalid(reason) => Coap::BadRequest(reason),
+        Refused::Unavailable(reason) => Coap::Unavailable(reason),
     }
 }
 

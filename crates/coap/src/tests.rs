@@ -1,27 +1,39 @@
 //! The door's protocol, datagram by datagram.
 
-use bytes::Bytes;
+use std::net::SocketAddr;
 
-use super::*;
+use bytes::Bytes;
+use coap_lite::{CoapOption, MessageClass, MessageType, Packet, RequestType};
+
+use crate::{
+    Counts, Limits, Output, Refused, Server, Value,
+    answer::empty,
+    block::Block,
+    server::{ACK_TIMEOUT_MS, ANSWER_SOON_MS},
+};
 
 const MAX: usize = 3000;
 
 struct Peer {
     server: Server,
     address: SocketAddr,
-    now: Instant,
+    now_ms: u64,
 }
 
 impl Peer {
     fn new() -> Self {
-        let now = Instant::now();
+        let now_ms = 7;
         let limits = Limits { max_payload_bytes: MAX, max_per_second: 100_000 };
-        Self { server: Server::new(limits, None, 7, now), address: SocketAddr::from(([127, 0, 0, 1], 40_000)), now }
+        Self {
+            server: Server::new(limits, None, 7, now_ms),
+            address: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+            now_ms,
+        }
     }
 
     fn send(&mut self, packet: &Packet) -> Vec<Output> {
         let bytes = packet.to_bytes_unlimited().unwrap_or_default();
-        self.server.handle_datagram(self.address, &bytes, self.now);
+        self.server.handle_datagram(self.address, &bytes, self.now_ms);
         self.outputs()
     }
 
@@ -58,9 +70,8 @@ fn code(packet: &Packet) -> String {
     packet.header.get_code()
 }
 
-fn message(payload: impl Into<Bytes>) -> Incoming {
-    let topic = TopicName::new("a/b").ok();
-    Incoming { topic: topic.unwrap_or_else(|| unreachable!()), payload: payload.into(), content_type: None }
+fn message(payload: impl Into<Bytes>) -> Value {
+    Value { payload: payload.into(), content_type: None }
 }
 
 #[test]
@@ -73,7 +84,7 @@ fn a_repeated_request_is_answered_again_and_not_done_again() {
     assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), ("a/b", &b"21.5"[..], false));
     assert!(peer.send(&put).is_empty(), "still under way");
 
-    peer.server.handle_published(*exchange, Ok(()), peer.now);
+    peer.server.handle_published(*exchange, Ok(()), peer.now_ms);
     let outputs = peer.outputs();
     let answer = sent(&outputs);
     assert_eq!((code(&answer).as_str(), answer.header.message_id), ("2.04", 1));
@@ -96,20 +107,20 @@ fn what_takes_long_is_acknowledged_first_and_answered_until_it_is_heard() {
     let mut peer = Peer::new();
     let outputs = peer.send(&request(RequestType::Put, 1, "a/b"));
     let [Output::Publish { exchange, .. }] = outputs.as_slice() else { panic!("{outputs:?}") };
-    peer.now += ANSWER_SOON;
-    peer.server.handle_timeout(peer.now);
+    peer.now_ms += ANSWER_SOON_MS;
+    peer.server.handle_timeout(peer.now_ms);
     let ack = sent(&peer.outputs());
     assert_eq!((ack.header.get_type(), ack.header.code), (MessageType::Acknowledgement, MessageClass::Empty));
-    peer.server.handle_published(*exchange, Err(Refused::Denied("no group".into())), peer.now);
+    peer.server.handle_published(*exchange, Err(Refused::Forbidden("no group".into())), peer.now_ms);
     let answer = sent(&peer.outputs());
     assert_eq!((code(&answer).as_str(), answer.payload.as_slice()), ("4.03", &b"no group"[..]));
     assert_eq!(answer.get_type_and_token(), (MessageType::Confirmable, vec![0xab, 1]));
 
-    peer.now += ACK_TIMEOUT;
-    peer.server.handle_timeout(peer.now);
+    peer.now_ms += ACK_TIMEOUT_MS;
+    peer.server.handle_timeout(peer.now_ms);
     assert_eq!(sent(&peer.outputs()), answer);
     let ack = empty(MessageType::Acknowledgement, answer.header.message_id);
-    peer.server.handle_datagram(peer.address, &ack, peer.now);
+    peer.server.handle_datagram(peer.address, &ack, peer.now_ms);
     assert_eq!(peer.server.poll_timeout(), None);
 }
 
@@ -127,7 +138,7 @@ fn blocks_are_put_together_in_order_and_within_the_limit() {
     let outputs = peer.send(&block(2, 1, false, 10));
     let [Output::Publish { exchange, message }] = outputs.as_slice() else { panic!("{outputs:?}") };
     assert_eq!(message.payload.len(), 1034);
-    peer.server.handle_published(*exchange, Ok(()), peer.now);
+    peer.server.handle_published(*exchange, Ok(()), peer.now_ms);
     assert_eq!(sent(&peer.outputs()).get_first_option(CoapOption::Block1), Some(&vec![0x16]));
 
     assert_eq!(code(&sent(&peer.send(&block(3, 1, true, 1024)))), "4.08", "block 0 is missing");
@@ -142,7 +153,7 @@ fn a_large_value_is_fetched_block_by_block_from_one_snapshot() {
     let mut peer = Peer::new();
     let outputs = peer.send(&request(RequestType::Get, 1, "a/b"));
     let [Output::Last { exchange, .. }] = outputs.as_slice() else { panic!("{outputs:?}") };
-    peer.server.handle_last(*exchange, Ok(Some(message(vec![b'x'; 2500]))), peer.now);
+    peer.server.handle_last(*exchange, Ok(Some(message(vec![b'x'; 2500]))), peer.now_ms);
     let first = sent(&peer.outputs());
     assert_eq!((first.payload.len(), first.get_first_option(CoapOption::Block2)), (1024, Some(&vec![0x0e])));
     let mut get = request(RequestType::Get, 2, "a/b");
@@ -160,23 +171,23 @@ fn a_slow_observer_gets_the_newest_and_one_that_resets_nothing_more() {
     let outputs = peer.send(&get);
     let [Output::Observe { exchange, observer, .. }] = outputs.as_slice() else { panic!("{outputs:?}") };
     let observer = *observer;
-    peer.server.handle_last(*exchange, Ok(None), peer.now);
+    peer.server.handle_last(*exchange, Ok(None), peer.now_ms);
     let registered = sent(&peer.outputs());
     assert_eq!(code(&registered), "2.05");
     assert!(registered.get_first_option(CoapOption::Observe).is_some());
 
-    peer.server.handle_news(observer, message("1"), peer.now);
+    peer.server.handle_news(observer, message("1"), peer.now_ms);
     let first = sent(&peer.outputs());
     assert_eq!((first.payload.as_slice(), first.header.get_type()), (&b"1"[..], MessageType::Confirmable));
-    peer.server.handle_news(observer, message("2"), peer.now);
-    peer.server.handle_news(observer, message("3"), peer.now);
+    peer.server.handle_news(observer, message("2"), peer.now_ms);
+    peer.server.handle_news(observer, message("3"), peer.now_ms);
     assert!(peer.outputs().is_empty());
     let ack = empty(MessageType::Acknowledgement, first.header.message_id);
-    peer.server.handle_datagram(peer.address, &ack, peer.now);
+    peer.server.handle_datagram(peer.address, &ack, peer.now_ms);
     let newest = sent(&peer.outputs());
     assert_eq!(newest.payload, b"3");
     assert_eq!(newest.get_token(), [0xab, 1]);
-    peer.server.handle_datagram(peer.address, &empty(MessageType::Reset, newest.header.message_id), peer.now);
+    peer.server.handle_datagram(peer.address, &empty(MessageType::Reset, newest.header.message_id), peer.now_ms);
     assert!(matches!(peer.outputs().as_slice(), [Output::Unobserve(gone)] if *gone == observer));
 }
 
@@ -228,24 +239,24 @@ fn any_bytes_are_safe_and_nothing_grows_without_end() {
             bytes[length] ^= random() as u8;
         }
         peer.address.set_port(random() as u16 | 1);
-        peer.now += Duration::from_millis(random() % 200);
-        peer.server.handle_datagram(peer.address, &bytes, peer.now);
-        peer.server.handle_timeout(peer.now);
+        peer.now_ms += random() % 200;
+        peer.server.handle_datagram(peer.address, &bytes, peer.now_ms);
+        peer.server.handle_timeout(peer.now_ms);
         for output in peer.outputs() {
             match output {
-                Output::Publish { exchange, .. } => peer.server.handle_published(exchange, Ok(()), peer.now),
-                Output::Last { exchange, .. } => peer.server.handle_last(exchange, Ok(None), peer.now),
+                Output::Publish { exchange, .. } => peer.server.handle_published(exchange, Ok(()), peer.now_ms),
+                Output::Last { exchange, .. } => peer.server.handle_last(exchange, Ok(None), peer.now_ms),
                 Output::Observe { exchange, observer, .. } => {
-                    peer.server.handle_last(exchange, Ok(Some(message("1"))), peer.now);
-                    peer.server.handle_news(observer, message(vec![1; 5000]), peer.now);
+                    peer.server.handle_last(exchange, Ok(Some(message("1"))), peer.now_ms);
+                    peer.server.handle_news(observer, message(vec![1; 5000]), peer.now_ms);
                 }
                 Output::Send(..) | Output::Unobserve(_) => {}
             }
         }
-        peer.server.outputs.clear();
+        peer.outputs();
     }
-    let server = &peer.server;
-    assert!(server.exchanges.len() <= MAX_EXCHANGES && server.seen.len() <= MAX_SEEN);
-    assert!(server.uploads.len() <= MAX_UPLOADS && server.downloads.len() <= MAX_DOWNLOADS);
-    assert!(server.observers.len() <= MAX_OBSERVERS && server.pending.len() <= MAX_PENDING);
+    let (counts, most) = (peer.server.counts(), Counts::MOST);
+    assert!(counts.exchanges <= most.exchanges && counts.seen <= most.seen);
+    assert!(counts.uploads <= most.uploads && counts.downloads <= most.downloads);
+    assert!(counts.observers <= most.observers && counts.pending <= most.pending);
 }
