@@ -27,21 +27,37 @@ pub enum Command {
     },
 }
 
+/// A reading on the ledger.
 #[derive(Serialize)]
-struct Row {
-    entry: u64,
-    group: String,
-    topic: String,
+pub struct Row {
+    /// Index of its entry.
+    pub entry: u64,
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
     /// When the device took it, Unix ms by the device's clock.
-    time_ms: u64,
-    sequence: u64,
-    value: String,
-    unit: String,
-    accepted: bool,
+    pub time_ms: u64,
+    /// The device's count of the topic's readings.
+    pub sequence: u64,
+    /// Decimal digits.
+    pub value: String,
+    /// Of the topic's limits, as SenML writes it.
+    pub unit: String,
+    /// Whether the limits allow it.
+    pub accepted: bool,
     /// Why not; `None` if accepted.
-    reason: Option<String>,
+    pub reason: Option<String>,
     /// The contract's number of the verdict, 0 for accepted.
-    verdict: u8,
+    #[serde(rename = "verdict")]
+    pub code: u8,
+}
+
+impl Row {
+    /// The ledger's verdict in words.
+    pub fn verdict(&self) -> String {
+        self.reason.as_ref().map_or_else(|| "accepted".to_owned(), |reason| format!("refused: {reason}"))
+    }
 }
 
 #[derive(Serialize)]
@@ -52,8 +68,9 @@ struct Count {
     refused: u64,
 }
 
-/// Judges each record again as it was when it came. They have been verified.
-fn rows(records: &[Record], mut replica: Replica, device: Number, topic: Option<&TopicName>) -> Result<Vec<Row>> {
+/// A device's readings in `records`, which have been verified, each judged again as it was when it came; `replica` is one
+/// that has not seen any.
+pub fn rows(records: &[Record], mut replica: Replica, device: Number, topic: Option<&TopicName>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for record in records {
         let event = replica.apply_without_signature_check(record)?;
@@ -72,7 +89,7 @@ fn rows(records: &[Record], mut replica: Replica, device: Number, topic: Option<
             value: Decimal::new(value, decimals).to_string(),
             unit: unit.to_string(),
             accepted: verdict.is_accepted(),
-            verdict: verdict.code(),
+            code: verdict.code(),
             reason: match verdict {
                 Verdict::Accepted => None,
                 Verdict::Refused(breach) => Some(breach.to_string()),
@@ -111,15 +128,15 @@ pub async fn run(command: Command) -> Result<()> {
         }));
     }
     let cells: Vec<[String; 6]> = rows
-        .into_iter()
+        .iter()
         .map(|row| {
             [
                 row.entry.to_string(),
                 output::utc(row.time_ms / 1_000),
-                row.topic,
+                row.topic.clone(),
                 row.sequence.to_string(),
                 format!("{} {}", row.value, row.unit).trim_end().to_owned(),
-                row.reason.map_or_else(|| "accepted".to_owned(), |reason| format!("refused: {reason}")),
+                row.verdict(),
             ]
         })
         .collect();

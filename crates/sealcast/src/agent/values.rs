@@ -31,8 +31,9 @@ use sealcast_reading::Record;
 use tokio::sync::{Notify, broadcast};
 use tracing::{error, info, warn};
 
+pub use self::alarm::{Alarm, Kind as AlarmKind};
 use self::{
-    alarm::{Alarm, Alarms, Finding, Kind},
+    alarm::{Alarms, Finding, Kind},
     rules::Format,
     watch::Watch,
 };

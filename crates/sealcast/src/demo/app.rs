@@ -114,9 +114,14 @@ impl App {
         timeout(patience, work).await.context("messages were not acknowledged in time")?
     }
 
+    /// The next message; `None` when the connection has ended.
+    pub async fn recv(&mut self) -> Option<Message> {
+        self.messages.recv().await
+    }
+
     /// The next message, or `None` if there is none within `patience`.
     pub async fn next(&mut self, patience: Duration) -> Option<Message> {
-        timeout(patience, self.messages.recv()).await.ok().flatten()
+        timeout(patience, self.recv()).await.ok().flatten()
     }
 
     async fn wait(&mut self, what: &str, reached: impl Fn(&Acks) -> bool) -> Result<()> {

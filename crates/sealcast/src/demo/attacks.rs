@@ -90,11 +90,7 @@ pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Resul
     let genuine = one_held(world)?;
     world.hostile.set(Mode::Honest);
     ensure!(hostile::lowered(&genuine.payload).is_none(), "the broker can read a sealed value");
-    let mut flipped = genuine.payload.to_vec();
-    let middle = flipped.len() / 2;
-    if let Some(byte) = flipped.get_mut(middle) {
-        *byte ^= 0x05;
-    }
+    let flipped = hostile::flipped(&genuine.payload);
     let reason = inject(world, valve, MACHINE, b"22.0".to_vec()).await?;
     report.tell(&format!("the broker sends 22.0 instead: {reason}"))?;
     report.check(FIGURE, "sealed: a plain 22.0 in its place is refused", true, reason.contains("not sealed"))?;

@@ -21,7 +21,8 @@ const OPEN: &str = "open/room1";
 const READING: &str = "{\"sensor\":\"1111\",\"temperature\":27.0}";
 const READING_2: &str = "{\"sensor\":\"1114\",\"temperature\":19.5}";
 
-async fn create(world: &mut World, name: &str, filter: &str, members: &[usize]) -> Result<()> {
+/// Creates a group over `filter` and waits until `members`, who are granted it, have its keys.
+pub async fn create(world: &mut World, name: &str, filter: &str, members: &[usize]) -> Result<()> {
     let policy =
         Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 4, authenticity: Authenticity::Signature };
     let filters: Vec<TopicFilter> = vec![filter.parse()?];

@@ -29,7 +29,12 @@ pub enum Mode {
     Lower,
     /// Keeps them to itself.
     Hold,
+    /// Of three messages of a topic puts [`FORGED`] in the place of the first and changes the second.
+    Forge,
 }
+
+/// What the attacker would like others to believe.
+pub const FORGED: &str = "20.0";
 
 /// The broker in the attacker's hand.
 pub struct Hostile(Mutex<State>);
@@ -37,12 +42,13 @@ pub struct Hostile(Mutex<State>);
 struct State {
     mode: Mode,
     held: Vec<Intercepted>,
+    seen: BTreeMap<String, u64>,
 }
 
 impl Hostile {
     /// Honest at first.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { mode: Mode::Honest, held: Vec::new() })))
+        Arc::new(Self(Mutex::new(State { mode: Mode::Honest, held: Vec::new(), seen: BTreeMap::new() })))
     }
 
     /// What it does from now on.
@@ -78,6 +84,16 @@ impl Interceptor for Hostile {
                 state.held.push(message.clone());
                 Verdict::Drop
             }
+            Mode::Forge => {
+                let seen = state.seen.entry(message.topic.clone()).or_default();
+                match *seen % 3 {
+                    0 => message.payload = FORGED.into(),
+                    1 => message.payload = flipped(&message.payload).into(),
+                    _ => {}
+                }
+                *seen += 1;
+                Verdict::Forward
+            }
         }
     }
 }
@@ -86,6 +102,15 @@ impl Interceptor for Hostile {
 pub fn lowered(payload: &[u8]) -> Option<String> {
     let value: f64 = std::str::from_utf8(payload).ok()?.trim().parse().ok()?;
     Some(format!("{:.1}", value - 5.0))
+}
+
+/// `payload` with bits of its middle changed.
+pub fn flipped(payload: &[u8]) -> Vec<u8> {
+    let mut flipped = payload.to_vec();
+    if let Some(byte) = flipped.get_mut(payload.len() / 2) {
+        *byte ^= 0x05;
+    }
+    flipped
 }
 
 /// A frame in `victim`'s name, made with what lies in the folder of another member's device: the group's keys, but not

@@ -8,6 +8,7 @@ mod hostile;
 mod nodes;
 mod observer;
 mod report;
+mod valve;
 mod wire;
 mod world;
 
@@ -30,6 +31,9 @@ pub struct Options {
     /// Write what the observer at the broker saw, as a capture for Wireshark.
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Draw the machine's temperature in the four acts of the valve, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// Runs the experiment; success only if every step held.
@@ -75,10 +79,15 @@ async fn experiment(dir: &std::path::Path, options: &Options, report: &mut Repor
     attacks::revoked(&mut world, report).await?;
     attacks::minus_five_degrees(&mut world, report).await?;
     attacks::other_attacks(&mut world, report).await?;
+    let picture = valve::acts(&mut world, report).await?;
     nodes::verify_ledger(&mut world, report).await?;
     if let Some(path) = &options.pcap {
         world.observer.as_ref().context("there was no observer")?.capture.save(path)?;
         report.tell(&format!("capture written to {}", path.display()))?;
+    }
+    if let Some(path) = &options.plot {
+        std::fs::write(path, picture.to_svg()).with_context(|| format!("--plot {}", path.display()))?;
+        report.tell(&format!("the machine's temperature in the four acts: {}", path.display()))?;
     }
     world.stop().await
 }

@@ -35,6 +35,15 @@ pub const HELD_MAX_AGE_MS: u64 = 300;
 /// All clocks here are the same.
 const CLOCK_TOLERANCE_MS: u64 = 100;
 
+/// How the paper's nodes are configured.
+pub fn agent_toml() -> String {
+    format!(
+        "listen = '127.0.0.1:0'\nclear = ['{CLEAR}']\n\
+         [freshness]\nclock_tolerance_ms = {CLOCK_TOLERANCE_MS}\n\
+         [[topic]]\nfilter = '{HELD_TOPIC}'\nmax_age_ms = {HELD_MAX_AGE_MS}\n"
+    )
+}
+
 /// A node: its agent, its application, and what the agent refused.
 pub struct NodeHandle {
     /// Its id.
@@ -105,19 +114,20 @@ impl World {
         enroll::enroll(&self.hub.url, token, dir).await.map(drop)
     }
 
-    /// Starts the agent and the application of an enrolled node.
-    pub async fn start_node(&mut self, id: DeviceId) -> Result<()> {
-        let dir = self.node_dir(&id);
-        let text = format!(
-            "listen = '127.0.0.1:0'\nclear = ['{CLEAR}']\n\
-             [freshness]\nclock_tolerance_ms = {CLOCK_TOLERANCE_MS}\n\
-             [[topic]]\nfilter = '{HELD_TOPIC}'\nmax_age_ms = {HELD_MAX_AGE_MS}\n"
-        );
-        let agent = Agent::start(&dir, toml::from_str::<config::AgentFile>(&text)?.validate()?).await?;
-        let local = HostPort { host: "127.0.0.1".into(), port: agent.listen.port() };
-        let app = App::connect(&Upstream::new(local, None), &format!("app-{id}")).await?;
-        let events = agent.events();
-        self.nodes.push(NodeHandle { id, dir, agent, app, events });
+    /// Starts the agent and the application of an enrolled node; `agent_toml` is its configuration.
+    pub async fn start_node(&mut self, id: DeviceId, agent_toml: &str) -> Result<()> {
+        let node = NodeHandle::start(id.clone(), self.node_dir(&id), agent_toml).await?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// Ends the agent at `index` and starts it again with another configuration.
+    pub async fn restart_node(&mut self, index: usize, agent_toml: &str) -> Result<()> {
+        ensure!(index < self.nodes.len(), "no such node");
+        let NodeHandle { id, dir, agent, app, .. } = self.nodes.remove(index);
+        drop(app);
+        agent.stop().await?;
+        self.nodes.insert(index, NodeHandle::start(id, dir, agent_toml).await?);
         Ok(())
     }
 
@@ -183,6 +193,18 @@ impl World {
 }
 
 impl NodeHandle {
+    async fn start(id: DeviceId, dir: PathBuf, agent_toml: &str) -> Result<Self> {
+        let agent = Agent::start(&dir, toml::from_str::<config::AgentFile>(agent_toml)?.validate()?).await?;
+        let app = App::connect(&local(&agent), &format!("app-{id}")).await?;
+        let events = agent.events();
+        Ok(Self { id, dir, agent, app, events })
+    }
+
+    /// Where its applications connect.
+    pub fn local(&self) -> Upstream {
+        local(&self.agent)
+    }
+
     /// What the application received next, as text.
     pub async fn read(&mut self) -> Result<String> {
         match self.app.next(PATIENCE).await {
@@ -225,6 +247,10 @@ pub enum ReadOrRefusal {
     Read,
     /// The agent refused it, for this reason.
     Refused(String),
+}
+
+fn local(agent: &Agent) -> Upstream {
+    Upstream::new(HostPort { host: "127.0.0.1".into(), port: agent.listen.port() }, None)
 }
 
 async fn refusal(events: &mut broadcast::Receiver<Event>, id: &DeviceId, topic: &str) -> Result<(usize, String)> {

@@ -11,14 +11,17 @@ fn every_step_of_the_experiment_holds() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = dir.path().join("wire.pcap");
     let keep = dir.path().join("kept");
-    let out = succeed(sealcast().args(["demo", "--json", "--pcap"]).arg(&pcap).arg("--keep").arg(&keep));
+    let plot = dir.path().join("valve.svg");
+    let mut command = sealcast();
+    command.args(["demo", "--json", "--pcap"]).arg(&pcap).arg("--keep").arg(&keep).arg("--plot").arg(&plot);
+    let out = succeed(&mut command);
     let report: Value = serde_json::from_str(&out).unwrap();
     let steps = report["steps"].as_array().unwrap();
     for step in steps {
         assert_eq!(step["held"], true, "{step:#}");
         assert_eq!(step["seen"], step["expected"], "{step:#}");
     }
-    for figure in ["Fig 5-7", "Fig 8", "Fig 9-10", "Fig 11", "Fig 12-13", "Fig 14", "beyond the paper"] {
+    for figure in ["Fig 5-7", "Fig 8", "Fig 9-10", "Fig 11", "Fig 12-13", "Fig 14", "beyond the paper", "the valve"] {
         assert!(steps.iter().any(|step| step["figure"] == figure), "{figure} is missing");
     }
     assert!(report["times_ms"]["grant_to_readable"].as_f64().unwrap() > 0.0);
@@ -27,9 +30,19 @@ fn every_step_of_the_experiment_holds() {
     assert!(report["overhead_bytes"]["group"].as_u64().unwrap() <= 36);
     assert_eq!(report["ledger"]["verified"], true);
 
+    let plot = std::fs::read_to_string(plot).unwrap();
+    assert!(plot.starts_with("<svg") && plot.contains("act 4"), "{plot}");
+
     let kept = succeed(sealcast().args(["ledger", "verify", "--json", "--agent"]).arg(keep.join("agents/1111")));
     let kept: Value = serde_json::from_str(&kept).unwrap();
     assert_eq!(kept["head"], report["ledger"]["head"]);
+
+    // What the contract refused in the last act is there for everybody, verified from the thermometer's own replica.
+    let mut command = sealcast();
+    command.args(["readings", "show", "thermometer", "--json", "--agent"]).arg(keep.join("agents/thermometer"));
+    let readings: Value = serde_json::from_str(&succeed(&mut command)).unwrap();
+    let refused = readings["readings"].as_array().unwrap().iter().find(|reading| reading["accepted"] == false).unwrap();
+    assert_eq!((&refused["value"], &refused["topic"]), (&"85.00".into(), &"machine/logbook".into()));
 
     let topics = succeed(Command::new("tshark").arg("-r").arg(&pcap).args([
         "-Y",

@@ -1,6 +1,6 @@
 //! README's five-minute tour, as a user walks it: separate processes, mosquitto's clients.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -122,4 +122,51 @@ fn both_protocol_versions_every_qos_retained_messages_and_wills() {
     );
     let line = typed.message(Duration::from_secs(20)).unwrap();
     assert!(line.contains("application/json") && line.contains("unit:Cel"), "{line}");
+}
+
+/// What README says is written to `file`.
+fn from_readme(file: &str) -> String {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let (_, rest) = readme.split_once(&format!("cat > {file} <<'END'\n")).expect("README writes the file");
+    rest.split_once("END\n").expect("the file's end").0.to_owned()
+}
+
+#[test]
+fn the_valve_opens_when_values_are_blocked_or_do_not_come() {
+    let hub = Hub::start();
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    for dir in &dirs {
+        let file = dir.join("agent.toml");
+        let device = dir.file_name().unwrap().to_str().unwrap();
+        std::fs::write(file, from_readme(&format!("{device}/agent.toml"))).unwrap();
+    }
+    let [sensor, valve] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+    until_joined(&sensor, &valve, "hsu0001/probe");
+
+    let mut reader = valve.subscribe("hsu0001/#", &[]);
+    sensor.publish("hsu0001/temperature", "21.5", &[]);
+    until("the good value arrives", || reader.message(QUIET).as_deref() == Some("hsu0001/temperature 21.5"));
+    let said = Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", sensor.port(), "-V", "mqttv5", "-q", "1", "-d"])
+        .args(["-t", "hsu0001/temperature", "-m", "85"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+    assert!(said.contains("RC:131"), "{said}");
+
+    let mut after = Vec::new();
+    until("the valve opens", || {
+        after.extend(reader.message(QUIET));
+        after.last().is_some_and(|line| line == "hsu0001/valve open")
+    });
+    let alarm = after.iter().find_map(|line| line.strip_prefix("hsu0001/alarm/1111/hsu0001/temperature "));
+    let alarm: Value = serde_json::from_str(alarm.expect("an alarm before it")).unwrap();
+    assert!(alarm["reason"].as_str().unwrap().contains("85"), "{alarm}");
+    assert!(!after.iter().any(|line| line == "hsu0001/temperature 85"), "{after:?}");
+
+    // The next good value ends it; then silence opens the valve again.
+    sensor.publish("hsu0001/temperature", "22.0", &[]);
+    until("the good value arrives", || reader.message(QUIET).as_deref() == Some("hsu0001/temperature 22.0"));
+    until("silence opens the valve", || reader.message(QUIET).as_deref() == Some("hsu0001/valve open"));
 }
