@@ -5,7 +5,10 @@
 //! original, which checks only that the cone is not empty, a reading is kept as a possible end of the line only if its own
 //! line lies in the cone: so the bound is the deviation and not twice that.
 
-use crate::rules::Archive;
+use crate::{
+    codec::{Reader, StateError, Writer},
+    rules::Archive,
+};
 
 /// A reading to be archived.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +83,48 @@ impl<T> SwingingDoor<T> {
         let held = self.held.take()?;
         self.turn(held.time_ms, held.value);
         Some(held)
+    }
+
+    /// Goes on by another rule. Gives what must be archived now: what is held was judged by the rule of before.
+    pub(crate) fn follow(&mut self, rule: Archive) -> Option<Sample<T>> {
+        if self.rule == rule {
+            return None;
+        }
+        self.rule = rule;
+        self.flush()
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer, item: impl FnOnce(&mut Writer, &T)) {
+        out.f64(self.rule.deviation);
+        out.varint(self.rule.max_delay_ms);
+        out.option(self.pivot, |out, (time_ms, value)| {
+            out.varint(time_ms);
+            out.f64(value);
+        });
+        out.option(self.held.as_ref(), |out, held| {
+            out.varint(held.time_ms);
+            out.f64(held.value);
+            item(out, &held.item);
+        });
+        out.varint(self.since_ms);
+        // Stored floats are finite: without a bound there is none.
+        for bound in [self.lowest, self.highest] {
+            out.option(bound.is_finite().then_some(bound), Writer::f64);
+        }
+    }
+
+    pub(crate) fn read(
+        bytes: &mut Reader<'_>,
+        item: impl FnOnce(&mut Reader<'_>) -> Result<T, StateError>,
+    ) -> Result<Self, StateError> {
+        let rule = Archive { deviation: bytes.f64()?, max_delay_ms: bytes.varint()? };
+        let pivot = bytes.option(|bytes| Ok((bytes.varint()?, bytes.f64()?)))?;
+        let held =
+            bytes.option(|bytes| Ok(Sample { time_ms: bytes.varint()?, value: bytes.f64()?, item: item(bytes)? }))?;
+        let since_ms = bytes.varint()?;
+        let lowest = bytes.option(Reader::f64)?.unwrap_or(f64::NEG_INFINITY);
+        let highest = bytes.option(Reader::f64)?.unwrap_or(f64::INFINITY);
+        Ok(Self { rule, pivot, held, since_ms, lowest, highest })
     }
 
     fn newest_ms(&self) -> Option<u64> {

@@ -210,6 +210,11 @@ impl Checker {
         self.wake_ms = self.earliest();
     }
 
+    /// The cycle in which readings come, blocked ones too, for each topic and name.
+    pub fn cycles(&self) -> impl Iterator<Item = (&str, &str, &Cycle)> {
+        self.series.iter().map(|(key, state)| (topic_of(key), name_of(key), &state.cycle))
+    }
+
     /// The next event, in the order in which they happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -16,6 +16,7 @@
 //! sequence = { wrap = 65536 }
 //! sentinels = { values = [65535, -32768, 85.0], near = 5 }
 //! report = { dead_band = 0.5, heartbeat_ms = 600_000 }
+//! record = "chain"
 //! ```
 
 use sealcast_reading::Decimal;
@@ -60,6 +61,18 @@ pub struct TopicSpec {
     pub fail_safe: Option<FailSafeSpec>,
     /// Compression for an archive.
     pub archive: Option<ArchiveSpec>,
+    /// Where readings that were not blocked are recorded, on the sending side.
+    pub record: Option<RecordSpec>,
+    /// Digits after the point to which recorded numbers are rounded: at most 38. Default those that the payload has.
+    pub record_decimals: Option<u8>,
+}
+
+/// `record`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordSpec {
+    /// On the ledger, where the contract verifies them.
+    Chain,
 }
 
 /// `range`: at least one of both ends.
@@ -130,13 +143,14 @@ pub struct SpikeSpec {
     pub action: Option<Action>,
 }
 
-/// `schema`. References are resolved within the schema alone, never from files or the network.
+/// `schema`: one of `json` and `file`. References are resolved within the schema alone, never from files or the network.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaSpec {
-    /// The JSON Schema as text (draft by its `$schema`, else 2020-12), at most 256 KiB. A driver that is given a file puts
-    /// its content here.
-    pub json: String,
+    /// The JSON Schema as text (draft by its `$schema`, else 2020-12), at most [`MAX_SCHEMA_BYTES`](crate::MAX_SCHEMA_BYTES).
+    pub json: Option<String>,
+    /// The file that holds it. This crate opens none: the driver puts its content into `json` and clears this.
+    pub file: Option<String>,
     /// Default `block`.
     pub action: Option<Action>,
 }
@@ -234,4 +248,6 @@ pub struct ArchiveSpec {
     pub deviation: f64,
     /// Each reading is represented in the archive at most so long after it came.
     pub max_delay_ms: u64,
+    /// Where the archive is published. Not beside a filter with wildcards; what the default is, the driver says.
+    pub topic: Option<String>,
 }

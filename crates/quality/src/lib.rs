@@ -4,8 +4,8 @@
 //! - [`RuleSet`]: the rules of topic filters, from TOML ([`TopicSpec`]), with every value checked.
 //! - [`Checker`]: range, step, rate, stuck, silent, spike, schema, time, sequence, sentinels. A [`Verdict`] is pass, flag
 //!   or block, with reasons in words.
-//! - [`Reporter`]: report on change. [`Restorer`]: the fixed cycle again at the other end. [`SwingingDoor`]: compression
-//!   for archives.
+//! - [`Reporter`]: report on change. [`Restorer`]: the fixed cycle again at the other end. [`Archiver`]: compression
+//!   for archives ([`SwingingDoor`]), topic by topic.
 //! - [`FailSafe`]: what is published locally when no good value comes.
 //! - [`learn()`] proposes rules from a [`Recording`], [`try_rules`] says what rules would have done to it.
 //!
@@ -18,6 +18,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod archive;
+mod archiver;
 mod checker;
 mod codec;
 mod config;
@@ -37,11 +38,12 @@ mod trial;
 mod verdict;
 
 pub use archive::{Sample, SwingingDoor};
+pub use archiver::{Archived, Archiver, MAX_ARCHIVED, Point};
 pub use checker::{Checker, Event, Input, MAX_EVENTS};
 pub use codec::StateError;
 pub use config::{
-    ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, ReportSpec, RestoreSpec, SchemaSpec, SentinelSpec,
-    SequenceSpec, SilentSpec, SpikeSpec, StepSpec, StuckSpec, TimeSpec, TopicSpec,
+    ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, RecordSpec, ReportSpec, RestoreSpec, SchemaSpec,
+    SentinelSpec, SequenceSpec, SilentSpec, SpikeSpec, StepSpec, StuckSpec, TimeSpec, TopicSpec,
 };
 pub use cycle::Cycle;
 pub use fail_safe::{FailSafe, FailSafeOutput, Trigger};
@@ -51,10 +53,10 @@ pub use recording::{MAX_READINGS, Recorded, Recording, RecordingError};
 pub use report::{Cause, Decision, Reported, Reporter, Saved};
 pub use restore::{Repeat, Restorer};
 pub use rules::{
-    Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, Report, Restore, RuleError, RuleProblem,
-    RuleSet, TopicRules,
+    Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, RecordRule, Report, Restore, RuleError,
+    RuleProblem, RuleSet, TopicRules,
 };
-pub use schema::SchemaError;
+pub use schema::{MAX_SCHEMA_BYTES, SchemaError};
 pub use series::{MAX_SERIES, Row};
 pub use trial::{Counts, Trial, Tried, try_rules};
 pub use verdict::{Action, Check, Finding, Marks, Reason, Span, Verdict};

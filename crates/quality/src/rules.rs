@@ -5,7 +5,7 @@ use std::fmt;
 use sealcast_reading::Decimal;
 
 use crate::{
-    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, ReportSpec, RestoreSpec, TopicSpec},
+    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, RecordSpec, ReportSpec, RestoreSpec, TopicSpec},
     filter::{FilterError, RuleFilter},
     schema::{Schema, SchemaError},
     verdict::Action,
@@ -15,6 +15,8 @@ use crate::{
 pub const MAX_RULES: usize = 1024;
 /// Largest fallback payload, in bytes.
 pub const MAX_FALLBACK_BYTES: usize = 64 * 1024;
+/// Most digits after the point of a recorded number, which is what the ledger takes.
+const MAX_RECORD_DECIMALS: u8 = 38;
 /// Longest time in a rule: ten years.
 const MAX_MS: u64 = 315_360_000_000;
 
@@ -43,6 +45,8 @@ pub struct TopicRules {
     pub(crate) restore: Option<Restore>,
     pub(crate) fail_safe: Option<FailSafeRules>,
     pub(crate) archive: Option<Archive>,
+    pub(crate) archive_topic: Option<String>,
+    pub(crate) record: Option<RecordRule>,
 }
 
 #[derive(Debug, Clone)]
@@ -154,6 +158,13 @@ pub struct Archive {
     pub max_delay_ms: u64,
 }
 
+/// Recording on the ledger, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordRule {
+    /// Digits after the point to which numbers are rounded; `None` keeps those that the payload has.
+    pub decimals: Option<u8>,
+}
+
 /// A rule that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("quality rule number {position}, for filter {filter:?}, cannot be used")]
@@ -188,7 +199,7 @@ pub enum RuleProblem {
         problem: String,
     },
     /// The schema.
-    #[error("schema.json cannot be used")]
+    #[error("schema cannot be used")]
     Schema(#[source] SchemaError),
 }
 
@@ -311,6 +322,16 @@ impl TopicRules {
         self.archive.as_ref()
     }
 
+    /// Where the archive goes, if the rule names a topic.
+    pub fn archive_topic(&self) -> Option<&str> {
+        self.archive_topic.as_deref()
+    }
+
+    /// Recording on the ledger.
+    pub fn record(&self) -> Option<&RecordRule> {
+        self.record.as_ref()
+    }
+
     fn new(spec: TopicSpec) -> Result<Self, RuleProblem> {
         let filter = spec.filter.parse()?;
         let accept_after = spec.accept_after.unwrap_or(5);
@@ -386,7 +407,12 @@ impl TopicRules {
         let schema = spec
             .schema
             .map(|schema| {
-                let compiled = Schema::new(&schema.json).map_err(RuleProblem::Schema)?;
+                let text = match (schema.json, schema.file) {
+                    (Some(text), None) => text,
+                    (None, Some(_)) => return wrong("schema.file", "no file is read here: give json"),
+                    _ => return wrong("schema", "give json or file, one of both"),
+                };
+                let compiled = Schema::new(&text).map_err(RuleProblem::Schema)?;
                 Ok::<_, RuleProblem>((compiled, schema.action.unwrap_or(Action::Block)))
             })
             .transpose()?;
@@ -424,6 +450,18 @@ impl TopicRules {
                 Ok(Sentinels { values, near, action: sentinels.action.unwrap_or(Action::Block) })
             })
             .transpose()?;
+        let archive_topic = spec.archive.as_ref().and_then(|archive| archive.topic.clone());
+        if let Some(topic) = &archive_topic {
+            if spec.filter.contains(['+', '#']) {
+                return wrong(
+                    "archive.topic",
+                    "the filter has wildcards, and one topic cannot hold several series: leave it out",
+                );
+            }
+            if topic.is_empty() || topic.contains(['+', '#', '\0']) || *topic == spec.filter {
+                return wrong("archive.topic", "another topic than the filter's, without wildcards");
+            }
+        }
         Ok(Self {
             filter,
             accept_after,
@@ -440,8 +478,22 @@ impl TopicRules {
             report: spec.report.map(Report::new).transpose()?,
             restore: spec.restore.map(Restore::new).transpose()?,
             fail_safe: spec.fail_safe.map(FailSafeRules::new).transpose()?,
-            archive: spec.archive.map(Archive::new).transpose()?,
+            archive: spec.archive.as_ref().map(Archive::new).transpose()?,
+            archive_topic,
+            record: RecordRule::new(spec.record, spec.record_decimals)?,
         })
+    }
+}
+
+impl RecordRule {
+    fn new(to: Option<RecordSpec>, decimals: Option<u8>) -> Result<Option<Self>, RuleProblem> {
+        match (to, decimals) {
+            (None, Some(_)) => wrong("record_decimals", "only beside record = \"chain\""),
+            (Some(RecordSpec::Chain), Some(decimals)) if decimals > MAX_RECORD_DECIMALS => {
+                wrong("record_decimals", format_args!("at most {MAX_RECORD_DECIMALS}"))
+            }
+            (to, decimals) => Ok(to.map(|RecordSpec::Chain| Self { decimals })),
+        }
     }
 }
 
@@ -512,7 +564,7 @@ impl Fallback {
 }
 
 impl Archive {
-    fn new(spec: ArchiveSpec) -> Result<Self, RuleProblem> {
+    fn new(spec: &ArchiveSpec) -> Result<Self, RuleProblem> {
         Ok(Self {
             deviation: above_zero("archive.deviation", spec.deviation)?,
             max_delay_ms: ms("archive.max_delay_ms", spec.max_delay_ms)?,

@@ -6,7 +6,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 /// Largest schema, in bytes.
-const MAX_BYTES: usize = 256 * 1024;
+pub const MAX_SCHEMA_BYTES: usize = 256 * 1024;
 /// Longest problem text, in characters: it ends in a reason string.
 const MAX_PROBLEM: usize = 200;
 
@@ -18,7 +18,7 @@ pub(crate) struct Schema(Arc<Validator>);
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// Too large.
-    #[error("the schema has {0} bytes, at most 262144 are allowed")]
+    #[error("the schema has {0} bytes, at most {MAX_SCHEMA_BYTES} are allowed")]
     TooLarge(usize),
     /// No JSON.
     #[error("not JSON: {0}")]
@@ -30,7 +30,7 @@ pub enum SchemaError {
 
 impl Schema {
     pub fn new(text: &str) -> Result<Self, SchemaError> {
-        if text.len() > MAX_BYTES {
+        if text.len() > MAX_SCHEMA_BYTES {
             return Err(SchemaError::TooLarge(text.len()));
         }
         let schema: Value = serde_json::from_str(text).map_err(SchemaError::Json)?;

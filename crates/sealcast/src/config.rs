@@ -2,6 +2,8 @@
 //!
 //! A flag wins over an environment variable, which wins over the file, which wins over the default.
 
+mod record;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -11,10 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
-use sealcast_quality::TopicSpec;
-use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
+use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use self::record::RecordFile;
+pub use self::record::RecordRules;
 use crate::{
     agent::{
         doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
@@ -139,7 +142,8 @@ pub struct AgentFile {
     alarm_topic: Option<String>,
     /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
     record_queue: u64,
-    /// Topics whose readings are written to the ledger, the first filter that matches wins. Default none.
+    /// Topics whose readings are written to the ledger as `record = "chain"` of a quality rule has it, but read in their own
+    /// way; the first filter that matches wins, and before any quality rule. Default none.
     record: Vec<RecordFile>,
     /// The HTTP door. Default none.
     http: Option<DoorFile>,
@@ -197,16 +201,6 @@ struct TopicFile {
     stale: Option<Stale>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RecordFile {
-    filter: String,
-    /// Digits after the point, to which numbers are rounded. Default: those that the payload has.
-    decimals: Option<u8>,
-    /// What the payload is. Default: a number as text.
-    input: Option<InputConfig>,
-}
-
 impl Default for AgentFile {
     fn default() -> Self {
         Self {
@@ -229,58 +223,6 @@ impl Default for AgentFile {
             coap: None,
             modbus: Vec::new(),
         }
-    }
-}
-
-/// What of a device's messages goes to the ledger.
-#[derive(Debug, Clone)]
-pub struct RecordRules {
-    /// Most readings that wait on disk.
-    pub queue: u64,
-    rules: Vec<RecordRule>,
-}
-
-/// How messages of some topics become readings.
-#[derive(Debug, Clone)]
-pub struct RecordRule {
-    filter: TopicFilter,
-    decimals: Option<u8>,
-    decoder: Decoder,
-}
-
-impl RecordRules {
-    /// The first rule that matches.
-    pub fn of(&self, topic: &str) -> Option<&RecordRule> {
-        self.rules.iter().find(|rule| rule.filter.matches(topic))
-    }
-}
-
-impl RecordRule {
-    fn new(file: &RecordFile) -> Result<Self> {
-        let filter = &file.filter;
-        ensure!(
-            file.decimals.is_none_or(|decimals| decimals <= sealcast_ledger::MAX_DECIMALS),
-            "record.decimals: at most {}",
-            sealcast_ledger::MAX_DECIMALS
-        );
-        let input = file.input.clone().unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
-        Ok(Self {
-            filter: filter.parse().with_context(|| format!("record.filter: {filter:?} is not a topic filter"))?,
-            decimals: file.decimals,
-            decoder: Decoder::new(input).with_context(|| format!("record.input of {filter:?}"))?,
-        })
-    }
-
-    /// The numbers of a payload as the ledger takes them, each with its time in Unix ms.
-    pub fn read(&self, payload: &[u8], now_ms: u64) -> Result<Vec<(Decimal, u64)>> {
-        let records = self.decoder.decode(payload, now_ms)?;
-        records
-            .iter()
-            .map(|record| {
-                let number = crate::agent::readings::ledger_form(&record.reading, self.decimals)?;
-                Ok((number, record.reading.time_ms.unwrap_or(now_ms)))
-            })
-            .collect()
     }
 }
 
@@ -362,6 +304,12 @@ impl AgentFile {
         self
     }
 
+    /// Reads the files that it names; paths are relative to `dir`, the folder of the configuration's own file.
+    pub fn with_files(mut self, dir: &Path) -> Result<Self> {
+        read_schemas(&mut self.quality, dir)?;
+        Ok(self)
+    }
+
     /// Checks every value.
     pub fn validate(self) -> Result<Agent> {
         let filter = |key: &str, text: &str| -> Result<TopicFilter> {
@@ -399,9 +347,9 @@ impl AgentFile {
             })
             .collect::<Result<_>>()?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
-        let rules = self.record.iter().map(RecordRule::new).collect::<Result<_>>()?;
+        let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
-            record: RecordRules { queue: self.record_queue, rules },
+            record: RecordRules::new(self.record_queue, &self.record, values.clone())?,
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
@@ -409,12 +357,31 @@ impl AgentFile {
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
             freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
-            values: Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?),
+            values,
             http: self.http.map(|door| door.validate("http")).transpose()?,
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::modbus(self.modbus)?,
         })
     }
+}
+
+/// Puts the JSON Schemas that rules name by a file in the file's place; paths are relative to `dir`.
+pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
+    for (at, rule) in rules.iter_mut().enumerate() {
+        let Some(schema) = rule.schema.as_mut().filter(|schema| schema.json.is_none()) else { continue };
+        if let Some(file) = schema.file.take() {
+            let text = files::read_bounded(&dir.join(file), MAX_SCHEMA_BYTES).with_context(|| {
+                format!("schema.file of [[quality]] number {}, for filter {:?}", at + 1, rule.filter)
+            })?;
+            schema.json = Some(text);
+        }
+    }
+    Ok(())
+}
+
+/// The folder in which `path` lies.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn upstream(url: &str) -> Result<UpstreamChoice> {
@@ -493,6 +460,9 @@ mod tests {
             ("[[record]]\nfilter = '#/a'", "record.filter"),
             ("[[record]]\nfilter = 'a'\ndecimals = 39", "record.decimals"),
             ("record_queue = 0", "record_queue"),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
+            ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'chain'\nrecord_decimals = 39", "at most 38"),
         ] {
             let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{text}: {error}");

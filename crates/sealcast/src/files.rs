@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_identity::{Certificate, SigningKey, certificates_from_pem, key_from_pem};
 use zeroize::Zeroizing;
 
@@ -32,6 +32,17 @@ pub fn create_dir(dir: &Path) -> Result<()> {
 /// The file as text.
 pub fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The file as text, if it has at most `most` bytes.
+pub fn read_bounded(path: &Path, most: usize) -> Result<String> {
+    let attempt = || -> Result<String> {
+        let mut text = String::new();
+        let read = fs::File::open(path)?.take(most as u64 + 1).read_to_string(&mut text)?;
+        ensure!(read <= most, "it is larger than {most} bytes");
+        Ok(text)
+    };
+    attempt().with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The file as text that is wiped from memory when it is dropped.

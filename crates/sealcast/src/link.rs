@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use rumqttc::{
         AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
         mqttbytes::{
             QoS,
-            v5::{ConnectProperties, Filter, Packet, Publish, PublishProperties, SubscribeReasonCode},
+            v5::{ConnectProperties, Filter, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode},
         },
     },
 };
@@ -51,6 +54,8 @@ pub enum LinkEvent {
     Up,
     /// The connection is gone; the link tries again by itself.
     Down(String),
+    /// The broker refused something that was published.
+    Refused,
     /// A message on one of the subscribed topics.
     Message {
         /// The topic.
@@ -85,6 +90,7 @@ pub struct Link {
     outgoing: mpsc::Sender<(String, bool, Vec<u8>)>,
     calls: Calls,
     state: Arc<Mutex<Result<(), String>>>,
+    cuts: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -132,6 +138,7 @@ impl Link {
             outgoing,
             calls: Calls::default(),
             state: Arc::new(Mutex::new(Err("not connected yet".into()))),
+            cuts: Arc::default(),
         };
         let mut wanted: Vec<Filter> =
             filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce)).collect();
@@ -145,6 +152,11 @@ impl Link {
     pub fn publish(&self, topic: String, retain: bool, payload: Vec<u8>) -> Result<(), LinkError> {
         self.up()?;
         self.outgoing.try_send((topic, retain, payload)).map_err(|_| LinkError::Busy)
+    }
+
+    /// How often the connection was lost, or could not be made. What was published before the last time may not have arrived.
+    pub fn cuts(&self) -> u64 {
+        self.cuts.load(Ordering::SeqCst)
     }
 
     /// One JSON-RPC call to the hub's relay, over MQTT 5 request/response.
@@ -210,6 +222,8 @@ impl Link {
                     // What waited to be sent is its owner's to repeat: resending it here would only make it twice.
                     events.clean();
                     events.pending.clear();
+                    // After that: who published before it sees that this was a later cut.
+                    self.cuts.fetch_add(1, Ordering::SeqCst);
                     if (changed || failures == 0) && sender.send(LinkEvent::Down(reason)).await.is_err() {
                         return;
                     }
@@ -249,6 +263,11 @@ impl Link {
                     }
                 }
                 Some(LinkEvent::Up)
+            }
+            Packet::PubAck(ack)
+                if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) =>
+            {
+                Some(LinkEvent::Refused)
             }
             Packet::Publish(publish) => self.handle_publish(publish),
             Packet::Disconnect(disconnect) => {

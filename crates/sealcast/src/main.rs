@@ -18,6 +18,7 @@ mod quality;
 mod readings;
 mod shutdown;
 mod tls;
+mod topics;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Role {
     /// The ledger: show its entries, verify it from the first one on.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Show what an agent has measured of its topics, and what report on change has saved.
+    Topics(topics::Options),
     /// Rules for values: try them on a recording, learn them from one.
     #[command(subcommand)]
     Quality(quality::Command),
@@ -106,6 +109,7 @@ fn run(role: Role) -> anyhow::Result<ExitCode> {
             Role::Device(command) => device::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Group(command) => group::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Ledger(command) => ledger::run(command).await.map(|()| ExitCode::SUCCESS),
+            Role::Topics(options) => topics::run(&options).map(|()| ExitCode::SUCCESS),
             Role::Quality(command) => quality::run(command).map(|()| ExitCode::SUCCESS),
             Role::Readings(command) => readings::run(command).await.map(|()| ExitCode::SUCCESS),
             Role::Demo(options) => demo::run(options).await,

@@ -90,7 +90,7 @@ pub fn run(command: Command) -> Result<()> {
                 .with_context(|| format!("nothing can be learnt from {}", options.data.display()))?;
             // A filter that no agent would take is better said now.
             let toml = proposal.to_toml();
-            parse_rules(&toml).with_context(|| format!("--filter {}", options.filter))?;
+            parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {}", options.filter))?;
             output::line(toml.trim_end())
         }
     }
@@ -99,7 +99,8 @@ pub fn run(command: Command) -> Result<()> {
 fn run_try(options: &TryOptions) -> Result<()> {
     ensure!(options.window.len() <= MAX_WINDOWS, "--window: at most {MAX_WINDOWS}");
     let text = files::read(&options.rules)?;
-    let (specs, rules) = parse_rules(&text).with_context(|| format!("{}", options.rules.display()))?;
+    let (specs, rules) = parse_rules(&text, config::folder_of(&options.rules))
+        .with_context(|| format!("{}", options.rules.display()))?;
     let topic = match &options.topic {
         Some(topic) => topic.clone(),
         None => only_topic(&specs)?,
@@ -126,13 +127,14 @@ fn read_recording(path: &Path) -> Result<Recording> {
     Recording::from_csv(&files::read(path)?).with_context(|| format!("{} is no recording", path.display()))
 }
 
-/// Rules from a file of `[[quality]]` tables, or from an agent's configuration that holds some.
-fn parse_rules(text: &str) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)> {
+/// Rules from a file of `[[quality]]` tables in `dir`, or from an agent's configuration that holds some.
+fn parse_rules(text: &str, dir: &Path) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)> {
     let mut file: toml::Table = toml::from_str(text).context("it is no TOML")?;
     let tables = file.remove("quality").context("there is no [[quality]] table in it")?;
     // Whatever else stands there must at least be what an agent takes: a slip of the pen is no rule that is left out.
     file.try_into::<config::AgentFile>().context("beside [[quality]], only what an agent's configuration has")?;
-    let specs: Vec<TopicSpec> = tables.try_into().context("[[quality]]")?;
+    let mut specs: Vec<TopicSpec> = tables.try_into().context("[[quality]]")?;
+    config::read_schemas(&mut specs, dir)?;
     ensure!(!specs.is_empty(), "there is no [[quality]] table in it");
     let rules = RuleSet::new(specs.iter().cloned())?;
     Ok((specs, Arc::new(rules)))
@@ -504,7 +506,7 @@ mod tests {
     fn rules_stand_alone_or_in_an_agents_configuration() -> Result<()> {
         let rule = "[[quality]]\nfilter = 'a/+/#'\nrange = { max = 5 }\n";
         for text in [rule.to_owned(), format!("clear = ['open/#']\n{rule}")] {
-            let (specs, rules) = parse_rules(&text)?;
+            let (specs, rules) = parse_rules(&text, Path::new("."))?;
             assert_eq!(only_topic(&specs)?, "a/x/x");
             assert!(rules.find("a/x/x").is_some());
         }
@@ -515,10 +517,10 @@ mod tests {
             ("[[quality]]\nfilter = 'a'\nrnage = {}", "unknown field `rnage`"),
             ("[[quality]]\nfilter = 'a'\nrange = {}", "range: give min, max or both"),
         ] {
-            let error = parse_rules(text).map_or_else(|error| format!("{error:#}"), |_| "taken".into());
+            let error = parse_rules(text, Path::new(".")).map_or_else(|error| format!("{error:#}"), |_| "taken".into());
             assert!(error.contains(said), "{text:?}: {error}");
         }
-        let (specs, _) = parse_rules("[[quality]]\nfilter = 'a'\n[[quality]]\nfilter = 'b'")?;
+        let (specs, _) = parse_rules("[[quality]]\nfilter = 'a'\n[[quality]]\nfilter = 'b'", Path::new("."))?;
         let error = only_topic(&specs).unwrap_or_else(|error| error.to_string());
         assert!(error.contains("--topic") && error.contains("a, b"), "{error}");
         Ok(())

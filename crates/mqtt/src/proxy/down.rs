@@ -260,6 +260,12 @@ impl Proxy {
 
     fn broker_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
         let ack = Ack::parse(&frame, self.version)?;
+        if matches!(ack.kind, AckKind::Puback | AckKind::Pubrec)
+            && let Some(topic) = self.published.remove(&ack.packet_id)
+            && ack.is_error()
+        {
+            self.outputs.push_back(Output::PublishRejected { topic, code: ack.code });
+        }
         match ack.kind {
             AckKind::Pubrel if self.session.swallowed.remove(&ack.packet_id) => {
                 self.ack_upstream(AckKind::Pubcomp, ack.packet_id);

@@ -13,7 +13,7 @@ mod lane;
 mod types;
 mod up;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -25,6 +25,7 @@ use crate::frame::{MAX_REMAINING_BYTES, Splitter, Version};
 use crate::property::{Properties, Property};
 use crate::publish::PacketId;
 use crate::subscribe::Pending;
+use crate::topic::TopicName;
 use crate::wire::Text;
 use lane::Lane;
 
@@ -75,6 +76,8 @@ pub struct Proxy {
     session: SessionState,
     /// QoS 2 publishes refused on redelivery: the broker was sent PUBREL for them, its PUBCOMP is not for the client.
     released: BTreeSet<PacketId>,
+    /// Topics of MQTT 5 publishes that the broker has not answered; as many as there are packet identifiers at most.
+    published: BTreeMap<PacketId, TopicName>,
     client_max_bytes: usize,
     broker_max_bytes: usize,
     up_aliases: u16,
@@ -100,6 +103,7 @@ impl Proxy {
             outputs: VecDeque::new(),
             session: SessionState::default(),
             released: BTreeSet::new(),
+            published: BTreeMap::new(),
             client_max_bytes: MAX_REMAINING_BYTES,
             broker_max_bytes: MAX_REMAINING_BYTES,
             up_aliases: 0,

@@ -71,10 +71,20 @@ pub enum Output {
     /// the frame that tells the broker, so that it can be written down first. Not only at PUBCOMP: a broker that never
     /// sends PUBREL could else pass the same message off as not acknowledged for ever, each time under a new identifier.
     Acked(DeliveryId),
+    /// The broker refused a publish: PUBACK or PUBREC with a reason code of 0x80 or above (MQTT 5 3.4.2.1, 3.5.2.1). The
+    /// frame that tells the client follows.
+    PublishRejected {
+        /// Its topic.
+        topic: TopicName,
+        /// The reason code.
+        code: u8,
+    },
     /// A publish that was sealed or passed is larger than the broker accepts. It was refused, or dropped at QoS 0.
     PublishTooLarge {
         /// Which one.
         id: PublishId,
+        /// Its topic.
+        topic: TopicName,
         /// Bytes of the frame that would have been sent.
         size: usize,
         /// The broker's limit in bytes.

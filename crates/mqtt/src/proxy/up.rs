@@ -292,10 +292,14 @@ impl Proxy {
                 let counter =
                     if sealed { &mut self.counters.published_sealed } else { &mut self.counters.published_clear };
                 *counter += 1;
+                if let Some(packet_id) = receipt.packet_id.filter(|_| self.version == Version::V5) {
+                    self.published.insert(packet_id, receipt.topic);
+                }
                 self.outputs.push_back(Output::ToBroker(bytes));
             }
             Rendered::TooLarge(size) => {
-                self.outputs.push_back(Output::PublishTooLarge { id: PublishId(receipt.id), size, max });
+                let (id, topic) = (PublishId(receipt.id), receipt.topic.clone());
+                self.outputs.push_back(Output::PublishTooLarge { id, topic, size, max });
                 let reason = format!(
                     "packet of {size} bytes to {} exceeds the broker's limit of {max}: send less at once",
                     receipt.topic

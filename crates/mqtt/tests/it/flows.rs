@@ -47,6 +47,28 @@ fn seals_upward() {
 }
 
 #[test]
+fn says_which_publish_the_broker_refused() {
+    for (qos, kind) in [(Qos::AtLeastOnce, AckKind::Puback), (Qos::ExactlyOnce, AckKind::Pubrec)] {
+        for code in [0x00, 0x10, 0x80, 0x97] {
+            let mut rig = Rig::open(Version::V5);
+            rig.client(&message(qos).encode(Version::V5).unwrap());
+            let request = rig.request();
+            rig.answer(|proxy| proxy.seal_done(request.id, SEALED));
+            rig.clear();
+            let answer = Ack { kind, packet_id: id(7), code, properties: Properties::new() };
+            let answer = answer.encode(Version::V5).unwrap();
+            rig.broker(&answer);
+            assert_eq!(rig.to_client, answer, "the client is told in any case");
+            let refused = (code >= 0x80).then(|| Output::PublishRejected { topic: topic("hsu/1"), code });
+            assert_eq!(rig.take_events(), Vec::from_iter(refused), "{code:#04x}");
+            // An identifier that nobody waits for says nothing of a topic.
+            rig.broker(&answer);
+            assert_eq!(rig.take_events(), []);
+        }
+    }
+}
+
+#[test]
 fn opens_downward() {
     for version in VERSIONS {
         for qos in QOS {

@@ -1,8 +1,10 @@
 //! Swinging door: the line between archived readings, and the delay.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use proptest::prelude::*;
-use sealcast_quality::{Archive, Recording, Sample, SwingingDoor};
-use sealcast_reading::Value;
+use sealcast_quality::{Archive, Archived, Archiver, Marks, Recording, RuleSet, Sample, SwingingDoor};
+use sealcast_reading::{Reading, Special, Value};
 
 /// Compresses, and checks that each reading is within the deviation of the line and represented in time.
 fn compress(rule: Archive, readings: &[(u64, f64)]) -> Vec<(u64, f64)> {
@@ -19,6 +21,12 @@ fn compress(rule: Archive, readings: &[(u64, f64)]) -> Vec<(u64, f64)> {
         assert!(!behind || door.poll_timeout().unwrap() <= time_ms + rule.max_delay_ms);
     }
     archived.extend(door.flush().map(|sample| (sample.time_ms, sample.value)));
+    check_line(&archived, readings, rule.deviation);
+    archived
+}
+
+/// Each reading is within the deviation of the line through what was archived.
+fn check_line(archived: &[(u64, f64)], readings: &[(u64, f64)], deviation: f64) {
     for (time_ms, value) in readings {
         let after = archived.partition_point(|(time, _)| time < time_ms);
         let (t1, v1) = archived[after];
@@ -26,9 +34,62 @@ fn compress(rule: Archive, readings: &[(u64, f64)]) -> Vec<(u64, f64)> {
             Some((t0, v0)) if t1 > t0 => v0 + (v1 - v0) * (time_ms - t0) as f64 / (t1 - t0) as f64,
             _ => v1,
         };
-        assert!((line - value).abs() <= rule.deviation * (1.0 + 1e-9), "{value} at {time_ms}, line {line}");
+        assert!((line - value).abs() <= deviation * (1.0 + 1e-9), "{value} at {time_ms}, line {line}");
     }
+}
+
+/// An archiver that is killed after some readings, and what of it was stored: rows and points together.
+fn archive_with_crashes(rules: &Arc<RuleSet>, readings: &[(u64, f64)], crashes: &[bool]) -> Vec<Archived> {
+    let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut archived = Vec::new();
+    let mut archiver = Archiver::new(rules.clone());
+    let mut store = |archiver: &mut Archiver, rows: &mut BTreeMap<String, Vec<u8>>| {
+        archived.extend(std::iter::from_fn(|| archiver.poll_archived()));
+        for row in archiver.changes() {
+            rows.insert(row.key.into(), row.value.unwrap());
+        }
+    };
+    for ((time_ms, value), crash) in readings.iter().zip(crashes) {
+        archiver.handle_timeout(*time_ms);
+        let number = value.to_string().parse().unwrap();
+        let reading = Reading { time_ms: Some(*time_ms), ..Reading::new(Value::Number(number)) };
+        archiver.handle_reading(super::TOPIC, "x", &reading, Marks(2), *time_ms);
+        store(&mut archiver, &mut rows);
+        assert!(archiver.poll_timeout().is_none_or(|due| due <= time_ms + 20_000));
+        if *crash {
+            let stored = rows.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+            archiver = Archiver::restore(rules.clone(), stored).unwrap();
+        }
+    }
+    archiver.handle_timeout(u64::MAX);
+    store(&mut archiver, &mut rows);
     archived
+}
+
+#[test]
+fn another_rule_and_what_is_no_number_end_the_line() {
+    let strict = super::rules("archive = { deviation = 0.1, max_delay_ms = 20_000 }");
+    let reading = |time_ms, value| Reading { time_ms: Some(time_ms), ..Reading::new(value) };
+    let mut archiver = Archiver::new(super::rules("archive = { deviation = 9, max_delay_ms = 20_000 }"));
+    for time_ms in [1, 2, 3] {
+        archiver.handle_reading(super::TOPIC, "", &reading(time_ms, super::number("1.50")), Marks::NONE, time_ms);
+    }
+    let rows = archiver.changes();
+    let rows = rows.iter().map(|row| (&*row.key, row.value.as_deref().unwrap()));
+    let mut archiver = Archiver::restore(strict, rows).unwrap();
+    for (time_ms, value) in [
+        (4, super::number("1.5")),
+        (5, Value::Special(Special::Nan)),
+        (6, Value::Text("off".into())),
+        (7, super::number("2")),
+    ] {
+        archiver.handle_reading(super::TOPIC, "", &reading(time_ms, value), Marks::NONE, time_ms);
+    }
+    let archived: Vec<_> = std::iter::from_fn(|| archiver.poll_archived()).map(|one| one.point).collect();
+    assert_eq!(archived.iter().map(|point| point.time_ms).collect::<Vec<_>>(), [3, 4, 6, 7]);
+    assert_eq!(archived[0].value.to_string(), "1.50");
+    archiver.handle_reading("other", "", &reading(8, super::number("2")), Marks::NONE, 8);
+    assert_eq!(archiver.poll_archived(), None);
 }
 
 #[test]
@@ -90,5 +151,31 @@ proptest! {
             })
             .collect();
         compress(Archive { deviation, max_delay_ms }, &readings);
+    }
+
+    #[test]
+    fn never_farther_whatever_is_killed(
+        readings in prop::collection::vec((1_u64..3000, -500..500_i32, any::<bool>()), 1..100),
+    ) {
+        let rules = super::rules("archive = { deviation = 5, max_delay_ms = 20_000 }");
+        let mut now_ms = 0;
+        let crashes: Vec<bool> = readings.iter().map(|(.., crash)| *crash).collect();
+        let readings: Vec<(u64, f64)> = readings
+            .into_iter()
+            .map(|(gap_ms, value, _)| {
+                now_ms += gap_ms;
+                (now_ms, f64::from(value) / 10.0)
+            })
+            .collect();
+        let archived = archive_with_crashes(&rules, &readings, &crashes);
+        let points: Vec<(u64, f64)> = archived
+            .iter()
+            .map(|one| match one.point.value {
+                Value::Number(number) => (one.point.time_ms, number.to_f64()),
+                _ => panic!("a number"),
+            })
+            .collect();
+        check_line(&points, &readings, 5.0);
+        prop_assert_eq!(&archived, &archive_with_crashes(&rules, &readings, &vec![false; crashes.len()]));
     }
 }

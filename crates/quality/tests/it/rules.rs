@@ -21,11 +21,14 @@ fn reads_all_keys() {
         restore = { cycle_ms = 1_000, heartbeat_ms = 600_000 }
         fail_safe = { on_silence = { after_ms = 5_000, publish = "open", topic = "valve" }, on_blocked = { after_ms = 0, publish = "open" } }
         archive = { deviation = 0.5, max_delay_ms = 60_000 }
+        record = "chain"
+        record_decimals = 2
         "#,
     );
     let found = rules.find(super::TOPIC).unwrap();
     assert!(found.has_checks() && found.wants_document() && found.report().is_some() && found.restore().is_some());
     assert!(found.fail_safe().is_some() && found.archive().is_some());
+    assert_eq!(found.record().map(|record| record.decimals), Some(Some(2)));
     assert!(rules.find("plant/1/pressure").is_none());
 }
 
@@ -49,7 +52,10 @@ fn says_what_is_wrong() {
     check("silent = { after_ms = 0 }", "1 ms to ten years");
     check("silent = { periods = 1 }", "1.5 to 10000");
     check("spike = { window = 3 }", "5 to 255");
-    check("schema = { json = \"{\" }", "schema.json cannot be used: not JSON");
+    check("schema = { json = \"{\" }", "schema cannot be used: not JSON");
+    check("schema = {}", "json or file, one of both");
+    check("schema = { json = '{}', file = 'a' }", "one of both");
+    check("schema = { file = 'a' }", "no file is read here");
     check("schema = { json = '{\"$ref\":\"http://127.0.0.1/x\"}' }", "nothing is fetched");
     check("report = { dead_band = 1, dead_band_percent = 1 }", "not both");
     check("report = { dead_band = -1 }", "report.dead_band");
@@ -58,6 +64,7 @@ fn says_what_is_wrong() {
     check("fail_safe = { on_silence = { after_ms = 1, publish = \"x\", topic = \"a/+\" } }", "without wildcards");
     check("accept_after = 1", "accept_after: 2 to 1000");
     check("archive = { deviation = 0, max_delay_ms = 1 }", "archive.deviation");
+    check("archive = { deviation = 1, max_delay_ms = 1, topic = 'b' }", "leave it out");
     let error = file("[[quality]]\nfilter = \"a\"\n[[quality]]\nfilter = \"a\"").unwrap_err();
     assert!(error.contains("number 2") && error.contains("same filter"), "{error}");
     assert!(file("[[quality]]\nfilter = \"a/#/b\"").unwrap_err().contains("level 2"));

@@ -1,5 +1,7 @@
 //! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
 
+mod publish;
+
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
@@ -9,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use sealcast_mqtt::{
     CloseReason, ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest,
-    Refusal, RefuseCode, SessionState, Version, WillAnswer, WillRequest,
+    SessionState, Version, WillAnswer, WillRequest,
 };
 use sealcast_seal::{Content, Purpose, QosClass};
 use tokio::{
@@ -19,15 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use super::{
     data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
     readings::Readings,
     sessions::{FrameId, Held, Sessions},
-    store::{MAX_RETAINED, Retained, Store},
-    values::{Arrived, Incoming, Judged, Local, MAX_CHECK_BYTES, Restored, Values},
+    store::Store,
+    values::{Arrived, Incoming, Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
     config, now_ms,
@@ -346,7 +347,16 @@ impl Client {
                 Output::Delivery(delivery) => self.attend(Waiting::Delivery(delivery), until).await,
                 Output::Subscribed(_) => self.greet = true,
                 Output::Acked(id) => self.handle_acked(id),
-                Output::PublishTooLarge { size, max, .. } => {
+                Output::PublishRejected { topic, code } => {
+                    self.shared.values.not_sent(topic.as_str());
+                    self.shared.events.put(Event::PublishRefused {
+                        client: self.name.clone(),
+                        topic: topic.as_str().to_owned(),
+                        reason: format!("the broker refused it with reason code {code:#04x}"),
+                    });
+                }
+                Output::PublishTooLarge { topic, size, max, .. } => {
+                    self.shared.values.not_sent(topic.as_str());
                     warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
                 }
                 Output::DeliveryTooLarge { size, max, .. } => {
@@ -491,108 +501,6 @@ impl Client {
         }
         self.greet = connected.session_present;
         info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
-    }
-
-    fn attend_publish(&mut self, mut publishing: Box<Publishing>, until: &mut Until) -> Option<Waiting> {
-        let route = self.shared.data.route(publishing.request.topic.as_str());
-        if matches!(route, Route::Group(_)) && !publishing.judged {
-            if !self.judge(&mut publishing.request) {
-                return None;
-            }
-            publishing.judged = true;
-        }
-        let request = &publishing.request;
-        let topic = request.topic.as_str();
-        // It deletes what the broker keeps, which only the broker can do.
-        let deletes = request.retain && request.payload.is_empty();
-        let sealed = match route {
-            Route::Clear => Ok(None),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
-            Route::NotYet(reason) => Err(Denied::Behind(reason)),
-            Route::Refused(reason) => Err(Denied::Refused(reason)),
-            Route::Group(group) => {
-                let now = now_ms();
-                let content = Content {
-                    purpose: Purpose::Message,
-                    class: class(request.qos),
-                    retain: request.retain,
-                    props: &request.sealed_properties,
-                    payload: &request.payload,
-                };
-                let sealed =
-                    if deletes { Ok(None) } else { self.shared.data.seal(group, topic, &content, now).map(Some) };
-                let sealed = match sealed {
-                    Ok(frame) if request.retain => match self.keep_retained(request, now) {
-                        Ok(true) => Ok(frame),
-                        Ok(false) => Err(Denied::Refused(format!("more than {MAX_RETAINED} retained messages"))),
-                        Err(reason) => Err(Denied::Refused(reason)),
-                    },
-                    sealed => sealed,
-                };
-                if let Ok(Some(_)) = sealed {
-                    // On disk before the message goes out, and with it the acknowledgement comes in.
-                    let last = || self.shared.data.last_sequence(group, topic);
-                    self.shared.readings.record(topic, &publishing.original, last, now);
-                }
-                sealed
-            }
-        };
-        let answered = match sealed {
-            Ok(Some(frame)) => self.proxy.seal_done(request.id, frame.into()),
-            Ok(None) => self.proxy.pass_clear(request.id),
-            Err(denied) if self.may_wait(&denied, until) => return Some(Waiting::Publish(publishing)),
-            Err(denied) => {
-                let reason = denied.to_string();
-                self.shared.values.not_sent(topic);
-                self.shared.events.put(Event::PublishRefused {
-                    client: self.name.clone(),
-                    topic: topic.to_owned(),
-                    reason: reason.clone(),
-                });
-                // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's
-                // acknowledgement says it, and other messages of the client go on.
-                let disconnect = self.version == Version::V311 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
-                self.proxy.refuse(request.id, Refusal { code: RefuseCode::NotAuthorized, reason, disconnect })
-            }
-        };
-        if let Err(error) = answered {
-            debug!(%error);
-        }
-        None
-    }
-
-    /// Checks the values of a message for a group, and changes them as is configured. `false`: it was answered.
-    fn judge(&mut self, request: &mut PublishRequest) -> bool {
-        let judged = self.shared.values.publish(request, self.number, now_ms());
-        self.judged = true;
-        let blocked = match judged {
-            Judged::Send => return true,
-            Judged::Acknowledge => {
-                self.answered(|proxy| proxy.acknowledge(request.id));
-                return false;
-            }
-            Judged::Blocked(blocked) => blocked,
-        };
-        self.shared.events.put(Event::PublishRefused {
-            client: self.name.clone(),
-            topic: request.topic.as_str().to_owned(),
-            reason: blocked.summary,
-        });
-        let refusal = Refusal { code: blocked.code, reason: blocked.reason, disconnect: false };
-        // MQTT 3.1.1 has no acknowledgement that says no, and a connection that ended would have it sent again.
-        let tells = self.version == Version::V5 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
-        self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
-        false
-    }
-
-    fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<bool, String> {
-        let message = Retained {
-            topic: request.topic.as_str().to_owned(),
-            time_ms: now,
-            props: request.sealed_properties.to_vec(),
-            payload: Zeroizing::new(request.payload.to_vec()),
-        };
-        self.shared.store.keep_retained(&message).map_err(|error| format!("{error:#}"))
     }
 
     fn attend_delivery(&mut self, delivery: Delivery, until: &mut Until) -> Option<Waiting> {

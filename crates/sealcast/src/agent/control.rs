@@ -227,6 +227,7 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
+            LinkEvent::Refused => self.parts.values.link_refused(),
             LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
                 self.handle_message(&topic, &payload);
             }

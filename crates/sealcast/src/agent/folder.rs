@@ -32,8 +32,8 @@ impl Folder {
         let path = |name: &str| dir.join(name);
         ensure!(
             path("device.pem").exists(),
-            "{} holds no enrolled device: run `sealcast enroll --dir {}` first",
-            dir.display(),
+            "{0} holds no enrolled device: have the operator run `sealcast device add NAME`, then run \
+             `sealcast enroll --hub https://HUB:8443 --token-file TOKEN --dir {0}`",
             dir.display()
         );
         let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;

@@ -37,7 +37,7 @@ use self::{
     readings::Readings,
     sessions::Sessions,
     store::Store,
-    values::Values,
+    values::{Outlet, Values},
 };
 use crate::{
     config::{self, UpstreamChoice},
@@ -85,7 +85,9 @@ struct Ready {
 
 /// Runs an agent until the process is told to stop.
 pub async fn run(options: Options) -> Result<()> {
-    let config = config::load::<config::AgentFile>(options.config.as_deref(), &options.dir.join("agent.toml"))?
+    let file = options.config.clone().unwrap_or_else(|| options.dir.join("agent.toml"));
+    let config = config::load::<config::AgentFile>(options.config.as_deref(), &file)?
+        .with_files(config::folder_of(&file))?
         .with(options.listen, options.upstream, &options.clear)
         .validate()
         .context("the agent's configuration")?;
@@ -177,8 +179,9 @@ impl Agent {
             replica,
         ));
         let early = take_in_keys(&mut groups, &store, &data)?;
-        let listener =
-            TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
         let listen = listener.local_addr()?;
 
         let device = folder.device.clone();
@@ -192,7 +195,8 @@ impl Agent {
         let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
         let keys_seen = KeysSeen::default();
         let clients = TaskTracker::new();
-        clients.spawn(values.clone().run(data.clone(), link.clone(), stop.clone()));
+        let outlet = Outlet { data: data.clone(), link: link.clone(), readings: readings.clone() };
+        clients.spawn(values.clone().run(outlet, stop.clone()));
         let control = Control {
             readings: readings.clone(),
             device: device.clone(),

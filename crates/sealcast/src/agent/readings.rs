@@ -1,4 +1,4 @@
-//! Readings that go to the ledger (`[[record]]` in agent.toml): from a published payload to a queue on disk, and from
+//! Readings that go to the ledger (`record = "chain"` of a quality rule, or `[[record]]`, in agent.toml): from a published payload to a queue on disk, and from
 //! there, oldest first, to the control task, which signs and submits them.
 //!
 //! A reading is on disk before its publisher has an acknowledgement, with the sequence number that it will have on the
@@ -65,12 +65,12 @@ impl Readings {
         Ok(readings)
     }
 
-    /// Queues what was published on `topic`, if a rule names it. `last` is the sequence number that the ledger had last.
-    /// What cannot be queued is told, and never holds up the message.
+    /// Queues what is about to be published on `topic`, if a rule names it: the device's bytes, which came at `now_ms`.
+    /// `last` is the sequence number that the ledger had last. What cannot be queued is told, and never holds up the message.
     pub fn record(&self, topic: &str, payload: &[u8], last: impl FnOnce() -> Option<u64>, now_ms: u64) {
-        let Some(rule) = self.rules.of(topic) else { return };
+        let Some(form) = self.rules.of(topic) else { return };
         let last = last().unwrap_or(0);
-        let queued = rule.read(payload, now_ms).and_then(|values| {
+        let queued = form.read(payload, now_ms).and_then(|values| {
             let topic: TopicName = topic.parse()?;
             for (value, time_ms) in values {
                 let reading = Queued {
@@ -123,7 +123,7 @@ pub fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
         None if number.decimals() > MAX_DECIMALS => Some(number.normalize()).filter(|n| n.decimals() <= MAX_DECIMALS),
         None => Some(number),
     };
-    number.context("it has more digits than the ledger takes: set `decimals` of its [[record]]")
+    number.context("it has more digits than the ledger takes: set `record_decimals` beside `record = \"chain\"`, or `decimals` of its [[record]]")
 }
 
 impl Store {

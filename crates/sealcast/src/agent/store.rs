@@ -1,6 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
 //! replay windows of its clients and the retained messages that it must seal again,
-//! the readings that wait for the ledger.
+//! the readings that wait for the ledger, what is remembered of values, and points of archives that wait to be sent.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_seal::{Changes, Row};
 use zeroize::Zeroizing;
 
+use super::values::Message;
 use crate::files::{self, blocking};
 
 /// Clients whose replay windows are kept.
@@ -40,6 +41,8 @@ const LATER: &str = "
         sequence INTEGER NOT NULL, value BLOB NOT NULL, decimals INTEGER NOT NULL);
     CREATE UNIQUE INDEX IF NOT EXISTS reading_topic ON reading (topic, sequence);
     CREATE INDEX IF NOT EXISTS reading_order ON reading (topic, id);
+    CREATE TABLE IF NOT EXISTS archive (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, props BLOB NOT NULL,
+        payload BLOB NOT NULL);
     CREATE TABLE IF NOT EXISTS reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 ";
@@ -270,18 +273,21 @@ impl Store {
         })
     }
 
-    /// All that is remembered of values.
-    pub fn values(&self) -> Result<Vec<ValueRow>> {
-        self.read(|db| {
-            let mut query = db.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
-            let rows =
-                query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
-            rows.collect()
-        })
+    /// Reads what an agent remembers of values from its folder, whether it runs or not.
+    pub fn read_values(dir: &Path) -> Result<Vec<ValueRow>> {
+        let path = dir.join("agent.sqlite");
+        ensure!(path.exists(), "{} holds none: no agent has run on this folder yet", dir.display());
+        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        values(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Writes what is remembered of values.
-    pub fn write_values(&self, rows: &[ValueRow]) -> Result<()> {
+    /// All that is remembered of values.
+    pub fn values(&self) -> Result<Vec<ValueRow>> {
+        self.read(values)
+    }
+
+    /// Writes what is remembered of values, and messages for archives.
+    pub fn write_values(&self, rows: &[ValueRow], archive: &[Message]) -> Result<()> {
         self.write(|db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
             let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
@@ -290,6 +296,10 @@ impl Store {
                     Some(value) => put.execute(params![row.kind, row.key, value])?,
                     None => delete.execute(params![row.kind, row.key])?,
                 };
+            }
+            for Message { topic, props, payload } in archive {
+                let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
+                add.execute(params![topic, &props[..], payload])?;
             }
             Ok(())
         })
@@ -317,6 +327,12 @@ impl Store {
 fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
     let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+    rows.collect()
+}
+
+fn values(connection: &Connection) -> rusqlite::Result<Vec<ValueRow>> {
+    let mut query = connection.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
+    let rows = query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
     rows.collect()
 }
 
@@ -374,7 +390,7 @@ mod tests {
         assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));
         assert!(store.client("tank")?.is_none());
         let row = |key: &str, value: Option<&[u8]>| ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) };
-        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)])?;
+        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)], &[])?;
         assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(store.retained()?.len(), 1);
         store.keep_retained(&retained(b""))?;

@@ -5,16 +5,18 @@
 //! calls [`Values::persist`] before it writes to a socket.
 
 mod alarm;
+mod archive;
 mod arrive;
 mod marks;
 mod restored;
 mod rules;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,23 +28,28 @@ use anyhow::Result;
 use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName};
-use sealcast_quality::{Action, Checker, Decision, Event, FailSafe, Input, Marks, Reported, Reporter, Verdict};
+use sealcast_quality::{
+    Action, Archived, Archiver, Checker, Decision, Event, FailSafe, Input, Marks, Reported, Reporter, Verdict,
+};
 use sealcast_reading::Record;
 use tokio::sync::{Notify, broadcast};
 use tracing::{error, info, warn};
 
-pub use self::alarm::{Alarm, Kind as AlarmKind};
-use self::{
-    alarm::{Alarms, Finding, Kind},
-    rules::Format,
-    watch::Watch,
-};
 pub use self::{
+    alarm::{Alarm, Kind as AlarmKind},
+    archive::Message,
     arrive::{Arrived, Incoming},
     marks::MAX_CHECK_BYTES,
     restored::Restored,
     rules::{PublishFile, ReceiveFile, ValueRules},
-    watch::Brought,
+    stored::{Measured, measured},
+    watch::{Brought, Outlet},
+};
+use self::{
+    alarm::{Alarms, Finding, Kind},
+    archive::Outbox,
+    rules::Format,
+    watch::{Own, Watch},
 };
 use super::store::{Store, ValueRow};
 
@@ -57,11 +64,15 @@ const MAX_REASON: usize = 1024;
 /// How many of the agent's own messages a local client may be behind.
 const LOCAL_QUEUE: usize = 256;
 
+/// The agent's own connection, among those that carry reports.
+const OWN_CONNECTION: u64 = u64::MAX;
+
 /// What the rows in the agent's database are.
 mod kind {
     pub const CHECK: u8 = 0;
     pub const REPORT: u8 = 1;
     pub const ALARM: u8 = 2;
+    pub const ARCHIVE: u8 = 3;
 }
 
 /// A message of the agent's own for its local clients.
@@ -110,27 +121,25 @@ pub struct Values {
     local: broadcast::Sender<Arc<Local>>,
     clients: AtomicU64,
     watch: Mutex<Watch>,
+    outbox: Outbox,
 }
 
 struct State {
     checker: Checker,
     reporter: Reporter,
+    archiver: Archiver,
     alarms: Alarms,
     /// Topics whose last report has, as far as is known, reached the broker, and the connection that it went over.
     settled: HashMap<String, u64>,
-    kept: BTreeMap<String, Kept>,
+    /// The newest message of a topic that comes too early after the last one sent.
+    kept: BTreeMap<String, Own>,
+    /// Topics of those whose time has come and that could not be sent yet.
+    late: BTreeSet<String>,
     recent: HashMap<String, VecDeque<(u64, Option<String>)>>,
     fail_safes: BTreeMap<String, FailSafe>,
     /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
     diverted: VecDeque<u64>,
     dirty: bool,
-}
-
-/// The newest message of a topic that comes too early after the last one sent.
-struct Kept {
-    payload: Bytes,
-    props: Bytes,
-    retain: bool,
 }
 
 impl Values {
@@ -151,6 +160,10 @@ impl Values {
             error!("{damaged}; reports on change start without a past");
             Reporter::new(quality.clone())
         });
+        let archiver = Archiver::restore(quality.clone(), of(kind::ARCHIVE)).unwrap_or_else(|damaged| {
+            error!("{damaged}; archives start without a past");
+            Archiver::new(quality.clone())
+        });
         let mut alarms = Alarms::default();
         for (_, bytes) in of(kind::ALARM) {
             if let Ok(alarm) = serde_json::from_slice::<Alarm>(bytes) {
@@ -165,9 +178,11 @@ impl Values {
         let state = State {
             checker,
             reporter,
+            archiver,
             alarms,
             settled: HashMap::new(),
             kept: BTreeMap::new(),
+            late: BTreeSet::new(),
             recent: HashMap::new(),
             fail_safes,
             diverted: VecDeque::new(),
@@ -177,6 +192,7 @@ impl Values {
             device,
             rules,
             plain: Format::plain()?,
+            outbox: Outbox::open(&store)?,
             store,
             state: Mutex::new(state),
             writing: Mutex::new(()),
@@ -222,7 +238,11 @@ impl Values {
 
     fn judge(&self, request: &mut PublishRequest, props: &mut Properties, client: u64, now_ms: u64) -> Judged {
         let topic = request.topic.as_str();
-        let quality = self.rules.quality.find(topic).filter(|rules| rules.has_checks() || rules.report().is_some());
+        let quality = self
+            .rules
+            .quality
+            .find(topic)
+            .filter(|rules| rules.has_checks() || rules.report().is_some() || rules.archive().is_some());
         let format = self.rules.publish(topic);
         if quality.is_none() && format.is_none() {
             return Judged::Send;
@@ -272,10 +292,21 @@ impl Values {
             self.wake.notify_one();
         }
         state.remember(topic, hash, check.clone());
+        if let Some(marks) = marks.filter(|_| quality.is_some_and(|rules| rules.archive().is_some())) {
+            let before = state.archiver.poll_timeout();
+            for record in &records {
+                let reading = archive::dated(&record.reading, now_ms);
+                state.archiver.handle_reading(topic, &record.name, &reading, marks, now_ms);
+            }
+            if state.archiver.poll_timeout().is_some_and(|due| before.is_none_or(|before| due < before)) {
+                self.wake.notify_one();
+            }
+        }
         let decision = state.report(topic, &records, marks.unwrap_or_default(), request.dup, now_ms);
         if let Some(check) = &check {
             marks::add(props, marks::CHECK, check);
         }
+        let original = request.payload.clone();
         if let Some(payload) = payload {
             request.payload = payload;
         }
@@ -291,13 +322,15 @@ impl Values {
             }
             Decision::Keep { .. } => {
                 let props = props.encode().unwrap_or_default();
-                let kept = Kept { payload: request.payload.clone(), props, retain: request.retain };
+                let (payload, retain) = (request.payload.clone(), request.retain);
+                let kept = Own { payload, props, retain, recorded: Some((original, now_ms)) };
                 if state.kept.len() >= MAX_KEPT && !state.kept.contains_key(topic) {
                     // Sent early rather than not at all.
                     state.settle(topic, client);
                     return Judged::Send;
                 }
                 state.kept.insert(topic.to_owned(), kept);
+                state.late.remove(topic);
                 self.wake.notify_one();
                 Judged::Acknowledge
             }
@@ -317,7 +350,7 @@ impl Values {
     /// Writes down what was judged since the last call, by anybody.
     pub fn persist(&self) -> Result<()> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = {
+        let (rows, points) = {
             let mut state = self.state();
             if !std::mem::take(&mut state.dirty) {
                 return Ok(());
@@ -327,9 +360,17 @@ impl Values {
             rows.extend(state.reporter.changes().into_iter().map(row(kind::REPORT)));
             let alarm = |(key, value)| ValueRow { kind: kind::ALARM, key, value };
             rows.extend(state.alarms.changes().into_iter().map(alarm));
-            rows
+            rows.extend(state.archiver.changes().into_iter().map(row(kind::ARCHIVE)));
+            let points: Vec<Archived> = std::iter::from_fn(|| state.archiver.poll_archived()).collect();
+            (rows, points)
         };
-        self.store.write_values(&rows)
+        let messages = self.outbox.messages(&self.rules, &points);
+        self.outbox.add(messages.len());
+        self.store.write_values(&rows, &messages)?;
+        if !messages.is_empty() {
+            self.wake.notify_one();
+        }
+        Ok(())
     }
 
     /// The cycles that were learnt and what report on change has saved, to the log.

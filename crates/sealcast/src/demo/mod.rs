@@ -62,6 +62,13 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     outcome?;
     if !options.json {
         report.tell_end()?;
+        if let Some(dir) = &options.keep {
+            let dir = dir.display();
+            output::line(&format!(
+                "kept in {dir}; look around with\n  sealcast ledger show --agent {dir}/agents/1111\n  \
+                 sealcast readings show thermometer --agent {dir}/agents/thermometer"
+            ))?;
+        }
     }
     Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

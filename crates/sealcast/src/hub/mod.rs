@@ -172,8 +172,9 @@ impl Hub {
         let policy = LedgerPolicy { replica: replica.clone(), operator: keys.operator.clone() };
         let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
         let mqtt = *broker.addrs().first().context("the broker has no address")?;
-        let listener =
-            TcpListener::bind(config.est).await.with_context(|| format!("EST cannot listen on {}", config.est))?;
+        let listener = TcpListener::bind(config.est)
+            .await
+            .with_context(|| format!("EST cannot listen on {} (--est)", config.est))?;
         let est = listener.local_addr()?;
         let name = config.names.first().context("the hub has no name")?.clone();
         let broker_address = HostPort { host: name.clone(), port: mqtt.port() };

@@ -60,7 +60,7 @@ fn wave(at: i64, period: i64, size: i64) -> i64 {
 }
 
 fn rules(keys: &str) -> (Vec<TopicSpec>, Arc<RuleSet>) {
-    parse_rules(&format!("[[quality]]\nfilter = \"{FILTER}\"\n{keys}\n")).unwrap()
+    parse_rules(&format!("[[quality]]\nfilter = \"{FILTER}\"\n{keys}\n"), std::path::Path::new(".")).unwrap()
 }
 
 /// As `quality try` does it.

@@ -1,10 +1,15 @@
 //! Values on their way: blocked, flagged, skipped, alarms, fail-safe, and a real machine's recording through two agents.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, Process, until, until_joined};
+use crate::harness::{Agent, Hub, Process, refuse, sealcast, succeed, until, until_joined};
 
 const QUIET: Duration = Duration::from_millis(1_500);
 const SOON: Duration = Duration::from_secs(20);
@@ -97,6 +102,15 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
     assert!(message_with(&mut sees, " 41 ").contains("sealcast-check:pass"));
     assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 41"), "and nothing of 40 before it");
 
+    // Shown while the agent runs: 20.0, 20.4, 20.3, 40 and 41 came, three of them were sent.
+    let topics = |agent: &Agent| -> Value {
+        serde_json::from_str(&succeed(sealcast().args(["topics", "--json", "--dir"]).arg(&agent.dir))).unwrap()
+    };
+    let shown = &topics(&sender)[0];
+    assert_eq!((&shown["topic"], &shown["alarm"]), (&"hsu0001/t".into(), &Value::Null), "{shown}");
+    assert_eq!((&shown["report"]["seen"], &shown["report"]["sent"]), (&5.into(), &3.into()), "{shown}");
+    assert!(shown["report"]["saved_percent"] == 40.0 && shown["period_ms"].as_u64() > Some(0), "{shown}");
+
     // Blocked: an MQTT 5 device is told why, a 3.1.1 device gets its acknowledgement; both raise the alarm.
     sender.publish("hsu0001/t", "500", &["-q", "2"]);
     let said = refused(&sender, "hsu0001/t", "501");
@@ -112,6 +126,8 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
 
     // Retained, and after SIGKILL it still stands; what was sent last is not known to have arrived.
     sender.kill();
+    let text = succeed(sealcast().args(["topics", "--dir"]).arg(&sender.dir));
+    assert!(text.contains(" 40 %   3 times, ") && text.starts_with("TOPIC"), "{text}");
     sender.restart();
     let mut late = receiver.subscribe("hsu0001/alarm/#", &V5);
     assert!(message_with(&mut late, "\"count\":3").contains("sealcast-age-ms:"));
@@ -134,6 +150,229 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
     let mut checked = receiver.subscribe("hsu0001/checked", &V5);
     sender.publish("hsu0001/checked", "1", &[]);
     assert_eq!(checked.message(QUIET), None);
+}
+
+#[test]
+fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
+    let mut hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 100 }
+        step = { max = 10 }
+        report = { dead_band = 0.5, min_interval_ms = 3000 }
+        record = 'chain'
+        record_decimals = 1
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.t', unit = 'degF', convert_to = 'Cel' }
+        output = { format = 'number', decimals = 1 }
+        [[quality]]
+        filter = 'hsu0001/u'
+        range = { max = 100 }
+        [[record]]
+        filter = 'hsu0001/u'";
+    let policy = "
+        [[receive]]
+        filter = 'hsu0001/t'
+        flagged = 'drop'";
+    let [sender, receiver] = pair(&hub, rules, policy);
+    for topic in ["hsu0001/t", "hsu0001/u"] {
+        let limits = ["group", "limits", "hsu0001", "--topic", topic, "--min", "-50", "--max", "200", "--unit", "Cel"];
+        hub.operate(&[&limits[..], &["--decimals", "1", "--gapless"]].concat());
+    }
+    let mut sees = receiver.subscribe("hsu0001/t", &V5);
+    let mut blind = receiver.subscribe("hsu0001/t", &[]);
+    let publish = |value: &str| sender.publish("hsu0001/t", &format!("{{\"t\": {value}}}"), &[]);
+
+    let first = Instant::now();
+    publish("68");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 20.0"));
+    // Too early: acknowledged, and of those that wait only the newest is sent, when the interval is over.
+    publish("70");
+    publish("71.6");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 22.0"));
+    assert!(first.elapsed() >= Duration::from_secs(3), "{:?}", first.elapsed());
+
+    let said = refused(&sender, "hsu0001/t", r#"{"t": 500}"#);
+    assert!(said.contains("Implementation specific"), "{said}");
+    // Flagged: at once, and dropped for who cannot see that it is.
+    publish("113");
+    assert!(message_with(&mut sees, " 45.0 ").contains("sealcast-check:flag:step"));
+    publish("114.08");
+    assert!(message_with(&mut sees, " 45.6 ").contains("sealcast-check:pass"));
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 45.6"), "and nothing of 45 before it");
+    publish("114.1");
+    sender.publish("hsu0001/u", "20", &[]);
+    refused(&sender, "hsu0001/u", "130");
+    sender.publish("hsu0001/u", "21.5", &[]);
+
+    let recorded = |hub: &Hub, topic: &str| -> Vec<String> {
+        let shown: Value =
+            serde_json::from_str(&hub.operate(&["readings", "show", "1111", "--topic", topic, "--json"])).unwrap();
+        let rows = shown["readings"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["accepted"] == true), "{shown}");
+        rows.iter().map(|row| row["value"].as_str().unwrap().to_owned()).collect()
+    };
+    until("the last is recorded", || recorded(&hub, "hsu0001/u").len() >= 2);
+    assert_eq!(recorded(&hub, "hsu0001/u"), ["20", "21.5"]);
+    assert_eq!(recorded(&hub, "hsu0001/t"), ["20.0", "22.0", "45.0", "45.6"]);
+
+    // Its time comes while the broker is away: it is sent when the broker is back, and recorded once.
+    publish("131");
+    assert_eq!(blind.message(SOON).as_deref(), Some("hsu0001/t 55.0"));
+    sender.publish("hsu0001/t", r#"{"t": 140}"#, &["-r"]);
+    hub.kill();
+    std::thread::sleep(Duration::from_secs(4));
+    hub.restart();
+    until("it is sent", || {
+        let kept = receiver.subscribe("hsu0001/t", &[]).message(Duration::from_millis(500));
+        kept.as_deref() == Some("hsu0001/t 60.0")
+    });
+    until("it is recorded", || recorded(&hub, "hsu0001/t").len() >= 6);
+    assert_eq!(recorded(&hub, "hsu0001/t")[4..], ["55.0", "60.0"]);
+}
+
+/// Publishes each value, in order, with its time in ms; each was acknowledged when this returns.
+fn publish_all(agent: &Agent, topic: &str, readings: &[(u64, f64)]) {
+    let mut command = Command::new("mosquitto_pub");
+    command.args(["-h", "127.0.0.1", "-p", agent.port(), "-t", topic, "-q", "1", "-l"]).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for (time_ms, value) in readings {
+        writeln!(stdin, "{{\"v\":{value},\"ts\":{time_ms}}}").unwrap();
+    }
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed() {
+    let mut hub = Hub::start();
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { max = 1000 }
+        report = { dead_band = 30 }
+        archive = { deviation = 0.5, max_delay_ms = 2000, topic = 'hsu0001/history' }
+        [[quality]]
+        filter = 'hsu0001/sensor/+'
+        archive = { deviation = 0.5, max_delay_ms = 500 }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms', unit = 'Cel' }
+        [[publish]]
+        filter = 'hsu0001/sensor/+'
+        input = { format = 'json', value = '$.v' }";
+    // Neither converted nor a value of now.
+    let policy = "
+        [[receive]]
+        filter = 'hsu0001/archive/#'
+        input = { format = 'number' }
+        [[quality]]
+        filter = 'hsu0001/archive/#'
+        fail_safe = { on_silence = { after_ms = 500, publish = 'open' } }";
+    let [mut sender, receiver] = pair(&hub, rules, policy);
+    let mut history = receiver.subscribe("hsu0001/history", &V5);
+    let mut plain = receiver.subscribe("hsu0001/t", &[]);
+    let mut derived = receiver.subscribe("hsu0001/archive/#", &V5);
+
+    // A slow wave with noise: 300 readings, one a second by the device's clock.
+    let start_ms = 1_700_000_000_000_u64;
+    let value = |at: u64| {
+        let noise = (at * 7919 % 13) as f64 / 26.0;
+        (((at as f64 / 40.0).sin() * 20.0 + 50.0 + noise) * 100.0).round() / 100.0
+    };
+    let readings: Vec<(u64, f64)> = (0..300).map(|at| (start_ms + at * 1000, value(at))).collect();
+    let mut points: Vec<(u64, f64)> = Vec::new();
+    let mut collect = |patience: Duration| {
+        while let Some(line) = history.message(patience) {
+            assert!(line.contains("sealcast-check:pass") && line.contains("sealcast-sender:1111"), "{line}");
+            let pack = line.split(' ').find(|part| part.starts_with('[')).unwrap();
+            let pack: Vec<Value> = serde_json::from_str(pack).unwrap();
+            for record in pack {
+                assert_eq!((&record["n"], &record["u"]), (&"hsu0001/t".into(), &"Cel".into()), "{line}");
+                points.push(((record["t"].as_f64().unwrap() * 1000.0).round() as u64, record["v"].as_f64().unwrap()));
+            }
+        }
+    };
+    for part in readings.chunks(100) {
+        publish_all(&sender, "hsu0001/t", part);
+        // At once: what is held, and what was let out and not sent, is on its disk.
+        sender.kill();
+        sender.restart();
+        collect(Duration::from_millis(10));
+    }
+    publish_all(&sender, "hsu0001/sensor/7", &readings[..1]);
+    let line = message_with(&mut derived, "hsu0001/archive/hsu0001/sensor/7 ");
+    assert!(!line.contains("sealcast-check") && line.contains("sealcast-archive:1"), "no rule checks it: {line}");
+    collect(Duration::from_secs(5));
+    assert_eq!(derived.message(Duration::ZERO), None, "no fail-safe");
+
+    points.sort_by_key(|(time_ms, _)| *time_ms);
+    points.dedup();
+    assert!(points.len() * 2 < readings.len(), "{} points for {} readings", points.len(), readings.len());
+    for (time_ms, value) in &readings {
+        let after = points.partition_point(|(time, _)| time < time_ms);
+        let (t1, v1) = *points.get(after).unwrap_or_else(|| panic!("nothing represents {value} at {time_ms}"));
+        let line = match after.checked_sub(1).map(|before| points[before]) {
+            Some((t0, v0)) => v0 + (v1 - v0) * (time_ms - t0) as f64 / (t1 - t0) as f64,
+            None => v1,
+        };
+        assert!((line - value).abs() <= 0.5 + 1e-9, "{value} at {time_ms}, line {line}");
+    }
+    // What report on change leaves out is archived all the same.
+    let sent = std::iter::from_fn(|| plain.message(Duration::from_millis(100))).count();
+    assert!(sent < points.len(), "{sent} sent, {} archived", points.len());
+
+    // Let out while the broker is away, and then killed: it waits on the disk.
+    publish_all(&sender, "hsu0001/t", &[(start_ms + 300_000, value(300))]);
+    hub.kill();
+    std::thread::sleep(Duration::from_secs(3));
+    sender.kill();
+    hub.restart();
+    let mut history = receiver.subscribe("hsu0001/history", &[]);
+    sender.restart();
+    message_with(&mut history, "\"t\":1700000300");
+}
+
+#[test]
+fn a_schema_may_be_a_file_beside_the_configuration() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        schema = { file = 'schemas/reading.json' }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.u' }";
+    std::fs::write(dir.join("agent.toml"), rules).unwrap();
+    let path = dir.join("schemas/reading.json");
+    let check = || [std::ffi::OsString::from("agent"), "--check".into(), "--dir".into(), dir.clone().into()];
+    let said = refuse(check());
+    assert!(said.contains("number 1, for filter \"hsu0001/t\"") && said.contains("schemas/reading.json"), "{said}");
+    std::fs::create_dir(dir.join("schemas")).unwrap();
+    std::fs::write(&path, " ".repeat(300_000)).unwrap();
+    let said = refuse(check());
+    assert!(said.contains("larger than 262144 bytes"), "{said}");
+    std::fs::write(&path, "{\"type\": 7}").unwrap();
+    let said = refuse(check());
+    assert!(said.contains("schema cannot be used: not a schema"), "{said}");
+    std::fs::write(&path, r#"{"type": "object", "required": ["t"]}"#).unwrap();
+    succeed(sealcast().args(check()));
+    // The same file for who tries the rules.
+    let data = dir.join("data.csv");
+    std::fs::write(&data, "1000,1\n2000,2\n").unwrap();
+    succeed(sealcast().args(["quality", "try"]).arg(dir.join("agent.toml")).arg(data));
+
+    // Beside a configuration elsewhere, and it judges.
+    let elsewhere = hub.path().join("other.toml");
+    std::fs::write(&elsewhere, rules.replace("schemas/", "").replace("file =", "action = 'block', file =")).unwrap();
+    std::fs::rename(&path, hub.path().join("reading.json")).unwrap();
+    hub.group("hsu0001", "hsu0001/#", &["1111"]);
+    let agent = Agent::start(&dir, &["--config", elsewhere.to_str().unwrap()]);
+    until("the schema judges", || refused(&agent, "hsu0001/t", r#"{"u": 1}"#).contains("Implementation specific"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub struct Deliver {
     pub extra: Vec<(&'static str, String)>,
     /// The reading's own time, or that of the sealing.
     pub time_ms: u64,
-    /// Whether it may be repeated: neither retained nor stale nor an alarm.
+    /// Whether it may be repeated: neither retained nor stale nor an alarm nor part of an archive.
     pub fresh: bool,
     /// The readings, where they are converted.
     pub records: Vec<Record>,
@@ -81,13 +81,22 @@ impl Values {
             let (time_ms, records) = (arrived.sealed_ms, Vec::new());
             return Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh: false, records }));
         }
+        // Points of the past are no value by which a fail-safe begins or ends.
+        let bad = || {
+            if !said.archive {
+                self.bad(topic, now_ms);
+            }
+        };
+        if said.archive {
+            extra.push((marks::ARCHIVE, "1".to_owned()));
+        }
         let rule = self.rules.receive(topic);
         if rule.is_some_and(|rule| rule.require_checked) && said.check.is_none() {
-            self.bad(topic, now_ms);
+            bad();
             return Incoming::Withhold("its sender's agent did not check it, and `require_checked` is set".into());
         }
         let flagged = arrived.stale || said.is_flagged();
-        let check = match (said.check, arrived.stale) {
+        let check = match (said.check.clone(), arrived.stale) {
             (check, false) => check,
             (Some(check), true) if check.starts_with("flag:") => Some(format!("{check},{STALE}")),
             (_, true) => Some(format!("flag:{STALE}")),
@@ -99,7 +108,11 @@ impl Values {
         };
         // What is held back from clients that could not see that it is flagged is no good value, whoever gets this copy.
         let held_back = flagged && rule.is_some_and(|rule| rule.flagged != Flagged::Deliver);
-        let judge = || if held_back { self.bad(topic, now_ms) } else { self.good(topic, arrived, now_ms) };
+        let judge = || match held_back {
+            true => bad(),
+            false if !said.archive => self.good(topic, arrived, now_ms),
+            false => {}
+        };
         if let Some(check) = &check {
             extra.push((marks::CHECK, check.clone()));
         }
@@ -110,7 +123,8 @@ impl Values {
         }
         let mut payload = arrived.payload.clone();
         let mut records = Vec::new();
-        if let Some(Format { decoder, encoder }) = rule.and_then(|rule| rule.format.as_ref()) {
+        let format = rule.and_then(|rule| rule.format.as_ref()).filter(|_| !said.archive);
+        if let Some(Format { decoder, encoder }) = format {
             let encoded =
                 decoder.decode(&payload, arrived.sealed_ms).map_err(|error| error.to_string()).and_then(|read| {
                     let encoded =
@@ -126,7 +140,7 @@ impl Values {
                     records = read;
                 }
                 Err(error) => {
-                    self.bad(topic, now_ms);
+                    bad();
                     return Incoming::Withhold(format!("it cannot be converted: {error}"));
                 }
             }
@@ -142,7 +156,7 @@ impl Values {
         }
         let time_ms = records.first().and_then(|record| record.reading.time_ms).unwrap_or(arrived.sealed_ms);
         let props = props.encode().unwrap_or_default();
-        let fresh = !arrived.retained && !arrived.stale;
+        let fresh = !arrived.retained && !arrived.stale && !said.archive;
         Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh, records }))
     }
 

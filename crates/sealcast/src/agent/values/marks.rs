@@ -11,6 +11,8 @@ const OWN: &str = "sealcast-";
 pub const CHECK: &str = "sealcast-check";
 /// The message is an agent's alarm, not a value.
 pub const ALARM: &str = "sealcast-alarm";
+/// The message is part of an archive: points of the past, no value of now.
+pub const ARCHIVE: &str = "sealcast-archive";
 /// Most bytes that a verdict adds inside the seal.
 pub const MAX_CHECK_BYTES: u32 = 160;
 /// The name under which a value that is too old is flagged, beside those of the checks.
@@ -23,6 +25,8 @@ pub struct Said {
     pub check: Option<String>,
     /// An alarm.
     pub alarm: bool,
+    /// Part of an archive.
+    pub archive: bool,
 }
 
 impl Said {
@@ -58,6 +62,7 @@ pub fn read(props: &Bytes) -> Result<(Said, Properties), ParseError> {
             match name.as_str() {
                 CHECK => said.check = Some(value.as_str().to_owned()),
                 ALARM => said.alarm = true,
+                ARCHIVE => said.archive = true,
                 _ => {}
             }
         }

@@ -114,6 +114,9 @@ impl ValueRules {
             for topic in fallbacks.into_iter().flatten().flatten().filter_map(|fallback| fallback.topic.clone()) {
                 name("quality.fail_safe topic", topic)?;
             }
+            if let Some(topic) = rules.archive_topic() {
+                name("quality.archive topic", topic.to_owned())?;
+            }
         }
         let publish = tables("publish", publish, |table| {
             let format = Format::new(table.input, table.output)?.context("neither input nor output is set")?;
@@ -153,6 +156,14 @@ impl ValueRules {
         match &self.alarm_topic {
             Some(prefix) => format!("{prefix}/{device}/{topic}"),
             None => format!("{}/alarm/{device}/{topic}", topic.split('/').next().unwrap_or_default()),
+        }
+    }
+
+    /// Where the archive of a topic goes: the rule's topic, or `<first level>/archive/<topic>`.
+    pub fn archive_topic(&self, topic: &str) -> String {
+        match self.quality.find(topic).and_then(|rules| rules.archive_topic()) {
+            Some(own) => own.to_owned(),
+            None => format!("{}/archive/{topic}", topic.split('/').next().unwrap_or_default()),
         }
     }
 

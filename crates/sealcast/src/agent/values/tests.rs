@@ -79,6 +79,12 @@ fn what_may_not_have_arrived_is_sent_again_and_judged_once() -> Result<()> {
     values.not_sent("t");
     assert_eq!(judge(&values, 3, "20.5", 6_000, false)?, pass());
     assert_eq!(judge(&values, 3, "20.5", 7_000, false)?.0, Judged::Acknowledge);
+    // What waited for the smallest interval goes over the agent's own connection.
+    values.state().settle("t", OWN_CONNECTION);
+    values.cut(3);
+    assert_eq!(judge(&values, 3, "20.5", 8_000, false)?.0, Judged::Acknowledge);
+    values.link_refused();
+    assert_eq!(judge(&values, 3, "20.5", 9_000, false)?.0, Judged::Send);
     Ok(())
 }
 

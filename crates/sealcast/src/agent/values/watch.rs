@@ -11,7 +11,7 @@ use tracing::{debug, error, warn};
 use zeroize::Zeroizing;
 
 use super::{
-    Incoming, Values,
+    Incoming, OWN_CONNECTION, Values,
     alarm::{Alarm, Kind},
     arrive::Arrived,
     marks,
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     agent::{
         data::{Arrival, DataPlane, Denied, Received, Route},
+        readings::Readings,
         store::{MAX_RETAINED, Retained},
     },
     link::Link,
@@ -35,6 +36,38 @@ const MAX_WAITING: usize = 256;
 const MAX_TRIES: u32 = 60;
 /// What was saved is logged so often.
 const LOG_EVERY_MS: u64 = 600_000;
+
+/// Where what the agent itself publishes goes.
+#[derive(Clone)]
+pub struct Outlet {
+    /// Keys and topics.
+    pub data: Arc<DataPlane>,
+    /// To the broker.
+    pub link: Link,
+    /// To the ledger.
+    pub readings: Arc<Readings>,
+}
+
+/// A message that the agent itself publishes.
+pub(super) struct Own {
+    pub retain: bool,
+    /// To be sealed.
+    pub props: Bytes,
+    pub payload: Bytes,
+    /// What the device wrote and when it came, where it may have to be recorded.
+    pub recorded: Option<(Bytes, u64)>,
+}
+
+/// Why a message of the agent itself was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsent {
+    /// It may be later.
+    #[error("{0}")]
+    NotYet(String),
+    /// It may not be sent.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// What the agent's own connection has brought.
 #[derive(Default)]
@@ -57,10 +90,16 @@ pub struct Brought {
 }
 
 impl Values {
-    /// The connection to the broker is new.
+    /// The connection to the broker is new: what the one before carried last may not have arrived.
     pub fn link_up(&self) {
         self.state().alarms.tell_again();
+        self.cut(OWN_CONNECTION);
         self.wake.notify_one();
+    }
+
+    /// The broker refused something that the agent itself published.
+    pub fn link_refused(&self) {
+        self.cut(OWN_CONNECTION);
     }
 
     /// Takes in what the agent's own connection brought: values of topics with a fail-safe, and alarms of their senders.
@@ -121,11 +160,11 @@ impl Values {
     }
 
     /// Runs until `stop`.
-    pub async fn run(self: Arc<Self>, data: Arc<DataPlane>, link: Link, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, out: Outlet, stop: CancellationToken) {
         let mut logged_ms = now_ms();
         loop {
             let now = now_ms();
-            let undone = self.handle_timeout(&data, &link, now);
+            let undone = self.handle_timeout(&out, now);
             if now.saturating_sub(logged_ms) >= LOG_EVERY_MS {
                 logged_ms = now;
                 self.log_savings();
@@ -147,29 +186,32 @@ impl Values {
     fn poll_timeout(&self) -> Option<u64> {
         let state = self.state();
         let fail_safe = state.fail_safes.values().filter_map(sealcast_quality::FailSafe::poll_timeout).min();
-        let own = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.alarms.poll_timeout(), fail_safe];
-        own.into_iter().flatten().min()
+        let engines = [state.checker.poll_timeout(), state.reporter.poll_timeout(), state.archiver.poll_timeout()];
+        let others = [state.alarms.poll_timeout(), fail_safe, self.outbox.poll_timeout()];
+        engines.into_iter().chain(others).flatten().min()
     }
 
     /// `true` if something could not be done for now.
-    fn handle_timeout(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
-        let again = self.try_waiting(data);
+    fn handle_timeout(&self, out: &Outlet, now: u64) -> bool {
+        let again = self.try_waiting(&out.data);
         let (fired, kept) = {
             let mut state = self.state();
             state.checker.handle_timeout(now);
+            state.dirty |= state.archiver.poll_timeout().is_some_and(|due| due <= now);
+            state.archiver.handle_timeout(now);
             self.note_events(&mut state, now);
             let fired: Vec<_> = state
                 .fail_safes
                 .iter_mut()
                 .filter_map(|(topic, fail_safe)| Some((topic.clone(), fail_safe.handle_timeout(now)?)))
                 .collect();
-            let mut kept = Vec::new();
+            let mut due = std::mem::take(&mut state.late);
             while let Some((topic, _)) = state.reporter.poll_kept(now) {
                 state.dirty = true;
-                if let Some(message) = state.kept.remove(&topic) {
-                    kept.push((topic, message));
-                }
+                due.insert(topic);
             }
+            let kept = |topic: String| state.kept.remove(&topic).map(|message| (topic, message));
+            let kept: Vec<_> = due.into_iter().filter_map(kept).collect();
             (fired, kept)
         };
         for (topic, output) in fired {
@@ -179,15 +221,34 @@ impl Values {
             error!("{error:#}");
             return true;
         }
-        for (topic, message) in kept {
-            let sent = self.send(data, link, &topic, message.retain, message.props, message.payload);
-            if let Err(reason) = sent {
-                warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+        let mut late = false;
+        for (topic, mut message) in kept {
+            // Before it is sent, so that a cut is after it.
+            self.state().settle(&topic, OWN_CONNECTION);
+            let Err(error) = self.send(out, &topic, &mut message) else { continue };
+            let mut state = self.state();
+            // If not, a newer one has been sent meanwhile.
+            let newest = state.settled.get(&topic) == Some(&OWN_CONNECTION);
+            if newest {
                 // The next one is sent whatever it is.
-                self.not_sent(&topic);
+                state.settled.remove(&topic);
+            }
+            match error {
+                Unsent::NotYet(reason) => {
+                    debug!(topic, reason, "a reading that waited for the smallest interval waits longer");
+                    if newest && !state.kept.contains_key(&topic) {
+                        state.kept.insert(topic.clone(), message);
+                        state.late.insert(topic);
+                        late = true;
+                    }
+                }
+                Unsent::Refused(reason) => {
+                    warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+                }
             }
         }
-        self.tell(data, link, now) || again
+        let archives_wait = self.send_archives(out, now);
+        self.tell(out, now) || archives_wait || late || again
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
@@ -201,7 +262,7 @@ impl Values {
     }
 
     /// Publishes alarms and their ends. `true` if one must be tried again.
-    fn tell(&self, data: &DataPlane, link: &Link, now: u64) -> bool {
+    fn tell(&self, out: &Outlet, now: u64) -> bool {
         let due = self.state().alarms.due(now);
         let mut undone = false;
         for alarm in due {
@@ -212,15 +273,16 @@ impl Values {
             marks::set_type(&mut props, "application/json");
             let props = props.encode().unwrap_or_default();
             let over = alarm.over_ms.is_some();
-            let mut sent = self.send(data, link, &topic, !over, props, payload);
+            let mut sent = self.send(out, &topic, &mut Own { retain: !over, props, payload, recorded: None });
             if over && sent.is_ok() {
                 // Nobody could tell the broker's empty message from a forged one: the end is said before it, sealed.
-                sent = self.send(data, link, &topic, true, Bytes::new(), Bytes::new());
+                let mut empty = Own { retain: true, props: Bytes::new(), payload: Bytes::new(), recorded: None };
+                sent = self.send(out, &topic, &mut empty);
             }
             match sent {
                 Ok(()) => self.state().alarms.told(&alarm, now),
-                Err(reason) => {
-                    debug!(topic, reason, "an alarm waits");
+                Err(error) => {
+                    debug!(topic, %error, "an alarm waits");
                     undone = true;
                 }
             }
@@ -229,25 +291,27 @@ impl Values {
     }
 
     /// Seals a message and publishes it over the agent's own connection.
-    fn send(
-        &self,
-        data: &DataPlane,
-        link: &Link,
-        topic: &str,
-        retain: bool,
-        props: Bytes,
-        payload: Bytes,
-    ) -> Result<(), String> {
-        let Route::Group(group) = data.route(topic) else {
-            return Err(format!("no group covers {topic}: have one created with a filter that matches it"));
+    pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
+        let Own { retain, props, payload, recorded } = message;
+        let retain = *retain;
+        let group = match out.data.route(topic) {
+            Route::Group(group) => group,
+            Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),
+            _ => {
+                let reason = format!("no group covers {topic}: have one created with a filter that matches it");
+                return Err(Unsent::Refused(reason));
+            }
         };
         let now = now_ms();
         let frame = if payload.is_empty() {
             Vec::new()
         } else {
             let class = QosClass::Acknowledged;
-            let content = Content { purpose: Purpose::Message, class, retain, props: &props, payload: &payload };
-            data.seal(group, topic, &content, now).map_err(|denied| denied.to_string())?
+            let content = Content { purpose: Purpose::Message, class, retain, props, payload };
+            out.data.seal(group, topic, &content, now).map_err(|denied| match denied {
+                Denied::Refused(reason) => Unsent::Refused(reason),
+                denied => Unsent::NotYet(denied.to_string()),
+            })?
         };
         if retain {
             let kept = Retained {
@@ -256,10 +320,15 @@ impl Values {
                 props: props.to_vec(),
                 payload: Zeroizing::new(payload.to_vec()),
             };
-            if !self.store.keep_retained(&kept).map_err(|error| format!("{error:#}"))? {
-                return Err(format!("more than {MAX_RETAINED} retained messages"));
+            if !self.store.keep_retained(&kept).map_err(|error| Unsent::NotYet(format!("{error:#}")))? {
+                return Err(Unsent::Refused(format!("more than {MAX_RETAINED} retained messages")));
             }
         }
-        link.publish(topic.to_owned(), retain, frame).map_err(|error| error.to_string())
+        // Once, if it has to be tried again.
+        if let Some((original, at_ms)) = recorded.take() {
+            // On disk before the message goes out, as for one that a client publishes.
+            out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
+        }
+        out.link.publish(topic.to_owned(), retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
     }
 }
