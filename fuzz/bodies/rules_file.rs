@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_quality::{
-    Action, Checker, DeadBand, Decision, FailSafe, FailSafeOutput, Input, Recording, Reported, Reporter, Restorer,
-    RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
+    Action, Archiver, Checker, DeadBand, Decision, FailSafe, FailSafeOutput, Input, Recording, Reported, Reporter,
+    Restorer, RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
 };
 use sealcast_reading::{Decimal, Reading, Special, Value};
 use serde::Deserialize;
@@ -367,6 +367,7 @@ fn state(choice: u8, stored: &[u8]) {
             while world.reporter.poll_kept(NOW_MS + 60_000).is_some() {}
             return;
         }
+        2 => return archive(rules, stored),
         _ => {
             let fail_safe = rules.iter().find_map(|rule| rule.fail_safe()).expect("the rules of this target");
             let Ok(state) = FailSafe::import(fail_safe.clone(), stored) else { return };
@@ -383,6 +384,29 @@ fn state(choice: u8, stored: &[u8]) {
         let value = bytes.value();
         world.now_ms += u64::from(bytes.u8()) * 10;
         world.reading(TOPIC, "", Reading { value, unit: None, time_ms: Some(world.now_ms), sequence });
+    }
+}
+
+/// A row of an archive, and what comes of it.
+fn archive(rules: Arc<RuleSet>, row: &[u8]) {
+    let Ok(mut archiver) = Archiver::restore(rules.clone(), [(TOPIC, row)]) else { return };
+    let mut now_ms = NOW_MS;
+    for at in 0..40u64 {
+        now_ms += at * 400;
+        archiver.handle_timeout(now_ms);
+        assert!(archiver.poll_timeout().is_none_or(|wake| wake > now_ms));
+        let value = Value::Number(Decimal::new(i128::from(at % 7), 1));
+        let reading = Reading { value, unit: None, time_ms: (at % 3 > 0).then_some(now_ms), sequence: None };
+        archiver.handle_reading(TOPIC, "", &reading, Default::default(), now_ms);
+        while let Some(archived) = archiver.poll_archived() {
+            assert_eq!(archived.topic, TOPIC);
+        }
+        for row in archiver.changes() {
+            if let Some(value) = row.value {
+                let again = Archiver::restore(rules.clone(), [(&*row.key, value.as_slice())]);
+                assert!(again.is_ok(), "what was stored");
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use sealcast_quality::{Checker, FailSafe, Input, Reported, Reporter, RuleSet, TopicSpec};
+use sealcast_quality::{Archiver, Checker, FailSafe, Input, Reported, Reporter, RuleSet, TopicSpec};
 use sealcast_reading::{Reading, Value};
 
 type Failure = Box<dyn std::error::Error>;
@@ -55,9 +55,11 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     seeds.push(("seed-all".to_owned(), file(&all)));
 
     let text = "filter = 'a/#'\nspike = { window = 5 }\nsequence = {}\nreport = {}\n\
+                archive = { deviation = 0.1, max_delay_ms = 60000 }\n\
                 fail_safe = { on_silence = { after_ms = 10, publish = '1' } }";
     let rules = Arc::new(RuleSet::new([toml::from_str::<TopicSpec>(text)?])?);
     let (mut checker, mut reporter) = (Checker::new(rules.clone(), NOW_MS), Reporter::new(rules.clone()));
+    let mut archiver = Archiver::new(rules.clone());
     for at in 0..12u32 {
         let now_ms = NOW_MS + u64::from(at) * 1000;
         let reading = Reading {
@@ -71,14 +73,19 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let marks = checker.handle_reading(&input, now_ms).marks();
         let reported = Reported { topic: "a/b", name: "", value: &reading.value, time_ms: reading.time_ms, marks };
         reporter.handle_reading(&reported, now_ms);
+        archiver.handle_reading("a/b", "", &reading, marks, now_ms);
     }
     let fail_safe = rules.iter().find_map(|rule| rule.fail_safe()).ok_or("there is one")?;
     let mut fail_safe = FailSafe::new(fail_safe.clone(), NOW_MS);
     fail_safe.handle_blocked(NOW_MS + 5);
     fail_safe.handle_timeout(NOW_MS + 20);
-    for (choice, name, state) in
-        [(0, "checker", checker.export()), (1, "reporter", reporter.export()), (2, "fail-safe", fail_safe.export())]
-    {
+    let archived = archiver.changes().pop().and_then(|row| row.value).ok_or("a row of the archive")?;
+    for (choice, name, state) in [
+        (0, "checker", checker.export()),
+        (1, "reporter", reporter.export()),
+        (2, "archive", archived),
+        (3, "fail-safe", fail_safe.export()),
+    ] {
         seeds.push((format!("seed-state-{name}"), [&[1, choice], state.as_slice()].concat()));
     }
 
