@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
-mod hostile;
+mod python;
 
 mod bench;
 mod demo;
 mod doors;
 mod est;
+mod hostile;
 mod kill;
 mod nonce;
+mod paho;
 mod quality;
 mod readings;
 mod recording;
