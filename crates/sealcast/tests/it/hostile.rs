@@ -1,6 +1,6 @@
 //! Values under attack: by a local client that wants to speak for its agent, and by what an alarm can bring about.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{net::UdpSocket, path::Path, process::Command, time::Duration};
 
 use crate::harness::{Agent, Hub, succeed, until, until_joined};
 
@@ -129,4 +129,38 @@ fn what_cannot_see_that_a_value_is_flagged_gets_it_as_configured_and_never_a_sta
     assert_eq!(receiver.subscribe("hsu0001/old", &[]).message(QUIET), None);
     let line = receiver.subscribe("hsu0001/old", &V5).message(SOON).unwrap();
     assert!(line.contains("sealcast-check:flag:stale"), "{line}");
+}
+
+#[test]
+fn an_observation_that_is_ended_before_its_first_answer_is_answered() {
+    let hub = Hub::start();
+    let [door, _other] = pair(&hub, "[coap]\nlisten = '127.0.0.1:0'", "");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(door.ready["coap"].as_str().unwrap()).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    // RFC 7252 §3: a confirmable GET with one byte of token, Observe (6) and two of Uri-Path (11) for each level.
+    let get = |id: u8, observe: &[u8]| {
+        let mut datagram = vec![0x41, 0x01, 0, id, 0x77, 0x60 | observe.len() as u8];
+        datagram.extend(observe);
+        datagram.extend(b"\x56topics\x07hsu0001\x04cold");
+        datagram
+    };
+    // Begun and ended at once, more often than requests can be under way.
+    for at in 0..70 {
+        socket.send(&get(2 * at, &[])).unwrap();
+        socket.send(&get(2 * at + 1, &[1])).unwrap();
+        let mut answered = [false; 2];
+        let mut buffer = [0; 1500];
+        while answered != [true; 2] {
+            let length = socket.recv(&mut buffer).expect("an answer in time");
+            let (code, id) = (buffer[1], buffer[3]);
+            let reason = String::from_utf8_lossy(&buffer[..length]);
+            match id.checked_sub(2 * at) {
+                Some(0) => assert!(code == 0xa3 && reason.contains("was ended"), "{code:#x} {reason}"),
+                Some(1) => assert!(code == 0x84, "{code:#x} {reason}"),
+                _ => continue,
+            }
+            answered[usize::from(id - 2 * at)] = true;
+        }
+    }
 }

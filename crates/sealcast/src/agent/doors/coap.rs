@@ -50,7 +50,7 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
     let mut server = Server::new(limits, token, seed(), now_ms());
     let (events, mut happened) = mpsc::channel(MAX_EVENTS);
     let mut tasks: JoinSet<()> = JoinSet::new();
-    let mut observers: BTreeMap<u64, AbortHandle> = BTreeMap::new();
+    let mut observers: BTreeMap<u64, (AbortHandle, u64)> = BTreeMap::new();
     let mut datagram = vec![0; MAX_DATAGRAM_BYTES];
     loop {
         while let Some(output) = server.poll() {
@@ -72,11 +72,14 @@ pub async fn serve(socket: UdpSocket, door: Door, token: Option<Token>, bus: Bus
                 }
                 Output::Observe { exchange, observer, topic } => {
                     let task = tasks.spawn(observe(bus.clone(), exchange, observer, topic, events.clone()));
-                    observers.insert(observer, task);
+                    observers.insert(observer, (task, exchange));
                 }
                 Output::Unobserve(observer) => {
-                    if let Some(task) = observers.remove(&observer) {
+                    if let Some((task, exchange)) = observers.remove(&observer) {
                         task.abort();
+                        // If it was not answered yet nobody else will, and it would hold its place for good.
+                        let ended = sealcast_coap::Refused::Unavailable("the observation was ended".into());
+                        server.handle_last(exchange, Err(ended), now_ms());
                     }
                 }
             }
