@@ -72,18 +72,17 @@ impl Readings {
         let last = last().unwrap_or(0);
         let queued = form.read(payload, now_ms).and_then(|values| {
             let topic: TopicName = topic.parse()?;
-            for (value, time_ms) in values {
-                let reading = Queued {
-                    topic: topic.clone(),
-                    time_ms,
-                    sequence: 0,
-                    value: value.mantissa(),
-                    decimals: value.decimals(),
-                };
-                let left = self.store.queue_reading(&reading, last, self.rules.queue)?;
-                self.waiting.store(left, Ordering::Relaxed);
-            }
-            Ok(())
+            let reading = |(value, time_ms): (Decimal, u64)| Queued {
+                topic: topic.clone(),
+                time_ms,
+                sequence: 0,
+                value: value.mantissa(),
+                decimals: value.decimals(),
+            };
+            let readings: Vec<Queued> = values.into_iter().map(reading).collect();
+            let (left, refused) = self.store.queue_readings(&readings, last, self.rules.queue)?;
+            self.waiting.store(left, Ordering::Relaxed);
+            refused.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
         });
         match queued {
             Ok(()) => self.news.notify_one(),
@@ -131,44 +130,21 @@ impl Store {
         self.read(waiting)
     }
 
-    /// Gives the reading the next sequence number of its topic and keeps it, if there are not `most` already. The number
-    /// is used up either way. Tells how many wait.
-    fn queue_reading(&self, reading: &Queued, last: u64, most: u64) -> Result<u64> {
-        let topic = reading.topic.as_str();
-        let kept = self.write(|db| {
-            let known: Option<i64> = db
-                .query_row("SELECT last FROM reading_sequence WHERE topic = ?1", [topic], |row| row.get(0))
-                .optional()?;
-            if known.is_none() {
-                let topics: i64 = db.query_row("SELECT count(*) FROM reading_sequence", [], |row| row.get(0))?;
-                if topics.cast_unsigned() >= MAX_TOPICS {
-                    return Ok(Err(format!("{MAX_TOPICS} topics are recorded already: use narrower filters")));
+    /// Gives each reading the next sequence number of its topic and keeps it, if there are not `most` already. The number
+    /// is used up either way. Tells how many wait, and why the last that was not kept was not. One transaction, since a
+    /// message may hold thousands of readings.
+    fn queue_readings(&self, readings: &[Queued], last: u64, most: u64) -> Result<(u64, Option<String>)> {
+        self.write(|db| {
+            let mut left = waiting(db)?;
+            let mut refused = None;
+            for reading in readings {
+                match queue_reading(db, reading, last, left, most)? {
+                    Ok(()) => left += 1,
+                    Err(reason) => refused = Some(reason),
                 }
             }
-            let sequence = known.unwrap_or(0).cast_unsigned().max(last).saturating_add(1);
-            db.execute(
-                "INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)",
-                params![topic, sequence.cast_signed()],
-            )?;
-            let waiting = waiting(db)?;
-            if waiting >= most {
-                return Ok(Err(format!(
-                    "{waiting} readings wait for the ledger, which is as many as `record_queue` allows"
-                )));
-            }
-            db.execute(
-                "INSERT INTO reading (topic, time_ms, sequence, value, decimals) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![
-                    topic,
-                    reading.time_ms.cast_signed(),
-                    sequence.cast_signed(),
-                    reading.value.to_be_bytes(),
-                    reading.decimals
-                ],
-            )?;
-            Ok(Ok(waiting + 1))
-        })?;
-        kept.map_err(anyhow::Error::msg)
+            Ok((left, refused))
+        })
     }
 
     fn oldest_readings(&self) -> Result<Vec<Queued>> {
@@ -206,6 +182,42 @@ impl Store {
             waiting(db)
         })
     }
+}
+
+fn queue_reading(
+    db: &rusqlite::Connection,
+    reading: &Queued,
+    last: u64,
+    waiting: u64,
+    most: u64,
+) -> rusqlite::Result<Result<(), String>> {
+    let topic = reading.topic.as_str();
+    let known: Option<i64> = db
+        .prepare_cached("SELECT last FROM reading_sequence WHERE topic = ?1")?
+        .query_row([topic], |row| row.get(0))
+        .optional()?;
+    if known.is_none() {
+        let topics: i64 = db.query_row("SELECT count(*) FROM reading_sequence", [], |row| row.get(0))?;
+        if topics.cast_unsigned() >= MAX_TOPICS {
+            return Ok(Err(format!("{MAX_TOPICS} topics are recorded already: use narrower filters")));
+        }
+    }
+    let sequence = known.unwrap_or(0).cast_unsigned().max(last).saturating_add(1);
+    db.prepare_cached("INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)")?
+        .execute(params![topic, sequence.cast_signed()])?;
+    if waiting >= most {
+        return Ok(Err(format!("{waiting} readings wait for the ledger, which is as many as `record_queue` allows")));
+    }
+    let values = params![
+        topic,
+        reading.time_ms.cast_signed(),
+        sequence.cast_signed(),
+        reading.value.to_be_bytes(),
+        reading.decimals
+    ];
+    db.prepare_cached("INSERT INTO reading (topic, time_ms, sequence, value, decimals) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(values)?;
+    Ok(Ok(()))
 }
 
 fn waiting(db: &rusqlite::Connection) -> rusqlite::Result<u64> {
@@ -260,6 +272,28 @@ mod tests {
         // A device that lost its folder goes on where the ledger is.
         readings.record("a/z", b"1", || Some(70), 7);
         assert_eq!(waiting(&readings)?.last(), Some(&("a/z".into(), 71, 10, 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_message_of_many_readings_is_one_transaction() -> Result<()> {
+        const RULES: &str = "record_queue = 3000\n[[record]]\nfilter = 'a'\ninput = { format = 'senml_json' }";
+        let dir = tempfile::tempdir()?;
+        let readings = open(dir.path(), RULES)?;
+        let records: Vec<String> =
+            (0..4000).map(|at| format!("{{\"n\":\"x\",\"v\":{at},\"t\":1700000000.{at:04}}}")).collect();
+        let started = std::time::Instant::now();
+        readings.record("a", format!("[{}]", records.join(",")).as_bytes(), || None, 1_700_000_001_000);
+        // One sync of the disk; with one for each it took as long as thousands.
+        println!("{:?}", started.elapsed());
+        assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
+        assert_eq!(waiting(&readings)?, [("a".to_owned(), 1, 0, 0)]);
+        readings.handle_own(&entry("a", 1)?)?;
+        readings.record("a", b"[{\"n\":\"x\",\"v\":7}]", || None, 1_700_000_002_000);
+        assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
+        let last: i64 =
+            readings.store.read(|db| db.query_row("SELECT max(sequence) FROM reading", [], |row| row.get(0)))?;
+        assert_eq!(last, 4001, "numbers of what found no place are used up");
         Ok(())
     }
 
