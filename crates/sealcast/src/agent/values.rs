@@ -221,7 +221,7 @@ impl Values {
     /// Judges what `client` publishes to a topic of a group; what is to be sealed stands in `request` afterwards. Call once
     /// for each message, and [`Self::persist`] before its consequences leave the agent.
     pub fn publish(&self, request: &mut PublishRequest, client: u64, now_ms: u64) -> Judged {
-        let mut props = match marks::strip(&request.sealed_properties) {
+        let mut props = match marks::parse(&request.sealed_properties) {
             Ok(props) => props,
             Err(error) => return blocked(RefuseCode::PayloadFormatInvalid, error.to_string(), "malformed properties"),
         };
