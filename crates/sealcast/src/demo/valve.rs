@@ -355,7 +355,8 @@ impl<'a> Stage<'a> {
 
     /// How many of the temperatures that the controller was told the machine had not had in the two seconds before.
     fn wrong(&self, since_ms: u64, told: &[(u64, f64)]) -> usize {
-        let samples = self.machine.samples(since_ms);
+        // What the first one says may have been measured before the scene began.
+        let samples = self.machine.samples(since_ms.saturating_sub(2_000));
         let had = |(time_ms, degrees): &&(u64, f64)| {
             samples
                 .iter()
