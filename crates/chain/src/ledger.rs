@@ -219,19 +219,35 @@ impl Ledger {
     /// Like [`submit`](Self::submit), with the contract's own words for a refusal.
     pub(crate) async fn try_submit(&self, entry: &SignedEntry) -> Result<Submitted, Failure> {
         let inner = &*self.inner;
-        let data = contract::submission(entry);
         // First as a call: what the contract refuses costs neither a block nor a place in the file.
-        if let Err(error) = inner.node.eth_call(inner.address, data.clone(), BlockNumberOrTag::Latest).await {
-            return self.unless_taken(entry, error.into()).await;
+        if let Err(failure) = self.would_take(entry).await {
+            return self.unless_taken(entry, failure).await;
         }
+        let data = contract::submission(entry);
         let mut ticker = inner.node.ticker();
         let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await?;
         self.outcome(entry, &mut ticker, hash).await
     }
 
+    /// Whether the contract would take it now, by a call.
+    pub(crate) async fn would_take(&self, entry: &SignedEntry) -> Result<(), Failure> {
+        let inner = &*self.inner;
+        let data = contract::submission(entry);
+        inner.node.eth_call(inner.address, data, BlockNumberOrTag::Latest).await.map(drop).map_err(Failure::from)
+    }
+
     /// Submits entries all at once, such as those of one originator with consecutive nonces: they share blocks, where
     /// one after the other would take a block each. The results are in the order of the entries.
     pub async fn submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Record, SubmitError>> {
+        let results = self.try_submit_all(entries).await;
+        results
+            .into_iter()
+            .map(|result| result.map(|submitted| submitted.record).map_err(|failure| failure.error))
+            .collect()
+    }
+
+    /// Like [`submit_all`](Self::submit_all), with the contract's own words for refusals.
+    pub(crate) async fn try_submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
         let inner = &*self.inner;
         let mut results = Vec::with_capacity(entries.len());
         for chunk in entries.chunks(PAGE) {
@@ -243,11 +259,8 @@ impl Ledger {
             }
             for (entry, sent) in chunk.iter().zip(sent) {
                 results.push(match sent {
-                    Err(error) => Err(error),
-                    Ok(hash) => match self.outcome(entry, &mut ticker, hash).await {
-                        Ok(submitted) => Ok(submitted.record),
-                        Err(failure) => Err(failure.error),
-                    },
+                    Err(error) => Err(error.into()),
+                    Ok(hash) => self.outcome(entry, &mut ticker, hash).await,
                 });
             }
         }

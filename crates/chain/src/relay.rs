@@ -1,4 +1,4 @@
-//! The server for devices that only speak MQTT: a part of Ethereum's JSON-RPC, and two methods of its own.
+//! The server for devices that only speak MQTT: a part of Ethereum's JSON-RPC, and four methods of its own.
 //!
 //! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
 //! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
@@ -8,6 +8,7 @@
 //! | method | parameters | answer |
 //! | --- | --- | --- |
 //! | `sealcast_submitEntry` | `[entry]`: hex of [`SignedEntry::encode`] | hex of [`Record::encode`](sealcast_ledger::Record::encode), once it is final; a refusal has code 3 and the contract's error in `data` |
+//! | `sealcast_submitEntries` | `[[entry, ...]]`: 1 to 32 of the operator's, with consecutive nonces | `{"records": [hex, ...], "refused": error}`: the records of those before the first that was refused, and why it was |
 //! | `sealcast_records` | `[from, max]`: numbers | `{"height": number, "records": [hex, ...]}`: in order from `from` on, fewer than asked for if they are long |
 //! | `sealcast_head` | none | `{"height": number, "head": "0x..."}` |
 //! | `eth_chainId`, `net_version`, `web3_clientVersion`, `eth_blockNumber` | as in Ethereum | |
@@ -24,9 +25,10 @@ use alloy::{
     primitives::{Address, B256, Bytes, U64},
     rpc::types::{Filter, FilterBlockOption, TransactionRequest},
 };
+use sealcast_identity::PublicKey;
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     ledger::{Failure, Ledger, SubmitError},
@@ -49,6 +51,8 @@ const MAX_WAITING: usize = 1024;
 const MAX_BLOCKS: u64 = 2048;
 /// Topics in one `eth_getLogs`.
 const MAX_TOPICS: usize = 256;
+/// Entries in one `sealcast_submitEntries`: even on a slow machine they are final long before who asks gives up.
+pub(crate) const MAX_RELAY_ENTRIES: usize = 32;
 /// Records in one `sealcast_records`.
 pub(crate) const MAX_RELAY_RECORDS: usize = 256;
 
@@ -60,6 +64,7 @@ pub struct Relay {
     waiting: AtomicUsize,
     rates: Rates,
     started: Instant,
+    operator: OnceCell<PublicKey>,
 }
 
 impl Relay {
@@ -71,6 +76,7 @@ impl Relay {
             waiting: AtomicUsize::new(0),
             rates: Rates::default(),
             started: Instant::now(),
+            operator: OnceCell::new(),
         }
     }
 
@@ -127,6 +133,7 @@ impl Relay {
     async fn dispatch(&self, method: &str, mut params: Params) -> Result<Value, RpcFault> {
         match method {
             "sealcast_submitEntry" => self.submit(params).await,
+            "sealcast_submitEntries" => self.submit_all(params).await,
             "sealcast_records" => self.records(params).await,
             "sealcast_head" => {
                 let head = self.ledger.head().await.map_err(fault)?;
@@ -167,14 +174,7 @@ impl Relay {
     }
 
     async fn submit(&self, mut params: Params) -> Result<Value, RpcFault> {
-        let bytes: Bytes = params.required(0, "entry")?;
-        let entry = SignedEntry::decode(&bytes).map_err(|error| {
-            let reason = match &error {
-                CodecError::Refused(refusal) => refusal.to_string(),
-                other => other.to_string(),
-            };
-            RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
-        })?;
+        let entry = decode(&params.required(0, "entry")?)?;
         self.within_rate(&entry)?;
         match self.ledger.try_submit(&entry).await {
             Ok(submitted) => {
@@ -184,13 +184,47 @@ impl Relay {
                 }
                 to_json(Bytes::from(submitted.record.encode()))
             }
-            Err(Failure { revert: Some(data), .. }) => Err(RpcFault::reverted(&data)),
-            Err(Failure { error: SubmitError::Node(error), .. }) => Err(fault(error)),
-            Err(Failure { error, .. }) => {
-                tracing::warn!(originator = %entry.originator(), %error, "an entry could not be submitted");
-                Err(RpcFault::server(error.to_string()))
+            Err(failure) => Err(refusal(&entry, failure)),
+        }
+    }
+
+    /// Not each is tried as a call before it takes its place in a block, so they have to be the operator's, and its
+    /// signatures are checked here. All are in blocks together, one behind the other.
+    async fn submit_all(&self, mut params: Params) -> Result<Value, RpcFault> {
+        let entries: Vec<Bytes> = params.required(0, "entries")?;
+        if !(1..=MAX_RELAY_ENTRIES).contains(&entries.len()) {
+            let message = format!("1 to {MAX_RELAY_ENTRIES} entries at once, not {}", entries.len());
+            return Err(RpcFault::new(RpcFault::INVALID_PARAMS, message));
+        }
+        let entries = entries.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        let id = self.ledger.id();
+        let operator =
+            self.operator.get_or_try_init(|| async { Ok::<_, NodeError>(self.ledger.genesis().await?.operator) });
+        let operator = operator.await.map_err(fault)?;
+        let first = entries.first().map_or(0, SignedEntry::nonce);
+        for (entry, nonce) in entries.iter().zip(first..) {
+            if entry.originator() != id.operator() || entry.nonce() != nonce || !entry.is_signed_by(operator, &id) {
+                let message = "only entries that the operator signed, with consecutive nonces, are taken together";
+                return Err(RpcFault::new(RpcFault::INVALID_PARAMS, message));
             }
         }
+        // Somebody else with the operator's key may have been faster: then all would be in blocks for nothing.
+        if let Some(first) = entries.first()
+            && let Err(failure) = self.ledger.would_take(first).await
+        {
+            return Ok(json!({ "records": [], "refused": refusal(first, failure).to_value() }));
+        }
+        let mut records: Vec<Bytes> = Vec::with_capacity(entries.len());
+        for (entry, outcome) in entries.iter().zip(self.ledger.try_submit_all(&entries).await) {
+            match outcome {
+                Ok(submitted) => records.push(submitted.record.encode().into()),
+                // Those behind it were refused because it is not there.
+                Err(failure) => {
+                    return Ok(json!({ "records": records, "refused": refusal(entry, failure).to_value() }));
+                }
+            }
+        }
+        Ok(json!({ "records": records }))
     }
 
     /// Devices are limited; the CA and the operator say who is a device at all.
@@ -290,6 +324,28 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn decode(bytes: &Bytes) -> Result<SignedEntry, RpcFault> {
+    SignedEntry::decode(bytes).map_err(|error| {
+        let reason = match &error {
+            CodecError::Refused(refusal) => refusal.to_string(),
+            other => other.to_string(),
+        };
+        RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
+    })
+}
+
+/// Why an entry is not on the ledger.
+fn refusal(entry: &SignedEntry, failure: Failure) -> RpcFault {
+    match failure {
+        Failure { revert: Some(data), .. } => RpcFault::reverted(&data),
+        Failure { error: SubmitError::Node(error), .. } => fault(error),
+        Failure { error, .. } => {
+            tracing::warn!(originator = %entry.originator(), %error, "an entry could not be submitted");
+            RpcFault::server(error.to_string())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use alloy::{
     primitives::Bytes,
     rpc::{
         client::RpcClient,
-        json_rpc::{RpcRecv, RpcSend},
+        json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend},
         types::TransactionRequest,
     },
     sol_types::SolCall as _,
@@ -16,6 +16,7 @@ use crate::{
     contract::{self, SealcastLedger as abi},
     ledger::{Failure, Head, Ledger, SubmitError},
     node::NodeError,
+    relay::MAX_RELAY_ENTRIES,
     rpc::RpcFault,
     transport::{CallTransport, Channel},
 };
@@ -41,6 +42,12 @@ struct HeadAnswer {
     head: Hash,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+struct EntriesAnswer {
+    records: Vec<Bytes>,
+    refused: Option<ErrorPayload>,
+}
+
 impl RemoteLedger {
     /// A client of the ledger `id`, which comes from the device's configuration. Sends nothing.
     pub fn new(channel: impl Channel, id: LedgerId) -> Self {
@@ -60,19 +67,34 @@ impl RemoteLedger {
     pub async fn submit(&self, entry: &SignedEntry) -> Result<Record, SubmitError> {
         const METHOD: &str = "sealcast_submitEntry";
         let answer: Result<Bytes, NodeError> = self.request(METHOD, (Bytes::from(entry.encode()),)).await;
-        let bytes = match answer {
-            Ok(bytes) => bytes,
-            Err(NodeError::Refused { code, message, .. }) if code == RpcFault::LIMIT => {
-                return Err(SubmitError::Busy { reason: message });
+        let bytes = answer.map_err(refused)?;
+        taken(METHOD, entry, &bytes, &self.id)
+    }
+
+    /// Submits the operator's entries, which must have consecutive nonces: up to 32 at a time share blocks. Gives the
+    /// records of those that the ledger took, which are the first ones, and why it did not take the next.
+    pub async fn submit_all(&self, entries: &[SignedEntry]) -> (Vec<Record>, Result<(), SubmitError>) {
+        let mut records = Vec::with_capacity(entries.len());
+        for chunk in entries.chunks(MAX_RELAY_ENTRIES) {
+            if let Err(error) = self.submit_chunk(chunk, &mut records).await {
+                return (records, Err(error));
             }
-            Err(error) => return Err(Failure::from(error).error),
-        };
-        let record = Record::decode(&bytes).map_err(|error| NodeError::answer(METHOD, error))?;
-        // The signature may be another: the ledger may have taken the same entry before.
-        if record.entry.digest(&self.id) != entry.digest(&self.id) {
-            return Err(NodeError::answer(METHOD, "the record is of another entry").into());
         }
-        Ok(record)
+        (records, Ok(()))
+    }
+
+    async fn submit_chunk(&self, entries: &[SignedEntry], records: &mut Vec<Record>) -> Result<(), SubmitError> {
+        const METHOD: &str = "sealcast_submitEntries";
+        let encoded: Vec<Bytes> = entries.iter().map(|entry| entry.encode().into()).collect();
+        let answer: EntriesAnswer = self.request(METHOD, (encoded,)).await.map_err(refused)?;
+        for (entry, bytes) in entries.iter().zip(&answer.records) {
+            records.push(taken(METHOD, entry, bytes, &self.id)?);
+        }
+        match answer.refused {
+            Some(error) => Err(refused(NodeError::new(METHOD, RpcError::ErrorResp(error)))),
+            None if answer.records.len() == entries.len() => Ok(()),
+            None => Err(NodeError::answer(METHOD, "fewer records than entries, and no reason").into()),
+        }
     }
 
     /// The records from index `from` on, in order, at most `max` and at most 256. Fewer, but at least one, if they are
@@ -108,6 +130,23 @@ impl RemoteLedger {
             TransactionRequest::default().to(self.id.address.into()).input(Bytes::from(call.abi_encode()).into());
         let output: Bytes = self.request("eth_call", (request, "latest")).await?;
         abi::nonceOfCall::abi_decode_returns_validate(&output).map_err(|error| NodeError::answer("nonceOf", error))
+    }
+}
+
+/// The record in an answer, if it is of `entry`.
+fn taken(method: &'static str, entry: &SignedEntry, bytes: &[u8], id: &LedgerId) -> Result<Record, SubmitError> {
+    let record = Record::decode(bytes).map_err(|error| NodeError::answer(method, error))?;
+    // The signature may be another: the ledger may have taken the same entry before.
+    if record.entry.digest(id) != entry.digest(id) {
+        return Err(NodeError::answer(method, "the record is of another entry").into());
+    }
+    Ok(record)
+}
+
+fn refused(error: NodeError) -> SubmitError {
+    match error {
+        NodeError::Refused { code, message, .. } if code == RpcFault::LIMIT => SubmitError::Busy { reason: message },
+        error => Failure::from(error).error,
     }
 }
 

@@ -40,6 +40,11 @@ impl Order {
             self.last = Some(value);
             return Follows::First;
         };
+        // The rule may have had no wrap, or a larger one, when it was stored.
+        let last = wrap.map_or(last, |wrap| last % wrap);
+        if let (Some((before, _)), Some(wrap)) = (&mut self.rival, wrap) {
+            *before %= wrap;
+        }
         let (ahead, behind) = distance(last, value, wrap);
         if value == last {
             return Follows::Same;
@@ -117,5 +122,13 @@ mod tests {
         check(&[254, 255, 0], Some(256), false, Follows::Forward(1));
         check(&[3, 254], Some(256), false, Follows::Back { last: 3, by: 5 });
         check(&[u64::MAX, 0], Some(u64::MAX), false, Follows::Same);
+    }
+    #[test]
+    fn a_wrap_may_be_new() {
+        let mut order = Order::default();
+        order.follow(1000, None, true, 3);
+        order.follow(900, None, true, 3);
+        assert_eq!(order.follow(9, Some(16), true, 3), Follows::Forward(1), "1000 is 8 now");
+        assert_eq!(order.follow(8, Some(16), true, 3), Follows::Back { last: 9, by: 1 });
     }
 }

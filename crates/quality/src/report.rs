@@ -143,7 +143,7 @@ impl Reporter {
         };
         let state = self.series.touch(reading.topic, reading.name, State::default);
         state.cycle.observe(now_ms);
-        state.saved.seen += 1;
+        state.saved.seen = state.saved.seen.saturating_add(1);
         let value = match reading.value {
             Value::Number(value) => Some(*value),
             _ => None,
@@ -255,8 +255,8 @@ impl State {
     fn send(&mut self, now: Sent, cause: Cause) {
         self.sent = Some(now);
         self.kept = None;
-        self.saved.sent += 1;
-        self.saved.heartbeats += u64::from(cause == Cause::Heartbeat);
+        self.saved.sent = self.saved.sent.saturating_add(1);
+        self.saved.heartbeats = self.saved.heartbeats.saturating_add(u64::from(cause == Cause::Heartbeat));
     }
 }
 

@@ -107,6 +107,33 @@ impl Operator {
         bail!("the ledger did not take the entry: another process that has the operator's key is faster each time")
     }
 
+    /// Signs several as the operator and submits them together, so that they share blocks, and what follows from them
+    /// can be done at once. In order: `taken` is called with the place of each that the ledger has, and behind one that
+    /// it refuses no other is taken.
+    pub async fn submit_all(&mut self, bodies: &[Body], mut taken: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        let id = self.replica.genesis().id;
+        let mut done = 0;
+        let mut tries = 0;
+        while let Some(rest) = bodies.get(done..).filter(|rest| !rest.is_empty()) {
+            let nonce = self.replica.next_nonce(id.operator());
+            let entries =
+                rest.iter().zip(nonce..).map(|(body, nonce)| body.clone().sign(&self.key, id.operator(), nonce, &id));
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            let (records, outcome) = self.ledger.submit_all(&entries).await;
+            self.catch_up().await?;
+            for place in done..done + records.len() {
+                taken(place)?;
+            }
+            done += records.len();
+            match outcome {
+                Ok(()) => {}
+                Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => tries += 1,
+                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads and verifies what the ledger has beyond the replica.
     pub async fn catch_up(&mut self) -> Result<()> {
         loop {

@@ -58,7 +58,7 @@ impl RpcFault {
         }
     }
 
-    fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let (Some(data), Some(error)) = (&self.data, error.as_object_mut()) {
             error.insert("data".into(), Value::String(data.clone()));

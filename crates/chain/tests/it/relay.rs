@@ -97,6 +97,64 @@ async fn entries_that_wait_together_share_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_entries_are_taken_together() {
+    let world = World::new().await;
+    let (relay, remote) = remote(&world);
+    let (operator, id) = (world.id().operator(), world.id());
+    let create = |name: &str| crate::world::group(name, &[&format!("{name}/#")]);
+    let sign = |names: &[String], from: u64| -> Vec<SignedEntry> {
+        let sign =
+            |(name, nonce): (&String, u64)| create(name).sign(&world.keys.operator, operator, nonce, &id).unwrap();
+        names.iter().zip(from..).map(sign).collect()
+    };
+    let names: Vec<String> = (0..40).map(|at| format!("g{at}")).collect();
+    let before = world.engine.progress().borrow().height;
+    // More than go into one request.
+    let entries = sign(&names, 0);
+    let (records, outcome) = remote.submit_all(&entries).await;
+    outcome.unwrap();
+    assert!(records.iter().map(|record| &record.entry).eq(&entries));
+    let blocks = world.engine.progress().borrow().height - before;
+    println!("40 entries in {blocks} blocks");
+    assert!(blocks < 40, "each entry had a block of its own");
+
+    // The third has a name that is taken: those before it stand, those behind it do not.
+    let names = ["h0", "h1", "g7", "h3"].map(str::to_owned);
+    let (records, outcome) = remote.submit_all(&sign(&names, 40)).await;
+    assert_eq!(records.len(), 2);
+    assert!(matches!(outcome, Err(SubmitError::Refused(Refusal::NameTaken { .. }))), "{outcome:?}");
+    assert_eq!(remote.nonce_of(operator).await.unwrap(), 42);
+    // Somebody else was faster.
+    let (records, outcome) = remote.submit_all(&sign(&["h4".to_owned()], 41)).await;
+    assert!(records.is_empty());
+    assert!(matches!(outcome, Err(SubmitError::Refused(Refusal::BadNonce { expected: 42, got: 41 }))), "{outcome:?}");
+    // Nobody else's are: they would take places in blocks without having been tried.
+    let device = world.register("1111").await;
+    let height = world.engine.progress().borrow().height;
+    let hex = |entries: &[SignedEntry]| -> Value {
+        entries.iter().map(|entry| format!("0x{}", hex::encode(entry.encode()))).collect()
+    };
+    let forged = create("h5").sign(&device.key, operator, 42, &id).unwrap();
+    let own = create("h5").sign(&device.key, device.number, 0, &id).unwrap();
+    let apart = [sign(&["h5".to_owned()], 42), sign(&["h6".to_owned()], 44)].concat();
+    let many = sign(&(0..33).map(|at| format!("i{at}")).collect::<Vec<_>>(), 42);
+    for (entries, reason) in [
+        (hex(&[forged]), "the operator signed"),
+        (hex(&[own]), "the operator signed"),
+        (hex(&apart), "consecutive nonces"),
+        (hex(&many), "1 to 32 entries"),
+        (json!([]), "1 to 32 entries"),
+        (json!(["0x00"]), "parameter 1"),
+    ] {
+        let answer = ask(&relay, "sealcast_submitEntries", json!([entries])).await;
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(reason), "{answer}");
+    }
+    assert_eq!(world.engine.progress().borrow().height, height, "refusals cost no block");
+    world.replica().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_device_fills_the_ledger() {
     let world = World::new().await;
     let (hostile, honest) = (world.register("1111").await, world.register("1112").await);

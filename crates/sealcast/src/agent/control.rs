@@ -31,6 +31,8 @@ use crate::{
 
 /// Records asked for at a time.
 const PAGE: usize = 256;
+/// Events that wait and are handled together, so that what they change is written at once.
+const MAX_TOGETHER: usize = 64;
 /// A call that failed for a passing reason is made again after so long.
 const RETRY: Duration = Duration::from_millis(500);
 /// The ledger is asked for news at least this often, should a push have been lost.
@@ -41,6 +43,9 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
+
+/// Where the hub pushes records.
+const LEDGER_TOPIC: &str = "sealcast/v1/ledger";
 
 /// SHA-256 of the key package that each device broadcasts, as seen on MQTT.
 pub type KeysSeen = Arc<Mutex<BTreeMap<DeviceId, Hash>>>;
@@ -138,7 +143,13 @@ impl Control {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 event = events.recv() => match event {
-                    Some(event) => control.handle_link(event).await?,
+                    Some(event) => {
+                        let mut waiting = vec![event];
+                        while waiting.len() < MAX_TOGETHER && let Ok(event) = events.try_recv() {
+                            waiting.push(event);
+                        }
+                        control.handle_events(waiting)?;
+                    }
                     None => return Ok(()),
                 },
                 Some(result) = results.recv() => control.handle_done(result)?,
@@ -183,7 +194,25 @@ impl Loop {
         Ok(())
     }
 
-    async fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
+    /// Events in their order; ledger records that come one behind the other are taken together.
+    fn handle_events(&mut self, events: Vec<LinkEvent>) -> Result<()> {
+        let mut records = Vec::new();
+        for event in events {
+            match event {
+                LinkEvent::Message { topic, payload, .. } if topic == LEDGER_TOPIC => match Record::decode(&payload) {
+                    Ok(record) => records.push(record),
+                    Err(error) => warn!(%error, "a pushed ledger record cannot be read"),
+                },
+                event => {
+                    self.handle_records(std::mem::take(&mut records))?;
+                    self.handle_link(event)?;
+                }
+            }
+        }
+        self.handle_records(records)
+    }
+
+    fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Up => {
                 info!("control connection up");
@@ -200,7 +229,7 @@ impl Loop {
             }
             LinkEvent::Refused => self.parts.values.link_refused(),
             LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
-                self.handle_message(&topic, &payload)?;
+                self.handle_message(&topic, &payload);
             }
             LinkEvent::Message { topic, payload, retain, dup } => {
                 self.parts.values.brought(&self.parts.data, Brought { topic, payload, retain, dup });
@@ -209,18 +238,9 @@ impl Loop {
         Ok(())
     }
 
-    fn handle_message(&mut self, topic: &str, payload: &Bytes) -> Result<()> {
+    fn handle_message(&mut self, topic: &str, payload: &Bytes) {
         let now = now_ms();
         let rest = topic.strip_prefix("sealcast/v1/").unwrap_or_default();
-        if rest == "ledger" {
-            return match Record::decode(payload) {
-                Ok(record) => self.handle_record(record),
-                Err(error) => {
-                    warn!(%error, "a pushed ledger record cannot be read");
-                    Ok(())
-                }
-            };
-        }
         if let Some(device) = rest.strip_prefix("keys/").and_then(|device| device.parse::<DeviceId>().ok()) {
             self.see_keys(&device, payload);
             self.parts.groups.handle_keys(&device, payload, now);
@@ -229,7 +249,6 @@ impl Loop {
         {
             self.parts.groups.handle_inbox(group, payload, now);
         }
-        Ok(())
     }
 
     /// Notes which key package a device broadcasts: `u32 length || KeyPackage || certificates`.
@@ -248,28 +267,41 @@ impl Loop {
         }
     }
 
-    fn handle_record(&mut self, record: Record) -> Result<()> {
-        let height = self.parts.data.with_replica(|replica| replica.height());
-        match record.index.cmp(&height) {
-            std::cmp::Ordering::Less => Ok(()),
-            std::cmp::Ordering::Equal => self.apply(&record),
-            std::cmp::Ordering::Greater => {
-                self.sync();
-                Ok(())
+    /// Checks records in their order and acts on those that are new. They are stored together, before the groups take
+    /// the first of them.
+    fn handle_records(&mut self, records: Vec<Record>) -> Result<()> {
+        let mut taken: Vec<Record> = Vec::with_capacity(records.len());
+        for record in records {
+            let height = self.parts.data.with_replica(|replica| replica.height());
+            match record.index.cmp(&height) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => {
+                    if self.verify(&record) {
+                        taken.push(record);
+                    }
+                }
+                std::cmp::Ordering::Greater => self.sync(),
             }
         }
-    }
-
-    /// Checks a record and acts on it. What does not verify is reported and goes no further.
-    fn apply(&mut self, record: &Record) -> Result<()> {
-        if let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) {
-            if self.complained_at.is_none_or(|at| at.elapsed() > QUIET) {
-                self.complained_at = Some(Instant::now());
-                error!("the hub gave a ledger record that cannot be true: {:#}", anyhow::Error::new(error));
-            }
+        if taken.is_empty() {
             return Ok(());
         }
-        self.parts.store.add_record(record.index, &record.encode())?;
+        let rows: Vec<(u64, Vec<u8>)> = taken.iter().map(|record| (record.index, record.encode())).collect();
+        self.parts.store.add_records(&rows)?;
+        taken.iter().try_for_each(|record| self.act_on(record))
+    }
+
+    /// Gives a record to the replica. What does not verify is reported and goes no further.
+    fn verify(&mut self, record: &Record) -> bool {
+        let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) else { return true };
+        if self.complained_at.is_none_or(|at| at.elapsed() > QUIET) {
+            self.complained_at = Some(Instant::now());
+            error!("the hub gave a ledger record that cannot be true: {:#}", anyhow::Error::new(error));
+        }
+        false
+    }
+
+    fn act_on(&mut self, record: &Record) -> Result<()> {
         if record.entry.originator() == self.parts.number {
             self.parts.readings.handle_own(record.entry.body())?;
         }
@@ -289,9 +321,7 @@ impl Loop {
                 self.syncing = false;
                 let height = || self.parts.data.with_replica(|replica| replica.height());
                 let (before, empty) = (height(), records.is_empty());
-                for record in records {
-                    self.handle_record(record)?;
-                }
+                self.handle_records(records)?;
                 let grew = self.parts.data.with_replica(|replica| replica.height()) > before;
                 if grew || empty && std::mem::take(&mut self.stale) {
                     self.sync();
@@ -323,14 +353,14 @@ impl Loop {
             // A reading leaves its queue when the replica has its record; until then the next has no nonce.
             Ok(record) if reading => {
                 let index = record.index;
-                self.handle_record(record)?;
+                self.handle_records(vec![record])?;
                 if self.parts.data.with_replica(|replica| replica.height()) > index {
                     self.submit_next()?;
                 }
             }
             Ok(record) => {
                 self.submissions.pop_front();
-                self.handle_record(record)?;
+                self.handle_records(vec![record])?;
                 self.submit_next()?;
             }
             // Our own replica was behind: look, then sign anew.

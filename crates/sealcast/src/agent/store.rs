@@ -131,10 +131,12 @@ impl Store {
         self.read(records)
     }
 
-    /// Adds the record at `index`.
-    pub fn add_record(&self, index: u64, bytes: &[u8]) -> Result<()> {
+    /// Adds records, each with its index; all or none.
+    pub fn add_records(&self, records: &[(u64, Vec<u8>)]) -> Result<()> {
         self.write(|db| {
-            db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
+            for (index, bytes) in records {
+                db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
+            }
             Ok(())
         })
     }
@@ -348,9 +350,9 @@ mod tests {
     fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let store = Store::open(dir.path())?;
-        store.add_record(0, b"first")?;
-        store.add_record(1, b"second")?;
-        assert!(store.add_record(1, b"other").is_err(), "a record is never replaced");
+        store.add_records(&[(0, b"first".to_vec()), (1, b"second".to_vec())])?;
+        let twice = [(2, b"third".to_vec()), (1, b"other".to_vec())];
+        assert!(store.add_records(&twice).is_err(), "a record is never replaced");
         let write = |key: &str, value: Option<&[u8]>| sealcast_group::Write {
             key: key.to_owned(),
             value: value.map(|value| Zeroizing::new(value.to_vec())),

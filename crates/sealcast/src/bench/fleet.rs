@@ -44,7 +44,7 @@ pub struct Row {
     enrol_ms: f64,
     /// From the start of the first agent until every node has seen the key broadcasts of all, each as the ledger has it.
     keys_agree_ms: f64,
-    /// From the creation of the group until all but the last node are members of one epoch, granted one after the other.
+    /// From the creation of the group until all but the last node are members of one epoch, granted together.
     group_ms: f64,
     /// Key exchanges that this took.
     group_epochs: u64,
@@ -242,9 +242,9 @@ impl Fleet {
         let filters: Vec<TopicFilter> = vec![FILTER.parse()?];
         self.operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
         let group = self.operator.group(&name)?.number;
-        for member in members {
-            self.grant(group, *member).await?;
-        }
+        let grant = |member: &usize| Ok(Body::Granted(Granted { group, device: self.number_of(*member)? }));
+        let grants = members.iter().map(grant).collect::<Result<Vec<_>>>()?;
+        self.operator.submit_all(&grants, |_| Ok(())).await?;
         self.members_agree(group, members).await?;
         Ok(group)
     }

@@ -280,7 +280,7 @@ impl<'a> Stage<'a> {
         };
         self.world.submit(Body::LimitsSet(LimitsSet { group, topic: topic.clone(), limits })).await?;
         let reads = [(TEMPERATURE, 50), (LOGBOOK, 200)];
-        let rules = format!("{RULES}[[record]]\nfilter = '{LOGBOOK}'\n");
+        let rules = format!("{RULES}[[quality]]\nfilter = '{LOGBOOK}'\nrecord = 'chain'\n");
         self.world.restart_node(self.thermometer, &thermometer_toml(&self.machine, &reads, &rules)).await?;
         self.watch()?;
         let controller = self.control(TEMPERATURE, COMMAND).await?;
@@ -355,7 +355,6 @@ impl<'a> Stage<'a> {
 
     /// How many of the temperatures that the controller was told the machine had not had in the two seconds before.
     fn wrong(&self, since_ms: u64, told: &[(u64, f64)]) -> usize {
-        // What the first one says may have been measured before the scene began.
         let samples = self.machine.samples(since_ms.saturating_sub(2_000));
         let had = |(time_ms, degrees): &&(u64, f64)| {
             samples

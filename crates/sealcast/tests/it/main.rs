@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
+mod python;
 
 mod bench;
 mod demo;
@@ -9,6 +10,7 @@ mod doors;
 mod est;
 mod kill;
 mod nonce;
+mod paho;
 mod quality;
 mod readings;
 mod recording;

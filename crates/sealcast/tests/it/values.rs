@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 const V5: [&str; 4] = ["-V", "mqttv5", "-F", "%t %p %P"];
 
 /// Two agents of one group with these lines in their `agent.toml`.
-fn pair(hub: &Hub, sender: &str, receiver: &str) -> [Agent; 2] {
+pub fn pair(hub: &Hub, sender: &str, receiver: &str) -> [Agent; 2] {
     let start = |device: &str, config: &str| {
         let dir = hub.enroll(device);
         std::fs::write(dir.join("agent.toml"), config).unwrap();

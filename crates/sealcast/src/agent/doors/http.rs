@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -56,7 +56,7 @@ struct Http {
 pub async fn serve(listener: TcpListener, door: Door, token: Option<Token>, bus: Bus, stop: CancellationToken) {
     let http = Arc::new(Http {
         token,
-        rate: Rate::new(door.max_per_second, Instant::now()),
+        rate: Rate::new(door.max_per_second),
         max_body_bytes: door.max_payload_bytes.min(bus.max_payload_bytes()),
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         bus,
@@ -144,7 +144,7 @@ fn refused(refused: &Refused) -> Failure {
 
 impl Http {
     async fn handle(&self, request: Request) -> Result<Response, Failure> {
-        if !self.rate.admit(Instant::now()) {
+        if !self.rate.admit() {
             return Err((StatusCode::TOO_MANY_REQUESTS, "too many requests a second (http.max_per_second)".into()));
         }
         self.admit(request.headers())?;

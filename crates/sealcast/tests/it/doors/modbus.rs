@@ -1,37 +1,14 @@
 //! pymodbus as the device, Debian's mbpoll as a second client of it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use super::pair;
-use crate::harness::{Hub, Process, succeed, until};
+use crate::{
+    harness::{Hub, Process, succeed, until},
+    python::python,
+};
 
 const SOON: Duration = Duration::from_secs(20);
-const PYMODBUS: &str = "pymodbus==3.16.1";
-
-/// A Python that has pymodbus: `SEALCAST_TEST_PYTHON`, or one in a virtual environment that is made here.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        if let Some(python) = std::env::var_os("SEALCAST_TEST_PYTHON") {
-            return python.into();
-        }
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pymodbus");
-        let python = dir.join("bin/python");
-        let has = |python: &Path| {
-            Command::new(python).args(["-c", "import pymodbus.simulator"]).output().is_ok_and(|o| o.status.success())
-        };
-        if !has(&python) {
-            succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
-            succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", PYMODBUS]));
-        }
-        python
-    })
-}
 
 /// The device, on `port` or one that the system chooses.
 fn device(port: &str) -> (Process, String) {

@@ -1,0 +1,32 @@
+//! A Python with the packages from PyPI that tests talk to.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::harness::succeed;
+
+const PACKAGES: [&str; 2] = ["pymodbus==3.16.1", "paho-mqtt==2.1.0"];
+
+/// `SEALCAST_TEST_PYTHON`, which has them, or one in a virtual environment that is made here.
+pub fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        if let Some(python) = std::env::var_os("SEALCAST_TEST_PYTHON") {
+            return python.into();
+        }
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let python = dir.join("bin/python");
+        let has = |python: &Path| {
+            let imports = "import pymodbus.simulator, paho.mqtt.client";
+            Command::new(python).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
+        };
+        if !has(&python) {
+            succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
+            succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));
+        }
+        python
+    })
+}
