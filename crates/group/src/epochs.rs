@@ -27,12 +27,8 @@ impl Drop for EpochRow {
     }
 }
 
-/// All stored epochs of a group, oldest first. `current`: the one that its MLS state is in.
-pub(crate) fn restore(
-    group: GroupNumber,
-    current: Option<u64>,
-    stored: &Stored,
-) -> Result<Vec<EpochKeys>, RestoreError> {
+/// All stored epochs of a group, oldest first.
+pub(crate) fn restore(group: GroupNumber, stored: &Stored) -> Result<Vec<EpochKeys>, RestoreError> {
     let mut all = Vec::new();
     for (key, bytes) in stored.under(&format!("epoch/{group}/")) {
         let row: EpochRow = decode(key, bytes)?;
@@ -49,7 +45,6 @@ pub(crate) fn restore(
             secret: Zeroizing::new(row.secret),
             leaf: row.leaf,
             roster: Arc::new(roster),
-            current: current == Some(row.epoch),
         });
     }
     all.sort_by_key(|keys| keys.epoch);

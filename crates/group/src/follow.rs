@@ -333,7 +333,6 @@ impl Groups {
             secret: mls::exporter_secret(group)?,
             leaf: group.current_member_index(),
             roster: Arc::new(roster),
-            current: true,
         };
         let retention = self.view.group(number).map_or(0, |known| known.retention);
         epochs::store(&keys, retention, &mut slot.epochs, &mut self.changes);

@@ -127,7 +127,7 @@ impl Groups {
             let ledger = self.ledger;
             let id = |generation| ledger.mls_group_id(group, Generation(generation));
             let Some(mut slot) = Slot::restore(group, &self.engine, id, stored)? else { continue };
-            let retained = epochs::restore(group, slot.epoch(), stored)?;
+            let retained = epochs::restore(group, stored)?;
             slot.epochs = retained.iter().map(|keys| keys.epoch.0).collect();
             if let Some(why) = slot.stopped.clone() {
                 epochs::forget(group, &mut slot.epochs, &mut self.changes);

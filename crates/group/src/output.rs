@@ -40,9 +40,6 @@ pub struct EpochKeys {
     pub leaf: u32,
     /// All members by leaf index, with the keys that they sign with.
     pub roster: Arc<BTreeMap<u32, (DeviceId, PublicKey)>>,
-    /// Whether this is the group's newest epoch, the one to seal under. `false` after a restart for those that are only
-    /// retained: under them nothing may be sealed any more.
-    pub current: bool,
 }
 
 impl fmt::Debug for EpochKeys {
@@ -53,7 +50,6 @@ impl fmt::Debug for EpochKeys {
             .field("epoch", &self.epoch)
             .field("leaf", &self.leaf)
             .field("members", &self.roster.len())
-            .field("current", &self.current)
             .finish_non_exhaustive()
     }
 }
@@ -128,7 +124,8 @@ pub enum Output {
         /// Of which group.
         group: GroupNumber,
     },
-    /// A new epoch (or after a restart: one that is still retained). See [`EpochKeys::current`].
+    /// A new epoch. After a restart all that are retained come, oldest first: nothing may be sealed until the last of them was
+    /// taken in.
     Epoch(EpochKeys),
     /// Forget all keys of this group.
     Left {

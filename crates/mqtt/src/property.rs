@@ -360,8 +360,8 @@ impl Properties {
         (Self(inside), Self(outside))
     }
 
-    /// The list without what is the agent's to say ([`Property::is_agents`]).
-    pub(crate) fn without_agents(&self) -> Self {
+    /// The list without what is the agent's to say: user properties whose name begins with `sealcast-`, in whatever case.
+    pub fn without_agents(&self) -> Self {
         self.0.iter().filter(|property| !property.is_agents()).cloned().collect()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A flag wins over an environment variable, which wins over the file, which wins over the default.
 
+mod by_filter;
 mod record;
 
 use std::{
@@ -17,7 +18,7 @@ use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use self::record::RecordFile;
-pub use self::record::RecordRules;
+pub use self::{by_filter::ByFilter, record::RecordRules};
 use crate::{
     agent::{
         doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
@@ -130,7 +131,7 @@ pub struct AgentFile {
     /// How long a message waits for a group key that is on its way, in ms. Default 10,000.
     key_wait_ms: u64,
     freshness: FreshnessFile,
-    /// Freshness for single topics, the first filter that matches wins.
+    /// Freshness for single topics, the most specific filter that matches counts.
     topic: Vec<TopicFile>,
     /// Rules for values, the most specific filter that matches counts.
     quality: Vec<TopicSpec>,
@@ -143,7 +144,7 @@ pub struct AgentFile {
     /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
     record_queue: u64,
     /// Topics whose readings are written to the ledger as `record = "chain"` of a quality rule has it, but read in their own
-    /// way; the first filter that matches wins, and before any quality rule. Default none.
+    /// way; the most specific filter that matches counts, and before any quality rule. Default none.
     record: Vec<RecordFile>,
     /// The HTTP door. Default none.
     http: Option<DoorFile>,
@@ -245,13 +246,13 @@ pub struct Freshness {
     /// How far two clocks may be apart.
     pub clock_tolerance_ms: u64,
     default: MaxAge,
-    topics: Vec<(TopicFilter, MaxAge)>,
+    topics: ByFilter<MaxAge>,
 }
 
 impl Freshness {
-    /// The limits for `topic`: the first rule that matches.
+    /// The limits for `topic`: those of its `[[topic]]` table, else the default.
     pub fn of(&self, topic: &str) -> MaxAge {
-        self.topics.iter().find(|(filter, _)| filter.matches(topic)).map_or(self.default, |(_, age)| *age)
+        self.topics.find(topic).copied().unwrap_or(self.default)
     }
 }
 
@@ -332,24 +333,20 @@ impl AgentFile {
             offline_ms: limit(self.freshness.offline_max_age_ms),
             stale: self.freshness.stale,
         };
-        let topics = self
-            .topic
-            .iter()
-            .map(|rule| {
-                let or = |own: Option<u64>, default| own.map_or(default, limit);
-                let age = MaxAge {
-                    live_ms: or(rule.max_age_ms, default.live_ms),
-                    retained_ms: or(rule.retained_max_age_ms, default.retained_ms),
-                    offline_ms: or(rule.offline_max_age_ms, default.offline_ms),
-                    stale: rule.stale.unwrap_or(default.stale),
-                };
-                Ok((filter("topic.filter", &rule.filter)?, age))
-            })
-            .collect::<Result<_>>()?;
+        let topics = ByFilter::new("topic", self.topic, |table| {
+            let or = |own: Option<u64>, default| own.map_or(default, limit);
+            let age = MaxAge {
+                live_ms: or(table.max_age_ms, default.live_ms),
+                retained_ms: or(table.retained_max_age_ms, default.retained_ms),
+                offline_ms: or(table.offline_max_age_ms, default.offline_ms),
+                stale: table.stale.unwrap_or(default.stale),
+            };
+            Ok((table.filter, age))
+        })?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
         let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
-            record: RecordRules::new(self.record_queue, &self.record, values.clone())?,
+            record: RecordRules::new(self.record_queue, self.record, values.clone())?,
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
@@ -420,11 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_matching_topic_rule_wins_and_inherits_the_rest() -> Result<()> {
+    fn the_most_specific_topic_table_counts_and_inherits_the_rest() -> Result<()> {
         let agent = agent(
             "[freshness]\nretained_max_age_ms = 7\n\
-             [[topic]]\nfilter = 'valve/+'\nmax_age_ms = 500\n\
-             [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0",
+             [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0\n\
+             [[topic]]\nfilter = 'valve/+'\nmax_age_ms = 500",
         )?;
         let age = |topic| agent.freshness.of(topic);
         let stale = Stale::Refuse;
@@ -457,8 +454,10 @@ mod tests {
             ("[[receive]]\nfilter = 'a'\ndivert_to = 'a/#'", "divert_to"),
             ("alarm_topic = 'sealcast/v1/keys'", "alarm_topic"),
             ("[freshness]\nstale = 'maybe'", "maybe"),
-            ("[[record]]\nfilter = '#/a'", "record.filter"),
-            ("[[record]]\nfilter = 'a'\ndecimals = 39", "record.decimals"),
+            ("[[topic]]\nfilter = 'a/#/b'", "[[topic]] number 1: filter"),
+            ("[[record]]\nfilter = '#/a'", "[[record]] number 1: filter"),
+            ("[[record]]\nfilter = 'a'\ndecimals = 39", "[[record]] number 1: decimals"),
+            ("[[record]]\nfilter = 'a'\n[[record]]\nfilter = 'a'", "another one"),
             ("record_queue = 0", "record_queue"),
             ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
             ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),

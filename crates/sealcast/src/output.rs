@@ -23,6 +23,11 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
+/// That a role is ready: as one line of JSON for a program, or in words.
+pub fn ready(json: bool, value: &impl Serialize, words: &str) -> Result<()> {
+    if json { line(&serde_json::to_string(value)?) } else { line(words) }
+}
+
 /// A table with a header, columns as wide as their widest cell.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Result<()> {
     let width = |column: usize| {

@@ -1,6 +1,16 @@
 //! The wish to end: Ctrl-C, or SIGTERM from a supervisor.
 
+use std::future::Future;
+
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Resolves when the process is asked to end, or the role has `failed`.
+pub async fn requested_or(failed: impl Future<Output = ()>) {
+    tokio::select! {
+        () = requested() => {}
+        () = failed => {}
+    }
+}
 
 /// Resolves when the process is asked to end.
 pub async fn requested() {

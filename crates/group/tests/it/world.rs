@@ -322,7 +322,6 @@ impl World {
                 Output::Epoch(keys) => {
                     let place = (keys.group.get(), keys.generation.0, keys.epoch.0);
                     if let Some(known) = n.epochs.insert(place, keys.clone()) {
-                        let known = EpochKeys { current: keys.current, ..known };
                         assert_eq!(known, keys, "an epoch is what it was");
                     }
                 }

@@ -107,23 +107,13 @@ pub async fn run(options: Options) -> Result<()> {
         http: agent.doors.http,
         coap: agent.doors.coap,
     };
-    if options.json {
-        output::line(&serde_json::to_string(&ready)?)?;
-    } else {
-        output::line(&format!(
-            "agent of {}: MQTT clients connect to {}; broker {}",
-            ready.device, ready.listen, ready.upstream
-        ))?;
-        for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
-            if let Some(address) = address {
-                output::line(&format!("{door} devices connect to {address}"))?;
-            }
-        }
+    let mut words =
+        format!("agent of {}: MQTT clients connect to {}; broker {}", ready.device, ready.listen, ready.upstream);
+    for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
+        words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
     }
-    tokio::select! {
-        () = shutdown::requested() => {}
-        () = agent.failed() => {}
-    }
+    output::ready(options.json, &ready, &words)?;
+    shutdown::requested_or(agent.failed()).await;
     agent.stop().await
 }
 

@@ -1,5 +1,5 @@
-//! Readings that go to the ledger (`record = "chain"` of a quality rule, or `[[record]]`, in agent.toml): from a published payload to a queue on disk, and from
-//! there, oldest first, to the control task, which signs and submits them.
+//! Readings that go to the ledger (`record = "chain"` of a quality rule, or `[[record]]`, in agent.toml): from a published
+//! payload to a queue on disk, and from there, oldest first, to the control task, which signs and submits them.
 //!
 //! A reading is on disk before its publisher has an acknowledgement, with the sequence number that it will have on the
 //! ledger, and leaves the queue once the replica has its record. So it is written once, whatever is killed in between.
@@ -122,7 +122,10 @@ pub fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
         None if number.decimals() > MAX_DECIMALS => Some(number.normalize()).filter(|n| n.decimals() <= MAX_DECIMALS),
         None => Some(number),
     };
-    number.context("it has more digits than the ledger takes: set `record_decimals` beside `record = \"chain\"`, or `decimals` of its [[record]]")
+    number.context(
+        "it has more digits than the ledger takes: set `record_decimals` beside `record = \"chain\"`, or `decimals` of its \
+         [[record]]",
+    )
 }
 
 impl Store {

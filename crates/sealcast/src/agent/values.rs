@@ -104,7 +104,7 @@ pub enum Judged {
 pub struct Will {
     /// The payload, converted if the topic's messages are.
     pub payload: Bytes,
-    /// The encoded properties, without what is the agents' to say.
+    /// The encoded properties.
     pub props: Bytes,
 }
 
@@ -232,7 +232,7 @@ impl Values {
     /// Judges what `client` publishes to a topic of a group; what is to be sealed stands in `request` afterwards. Call once
     /// for each message, and [`Self::persist`] before its consequences leave the agent.
     pub fn publish(&self, request: &mut PublishRequest, client: u64, now_ms: u64) -> Judged {
-        let mut props = match marks::strip(&request.sealed_properties) {
+        let mut props = match marks::parse(&request.sealed_properties) {
             Ok(props) => props,
             Err(error) => return blocked(RefuseCode::PayloadFormatInvalid, error.to_string(), "malformed properties"),
         };
@@ -359,7 +359,7 @@ impl Values {
             summary: summary.to_owned(),
         };
         let mut props =
-            marks::strip(&will.sealed_properties).map_err(|error| refuse("malformed properties", error.to_string()))?;
+            marks::parse(&will.sealed_properties).map_err(|error| refuse("malformed properties", error.to_string()))?;
         let topic = will.topic.as_str();
         let quality = self.rules.quality.find(topic).filter(|rules| rules.has_checks());
         let format = self.rules.publish(topic);

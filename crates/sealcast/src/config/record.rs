@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_ledger::TopicFilter;
+use sealcast_ledger::MAX_DECIMALS;
 use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
 use serde::Deserialize;
 
+use super::ByFilter;
 use crate::agent::values::ValueRules;
 
 /// `[[record]]`.
@@ -25,7 +26,7 @@ pub struct RecordFile {
 pub struct RecordRules {
     /// Most readings that wait on disk.
     pub queue: u64,
-    tables: Vec<RecordTable>,
+    tables: ByFilter<RecordTable>,
     /// Whose quality rules may say `record` too.
     values: Arc<ValueRules>,
     in_quality: bool,
@@ -35,7 +36,6 @@ pub struct RecordRules {
 /// A `[[record]]` table.
 #[derive(Debug, Clone)]
 struct RecordTable {
-    filter: TopicFilter,
     decimals: Option<u8>,
     decoder: Decoder,
 }
@@ -49,21 +49,21 @@ pub struct RecordForm<'a> {
 
 impl RecordRules {
     /// Checks every value.
-    pub fn new(queue: u64, tables: &[RecordFile], values: Arc<ValueRules>) -> Result<Self> {
+    pub fn new(queue: u64, tables: Vec<RecordFile>, values: Arc<ValueRules>) -> Result<Self> {
         let in_quality = values.quality.iter().any(|rules| rules.record().is_some());
         Ok(Self {
             queue,
-            tables: tables.iter().map(RecordTable::new).collect::<Result<_>>()?,
+            tables: ByFilter::new("record", tables, RecordTable::new)?,
             in_quality,
             values,
             plain: Decoder::new(InputConfig::Number(PlainConfig::default()))?,
         })
     }
 
-    /// For a topic that is recorded: by the first table that matches, else by its quality rule and in the format of its
+    /// For a topic that is recorded: by its table, else by its quality rule and in the format of its
     /// `[[publish]]`.
     pub fn of(&self, topic: &str) -> Option<RecordForm<'_>> {
-        if let Some(table) = self.tables.iter().find(|table| table.filter.matches(topic)) {
+        if let Some(table) = self.tables.find(topic) {
             return Some(RecordForm { decoder: &table.decoder, decimals: table.decimals });
         }
         if !self.in_quality {
@@ -76,19 +76,10 @@ impl RecordRules {
 }
 
 impl RecordTable {
-    fn new(file: &RecordFile) -> Result<Self> {
-        let filter = &file.filter;
-        ensure!(
-            file.decimals.is_none_or(|decimals| decimals <= sealcast_ledger::MAX_DECIMALS),
-            "record.decimals: at most {}",
-            sealcast_ledger::MAX_DECIMALS
-        );
-        let input = file.input.clone().unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
-        Ok(Self {
-            filter: filter.parse().with_context(|| format!("record.filter: {filter:?} is not a topic filter"))?,
-            decimals: file.decimals,
-            decoder: Decoder::new(input).with_context(|| format!("record.input of {filter:?}"))?,
-        })
+    fn new(file: RecordFile) -> Result<(String, Self)> {
+        ensure!(file.decimals.is_none_or(|decimals| decimals <= MAX_DECIMALS), "decimals: at most {MAX_DECIMALS}");
+        let input = file.input.unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
+        Ok((file.filter, Self { decimals: file.decimals, decoder: Decoder::new(input).context("input")? }))
     }
 }
 

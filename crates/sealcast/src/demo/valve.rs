@@ -179,13 +179,7 @@ impl<'a> Stage<'a> {
             [true; 2],
             [about("not sealed"), about("changed on its way")],
         )?;
-        let wrong = self.wrong(start, &controller.told(start));
-        self.report.check(
-            FIGURE,
-            "the controller was told no temperature that the machine had not had in the two seconds before",
-            0,
-            wrong,
-        )?;
+        self.check_told(start, &controller)?;
 
         self.world.hostile.set(Mode::Honest);
         let since = self.begin(&controller).await?;
@@ -252,13 +246,7 @@ impl<'a> Stage<'a> {
                 self.machine.now().open,
             )?;
         }
-        let wrong = self.wrong(start, &controller.told(start));
-        self.report.check(
-            FIGURE,
-            "the controller was told no temperature that the machine had not had in the two seconds before",
-            0,
-            wrong,
-        )?;
+        self.check_told(start, &controller)?;
         self.end("3", start, controller).await
     }
 
@@ -351,6 +339,17 @@ impl<'a> Stage<'a> {
     /// Whether the machine never was too hot, and the valve opened for a reason.
     fn is_safe(&self, since_ms: u64, opened: f64) -> bool {
         self.machine.hottest(since_ms) < OVERHEATS_AT && opened > WARM
+    }
+
+    /// Nothing false has come to the controller.
+    fn check_told(&mut self, since_ms: u64, controller: &Controller) -> Result<()> {
+        let wrong = self.wrong(since_ms, &controller.told(since_ms));
+        self.report.check(
+            FIGURE,
+            "the controller was told no temperature that the machine had not had in the two seconds before",
+            0,
+            wrong,
+        )
     }
 
     /// How many of the temperatures that the controller was told the machine had not had in the two seconds before.

@@ -98,23 +98,17 @@ pub async fn run(options: Options) -> Result<()> {
         ledger: hub.genesis.id.to_string(),
         root_sha256: hub.root_sha256.clone(),
     };
-    if options.json {
-        output::line(&serde_json::to_string(&ready)?)?;
-    } else {
-        output::line(&format!(
-            "hub in {}\n  enrolment  {} (EST)\n  broker     mqtts://{}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
-            options.dir.display(),
-            hub.url,
-            hub.broker_address,
-            ready.ledger,
-            hub.height(),
-            ready.root_sha256
-        ))?;
-    }
-    tokio::select! {
-        () = shutdown::requested() => {}
-        () = hub.failed() => {}
-    }
+    let words = format!(
+        "hub in {}\n  enrolment  {} (EST)\n  broker     mqtts://{}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
+        options.dir.display(),
+        hub.url,
+        hub.broker_address,
+        ready.ledger,
+        hub.height(),
+        ready.root_sha256
+    );
+    output::ready(options.json, &ready, &words)?;
+    shutdown::requested_or(hub.failed()).await;
     hub.stop().await
 }
 

@@ -74,9 +74,10 @@ fn paho_gets_reason_codes_and_verdicts_as_far_as_its_version_has_them() {
         let message = next(&three);
         assert_eq!((&message["payload"], &message["properties"]), (&json!(payload), &json!({})), "{message}");
     }
-    until("the alarm has counted all that were blocked", || {
+    // How many of those that were blocked one alarm tells depends on when the good ones between them came.
+    until("an alarm says why", || {
         let message = next(&alarms);
         let alarm: Value = serde_json::from_str(message["payload"].as_str().unwrap()).unwrap_or_default();
-        alarm["count"].as_u64().is_some()
+        alarm["checks"][0]["check"] == "range" && alarm["reason"].as_str().is_some_and(|reason| reason.contains("120"))
     });
 }

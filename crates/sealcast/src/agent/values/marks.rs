@@ -5,8 +5,6 @@ use bytes::Bytes;
 use sealcast_mqtt::{ParseError, Properties, Property, PropertySet, Text};
 use sealcast_quality::Marks;
 
-/// Names that begin so are the agents'.
-const OWN: &str = "sealcast-";
 /// The verdict.
 pub const CHECK: &str = "sealcast-check";
 /// The message is an agent's alarm, not a value.
@@ -41,21 +39,14 @@ pub fn text(marks: Marks) -> String {
     if marks.is_empty() { "pass".into() } else { format!("flag:{marks}") }
 }
 
-/// Sealed properties without what is the agents' to say.
-pub fn strip(props: &Bytes) -> Result<Properties, ParseError> {
-    if props.is_empty() {
-        return Ok(Properties::new());
-    }
-    let all = Properties::parse(props.clone(), PropertySet::Sealed)?;
-    Ok(all.iter().filter(|property| !is_own(property)).cloned().collect())
+/// All sealed properties.
+pub fn parse(props: &Bytes) -> Result<Properties, ParseError> {
+    if props.is_empty() { Ok(Properties::new()) } else { Properties::parse(props.clone(), PropertySet::Sealed) }
 }
 
 /// What the sender's agent says, and the rest.
 pub fn read(props: &Bytes) -> Result<(Said, Properties), ParseError> {
-    if props.is_empty() {
-        return Ok(Default::default());
-    }
-    let all = Properties::parse(props.clone(), PropertySet::Sealed)?;
+    let all = parse(props)?;
     let mut said = Said::default();
     for property in &all {
         if let Property::User(name, value) = property {
@@ -67,7 +58,7 @@ pub fn read(props: &Bytes) -> Result<(Said, Properties), ParseError> {
             }
         }
     }
-    Ok((said, all.iter().filter(|property| !is_own(property)).cloned().collect()))
+    Ok((said, all.without_agents()))
 }
 
 /// Adds a user property of the agent's own.
@@ -87,28 +78,16 @@ pub fn set_type(props: &mut Properties, media_type: &str) {
     *props = changed;
 }
 
-fn is_own(property: &Property) -> bool {
-    matches!(property, Property::User(name, _) if name.as_str().starts_with(OWN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_client_cannot_speak_for_its_agent() -> anyhow::Result<()> {
+    fn what_the_agent_says_is_read_back_and_not_handed_on() -> anyhow::Result<()> {
         let user = |name, value| Ok::<_, ParseError>(Property::User(Text::new(name)?, Text::new(value)?));
-        let sent: Properties = [
-            user(CHECK, "pass")?,
-            user("unit", "Cel")?,
-            user(ALARM, "1")?,
-            Property::ContentType(Text::new("text/plain")?),
-        ]
-        .into_iter()
-        .collect();
-        let mut sealed = strip(&sent.encode()?)?;
-        assert_eq!(sealed.len(), 2);
-        assert_eq!(read(&sealed.encode()?)?.0, Said::default());
+        let mut sealed: Properties =
+            [user("unit", "Cel")?, Property::ContentType(Text::new("text/plain")?)].into_iter().collect();
+        assert_eq!(read(&sealed.encode()?)?, (Said::default(), sealed.clone()));
 
         let mut marks = Marks::NONE;
         marks.insert(sealcast_quality::Check::Step);

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sealcast_mqtt::TopicName;
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
 use serde::Deserialize;
 
-/// Most `[[publish]]` and most `[[receive]]` tables.
-const MAX_TABLES: usize = 1024;
+use crate::config::ByFilter;
 
 /// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,8 +61,8 @@ pub enum Flagged {
 pub struct ValueRules {
     /// The rules of crates/quality.
     pub quality: Arc<RuleSet>,
-    publish: Vec<(RuleFilter, Format)>,
-    receive: Vec<(RuleFilter, Receive)>,
+    publish: ByFilter<Format>,
+    receive: ByFilter<Receive>,
     alarm_topic: Option<String>,
 }
 
@@ -118,11 +117,11 @@ impl ValueRules {
                 name("quality.archive topic", topic.to_owned())?;
             }
         }
-        let publish = tables("publish", publish, |table| {
+        let publish = ByFilter::new("publish", publish, |table| {
             let format = Format::new(table.input, table.output)?.context("neither input nor output is set")?;
             Ok((table.filter, format))
         })?;
-        let receive = tables("receive", receive, |table| {
+        let receive = ByFilter::new("receive", receive, |table| {
             let receive = Receive {
                 format: Format::new(table.input, table.output)?,
                 flagged: table.flagged,
@@ -138,12 +137,12 @@ impl ValueRules {
 
     /// How the readings of a published topic are read and written.
     pub fn publish(&self, topic: &str) -> Option<&Format> {
-        find(&self.publish, topic)
+        self.publish.find(topic)
     }
 
     /// What applications get of a topic.
     pub fn receive(&self, topic: &str) -> Option<&Receive> {
-        find(&self.receive, topic)
+        self.receive.find(topic)
     }
 
     /// Whether nothing is said at all.
@@ -216,27 +215,6 @@ impl Format {
     pub fn plain() -> Result<Self> {
         Ok(Self { decoder: Decoder::new(InputConfig::Number(PlainConfig::default()))?, encoder: None })
     }
-}
-
-fn tables<F, T>(key: &str, files: Vec<F>, check: impl Fn(F) -> Result<(String, T)>) -> Result<Vec<(RuleFilter, T)>> {
-    ensure!(files.len() <= MAX_TABLES, "{key}: more than {MAX_TABLES} tables");
-    let mut tables: Vec<(RuleFilter, T)> = Vec::new();
-    for (at, file) in files.into_iter().enumerate() {
-        let (filter, table) = check(file).with_context(|| format!("[[{key}]] number {}", at + 1))?;
-        let filter: RuleFilter =
-            filter.parse().with_context(|| format!("[[{key}]] number {}: filter {filter:?}", at + 1))?;
-        if tables.iter().any(|(other, _)| *other == filter) {
-            bail!("[[{key}]] number {}: another one has the filter {filter} too: put both in one", at + 1);
-        }
-        tables.push((filter, table));
-    }
-    // The most specific one that matches counts, as for quality rules.
-    tables.sort_by(|(a, _), (b, _)| a.compare_specificity(b));
-    Ok(tables)
-}
-
-fn find<'a, T>(tables: &'a [(RuleFilter, T)], topic: &str) -> Option<&'a T> {
-    tables.iter().find(|(filter, _)| filter.matches(topic)).map(|(_, table)| table)
 }
 
 #[cfg(test)]

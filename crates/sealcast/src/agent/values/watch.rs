@@ -1,7 +1,11 @@
 //! What happens to values without a client: silence, kept reports, alarms, fail-safe. One task, woken by time and by the
 //! clients; and what the agent's own connection brings of the topics that a fail-safe is for.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, TopicName};
@@ -37,8 +41,8 @@ const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 8 << 20;
 /// How often they are tried: a minute.
 const MAX_TRIES: u32 = 60;
-/// What was saved is logged so often.
-const LOG_EVERY_MS: u64 = 600_000;
+/// What was saved is logged so often, and what is remembered of epochs that are gone forgotten.
+const TIDY_EVERY_MS: u64 = 600_000;
 
 /// Where what the agent itself publishes goes.
 #[derive(Clone)]
@@ -119,7 +123,7 @@ impl Values {
         if self.rules.alarm_device(&message.topic).is_none() && !fail_safe() {
             return;
         }
-        let mut watch = self.watch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut watch = self.watching();
         if self.take_in(data, &mut watch.opener, &message).is_some() && watch.has_room(message.payload.len()) {
             watch.waiting.push_back((message, 0));
         }
@@ -191,13 +195,14 @@ impl Values {
 
     /// Runs until `stop`.
     pub async fn run(self: Arc<Self>, out: Outlet, stop: CancellationToken) {
-        let mut logged_ms = now_ms();
+        let mut tidied_ms = now_ms();
         loop {
             let now = now_ms();
             let undone = self.handle_timeout(&out, now);
-            if now.saturating_sub(logged_ms) >= LOG_EVERY_MS {
-                logged_ms = now;
+            if now.saturating_sub(tidied_ms) >= TIDY_EVERY_MS {
+                tidied_ms = now;
                 self.log_savings();
+                out.data.forget_old_epochs(&mut self.watching().opener);
             }
             let pause = match self.poll_timeout() {
                 _ if undone => RETRY,
@@ -211,6 +216,10 @@ impl Values {
             }
         }
         self.log_savings();
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn poll_timeout(&self) -> Option<u64> {
@@ -282,7 +291,7 @@ impl Values {
     }
 
     fn try_waiting(&self, data: &DataPlane) -> bool {
-        let mut watch = self.watch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut watch = self.watching();
         for (message, tries) in std::mem::take(&mut watch.waiting) {
             if self.take_in(data, &mut watch.opener, &message).is_some() && tries < MAX_TRIES {
                 watch.waiting.push_back((message, tries + 1));
