@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary under test.
 pub fn sealcast() -> Command {
@@ -259,7 +259,7 @@ impl Process {
     }
 }
 
-/// Waits until `reached`, looking again and again; fails the test after a minute.
+/// Waits until `reached`, looking again and again; fails the test after two minutes.
 pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
