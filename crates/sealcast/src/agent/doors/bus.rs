@@ -4,6 +4,8 @@
 //! A publish is done when the broker has acknowledged it (QoS 1), or refused with the reason that came back (MQTT 5).
 //! Deliveries go to every listener whose filter matches; a listener that does not take them is let go. The session at the
 //! broker begins with the process: what was sent to a valve while no agent ran is not done hours later, unless retained.
+//!
+//! While there is no broker, listeners still get the agent's own messages: a fail-safe is for just that time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,13 +21,16 @@ use sealcast_mqtt::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::super::client::{self, Shared};
+use super::super::{
+    client::{self, Shared},
+    values::Local,
+};
 
 /// Publishes and subscriptions that wait to be sent.
 const MAX_REQUESTS: usize = 256;
@@ -161,6 +166,8 @@ impl Bus {
         let (requests, receiver) = mpsc::channel(MAX_REQUESTS);
         let max_payload_bytes = shared.config.max_packet_bytes.saturating_sub(1024);
         let driver = Driver {
+            local: shared.values.local(),
+            connected: false,
             shared,
             tasks: tasks.clone(),
             listeners: BTreeMap::new(),
@@ -272,6 +279,10 @@ struct Driver {
     subscribes: BTreeMap<u16, u64>,
     /// Whose retained messages have come when the answer to this ping does.
     pings: VecDeque<Option<u64>>,
+    /// Messages of the agent's own. Those that come on a connection come over it.
+    local: broadcast::Receiver<Arc<Local>>,
+    /// The broker has accepted the connection.
+    connected: bool,
     out: BytesMut,
     next_id: u16,
     /// How many publishes the broker takes at once.
@@ -299,6 +310,10 @@ impl Driver {
             if failures == 0 {
                 warn!(reason, "the doors have no connection to the broker");
             }
+            if std::mem::take(&mut self.connected) {
+                // One may have been lost with the connection.
+                self.hand_out_standing(None);
+            }
             self.out.clear();
             self.subscribes.clear();
             self.pings.clear();
@@ -313,6 +328,10 @@ impl Driver {
                 let request = tokio::select! {
                     () = stop.cancelled() => return,
                     () = &mut pause => break,
+                    message = self.local.recv() => {
+                        self.handle_local(message);
+                        continue;
+                    }
                     request = requests.recv() => request,
                 };
                 match request {
@@ -321,7 +340,9 @@ impl Driver {
                         let _ = answer.send(Err(Refused::Unavailable(reason.clone())));
                     }
                     Some(Request::Listen { id, filter, sender, done }) => {
-                        self.enter(id, filter, sender, done);
+                        if self.enter(id, filter, sender, done) {
+                            self.hand_out_standing(Some(id));
+                        }
                     }
                     Some(Request::Leave(id)) => {
                         self.listeners.remove(&id);
@@ -340,11 +361,10 @@ impl Driver {
             Err(error) => return error.to_string(),
         }
         let deadline = Instant::now() + CONNECT_PATIENCE;
-        let mut connected = false;
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         let mut bytes = BytesMut::with_capacity(16 << 10);
         loop {
-            let room = connected && self.publishes.len() < usize::from(self.room) && self.out.len() < DUPLEX_BYTES;
+            let room = self.connected && self.publishes.len() < usize::from(self.room) && self.out.len() < DUPLEX_BYTES;
             tokio::select! {
                 read = reader.read_buf(&mut bytes) => {
                     if !matches!(read, Ok(1..)) {
@@ -354,7 +374,7 @@ impl Driver {
                     loop {
                         match splitter.next_frame() {
                             Ok(None) => break,
-                            Ok(Some(frame)) => match self.handle_frame(&frame, &mut connected) {
+                            Ok(Some(frame)) => match self.handle_frame(&frame) {
                                 Ok(()) => {}
                                 Err(reason) => return reason,
                             },
@@ -378,7 +398,8 @@ impl Driver {
                     }
                     self.ping(None);
                 }
-                () = tokio::time::sleep_until(deadline), if !connected => return "the broker does not answer".into(),
+                message = self.local.recv() => self.handle_local(message),
+                () = tokio::time::sleep_until(deadline), if !self.connected => return "the broker does not answer".into(),
             }
         }
     }
@@ -401,7 +422,7 @@ impl Driver {
         Ok(connect.encode()?)
     }
 
-    fn handle_frame(&mut self, frame: &Frame, connected: &mut bool) -> Result<(), String> {
+    fn handle_frame(&mut self, frame: &Frame) -> Result<(), String> {
         let unreadable = |error: sealcast_mqtt::ParseError| error.to_string();
         match frame.packet() {
             PacketType::Connack => {
@@ -417,7 +438,7 @@ impl Driver {
                     _ => None,
                 });
                 self.room = room.unwrap_or(MAX_IN_FLIGHT).clamp(1, MAX_IN_FLIGHT);
-                *connected = true;
+                self.connected = true;
                 self.first = false;
                 debug!(resumed = connack.session_present, "the doors are connected");
                 let all: Vec<u64> = self.listeners.keys().copied().collect();
@@ -542,7 +563,7 @@ impl Driver {
 
     fn leave(&mut self, id: u64) {
         let Some(gone) = self.listeners.remove(&id) else { return };
-        if self.listeners.values().any(|entry| entry.filter == gone.filter) {
+        if !self.connected || self.listeners.values().any(|entry| entry.filter == gone.filter) {
             return;
         }
         let mut body = BytesMut::new();
@@ -580,11 +601,47 @@ impl Driver {
                 _ => None,
             }),
         };
+        // What the broker had kept comes again with each subscription, and is new to that listener alone.
+        self.hand_to(&message, |_, entry| !publish.retain || entry.initial);
+    }
+
+    fn handle_local(&mut self, message: Result<Arc<Local>, broadcast::error::RecvError>) {
+        if self.connected {
+            return;
+        }
+        match message {
+            Ok(message) => self.hand_out_local(&message, None),
+            // The agent's values live as long as this.
+            Err(_) => self.hand_out_standing(None),
+        }
+    }
+
+    /// Fail-safe values that stand, to one listener or to all.
+    fn hand_out_standing(&mut self, to: Option<u64>) {
+        for message in self.shared.values.standing() {
+            self.hand_out_local(&message, to);
+        }
+    }
+
+    fn hand_out_local(&mut self, message: &Local, to: Option<u64>) {
+        let message = Incoming { topic: message.topic.clone(), payload: message.payload.clone(), content_type: None };
+        for (id, entry) in &mut self.listeners {
+            // Whoever still waits for the broker begins without it.
+            if to.is_none_or(|to| to == *id)
+                && entry.filter.matches(message.topic.as_str())
+                && let Some(done) = entry.done.take()
+            {
+                let _ = done.send(Ok(()));
+            }
+        }
+        self.hand_to(&message, |id, _| to.is_none_or(|to| to == id));
+    }
+
+    fn hand_to(&mut self, message: &Incoming, wanted: impl Fn(u64, &Entry) -> bool) {
         let mut gone = Vec::new();
         for (id, entry) in &self.listeners {
-            // What the broker had kept comes again with each subscription, and is new to that listener alone.
-            if (!publish.retain || entry.initial)
-                && entry.filter.matches(topic.as_str())
+            if wanted(*id, entry)
+                && entry.filter.matches(message.topic.as_str())
                 && let Err(error) = entry.sender.try_send(Item::Message(message.clone()))
             {
                 if matches!(error, mpsc::error::TrySendError::Full(_)) {
