@@ -387,10 +387,10 @@ impl Verdict {
         &self.findings
     }
 
-    /// Which checks found something.
+    /// Which checks found something that blocks or flags.
     pub fn marks(&self) -> Marks {
         let mut marks = Marks::NONE;
-        for finding in &self.findings {
+        for finding in self.findings.iter().filter(|finding| finding.action != Action::Pass) {
             marks.insert(finding.check);
         }
         marks

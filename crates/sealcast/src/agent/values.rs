@@ -178,7 +178,12 @@ impl Values {
         let mut alarms = Alarms::default();
         for (_, bytes) in of(kind::ALARM) {
             if let Ok(alarm) = serde_json::from_slice::<Alarm>(bytes) {
+                let topic = alarm.topic.clone();
                 alarms.restore(alarm);
+                // Without rules no good value would ever end it.
+                if quality.find(&topic).is_none() && rules.publish(&topic).is_none() {
+                    alarms.clear(&topic, now_ms);
+                }
             }
         }
         let fail_safes = quality

@@ -17,7 +17,11 @@ const RULES: &str = "[[quality]]\nfilter = 't'\nrange = { max = 100 }\nstep = { 
                      [[publish]]\nfilter = 't'\ninput = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms' }\n";
 
 fn values(dir: &Path) -> Result<Values> {
-    let rules = toml::from_str::<AgentFile>(RULES)?.validate()?.values;
+    with_rules(dir, RULES)
+}
+
+fn with_rules(dir: &Path, rules: &str) -> Result<Values> {
+    let rules = toml::from_str::<AgentFile>(rules)?.validate()?.values;
     Values::new("1111".parse()?, rules, Arc::new(Store::open(dir)?), 1)
 }
 
@@ -108,6 +112,25 @@ fn the_next_run_remembers_the_level_and_the_alarm() -> Result<()> {
     assert!(second.state().alarms.due(5_000).iter().all(|alarm| alarm.over_ms == Some(4_000)));
     drop(second);
     assert!(values(dir.path())?.state().alarms.due(6_000).is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_alarm_ends_with_its_rules() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    judge(&values(dir.path())?, 1, "120", 1_000, false)?;
+    let due = with_rules(dir.path(), "")?.state().alarms.due(2_000);
+    assert!(matches!(&due[..], [alarm] if alarm.over_ms.is_some()), "{due:?}");
+    Ok(())
+}
+
+#[test]
+fn a_rule_that_only_passes_marks_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rules = "[[quality]]\nfilter = 't'\nrange = { max = 100, action = 'pass' }\n\
+                 [[publish]]\nfilter = 't'\ninput = { format = 'json', value = '$.v' }\n";
+    let values = with_rules(dir.path(), rules)?;
+    assert_eq!(judge(&values, 1, "120", 1_000, false)?, (Judged::Send, Some("pass".to_owned())));
     Ok(())
 }
 
