@@ -107,3 +107,33 @@ max = 100
     until("the valve is opened after all", || mbpoll(&port, "0", "3", &[]) == "1");
     assert_eq!(reader("hsu0001/temperature").message(SOON).as_deref(), Some("hsu0001/temperature 21.5"));
 }
+
+#[test]
+fn the_fail_safe_opens_the_valve_without_a_broker() {
+    let (_process, port) = device("0");
+    let config = format!(
+        "[[quality]]
+filter = 'hsu0001/temperature'
+fail_safe = {{ on_silence = {{ after_ms = 6000, publish = 'on', topic = 'hsu0001/valve/set' }} }}
+[[modbus]]
+device = '127.0.0.1:{port}'
+[[modbus.write]]
+topic = 'hsu0001/valve/set'
+table = 'coil'
+address = 3
+"
+    );
+    let mut hub = Hub::start();
+    let [mut valve, sensor] = pair(&hub, &config);
+    let open = || mbpoll(&port, "0", "3", &[]) == "1";
+    // Good values, and a valve that a person has shut.
+    sensor.publish("hsu0001/temperature", "21.5", &[]);
+    hub.kill();
+    mbpoll(&port, "0", "3", &["0"]);
+    until("the valve is open though the broker went away", open);
+    // The same when the agent starts without one.
+    valve.kill();
+    mbpoll(&port, "0", "3", &["0"]);
+    valve.restart();
+    until("the valve is open though there never was a broker", open);
+}
