@@ -276,8 +276,7 @@ impl fmt::Display for Reason {
             Self::Above { value, max } => write!(f, "{value} is above the largest allowed value {max}"),
             Self::Step { value, last, max } => match value.checked_sub(*last) {
                 Some(step) => {
-                    let step = Rounded(step.abs());
-                    write!(f, "{value} is {step} from the last accepted {last}, at most {max} is allowed")
+                    write!(f, "{value} is {} from the last accepted {last}, at most {max} is allowed", step.abs())
                 }
                 None => write!(f, "{value} is more than {max} from the last accepted {last}"),
             },
@@ -425,17 +424,6 @@ impl fmt::Display for Span {
             7_200_000..172_800_000 => write!(f, "{} h", Short(ms / 3.6e6)),
             _ => write!(f, "{} days", Short(ms / 8.64e7)),
         }
-    }
-}
-
-/// A difference, with six digits after the point at most unless all it has come later: floats that a device prints with
-/// seventeen digits differ by noise in the last ones.
-struct Rounded(Decimal);
-
-impl fmt::Display for Rounded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rounded = self.0.round(6);
-        if self.0.decimals() <= 6 || rounded.is_zero() { self.0.fmt(f) } else { rounded.normalize().fmt(f) }
     }
 }
 
