@@ -26,7 +26,7 @@ use crate::verdict::Action;
 
 /// All rules of one topic filter. Only the rules of the most specific filter that matches a topic apply to it.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of rules: filter = ..., and the rules of its topics")]
 pub struct TopicSpec {
     /// MQTT topic filter.
     pub filter: String,
@@ -77,7 +77,7 @@ pub enum RecordSpec {
 
 /// `range`: at least one of both ends.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { min = -20, max = 60 }")]
 pub struct RangeSpec {
     /// Smallest allowed value.
     pub min: Option<Decimal>,
@@ -89,7 +89,7 @@ pub struct RangeSpec {
 
 /// `step`.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { max = 3 }")]
 pub struct StepSpec {
     /// Largest allowed difference from the last accepted value, above 0.
     pub max: Decimal,
@@ -99,7 +99,7 @@ pub struct StepSpec {
 
 /// `rate`. Time is the device's if its stamps rise, else that of arrival; readings of the same ms are not judged.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { max_per_s = 0.5 }")]
 pub struct RateSpec {
     /// Largest allowed change per second, above 0.
     pub max_per_s: f64,
@@ -109,7 +109,7 @@ pub struct RateSpec {
 
 /// `stuck`: at least one of both.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { readings = 50 }")]
 pub struct StuckSpec {
     /// From this many equal readings in a row on: at least 2.
     pub readings: Option<u32>,
@@ -121,7 +121,7 @@ pub struct StuckSpec {
 
 /// `silent`: at least one of both; the earlier counts.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { periods = 5 }")]
 pub struct SilentSpec {
     /// No reading for so long. A message that can't be read is none.
     pub after_ms: Option<u64>,
@@ -131,7 +131,7 @@ pub struct SilentSpec {
 
 /// `spike`: farther from the median of the last readings than `sigmas` times 1.4826 times their median absolute deviation.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { window = 11, sigmas = 4, floor = 0.5 }")]
 pub struct SpikeSpec {
     /// How many accepted readings are looked back at: 5 to 255, default 11.
     pub window: Option<u16>,
@@ -145,7 +145,7 @@ pub struct SpikeSpec {
 
 /// `schema`: one of `json` and `file`. References are resolved within the schema alone, never from files or the network.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { file = \"reading.schema.json\" }")]
 pub struct SchemaSpec {
     /// The JSON Schema as text (draft by its `$schema`, else 2020-12), at most [`MAX_SCHEMA_BYTES`](crate::MAX_SCHEMA_BYTES).
     pub json: Option<String>,
@@ -157,7 +157,7 @@ pub struct SchemaSpec {
 
 /// `time`. Stamps that go back or repeat are always looked for.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { gap_periods = 3 }")]
 pub struct TimeSpec {
     /// Longest time between stamps; a longer one flags, never blocks.
     pub gap_ms: Option<u64>,
@@ -171,7 +171,7 @@ pub struct TimeSpec {
 
 /// `sequence`. Gaps flag, never block.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { wrap = 65536 }, or {}")]
 pub struct SequenceSpec {
     /// The count begins again at 0 after `wrap - 1`: 2 or more.
     pub wrap: Option<u64>,
@@ -181,7 +181,7 @@ pub struct SequenceSpec {
 
 /// `sentinels`.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { values = [65535], near = 5 }")]
 pub struct SentinelSpec {
     /// Default 65535, -32768 and 85. At most 64.
     pub values: Option<Vec<Decimal>>,
@@ -194,7 +194,7 @@ pub struct SentinelSpec {
 
 /// `report`: report on change. Without a dead band each change is sent.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { dead_band = 0.5, heartbeat_ms = 600_000 }")]
 pub struct ReportSpec {
     /// A reading at most this far from the last one sent is not sent.
     pub dead_band: Option<Decimal>,
@@ -208,7 +208,7 @@ pub struct ReportSpec {
 
 /// `restore`.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { cycle_ms = 10_000, heartbeat_ms = 600_000 }")]
 pub struct RestoreSpec {
     /// The cycle that the application expects.
     pub cycle_ms: u64,
@@ -220,7 +220,7 @@ pub struct RestoreSpec {
 
 /// `fail_safe`: at least one of both.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { on_silence = { after_ms = 60_000, publish = \"off\" } }")]
 pub struct FailSafeSpec {
     /// When no good value has come for `after_ms`.
     pub on_silence: Option<FallbackSpec>,
@@ -230,7 +230,7 @@ pub struct FailSafeSpec {
 
 /// What is published, and when.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { after_ms = 60_000, publish = \"off\" }")]
 pub struct FallbackSpec {
     /// How long to wait. For `on_silence` at least 1.
     pub after_ms: u64,
@@ -242,7 +242,7 @@ pub struct FallbackSpec {
 
 /// `archive`: swinging-door compression.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { deviation = 0.3, max_delay_ms = 300_000 }")]
 pub struct ArchiveSpec {
     /// Readings between two archived ones are at most this far from the line between them: above 0.
     pub deviation: f64,

@@ -158,6 +158,12 @@ fn toml_float(value: f64) -> String {
     format!("{value:?}")
 }
 
+/// A number as TOML, in quotes if a float does not give these digits back.
+fn toml_decimal(value: Decimal) -> String {
+    let float = value.to_f64();
+    if Decimal::from_f64(float) == Ok(value) { toml_float(float) } else { format!("\"{value}\"") }
+}
+
 /// `None` if a limit has more digits than the rules file takes.
 fn range(data: &Data<'_>) -> Option<Proposed> {
     let margin = if data.span() > 0.0 { data.span() / 2.0 } else { (data.max.abs() / 10.0).max(1.0) };
@@ -325,7 +331,7 @@ fn report(values: &[Decimal], data: &Data<'_>, period_ms: Option<u64>) -> Option
     let heartbeat = period_ms.map(|ms| format!(", heartbeat_ms = {}", ms.saturating_mul(12).max(1)));
     Some(Proposed {
         key: "report",
-        toml: format!("{{ dead_band = \"{band}\"{} }}", heartbeat.unwrap_or_default()),
+        toml: format!("{{ dead_band = {}{} }}", toml_decimal(band), heartbeat.unwrap_or_default()),
         because: format!("sent without the heartbeat: {}; the band is the step that 90 % are below", words.join(", ")),
     })
 }

@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_ledger::TopicFilter;
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 
 use self::record::RecordFile;
 pub use self::{by_filter::ByFilter, record::RecordRules};
@@ -28,13 +31,22 @@ use crate::{
     tls::HostPort,
 };
 
+/// An address with a port; its error says so in the words of the file, not of Rust.
+pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("{text:?} is no address with a port, such as \"127.0.0.1:1883\"")))
+}
+
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubFile {
     /// Where EST listens (HTTPS). Default `127.0.0.1:8443`.
+    #[serde(deserialize_with = "address")]
     est: SocketAddr,
     /// Where the broker listens (MQTT over TLS, client certificate required). Default `127.0.0.1:8883`.
+    #[serde(deserialize_with = "address")]
     mqtt: SocketAddr,
     /// Names and addresses under which devices reach the hub: the server certificate holds them, and the first one is
     /// what enrolled devices are told. Default `["localhost", "127.0.0.1"]`.
@@ -117,6 +129,7 @@ impl HubFile {
 #[serde(deny_unknown_fields, default)]
 pub struct AgentFile {
     /// Where the device's MQTT clients connect. Default `127.0.0.1:1883`.
+    #[serde(deserialize_with = "address")]
     listen: SocketAddr,
     /// Allows `listen` to be more than loopback, where anybody who reaches it speaks as this device. Default false.
     listen_beyond_loopback: bool,

@@ -47,7 +47,7 @@ enum Role {
     /// Devices: invite, list, show, revoke.
     #[command(subcommand)]
     Device(device::Command),
-    /// Groups: create, list, show, grant, revoke, reset.
+    /// Groups: create, list, show, grant, revoke, limits, reset.
     #[command(subcommand)]
     Group(group::Command),
     /// The ledger: show its entries, verify it from the first one on.

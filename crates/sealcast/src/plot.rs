@@ -149,6 +149,8 @@ pub struct Limit {
 pub struct Lane {
     /// Stands at its left.
     pub name: String,
+    /// For the legend; empty where the name says it all.
+    pub legend: String,
     /// Its colour.
     pub ink: Ink,
     /// Unix ms, and whether it happened.
@@ -188,11 +190,11 @@ impl Ink {
 impl Plot {
     /// The picture as an SVG document.
     pub fn to_svg(&self) -> String {
-        let legend = self.legend();
-        let top = TITLE_HEIGHT + LEGEND_ROW * legend.rows as f64 + 8.0;
-        let frame = Frame::new(self, top);
         let lanes: Vec<&Lane> =
             self.lanes.iter().filter(|lane| lane.points.iter().any(|(_, happened)| *happened)).collect();
+        let legend = self.legend(&lanes);
+        let top = TITLE_HEIGHT + LEGEND_ROW * legend.rows as f64 + 8.0;
+        let frame = Frame::new(self, top);
         let height = frame.bottom + LANE_HEIGHT * lanes.len() as f64 + FOOT;
         let mut svg = Svg(format!(
             "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' \
@@ -222,22 +224,29 @@ impl Plot {
         svg.0
     }
 
-    fn legend(&self) -> Legend {
+    fn legend(&self, lanes: &[&Lane]) -> Legend {
         let mut legend = Legend { svg: String::new(), rows: 1 };
         let mut x = 16.0;
-        let entries = self.lines.iter().map(|line| (line.ink, line.name.as_str(), true));
+        let lines = self.lines.iter().map(|line| (line.ink, line.name.as_str(), Sign::Line));
         let marks = self.marks.iter().filter(|marks| !marks.points.is_empty());
-        for (ink, name, line) in entries.chain(marks.map(|marks| (marks.ink, marks.name.as_str(), false))) {
+        let marks = marks.map(|marks| (marks.ink, marks.name.as_str(), Sign::Mark));
+        let lanes = lanes.iter().filter(|lane| !lane.legend.is_empty());
+        let lanes = lanes.map(|lane| (lane.ink, lane.legend.as_str(), Sign::Lane));
+        for (ink, name, sign) in lines.chain(marks).chain(lanes) {
             let wide = 40.0 + name.chars().count() as f64 * LETTER;
             if x + wide > WIDTH - RIGHT && x > 16.0 {
                 x = 16.0;
                 legend.rows += 1;
             }
             let y = TITLE_HEIGHT + LEGEND_ROW * legend.rows as f64 - 10.0;
-            let sign = if line {
-                format!("<path class='line {}' d='M{x:.1} {y:.1}h18'/>", ink.class())
-            } else {
-                ink.mark(x + 9.0, y)
+            let sign = match sign {
+                Sign::Line => format!("<path class='line {}' d='M{x:.1} {y:.1}h18'/>", ink.class()),
+                Sign::Mark => ink.mark(x + 9.0, y),
+                Sign::Lane => format!(
+                    "<g class='{}'><rect class='lane' x='{x:.1}' y='{:.1}' width='18' height='10'/></g>",
+                    ink.class(),
+                    y - 5.0
+                ),
             };
             legend.svg += &format!("{sign}<text x='{:.1}' y='{:.1}'>{}</text>\n", x + 24.0, y + 4.0, Escaped(name));
             x += wide;
@@ -276,6 +285,13 @@ impl Plot {
             ));
         }
     }
+}
+
+/// What the legend shows before a name.
+enum Sign {
+    Line,
+    Mark,
+    Lane,
 }
 
 struct Legend {

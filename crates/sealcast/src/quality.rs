@@ -423,7 +423,7 @@ fn picture(title: String, unit: &str, spec: Option<&TopicSpec>, trial: &Trial, w
     if !one_by_one {
         let mut lane = |name: &str, ink, happened: fn(&Tried) -> bool| {
             let points = all().map(|tried| (tried.arrival_ms, happened(tried))).collect();
-            plot.lanes.push(Lane { name: name.to_owned(), ink, points });
+            plot.lanes.push(Lane { name: name.to_owned(), legend: String::new(), ink, points });
         };
         lane("flagged", Ink::Flagged, |tried| tried.verdict.action() == Action::Flag);
         lane("blocked", Ink::Blocked, |tried| tried.verdict.action() == Action::Block);

@@ -127,6 +127,13 @@ pub async fn run(command: Command) -> Result<()> {
             "readings": rows,
         }));
     }
+    if rows.is_empty() {
+        let of = topic.map_or_else(String::new, |topic| format!(" of {topic}"));
+        output::line(&format!(
+            "no readings{of} by {device} on the ledger; an agent keeps those of a topic without limits on its disk"
+        ))?;
+        return output::line(&format!("verified to entry {}, head {}", replica.height(), replica.head()));
+    }
     let cells: Vec<[String; 6]> = rows
         .iter()
         .map(|row| {

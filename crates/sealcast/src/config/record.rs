@@ -12,7 +12,7 @@ use crate::agent::values::ValueRules;
 
 /// `[[record]]`.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with filter = \"TOPIC FILTER\"")]
 pub struct RecordFile {
     filter: String,
     /// Digits after the point, to which numbers are rounded. Default: those that the payload has.

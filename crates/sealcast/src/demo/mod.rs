@@ -1,5 +1,5 @@
-//! `sealcast demo`: the paper's experiment, and what goes beyond it. A hub, four agents and ordinary MQTT clients in one
-//! process, over real TCP and TLS on loopback; each step is told, checked, and counted.
+//! `sealcast demo`: the paper's experiment, and what goes beyond it. A hub, six agents (four nodes' and the valve's
+//! two) and ordinary MQTT clients in one process, over real TCP and TLS on loopback; each step is told, checked, and counted.
 
 pub mod app;
 mod attacks;
@@ -12,12 +12,15 @@ mod valve;
 mod wire;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{report::Report, world::World};
-use crate::{output, shutdown};
+use self::{report::Report, wire::Capture, world::World};
+use crate::{output, plot::Plot, shutdown};
 
 /// `sealcast demo`.
 #[derive(clap::Args)]
@@ -38,6 +41,11 @@ pub struct Options {
 
 /// Runs the experiment; success only if every step held.
 pub async fn run(options: Options) -> Result<ExitCode> {
+    for (name, file) in [("--pcap", &options.pcap), ("--plot", &options.plot)] {
+        if let Some(file) = file {
+            writable(file).with_context(|| format!("{name} {}", file.display()))?;
+        }
+    }
     let temporary;
     let dir = match &options.keep {
         Some(dir) => {
@@ -53,13 +61,13 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     };
     let mut report = Report::new(!options.json);
     let outcome = tokio::select! {
-        outcome = experiment(&dir, &options, &mut report) => outcome,
+        outcome = experiment(&dir, &mut report) => outcome,
         () = shutdown::requested() => bail!("interrupted"),
     };
     if options.json {
         output::json(&report)?;
     }
-    outcome?;
+    let Found { capture, plot } = outcome?;
     if !options.json {
         report.tell_end()?;
         if let Some(dir) = &options.keep {
@@ -70,10 +78,36 @@ pub async fn run(options: Options) -> Result<ExitCode> {
             ))?;
         }
     }
+    // Last, so that a disk that is full takes nobody the figures.
+    if let Some(path) = &options.pcap {
+        capture.context("there was no observer")?.save(path)?;
+        report.tell(&format!("capture written to {}", path.display()))?;
+    }
+    if let Some(path) = &options.plot {
+        std::fs::write(path, plot.to_svg()).with_context(|| format!("--plot {}", path.display()))?;
+        report.tell(&format!("the machine's temperature in the four acts: {}", path.display()))?;
+    }
     Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn experiment(dir: &std::path::Path, options: &Options, report: &mut Report) -> Result<()> {
+/// Whether a file can be written there; leaves nothing behind.
+fn writable(file: &Path) -> Result<()> {
+    if file.exists() {
+        std::fs::OpenOptions::new().write(true).open(file)?;
+        return Ok(());
+    }
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(dir).context("no file can be created in its folder")?;
+    Ok(())
+}
+
+/// What can be written to files when the experiment is over.
+struct Found {
+    capture: Option<Capture>,
+    plot: Plot,
+}
+
+async fn experiment(dir: &Path, report: &mut Report) -> Result<Found> {
     report.tell_title()?;
     let mut world = World::start(dir).await?;
     nodes::enrol(&mut world, report).await?;
@@ -86,15 +120,9 @@ async fn experiment(dir: &std::path::Path, options: &Options, report: &mut Repor
     attacks::revoked(&mut world, report).await?;
     attacks::minus_five_degrees(&mut world, report).await?;
     attacks::other_attacks(&mut world, report).await?;
-    let picture = valve::acts(&mut world, report).await?;
+    let plot = valve::acts(&mut world, report).await?;
     nodes::verify_ledger(&mut world, report).await?;
-    if let Some(path) = &options.pcap {
-        world.observer.as_ref().context("there was no observer")?.capture.save(path)?;
-        report.tell(&format!("capture written to {}", path.display()))?;
-    }
-    if let Some(path) = &options.plot {
-        std::fs::write(path, picture.to_svg()).with_context(|| format!("--plot {}", path.display()))?;
-        report.tell(&format!("the machine's temperature in the four acts: {}", path.display()))?;
-    }
-    world.stop().await
+    let capture = world.observer.take().map(|observer| observer.capture);
+    world.stop().await?;
+    Ok(Found { capture, plot })
 }

@@ -100,7 +100,8 @@ impl Report {
         }
         output::line("Sealcast: the experiment of Appl. Sci. 2024, 14(7), 2975, and beyond.")?;
         output::line(
-            "One hub (CA, broker, ledger, relay), four agents and their MQTT clients, over TCP and TLS on loopback.",
+            "One hub (CA, broker, ledger, relay), six agents (four nodes' and the valve's two) and their MQTT clients, \
+             over TCP and TLS on loopback.",
         )
     }
 
@@ -111,7 +112,7 @@ impl Report {
             output::line(&format!("  {:<22} {took:>8.1} ms", what.replace('_', " ")))?;
         }
         for (mode, bytes) in &self.overhead_bytes {
-            output::line(&format!("  bytes added ({mode:<6})   {bytes:>8}"))?;
+            output::line(&format!("  {:<22} {bytes:>8}", format!("bytes added ({mode})")))?;
         }
         let held = self.steps.iter().filter(|step| step.held).count();
         output::line(&format!("\n{held} of {} steps held", self.steps.len()))

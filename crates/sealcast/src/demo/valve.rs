@@ -53,6 +53,8 @@ const POWER_ON: f64 = 85.0;
 /// The largest value that the ledger takes, in 0.01 °C.
 const LEDGER_MAX: i128 = 6_000;
 const LEDGER_DECIMALS: u8 = 2;
+/// How long an act goes on for the picture.
+const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// The rules of the thermometer's agent.
 const RULES: &str = "[[quality]]
@@ -127,11 +129,10 @@ impl<'a> Stage<'a> {
         let controller = self.control(OPEN_TEMPERATURE, OPEN_COMMAND).await?;
         let since = self.begin(&controller).await?;
         let opened = self.opened(since).await?;
-        let told = controller.told(since).last().map_or(f64::NAN, |(_, degrees)| *degrees);
+        let told = controller.told(since).into_iter().map(|(_, degrees)| degrees).find(|degrees| *degrees >= OPENS_AT);
         self.report.tell(&format!(
-            "the controller is told {told:.2} when the machine is at {:.2}; the valve opens at {:.2}",
-            told + 5.0,
-            opened
+            "the controller is told {:.2} and opens the valve: the machine is at {opened:.2}",
+            told.context("what opened the valve")?
         ))?;
         let hottest = self.machine.hottest(since);
         self.report.check(
@@ -412,8 +413,9 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Ends an act.
+    /// Ends an act, a little later: its last event is to be seen in the picture.
     async fn end(&mut self, name: &str, since_ms: u64, controller: Controller) -> Result<()> {
+        tokio::time::sleep(AFTERMATH).await;
         self.trace.act(&format!("act {name}"), since_ms, controller.told(since_ms));
         controller.stop().await
     }

@@ -1,4 +1,4 @@
-//! The experiment's machines: one hub, four agents, and the applications behind them.
+//! The experiment's machines: one hub, six agents, and the applications behind them.
 
 use std::{
     path::{Path, PathBuf},

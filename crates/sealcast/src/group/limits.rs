@@ -7,7 +7,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{
     Body, Group, GroupName, Limits, LimitsSet, MAX_DECIMALS, Replica, Reporters, SequenceRule, TopicName, UnitText,
 };
-use sealcast_reading::Decimal;
+use sealcast_reading::{Decimal, Unit, UnitError};
 use serde::Serialize;
 
 use crate::{
@@ -21,7 +21,7 @@ pub struct Options {
     /// The group's name.
     name: GroupName,
     /// Topic, without wildcards, that one of the group's filters matches; may be repeated, for the same limits each.
-    #[arg(long = "topic", required = true, value_name = "TOPIC")]
+    #[arg(long = "topic", required = true, value_parser = topic, value_name = "TOPIC")]
     topics: Vec<TopicName>,
     /// Smallest value [default: any].
     #[arg(long, allow_hyphen_values = true, value_parser = number, value_name = "NUMBER")]
@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_parser = number, value_name = "NUMBER")]
     max_step: Option<Decimal>,
     /// Unit, as SenML writes it: Cel, m/s, %RH.
-    #[arg(long, default_value = "", value_name = "UNIT")]
+    #[arg(long, default_value = "", value_parser = unit, value_name = "UNIT")]
     unit: UnitText,
     /// Digits after the point that a value may have [default: as many as the numbers above].
     #[arg(long, value_name = "DIGITS")]
@@ -53,6 +53,20 @@ pub struct Options {
 
 fn number(text: &str) -> Result<Decimal, sealcast_reading::DecimalError> {
     Decimal::parse(text)
+}
+
+fn topic(text: &str) -> Result<TopicName> {
+    ensure!(!text.contains(['+', '#']), "limits are of one topic: no wildcards");
+    Ok(text.parse()?)
+}
+
+/// What stands on the ledger stays there: a unit that nothing can be converted to is refused.
+fn unit(text: &str) -> Result<UnitText> {
+    if !text.is_empty() {
+        let unit = Unit::new(text)?;
+        ensure!(unit.standing().is_some(), UnitError::Unknown { unit });
+    }
+    Ok(text.parse()?)
 }
 
 /// Limits as people and programs see them.
@@ -166,7 +180,12 @@ pub async fn run(options: Options) -> Result<()> {
         }
     };
     let limits = options.limits(reporters)?;
-    let group = operator.group(&options.name)?.number;
+    let group = operator.group(&options.name)?;
+    for topic in &options.topics {
+        let inside = group.filters.iter().any(|filter| filter.matches(topic.as_str()));
+        ensure!(inside, "topic {topic} is none of group {}'s: none of its filters matches", options.name);
+    }
+    let group = group.number;
     for topic in options.topics {
         let body = Body::LimitsSet(LimitsSet { group, topic: topic.clone(), limits: limits.clone() });
         operator.submit(body).await?;
@@ -210,6 +229,8 @@ mod tests {
             (&["--decimals", "39"], "at most 38"),
             (&["--min", "cold"], "not a number"),
             (&["--closed", "--reporter", "1111"], "cannot be used with"),
+            (&["--unit", "kelvins"], "unit `kelvins` is in no registry"),
+            (&["--topic", "plant/+/x"], "no wildcards"),
         ] {
             let error = limits(args).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
             assert!(error.contains(part), "{args:?}: {error}");

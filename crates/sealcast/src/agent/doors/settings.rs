@@ -17,7 +17,7 @@ use sealcast_reading::{
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::{files, tls::HostPort};
+use crate::{config::address, files, tls::HostPort};
 
 /// Shortest token that counts as one.
 const MIN_TOKEN_BYTES: usize = 16;
@@ -26,9 +26,10 @@ const MAX_POINTS: usize = 256;
 
 /// `[http]` and `[coap]`.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with listen = \"ADDRESS:PORT\"")]
 pub struct DoorFile {
     /// Where it listens.
+    #[serde(deserialize_with = "address")]
     listen: SocketAddr,
     /// File with the token that each request must carry; relative to the agent's folder.
     token_file: Option<PathBuf>,
@@ -115,7 +116,7 @@ impl std::fmt::Debug for Token {
 
 /// `[[modbus]]`: one device.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with device = \"HOST:PORT\"")]
 pub struct ModbusFile {
     device: String,
     #[serde(default = "default_unit")]

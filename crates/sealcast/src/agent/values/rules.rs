@@ -12,7 +12,7 @@ use crate::config::ByFilter;
 
 /// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with filter = \"TOPIC FILTER\"")]
 pub struct PublishFile {
     filter: String,
     /// How the device writes its readings. Default `{ format = "number" }`.
@@ -23,7 +23,7 @@ pub struct PublishFile {
 
 /// `[[receive]]`: what applications get of what other members publish.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with filter = \"TOPIC FILTER\"")]
 pub struct ReceiveFile {
     filter: String,
     /// How the sender writes its readings. Default `{ format = "number" }`.

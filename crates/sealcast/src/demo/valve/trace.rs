@@ -15,6 +15,9 @@ use crate::{
     plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span},
 };
 
+/// What a thermometer says above this, °C, is not drawn: it would stand at the picture's edge as if it were there.
+const TOP: f64 = 40.0;
+
 /// See the module.
 #[derive(Default)]
 pub struct Trace {
@@ -72,8 +75,11 @@ impl Trace {
     pub fn picture(self, machine: &Machine) -> Plot {
         let start_ms = self.acts.first().map_or(0, |act| act.from_ms);
         let samples = machine.samples(start_ms);
-        let take =
-            |marks: &Mutex<Vec<Mark>>| std::mem::take(&mut *marks.lock().unwrap_or_else(PoisonError::into_inner));
+        let take = |marks: &Mutex<Vec<Mark>>| {
+            let mut marks = std::mem::take(&mut *marks.lock().unwrap_or_else(PoisonError::into_inner));
+            marks.retain(|mark| mark.value <= TOP);
+            marks
+        };
         Plot {
             title: "A machine, its cooling valve, and who says how warm it is".into(),
             note:
@@ -100,11 +106,12 @@ impl Trace {
             ],
             spans: self.acts,
             limits: vec![
-                Limit { value: OPENS_AT, name: "the valve is to open".into() },
+                Limit { value: OPENS_AT, name: "opens".into() },
                 Limit { value: OVERHEATS_AT, name: "overheats".into() },
             ],
             lanes: vec![Lane {
                 name: "valve".into(),
+                legend: "valve open".into(),
                 ink: Ink::Local,
                 points: samples.iter().map(|sample| (sample.time_ms, sample.open)).collect(),
             }],
