@@ -22,7 +22,11 @@ use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, SubmitError, Wal
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, watch},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
@@ -187,10 +191,18 @@ impl Hub {
         files::write(&dir.join("network.json"), network_json.as_bytes(), Mode::Public)?;
 
         let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
-        tasks.spawn(relay(Relay::new(ledger.clone()), calls, broker.handle().clone(), stop.clone()));
+        let known = watch::Sender::new(replica.read().unwrap_or_else(PoisonError::into_inner).height());
+        tasks.spawn(relay(
+            Relay::new(ledger.clone()),
+            ledger.clone(),
+            known.subscribe(),
+            calls,
+            broker.handle().clone(),
+            stop.clone(),
+        ));
         let failed = CancellationToken::new();
         let follower = tokio::spawn({
-            let following = follow(ledger.clone(), replica.clone(), broker.handle().clone(), stop.clone());
+            let following = follow(ledger.clone(), replica.clone(), known, broker.handle().clone(), stop.clone());
             let failed = failed.clone();
             async move {
                 let outcome = following.await;
@@ -318,6 +330,8 @@ async fn start_broker(
 /// Answers the JSON-RPC calls of devices: MQTT 5 request and response.
 async fn relay(
     relay: Relay,
+    ledger: Ledger,
+    known: watch::Receiver<u64>,
     mut calls: tokio::sync::mpsc::Receiver<Received>,
     broker: Handle,
     stop: CancellationToken,
@@ -335,9 +349,15 @@ async fn relay(
             debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} of this device are under way");
             continue;
         };
-        let (relay, broker) = (relay.clone(), broker.clone());
+        let (relay, ledger, mut known, broker) = (relay.clone(), ledger.clone(), known.clone(), broker.clone());
         tokio::spawn(async move {
             let answer = relay.handle(&payload).await;
+            // Whoever learns of a grant may act on it at once, and the broker's rules are the replica's.
+            if let Ok(height) = ledger.height().await
+                && !matches!(tokio::time::timeout(DEADLINE, known.wait_for(|known| *known >= height)).await, Ok(Ok(_)))
+            {
+                warn!("the hub's replica is behind its ledger");
+            }
             drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
             let topic = format!("sealcast/v1/rpc/{sender}/response");
@@ -386,7 +406,13 @@ impl Drop for Turn {
 
 /// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents. Fails if a record does not
 /// verify: a replica that stands still would let revoked devices in.
-async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: CancellationToken) -> Result<()> {
+async fn follow(
+    ledger: Ledger,
+    replica: SharedReplica,
+    known: watch::Sender<u64>,
+    broker: Handle,
+    stop: CancellationToken,
+) -> Result<()> {
     let from = replica.read().unwrap_or_else(PoisonError::into_inner).height();
     let mut watch = ledger.watch(from);
     loop {
@@ -402,16 +428,23 @@ async fn follow(ledger: Ledger, replica: SharedReplica, broker: Handle, stop: Ca
                 continue;
             }
         };
-        for record in records {
-            let applied = replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record);
-            if let Event::DeviceRevoked { device, .. } = applied.context("the hub's own ledger does not verify")? {
-                let name = replica.read().unwrap_or_else(PoisonError::into_inner).name_of(device).map(str::to_owned);
-                if let Some(name) = name
-                    && let Err(error) = broker.disconnect_device(name).await
-                {
-                    warn!(%error, "a revoked device stays connected");
+        let mut revoked = Vec::new();
+        {
+            let mut replica = replica.write().unwrap_or_else(PoisonError::into_inner);
+            for record in &records {
+                let event = replica.apply(record).context("the hub's own ledger does not verify")?;
+                if let Event::DeviceRevoked { device, .. } = event {
+                    revoked.extend(replica.name_of(device).map(str::to_owned));
                 }
             }
+            known.send_replace(replica.height());
+        }
+        for name in revoked {
+            if let Err(error) = broker.disconnect_device(name).await {
+                warn!(%error, "a revoked device stays connected");
+            }
+        }
+        for record in records {
             if let Err(error) = broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false).await {
                 warn!(%error, "a record was not pushed; agents will ask for it");
             }
