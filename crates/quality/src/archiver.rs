@@ -72,10 +72,7 @@ impl Archiver {
         rules: Arc<RuleSet>,
         rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self, StateError> {
-        let mut series = SeriesMap::new();
-        for (key, value) in rows {
-            series.restore(key, value)?;
-        }
+        let series = SeriesMap::from_rows(rows)?;
         // 0: the first timeout looks what is due.
         Ok(Self { rules, series, out: VecDeque::new(), wake_ms: Some(0) })
     }

@@ -120,10 +120,7 @@ impl Checker {
         rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         now_ms: u64,
     ) -> Result<Self, StateError> {
-        let mut series = SeriesMap::new();
-        for (key, value) in rows {
-            series.restore(key, value)?;
-        }
+        let series = SeriesMap::from_rows(rows)?;
         Ok(Self::with(rules, series, now_ms))
     }
 

@@ -129,10 +129,7 @@ impl Reporter {
         rules: Arc<RuleSet>,
         rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self, StateError> {
-        let mut series = SeriesMap::new();
-        for (key, value) in rows {
-            series.restore(key, value)?;
-        }
+        let series = SeriesMap::from_rows(rows)?;
         Ok(Self { rules, series, wake_ms: None })
     }
 

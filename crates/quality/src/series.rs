@@ -147,8 +147,17 @@ impl<T: Stored> SeriesMap<T> {
         rows
     }
 
+    /// Reads stored rows, in any order.
+    pub fn from_rows<'a>(rows: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, StateError> {
+        let mut map = Self::new();
+        for (key, value) in rows {
+            map.restore(key, value)?;
+        }
+        Ok(map)
+    }
+
     /// Reads one row.
-    pub fn restore(&mut self, key: &str, value: &[u8]) -> Result<(), StateError> {
+    fn restore(&mut self, key: &str, value: &[u8]) -> Result<(), StateError> {
         let mut reader = Reader(value);
         if reader.u8()? != VERSION {
             return Err(StateError);
