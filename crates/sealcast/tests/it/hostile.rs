@@ -1,6 +1,6 @@
 //! Values under attack: by a local client that wants to speak for its agent, and by what an alarm can bring about.
 
-use std::{net::UdpSocket, process::Command};
+use std::{collections::BTreeSet, net::UdpSocket, process::Command};
 
 use crate::{
     harness::{Agent, Hub, PATIENCE, output, succeed, until},
@@ -133,7 +133,7 @@ fn an_observation_that_is_ended_before_its_first_answer_is_answered() {
         datagram
     };
     // Begun and ended at once, more often than requests can be under way.
-    let mut ended = 0;
+    let (mut ended, mut separate) = (0, BTreeSet::new());
     for at in 0..70 {
         socket.send(&get(2 * at, &[])).unwrap();
         socket.send(&get(2 * at + 1, &[1])).unwrap();
@@ -141,16 +141,30 @@ fn an_observation_that_is_ended_before_its_first_answer_is_answered() {
         let mut buffer = [0; 1500];
         while answered != [true; 2] {
             let length = socket.recv(&mut buffer).expect("an answer in time");
-            let (code, id) = (buffer[1], buffer[3]);
+            let (kind, code, id) = (buffer[0] >> 4 & 3, buffer[1], [buffer[2], buffer[3]]);
             let reason = String::from_utf8_lossy(&buffer[..length]);
-            match id.checked_sub(2 * at) {
-                Some(0) if code == 0xa3 && reason.contains("was ended") => ended += 1,
-                // It was not ended in time on a machine that stopped this test between both datagrams.
-                Some(0) => assert!(code == 0x84, "{code:#x} {reason}"),
-                Some(1) => assert!(code == 0x84, "{code:#x} {reason}"),
+            match kind {
+                // An empty acknowledgement: the machine is slow, and the answer comes by itself (RFC 7252 §5.2.2).
+                2 if code == 0 => continue,
+                2 if id == [0, 2 * at] || id == [0, 2 * at + 1] => {}
+                0 => {
+                    socket.send(&[0x60, 0, id[0], id[1]]).unwrap();
+                    if !separate.insert(id) {
+                        continue;
+                    }
+                }
                 _ => continue,
             }
-            answered[usize::from(id - 2 * at)] = true;
+            match code {
+                0xa3 if reason.contains("was ended") => {
+                    ended += 1;
+                    answered[0] = true;
+                }
+                // It was not ended in time on a machine that stopped this test between both datagrams.
+                0x45 => answered[0] = true,
+                0x84 => answered[1] = true,
+                _ => panic!("{code:#x} {reason}"),
+            }
         }
     }
     assert!(ended > 35, "{ended} of 70 were ended before their first answer");
