@@ -72,8 +72,10 @@ pub(super) fn import(bytes: &[u8], options: &CsvOptions) -> Result<Imported, Rec
         Some(row) if row.len() < 2 => RecordingError::Fields { line: row.line, found: row.len(), wanted: 2, delimiter },
         _ => *undetected.error,
     })?;
-    let numbers = Import { table, delimiter, columns: &columns, options }.number_format()?;
-    Import { table, delimiter, columns: &columns, options }.read(numbers, encoding)
+    let import = Import { table, delimiter, columns: &columns, options };
+    // First of all: what is wrong in a row of another series is of no interest.
+    import.check_series()?;
+    import.read(import.number_format()?, encoding)
 }
 
 struct Import<'a> {
@@ -182,14 +184,7 @@ impl<'a> Import<'a> {
         let mut rows: Vec<(Stamp, Value)> = Vec::new();
         let mut words: BTreeMap<String, usize> = BTreeMap::new();
         let mut unit: Option<(String, u64)> = None;
-        let mut series: Vec<BTreeSet<String>> = vec![BTreeSet::new(); columns.series.len()];
         let rows_left_out = self.rows(|row| {
-            for (seen, at) in series.iter_mut().zip(&columns.series) {
-                let name = row.field(*at);
-                if !name.is_empty() && seen.len() <= MAX_SERIES_NAMED && !seen.contains(name) {
-                    seen.insert(name.to_owned());
-                }
-            }
             let stamp = self.stamp(row)?;
             let text = row.field(columns.value);
             let value = if let Some(special) = no_number(text) {
@@ -213,7 +208,6 @@ impl<'a> Import<'a> {
             rows.push((stamp, value));
             Ok(())
         })?;
-        self.check_series(&series)?;
         if rows.is_empty() {
             return Err(self.nothing(rows_left_out));
         }
@@ -264,10 +258,24 @@ impl<'a> Import<'a> {
         stamp.map_err(|why| fault(if let Fault::Time(why) = why { why.to_owned() } else { why.to_string() }))
     }
 
-    fn check_series(&self, series: &[BTreeSet<String>]) -> Result<(), RecordingError> {
-        let several = self.columns.series.iter().zip(series).find(|(_, seen)| seen.len() > 1);
+    fn check_series(&self) -> Result<(), RecordingError> {
+        let columns = self.columns;
+        if columns.series.is_empty() {
+            return Ok(());
+        }
+        let mut series: Vec<BTreeSet<String>> = vec![BTreeSet::new(); columns.series.len()];
+        self.rows(|row| {
+            for (seen, at) in series.iter_mut().zip(&columns.series) {
+                let name = row.field(*at);
+                if !name.is_empty() && seen.len() <= MAX_SERIES_NAMED && !seen.contains(name) {
+                    seen.insert(name.to_owned());
+                }
+            }
+            Ok(())
+        })?;
+        let several = columns.series.iter().zip(&series).find(|(_, seen)| seen.len() > 1);
         let Some((at, seen)) = several else { return Ok(()) };
-        Err(RecordingError::Series { column: self.columns.name(*at).to_owned(), values: named(seen) })
+        Err(RecordingError::Series { column: columns.name(*at).to_owned(), values: named(seen) })
     }
 
     /// Why there is no row.

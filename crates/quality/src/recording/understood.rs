@@ -107,13 +107,13 @@ impl Understood {
         };
         if self.stamps_twice > 0 {
             text += &format!(
-                "; {} stamps in an hour that comes twice: taken for the first time, unless the stamp would go back",
+                "; stamps in an hour that comes twice: {}, taken for the first time, unless the stamp would go back",
                 self.stamps_twice
             );
         }
         if self.stamps_skipped > 0 {
             text += &format!(
-                "; {} stamps in an hour that the zone leaves out: taken for a clock that was not put forward yet",
+                "; stamps in an hour that the zone leaves out: {}, taken for a clock that was not put forward yet",
                 self.stamps_skipped
             );
         }
@@ -123,10 +123,10 @@ impl Understood {
     fn rows_in_order(&self) -> String {
         let mut text = format!("order: {}", self.order);
         if self.stamps_back > 0 {
-            text += &format!("; {} stamps go back", self.stamps_back);
+            text += &format!("; stamps that go back: {}", self.stamps_back);
         }
         if self.stamps_repeated > 0 {
-            text += &format!("; {} stamps are repeated", self.stamps_repeated);
+            text += &format!("; repeated stamps: {}", self.stamps_repeated);
         }
         text
     }
@@ -134,16 +134,16 @@ impl Understood {
     fn numbers(&self) -> String {
         let mut text = format!("rows: {}", self.rows);
         if self.rows_left_out > 0 {
-            text += &format!(", and {} that the conditions leave out", self.rows_left_out);
+            text += &format!("; left out by the conditions: {}", self.rows_left_out);
         }
         if self.not_numbers > 0 {
             let word = |(word, count): (&String, &usize)| {
                 format!("{} {count}", if word.is_empty() { "empty" } else { word.as_str() })
             };
             let words: Vec<String> = self.words.iter().map(word).collect();
-            text += &format!("; {} are not numbers: {}", self.not_numbers, words.join(", "));
+            text += &format!("; not numbers: {} ({})", self.not_numbers, words.join(", "));
         } else {
-            text += ", all are numbers";
+            text += "; not numbers: none";
         }
         text
     }

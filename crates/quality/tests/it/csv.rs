@@ -167,6 +167,10 @@ fn several_series_are_not_mixed() {
     check(csv, &["--where", "1=sensor.b"], &["900"]);
     refuses(csv, &["--where", "entity_id=sensor.c"], &["no row has that", "sensor.a, sensor.b"]);
     refuses(csv, &["--where", "entity=sensor.a"], &["--where: there is no column \"entity\"", "1 (entity_id)"]);
+    // Whatever is wrong in the others' rows.
+    let door = csv.replace("sensor.b,900,", "binary_sensor.door,on,");
+    refuses(&door, &[], &["several series", "binary_sensor.door, sensor.a"]);
+    check(&door, &["--where", "entity_id=sensor.a"], &["20", "21"]);
     // Side by side.
     let wide = "time,indoor,outdoor\n2026-03-01 00:00:00,21.5,4\n2026-03-01 00:01:00,21.6,3.9\n";
     refuses(wide, &[], &["several columns hold numbers", "--value-column", "2 (indoor), 3 (outdoor)"]);
@@ -208,6 +212,13 @@ fn exports_of_other_tools() {
     let read_it = read(german, &["--time-zone", "Europe/Berlin"]);
     assert_eq!(shown(&read_it), ["2026-02-28 23:00:00 20.96", "2026-03-01 23:01:00 20.91"]);
     assert_eq!(read_it.understood.clock_column.map(|column| column.number), Some(2));
+    check("date,time,value\n2026-03-01,00:05,1\n2026-03-01,00:06,2\n", &[], &["1", "2"]);
+    let read_it = read("Date;Time;T\n01/03/2026;9:05:00;1,5\n", &["--time-format", "dmy", "--time-zone", "+01"]);
+    assert_eq!(shown(&read_it), ["2026-03-01 08:05:00 1.5"]);
+    // All of a ThingSpeak channel.
+    let channel = "created_at,entry_id,field1,field2,latitude,longitude,elevation,status\n2026-03-01T01:00:00+01:00,1,20.5,40,52.1,13.2,30,\n";
+    refuses(channel, &[], &["several columns hold numbers", "3 (field1), 4 (field2);".trim_end_matches(';')]);
+    assert_eq!(shown(&read(channel, &["--value-column", "field2"])), ["2026-03-01 00:00:00 40"]);
     // Tabs, comments before the header, a delimiter at each line's end, blank lines, old line ends.
     check(
         "# logger 7\n# calibrated 2025\n\nTime (UTC)\tT [degC]\t\n2026-03-01 00:00:00\t1.5\t\n\n2026-03-01 00:01:00\t2\t\n",
@@ -289,7 +300,7 @@ fn no_numbers_are_counted() {
     assert_eq!((read.understood.rows, read.understood.not_numbers), (words.len() + 1, words.len()));
     assert_eq!(read.understood.words.get("unavailable"), Some(&2));
     assert!(
-        read.understood.lines().iter().any(|line| line.contains("11 are not numbers: empty 1, - 1, ")),
+        read.understood.lines().iter().any(|line| line.contains("not numbers: 11 (empty 1, - 1, ")),
         "{:?}",
         read.understood.lines()
     );
@@ -379,7 +390,7 @@ fn the_hour_that_comes_twice() {
         assert_eq!(found, expected);
         assert_eq!((read.understood.stamps_twice, read.understood.stamps_back), (4, 0));
         assert!(
-            read.understood.lines()[2].contains("4 stamps in an hour that comes twice"),
+            read.understood.lines()[2].contains("stamps in an hour that comes twice: 4,"),
             "{:?}",
             read.understood.lines()
         );

@@ -141,7 +141,7 @@ fn what_was_understood_stands_before_the_figures() {
         "separator: comma, decimal sign: comma, encoding: UTF-8",
         "time zone: Europe/Berlin, since the stamps say none",
         "order: the file has the newest first: reversed",
-        "rows: 120, and 120 that the conditions leave out; 2 are not numbers: unavailable 2",
+        "rows: 120; left out by the conditions: 120; not numbers: 2 (unavailable 2)",
     ];
     for line in read {
         assert!(learnt.contains(&format!("#   {line}\n")), "{line}\n{learnt}");
