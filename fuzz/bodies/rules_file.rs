@@ -1,12 +1,13 @@
 //! Rules of quality as they stand in a file, run over readings of any kind; stored state; recordings.
 //!
-//! Input: 0, TOML up to a NUL, and readings; 1, a choice, and bytes that are read as stored state; 2 and a CSV.
+//! Input: 0, TOML up to a NUL, and readings; 1, a choice, and bytes that are read as stored state; 2 and a CSV; 3, a choice of
+//! options, and a CSV.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_quality::{
-    Action, Archiver, Checker, DeadBand, Decision, FailSafe, FailSafeOutput, Input, Recording, Reported, Reporter,
-    Restorer, RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
+    Action, Archiver, Checker, CsvOptions, DeadBand, Decision, FailSafe, FailSafeOutput, Imported, Input, Recording,
+    Reported, Reporter, Restorer, RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
 };
 use sealcast_reading::{Decimal, Reading, Special, Value};
 use serde::Deserialize;
@@ -59,11 +60,8 @@ pub fn run(data: &[u8]) {
             }
         }
         [1, choice, stored @ ..] => state(*choice, stored),
-        [2, csv @ ..] => {
-            if let Ok(text) = std::str::from_utf8(csv) {
-                recording(text);
-            }
-        }
+        [2, csv @ ..] => recording(csv, &CsvOptions::default()),
+        [3, choice, csv @ ..] => recording(csv, &options(*choice)),
         _ => {}
     }
 }
@@ -410,8 +408,50 @@ fn archive(rules: Arc<RuleSet>, row: &[u8]) {
     }
 }
 
-fn recording(text: &str) {
-    let Ok(recording) = Recording::from_csv(text) else { return };
+/// Some of the options of a recording.
+fn options(choice: u8) -> CsvOptions {
+    let bit = |bit: u8| choice & (1 << bit) != 0;
+    let mut options = CsvOptions::default();
+    if bit(0) {
+        options.decimal = "comma".parse().ok();
+    }
+    if bit(1) {
+        options.thousands = if bit(0) { "point" } else { "comma" }.parse().ok();
+    }
+    if bit(2) {
+        options.time_zone = "Europe/Berlin".parse().unwrap_or_default();
+    }
+    if bit(3) {
+        options.time_format = "dmy".parse().unwrap_or_default();
+    }
+    if bit(4) {
+        options.time_format = "%Y%m%d%H%M%S".parse().unwrap_or_default();
+    }
+    if bit(5) {
+        options.order = if bit(0) { "time" } else { "file" }.parse().unwrap_or_default();
+    }
+    if bit(6) {
+        options.conditions.extend("1=a".parse().ok());
+    }
+    if bit(7) {
+        options.value_column = "2".parse().ok();
+    }
+    options
+}
+
+fn recording(csv: &[u8], options: &CsvOptions) {
+    let Ok(Imported { recording, understood }) = Recording::import(csv, options) else { return };
+    assert_eq!(understood.rows, recording.readings.len());
+    assert!(understood.not_numbers <= understood.rows);
+    assert!(!understood.lines().is_empty());
+    // What was detected gives the same when it is named.
+    let named = CsvOptions {
+        encoding: understood.encoding.parse().ok(),
+        delimiter: understood.delimiter.parse().ok(),
+        decimal: understood.decimal.parse().ok(),
+        ..options.clone()
+    };
+    assert_eq!(Recording::import(csv, &named).map(|again| again.recording).as_ref(), Ok(&recording));
     let count = recording.readings.len();
     let arrivals = recording.arrivals_ms();
     assert_eq!(arrivals.len(), count);

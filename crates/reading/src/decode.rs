@@ -11,7 +11,7 @@ use crate::packed::{Layout, PackedConfig};
 use crate::path::{Document, Path};
 use crate::reading::{Reading, Record, Special, Value};
 use crate::senml::{BASE64, BASE64_STANDARD, Pack};
-use crate::time::TimeFormat;
+use crate::time::{TimeFormat, Zone};
 use crate::tree::{Kind, MAX_PAYLOAD_BYTES, Node};
 use crate::unit::Unit;
 
@@ -70,6 +70,9 @@ pub struct TreeConfig {
     /// How the time is written.
     #[serde(default)]
     pub time_format: TimeFormat,
+    /// The zone of times that do not say theirs. Without it they are UTC.
+    #[serde(default)]
+    pub time_zone: Option<Zone>,
     /// Path of the sequence number; a payload without it is refused.
     #[serde(default)]
     pub sequence: Option<String>,
@@ -138,6 +141,9 @@ pub enum ConfigError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A zone that would never count.
+    #[error("`time_zone`: {0}")]
+    Zone(&'static str),
     /// Units that never convert.
     #[error("`convert_to`: {0}")]
     Unit(#[from] crate::unit::UnitError),
@@ -175,6 +181,7 @@ struct Tree {
     kind: ValueType,
     time: Option<Path>,
     time_format: TimeFormat,
+    time_zone: Zone,
     sequence: Option<Path>,
     unit_path: Option<Path>,
     unit: Option<Unit>,
@@ -213,15 +220,16 @@ impl Decoder {
 
     /// Reads a payload: at least one record, in the payload's order (SenML: in the order of time).
     ///
-    /// `now_ms` is the receiver's Unix time in ms; SenML's relative times need it.
+    /// `now_ms` is the receiver's Unix time in ms; SenML's relative times need it, and so does a local time that a clock which
+    /// was put back shows twice: the nearer one counts.
     ///
     /// # Errors
     /// [`DecodeError`]: nothing of the payload is handed on.
     pub fn decode(&self, payload: &[u8], now_ms: u64) -> Result<Vec<Record>, DecodeError> {
         match &self.format {
             Format::Plain { kind, config } => plain(payload, *kind, config).map(|reading| vec![unnamed(reading)]),
-            Format::Json(tree) => tree.read(json::parse(payload)?).map(|reading| vec![unnamed(reading)]),
-            Format::Cbor(tree) => tree.read(cbor::parse(payload)?).map(|reading| vec![unnamed(reading)]),
+            Format::Json(tree) => tree.read(json::parse(payload)?, now_ms).map(|reading| vec![unnamed(reading)]),
+            Format::Cbor(tree) => tree.read(cbor::parse(payload)?, now_ms).map(|reading| vec![unnamed(reading)]),
             Format::SenmlJson(config) => senml(&Pack::from_json(payload)?, config, now_ms),
             Format::SenmlCbor(config) => senml(&Pack::from_cbor(payload)?, config, now_ms),
             Format::Packed(layout) => layout.decode(payload),
@@ -307,12 +315,21 @@ impl Tree {
         let path = |key: &'static str, text: &str| {
             Path::parse(text).map_err(|what| ConfigError::Path { key, path: text.to_owned(), what })
         };
+        if config.time_zone.is_some() && config.time.is_none() {
+            return Err(ConfigError::Zone("there is no `time` for it: give that path too"));
+        }
+        if config.time_zone.is_some() && !config.time_format.wants_zone() {
+            return Err(ConfigError::Zone(
+                "times in this `time_format` say their zone themselves: leave one of both out",
+            ));
+        }
         let optional = |key, text: &Option<String>| text.as_deref().map(|text| path(key, text)).transpose();
         Ok(Self {
             value: path("value", &config.value)?,
             kind: config.kind,
             time: optional("time", &config.time)?,
             time_format: config.time_format,
+            time_zone: config.time_zone.unwrap_or_default(),
             sequence: optional("sequence", &config.sequence)?,
             unit_path: optional("unit_path", &config.unit_path)?,
             unit: config.unit,
@@ -320,13 +337,14 @@ impl Tree {
         })
     }
 
-    fn read(&self, root: Node<'_>) -> Result<Reading, DecodeError> {
+    fn read(&self, root: Node<'_>, now_ms: u64) -> Result<Reading, DecodeError> {
         let document = Document::new(root);
         let node = self.value.require(&document)?;
         let mut reading = Reading::new(self.kind.read(node).map_err(|fault| at(&self.value, node, fault))?);
         if let Some(path) = &self.time {
             let node = path.require(&document)?;
-            reading.time_ms = Some(self.time_format.read(node).map_err(|fault| at(path, node, fault))?);
+            let time_ms = self.time_format.read(node, &self.time_zone, now_ms);
+            reading.time_ms = Some(time_ms.map_err(|fault| at(path, node, fault))?);
         }
         if let Some(path) = &self.sequence {
             let node = path.require(&document)?;

@@ -34,6 +34,6 @@ pub use packed::PackedConfig;
 pub use path::MAX_PATH_BYTES;
 pub use reading::{ConvertError, Reading, Record, Special, Value};
 pub use senml::MAX_RECORDS;
-pub use time::TimeFormat;
+pub use time::{MAX_PATTERN_BYTES, Stamp, StampFormat, StampFormatError, TimeFormat, Zone, ZoneError, utc};
 pub use tree::{MAX_DEPTH, MAX_NODES, MAX_PAYLOAD_BYTES};
 pub use unit::{MAX_UNIT_BYTES, Standing, Unit, UnitError};

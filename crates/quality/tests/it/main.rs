@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod archive;
+mod csv;
 mod fail_safe;
 mod learn;
 mod levels;

@@ -92,7 +92,7 @@ fn json_time_sequence_and_unit_are_read() {
     assert_eq!(time("1710000000123"), Ok(1_710_000_000_123));
     assert_eq!(time(r#""2024-03-09T16:00:00Z""#), Ok(1_710_000_000_000));
     assert_eq!(time(r#""2024-03-09T18:30:00.25+02:30""#), Ok(1_710_000_000_250));
-    for wrong in ["-1", "\"2024-13-09T16:00:00Z\"", "\"2023-02-29T16:00:00Z\"", "\"noon\"", "1e20", "true"] {
+    for wrong in ["-1", "\"2024-13-09T16:00:00Z\"", "\"2023-02-29T16:00:00Z\"", "\"noon\"", "1e21", "true"] {
         assert!(time(wrong).is_err(), "{wrong}");
     }
     let reading = read(config, r#"{"v":72.5,"s":7,"t":1710000000,"u":"°F"}"#).unwrap();
