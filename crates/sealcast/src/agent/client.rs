@@ -580,7 +580,9 @@ impl Client {
                     Incoming::Deliver(deliver) => deliver,
                     refused => {
                         drop(session);
-                        if let Some(restored) = &mut self.restored {
+                        if let Some(restored) = &mut self.restored
+                            && !matches!(refused, Incoming::Nothing)
+                        {
                             restored.withheld(&delivery.topic);
                         }
                         match refused {

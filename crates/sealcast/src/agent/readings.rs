@@ -80,6 +80,9 @@ impl Readings {
                 decimals: value.decimals(),
             };
             let readings: Vec<Queued> = values.into_iter().map(reading).collect();
+            if readings.is_empty() {
+                return Ok(());
+            }
             let (left, refused) = self.store.queue_readings(&readings, last, self.rules.queue)?;
             self.waiting.store(left, Ordering::Relaxed);
             refused.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))

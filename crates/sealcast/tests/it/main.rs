@@ -5,6 +5,7 @@ mod harness;
 mod python;
 
 mod bench;
+mod case_04;
 mod demo;
 mod doors;
 mod est;
