@@ -129,12 +129,19 @@ pub struct Values {
     store: Arc<Store>,
     state: Mutex<State>,
     /// Held while rows are being written: who has nothing to write still waits for what others took along.
-    writing: Mutex<()>,
+    writing: Mutex<Unwritten>,
     wake: Notify,
     local: broadcast::Sender<Arc<Local>>,
     clients: AtomicU64,
     watch: Mutex<Watch>,
     outbox: Outbox,
+}
+
+/// What a disk that failed did not take.
+#[derive(Default)]
+struct Unwritten {
+    rows: BTreeMap<(u8, String), Option<Vec<u8>>>,
+    archive: Vec<Message>,
 }
 
 struct State {
@@ -216,7 +223,7 @@ impl Values {
             outbox: Outbox::open(&store)?,
             store,
             state: Mutex::new(state),
-            writing: Mutex::new(()),
+            writing: Mutex::default(),
             wake: Notify::new(),
             local: broadcast::Sender::new(LOCAL_QUEUE),
             clients: AtomicU64::new(0),
@@ -422,12 +429,12 @@ impl Values {
         self.state().settled.retain(|_, carrier| *carrier != client);
     }
 
-    /// Writes down what was judged since the last call, by anybody.
+    /// Writes down what was judged since the last call that succeeded, by anybody.
     pub fn persist(&self) -> Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (rows, points) = {
             let mut state = self.state();
-            if !std::mem::take(&mut state.dirty) {
+            if !std::mem::take(&mut state.dirty) && unwritten.rows.is_empty() && unwritten.archive.is_empty() {
                 return Ok(());
             }
             let row = |kind| move |row: sealcast_quality::Row| ValueRow { kind, key: row.key.into(), value: row.value };
@@ -441,8 +448,16 @@ impl Values {
         };
         let messages = self.outbox.messages(&self.rules, &points);
         self.outbox.add(messages.len());
-        self.store.write_values(&rows, &messages)?;
-        if !messages.is_empty() {
+        let Unwritten { rows: earlier, archive } = std::mem::take(&mut *unwritten);
+        let earlier = earlier.into_iter().map(|((kind, key), value)| ValueRow { kind, key, value });
+        let (rows, archive): (Vec<_>, Vec<_>) =
+            (earlier.chain(rows).collect(), archive.into_iter().chain(messages).collect());
+        if let Err(error) = self.store.write_values(&rows, &archive) {
+            let rows = rows.into_iter().map(|row| ((row.kind, row.key), row.value)).collect();
+            *unwritten = Unwritten { rows, archive };
+            return Err(error);
+        }
+        if !archive.is_empty() {
             self.wake.notify_one();
         }
         Ok(())

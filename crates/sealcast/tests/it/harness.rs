@@ -79,6 +79,11 @@ impl Process {
         self.early.drain(..).chain(self.lines.try_iter()).collect()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and all that it still prints.
     pub fn end(mut self) -> Vec<String> {
         succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
@@ -188,6 +193,11 @@ impl Agent {
             Self { dir: dir.to_owned(), listen: "127.0.0.1:0".into(), ready: Value::Null, extra, process: None };
         agent.restart();
         agent
+    }
+
+    /// One that was started by other means.
+    pub fn at(dir: &Path, listen: &str) -> Self {
+        Self { dir: dir.to_owned(), listen: listen.to_owned(), ready: Value::Null, extra: Vec::new(), process: None }
     }
 
     pub fn restart(&mut self) {

@@ -7,6 +7,7 @@ mod python;
 mod bench;
 mod case_04;
 mod demo;
+mod disk;
 mod doors;
 mod est;
 mod hostile;

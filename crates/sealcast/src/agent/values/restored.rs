@@ -135,7 +135,7 @@ mod tests {
         let text = "[[quality]]\nfilter = 't'\nrestore = { cycle_ms = 100, heartbeat_ms = 86_400_000 }";
         let rules = toml::from_str::<crate::config::AgentFile>(text)?.validate()?.values;
         let device: DeviceId = "1111".parse()?;
-        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::open(dir.path())?), 0)?;
+        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::create(dir.path())?), 0)?;
         let mut restored = Restored::new(&values).ok_or_else(|| anyhow::anyhow!("a rule restores"))?;
         let topic = TopicName::new("t")?;
         let message = |time_ms, bytes| {

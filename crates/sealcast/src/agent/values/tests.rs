@@ -22,7 +22,7 @@ fn values(dir: &Path) -> Result<Values> {
 
 fn with_rules(dir: &Path, rules: &str) -> Result<Values> {
     let rules = toml::from_str::<AgentFile>(rules)?.validate()?.values;
-    Values::new("1111".parse()?, rules, Arc::new(Store::open(dir)?), 1)
+    Values::new("1111".parse()?, rules, Arc::new(Store::create(dir)?), 1)
 }
 
 /// What a client's PUBLISH becomes in a proxy.
@@ -209,6 +209,47 @@ fn case_04_a_message_without_the_value_ends_no_alarm_and_is_no_report() -> Resul
     // A document that is none is a fault, as ever.
     assert!(matches!(publish(&values, "offline", 7_000)?.0, Judged::Blocked(_)));
     assert!(matches!(publish(&values, r#"{"v":"unavailable","x":{}"#, 7_000)?.0, Judged::Blocked(_)));
+    Ok(())
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rules = "[[quality]]\nfilter = 't'\nstep = { max = 10, action = 'block' }\n\
+                 archive = { deviation = 0.1, max_delay_ms = 1000 }\n\
+                 [[publish]]\nfilter = 't'\ninput = { format = 'json', value = '$.v', time = '$.ts' }\n";
+    let pages = |values: &Values, most: &str| -> Result<()> {
+        let pragma = format!("PRAGMA max_page_count = {most}");
+        Ok(values.store.read(|db| db.query_row(&pragma, [], |_| Ok(())))?)
+    };
+    let values = with_rules(dir.path(), rules)?;
+    pages(&values, "1")?;
+    // The file has some free room: it is filled first.
+    let full = (0..2_000_u64).find_map(|at| {
+        let name = format!("filler/{at}/{}", "x".repeat(3_000));
+        let row = ValueRow { kind: 9, key: name, value: Some(vec![0; 3_000]) };
+        values.store.write_values(&[row], &[]).err()
+    });
+    assert!(full.is_some_and(|error| format!("{error:#}").contains("full")) && values.store.is_failing());
+    let big = "9".repeat(30);
+    let mut failed = 0;
+    for at in 0..200_u64 {
+        let value = if at % 2 == 0 { "20" } else { "21" };
+        let mut request =
+            request(format!("{{\"v\":{value}.{at:03}{big},\"ts\":{}}}", 1_700_000_000_000 + at * 1000), false)?;
+        values.publish(&mut request, 1, 1_700_000_000_000 + at * 1000);
+        failed += u32::from(values.persist().is_err());
+    }
+    assert!(failed > 0, "the disk was full");
+    pages(&values, "1000000")?;
+    assert!(values.store.probe() && !values.store.is_failing());
+    values.persist()?;
+    let waiting: i64 = values.store.read(|db| db.query_row("SELECT count(*) FROM archive", [], |row| row.get(0)))?;
+    assert!(waiting > 190, "{waiting} points of 200 readings, each another value");
+    drop(values);
+    let again = with_rules(dir.path(), rules)?;
+    let (judged, ..) = publish(&again, r#"{"v":40,"ts":1800000000000}"#, 1_800_000_000_000)?;
+    assert!(matches!(judged, Judged::Blocked(_)), "the level of before is on the disk: {judged:?}");
     Ok(())
 }
 
