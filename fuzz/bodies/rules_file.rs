@@ -103,7 +103,8 @@ impl Bytes<'_> {
             231 => Value::Special(Special::PositiveInfinity),
             232 => Value::Special(Special::NegativeInfinity),
             233 => Value::Special(Special::Null),
-            234..=240 => Value::Text("warm".to_owned()),
+            234 => Value::Special(Special::Absent),
+            235..=240 => Value::Text("warm".to_owned()),
             241..=247 => Value::Bool(what & 1 == 1),
             _ => Value::Data(vec![what]),
         }
@@ -188,7 +189,7 @@ impl World {
             Value::Text(text) => Some(serde_json::json!({ "v": text })),
             _ => None,
         };
-        let input = Input { topic, name, reading: &reading, document: document.as_ref() };
+        let input = Input { document: document.as_ref(), ..Input::new(topic, name, &reading) };
         let verdict = self.checker.handle_reading(&input, self.now_ms);
         self.store();
         assert_eq!(verdict.is_checked(), rule.is_some_and(|rule| rule.has_checks()));
@@ -207,6 +208,9 @@ impl World {
             assert!(!(outside && blocks) || verdict.action() == Action::Block || sentinel, "{value} passed");
         }
 
+        if reading.is_empty() {
+            return;
+        }
         let now_ms = self.now_ms;
         let fail_safe = rule.and_then(|rule| rule.fail_safe()).map(|rules| {
             self.fail_safe.entry(topic.to_owned()).or_insert_with(|| FailSafe::new(rules.clone(), now_ms))

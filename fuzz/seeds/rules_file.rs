@@ -94,7 +94,7 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
             // Beyond where the target's own rule begins again at 0.
             sequence: Some(u64::from(at) * 100),
         };
-        let input = Input { topic: "a/b", name: "", reading: &reading, document: None };
+        let input = Input::new("a/b", "", &reading);
         let marks = checker.handle_reading(&input, now_ms).marks();
         let reported = Reported { topic: "a/b", name: "", value: &reading.value, time_ms: reading.time_ms, marks };
         reporter.handle_reading(&reported, now_ms);

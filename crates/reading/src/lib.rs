@@ -26,7 +26,7 @@ mod tree;
 mod unit;
 
 pub use decimal::{Decimal, DecimalError, MAX_DECIMALS};
-pub use decode::{ConfigError, Decoder, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
+pub use decode::{ConfigError, Decoder, Expected, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
 pub use encode::{EncodeError, Encoder, JsonOutput, NumberOutput, OutputConfig, SenmlOutput};
 pub use exercise::exercise;
 pub use fault::{DecodeError, Fault, Position};

@@ -140,6 +140,24 @@ impl Agent {
         agent
     }
 
+    /// One that was started by other means.
+    pub fn at(dir: &Path, listen: &str) -> Self {
+        Self {
+            process: None,
+            log: Log::new(format!("agent in {}", dir.display())),
+            listen: listen.to_owned(),
+            _port: Port::reserve(),
+            dir: dir.to_owned(),
+            ready: Value::Null,
+            extra: Vec::new(),
+        }
+    }
+
+    /// One that was started by other means.
+    pub fn at(dir: &Path, listen: &str) -> Self {
+        Self { dir: dir.to_owned(), listen: listen.to_owned(), ready: Value::Null, extra: Vec::new(), process: None }
+    }
+
     pub fn restart(&mut self) {
         let mut command = sealcast();
         command.arg("agent").arg("--dir").arg(&self.dir).args(["--listen", &self.listen, "--json"]).args(&self.extra);

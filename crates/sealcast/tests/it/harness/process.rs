@@ -165,6 +165,11 @@ impl Process {
         self.log.count(part)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it has ended by itself.
     pub fn exit(mut self) -> ExitStatus {
         self.ended()
