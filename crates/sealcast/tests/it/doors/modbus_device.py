@@ -31,6 +31,8 @@ def context():
 
 async def main():
     listener = socket.socket()
+    # Connections of a device that was killed do not keep the next one from its port.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
     port = listener.getsockname()[1]
     listener.close()
