@@ -430,7 +430,7 @@ fn a_command_is_written_when_the_unit_takes_it_and_not_twice() -> Result<()> {
     let mut world = World::new(&[VALVE], |_, _| no(ExceptionCode::Acknowledge))?;
     world.commands.push_back((SECOND, 0, on.clone()));
     world.run(60 * SECOND);
-    assert_eq!(writes(&world), [on.clone()]);
+    assert_eq!(writes(&world), std::slice::from_ref(&on));
     assert_eq!(world.said("written; the device needs some time"), 1);
     // A refusal is final, and said each time.
     let mut world = World::new(&[VALVE], |_, _| no(ExceptionCode::IllegalDataAddress))?;
