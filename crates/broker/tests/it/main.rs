@@ -4,6 +4,7 @@
 mod client;
 mod durability;
 mod hub;
+mod pressure;
 mod protocol;
 mod tls;
 
@@ -32,6 +33,10 @@ impl Policy for TestPolicy {
 
     fn may_subscribe(&self, _device: &str, filter: &str) -> bool {
         !filter.starts_with("forbidden/")
+    }
+
+    fn is_control(&self, device: &str, client_id: &str) -> bool {
+        client_id.starts_with(&format!("sealcast-{device}-"))
     }
 }
 
