@@ -12,6 +12,8 @@ use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use tracing::warn;
 
+use crate::link;
+
 /// The hub's copy of the ledger, shared with the task that follows it.
 pub type SharedReplica = Arc<RwLock<Replica>>;
 
@@ -49,6 +51,11 @@ impl Policy for LedgerPolicy {
             warn!(name = certificate.common_name(), client = attempt.client_id, reason, "connection refused");
             refusal
         })
+    }
+
+    /// What [`link::Link`] calls itself, at agents and in the operator's commands.
+    fn is_control(&self, device: &str, client_id: &str) -> bool {
+        client_id.strip_prefix(link::CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {

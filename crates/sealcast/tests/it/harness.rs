@@ -86,6 +86,11 @@ impl Process {
         self.early.drain(..).chain(self.lines.iter()).collect()
     }
 
+    /// Its exit code, once it has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     /// SIGKILL: no clean-up of any kind.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

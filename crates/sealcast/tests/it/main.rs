@@ -9,6 +9,7 @@ mod demo;
 mod doors;
 mod est;
 mod hostile;
+mod hub;
 mod kill;
 mod nonce;
 mod paho;
