@@ -22,6 +22,8 @@
 //! - **Control topics** have a queue limit of their own. A session that does not keep up with them is ended, since a
 //!   slow or hostile subscriber must not stop the others' keys, and all that they carry is retained or can be asked for.
 //!   A session that ends is not a silent loss: the client sees that its session is gone.
+//! - **A device that has no use for a topic** ([`crate::Policy::may_hold_up`]: the hub says so of devices that are not in
+//!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
 //! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
 //!   limit because the limit was lowered keeps what it has.
 //!
@@ -108,11 +110,11 @@ impl Core {
         }
     }
 
-    /// Ends a session that does not keep up with control topics, and its connection.
-    pub(super) fn end_slow_control_session(&mut self, id: SessionId, now_ms: u64) {
+    /// Ends a session for which nobody waits, and its connection.
+    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
-            "session ended: it does not keep up with control messages");
+            "session ended: {reason}");
         if let Some(conn) = session.conn.take() {
             self.fx.send(conn, Outgoing::Disconnect { code: QUOTA });
             self.fx.outputs.push(Output::Close(conn));

@@ -287,8 +287,13 @@ impl Core {
         let queues = |target: &&Target| target.qos > Qos::AtMostOnce && readiness(target.session) < 2;
         let full: Vec<SessionId> = found.targets.values().filter(queues).map(|target| target.session).collect();
         for id in full {
+            let device = self.sessions.get(&id).map(|session| session.key.device.clone()).unwrap_or_default();
             match (class, offer) {
-                (Class::Control, _) => self.end_slow_control_session(id, now_ms),
+                (Class::Control, _) => self.end_slow_session(id, "it does not keep up with control messages", now_ms),
+                (Class::Application, _) if !self.policy.may_hold_up(&device, &message.topic) => {
+                    let reason = "its queue is full, and publishers of this topic do not wait for its device";
+                    self.end_slow_session(id, reason, now_ms);
+                }
                 (Class::Application, Offer::Refusable) => return Err(id),
                 (Class::Application, Offer::Final) => {
                     self.skipped += 1;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running};
 
 /// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
-/// device X publishes `keys/X`.
+/// device X publishes `keys/X`; publishers of `members/#` do not wait for `stranger`.
 pub struct TestPolicy;
 
 impl Policy for TestPolicy {
@@ -33,6 +33,10 @@ impl Policy for TestPolicy {
 
     fn may_subscribe(&self, _device: &str, filter: &str) -> bool {
         !filter.starts_with("forbidden/")
+    }
+
+    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
+        !(device == "stranger" && topic.starts_with("members/"))
     }
 
     fn is_control(&self, device: &str, client_id: &str) -> bool {

@@ -390,3 +390,27 @@ fn control_messages_have_a_queue_of_their_own() {
     assert!(!present, "which the client can see");
     assert_eq!(publisher.publish_acked("app", b"x", 0, 6), 0);
 }
+
+#[test]
+fn a_device_that_has_no_use_for_a_topic_holds_nobody_up() {
+    let broker = Broker::start(None, Limits { publish_patience: Duration::from_secs(300), ..small(1) });
+    let stranger = Connect { user: Some("stranger"), ..kept("s", true) };
+    let (mut client, _) = Client::connect(broker.addr, &stranger);
+    client.subscribe("#", 1);
+    client.disconnect();
+    leave(&broker, "member", "members/#");
+    let (mut publisher, _) = Client::connect(broker.addr, &clean("p", false));
+    publisher.publish_acked("members/1", b"1", 0, 1);
+    // Both queues are full. The stranger's goes; the member's is waited for.
+    publisher.publish("members/1", b"2", 2, 2).unwrap();
+    broker.until("the publisher waits", |stats| (stats.held_up, stats.sessions) == (1, 2));
+    let (_, present) = Client::connect(broker.addr, &stranger);
+    assert!(!present);
+    let (mut member, _) = Client::connect(broker.addr, &kept("member", true));
+    for want in [b"1", b"2"] {
+        let message = member.message();
+        assert_eq!(message.payload, want);
+        member.ack(0x40, message.id).unwrap();
+    }
+    assert_eq!(publisher.read().unwrap(), (0x40, vec![0, 2]));
+}
