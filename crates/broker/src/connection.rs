@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::core::ConnId;
@@ -30,6 +30,8 @@ pub(crate) struct ConnOut {
     /// Bytes that wait; keeps the queue bounded.
     waiting: AtomicUsize,
     kill: Notify,
+    /// Whether packets are read from the client.
+    reads: watch::Sender<bool>,
 }
 
 impl ConnOut {
@@ -51,6 +53,11 @@ impl ConnOut {
 
     pub(crate) fn close(&self) {
         let _ = self.queue.send(Out::Close);
+    }
+
+    /// Whether more is read from the client; what was read before is handled in any case.
+    pub(crate) fn set_reading(&self, reads: bool) {
+        self.reads.send_replace(reads);
     }
 
     /// Ends the connection at once, whatever still waits.
@@ -96,14 +103,15 @@ pub(crate) async fn serve<S>(
     // MQTT 5, §3.1.2.10: one and a half times the keep-alive; 0 switches it off.
     let silence = (connect.keep_alive_s > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive_s) * 1500));
     let (queue, packets) = mpsc::unbounded_channel();
-    let out = Arc::new(ConnOut { queue, waiting: AtomicUsize::new(0), kill: Notify::new() });
+    let out =
+        Arc::new(ConnOut { queue, waiting: AtomicUsize::new(0), kill: Notify::new(), reads: watch::Sender::new(true) });
     let event =
         Event::Connect { conn, certificate: certificate.map(Box::new), connect: Box::new(connect), out: out.clone() };
     if shared.events.send(event).await.is_err() {
         return;
     }
     tokio::select! {
-        () = read_loop(&mut reader, buffer, version, silence, conn, &shared) => {}
+        () = read_loop(&mut reader, buffer, version, silence, conn, &out, &shared) => {}
         () = write_loop(&mut writer, packets, version, &out, &shared) => {}
         () = out.kill.notified() => {}
     }
@@ -116,9 +124,13 @@ async fn read_loop<R: AsyncRead + Unpin>(
     version: Version,
     silence: Option<Duration>,
     conn: ConnId,
+    out: &ConnOut,
     shared: &Shared,
 ) {
+    let mut reads = out.reads.subscribe();
     let code = loop {
+        // The client is not silent while nobody listens.
+        let _ = reads.wait_for(|reads| *reads).await;
         let frame = read_frame(reader, &mut buffer, shared.limits.max_packet_bytes);
         let frame = match silence {
             Some(silence) => match timeout(silence, frame).await {

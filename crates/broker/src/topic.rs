@@ -91,6 +91,12 @@ impl Reserved {
         first.starts_with('$') || self.0.iter().any(|level| level == first)
     }
 
+    /// Whether the first level of `topic` is one of them.
+    pub(crate) fn names(&self, topic: &str) -> bool {
+        let first = topic.split('/').next().unwrap_or_default();
+        self.0.iter().any(|level| level == first)
+    }
+
     /// As [`matches()`], with these levels.
     pub(crate) fn matches(&self, filter: &str, topic: &str) -> bool {
         !(filter.starts_with(['+', '#']) && self.covers(topic)) && matches(filter, topic)

@@ -72,6 +72,8 @@ pub(crate) struct Connect {
     pub receive_max: u16,
     pub max_packet_bytes: Option<u32>,
     pub auth_method: bool,
+    /// The client takes reason strings and user properties on every packet (MQTT 5, §3.1.2.11.7).
+    pub problem_information: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +146,14 @@ pub(crate) enum Outgoing {
     PubRec {
         id: u16,
         code: u8,
+    },
+    /// MQTT 5: a PUBACK or PUBREC that says why, and for which topic.
+    PublishRefused {
+        qos: Qos,
+        id: u16,
+        code: u8,
+        topic: String,
+        reason: &'static str,
     },
     PubRel {
         id: u16,

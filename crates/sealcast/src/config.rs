@@ -3,6 +3,7 @@
 //! A flag wins over an environment variable, which wins over the file, which wins over the default.
 
 mod by_filter;
+mod limits;
 mod record;
 
 use std::{
@@ -20,8 +21,8 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use self::record::RecordFile;
 pub use self::{by_filter::ByFilter, record::RecordRules};
+use self::{limits::LimitsFile, record::RecordFile};
 use crate::{
     agent::{
         doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
@@ -57,6 +58,8 @@ pub struct HubFile {
     token_hours: u32,
     /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
     chain_id: u64,
+    /// What devices may use of the broker.
+    limits: LimitsFile,
 }
 
 impl Default for HubFile {
@@ -68,6 +71,7 @@ impl Default for HubFile {
             certificate_days: 365,
             token_hours: 24,
             chain_id: 7526,
+            limits: LimitsFile::default(),
         }
     }
 }
@@ -87,6 +91,8 @@ pub struct Hub {
     pub token_lifetime: Duration,
     /// The embedded ledger's chain id.
     pub chain_id: u64,
+    /// What devices may use of the broker.
+    pub limits: sealcast_broker::Limits,
 }
 
 impl HubFile {
@@ -120,6 +126,7 @@ impl HubFile {
             certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
+            limits: self.limits.validate()?,
         })
     }
 }

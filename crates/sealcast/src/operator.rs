@@ -66,7 +66,7 @@ impl Operator {
                 match events.recv().await {
                     Some(LinkEvent::Up) => return Ok(()),
                     Some(LinkEvent::Down(reason)) => bail!("{reason}"),
-                    Some(LinkEvent::Message { .. } | LinkEvent::Refused) => {}
+                    Some(LinkEvent::Message { .. } | LinkEvent::Refused { .. }) => {}
                     None => bail!("the connection was closed"),
                 }
             }

@@ -82,6 +82,7 @@ struct Properties {
     subscription_ids: Vec<u32>,
     session_expiry_s: Option<u32>,
     auth_method: bool,
+    no_problem_information: bool,
     will_delay_s: Option<u32>,
     receive_max: Option<u16>,
     alias: Option<u16>,
@@ -139,11 +140,11 @@ fn properties(reader: &mut Reader, allowed: &[u8]) -> Result<Properties> {
                 found.auth_method = true;
             }
             0x16 => drop(block.binary()?),
-            0x17 | 0x19 => {
-                if block.u8()? > 1 {
-                    return Err(WireError::Protocol("a flag property other than 0 or 1"));
-                }
-            }
+            0x17 | 0x19 => match (id, block.u8()?) {
+                (0x17, 0) => found.no_problem_information = true,
+                (_, 0 | 1) => {}
+                _ => return Err(WireError::Protocol("a flag property other than 0 or 1")),
+            },
             0x18 => found.will_delay_s = Some(block.u32()?),
             0x1F => drop(block.string()?),
             0x21 => match block.u16()? {
@@ -241,6 +242,7 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
         receive_max: found.receive_max.unwrap_or(u16::MAX),
         max_packet_bytes: found.max_packet_bytes,
         auth_method: found.auth_method,
+        problem_information: !found.no_problem_information,
     })
 }
 

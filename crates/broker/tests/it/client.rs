@@ -22,6 +22,8 @@ pub struct Connect<'a> {
     pub will: Option<(&'a str, &'a [u8], u8, bool, u32)>,
     pub keep_alive_s: u16,
     pub receive_max: Option<u16>,
+    /// MQTT 5: no reason strings and user properties on acknowledgements.
+    pub terse: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -75,6 +77,9 @@ impl Client {
                 properties.push(0x21);
                 properties.extend(max.to_be_bytes());
             }
+            if options.terse {
+                properties.extend([0x17, 0]);
+            }
             body.push(properties.len() as u8);
             body.extend(properties);
         }
@@ -100,6 +105,11 @@ impl Client {
         let (client, present, code) = Self::try_connect(addr, options).unwrap();
         assert_eq!(code, 0);
         (client, present)
+    }
+
+    /// Another handle on the same connection, to write while this one reads.
+    pub fn another(&self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()?, v5: self.v5 })
     }
 
     pub fn send(&mut self, first: u8, body: &[u8]) -> io::Result<()> {

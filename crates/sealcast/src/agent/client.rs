@@ -26,6 +26,7 @@ use super::{
     data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
     readings::Readings,
+    refusals::{self, Refusals},
     sessions::{FrameId, Held, Sessions},
     store::Store,
     values::{Arrived, Incoming, Local, MAX_CHECK_BYTES, Restored, Values},
@@ -66,6 +67,8 @@ pub struct Shared {
     pub events: Events,
     /// Sessions by client id, while the agent runs.
     pub sessions: Sessions,
+    /// Clients whose connection the broker refused.
+    pub refusals: Refusals,
     /// The agent's end.
     pub stop: CancellationToken,
 }
@@ -507,8 +510,14 @@ impl Client {
     }
 
     fn handle_connected(&mut self, connected: &sealcast_mqtt::Connected) {
+        let news = self.shared.refusals.is_news(&self.name, connected.code);
         if connected.code != 0 {
-            warn!(client = self.name, code = connected.code, "the broker refused the connection");
+            let (code, reason) = (format!("{:#04x}", connected.code), refusals::reason(self.version, connected.code));
+            if news {
+                warn!(client = self.name, code, reason, "the broker refused the client's connection");
+            } else {
+                debug!(client = self.name, code, reason, "the broker refused the client's connection again");
+            }
             return;
         }
         if let Some(expiry_s) = connected.session_expiry_s {

@@ -11,6 +11,7 @@ mod disk;
 mod doors;
 mod est;
 mod hostile;
+mod hub;
 mod kill;
 mod nonce;
 mod paho;

@@ -170,6 +170,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Its exit code, once it has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     /// Waits until it has ended by itself.
     pub fn exit(mut self) -> ExitStatus {
         self.ended()
