@@ -59,6 +59,8 @@ struct Connection {
     max_packet_bytes: Option<usize>,
     /// Unacknowledged deliveries at once.
     window: usize,
+    /// Its subscriptions have No Local and Retain As Published.
+    bridge: bool,
 }
 
 struct Session {

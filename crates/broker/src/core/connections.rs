@@ -73,6 +73,7 @@ impl Core {
                 aliases: HashMap::new(),
                 max_packet_bytes,
                 window,
+                bridge: connect.bridge,
             },
         );
         let properties = (connect.version == Version::V5).then(|| ConnAckProperties {

@@ -148,6 +148,7 @@ impl World {
         self.clients[index].conn = Some(conn);
         let connect = Connect {
             version: Version::V5,
+            bridge: false,
             client_id: format!("c{index}"),
             clean_start: false,
             keep_alive_s: 0,
