@@ -39,7 +39,6 @@ use self::{
 use crate::{
     config,
     files::{self, Mode},
-    link::MAX_MESSAGE_BYTES,
     now_ms, output, shutdown,
     tls::{self, HostPort, Identity},
 };
@@ -322,7 +321,7 @@ async fn start_broker(
     let config = BrokerConfig {
         listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
         data_dir: Some(dir.to_owned()),
-        limits: Limits { max_packet_bytes: MAX_MESSAGE_BYTES, ..Limits::default() },
+        limits: Limits { max_packet_bytes: config.max_packet_bytes, ..Limits::default() },
     };
     Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
 }
