@@ -84,11 +84,11 @@ pub struct Limits {
     /// counts for stored sessions too, from the next start on.
     pub max_session_expiry: Duration,
     /// Bytes that wait for one connection that does not read (default 8 MiB): QoS 0 is dropped beyond it, and the
-    /// connection is closed beyond four times as much.
+    /// connection is closed beyond four times as much. At least [`Self::max_packet_bytes`] counts.
     pub max_outbound_bytes: usize,
     /// Time from accept to a complete CONNECT, TLS handshake included (default 15 s).
     pub connect_timeout: Duration,
-    /// Time a single write to a client may take (default 30 s).
+    /// Time in which a client must take some more bytes of what is written to it (default 30 s).
     pub write_timeout: Duration,
 }
 

@@ -63,6 +63,8 @@ struct Connection {
     /// It takes reason strings and user properties on PUBACK and PUBREC.
     explain: bool,
     pressure: pressure::Held,
+    /// Its subscriptions have No Local and Retain As Published.
+    bridge: bool,
 }
 
 struct Session {

@@ -53,4 +53,4 @@ pub use message::{MessageProperties, Qos, Received};
 pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
 pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
 pub use tls::{PeerCertificate, TlsError, TlsIdentity};
-pub use topic::{TopicError, matches, validate_filter, validate_topic};
+pub use topic::{MAX_TOPIC_LEVELS, TopicError, matches, validate_filter, validate_topic};

@@ -15,15 +15,16 @@ pub enum TopicError {
     /// A wildcard that does not fill its level, or `#` before the last level.
     #[error("'+' must fill a whole level, and '#' the last one")]
     Misplaced,
-    /// More than 128 levels.
-    #[error("has more than 128 levels")]
+    /// More than [`MAX_TOPIC_LEVELS`].
+    #[error("has more than {MAX_TOPIC_LEVELS} levels")]
     Levels,
     /// `$share/<group>/<filter>` without group or filter.
     #[error("a shared subscription must read $share/<group>/<filter>")]
     Share,
 }
 
-const MAX_LEVELS: usize = 128;
+/// Most levels of a topic or filter; MQTT sets no limit.
+pub const MAX_TOPIC_LEVELS: usize = 128;
 
 fn common(text: &str) -> Result<(), TopicError> {
     if text.is_empty() || text.len() > usize::from(u16::MAX) {
@@ -32,7 +33,7 @@ fn common(text: &str) -> Result<(), TopicError> {
     if text.contains('\0') {
         return Err(TopicError::Nul);
     }
-    if text.split('/').count() > MAX_LEVELS {
+    if text.split('/').count() > MAX_TOPIC_LEVELS {
         return Err(TopicError::Levels);
     }
     Ok(())

@@ -104,6 +104,7 @@ pub struct Link {
     calls: Calls,
     state: Arc<Mutex<Result<(), String>>>,
     cuts: Arc<AtomicU64>,
+    upstream: Upstream,
 }
 
 impl Link {
@@ -153,6 +154,7 @@ impl Link {
             calls: Calls::default(),
             state: Arc::new(Mutex::new(Err("not connected yet".into()))),
             cuts: Arc::default(),
+            upstream: upstream.clone(),
         };
         let mut wanted: Vec<Filter> =
             filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce)).collect();
@@ -271,7 +273,8 @@ impl Link {
 
     fn handle_packet(&self, packet: Packet, filters: &[Filter]) -> Option<LinkEvent> {
         match packet {
-            Packet::ConnAck(_) => {
+            Packet::ConnAck(connack) => {
+                self.upstream.note_max_packet_bytes(connack.properties.and_then(|given| given.max_packet_size));
                 if self.client.try_subscribe_many(filters.to_vec()).is_err() {
                     warn!("cannot subscribe: too many requests are waiting");
                 }

@@ -91,6 +91,7 @@ impl Core {
                     && connect.problem_information
                     && max_packet_bytes.is_none_or(|max| max >= EXPLAINED_BYTES),
                 pressure: Held::default(),
+                bridge: connect.bridge,
             },
         );
         let properties = (connect.version == Version::V5).then(|| ConnAckProperties {

@@ -25,7 +25,7 @@ impl Core {
         now_ms: u64,
     ) {
         let Some(connection) = self.connections.get(&conn) else { return };
-        let (id, device) = (connection.session, connection.device.clone());
+        let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
         let mut codes = Vec::with_capacity(filters.len());
         let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
         for (text, options) in filters {
@@ -46,6 +46,11 @@ impl Core {
                 codes.push(QUOTA);
                 continue;
             }
+            let options = SubOptions {
+                no_local: options.no_local || (bridge && share.is_none()),
+                retain_as_published: options.retain_as_published || bridge,
+                ..options
+            };
             let new = !session.subscriptions.contains_key(&text);
             if share.is_none() && (options.retain_handling == 0 || (options.retain_handling == 1 && new)) {
                 let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, options));

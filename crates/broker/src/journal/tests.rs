@@ -158,6 +158,7 @@ impl World {
         let version = if index < 2 { self.version } else { Version::V5 };
         let connect = Connect {
             version,
+            bridge: false,
             client_id: format!("c{index}"),
             clean_start: false,
             keep_alive_s: 0,

@@ -198,8 +198,10 @@ impl Driver {
         for output in outputs {
             match output {
                 Output::Send(conn, packet) => {
+                    // One packet of the largest size must not make the next one the last.
+                    let limit = self.limits.max_outbound_bytes.max(self.limits.max_packet_bytes);
                     if let Some(connection) = self.connections.get(&conn)
-                        && !connection.send(packet, self.limits.max_outbound_bytes)
+                        && !connection.send(packet, limit)
                     {
                         tracing::warn!(conn, "connection cut: the client does not read");
                         connection.kill();

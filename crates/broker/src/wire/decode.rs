@@ -176,6 +176,9 @@ pub(crate) fn decode_properties_blob(blob: &[u8]) -> Result<MessageProperties> {
     Ok(properties(&mut reader, PUBLISH)?.message)
 }
 
+/// The bit of the protocol level that marks a bridge.
+const BRIDGE: u8 = 0x80;
+
 /// Decodes the first packet of a connection.
 pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     if first != 0x10 {
@@ -184,11 +187,12 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     let mut reader = Reader(body);
     let name = reader.string()?;
     let level = reader.u8()?;
+    let (level, bridge) = (level & !BRIDGE, level & BRIDGE != 0);
     let version = match (name.as_str(), level) {
         ("MQTT", 5) => Version::V5,
         ("MQTT", 4) => Version::V311,
         ("MQIsdp", 3) => Version::V31,
-        ("MQTT" | "MQIsdp", _) => return Err(WireError::Version),
+        ("MQTT" | "MQIsdp", _) => return Err(WireError::Version { level }),
         _ => return Err(WireError::Malformed("protocol name")),
     };
     let flags = reader.u8()?;
@@ -233,6 +237,7 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     }
     Ok(Connect {
         version,
+        bridge,
         client_id,
         clean_start,
         keep_alive_s,
@@ -301,6 +306,9 @@ pub(crate) fn decode_packet(version: Version, first: u8, body: Bytes) -> Result<
                     retain_handling,
                     id: found.subscription_ids.first().copied(),
                 };
+                if v5 && options.no_local && filter.starts_with("$share/") {
+                    return Err(WireError::Protocol("No Local on a shared subscription"));
+                }
                 filters.push((filter, options));
             }
             if filters.is_empty() {

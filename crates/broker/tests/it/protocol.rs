@@ -122,6 +122,72 @@ fn rights_are_enforced() {
 }
 
 #[test]
+fn no_local_on_a_shared_subscription_is_a_protocol_error() {
+    with_broker(Limits::default(), |addr| {
+        const NO_LOCAL: u8 = 4;
+        let (mut client, _) = Client::connect(addr, &clean("c", true));
+        assert_eq!(client.subscribe("work", NO_LOCAL), 0);
+        assert_eq!(client.subscribe("$share/g/work", 0), 0);
+        // Packet identifier, no properties, one filter with its options.
+        let mut body = vec![0, 9, 0, 0, 13];
+        body.extend(b"$share/g/work");
+        body.push(NO_LOCAL | 1);
+        client.send(0x82, &body).unwrap();
+        assert_eq!(client.closed(), Some(0x82));
+    });
+}
+
+#[test]
+fn a_protocol_level_that_is_not_spoken_is_refused_in_the_form_that_its_client_knows() {
+    with_broker(Limits::default(), |addr| {
+        let refused = |name: &[u8], level: u8| {
+            let mut client = Client::open(addr, false).unwrap();
+            let body = [&[0, name.len() as u8][..], name, &[level, 2, 0, 0, 0, 1, b'c']].concat();
+            client.send(0x10, &body).unwrap();
+            let answer = client.read().unwrap();
+            assert_eq!(client.closed(), None);
+            answer
+        };
+        assert_eq!(refused(b"MQTT", 6), (0x20, vec![0, 0x84, 0]), "CONNACK of MQTT 5: code and properties");
+        assert_eq!(refused(b"MQTT", 0x7F), (0x20, vec![0, 0x84, 0]));
+        assert_eq!(refused(b"MQTT", 3), (0x20, vec![0, 1]));
+        assert_eq!(refused(b"MQIsdp", 2), (0x20, vec![0, 1]));
+    });
+}
+
+#[test]
+fn a_bridge_gets_no_message_of_its_own_and_sees_which_are_retained() {
+    with_broker(Limits::default(), |addr| {
+        for v5 in [false, true] {
+            let (mut bridge, _) = Client::connect(addr, &Connect { bridge: true, ..clean("b", v5) });
+            let (mut other, _) = Client::connect(addr, &clean("o", v5));
+            assert_eq!((bridge.subscribe("home/#", 1), other.subscribe("home/#", 1)), (1, 1));
+            bridge.publish("home/1", b"from the bridge", 0, 0).unwrap();
+            assert_eq!(other.message().payload, b"from the bridge");
+            other.publish("home/2", b"kept", 1, 0).unwrap();
+            let message = bridge.message();
+            assert_eq!((message.payload.as_slice(), message.retain), (&b"kept"[..], true));
+            assert!(!other.message().retain, "who is no bridge gets it as a new message");
+            bridge.nothing_more();
+            Client::connect(addr, &clean("d", v5)).0.publish_acked("home/2", b"", 1, 3);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_is_still_sending_reads_why_it_is_refused() {
+    with_broker(Limits { max_packet_bytes: 2000, ..Limits::default() }, |addr| {
+        for _ in 0..20 {
+            let (mut client, _) = Client::connect(addr, &clean("c", true));
+            // What follows the packet that is too large nobody reads as packets.
+            let sent = client.publish("a", &[0; 1 << 20], 0, 0);
+            assert!(sent.is_ok(), "{sent:?}");
+            assert_eq!(client.closed(), Some(0x95));
+        }
+    });
+}
+
+#[test]
 fn bad_topics_end_the_connection() {
     with_broker(Limits::default(), |addr| {
         for (topic, code) in [("a/+", 0x90), ("a/#", 0x90), ("a\0b", 0x81), ("", 0x90)] {

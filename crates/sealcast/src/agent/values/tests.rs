@@ -30,6 +30,7 @@ fn request(payload: String, dup: bool) -> Result<PublishRequest> {
     let mut proxy = Proxy::new(ProxyConfig::default());
     let connect = Connect {
         version: Version::V311,
+        bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         properties: Properties::new(),
