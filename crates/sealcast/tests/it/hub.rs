@@ -38,21 +38,14 @@ fn arguments(command: &Command) -> Vec<std::ffi::OsString> {
     std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect()
 }
 
-/// What a process has written to the file that is its standard error.
-fn log(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-/// An agent whose log can be read.
-fn logged_agent(dir: &Path, name: &str) -> (Process, String, std::path::PathBuf) {
-    let path = dir.join(name);
+/// An agent on a port that it chooses.
+fn logged_agent(dir: &Path) -> (Process, String) {
     let mut command = sealcast();
     command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
-    command.stderr(fs::File::create(&path).unwrap());
     let process = Process::start(&mut command);
     let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
     let port = ready["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-    (process, port, path)
+    (process, port)
 }
 
 /// `mosquitto_pub` of one message a line, standard input still open.
@@ -158,20 +151,20 @@ fn offline_sessions_leave_the_control_connection_its_place_and_clients_are_told_
     configure(&mut hub, "[limits]\nmax_device_sessions = 3");
     let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
     hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
-    let (agent, port, _) = logged_agent(&dirs[0], "first.log");
+    let (agent, port) = logged_agent(&dirs[0]);
     for id in ["a", "b", "c"] {
         mosquitto_sub(&port, "hsu0001/x", &["-i", id, "-c"]).end();
     }
     agent.end();
     // Its own connection is up again although all places are taken.
-    let (_agent, port, path) = logged_agent(&dirs[0], "second.log");
-    until("the control connection is up", || log(&path).contains("control connection up"));
+    let (agent, port) = logged_agent(&dirs[0]);
+    agent.until_logged("control connection up");
     for _ in 0..3 {
         let mut client = Command::new("mosquitto_pub");
         client.args(["-h", "127.0.0.1", "-p", &port, "-i", "d", "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
         assert!(!client.stderr(Stdio::null()).status().unwrap().success());
     }
-    let said = log(&path);
+    let said = agent.said();
     let told = said.lines().filter(|line| line.contains("WARN") && line.contains("max_device_sessions")).count();
     assert_eq!(told, 1, "once, as nothing has changed since:\n{said}");
     let other = Agent::start(&dirs[1], &[]);
@@ -195,16 +188,14 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
 
     // No file may grow beyond 1 MiB, as if the disk had no more: writes fail, as ignoring SIGXFSZ has it.
     let full = "trap '' XFSZ; ulimit -f 1024;";
-    let path = hub.path().join("full.log");
-    let start = |append: bool| {
+    let start = || {
         let mut command = Command::new("bash");
         let script = format!("{full} exec \"$0\" up --est {} --mqtt {} --json --dir \"$1\"", hub.est, hub.mqtt);
         command.args(["-c", &script, env!("CARGO_BIN_EXE_sealcast")]).arg(hub.path());
-        let file = fs::OpenOptions::new().create(true).append(append).write(true).open(&path).unwrap();
-        command.env("NO_COLOR", "1").stdin(Stdio::null()).stderr(file);
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
         Process::start(&mut command)
     };
-    let mut process = start(false);
+    let mut process = start();
     process.line();
     let payload = "x".repeat(2000);
     let mut acknowledged = 0;
@@ -223,18 +214,18 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
         }
         assert!(attempts < 2000, "the disk is never full");
     }
-    assert_eq!(process.exit_code(), Some(1), "{}", log(&path));
-    assert!(log(&path).contains("the broker's journal"), "{}", log(&path));
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+    assert!(process.said().contains("the broker's journal"), "{}", process.said());
     assert!(acknowledged > 10, "{acknowledged}");
 
     // It starts while the disk is full, so that what was stored can be read; and fails again when it has to write.
-    let mut process = start(true);
+    let mut process = start();
     process.line();
     until("it fails again", || {
         publish(1_000_000);
         process.exit_code().is_some()
     });
-    assert_eq!(process.exit_code(), Some(1), "{}", log(&path));
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
 
     hub.restart();
     let mut member = mosquitto_sub(receiver.port(), "hsu0001/count", &session);
@@ -260,10 +251,7 @@ fn spoilt_ledger(change: &str, complaint: &str) {
     ))
     .unwrap();
     drop(db);
-    let path = hub.path().join("spoilt.log");
-    let mut command = up(hub.path(), "");
-    command.stderr(fs::File::create(&path).unwrap());
-    let mut process = Process::start(&mut command);
+    let mut process = Process::start(&mut up(hub.path(), ""));
     let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
     let token = hub.invite("1112");
     let mut enroll = sealcast();
@@ -271,8 +259,8 @@ fn spoilt_ledger(change: &str, complaint: &str) {
     enroll.arg("--token-file").arg(token).arg("--dir").arg(hub.path().join("1112"));
     let enrolled = enroll.output().unwrap();
     until(&format!("the hub ends: {enrolled:?}"), || process.exit_code().is_some());
-    assert_eq!(process.exit_code(), Some(1), "{}", log(&path));
-    assert!(log(&path).contains(complaint), "{}", log(&path));
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+    assert!(process.said().contains(complaint), "{}", process.said());
     // A supervisor starts it again: it does not come up.
     fails(hub.path());
 }

@@ -1,8 +1,8 @@
 //! MQTT clients as they are: bridges, packets and topics of any size, wills that delete, and connections that end at once.
 
 use std::{
-    fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Agent, Hub, Process, sealcast, succeed, until, until_joined},
+    harness::{Agent, Hub, Port, Process, sealcast, succeed, until, until_joined},
     raw::{Client, Connect},
 };
 
@@ -20,19 +20,17 @@ const SOON: Duration = Duration::from_secs(20);
 /// An agent whose log is read.
 struct Logged {
     agent: SocketAddr,
-    log: PathBuf,
+    dir: PathBuf,
     process: Process,
 }
 
 impl Logged {
     fn start(dir: &Path, extra: &[&str]) -> Self {
-        let log = dir.join("agent.log");
         let mut command = sealcast();
         command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]).args(extra);
-        command.stderr(File::create(&log).unwrap());
         let process = Process::start(&mut command);
         let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
-        Self { agent: ready["listen"].as_str().unwrap().parse().unwrap(), log, process }
+        Self { agent: ready["listen"].as_str().unwrap().parse().unwrap(), dir: dir.to_owned(), process }
     }
 
     fn port(&self) -> String {
@@ -41,8 +39,8 @@ impl Logged {
 
     /// The lines of its log that have all these parts.
     fn lines(&self, parts: &[&str]) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).unwrap();
-        log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+        let said = self.process.said();
+        said.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
     }
 
     fn until_lines(&self, parts: &[&str]) {
@@ -86,7 +84,6 @@ fn join(hub: &Hub, config: &str) -> (Logged, Agent) {
 struct Mosquitto {
     /// Its listener's socket.
     socket: PathBuf,
-    log: PathBuf,
     process: Process,
     _dir: tempfile::TempDir,
 }
@@ -94,30 +91,23 @@ struct Mosquitto {
 impl Mosquitto {
     fn start(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (socket, log, file) = (dir.path().join("socket"), dir.path().join("log"), dir.path().join("conf"));
+        let (socket, file) = (dir.path().join("socket"), dir.path().join("conf"));
         let own = format!("user root\nallow_anonymous true\nlog_type all\nlistener 0 {}\n", socket.display());
         fs::write(&file, own + config).unwrap();
         let mut command = Command::new("/usr/sbin/mosquitto");
-        command.arg("-c").arg(&file).stderr(File::create(&log).unwrap());
-        let process = Process::start(&mut command);
-        let broker = Self { socket, log, process, _dir: dir };
+        let process = Process::start(command.arg("-c").arg(&file));
+        let broker = Self { socket, process, _dir: dir };
         until("mosquitto runs or has ended", || broker.runs() || broker.log().contains("Error"));
         broker
     }
 
-    /// One that also listens on a port that was free a moment ago, again if it no longer is.
-    fn on_a_port() -> (Self, u16) {
-        loop {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let broker = Self::start(&format!("listener {port} 127.0.0.1\nmax_queued_messages 0\n"));
-            if broker.runs() {
-                return (broker, port);
-            }
-        }
+    /// One that also listens on `port`.
+    fn on(port: &Port) -> Self {
+        Self::start(&format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number()))
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.process.said()
     }
 
     fn runs(&self) -> bool {
@@ -450,12 +440,13 @@ fn a_client_that_says_disconnect_loses_nothing_on_the_hubs_broker() {
 #[test]
 fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
     let (_hub, agent, _other) = home("");
-    let (mosquitto, port) = Mosquitto::on_a_port();
+    let port = Port::reserve();
+    let mosquitto = Mosquitto::on(&port);
     // It has its keys; from here on it has another broker.
-    let dir = agent.log.parent().unwrap().to_owned();
+    let dir = agent.dir.clone();
     agent.process.end();
-    let agent = Logged::start(&dir, &["--upstream", &format!("mqtt://127.0.0.1:{port}")]);
-    let direct = SocketAddr::from(([127, 0, 0, 1], port));
+    let agent = Logged::start(&dir, &["--upstream", &format!("mqtt://{}", port.address())]);
+    let direct: SocketAddr = port.address().parse().unwrap();
     keep_all(agent.agent);
     assert_eq!(kept(direct, "home/run/#").len(), RUNS * DELETES);
     delete_and_leave(agent.agent);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
@@ -223,24 +222,20 @@ impl Impatient {
 }
 
 /// An agent whose log is read: what it has said so far of its Modbus devices.
-struct Logged {
-    _process: Process,
-    log: std::path::PathBuf,
-}
+struct Logged(Process);
 
 impl Logged {
     fn start(dir: &Path) -> Self {
-        let log = dir.join("agent.log");
         let mut command = sealcast();
         command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
-        let process = Process::start(command.stderr(File::create(&log).unwrap()));
+        let process = Process::start(&mut command);
         serde_json::from_str::<Value>(&process.line()).expect("the agent says where it listens, as JSON");
-        Self { _process: process, log }
+        Self(process)
     }
 
     fn said(&self) -> Vec<String> {
-        let log = fs::read_to_string(&self.log).unwrap();
-        log.lines().filter(|line| line.contains("Modbus: ")).map(str::to_owned).collect()
+        let said = self.0.said();
+        said.lines().filter(|line| line.contains("Modbus: ")).map(str::to_owned).collect()
     }
 }
 
