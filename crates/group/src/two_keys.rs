@@ -225,7 +225,11 @@ fn a_key_package_of_another_device() {
     let liar: DeviceId = "7777".parse().unwrap();
     world.nodes[1].groups.as_mut().unwrap().handle_keys(&liar, &bytes, now_ms);
     world.pump(1);
-    assert!(world.nodes[1].has_notice("the MLS leaf of device 7777 has another key or name"), "{:?}", world.nodes[1].notices);
+    assert!(
+        world.nodes[1].has_notice("the MLS leaf of device 7777 has another key or name"),
+        "{:?}",
+        world.nodes[1].notices
+    );
     world.assert_members(group, &[0, 1, 2]);
 }
 
