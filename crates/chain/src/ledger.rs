@@ -75,7 +75,7 @@ pub enum SubmitError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The contract reverted without one of its errors.
-    #[error("the contract refused the entry without a reason it knows: {0}")]
+    #[error("the contract refused the entry for a reason that this program does not know: {0}")]
     Reverted(String),
     /// More entries wait than the relay takes, or the device writes more than it may. The same entry can be submitted
     /// again later.
@@ -85,7 +85,7 @@ pub enum SubmitError {
         reason: String,
     },
     /// The engine dropped it before a block had it. It is not on the ledger; the same entry can be submitted again.
-    #[error("the ledger could not store the entry: try again, and look at the hub's log and disk")]
+    #[error("the ledger could not store the entry: check the hub's log and disk, then try again")]
     Dropped,
     /// Sent, but not seen in a final block. It may appear yet; submitting the same entry again is safe.
     #[error("the entry was sent, but is not final after {} s: submit it again to find out", FINAL_WITHIN.as_secs())]

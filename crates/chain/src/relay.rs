@@ -239,7 +239,8 @@ impl Relay {
         }
         self.rates.check(entry.originator(), self.now_ms()).map_err(|wait_ms| {
             let message = format!(
-                "device {} writes too much to the ledger: {} entries at once, then one in {} ms; try again in {wait_ms} ms",
+                "device {} writes too much to the ledger: {} entries at once, then one in {} ms; try again in \
+                 {wait_ms} ms",
                 entry.originator(),
                 rate::BURST,
                 rate::INTERVAL_MS
@@ -343,7 +344,7 @@ fn refusal(entry: &SignedEntry, failure: Failure) -> RpcFault {
         Failure { revert: Some(data), .. } => RpcFault::reverted(&data),
         Failure { error: SubmitError::Node(error), .. } => fault(error),
         Failure { error, .. } => {
-            tracing::warn!(originator = %entry.originator(), %error, "an entry could not be submitted");
+            tracing::warn!(originator = %entry.originator(), %error, "the relay could not submit an entry");
             RpcFault::server(error.to_string())
         }
     }
@@ -356,7 +357,7 @@ fn fault(error: NodeError) -> RpcFault {
             RpcFault { code, message, data: revert.map(alloy::hex::encode_prefixed) }
         }
         other => {
-            tracing::warn!(error = %other, "the ledger's node failed");
+            tracing::warn!(error = %other, "the relay got an error from the ledger's node");
             RpcFault::new(RpcFault::INTERNAL, "the ledger's node failed: look at the hub's log")
         }
     }

@@ -27,7 +27,7 @@ pub enum ChannelError {
     #[error("the connection to the hub is down: {0}")]
     Down(String),
     /// The request or its answer is longer than the channel carries.
-    #[error("a message of {bytes} bytes is longer than the {max} that can be carried")]
+    #[error("a message of {bytes} bytes is too long: at most {max} bytes can be sent")]
     TooLarge {
         /// The message's length.
         bytes: usize,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 /// Not a secp256k1 private key: zero, or not below the curve's order.
 #[derive(Debug, thiserror::Error)]
-#[error("not a secp256k1 private key: make a new one by deleting the file; the account holds nothing of worth")]
+#[error("not a secp256k1 private key: delete the file, and a new key is made (the account holds nothing of value)")]
 pub struct WalletError;
 
 /// A secp256k1 key and its account.

@@ -38,7 +38,7 @@ pub struct Me {
 
 /// A record that is not the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("ledger entry {index} came where entry {expected} must come: pass on each entry once, in order")]
+#[error("ledger entry {index} came instead of entry {expected}: pass on each entry once, in order")]
 pub struct OutOfOrder {
     /// Index that is needed.
     pub expected: u64,

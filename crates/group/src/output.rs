@@ -94,7 +94,7 @@ pub enum Notice {
     EntryRefused(String),
     /// This device cannot follow a group: it was added, but the Welcome or later commits are missing. It asks to be
     /// added again.
-    #[error("the Welcome did not come or is too old: asking to be added again")]
+    #[error("the Welcome did not arrive, or is too old: this device asks to be added again")]
     Rejoining,
 }
 

@@ -8,7 +8,7 @@ use crate::{GroupNumber, Number};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// On the CA and the ledger, but nobody granted it this group.
-    #[error("device {device} is not granted group {group}: grant it, or take it off the topic")]
+    #[error("device {device} is not granted group {group}: grant it, or do not let it use the group's topics")]
     NotGranted {
         /// The device.
         device: DeviceId,
@@ -16,7 +16,10 @@ pub enum Refusal {
         group: GroupNumber,
     },
     /// Granted once, and taken out again: by a revocation, or because the device got another key.
-    #[error("device {device} was revoked from group {group} by ledger entry {entry}, or got another key by it")]
+    #[error(
+        "device {device} was revoked from group {group} by ledger entry {entry}, or that entry gave it another key: \
+         grant it again"
+    )]
     Revoked {
         /// The device.
         device: DeviceId,
@@ -26,7 +29,7 @@ pub enum Refusal {
         entry: u64,
     },
     /// Revoked as a device, hence from all groups.
-    #[error("device {device} was revoked as a whole by ledger entry {entry}: enrol it again before it is used")]
+    #[error("device {device} was revoked from all groups by ledger entry {entry}: enrol it again")]
     DeviceRevoked {
         /// The device.
         device: DeviceId,
@@ -35,7 +38,8 @@ pub enum Refusal {
     },
     /// The key package's hash is not among those that the device published under its certificate.
     #[error(
-        "key package {hash} of device {device} is not on the ledger: only keys that the device published itself are used"
+        "key package {hash} of device {device} is not on the ledger: only keys that the device itself published are \
+         accepted"
     )]
     KeysNotOnLedger {
         /// The device.
@@ -53,7 +57,7 @@ pub enum Refusal {
     },
     /// The device has a newer certificate.
     #[error(
-        "device {device} has had another certificate since ledger entry {entry}: its old keys are not used any more"
+        "device {device} has had another certificate since ledger entry {entry}: its old keys are no longer accepted"
     )]
     SupersededCertificate {
         /// The device.
@@ -62,7 +66,7 @@ pub enum Refusal {
         entry: u64,
     },
     /// The MLS leaf's key or name is not that of the certificate and the ledger.
-    #[error("the MLS leaf of device {device} does not have the key and name that its certificate and the ledger say")]
+    #[error("the MLS leaf of device {device} has another key or name than the device's certificate and the ledger")]
     LeafMismatch {
         /// The device.
         device: DeviceId,
@@ -79,7 +83,7 @@ pub enum Refusal {
     #[error(transparent)]
     Certificate(TrustError),
     /// The device's certificate has run out while it is a member.
-    #[error("the certificate of device {device} ended at {not_after_s} (Unix seconds): renew it")]
+    #[error("the certificate of device {device} expired at {not_after_s} (Unix seconds): enrol the device again")]
     Expired {
         /// The device.
         device: DeviceId,
@@ -87,7 +91,7 @@ pub enum Refusal {
         not_after_s: u64,
     },
     /// The commit leaves in a device that had to be removed.
-    #[error("the commit for group {group} leaves in a device that must go: {why}")]
+    #[error("the commit for group {group} keeps a device that must be removed: {why}")]
     LeavesIn {
         /// The group.
         group: GroupNumber,
@@ -109,7 +113,7 @@ pub enum Refusal {
         group: GroupNumber,
     },
     /// The commit was put on the ledger by another device than the member that made it.
-    #[error("the commit for group {group} was made by another member than its originator {originator} on the ledger")]
+    #[error("the commit for group {group} was not made by {originator}, which put it on the ledger")]
     NotByOriginator {
         /// The group.
         group: GroupNumber,
@@ -134,8 +138,8 @@ pub enum Refusal {
     },
     /// The committer's ledger is not ours.
     #[error(
-        "the committer {originator} of group {group} has another ledger than this device (entries differ before {count}): \
-         the relay or RPC endpoint shows different histories; compare heads and replace it"
+        "the committer {originator} of group {group} was shown another ledger than this device (entries differ before \
+         {count}): the relay or RPC endpoint shows different histories; compare heads and replace it"
     )]
     Equivocation {
         /// The group.
@@ -146,7 +150,7 @@ pub enum Refusal {
         count: u64,
     },
     /// The committer's ledger state cannot be true: from the future, or from before the last commit.
-    #[error("the commit for group {group} names ledger entry {count}, which cannot be where its committer was")]
+    #[error("the commit for group {group} names ledger entry {count}, where its committer cannot have been")]
     ImpossibleHead {
         /// The group.
         group: GroupNumber,
@@ -154,7 +158,7 @@ pub enum Refusal {
         count: u64,
     },
     /// A proposal that this group does not use, or one by reference.
-    #[error("the commit for group {group} has a proposal that is not used here ({kind}): only adds and removes are")]
+    #[error("the commit for group {group} has a proposal of kind {kind}: only adds and removes are allowed")]
     Proposal {
         /// The group.
         group: GroupNumber,
@@ -162,7 +166,7 @@ pub enum Refusal {
         kind: String,
     },
     /// More adds than one commit may have.
-    #[error("the commit for group {group} adds {adds} devices, more than {}", crate::MAX_ADDS)]
+    #[error("the commit for group {group} adds {adds} devices; at most {} are allowed", crate::MAX_ADDS)]
     TooManyAdds {
         /// The group.
         group: GroupNumber,
@@ -171,7 +175,7 @@ pub enum Refusal {
     },
     /// A commit that does not fit into a ledger entry.
     #[error(
-        "the commit for group {group} has {bytes} bytes and does not fit into a ledger entry ({} at most)",
+        "the commit for group {group} has {bytes} bytes and does not fit into a ledger entry (at most {})",
         crate::MAX_COMMIT_BYTES
     )]
     TooLarge {
@@ -184,7 +188,7 @@ pub enum Refusal {
     #[error("{0}")]
     Malformed(&'static str),
     /// MLS itself refused: a signature, a hash, a key.
-    #[error("MLS refused it: {0}")]
+    #[error("MLS refuses it: {0}")]
     Mls(String),
 }
 

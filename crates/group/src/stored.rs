@@ -11,7 +11,9 @@ use crate::Write;
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// A value cannot be read.
-    #[error("the stored group state is damaged at {key:?}: restore it, or remove all of it so that the device rejoins")]
+    #[error(
+        "the stored group state is damaged at {key:?}: remove the whole state, so that the device rejoins its groups"
+    )]
     Corrupt {
         /// The key of the value.
         key: String,

@@ -123,7 +123,7 @@ fn a_device_that_was_revoked_as_a_whole() {
     world.assert_members(group, &[0, 1, 2]);
     let add = package(&world, fourth);
     let (_, body) = rogue(&mut world, group, &[add], &[], None);
-    refused(&mut world, body, &["6666", "revoked as a whole"]);
+    refused(&mut world, body, &["6666", "revoked from all groups"]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_device_that_must_go_and_is_left_in() {
     let (number, key) = (world.number(0), world.nodes[0].key());
     world.submit(number, &key, body).unwrap();
     world.catch_up(1);
-    assert!(world.nodes[1].has_notice("leaves in a device that must go: device 1113 was revoked from group 1"));
+    assert!(world.nodes[1].has_notice("keeps a device that must be removed: device 1113 was revoked from group 1"));
 }
 
 #[test]
@@ -225,7 +225,11 @@ fn a_key_package_of_another_device() {
     let liar: DeviceId = "7777".parse().unwrap();
     world.nodes[1].groups.as_mut().unwrap().handle_keys(&liar, &bytes, now_ms);
     world.pump(1);
-    assert!(world.nodes[1].has_notice("the MLS leaf of device 7777 does not have"), "{:?}", world.nodes[1].notices);
+    assert!(
+        world.nodes[1].has_notice("the MLS leaf of device 7777 has another key or name"),
+        "{:?}",
+        world.nodes[1].notices
+    );
     world.assert_members(group, &[0, 1, 2]);
 }
 
@@ -260,7 +264,7 @@ fn a_committer_with_another_ledger() {
     let (mut world, group) = world();
     let count = world.ledger.replica().height();
     let (_, body) = rogue(&mut world, group, &[], &[], Some(wire::write_ledger_head(count, &[6; 32])));
-    refused(&mut world, body, &["has another ledger than this device"]);
+    refused(&mut world, body, &["was shown another ledger than this device"]);
 }
 
 #[test]
@@ -278,7 +282,7 @@ fn a_commit_under_another_name() {
     let (number, key) = (world.number(1), world.nodes[1].key());
     world.submit(number, &key, body).unwrap();
     world.catch_up(2);
-    assert!(world.nodes[2].has_notice("made by another member than its originator"), "{:?}", world.nodes[2].notices);
+    assert!(world.nodes[2].has_notice(", which put it on the ledger"), "{:?}", world.nodes[2].notices);
 }
 
 #[test]
@@ -315,5 +319,5 @@ fn a_commit_with_a_changed_byte() {
     let (_, Body::Commit(mut commit)) = rogue(&mut world, group, &[], &[], None) else { unreachable!() };
     let middle = commit.commit.len() / 2;
     commit.commit[middle] ^= 1;
-    refused(&mut world, Body::Commit(commit), &["MLS refused it"]);
+    refused(&mut world, Body::Commit(commit), &["MLS refuses it"]);
 }

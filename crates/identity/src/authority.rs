@@ -39,21 +39,21 @@ pub enum AuthorityError {
     #[error("could not write the certificate: {0}")]
     Write(#[from] rcgen::Error),
     /// No key, or no randomness.
-    #[error("could not make a key or a serial number")]
+    #[error("could not generate a key or a serial number")]
     Key(#[from] KeyError),
     /// What was written does not parse: a bug.
-    #[error("the certificate that was written does not parse")]
+    #[error("the new certificate does not parse")]
     Written(#[source] CertificateError),
     /// The network's name cannot stand in a certificate.
-    #[error("a network name has 1 to 40 printable ASCII characters, {0:?} has not")]
+    #[error("{0:?} is not a network name: it must have 1 to 40 printable ASCII characters")]
     Name(String),
     /// A lifetime of less than a second, or one that ends after the year 9999.
     #[error("a certificate's lifetime must be at least a second and end before the year 10000")]
     Lifetime,
     /// The issuer's own certificate is not valid now, so nothing that it signs would be accepted.
     #[error(
-        "the CA certificate {name:?} is valid from {from} to {until} only, and it is {now} now: check the clock, or renew \
-         the CA"
+        "the CA certificate {name:?} is valid only from {from} to {until}, and now it is {now}: check the clock, or \
+         renew the CA"
     )]
     NotValidNow {
         /// The CA's common name.
@@ -72,10 +72,10 @@ pub enum AuthorityError {
     #[error("the CA's certificate file")]
     CertificateFile(#[source] PemError),
     /// The files do not belong together.
-    #[error("the CA's files do not belong together: {0}")]
+    #[error("the CA's key and certificate files do not belong together: {0}")]
     Mismatch(&'static str),
     /// No names, too many, or one that cannot stand in a certificate.
-    #[error("a server certificate needs 1 to {MAX_SERVER_NAMES} DNS names or IP addresses, each valid: {0}")]
+    #[error("a server certificate needs 1 to {MAX_SERVER_NAMES} valid DNS names or IP addresses: {0}")]
     ServerNames(String),
 }
 

@@ -62,7 +62,7 @@ pub enum CertificateError {
     #[error("not an X.509 certificate in DER: {0}")]
     Malformed(String),
     /// A key of another kind than P-256.
-    #[error("the certificate's key is not an uncompressed P-256 key, and Sealcast knows no other kind")]
+    #[error("the certificate's key is not an uncompressed P-256 key, the only kind that Sealcast accepts")]
     KeyKind,
     /// No common name, more than one, or one that is no text.
     #[error("the certificate's subject must have exactly one common name (CN) of UTF-8 or ASCII text")]

@@ -60,13 +60,13 @@ pub enum EstError {
     #[error("the body is neither base64, nor PEM, nor DER: {0}")]
     Encoding(String),
     /// PEM of something else.
-    #[error("the body is PEM, but not of a signing request")]
+    #[error("the body is PEM, but not a signing request")]
     Pem(#[from] PemError),
     /// An answer that is no certs-only PKCS#7 message.
     #[error("the answer is not a certs-only PKCS#7 message: {0}")]
     Message(String),
     /// An answer with a certificate that cannot be used.
-    #[error("the answer holds a certificate that is not usable")]
+    #[error("the answer holds an unusable certificate")]
     Certificate(#[from] CertificateError),
     /// An answer without a certificate, or with more than [`MAX_CERTIFICATES`].
     #[error("an answer holds 1 to {MAX_CERTIFICATES} certificates, this one has {0}")]

@@ -26,7 +26,7 @@ pub enum NetworkError {
     #[error("a network descriptor has at most {MAX_DESCRIPTOR_BYTES} bytes, this one has {0}")]
     TooLong(usize),
     /// A later or foreign format.
-    #[error("the network descriptor's format is {0:?}, this program knows {FORMAT}: is the program out of date?")]
+    #[error("the network descriptor's format is {0:?}, this program reads {FORMAT}: is the program out of date?")]
     Format(String),
     /// A field whose text is not what it should be.
     #[error("the network descriptor's field {field} must be {expected}")]
@@ -53,7 +53,7 @@ pub enum NetworkError {
         source: TrustError,
     },
     /// The operator's certificate is somebody else's.
-    #[error("the network descriptor's operator certificate is for {0:?}")]
+    #[error("the network descriptor's operator certificate is for {0:?}, not for the operator")]
     NotOperator(String),
     /// Not signed by the issuing CA in it.
     #[error("the network descriptor is not signed by its issuing CA: it was changed after it was written")]

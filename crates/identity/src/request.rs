@@ -51,7 +51,7 @@ pub enum RequestError {
     #[error("the request is signed with algorithm {0}: it must be ECDSA with SHA-256 (`openssl req -sha256`)")]
     Algorithm(String),
     /// Proof of possession failed: the sender does not hold the key, or the request was changed on the way.
-    #[error("the request is not signed by the key it is for: its sender does not hold that private key")]
+    #[error("the request is not signed by the key that it asks to certify: its sender does not hold that private key")]
     Possession,
     /// More than one common name, or one that is no text.
     #[error("the request's subject must have one common name (CN) of UTF-8 or ASCII text, or be empty")]
@@ -65,13 +65,13 @@ pub enum RequestError {
         expected: DeviceId,
     },
     /// CA:TRUE, or the usage that signs certificates or revocation lists.
-    #[error("the request asks for a CA certificate: devices get none")]
+    #[error("the request asks for a CA certificate: devices cannot have one")]
     WantsAuthority,
     /// An extended key usage other than TLS client.
     #[error("the request asks for the usage {0}: device certificates are for TLS clients (clientAuth) only")]
     WantsUsage(String),
     /// A subject alternative name that is not the device's own URI.
-    #[error("the request asks for the further name {0}: leave subject alternative names out")]
+    #[error("the request asks for the additional name {0}: leave subject alternative names out")]
     WantsName(String),
     /// Any other extension.
     #[error("the request asks for extension {0}, which this CA does not issue: leave it out")]

@@ -43,8 +43,8 @@ pub enum TokenError {
 pub enum BootstrapError {
     /// None of its CA certificates is the token's.
     #[error(
-        "the hub does not have the root certificate {expected} that the enrolment token names: it is another hub, or \
-         somebody is in between; the token was not sent"
+        "the hub's root certificate is not {expected}, which the enrolment token names: this is another hub, or \
+         somebody intercepts the connection. The token was not sent; check the hub's address"
     )]
     OtherRoot {
         /// The fingerprint in the token.
@@ -148,7 +148,7 @@ impl fmt::Debug for EnrolmentToken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PresentedError {
     /// Another device's, or not the secret.
-    #[error("the enrolment token is not the one that was made for device {0}")]
+    #[error("the enrolment token was not made for device {0}")]
     Wrong(DeviceId),
     /// Past its time.
     #[error("the enrolment token for device {0} has expired: make a new one")]

@@ -42,8 +42,8 @@ pub enum TrustError {
     },
     /// It does not lead to this root.
     #[error(
-        "{name:?} has a certificate from another CA (issuer {issuer}): it does not lead to this network's root {root}, or \
-         the issuing CA's certificate was not sent along"
+        "{name:?} has a certificate from another CA (issuer {issuer}): it does not chain to this network's root \
+         {root}, or the issuing CA's certificate was not sent with it"
     )]
     OtherAuthority {
         /// The leaf's common name.
@@ -54,7 +54,7 @@ pub enum TrustError {
         root: Fingerprint,
     },
     /// The leaf or one above it has expired.
-    #[error("the certificate of {name:?} expired at {not_after}, it is {now} now: renew it, or check the clock")]
+    #[error("the certificate of {name:?} expired at {not_after}, and now it is {now}: renew it, or check the clock")]
     Expired {
         /// Whose certificate has expired.
         name: String,
@@ -64,7 +64,7 @@ pub enum TrustError {
         now: String,
     },
     /// The leaf or one above it is not valid yet.
-    #[error("the certificate of {name:?} is valid from {not_before} only, it is {now} now: check the clock")]
+    #[error("the certificate of {name:?} is not valid before {not_before}, and now it is {now}: check the clock")]
     NotYetValid {
         /// Whose certificate is not valid yet.
         name: String,
@@ -74,13 +74,13 @@ pub enum TrustError {
         now: String,
     },
     /// A CA certificate where a device's or the operator's belongs.
-    #[error("{name:?} is a CA certificate: it cannot stand for a device")]
+    #[error("{name:?} is a CA certificate: it cannot identify a device")]
     AuthorityAsLeaf {
         /// Its common name.
         name: String,
     },
     /// A server's certificate, or one without a usage.
-    #[error("the certificate of {name:?} is not for clients: its extended key usage lacks clientAuth")]
+    #[error("the certificate of {name:?} is not for TLS clients: its extended key usage lacks clientAuth")]
     NotForClients {
         /// Its common name.
         name: String,

@@ -6,19 +6,19 @@ use crate::Refusal;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Ends too early.
-    #[error("{missing} more bytes were expected")]
+    #[error("the data ends {missing} bytes too early")]
     Short {
         /// How many.
         missing: usize,
     },
     /// Does not end where it should.
-    #[error("{extra} bytes stand after the end")]
+    #[error("{extra} extra bytes follow the end")]
     Trailing {
         /// How many.
         extra: usize,
     },
     /// A format of a later release.
-    #[error("version {got} of the format is not known here, only {expected}: is the sender newer?")]
+    #[error("format version {got} is unknown, this program reads version {expected}: is the sender newer?")]
     Version {
         /// The one that is.
         expected: u8,

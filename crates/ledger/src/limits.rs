@@ -186,8 +186,8 @@ impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAReporter => f.write_str("the topic's limits do not list this device"),
-            Self::SequenceNotGreater { last } => write!(f, "sequence number is not greater than the last, {last}"),
-            Self::SequenceGap { expected } => write!(f, "sequence numbers are missing, {expected} should have come"),
+            Self::SequenceNotGreater { last } => write!(f, "sequence number is not greater than the last one, {last}"),
+            Self::SequenceGap { expected } => write!(f, "sequence numbers are missing: {expected} was expected"),
             Self::TooPrecise { decimals } => write!(f, "more than {decimals} decimals"),
             Self::BelowMin { min, decimals } => write!(f, "below the smallest value, {}", decimal(*min, *decimals)),
             Self::AboveMax { max, decimals } => write!(f, "above the largest value, {}", decimal(*max, *decimals)),

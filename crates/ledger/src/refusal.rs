@@ -15,31 +15,32 @@ use errors::Contract::ContractErrors;
 #[expect(missing_docs, reason = "the message says what the fields are")]
 pub enum Refusal {
     /// The network lacks P256VERIFY (EIP-7951).
-    #[error("the network does not have P256VERIFY at 0x100: it must be at the Osaka upgrade or later")]
+    #[error("the network has no P256VERIFY precompile at 0x100: it must be at the Osaka upgrade or later")]
     P256Unavailable,
     /// The chain id does not fit 64 bits.
     #[error("the network's chain id is too large: it must fit 64 bits")]
     ChainIdTooLarge,
     /// A block is older than the last entry.
     #[error(
-        "the block's time ({block_time_s}) is before that of the last entry ({last_s}): correct the engine's clock"
+        "the block's time ({block_time_s}) is before the last entry's time ({last_s}): correct the clock of the \
+         ledger's host"
     )]
     ClockWentBack { last_s: u64, block_time_s: u64 },
 
     /// No such kind.
-    #[error("there is no kind {kind} of entry: is the sender newer than the ledger?")]
+    #[error("entry kind {kind} is unknown: is the sender newer than the ledger?")]
     UnknownKind { kind: u8 },
     /// Not the canonical ABI encoding.
     #[error("the body is not the canonical ABI encoding of an entry of kind {kind}")]
     BadBody { kind: u8 },
     /// Too short or too long.
-    #[error("the length of {field} is {length}, it must be from {min} to {max}")]
+    #[error("the length of {field} is {length}; it must be from {min} to {max}")]
     BadLength { field: Cow<'static, str>, length: u64, min: u64, max: u64 },
     /// A character that may not stand there, or not UTF-8.
-    #[error("{field} has a character that is not permitted at byte {position}")]
+    #[error("{field} has a forbidden character at byte {position}")]
     BadText { field: Cow<'static, str>, position: u64 },
     /// A number out of its range.
-    #[error("{field} is {value}, it must be from {min} to {max}")]
+    #[error("{field} is {value}; it must be from {min} to {max}")]
     BadValue { field: Cow<'static, str>, value: u64, min: u64, max: u64 },
     /// Not on the curve.
     #[error("the public key is not a point of P-256")]
@@ -48,14 +49,16 @@ pub enum Refusal {
     #[error("filter {filter:?} has a misplaced wildcard at byte {position}: '+' must be a whole level, '#' the last")]
     BadFilter { filter: String, position: u64 },
     /// `$...` or `sealcast/...`.
-    #[error("filter {filter:?} names topics that belong to no group: '$...' and 'sealcast/...' are reserved")]
+    #[error("filter {filter:?} is not allowed: topics under '$...' and 'sealcast/...' are reserved")]
     ReservedFilter { filter: String },
     /// A name that no device may have.
     #[error("{name:?} is a reserved name: choose another device id")]
     ReservedName { name: String },
 
     /// Not the originator's next nonce.
-    #[error("nonce {got} is not the originator's next, which is {expected}: sign the entry again with that")]
+    #[error(
+        "nonce {got} is not the originator's next, which is {expected}: sign the entry again with nonce {expected}"
+    )]
     BadNonce { expected: u64, got: u64 },
     /// Not by the originator's current key, or not for this ledger.
     #[error("the signature is not by the originator's current key for this ledger")]
@@ -73,10 +76,10 @@ pub enum Refusal {
     #[error("device {device} is already revoked")]
     AlreadyRevoked { device: Number },
     /// Two names with one number.
-    #[error("number {device} is that of {name:?}: choose another device id")]
+    #[error("device number {device} already belongs to {name:?}: choose another device id")]
     NumberTaken { device: Number, name: String },
     /// Not the certificate that the device is registered with.
-    #[error("certificate {got} is not the one the device is registered with, {expected}: publish keys for that")]
+    #[error("certificate {got} is not the one that the device is registered with: publish keys for {expected}")]
     WrongCertificate { expected: Hash, got: Hash },
     /// Published before.
     #[error("key package {key_package} was already published by {device}: make a new one")]
@@ -86,7 +89,7 @@ pub enum Refusal {
     #[error("there is no group {group} on the ledger")]
     UnknownGroup { group: u16 },
     /// All numbers are used.
-    #[error("the ledger has as many groups as it can number")]
+    #[error("the ledger is full: it cannot number another group")]
     TooManyGroups,
     /// Another group's name.
     #[error("the name {name:?} is taken by group {group}")]
@@ -107,15 +110,15 @@ pub enum Refusal {
     )]
     WrongEpoch { expected_generation: u32, expected_epoch: u64, got_generation: u32, got_epoch: u64 },
     /// No value is in it.
-    #[error("no value is from {min} to {max}: exchange them")]
+    #[error("the smallest value {min} is above the largest value {max}: swap them")]
     BadRange { min: i128, max: i128 },
     /// Not one of the group's topics.
-    #[error("topic {topic:?} is none of group {group}'s: none of its filters matches")]
+    #[error("topic {topic:?} does not belong to group {group}: none of its filters matches")]
     TopicOutside { group: u16, topic: String },
     /// Nothing to judge a reading by.
     #[error(
-        "topic {topic:?} has no limits in group {group}, and a reading is not written without: have the operator set \
-         them (`sealcast group limits`)"
+        "topic {topic:?} has no limits in group {group}, and the ledger takes no readings without limits: have the \
+         operator set them (`sealcast group limits`)"
     )]
     NoLimits { group: u16, topic: String },
 }

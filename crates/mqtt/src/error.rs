@@ -58,7 +58,7 @@ pub enum ParseError {
     #[error("property {0:#04x} does not belong in this packet")]
     MisplacedProperty(u8),
     /// The property stands more than once.
-    #[error("property {0:#04x} stands more than once")]
+    #[error("property {0:#04x} occurs more than once")]
     DuplicateProperty(u8),
     /// The property has a value outside its range.
     #[error("property {0:#04x} has a value that is not allowed")]

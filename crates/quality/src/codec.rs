@@ -5,7 +5,7 @@ use sealcast_reading::Decimal;
 
 /// The bytes are not what this crate wrote, or are of a version that it does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stored state of the quality rules cannot be read: delete it to start without a past")]
+#[error("the stored state of the quality rules cannot be read")]
 pub struct StateError;
 
 #[derive(Default)]

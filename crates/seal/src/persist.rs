@@ -21,9 +21,7 @@ const FLOOR: u8 = b'f';
 
 /// The bytes are not what an [`Opener`] wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the stored replay windows of this client cannot be read: restore them from a copy, or its old messages may pass again"
-)]
+#[error("the stored replay windows of this client cannot be read: without them, old messages could be replayed to it")]
 pub struct ImportError;
 
 /// A row to store.

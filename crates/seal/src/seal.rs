@@ -81,9 +81,7 @@ pub enum SealError {
         device: String,
     },
     /// The epoch turned since this sealer was made: make one for the current epoch.
-    #[error(
-        "cannot seal for group {group} under epoch {epoch} any more: it has ended; take the current epoch's sealer"
-    )]
+    #[error("cannot seal for group {group} under epoch {epoch}: that epoch has ended; use the current epoch's sealer")]
     EpochEnded {
         /// The group's number.
         group: GroupNumber,
@@ -91,7 +89,7 @@ pub enum SealError {
         epoch: EpochId,
     },
     /// All 16,777,216 counters of this boot are used: take another boot, and a sealer for it.
-    #[error("boot {boot} of group {group}, epoch {epoch} has sealed its last message: take the next boot")]
+    #[error("boot {boot} of group {group}, epoch {epoch} has sealed its last message: use the next boot")]
     NeedBoot {
         /// The group's number.
         group: GroupNumber,
@@ -101,7 +99,7 @@ pub enum SealError {
         boot: u16,
     },
     /// All 16,384 boots of this epoch are used: nothing can be sealed before the epoch turns.
-    #[error("all restarts that epoch {epoch} of group {group} has room for are used: turn the epoch")]
+    #[error("epoch {epoch} of group {group} has no boot numbers left for another restart: start a new epoch")]
     NeedEpoch {
         /// The group's number.
         group: GroupNumber,
@@ -109,7 +107,9 @@ pub enum SealError {
         epoch: EpochId,
     },
     /// A sealer for this boot or a later one was made before.
-    #[error("boot {boot} of group {group} was used already (boot {used} is in use): the stored boot is out of date")]
+    #[error(
+        "boot {boot} of group {group} was already used (boot {used} is in use): the stored boot number is out of date"
+    )]
     BootUsed {
         /// The group's number.
         group: GroupNumber,
@@ -127,7 +127,7 @@ pub enum SealError {
         epoch: EpochId,
     },
     /// The roster has another key on this device's leaf.
-    #[error("this device's key is not the one that group {group} knows it by: publish the key again and rejoin")]
+    #[error("this device's key is not the one that group {group} has for it: publish the key again and rejoin")]
     Key {
         /// The group's number.
         group: GroupNumber,
@@ -136,10 +136,10 @@ pub enum SealError {
     #[error("a topic has 1 to 65,535 bytes, this one has {0}")]
     Topic(usize),
     /// MQTT cannot carry the frame.
-    #[error("{0} bytes are too many for one MQTT packet once sealed")]
+    #[error("a message of {0} bytes is too long for one MQTT packet once it is sealed")]
     TooLarge(usize),
     /// The clock is beyond what 48 bits hold.
-    #[error("the time {0} ms is not one that a frame can carry: check this machine's clock")]
+    #[error("a frame cannot carry the time {0} ms: check this machine's clock")]
     Time(u64),
     /// The crypto library refused, which it does only when it is out of memory or entropy.
     #[error("the crypto library failed")]

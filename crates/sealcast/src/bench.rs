@@ -25,16 +25,16 @@ use crate::{now_ms, output};
 /// `sealcast bench`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Microseconds to seal and to open a message, beside the raw AES-GCM, sign and verify that it needs.
+    /// Measure sealing and opening a message, beside the raw AES-GCM, sign and verify that it needs.
     Seal {
-        /// How long each row is measured, in ms.
+        /// How long to measure each row, in ms.
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
         millis: u64,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Microseconds to read, convert and judge a JSON reading by four rules, beside sealing it.
+    /// Measure reading, converting and judging a JSON reading by four rules, beside sealing it.
     Quality {
         /// How long to measure, in ms.
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
@@ -43,9 +43,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Agents in one process against one hub: keys agreed, granted, revoked, messages one to all.
+    /// Measure many agents against one hub: key agreement, a grant, a revocation, messages from one to all.
     Fleet {
-        /// How many agents; several sizes with commas between, one after the other.
+        /// How many agents. Several numbers, separated by commas, are measured one after the other.
         #[arg(long, default_value = "3,10,100", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=500))]
         nodes: Vec<u16>,
         /// Print JSON.

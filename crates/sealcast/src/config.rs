@@ -40,7 +40,7 @@ pub const MAX_PACKET_BYTES: usize = 5 + sealcast_mqtt::MAX_REMAINING_BYTES;
 pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
-        .map_err(|_| D::Error::custom(format!("{text:?} is no address with a port, such as \"127.0.0.1:1883\"")))
+        .map_err(|_| D::Error::custom(format!("{text:?} is not an address with a port, such as \"127.0.0.1:1883\"")))
 }
 
 /// `hub.toml`: see [`Hub`] for each key.
@@ -53,8 +53,8 @@ pub struct HubFile {
     /// Where the broker listens (MQTT over TLS, client certificate required). Default `127.0.0.1:8883`.
     #[serde(deserialize_with = "address")]
     mqtt: SocketAddr,
-    /// Names and addresses under which devices reach the hub: the server certificate holds them, and the first one is
-    /// what enrolled devices are told. Default `["localhost", "127.0.0.1"]`.
+    /// Names and addresses at which devices reach the hub. The server certificate holds them all; enrolled devices are
+    /// told the first. Default `["localhost", "127.0.0.1"]`.
     names: Vec<String>,
     /// How long a device's certificate is valid, in days. Default 365.
     certificate_days: u32,
@@ -117,22 +117,26 @@ impl HubFile {
 
     /// Checks every value.
     pub fn validate(self) -> Result<Hub> {
-        ensure!(!self.names.is_empty(), "names: at least one name or address under which devices reach the hub");
+        ensure!(!self.names.is_empty(), "names: give at least one name or address at which devices reach the hub");
         for name in &self.names {
             ensure!(
                 rustls_pki_types::ServerName::try_from(name.as_str()).is_ok(),
                 "names: {name:?} is neither a host name nor an IP address"
             );
         }
-        ensure!((1..=3650).contains(&self.certificate_days), "certificate_days: 1 to 3650");
-        ensure!((1..=8760).contains(&self.token_hours), "token_hours: 1 to 8760");
-        ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: 1 to 4294967295");
+        ensure!((1..=3650).contains(&self.certificate_days), "certificate_days: must be from 1 to 3650");
+        ensure!((1..=8760).contains(&self.token_hours), "token_hours: must be from 1 to 8760");
+        ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: must be from 1 to 4294967295");
         ensure!(
             (MAX_MESSAGE_BYTES..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
-            "max_packet_bytes: {MAX_MESSAGE_BYTES}, which control messages may need, to {MAX_PACKET_BYTES}, the largest \
-             packet that MQTT has"
+            "max_packet_bytes: must be from {MAX_MESSAGE_BYTES}, which control messages may need, to {MAX_PACKET_BYTES}, \
+             the largest packet in MQTT"
         );
-        ensure!(self.est != self.mqtt || self.est.port() == 0, "est and mqtt: both are {}", self.est);
+        ensure!(
+            self.est != self.mqtt || self.est.port() == 0,
+            "est and mqtt: both are {}, but each needs its own address",
+            self.est
+        );
         Ok(Hub {
             est: self.est,
             mqtt: self.mqtt,
@@ -354,16 +358,16 @@ impl AgentFile {
         let loopback = |ip: IpAddr| ip.is_loopback();
         ensure!(
             loopback(self.listen.ip()) || self.listen_beyond_loopback,
-            "listen: {} can be reached from other machines, and whoever reaches it speaks as this device; if that is \
-             wanted, set listen_beyond_loopback = true",
+            "listen: {} can be reached from other machines, and whoever reaches it speaks as this device; if you \
+             want that, set listen_beyond_loopback = true",
             self.listen
         );
-        ensure!((1..=65_536).contains(&self.max_clients), "max_clients: 1 to 65536");
+        ensure!((1..=65_536).contains(&self.max_clients), "max_clients: must be from 1 to 65536");
         ensure!(
             (128..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
-            "max_packet_bytes: 128 to {MAX_PACKET_BYTES}, the largest packet that MQTT has"
+            "max_packet_bytes: must be from 128 to {MAX_PACKET_BYTES}, the largest packet in MQTT"
         );
-        ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: at most 600000");
+        ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: must be at most 600000");
         let limit = |ms: u64| (ms != 0).then_some(ms);
         let default = MaxAge {
             live_ms: limit(self.freshness.max_age_ms),
@@ -381,7 +385,7 @@ impl AgentFile {
             };
             Ok((table.filter, age))
         })?;
-        ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: 1 to 100000000");
+        ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
         let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
             record: RecordRules::new(self.record_queue, self.record, values.clone())?,
@@ -423,7 +427,7 @@ fn upstream(url: &str) -> Result<UpstreamChoice> {
     match url.split_once("://") {
         Some(("mqtts", address)) => Ok(UpstreamChoice::Tls(address.parse().context("upstream")?)),
         Some(("mqtt", address)) => Ok(UpstreamChoice::Plain(address.parse().context("upstream")?)),
-        _ => bail!("upstream: {url:?} is neither mqtts://HOST:PORT nor mqtt://HOST:PORT"),
+        _ => bail!("upstream: {url:?} must be mqtts://HOST:PORT or mqtt://HOST:PORT"),
     }
 }
 

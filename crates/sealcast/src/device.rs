@@ -19,13 +19,13 @@ use crate::{
 /// `sealcast device`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Invite a device: print a one-time token with which it enrols.
+    /// Invite a device: print a one-time token for `sealcast enroll`.
     Add {
         /// The device's id.
         device: DeviceId,
         #[command(flatten)]
         hub: HubArgs,
-        /// The hub's configuration file, for the token's validity [default: HUB/hub.toml, if it is there].
+        /// The hub's configuration file, which says how long the token is valid [default: HUB/hub.toml, if it exists].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
@@ -37,7 +37,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one device with what the ledger says of it.
+    /// Show one device and its entries on the ledger.
     Show {
         /// The device's id.
         device: DeviceId,
@@ -47,11 +47,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Revoke a device: it is out of every group from the next epoch on, and the broker refuses it.
+    /// Revoke a device: the broker refuses it, and it loses every group with the group's next epoch.
     Revoke {
         /// The device's id.
         device: DeviceId,
-        /// Why; stands on the ledger for everybody to read.
+        /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
         #[command(flatten)]
@@ -145,7 +145,7 @@ pub async fn run(command: Command) -> Result<()> {
             let mut operator = Operator::connect(&hub.hub).await?;
             let number = operator.device(&device)?.number;
             operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
-            output::line(&format!("{device} is revoked"))
+            output::line(&format!("{device} is revoked: the broker refuses it, and its groups change their keys"))
         }
     }
 }

@@ -22,23 +22,23 @@ use crate::{
 /// `sealcast group`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Create a group over topics. It has no members before they are granted.
+    /// Create a group for topic filters. It has no members until you grant it to devices.
     Create {
         /// The group's name.
         name: GroupName,
-        /// Topic filter whose messages are sealed for this group; may be repeated.
+        /// Topic filter whose messages are sealed for this group. Can be repeated.
         #[arg(long = "filter", required = true, value_name = "FILTER")]
         filters: Vec<TopicFilter>,
-        /// A new epoch at least this often, in seconds; 0 for no limit.
+        /// Longest life of an epoch, in seconds: then the group changes its key. 0 for no limit.
         #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
         epoch_max_age: u32,
-        /// A new epoch after so many messages of one member; 0 for no limit.
+        /// Most messages of one member in an epoch: then the group changes its key. 0 for no limit.
         #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
         epoch_max_messages: u32,
-        /// Old epochs that members can still read: for retained messages and for members that were away.
+        /// How many old epochs members can still read: for retained messages, and for members that were offline.
         #[arg(long, default_value_t = 16, value_name = "EPOCHS")]
         retention: u16,
-        /// How a reader knows who sent a message.
+        /// How a receiver knows who sent a message.
         #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
         authenticity: AuthenticityArg,
         #[command(flatten)]
@@ -52,7 +52,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one group with what the ledger says of it.
+    /// Show one group and its entries on the ledger.
     Show {
         /// The group's name.
         name: GroupName,
@@ -62,36 +62,36 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Let devices into a group.
+    /// Allow devices into a group.
     Grant {
         /// The group's name.
         name: GroupName,
-        /// The devices.
+        /// The devices' ids.
         #[arg(required = true)]
         devices: Vec<DeviceId>,
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Take devices out of a group.
+    /// Remove devices from a group.
     Revoke {
         /// The group's name.
         name: GroupName,
-        /// The devices.
+        /// The devices' ids.
         #[arg(required = true)]
         devices: Vec<DeviceId>,
-        /// Why; stands on the ledger for everybody to read.
+        /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
         #[command(flatten)]
         hub: HubArgs,
     },
-    /// Say what readings of a topic must keep to: the ledger verifies each by it, and takes none of a topic without.
+    /// Set a topic's limits. The ledger judges each reading by them, and takes no readings of a topic without limits.
     Limits(limits::Options),
-    /// Start a group's keys anew, when its members have lost theirs. Retained and queued messages become unreadable.
+    /// Give a group new keys after its members lost or dropped theirs. Retained and queued messages become unreadable.
     Reset {
         /// The group's name.
         name: GroupName,
-        /// Why; stands on the ledger for everybody to read.
+        /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
         #[command(flatten)]
@@ -102,9 +102,9 @@ pub enum Command {
 /// `--authenticity`.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum AuthenticityArg {
-    /// Each message is signed: nobody can speak in another member's name.
+    /// Each message is signed: no member can speak in another member's name.
     Signature,
-    /// Messages are known to come from some member; faster and shorter.
+    /// Any member can speak in another member's name. Faster, and messages are shorter.
     Group,
 }
 
@@ -174,7 +174,7 @@ pub async fn run(command: Command) -> Result<()> {
                 },
             };
             operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
-            output::line(&format!("group {name} is created, number {}", operator.group(&name)?.number))
+            output::line(&format!("group {name} was created with number {}", operator.group(&name)?.number))
         }
         Command::List { hub, json } => {
             let operator = Operator::connect(&hub.hub).await?;
@@ -218,7 +218,9 @@ pub async fn run(command: Command) -> Result<()> {
                 |id| Ok(Body::Revoked(Revoked { group, device: operator.device(id)?.number, reason: reason.clone() }));
             let bodies = devices.iter().map(revoke).collect::<Result<Vec<_>>>()?;
             let said = |place: usize| match devices.get(place) {
-                Some(id) => output::line(&format!("{id} is revoked from {name}: out from the next epoch on")),
+                Some(id) => output::line(&format!(
+                    "{id} is revoked from {name}: it cannot read anything from the next epoch on"
+                )),
                 None => Ok(()),
             };
             operator.submit_all(&bodies, said).await
@@ -228,7 +230,7 @@ pub async fn run(command: Command) -> Result<()> {
             let mut operator = Operator::connect(&hub.hub).await?;
             let group = operator.group(&name)?.number;
             operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
-            output::line(&format!("{name} starts anew: its members agree on new keys"))
+            output::line(&format!("{name} was reset: its members now agree on new keys"))
         }
     }
 }

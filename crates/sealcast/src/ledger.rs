@@ -25,7 +25,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check each entry's signature, rule and place in the chain anew, from the first one on.
+    /// Check each entry's signature, rules and place in the hash chain, from the first entry on.
     Verify {
         #[command(flatten)]
         source: Source,
@@ -40,7 +40,7 @@ pub enum Command {
 pub struct Source {
     #[command(flatten)]
     hub: HubArgs,
-    /// An agent's folder: read its replica instead of asking the hub.
+    /// An agent's folder: read that agent's copy of the ledger, and do not ask the hub.
     #[arg(long, value_name = "DIR")]
     agent: Option<PathBuf>,
 }
@@ -119,7 +119,7 @@ pub async fn run(command: Command) -> Result<()> {
                 }));
             }
             output::line(&format!(
-                "ledger {}: {} entries, each one's signature, rule and place in the chain checked\nhead {}",
+                "ledger {}: {} entries verified: signatures, rules and hash chain\nhead {}",
                 replica.genesis().id,
                 replica.height(),
                 replica.head()

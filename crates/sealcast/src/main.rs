@@ -25,11 +25,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-/// End-to-end sealed MQTT for IoT groups.
+/// End-to-end encrypted MQTT for groups of IoT devices.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
-    /// What is logged to standard error: `error`, `warn`, `info`, `debug`, or a tracing filter.
+    /// Log level on standard error: `error`, `warn`, `info`, `debug`, `trace`, or a tracing filter.
     #[arg(long, global = true, env = "SEALCAST_LOG", value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -42,28 +42,28 @@ enum Role {
     Up(hub::Options),
     /// Run a device's agent: MQTT clients connect to it instead of the broker.
     Agent(agent::Options),
-    /// Make this device's key and have the hub's CA certify it, with a one-time token.
+    /// Enrol a device: make its key here and have the hub's CA certify it, with a one-time token.
     Enroll(enroll::Options),
-    /// Devices: invite, list, show, revoke.
+    /// Manage devices: add, list, show, revoke.
     #[command(subcommand)]
     Device(device::Command),
-    /// Groups: create, list, show, grant, revoke, limits, reset.
+    /// Manage groups: create, list, show, grant, revoke, limits, reset.
     #[command(subcommand)]
     Group(group::Command),
-    /// The ledger: show its entries, verify it from the first one on.
+    /// Read the ledger: show its entries, or verify it from the first entry on.
     #[command(subcommand)]
     Ledger(ledger::Command),
-    /// Show what an agent has measured of its topics, and what report on change has saved.
+    /// Show an agent's topics: measured cycle, traffic saved by report on change, alarms.
     Topics(topics::Options),
-    /// Rules for values: try them on a recording, learn them from one.
+    /// Try rules for values on a recording, or learn rules from one.
     #[command(subcommand)]
     Quality(quality::Command),
-    /// Readings on the ledger: show them with the ledger's verdicts.
+    /// Show the readings on the ledger, with the contract's verdicts.
     #[command(subcommand)]
     Readings(readings::Command),
-    /// Run the paper's experiment on this machine and check each step.
+    /// Run the paper's experiment on this machine and check each step (about 20 seconds).
     Demo(demo::Options),
-    /// Measure.
+    /// Measure the cost of sealing, of checks, and of a fleet of agents.
     #[command(subcommand)]
     Bench(bench::Command),
 }

@@ -26,7 +26,7 @@ const TRIES: usize = 5;
 /// Which hub.
 #[derive(clap::Args, Debug, Clone)]
 pub struct HubArgs {
-    /// The hub's folder, or one with the operator's files: operator.key, operator.pem, root.pem, network.json.
+    /// The hub's folder, or a folder with the operator's files: operator.key, operator.pem, root.pem, network.json.
     #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
     pub hub: PathBuf,
 }
@@ -47,7 +47,10 @@ impl Operator {
     pub async fn connect(dir: &Path) -> Result<Self> {
         let path = |name: &str| dir.join(name);
         let network_json = files::read(&path("network.json")).with_context(|| {
-            format!("{} is not a hub's folder, or the hub has not been started yet (`sealcast up`)", dir.display())
+            format!(
+                "{} is not a hub's folder, or no hub was started in it yet: run `sealcast up`, or give the right --hub",
+                dir.display()
+            )
         })?;
         let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
         let network = Network::verify(network_json.as_bytes(), &anchor, now_ms())
@@ -76,7 +79,7 @@ impl Operator {
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())),
         }
         .with_context(|| {
-            format!("cannot connect to the hub's broker at {}: does `sealcast up` run?", network.broker)
+            format!("cannot connect to the hub's broker at {}: is `sealcast up` running?", network.broker)
         })?;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
@@ -105,7 +108,9 @@ impl Operator {
                 Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
             }
         }
-        bail!("the ledger did not take the entry: another process that has the operator's key is faster each time")
+        bail!(
+            "the ledger did not take the entry: another process with the operator's key was faster each time; try again"
+        )
     }
 
     /// Signs several as the operator and submits them together, so that they share blocks, and what follows from them
@@ -138,13 +143,16 @@ impl Operator {
     /// Reads and verifies what the ledger has beyond the replica.
     pub async fn catch_up(&mut self) -> Result<()> {
         loop {
-            let page =
-                self.ledger.records(self.replica.height(), PAGE).await.context("the hub does not give its ledger")?;
+            let page = self
+                .ledger
+                .records(self.replica.height(), PAGE)
+                .await
+                .context("cannot read the ledger from the hub")?;
             if page.is_empty() {
                 return Ok(());
             }
             for record in page {
-                self.replica.apply(&record).context("the ledger that the hub gives does not verify")?;
+                self.replica.apply(&record).context("the hub's ledger does not verify")?;
                 self.records.push(record);
             }
         }
@@ -152,11 +160,13 @@ impl Operator {
 
     /// The device of that name.
     pub fn device(&self, id: &DeviceId) -> Result<&Device> {
-        self.replica.device_by_id(id).with_context(|| format!("no device {id} is registered"))
+        self.replica
+            .device_by_id(id)
+            .with_context(|| format!("no device {id} is registered: see `sealcast device list`"))
     }
 
     /// The group of that name.
     pub fn group(&self, name: &GroupName) -> Result<&Group> {
-        self.replica.group_by_name(name).with_context(|| format!("there is no group {name}"))
+        self.replica.group_by_name(name).with_context(|| format!("there is no group {name}: see `sealcast group list`"))
     }
 }

@@ -33,32 +33,33 @@ const MAX_WINDOWS: usize = 1_000;
 /// `sealcast quality`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Say what rules would have done to a recording: what is blocked, flagged, sent, and why.
+    /// Try rules on a recording: show what they would have blocked, flagged and sent, and why.
     Try(TryOptions),
-    /// Propose rules from a recording of normal operation, with the numbers behind them, as TOML.
+    /// Learn rules from a recording of normal operation: print them as TOML, with the numbers behind them.
     Learn(LearnOptions),
 }
 
 /// `sealcast quality try`.
 #[derive(clap::Args)]
 pub struct TryOptions {
-    /// `[[quality]]` tables, alone or within an agent's configuration.
+    /// TOML file with `[[quality]]` tables. It can be an agent's configuration.
     rules: PathBuf,
     #[command(flatten)]
     data: DataOptions,
-    /// The topic that the recording is of [default: one that the rules' only filter matches].
+    /// The recording's topic [default: a topic that the rules' only filter matches].
     #[arg(long)]
     topic: Option<String>,
-    /// Count these times apart, and shade them in the picture: `2024-05-01 06:00:00/2024-05-01 08:00:00`.
+    /// Count a time window separately, and shade it in the picture: `2024-05-01 06:00:00/2024-05-01 08:00:00`.
+    /// Can be repeated.
     #[arg(long, value_name = "FROM/TO")]
     window: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Draw values and verdicts, as SVG.
+    /// Write a picture of the values and the verdicts, as SVG.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// What the values are, with their unit, for the picture.
+    /// Label of the values in the picture, with their unit.
     #[arg(long, default_value = "value", value_name = "TEXT")]
     unit: String,
 }
@@ -68,7 +69,7 @@ pub struct TryOptions {
 pub struct LearnOptions {
     #[command(flatten)]
     data: DataOptions,
-    /// How much of it to learn from, from its beginning: the part before anything went wrong.
+    /// Learn only from the first part of the recording: the part before anything went wrong.
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     first: f64,
     /// The topic filter of the proposed rules.
@@ -89,7 +90,7 @@ pub fn run(command: Command) -> Result<()> {
             let Imported { recording, understood } = options.data.read()?;
             let recording = recording.first(options.first / 100.0);
             let proposal = learn(&options.filter, &recording)
-                .with_context(|| format!("nothing can be learnt from {}", options.data.path.display()))?;
+                .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
             // A filter that no agent would take is better said now.
             let toml = proposal.to_toml();
             parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {}", options.filter))?;
@@ -139,13 +140,14 @@ fn printable(text: &str) -> String {
 
 /// Rules from a file of `[[quality]]` tables in `dir`, or from an agent's configuration that holds some.
 fn parse_rules(text: &str, dir: &Path) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)> {
-    let mut file: toml::Table = toml::from_str(text).context("it is no TOML")?;
-    let tables = file.remove("quality").context("there is no [[quality]] table in it")?;
+    let mut file: toml::Table = toml::from_str(text).context("it is not TOML")?;
+    let tables = file.remove("quality").context("it has no [[quality]] table")?;
     // Whatever else stands there must at least be what an agent takes: a slip of the pen is no rule that is left out.
-    file.try_into::<config::AgentFile>().context("beside [[quality]], only what an agent's configuration has")?;
+    file.try_into::<config::AgentFile>()
+        .context("beside [[quality]], it can have only the keys of an agent's configuration")?;
     let mut specs: Vec<TopicSpec> = tables.try_into().context("[[quality]]")?;
     config::read_schemas(&mut specs, dir)?;
-    ensure!(!specs.is_empty(), "there is no [[quality]] table in it");
+    ensure!(!specs.is_empty(), "it has no [[quality]] table");
     let rules = RuleSet::new(specs.iter().cloned())?;
     Ok((specs, Arc::new(rules)))
 }
@@ -154,7 +156,10 @@ fn parse_rules(text: &str, dir: &Path) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)>
 fn only_topic(specs: &[TopicSpec]) -> Result<String> {
     let [spec] = specs else {
         let filters: Vec<&str> = specs.iter().map(|spec| spec.filter.as_str()).collect();
-        bail!("which rules? Give --topic, the topic that was recorded; there are rules for {}", filters.join(", "));
+        bail!(
+            "several rules could apply: give the recorded topic with --topic; there are rules for {}",
+            filters.join(", ")
+        );
     };
     let levels: Vec<&str> =
         spec.filter.split('/').map(|level| if matches!(level, "+" | "#") { "x" } else { level }).collect();

@@ -12,11 +12,11 @@ use crate::{ledger::Source, output};
 /// `sealcast readings`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Show a device's readings with the ledger's verdicts. Each entry is verified anew, from the ledger's first one on.
+    /// Show a device's readings with the contract's verdicts. Verifies the whole ledger first.
     Show {
-        /// The device.
+        /// The device's id.
         device: DeviceId,
-        /// Only this topic.
+        /// Show only this topic.
         #[arg(long)]
         topic: Option<TopicName>,
         #[command(flatten)]
@@ -115,7 +115,10 @@ fn counts(replica: &Replica, device: Number, topic: Option<&TopicName>) -> Vec<C
 pub async fn run(command: Command) -> Result<()> {
     let Command::Show { device, topic, source, json } = command;
     let (records, replica) = source.read().await?;
-    let number = replica.device_by_id(&device).with_context(|| format!("no device {device} is registered"))?.number;
+    let number = replica
+        .device_by_id(&device)
+        .with_context(|| format!("no device {device} is registered: see `sealcast device list`"))?
+        .number;
     let rows = rows(&records, Replica::new(*replica.genesis()), number, topic.as_ref())?;
     let counts = counts(&replica, number, topic.as_ref());
     if json {
@@ -130,7 +133,7 @@ pub async fn run(command: Command) -> Result<()> {
     if rows.is_empty() {
         let of = topic.map_or_else(String::new, |topic| format!(" of {topic}"));
         output::line(&format!(
-            "no readings{of} by {device} on the ledger; an agent keeps those of a topic without limits on its disk"
+            "the ledger has no readings{of} by {device}; readings of a topic without limits wait on the agent's disk"
         ))?;
         return output::line(&format!("verified to entry {}, head {}", replica.height(), replica.head()));
     }

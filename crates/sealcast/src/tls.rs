@@ -53,7 +53,9 @@ pub fn client(root: &[u8], identity: Option<&Identity<'_>>) -> Result<Arc<Client
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let (chain, key) = identity.parts();
-            builder.with_client_auth_cert(chain, key).context("this node's certificate and key do not fit together")?
+            builder
+                .with_client_auth_cert(chain, key)
+                .context("this node's certificate and key do not belong together")?
         }
     };
     Ok(Arc::new(config))
@@ -74,7 +76,7 @@ pub fn server(identity: &Identity<'_>) -> Result<Arc<ServerConfig>> {
     let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .context("the server's certificate and key do not fit together")?;
+        .context("the server's certificate and key do not belong together")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -104,7 +106,7 @@ impl ServerCertVerifier for PinnedRoot {
         let pinned = intermediates.iter().find(|der| sha256(der).as_ref() == self.fingerprint).ok_or_else(|| {
             rustls::Error::General(
                 "the server does not show the root certificate that the enrolment token names: this is not the hub \
-                 that made the token, or somebody stands between"
+                 that made the token, or somebody intercepts the connection"
                     .into(),
             )
         })?;
@@ -230,11 +232,11 @@ impl Upstream {
         tcp.set_nodelay(true)?;
         let Some(config) = self.tls() else { return Ok(Box::new(tcp)) };
         let name = ServerName::try_from(address.host.clone())
-            .with_context(|| format!("{:?} is not a name that a certificate can have", address.host))?;
+            .with_context(|| format!("{:?} is neither a host name nor an IP address", address.host))?;
         let stream = tokio_rustls::TlsConnector::from(config)
             .connect(name, tcp)
             .await
-            .with_context(|| format!("no TLS with the broker at {address}"))?;
+            .with_context(|| format!("the TLS handshake with the broker at {address} failed"))?;
         Ok(Box::new(stream))
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 /// `sealcast topics`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The device's folder; its agent may be running.
+    /// The device's folder. Its agent may be running.
     #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
     dir: PathBuf,
     /// Print JSON.

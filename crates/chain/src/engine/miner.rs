@@ -92,7 +92,10 @@ impl Miner {
     pub(super) fn run(mut self) {
         while let Some(batch) = self.pool.take(MAX_BLOCK_TXS, MAX_BLOCK_BYTES) {
             if let Err(error) = self.mine(batch) {
-                tracing::error!(path = %self.path.display(), %error, "the ledger could not write a block; what waited is dropped, its senders must look and try again");
+                tracing::error!(
+                    path = %self.path.display(), %error,
+                    "the ledger could not write a block: waiting entries are dropped, and have to be submitted again"
+                );
                 self.pool.clear();
                 self.recover();
             }
@@ -119,7 +122,7 @@ impl Miner {
                 Ok(()) => {}
                 Err(EVMError::Database(error)) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(tx = %pending.hash, %error, "a transaction cannot run and is dropped");
+                    tracing::warn!(tx = %pending.hash, %error, "a transaction is dropped: it cannot run");
                     failed.push(Arc::clone(pending));
                 }
             }
@@ -168,7 +171,9 @@ impl Miner {
                 self.tip = tip;
             }
             Ok((_, None)) => tracing::error!(path = %self.path.display(), "the ledger's database is empty"),
-            Err(error) => tracing::error!(path = %self.path.display(), %error, "the ledger's database does not open"),
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), %error, "the ledger's database cannot be opened")
+            }
         }
     }
 }

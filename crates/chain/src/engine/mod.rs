@@ -56,14 +56,15 @@ impl Default for EngineConfig {
 pub enum OpenError {
     /// Another process, or another engine in this one, has it.
     #[error(
-        "{path} is in use by another process: a ledger has one writer. Stop the other one, or give this one a file of its own"
+        "{path} is in use by another process: a ledger has one writer. Stop the other process, or give this one its \
+         own file"
     )]
     InUse {
         /// The database.
         path: PathBuf,
     },
     /// The lock file beside it cannot be made.
-    #[error("cannot lock {path}: is its directory there and writable?")]
+    #[error("cannot lock {path}: does its folder exist, and is it writable?")]
     Lock {
         /// The lock file.
         path: PathBuf,
@@ -79,13 +80,16 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Not a ledger's file.
-    #[error("{path} is a database, but not a ledger's")]
+    #[error("{path} is a database, but not a ledger")]
     Foreign {
         /// The database.
         path: PathBuf,
     },
     /// Written by a newer version.
-    #[error("{path} has format {found}, this program knows {known}: use the version that wrote it, or a newer one")]
+    #[error(
+        "{path} has format {found}, this program reads format {known}: use the program version that wrote it, or a \
+         newer one"
+    )]
     Version {
         /// The database.
         path: PathBuf,
@@ -95,7 +99,10 @@ pub enum OpenError {
         known: i64,
     },
     /// The chain id in the configuration is not the file's.
-    #[error("{path} was created with chain id {found}, but the configuration says {wanted}: the id cannot be changed")]
+    #[error(
+        "{path} was created with chain id {found}, but the configuration says {wanted}: set chain_id = {found}, it \
+         cannot change"
+    )]
     ChainId {
         /// The database.
         path: PathBuf,

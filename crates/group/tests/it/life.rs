@@ -155,7 +155,7 @@ fn a_lost_welcome_is_asked_for_again() {
     world.deliver = true;
     world.run(120);
     world.assert_members(group, &[0, 1, late]);
-    assert!(world.nodes[late].has_notice("asking to be added again"));
+    assert!(world.nodes[late].has_notice("asks to be added again"));
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_welcome_that_is_held_does_not_give_way_to_a_bad_one() {
     world.catch_up(late);
     world.nodes[late].online = true;
     world.run(5);
-    assert!(!world.nodes[late].has_notice("asking to be added again"));
+    assert!(!world.nodes[late].has_notice("asks to be added again"));
     assert_eq!(world.refused, asked);
     world.assert_members(group, &[0, 1, late]);
 }

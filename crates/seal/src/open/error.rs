@@ -17,7 +17,8 @@ pub enum OpenError {
     Header(#[from] HeaderError),
     /// Sealed for a group that the topic does not belong to.
     #[error(
-        "{topic} belongs to group {expected}, but the message is sealed for group number {found}: it was moved from another topic, or its publisher's ledger is out of date"
+        "{topic} belongs to group {expected}, but the message is sealed for group number {found}: it was moved from \
+         another topic, or its publisher's ledger is out of date"
     )]
     WrongGroup {
         /// Where it arrived.
@@ -37,7 +38,8 @@ pub enum OpenError {
     },
     /// Sealed under an epoch that this device has not reached: wait for the ledger and try again.
     #[error(
-        "no key yet: sealed under epoch {frame} of {group}, this device is at epoch {held} and waits for the ledger"
+        "no key yet: sealed under epoch {frame} of {group}, this device is at epoch {held} and waits for news from the \
+         ledger"
     )]
     EpochAhead {
         /// The group's name.
@@ -49,7 +51,8 @@ pub enum OpenError {
     },
     /// Sealed under an epoch that is older than the group's retention.
     #[error(
-        "no key any more: sealed under epoch {frame} of {group}, only epochs from {oldest} on are kept (the group's retention)"
+        "no key left: sealed under epoch {frame} of {group}, only epochs from {oldest} on are kept (the group's \
+         retention)"
     )]
     EpochRetired {
         /// The group's name.
@@ -70,7 +73,7 @@ pub enum OpenError {
         leaf: LeafIndex,
     },
     /// The sender was removed from the group.
-    #[error("{sender} was removed from {group} after epoch {epoch}: its messages are no longer taken")]
+    #[error("{sender} was removed from {group} after epoch {epoch}: its messages are refused")]
     Removed {
         /// Who was removed.
         sender: DeviceId,
@@ -81,7 +84,8 @@ pub enum OpenError {
     },
     /// The authentication tag does not fit.
     #[error(
-        "cannot be opened: a message in the name of {sender} ({group}) was changed on its way, or moved to {topic} from another topic"
+        "cannot be opened: a message in the name of {sender} ({group}) was changed on its way, or moved to {topic} \
+         from another topic"
     )]
     Undecryptable {
         /// Whom the header names; not proven.
@@ -100,9 +104,7 @@ pub enum OpenError {
         flags: u8,
     },
     /// Decrypted, but not laid out as a plaintext.
-    #[error(
-        "a message in the name of {sender} ({group}) is not put together correctly inside: update or check its agent"
-    )]
+    #[error("a message in the name of {sender} ({group}) is malformed inside its seal: update or check its agent")]
     Malformed {
         /// Who sealed it.
         sender: DeviceId,
@@ -110,7 +112,9 @@ pub enum OpenError {
         group: Arc<str>,
     },
     /// Unsigned, in a group whose messages are signed.
-    #[error("unsigned: {group} takes only signed messages; this one, in the name of {sender}, may be from any member")]
+    #[error(
+        "unsigned: {group} accepts only signed messages; this one, in the name of {sender}, may be from any member"
+    )]
     Unsigned {
         /// Whom the header names; not proven.
         sender: DeviceId,
@@ -126,7 +130,7 @@ pub enum OpenError {
         group: Arc<str>,
     },
     /// Seen before, or too far back to tell.
-    #[error("replayed: message {counter} of {sender} on {topic} was delivered before, or is older than the {window} last ones", window = crate::replay::WINDOW)]
+    #[error("replayed: message {counter} of {sender} on {topic} was delivered before, or is older than the last {window} messages", window = crate::replay::WINDOW)]
     Replay {
         /// Who sealed it.
         sender: DeviceId,
@@ -137,7 +141,8 @@ pub enum OpenError {
     },
     /// The client has seen a newer message of the topic.
     #[error(
-        "rolled back: the retained message on {topic}, sealed at {sealed_ms} ms by {sender}, is older than one seen before (sealed at {newest_ms} ms)"
+        "rolled back: the retained message on {topic}, sealed at {sealed_ms} ms by {sender}, is older than one seen \
+         before (sealed at {newest_ms} ms)"
     )]
     RetainedOlder {
         /// Who sealed it.
@@ -151,7 +156,8 @@ pub enum OpenError {
     },
     /// Delivered as retained, published without RETAIN.
     #[error(
-        "the broker delivered a message of {sender} as the retained one of {topic}, but it was not published as such"
+        "the broker delivered a message of {sender} as the retained one of {topic}, but it was not published as a \
+         retained message"
     )]
     NotRetained {
         /// Who sealed it.
@@ -161,7 +167,8 @@ pub enum OpenError {
     },
     /// Older than the topic's limit.
     #[error(
-        "too old: {sender} sealed it {age_ms} ms ago, {topic} takes messages up to {limit_ms} ms; it was held back, or a clock is wrong"
+        "too old: {sender} sealed it {age_ms} ms ago, but {topic} accepts messages of up to {limit_ms} ms: it was held \
+         back, or a clock is wrong"
     )]
     TooOld {
         /// Who sealed it.
@@ -175,7 +182,8 @@ pub enum OpenError {
     },
     /// Sealed later than now.
     #[error(
-        "from the future: {sender} sealed it {ahead_ms} ms ahead of this clock, {tolerance_ms} ms are tolerated: check both clocks"
+        "from the future: {sender} sealed it {ahead_ms} ms ahead of this clock, but {tolerance_ms} ms are tolerated: \
+         check both clocks"
     )]
     Future {
         /// Who sealed it.
@@ -187,7 +195,8 @@ pub enum OpenError {
     },
     /// Sealed under an old epoch, long after the next one began.
     #[error(
-        "{sender} sealed it under epoch {epoch} of {group}, {late_ms} ms after that ended: its agent does not hear from the ledger"
+        "{sender} sealed it under epoch {epoch} of {group}, {late_ms} ms after that epoch ended: its agent has no news \
+         from the ledger, check its connection to the hub"
     )]
     EpochEnded {
         /// Who sealed it.
@@ -200,7 +209,7 @@ pub enum OpenError {
         late_ms: u64,
     },
     /// More senders than are kept track of.
-    #[error("too many senders for one client ({max}): {sender} is refused, as a replay could not be told", max = crate::replay::MAX_SENDERS)]
+    #[error("too many senders for one client ({max}): {sender} is refused, because a replay could not be detected", max = crate::replay::MAX_SENDERS)]
     TooManySenders {
         /// Who sealed it.
         sender: DeviceId,

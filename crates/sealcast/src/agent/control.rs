@@ -220,7 +220,7 @@ impl Loop {
             match event {
                 LinkEvent::Message { topic, payload, .. } if topic == LEDGER_TOPIC => match Record::decode(&payload) {
                     Ok(record) => records.push(record),
-                    Err(error) => warn!(%error, "a pushed ledger record cannot be read"),
+                    Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
                 },
                 event => {
                     self.handle_records(std::mem::take(&mut records))?;
@@ -234,7 +234,7 @@ impl Loop {
     fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Up => {
-                info!("control connection up");
+                info!("control connection to the hub is up");
                 self.up = true;
                 self.sync();
                 self.publish_again();
@@ -242,7 +242,7 @@ impl Loop {
                 self.submit_next()?;
             }
             LinkEvent::Down(reason) => {
-                warn!(reason, "control connection down: keys stay as they are, and it is tried again");
+                warn!(reason, "control connection to the hub lost: keys stay as they are, trying again");
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
@@ -318,7 +318,10 @@ impl Loop {
         let Err(error) = self.parts.data.update_replica(|replica| replica.apply(record)) else { return true };
         if self.complained_at.is_none_or(|at| at.elapsed() > QUIET) {
             self.complained_at = Some(Instant::now());
-            error!("the hub gave a ledger record that cannot be true: {:#}", anyhow::Error::new(error));
+            error!(
+                "the hub sent a ledger record that does not verify: {:#}; this agent ignores it and asks again",
+                anyhow::Error::new(error)
+            );
         }
         false
     }
@@ -406,7 +409,7 @@ impl Loop {
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                warn!("an entry did not reach the ledger, and is tried again: {error:#}");
+                warn!("an entry did not reach the ledger: {error:#}; trying again");
                 self.sync();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
@@ -488,7 +491,7 @@ impl Loop {
                 }
                 Err(reason) => {
                     if self.held.insert(topic.clone()) {
-                        warn!(%topic, reason, "readings wait: the ledger would not take them");
+                        warn!(%topic, reason, "readings wait on disk: the ledger would refuse them");
                     }
                 }
             }
@@ -628,7 +631,7 @@ impl Loop {
                 Ok(None) => {
                     self.reseal.insert(group);
                 }
-                Err(error) => warn!(%group, "retained messages are not sealed again: {error:#}"),
+                Err(error) => warn!(%group, "retained messages could not be sealed under the new epoch: {error:#}"),
             }
         }
     }

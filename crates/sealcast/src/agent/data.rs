@@ -223,14 +223,16 @@ impl DataPlane {
             return Route::Group(group);
         }
         if state.caught_up.is_none() {
-            return Route::NotYet(format!("the ledger, which says whether a group covers {topic}, is out of reach"));
+            return Route::NotYet(format!(
+                "the ledger is out of reach, so nobody knows whether a group covers {topic}: is the hub running?"
+            ));
         }
         drop(state);
         if self.config.clear.iter().any(|filter: &TopicFilter| filter.matches(topic)) {
             return Route::Clear;
         }
         Route::Refused(format!(
-            "no group covers {topic}: have one created with a filter that matches it, or list it under `clear`"
+            "no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"
         ))
     }
 
@@ -395,7 +397,11 @@ impl DataPlane {
             .filter_map(|(leaf, (name, key))| Some((LeafIndex::new(*leaf)?, Member { name: name.clone(), key: *key })))
             .collect();
         let Some(own_leaf) = LeafIndex::new(epoch.leaf) else {
-            return error!(group = name, leaf = epoch.leaf, "the group is too large for this version's message format");
+            return error!(
+                group = name,
+                leaf = epoch.leaf,
+                "the group is too large for the message format: this device cannot use it"
+            );
         };
         let before = own.keys.current();
         let taken = own.keys.insert_epoch(Epoch {
@@ -507,13 +513,15 @@ impl State {
         let name = &on_ledger.name;
         if (held.generation, held.epoch) != (on_ledger.generation.0, on_ledger.epoch.0) {
             return Err(Denied::NotYet(format!(
-                "{name} is at epoch {}, this device still at epoch {held}: it waits for the keys",
+                "{name} is at epoch {}, but this device is still at epoch {held} and waits for the new keys",
                 on_ledger.epoch
             )));
         }
         let id = &self.replica.genesis().id;
         match own.roster.iter().find(|member| !self.replica.is_granted(group, id.number_of(member))) {
-            Some(gone) => Err(Denied::NotYet(format!("{gone} is to leave {name}: nothing is sealed until it is out"))),
+            Some(gone) => {
+                Err(Denied::NotYet(format!("{gone} is being removed from {name}: nothing is sealed until it is out")))
+            }
             None => Ok(()),
         }
     }
@@ -522,12 +530,13 @@ impl State {
     fn waiting(&self, group: GroupNumber, number: &Number, device: &DeviceId) -> Denied {
         let name = self.name(group);
         if self.replica.is_granted(group, *number) {
-            Denied::NotYet(format!("no key yet: {device} is granted {name} and waits to be added by a member"))
+            Denied::NotYet(format!("no key yet: {device} is granted {name} and waits until a member adds it"))
         } else if self.caught_up.is_some() {
             Denied::Refused(format!("no key: {device} is not a member of {name}"))
         } else {
             Denied::Behind(format!(
-                "no key: as far as {device} knows it is not a member of {name}; the ledger is out of reach"
+                "no key: as far as {device} knows, it is not a member of {name}; the ledger is out of reach, is the \
+                 hub running?"
             ))
         }
     }

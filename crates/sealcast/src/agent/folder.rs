@@ -32,7 +32,7 @@ impl Folder {
         let path = |name: &str| dir.join(name);
         ensure!(
             path("device.pem").exists(),
-            "{0} holds no enrolled device: have the operator run `sealcast device add NAME`, then run \
+            "{0} does not hold an enrolled device: have the operator run `sealcast device add NAME`, then run \
              `sealcast enroll --hub https://HUB:8443 --token-file TOKEN --dir {0}`",
             dir.display()
         );
@@ -42,11 +42,11 @@ impl Folder {
         let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
         let verified = anchor.verify_device(&ders, now).map_err(|error| match error {
             TrustError::Expired { .. } => anyhow::Error::new(error)
-                .context("this device's certificate has expired: enrol it again with a new token"),
+                .context("this device's certificate has expired: enrol the device again with a new token"),
             error => anyhow::Error::new(error).context(format!("{} cannot be used", path("device.pem").display())),
         })?;
         if !verified.certificate.is_valid_at(now + ENDS_SOON.as_millis() as u64) {
-            warn!(device = %verified.id, "the device's certificate ends in less than 14 days: enrol it again");
+            warn!(device = %verified.id, "the device's certificate expires in less than 14 days: enrol it again");
         }
         let network = Network::verify(files::read(&path("network.json"))?.as_bytes(), &anchor, now)
             .with_context(|| format!("{} cannot be used", path("network.json").display()))?;

@@ -53,25 +53,25 @@ pub struct Options {
     /// The device's folder, made by `sealcast enroll`.
     #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
     dir: PathBuf,
-    /// Configuration file [default: DIR/agent.toml, if it is there].
+    /// Configuration file [default: DIR/agent.toml, if it exists].
     #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the device's MQTT clients connect [default: 127.0.0.1:1883].
     #[arg(long, env = "SEALCAST_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The broker, mqtts://HOST:PORT or mqtt://HOST:PORT [default: as told at enrolment].
+    /// The hub's broker, mqtts://HOST:PORT or mqtt://HOST:PORT [default: the address from enrolment].
     #[arg(long, env = "SEALCAST_UPSTREAM", value_name = "URL")]
     upstream: Option<String>,
-    /// Topic filter that passes unsealed, beside those of the configuration.
+    /// Topic filter that passes unsealed, in addition to `clear` in the configuration. Can be repeated.
     #[arg(long, value_name = "FILTER")]
     clear: Vec<String>,
     /// Begin with an empty state in a folder whose agent.sqlite is lost.
     #[arg(long)]
     new_state: bool,
-    /// Read and check everything, then end.
+    /// Check folder and configuration, then exit.
     #[arg(long)]
     check: bool,
-    /// Print where the agent listens as JSON.
+    /// Print the addresses that the agent listens on as JSON.
     #[arg(long)]
     json: bool,
 }

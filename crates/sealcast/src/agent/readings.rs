@@ -142,8 +142,8 @@ pub fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
         None => Some(number),
     };
     number.context(
-        "it has more digits than the ledger takes: set `record_decimals` beside `record = \"chain\"`, or `decimals` of its \
-         [[record]]",
+        "it has more digits than the ledger accepts: set `record_decimals` beside `record = \"chain\"`, or `decimals` \
+         of its [[record]]",
     )
 }
 
@@ -221,14 +221,16 @@ fn queue_reading(
     if known.is_none() {
         let topics: i64 = db.query_row("SELECT count(*) FROM reading_sequence", [], |row| row.get(0))?;
         if topics.cast_unsigned() >= MAX_TOPICS {
-            return Ok(Err(format!("{MAX_TOPICS} topics are recorded already: use narrower filters")));
+            return Ok(Err(format!(
+                "{MAX_TOPICS} topics are already recorded, which is the limit: use narrower filters"
+            )));
         }
     }
     let sequence = known.unwrap_or(0).cast_unsigned().max(last).saturating_add(1);
     db.prepare_cached("INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)")?
         .execute(params![topic, sequence.cast_signed()])?;
     if waiting >= most {
-        return Ok(Err(format!("{waiting} readings wait for the ledger, which is as many as `record_queue` allows")));
+        return Ok(Err(format!("{waiting} readings wait for the ledger, and `record_queue` allows no more")));
     }
     let values = params![
         topic,

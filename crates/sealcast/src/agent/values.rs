@@ -175,15 +175,15 @@ impl Values {
         let quality = rules.quality.clone();
         // Without its past a check is blind for a few readings; an agent that does not start is blind for good.
         let checker = Checker::restore(quality.clone(), of(kind::CHECK), now_ms).unwrap_or_else(|damaged| {
-            error!("{damaged}; the checks start without a past");
+            error!("{damaged}; the checks start without their history");
             Checker::new(quality.clone(), now_ms)
         });
         let reporter = Reporter::restore(quality.clone(), of(kind::REPORT)).unwrap_or_else(|damaged| {
-            error!("{damaged}; reports on change start without a past");
+            error!("{damaged}; reports on change start without their history");
             Reporter::new(quality.clone())
         });
         let archiver = Archiver::restore(quality.clone(), of(kind::ARCHIVE)).unwrap_or_else(|damaged| {
-            error!("{damaged}; archives start without a past");
+            error!("{damaged}; archives start without their history");
             Archiver::new(quality.clone())
         });
         let mut alarms = Alarms::default();

@@ -21,7 +21,7 @@ impl<T> ByFilter<T> {
             let filter: RuleFilter =
                 filter.parse().with_context(|| format!("[[{key}]] number {}: filter {filter:?}", at + 1))?;
             if tables.iter().any(|(other, _)| *other == filter) {
-                bail!("[[{key}]] number {}: another one has the filter {filter} too: put both in one", at + 1);
+                bail!("[[{key}]] number {}: another one also has the filter {filter}: merge the two tables", at + 1);
             }
             tables.push((filter, table));
         }

@@ -28,13 +28,13 @@ pub struct Options {
     /// Print one JSON object instead of the story.
     #[arg(long)]
     json: bool,
-    /// Keep the state of hub and agents in this folder, which must not exist or be empty.
+    /// Keep the state of the hub and the agents in this folder, which must be empty or not exist yet.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
-    /// Write what the observer at the broker saw, as a capture for Wireshark.
+    /// Write what an observer at the broker saw, as a capture for Wireshark.
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Draw the machine's temperature in the four acts of the valve, as SVG.
+    /// Draw the machine's temperature in the four acts of the valve chapter, as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }

@@ -60,12 +60,12 @@ impl Https {
         let address = &self.address;
         let tcp = TcpStream::connect((address.host.as_str(), address.port))
             .await
-            .with_context(|| format!("cannot reach the hub at {address}: does it run there?"))?;
+            .with_context(|| format!("cannot reach the hub at {address}: is `sealcast up` running there?"))?;
         let name = ServerName::try_from(address.host.clone()).context("the hub's host name")?;
         let stream = tokio_rustls::TlsConnector::from(self.tls.clone())
             .connect(name, tcp)
             .await
-            .with_context(|| format!("no TLS with the hub at {address}"))?;
+            .with_context(|| format!("the TLS handshake with the hub at {address} failed"))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let mut request = Request::builder().uri(path).header(header::HOST, address.to_string());
@@ -76,7 +76,10 @@ impl Https {
                 .header(header::CONTENT_TYPE, body.content_type);
         }
         let bytes = Bytes::from(body.map(|body| body.bytes).unwrap_or_default());
-        let answer = sender.send_request(request.body(Full::new(bytes))?).await.context("the hub broke off")?;
+        let answer = sender
+            .send_request(request.body(Full::new(bytes))?)
+            .await
+            .context("the hub closed the connection before it answered")?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
             .collect()
@@ -86,7 +89,7 @@ impl Https {
         if status != StatusCode::OK {
             let reason: String =
                 String::from_utf8_lossy(&body).trim().chars().filter(|c| !c.is_control()).take(400).collect();
-            bail!("the hub refused ({status}): {reason}");
+            bail!("the hub refused the request ({status}): {reason}");
         }
         Ok(body.to_vec())
     }

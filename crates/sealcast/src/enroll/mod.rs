@@ -23,13 +23,13 @@ use crate::{
 /// `sealcast enroll`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The hub, `https://HOST:PORT`.
+    /// The hub's URL, `https://HOST:PORT`.
     #[arg(long, env = "SEALCAST_HUB_URL", value_name = "URL")]
     hub: String,
-    /// File with the one-time token that `sealcast device add` printed; `-` reads it from standard input.
+    /// File with the one-time token that `sealcast device add` printed. `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
-    /// The device's folder, made if it is not there.
+    /// The device's folder. It is created if it does not exist.
     #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
     dir: PathBuf,
     /// Print the result as JSON.
@@ -42,13 +42,13 @@ pub async fn run(options: Options) -> Result<()> {
     let token: EnrolmentToken = read_token(&options.token_file)?
         .trim()
         .parse()
-        .with_context(|| format!("{} holds no enrolment token", options.token_file.display()))?;
+        .with_context(|| format!("{} does not hold an enrolment token", options.token_file.display()))?;
     let device = enroll(&options.hub, &token, &options.dir).await?;
     if options.json {
         return output::json(&device);
     }
     output::line(&format!(
-        "{} is enrolled: certificate {} until {}, kept in {}",
+        "{} is enrolled: certificate {}, valid until {}, in {}",
         device.device,
         device.serial,
         device.not_after,
@@ -120,6 +120,10 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>> {
         return files::read_secret(path);
     }
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().lock().take(4_096).read_to_string(&mut text).context("no token on standard input")?;
+    std::io::stdin()
+        .lock()
+        .take(4_096)
+        .read_to_string(&mut text)
+        .context("cannot read the token from standard input")?;
     Ok(text)
 }

@@ -20,7 +20,7 @@ use crate::{
 pub struct Options {
     /// The group's name.
     name: GroupName,
-    /// Topic, without wildcards, that one of the group's filters matches; may be repeated, for the same limits each.
+    /// Topic without wildcards that one of the group's filters matches. Can be repeated, for the same limits.
     #[arg(long = "topic", required = true, value_parser = topic, value_name = "TOPIC")]
     topics: Vec<TopicName>,
     /// Smallest value [default: any].
@@ -29,22 +29,22 @@ pub struct Options {
     /// Largest value [default: any].
     #[arg(long, allow_hyphen_values = true, value_parser = number, value_name = "NUMBER")]
     max: Option<Decimal>,
-    /// Largest step from a device's last accepted value [default: any].
+    /// Largest difference from a device's last accepted value [default: any].
     #[arg(long, value_parser = number, value_name = "NUMBER")]
     max_step: Option<Decimal>,
     /// Unit, as SenML writes it: Cel, m/s, %RH.
     #[arg(long, default_value = "", value_parser = unit, value_name = "UNIT")]
     unit: UnitText,
-    /// Digits after the point that a value may have [default: as many as the numbers above].
+    /// Most digits after the decimal point [default: as many as the numbers above have].
     #[arg(long, value_name = "DIGITS")]
     decimals: Option<u8>,
-    /// A missing sequence number is a refused reading; else sequence numbers only have to grow.
+    /// Refuse a reading if a sequence number before it is missing. Without this, sequence numbers only have to grow.
     #[arg(long)]
     gapless: bool,
-    /// Device that may report; may be repeated [default: every device that is granted the group].
+    /// Device that may record readings. Can be repeated [default: every device that is granted the group].
     #[arg(long = "reporter", value_name = "DEVICE", conflicts_with = "closed")]
     reporters: Vec<DeviceId>,
-    /// No device may report.
+    /// Let no device record readings.
     #[arg(long)]
     closed: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ fn number(text: &str) -> Result<Decimal, sealcast_reading::DecimalError> {
 }
 
 fn topic(text: &str) -> Result<TopicName> {
-    ensure!(!text.contains(['+', '#']), "limits are of one topic: no wildcards");
+    ensure!(!text.contains(['+', '#']), "limits are for one topic: it can have no wildcards");
     Ok(text.parse()?)
 }
 
@@ -146,15 +146,13 @@ impl Options {
         let digits = |(name, number): (&str, Option<Decimal>)| -> Result<Option<i128>> {
             let Some(number) = number else { return Ok(None) };
             let scaled = number.rescale(decimals).with_context(|| {
-                format!(
-                    "{name}: {number} cannot be written with {decimals} decimals: give --decimals as many as it has"
-                )
+                format!("{name}: {number} cannot be written with {decimals} decimals: give a larger --decimals")
             })?;
             Ok(Some(scaled.mantissa()))
         };
         let [min, max, step] = given.map(digits);
         let (min, max) = (min?.unwrap_or(i128::MIN), max?.unwrap_or(i128::MAX));
-        ensure!(min <= max, "--min is greater than --max: no value is between them");
+        ensure!(min <= max, "--min is greater than --max: swap them");
         let max_step = match step? {
             None => None,
             Some(step) => {
@@ -183,13 +181,13 @@ pub async fn run(options: Options) -> Result<()> {
     let group = operator.group(&options.name)?;
     for topic in &options.topics {
         let inside = group.filters.iter().any(|filter| filter.matches(topic.as_str()));
-        ensure!(inside, "topic {topic} is none of group {}'s: none of its filters matches", options.name);
+        ensure!(inside, "topic {topic} does not belong to group {}: none of its filters matches", options.name);
     }
     let group = group.number;
     for topic in options.topics {
         let body = Body::LimitsSet(LimitsSet { group, topic: topic.clone(), limits: limits.clone() });
         operator.submit(body).await?;
-        output::line(&format!("{}: readings of {topic} are verified by these limits from now on", options.name))?;
+        output::line(&format!("{}: from now on the ledger judges readings of {topic} by these limits", options.name))?;
     }
     Ok(())
 }

@@ -63,7 +63,8 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
     // One text for "no such token" and "another token", so that nobody learns who is expected.
     let unknown = || {
         Refused::unauthorized(format!(
-            "no unused enrolment token for device {device} with that secret: make one with `sealcast device add {device}`"
+            "there is no unused enrolment token for device {device} with that secret: make one with `sealcast device \
+             add {device}`"
         ))
     };
     let token = est.tokens.of(device).map_err(Refused::internal)?.ok_or_else(unknown)?;
@@ -137,7 +138,10 @@ impl Refused {
     fn internal(error: impl Into<anyhow::Error>) -> Self {
         let error: anyhow::Error = error.into();
         error!("enrolment failed: {error:#}");
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, reason: "the hub could not do it; its log says why".into() }
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "the hub could not process the request: see the hub's log".into(),
+        }
     }
 }
 

@@ -17,10 +17,10 @@ const MAX_FILE_BYTES: usize = 1 << 30;
 /// Where a recording is, and what is said about how it is written. What is not said is detected.
 #[derive(clap::Args)]
 pub struct DataOptions {
-    /// CSV with a time and a value in each line.
+    /// CSV file with a time and a value in each row.
     #[arg(value_name = "DATA.csv")]
     pub path: PathBuf,
-    /// What stands between the columns: , ; | or tab [default: detected].
+    /// The character between the columns: , ; | or tab [default: detected].
     #[arg(long, help_heading = "How the CSV is written", value_name = "CHARACTER")]
     delimiter: Option<Delimiter>,
     /// The column of the times, by name or by number from 1 [default: detected].
@@ -33,7 +33,7 @@ pub struct DataOptions {
     /// [default: the year first; day.month.year; or a count since 1970].
     #[arg(long, help_heading = "How the CSV is written", value_name = "FORMAT")]
     time_format: Option<StampFormat>,
-    /// The zone of times that say none: Europe/Berlin, +01:00 [default: UTC].
+    /// The zone of times that do not say theirs: Europe/Berlin, +01:00 [default: UTC].
     #[arg(long, help_heading = "How the CSV is written", value_name = "ZONE", allow_hyphen_values = true)]
     time_zone: Option<Zone>,
     /// The sign before the decimals: point or comma [default: detected].
@@ -42,10 +42,10 @@ pub struct DataOptions {
     /// The sign between thousands: comma, point, space or apostrophe [default: none].
     #[arg(long, help_heading = "How the CSV is written", value_name = "SIGN")]
     thousands: Option<Thousands>,
-    /// Only rows that have this value in this column; several must all hold.
+    /// Use only rows with this value in this column. Can be repeated: all conditions must hold.
     #[arg(long = "where", help_heading = "How the CSV is written", value_name = "COLUMN=VALUE")]
     conditions: Vec<Condition>,
-    /// The order of the rows: file, time (sorts them), auto (newest first is reversed, no order is sorted).
+    /// The order of the rows: file (leave it), time (sort), auto (reverse newest first, sort a mixed order).
     #[arg(long, help_heading = "How the CSV is written", default_value = "auto")]
     order: OrderOption,
     /// The encoding: utf-8, utf-16le, windows-1252, shift_jis [default: detected].

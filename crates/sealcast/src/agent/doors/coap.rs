@@ -170,7 +170,7 @@ async fn observe(bus: Bus, exchange: u64, observer: u64, topic: TopicFilter, eve
             return;
         }
     }
-    warn!(observer, "CoAP: an observer did not take its notifications");
+    warn!(observer, "CoAP observer removed: it does not keep up with its messages");
     let _ = events.send(Event::Lost(observer)).await;
 }
 

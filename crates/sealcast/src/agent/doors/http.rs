@@ -78,7 +78,7 @@ pub async fn serve(listener: TcpListener, door: Door, token: Option<Token>, bus:
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            warn!("HTTP door: {MAX_CONNECTIONS} connections are open, one more is refused");
+            warn!("HTTP door: connection refused, {MAX_CONNECTIONS} connections are already open");
             continue;
         };
         let _ = tcp.set_nodelay(true);
@@ -200,7 +200,7 @@ impl Http {
                 ("retain", "1" | "true") => retain = true,
                 ("retain", "0" | "false") | ("qos", "1") => {}
                 ("qos", "0") => wait = false,
-                _ => return Err(bad(format!("{key}={value}: there are retain=0, retain=1, qos=0 and qos=1"))),
+                _ => return Err(bad(format!("{key}={value}: allowed are retain=0, retain=1, qos=0 and qos=1"))),
             }
         }
         let content_type = match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
@@ -219,7 +219,7 @@ impl Http {
                 let reason = format!("the body has more than {} bytes (http.max_payload_bytes)", self.max_body_bytes);
                 return Err((StatusCode::PAYLOAD_TOO_LARGE, reason));
             }
-            Ok(Err(error)) => return Err(bad(format!("the body broke off: {error}"))),
+            Ok(Err(error)) => return Err(bad(format!("the body ended early: {error}"))),
             Ok(Ok(collected)) => collected.to_bytes(),
         };
         let message = Outgoing { topic: name, payload, retain, content_type };
@@ -269,11 +269,14 @@ impl Http {
             match (key.as_str(), value.as_str()) {
                 ("as", "text") => base64 = false,
                 ("as", "base64") => base64 = true,
-                _ => return Err(bad(format!("{key}={value}: there are as=text and as=base64"))),
+                _ => return Err(bad(format!("{key}={value}: allowed are as=text and as=base64"))),
             }
         }
         let place = self.streams.clone().try_acquire_owned().map_err(|_| {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{MAX_STREAMS} event streams are open, and more are not served"))
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{MAX_STREAMS} event streams are already open, which is the limit: close one"),
+            )
         })?;
         let listener = self.bus.listen_soon(filter).await.map_err(|error| refused(&error))?;
         let mut beat = tokio::time::interval(BEAT);

@@ -94,7 +94,7 @@ impl Values {
         if said.alarm {
             let sender = arrived.sender.as_str();
             if let Some(device) = self.rules.alarm_device(topic).filter(|device| *device != sender) {
-                return Incoming::Withhold(format!("an alarm of {device}, which only that device raises"));
+                return Incoming::Withhold(format!("an alarm in the name of {device}, which only {device} may raise"));
             }
             extra.push((marks::ALARM, "1".to_owned()));
             let props = props.encode().unwrap_or_default();

@@ -172,7 +172,7 @@ impl Values {
                         || !data.may_speak_of(arrived.sender, &alarm.topic) =>
                 {
                     let (sender, about) = (arrived.sender, &alarm.topic);
-                    debug!(%sender, %topic, about, "an alarm that is not its sender's to raise");
+                    debug!(%sender, %topic, about, "alarm ignored: its sender may not raise it");
                 }
                 // Silence is what the fail-safe notices by itself.
                 Ok(alarm) if alarm.kind != Kind::Silent && alarm.over_ms.is_none() => {
@@ -182,7 +182,7 @@ impl Values {
                     self.bad(&alarm.topic, said, now);
                 }
                 Ok(_) => {}
-                Err(error) => debug!(%error, topic = message.topic, "an alarm that cannot be read"),
+                Err(error) => debug!(%error, topic = message.topic, "alarm ignored: it cannot be read"),
             }
         } else if self.rules.quality.find(topic.as_str()).is_some_and(|rules| rules.fail_safe().is_some())
             // As MQTT 3.1.1 clients get it: what is held back from them is no good value.
@@ -284,7 +284,7 @@ impl Values {
             }
             match error {
                 Unsent::NotYet(reason) => {
-                    debug!(topic, reason, "a reading that waited for the smallest interval waits longer");
+                    debug!(topic, reason, "a reading that waited for min_interval_ms has to wait longer");
                     if newest && !state.kept.contains_key(&topic) {
                         state.kept.insert(topic.clone(), message);
                         state.late.insert(topic);
@@ -292,7 +292,7 @@ impl Values {
                     }
                 }
                 Unsent::Refused(reason) => {
-                    warn!(topic, reason, "a reading that waited for the smallest interval was not sent");
+                    warn!(topic, reason, "a reading that waited for min_interval_ms was not sent");
                 }
             }
         }
@@ -350,7 +350,7 @@ impl Values {
             Route::Group(group) => group,
             Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),
             _ => {
-                let reason = format!("no group covers {topic}: have one created with a filter that matches it");
+                let reason = format!("no group covers {topic}: create a group with a filter that matches it");
                 return Err(Unsent::Refused(reason));
             }
         };

@@ -112,7 +112,8 @@ impl Driver {
             self.subscribes.clear();
             self.pings.clear();
             for (_, publish) in std::mem::take(&mut self.publishes) {
-                let _ = publish.send(Err(Refused::Unavailable(format!("{reason}; it may have arrived or not"))));
+                let _ =
+                    publish.send(Err(Refused::Unavailable(format!("{reason}; the message may have arrived or not"))));
             }
             let pause = BACKOFF.get(failures).or(BACKOFF.last()).copied().unwrap_or_default();
             failures += 1;
@@ -349,7 +350,7 @@ impl Driver {
         done: oneshot::Sender<Result<(), Refused>>,
     ) -> bool {
         if self.listeners.len() >= MAX_LISTENERS {
-            let _ = done.send(Err(Refused::Unavailable(format!("{MAX_LISTENERS} listeners are there already"))));
+            let _ = done.send(Err(Refused::Unavailable(format!("the limit of {MAX_LISTENERS} listeners is reached"))));
             return false;
         }
         self.listeners.insert(id, Entry { filter, sender, initial: true, done: Some(done) });
@@ -440,7 +441,7 @@ impl Driver {
                 && let Err(error) = entry.sender.try_send(Item::Message(message.clone()))
             {
                 if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    warn!(filter = %entry.filter, "a listener does not take its messages: let go");
+                    warn!(filter = %entry.filter, "a listener was dropped: it does not read its messages");
                 }
                 gone.push(*id);
             }
