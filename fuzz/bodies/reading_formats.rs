@@ -49,9 +49,12 @@ fn every_format(payload: &[u8]) {
     for kind in [ValueType::Auto, ValueType::Number, ValueType::Text, ValueType::Bool, ValueType::Data] {
         formats.extend([InputConfig::Json(tree("$.v", kind)), InputConfig::Cbor(tree("$.v", kind))]);
     }
-    for format in [TimeFormat::Auto, TimeFormat::S, TimeFormat::Ms, TimeFormat::Rfc3339] {
+    for format in [TimeFormat::Auto, TimeFormat::S, TimeFormat::Ms, TimeFormat::Ns, TimeFormat::Rfc3339] {
         formats.extend([InputConfig::Json(timed("$.v", format)), InputConfig::Cbor(timed("$.v", format))]);
     }
+    let zone = "Europe/Berlin".parse().expect("a zone that is built in");
+    let local = TreeConfig { time_zone: Some(zone), ..timed("$.v", TimeFormat::Auto) };
+    formats.push(InputConfig::Json(local));
     for config in formats {
         let decoder = Decoder::new(config).expect("a configuration of this target");
         if let Ok(records) = decoder.decode(payload, NOW_MS) {
@@ -67,6 +70,7 @@ fn tree(value: &str, kind: ValueType) -> TreeConfig {
         kind,
         time: None,
         time_format: TimeFormat::Auto,
+        time_zone: None,
         sequence: None,
         unit_path: None,
         unit: None,

@@ -1,12 +1,13 @@
 //! Rules of quality as they stand in a file, run over readings of any kind; stored state; recordings.
 //!
-//! Input: 0, TOML up to a NUL, and readings; 1, a choice, and bytes that are read as stored state; 2 and a CSV.
+//! Input: 0, TOML up to a NUL, and readings; 1, a choice, and bytes that are read as stored state; 2 and a CSV; 3, a choice of
+//! options, and a CSV.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_quality::{
-    Action, Archiver, Checker, DeadBand, Decision, FailSafe, FailSafeOutput, Input, Recording, Reported, Reporter,
-    Restorer, RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
+    Action, Archiver, Checker, CsvOptions, DeadBand, Decision, FailSafe, FailSafeOutput, Imported, Input, Recording,
+    Reported, Reporter, Restorer, RuleSet, Sample, SwingingDoor, TopicSpec, learn, try_rules,
 };
 use sealcast_reading::{Decimal, Reading, Special, Value};
 use serde::Deserialize;
@@ -59,11 +60,8 @@ pub fn run(data: &[u8]) {
             }
         }
         [1, choice, stored @ ..] => state(*choice, stored),
-        [2, csv @ ..] => {
-            if let Ok(text) = std::str::from_utf8(csv) {
-                recording(text);
-            }
-        }
+        [2, csv @ ..] => recording(csv, &CsvOptions::default()),
+        [3, choice, csv @ ..] => recording(csv, &options(*choice)),
         _ => {}
     }
 }
@@ -105,7 +103,8 @@ impl Bytes<'_> {
             231 => Value::Special(Special::PositiveInfinity),
             232 => Value::Special(Special::NegativeInfinity),
             233 => Value::Special(Special::Null),
-            234..=240 => Value::Text("warm".to_owned()),
+            234 => Value::Special(Special::Absent),
+            235..=240 => Value::Text("warm".to_owned()),
             241..=247 => Value::Bool(what & 1 == 1),
             _ => Value::Data(vec![what]),
         }
@@ -190,7 +189,7 @@ impl World {
             Value::Text(text) => Some(serde_json::json!({ "v": text })),
             _ => None,
         };
-        let input = Input { topic, name, reading: &reading, document: document.as_ref() };
+        let input = Input { document: document.as_ref(), ..Input::new(topic, name, &reading) };
         let verdict = self.checker.handle_reading(&input, self.now_ms);
         self.store();
         assert_eq!(verdict.is_checked(), rule.is_some_and(|rule| rule.has_checks()));
@@ -209,6 +208,9 @@ impl World {
             assert!(!(outside && blocks) || verdict.action() == Action::Block || sentinel, "{value} passed");
         }
 
+        if reading.is_empty() {
+            return;
+        }
         let now_ms = self.now_ms;
         let fail_safe = rule.and_then(|rule| rule.fail_safe()).map(|rules| {
             self.fail_safe.entry(topic.to_owned()).or_insert_with(|| FailSafe::new(rules.clone(), now_ms))
@@ -410,8 +412,50 @@ fn archive(rules: Arc<RuleSet>, row: &[u8]) {
     }
 }
 
-fn recording(text: &str) {
-    let Ok(recording) = Recording::from_csv(text) else { return };
+/// Some of the options of a recording.
+fn options(choice: u8) -> CsvOptions {
+    let bit = |bit: u8| choice & (1 << bit) != 0;
+    let mut options = CsvOptions::default();
+    if bit(0) {
+        options.decimal = "comma".parse().ok();
+    }
+    if bit(1) {
+        options.thousands = if bit(0) { "point" } else { "comma" }.parse().ok();
+    }
+    if bit(2) {
+        options.time_zone = "Europe/Berlin".parse().unwrap_or_default();
+    }
+    if bit(3) {
+        options.time_format = "dmy".parse().unwrap_or_default();
+    }
+    if bit(4) {
+        options.time_format = "%Y%m%d%H%M%S".parse().unwrap_or_default();
+    }
+    if bit(5) {
+        options.order = if bit(0) { "time" } else { "file" }.parse().unwrap_or_default();
+    }
+    if bit(6) {
+        options.conditions.extend("1=a".parse().ok());
+    }
+    if bit(7) {
+        options.value_column = "2".parse().ok();
+    }
+    options
+}
+
+fn recording(csv: &[u8], options: &CsvOptions) {
+    let Ok(Imported { recording, understood }) = Recording::import(csv, options) else { return };
+    assert_eq!(understood.rows, recording.readings.len());
+    assert!(understood.not_numbers <= understood.rows);
+    assert!(!understood.lines().is_empty());
+    // What was detected gives the same when it is named.
+    let named = CsvOptions {
+        encoding: understood.encoding.parse().ok(),
+        delimiter: understood.delimiter.parse().ok(),
+        decimal: understood.decimal.parse().ok(),
+        ..options.clone()
+    };
+    assert_eq!(Recording::import(csv, &named).map(|again| again.recording).as_ref(), Ok(&recording));
     let count = recording.readings.len();
     let arrivals = recording.arrivals_ms();
     assert_eq!(arrivals.len(), count);

@@ -30,6 +30,31 @@ const RULES: &[(&str, &str)] = &[
     ("archive", "archive = { deviation = 0.5, max_delay_ms = 60000 }"),
 ];
 
+/// Recordings as tools export them, with the choice of options before them.
+const EXPORTS: &[(&str, &[u8], &str)] = &[
+    (
+        "grafana",
+        &[2],
+        "sep=;\r\n\"Time\";\"T\"\r\n\"2026-03-01 00:00:00\";\"20,95 °C\"\r\n\"2026-03-01 00:01:00\";\"21,02 °C\"\r\n",
+    ),
+    (
+        "home-assistant",
+        &[2],
+        "entity_id,state,last_changed\na,unavailable,2026-03-01T00:01:00.000Z\na,20.93,2026-03-01T00:00:00.000Z\n",
+    ),
+    (
+        "influx",
+        &[2],
+        "#group,false,false,false,false,true\n#datatype,string,long,dateTime:RFC3339,double,string\n#default,_result,,,,\n\
+         ,result,table,_time,_value,room\n,,0,2026-03-01T00:00:00.123456789Z,20.5,a\n",
+    ),
+    ("thousands", &[3, 0b10], "t,v\n2026-03-01,\"1,200.5\"\n"),
+    ("german", &[3, 0b111], "Datum;Uhrzeit;Wert\n25.10.2026;02:30:00;1.200,5\n25.10.2026;02:10:00;1.201,5\n"),
+    ("day-first", &[3, 0b1000], "date\tvalue\n31/03/2024 9:00\t1\n"),
+    ("digits", &[3, 0b1_0000], "a,20260301000000,1\nb,20260301000100,2\n"),
+    ("series", &[3, 0b100_0000], "sensor|time|x\na|1|2\nb|2|3\n"),
+];
+
 /// Time goes on by a second or a little; a value around 20 to one decimal, now and then something else.
 fn readings() -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -69,7 +94,7 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
             // Beyond where the target's own rule begins again at 0.
             sequence: Some(u64::from(at) * 100),
         };
-        let input = Input { topic: "a/b", name: "", reading: &reading, document: None };
+        let input = Input::new("a/b", "", &reading);
         let marks = checker.handle_reading(&input, now_ms).marks();
         let reported = Reported { topic: "a/b", name: "", value: &reading.value, time_ms: reading.time_ms, marks };
         reporter.handle_reading(&reported, now_ms);
@@ -96,5 +121,10 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     seeds.push(("seed-csv".to_owned(), [&[2], csv.as_bytes()].concat()));
     let other = b"\x021386018900;nan\n1386018960;85\n2013-12-02T21:20:00.5+01:00;\n".to_vec();
     seeds.push(("seed-csv-semicolon".to_owned(), other));
+    for (name, head, csv) in EXPORTS {
+        seeds.push((format!("seed-csv-{name}"), [*head, csv.as_bytes()].concat()));
+    }
+    let wide = EXPORTS[0].2.encode_utf16().flat_map(u16::to_le_bytes);
+    seeds.push(("seed-csv-utf-16".to_owned(), [2, 0xff, 0xfe].into_iter().chain(wide).collect()));
     Ok(seeds)
 }

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let text = document.get("t").ok_or("t is missing")?.to_string();
         let reading =
             Reading { value: Value::Number(text.parse()?), unit: None, time_ms: Some(now_ms), sequence: Some(round) };
-        let input = Input { topic, name: "", reading: &reading, document: Some(&document) };
+        let input = Input { document: Some(&document), ..Input::new(topic, "", &reading) };
         let verdict = checker.handle_reading(&input, now_ms);
         let reported =
             Reported { topic, name: "", value: &reading.value, time_ms: reading.time_ms, marks: verdict.marks() };

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
-use sealcast_reading::{Decimal, Reading, Value};
+use sealcast_reading::{Decimal, Expected, Reading, Special, Value};
 
 use crate::{
     codec::{Reader, StateError, Writer},
@@ -28,6 +28,15 @@ pub struct Input<'a> {
     pub reading: &'a Reading,
     /// The whole message if it is JSON: needed where [`TopicRules::wants_document`] says so.
     pub document: Option<&'a serde_json::Value>,
+    /// What the message's format names beside the value: to be judged by `missing` where the reading does not have it.
+    pub expected: Expected,
+}
+
+impl<'a> Input<'a> {
+    /// A reading of which only the value is expected, in a message that is no document.
+    pub fn new(topic: &'a str, name: &'a str, reading: &'a Reading) -> Self {
+        Self { topic, name, reading, document: None, expected: Expected::default() }
+    }
 }
 
 /// What happens without a reading.
@@ -141,8 +150,13 @@ impl Checker {
         checker
     }
 
-    /// Judges one reading that came at `now_ms`. A topic without rules gets [`Verdict::UNCHECKED`] and no state.
+    /// Judges one reading that came at `now_ms`. A topic without rules gets [`Verdict::UNCHECKED`] and no state. An empty
+    /// one ([`Reading::is_empty`]) is no reading: silence goes on, and nothing but `missing`, `null`, the schema and the
+    /// count is judged.
     pub fn handle_reading(&mut self, input: &Input<'_>, now_ms: u64) -> Verdict {
+        if input.reading.is_empty() {
+            return self.handle_empty(input);
+        }
         let Self { rules, series, events, started_ms, wake_ms, scratch } = self;
         let known = series.peek(input.topic, input.name).and_then(|state| state.rule);
         let Some(index) = known.or_else(|| rules.index(input.topic)) else { return Verdict::UNCHECKED };
@@ -165,18 +179,34 @@ impl Checker {
         }
 
         let mut verdict = Verdict::checked();
-        if let Some((schema, action)) = &rule.schema {
-            match input.document {
-                None => verdict.add(Check::Schema, *action, Reason::NotJson),
-                Some(document) => {
-                    if let Some((at, problem)) = schema.check(document) {
-                        verdict.add(Check::Schema, *action, Reason::Schema { at, problem });
-                    }
-                }
-            }
-        }
+        judge_document(rule, input, &mut verdict);
         state.judge_order(rule, input.reading, max_gap_ms, now_ms, &mut verdict);
         state.judge_value(rule, input.reading, now_ms, &mut verdict, scratch);
+        judge_expected(rule, input, &mut verdict);
+        verdict.worst_first();
+        verdict
+    }
+
+    fn handle_empty(&mut self, input: &Input<'_>) -> Verdict {
+        let Self { rules, series, .. } = self;
+        let Some(index) = rules.index(input.topic) else { return Verdict::UNCHECKED };
+        let Some(rule) = rules.at(index).filter(|rule| rule.has_checks()) else { return Verdict::UNCHECKED };
+        let mut verdict = Verdict::checked();
+        judge_document(rule, input, &mut verdict);
+        if matches!(input.reading.value, Value::Special(Special::Null)) {
+            let (check, action) = rule.null();
+            verdict.add(check, action, Reason::Null);
+        } else {
+            verdict.add(Check::Missing, rule.missing(), Reason::Lacks { member: "value" });
+        }
+        // A device counts its messages, with a value or without. The stamps are its readings': a message beside one may well
+        // have the same.
+        if rule.sequence.is_some() && input.reading.sequence.is_some() {
+            let state = series.touch(input.topic, input.name, State::default);
+            state.rule = Some(index);
+            state.judge_sequence(rule, input.reading, &mut verdict);
+        }
+        judge_expected(rule, input, &mut verdict);
         verdict.worst_first();
         verdict
     }
@@ -238,6 +268,27 @@ impl Checker {
     }
 }
 
+fn judge_document(rule: &TopicRules, input: &Input<'_>, verdict: &mut Verdict) {
+    let Some((schema, action)) = &rule.schema else { return };
+    match input.document {
+        None => verdict.add(Check::Schema, *action, Reason::NotJson),
+        Some(document) => {
+            if let Some((at, problem)) = schema.check(document) {
+                verdict.add(Check::Schema, *action, Reason::Schema { at, problem });
+            }
+        }
+    }
+}
+
+fn judge_expected(rule: &TopicRules, input: &Input<'_>, verdict: &mut Verdict) {
+    if input.expected.time && input.reading.time_ms.is_none() {
+        verdict.add(Check::Missing, rule.missing(), Reason::Lacks { member: "time" });
+    }
+    if input.expected.sequence && input.reading.sequence.is_none() {
+        verdict.add(Check::Missing, rule.missing(), Reason::Lacks { member: "sequence" });
+    }
+}
+
 fn push(events: &mut VecDeque<Event>, event: Event) {
     if events.len() >= MAX_EVENTS {
         events.pop_front();
@@ -286,6 +337,10 @@ impl State {
                 }
             }
         }
+        self.judge_sequence(rule, reading, verdict);
+    }
+
+    fn judge_sequence(&mut self, rule: &TopicRules, reading: &Reading, verdict: &mut Verdict) {
         if let Some((rules, sequence)) = rule.sequence.as_ref().zip(reading.sequence) {
             match self.sequence.follow(sequence, rules.wrap, rules.action == Action::Block, rule.accept_after) {
                 Follows::Same => verdict.add(Check::Sequence, rules.action, Reason::SameSequence { sequence }),

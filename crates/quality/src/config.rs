@@ -15,6 +15,8 @@
 //! time = { gap_periods = 3, ahead_ms = 60_000 }
 //! sequence = { wrap = 65536 }
 //! sentinels = { values = [65535, -32768, 85.0], near = 5 }
+//! missing = "flag"
+//! null = "flag"
 //! report = { dead_band = 0.5, heartbeat_ms = 600_000 }
 //! record = "chain"
 //! ```
@@ -53,6 +55,10 @@ pub struct TopicSpec {
     pub sequence: Option<SequenceSpec>,
     /// Numbers with which the device says "no value".
     pub sentinels: Option<SentinelSpec>,
+    /// For messages without the value, the time or the count that their format names. Default `pass`.
+    pub missing: Option<Action>,
+    /// For messages with null as their value. Default that of `sentinels` if there is one, else `pass`.
+    pub null: Option<Action>,
     /// Report on change, on the sending side.
     pub report: Option<ReportSpec>,
     /// Restoring of a fixed cycle, on the receiving side.
@@ -123,7 +129,7 @@ pub struct StuckSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { periods = 5 }")]
 pub struct SilentSpec {
-    /// No reading for so long. A message that can't be read is none.
+    /// No reading for so long. A message that can't be read is none, nor is one without the value.
     pub after_ms: Option<u64>,
     /// No reading for so many learnt periods: at least 1.5.
     pub periods: Option<f64>,
@@ -188,7 +194,7 @@ pub struct SentinelSpec {
     /// A sentinel value that is at most so far from the last accepted one is a plausible reading: a boiler passes through
     /// 85. Default 5; 0 makes each one a sentinel.
     pub near: Option<Decimal>,
-    /// Also for NaN, infinities and null. Default `block`.
+    /// Also for NaN and infinities, and for null unless `null` says otherwise. Default `block`.
     pub action: Option<Action>,
 }
 

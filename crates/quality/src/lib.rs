@@ -49,7 +49,11 @@ pub use cycle::Cycle;
 pub use fail_safe::{FailSafe, FailSafeOutput, Trigger};
 pub use filter::{FilterError, RuleFilter};
 pub use learn::{LearnError, MIN_READINGS, Proposal, Proposed, learn};
-pub use recording::{MAX_READINGS, Recorded, Recording, RecordingError};
+pub use recording::{
+    CellFault, Column, ColumnUsed, Condition, CsvOptionError, CsvOptions, DecimalSign, Delimiter, Imported,
+    MAX_READINGS, MAX_SERIES_NAMED, Order, OrderOption, Place, Recorded, Recording, RecordingError, TextEncoding,
+    Thousands, Understood,
+};
 pub use report::{Cause, Decision, Reported, Reporter, Saved};
 pub use restore::{Repeat, Restorer};
 pub use rules::{

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sealcast_reading::{Decimal, Value};
+use sealcast_reading::{Decimal, Special, Value};
 
 use crate::{
     codec::{Reader, StateError, Writer},
@@ -133,11 +133,15 @@ impl Reporter {
         Ok(Self { rules, series, wake_ms: None })
     }
 
-    /// Decides about one reading that came at `now_ms`. What is no number is sent when it has no number before it.
+    /// Decides about one reading that came at `now_ms`. What is no number is sent when it has no number before it. A message
+    /// without a value is always sent, for what else it says, and counts as no report.
     pub fn handle_reading(&mut self, reading: &Reported<'_>, now_ms: u64) -> Decision {
         let Some(rule) = self.rules.find(reading.topic).and_then(|rule| rule.report.as_ref()) else {
             return Decision::Send(Cause::NoRule);
         };
+        if matches!(reading.value, Value::Special(Special::Null | Special::Absent)) {
+            return Decision::Send(Cause::NoRule);
+        }
         let state = self.series.touch(reading.topic, reading.name, State::default);
         state.cycle.observe(now_ms);
         state.saved.seen = state.saved.seen.saturating_add(1);

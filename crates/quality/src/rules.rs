@@ -8,7 +8,7 @@ use crate::{
     config::{ArchiveSpec, FailSafeSpec, FallbackSpec, RecordSpec, ReportSpec, RestoreSpec, TopicSpec},
     filter::{FilterError, RuleFilter},
     schema::{Schema, SchemaError},
-    verdict::Action,
+    verdict::{Action, Check},
 };
 
 /// Most filters in one [`RuleSet`].
@@ -41,6 +41,8 @@ pub struct TopicRules {
     pub(crate) time: Option<Time>,
     pub(crate) sequence: Option<Sequence>,
     pub(crate) sentinels: Option<Sentinels>,
+    pub(crate) missing: Option<Action>,
+    pub(crate) null: Option<Action>,
     pub(crate) report: Option<Report>,
     pub(crate) restore: Option<Restore>,
     pub(crate) fail_safe: Option<FailSafeRules>,
@@ -286,6 +288,23 @@ impl TopicRules {
             || self.time.is_some()
             || self.sequence.is_some()
             || self.sentinels.is_some()
+            || self.missing.is_some()
+            || self.null.is_some()
+    }
+
+    /// What becomes of a message without the value.
+    pub(crate) fn missing(&self) -> Action {
+        self.missing.unwrap_or(Action::Pass)
+    }
+
+    /// What becomes of a message with null as its value, and by which check: `sentinels` are the signs for "no value", and
+    /// null is one.
+    pub(crate) fn null(&self) -> (Check, Action) {
+        match (self.null, &self.sentinels) {
+            (Some(action), _) => (Check::Null, action),
+            (None, Some(sentinels)) => (Check::Sentinel, sentinels.action),
+            (None, None) => (Check::Null, Action::Pass),
+        }
     }
 
     /// Whether readings are judged as numbers, so that one that is none is found.
@@ -475,6 +494,8 @@ impl TopicRules {
             time,
             sequence,
             sentinels,
+            missing: spec.missing,
+            null: spec.null,
             report: spec.report.map(Report::new).transpose()?,
             restore: spec.restore.map(Restore::new).transpose()?,
             fail_safe: spec.fail_safe.map(FailSafeRules::new).transpose()?,

@@ -111,7 +111,7 @@ pub fn try_rules(rules: &Arc<RuleSet>, topic: &str, recording: &Recording) -> Tr
         }
         let reading =
             Reading { value: recorded.value.clone(), unit: None, time_ms: Some(recorded.time_ms), sequence: None };
-        let verdict = checker.handle_reading(&Input { topic, name: "", reading: &reading, document: None }, arrival_ms);
+        let verdict = checker.handle_reading(&Input::new(topic, "", &reading), arrival_ms);
         while let Some(event) = checker.poll_event() {
             trial.events.push((arrival_ms, event));
         }

@@ -81,6 +81,10 @@ checks! {
     Number = 9, "number";
     /// A new level was accepted after consistent readings.
     Level = 10, "level";
+    /// The message does not have the value, or another member that its format names.
+    Missing = 11, "missing";
+    /// Null stands where the value would be.
+    Null = 12, "null";
 }
 
 /// The set of checks that found something, as bits by [`Check`] number.
@@ -208,6 +212,13 @@ pub enum Reason {
         /// What stands in its place: `NaN`, `inf`, `null`, a text, ...
         found: String,
     },
+    /// The message is whole, and a member that its format names is not in it.
+    Lacks {
+        /// What it would hold: `value`, `time` or `sequence`.
+        member: &'static str,
+    },
+    /// Null stands where the value would be.
+    Null,
     /// The stamp is before the last one.
     ClockBack {
         /// The stamp.
@@ -303,6 +314,8 @@ impl fmt::Display for Reason {
             Self::NotJson => f.write_str("the message is no JSON document, but this topic has a schema"),
             Self::Sentinel { value } => write!(f, "{value} is this device's way to say that it has no value"),
             Self::NotNumber { found } => write!(f, "{found} is no number"),
+            Self::Lacks { member } => write!(f, "the message has no {member}"),
+            Self::Null => f.write_str("the value is null"),
             Self::ClockBack { by_ms, .. } => {
                 write!(f, "the device's clock went back: the stamp is {} before the last one", Span(*by_ms))
             }

@@ -11,7 +11,7 @@ use crate::packed::{Layout, PackedConfig};
 use crate::path::{Document, Path};
 use crate::reading::{Reading, Record, Special, Value};
 use crate::senml::{BASE64, BASE64_STANDARD, Pack};
-use crate::time::TimeFormat;
+use crate::time::{TimeFormat, Zone};
 use crate::tree::{Kind, MAX_PAYLOAD_BYTES, Node};
 use crate::unit::Unit;
 
@@ -64,16 +64,19 @@ pub struct TreeConfig {
     /// Of what type the value is.
     #[serde(default, rename = "type")]
     pub kind: ValueType,
-    /// Path of the time; a payload without it is refused.
+    /// Path of the time. Where the payload has none there, or null, the reading has none.
     #[serde(default)]
     pub time: Option<String>,
     /// How the time is written.
     #[serde(default)]
     pub time_format: TimeFormat,
-    /// Path of the sequence number; a payload without it is refused.
+    /// The zone of times that do not say theirs. Without it they are UTC.
+    #[serde(default)]
+    pub time_zone: Option<Zone>,
+    /// Path of the sequence number. Where the payload has none there, or null, the reading has none.
     #[serde(default)]
     pub sequence: Option<String>,
-    /// Path of the unit. Where the payload has none there, `unit` counts.
+    /// Path of the unit. Where the payload has none there, or null, `unit` counts.
     #[serde(default)]
     pub unit_path: Option<String>,
     /// The device's unit.
@@ -138,6 +141,9 @@ pub enum ConfigError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A zone that would never count.
+    #[error("`time_zone`: {0}")]
+    Zone(&'static str),
     /// Units that never convert.
     #[error("`convert_to`: {0}")]
     Unit(#[from] crate::unit::UnitError),
@@ -175,6 +181,7 @@ struct Tree {
     kind: ValueType,
     time: Option<Path>,
     time_format: TimeFormat,
+    time_zone: Zone,
     sequence: Option<Path>,
     unit_path: Option<Path>,
     unit: Option<Unit>,
@@ -211,22 +218,50 @@ impl Decoder {
         Ok(Self { format })
     }
 
-    /// Reads a payload: at least one record, in the payload's order (SenML: in the order of time).
+    /// Reads a payload: at least one record, in the payload's order (SenML: in the order of time). A document that is whole
+    /// and does not have the value gives a record with [`Special::Absent`]; SenML also where no record has the name.
     ///
-    /// `now_ms` is the receiver's Unix time in ms; SenML's relative times need it.
+    /// `now_ms` is the receiver's Unix time in ms; SenML's relative times need it, and so does a local time that a clock which
+    /// was put back shows twice: the nearer one counts.
     ///
     /// # Errors
     /// [`DecodeError`]: nothing of the payload is handed on.
     pub fn decode(&self, payload: &[u8], now_ms: u64) -> Result<Vec<Record>, DecodeError> {
         match &self.format {
             Format::Plain { kind, config } => plain(payload, *kind, config).map(|reading| vec![unnamed(reading)]),
-            Format::Json(tree) => tree.read(json::parse(payload)?).map(|reading| vec![unnamed(reading)]),
-            Format::Cbor(tree) => tree.read(cbor::parse(payload)?).map(|reading| vec![unnamed(reading)]),
+            Format::Json(tree) => tree.read(json::parse(payload)?, now_ms).map(|reading| vec![unnamed(reading)]),
+            Format::Cbor(tree) => tree.read(cbor::parse(payload)?, now_ms).map(|reading| vec![unnamed(reading)]),
             Format::SenmlJson(config) => senml(&Pack::from_json(payload)?, config, now_ms),
             Format::SenmlCbor(config) => senml(&Pack::from_cbor(payload)?, config, now_ms),
             Format::Packed(layout) => layout.decode(payload),
         }
     }
+
+    /// Which members the configuration names beside the value: [`Decoder::decode`] gives a reading without them where the
+    /// payload does not have them.
+    pub fn expects(&self) -> Expected {
+        match &self.format {
+            Format::Json(tree) | Format::Cbor(tree) => {
+                Expected { time: tree.time.is_some(), sequence: tree.sequence.is_some() }
+            }
+            // Packed fields are there, or the payload is too short; SenML's readings need no time.
+            _ => Expected::default(),
+        }
+    }
+}
+
+/// What a format's configuration says that each payload has beside the value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The time.
+    pub time: bool,
+    /// The sequence number.
+    pub sequence: bool,
+}
+
+/// A record of a pack that has no such value.
+fn absent(name: &str) -> Record {
+    Record { name: name.to_owned(), reading: Reading::new(Value::Special(Special::Absent)) }
 }
 
 fn check_units(unit: Option<&Unit>, convert_to: Option<&Unit>) -> Result<(), ConfigError> {
@@ -284,7 +319,11 @@ fn senml(pack: &Pack, config: &SenmlConfig, now_ms: u64) -> Result<Vec<Record>, 
     let wanted = |name: &str| config.select.as_ref().is_none_or(|select| select == name);
     let mut records = Vec::with_capacity(resolved.len());
     for one in resolved.iter().filter(|one| wanted(&one.name)) {
-        let mut record = one.to_record()?;
+        let mut record = match one.value {
+            Some(_) => one.to_record()?,
+            // A sum alone.
+            None => absent(&one.name),
+        };
         if record.reading.unit.is_none() {
             record.reading.unit.clone_from(&config.unit);
         }
@@ -293,11 +332,10 @@ fn senml(pack: &Pack, config: &SenmlConfig, now_ms: u64) -> Result<Vec<Record>, 
         records.push(record);
     }
     if records.is_empty() {
-        let Some(name) = config.select.clone() else {
+        let Some(name) = &config.select else {
             return Err(Position::default().error(Fault::Senml("the pack has base fields and no records")));
         };
-        let names: Vec<&str> = resolved.iter().take(8).map(|one| one.name.as_str()).collect();
-        return Err(Position::default().error(Fault::NoSuchRecord { name, names: names.join(", ") }));
+        records.push(absent(name));
     }
     Ok(records)
 }
@@ -307,12 +345,21 @@ impl Tree {
         let path = |key: &'static str, text: &str| {
             Path::parse(text).map_err(|what| ConfigError::Path { key, path: text.to_owned(), what })
         };
+        if config.time_zone.is_some() && config.time.is_none() {
+            return Err(ConfigError::Zone("there is no `time` for it: give that path too"));
+        }
+        if config.time_zone.is_some() && !config.time_format.wants_zone() {
+            return Err(ConfigError::Zone(
+                "times in this `time_format` say their zone themselves: leave one of both out",
+            ));
+        }
         let optional = |key, text: &Option<String>| text.as_deref().map(|text| path(key, text)).transpose();
         Ok(Self {
             value: path("value", &config.value)?,
             kind: config.kind,
             time: optional("time", &config.time)?,
             time_format: config.time_format,
+            time_zone: config.time_zone.unwrap_or_default(),
             sequence: optional("sequence", &config.sequence)?,
             unit_path: optional("unit_path", &config.unit_path)?,
             unit: config.unit,
@@ -320,27 +367,34 @@ impl Tree {
         })
     }
 
-    fn read(&self, root: Node<'_>) -> Result<Reading, DecodeError> {
+    fn read(&self, root: Node<'_>, now_ms: u64) -> Result<Reading, DecodeError> {
         let document = Document::new(root);
-        let node = self.value.require(&document)?;
-        let mut reading = Reading::new(self.kind.read(node).map_err(|fault| at(&self.value, node, fault))?);
-        if let Some(path) = &self.time {
-            let node = path.require(&document)?;
-            reading.time_ms = Some(self.time_format.read(node).map_err(|fault| at(path, node, fault))?);
+        let value = self.value.select(&document)?;
+        let mut reading = Reading::new(match value {
+            Some(node) => self.kind.read(node).map_err(|fault| at(&self.value, node, fault))?,
+            None => Value::Special(Special::Absent),
+        });
+        if let Some(path) = &self.time
+            && let Some(node) = path.select_some(&document)?
+        {
+            let time_ms = self.time_format.read(node, &self.time_zone, now_ms);
+            reading.time_ms = Some(time_ms.map_err(|fault| at(path, node, fault))?);
         }
-        if let Some(path) = &self.sequence {
-            let node = path.require(&document)?;
+        if let Some(path) = &self.sequence
+            && let Some(node) = path.select_some(&document)?
+        {
             let number = node.number().map_err(|fault| at(path, node, fault))?;
             let whole = number.to_integer().and_then(|whole| u64::try_from(whole).ok());
             reading.sequence = Some(whole.ok_or_else(|| at(path, node, Fault::Sequence))?);
         }
         reading.unit = self.unit.clone();
         if let Some(path) = &self.unit_path
-            && let Some(node) = path.select(&document)?
+            && let Some(node) = path.select_some(&document)?
         {
             let unit = node.text().and_then(|text| Ok(Unit::new(text)?));
             reading.unit = Some(unit.map_err(|fault| at(path, node, fault))?);
         }
+        let Some(node) = value else { return Ok(reading) };
         convert(&mut reading, self.convert_to.as_ref()).map_err(|fault| at(&self.value, node, fault))?;
         Ok(reading)
     }

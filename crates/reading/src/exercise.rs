@@ -45,6 +45,7 @@ fn formats() -> Vec<InputConfig> {
         kind,
         time: None,
         time_format: TimeFormat::Auto,
+        time_zone: None,
         sequence: None,
         unit_path: Some("$.u".to_owned()),
         unit: None,

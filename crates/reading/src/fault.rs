@@ -67,9 +67,6 @@ pub enum Fault {
         /// The member's name.
         key: String,
     },
-    /// The path selects nothing.
-    #[error("nothing is there")]
-    Missing,
     /// The path selects several values.
     #[error("the path selects {count} values, it must select one: narrow it, for example with an index or a filter")]
     Ambiguous {
@@ -113,14 +110,6 @@ pub enum Fault {
     Version {
         /// `bver`.
         version: u64,
-    },
-    /// No record has the name that is configured.
-    #[error("no record is named `{name}`; there are: {names}")]
-    NoSuchRecord {
-        /// The name.
-        name: String,
-        /// Those that are there (the first few).
-        names: String,
     },
     /// A packed payload of the wrong size.
     #[error("payload has {bytes} bytes, the layout needs {wanted}")]

@@ -26,7 +26,7 @@ mod tree;
 mod unit;
 
 pub use decimal::{Decimal, DecimalError, MAX_DECIMALS};
-pub use decode::{ConfigError, Decoder, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
+pub use decode::{ConfigError, Decoder, Expected, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
 pub use encode::{EncodeError, Encoder, JsonOutput, NumberOutput, OutputConfig, SenmlOutput};
 pub use exercise::exercise;
 pub use fault::{DecodeError, Fault, Position};
@@ -34,6 +34,6 @@ pub use packed::PackedConfig;
 pub use path::MAX_PATH_BYTES;
 pub use reading::{ConvertError, Reading, Record, Special, Value};
 pub use senml::MAX_RECORDS;
-pub use time::TimeFormat;
+pub use time::{MAX_PATTERN_BYTES, Stamp, StampFormat, StampFormatError, TimeFormat, Zone, ZoneError, utc};
 pub use tree::{MAX_DEPTH, MAX_NODES, MAX_PAYLOAD_BYTES};
 pub use unit::{MAX_UNIT_BYTES, Standing, Unit, UnitError};

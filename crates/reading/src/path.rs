@@ -9,7 +9,8 @@ use std::cell::OnceCell;
 use serde_json_path::{JsonPath, PathElement};
 
 use crate::fault::{DecodeError, Fault, Position};
-use crate::tree::Node;
+use crate::reading::Special;
+use crate::tree::{Kind, Node};
 
 /// The longest path that is taken from a configuration, in bytes.
 pub const MAX_PATH_BYTES: usize = 512;
@@ -80,9 +81,10 @@ impl Path {
         }))
     }
 
-    /// The value at the path, which must be there.
-    pub fn require<'n, 'a>(&self, document: &'n Document<'a>) -> Result<&'n Node<'a>, DecodeError> {
-        self.select(document)?.ok_or_else(|| Position::path(self.text.as_str()).error(Fault::Missing))
+    /// The value at the path; `None` if there is none, or null.
+    pub fn select_some<'n, 'a>(&self, document: &'n Document<'a>) -> Result<Option<&'n Node<'a>>, DecodeError> {
+        let null = |node: &&Node<'_>| matches!(node.kind, Kind::Special(Special::Null));
+        Ok(self.select(document)?.filter(|node| !null(node)))
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Special {
     NegativeInfinity,
     /// JSON's or CBOR's null, CBOR's undefined.
     Null,
+    /// Nothing: the message is whole, and the member or record that would hold the value is not in it.
+    Absent,
 }
 
 impl Reading {
@@ -67,6 +69,12 @@ impl Reading {
             Value::Number(number) => Some(number),
             _ => None,
         }
+    }
+
+    /// Whether the message has no value: null stands in its place, or nothing. NaN and the infinities are values, though no
+    /// numbers.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.value, Value::Special(Special::Null | Special::Absent))
     }
 
     /// Converts a number to another unit; values of other types stay as they are. A number without a unit is refused: nobody
@@ -133,6 +141,7 @@ impl fmt::Display for Special {
             Self::PositiveInfinity => "inf",
             Self::NegativeInfinity => "-inf",
             Self::Null => "null",
+            Self::Absent => "nothing",
         })
     }
 }

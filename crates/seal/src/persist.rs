@@ -65,6 +65,12 @@ impl Opener {
         Changes { replace_all: false, rows }
     }
 
+    /// What [`Self::changes`] gave last was not stored: the next call gives everything.
+    pub fn changes_were_not_stored(&mut self) {
+        self.windows.make_all_dirty();
+        self.marks.dirty.add_all();
+    }
+
     /// Reads stored rows, in any order. Never panics.
     pub fn restore<'a>(rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, ImportError> {
         let mut opener = Self::new();

@@ -52,6 +52,12 @@ impl<K: Ord> Dirty<K> {
         }
     }
 
+    /// Everything counts as changed.
+    pub(crate) fn add_all(&mut self) {
+        self.keys.clear();
+        self.too_many = true;
+    }
+
     /// What changed since the last call; `None` if that is more than was kept track of.
     pub(crate) fn take(&mut self) -> Option<BTreeSet<K>> {
         let Self { keys, too_many } = std::mem::take(self);
@@ -201,6 +207,10 @@ impl Windows {
     }
 
     /// Which senders changed since the last call; `None` if that is more than was kept track of.
+    pub(crate) fn make_all_dirty(&mut self) {
+        self.dirty.add_all();
+    }
+
     pub(crate) fn take_dirty(&mut self) -> Option<BTreeSet<SenderKey>> {
         let taken = self.dirty.take();
         match &taken {

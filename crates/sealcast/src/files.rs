@@ -45,6 +45,17 @@ pub fn read_bounded(path: &Path, most: usize) -> Result<String> {
     attempt().with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// The file's bytes, if it has at most `most`.
+pub fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let attempt = || -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        ensure!(read <= most, "it is larger than {most} bytes");
+        Ok(bytes)
+    };
+    attempt().with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// The file as text that is wiped from memory when it is dropped.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     read(path).map(Zeroizing::new)

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use rumqttc::{
     NetworkOptions, TlsConfiguration, Transport,
     v5::{
-        AsyncClient, ConnectionError, Event, EventLoop, MqttOptions,
+        AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState,
         mqttbytes::{
             QoS,
             v5::{ConnectProperties, Filter, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode},
@@ -38,6 +38,8 @@ const MAX_CALLS: usize = 1024;
 /// Events that wait for their owner: what does not fit waits at the broker.
 const MAX_EVENTS: usize = 64;
 const MAX_OUTGOING: usize = 16_384;
+/// Publishes that wait for their PUBACK at a time. rumqttc keeps a slot of 200 bytes for each packet id that this allows.
+const MAX_INFLIGHT: u16 = 256;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF: [Duration; 5] = [
     Duration::from_millis(100),
@@ -112,6 +114,7 @@ impl Link {
             .set_keep_alive(Duration::from_secs(20))
             .set_clean_start(true)
             .set_connection_timeout(5)
+            .set_outgoing_inflight_upper_limit(MAX_INFLIGHT)
             .set_connect_properties(ConnectProperties {
                 max_packet_size: Some(MAX_MESSAGE_BYTES as u32),
                 ..ConnectProperties::new()
@@ -222,6 +225,11 @@ impl Link {
                     // What waited to be sent is its owner's to repeat: resending it here would only make it twice.
                     events.clean();
                     events.pending.clear();
+                    // The next connection begins with packet id 1: rumqttc goes on where it was, beyond its slots if the broker
+                    // now allows fewer at a time.
+                    let arrived = std::mem::take(&mut events.state.events);
+                    events.state = MqttState::new(MAX_INFLIGHT, false);
+                    events.state.events = arrived;
                     // After that: who published before it sees that this was a later cut.
                     self.cuts.fetch_add(1, Ordering::SeqCst);
                     if (changed || failures == 0) && sender.send(LinkEvent::Down(reason)).await.is_err() {

@@ -48,22 +48,7 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Result<
 
 /// A time in seconds since the Unix epoch as `2026-11-22 16:45:13Z`.
 pub fn utc(time_s: u64) -> String {
-    let (days, second) = (time_s / 86_400, time_s % 86_400);
-    // Civil date from a day count (Hinnant, "chrono-compatible low-level date algorithms"): eras of 400 years from 1 March 0000.
-    let day = days + 719_468;
-    let (era, day_of_era) = (day / 146_097, day % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}:{:02}Z",
-        second / 3_600,
-        second % 3_600 / 60,
-        second % 60
-    )
+    sealcast_reading::utc(time_s.saturating_mul(1000))
 }
 
 #[cfg(test)]

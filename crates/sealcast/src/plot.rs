@@ -8,8 +8,6 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use crate::output;
-
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 66.0;
 const RIGHT: f64 = 24.0;
@@ -390,7 +388,7 @@ impl Frame {
 
     fn days(&self) -> String {
         let [from, to] =
-            [self.from_ms, self.to_ms].map(|ms| output::utc(ms / 1000).chars().take(10).collect::<String>());
+            [self.from_ms, self.to_ms].map(|ms| sealcast_reading::utc(ms).chars().take(10).collect::<String>());
         if from == to { format!("time (UTC), {from}") } else { format!("time (UTC), {from} to {to}") }
     }
 
@@ -434,7 +432,7 @@ impl Frame {
             if mark.text.is_empty() {
                 svg.put(&format!("{sign}\n"));
             } else {
-                let time = output::utc(mark.time_ms / 1000);
+                let time = sealcast_reading::utc(mark.time_ms);
                 svg.put(&format!("<g>{sign}<title>{time}: {}</title></g>\n", Escaped(&mark.text)));
             }
         }
@@ -595,7 +593,7 @@ fn time_step(span_ms: u64) -> u64 {
 }
 
 fn time_label(time_ms: u64, step_ms: u64) -> String {
-    let text = output::utc(time_ms / 1000);
+    let text = sealcast_reading::utc(time_ms);
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default().to_owned();
     match step_ms {
         86_400_000.. => part(0, 10),

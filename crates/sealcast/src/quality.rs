@@ -1,24 +1,25 @@
 //! `sealcast quality`: try rules on a recording before they are switched on, and have rules proposed from one.
 
+mod data;
 #[cfg(test)]
 mod pictures;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use sealcast_quality::{
-    Action, Counts, Event, Finding, Reason, Recording, RuleSet, Span as Time, TopicRules, TopicSpec, Trial, Tried,
-    learn, try_rules,
+    Action, Counts, Event, Finding, Imported, Reason, Recording, RuleSet, Span as Time, TopicRules, TopicSpec, Trial,
+    Tried, Understood, learn, try_rules,
 };
-use sealcast_reading::Value;
+use sealcast_reading::{Value, utc};
 use serde::Serialize;
 
+use self::data::DataOptions;
 use crate::{
     config, files, output,
     plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span},
@@ -43,14 +44,14 @@ pub enum Command {
 pub struct TryOptions {
     /// `[[quality]]` tables, alone or within an agent's configuration.
     rules: PathBuf,
-    /// CSV with a time and a value in each line.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// The topic that the recording is of [default: one that the rules' only filter matches].
     #[arg(long)]
     topic: Option<String>,
     /// Count these times apart, and shade them in the picture: `2024-05-01 06:00:00/2024-05-01 08:00:00`.
     #[arg(long, value_name = "FROM/TO")]
-    window: Vec<Window>,
+    window: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -65,8 +66,8 @@ pub struct TryOptions {
 /// `sealcast quality learn`.
 #[derive(clap::Args)]
 pub struct LearnOptions {
-    /// CSV with a time and a value in each line.
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
     /// How much of it to learn from, from its beginning: the part before anything went wrong.
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     first: f64,
@@ -85,12 +86,19 @@ pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Try(options) => run_try(&options),
         Command::Learn(options) => {
-            let recording = read_recording(&options.data)?.first(options.first / 100.0);
+            let Imported { recording, understood } = options.data.read()?;
+            let recording = recording.first(options.first / 100.0);
             let proposal = learn(&options.filter, &recording)
-                .with_context(|| format!("nothing can be learnt from {}", options.data.display()))?;
+                .with_context(|| format!("nothing can be learnt from {}", options.data.path.display()))?;
             // A filter that no agent would take is better said now.
             let toml = proposal.to_toml();
             parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {}", options.filter))?;
+            // As comments: the output stays TOML, and the file that it goes to says what it was learnt from.
+            output::line(&printable(&format!("# Read from {}", file_name(&options.data.path))))?;
+            for line in understood.lines() {
+                output::line(&printable(&format!("#   {line}")))?;
+            }
+            output::line("")?;
             output::line(toml.trim_end())
         }
     }
@@ -107,13 +115,14 @@ fn run_try(options: &TryOptions) -> Result<()> {
     };
     let rule =
         rules.find(&topic).with_context(|| format!("{}: no rule is for topic {topic}", options.rules.display()))?;
-    let recording = read_recording(&options.data)?;
+    let Imported { recording, understood } = options.data.read()?;
+    let windows = options.window.iter().map(|window| options.data.window(window)).collect::<Result<Vec<Window>>>()?;
     let trial = try_rules(&rules, &topic, &recording);
-    let summary = Summary::new(&topic, rule, &recording, &trial, &options.window);
+    let summary = Summary::new(&topic, rule, &recording, understood, &trial, &windows);
     if let Some(path) = &options.plot {
         let spec = specs.iter().find(|spec| spec.filter == rule.filter().as_str());
-        let title = format!("{} by the rules of {}", file_name(&options.data), rule.filter().as_str());
-        let plot = picture(title, &options.unit, spec, &trial, &options.window);
+        let title = format!("{} by the rules of {}", file_name(&options.data.path), rule.filter().as_str());
+        let plot = picture(title, &options.unit, spec, &trial, &windows);
         files::write(path, plot.to_svg().as_bytes(), files::Mode::Public)?;
     }
     if options.json { output::json(&summary) } else { summary.tell() }
@@ -123,8 +132,9 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn read_recording(path: &Path) -> Result<Recording> {
-    Recording::from_csv(&files::read(path)?).with_context(|| format!("{} is no recording", path.display()))
+/// What stands in a file may hold what a terminal would act on, and TOML's comments cannot hold.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Rules from a file of `[[quality]]` tables in `dir`, or from an agent's configuration that holds some.
@@ -158,21 +168,6 @@ struct Window {
     to_ms: u64,
 }
 
-impl FromStr for Window {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let time = |text: &str| {
-            // A recording's times are read as those in the recording.
-            let line = Recording::from_csv(&format!("{},0", text.trim())).map_err(|error| error.to_string())?;
-            line.readings.first().map(|reading| reading.time_ms).ok_or_else(|| format!("{text:?} is no time"))
-        };
-        let (from, to) = text.split_once('/').ok_or("two times with / between")?;
-        let window = Self { from_ms: time(from)?, to_ms: time(to)? };
-        if window.from_ms < window.to_ms { Ok(window) } else { Err("it ends before it begins".to_owned()) }
-    }
-}
-
 impl Window {
     fn holds(self, tried: &Tried) -> bool {
         (self.from_ms..=self.to_ms).contains(&tried.time_ms)
@@ -187,6 +182,8 @@ struct Summary {
     from: String,
     to: String,
     period_ms: Option<u64>,
+    /// How the recording was read.
+    read: Understood,
     #[serde(flatten)]
     all: Figures,
     reasons: Vec<Why>,
@@ -266,7 +263,14 @@ struct WindowFigures {
 }
 
 impl Summary {
-    fn new(topic: &str, rule: &TopicRules, recording: &Recording, trial: &Trial, windows: &[Window]) -> Self {
+    fn new(
+        topic: &str,
+        rule: &TopicRules,
+        recording: &Recording,
+        read: Understood,
+        trial: &Trial,
+        windows: &[Window],
+    ) -> Self {
         let stamps = || trial.readings.iter().map(|tried| tried.time_ms);
         let in_window = |window: &Window| WindowFigures {
             from: utc(window.from_ms),
@@ -280,6 +284,7 @@ impl Summary {
             from: utc(stamps().next().unwrap_or(0)),
             to: utc(stamps().next_back().unwrap_or(0)),
             period_ms: recording.period_ms(),
+            read,
             all: trial.counts().into(),
             reasons: reasons(trial),
             events: trial.events.iter().map(Said::new).collect(),
@@ -290,6 +295,10 @@ impl Summary {
     }
 
     fn tell(&self) -> Result<()> {
+        for line in self.read.lines() {
+            output::line(&printable(&line))?;
+        }
+        output::line("")?;
         let period = self.period_ms.map(|ms| format!(", one in {}", Time(ms))).unwrap_or_default();
         output::line(&format!(
             "topic {} by the rules of {}\n{} readings from {} to {}{period}",
@@ -361,10 +370,6 @@ fn reasons(trial: &Trial) -> Vec<Why> {
         }
     }
     reasons
-}
-
-fn utc(time_ms: u64) -> String {
-    output::utc(time_ms / 1000)
 }
 
 fn float(value: &Value) -> f64 {
@@ -524,14 +529,5 @@ mod tests {
         let error = only_topic(&specs).unwrap_or_else(|error| error.to_string());
         assert!(error.contains("--topic") && error.contains("a, b"), "{error}");
         Ok(())
-    }
-
-    #[test]
-    fn windows_are_two_times() {
-        let window = "2024-05-01 06:00:00/2024-05-01T08:00:00Z".parse::<Window>().map(|w| w.to_ms - w.from_ms);
-        assert_eq!(window, Ok(7_200_000));
-        for text in ["", "2024-05-01", "2024-05-01 08:00:00/2024-05-01 06:00:00", "now/then"] {
-            assert!(text.parse::<Window>().is_err(), "{text}");
-        }
     }
 }

@@ -139,7 +139,7 @@ pub async fn run(command: Command) -> Result<()> {
         .map(|row| {
             [
                 row.entry.to_string(),
-                output::utc(row.time_ms / 1_000),
+                sealcast_reading::utc(row.time_ms),
                 row.topic.clone(),
                 row.sequence.to_string(),
                 format!("{} {}", row.value, row.unit).trim_end().to_owned(),

@@ -2,7 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+
+use crate::PATIENCE;
 
 pub struct Client {
     stream: TcpStream,
@@ -55,7 +56,7 @@ impl Client {
     pub fn try_connect(addr: SocketAddr, options: &Connect<'_>) -> io::Result<(Self, bool, u8)> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut client = Self { stream, v5: options.v5 };
         let mut body = Vec::new();
         text(&mut body, b"MQTT");

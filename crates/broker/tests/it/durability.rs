@@ -1,6 +1,8 @@
 //! The broker is killed with SIGKILL in the middle of traffic; what it acknowledged must arrive in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sealcast_broker::Limits;
+use tokio::net::TcpSocket;
 
 use crate::client::{Client, Connect};
-use crate::tcp_broker;
+use crate::{PATIENCE, tcp_broker};
 
 /// Not a test: the process that is killed. It is this test binary, started again.
 #[test]
@@ -29,22 +32,26 @@ struct Killable {
     child: Child,
     dir: std::path::PathBuf,
     addr: SocketAddr,
+    /// What all its processes say; printed if the test fails.
+    log: File,
 }
 
 impl Killable {
     fn start(dir: &Path, addr: SocketAddr) -> Self {
-        Self { child: Self::spawn(dir, addr), dir: dir.into(), addr }
+        let log = tempfile::tempfile().unwrap();
+        Self { child: Self::spawn(dir, addr, &log), dir: dir.into(), addr, log }
     }
 
-    fn spawn(dir: &Path, addr: SocketAddr) -> Child {
+    fn spawn(dir: &Path, addr: SocketAddr, log: &File) -> Child {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "durability::child_broker", "--ignored", "--nocapture"])
             .env("BROKER_DIR", dir)
             .env("BROKER_ADDR", addr.to_string())
             .stdout(Stdio::null())
+            .stderr(log.try_clone().unwrap())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(addr).is_err() {
             assert!(Instant::now() < deadline, "the broker does not come up");
             std::thread::sleep(Duration::from_millis(10));
@@ -56,7 +63,7 @@ impl Killable {
     fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = Self::spawn(&self.dir, self.addr);
+        self.child = Self::spawn(&self.dir, self.addr, &self.log);
     }
 }
 
@@ -64,11 +71,21 @@ impl Drop for Killable {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let mut text = String::new();
+            let _ = self.log.rewind().and_then(|()| self.log.read_to_string(&mut text));
+            eprintln!("======== the broker's processes said:\n{text}");
+        }
     }
 }
 
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A port that stays this test's own as long as the socket lives: it is bound and does not listen. The broker sets
+/// SO_REUSEADDR as this one does, and can listen there whenever it is started.
+fn reserve_port() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(crate::any_port()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 fn session(id: &str, v5: bool) -> Connect<'_> {
@@ -76,7 +93,9 @@ fn session(id: &str, v5: bool) -> Connect<'_> {
 }
 
 fn reconnect(addr: SocketAddr, options: &Connect<'_>) -> (Client, bool) {
+    let deadline = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < deadline, "the broker is not back");
         match Client::try_connect(addr, options) {
             Ok((client, present, 0)) => return (client, present),
             _ => std::thread::sleep(Duration::from_millis(5)),
@@ -159,7 +178,7 @@ fn subscriber(
     let mut held: BTreeSet<u16> = BTreeSet::new();
     let (mut client, _) = reconnect(addr, &options);
     let mut count = 0u32;
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + 4 * PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "messages are missing: {} received", got.len());
         if done.load(Ordering::Relaxed) && want(&got) {
@@ -209,7 +228,7 @@ fn subscriber(
 #[test]
 fn nothing_acknowledged_is_lost_over_kill_9() {
     let dir = tempfile::tempdir().unwrap();
-    let addr = free_port();
+    let (addr, _reserved) = reserve_port();
     let mut broker = Killable::start(dir.path(), addr);
     for (id, options) in [("sub", 1), ("sub2", 2)] {
         let (mut client, present) = Client::connect(addr, &session(id, true));
@@ -239,12 +258,20 @@ fn nothing_acknowledged_is_lost_over_kill_9() {
         })
         .into();
     let kills = AtomicUsize::new(0);
-    for pause_ms in [400, 150, 700, 90, 500, 250] {
-        std::thread::sleep(Duration::from_millis(pause_ms));
+    // At another point of the traffic each time.
+    let until_more = |more: usize| {
+        let (goal, deadline) = (acked.lock().unwrap().len() + more, Instant::now() + PATIENCE);
+        while acked.lock().unwrap().len() < goal {
+            assert!(Instant::now() < deadline, "no traffic");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    for more in [400, 150, 700, 90, 500, 250] {
+        until_more(more);
         broker.kill_and_restart();
         kills.fetch_add(1, Ordering::Relaxed);
     }
-    std::thread::sleep(Duration::from_millis(300));
+    until_more(100);
     stop.store(true, Ordering::Relaxed);
     for publisher in publishers {
         publisher.join().unwrap();
@@ -270,7 +297,7 @@ fn nothing_acknowledged_is_lost_over_kill_9() {
 #[test]
 fn sessions_subscriptions_and_retained_messages_survive() {
     let dir = tempfile::tempdir().unwrap();
-    let addr = free_port();
+    let (addr, _reserved) = reserve_port();
     let mut broker = Killable::start(dir.path(), addr);
     let (mut reader, _) = Client::connect(addr, &session("s", false));
     reader.subscribe("a/+", 1);
@@ -315,10 +342,10 @@ async fn two_brokers_do_not_share_a_folder() {
     let second = Broker::start(config, Arc::new(crate::TestPolicy), None).await;
     assert!(matches!(second, Err(StartError::Journal(JournalError::Sqlite { .. }))));
     // A clean stop frees it, and several brokers live side by side.
-    assert!(first.shutdown(Duration::from_secs(5)).await);
+    assert!(first.shutdown(PATIENCE).await);
     let again = tcp_broker(Some(dir.path()), crate::any_port(), Limits::default()).await;
     let other = tcp_broker(None, crate::any_port(), Limits::default()).await;
-    assert!(again.shutdown(Duration::from_secs(5)).await && other.shutdown(Duration::from_secs(5)).await);
+    assert!(again.shutdown(PATIENCE).await && other.shutdown(PATIENCE).await);
 }
 
 #[cfg(unix)]
@@ -340,7 +367,7 @@ async fn the_journal_is_its_owners_alone() {
             let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{:?}", entry.file_name());
         }
-        assert!(broker.shutdown(Duration::from_secs(5)).await);
+        assert!(broker.shutdown(PATIENCE).await);
         // One that an earlier version made.
         std::fs::set_permissions(dir.path().join("broker.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
     }

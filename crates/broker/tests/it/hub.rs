@@ -1,11 +1,10 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use sealcast_broker::{HandleError, Intercepted, Interceptor, Limits, Qos, Verdict};
 
 use crate::client::{Client, Connect};
-use crate::{any_port, intercepted, tcp_broker};
+use crate::{PATIENCE, any_port, intercepted, tcp_broker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hub_publishes_and_hears_who_asked() {
@@ -25,7 +24,7 @@ async fn the_hub_publishes_and_hears_who_asked() {
     handle.publish("sealcast/v1/rpc/1111/response", "answer", Qos::AtLeastOnce, false).await.unwrap();
     assert_eq!(client.await.unwrap(), b"answer");
     assert!(matches!(handle.publish("a/+", "", Qos::AtMostOnce, false).await, Err(HandleError::Topic(_))));
-    assert!(broker.shutdown(Duration::from_secs(5)).await);
+    assert!(broker.shutdown(PATIENCE).await);
     assert_eq!(handle.publish("a", "", Qos::AtMostOnce, false).await, Err(HandleError::Stopped));
 }
 

@@ -10,8 +10,13 @@ mod tls;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running};
+
+/// How long anything may take that has to happen. It is long because a build may run beside the tests; a wait ends as soon
+/// as it happens.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
 /// device X publishes `keys/X`.

@@ -1,17 +1,18 @@
 //! What a kill leaves behind, and who may open the file.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, OpenError, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Body, Genesis, Hash, KeysPublished, LedgerId};
 
-use crate::world::{World, all, commit, file};
+use crate::world::{PATIENCE, World, all, commit, file};
 
 const DIRECTORY: &str = "SEALCAST_TEST_LEDGER";
 
@@ -67,14 +68,36 @@ fn identity(directory: &Path) -> (Genesis, SigningKey) {
     (Genesis { id, ca: *ca.public(), operator: *operator.public() }, operator)
 }
 
-fn child(directory: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::writer", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
+/// The process that is killed, at the latest when the test fails. What it said as errors is printed then.
+struct Writer {
+    child: Child,
+    errors: File,
+}
+
+impl Writer {
+    fn start(directory: &Path) -> Self {
+        let errors = tempfile::tempfile().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::writer", "--ignored", "--nocapture"])
+            .env(DIRECTORY, directory)
+            .stdout(Stdio::piped())
+            .stderr(errors.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, errors }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let mut text = String::new();
+            let _ = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));
+            eprintln!("======== the writer said:\n{text}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,8 +120,8 @@ async fn acknowledged_entries_survive_kills() {
 
     let mut acknowledged = std::collections::BTreeMap::new();
     for round in 0..6u64 {
-        let mut child = child(&directory);
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut writer = Writer::start(&directory);
+        let lines = BufReader::new(writer.child.stdout.take().unwrap()).lines();
         // Killed after another number of entries each time, with others under way.
         let enough = acknowledged.len() + 15 + 7 * usize::try_from(round).unwrap();
         let mut killed = false;
@@ -110,11 +133,11 @@ async fn acknowledged_entries_survive_kills() {
             acknowledged.insert(index.parse::<u64>().unwrap(), head.to_owned());
             if acknowledged.len() >= enough && !killed {
                 // SIGKILL, to this process only. What it printed before is still read.
-                child.kill().unwrap();
+                writer.child.kill().unwrap();
                 killed = true;
             }
         }
-        child.wait().unwrap();
+        writer.child.wait().unwrap();
         assert!(killed, "the writer ended by itself in round {round}");
 
         let engine = Engine::open(file(&directory), &EngineConfig::default()).unwrap();
@@ -147,7 +170,7 @@ async fn one_writer_only() {
     // The ledger's client still has it.
     assert!(matches!(Engine::open(&path, &EngineConfig::default()), Err(OpenError::InUse { .. })));
     drop(ledger);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         match Engine::open(&path, &EngineConfig { chain_id: 1, ..EngineConfig::default() }) {
             Err(OpenError::ChainId { found: 7526, wanted: 1, .. }) => break,

@@ -28,17 +28,23 @@ async fn entries_go_in_and_come_out() {
         "{late:?}"
     );
 
-    // New records reach a watcher of the same process at once.
+    // New records reach a watcher of the same process at once, not when it asks again a quarter of a second later. The
+    // machine may be busy now and then, so most of them are looked at.
     let mut watch = world.ledger.watch(4);
-    let entry = world.sign(commit(group, 1, 10), &device.key, device.number).await;
-    let ledger = world.ledger.clone();
-    let submitted = tokio::spawn(async move { ledger.submit(&entry).await.map(|record| (record, Instant::now())) });
-    let seen = watch.next().await.unwrap();
-    let seen_at = Instant::now();
-    let (record, returned_at) = submitted.await.unwrap().unwrap();
-    assert_eq!(seen, [record]);
-    let late = seen_at.saturating_duration_since(returned_at);
-    assert!(late < Duration::from_millis(50), "seen {late:?} after the submission returned");
+    let mut late = Vec::new();
+    for epoch in 1..16 {
+        let entry = world.sign(commit(group, epoch, 10), &device.key, device.number).await;
+        let ledger = world.ledger.clone();
+        let submitted = tokio::spawn(async move { ledger.submit(&entry).await.map(|record| (record, Instant::now())) });
+        let seen = watch.next().await.unwrap();
+        let seen_at = Instant::now();
+        let (record, returned_at) = submitted.await.unwrap().unwrap();
+        assert_eq!(seen, [record]);
+        late.push(seen_at.saturating_duration_since(returned_at));
+    }
+    late.sort_unstable();
+    let median = late[late.len() / 2];
+    assert!(median < Duration::from_millis(60), "seen so long after the submission returned: {late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

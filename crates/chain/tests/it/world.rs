@@ -1,6 +1,9 @@
 //! A ledger on a temporary file, with keys for its originators.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, SubmitError, Wallet};
 use sealcast_identity::{DeviceId, SigningKey};
@@ -8,6 +11,9 @@ use sealcast_ledger::{
     Authenticity, Body, Commit, DeviceRegistered, Epoch, Generation, Genesis, Granted, GroupCreated, GroupNumber, Hash,
     LedgerId, Number, Policy, Record, Replica, SignedEntry,
 };
+
+/// How long anything may take that has to happen, on a machine that has other work. A wait ends as soon as it happens.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Kept out of the struct: whoever reopens the file needs the same.
 pub struct Keys {

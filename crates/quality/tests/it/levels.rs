@@ -1,7 +1,7 @@
 //! Each rule on short sequences, once a second, and how each ends by itself.
 
-use sealcast_quality::{Action, Check, Checker, Event, Input, Reason};
-use sealcast_reading::{Reading, Special, Value};
+use sealcast_quality::{Action, Check, Checker, Decision, Event, Input, Marks, Reason, Reported, Reporter};
+use sealcast_reading::{Expected, Reading, Special, Value};
 
 use super::{TOPIC, check_one, judge, number, rules, stamped};
 
@@ -141,7 +141,7 @@ fn schema_of_the_message() {
     let reading = Reading::new(number("1"));
     let mut check = |document: Option<&str>, action: Action| {
         let document = document.map(|text| serde_json::from_str(text).unwrap());
-        let input = Input { topic: TOPIC, name: "t", reading: &reading, document: document.as_ref() };
+        let input = Input { document: document.as_ref(), ..Input::new(TOPIC, "t", &reading) };
         let verdict = checker.handle_reading(&input, 1);
         assert_eq!(verdict.action(), action, "{verdict}");
     };
@@ -184,7 +184,7 @@ fn a_named_topic_that_never_speaks_is_silent() {
 fn topics_without_rules_are_untouched() {
     let mut checker = Checker::new(rules("range = { max = 1 }"), 0);
     let reading = Reading::new(Value::Text("any".into()));
-    let verdict = checker.handle_reading(&Input { topic: "other", name: "", reading: &reading, document: None }, 0);
+    let verdict = checker.handle_reading(&Input::new("other", "", &reading), 0);
     assert!(!verdict.is_checked() && verdict.action() == Action::Pass);
     assert!(checker.export().is_empty());
 }
@@ -194,10 +194,99 @@ fn names_have_pasts_of_their_own() {
     let mut checker = Checker::new(rules("step = { max = 1, action = \"block\" }"), 0);
     for (name, value) in [("t", "20"), ("h", "60"), ("t", "20.5"), ("h", "60.5")] {
         let reading = Reading::new(number(value));
-        let verdict = checker.handle_reading(&Input { topic: TOPIC, name, reading: &reading, document: None }, 1);
+        let verdict = checker.handle_reading(&Input::new(TOPIC, name, &reading), 1);
         assert_eq!(verdict.action(), Action::Pass, "{name} {verdict}");
     }
     let reading = Reading::new(number("60"));
-    let verdict = checker.handle_reading(&Input { topic: TOPIC, name: "t", reading: &reading, document: None }, 2);
+    let verdict = checker.handle_reading(&Input::new(TOPIC, "t", &reading), 2);
     assert!(matches!(verdict.findings()[0].reason, Reason::Step { .. }));
+}
+
+#[test]
+fn messages_without_the_value_are_no_readings() {
+    let empty = |special| Reading::new(Value::Special(special));
+    let said = |keys: &str, special| {
+        let verdict = check_one(&mut Checker::new(rules(keys), 0), &empty(special), 1);
+        (verdict.action(), verdict.marks().to_string(), verdict.to_string())
+    };
+    let check = |keys: &str, special, action, marks: &str, reason: &str| {
+        assert_eq!(said(keys, special), (action, marks.to_owned(), reason.to_owned()), "{keys} {special}");
+    };
+    let (missing, null) = (Special::Absent, Special::Null);
+    check("range = { max = 1 }", missing, Action::Pass, "", "missing: the message has no value");
+    check("range = { max = 1 }", null, Action::Pass, "", "null: the value is null");
+    check("missing = 'flag'", missing, Action::Flag, "missing", "missing: the message has no value");
+    check("missing = 'block'", missing, Action::Block, "missing", "missing: the message has no value");
+    check("missing = 'block'", null, Action::Pass, "", "null: the value is null");
+    check("null = 'flag'", null, Action::Flag, "null", "null: the value is null");
+    check("null = 'block'", missing, Action::Pass, "", "missing: the message has no value");
+    // Whoever has the signs for "no value" blocked means null too, and not what other messages do not say.
+    check("sentinels = {}", null, Action::Block, "sentinel", "sentinel: the value is null");
+    check("sentinels = { action = 'flag' }\nnull = 'pass'", null, Action::Pass, "", "null: the value is null");
+    check("sentinels = {}", missing, Action::Pass, "", "missing: the message has no value");
+
+    // Silence goes on, and neither the level nor the run of equal values is touched.
+    let keys = "silent = { after_ms = 10_000 }\nstuck = { readings = 3 }\nstep = { max = 1 }";
+    let mut checker = Checker::new(rules(keys), 0);
+    check_one(&mut checker, &Reading::new(number("20")), 1_000);
+    for now_ms in [5_000, 9_000, 13_000] {
+        let verdict = check_one(&mut checker, &empty(if now_ms == 9_000 { null } else { missing }), now_ms);
+        assert_eq!((verdict.action(), verdict.is_checked()), (Action::Pass, true));
+        checker.handle_timeout(now_ms);
+    }
+    assert!(matches!(checker.poll_event(), Some(Event::Silent { since_ms: 1_000, .. })));
+    check_one(&mut checker, &empty(missing), 14_000);
+    assert_eq!(checker.poll_event(), None, "it is not heard either");
+    assert_eq!(check_one(&mut checker, &Reading::new(number("20")), 15_000).to_string(), "");
+    assert!(matches!(checker.poll_event(), Some(Event::Heard { after_ms: 14_000, .. })));
+    // A topic that never had a value is not waited for.
+    let mut checker = Checker::new(rules(keys), 0);
+    assert!(check_one(&mut checker, &empty(missing), 1).is_checked());
+    assert_eq!((checker.poll_timeout(), checker.changes().len()), (None, 0));
+}
+
+#[test]
+fn counts_and_stamps_of_messages_without_the_value() {
+    let keys = "sequence = {}\ntime = { gap_ms = 5_000 }\nmissing = 'flag'";
+    let mut checker = Checker::new(rules(keys), 0);
+    let expected = Expected { time: true, sequence: true };
+    let mut check = |value: Value, time_ms: Option<u64>, sequence: Option<u64>, said: &str| {
+        let reading = Reading { value, unit: None, time_ms, sequence };
+        let verdict = checker.handle_reading(&Input { expected, ..Input::new(TOPIC, "", &reading) }, 1);
+        assert_eq!(verdict.to_string(), said, "{reading:?}");
+    };
+    let none = || Value::Special(Special::Null);
+    check(number("1"), Some(1_000), Some(1), "");
+    // Its own stamp is that of the reading which it stands beside; it is counted.
+    check(none(), Some(1_000), Some(2), "null: the value is null");
+    check(number("1"), Some(2_000), Some(3), "");
+    check(none(), Some(2_000), Some(5), "sequence: count 5: 1 readings before it are missing; null: the value is null");
+    check(number("1"), None, Some(6), "missing: the message has no time");
+    check(number("1"), Some(3_000), None, "missing: the message has no sequence");
+}
+
+#[test]
+fn the_schema_judges_messages_without_the_value_too() {
+    let keys = r#"schema = { json = '{"type":"object","required":["battery"]}' }"#;
+    let mut checker = Checker::new(rules(keys), 0);
+    let reading = Reading::new(Value::Special(Special::Absent));
+    for (document, action) in
+        [(serde_json::json!({"battery": 1}), Action::Pass), (serde_json::json!({}), Action::Block)]
+    {
+        let input = Input { document: Some(&document), ..Input::new(TOPIC, "", &reading) };
+        assert_eq!(checker.handle_reading(&input, 1).action(), action, "{document}");
+    }
+}
+
+#[test]
+fn a_message_without_the_value_is_always_sent_and_is_no_report() {
+    let mut reporter = Reporter::new(rules("report = { dead_band = 1 }"));
+    let mut report = |value: Value, now_ms| {
+        let reported = Reported { topic: TOPIC, name: "", value: &value, time_ms: None, marks: Marks::NONE };
+        matches!(reporter.handle_reading(&reported, now_ms), Decision::Send(_))
+    };
+    assert!(report(number("20"), 1));
+    assert!(report(Value::Special(Special::Absent), 2) && report(Value::Special(Special::Null), 3));
+    assert!(!report(number("20.5"), 4), "20 is still what was sent last");
+    assert_eq!(reporter.saved().map(|(_, _, saved)| saved.seen).sum::<u64>(), 2);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod archive;
+mod csv;
 mod fail_safe;
 mod learn;
 mod levels;
@@ -62,7 +63,7 @@ pub fn stamped(value: Value, time_ms: u64) -> Reading {
 
 /// Judges one reading of [`TOPIC`].
 pub fn check_one(checker: &mut Checker, reading: &Reading, now_ms: u64) -> Verdict {
-    checker.handle_reading(&Input { topic: TOPIC, name: "", reading, document: None }, now_ms)
+    checker.handle_reading(&Input::new(TOPIC, "", reading), now_ms)
 }
 
 /// Judges values that come once a second.

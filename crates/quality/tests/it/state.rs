@@ -42,7 +42,7 @@ proptest! {
                 time_ms: Some(now_ms - sequence * 300),
                 sequence: Some(sequence),
             };
-            let input = Input { topic: TOPIC, name, reading: &reading, document: None };
+            let input = Input::new(TOPIC, name, &reading);
             prop_assert_eq!(steady.handle_reading(&input, now_ms), killed.handle_reading(&input, now_ms));
             for row in killed.changes() {
                 match row.value {
@@ -71,7 +71,7 @@ proptest! {
         let mut checker = Checker::new(rules.clone(), 0);
         for now_ms in 0..8_u32 {
             let reading = Reading::new(Value::Number(i64::from(now_ms % 5).into()));
-            let input = Input { topic: TOPIC, name: "", reading: &reading, document: None };
+            let input = Input::new(TOPIC, "", &reading);
             checker.handle_reading(&input, u64::from(now_ms) * 1000);
         }
         let mut damaged = checker.export();
@@ -80,7 +80,7 @@ proptest! {
         }
         if let Ok(mut checker) = Checker::import(rules, &damaged, 9_000) {
             let reading = Reading::new(Value::Number(3_i64.into()));
-            checker.handle_reading(&Input { topic: TOPIC, name: "", reading: &reading, document: None }, 9_000);
+            checker.handle_reading(&Input::new(TOPIC, "", &reading), 9_000);
             checker.handle_timeout(u64::MAX);
         }
     }

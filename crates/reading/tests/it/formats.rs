@@ -68,7 +68,8 @@ fn json_values_are_found_by_path() {
     check(&format!("{}\ntype = \"data\"", json("$")), "\"aGkgCg\"", "4 bytes");
     check(&json("$"), r#""\u00e9\ud83d\ude00\n""#, "\"é😀\\n\"");
 
-    refused(&json("$.missing"), payload, "$.missing: nothing is there");
+    check(&json("$.missing"), payload, "nothing");
+    check(&json("$.main.missing.deeper"), payload, "nothing");
     refused(&json("$.main"), payload, "at byte 8 ($.main): expected a single value, found an object");
     let many = "$.main.list[*]: the path selects 3 values, it must select one: narrow it, for example with an index \
                 or a filter";
@@ -92,7 +93,7 @@ fn json_time_sequence_and_unit_are_read() {
     assert_eq!(time("1710000000123"), Ok(1_710_000_000_123));
     assert_eq!(time(r#""2024-03-09T16:00:00Z""#), Ok(1_710_000_000_000));
     assert_eq!(time(r#""2024-03-09T18:30:00.25+02:30""#), Ok(1_710_000_000_250));
-    for wrong in ["-1", "\"2024-13-09T16:00:00Z\"", "\"2023-02-29T16:00:00Z\"", "\"noon\"", "1e20", "true"] {
+    for wrong in ["-1", "\"2024-13-09T16:00:00Z\"", "\"2023-02-29T16:00:00Z\"", "\"noon\"", "1e21", "true"] {
         assert!(time(wrong).is_err(), "{wrong}");
     }
     let reading = read(config, r#"{"v":72.5,"s":7,"t":1710000000,"u":"°F"}"#).unwrap();
@@ -105,7 +106,43 @@ fn json_time_sequence_and_unit_are_read() {
         r#"{"v":1,"t":0,"s":-1}"#,
         "at byte 17 ($.s): sequence number must be an integer from 0 to 18446744073709551615",
     );
-    refused(config, r#"{"v":1,"s":1}"#, "$.t: nothing is there");
+}
+
+#[test]
+fn a_whole_document_without_a_member_is_read() {
+    let config = "value = '$.v'\ntype = 'number'\ntime = '$.t'\nsequence = '$.s'\nunit_path = '$.u'\nunit = 'K'\n\
+                  convert_to = 'Cel'";
+    let json = format!("format = 'json'\n{config}");
+    let known = |text: &str| {
+        let reading = read(&json, text).unwrap();
+        (reading.value.to_string(), reading.is_empty(), reading.time_ms, reading.sequence)
+    };
+    assert_eq!(known(r#"{"battery":100,"voltage":3015}"#), ("nothing".into(), true, None, None));
+    assert_eq!(known(r#"{"v":null,"t":1710000000,"s":7}"#), ("null".into(), true, Some(1_710_000_000_000), Some(7)));
+    assert_eq!(known(r#"{"t":1710000000,"s":7}"#), ("nothing".into(), true, Some(1_710_000_000_000), Some(7)));
+    assert_eq!(known(r#"{"v":300.00,"t":null,"s":null,"u":null}"#), ("26.85".into(), false, None, None));
+    assert_eq!(known("[1]"), ("nothing".into(), true, None, None));
+    // What is there is read as strictly as before, and what is no document is no message without a value.
+    refused(&json, r#"{"v":"unavailable"}"#, "at byte 5 ($.v): not a number: unexpected character at byte 0 of it");
+    refused(
+        &json,
+        r#"{"s":1.5}"#,
+        "at byte 5 ($.s): sequence number must be an integer from 0 to 18446744073709551615",
+    );
+    assert!(read(&json, "offline").unwrap_err().to_string().starts_with("at byte 0: "));
+    refused(&json, "", "at byte 0: payload is empty, expected JSON");
+
+    let decode = |config: &str, payload: &[u8]| {
+        let records = decoder(config).decode(payload, NOW_MS).unwrap();
+        records.iter().map(|record| format!("{}={}", record.name, record.reading.value)).collect::<Vec<_>>()
+    };
+    // {"v": undefined}, {}
+    let cbor = format!("format = 'cbor'\n{config}");
+    assert_eq!(decode(&cbor, &[0xa1, 0x61, b'v', 0xf7]), ["=null"]);
+    assert_eq!(decode(&cbor, &[0xa0]), ["=nothing"]);
+    let senml = "format = 'senml_json'";
+    assert_eq!(decode(&format!("{senml}\nselect = 'b'"), br#"[{"n":"a","v":1}]"#), ["b=nothing"]);
+    assert_eq!(decode(senml, br#"[{"n":"a","s":5},{"n":"b","v":1}]"#), ["a=nothing", "b=1"]);
 }
 
 #[test]
@@ -298,6 +335,7 @@ fn what_an_output_cannot_carry_is_refused() {
     refuse("format = \"number\"", record(Value::Text("x".into()), None), "plain number");
     refuse("format = \"json\"", record(Value::Special(Special::Nan), None), "JSON cannot carry NaN");
     refuse("format = \"senml_cbor\"", record(Value::Special(Special::Null), None), "SenML cannot carry null");
+    refuse("format = \"json\"", record(Value::Special(Special::Absent), None), "JSON cannot carry nothing");
     refuse("format = \"number\"\nconvert_to = \"Cel\"", record(Value::Number(Decimal::ZERO), None), "has no unit");
     let mut early = number("1", "V");
     early.reading.time_ms = Some(1000);
@@ -312,7 +350,7 @@ fn what_an_output_cannot_carry_is_refused() {
 
 #[test]
 fn the_fuzz_entry_reads_what_it_should() {
-    // Text, packed, JSON by `$..v`, SenML.
-    assert_eq!(exercise(br#"[{"n":"a","v":1,"t":1}]"#), 4);
+    // Text, packed, JSON by `$..v` and, without the value, by `$.v`, SenML.
+    assert_eq!(exercise(br#"[{"n":"a","v":1,"t":1}]"#), 5);
     assert_eq!(exercise(b""), 1);
 }

@@ -4,4 +4,5 @@
 mod formats;
 mod properties;
 mod rfc8428;
+mod times;
 mod units;

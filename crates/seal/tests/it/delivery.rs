@@ -44,11 +44,18 @@ fn storing_what_changed_stores_everything() -> Outcome {
     let mut keys = world.device(1, 1)?;
     let (mut opener, mut store) = (Opener::new(), Store::default());
     for epoch in 2..8 {
-        for _ in 0..6 {
+        for round in 0..6 {
             let mut sealer = world.sealer(&mut sender, 0)?;
             let will = Content { purpose: Purpose::Will, ..content(b"3") };
             for content in [content(b"1"), qos1(b"1"), retained(b"2"), will] {
                 let message = deliver(&mut opener, &keys, &sealer.seal(NOW, TOPIC, &content)?, &QOS1)?;
+                opener.mark_acknowledged(&message.receipt());
+            }
+            if round % 3 == 2 {
+                // The store failed, and more came before it was tried again.
+                opener.changes();
+                opener.changes_were_not_stored();
+                let message = deliver(&mut opener, &keys, &sealer.seal(NOW, TOPIC, &qos1(b"4"))?, &QOS1)?;
                 opener.mark_acknowledged(&message.receipt());
             }
             store.save(&mut opener);

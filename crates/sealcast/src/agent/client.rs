@@ -41,6 +41,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(2);
 /// What a QoS 0 delivery marked as seen may wait before it is written to disk.
 const SAVE_DELAY: Duration = Duration::from_millis(200);
+/// The log says the rest, once.
+const DISK: &str = "the agent's disk cannot be written";
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const CHUNK: usize = 16 << 10;
 /// As many bytes wait for a side before nothing more is taken from the other.
@@ -195,8 +197,8 @@ impl Client {
             if let Some(reason) = self.work().await {
                 break reason;
             }
-            if self.dirty == Dirty::Now {
-                self.save();
+            if self.dirty == Dirty::Now && !self.save() {
+                break DISK.to_owned();
             }
             let repeat_at = self
                 .restored
@@ -290,9 +292,7 @@ impl Client {
         if let Some(session) = &self.session {
             session.state().mqtt = self.proxy.session().clone();
         }
-        if self.dirty != Dirty::No || self.keep_session {
-            self.save();
-        }
+        let unsaved = (self.dirty != Dirty::No || self.keep_session) && !self.save();
         let drain = async {
             self.socket.write_all(&self.to_client).await?;
             self.socket.shutdown().await?;
@@ -308,7 +308,8 @@ impl Client {
             Err(_) => debug!("closing took too long"),
         }
         if let Some(session) = self.session.take() {
-            self.shared.sessions.close(&self.name, session, self.keep_session);
+            // What is not on disk is in memory alone.
+            self.shared.sessions.close(&self.name, session, self.keep_session || unsaved);
         }
     }
 
@@ -331,7 +332,9 @@ impl Client {
         if std::mem::take(&mut self.judged)
             && let Err(error) = self.shared.values.persist()
         {
-            warn!(client = self.name, "connection closed: {error:#}");
+            if !self.shared.store.is_failing() {
+                warn!(client = self.name, "connection closed: {error:#}");
+            }
             self.to_broker.clear();
             self.to_client.clear();
             return Some("what is remembered of values cannot be written".to_owned());
@@ -426,6 +429,10 @@ impl Client {
         self.name = request.client_id.as_str().to_owned();
         self.version = request.version;
         self.keep_session = request.session_expiry_s > 0;
+        if !self.shared.store.probe() {
+            self.give_up = Some(DISK.to_owned());
+            return None;
+        }
         let will = match request.will.as_ref().map(|will| self.seal_will(will)) {
             None => WillAnswer::AsIs,
             Some(Ok(answer)) => answer,
@@ -580,7 +587,9 @@ impl Client {
                     Incoming::Deliver(deliver) => deliver,
                     refused => {
                         drop(session);
-                        if let Some(restored) = &mut self.restored {
+                        if let Some(restored) = &mut self.restored
+                            && !matches!(refused, Incoming::Nothing)
+                        {
                             restored.withheld(&delivery.topic);
                         }
                         match refused {
@@ -674,12 +683,13 @@ impl Client {
         }
     }
 
-    /// Writes the replay windows down. If that fails, messages may pass again after a crash, and nothing worse.
-    fn save(&mut self) {
-        self.dirty = Dirty::No;
-        let Some(session) = &self.session else { return };
+    /// Writes the replay windows down. If that fails, what waits to be written to either side may depend on them and is
+    /// dropped, and the connection has to end: the broker keeps what was not acknowledged. `false` then.
+    fn save(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.dirty, Dirty::No);
+        let Some(session) = &self.session else { return true };
         if self.name.is_empty() {
-            return;
+            return true;
         }
         let now = now_ms();
         let changes = {
@@ -687,9 +697,18 @@ impl Client {
             state.seen_ms = Some(now);
             state.opener.changes()
         };
-        if let Err(error) = self.shared.store.save_client(&self.name, &changes, now) {
+        let Err(error) = self.shared.store.save_client(&self.name, &changes, now) else { return true };
+        if !self.shared.store.is_failing() {
             warn!(client = self.name, "replay windows not saved: {error:#}");
         }
+        session.state().opener.changes_were_not_stored();
+        if before != Dirty::No {
+            self.to_broker.clear();
+            self.to_client.clear();
+        }
+        // Once more when the connection is closed.
+        self.dirty = before;
+        false
     }
 }
 

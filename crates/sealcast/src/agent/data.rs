@@ -251,6 +251,8 @@ impl DataPlane {
                     Err(error) if matches!(error.downcast_ref(), Some(SealError::NotMember { .. })) => {
                         return Err(waiting);
                     }
+                    // The disk fails: it may be mended.
+                    Err(error) if self.store.is_failing() => return Err(Denied::NotYet(format!("{error:#}"))),
                     Err(error) => return Err(Denied::Refused(format!("{error:#}"))),
                 };
             }

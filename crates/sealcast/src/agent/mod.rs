@@ -64,6 +64,9 @@ pub struct Options {
     /// Topic filter that passes unsealed, beside those of the configuration.
     #[arg(long, value_name = "FILTER")]
     clear: Vec<String>,
+    /// Begin with an empty state in a folder whose agent.sqlite is lost.
+    #[arg(long)]
+    new_state: bool,
     /// Read and check everything, then end.
     #[arg(long)]
     check: bool,
@@ -93,11 +96,16 @@ pub async fn run(options: Options) -> Result<()> {
         .context("the agent's configuration")?;
     if options.check {
         let folder = Folder::open(&options.dir)?;
+        Store::require(&options.dir)?;
         upstream(&folder, &config)?;
         for door in config.http.iter().chain(&config.coap) {
             door.token(&options.dir)?;
         }
         return output::line(&format!("{}: folder and configuration are in order", folder.device));
+    }
+    if options.new_state {
+        Folder::open(&options.dir)?;
+        Store::replace_lost(&options.dir)?;
     }
     let agent = Agent::start(&options.dir, config).await?;
     let ready = Ready {
@@ -144,6 +152,7 @@ impl Agent {
         store.forget_old_clients()?;
         let config = Arc::new(config);
         let stop = CancellationToken::new();
+        store.end_with(stop.clone());
 
         let genesis = folder.genesis();
         let me = Me {
@@ -273,9 +282,9 @@ fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<R
     for bytes in store.records()? {
         let record = Record::decode(&bytes).context("the stored replica of the ledger cannot be read")?;
         // Each was verified before it was stored; the chain of heads is checked again.
-        replica
-            .apply_without_signature_check(&record)
-            .context("the stored replica of the ledger is damaged: move agent.sqlite away and start again")?;
+        replica.apply_without_signature_check(&record).context(
+            "the stored replica of the ledger is damaged: move agent.sqlite away and start with --new-state",
+        )?;
         groups.handle_record(&record, now_ms())?;
     }
     Ok(replica)

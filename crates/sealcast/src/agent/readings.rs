@@ -33,6 +33,11 @@ pub struct Readings {
     news: Notify,
 }
 
+/// Nothing can be written; the log has said why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent's disk cannot be written")]
+pub struct DiskFails;
+
 /// A reading in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
@@ -66,9 +71,18 @@ impl Readings {
     }
 
     /// Queues what is about to be published on `topic`, if a rule names it: the device's bytes, which came at `now_ms`.
-    /// `last` is the sequence number that the ledger had last. What cannot be queued is told, and never holds up the message.
-    pub fn record(&self, topic: &str, payload: &[u8], last: impl FnOnce() -> Option<u64>, now_ms: u64) {
-        let Some(form) = self.rules.of(topic) else { return };
+    /// `last` is the sequence number that the ledger had last. What cannot be queued is told, and does not hold up the message.
+    ///
+    /// # Errors
+    /// The disk failed: the message must not go out, as its reading would be missing on the ledger.
+    pub fn record(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        last: impl FnOnce() -> Option<u64>,
+        now_ms: u64,
+    ) -> Result<(), DiskFails> {
+        let Some(form) = self.rules.of(topic) else { return Ok(()) };
         let last = last().unwrap_or(0);
         let queued = form.read(payload, now_ms).and_then(|values| {
             let topic: TopicName = topic.parse()?;
@@ -80,14 +94,19 @@ impl Readings {
                 decimals: value.decimals(),
             };
             let readings: Vec<Queued> = values.into_iter().map(reading).collect();
+            if readings.is_empty() {
+                return Ok(());
+            }
             let (left, refused) = self.store.queue_readings(&readings, last, self.rules.queue)?;
             self.waiting.store(left, Ordering::Relaxed);
             refused.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
         });
         match queued {
             Ok(()) => self.news.notify_one(),
+            Err(_) if self.store.is_failing() => return Err(DiskFails),
             Err(error) => warn!(topic, "published, but not recorded on the ledger: {error:#}"),
         }
+        Ok(())
     }
 
     /// Resolves when something was queued since the last call.
@@ -177,7 +196,7 @@ impl Store {
     }
 
     fn reading_written(&self, topic: &str, sequence: u64) -> Result<u64> {
-        self.write(|db| {
+        self.write_patiently(|db| {
             db.execute(
                 "DELETE FROM reading WHERE topic = ?1 AND sequence = ?2",
                 params![topic, sequence.cast_signed()],
@@ -239,7 +258,7 @@ mod tests {
 
     fn open(dir: &std::path::Path, text: &str) -> Result<Readings> {
         let number = LedgerId { chain_id: 1, address: [0; 20] }.operator();
-        Readings::open(Arc::new(Store::open(dir)?), rules(text)?, number)
+        Readings::open(Arc::new(Store::create(dir)?), rules(text)?, number)
     }
 
     fn waiting(readings: &Readings) -> Result<Vec<(String, u64, i128, u8)>> {
@@ -260,7 +279,7 @@ mod tests {
         for (topic, payload) in
             [("a/x", "21.46"), ("b", "1"), ("a/x", "warm"), ("a/y", "-3"), ("a/x", " 22 "), ("a/x", "23")]
         {
-            readings.record(topic, payload.as_bytes(), || None, 7);
+            readings.record(topic, payload.as_bytes(), || None, 7)?;
         }
         assert_eq!(waiting(&readings)?, [("a/x".to_owned(), 1, 215, 1), ("a/y".into(), 1, -30, 1)]);
         drop(readings);
@@ -269,11 +288,11 @@ mod tests {
         readings.handle_own(&entry("a/x", 1)?)?;
         assert_eq!(waiting(&readings)?, [("a/y".to_owned(), 1, -30, 1), ("a/x".into(), 2, 220, 1)]);
         // The fourth found no place; its number is gone, so that the ledger shows that one is missing.
-        readings.record("a/x", b"24", || None, 7);
+        readings.record("a/x", b"24", || None, 7)?;
         readings.handle_own(&entry("a/x", 2)?)?;
         assert_eq!(waiting(&readings)?.last(), Some(&("a/x".into(), 4, 240, 1)));
         // A device that lost its folder goes on where the ledger is.
-        readings.record("a/z", b"1", || Some(70), 7);
+        readings.record("a/z", b"1", || Some(70), 7)?;
         assert_eq!(waiting(&readings)?.last(), Some(&("a/z".into(), 71, 10, 1)));
         Ok(())
     }
@@ -285,11 +304,11 @@ mod tests {
         let readings = open(dir.path(), RULES)?;
         let records: Vec<String> =
             (0..4000).map(|at| format!("{{\"n\":\"x\",\"v\":{at},\"t\":1700000000.{at:04}}}")).collect();
-        readings.record("a", format!("[{}]", records.join(",")).as_bytes(), || None, 1_700_000_001_000);
+        readings.record("a", format!("[{}]", records.join(",")).as_bytes(), || None, 1_700_000_001_000)?;
         assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
         assert_eq!(waiting(&readings)?, [("a".to_owned(), 1, 0, 0)]);
         readings.handle_own(&entry("a", 1)?)?;
-        readings.record("a", b"[{\"n\":\"x\",\"v\":7}]", || None, 1_700_000_002_000);
+        readings.record("a", b"[{\"n\":\"x\",\"v\":7}]", || None, 1_700_000_002_000)?;
         assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
         let last: i64 =
             readings.store.read(|db| db.query_row("SELECT max(sequence) FROM reading", [], |row| row.get(0)))?;

@@ -4,15 +4,28 @@
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
+//!
+//! `sealcast enroll` makes the file, so an agent whose folder lacks it has lost its state.
+//!
+//! **When the disk fails** (it is full, mostly) a write fails, the log says so once, and [`Store::is_failing`] is true until a
+//! write has succeeded again. Nothing that depends on a failed write may leave the agent: a client's connection is closed, and
+//! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
+//! ([`Store::write_patiently`]). So everything goes on by itself once there is room.
 
 use std::{
-    path::Path,
-    sync::{Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_seal::{Changes, Row};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use super::values::Message;
@@ -24,6 +37,11 @@ const MAX_CLIENTS_KEPT: u32 = 4096;
 pub const MAX_RETAINED: u32 = 10_000;
 /// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
 const BOOTS_KEPT: i64 = 4096;
+/// A write that the agent cannot go on without is tried again after so long.
+const RETRY: Duration = Duration::from_millis(500);
+/// A disk that fails again and again is told of at most this often.
+const QUIET: Duration = Duration::from_secs(60);
+const FILE: &str = "agent.sqlite";
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
@@ -49,7 +67,13 @@ const LATER: &str = "
 
 /// The agent's database.
 pub struct Store {
+    path: PathBuf,
     connection: Mutex<Connection>,
+    failing: AtomicBool,
+    /// When the log last said that the disk fails.
+    told: Mutex<Option<Instant>>,
+    /// The agent's end, for writes that wait.
+    stop: OnceLock<CancellationToken>,
     _lock: files::Lock,
 }
 
@@ -84,36 +108,79 @@ pub struct Client {
 }
 
 impl Store {
-    /// Opens or makes `agent.sqlite` in `dir`, and takes it for this process alone.
+    /// Makes an empty `agent.sqlite` in `dir`, unless one is there. For whoever has locked the folder.
+    pub fn make(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            files::write(&path, b"", files::Mode::Secret)?;
+        }
+        connect(&path, true).map(drop).with_context(|| format!("cannot make {}", path.display()))
+    }
+
+    /// Makes a new, empty `agent.sqlite` for a folder that has lost its own, because somebody asked for it.
+    pub fn replace_lost(dir: &Path) -> Result<()> {
+        let _lock = files::lock(dir)?;
+        ensure!(Self::require(dir).is_err(), "--new-state: {} is there: start without it", dir.join(FILE).display());
+        Self::make(dir)
+    }
+
+    /// Fails if `dir` has no agent's state.
+    pub fn require(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
+        ensure!(
+            bytes > 0,
+            "the agent's state is lost: {} is {}, and `sealcast enroll` had made it. With it went the group keys, what the \
+             device's clients have already seen, its retained messages and readings that were not sent. Do not put an old \
+             copy in its place: that would use keys a second time. To go on without it, start the agent once with \
+             --new-state (its groups take it in again by themselves), or enrol the device anew with a token",
+            path.display(),
+            if path.exists() { "empty" } else { "missing" }
+        );
+        Ok(())
+    }
+
+    /// Opens `agent.sqlite` in `dir`, and takes it for this process alone.
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join("agent.sqlite");
-        let attempt = || -> Result<Connection> {
-            if !path.exists() {
-                files::write(&path, b"", files::Mode::Secret)?;
-            }
-            let mut connection = Connection::open(&path)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if version == 0 {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            } else {
-                ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
-            }
-            transaction.execute_batch(LATER)?;
-            transaction.commit()?;
-            Ok(connection)
-        };
         let lock = files::lock(dir)?;
-        let connection = attempt().with_context(|| format!("cannot use {}", path.display()))?;
-        Ok(Self { connection: Mutex::new(connection), _lock: lock })
+        Self::require(dir)?;
+        let path = dir.join(FILE);
+        let connection = connect(&path, false).with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Self {
+            path,
+            connection: Mutex::new(connection),
+            failing: AtomicBool::new(false),
+            told: Mutex::default(),
+            stop: OnceLock::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Opens a new one.
+    #[cfg(test)]
+    pub fn create(dir: &Path) -> Result<Self> {
+        Self::make(dir)?;
+        Self::open(dir)
+    }
+
+    /// Writes that wait for the disk end with `stop`.
+    pub fn end_with(&self, stop: CancellationToken) {
+        let _ = self.stop.set(stop);
+    }
+
+    /// Whether the last write failed because of the disk.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::SeqCst)
+    }
+
+    /// Whether the disk takes writes: if the last one failed, by trying another.
+    pub fn probe(&self) -> bool {
+        !self.is_failing() || self.write(|db| db.pragma_update(None, "user_version", SCHEMA_VERSION)).is_ok()
     }
 
     /// Opens the replica of an agent's folder to read it, whether an agent runs on it or not.
     pub fn read_records(dir: &Path) -> Result<Vec<Vec<u8>>> {
-        let path = dir.join("agent.sqlite");
+        let path = dir.join(FILE);
         ensure!(path.exists(), "{} holds no replica: no agent has run on this folder yet", dir.display());
         let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         records(&connection).with_context(|| format!("cannot read {}", path.display()))
@@ -121,7 +188,7 @@ impl Store {
 
     /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
     pub fn read_state(dir: &Path) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
-        let path = dir.join("agent.sqlite");
+        let path = dir.join(FILE);
         let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         state(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
@@ -133,7 +200,7 @@ impl Store {
 
     /// Adds records, each with its index; all or none.
     pub fn add_records(&self, records: &[(u64, Vec<u8>)]) -> Result<()> {
-        self.write(|db| {
+        self.write_patiently(|db| {
             for (index, bytes) in records {
                 db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
             }
@@ -148,7 +215,7 @@ impl Store {
 
     /// Applies group state writes, all or none.
     pub fn write_state(&self, writes: &[sealcast_group::Write]) -> Result<()> {
-        self.write(|db| {
+        self.write_patiently(|db| {
             for write in writes {
                 match &write.value {
                     Some(value) => db.execute(
@@ -275,7 +342,7 @@ impl Store {
 
     /// Reads what an agent remembers of values from its folder, whether it runs or not.
     pub fn read_values(dir: &Path) -> Result<Vec<ValueRow>> {
-        let path = dir.join("agent.sqlite");
+        let path = dir.join(FILE);
         ensure!(path.exists(), "{} holds none: no agent has run on this folder yet", dir.display());
         let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         values(&connection).with_context(|| format!("cannot read {}", path.display()))
@@ -313,15 +380,82 @@ impl Store {
     }
 
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        blocking(|| {
+        let outcome = blocking(|| {
             let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction()?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
-        })
-        .map_err(|error: rusqlite::Error| anyhow::Error::new(error).context("the agent's database cannot be written"))
+        });
+        match &outcome {
+            Ok(_) => self.note_success(),
+            Err(error) if is_disks(error) => self.note_failure(error),
+            Err(_) => {}
+        }
+        outcome.map_err(|error| anyhow::Error::new(error).context("the agent's database cannot be written"))
     }
+
+    /// The same; if the disk fails it is tried again until it succeeds or the agent ends. Nothing else of the calling task
+    /// happens meanwhile.
+    pub(super) fn write_patiently<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        loop {
+            let outcome = self.write(&work);
+            let ends = self.stop.get().is_none_or(CancellationToken::is_cancelled);
+            if outcome.is_ok() || ends || !self.is_failing() {
+                return outcome;
+            }
+            blocking(|| std::thread::sleep(RETRY));
+        }
+    }
+
+    fn note_failure(&self, failure: &rusqlite::Error) {
+        if self.failing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < QUIET) {
+            return;
+        }
+        *told = Some(Instant::now());
+        error!(
+            "{} cannot be written: {failure}. What depends on it must not go out, so the clients' connections are closed until \
+             it can. Make room on its disk (or mend it): the agent then goes on by itself, and nothing acknowledged is lost",
+            self.path.display()
+        );
+    }
+
+    fn note_success(&self) {
+        if self.failing.swap(false, Ordering::SeqCst) {
+            info!("{} can be written again: clients may connect", self.path.display());
+        }
+    }
+}
+
+/// Whether an error is the disk's, not the statement's.
+fn is_disks(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}
+
+/// Opens the file; `new` makes its tables if it has none.
+fn connect(path: &Path, new: bool) -> Result<Connection> {
+    let flags = rusqlite::OpenFlags::default().difference(rusqlite::OpenFlags::SQLITE_OPEN_CREATE);
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 && new {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    } else {
+        ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
+    }
+    transaction.execute_batch(LATER)?;
+    transaction.commit()?;
+    Ok(connection)
 }
 
 fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
@@ -349,7 +483,7 @@ mod tests {
     #[test]
     fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        let store = Store::open(dir.path())?;
+        let store = Store::create(dir.path())?;
         store.add_records(&[(0, b"first".to_vec()), (1, b"second".to_vec())])?;
         let twice = [(2, b"third".to_vec()), (1, b"other".to_vec())];
         assert!(store.add_records(&twice).is_err(), "a record is never replaced");

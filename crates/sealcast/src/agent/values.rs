@@ -32,7 +32,7 @@ use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName, WillReque
 use sealcast_quality::{
     Action, Archived, Archiver, Checker, Decision, Event, Input, Marks, Reported, Reporter, Verdict,
 };
-use sealcast_reading::Record;
+use sealcast_reading::{Expected, Record, Special, Value};
 use tokio::sync::{Notify, broadcast};
 use tracing::{error, info, warn};
 
@@ -61,6 +61,8 @@ const MAX_RECENT_TOPICS: usize = 1024;
 const MAX_RECENT: usize = 16;
 /// Most messages that wait for the smallest interval between reports.
 const MAX_KEPT: usize = 1024;
+/// Most topics of which the log says that a message came without a value.
+const MAX_EMPTY: usize = 1024;
 /// Longest reason in an alarm, in characters.
 const MAX_REASON: usize = 1024;
 /// How many of the agent's own messages a local client may be behind.
@@ -127,12 +129,19 @@ pub struct Values {
     store: Arc<Store>,
     state: Mutex<State>,
     /// Held while rows are being written: who has nothing to write still waits for what others took along.
-    writing: Mutex<()>,
+    writing: Mutex<Unwritten>,
     wake: Notify,
     local: broadcast::Sender<Arc<Local>>,
     clients: AtomicU64,
     watch: Mutex<Watch>,
     outbox: Outbox,
+}
+
+/// What a disk that failed did not take.
+#[derive(Default)]
+struct Unwritten {
+    rows: BTreeMap<(u8, String), Option<Vec<u8>>>,
+    archive: Vec<Message>,
 }
 
 struct State {
@@ -147,6 +156,8 @@ struct State {
     /// Topics of those whose time has come and that could not be sent yet.
     late: BTreeSet<String>,
     recent: HashMap<String, VecDeque<(u64, Option<String>)>>,
+    /// Topics of which the log has said that a message came without a value.
+    empty: BTreeSet<String>,
     fail_safes: BTreeMap<String, Guard>,
     /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
     diverted: VecDeque<u64>,
@@ -200,6 +211,7 @@ impl Values {
             kept: BTreeMap::new(),
             late: BTreeSet::new(),
             recent: HashMap::new(),
+            empty: BTreeSet::new(),
             fail_safes,
             diverted: VecDeque::new(),
             dirty: false,
@@ -211,7 +223,7 @@ impl Values {
             outbox: Outbox::open(&store)?,
             store,
             state: Mutex::new(state),
-            writing: Mutex::new(()),
+            writing: Mutex::default(),
             wake: Notify::new(),
             local: broadcast::Sender::new(LOCAL_QUEUE),
             clients: AtomicU64::new(0),
@@ -269,6 +281,7 @@ impl Values {
             Ok(records) => records,
             Err(error) => return self.unreadable(&mut state, topic, error.to_string(), now_ms),
         };
+        let empty = records.iter().all(|record| record.reading.is_empty());
         let hash = hash(&[&request.payload]);
         let known = if request.dup { state.recall(topic, hash) } else { None };
         let (check, marks) = match known {
@@ -278,7 +291,7 @@ impl Values {
                 let document = quality
                     .filter(|rules| rules.wants_document())
                     .and_then(|_| serde_json::from_slice(&request.payload).ok());
-                let verdict = state.check(topic, &records, document.as_ref(), now_ms);
+                let verdict = state.check(topic, &records, format.decoder.expects(), document.as_ref(), now_ms);
                 self.note_events(&mut state, now_ms);
                 if let Some(verdict) = verdict.iter().find(|verdict| verdict.action() == Action::Block) {
                     let (kind, checks) = (Kind::Blocked, Finding::of(verdict));
@@ -298,11 +311,12 @@ impl Values {
                     marks::set_type(props, encoder.media_type());
                     Some(Bytes::from(payload))
                 }
+                Err(_) if empty => None,
                 Err(error) => return self.unreadable(&mut state, topic, error.to_string(), now_ms),
             },
             None => None,
         };
-        if state.alarms.clear(topic, now_ms) {
+        if !empty && state.alarms.clear(topic, now_ms) {
             // Also within the dead band: by this value the receivers' fail-safes end.
             state.settled.remove(topic);
             state.dirty = true;
@@ -312,7 +326,7 @@ impl Values {
         state.remember(topic, hash, check.clone());
         if let Some(marks) = marks.filter(|_| quality.is_some_and(|rules| rules.archive().is_some())) {
             let before = state.archiver.poll_timeout();
-            for record in &records {
+            for record in records.iter().filter(|record| record.reading.value != Value::Special(Special::Absent)) {
                 let reading = archive::dated(&record.reading, now_ms);
                 state.archiver.handle_reading(topic, &record.name, &reading, marks, now_ms);
             }
@@ -320,10 +334,17 @@ impl Values {
                 self.wake.notify_one();
             }
         }
-        let decision = state.report(topic, &records, marks.unwrap_or_default(), request.dup, now_ms);
         if let Some(check) = &check {
             marks::add(props, marks::CHECK, check);
         }
+        if empty {
+            marks::add(props, marks::EMPTY, "1");
+            let unwritten = format.encoder.is_some() && payload.is_none();
+            state.note_empty(topic, unwritten);
+            request.payload = payload.unwrap_or_else(|| request.payload.clone());
+            return if unwritten { Judged::Acknowledge } else { Judged::Send };
+        }
+        let decision = state.report(topic, &records, marks.unwrap_or_default(), request.dup, now_ms);
         let original = request.payload.clone();
         if let Some(payload) = payload {
             request.payload = payload;
@@ -378,10 +399,9 @@ impl Values {
                 .filter(|rules| rules.wants_document())
                 .and_then(|_| serde_json::from_slice::<serde_json::Value>(&payload).ok());
             let mut checker = Checker::new(self.rules.quality.clone(), now_ms);
-            for record in &records {
-                let (name, reading) = (&*record.name, &record.reading);
-                let verdict =
-                    checker.handle_reading(&Input { topic, name, reading, document: document.as_ref() }, now_ms);
+            let (document, expected) = (document.as_ref(), format.decoder.expects());
+            for Record { name, reading } in &records {
+                let verdict = checker.handle_reading(&Input { topic, name, reading, document, expected }, now_ms);
                 if verdict.action() == Action::Block {
                     let code = RefuseCode::ImplementationSpecific;
                     let summary = format!("blocked by {}", verdict.marks());
@@ -391,6 +411,9 @@ impl Values {
             if let Some(encoder) = &format.encoder {
                 payload = encoder.encode(&records).map_err(|error| unreadable(error.to_string()))?.into();
                 marks::set_type(&mut props, encoder.media_type());
+            }
+            if records.iter().all(|record| record.reading.is_empty()) {
+                marks::add(&mut props, marks::EMPTY, "1");
             }
         }
         Ok(Will { payload, props: props.encode().unwrap_or_default() })
@@ -406,12 +429,12 @@ impl Values {
         self.state().settled.retain(|_, carrier| *carrier != client);
     }
 
-    /// Writes down what was judged since the last call, by anybody.
+    /// Writes down what was judged since the last call that succeeded, by anybody.
     pub fn persist(&self) -> Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (rows, points) = {
             let mut state = self.state();
-            if !std::mem::take(&mut state.dirty) {
+            if !std::mem::take(&mut state.dirty) && unwritten.rows.is_empty() && unwritten.archive.is_empty() {
                 return Ok(());
             }
             let row = |kind| move |row: sealcast_quality::Row| ValueRow { kind, key: row.key.into(), value: row.value };
@@ -425,8 +448,16 @@ impl Values {
         };
         let messages = self.outbox.messages(&self.rules, &points);
         self.outbox.add(messages.len());
-        self.store.write_values(&rows, &messages)?;
-        if !messages.is_empty() {
+        let Unwritten { rows: earlier, archive } = std::mem::take(&mut *unwritten);
+        let earlier = earlier.into_iter().map(|((kind, key), value)| ValueRow { kind, key, value });
+        let (rows, archive): (Vec<_>, Vec<_>) =
+            (earlier.chain(rows).collect(), archive.into_iter().chain(messages).collect());
+        if let Err(error) = self.store.write_values(&rows, &archive) {
+            let rows = rows.into_iter().map(|row| ((row.kind, row.key), row.value)).collect();
+            *unwritten = Unwritten { rows, archive };
+            return Err(error);
+        }
+        if !archive.is_empty() {
             self.wake.notify_one();
         }
         Ok(())
@@ -489,15 +520,30 @@ impl State {
         &mut self,
         topic: &str,
         records: &[Record],
+        expected: Expected,
         document: Option<&serde_json::Value>,
         now_ms: u64,
     ) -> Vec<Verdict> {
         self.dirty = true;
         let judge = |record: &Record| {
-            let input = Input { topic, name: &record.name, reading: &record.reading, document };
+            let input = Input { topic, name: &record.name, reading: &record.reading, document, expected };
             self.checker.handle_reading(&input, now_ms)
         };
         records.iter().map(judge).collect()
+    }
+
+    /// A path that is misspelt lets everything pass: whoever looks at the log must see it.
+    fn note_empty(&mut self, topic: &str, unwritten: bool) {
+        if self.empty.len() >= MAX_EMPTY || !self.empty.insert(topic.to_owned()) {
+            return;
+        }
+        let what =
+            if unwritten { "acknowledged and not published: `output` has nothing to write" } else { "published" };
+        info!(
+            topic,
+            "a message without the value that `input` reads was {what}; `missing` and `null` of [[quality]] decide about \
+             such messages (this is logged once for each topic)"
+        );
     }
 
     /// A message is sent if one of its readings is to be.
@@ -507,7 +553,7 @@ impl State {
         // (says the client) this very message.
         let unknown = again || !self.settled.contains_key(topic);
         let mut all = Decision::Skip;
-        for record in records {
+        for record in records.iter().filter(|record| !record.reading.is_empty()) {
             if unknown {
                 self.reporter.forget_sent(topic, &record.name);
             }

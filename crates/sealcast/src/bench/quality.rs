@@ -84,7 +84,7 @@ fn measure(long: Duration) -> Result<Vec<Row>> {
         let decoded = Instant::now();
         for record in &records {
             let (name, reading) = (record.name.as_str(), &record.reading);
-            let verdict = checker.handle_reading(&Input { topic: TOPIC, name, reading, document: None }, time_ms);
+            let verdict = checker.handle_reading(&Input::new(TOPIC, name, reading), time_ms);
             let marks = verdict.marks();
             let reported = Reported { topic: TOPIC, name, value: &reading.value, time_ms: reading.time_ms, marks };
             black_box(reporter.handle_reading(&reported, time_ms));

@@ -84,11 +84,12 @@ impl RecordTable {
 }
 
 impl RecordForm<'_> {
-    /// The numbers of a payload as the ledger takes them, each with its time in Unix ms.
+    /// The numbers of a payload as the ledger takes them, each with its time in Unix ms; none where the payload has no value.
     pub fn read(&self, payload: &[u8], now_ms: u64) -> Result<Vec<(Decimal, u64)>> {
         let records = self.decoder.decode(payload, now_ms)?;
         records
             .iter()
+            .filter(|record| !record.reading.is_empty())
             .map(|record| {
                 let number = crate::agent::readings::ledger_form(&record.reading, self.decimals)?;
                 Ok((number, record.reading.time_ms.unwrap_or(now_ms)))

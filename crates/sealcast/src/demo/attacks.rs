@@ -8,7 +8,7 @@ use sealcast_ledger::{Body, Revoked};
 
 use super::{
     app::PATIENCE,
-    groups::{drain, millis},
+    groups::millis,
     hostile::{self, Mode},
     report::Report,
     world::{HELD_MAX_AGE_MS, HELD_TOPIC, NODES, ReadOrRefusal, World},
@@ -44,8 +44,9 @@ pub async fn revoked(world: &mut World, report: &mut Report) -> Result<()> {
     report.times_ms.insert("revoke_to_unreadable", millis(took));
     report.tell(&format!("unreadable {:.0} ms after the revocation was signed", millis(took)))?;
     world.members_agree(group, &[0, 2]).await?;
+    world.all_caught_up().await?;
     for index in [0, 1, 2] {
-        drain(world, index).await?;
+        world.node_mut(index)?.settle().await?;
     }
     world.node_mut(1)?.forget_refusals();
     let mut reasons = vec![reason];
@@ -53,7 +54,7 @@ pub async fn revoked(world: &mut World, report: &mut Report) -> Result<()> {
         world.node_mut(0)?.app.publish(ROOM1, false, b"not for 1112").await?;
         reasons.push(world.node_mut(1)?.refusal(ROOM1).await?.1);
     }
-    let nothing = world.node_mut(1)?.read_nothing().await;
+    let nothing = world.node_mut(1)?.read_nothing().await?;
     report.tell(&format!("agent of 1112: {}", reasons.last().map_or("", String::as_str)))?;
     report.check(FIGURE, "1112 reads nothing from the next epoch on", true, nothing)?;
     let expected = "no key: 1112 is not a member of hsu0001".to_owned();
@@ -66,7 +67,7 @@ pub async fn revoked(world: &mut World, report: &mut Report) -> Result<()> {
 pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Result<()> {
     report.chapter(FIGURE, "the machine is at 27 degrees, the valve opens at 25; the broker takes 5 off")?;
     for index in [0, 2] {
-        drain(world, index).await?;
+        world.node_mut(index)?.settle().await?;
     }
     let valve = 2;
     world.node_mut(valve)?.app.subscribe(OPEN_MACHINE).await?;
@@ -113,7 +114,7 @@ pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()>
     report.chapter(FIGURE, "other things that a broker or a member may try")?;
     let valve = 2;
     world.node_mut(valve)?.app.subscribe("hsu0001/#").await?;
-    drain(world, valve).await?;
+    world.node_mut(valve)?.settle().await?;
     world.node_mut(valve)?.forget_refusals();
 
     world.hostile.set(Mode::Hold);
@@ -126,7 +127,7 @@ pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()>
 
     world.hub.broker().inject(MACHINE, message.payload.clone(), Qos::AtLeastOnce, false).await?;
     ensure!(world.node_mut(valve)?.read().await? == "26.0", "the genuine message does not arrive");
-    drain(world, valve).await?;
+    world.node_mut(valve)?.settle().await?;
     world.node_mut(valve)?.forget_refusals();
     let reason = inject(world, valve, MACHINE, message.payload.to_vec()).await?;
     report.tell(&format!("replay: {reason}"))?;
@@ -157,7 +158,7 @@ pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()>
     let reason = inject(world, valve, HELD_TOPIC, held.payload.to_vec()).await?;
     report.tell(&format!("hold back: {reason}"))?;
     report.check(FIGURE, "hold back: a message that comes late is refused", true, reason.starts_with("too old"))?;
-    let nothing = world.node_mut(valve)?.read_nothing().await;
+    let nothing = world.node_mut(valve)?.read_nothing().await?;
     report.check(FIGURE, "none of it reached the valve", true, nothing)
 }
 

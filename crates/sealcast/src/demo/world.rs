@@ -12,7 +12,7 @@ use sealcast_ledger::{Body, GroupName, GroupNumber};
 use tokio::sync::broadcast;
 
 use super::{
-    app::{App, PATIENCE},
+    app::{App, Message, PATIENCE},
     hostile::Hostile,
     observer::Observer,
 };
@@ -28,6 +28,11 @@ use crate::{
 pub const NODES: [&str; 4] = ["1111", "1112", "1113", "1114"];
 /// Everything below this topic passes unsealed.
 pub const CLEAR: &str = "open/#";
+/// Below this topic, which passes unsealed too, an application publishes to itself: see [`NodeHandle::settle`].
+const MARKER: &str = "marker";
+/// How long an agent waits for the keys of a new epoch before it refuses a message, and how old other messages than those
+/// of [`HELD_TOPIC`] may be. No step is about these, so they are long for a computer that has other work as well.
+const SLOW_COMPUTER: &str = "key_wait_ms = 100000\n[freshness]\nmax_age_ms = 600000\n";
 /// A topic whose messages must be younger than [`HELD_MAX_AGE_MS`].
 pub const HELD_TOPIC: &str = "hsu0001/held";
 /// See [`HELD_TOPIC`].
@@ -38,8 +43,8 @@ const CLOCK_TOLERANCE_MS: u64 = 100;
 /// How the paper's nodes are configured.
 pub fn agent_toml() -> String {
     format!(
-        "listen = '127.0.0.1:0'\nclear = ['{CLEAR}']\n\
-         [freshness]\nclock_tolerance_ms = {CLOCK_TOLERANCE_MS}\n\
+        "listen = '127.0.0.1:0'\nclear = ['{CLEAR}', '{MARKER}/#']\n\
+         {SLOW_COMPUTER}clock_tolerance_ms = {CLOCK_TOLERANCE_MS}\n\
          [[topic]]\nfilter = '{HELD_TOPIC}'\nmax_age_ms = {HELD_MAX_AGE_MS}\n"
     )
 }
@@ -55,6 +60,7 @@ pub struct NodeHandle {
     /// Its application, an ordinary MQTT client of the agent.
     pub app: App,
     events: broadcast::Receiver<Event>,
+    markers: u64,
 }
 
 /// See the module.
@@ -181,6 +187,19 @@ impl World {
         }
     }
 
+    /// Waits until each node's agent has read the ledger as far as it stands now.
+    pub async fn all_caught_up(&mut self) -> Result<()> {
+        self.operator.catch_up().await?;
+        let height = self.operator.replica.height();
+        let start = Instant::now();
+        let behind = |node: &NodeHandle| node.agent.data().with_replica(|replica| replica.height()) < height;
+        while self.nodes.iter().any(behind) {
+            ensure!(start.elapsed() < PATIENCE, "not all agents read the ledger within {} s", PATIENCE.as_secs());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
     /// Ends everything.
     pub async fn stop(self) -> Result<()> {
         for node in self.nodes {
@@ -195,9 +214,10 @@ impl World {
 impl NodeHandle {
     async fn start(id: DeviceId, dir: PathBuf, agent_toml: &str) -> Result<Self> {
         let agent = Agent::start(&dir, toml::from_str::<config::AgentFile>(agent_toml)?.validate()?).await?;
-        let app = App::connect(&local(&agent), &format!("app-{id}")).await?;
+        let mut app = App::connect(&local(&agent), &format!("app-{id}")).await?;
+        app.subscribe(&marker(&id)).await?;
         let events = agent.events();
-        Ok(Self { id, dir, agent, app, events })
+        Ok(Self { id, dir, agent, app, events, markers: 0 })
     }
 
     /// Where its applications connect.
@@ -213,9 +233,28 @@ impl NodeHandle {
         }
     }
 
-    /// Whether nothing waits for the application.
-    pub async fn read_nothing(&mut self) -> bool {
-        self.app.next(Duration::from_millis(50)).await.is_none()
+    /// What is on its way to the application, which is none of it afterwards.
+    ///
+    /// It publishes to itself, and takes what comes before that. The order of messages holds from the broker on, so
+    /// whatever the broker had before has come, or has been refused, however slow this computer is.
+    pub async fn settle(&mut self) -> Result<Vec<Message>> {
+        let topic = marker(&self.id);
+        self.markers += 1;
+        let payload = self.markers.to_string();
+        self.app.publish(&topic, false, payload.as_bytes()).await?;
+        let mut before = Vec::new();
+        loop {
+            match self.app.next(PATIENCE).await {
+                Some(message) if message.topic == topic && message.payload == payload.as_bytes() => return Ok(before),
+                Some(message) => before.push(message),
+                None => bail!("the application of {} does not get what it publishes to itself", self.id),
+            }
+        }
+    }
+
+    /// Whether nothing is on its way to the application.
+    pub async fn read_nothing(&mut self) -> Result<bool> {
+        Ok(self.settle().await?.is_empty())
     }
 
     /// Forgets what was refused so far.
@@ -247,6 +286,10 @@ pub enum ReadOrRefusal {
     Read,
     /// The agent refused it, for this reason.
     Refused(String),
+}
+
+fn marker(id: &DeviceId) -> String {
+    format!("{MARKER}/{id}")
 }
 
 fn local(agent: &Agent) -> Upstream {

@@ -14,6 +14,7 @@ use sealcast_identity::{EnrolmentToken, Network, SigningKey, certificates_to_pem
 use zeroize::Zeroizing;
 
 use crate::{
+    agent::store::Store,
     files::{self, Mode},
     hub::NETWORK_PATH,
     now_ms, output, tls,
@@ -91,6 +92,8 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
 
     files::write(&dir.join("root.pem"), anchor.root().to_pem().as_bytes(), Mode::Public)?;
     files::write(&dir.join("network.json"), &network_json, Mode::Public)?;
+    // An agent whose folder lacks it has lost its state. A device that enrols again keeps what it has.
+    Store::make(dir)?;
     // Last: with it the folder is complete.
     files::write(&dir.join("device.pem"), certificates_to_pem(&chain).as_bytes(), Mode::Public)?;
     let certificate = &verified.certificate;

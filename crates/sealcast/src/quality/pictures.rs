@@ -84,7 +84,7 @@ fn judged(
     for (at, Recorded { time_ms, value }) in series.0.iter().cloned().enumerate() {
         let (sequence, document) = more(at);
         let reading = Reading { value, unit: None, time_ms: Some(time_ms), sequence };
-        let input = Input { topic: TOPIC, name: "", reading: &reading, document: Some(&document) };
+        let input = Input { document: Some(&document), ..Input::new(TOPIC, "", &reading) };
         let verdict = checker.handle_reading(&input, time_ms);
         let sent = verdict.action() != Action::Block;
         let decision = None;

@@ -1,135 +1,73 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
+#![allow(dead_code, reason = "a test takes what it needs")]
+
+mod log;
+mod port;
+mod process;
+mod publisher;
+
 use std::{
-    ffi::OsStr,
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The binary under test.
-pub fn sealcast() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sealcast"));
-    command.env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
-/// Runs a command to its end and gives its standard output; fails the test if it fails.
-pub fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    check(command, &output)
-}
-
-fn check(command: &Command, output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
-    out.into_owned()
-}
-
-/// Runs a `sealcast` command that must fail, and gives what it says.
-pub fn refuse<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
-    let mut command = sealcast();
-    let output = command.args(args).output().unwrap();
-    assert!(!output.status.success(), "{command:?} succeeded");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// A process that is killed when the test lets go of it.
-pub struct Process {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-    /// Lines that were passed over while something else was waited for.
-    early: Vec<String>,
-}
-
-impl Process {
-    /// Starts `command`; its standard output is read line by line.
-    pub fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = child.stdout.take().unwrap();
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).split(b'\n') {
-                let Ok(line) = line else { return };
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, lines, early: Vec::new() }
-    }
-
-    /// The next line that it prints.
-    pub fn line(&self) -> String {
-        self.line_within(PATIENCE).expect("a line of output in time")
-    }
-
-    pub fn line_within(&self, patience: Duration) -> Option<String> {
-        self.lines.recv_timeout(patience).ok()
-    }
-
-    /// All that it has printed and that nobody has read, without waiting.
-    pub fn pending(&mut self) -> Vec<String> {
-        self.early.drain(..).chain(self.lines.try_iter()).collect()
-    }
-
-    /// SIGTERM, and all that it still prints.
-    pub fn end(mut self) -> Vec<String> {
-        succeed(Command::new("kill").args(["-TERM", &self.child.id().to_string()]));
-        self.child.wait().unwrap();
-        self.early.drain(..).chain(self.lines.iter()).collect()
-    }
-
-    /// SIGKILL: no clean-up of any kind.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use self::log::Log;
+pub use self::{
+    port::Port,
+    process::{PATIENCE, Process, output, refuse, sealcast, succeed},
+    publisher::Publisher,
+};
 
 /// A hub in a folder of its own.
 pub struct Hub {
-    pub dir: tempfile::TempDir,
+    // Dropped in this order: the process before its log is printed and before its folder is removed.
+    process: Option<Process>,
+    log: Log,
+    _ports: [Port; 2],
     pub est: String,
     pub mqtt: String,
-    process: Option<Process>,
+    pub dir: tempfile::TempDir,
 }
 
 impl Hub {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut hub = Self { dir, est: "127.0.0.1:0".into(), mqtt: "127.0.0.1:0".into(), process: None };
+        let ports = [Port::reserve(), Port::reserve()];
+        let [est, mqtt] = ports.each_ref().map(Port::address);
+        let log = Log::new(format!("hub in {}", dir.path().display()));
+        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir };
         hub.restart();
         hub
     }
 
-    /// Starts it, on the ports that it had before.
+    /// Starts it, always on the same ports.
     pub fn restart(&mut self) {
         let mut command = sealcast();
         command.arg("up").arg("--dir").arg(self.dir.path()).arg("--json");
         command.args(["--est", &self.est, "--mqtt", &self.mqtt]);
-        let process = Process::start(&mut command);
+        let process = Process::logged(&mut command, self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the hub says where it listens, as JSON");
-        self.est = ready["est"].as_str().unwrap().to_owned();
-        self.mqtt = ready["mqtt"].as_str().unwrap().to_owned();
+        assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), Some(&*self.mqtt)), "{ready}");
         self.process = Some(process);
     }
 
     pub fn kill(&mut self) {
         self.process.take().unwrap().kill();
+    }
+
+    /// Waits until it has logged something that contains `part`, and gives the line. What it said before counts too.
+    pub fn until_logged(&self, part: &str) -> String {
+        self.log.find(part, PATIENCE).unwrap_or_else(|| panic!("the hub did not say {part:?} within {PATIENCE:?}"))
+    }
+
+    /// How many lines with `part` it has logged so far, over all its starts.
+    pub fn times_logged(&self, part: &str) -> usize {
+        self.log.count(part)
     }
 
     pub fn path(&self) -> &Path {
@@ -173,35 +111,70 @@ impl Hub {
 
 /// An agent process.
 pub struct Agent {
+    // Dropped in this order: the process before its log is printed.
+    process: Option<Process>,
+    log: Log,
+    _port: Port,
     pub dir: PathBuf,
     pub listen: String,
     /// What it said of itself when it was ready.
     pub ready: Value,
     extra: Vec<String>,
-    process: Option<Process>,
 }
 
 impl Agent {
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut agent =
-            Self { dir: dir.to_owned(), listen: "127.0.0.1:0".into(), ready: Value::Null, extra, process: None };
+        let port = Port::reserve();
+        let log = Log::new(format!("agent in {}", dir.display()));
+        let mut agent = Self {
+            process: None,
+            log,
+            listen: port.address(),
+            _port: port,
+            dir: dir.to_owned(),
+            ready: Value::Null,
+            extra,
+        };
         agent.restart();
         agent
+    }
+
+    /// One that was started by other means.
+    pub fn at(dir: &Path, listen: &str) -> Self {
+        Self {
+            process: None,
+            log: Log::new(format!("agent in {}", dir.display())),
+            listen: listen.to_owned(),
+            _port: Port::reserve(),
+            dir: dir.to_owned(),
+            ready: Value::Null,
+            extra: Vec::new(),
+        }
     }
 
     pub fn restart(&mut self) {
         let mut command = sealcast();
         command.arg("agent").arg("--dir").arg(&self.dir).args(["--listen", &self.listen, "--json"]).args(&self.extra);
-        let process = Process::start(&mut command);
+        let process = Process::logged(&mut command, self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
-        self.listen = ready["listen"].as_str().unwrap().to_owned();
+        assert_eq!(ready["listen"].as_str(), Some(&*self.listen), "{ready}");
         self.ready = ready;
         self.process = Some(process);
     }
 
     pub fn kill(&mut self) {
         self.process.take().unwrap().kill();
+    }
+
+    /// Waits until it has logged something that contains `part`, and gives the line. What it said before counts too.
+    pub fn until_logged(&self, part: &str) -> String {
+        self.log.find(part, PATIENCE).unwrap_or_else(|| panic!("the agent did not say {part:?} within {PATIENCE:?}"))
+    }
+
+    /// How many lines with `part` it has logged so far, over all its starts.
+    pub fn times_logged(&self, part: &str) -> usize {
+        self.log.count(part)
     }
 
     pub fn port(&self) -> &str {
@@ -215,9 +188,18 @@ impl Agent {
 
     /// `mosquitto_pub` on this agent.
     pub fn publish(&self, topic: &str, payload: &str, extra: &[&str]) {
+        succeed(&mut self.mosquitto_pub(topic, payload, extra));
+    }
+
+    /// The same where it may be refused, or the agent be away: whether it was acknowledged.
+    pub fn try_publish(&self, topic: &str, payload: &str, extra: &[&str]) -> bool {
+        output(&mut self.mosquitto_pub(topic, payload, extra)).status.success()
+    }
+
+    fn mosquitto_pub(&self, topic: &str, payload: &str, extra: &[&str]) -> Command {
         let mut command = Command::new("mosquitto_pub");
         command.args(["-h", "127.0.0.1", "-p", self.port(), "-t", topic, "-m", payload, "-q", "1"]).args(extra);
-        succeed(&mut command);
+        command
     }
 }
 
@@ -228,7 +210,6 @@ pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
     command
         .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-t", topic, "-q", "1", "-d", "-F", "%t %p"])
         .args(extra);
-    command.stderr(Stdio::null());
     let mut process = Process::start(&mut command);
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -237,29 +218,66 @@ pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
             return process;
         }
         // What a session kept comes before the acknowledgement of its subscription.
-        process.early.push(line);
+        process.put_back(line);
     }
 }
 
 impl Process {
-    /// The next message that a [`mosquitto_sub`] printed, past its debug lines.
+    /// The next message that a [`mosquitto_sub`] printed, past its debug lines. Not for showing that nothing comes: see
+    /// [`Agent::before_marker`].
     pub fn message(&mut self, patience: Duration) -> Option<String> {
         let deadline = Instant::now() + patience;
-        let mut early = std::mem::take(&mut self.early).into_iter();
         loop {
-            let line = match early.next() {
-                Some(line) => line,
-                None => self.line_within(deadline.saturating_duration_since(Instant::now()))?,
-            };
+            let line = self.next_within(deadline.saturating_duration_since(Instant::now()))?;
             if !line.starts_with("Client ") && !line.starts_with("Subscribed") {
-                self.early = early.collect();
                 return Some(line);
+            }
+        }
+    }
+
+    /// The messages that come before the first one that contains `part`, which has to come.
+    pub fn before(&mut self, part: &str) -> Vec<String> {
+        let mut others = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.message(deadline.saturating_duration_since(Instant::now())) {
+                Some(line) if line.contains(part) => return others,
+                Some(line) => others.push(line),
+                None => panic!("no message with {part:?} within {PATIENCE:?}, but {others:?}"),
             }
         }
     }
 }
 
-/// Waits until `reached`, looking again and again; fails the test after two minutes.
+/// A payload that no other message has.
+pub fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Agent {
+    /// All that `reader` gets before a message which is published here and now on `marker`.
+    ///
+    /// This shows that something does not come, without waiting for a time. Whatever was acknowledged, refused or dropped
+    /// before this call would have come before the marker: the broker and the agents keep the order of messages of one
+    /// quality of service. `reader` must have subscribed to `marker` too (`&["-t", marker]`), and be able to read it.
+    /// Earlier markers are left out.
+    pub fn before_marker(&self, marker: &str, reader: &mut Process) -> Vec<String> {
+        let payload = unique("marker");
+        self.publish(marker, &payload, &[]);
+        let earlier = format!("{marker} marker-");
+        reader.before(&payload).into_iter().filter(|line| !line.starts_with(&earlier)).collect()
+    }
+
+    /// Fails the test if `reader` gets anything before such a marker.
+    #[track_caller]
+    pub fn nothing_before_marker(&self, marker: &str, reader: &mut Process) {
+        let came = self.before_marker(marker, reader);
+        assert!(came.is_empty(), "{came:?}");
+    }
+}
+
+/// Waits until `reached`, looking again and again; fails the test after [`PATIENCE`].
 pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
@@ -269,10 +287,17 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
 }
 
 /// Waits until `reader` reads what `writer` publishes: a device that is granted reads nothing from before it has joined.
+/// None of what is published for this is on its way any more afterwards.
 pub fn until_joined(writer: &Agent, reader: &Agent, topic: &str) {
     let mut probe = reader.subscribe(topic, &[]);
     until("the group has its keys", || {
-        writer.publish(topic, "probe", &[]);
-        probe.message(Duration::from_millis(500)).is_some()
+        // Refused as long as the writer has no keys. If it was sent before the reader had them, it never comes.
+        writer.try_publish(topic, "probe", &[]) && probe.message(PROBE_INTERVAL).is_some()
     });
+    let last = unique("joined");
+    writer.publish(topic, &last, &[]);
+    probe.before(&last);
 }
+
+/// How long to wait for a message before the next one is sent, where the first one may be lost. Any time would do.
+pub const PROBE_INTERVAL: Duration = Duration::from_millis(500);

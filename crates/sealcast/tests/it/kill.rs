@@ -3,62 +3,15 @@
 
 use std::{
     collections::BTreeSet,
-    process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-use crate::harness::{Agent, Hub, Process, mosquitto_sub, until, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, Publisher, mosquitto_sub, until, until_joined};
 
 const TOPIC: &str = "hsu0001/count";
 /// `mosquitto_sub` options of a persistent session.
 const SESSION: [&str; 3] = ["-i", "member", "-c"];
-
-/// Publishes 0, 1, 2 … one after the other and remembers which were acknowledged.
-struct Publisher {
-    stop: Arc<AtomicBool>,
-    /// Held to keep it from publishing.
-    acknowledged: Arc<Mutex<BTreeSet<u32>>>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Publisher {
-    fn start(port: String) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
-        let (stopped, done) = (stop.clone(), acknowledged.clone());
-        let thread = thread::spawn(move || {
-            for number in 0.. {
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                let mut done = done.lock().unwrap();
-                // With QoS 1 mosquitto_pub succeeds only once it has its PUBACK.
-                let mut command = Command::new("timeout");
-                command.args(["3", "mosquitto_pub", "-h", "127.0.0.1", "-p", &port, "-t", TOPIC, "-q", "1"]);
-                command.args(["-m", &number.to_string()]).stderr(std::process::Stdio::null());
-                if command.status().is_ok_and(|status| status.success()) {
-                    done.insert(number);
-                } else {
-                    thread::sleep(Duration::from_millis(100));
-                }
-                drop(done);
-                thread::yield_now();
-            }
-        });
-        Self { stop, acknowledged, thread }
-    }
-
-    fn finish(self) -> BTreeSet<u32> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
-        Arc::into_inner(self.acknowledged).unwrap().into_inner().unwrap()
-    }
-}
 
 #[derive(Default)]
 struct Received(BTreeSet<u32>);
@@ -92,7 +45,7 @@ fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
     let mut receiver = Agent::start(&dirs[1], &[]);
     until_joined(&sender, &receiver, "hsu0001/probe");
     let mut member = receiver.subscribe(TOPIC, &SESSION);
-    let publisher = Publisher::start(sender.port().to_owned());
+    let publisher = Publisher::start(sender.port(), TOPIC);
     let mut received = Received::default();
     received.until_more(&mut member, 10);
 
@@ -104,7 +57,7 @@ fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
         received.until_more(&mut member, 10);
 
         receiver.kill();
-        thread::sleep(Duration::from_millis(300));
+        publisher.until_more(2);
         received.take(&mut member);
         receiver.restart();
         received.until_more(&mut member, 10);
@@ -112,36 +65,33 @@ fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
 
     // The member is away for a while; the broker keeps what comes, and is killed with it in its hands.
     // mosquitto_sub acknowledges what arrives after SIGTERM and does not print it: so nothing may be on its way then.
-    {
-        let acknowledged = publisher.acknowledged.lock().unwrap();
-        until("all that was acknowledged so far has arrived", || {
-            received.take(&mut member);
-            acknowledged.is_subset(&received.0)
-        });
-        received.add(member.end());
-    }
-    thread::sleep(Duration::from_millis(500));
+    let acknowledged = publisher.pause();
+    until("all that was acknowledged so far has arrived", || {
+        received.take(&mut member);
+        acknowledged.is_subset(&received.0)
+    });
+    received.add(member.end());
+    publisher.go_on();
+    publisher.until_more(5);
     hub.kill();
     hub.restart();
-    thread::sleep(Duration::from_millis(1_000));
+    publisher.until_more(5);
     member = mosquitto_sub(receiver.port(), TOPIC, &SESSION);
     received.until_more(&mut member, 5);
 
     let acknowledged = publisher.finish();
     assert!(acknowledged.len() > 30, "{}", acknowledged.len());
-    let mut last = Instant::now();
-    let mut missing = acknowledged.len();
-    // Until nothing more comes for a while.
-    while missing > 0 && last.elapsed() < Duration::from_secs(15) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         received.take(&mut member);
-        let now = acknowledged.difference(&received.0).count();
-        if now != missing {
-            (missing, last) = (now, Instant::now());
+        let missing: Vec<_> = acknowledged.difference(&received.0).collect();
+        if missing.is_empty() {
+            break;
         }
+        let total = acknowledged.len();
+        assert!(Instant::now() < deadline, "acknowledged and not here after {PATIENCE:?}: {missing:?} of {total}");
         thread::sleep(Duration::from_millis(50));
     }
-    let lost: Vec<_> = acknowledged.difference(&received.0).collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?} of {}", acknowledged.len());
 
     // The group's keys go on turning after all that.
     let third = hub.enroll("1113");
@@ -149,7 +99,6 @@ fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
     let third = Agent::start(&third, &[]);
     let mut joined = third.subscribe("hsu0001/after", &[]);
     until("a new member reads", || {
-        sender.publish("hsu0001/after", "still here", &[]);
-        joined.message(Duration::from_millis(500)).is_some()
+        sender.try_publish("hsu0001/after", "still here", &[]) && joined.message(PROBE_INTERVAL).is_some()
     });
 }

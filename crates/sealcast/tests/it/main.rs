@@ -5,7 +5,9 @@ mod harness;
 mod python;
 
 mod bench;
+mod case_04;
 mod demo;
+mod disk;
 mod doors;
 mod est;
 mod hostile;

@@ -31,6 +31,7 @@ fn no_nonce_is_used_twice_when_an_agent_is_killed_again_and_again() {
     until_joined(&sender, &other, "hsu0001/probe");
 
     let stop = Arc::new(AtomicBool::new(false));
+    let _stops = StopsWhenDropped(stop.clone());
     let clients: Vec<_> = (0..WAITING).map(|client| knock(sender.port().to_owned(), client, stop.clone())).collect();
     let mut frames: BTreeMap<(u64, u32), String> = BTreeMap::new();
     let mut epochs = BTreeSet::new();
@@ -65,13 +66,22 @@ fn epoch(hub: &Hub) -> u16 {
     group["group"]["epoch"].as_u64().and_then(|epoch| epoch.try_into().ok()).expect("an epoch")
 }
 
+/// The clients end with the test, also when it fails.
+struct StopsWhenDropped(Arc<AtomicBool>);
+
+impl Drop for StopsWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Connects with a will and publishes, over and over.
 fn knock(port: String, client: usize, stop: Arc<AtomicBool>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             let mut command = Command::new("timeout");
             command.args([
-                "3",
+                "20",
                 "mosquitto_pub",
                 "-h",
                 "127.0.0.1",
@@ -85,7 +95,7 @@ fn knock(port: String, client: usize, stop: Arc<AtomicBool>) -> thread::JoinHand
                 "x",
             ]);
             command.args(["--will-topic", &format!("hsu0001/will/{client}"), "--will-payload", "gone"]);
-            let _ = command.stderr(Stdio::null()).status();
+            let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             thread::sleep(Duration::from_millis(20));
         }
     })

@@ -42,7 +42,7 @@ client.on_connect, client.on_message, client.on_publish = on_connect, on_message
 client.on_subscribe = lambda *_: say(subscribed=True)
 client.connect("127.0.0.1", int(port))
 client.loop_start()
-if not connected.wait(20):
+if not connected.wait(200):
     sys.exit("not connected")
 if action == "subscribe":
     threading.Event().wait()
@@ -50,7 +50,7 @@ qos, *values = rest
 for value in values:
     mid = client.publish(topic, value, qos=int(qos)).mid
     with done:
-        if not done.wait_for(lambda: mid in outcomes, 20):
+        if not done.wait_for(lambda: mid in outcomes, 200):
             sys.exit(f"{value} was not acknowledged")
     say(value=value, **outcomes[mid])
 client.disconnect()

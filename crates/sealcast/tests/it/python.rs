@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::harness::succeed;
+use crate::harness::{output, succeed};
 
 const PACKAGES: [&str; 2] = ["pymodbus==3.16.1", "paho-mqtt==2.1.0"];
 
@@ -21,8 +21,12 @@ pub fn python() -> &'static Path {
         let python = dir.join("bin/python");
         let has = |python: &Path| {
             let imports = "import pymodbus.simulator, paho.mqtt.client";
-            Command::new(python).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
+            python.exists() && output(Command::new(python).args(["-c", imports])).status.success()
         };
+        // Another run of the tests may make it at this moment. The lock ends with the file, also when this run is killed.
+        std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
+        let lock = std::fs::File::create(dir.with_extension("lock")).unwrap();
+        lock.lock().unwrap();
         if !has(&python) {
             succeed(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir));
             succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES));

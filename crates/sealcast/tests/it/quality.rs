@@ -93,7 +93,7 @@ fn what_cannot_be_tried_is_said() {
     };
     check(
         &["try", &good, &file("bad.csv", "2024-05-01 06:00:00,4\nyesterday,5\n")],
-        "line 2: \"yesterday\" is no time",
+        "line 2, column 1: \"yesterday\" is no time",
     );
     check(&["try", &good, &values, "--topic", "c"], "no rule is for topic c");
     check(
@@ -110,4 +110,70 @@ fn what_cannot_be_tried_is_said() {
     assert_eq!((&tried["blocked"], &tried["sent"]), (&1.into(), &1.into()));
     assert_eq!(tried["reasons"][0]["reason"], "6 is above the largest allowed value 5");
     assert_eq!(tried["reasons"][0]["first"], "2024-05-01 06:00:10Z");
+}
+
+/// A file of Home Assistant's with two sensors, the newest first, one of them in a spreadsheet's way.
+#[test]
+fn what_was_understood_stands_before_the_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut rows = Vec::new();
+    for minute in 0..120 {
+        let (hour, minute) = (minute / 60, minute % 60);
+        let value = if minute == 7 { "unavailable".to_owned() } else { format!("\"20,{:02}\"", 10 + minute * 7 % 23) };
+        rows.push(format!("sensor.a,{value},2026-03-01 {hour:02}:{minute:02}:00"));
+        rows.push(format!("sensor.b,\"900,5\",2026-03-01 {hour:02}:{minute:02}:30"));
+    }
+    rows.push("entity_id,state,last_changed".to_owned());
+    rows.reverse();
+    let data = file("history.csv", &rows.join("\n"));
+    let options = ["--where", "entity_id=sensor.a", "--time-zone", "Europe/Berlin"];
+
+    // Both read by the same options, and what learn writes is TOML.
+    let learnt = succeed(sealcast().args(["quality", "learn", &data, "--filter", "home/t"]).args(options));
+    let rules = file("rules.toml", &learnt);
+    let read = [
+        "columns: time 3 (last_changed), value 2 (state); only rows with entity_id=sensor.a",
+        "separator: comma, decimal sign: comma, encoding: UTF-8",
+        "time zone: Europe/Berlin, since the stamps say none",
+        "order: the file has the newest first: reversed",
+        "rows: 120; left out by the conditions: 120; not numbers: 2 (unavailable 2)",
+    ];
+    for line in read {
+        assert!(learnt.contains(&format!("#   {line}\n")), "{line}\n{learnt}");
+    }
+    assert!(learnt.starts_with("# Read from history.csv\n"), "{learnt}");
+
+    let tried = succeed(sealcast().args(["quality", "try", &rules, &data]).args(options));
+    assert!(tried.starts_with(&read.join("\n")), "{tried}");
+    assert!(tried.find("rows: 120") < tried.find("READINGS"), "{tried}");
+    assert!(
+        tried.contains("120 readings from 2026-02-28 23:00:00Z to 2026-03-01 00:59:00Z, one in 60 s")
+            || tried.contains("120 readings from 2026-02-28 23:00:00Z to 2026-03-01 00:59:00Z, one in 1 min"),
+        "{tried}"
+    );
+
+    let json = succeed(sealcast().args(["quality", "try", &rules, &data, "--json"]).args(options));
+    let tried: Value = serde_json::from_str(&json).unwrap();
+    let read = &tried["read"];
+    assert_eq!((&read["time_column"]["name"], &read["value_column"]["number"]), (&"last_changed".into(), &2.into()));
+    assert_eq!(
+        (&read["delimiter"], &read["decimal"], &read["encoding"]),
+        (&"comma".into(), &"comma".into(), &"UTF-8".into())
+    );
+    assert_eq!((&read["time_zone"], &read["rows"]), (&"Europe/Berlin".into(), &120.into()));
+    assert_eq!((&read["rows_left_out"], &read["not_numbers"]), (&120.into(), &2.into()));
+    assert_eq!(read["words"]["unavailable"], 2);
+
+    // For both the same is refused, with what helps.
+    for args in [vec!["learn", &data], vec!["try", &rules, &data]] {
+        let error = refuse(["quality"].iter().chain(&args));
+        assert!(error.contains("--where 'entity_id=…'") && error.contains("sensor.a, sensor.b"), "{error}");
+    }
+    let error = refuse(["quality", "learn", &data, "--time-zone", "Berlin"]);
+    assert!(error.contains("no time zone: give an IANA name"), "{error}");
 }

@@ -5,7 +5,7 @@ use sealcast_seal::{Content, Purpose};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{CONTROL_TOPIC, Client, Publishing, Until, Waiting, class};
+use super::{CONTROL_TOPIC, Client, DISK, Publishing, Until, Waiting, class};
 use crate::{
     agent::{
         data::{Denied, Route},
@@ -54,14 +54,23 @@ impl Client {
                     },
                     sealed => sealed,
                 };
-                if let Ok(Some(_)) = sealed {
-                    // On disk before the message goes out, and with it the acknowledgement comes in.
-                    let last = || self.shared.data.last_sequence(group, topic);
-                    self.shared.readings.record(topic, &publishing.original, last, now);
+                // On disk before the message goes out, and with it the acknowledgement comes in.
+                let last = || self.shared.data.last_sequence(group, topic);
+                match sealed {
+                    Ok(Some(frame)) => match self.shared.readings.record(topic, &publishing.original, last, now) {
+                        Ok(()) => Ok(Some(frame)),
+                        Err(error) => Err(Denied::NotYet(error.to_string())),
+                    },
+                    sealed => sealed,
                 }
-                sealed
             }
         };
+        // It is not acknowledged, so its client sends it again when the disk has room.
+        if sealed.is_err() && self.shared.store.is_failing() {
+            self.shared.values.not_sent(topic);
+            self.give_up = Some(DISK.to_owned());
+            return None;
+        }
         let answered = match sealed {
             Ok(Some(frame)) => self.proxy.seal_done(request.id, frame.into()),
             Ok(None) => self.proxy.pass_clear(request.id),

@@ -146,7 +146,9 @@ impl Values {
         }
         let mut handed = self.outbox.handed.lock().unwrap_or_else(PoisonError::into_inner);
         self.try_send_archives(&mut handed, out, now_ms).unwrap_or_else(|error| {
-            error!("{error:#}");
+            if !self.store.is_failing() {
+                error!("{error:#}");
+            }
             true
         })
     }
@@ -156,8 +158,9 @@ impl Values {
         if handed.cuts != cuts {
             *handed = Handed { cuts, ..Handed::default() };
         }
-        while let Some((id, _)) = handed.times.pop_front_if(|(_, at_ms)| now_ms.saturating_sub(*at_ms) >= HELD_MS) {
-            self.outbox.waiting.fetch_sub(self.store.forget_archive(id)?, Ordering::Relaxed);
+        while let Some((id, _)) = handed.times.front().filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) >= HELD_MS) {
+            self.outbox.waiting.fetch_sub(self.store.forget_archive(*id)?, Ordering::Relaxed);
+            handed.times.pop_front();
         }
         let before = handed.last;
         let again = loop {

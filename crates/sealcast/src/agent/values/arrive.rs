@@ -58,6 +58,8 @@ pub enum Incoming {
     Withhold(String),
     /// It got it, or others did, on another topic.
     Diverted,
+    /// It has no value, and it is to be handed on as a value alone.
+    Nothing,
 }
 
 /// What an application gets.
@@ -74,6 +76,8 @@ pub struct Deliver {
     pub fresh: bool,
     /// The readings, where they are converted.
     pub records: Vec<Record>,
+    /// It has no value, so it takes the place of none.
+    pub empty: bool,
 }
 
 impl Values {
@@ -95,8 +99,16 @@ impl Values {
             extra.push((marks::ALARM, "1".to_owned()));
             let props = props.encode().unwrap_or_default();
             let payload = arrived.payload.clone();
-            let (time_ms, records) = (arrived.sealed_ms, Vec::new());
-            return Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh: false, records }));
+            let (time_ms, records, empty) = (arrived.sealed_ms, Vec::new(), false);
+            return Incoming::Deliver(Box::new(Deliver {
+                payload,
+                props,
+                extra,
+                time_ms,
+                fresh: false,
+                records,
+                empty,
+            }));
         }
         // Points of the past are no value by which a fail-safe begins or ends.
         let bad = || {
@@ -106,6 +118,9 @@ impl Values {
         };
         if said.archive {
             extra.push((marks::ARCHIVE, "1".to_owned()));
+        }
+        if said.empty {
+            extra.push((marks::EMPTY, "1".to_owned()));
         }
         let rule = self.rules.receive(topic);
         if rule.is_some_and(|rule| rule.require_checked) && said.check.is_none() {
@@ -125,17 +140,18 @@ impl Values {
         };
         // What is held back from clients that could not see that it is flagged is no good value, whoever gets this copy.
         let held_back = flagged && rule.is_some_and(|rule| rule.flagged != Flagged::Deliver);
-        let judge = || match held_back {
+        let judge = |empty: bool| match held_back {
             true => bad(),
-            false if !said.archive => self.good(topic, arrived, now_ms),
+            false if !said.archive && !empty => self.good(topic, arrived, now_ms),
             false => {}
         };
         if let Some(check) = &check {
             extra.push((marks::CHECK, check.clone()));
         }
         let check = check.unwrap_or_default();
+        let mut empty = said.empty;
         if policy == Flagged::Drop {
-            judge();
+            judge(empty);
             return Incoming::Withhold(format!("{check}: flagged values are dropped here"));
         }
         if arrived.stale && !sees_flags && policy == Flagged::Deliver {
@@ -147,6 +163,7 @@ impl Values {
         if let Some(Format { decoder, encoder }) = format {
             let encoded =
                 decoder.decode(&payload, arrived.sealed_ms).map_err(|error| error.to_string()).and_then(|read| {
+                    empty |= read.iter().all(|record| record.reading.is_empty());
                     let encoded =
                         encoder.as_ref().map(|encoder| encoder.encode(&read).map_err(|error| error.to_string()));
                     Ok((encoded.transpose()?, read))
@@ -159,13 +176,17 @@ impl Values {
                     }
                     records = read;
                 }
+                Err(_) if empty => {
+                    judge(empty);
+                    return Incoming::Nothing;
+                }
                 Err(error) => {
                     bad();
                     return Incoming::Withhold(format!("it cannot be converted: {error}"));
                 }
             }
         }
-        judge();
+        judge(empty);
         if let (Flagged::Divert, Some(rule)) = (policy, rule) {
             if self.state().is_new_diversion(hash(&[topic.as_bytes(), arrived.frame]))
                 && let Ok(topic) = TopicName::new(&format!("{}/{topic}", rule.divert_to))
@@ -177,7 +198,7 @@ impl Values {
         let time_ms = records.first().and_then(|record| record.reading.time_ms).unwrap_or(arrived.sealed_ms);
         let props = props.encode().unwrap_or_default();
         let fresh = !arrived.retained && !arrived.stale && !said.archive;
-        Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh, records }))
+        Incoming::Deliver(Box::new(Deliver { payload, props, extra, time_ms, fresh, records, empty }))
     }
 
     /// The fail-safe values that stand now, for a client that has just subscribed.

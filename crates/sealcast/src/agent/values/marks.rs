@@ -11,6 +11,8 @@ pub const CHECK: &str = "sealcast-check";
 pub const ALARM: &str = "sealcast-alarm";
 /// The message is part of an archive: points of the past, no value of now.
 pub const ARCHIVE: &str = "sealcast-archive";
+/// The message has no value: neither good nor bad, and silence goes on.
+pub const EMPTY: &str = "sealcast-no-value";
 /// Most bytes that a verdict adds inside the seal.
 pub const MAX_CHECK_BYTES: u32 = 160;
 /// The name under which a value that is too old is flagged, beside those of the checks.
@@ -25,6 +27,8 @@ pub struct Said {
     pub alarm: bool,
     /// Part of an archive.
     pub archive: bool,
+    /// Without a value.
+    pub empty: bool,
 }
 
 impl Said {
@@ -54,6 +58,7 @@ pub fn read(props: &Bytes) -> Result<(Said, Properties), ParseError> {
                 CHECK => said.check = Some(value.as_str().to_owned()),
                 ALARM => said.alarm = true,
                 ARCHIVE => said.archive = true,
+                EMPTY => said.empty = true,
                 _ => {}
             }
         }
@@ -96,7 +101,8 @@ mod tests {
         let (said, rest) = read(&sealed.encode()?)?;
         assert_eq!((said.check.as_deref(), said.is_flagged(), rest.len()), (Some("flag:step,rate"), true, 2));
         assert_eq!(text(Marks::NONE), "pass");
-        assert!(text(Marks(u16::MAX)).len() + CHECK.len() + 5 <= MAX_CHECK_BYTES as usize);
+        let longest = text(Marks(u16::MAX)).len() + CHECK.len() + 5 + EMPTY.len() + 1 + 5;
+        assert!(longest <= MAX_CHECK_BYTES as usize, "{longest}");
 
         set_type(&mut sealed, "application/senml+json");
         assert_eq!(sealed.iter().filter(|p| matches!(p, Property::ContentType(_))).count(), 1);

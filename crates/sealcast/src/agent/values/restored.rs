@@ -42,7 +42,7 @@ impl Restored {
 
     /// Repeats for the times before that of a message which is about to be handed on.
     pub fn before(&mut self, rules: &ValueRules, topic: &TopicName, deliver: &Deliver) -> Vec<Local> {
-        if !deliver.fresh {
+        if !deliver.fresh || deliver.empty {
             return Vec::new();
         }
         let mut missed = Vec::new();
@@ -59,6 +59,9 @@ impl Restored {
     /// A message was handed on.
     pub fn handed_on(&mut self, rules: &ValueRules, topic: &TopicName, deliver: &Deliver, now_ms: u64) {
         let name = topic.as_str();
+        if deliver.empty {
+            return;
+        }
         if rules.quality.find(name).is_none_or(|rules| rules.restore().is_none()) {
             return;
         }
@@ -132,12 +135,13 @@ mod tests {
         let text = "[[quality]]\nfilter = 't'\nrestore = { cycle_ms = 100, heartbeat_ms = 86_400_000 }";
         let rules = toml::from_str::<crate::config::AgentFile>(text)?.validate()?.values;
         let device: DeviceId = "1111".parse()?;
-        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::open(dir.path())?), 0)?;
+        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::create(dir.path())?), 0)?;
         let mut restored = Restored::new(&values).ok_or_else(|| anyhow::anyhow!("a rule restores"))?;
         let topic = TopicName::new("t")?;
         let message = |time_ms, bytes| {
             let payload = Bytes::from(vec![b'1'; bytes]);
-            Deliver { payload, props: Bytes::new(), extra: vec![], time_ms, fresh: true, records: vec![] }
+            let (props, extra, records) = (Bytes::new(), vec![], vec![]);
+            Deliver { payload, props, extra, time_ms, fresh: true, records, empty: false }
         };
         let jump = |restored: &mut Restored, bytes, now_ms| {
             restored.handed_on(&rules, &topic, &message(0, bytes), now_ms);

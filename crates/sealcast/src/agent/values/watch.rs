@@ -257,7 +257,17 @@ impl Values {
             self.act(&topic, Some(output));
         }
         if let Err(error) = self.persist() {
-            error!("{error:#}");
+            if !self.store.is_failing() {
+                error!("{error:#}");
+            }
+            // Nothing of them may be sent.
+            let mut state = self.state();
+            for (topic, message) in kept {
+                if !state.kept.contains_key(&topic) {
+                    state.kept.insert(topic.clone(), message);
+                    state.late.insert(topic);
+                }
+            }
             return true;
         }
         let mut late = false;
@@ -366,10 +376,12 @@ impl Values {
             }
         }
         // Once, if it has to be tried again.
-        if let Some((original, at_ms)) = recorded.take() {
+        if let Some((original, at_ms)) = recorded {
             // On disk before the message goes out, as for one that a client publishes.
-            out.readings.record(topic, &original, || out.data.last_sequence(group, topic), at_ms);
+            let last = || out.data.last_sequence(group, topic);
+            out.readings.record(topic, original, last, *at_ms).map_err(|error| Unsent::NotYet(error.to_string()))?;
         }
+        *recorded = None;
         out.link.publish(topic.to_owned(), retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
     }
 }

@@ -29,9 +29,14 @@ use crate::now_ms;
 const SHUT_SETTLES_AT: f64 = 40.0;
 /// The same with the valve open.
 const OPEN_SETTLES_AT: f64 = 18.0;
-/// How slowly it gets there: the time to go 63 % of the way.
-const TIME_CONSTANT: Duration = Duration::from_secs(8);
+/// How slowly it gets there: the time to go 63 % of the way. From where the valve is to open, the machine takes 3 s to where
+/// it is damaged: much longer than all agents need together, also on a computer that has other work.
+const TIME_CONSTANT: Duration = Duration::from_secs(14);
 const TICK: Duration = Duration::from_millis(10);
+/// How far the temperature moves up and down while the machine rests, in °C, and how fast. A thermometer that says exactly
+/// the same again and again would be a stuck one.
+pub const REST_AMPLITUDE: f64 = 0.03;
+const REST_PERIOD_TICKS: u64 = 40;
 /// Above this it is damaged.
 pub const OVERHEATS_AT: f64 = 28.0;
 /// How the thermometer's register is scaled, in °C for each count.
@@ -75,6 +80,8 @@ pub struct Machine {
 
 struct State {
     now: Sample,
+    /// Around which temperature it stands, and since how many ticks.
+    rest: Option<(f64, u64)>,
     sensor: Sensor,
     samples: Vec<Sample>,
 }
@@ -83,7 +90,8 @@ impl Machine {
     /// Starts both devices on ports that the system chooses. They end when it is dropped.
     pub async fn start() -> Result<Self> {
         let now = Sample { time_ms: now_ms(), temperature: OPEN_SETTLES_AT, said: OPEN_SETTLES_AT, open: true };
-        let state = Arc::new(Mutex::new(State { now, sensor: Sensor::Good, samples: Vec::new() }));
+        let rest = Some((OPEN_SETTLES_AT, 0));
+        let state = Arc::new(Mutex::new(State { now, rest, sensor: Sensor::Good, samples: Vec::new() }));
         let mut tasks = JoinSet::new();
         let thermometer = serve(&mut tasks, Thermometer(state.clone())).await?;
         let valve = serve(&mut tasks, Valve(state.clone())).await?;
@@ -93,9 +101,20 @@ impl Machine {
 
     /// Begins anew at `temperature`, the valve shut and the thermometer in order.
     pub fn begin(&self, temperature: f64) {
+        self.set(temperature, None, Some(false));
+    }
+
+    /// Stands at `temperature`, whatever the valve does, until it begins; the thermometer is in order.
+    pub fn rest(&self, temperature: f64) {
+        self.set(temperature, Some((temperature, 0)), None);
+    }
+
+    fn set(&self, temperature: f64, rest: Option<(f64, u64)>, open: Option<bool>) {
         let mut state = lock(&self.state);
         state.sensor = Sensor::Good;
-        state.now = Sample { time_ms: now_ms(), temperature, said: temperature, open: false };
+        state.rest = rest;
+        let open = open.unwrap_or(state.now.open);
+        state.now = Sample { time_ms: now_ms(), temperature, said: temperature, open };
         // A picture's line is interrupted here.
         let now = state.now;
         state.samples.extend([Sample { temperature: f64::NAN, said: f64::NAN, ..now }, now]);
@@ -136,7 +155,13 @@ async fn run(state: Arc<Mutex<State>>) {
         tick.tick().await;
         let mut state = lock(&state);
         let settles_at = if state.now.open { OPEN_SETTLES_AT } else { SHUT_SETTLES_AT };
-        let temperature = state.now.temperature + (settles_at - state.now.temperature) * part;
+        let temperature = match &mut state.rest {
+            Some((temperature, ticks)) => {
+                *ticks += 1;
+                *temperature + swing(*ticks)
+            }
+            None => state.now.temperature + (settles_at - state.now.temperature) * part,
+        };
         let said = match state.sensor {
             Sensor::Good => temperature,
             Sensor::Off(by) => temperature + by,
@@ -147,6 +172,12 @@ async fn run(state: Arc<Mutex<State>>) {
         let sample = state.now;
         state.samples.push(sample);
     }
+}
+
+/// Up and down by [`REST_AMPLITUDE`].
+fn swing(ticks: u64) -> f64 {
+    let at = (ticks % REST_PERIOD_TICKS) as f64 / REST_PERIOD_TICKS as f64;
+    REST_AMPLITUDE * (1.0 - 4.0 * (at - 0.5).abs())
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, ExceptionCode>> + Send>>;

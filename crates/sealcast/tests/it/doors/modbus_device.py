@@ -1,10 +1,9 @@
-"""A Modbus TCP device made of pymodbus, for the tests.
+"""A Modbus TCP device made of pymodbus, for the tests: modbus_device.py PORT.
 
-Coils and registers are as the arguments say; the first line on standard output is the port.
+The first line on standard output is the port, once it listens there.
 """
 
 import asyncio
-import socket
 import sys
 
 from pymodbus.server import ModbusTcpServer
@@ -30,12 +29,7 @@ def context():
 
 
 async def main():
-    listener = socket.socket()
-    # Connections of a device that was killed do not keep the next one from its port.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
-    port = listener.getsockname()[1]
-    listener.close()
+    port = int(sys.argv[1])
     server = ModbusTcpServer(context(), address=("127.0.0.1", port))
     await server.serve_forever(background=True)
     print(port, flush=True)

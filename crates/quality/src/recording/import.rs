@@ -1,0 +1,301 @@
+//! From the bytes of a CSV to a recording.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealcast_reading::{Fault, Stamp, StampFormat, Value, Zone};
+
+use super::{
+    MAX_READINGS, Recording,
+    cell::{Column, Condition, Delimiter},
+    columns::{self, Columns},
+    encoding::TextEncoding,
+    error::{CellFault, Place, RecordingError},
+    number::{DecimalSign, Evidence, NumberFormat, Thousands, Written, no_number},
+    order::{self, OrderOption},
+    table::{Row, Table, is_annotation},
+    understood::{ColumnUsed, Understood},
+};
+
+/// So many series are named where there are several in one file.
+pub const MAX_SERIES_NAMED: usize = 20;
+
+/// What is said about a CSV; the rest is detected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// How its characters are written.
+    pub encoding: Option<TextEncoding>,
+    /// What stands between the columns.
+    pub delimiter: Option<Delimiter>,
+    /// The column of the times.
+    pub time_column: Option<Column>,
+    /// The column of the values.
+    pub value_column: Option<Column>,
+    /// How the times are written.
+    pub time_format: StampFormat,
+    /// The zone of times that do not say theirs.
+    pub time_zone: Zone,
+    /// The sign before the decimals.
+    pub decimal: Option<DecimalSign>,
+    /// The sign between thousands.
+    pub thousands: Option<Thousands>,
+    /// Only rows that fulfil all of them count.
+    pub conditions: Vec<Condition>,
+    /// In which order the rows came to be.
+    pub order: OrderOption,
+}
+
+/// A recording, and how the file was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The readings, oldest first.
+    pub recording: Recording,
+    /// What was understood.
+    pub understood: Understood,
+}
+
+pub(super) fn import(bytes: &[u8], options: &CsvOptions) -> Result<Imported, RecordingError> {
+    let encoding = options.encoding.unwrap_or_else(|| TextEncoding::detect(bytes));
+    let mut text = encoding.decode(bytes)?;
+    // Line ends of old Macintoshes.
+    if text.contains('\r') && !text.contains('\n') {
+        text = text.replace('\r', "\n").into();
+    }
+    let table = Table::new(&text);
+    let delimiter = match options.delimiter.or(table.delimiter) {
+        Some(delimiter) => delimiter,
+        None => columns::delimiter(|delimiter| table.sample(delimiter), options, table.annotated)?,
+    };
+    let sample = table.sample(delimiter)?;
+    let found = Columns::detect(&sample, options, table.annotated);
+    // A single column is no table: what divides it is the question, not which column is which.
+    let columns = found.map_err(|undetected| match sample.first() {
+        Some(row) if row.len() < 2 => RecordingError::Fields { line: row.line, found: row.len(), wanted: 2, delimiter },
+        _ => *undetected.error,
+    })?;
+    let import = Import { table, delimiter, columns: &columns, options };
+    // First of all: what is wrong in a row of another series is of no interest.
+    import.check_series()?;
+    import.read(import.number_format()?, encoding)
+}
+
+struct Import<'a> {
+    table: Table<'a>,
+    delimiter: Delimiter,
+    columns: &'a Columns,
+    options: &'a CsvOptions,
+}
+
+impl<'a> Import<'a> {
+    /// The rows that fulfil the conditions, with how many do not.
+    fn rows(&self, mut handle: impl FnMut(&Row<'a>) -> Result<(), RecordingError>) -> Result<usize, RecordingError> {
+        let columns = self.columns;
+        let header =
+            |row: &Row<'_>| !columns.names.is_empty() && row.fields().eq(columns.names.iter().map(String::as_str));
+        let mut left_out = 0;
+        let mut new_table = false;
+        for row in self.table.rows(self.delimiter) {
+            let row = row?;
+            // A file of several tables, or of several files, repeats its header.
+            if header(&row) {
+                new_table = false;
+                continue;
+            }
+            if is_annotation(row.field(0)) {
+                new_table = true;
+                continue;
+            }
+            if new_table {
+                return Err(RecordingError::AnotherTable { line: row.line });
+            }
+            self.check_shape(&row)?;
+            let conditions = columns.conditions.iter().zip(&self.options.conditions);
+            if conditions.into_iter().any(|(at, condition)| row.field(*at) != condition.value) {
+                left_out += 1;
+                continue;
+            }
+            handle(&row)?;
+        }
+        Ok(left_out)
+    }
+
+    fn check_shape(&self, row: &Row<'_>) -> Result<(), RecordingError> {
+        let columns = self.columns;
+        let needed = columns.time.max(columns.value).max(columns.clock.unwrap_or(0));
+        if row.len() <= needed || row.filled() > columns.width {
+            let (line, delimiter) = (row.line, self.delimiter);
+            return Err(RecordingError::Fields { line, found: row.len(), wanted: columns.width, delimiter });
+        }
+        match row.stray_quote(self.delimiter).filter(|at| columns.uses(*at)) {
+            Some(at) => Err(RecordingError::Quote { place: self.place(row, at) }),
+            None => Ok(()),
+        }
+    }
+
+    fn place(&self, row: &Row<'_>, at: usize) -> Place {
+        Place { line: row.line, column: at + 1, name: self.columns.name(at).to_owned() }
+    }
+
+    fn fault(&self, row: &Row<'_>, at: usize, text: &str, fault: CellFault) -> RecordingError {
+        RecordingError::Cell { place: self.place(row, at), text: text.chars().take(40).collect(), fault }
+    }
+
+    /// The decimal sign by the whole column: a number with something else than three digits behind the sign tells it.
+    fn number_format(&self) -> Result<NumberFormat, RecordingError> {
+        let thousands = self.options.thousands;
+        if let Some(decimal) = self.options.decimal.or(thousands.and_then(Thousands::decimal)) {
+            if thousands.and_then(Thousands::decimal).is_some_and(|other| other != decimal) {
+                return Err(RecordingError::SameSign);
+            }
+            return Ok(NumberFormat { decimal, thousands });
+        }
+        let at = self.columns.value;
+        let mut told: Option<(DecimalSign, u64)> = None;
+        let mut either: BTreeMap<bool, RecordingError> = BTreeMap::new();
+        self.rows(|row| {
+            let text = row.field(at);
+            match Written::split(text).map_or(Evidence::None, |written| written.evidence(thousands)) {
+                Evidence::None => {}
+                Evidence::Decimal(sign) => match told {
+                    Some((first, line)) if first != sign => {
+                        return Err(self.fault(row, at, text, CellFault::Mixed { line }));
+                    }
+                    Some(_) => {}
+                    None => told = Some((sign, row.line)),
+                },
+                Evidence::Either(sign) => {
+                    let fault = || self.fault(row, at, text, CellFault::Ambiguous);
+                    either.entry(sign == DecimalSign::Comma).or_insert_with(fault);
+                }
+            }
+            Ok(())
+        })?;
+        let decimal = match (told, either.remove(&true), either.remove(&false)) {
+            (Some((sign, _)), _, _) => sign,
+            (None, Some(comma), _) => return Err(comma),
+            // Where commas are decimal signs, semicolons divide, and points stand between thousands.
+            (None, None, Some(point)) if self.delimiter == Delimiter::SEMICOLON => return Err(point),
+            (None, None, _) => DecimalSign::Point,
+        };
+        Ok(NumberFormat { decimal, thousands })
+    }
+
+    fn read(&self, numbers: NumberFormat, encoding: TextEncoding) -> Result<Imported, RecordingError> {
+        let columns = self.columns;
+        let mut rows: Vec<(Stamp, Value)> = Vec::new();
+        let mut words: BTreeMap<String, usize> = BTreeMap::new();
+        let mut unit: Option<(String, u64)> = None;
+        let rows_left_out = self.rows(|row| {
+            let stamp = self.stamp(row)?;
+            let text = row.field(columns.value);
+            let value = if let Some(special) = no_number(text) {
+                *words.entry(text.to_lowercase()).or_default() += 1;
+                Value::Special(special)
+            } else {
+                let fault = |fault| self.fault(row, columns.value, text, fault);
+                let written = Written::split(text).ok_or_else(|| fault(CellFault::Number))?;
+                let number = written.read(numbers).map_err(fault)?;
+                let (first, line) = unit.get_or_insert_with(|| (written.unit.to_owned(), row.line));
+                if first != written.unit {
+                    let named = |unit: &str| if unit.is_empty() { "no unit".to_owned() } else { unit.to_owned() };
+                    let (found, first) = (named(written.unit), named(first));
+                    return Err(fault(CellFault::Unit { found, first, line: *line }));
+                }
+                Value::Number(number)
+            };
+            if rows.len() >= MAX_READINGS {
+                return Err(RecordingError::TooMany);
+            }
+            rows.push((stamp, value));
+            Ok(())
+        })?;
+        if rows.is_empty() {
+            return Err(self.nothing(rows_left_out));
+        }
+        let count = |test: fn(&Stamp) -> bool| rows.iter().filter(|(stamp, _)| test(stamp)).count();
+        let stamps_without_zone = count(|stamp| !stamp.own_zone);
+        let used = |at: usize| ColumnUsed {
+            number: at + 1,
+            name: Some(columns.name(at).to_owned()).filter(|name| !name.is_empty()),
+        };
+        let mut understood = Understood {
+            time_column: used(columns.time),
+            clock_column: columns.clock.map(used),
+            value_column: used(columns.value),
+            conditions: self.options.conditions.iter().map(Condition::to_string).collect(),
+            delimiter: self.delimiter.to_string(),
+            decimal: numbers.decimal.to_string(),
+            thousands: numbers.thousands.map(|sign| sign.to_string()),
+            unit: unit.map(|(unit, _)| unit).filter(|unit| !unit.is_empty()),
+            time_zone: (stamps_without_zone > 0).then(|| self.options.time_zone.to_string()),
+            stamps_without_zone,
+            stamps_twice: count(|stamp| stamp.later_ms.is_some()),
+            stamps_skipped: count(|stamp| stamp.skipped),
+            order: String::new(),
+            stamps_back: 0,
+            stamps_repeated: 0,
+            encoding: encoding.to_string(),
+            rows: rows.len(),
+            rows_left_out,
+            not_numbers: words.values().sum(),
+            words,
+        };
+        let ordered = order::arrange(rows, self.options.order);
+        understood.order = ordered.order.to_string();
+        (understood.stamps_back, understood.stamps_repeated) = (ordered.back, ordered.repeated);
+        Ok(Imported { recording: Recording { readings: ordered.readings }, understood })
+    }
+
+    fn stamp(&self, row: &Row<'_>) -> Result<Stamp, RecordingError> {
+        let Columns { time, clock, .. } = *self.columns;
+        let joined;
+        let mut text = row.field(time);
+        if let Some(clock) = clock {
+            joined = format!("{text} {}", row.field(clock));
+            text = &joined;
+        }
+        let fault = |why: String| self.fault(row, time, text, CellFault::Time(why));
+        let stamp = self.options.time_format.read(text, &self.options.time_zone);
+        stamp.map_err(|why| fault(if let Fault::Time(why) = why { why.to_owned() } else { why.to_string() }))
+    }
+
+    fn check_series(&self) -> Result<(), RecordingError> {
+        let columns = self.columns;
+        if columns.series.is_empty() {
+            return Ok(());
+        }
+        let mut series: Vec<BTreeSet<String>> = vec![BTreeSet::new(); columns.series.len()];
+        self.rows(|row| {
+            for (seen, at) in series.iter_mut().zip(&columns.series) {
+                let name = row.field(*at);
+                if !name.is_empty() && seen.len() <= MAX_SERIES_NAMED && !seen.contains(name) {
+                    seen.insert(name.to_owned());
+                }
+            }
+            Ok(())
+        })?;
+        let several = columns.series.iter().zip(&series).find(|(_, seen)| seen.len() > 1);
+        let Some((at, seen)) = several else { return Ok(()) };
+        Err(RecordingError::Series { column: columns.name(*at).to_owned(), values: named(seen) })
+    }
+
+    /// Why there is no row.
+    fn nothing(&self, rows_left_out: usize) -> RecordingError {
+        let first = self.columns.conditions.first().zip(self.options.conditions.first());
+        let Some((at, condition)) = first.filter(|_| rows_left_out > 0) else { return RecordingError::Empty };
+        let mut seen = BTreeSet::new();
+        for row in self.table.rows(self.delimiter).flatten().skip(usize::from(!self.columns.names.is_empty())) {
+            if seen.len() <= MAX_SERIES_NAMED {
+                seen.insert(row.field(*at).to_owned());
+            }
+        }
+        RecordingError::NoRow { condition: condition.to_string(), values: named(&seen) }
+    }
+}
+
+fn named(seen: &BTreeSet<String>) -> String {
+    let mut names: Vec<&str> = seen.iter().take(MAX_SERIES_NAMED).map(String::as_str).collect();
+    if seen.len() > MAX_SERIES_NAMED {
+        names.push("…");
+    }
+    names.join(", ")
+}

@@ -1,0 +1,282 @@
+//! Dates and times as texts.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use jiff::civil::{DateTime, Time};
+use jiff::fmt::strtime;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::{AmbiguousOffset, Offset};
+use jiff::{SignedDuration, Timestamp, tz};
+
+use super::zone::{DATABASE, Zone, in_a_day};
+use super::{AFTER, BEFORE, EPOCH, MAX_TIME_MS, TimeFormat};
+use crate::fault::Fault;
+
+/// Longest pattern of a [`StampFormat`].
+pub const MAX_PATTERN_BYTES: usize = 256;
+/// Texts beyond this are no times.
+const MAX_TEXT_BYTES: usize = 128;
+/// More digits of a second than these are cut: a time is in ms anyway.
+const FRACTION_DIGITS: usize = 9;
+
+/// A time that was read from a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Unix ms, cut to whole ones. Of a local time that comes twice, the earlier one.
+    pub time_ms: u64,
+    /// Where a clock that is put back shows the same local time twice: the later one.
+    pub later_ms: Option<u64>,
+    /// A local time that its zone leaves out, since the clock is put forward there: it was read by the offset before.
+    pub skipped: bool,
+    /// The text says where it is: by an offset, by a zone, or as a count since 1970.
+    pub own_zone: bool,
+}
+
+impl Stamp {
+    pub(super) const fn of(time_ms: u64) -> Self {
+        Self { time_ms, later_ms: None, skipped: false, own_zone: true }
+    }
+
+    /// Of a local time that comes twice, the one nearer to `now_ms`.
+    pub fn nearest_to(self, now_ms: u64) -> u64 {
+        match self.later_ms {
+            Some(later_ms) if later_ms.abs_diff(now_ms) <= self.time_ms.abs_diff(now_ms) => later_ms,
+            _ => self.time_ms,
+        }
+    }
+
+    /// Of a local time that comes twice, the earlier one that does not lie before `previous_ms`; the earlier one if both do.
+    pub fn not_before(self, previous_ms: u64) -> u64 {
+        match self.later_ms {
+            Some(later_ms) if self.time_ms < previous_ms && later_ms >= previous_ms => later_ms,
+            _ => self.time_ms,
+        }
+    }
+}
+
+/// How the stamps of a file are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StampFormat {
+    /// As a device's stamp.
+    Plain(TimeFormat),
+    /// `31/03/2024 12:00`, with `/`, `.` or `-`: the day before the month.
+    DayFirst,
+    /// `03/31/2024 12:00`: the month before the day.
+    MonthFirst,
+    /// By a pattern of `strptime`: `%d/%m/%y %I:%M %p`.
+    Pattern(String),
+}
+
+/// A text that names no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no format of times: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
+     such as '%d/%m/%Y %H:%M:%S'"
+)]
+pub struct StampFormatError(String);
+
+impl Default for StampFormat {
+    fn default() -> Self {
+        Self::Plain(TimeFormat::Auto)
+    }
+}
+
+impl FromStr for StampFormat {
+    type Err = StampFormatError;
+
+    fn from_str(text: &str) -> Result<Self, StampFormatError> {
+        Ok(match text {
+            "auto" => Self::Plain(TimeFormat::Auto),
+            "s" => Self::Plain(TimeFormat::S),
+            "ms" => Self::Plain(TimeFormat::Ms),
+            "us" => Self::Plain(TimeFormat::Us),
+            "ns" => Self::Plain(TimeFormat::Ns),
+            "rfc3339" => Self::Plain(TimeFormat::Rfc3339),
+            "dmy" => Self::DayFirst,
+            "mdy" => Self::MonthFirst,
+            pattern if pattern.contains('%') && pattern.len() <= MAX_PATTERN_BYTES => Self::Pattern(pattern.to_owned()),
+            other => return Err(StampFormatError(other.chars().take(40).collect())),
+        })
+    }
+}
+
+impl StampFormat {
+    /// A time from a text; one without an offset is read in `zone`.
+    ///
+    /// # Errors
+    /// [`Fault::Time`], or [`Fault::Number`] where only a number will do.
+    pub fn read(&self, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
+        let text = text.trim();
+        match self {
+            Self::Plain(format) => format.read_text(text, zone),
+            Self::DayFirst | Self::MonthFirst => {
+                let ordered = year_last(text, *self == Self::DayFirst);
+                parse(&ordered.ok_or(Fault::Time("expected two digits, two digits, and a year of four"))?, zone)
+            }
+            Self::Pattern(pattern) => by_pattern(pattern, text, zone),
+        }
+    }
+}
+
+/// A date and time by ISO 8601 (RFC 9557 included), and what devices make of it: a space for `T`, `/` in the date, a comma
+/// before the fraction, any number of digits in it, an offset without colon or minutes, `UTC` for `Z`, a space before the
+/// offset, no offset. A leap second is the last ms of its minute. A date alone is its midnight.
+pub(super) fn parse(text: &str, zone: &Zone) -> Result<Stamp, Fault> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(explain(text));
+    }
+    let cleaned;
+    let (pieces, read) = match Pieces::parse(text) {
+        Ok(pieces) => (pieces, text),
+        Err(_) => {
+            // Where dates have points, the day goes first.
+            let dotted = text.as_bytes().get(2) == Some(&b'.');
+            let ordered = if dotted { year_last(text, true).map(Cow::Owned) } else { clean(text) };
+            cleaned = ordered.ok_or_else(|| explain(text))?;
+            (Pieces::parse(cleaned.as_ref()).map_err(|_| explain(text))?, cleaned.as_ref())
+        }
+    };
+    let mut time = pieces.time().unwrap_or(Time::midnight());
+    if time.second() == 59 && read.contains(":60") {
+        time = time.with().millisecond(999).build().unwrap_or(time);
+    }
+    let local = pieces.date().to_datetime(time);
+    let named = || -> Result<Option<tz::TimeZone>, Fault> {
+        let Some(annotation) = pieces.time_zone_annotation() else { return Ok(None) };
+        let zone = annotation.to_time_zone_with(&DATABASE);
+        zone.map(Some).map_err(|_| Fault::Time("the zone in brackets is not known"))
+    };
+    match pieces.to_numeric_offset() {
+        Some(offset) => fixed(local, offset),
+        None => match named()? {
+            Some(zone) => Ok(Stamp { own_zone: true, ..resolve(local, zone.to_ambiguous_timestamp(local).offset())? }),
+            None => resolve(local, zone.offset_at(local)),
+        },
+    }
+}
+
+/// By a pattern of `strptime`; what it leaves out of the time of day is zero.
+fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
+    let fields = strtime::parse(pattern, text).map_err(|_| Fault::Time("it is not written as the pattern says"))?;
+    let lacks = |_| Fault::Time("the pattern leaves the day open, or there is no such day");
+    if let Some(timestamp) = fields.timestamp() {
+        return Ok(Stamp::of(to_ms(timestamp.duration_since(Timestamp::UNIX_EPOCH))?));
+    }
+    let date = fields.to_date().map_err(lacks)?;
+    let time = if fields.hour().is_some() {
+        fields.to_time().map_err(|_| Fault::Time("the pattern leaves the time of day open"))?
+    } else {
+        Time::midnight()
+    };
+    let local = date.to_datetime(time);
+    match fields.offset() {
+        Some(offset) => fixed(local, offset),
+        None => resolve(local, zone.offset_at(local)),
+    }
+}
+
+fn fixed(local: DateTime, offset: Offset) -> Result<Stamp, Fault> {
+    if !in_a_day(offset) {
+        return Err(Fault::Time("an offset is less than 24 hours"));
+    }
+    Ok(Stamp::of(at(local, offset)?))
+}
+
+/// A clock that is put back shows an hour twice: both are kept. One that is put forward leaves an hour out: a stamp in it
+/// comes from a clock that was not put forward yet, so the offset before holds.
+fn resolve(local: DateTime, offset: AmbiguousOffset) -> Result<Stamp, Fault> {
+    let plain = |offset| Ok(Stamp { own_zone: false, ..Stamp::of(at(local, offset)?) });
+    match offset {
+        AmbiguousOffset::Unambiguous { offset } => plain(offset),
+        AmbiguousOffset::Gap { before, .. } => Ok(Stamp { skipped: true, ..plain(before)? }),
+        AmbiguousOffset::Fold { before, after } => Ok(Stamp { later_ms: Some(at(local, after)?), ..plain(before)? }),
+    }
+}
+
+fn at(local: DateTime, offset: Offset) -> Result<u64, Fault> {
+    to_ms(local.duration_since(EPOCH) - SignedDuration::from_secs(offset.seconds().into()))
+}
+
+fn to_ms(since_epoch: SignedDuration) -> Result<u64, Fault> {
+    if since_epoch.is_negative() {
+        return Err(BEFORE);
+    }
+    u64::try_from(since_epoch.as_millis()).ok().filter(|ms| *ms <= MAX_TIME_MS).ok_or(AFTER)
+}
+
+/// `20260301` and `20260301120000`: dates without anything between, which as counts would be in 1970 or in the year 2612.
+pub(super) fn is_date_of_digits(text: &str) -> bool {
+    let part = |from: usize, to: usize| text.get(from..to).and_then(|part| part.parse::<u32>().ok());
+    matches!(text.len(), 8 | 14)
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && part(0, 4).is_some_and(|year| (1970..2100).contains(&year))
+        && part(4, 6).is_some_and(|month| (1..=12).contains(&month))
+        && part(6, 8).is_some_and(|day| (1..=31).contains(&day))
+}
+
+/// The text as ISO 8601 has it, if it is one of the ways in which it is usually missed.
+fn clean(text: &str) -> Option<Cow<'_, str>> {
+    let mut text = Cow::Borrowed(text);
+    if let [year @ .., b'/', _, _, b'/', _, _] = text.as_bytes().get(..10)?
+        && year.iter().all(u8::is_ascii_digit)
+    {
+        text = Cow::Owned(text.replacen('/', "-", 2));
+    }
+    // `UTC`, `GMT` and a space before the offset.
+    let upper = text.to_ascii_uppercase();
+    if let Some(local) = ["UTC", "GMT"].iter().find_map(|utc| upper.strip_suffix(utc)) {
+        text = Cow::Owned(format!("{}Z", local.trim_end()));
+    } else if let Some((local, offset)) = text.rsplit_once(' ')
+        && local.contains(':')
+        && offset.starts_with(['+', '-', 'Z', 'z'])
+    {
+        text = Cow::Owned(format!("{}{offset}", local.trim_end()));
+    }
+    // Several spaces between date and time.
+    if let Some((date, time)) = text.split_once("  ") {
+        text = Cow::Owned(format!("{date} {}", time.trim_start()));
+    }
+    if let Some(from) = text.find(['.', ',']).map(|mark| mark + 1) {
+        let digits = text.bytes().skip(from).take_while(u8::is_ascii_digit).count();
+        if digits > FRACTION_DIGITS {
+            let (kept, cut) = (text.get(..from + FRACTION_DIGITS)?, text.get(from + digits..)?);
+            text = Cow::Owned(format!("{kept}{cut}"));
+        }
+    }
+    Some(text)
+}
+
+/// `31/03/2024…` or `03/31/2024…` with the year first.
+fn year_last(text: &str, day_first: bool) -> Option<String> {
+    let (date, time) = text.split_at(text.find([' ', 'T', 't']).unwrap_or(text.len()));
+    let date = date.trim_end_matches(',');
+    let mark = date.chars().find(|c| matches!(c, '/' | '.' | '-'))?;
+    let mut parts = date.split(mark);
+    let (first, second, year) = (parts.next()?, parts.next()?, parts.next()?);
+    let digits = |part: &str, most: usize| (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    if parts.next().is_some() || !digits(first, 2) || !digits(second, 2) || !digits(year, 4) || year.len() != 4 {
+        return None;
+    }
+    let (day, month) = if day_first { (first, second) } else { (second, first) };
+    // Hours below ten are often of one digit there.
+    let clock = time.trim_start_matches([' ', 'T', 't']);
+    let zero = if clock.as_bytes().get(1) == Some(&b':') { "0" } else { "" };
+    let between = if clock.is_empty() { "" } else { " " };
+    Some(format!("{year}-{month:0>2}-{day:0>2}{between}{zero}{clock}"))
+}
+
+fn explain(text: &str) -> Fault {
+    let shape: Vec<u8> = text.bytes().take(11).map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
+    match shape.as_slice() {
+        [b'0', b'0', b'0', b'0', b'-', b'0', b'0', b'-', b'0', b'0', b'T' | b't' | b' '] => {
+            Fault::Time("no such day, hour or offset, or something that is no part of a time stands behind it")
+        }
+        [b'0', b'0', b'/' | b'-', ..] | [b'0', b'/' | b'-', ..] => {
+            Fault::Time("the order of day, month and year is not clear")
+        }
+        _ => {
+            Fault::Time("expected a date and time like 2024-03-31T12:00:00, with or without an offset like Z or +01:00")
+        }
+    }
+}
