@@ -15,6 +15,7 @@ mod contract;
 mod engine;
 #[cfg(test)]
 mod faults;
+mod fees;
 mod ledger;
 mod node;
 mod rate;

@@ -4,12 +4,11 @@ use std::{borrow::Cow, time::Duration};
 
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{Address, B256, Bytes, U64},
-    providers::{DynProvider, Provider as _, ProviderBuilder},
+    primitives::{Address, B256, Bytes, U64, U128},
     rpc::{
         client::RpcClient,
         json_rpc::{RpcError, RpcRecv, RpcSend},
-        types::{Filter, Log, TransactionRequest},
+        types::{FeeHistory, Filter, Log, TransactionRequest},
     },
     sol_types::SolCall,
     transports::{TransportError, TransportErrorKind},
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Progress},
+    fees,
     rpc::RpcFault,
     transport::{CallTransport, Channel},
 };
@@ -96,7 +96,7 @@ impl NodeError {
 /// A connection to an EVM node: the embedded engine, or any other over a [`Channel`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
-    provider: DynProvider,
+    client: RpcClient,
     /// Only the embedded engine has it: fees are zero there, and what is written is final.
     progress: Option<watch::Receiver<Progress>>,
 }
@@ -117,12 +117,12 @@ pub(crate) struct Receipt {
 impl Node {
     /// The engine in this process.
     pub fn embedded(engine: &Engine) -> Self {
-        Self { provider: provider(CallTransport::new(engine.clone()), true), progress: Some(engine.progress()) }
+        Self { client: RpcClient::new(CallTransport::new(engine.clone()), true), progress: Some(engine.progress()) }
     }
 
     /// Another node, of any network at the Osaka upgrade or later.
     pub fn over(channel: impl Channel) -> Self {
-        Self { provider: provider(CallTransport::new(channel), false), progress: None }
+        Self { client: RpcClient::new(CallTransport::new(channel), false), progress: None }
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -130,12 +130,12 @@ impl Node {
         method: &'static str,
         params: P,
     ) -> Result<R, NodeError> {
-        self.provider.raw_request(method.into(), params).await.map_err(|error| NodeError::new(method, error))
+        self.client.request(method, params).await.map_err(|error| NodeError::new(method, error))
     }
 
     /// Passes a request on as it is.
     pub(crate) async fn pass<P: RpcSend>(&self, method: String, params: P) -> Result<serde_json::Value, NodeError> {
-        self.provider.raw_request(method.clone().into(), params).await.map_err(|error| NodeError::new(method, error))
+        self.client.request(method.clone(), params).await.map_err(|error| NodeError::new(method, error))
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
@@ -177,9 +177,29 @@ impl Node {
         if self.progress.is_some() {
             return Ok((0, 0));
         }
-        let fees =
-            self.provider.estimate_eip1559_fees().await.map_err(|error| NodeError::new("eth_feeHistory", error))?;
-        Ok((fees.max_fee_per_gas, fees.max_priority_fee_per_gas))
+        let wanted = (U64::from(fees::BLOCKS), BlockNumberOrTag::Latest, [fees::PERCENTILE]);
+        let history: FeeHistory = self.request("eth_feeHistory", wanted).await?;
+        let base = match history.latest_block_base_fee() {
+            Some(base) if base != 0 => base,
+            // Zero stands for "none" too, so the block itself is asked.
+            _ => self.base_fee().await?,
+        };
+        Ok(fees::estimate(base, &history.reward.unwrap_or_default()))
+    }
+
+    /// The newest block's base fee, in wei per gas.
+    async fn base_fee(&self) -> Result<u128, NodeError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        #[derive(Deserialize, Clone, Debug)]
+        #[serde(rename_all = "camelCase")]
+        struct Head {
+            base_fee_per_gas: Option<U128>,
+        }
+        let head: Option<Head> = self.request(METHOD, (BlockNumberOrTag::Latest, false)).await?;
+        let base = head.and_then(|head| head.base_fee_per_gas);
+        base.map(|fee| fee.to()).ok_or_else(|| {
+            NodeError::answer(METHOD, "the newest block has no base fee: the network must have EIP-1559")
+        })
     }
 
     /// Whether a block cannot be taken back any more.
@@ -219,9 +239,4 @@ impl Ticker {
             None => tokio::time::sleep(POLL).await,
         }
     }
-}
-
-fn provider<C: Channel>(transport: CallTransport<C>, is_local: bool) -> DynProvider {
-    // No fillers: nonce, gas and fees are set here, as the default nonce filler leaks a nonce on a failed estimate.
-    ProviderBuilder::default().connect_client(RpcClient::new(transport, is_local)).erased()
 }

@@ -4,8 +4,9 @@ use std::fmt;
 
 use alloy::{
     consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
-    signers::{SignerSync as _, local::PrivateKeySigner},
+    primitives::Address,
 };
+use k256::{ecdsa::SigningKey, elliptic_curve::rand_core::OsRng};
 use zeroize::Zeroizing;
 
 /// Not a secp256k1 private key: zero, or not below the curve's order.
@@ -15,38 +16,38 @@ pub struct WalletError;
 
 /// A secp256k1 key and its account.
 pub struct Wallet {
-    signer: PrivateKeySigner,
+    key: SigningKey,
 }
 
 impl Wallet {
     /// A new key.
     pub fn generate() -> Self {
-        Self { signer: PrivateKeySigner::random() }
+        Self { key: SigningKey::random(&mut OsRng) }
     }
 
     /// From the 32 bytes that [`Wallet::secret`] gave.
     pub fn from_secret(secret: &[u8; 32]) -> Result<Self, WalletError> {
-        Ok(Self { signer: PrivateKeySigner::from_slice(secret).map_err(|_| WalletError)? })
+        Ok(Self { key: SigningKey::from_slice(secret).map_err(|_| WalletError)? })
     }
 
     /// The private key, 32 bytes big-endian, for a file that only its owner can read.
     pub fn secret(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.signer.to_bytes().0)
+        Zeroizing::new(self.key.to_bytes().into())
     }
 
     /// The account's address.
     pub fn address(&self) -> [u8; 20] {
-        self.signer.address().into_array()
+        Address::from_private_key(&self.key).into_array()
     }
 
     pub(crate) fn sign(&self, tx: TxEip1559) -> Result<TxEnvelope, WalletError> {
-        let signature = self.signer.sign_hash_sync(&tx.signature_hash()).map_err(|_| WalletError)?;
-        Ok(tx.into_signed(signature).into())
+        let signature = self.key.sign_prehash_recoverable(tx.signature_hash().as_slice()).map_err(|_| WalletError)?;
+        Ok(tx.into_signed(signature.into()).into())
     }
 }
 
 impl fmt::Debug for Wallet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wallet").field("address", &self.signer.address()).finish_non_exhaustive()
+        f.debug_struct("Wallet").field("address", &Address::from_private_key(&self.key)).finish_non_exhaustive()
     }
 }
