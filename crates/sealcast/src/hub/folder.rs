@@ -142,7 +142,7 @@ const TRACES: [&str; 4] = ["ledger.sqlite", "ledger.address", "broker.db", "netw
 /// anything in it, in the place of those that the devices know. A first start that was interrupted goes on.
 pub fn check(dir: &Path) -> Result<()> {
     let exists = |name: &&str| dir.join(name).exists();
-    let Some(trace) = TRACES.iter().copied().filter(exists).next_back() else { return Ok(()) };
+    let Some(trace) = TRACES.iter().copied().rfind(exists) else { return Ok(()) };
     let lost = |name: &str, holds: &str, over: &str| {
         format!(
             "{} is missing, but {trace} shows that a hub has run on this folder. It holds {holds}. Restore it from a \
@@ -175,6 +175,7 @@ pub fn check(dir: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
