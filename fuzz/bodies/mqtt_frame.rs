@@ -160,6 +160,7 @@ fn proxy(config: u8, mut operations: &[u8]) {
             6 => rig.proxy.handle_broker_eof(),
             7 if what & 0x80 != 0 => rig.proxy.close(*length, "the agent stops"),
             7 if rig.closed => rig.reconnect(),
+            7 if what & 0x20 != 0 => rig.proxy.close_when_drained(*length, "the agent stops"),
             _ => {}
         }
         rig.work(policy);
@@ -184,6 +185,7 @@ impl Rig {
         *self = Self::new(self.config);
         let connect = Connect {
             version: Version::V5,
+            bridge: false,
             clean_start: false,
             keep_alive_s: 0,
             properties: Properties::new(),

@@ -54,6 +54,7 @@ fn properties(version: Version, list: impl IntoIterator<Item = Property>) -> Pro
 fn connect(version: Version) -> Result<Connect, Failure> {
     Ok(Connect {
         version,
+        bridge: false,
         clean_start: false,
         keep_alive_s: 60,
         properties: properties(version, [Property::SessionExpiry(600), Property::TopicAliasMaximum(4)]),

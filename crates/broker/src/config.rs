@@ -39,17 +39,26 @@ pub struct BrokerConfig {
 pub struct Limits {
     /// Largest packet accepted from a client, in bytes (default 1 MiB). Told to MQTT 5 clients.
     pub max_packet_bytes: usize,
-    /// Messages that wait for one session beyond those in flight (default 100,000). The oldest is dropped beyond it.
+    /// QoS 1 and 2 messages that wait for one session beyond those in flight (default 100,000). While there are so many,
+    /// a PUBLISH that would add one is not accepted: see the crate's documentation.
     pub max_queued_messages: usize,
-    /// Payload bytes that wait for one session (default 256 MiB). The oldest are dropped beyond it.
+    /// Bytes of them, properties included (default 256 MiB).
     pub max_queued_bytes: usize,
+    /// How long an MQTT 3 publisher is held up while a session that its message is for has no room (default 20 s). Then
+    /// its connection is closed, with the message unacknowledged.
+    pub publish_patience: Duration,
+    /// An offline session whose queue has been full for so long ends (default `None`: never). Its messages are given up,
+    /// which the client sees as a session that is not present.
+    pub full_session_expiry: Option<Duration>,
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged (default 64); a lower Receive Maximum of the
     /// client wins. Also the Receive Maximum told to MQTT 5 clients, and the bound on incomplete inbound QoS 2.
     pub max_inflight: u16,
     /// Sessions, online and offline (default 100,000). A CONNECT beyond it is refused as "quota exceeded".
     pub max_sessions: usize,
-    /// Sessions of one device, online and offline (default 64). A CONNECT beyond it is refused as "quota exceeded".
+    /// Sessions of one device, online and offline (default 1,024). A CONNECT beyond it is refused as "quota exceeded".
     pub max_device_sessions: usize,
+    /// Limits for control topics and connections, apart from those for applications.
+    pub control: ControlLimits,
     /// Connections at once, including those that have not sent CONNECT (default 20,000).
     pub max_connections: usize,
     /// Subscriptions of one session (default 1,000).
@@ -71,15 +80,52 @@ pub struct Limits {
     /// First levels of topics that a wildcard in the first level of a filter does not match, as none matches `$…`
     /// topics (default `sealcast`): who wants them must name them, and so asks [`crate::Policy::may_subscribe`].
     pub reserved_levels: Vec<String>,
-    /// Longest session expiry (default 30 days). Also that of MQTT 3 sessions with `clean_session = 0`.
+    /// Longest session expiry (default 30 days). Also that of MQTT 3 sessions with `clean_session = 0`. A lower value
+    /// counts for stored sessions too, from the next start on.
     pub max_session_expiry: Duration,
     /// Bytes that wait for one connection that does not read (default 8 MiB): QoS 0 is dropped beyond it, and the
-    /// connection is closed beyond four times as much.
+    /// connection is closed beyond four times as much. At least [`Self::max_packet_bytes`] counts.
     pub max_outbound_bytes: usize,
     /// Time from accept to a complete CONNECT, TLS handshake included (default 15 s).
     pub connect_timeout: Duration,
-    /// Time a single write to a client may take (default 30 s).
+    /// Time in which a client must take some more bytes of what is written to it (default 30 s).
     pub write_timeout: Duration,
+}
+
+/// What control traffic may use: topics below [`Limits::reserved_levels`], and connections for which
+/// [`crate::Policy::is_control`] holds. Application traffic takes nothing of it.
+#[derive(Clone, Debug)]
+pub struct ControlLimits {
+    /// Places of one device for control connections, beyond [`Limits::max_device_sessions`] and [`Limits::max_sessions`]
+    /// (default 8). Only a session that ends with its connection gets one.
+    pub max_device_sessions: usize,
+    /// As [`Limits::max_retained`] (default 100,000).
+    pub max_retained: usize,
+    /// As [`Limits::max_retained_bytes`] (default 256 MiB).
+    pub max_retained_bytes: usize,
+    /// As [`Limits::max_device_retained`] (default 10,000).
+    pub max_device_retained: usize,
+    /// As [`Limits::max_device_retained_bytes`] (default 64 MiB).
+    pub max_device_retained_bytes: usize,
+    /// Control messages that wait for one session (default 100,000). A session that has no room for another ends, with
+    /// its connection: what it misses is retained, or can be asked for again.
+    pub max_queued_messages: usize,
+    /// Bytes of them (default 256 MiB).
+    pub max_queued_bytes: usize,
+}
+
+impl Default for ControlLimits {
+    fn default() -> Self {
+        Self {
+            max_device_sessions: 8,
+            max_retained: 100_000,
+            max_retained_bytes: 256 * 1024 * 1024,
+            max_device_retained: 10_000,
+            max_device_retained_bytes: 64 * 1024 * 1024,
+            max_queued_messages: 100_000,
+            max_queued_bytes: 256 * 1024 * 1024,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -88,9 +134,12 @@ impl Default for Limits {
             max_packet_bytes: 1024 * 1024,
             max_queued_messages: 100_000,
             max_queued_bytes: 256 * 1024 * 1024,
+            publish_patience: Duration::from_secs(20),
+            full_session_expiry: None,
             max_inflight: 64,
             max_sessions: 100_000,
-            max_device_sessions: 64,
+            max_device_sessions: 1_024,
+            control: ControlLimits::default(),
             max_connections: 20_000,
             max_subscriptions: 1_000,
             max_retained: 100_000,

@@ -7,6 +7,7 @@
 mod connections;
 mod deliveries;
 mod effects;
+mod pressure;
 mod publishing;
 mod restore;
 mod subscriptions;
@@ -59,6 +60,11 @@ struct Connection {
     max_packet_bytes: Option<usize>,
     /// Unacknowledged deliveries at once.
     window: usize,
+    /// It takes reason strings and user properties on PUBACK and PUBREC.
+    explain: bool,
+    pressure: pressure::Held,
+    /// Its subscriptions have No Local and Retain As Published.
+    bridge: bool,
 }
 
 struct Session {
@@ -71,7 +77,9 @@ struct Session {
     disconnected_ms: u64,
     subscriptions: BTreeMap<String, SubOptions>,
     queue: std::collections::VecDeque<Delivery>,
-    queued_bytes: usize,
+    queued: usage::Loads,
+    /// Since when `queue` has had no room for something, and who waits for it.
+    full: Option<pressure::Full>,
     /// By packet identifier.
     inflight: BTreeMap<u16, Delivery>,
     next_packet_id: u16,
@@ -79,8 +87,8 @@ struct Session {
     inbound: BTreeSet<u16>,
     will: Option<Will>,
     will_due_ms: Option<u64>,
-    /// Messages that this session's full queue has lost.
-    dropped: u64,
+    /// It has one of the places that are reserved for control connections.
+    reserved: bool,
 }
 
 impl Session {
@@ -109,8 +117,12 @@ pub struct Stats {
     pub sessions: usize,
     /// Retained messages.
     pub retained: usize,
-    /// QoS 1 and 2 messages that a full session queue has lost.
-    pub dropped: u64,
+    /// PUBLISH packets that were refused as "quota exceeded" because a session had no room.
+    pub refused: u64,
+    /// Connections that are held up for the same reason.
+    pub held_up: usize,
+    /// Times that a will or a message of the hub's own found no room in a session, and went to the others only.
+    pub skipped: u64,
 }
 
 pub(crate) struct Core {
@@ -122,18 +134,24 @@ pub(crate) struct Core {
     by_key: HashMap<SessionKey, SessionId>,
     router: Router,
     retained: BTreeMap<Arc<str>, Arc<Message>>,
-    retained_bytes: usize,
     usages: usage::Usages,
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
+    /// Connections that are held up, by the time at which they are closed.
+    held_up: BTreeSet<(u64, ConnId)>,
+    /// Connections that were held up, and can go on.
+    released: BTreeSet<(u64, ConnId)>,
+    /// Sessions in places that are reserved for control connections.
+    reserved_sessions: usize,
     next_session: SessionId,
     next_message: u64,
     next_order: u64,
     next_local: LocalId,
-    dropped: u64,
+    refused: u64,
+    skipped: u64,
     fx: Effects,
 }
 
@@ -149,22 +167,26 @@ impl Core {
             by_key: HashMap::new(),
             router,
             retained: BTreeMap::new(),
-            retained_bytes: 0,
             usages: usage::Usages::default(),
             stored: HashMap::new(),
             locals: HashMap::new(),
             timers: BTreeSet::new(),
+            held_up: BTreeSet::new(),
+            released: BTreeSet::new(),
+            reserved_sessions: 0,
             next_session: 1,
             next_message: 1,
             next_order: 1,
             next_local: 1,
-            dropped: 0,
+            refused: 0,
+            skipped: 0,
             fx: Effects::default(),
         }
     }
 
-    /// What has come out since the last call.
-    pub(crate) fn take_effects(&mut self) -> Effects {
+    /// What has come out since the last call. Connections that were held up go on here.
+    pub(crate) fn take_effects(&mut self, now_ms: u64) -> Effects {
+        self.go_on(now_ms);
         std::mem::take(&mut self.fx)
     }
 
@@ -172,6 +194,7 @@ impl Core {
     pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let session = connection.session;
+        let Some(packet) = self.hold(conn, packet) else { return };
         match packet {
             Incoming::Publish(publish) => self.handle_publish(conn, publish, now_ms),
             Incoming::PubAck { id } => self.handle_puback(session, id, now_ms),
@@ -189,11 +212,13 @@ impl Core {
 
     /// When [`Self::handle_timeout`] wants to be called, Unix ms.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let first = |set: &BTreeSet<(u64, u64)>| set.first().map(|(at, _)| *at);
+        [first(&self.timers), first(&self.held_up)].into_iter().flatten().min()
     }
 
-    /// Ends sessions that have expired and sends wills that are due.
+    /// Ends sessions that have expired, sends wills that are due, closes connections that were held up for too long.
     pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
+        self.give_up_waiting(now_ms);
         while let Some(&(at, id)) = self.timers.first() {
             if at > now_ms {
                 break;
@@ -211,10 +236,20 @@ impl Core {
                 }
             }
             if self.sessions.get(&id).is_some_and(|session| expires_at(session).is_some_and(|at| at <= now_ms)) {
-                tracing::info!(session = id, "session expired");
+                if let Some(session) = self.sessions.get(&id) {
+                    tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
+                        queued = session.queue.len(), "session expired");
+                }
                 self.end_session(id, now_ms);
             }
+            self.end_if_full_for_too_long(id, now_ms);
         }
+    }
+
+    /// Messages in the longest queue of a session.
+    #[cfg(test)]
+    pub(crate) fn longest_queue(&self) -> usize {
+        self.sessions.values().map(|session| session.queue.len()).max().unwrap_or(0)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -222,7 +257,9 @@ impl Core {
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             retained: self.retained.len(),
-            dropped: self.dropped,
+            refused: self.refused,
+            held_up: self.held_up.len(),
+            skipped: self.skipped,
         }
     }
 

@@ -11,6 +11,7 @@ mod write;
 
 use std::path::Path;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc as tokio_mpsc;
@@ -91,7 +92,8 @@ type Batch = (u64, Vec<Record>);
 /// The writer's end.
 pub(crate) struct Journal {
     batches: Option<mpsc::Sender<Batch>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<JoinHandle<rusqlite::Result<()>>>,
+    path: String,
     next: u64,
 }
 
@@ -119,7 +121,7 @@ impl Journal {
             .name("broker-journal".into())
             .spawn(move || run(db, &queue, &durable))
             .map_err(JournalError::Thread)?;
-        Ok((Self { batches: Some(batches), thread: Some(thread), next: 1 }, restored))
+        Ok((Self { batches: Some(batches), thread: Some(thread), path: name, next: 1 }, restored))
     }
 
     /// Queues records; the number that will be reported when they are durable.
@@ -133,20 +135,22 @@ impl Journal {
         seq
     }
 
-    /// Waits until everything is written. Blocks.
-    pub(crate) fn close(&mut self) {
+    /// Waits until everything is written, and gives the reason if it could not be. Blocks.
+    pub(crate) fn close(&mut self) -> Result<(), String> {
         self.batches = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the journal's thread panicked");
+        match self.thread.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(format!("the broker's journal {} cannot be written: {error}", self.path)),
+            Some(Err(_)) => Err(format!("the thread that writes the broker's journal {} panicked", self.path)),
         }
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.close();
+        if let Err(reason) = self.close() {
+            tracing::error!("{reason}");
+        }
     }
 }
 
@@ -188,7 +192,11 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn run(mut db: Connection, queue: &mpsc::Receiver<Batch>, durable: &tokio_mpsc::UnboundedSender<u64>) {
+fn run(
+    mut db: Connection,
+    queue: &mpsc::Receiver<Batch>,
+    durable: &tokio_mpsc::UnboundedSender<u64>,
+) -> rusqlite::Result<()> {
     while let Ok((mut last, mut records)) = queue.recv() {
         while records.len() < COMMIT_RECORDS
             && let Ok((seq, more)) = queue.try_recv()
@@ -198,12 +206,13 @@ fn run(mut db: Connection, queue: &mpsc::Receiver<Batch>, durable: &tokio_mpsc::
         }
         if let Err(error) = write::commit(&mut db, &records) {
             tracing::error!(%error, "the broker's journal cannot be written: the broker stops");
-            return;
+            return Err(error);
         }
         if durable.send(last).is_err() {
-            return;
+            break;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

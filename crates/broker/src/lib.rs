@@ -20,9 +20,11 @@
 //! Not kept: QoS 0 messages, sessions whose expiry is 0 (clean sessions), wills of clients that were online in the crash.
 //!
 //! # Bounds
-//! Every queue has a limit ([`Limits`]). A session whose queue is full loses its *oldest* queued message (never one in
-//! flight); this is counted and logged, and is the one way in which an acknowledged message is given up. A client that
-//! does not read loses QoS 0 messages first, then its connection.
+//! Every queue has a limit ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
+//! session has no room for is not acknowledged: an MQTT 5 publisher gets 0x97, quota exceeded; an MQTT 3 publisher is
+//! held up until the queue has drained, and is disconnected after [`Limits::publish_patience`]. The module
+//! `core::pressure` has the reasons and the rules for wills, retained messages and control topics. A client that does
+//! not read loses QoS 0 messages first, then its connection.
 //!
 //! # Who is who
 //! [`Policy::connect`] names the device behind a connection. Sessions belong to a device: two devices that use the same
@@ -45,10 +47,10 @@ mod tls;
 mod topic;
 mod wire;
 
-pub use config::{BrokerConfig, Limits, ListenerConfig};
+pub use config::{BrokerConfig, ControlLimits, Limits, ListenerConfig};
 pub use journal::JournalError;
 pub use message::{MessageProperties, Qos, Received};
 pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
 pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
 pub use tls::{PeerCertificate, TlsError, TlsIdentity};
-pub use topic::{TopicError, matches, validate_filter, validate_topic};
+pub use topic::{MAX_TOPIC_LEVELS, TopicError, matches, validate_filter, validate_topic};

@@ -70,6 +70,18 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Whether `device` may subscribe to `filter` (a valid filter, without `$share/<group>/`).
     fn may_subscribe(&self, device: &str, filter: &str) -> bool;
+
+    /// Whether publishers to `topic` wait for a session of `device` whose queue is full. If not, that session is ended:
+    /// one that has no use for the messages must not stop those for whom they are.
+    fn may_hold_up(&self, _device: &str, _topic: &str) -> bool {
+        true
+    }
+
+    /// Whether a client of `device` with this identifier is the device's control connection, for which
+    /// [`crate::Limits::control`] reserves places. The client chooses its identifier: this is no proof.
+    fn is_control(&self, _device: &str, _client_id: &str) -> bool {
+        false
+    }
 }
 
 /// A message in the hands of an [`Interceptor`].

@@ -64,6 +64,11 @@ impl Router {
         self.reserved.matches(filter, topic)
     }
 
+    /// Whether a topic lies below a reserved level.
+    pub(crate) fn is_control(&self, topic: &str) -> bool {
+        self.reserved.names(topic)
+    }
+
     fn node(&mut self, filter: &str) -> &mut Node {
         filter.split('/').fold(&mut self.root, |node, level| node.children.entry(level.into()).or_default())
     }
@@ -123,18 +128,18 @@ impl Router {
         }
     }
 
-    /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, and one that is
-    /// `online` if there is any.
+    /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, of those whom
+    /// `readiness` gives the highest value.
     pub(crate) fn matches(
         &mut self,
         topic: &str,
         publisher: Option<SessionId>,
-        online: &dyn Fn(SessionId) -> bool,
+        readiness: &dyn Fn(SessionId) -> u8,
     ) -> Matches {
         let mut found = Matches::default();
         let levels: Vec<&str> = topic.split('/').collect();
         let wildcards = !self.reserved.covers(topic);
-        Self::walk(&mut self.root, &levels, wildcards, publisher, online, &mut found);
+        Self::walk(&mut self.root, &levels, wildcards, publisher, readiness, &mut found);
         found
     }
 
@@ -143,26 +148,31 @@ impl Router {
         levels: &[&str],
         wildcards: bool,
         publisher: Option<SessionId>,
-        online: &dyn Fn(SessionId) -> bool,
+        readiness: &dyn Fn(SessionId) -> u8,
         found: &mut Matches,
     ) {
         // `a/#` matches `a` too.
         if wildcards && let Some(rest) = node.children.get_mut("#") {
-            Self::collect(rest, publisher, online, found);
+            Self::collect(rest, publisher, readiness, found);
         }
         let Some((level, rest)) = levels.split_first() else {
-            Self::collect(node, publisher, online, found);
+            Self::collect(node, publisher, readiness, found);
             return;
         };
         if let Some(child) = node.children.get_mut(*level) {
-            Self::walk(child, rest, true, publisher, online, found);
+            Self::walk(child, rest, true, publisher, readiness, found);
         }
         if wildcards && let Some(child) = node.children.get_mut("+") {
-            Self::walk(child, rest, true, publisher, online, found);
+            Self::walk(child, rest, true, publisher, readiness, found);
         }
     }
 
-    fn collect(node: &mut Node, publisher: Option<SessionId>, online: &dyn Fn(SessionId) -> bool, found: &mut Matches) {
+    fn collect(
+        node: &mut Node,
+        publisher: Option<SessionId>,
+        readiness: &dyn Fn(SessionId) -> u8,
+        found: &mut Matches,
+    ) {
         for (session, options) in &node.sessions {
             if !(options.no_local && publisher == Some(*session)) {
                 Self::add(found, *session, options);
@@ -171,7 +181,8 @@ impl Router {
         for share in node.shares.values_mut() {
             let count = share.members.len();
             let turn = |step: usize| share.members.get((share.next + step) % count.max(1));
-            let chosen = (0..count).find(|step| turn(*step).is_some_and(|m| online(m.0))).unwrap_or(0);
+            // The first of the readiest: `max_by_key` would give the last.
+            let chosen = (0..count).rev().max_by_key(|step| turn(*step).map(|m| readiness(m.0))).unwrap_or(0);
             if let Some((session, options)) = turn(chosen).copied() {
                 share.next = (share.next + chosen + 1) % count;
                 Self::add(found, session, &options);
@@ -225,25 +236,26 @@ mod tests {
                     want.push(id as u64);
                 }
             }
-            let found: Vec<u64> = router.matches(&topic, None, &|_| true).targets.into_keys().collect();
+            let found: Vec<u64> = router.matches(&topic, None, &|_| 1).targets.into_keys().collect();
             prop_assert_eq!(found, want);
         }
     }
 
     #[test]
-    fn a_share_takes_turns_and_prefers_who_is_online() {
+    fn a_share_takes_turns_among_the_readiest() {
         let mut router = Router::default();
         for session in 1..=3 {
             assert!(router.insert(session, Some("g"), "a/#", options(Qos::AtLeastOnce)));
         }
-        let mut pick = |online: &dyn Fn(u64) -> bool| {
-            let found = router.matches("a/b", None, online);
+        let mut pick = |readiness: &dyn Fn(u64) -> u8| {
+            let found = router.matches("a/b", None, readiness);
             assert_eq!(found.targets.len(), 1);
             found.targets.into_keys().next()
         };
-        assert_eq!([pick(&|_| true), pick(&|_| true), pick(&|_| true)], [Some(1), Some(2), Some(3)]);
-        assert_eq!([pick(&|id| id == 2), pick(&|id| id == 2)], [Some(2), Some(2)]);
-        assert!(pick(&|_| false).is_some());
+        assert_eq!([pick(&|_| 2), pick(&|_| 2), pick(&|_| 2)], [Some(1), Some(2), Some(3)]);
+        let second = |id| u8::from(id == 2);
+        assert_eq!([pick(&second), pick(&second)], [Some(2), Some(2)]);
+        assert!(pick(&|_| 0).is_some());
         for session in 1..=3 {
             router.remove(session, Some("g"), "a/#");
         }

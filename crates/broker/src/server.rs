@@ -4,8 +4,8 @@ mod driver;
 mod strangers;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,7 +149,8 @@ impl Broker {
         });
         let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
         let driver = driver::Driver::new(core, journal, config.limits);
-        let driver = tokio::spawn(driver.run(events, durable, stop.clone()));
+        let failure = Arc::new(OnceLock::new());
+        let driver = tokio::spawn(driver.run(events, durable, stop.clone(), failure.clone()));
         let listeners = sockets
             .into_iter()
             .map(|(socket, acceptor)| {
@@ -157,7 +158,7 @@ impl Broker {
             })
             .collect();
         tracing::info!(?addrs, "broker listens");
-        Ok(Running { addrs, handle: Handle { events: events_tx }, stop, driver, listeners })
+        Ok(Running { addrs, handle: Handle { events: events_tx }, stop, failure, driver, listeners })
     }
 }
 
@@ -166,6 +167,7 @@ pub struct Running {
     addrs: Vec<SocketAddr>,
     handle: Handle,
     stop: Arc<watch::Sender<bool>>,
+    failure: Arc<OnceLock<String>>,
     driver: JoinHandle<()>,
     listeners: Vec<JoinHandle<()>>,
 }
@@ -186,6 +188,11 @@ impl Running {
         let mut stop = self.stop.subscribe();
         // An error means that the sender is gone: stopped too.
         let _ = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Why it has stopped by itself, once [`Self::stopped`] has returned.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Stops: no new connections, clients are told (MQTT 5) and closed, the journal is written out. What has not
@@ -219,7 +226,7 @@ pub struct Handle {
 
 impl Handle {
     /// Publishes as the hub itself: no policy, no sender. Returns when the message is stored for every persistent
-    /// session that matches, and handed to the connections.
+    /// session that matches and has room for it, and handed to the connections.
     pub async fn publish(
         &self,
         topic: impl Into<String>,

@@ -15,15 +15,16 @@ pub enum TopicError {
     /// A wildcard that does not fill its level, or `#` before the last level.
     #[error("'+' must fill a whole level, and '#' the last one")]
     Misplaced,
-    /// More than 128 levels.
-    #[error("has more than 128 levels")]
+    /// More than [`MAX_TOPIC_LEVELS`].
+    #[error("has more than {MAX_TOPIC_LEVELS} levels")]
     Levels,
     /// `$share/<group>/<filter>` without group or filter.
     #[error("a shared subscription must read $share/<group>/<filter>")]
     Share,
 }
 
-const MAX_LEVELS: usize = 128;
+/// Most levels of a topic or filter; MQTT sets no limit.
+pub const MAX_TOPIC_LEVELS: usize = 128;
 
 fn common(text: &str) -> Result<(), TopicError> {
     if text.is_empty() || text.len() > usize::from(u16::MAX) {
@@ -32,7 +33,7 @@ fn common(text: &str) -> Result<(), TopicError> {
     if text.contains('\0') {
         return Err(TopicError::Nul);
     }
-    if text.split('/').count() > MAX_LEVELS {
+    if text.split('/').count() > MAX_TOPIC_LEVELS {
         return Err(TopicError::Levels);
     }
     Ok(())
@@ -89,6 +90,12 @@ impl Reserved {
     pub(crate) fn covers(&self, topic: &str) -> bool {
         let first = topic.split('/').next().unwrap_or_default();
         first.starts_with('$') || self.0.iter().any(|level| level == first)
+    }
+
+    /// Whether the first level of `topic` is one of them.
+    pub(crate) fn names(&self, topic: &str) -> bool {
+        let first = topic.split('/').next().unwrap_or_default();
+        self.0.iter().any(|level| level == first)
     }
 
     /// As [`matches()`], with these levels.

@@ -28,8 +28,11 @@ pub(crate) enum WireError {
     Malformed(&'static str),
     #[error("protocol error: {0}")]
     Protocol(&'static str),
-    #[error("unsupported protocol version")]
-    Version,
+    #[error("MQTT protocol level {level} is not supported")]
+    Version {
+        /// Without the bit that marks a bridge.
+        level: u8,
+    },
     #[error("packet larger than the limit")]
     TooLarge,
     #[error("client identifier not valid")]
@@ -37,12 +40,18 @@ pub(crate) enum WireError {
 }
 
 impl WireError {
+    /// The version in which a refused CONNECT is answered. Whoever asks for a later one than MQTT 5 is taken to know MQTT 5
+    /// (§3.1.2.2); others read what MQTT 3.1.1 has.
+    pub(crate) fn answer_version(self) -> Version {
+        if matches!(self, Self::Version { level } if level > 5) { Version::V5 } else { Version::V311 }
+    }
+
     /// Reason code for DISCONNECT or CONNACK (MQTT 5, §2.4).
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Malformed(_) => 0x81,
             Self::Protocol(_) => 0x82,
-            Self::Version => 0x84,
+            Self::Version { .. } => 0x84,
             Self::TooLarge => 0x95,
             Self::ClientId => 0x85,
         }
@@ -62,6 +71,9 @@ pub(crate) struct Will {
 #[derive(Clone, Debug)]
 pub(crate) struct Connect {
     pub version: Version,
+    /// The client is a bridge, by the top bit of the protocol level that mosquitto uses for it: it does not get its own
+    /// messages back, and forwards retained ones as retained.
+    pub bridge: bool,
     pub client_id: String,
     pub clean_start: bool,
     pub keep_alive_s: u16,
@@ -72,6 +84,8 @@ pub(crate) struct Connect {
     pub receive_max: u16,
     pub max_packet_bytes: Option<u32>,
     pub auth_method: bool,
+    /// The client takes reason strings and user properties on every packet (MQTT 5, §3.1.2.11.7).
+    pub problem_information: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +158,14 @@ pub(crate) enum Outgoing {
     PubRec {
         id: u16,
         code: u8,
+    },
+    /// MQTT 5: a PUBACK or PUBREC that says why, and for which topic.
+    PublishRefused {
+        qos: Qos,
+        id: u16,
+        code: u8,
+        topic: String,
+        reason: &'static str,
     },
     PubRel {
         id: u16,

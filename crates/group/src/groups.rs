@@ -73,6 +73,8 @@ pub struct Groups {
     /// Key packages that made a commit fail, and those that were complained about.
     pub(crate) bad: BTreeSet<[u8; 32]>,
     pub(crate) live: bool,
+    /// Groups that a Welcome of ours does not get through to.
+    pub(crate) undelivered: BTreeSet<GroupNumber>,
     pub(crate) timeout_ms: Option<u64>,
 }
 
@@ -114,6 +116,7 @@ impl Groups {
             outputs: VecDeque::new(),
             bad: BTreeSet::new(),
             live: false,
+            undelivered: BTreeSet::new(),
             timeout_ms: None,
         };
         groups.changes.put("ledger/id".to_owned(), name);
@@ -281,6 +284,16 @@ impl Groups {
         };
         self.notice(Some(self.device.clone()), group, Notice::EntryRefused(reason.to_owned()));
         self.evaluate(now_ms);
+    }
+
+    /// Names the groups for which the broker refuses Welcomes of this device. It adds nobody to them until they are
+    /// delivered, since each try would be another epoch for all members and another Welcome that does not arrive. Other
+    /// members still may, in their turn.
+    pub fn set_undelivered(&mut self, groups: BTreeSet<GroupNumber>, now_ms: u64) {
+        if self.undelivered != groups {
+            self.undelivered = groups;
+            self.evaluate(now_ms);
+        }
     }
 
     /// Asks for a new epoch of this group, for instance because its limit of messages is reached.

@@ -208,6 +208,7 @@ impl Groups {
     /// What this device should commit, if anything.
     fn work(&mut self, number: GroupNumber, slot: &Slot, now_ms: u64) -> Option<Work> {
         let now_s = now_ms / 1000;
+        let delivers = !self.undelivered.contains(&number);
         let mut removes = BTreeSet::new();
         let mut members = BTreeSet::new();
         let (mut rank, mut renew) = (0, false);
@@ -217,7 +218,8 @@ impl Groups {
             let device = holder.and_then(|number| self.view.device(&number));
             let expired = device.is_none_or(|device| device.not_after_s <= now_s);
             let faulty = expired || self.view.fault(number, &leaf.certificate).is_some();
-            let lost = device.filter(|_| Some(leaf.index) != own_leaf).is_some_and(|device| {
+            // Without a Welcome that arrives it is no better off.
+            let lost = device.filter(|_| delivers && Some(leaf.index) != own_leaf).is_some_and(|device| {
                 device
                     .rejoined()
                     .is_some_and(|entry| entry > slot.added_at(leaf.index) && self.usable(device, entry).is_some())
@@ -244,7 +246,10 @@ impl Groups {
             if founding && candidate < self.number {
                 rank += 1;
             }
-            if candidate == self.number || members.contains(&candidate) || device.not_after_s <= now_s + EXPIRY_MARGIN_S
+            if !delivers
+                || candidate == self.number
+                || members.contains(&candidate)
+                || device.not_after_s <= now_s + EXPIRY_MARGIN_S
             {
                 continue;
             }

@@ -534,6 +534,19 @@ mod tests {
     }
 
     #[test]
+    fn a_server_certificate_says_which_names_it_is_for() {
+        let network = Network::new();
+        let key = SigningKey::generate().unwrap();
+        let issued =
+            network.authority.issue_server(&["hub.example", "127.0.0.1", "::1"], key.public(), NOW_MS, DAY).unwrap();
+        let read = Certificate::from_der(issued.certificate.der()).unwrap();
+        assert!(read.is_for_names(&["::1", "hub.example", "127.0.0.1"]));
+        assert!(read.is_for_names(&["0:0:0:0:0:0:0:1", "hub.example", "127.0.0.1"]));
+        assert!(!read.is_for_names(&["hub.example", "127.0.0.1"]));
+        assert!(!read.is_for_names(&["hub.example", "127.0.0.1", "::1", "more"]));
+    }
+
+    #[test]
     fn nobody_below_the_issuing_ca_can_issue() {
         let network = Network::new();
         let victim = SigningKey::generate().unwrap();

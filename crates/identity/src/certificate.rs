@@ -1,6 +1,6 @@
 //! One X.509 certificate (RFC 5280), parsed once into what Sealcast asks of it.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use der::{
@@ -8,7 +8,7 @@ use der::{
     asn1::{AnyRef, ObjectIdentifier},
 };
 use x509_cert::{
-    ext::pkix::{BasicConstraints, ExtendedKeyUsage},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::GeneralName},
     name::Name,
     spki::SubjectPublicKeyInfoOwned,
 };
@@ -88,6 +88,8 @@ struct Parsed {
     is_ca: bool,
     for_clients: bool,
     for_servers: bool,
+    /// Host names and addresses as text.
+    names: BTreeSet<String>,
 }
 
 impl Certificate {
@@ -104,6 +106,7 @@ impl Certificate {
         let tbs = &parsed.tbs_certificate;
         let constraints = tbs.get::<BasicConstraints>().map_err(malformed)?;
         let usages = tbs.get::<ExtendedKeyUsage>().map_err(malformed)?.map(|(_, usages)| usages.0).unwrap_or_default();
+        let names = tbs.get::<SubjectAltName>().map_err(malformed)?.map(|(_, names)| names.0).unwrap_or_default();
         Ok(Self(Arc::new(Parsed {
             fingerprint: Fingerprint(sha256(der)),
             der: der.to_vec(),
@@ -120,6 +123,7 @@ impl Certificate {
             is_ca: constraints.is_some_and(|(_, constraints)| constraints.ca),
             for_clients: usages.contains(&CLIENT_AUTH),
             for_servers: usages.contains(&SERVER_AUTH),
+            names: names.iter().filter_map(host).collect(),
         })))
     }
 
@@ -193,6 +197,18 @@ impl Certificate {
         self.0.for_servers
     }
 
+    /// Whether it is for just these host names and addresses, in any order.
+    pub fn is_for_names<S: AsRef<str>>(&self, names: &[S]) -> bool {
+        let wanted: BTreeSet<String> = names
+            .iter()
+            .map(|name| match name.as_ref().parse::<IpAddr>() {
+                Ok(address) => address.to_string(),
+                Err(_) => name.as_ref().to_owned(),
+            })
+            .collect();
+        wanted == self.0.names
+    }
+
     /// Whether `issuer` is a CA certificate of this one's issuer name and its key made this one's signature
     /// (ECDSA with SHA-256). Validity periods are not looked at.
     pub fn is_issued_by(&self, issuer: &Self) -> bool {
@@ -219,6 +235,19 @@ impl fmt::Debug for Certificate {
             .field("not_after", &date(self.0.not_after_s))
             .field("fingerprint", &self.0.fingerprint)
             .finish_non_exhaustive()
+    }
+}
+
+/// A DNS name or an IP address; the other kinds are none.
+fn host(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) => Some(name.as_str().to_owned()),
+        GeneralName::IpAddress(bytes) => {
+            let bytes = bytes.as_bytes();
+            let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok().map(|address| address.to_string())
+        }
+        _ => None,
     }
 }
 

@@ -16,6 +16,9 @@ use crate::wire::{Reader, Text, encode_frame, put_text};
 pub struct Connect {
     /// MQTT 3.1.1 or 5.
     pub version: Version,
+    /// A mosquitto bridge says by the top bit of the protocol level that it is one. A broker that knows the bit does not
+    /// send the bridge its own messages back, and keeps the retain flag of what it forwards.
+    pub bridge: bool,
     /// Clean Session in MQTT 3.1.1, Clean Start in MQTT 5.
     pub clean_start: bool,
     /// Seconds; 0: none.
@@ -52,6 +55,8 @@ const PASSWORD: u8 = 0x40;
 const WILL_RETAIN: u8 = 0x20;
 const WILL: u8 = 0x04;
 const CLEAN: u8 = 0x02;
+/// The bit of the protocol level that marks a bridge.
+const BRIDGE: u8 = 0x80;
 
 impl Connect {
     /// Reads a CONNECT.
@@ -63,7 +68,7 @@ impl Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
         let mut reader = Reader::new(frame.content());
-        let version = Self::read_version(&mut reader)?;
+        let (version, bridge) = Self::read_version(&mut reader)?;
         let flags = reader.u8("connect flags")?;
         let will_qos = Qos::from_bits((flags >> 3) & 3).ok_or(ParseError::Bits("connect flags"))?;
         let no_will = flags & WILL == 0;
@@ -95,7 +100,7 @@ impl Connect {
         let password = if flags & PASSWORD != 0 { Some(reader.binary("password")?) } else { None };
         reader.end()?;
         let clean_start = flags & CLEAN != 0;
-        Ok(Self { version, clean_start, keep_alive_s, properties, client_id, will, username, password })
+        Ok(Self { version, bridge, clean_start, keep_alive_s, properties, client_id, will, username, password })
     }
 
     /// Only the version, for an answer to a CONNECT that is wrong further on.
@@ -103,16 +108,17 @@ impl Connect {
     /// # Errors
     /// [`ParseError::Protocol`], or the frame ends before the level.
     pub fn parse_version(frame: &Frame) -> Result<Version, ParseError> {
-        Self::read_version(&mut Reader::new(frame.content()))
+        Self::read_version(&mut Reader::new(frame.content())).map(|(version, _)| version)
     }
 
-    fn read_version(reader: &mut Reader) -> Result<Version, ParseError> {
+    fn read_version(reader: &mut Reader) -> Result<(Version, bool), ParseError> {
         let name = reader.binary("protocol name")?;
         let level = reader.u8("protocol level")?;
-        match (name.as_ref(), level) {
-            (b"MQTT", 4) => Ok(Version::V311),
-            (b"MQTT", 5) => Ok(Version::V5),
-            (b"MQTT" | b"MQIsdp", level) => Err(ParseError::Protocol { level }),
+        let bridge = level & BRIDGE != 0;
+        match (name.as_ref(), level & !BRIDGE) {
+            (b"MQTT", 4) => Ok((Version::V311, bridge)),
+            (b"MQTT", 5) => Ok((Version::V5, bridge)),
+            (b"MQTT" | b"MQIsdp", _) => Err(ParseError::Protocol { level }),
             _ => Err(ParseError::Bits("protocol name")),
         }
     }
@@ -130,7 +136,7 @@ impl Connect {
         flags |= if self.password.is_some() { PASSWORD } else { 0 };
         let mut out = BytesMut::with_capacity(256);
         put_text(&mut out, b"MQTT", "protocol name")?;
-        out.put_u8(self.version.level());
+        out.put_u8(self.version.level() | if self.bridge { BRIDGE } else { 0 });
         out.put_u8(flags);
         out.put_u16(self.keep_alive_s);
         if self.version == Version::V5 {
@@ -158,6 +164,7 @@ impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
             .field("version", &self.version)
+            .field("bridge", &self.bridge)
             .field("client_id", &self.client_id)
             .field("clean_start", &self.clean_start)
             .field("keep_alive_s", &self.keep_alive_s)

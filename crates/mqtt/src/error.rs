@@ -67,7 +67,7 @@ pub enum ParseError {
     #[error("more than {max} properties in one packet", max = crate::MAX_PROPERTIES)]
     TooManyProperties,
     /// Not MQTT 3.1.1 or 5.
-    #[error("protocol level {level} is not supported: use MQTT 3.1.1 or MQTT 5")]
+    #[error("{} is not supported: set the client to MQTT 3.1.1 or MQTT 5", protocol(*level))]
     Protocol {
         /// The level byte of CONNECT.
         level: u8,
@@ -75,6 +75,9 @@ pub enum ParseError {
     /// A packet that this peer may not send, or not now.
     #[error("{0} is not expected here")]
     Unexpected(PacketType),
+    /// No Local on a shared subscription (MQTT 5 3.8.3.1).
+    #[error("shared subscription {0:?} asks for No Local, which MQTT 5 forbids: leave No Local out")]
+    NoLocalShared(Box<str>),
     /// A topic alias that is zero, above the maximum or never set.
     #[error("topic alias {0} is not valid on this connection")]
     Alias(u16),
@@ -86,15 +89,23 @@ impl ParseError {
         match self {
             Self::TooLarge { .. } => 0x95,
             Self::Topic(_) => 0x90,
-            Self::MisplacedProperty(_) | Self::DuplicateProperty(_) | Self::PropertyValue(_) | Self::Unexpected(_) => {
-                0x82
-            }
+            Self::MisplacedProperty(_)
+            | Self::DuplicateProperty(_)
+            | Self::PropertyValue(_)
+            | Self::Unexpected(_)
+            | Self::NoLocalShared(_) => 0x82,
             Self::TooManyProperties => 0x97,
             Self::Protocol { .. } => 0x84,
             Self::Alias(_) => 0x94,
             _ => 0x81,
         }
     }
+}
+
+/// What a person calls the version with this protocol level.
+fn protocol(level: u8) -> String {
+    // The top bit marks a bridge.
+    if level & 0x7F == 3 { "MQTT 3.1".to_owned() } else { format!("MQTT protocol level {level}") }
 }
 
 /// A packet that cannot be put into bytes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::error::ParseError;
 use crate::wire::peek_varint;
@@ -189,17 +189,21 @@ impl Header {
 pub struct Splitter {
     buffer: BytesMut,
     max_frame_bytes: usize,
+    /// Bytes of a frame over the limit that are still to be dropped.
+    skip_bytes: usize,
 }
 
 impl Splitter {
     /// A splitter that refuses frames of more than `max_frame_bytes` (with their fixed header).
     pub fn new(max_frame_bytes: usize) -> Self {
-        Self { buffer: BytesMut::new(), max_frame_bytes }
+        Self { buffer: BytesMut::new(), max_frame_bytes, skip_bytes: 0 }
     }
 
     /// Adds the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        let skipped = bytes.len().min(self.skip_bytes);
+        self.skip_bytes -= skipped;
+        self.buffer.extend_from_slice(bytes.get(skipped..).unwrap_or_default());
     }
 
     /// Takes the next frame, or `None` until more bytes come.
@@ -213,6 +217,34 @@ impl Splitter {
             return Ok(None);
         }
         let bytes = self.buffer.split_to(header.frame_bytes()).freeze();
+        Ok(Some(Frame { bytes, header_bytes: header.header_bytes, packet: header.packet }))
+    }
+
+    /// After [`ParseError::TooLarge`]: passes over the frame if it is a PUBLISH. Its start, which says what to acknowledge,
+    /// is returned as a frame; the rest is dropped as it comes. `Ok(None)` until enough bytes have come.
+    ///
+    /// # Errors
+    /// The frame is of another type, or malformed.
+    pub(crate) fn skip_publish(&mut self) -> Result<Option<Frame>, ParseError> {
+        let Some(header) = Header::peek(&self.buffer)? else { return Ok(None) };
+        if header.packet != PacketType::Publish {
+            return Err(ParseError::Unexpected(header.packet));
+        }
+        let Some(topic) = self.buffer.get(header.header_bytes..header.header_bytes + 2) else { return Ok(None) };
+        let topic_bytes = topic.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        let packet_id_bytes = if self.buffer.first().is_some_and(|first| first & 0b0110 != 0) { 2 } else { 0 };
+        let start = header.header_bytes + 2 + topic_bytes + packet_id_bytes;
+        if start > header.frame_bytes() {
+            return Err(ParseError::Truncated("topic"));
+        }
+        if self.buffer.len() < start {
+            return Ok(None);
+        }
+        let bytes = self.buffer.split_to(start).freeze();
+        let rest = header.frame_bytes() - start;
+        let arrived = self.buffer.len().min(rest);
+        self.buffer.advance(arrived);
+        self.skip_bytes = rest - arrived;
         Ok(Some(Frame { bytes, header_bytes: header.header_bytes, packet: header.packet }))
     }
 

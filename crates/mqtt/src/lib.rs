@@ -4,8 +4,8 @@
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
 //! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
-//! Only CONNECT, CONNACK, PUBLISH and the acknowledgements are parsed (subscriptions are read in passing), because only they carry what is sealed or what
-//! depends on its size. A proxy that decoded and encoded everything would have to be right about everything.
+//! Only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions are parsed, because only they carry what is
+//! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and encoded everything would have to be right about everything.
 
 mod ack;
 mod connack;
@@ -32,5 +32,5 @@ pub use proxy::{
 };
 pub use publish::{PacketId, Publish, Qos};
 pub use subscribe::MAX_SUBSCRIPTIONS;
-pub use topic::{MAX_TOPIC_BYTES, TopicError, TopicName};
+pub use topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
 pub use wire::Text;

@@ -380,6 +380,11 @@ impl Properties {
         self.find(|p| if let Property::TopicAliasMaximum(max) = p { Some(*max) } else { None }).unwrap_or(0)
     }
 
+    /// Will Delay Interval in seconds; 0 if absent.
+    pub fn will_delay_s(&self) -> u32 {
+        self.find(|p| if let Property::WillDelay(seconds) = p { Some(*seconds) } else { None }).unwrap_or(0)
+    }
+
     /// Session Expiry Interval in seconds.
     pub fn session_expiry_s(&self) -> Option<u32> {
         self.find(|p| if let Property::SessionExpiry(seconds) = p { Some(*seconds) } else { None })

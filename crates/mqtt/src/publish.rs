@@ -115,6 +115,11 @@ impl Publish {
         Self::head(frame).map(|(qos, packet_id, ..)| (qos, packet_id))
     }
 
+    /// The topic of a PUBLISH, for a person to read, whatever its bytes are.
+    pub(crate) fn parse_topic_lossy(frame: &Frame) -> String {
+        Self::head(frame).map(|(_, _, topic, _)| String::from_utf8_lossy(&topic).into_owned()).unwrap_or_default()
+    }
+
     /// The alias that a PUBLISH sets or uses, even where its topic or another property is wrong.
     pub(crate) fn scan_topic_alias(frame: &Frame, version: Version) -> Result<Option<u16>, ParseError> {
         let (.., mut reader) = Self::head(frame)?;

@@ -8,6 +8,8 @@ use thiserror::Error;
 
 /// Longest topic name in bytes: its length is carried in two bytes.
 pub const MAX_TOPIC_BYTES: usize = 65_535;
+/// Most levels of a topic or filter. MQTT sets no limit, brokers do: mosquitto closes the connection over more than 200.
+pub const MAX_TOPIC_LEVELS: usize = 128;
 
 /// A topic that may be published to: 1 to 65,535 bytes of UTF-8 without U+0000, `+` and `#` (MQTT 5 4.7.1, 4.7.3).
 ///
@@ -33,6 +35,18 @@ pub enum TopicError {
     /// Holds `+` or `#`, which belong in subscriptions only.
     #[error("topic holds a wildcard (`+` or `#`): these belong in subscriptions only")]
     Wildcard,
+    /// More than [`MAX_TOPIC_LEVELS`].
+    #[error("topic has {0} levels, at most {MAX_TOPIC_LEVELS} are allowed")]
+    Levels(usize),
+    /// Holds a control character or a noncharacter, for which a broker may close the connection (MQTT 5 1.5.4).
+    #[error("topic holds U+{:04X}: control characters and noncharacters are not allowed", u32::from(*.0))]
+    Character(char),
+    /// A wildcard in a filter does not fill its level, or levels follow `#`.
+    #[error("a wildcard is misplaced: `+` must fill a level, and `#` the last one")]
+    Misplaced,
+    /// A shared subscription without a name or a filter.
+    #[error("a shared subscription must read $share/NAME/FILTER")]
+    Share,
 }
 
 impl TopicName {
@@ -69,6 +83,54 @@ impl TopicName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether brokers carry a message with this topic. Some close the connection for what MQTT itself allows.
+    ///
+    /// # Errors
+    /// [`TopicError::Levels`] or [`TopicError::Character`].
+    pub fn check_carried(&self) -> Result<(), TopicError> {
+        check_carried(&self.0)
+    }
+}
+
+/// See [`TopicName::check_carried`].
+pub(crate) fn check_carried(topic: &str) -> Result<(), TopicError> {
+    let levels = topic.split('/').count();
+    if levels > MAX_TOPIC_LEVELS {
+        return Err(TopicError::Levels(levels));
+    }
+    match topic.chars().find(|c| c.is_control() || is_noncharacter(*c)) {
+        Some(c) => Err(TopicError::Character(c)),
+        None => Ok(()),
+    }
+}
+
+fn is_noncharacter(c: char) -> bool {
+    let code = u32::from(c);
+    (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
+}
+
+/// Whether a filter of a SUBSCRIBE or UNSUBSCRIBE is one that every broker takes (MQTT 5 4.7, 4.8.2).
+pub(crate) fn check_filter(text: &str) -> Result<(), TopicError> {
+    let filter = match text.strip_prefix("$share/") {
+        None => text,
+        Some(shared) => match shared.split_once('/') {
+            Some((name, filter)) if !name.is_empty() && !name.contains(['+', '#']) => filter,
+            _ => return Err(TopicError::Share),
+        },
+    };
+    if filter.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    check_carried(text)?;
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let fills = level.len() == 1 && (level == "+" || levels.peek().is_none());
+        if level.contains(['+', '#']) && !fills {
+            return Err(TopicError::Misplaced);
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for TopicName {
@@ -118,5 +180,38 @@ mod tests {
         check(b"\xed\xa0\x80", Some(TopicError::Utf8));
         check(&[b'a'; MAX_TOPIC_BYTES], None);
         check(&[b'a'; MAX_TOPIC_BYTES + 1], Some(TopicError::TooLong(MAX_TOPIC_BYTES + 1)));
+    }
+
+    #[test]
+    fn what_brokers_carry() {
+        let check = |topic: &str, expected: Option<TopicError>| {
+            assert_eq!(check_carried(topic).err(), expected, "{topic:?}");
+        };
+        check("a/b c/é/\u{FFFD}", None);
+        check(&"a/".repeat(127), None);
+        check(&"a/".repeat(128), Some(TopicError::Levels(129)));
+        for c in ['\u{1}', '\u{1F}', '\u{7F}', '\u{9F}', '\u{FDD0}', '\u{FFFE}', '\u{10FFFF}'] {
+            check(&format!("a/{c}"), Some(TopicError::Character(c)));
+        }
+    }
+
+    #[test]
+    fn filters() {
+        let check = |filter: &str, expected: Option<TopicError>| {
+            assert_eq!(check_filter(filter).err(), expected, "{filter:?}");
+        };
+        for filter in ["#", "+", "a/+/b/#", "/", "$SYS/#", "$share/g/a/+", "$share/g/#", "$shared"] {
+            check(filter, None);
+        }
+        for filter in ["a#", "a/#/b", "a+/b", "##", "+a", "$share/g/a/#/b"] {
+            check(filter, Some(TopicError::Misplaced));
+        }
+        for filter in ["$share/", "$share/g", "$share//a", "$share/+/a"] {
+            check(filter, Some(TopicError::Share));
+        }
+        for filter in ["", "$share/g/"] {
+            check(filter, Some(TopicError::Empty));
+        }
+        check(&"+/".repeat(128), Some(TopicError::Levels(129)));
     }
 }

@@ -3,6 +3,7 @@
 //! A flag wins over an environment variable, which wins over the file, which wins over the default.
 
 mod by_filter;
+mod limits;
 mod record;
 
 use std::{
@@ -20,16 +21,20 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-use self::record::RecordFile;
 pub use self::{by_filter::ByFilter, record::RecordRules};
+use self::{limits::LimitsFile, record::RecordFile};
 use crate::{
     agent::{
         doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
         values::{PublishFile, ReceiveFile, ValueRules},
     },
     files,
+    link::MAX_MESSAGE_BYTES,
     tls::HostPort,
 };
+
+/// Largest packet that MQTT has: a fixed header of 5 bytes and 268,435,455 bytes after it.
+pub const MAX_PACKET_BYTES: usize = 5 + sealcast_mqtt::MAX_REMAINING_BYTES;
 
 /// An address with a port; its error says so in the words of the file, not of Rust.
 pub(crate) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
@@ -57,6 +62,10 @@ pub struct HubFile {
     token_hours: u32,
     /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
     chain_id: u64,
+    /// What devices may use of the broker.
+    limits: LimitsFile,
+    /// Largest MQTT packet that the broker takes, in bytes. Default 4,194,304.
+    max_packet_bytes: usize,
 }
 
 impl Default for HubFile {
@@ -68,6 +77,8 @@ impl Default for HubFile {
             certificate_days: 365,
             token_hours: 24,
             chain_id: 7526,
+            limits: LimitsFile::default(),
+            max_packet_bytes: MAX_MESSAGE_BYTES,
         }
     }
 }
@@ -87,6 +98,10 @@ pub struct Hub {
     pub token_lifetime: Duration,
     /// The embedded ledger's chain id.
     pub chain_id: u64,
+    /// What devices may use of the broker.
+    pub limits: sealcast_broker::Limits,
+    /// Largest packet that the broker takes.
+    pub max_packet_bytes: usize,
 }
 
 impl HubFile {
@@ -113,6 +128,11 @@ impl HubFile {
         ensure!((1..=8760).contains(&self.token_hours), "token_hours: must be from 1 to 8760");
         ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: must be from 1 to 4294967295");
         ensure!(
+            (MAX_MESSAGE_BYTES..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
+            "max_packet_bytes: must be from {MAX_MESSAGE_BYTES}, which control messages may need, to {MAX_PACKET_BYTES}, \
+             the largest packet that MQTT has"
+        );
+        ensure!(
             self.est != self.mqtt || self.est.port() == 0,
             "est and mqtt: both are {}, but each needs its own address",
             self.est
@@ -124,6 +144,8 @@ impl HubFile {
             certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
+            limits: self.limits.validate()?,
+            max_packet_bytes: self.max_packet_bytes,
         })
     }
 }
@@ -341,7 +363,10 @@ impl AgentFile {
             self.listen
         );
         ensure!((1..=65_536).contains(&self.max_clients), "max_clients: must be from 1 to 65536");
-        ensure!((128..=256 << 20).contains(&self.max_packet_bytes), "max_packet_bytes: must be from 128 to 268435456");
+        ensure!(
+            (128..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
+            "max_packet_bytes: must be from 128 to {MAX_PACKET_BYTES}, the largest packet that MQTT has"
+        );
         ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: must be at most 600000");
         let limit = |ms: u64| (ms != 0).then_some(ms);
         let default = MaxAge {
@@ -460,6 +485,8 @@ mod tests {
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("clear = ['a/#/b']", "clear"),
             ("max_clients = 0", "max_clients"),
+            ("max_packet_bytes = 268435461", "268435460"),
+            ("clear = ['$SYS/#']", "clear"),
             ("[[quality]]\nfilter = 'a'\nrnage = { min = 1 }", "rnage"),
             ("[[quality]]\nfilter = 'a/#/b'\nrange = { min = 1 }", "a/#/b"),
             ("[[quality]]\nfilter = 'a'\nrange = { min = 2, max = 1 }", "range"),

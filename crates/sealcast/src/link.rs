@@ -21,7 +21,10 @@ use rumqttc::{
         AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, MqttState,
         mqttbytes::{
             QoS,
-            v5::{ConnectProperties, Filter, Packet, PubAckReason, Publish, PublishProperties, SubscribeReasonCode},
+            v5::{
+                ConnectProperties, ConnectReturnCode, Filter, Packet, PubAckReason, Publish, PublishProperties,
+                SubscribeReasonCode,
+            },
         },
     },
 };
@@ -34,6 +37,9 @@ use crate::tls::Upstream;
 
 /// Largest control message, in bytes: a page of ledger records with full commits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// What the client identifier of a control connection begins with, before the node's name: the hub's broker reserves
+/// places for these.
+pub const CLIENT_ID_PREFIX: &str = "sealcast-";
 const MAX_CALLS: usize = 1024;
 /// Events that wait for their owner: what does not fit waits at the broker.
 const MAX_EVENTS: usize = 64;
@@ -54,10 +60,15 @@ const BACKOFF: [Duration; 5] = [
 pub enum LinkEvent {
     /// Connected and subscribed.
     Up,
-    /// The connection is gone; the link tries again by itself.
+    /// The connection is gone, or cannot be made for another reason than before; the link tries again by itself.
     Down(String),
     /// The broker refused something that was published.
-    Refused,
+    Refused {
+        /// The topic, where the broker names it, as the hub's does.
+        topic: Option<String>,
+        /// Why, in its words or by the name of its reason code.
+        reason: String,
+    },
     /// A message on one of the subscribed topics.
     Message {
         /// The topic.
@@ -93,6 +104,7 @@ pub struct Link {
     calls: Calls,
     state: Arc<Mutex<Result<(), String>>>,
     cuts: Arc<AtomicU64>,
+    upstream: Upstream,
 }
 
 impl Link {
@@ -104,7 +116,7 @@ impl Link {
         stop: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
         // Two processes of one node (two shells of the operator) must not take each other's connection.
-        let client_id = format!("sealcast-{node}-{}", hex::encode(random::<4>()?));
+        let client_id = format!("{CLIENT_ID_PREFIX}{node}-{}", hex::encode(random::<4>()?));
         let mut options = MqttOptions::new(client_id, upstream.host(), upstream.port());
         options
             .set_transport(match upstream.tls() {
@@ -142,6 +154,7 @@ impl Link {
             calls: Calls::default(),
             state: Arc::new(Mutex::new(Err("not connected yet".into()))),
             cuts: Arc::default(),
+            upstream: upstream.clone(),
         };
         let mut wanted: Vec<Filter> =
             filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce)).collect();
@@ -218,7 +231,9 @@ impl Link {
                 Ok(Event::Outgoing(_)) => None,
                 Err(error) => {
                     let reason = describe(&error);
-                    let changed = std::mem::replace(&mut *lock(&self.state), Err(reason.clone())).is_ok();
+                    let before = std::mem::replace(&mut *lock(&self.state), Err(reason.clone()));
+                    // Each state once: a refusal must not hide behind a cut that came before it.
+                    let changed = before.err().is_none_or(|before| before != reason);
                     for (_, call) in lock(&self.calls).drain() {
                         let _ = call.send(Err(LinkError::Down(reason.clone())));
                     }
@@ -232,7 +247,7 @@ impl Link {
                     events.state.events = arrived;
                     // After that: who published before it sees that this was a later cut.
                     self.cuts.fetch_add(1, Ordering::SeqCst);
-                    if (changed || failures == 0) && sender.send(LinkEvent::Down(reason)).await.is_err() {
+                    if changed && sender.send(LinkEvent::Down(reason)).await.is_err() {
                         return;
                     }
                     let pause = BACKOFF[failures.min(BACKOFF.len() - 1)];
@@ -258,7 +273,8 @@ impl Link {
 
     fn handle_packet(&self, packet: Packet, filters: &[Filter]) -> Option<LinkEvent> {
         match packet {
-            Packet::ConnAck(_) => {
+            Packet::ConnAck(connack) => {
+                self.upstream.note_max_packet_bytes(connack.properties.and_then(|given| given.max_packet_size));
                 if self.client.try_subscribe_many(filters.to_vec()).is_err() {
                     warn!("cannot subscribe: too many requests are waiting");
                 }
@@ -275,7 +291,9 @@ impl Link {
             Packet::PubAck(ack)
                 if !matches!(ack.reason, PubAckReason::Success | PubAckReason::NoMatchingSubscribers) =>
             {
-                Some(LinkEvent::Refused)
+                let (reason, user) = ack.properties.map(|p| (p.reason_string, p.user_properties)).unwrap_or_default();
+                let topic = user.into_iter().find_map(|(name, value)| (name == "topic").then_some(value));
+                Some(LinkEvent::Refused { topic, reason: reason.unwrap_or_else(|| format!("{:?}", ack.reason)) })
             }
             Packet::Publish(publish) => self.handle_publish(publish),
             Packet::Disconnect(disconnect) => {
@@ -333,6 +351,11 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 
 fn describe(error: &ConnectionError) -> String {
     match error {
+        ConnectionError::ConnectionRefused(ConnectReturnCode::QuotaExceeded) => {
+            "the broker refused the connection: quota exceeded, this device has as many sessions there as it may, online \
+             and offline (limits.max_device_sessions in hub.toml)"
+                .into()
+        }
         ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection: {code:?}"),
         ConnectionError::Timeout(_) => "the broker does not answer".into(),
         other => other.to_string(),

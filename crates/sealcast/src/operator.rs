@@ -17,7 +17,8 @@ use crate::{
     tls::{self, HostPort, Identity, Upstream},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the hub may take to answer: it may be a small or a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 const PAGE: usize = 256;
 /// How often an entry is signed anew because somebody else with the operator's key was faster.
 const TRIES: usize = 5;
@@ -68,7 +69,7 @@ impl Operator {
                 match events.recv().await {
                     Some(LinkEvent::Up) => return Ok(()),
                     Some(LinkEvent::Down(reason)) => bail!("{reason}"),
-                    Some(LinkEvent::Message { .. } | LinkEvent::Refused) => {}
+                    Some(LinkEvent::Message { .. } | LinkEvent::Refused { .. }) => {}
                     None => bail!("the connection was closed"),
                 }
             }

@@ -1,6 +1,14 @@
 //! TLS as both sides use it: certificates of our own CA only, aws-lc underneath.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use rustls::{
@@ -171,12 +179,14 @@ impl fmt::Display for HostPort {
 pub struct Upstream {
     address: HostPort,
     tls: Option<Arc<ClientConfig>>,
+    /// 0 while it is not known.
+    max_packet_bytes: Arc<AtomicUsize>,
 }
 
 impl Upstream {
     /// A broker at `address`, over TLS if there is a configuration for it.
     pub fn new(address: HostPort, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { address, tls }
+        Self { address, tls, max_packet_bytes: Arc::default() }
     }
 
     /// Host name or IP address.
@@ -192,6 +202,19 @@ impl Upstream {
     /// The TLS configuration, `None` for plain TCP.
     pub fn tls(&self) -> Option<Arc<ClientConfig>> {
         self.tls.clone()
+    }
+
+    /// The largest packet that it takes, as it has said on an MQTT 5 connection; `None` while that is not known. MQTT 3.1.1
+    /// has no word for it.
+    pub fn max_packet_bytes(&self) -> Option<usize> {
+        Some(self.max_packet_bytes.load(Ordering::Relaxed)).filter(|max| *max > 0)
+    }
+
+    /// Notes what the broker said of its largest packet when a connection of MQTT 5 was made.
+    pub fn note_max_packet_bytes(&self, max: Option<u32>) {
+        // Without a word it takes whatever MQTT can carry.
+        let max = max.map_or(crate::config::MAX_PACKET_BYTES, |max| max as usize);
+        self.max_packet_bytes.store(max, Ordering::Relaxed);
     }
 
     /// Opens a connection, or gives up after 10 seconds.

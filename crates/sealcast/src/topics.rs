@@ -70,7 +70,7 @@ impl Row {
             self.topic,
             self.name,
             or_dash(self.period_ms.map(|period| Span(period).to_string())),
-            or_dash(self.last_ms.map(|last_ms| sealcast_reading::utc(last_ms))),
+            or_dash(self.last_ms.map(sealcast_reading::utc)),
             or_dash(report.map(|report| report.seen.to_string())),
             or_dash(report.map(|report| report.sent.to_string())),
             or_dash(report.map(|report| format!("{} %", report.saved_percent))),

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::pressure::{Held, full_until};
+use super::publishing::Offer;
+use super::usage::Loads;
 use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
 use crate::core::effects::Output;
 use crate::policy::{Attempt, Refusal};
@@ -22,6 +25,17 @@ const QUOTA: u8 = 0x97;
 const SHUTTING_DOWN: u8 = 0x8B;
 const BAD_AUTH_METHOD: u8 = 0x8C;
 
+/// A client that understands less than this is not told why a message of its was refused.
+const EXPLAINED_BYTES: usize = 4096;
+
+/// Who may connect.
+struct Admitted {
+    device: Arc<str>,
+    client_id: Arc<str>,
+    /// In a place for control connections.
+    reserved: bool,
+}
+
 impl Core {
     /// The first packet of a connection.
     pub(crate) fn handle_connect(
@@ -31,7 +45,7 @@ impl Core {
         connect: Connect,
         now_ms: u64,
     ) {
-        let (device, client_id) = match self.admit(certificate, &connect, now_ms) {
+        let Admitted { device, client_id, reserved } = match self.admit(certificate, &connect, now_ms) {
             Ok(admitted) => admitted,
             Err(code) => {
                 self.fx.send(conn, Outgoing::ConnAck { session_present: false, code, properties: None });
@@ -50,7 +64,7 @@ impl Core {
         };
         let id = match present {
             Some(id) => id,
-            None => self.new_session(key.clone()),
+            None => self.new_session(key.clone(), reserved),
         };
         if let Some(session) = self.sessions.get_mut(&id) {
             if expiry_s > 0 || session.stored {
@@ -73,6 +87,11 @@ impl Core {
                 aliases: HashMap::new(),
                 max_packet_bytes,
                 window,
+                explain: connect.version == Version::V5
+                    && connect.problem_information
+                    && max_packet_bytes.is_none_or(|max| max >= EXPLAINED_BYTES),
+                pressure: Held::default(),
+                bridge: connect.bridge,
             },
         );
         let properties = (connect.version == Version::V5).then(|| ConnAckProperties {
@@ -87,13 +106,8 @@ impl Core {
         self.resume(id, now_ms);
     }
 
-    /// Device and client identifier, or the reason code of the refusal.
-    fn admit(
-        &mut self,
-        certificate: Option<&PeerCertificate>,
-        connect: &Connect,
-        now_ms: u64,
-    ) -> Result<(Arc<str>, Arc<str>), u8> {
+    /// Who it is, or the reason code of the refusal.
+    fn admit(&mut self, certificate: Option<&PeerCertificate>, connect: &Connect, now_ms: u64) -> Result<Admitted, u8> {
         if connect.auth_method {
             return Err(BAD_AUTH_METHOD);
         }
@@ -115,19 +129,29 @@ impl Core {
             connect.client_id.as_str().into()
         };
         let key = SessionKey { device: device.clone(), client_id: client_id.clone() };
-        if !self.by_key.contains_key(&key) {
-            let limits = &self.limits;
-            if self.usages.of(&device).sessions >= limits.max_device_sessions {
+        let old = self.by_key.get(&key).and_then(|id| self.sessions.get(id));
+        let (limits, usage) = (&self.limits, self.usages.of(&device));
+        let had_place = old.is_some_and(|session| session.reserved);
+        // A session that outlives its connection would keep the place from the next control connection.
+        let ends = connect.clean_start && connect.session_expiry_s.unwrap_or(0) == 0;
+        let reserved = ends
+            && self.policy.is_control(&device, &client_id)
+            && (had_place || usage.control_sessions < limits.control.max_device_sessions);
+        if !reserved && (old.is_none() || had_place) {
+            if usage.sessions >= limits.max_device_sessions {
                 let limit = limits.max_device_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the device has too many sessions");
+                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions as one \
+                    device may, online and offline (limits.max_device_sessions)");
                 return Err(QUOTA);
             }
-            if self.sessions.len() >= limits.max_sessions {
-                tracing::warn!(%device, limit = limits.max_sessions, "connection refused: too many sessions");
+            if self.sessions.len().saturating_sub(self.reserved_sessions) >= limits.max_sessions {
+                let limit = limits.max_sessions;
+                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions as it \
+                    may, online and offline (limits.max_sessions)");
                 return Err(QUOTA);
             }
         }
-        Ok((device, client_id))
+        Ok(Admitted { device, client_id, reserved })
     }
 
     /// Ends another connection of the same session, and the session itself unless it goes on.
@@ -149,12 +173,13 @@ impl Core {
         Some(id)
     }
 
-    fn new_session(&mut self, key: SessionKey) -> SessionId {
+    fn new_session(&mut self, key: SessionKey, reserved: bool) -> SessionId {
         let id = self.next_session;
         self.next_session += 1;
         self.by_key.insert(key.clone(), id);
-        self.usages.session(&key.device);
-        self.sessions.insert(id, Session::new(key));
+        self.usages.session(&key.device, reserved);
+        self.reserved_sessions += usize::from(reserved);
+        self.sessions.insert(id, Session { reserved, ..Session::new(key) });
         id
     }
 
@@ -168,6 +193,11 @@ impl Core {
         if let Some(connection) = self.connections.get(&conn) {
             tracing::info!(device = %connection.device, code, "connection closed: the client broke the protocol");
         }
+        self.close(conn, code, now_ms);
+    }
+
+    /// Ends a connection; `code` tells an MQTT 5 client why.
+    pub(super) fn close(&mut self, conn: ConnId, code: u8, now_ms: u64) {
         self.fx.send(conn, Outgoing::Disconnect { code });
         self.fx.outputs.push(Output::Close(conn));
         self.detach(conn, true, now_ms);
@@ -191,6 +221,7 @@ impl Core {
     /// Parts a connection from its session.
     fn detach(&mut self, conn: ConnId, with_will: bool, now_ms: u64) {
         let Some(connection) = self.connections.remove(&conn) else { return };
+        self.stop_waiting(conn, &connection);
         let id = connection.session;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.conn = None;
@@ -204,6 +235,7 @@ impl Core {
         }
         self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
         self.timers.extend(expires_at(session).map(|at| (at, id)));
+        self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
         let delay_ms = session.will.as_ref().map(|will| u64::from(will.delay_s) * 1000);
         match delay_ms {
             None => {}
@@ -229,7 +261,9 @@ impl Core {
         }
         let Some(mut session) = self.sessions.remove(&id) else { return };
         self.by_key.remove(&session.key);
-        self.usages.session_end(&session.key.device);
+        self.usages.session_end(&session.key.device, session.reserved);
+        self.reserved_sessions -= usize::from(session.reserved);
+        self.release_waiting(session.full.take());
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {
                 self.router.remove(id, share, filter);
@@ -258,7 +292,8 @@ impl Core {
             properties: will.properties,
             sender: Some(device),
         };
-        self.publish(new, Some(id), true, now_ms);
+        // Nobody is there to be told that a session has no room for it.
+        let _ = self.publish(new, Some(id), true, Offer::Final, now_ms);
     }
 
     /// Ends every connection and session of a device; waiting wills are not sent. Returns how many were online.
@@ -273,7 +308,9 @@ impl Core {
                 online += 1;
                 self.fx.send(conn, Outgoing::Disconnect { code: ADMINISTRATIVE });
                 self.fx.outputs.push(Output::Close(conn));
-                self.connections.remove(&conn);
+                if let Some(connection) = self.connections.remove(&conn) {
+                    self.stop_waiting(conn, &connection);
+                }
             }
             self.end_session(id, now_ms);
         }
@@ -301,13 +338,14 @@ impl Session {
             disconnected_ms: 0,
             subscriptions: BTreeMap::new(),
             queue: VecDeque::new(),
-            queued_bytes: 0,
+            queued: Loads::default(),
+            full: None,
             inflight: BTreeMap::new(),
             next_packet_id: 1,
             inbound: BTreeSet::new(),
             will: None,
             will_due_ms: None,
-            dropped: 0,
+            reserved: false,
         }
     }
 }

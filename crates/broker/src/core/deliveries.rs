@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::usage::Class;
 use super::{ConnId, Core, Delivery, Record};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
@@ -17,7 +18,7 @@ pub(super) struct Terms {
 }
 
 impl Core {
-    /// Sends or queues a message for one session.
+    /// Sends or queues a message for one session, which has room for it ([`Core::has_room`]).
     pub(super) fn deliver(&mut self, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if terms.qos == Qos::AtMostOnce {
@@ -58,7 +59,8 @@ impl Core {
                 subscription_ids: terms.subscription_ids.clone(),
             });
         }
-        session.queued_bytes += message.cost();
+        let class = Class::of(&self.router, &message.topic);
+        session.queued.of_mut(class).add(message.cost());
         session.queue.push_back(Delivery {
             order,
             message: message.clone(),
@@ -69,32 +71,15 @@ impl Core {
             stored,
         });
         self.pump(id, now_ms);
-        self.trim(id);
     }
 
-    /// Drops the oldest messages of a queue over its limits.
-    fn trim(&mut self, id: SessionId) {
-        loop {
-            let Some(session) = self.sessions.get_mut(&id) else { return };
-            if session.queue.len() <= self.limits.max_queued_messages
-                && session.queued_bytes <= self.limits.max_queued_bytes
-            {
-                return;
-            }
-            let Some(oldest) = session.queue.pop_front() else { return };
-            session.queued_bytes = session.queued_bytes.saturating_sub(oldest.message.cost());
-            session.dropped += 1;
-            self.dropped += 1;
-            if session.dropped.is_power_of_two() {
-                tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
-                    dropped = session.dropped, "session queue full: its oldest messages are dropped");
-            }
-            self.finish(&oldest);
-        }
-    }
-
-    /// Sends what the client's window has room for.
+    /// Sends what the client's window has room for, and lets those go on who waited for room.
     pub(super) fn pump(&mut self, id: SessionId, now_ms: u64) {
+        self.send_queued(id, now_ms);
+        self.drained(id);
+    }
+
+    fn send_queued(&mut self, id: SessionId, now_ms: u64) {
         loop {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             let Some(conn) = session.conn else { return };
@@ -103,7 +88,8 @@ impl Core {
                 return;
             }
             let Some(delivery) = session.queue.pop_front() else { return };
-            session.queued_bytes = session.queued_bytes.saturating_sub(delivery.message.cost());
+            let class = Class::of(&self.router, &delivery.message.topic);
+            session.queued.of_mut(class).remove(delivery.message.cost());
             let too_large = connection.max_packet_bytes.is_some_and(|max| {
                 publish_size(connection.version, &delivery.message, delivery.qos, &delivery.subscription_ids) > max
             });

@@ -103,6 +103,8 @@ impl Record {
 pub(crate) struct Effects {
     pub outputs: Vec<Output>,
     pub records: Vec<Record>,
+    /// Connections to read from again, or no more; at once, since nothing that leaves depends on it.
+    pub reading: Vec<(ConnId, bool)>,
 }
 
 impl Effects {

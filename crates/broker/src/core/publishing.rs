@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::deliveries::Terms;
+use super::usage::{Class, Load};
 use super::{ConnId, Core, HubMessage, NewMessage, Record};
 use crate::core::connections::ALIAS_MAX;
 use crate::core::effects::Output;
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
-use crate::router::{LocalId, SessionId};
+use crate::router::{LocalId, Matches, SessionId, Target};
 use crate::topic;
 use crate::wire::{Outgoing, Publish, Version};
 
@@ -18,6 +19,25 @@ const TOPIC_NAME: u8 = 0x90;
 const RECEIVE_MAXIMUM: u8 = 0x93;
 const TOPIC_ALIAS: u8 = 0x94;
 const UNKNOWN_ID: u8 = 0x92;
+
+/// Why a PUBLISH is refused.
+struct Refused {
+    code: u8,
+    topic: String,
+    reason: &'static str,
+}
+
+/// Topics up to this length are told back in a refusal.
+const MAX_TOLD_TOPIC: usize = 1024;
+
+/// What becomes of a message that a session has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Its publisher can be told: it goes to nobody.
+    Refusable,
+    /// Nobody can be told: it goes to the others.
+    Final,
+}
 
 impl Core {
     pub(super) fn handle_publish(&mut self, conn: ConnId, mut publish: Publish, now_ms: u64) {
@@ -50,29 +70,23 @@ impl Core {
         }
         if !self.policy.may_publish(&device, &publish.topic) {
             tracing::info!(%device, topic = publish.topic, "publish refused");
-            self.refuse_publish(conn, version, qos, packet_id, NOT_AUTHORIZED, now_ms);
+            let refused = Refused { code: NOT_AUTHORIZED, topic: publish.topic, reason: "no right to publish there" };
+            self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
         let bytes = message::cost(&publish.topic, &publish.payload, &publish.properties);
-        if publish.retain && !publish.payload.is_empty() && !self.may_retain(&device, &publish.topic, bytes) {
-            let usage = self.usages.of(&device);
-            tracing::warn!(
-                %device,
-                topic = publish.topic,
-                retained = usage.retained,
-                bytes = usage.retained_bytes,
-                "publish refused: the device has too many retained messages"
-            );
-            self.refuse_publish(conn, version, qos, packet_id, QUOTA, now_ms);
+        if publish.retain
+            && !publish.payload.is_empty()
+            && let Err(reason) = self.may_retain(Some(&device), &publish.topic, bytes)
+        {
+            tracing::warn!(%device, topic = publish.topic, "publish refused: {reason}");
+            let refused = Refused { code: QUOTA, topic: publish.topic, reason };
+            self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if qos == Qos::ExactlyOnce {
-            session.inbound.insert(packet_id);
-            if persistent {
-                self.fx.record(Record::Inbound { session: id, id: packet_id });
-            }
-        }
+        // Only MQTT 3 publishers wait with their message; the payload is shared.
+        let waits = (qos > Qos::AtMostOnce && version != Version::V5).then(|| publish.clone());
+        let told = (qos > Qos::AtMostOnce && version == Version::V5).then(|| publish.topic.clone());
         let new = NewMessage {
             topic: publish.topic,
             payload: publish.payload,
@@ -81,17 +95,50 @@ impl Core {
             properties: publish.properties,
             sender: Some(device),
         };
-        self.publish(new, Some(id), true, now_ms);
+        if let Err(full) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
+            self.note_full(full, now_ms);
+            match waits {
+                Some(publish) => self.hold_up(conn, publish, full, now_ms),
+                None => {
+                    self.refused += 1;
+                    let reason = "a session that the message is for has no room";
+                    let refused = Refused { code: QUOTA, topic: told.unwrap_or_default(), reason };
+                    self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
+                }
+            }
+            return;
+        }
         match qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code: 0 }),
-            Qos::ExactlyOnce => self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 }),
+            Qos::ExactlyOnce => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.inbound.insert(packet_id);
+                }
+                if persistent {
+                    self.fx.record(Record::Inbound { session: id, id: packet_id });
+                }
+                self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 });
+            }
         }
     }
 
-    fn refuse_publish(&mut self, conn: ConnId, version: Version, qos: Qos, packet_id: u16, code: u8, now_ms: u64) {
+    fn refuse_publish(
+        &mut self,
+        conn: ConnId,
+        version: Version,
+        qos: Qos,
+        packet_id: u16,
+        refused: Refused,
+        now_ms: u64,
+    ) {
+        let Refused { code, topic, reason } = refused;
+        let explain = self.connections.get(&conn).is_some_and(|connection| connection.explain);
         match (qos, version) {
             (Qos::AtMostOnce, _) => {}
+            (_, Version::V5) if explain && topic.len() <= MAX_TOLD_TOPIC => {
+                self.fx.send(conn, Outgoing::PublishRefused { qos, id: packet_id, code, topic, reason });
+            }
             (Qos::AtLeastOnce, Version::V5) => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code }),
             (Qos::ExactlyOnce, Version::V5) => self.fx.send(conn, Outgoing::PubRec { id: packet_id, code }),
             // MQTT 3 cannot refuse one message; an acknowledgement would be a lie.
@@ -99,14 +146,28 @@ impl Core {
         }
     }
 
-    /// Whether `device` may have a retained message of so many bytes on `topic`, in place of what it has there.
-    fn may_retain(&self, device: &str, topic: &str, bytes: usize) -> bool {
-        let usage = self.usages.of(device);
-        let old = self.retained.get(topic).filter(|old| old.sender.as_deref() == Some(device));
-        let (messages, old_bytes) = old.map_or((0, 0), |old| (1, old.cost()));
-        usage.retained.saturating_sub(messages) < self.limits.max_device_retained
-            && usage.retained_bytes.saturating_sub(old_bytes).saturating_add(bytes)
-                <= self.limits.max_device_retained_bytes
+    /// Whether `device` (or the hub) may have a retained message of so many bytes on `topic`, in place of what is there;
+    /// else why not.
+    fn may_retain(&self, device: Option<&str>, topic: &str, bytes: usize) -> Result<(), &'static str> {
+        let class = Class::of(&self.router, topic);
+        let old = self.retained.get(topic);
+        let fits = |mut load: Load, old: Option<&Arc<Message>>, limit: Load| {
+            if let Some(old) = old {
+                load.remove(old.cost());
+            }
+            load.has_room(1, bytes, limit)
+        };
+        if let Some(device) = device {
+            let own = old.filter(|old| old.sender.as_deref() == Some(device));
+            let limit = class.device_retained_limit(&self.limits);
+            if !fits(self.usages.of(device).retained.of(class), own, limit) {
+                return Err("the device has too many retained messages");
+            }
+        }
+        if !fits(self.usages.retained(class), old, class.retained_limit(&self.limits)) {
+            return Err("the broker has too many retained messages");
+        }
+        Ok(())
     }
 
     pub(super) fn handle_pubrel(&mut self, conn: ConnId, id: SessionId, packet_id: u16) {
@@ -143,12 +204,20 @@ impl Core {
             properties: message.properties,
             sender: None,
         };
-        self.publish(new, None, message.intercept, now_ms);
+        let _ = self.publish(new, None, message.intercept, Offer::Final, now_ms);
         self.fx.outputs.push(Output::Done(token));
     }
 
-    /// Intercepts, retains and routes.
-    pub(super) fn publish(&mut self, mut new: NewMessage, from: Option<SessionId>, intercept: bool, now_ms: u64) {
+    /// Intercepts, retains and routes. Gives the session that has no room, if the message can still be refused: then
+    /// nothing has happened.
+    pub(super) fn publish(
+        &mut self,
+        mut new: NewMessage,
+        from: Option<SessionId>,
+        intercept: bool,
+        offer: Offer,
+        now_ms: u64,
+    ) -> Result<(), SessionId> {
         if let Some(interceptor) = self.interceptor.as_ref().filter(|_| intercept) {
             let mut message = Intercepted {
                 topic: std::mem::take(&mut new.topic),
@@ -158,22 +227,25 @@ impl Core {
             };
             let verdict = interceptor.publish(new.sender.as_deref(), &mut message);
             if verdict == Verdict::Drop || topic::validate_topic(&message.topic).is_err() {
-                return;
+                return Ok(());
             }
             (new.topic, new.payload, new.qos, new.retain) =
                 (message.topic, message.payload, message.qos, message.retain);
         }
         let message = self.new_message(new, now_ms);
+        let found = self.receivers(&message, from, offer, now_ms)?;
         if message.retain {
             self.retain(&message);
         }
-        self.route(&message, from, now_ms);
+        self.route(&message, found, now_ms);
+        Ok(())
     }
 
     fn retain(&mut self, message: &Arc<Message>) {
+        let allowed = self.may_retain(message.sender.as_deref(), &message.topic, message.cost());
+        let class = Class::of(&self.router, &message.topic);
         if let Some(old) = self.retained.remove(&message.topic) {
-            self.retained_bytes = self.retained_bytes.saturating_sub(old.cost());
-            self.usages.retained_end(old.sender.as_ref(), old.cost());
+            self.usages.retain_end(class, &old);
             if message.payload.is_empty() {
                 self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             }
@@ -181,31 +253,59 @@ impl Core {
         if message.payload.is_empty() {
             return;
         }
-        // Wills, and what an interceptor has changed, have not been judged before.
-        let sender = message.sender.as_ref();
-        if sender.is_some_and(|device| !self.may_retain(device, &message.topic, message.cost())) {
-            let device = sender.map(|device| &**device).unwrap_or_default();
-            tracing::warn!(device, topic = %message.topic, "not retained: the device has too many retained messages");
+        // Wills, the hub's own messages, and what an interceptor has changed have not been judged before.
+        if let Err(reason) = allowed {
+            let device = message.sender.as_deref().unwrap_or("hub");
+            tracing::warn!(device, topic = %message.topic, "not retained: {reason}");
             self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             return;
         }
-        if self.retained.len() >= self.limits.max_retained
-            || self.retained_bytes.saturating_add(message.cost()) > self.limits.max_retained_bytes
-        {
-            tracing::warn!(topic = %message.topic, retained = self.retained.len(), "not retained: the limit is reached");
-            self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
-            return;
-        }
-        self.retained_bytes += message.cost();
-        self.usages.retained(sender, message.cost());
+        self.usages.retain(class, message);
         self.fx.record(Record::Retained(message.clone()));
         self.retained.insert(message.topic.clone(), message.clone());
     }
 
-    fn route(&mut self, message: &Arc<Message>, from: Option<SessionId>, now_ms: u64) {
-        let sessions = &self.sessions;
-        let online = |id: SessionId| sessions.get(&id).is_some_and(|session| session.conn.is_some());
-        let found = self.router.matches(&message.topic, from, &online);
+    /// Who gets a message: each has room for it. See [`super::pressure`].
+    fn receivers(
+        &mut self,
+        message: &Message,
+        from: Option<SessionId>,
+        offer: Offer,
+        now_ms: u64,
+    ) -> Result<Matches, SessionId> {
+        let (class, bytes) = (Class::of(&self.router, &message.topic), message.cost());
+        let (sessions, limits) = (&self.sessions, &self.limits);
+        let readiness = |id: SessionId| {
+            sessions.get(&id).map_or(0, |session| {
+                2 * u8::from(Self::has_room(session, class, bytes, limits)) + u8::from(session.conn.is_some())
+            })
+        };
+        let mut found = self.router.matches(&message.topic, from, &readiness);
+        if message.qos == Qos::AtMostOnce {
+            return Ok(found);
+        }
+        let queues = |target: &&Target| target.qos > Qos::AtMostOnce && readiness(target.session) < 2;
+        let full: Vec<SessionId> = found.targets.values().filter(queues).map(|target| target.session).collect();
+        for id in full {
+            let device = self.sessions.get(&id).map(|session| session.key.device.clone()).unwrap_or_default();
+            match (class, offer) {
+                (Class::Control, _) => self.end_slow_session(id, "it does not keep up with control messages", now_ms),
+                (Class::Application, _) if !self.policy.may_hold_up(&device, &message.topic) => {
+                    let reason = "its queue is full, and publishers of this topic do not wait for its device";
+                    self.end_slow_session(id, reason, now_ms);
+                }
+                (Class::Application, Offer::Refusable) => return Err(id),
+                (Class::Application, Offer::Final) => {
+                    self.skipped += 1;
+                    self.note_full(id, now_ms);
+                }
+            }
+            found.targets.remove(&id);
+        }
+        Ok(found)
+    }
+
+    fn route(&mut self, message: &Arc<Message>, found: Matches, now_ms: u64) {
         for target in found.targets.into_values() {
             let terms = Terms {
                 qos: target.qos.min(message.qos),

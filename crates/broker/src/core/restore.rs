@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::usage::Class;
 use super::{Core, Delivery, Session, SessionKey, expires_at};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
@@ -48,15 +49,16 @@ impl Core {
         self.next_session = restored.last_session + 1;
         self.next_message = restored.last_message + 1;
         self.next_order = restored.last_order + 1;
+        let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
         for message in restored.retained {
-            self.retained_bytes += message.cost();
-            self.usages.retained(message.sender.as_ref(), message.cost());
+            self.usages.retain(Class::of(&self.router, &message.topic), &message);
             self.retained.insert(message.topic.clone(), message);
         }
         for found in restored.sessions {
             let mut session = Session::new(found.key);
             session.stored = true;
-            session.expiry_s = found.expiry_s;
+            // The operator may have lowered the limit to be rid of a session.
+            session.expiry_s = found.expiry_s.min(cap);
             session.disconnected_ms = found.disconnected_ms.unwrap_or(now_ms);
             session.inbound.extend(found.inbound);
             for (text, options) in found.subscriptions {
@@ -80,13 +82,14 @@ impl Core {
                 match packet_id {
                     Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
                     None => {
-                        session.queued_bytes += delivery.message.cost();
+                        let class = Class::of(&self.router, &delivery.message.topic);
+                        session.queued.of_mut(class).add(delivery.message.cost());
                         session.queue.push_back(delivery);
                     }
                 }
             }
             self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
-            self.usages.session(&session.key.device);
+            self.usages.session(&session.key.device, false);
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
         }

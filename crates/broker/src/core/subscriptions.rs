@@ -4,8 +4,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::deliveries::Terms;
+use super::usage::{Class, Loads};
 use super::{ConnId, Core, Record};
-use crate::message::Message;
+use crate::message::{Message, Qos};
+use crate::router::SessionId;
 use crate::topic;
 use crate::wire::{Outgoing, SubOptions};
 
@@ -23,7 +25,7 @@ impl Core {
         now_ms: u64,
     ) {
         let Some(connection) = self.connections.get(&conn) else { return };
-        let (id, device) = (connection.session, connection.device.clone());
+        let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
         let mut codes = Vec::with_capacity(filters.len());
         let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
         for (text, options) in filters {
@@ -44,10 +46,25 @@ impl Core {
                 codes.push(QUOTA);
                 continue;
             }
-            let new = self.router.insert(id, share, filter, options);
+            let options = SubOptions {
+                no_local: options.no_local || (bridge && share.is_none()),
+                retain_as_published: options.retain_as_published || bridge,
+                ..options
+            };
+            let new = !session.subscriptions.contains_key(&text);
             if share.is_none() && (options.retain_handling == 0 || (options.retain_handling == 1 && new)) {
-                retained.extend(self.retained_for(filter, now_ms).into_iter().map(|message| (message, options)));
+                let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, options));
+                let before = retained.len();
+                retained.extend(brought);
+                if !self.takes(id, &retained) {
+                    retained.truncate(before);
+                    tracing::warn!(%device, filter = text, "subscription refused: the session's queue has no room for \
+                        the retained messages that it brings");
+                    codes.push(QUOTA);
+                    continue;
+                }
             }
+            self.router.insert(id, share, filter, options);
             codes.push(options.qos as u8);
             let Some(session) = self.sessions.get_mut(&id) else { return };
             if session.persistent() {
@@ -64,6 +81,26 @@ impl Core {
             };
             self.deliver(id, &message, terms, now_ms);
         }
+    }
+
+    /// Whether a session has room for all of these at once.
+    fn takes(&self, id: SessionId, retained: &[(Arc<Message>, SubOptions)]) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let mut more = Loads::default();
+        for (message, options) in retained {
+            if options.qos.min(message.qos) > Qos::AtMostOnce {
+                more.of_mut(Class::of(&self.router, &message.topic)).add(message.cost());
+            }
+        }
+        [Class::Application, Class::Control].into_iter().all(|class| {
+            let more = more.of(class);
+            let queued = session.queued.of(class);
+            match more.messages {
+                0 => true,
+                1 if queued.messages == 0 => true,
+                messages => queued.has_room(messages, more.bytes, class.queue_limit(&self.limits)),
+            }
+        })
     }
 
     /// Retained messages that match: only topics that begin as the filter does are looked at.

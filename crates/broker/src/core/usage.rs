@@ -1,74 +1,208 @@
-//! What each device has of the broker, so that one device cannot fill the limits that all share.
+//! What each device has of the broker, so that one device cannot fill the limits that all share, and control traffic
+//! does not compete with application traffic for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What one device has. Bounded by the limits on sessions and retained messages: who has nothing is not kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub sessions: usize,
-    pub retained: usize,
-    pub retained_bytes: usize,
+use crate::config::Limits;
+use crate::message::Message;
+use crate::router::Router;
+
+/// What a message is for. Each class has limits of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Topics of the devices' own clients.
+    Application,
+    /// Topics below a reserved level: keys, Welcomes, the ledger.
+    Control,
 }
 
-#[derive(Default)]
-pub(super) struct Usages(HashMap<Arc<str>, Usage>);
-
-impl Usages {
-    pub(super) fn of(&self, device: &str) -> Usage {
-        self.0.get(device).copied().unwrap_or_default()
+impl Class {
+    pub(super) fn of(router: &Router, topic: &str) -> Self {
+        if router.is_control(topic) { Self::Control } else { Self::Application }
     }
 
-    pub(super) fn change(&mut self, device: &Arc<str>, change: impl FnOnce(&mut Usage)) {
-        let mut usage = self.of(device);
-        change(&mut usage);
-        if usage == Usage::default() {
-            self.0.remove(device);
-        } else {
-            self.0.insert(device.clone(), usage);
+    /// What may wait for one session.
+    pub(super) fn queue_limit(self, limits: &Limits) -> Load {
+        match self {
+            Self::Application => Load { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes },
+            Self::Control => {
+                Load { messages: limits.control.max_queued_messages, bytes: limits.control.max_queued_bytes }
+            }
         }
     }
 
-    pub(super) fn session(&mut self, device: &Arc<str>) {
-        self.change(device, |usage| usage.sessions += 1);
+    /// What all devices may have retained.
+    pub(super) fn retained_limit(self, limits: &Limits) -> Load {
+        match self {
+            Self::Application => Load { messages: limits.max_retained, bytes: limits.max_retained_bytes },
+            Self::Control => Load { messages: limits.control.max_retained, bytes: limits.control.max_retained_bytes },
+        }
     }
 
-    pub(super) fn session_end(&mut self, device: &Arc<str>) {
-        self.change(device, |usage| usage.sessions = usage.sessions.saturating_sub(1));
+    /// What one device may have retained.
+    pub(super) fn device_retained_limit(self, limits: &Limits) -> Load {
+        match self {
+            Self::Application => Load { messages: limits.max_device_retained, bytes: limits.max_device_retained_bytes },
+            Self::Control => {
+                Load { messages: limits.control.max_device_retained, bytes: limits.control.max_device_retained_bytes }
+            }
+        }
+    }
+}
+
+/// Messages and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// The hub's own messages (`None`) are nobody's.
-    pub(super) fn retained(&mut self, device: Option<&Arc<str>>, bytes: usize) {
-        let Some(device) = device else { return };
-        self.change(device, |usage| {
-            usage.retained += 1;
-            usage.retained_bytes = usage.retained_bytes.saturating_add(bytes);
+    pub(super) fn remove(&mut self, bytes: usize) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether `messages` more with so many bytes stay within `limit`.
+    pub(super) fn has_room(self, messages: usize, bytes: usize, limit: Self) -> bool {
+        self.messages.saturating_add(messages) <= limit.messages && self.bytes.saturating_add(bytes) <= limit.bytes
+    }
+
+    /// Whether it is at most three quarters of `limit`.
+    pub(super) fn is_low(self, limit: Self) -> bool {
+        self.messages <= limit.messages / 4 * 3 && self.bytes <= limit.bytes / 4 * 3
+    }
+}
+
+/// A [`Load`] for each class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loads {
+    application: Load,
+    control: Load,
+}
+
+impl Loads {
+    pub(super) fn of(&self, class: Class) -> Load {
+        match class {
+            Class::Application => self.application,
+            Class::Control => self.control,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, class: Class) -> &mut Load {
+        match class {
+            Class::Application => &mut self.application,
+            Class::Control => &mut self.control,
+        }
+    }
+}
+
+/// What one device has. Bounded by the limits on sessions and retained messages: who has nothing is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Sessions in the common quota.
+    pub sessions: usize,
+    /// Sessions in places that are reserved for control connections.
+    pub control_sessions: usize,
+    pub retained: Loads,
+}
+
+#[derive(Default)]
+pub(super) struct Usages {
+    devices: HashMap<Arc<str>, Usage>,
+    /// What all devices and the hub have retained.
+    retained: Loads,
+}
+
+impl Usages {
+    pub(super) fn of(&self, device: &str) -> Usage {
+        self.devices.get(device).copied().unwrap_or_default()
+    }
+
+    pub(super) fn retained(&self, class: Class) -> Load {
+        self.retained.of(class)
+    }
+
+    fn change(&mut self, device: &Arc<str>, change: impl FnOnce(&mut Usage)) {
+        let mut usage = self.of(device);
+        change(&mut usage);
+        if usage == Usage::default() {
+            self.devices.remove(device);
+        } else {
+            self.devices.insert(device.clone(), usage);
+        }
+    }
+
+    pub(super) fn session(&mut self, device: &Arc<str>, reserved: bool) {
+        self.change(device, |usage| match reserved {
+            true => usage.control_sessions += 1,
+            false => usage.sessions += 1,
         });
     }
 
-    pub(super) fn retained_end(&mut self, device: Option<&Arc<str>>, bytes: usize) {
-        let Some(device) = device else { return };
-        self.change(device, |usage| {
-            usage.retained = usage.retained.saturating_sub(1);
-            usage.retained_bytes = usage.retained_bytes.saturating_sub(bytes);
+    pub(super) fn session_end(&mut self, device: &Arc<str>, reserved: bool) {
+        self.change(device, |usage| match reserved {
+            true => usage.control_sessions = usage.control_sessions.saturating_sub(1),
+            false => usage.sessions = usage.sessions.saturating_sub(1),
         });
+    }
+
+    /// The hub's own messages are nobody's.
+    pub(super) fn retain(&mut self, class: Class, message: &Message) {
+        self.retained.of_mut(class).add(message.cost());
+        if let Some(device) = &message.sender {
+            self.change(device, |usage| usage.retained.of_mut(class).add(message.cost()));
+        }
+    }
+
+    pub(super) fn retain_end(&mut self, class: Class, message: &Message) {
+        self.retained.of_mut(class).remove(message.cost());
+        if let Some(device) = &message.sender {
+            self.change(device, |usage| usage.retained.of_mut(class).remove(message.cost()));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{MessageProperties, Qos};
 
     #[test]
     fn who_has_nothing_is_not_kept() {
         let mut usages = Usages::default();
         let device: Arc<str> = "1111".into();
-        usages.session(&device);
-        usages.retained(Some(&device), 10);
-        usages.retained(None, 10);
-        assert_eq!(usages.of("1111"), Usage { sessions: 1, retained: 1, retained_bytes: 10 });
-        usages.session_end(&device);
-        usages.retained_end(Some(&device), 10);
-        assert_eq!((usages.of("1111"), usages.0.len()), (Usage::default(), 0));
+        let message = |sender: Option<&Arc<str>>| Message {
+            seq: 1,
+            topic: "a".into(),
+            payload: bytes::Bytes::new(),
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            properties: MessageProperties::default(),
+            expires_ms: None,
+            sender: sender.cloned(),
+        };
+        let (own, hubs) = (message(Some(&device)), message(None));
+        usages.session(&device, false);
+        usages.session(&device, true);
+        usages.retain(Class::Control, &own);
+        usages.retain(Class::Control, &hubs);
+        let usage = usages.of("1111");
+        assert_eq!((usage.sessions, usage.control_sessions), (1, 1));
+        assert_eq!(usage.retained.of(Class::Control), Load { messages: 1, bytes: own.cost() });
+        assert_eq!(usage.retained.of(Class::Application), Load::default());
+        assert_eq!(usages.retained(Class::Control).messages, 2);
+        usages.session_end(&device, false);
+        usages.session_end(&device, true);
+        usages.retain_end(Class::Control, &own);
+        usages.retain_end(Class::Control, &hubs);
+        assert_eq!((usages.of("1111"), usages.devices.len()), (Usage::default(), 0));
+        assert_eq!(usages.retained(Class::Control), Load::default());
     }
 }

@@ -1,7 +1,7 @@
 //! The event loop around the core.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -65,6 +65,7 @@ impl Driver {
         mut events: mpsc::Receiver<Event>,
         mut durable: mpsc::UnboundedReceiver<u64>,
         stop: Arc<watch::Sender<bool>>,
+        failure: Arc<OnceLock<String>>,
     ) {
         let mut stopping = stop.subscribe();
         // Restoring may have ended sessions.
@@ -101,17 +102,19 @@ impl Driver {
             }
         }
         events.close();
-        stop.send_replace(true);
         if let Some(mut journal) = self.journal.take() {
             // Joins the writer thread, which ends when it has written all.
             let closed = tokio::task::spawn_blocking(move || journal.close());
             while let Some(number) = durable.recv().await {
                 self.written(number);
             }
-            if closed.await.is_err() {
-                tracing::error!("the broker's journal did not close");
+            match closed.await {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => drop(failure.set(reason)),
+                Err(_) => drop(failure.set("the thread that closes the broker's journal panicked".to_owned())),
             }
         }
+        stop.send_replace(true);
         for connection in self.connections.values() {
             connection.close();
         }
@@ -152,7 +155,12 @@ impl Driver {
 
     /// Hands records to the journal and outputs on, or keeps them until they may go.
     fn flush(&mut self) {
-        let effects = self.core.take_effects();
+        let effects = self.core.take_effects(now_ms());
+        for (conn, reads) in effects.reading {
+            if let Some(connection) = self.connections.get(&conn) {
+                connection.set_reading(reads);
+            }
+        }
         if let Some(journal) = &mut self.journal
             && !effects.records.is_empty()
         {
@@ -190,8 +198,10 @@ impl Driver {
         for output in outputs {
             match output {
                 Output::Send(conn, packet) => {
+                    // One packet of the largest size must not make the next one the last.
+                    let limit = self.limits.max_outbound_bytes.max(self.limits.max_packet_bytes);
                     if let Some(connection) = self.connections.get(&conn)
-                        && !connection.send(packet, self.limits.max_outbound_bytes)
+                        && !connection.send(packet, limit)
                     {
                         tracing::warn!(conn, "connection cut: the client does not read");
                         connection.kill();

@@ -82,6 +82,7 @@ struct Properties {
     subscription_ids: Vec<u32>,
     session_expiry_s: Option<u32>,
     auth_method: bool,
+    no_problem_information: bool,
     will_delay_s: Option<u32>,
     receive_max: Option<u16>,
     alias: Option<u16>,
@@ -139,11 +140,11 @@ fn properties(reader: &mut Reader, allowed: &[u8]) -> Result<Properties> {
                 found.auth_method = true;
             }
             0x16 => drop(block.binary()?),
-            0x17 | 0x19 => {
-                if block.u8()? > 1 {
-                    return Err(WireError::Protocol("a flag property other than 0 or 1"));
-                }
-            }
+            0x17 | 0x19 => match (id, block.u8()?) {
+                (0x17, 0) => found.no_problem_information = true,
+                (_, 0 | 1) => {}
+                _ => return Err(WireError::Protocol("a flag property other than 0 or 1")),
+            },
             0x18 => found.will_delay_s = Some(block.u32()?),
             0x1F => drop(block.string()?),
             0x21 => match block.u16()? {
@@ -175,6 +176,9 @@ pub(crate) fn decode_properties_blob(blob: &[u8]) -> Result<MessageProperties> {
     Ok(properties(&mut reader, PUBLISH)?.message)
 }
 
+/// The bit of the protocol level that marks a bridge.
+const BRIDGE: u8 = 0x80;
+
 /// Decodes the first packet of a connection.
 pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     if first != 0x10 {
@@ -183,11 +187,12 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     let mut reader = Reader(body);
     let name = reader.string()?;
     let level = reader.u8()?;
+    let (level, bridge) = (level & !BRIDGE, level & BRIDGE != 0);
     let version = match (name.as_str(), level) {
         ("MQTT", 5) => Version::V5,
         ("MQTT", 4) => Version::V311,
         ("MQIsdp", 3) => Version::V31,
-        ("MQTT" | "MQIsdp", _) => return Err(WireError::Version),
+        ("MQTT" | "MQIsdp", _) => return Err(WireError::Version { level }),
         _ => return Err(WireError::Malformed("protocol name")),
     };
     let flags = reader.u8()?;
@@ -232,6 +237,7 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
     }
     Ok(Connect {
         version,
+        bridge,
         client_id,
         clean_start,
         keep_alive_s,
@@ -241,6 +247,7 @@ pub(crate) fn decode_connect(first: u8, body: Bytes) -> Result<Connect> {
         receive_max: found.receive_max.unwrap_or(u16::MAX),
         max_packet_bytes: found.max_packet_bytes,
         auth_method: found.auth_method,
+        problem_information: !found.no_problem_information,
     })
 }
 
@@ -299,6 +306,9 @@ pub(crate) fn decode_packet(version: Version, first: u8, body: Bytes) -> Result<
                     retain_handling,
                     id: found.subscription_ids.first().copied(),
                 };
+                if v5 && options.no_local && filter.starts_with("$share/") {
+                    return Err(WireError::Protocol("No Local on a shared subscription"));
+                }
                 filters.push((filter, options));
             }
             if filters.is_empty() {

@@ -160,6 +160,20 @@ pub(crate) fn encode(version: Version, packet: &Outgoing, out: &mut BytesMut) {
         }
         Outgoing::PubAck { id, code } => put_ack(out, 0x40, *id, *code, v5),
         Outgoing::PubRec { id, code } => put_ack(out, 0x50, *id, *code, v5),
+        Outgoing::PublishRefused { qos, id, code, topic, reason } => {
+            let mut block = Vec::with_capacity(16 + topic.len() + reason.len());
+            block.put_u8(0x1F);
+            put_binary(&mut block, reason.as_bytes());
+            block.put_u8(0x26);
+            put_binary(&mut block, b"topic");
+            put_binary(&mut block, topic.as_bytes());
+            out.put_u8(if *qos == Qos::ExactlyOnce { 0x50 } else { 0x40 });
+            put_varint(out, 3 + varint_size(block.len()) + block.len());
+            out.put_u16(*id);
+            out.put_u8(*code);
+            put_varint(out, block.len());
+            out.put_slice(&block);
+        }
         Outgoing::PubRel { id, code } => put_ack(out, 0x62, *id, *code, v5),
         Outgoing::PubComp { id, code } => put_ack(out, 0x70, *id, *code, v5),
         Outgoing::SubAck { id, codes } => {

@@ -21,7 +21,11 @@ pub struct Connect<'a> {
     /// Topic, payload, QoS, retain, delay (MQTT 5).
     pub will: Option<(&'a str, &'a [u8], u8, bool, u32)>,
     pub keep_alive_s: u16,
+    /// The bit of the protocol level by which mosquitto's bridges say that they are one.
+    pub bridge: bool,
     pub receive_max: Option<u16>,
+    /// MQTT 5: no reason strings and user properties on acknowledgements.
+    pub terse: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -52,15 +56,20 @@ fn varint(mut value: usize) -> Vec<u8> {
 }
 
 impl Client {
-    /// `(client, session present, reason code)`.
-    pub fn try_connect(addr: SocketAddr, options: &Connect<'_>) -> io::Result<(Self, bool, u8)> {
+    /// A connection on which nothing was sent yet.
+    pub fn open(addr: SocketAddr, v5: bool) -> io::Result<Self> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut client = Self { stream, v5: options.v5 };
+        Ok(Self { stream, v5 })
+    }
+
+    /// `(client, session present, reason code)`.
+    pub fn try_connect(addr: SocketAddr, options: &Connect<'_>) -> io::Result<(Self, bool, u8)> {
+        let mut client = Self::open(addr, options.v5)?;
         let mut body = Vec::new();
         text(&mut body, b"MQTT");
-        body.push(if options.v5 { 5 } else { 4 });
+        body.push(if options.v5 { 5 } else { 4 } | if options.bridge { 0x80 } else { 0 });
         let mut flags = u8::from(options.clean) << 1;
         if let Some((_, _, qos, retain, _)) = options.will {
             flags |= 4 | (qos << 3) | (u8::from(retain) << 5);
@@ -74,6 +83,9 @@ impl Client {
             if let Some(max) = options.receive_max {
                 properties.push(0x21);
                 properties.extend(max.to_be_bytes());
+            }
+            if options.terse {
+                properties.extend([0x17, 0]);
             }
             body.push(properties.len() as u8);
             body.extend(properties);
@@ -102,11 +114,21 @@ impl Client {
         (client, present)
     }
 
+    /// Another handle on the same connection, to write while this one reads.
+    pub fn another(&self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()?, v5: self.v5 })
+    }
+
+    /// Bytes as they are.
+    pub fn send_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     pub fn send(&mut self, first: u8, body: &[u8]) -> io::Result<()> {
         let mut frame = vec![first];
         frame.extend(varint(body.len()));
         frame.extend(body);
-        self.stream.write_all(&frame)
+        self.send_all(&frame)
     }
 
     pub fn read(&mut self) -> io::Result<(u8, Vec<u8>)> {

@@ -4,6 +4,7 @@
 mod client;
 mod durability;
 mod hub;
+mod pressure;
 mod protocol;
 mod tls;
 
@@ -19,7 +20,7 @@ use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, Listen
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
-/// device X publishes `keys/X`.
+/// device X publishes `keys/X`; publishers of `members/#` do not wait for `stranger`.
 pub struct TestPolicy;
 
 impl Policy for TestPolicy {
@@ -37,6 +38,14 @@ impl Policy for TestPolicy {
 
     fn may_subscribe(&self, _device: &str, filter: &str) -> bool {
         !filter.starts_with("forbidden/")
+    }
+
+    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
+        !(device == "stranger" && topic.starts_with("members/"))
+    }
+
+    fn is_control(&self, device: &str, client_id: &str) -> bool {
+        client_id.starts_with(&format!("sealcast-{device}-"))
     }
 }
 

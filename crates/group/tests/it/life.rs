@@ -159,6 +159,33 @@ fn a_lost_welcome_is_asked_for_again() {
 }
 
 #[test]
+fn a_refused_welcome_costs_one_epoch_until_it_is_delivered() {
+    let (mut world, group) = world_of(1, 0);
+    let before = world.assert_members(group, &[0]);
+    world.refuse_welcomes.insert(0);
+    let second = world.device("2222");
+    world.grant(group, second);
+    world.run(3 * 3600);
+    let epoch = |world: &World| world.ledger.replica().group(group).unwrap().epoch.0;
+    assert!(world.nodes[second].has_notice("asking to be added again"));
+    assert_eq!(epoch(&world), before + 1, "it asks, and is not added in vain");
+    world.deliver_welcomes();
+    world.run(60);
+    world.assert_members(group, &[0, second]);
+    assert!(epoch(&world) <= before + 2, "once more at most, for the keys that it asked with");
+}
+
+#[test]
+fn another_member_adds_whom_a_refused_welcome_did_not_reach() {
+    let (mut world, group) = world_of(2, 0);
+    world.refuse_welcomes.insert(0);
+    let third = world.device("2222");
+    world.grant(group, third);
+    world.run(120);
+    world.assert_members(group, &[0, 1, third]);
+}
+
+#[test]
 fn a_device_that_lost_its_state_is_added_again() {
     let (mut world, group) = world_of(3, 0);
     let before = world.assert_members(group, &[0, 1, 2]);

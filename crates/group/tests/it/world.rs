@@ -98,6 +98,9 @@ pub struct World {
     pub refused: u64,
     /// Submissions that go nowhere.
     pub lose_submissions: BTreeSet<usize>,
+    /// Devices whose Welcomes the broker refuses, and which their drivers still have to deliver.
+    pub refuse_welcomes: BTreeSet<usize>,
+    pub undelivered: BTreeMap<(usize, GroupNumber), (DeviceId, Vec<u8>)>,
 }
 
 impl World {
@@ -122,6 +125,8 @@ impl World {
             accepted: Vec::new(),
             refused: 0,
             lose_submissions: BTreeSet::new(),
+            refuse_welcomes: BTreeSet::new(),
+            undelivered: BTreeMap::new(),
         }
     }
 
@@ -310,6 +315,10 @@ impl World {
                     self.keys.insert(id, bytes);
                     self.sent += 1;
                 }
+                Output::PublishInbox { device, group, bytes } if self.refuse_welcomes.contains(&node) => {
+                    self.undelivered.insert((node, group), (device, bytes));
+                    self.tell_undelivered(node);
+                }
                 Output::PublishInbox { device, group, bytes } => {
                     self.old_inboxes.push((device.clone(), group, bytes.clone()));
                     self.inboxes.insert((device, group), bytes);
@@ -329,6 +338,24 @@ impl World {
                 Output::Notice { device, notice, .. } => n.notices.push((device, notice)),
             }
         }
+    }
+
+    fn tell_undelivered(&mut self, node: usize) {
+        let of_node = |key: &&(usize, GroupNumber)| key.0 == node;
+        let groups = self.undelivered.keys().filter(of_node).map(|(_, group)| *group).collect();
+        if let Some(state) = &mut self.nodes[node].groups {
+            state.set_undelivered(groups, self.now_ms);
+        }
+    }
+
+    /// The broker takes the Welcomes that it has refused so far.
+    pub fn deliver_welcomes(&mut self) {
+        self.refuse_welcomes.clear();
+        for ((node, group), (device, bytes)) in std::mem::take(&mut self.undelivered) {
+            self.inboxes.insert((device, group), bytes);
+            self.tell_undelivered(node);
+        }
+        self.settle();
     }
 
     fn submit_for(&mut self, node: usize, body: Body) {

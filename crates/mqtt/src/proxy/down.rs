@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
-use super::up::lower_aliases;
+use super::up::{lower_aliases, shown};
 use super::{Phase, Proxy};
 use crate::ack::{Ack, AckKind, Disconnect};
 use crate::connack::Connack;
@@ -108,12 +108,41 @@ impl Proxy {
         let frame = match self.broker.splitter.next_frame() {
             Ok(Some(frame)) => Ok(frame),
             Ok(None) => return false,
+            Err(ParseError::TooLarge { size, max }) if self.skips_oversized() => {
+                return match self.skip_oversized(size, max) {
+                    Ok(skipped) => skipped,
+                    Err(error) => {
+                        self.fail_broker(error);
+                        true
+                    }
+                };
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = frame.and_then(|frame| self.broker_frame(frame)) {
             self.fail_broker(error);
         }
         true
+    }
+
+    /// A broker of MQTT 5 was told the limit and does not exceed it.
+    fn skips_oversized(&self) -> bool {
+        self.version == Version::V311 && matches!(self.phase, Phase::Open)
+    }
+
+    /// `false` until enough of the message has come.
+    fn skip_oversized(&mut self, size: usize, max: usize) -> Result<bool, ParseError> {
+        let too_large = |error| match error {
+            ParseError::Unexpected(_) => ParseError::TooLarge { size, max },
+            error => error,
+        };
+        let Some(start) = self.broker.splitter.skip_publish().map_err(too_large)? else { return Ok(false) };
+        let (qos, packet_id) = Publish::parse_receipt(&start)?;
+        self.counters.delivery_too_large += 1;
+        let topic = shown(&Publish::parse_topic_lossy(&start));
+        self.outputs.push_back(Output::DeliveryOversized { topic, size, max });
+        self.withhold(qos, packet_id);
+        Ok(true)
     }
 
     fn broker_frame(&mut self, frame: Frame) -> Result<(), ParseError> {
@@ -144,8 +173,8 @@ impl Proxy {
             }
             PacketType::Auth if v5 => self.down.push(Slot::Frame(frame.into_bytes())),
             PacketType::Suback => {
-                let granted = self.subscribing.granted(&frame, self.version);
-                self.down.push(Slot::Frame(frame.into_bytes()));
+                let (bytes, granted) = self.subscribing.suback(frame, self.version);
+                self.down.push(Slot::Frame(bytes));
                 self.flush_down();
                 if !granted.is_empty() {
                     for filter in &granted {
@@ -154,7 +183,10 @@ impl Proxy {
                     self.outputs.push_back(Output::Subscribed(granted));
                 }
             }
-            PacketType::Unsuback => self.down.push(Slot::Frame(frame.into_bytes())),
+            PacketType::Unsuback => {
+                let bytes = self.subscribing.unsuback(frame, self.version);
+                self.down.push(Slot::Frame(bytes));
+            }
             other => return Err(ParseError::Unexpected(other)),
         }
         self.flush_down();

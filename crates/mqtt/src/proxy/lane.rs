@@ -104,6 +104,10 @@ impl Lane {
         self.slots.push_back(slot);
     }
 
+    pub(super) fn extend(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        slots.into_iter().for_each(|slot| self.push(slot));
+    }
+
     pub(super) fn answer(&mut self, id: u64, answer: Answer) -> bool {
         let waiting = self.slots.iter_mut().find_map(|slot| match slot {
             Slot::Held(held) if held.id == id && held.answer.is_none() => Some(held),

@@ -85,6 +85,10 @@ pub struct Proxy {
     reason_on_acks: bool,
     next_publish: u64,
     subscribing: Pending,
+    /// The code and reason with which the connection ends once what the client has sent has gone up.
+    closing: Option<(u8, String)>,
+    /// The client's DISCONNECT asks the broker to forget the will.
+    forgoes_will: bool,
     counters: Counters,
 }
 
@@ -111,6 +115,8 @@ impl Proxy {
             reason_on_acks: true,
             next_publish: 0,
             subscribing: Pending::default(),
+            closing: None,
+            forgoes_will: false,
             counters: Counters::default(),
         }
     }
@@ -156,7 +162,11 @@ impl Proxy {
 
     /// Whether to read from the client now. `false` while too much waits, or the client has said DISCONNECT.
     pub fn wants_client_bytes(&self) -> bool {
-        !self.is_closed() && !self.client.eof && !self.client.done && self.has_room(&self.client, &self.up)
+        !self.is_closed()
+            && self.closing.is_none()
+            && !self.client.eof
+            && !self.client.done
+            && self.has_room(&self.client, &self.up)
     }
 
     /// Whether to read from the broker now. `false` while too much waits.
@@ -202,6 +212,27 @@ impl Proxy {
         }
     }
 
+    /// As [`Proxy::close`], once what the client has sent so far has gone up: no more is read from it. What waits for an
+    /// answer holds up the end; a driver that cannot wait so long calls [`Proxy::close`].
+    pub fn close_when_drained(&mut self, code: u8, reason: &str) {
+        if matches!(self.phase, Phase::Open) {
+            self.closing = Some((code, reason.to_owned()));
+        } else {
+            self.close(code, reason);
+        }
+    }
+
+    /// The largest packet that the broker takes, where that is known from elsewhere. Counts for a client of MQTT 3.1.1, in
+    /// which the broker does not say it. Call it before [`Proxy::accept`].
+    pub fn set_broker_max_bytes(&mut self, max: usize) {
+        self.broker_max_bytes = max;
+    }
+
+    /// Whether the client said by DISCONNECT that its will is not to be published (MQTT 5 3.14.2.1).
+    pub fn forgoes_will(&self) -> bool {
+        self.forgoes_will
+    }
+
     /// What the next connection of this session must be given. Take it after [`Output::Closed`].
     pub fn session(&self) -> &SessionState {
         &self.session
@@ -227,7 +258,8 @@ impl Proxy {
     }
 
     fn has_room(&self, side: &Side, lane: &Lane) -> bool {
-        let incomplete = matches!(side.splitter.peek_packet(), Ok(None));
+        // The start of one over the limit is read, to see what it is.
+        let incomplete = !matches!(side.splitter.peek_packet(), Ok(Some(_)));
         self.lane_has_room(lane) && (incomplete || side.splitter.buffered_bytes() < self.config.max_waiting_bytes)
     }
 
@@ -236,9 +268,12 @@ impl Proxy {
             return false;
         }
         let drained = |side: &Side, lane: &Lane| {
-            side.eof && lane.is_empty() && (side.done || matches!(side.splitter.peek_packet(), Ok(None)))
+            side.eof && lane.is_empty() && (side.done || !matches!(side.splitter.peek_packet(), Ok(Some(_))))
         };
-        if drained(&self.client, &self.up) {
+        let sent = self.up.is_empty() && !matches!(self.client.splitter.peek_packet(), Ok(Some(_)));
+        if let Some((code, reason)) = self.closing.take_if(|_| sent) {
+            self.close(code, &reason);
+        } else if drained(&self.client, &self.up) {
             self.finish(CloseReason::ClientEof);
         } else if drained(&self.broker, &self.down) {
             self.finish(CloseReason::BrokerEof);

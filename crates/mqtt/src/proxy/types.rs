@@ -79,6 +79,21 @@ pub enum Output {
         /// The reason code.
         code: u8,
     },
+    /// The client's publish has a topic for which a broker may close the connection ([`crate::TopicName::check_carried`]), or
+    /// such a response topic. It was refused as [`crate::Proxy::refuse`] describes.
+    PublishUnfit {
+        /// Its topic, shortened.
+        topic: Box<str>,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
+    /// A filter for which a broker may close the connection was refused in SUBACK or UNSUBACK.
+    FilterUnfit {
+        /// The filter, shortened.
+        filter: Box<str>,
+        /// What is wrong with it.
+        reason: Box<str>,
+    },
     /// A publish that was sealed or passed is larger than the broker accepts. It was refused, or dropped at QoS 0.
     PublishTooLarge {
         /// Which one.
@@ -97,6 +112,16 @@ pub enum Output {
         /// Bytes of the frame that would have been sent.
         size: usize,
         /// The client's limit in bytes.
+        max: usize,
+    },
+    /// The broker sent an MQTT 3.1.1 client a message that is larger than the proxy takes. It was acknowledged and dropped as
+    /// it came: the broker, which cannot be told of the limit, would send it again on each connection.
+    DeliveryOversized {
+        /// Its topic, shortened.
+        topic: Box<str>,
+        /// Bytes of the frame.
+        size: usize,
+        /// The proxy's limit in bytes.
         max: usize,
     },
     /// The broker sent a message with a bad topic or bad properties. It was acknowledged and dropped: closing would let
@@ -136,6 +161,8 @@ pub struct WillRequest {
     pub qos: Qos,
     /// Its retain flag.
     pub retain: bool,
+    /// How long after the end of the connection the broker publishes it, in seconds (MQTT 5).
+    pub delay_s: u32,
     /// Encoded properties that go inside the seal ([`crate::Property::is_sealed`]), as [`PublishRequest`] has them.
     pub sealed_properties: Bytes,
 }
@@ -148,6 +175,8 @@ pub enum WillAnswer {
     /// This payload replaces the will's, and the properties given in [`WillRequest::sealed_properties`] leave the
     /// outside. At most 65,535 bytes.
     Sealed(Bytes),
+    /// CONNECT goes on without it.
+    Dropped,
 }
 
 /// Why a connection is refused (CONNACK; MQTT 5 3.2.2.2 and the nearest return code of MQTT 3.1.1 3.2.2.3).
@@ -390,6 +419,7 @@ impl fmt::Debug for WillAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AsIs => f.write_str("AsIs"),
+            Self::Dropped => f.write_str("Dropped"),
             Self::Sealed(payload) => write!(f, "Sealed({} bytes)", payload.len()),
         }
     }

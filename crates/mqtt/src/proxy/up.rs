@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::types::{
-    AnswerError, CloseReason, ConnectRequest, Output, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode,
-    WillAnswer, WillRequest,
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Output, ProxyConfig, PublishId, PublishRequest, Refusal,
+    RefuseCode, WillAnswer, WillRequest,
 };
 use super::{Phase, Proxy};
 use crate::ack::{Ack, AckKind, Disconnect};
@@ -14,7 +14,13 @@ use crate::error::ParseError;
 use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
 use crate::property::{Properties, Property};
 use crate::publish::{PacketId, Publish, Qos};
-use crate::subscribe::{covers, ended};
+use crate::subscribe::{Judged, covers, ended};
+use crate::topic::{TopicError, TopicName, check_carried};
+
+/// As much of a topic is shown to a person, in characters.
+const MAX_SHOWN: usize = 100;
+/// DISCONNECT's reason code that asks for the will to be published (MQTT 5 3.14.2.1).
+const WITH_WILL: u8 = 0x04;
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
@@ -124,20 +130,21 @@ impl Proxy {
                 return Ok(());
             }
             PacketType::Disconnect => {
-                Disconnect::parse(&frame, self.version)?;
+                self.forgoes_will = Disconnect::parse(&frame, self.version)?.code != WITH_WILL;
                 self.client.done = true;
                 self.up.push(Slot::Last(frame.into_bytes(), CloseReason::ClientDisconnect));
             }
             PacketType::Auth if self.version == Version::V5 => self.up.push(Slot::Frame(frame.into_bytes())),
             PacketType::Subscribe => {
-                self.subscribing.note(&frame, self.version);
-                self.up.push(Slot::Frame(frame.into_bytes()));
+                let judged = self.subscribing.subscribe(frame, self.version)?;
+                self.take_filters(judged);
             }
             PacketType::Unsubscribe => {
                 for filter in ended(&frame, self.version) {
                     self.session.subscriptions.retain(|known| !covers(&filter, known));
                 }
-                self.up.push(Slot::Frame(frame.into_bytes()));
+                let judged = self.subscribing.unsubscribe(frame, self.version);
+                self.take_filters(judged);
             }
             other => return Err(ParseError::Unexpected(other)),
         }
@@ -157,6 +164,12 @@ impl Proxy {
             }
         };
         self.version = connect.version;
+        if let Some(error) = connect.will.as_ref().and_then(|will| unfit(&will.topic, &will.properties)) {
+            let reason = format!("the will's {error}");
+            self.send_connack(ConnectCode::TopicNameInvalid.code(self.version), &reason);
+            self.finish(CloseReason::ConnectRefused { reason });
+            return Ok(());
+        }
         let maximum = connect.properties.maximum_packet_size().map_or(MAX_REMAINING_BYTES, |size| size as usize);
         self.client_max_bytes = maximum;
         self.down_aliases = connect.properties.topic_alias_maximum().min(self.config.max_topic_aliases);
@@ -175,8 +188,8 @@ impl Proxy {
                 self.version = Version::V5;
                 self.send_connack(error.reason_code(), &error.to_string());
             }
-            // Up to level 4, and bridges that set the top bit to try a private variant.
-            (_, ParseError::Protocol { level }) if *level < 4 || *level & 0x80 != 0 => self.send_connack(1, ""),
+            // The top bit marks a bridge, which tries again without it.
+            (_, ParseError::Protocol { level }) if *level & 0x7F < 5 => self.send_connack(1, ""),
             (_, ParseError::Protocol { .. }) => {
                 self.version = Version::V5;
                 self.send_connack(error.reason_code(), &error.to_string());
@@ -197,6 +210,14 @@ impl Proxy {
         }
         let id = self.next_publish;
         self.next_publish += 1;
+        if let Some(error) = unfit(&topic, &publish.properties) {
+            self.outputs.push_back(Output::PublishUnfit { topic: shown(topic.as_str()), reason: error.clone().into() });
+            let disconnect = self.version == Version::V311 || publish.qos == Qos::AtMostOnce;
+            let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: error, disconnect };
+            let answer = Some(Answer::Withhold(Some(refusal)));
+            self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer })));
+            return Ok(());
+        }
         let (inside, _) = publish.properties.partition_sealed();
         self.outputs.push_back(Output::Publish(PublishRequest {
             id: PublishId(id),
@@ -210,6 +231,15 @@ impl Proxy {
         }));
         self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
         Ok(())
+    }
+
+    fn take_filters(&mut self, judged: Judged) {
+        for refused in judged.refused {
+            let reason = refused.error.to_string().into();
+            self.outputs.push_back(Output::FilterUnfit { filter: shown(&refused.filter), reason });
+        }
+        self.up.extend(judged.pass.map(Slot::Frame));
+        self.outputs.extend(judged.answer.map(Output::ToClient));
     }
 
     fn client_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
@@ -355,7 +385,7 @@ struct Receipt {
     qos: Qos,
     dup: bool,
     packet_id: Option<PacketId>,
-    topic: crate::topic::TopicName,
+    topic: TopicName,
 }
 
 impl Receipt {
@@ -388,6 +418,7 @@ fn connect_request(connect: &Connect) -> ConnectRequest {
             payload: will.payload.clone(),
             qos: will.qos,
             retain: will.retain,
+            delay_s: will.properties.will_delay_s(),
             sealed_properties: will.properties.partition_sealed().0.without_agents().encode().unwrap_or_default(),
         }),
     }
@@ -402,10 +433,14 @@ pub(super) fn connect_upstream(
     will: WillAnswer,
 ) -> Result<Bytes, AnswerError> {
     let mut changed = connect.clone();
-    if let WillAnswer::Sealed(payload) = will {
-        let Some(will) = &mut changed.will else { return Err(AnswerError::Will("it has no will".into())) };
-        will.payload = payload;
-        will.properties = will.properties.partition_sealed().1;
+    match will {
+        WillAnswer::AsIs => {}
+        WillAnswer::Dropped => changed.will = None,
+        WillAnswer::Sealed(payload) => {
+            let Some(will) = &mut changed.will else { return Err(AnswerError::Will("it has no will".into())) };
+            will.payload = payload;
+            will.properties = will.properties.partition_sealed().1;
+        }
     }
     if changed.version == Version::V5 {
         let wanted = changed.properties.maximum_packet_size();
@@ -417,6 +452,22 @@ pub(super) fn connect_upstream(
         return Ok(frame.clone());
     }
     changed.encode().map_err(|error| AnswerError::Will(error.to_string()))
+}
+
+/// Why a broker may close the connection for this topic, or for the response topic beside it.
+fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
+    let response = properties.find(|p| if let Property::ResponseTopic(topic) = p { Some(topic.clone()) } else { None });
+    let response = || check_carried(response?.as_str()).err();
+    let say = |error: TopicError| error.to_string();
+    topic.check_carried().err().map(say).or_else(|| response().map(|error| format!("response {error}")))
+}
+
+/// The start of a topic, for a person.
+pub(super) fn shown(topic: &str) -> Box<str> {
+    match topic.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", topic.get(..end).unwrap_or_default()).into(),
+        None => topic.into(),
+    }
 }
 
 /// Lowers Topic Alias Maximum to what is kept here.

@@ -102,7 +102,7 @@ fn will(version: Version) -> impl Strategy<Value = Will> {
 fn connect() -> impl Strategy<Value = Connect> {
     version().prop_flat_map(|version| {
         (
-            any::<bool>(),
+            any::<(bool, bool)>(),
             any::<u16>(),
             properties(PropertySet::Connect),
             text(),
@@ -110,16 +110,19 @@ fn connect() -> impl Strategy<Value = Connect> {
             option::of(text()),
             option::of(bytes()),
         )
-            .prop_map(move |(clean_start, keep_alive_s, list, client_id, will, username, password)| Connect {
-                version,
-                clean_start,
-                keep_alive_s,
-                properties: only_v5(version, list),
-                client_id,
-                will,
-                password: if version == Version::V5 || username.is_some() { password } else { None },
-                username,
-            })
+            .prop_map(
+                move |((bridge, clean_start), keep_alive_s, list, client_id, will, username, password)| Connect {
+                    version,
+                    bridge,
+                    clean_start,
+                    keep_alive_s,
+                    properties: only_v5(version, list),
+                    client_id,
+                    will,
+                    password: if version == Version::V5 || username.is_some() { password } else { None },
+                    username,
+                },
+            )
     })
 }
 

@@ -117,6 +117,7 @@ pub fn frames(bytes: &[u8]) -> Vec<Frame> {
 pub fn connect(version: Version) -> Connect {
     Connect {
         version,
+        bridge: false,
         clean_start: false,
         keep_alive_s: 60,
         properties: Properties::new(),

@@ -9,3 +9,4 @@ mod harness;
 mod limits;
 mod own;
 mod simulation;
+mod unfit;

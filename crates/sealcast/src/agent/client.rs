@@ -1,5 +1,6 @@
 //! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
 
+mod ending;
 mod publish;
 
 use std::{
@@ -22,12 +23,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::ending::{Ending, read_arrived};
 use super::{
     data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
     events::{Event, Events},
     readings::Readings,
+    refusals::{self, Refusals},
     sessions::{FrameId, Held, Sessions},
-    store::Store,
+    store::{Retained, Store},
     values::{Arrived, Incoming, Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
@@ -43,7 +46,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 /// The log says the rest, once.
 const DISK: &str = "the agent's disk cannot be written";
+/// How long a connection that another one takes over may take until what its client has sent has gone out.
+const TAKE_OVER: Duration = Duration::from_secs(10);
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
+const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
 const CHUNK: usize = 16 << 10;
 /// As many bytes wait for a side before nothing more is taken from the other.
 const BUFFER: usize = 4 * CHUNK;
@@ -66,6 +72,8 @@ pub struct Shared {
     pub events: Events,
     /// Sessions by client id, while the agent runs.
     pub sessions: Sessions,
+    /// Clients whose connection the broker refused.
+    pub refusals: Refusals,
     /// The agent's end.
     pub stop: CancellationToken,
 }
@@ -101,6 +109,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: boo
         waiting: VecDeque::new(),
         dirty: Dirty::No,
         give_up: None,
+        will: None,
         number: shared.values.next_client(),
         judged: false,
         clean: false,
@@ -139,6 +148,8 @@ struct Client {
     dirty: Dirty,
     /// Why the connection is to be closed without a word.
     give_up: Option<String>,
+    /// The retained will that the broker publishes at once if the client does not take leave.
+    will: Option<Retained>,
     /// Names this connection where values are judged.
     number: u64,
     /// Values were judged, and what is remembered of them is not yet on disk.
@@ -192,6 +203,9 @@ impl Client {
         let deadline = Instant::now() + CONNECT_PATIENCE;
         let mut from_client = BytesMut::with_capacity(CHUNK);
         let mut from_broker = BytesMut::with_capacity(CHUNK);
+        // A write that failed says nothing of what the other side has sent: it is read to its end first.
+        let (mut client_deaf, mut broker_deaf) = (false, false);
+        let mut ending: Option<Ending> = None;
         let reason = loop {
             changed.mark_unchanged();
             if let Some(reason) = self.work().await {
@@ -199,6 +213,12 @@ impl Client {
             }
             if self.dirty == Dirty::Now && !self.save() {
                 break DISK.to_owned();
+            }
+            if client_deaf {
+                self.to_client.clear();
+            }
+            if broker_deaf {
+                self.to_broker.clear();
             }
             let repeat_at = self
                 .restored
@@ -216,11 +236,12 @@ impl Client {
                     _ => None,
                 },
                 repeat_at,
+                ending.as_ref().map(|ending| ending.deadline),
             ];
             let wake = wake.into_iter().flatten().min();
             let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
             let waits = !self.waiting.is_empty();
-            let Self { proxy, socket, broker, to_client, to_broker, local, greet, name, .. } = &mut self;
+            let Self { proxy, socket, broker, to_client, to_broker, local, greet, name, dirty, .. } = &mut self;
             let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
@@ -234,8 +255,16 @@ impl Client {
             let read_client = proxy.wants_client_bytes() && room(to_broker);
             let read_broker = proxy.wants_broker_bytes() && room(to_client);
             tokio::select! {
-                () = shared.stop.cancelled() => proxy.close(0x8B, "the agent is shutting down"),
-                () = taken_over.cancelled() => proxy.close(0x8E, "another connection of this client took over"),
+                () = shared.stop.cancelled(), if ending.as_ref().is_none_or(|ending| ending.code != 0x8B) => {
+                    ending = Some(Ending::new(0x8B, "the agent is shutting down", DRAIN));
+                    read_arrived(&mut client_reader, proxy).await;
+                    proxy.close_when_drained(0x8B, "the agent is shutting down");
+                }
+                () = taken_over.cancelled(), if ending.is_none() => {
+                    ending = Some(Ending::new(0x8E, "another connection of this client took over", TAKE_OVER));
+                    read_arrived(&mut client_reader, proxy).await;
+                    proxy.close_when_drained(0x8E, "another connection of this client took over");
+                }
                 read = client_reader.read_buf(&mut from_client), if read_client => match read {
                     Ok(1..) => proxy.handle_client(&from_client.split()),
                     _ => proxy.handle_client_eof(),
@@ -246,14 +275,12 @@ impl Client {
                 },
                 written = client_writer.write_buf(to_client), if !to_client.is_empty() => {
                     if written.is_err() {
-                        to_client.clear();
-                        proxy.handle_client_eof();
+                        client_deaf = true;
                     }
                 }
                 written = write_some(&mut broker_writer, to_broker), if !to_broker.is_empty() => {
                     if written.is_err() {
-                        to_broker.clear();
-                        proxy.handle_broker_eof();
+                        broker_deaf = true;
                     }
                 }
                 _ = changed.changed(), if waits => {}
@@ -269,8 +296,11 @@ impl Client {
                     if connecting && Instant::now() >= deadline {
                         break "no CONNECT in time".to_owned();
                     }
-                    if matches!(self.dirty, Dirty::By(then) if Instant::now() >= then) {
-                        self.dirty = Dirty::Now;
+                    if matches!(*dirty, Dirty::By(then) if Instant::now() >= then) {
+                        *dirty = Dirty::Now;
+                    }
+                    if let Some(ending) = ending.as_ref().filter(|ending| Instant::now() >= ending.deadline) {
+                        proxy.close(ending.code, ending.reason);
                     }
                 }
             }
@@ -293,24 +323,20 @@ impl Client {
             session.state().mqtt = self.proxy.session().clone();
         }
         let unsaved = (self.dirty != Dirty::No || self.keep_session) && !self.save();
-        let drain = async {
-            self.socket.write_all(&self.to_client).await?;
-            self.socket.shutdown().await?;
-            if let Some(broker) = &mut self.broker {
-                broker.write_all(&self.to_broker).await?;
-                broker.shutdown().await?;
+        self.keep_will();
+        let deadline = Instant::now() + DRAIN;
+        let broker = async {
+            if let Some(broker) = self.broker {
+                ending::see_off("broker", broker, &self.to_broker, deadline).await;
             }
-            std::io::Result::Ok(())
+            // The broker has this connection's last bytes: the client's next one may begin, whether the client has closed
+            // this one or not.
+            if let Some(session) = self.session {
+                // What is not on disk is in memory alone.
+                self.shared.sessions.close(&self.name, session, self.keep_session || unsaved);
+            }
         };
-        match tokio::time::timeout(DRAIN, drain).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => debug!(%error, "closing"),
-            Err(_) => debug!("closing took too long"),
-        }
-        if let Some(session) = self.session.take() {
-            // What is not on disk is in memory alone.
-            self.shared.sessions.close(&self.name, session, self.keep_session || unsaved);
-        }
+        tokio::join!(broker, ending::see_off("client", self.socket, &self.to_client, deadline));
     }
 
     /// Does all that can be done without more bytes; gives the reason if the connection is over. What is remembered of the
@@ -377,16 +403,36 @@ impl Client {
                 }
                 Output::PublishTooLarge { topic, size, max, .. } => {
                     self.shared.values.not_sent(topic.as_str());
-                    warn!(client = self.name, size, max, "refused: sealed, it is larger than the broker takes");
+                    let reason = format!(
+                        "sealed it has {size} bytes, and the broker takes {max}: raise max_packet_bytes in hub.toml"
+                    );
+                    let (client, topic) = (self.name.clone(), topic.as_str().to_owned());
+                    self.shared.events.put(Event::PublishRefused { client, topic, reason });
+                }
+                Output::PublishUnfit { topic, reason } => {
+                    let (client, topic, reason) = (self.name.clone(), topic.into(), reason.into());
+                    self.shared.events.put(Event::PublishRefused { client, topic, reason });
+                }
+                Output::FilterUnfit { filter, reason } => {
+                    let (client, topic, reason) = (self.name.clone(), filter.into(), reason.into());
+                    self.shared.events.put(Event::NotSubscribed { client, topic, reason });
                 }
                 Output::DeliveryTooLarge { size, max, .. } => {
                     warn!(client = self.name, size, max, "dropped: larger than the client takes");
+                }
+                Output::DeliveryOversized { topic, size, max } => {
+                    let reason = format!(
+                        "it has {size} bytes, and at most {max} are taken: raise max_packet_bytes in agent.toml"
+                    );
+                    let (client, topic) = (self.name.clone(), topic.into());
+                    self.shared.events.put(Event::DeliveryRefused { client, topic, bytes: size, reason });
                 }
                 Output::DeliveryInvalid(error) => {
                     warn!(client = self.name, %error, "dropped: the broker sent a malformed message");
                 }
                 Output::Closed(reason) => {
                     self.clean = matches!(reason, CloseReason::ClientDisconnect);
+                    self.say_why(&reason);
                     return Some(reason.to_string());
                 }
             }
@@ -463,6 +509,9 @@ impl Client {
                 };
                 self.taken_over = session.ended.clone();
                 self.session = Some(session);
+                if let Some(max) = self.shared.upstream.max_packet_bytes() {
+                    self.proxy.set_broker_max_bytes(max);
+                }
                 if let Err(error) = self.proxy.accept(will, mqtt) {
                     self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
                 }
@@ -477,19 +526,28 @@ impl Client {
     }
 
     fn refuse_connect(&mut self, code: ConnectCode, reason: &str) {
-        warn!(client = self.name, reason, "connection refused");
         if let Err(error) = self.proxy.refuse_connect(code, reason) {
             debug!(%error);
         }
     }
 
-    fn seal_will(&self, will: &WillRequest) -> Result<WillAnswer, Denied> {
+    fn seal_will(&mut self, will: &WillRequest) -> Result<WillAnswer, Denied> {
         let topic = will.topic.as_str();
         match self.shared.data.route(topic) {
             Route::Clear => Ok(WillAnswer::AsIs),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Brokers => {
+                let what = "its will is dropped: topics that begin with $ are the broker's own";
+                self.shared.events.note(&self.name, topic, what);
+                Ok(WillAnswer::Dropped)
+            }
             Route::NotYet(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
+            // It deletes what the broker keeps. Sealed, it would be kept itself.
+            Route::Group(_) if will.retain && will.payload.is_empty() => {
+                self.note_will(will, Bytes::new(), &Bytes::new(), now_ms());
+                Ok(WillAnswer::Sealed(Bytes::new()))
+            }
             Route::Group(group) => {
                 let now = now_ms();
                 let judged = self.shared.values.will(will, now).map_err(|blocked| Denied::Refused(blocked.reason))?;
@@ -501,14 +559,23 @@ impl Client {
                     payload: &judged.payload,
                 };
                 let frame = self.shared.data.seal(group, topic, &content, now)?;
+                if will.retain {
+                    self.note_will(will, judged.payload, &judged.props, now);
+                }
                 Ok(WillAnswer::Sealed(frame.into()))
             }
         }
     }
 
     fn handle_connected(&mut self, connected: &sealcast_mqtt::Connected) {
+        let news = self.shared.refusals.is_news(&self.name, connected.code);
         if connected.code != 0 {
-            warn!(client = self.name, code = connected.code, "the broker refused the connection");
+            let (code, reason) = (format!("{:#04x}", connected.code), refusals::reason(self.version, connected.code));
+            if news {
+                warn!(client = self.name, code, reason, "the broker refused the client's connection");
+            } else {
+                debug!(client = self.name, code, reason, "the broker refused the client's connection again");
+            }
             return;
         }
         if let Some(expiry_s) = connected.session_expiry_s {
@@ -540,6 +607,12 @@ impl Client {
             Route::Group(group) => group,
             Route::Clear => {
                 self.answered(|proxy| proxy.pass(delivery.id));
+                return None;
+            }
+            Route::Brokers => {
+                let what = "not handed on: topics that begin with $ are the broker's own";
+                self.shared.events.note(&self.name, topic, what);
+                self.answered(|proxy| proxy.swallow(delivery.id));
                 return None;
             }
             // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.

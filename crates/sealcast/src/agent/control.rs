@@ -44,6 +44,12 @@ const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
 
+/// A control message that the broker refused is sent again after so long: at first, and at most.
+const AGAIN: Duration = Duration::from_secs(5);
+const MAX_AGAIN: Duration = Duration::from_secs(60);
+/// One that was sent again and not refused within this time was taken.
+const TAKEN: Duration = Duration::from_secs(5);
+
 /// Where the hub pushes records.
 const LEDGER_TOPIC: &str = "sealcast/v1/ledger";
 
@@ -89,6 +95,17 @@ enum Done {
 struct Outbox {
     keys: Option<Vec<u8>>,
     welcomes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
+    /// Topics of these that the broker refused.
+    refused: BTreeMap<String, Again>,
+}
+
+/// A message that the broker refused.
+struct Again {
+    /// When it is sent again; or, if it was, when it counts as taken.
+    at: Instant,
+    sent: bool,
+    /// How long until the next time.
+    wait: Duration,
 }
 
 struct Loop {
@@ -169,12 +186,14 @@ impl Loop {
         let now = Instant::now();
         let groups =
             self.parts.groups.poll_timeout().map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms())));
-        [groups, self.retry_at, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
+        let again = self.outbox.refused.values().map(|again| again.at).min();
+        [groups, self.retry_at, again, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
     }
 
     fn handle_timeout(&mut self) -> Result<()> {
         let (now, time_ms) = (Instant::now(), now_ms());
         self.publish_retained_again();
+        self.publish_refused_again();
         if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
             self.parts.groups.handle_timeout(time_ms);
         }
@@ -227,7 +246,10 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
-            LinkEvent::Refused => self.parts.values.link_refused(),
+            LinkEvent::Refused { topic: Some(topic), reason } if topic.starts_with("sealcast/") => {
+                self.handle_refused(topic, &reason);
+            }
+            LinkEvent::Refused { .. } => self.parts.values.link_refused(),
             LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
                 self.handle_message(&topic, &payload);
             }
@@ -502,6 +524,7 @@ impl Loop {
                     let group = keys.group;
                     // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
                     self.outbox.welcomes.retain(|(_, of), _| *of != group);
+                    self.forget_refused();
                     self.parts.data.insert_epoch(keys, now_ms());
                     self.reseal.insert(group);
                     self.publish_retained_again();
@@ -522,6 +545,72 @@ impl Loop {
         for ((device, group), bytes) in &self.outbox.welcomes {
             self.publish(inbox(device, *group), bytes.clone());
         }
+    }
+
+    /// The broker refused a message of the control plane. It is sent again until it is taken; meanwhile this device adds
+    /// nobody to the group of a Welcome: each try would be a new epoch with a Welcome that does not arrive either.
+    fn handle_refused(&mut self, topic: String, reason: &str) {
+        if self.outbox.payload(&self.parts.device, &topic).is_none() {
+            debug!(topic, reason, "the broker refused a message that is no longer needed");
+            return;
+        }
+        let again = self.outbox.refused.entry(topic.clone()).or_insert_with(|| {
+            warn!(
+                topic,
+                reason, "the broker refused a message of the control plane: it is sent again until it is taken"
+            );
+            Again { at: Instant::now(), sent: false, wait: AGAIN }
+        });
+        (again.at, again.sent) = (Instant::now() + again.wait, false);
+        again.wait = (again.wait * 2).min(MAX_AGAIN);
+        self.tell_refused();
+    }
+
+    fn publish_refused_again(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for (topic, again) in &mut self.outbox.refused {
+            if again.at > now {
+                continue;
+            }
+            if !self.up {
+                again.at = now + again.wait;
+            } else {
+                due.push((topic.clone(), again.sent));
+                (again.at, again.sent) = (now + TAKEN, true);
+            }
+        }
+        for (topic, sent) in due {
+            match self.outbox.payload(&self.parts.device, &topic) {
+                Some(payload) if !sent => self.publish(topic, payload.to_vec()),
+                _ => {
+                    info!(topic, "the broker has taken the message that it had refused");
+                    self.outbox.refused.remove(&topic);
+                    self.tell_refused();
+                }
+            }
+        }
+    }
+
+    /// Forgets refusals of what is no longer to be sent.
+    fn forget_refused(&mut self) {
+        let gone = |topic: &String| self.outbox.payload(&self.parts.device, topic).is_none();
+        let gone: Vec<String> = self.outbox.refused.keys().filter(|topic| gone(topic)).cloned().collect();
+        for topic in &gone {
+            self.outbox.refused.remove(topic);
+        }
+        if !gone.is_empty() {
+            self.tell_refused();
+        }
+    }
+
+    fn tell_refused(&mut self) {
+        let refused = self.outbox.welcomes.keys().filter(|(device, group)| {
+            let topic = inbox(device, *group);
+            self.outbox.refused.contains_key(&topic)
+        });
+        let groups: BTreeSet<GroupNumber> = refused.map(|(_, group)| *group).collect();
+        self.parts.groups.set_undelivered(groups, now_ms());
     }
 
     fn publish_keys(&self) {
@@ -552,6 +641,17 @@ impl Loop {
         if let Err(error) = self.parts.link.publish(topic, true, payload) {
             debug!(%error, "not published");
         }
+    }
+}
+
+impl Outbox {
+    /// What is to be sent to `topic`, by the agent of `device`.
+    fn payload(&self, device: &DeviceId, topic: &str) -> Option<&[u8]> {
+        if topic == format!("sealcast/v1/keys/{device}") {
+            return self.keys.as_deref();
+        }
+        let welcomes = &mut self.welcomes.iter();
+        welcomes.find_map(|((device, group), bytes)| (inbox(device, *group) == topic).then_some(bytes.as_slice()))
     }
 }
 

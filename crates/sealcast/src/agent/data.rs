@@ -28,6 +28,9 @@ const EPOCH_GRACE_MS: u64 = 60_000;
 /// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
 const MIN_RETENTION: u16 = 1;
 
+// What an agent lets through the hub's broker takes, or it would close the connection.
+const _: () = assert!(sealcast_mqtt::MAX_TOPIC_LEVELS <= sealcast_broker::MAX_TOPIC_LEVELS);
+
 /// Which way a topic goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
@@ -37,6 +40,8 @@ pub enum Route {
     Clear,
     /// The agents' own topics, which clients neither write nor read.
     Control,
+    /// The broker's own topics, which begin with `$`: nothing is sent there, and nothing from there is handed on.
+    Brokers,
     /// Not known before the ledger was read to its end: it may be a group's.
     NotYet(String),
     /// Nowhere.
@@ -209,6 +214,9 @@ impl DataPlane {
     pub fn route(&self, topic: &str) -> Route {
         if topic == "sealcast" || topic.starts_with("sealcast/") {
             return Route::Control;
+        }
+        if topic.starts_with('$') {
+            return Route::Brokers;
         }
         let state = self.state();
         if let Some(group) = state.replica.group_for_topic(topic) {

@@ -7,6 +7,7 @@ pub mod doors;
 pub mod events;
 pub mod folder;
 pub mod readings;
+mod refusals;
 mod sessions;
 pub mod store;
 pub mod values;
@@ -232,6 +233,7 @@ impl Agent {
             config,
             events: Events::new(),
             sessions: Sessions::default(),
+            refusals: refusals::Refusals::default(),
             stop: stop.clone(),
         });
         clients.spawn(accept(listener, shared.clone(), clients.clone()));

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{data::DataPlane, store::Store};
 
-/// How long a connection that was taken over may take to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a connection that was taken over may take to end: what its client has sent goes out first.
+const FAREWELL: Duration = Duration::from_secs(15);
 
 /// Local clients by id, while the agent runs.
 #[derive(Default)]

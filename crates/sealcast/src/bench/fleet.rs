@@ -119,7 +119,7 @@ async fn measure(nodes: usize) -> Result<Row> {
     let enrol_ms = millis(start);
 
     let start = Instant::now();
-    let patience = Duration::from_secs(20 + 2 * nodes as u64);
+    let patience = Duration::from_secs(120 + 2 * nodes as u64);
     let mut fleet = Fleet { hub, operator, nodes: Vec::new(), patience };
     let mut agents = Vec::new();
     for id in &ids {

@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_broker::{
-    Broker, BrokerConfig, Handle, Interceptor, Limits, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
+    Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
 };
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, NodeError, Relay, SubmitError, Wallet};
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
 use serde::Serialize;
@@ -26,6 +26,7 @@ use tokio::{
     net::TcpListener,
     sync::{Mutex, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
@@ -39,7 +40,6 @@ use self::{
 use crate::{
     config,
     files::{self, Mode},
-    link::MAX_MESSAGE_BYTES,
     now_ms, output, shutdown,
     tls::{self, HostPort, Identity},
 };
@@ -51,6 +51,8 @@ const MAX_CALLS_WAITING: usize = 4096;
 /// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
 const MAX_CALLS_PER_DEVICE: usize = 16;
 const PAGE: usize = 256;
+/// The hub ends when its ledger could not be read for so long.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// `sealcast up`.
 #[derive(clap::Args)]
@@ -112,8 +114,16 @@ pub async fn run(options: Options) -> Result<()> {
         ready.root_sha256
     );
     output::ready(options.json, &ready, &words)?;
-    shutdown::requested_or(hub.failed()).await;
-    hub.stop().await
+    let failure = tokio::select! {
+        () = shutdown::requested() => None,
+        reason = hub.failed() => Some(reason),
+    };
+    let stopped = hub.stop().await;
+    match failure {
+        // A supervisor starts again what has failed, not what has ended well.
+        Some(reason) => bail!("the hub cannot go on: {reason}"),
+        None => stopped,
+    }
 }
 
 /// A running hub.
@@ -135,7 +145,7 @@ pub struct Hub {
     stop: CancellationToken,
     tasks: TaskTracker,
     follower: JoinHandle<Result<()>>,
-    failed: CancellationToken,
+    failed: watch::Receiver<Option<String>>,
     _lock: files::Lock,
 }
 
@@ -144,6 +154,7 @@ impl Hub {
     pub async fn start(dir: &Path, config: config::Hub, interceptor: Option<Arc<dyn Interceptor>>) -> Result<Self> {
         files::create_dir(dir)?;
         let lock = files::lock(dir)?;
+        folder::check(dir)?;
         let keys = folder::keys(dir, &config, now_ms())?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -187,8 +198,7 @@ impl Hub {
             hub: url.clone(),
             written_ms: now_ms(),
         };
-        let network_json = network.to_json(&keys.authority)?;
-        files::write(&dir.join("network.json"), network_json.as_bytes(), Mode::Public)?;
+        let network_json = folder::network(dir, &network, &keys.authority)?;
 
         let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
         let known = watch::Sender::new(replica.read().unwrap_or_else(PoisonError::into_inner).height());
@@ -200,14 +210,13 @@ impl Hub {
             broker.handle().clone(),
             stop.clone(),
         ));
-        let failed = CancellationToken::new();
+        let (failing, failed) = watch::channel(None);
         let follower = tokio::spawn({
             let following = follow(ledger.clone(), replica.clone(), known, broker.handle().clone(), stop.clone());
-            let failed = failed.clone();
             async move {
                 let outcome = following.await;
-                if outcome.is_err() {
-                    failed.cancel();
+                if let Err(error) = &outcome {
+                    failing.send_replace(Some(format!("{error:#}")));
                 }
                 outcome
             }
@@ -237,11 +246,19 @@ impl Hub {
         })
     }
 
-    /// Resolves when the hub cannot go on: the broker has given up, or the ledger does not verify.
-    pub async fn failed(&self) {
+    /// Resolves when the hub cannot go on, with the reason: the broker has given up, or the ledger does not verify.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        let ledger = async {
+            match failed.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                // The task that follows the ledger ends by itself only with a reason, or by a panic.
+                Err(_) => "the task that follows the ledger has ended".to_owned(),
+            }
+        };
         tokio::select! {
-            () = self.broker.stopped() => {}
-            () = self.failed.cancelled() => {}
+            () = self.broker.stopped() => self.broker.failure().unwrap_or("the broker has stopped").to_owned(),
+            reason = ledger => reason,
         }
     }
 
@@ -305,6 +322,13 @@ async fn open_ledger(dir: &Path, config: &config::Hub, keys: &folder::Keys) -> R
         let id: LedgerId = files::read(&address)?.trim().parse().with_context(|| address.display().to_string())?;
         return Ok(Ledger::attach(node, wallet, id.address).await?);
     }
+    // A first start may have ended between the deployment, which is one block, and the next line.
+    ensure!(
+        engine.progress().borrow().height <= 1,
+        "{} is missing, but ledger.sqlite holds entries: a new, empty ledger beside them would be one that no device \
+         knows. Restore it from a backup, or take an empty folder to start over",
+        address.display()
+    );
     let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
     files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
     Ok(ledger)
@@ -322,7 +346,7 @@ async fn start_broker(
     let config = BrokerConfig {
         listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
         data_dir: Some(dir.to_owned()),
-        limits: Limits { max_packet_bytes: MAX_MESSAGE_BYTES, ..Limits::default() },
+        limits: Limits { max_packet_bytes: config.max_packet_bytes, ..config.limits.clone() },
     };
     Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
 }
@@ -405,7 +429,7 @@ impl Drop for Turn {
 }
 
 /// Keeps the hub's replica at the ledger's head, and pushes each new record to the agents. Fails if a record does not
-/// verify: a replica that stands still would let revoked devices in.
+/// verify, or cannot be read: a replica that stands still would let revoked devices in.
 async fn follow(
     ledger: Ledger,
     replica: SharedReplica,
@@ -415,6 +439,7 @@ async fn follow(
 ) -> Result<()> {
     let from = replica.read().unwrap_or_else(PoisonError::into_inner).height();
     let mut watch = ledger.watch(from);
+    let mut unread_since: Option<Instant> = None;
     loop {
         let records = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -423,11 +448,18 @@ async fn follow(
         let records = match records {
             Ok(records) => records,
             Err(error) => {
-                error!("the hub's ledger cannot be read: {:#}", anyhow::Error::new(error));
+                let since = *unread_since.get_or_insert_with(Instant::now);
+                let damaged = matches!(error, NodeError::Answer { .. });
+                let error = anyhow::Error::new(error).context("the hub's own ledger cannot be read");
+                if damaged || since.elapsed() >= UNREAD {
+                    return Err(error);
+                }
+                error!("it is tried again: {error:#}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
+        unread_since = None;
         let mut revoked = Vec::new();
         {
             let mut replica = replica.write().unwrap_or_else(PoisonError::into_inner);

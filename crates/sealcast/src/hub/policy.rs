@@ -12,6 +12,8 @@ use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use tracing::warn;
 
+use crate::link;
+
 /// The hub's copy of the ledger, shared with the task that follows it.
 pub type SharedReplica = Arc<RwLock<Replica>>;
 
@@ -49,6 +51,17 @@ impl Policy for LedgerPolicy {
             warn!(name = certificate.common_name(), client = attempt.client_id, reason, "connection refused");
             refusal
         })
+    }
+
+    /// Whoever is not in a topic's group cannot open its messages, and so must not stop the members.
+    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        replica.group_for_topic(topic).is_none_or(|group| is_granted(&replica, device, group))
+    }
+
+    /// What [`link::Link`] calls itself, at agents and in the operator's commands.
+    fn is_control(&self, device: &str, client_id: &str) -> bool {
+        client_id.strip_prefix(link::CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {

@@ -153,11 +153,6 @@ impl Agent {
         }
     }
 
-    /// One that was started by other means.
-    pub fn at(dir: &Path, listen: &str) -> Self {
-        Self { dir: dir.to_owned(), listen: listen.to_owned(), ready: Value::Null, extra: Vec::new(), process: None }
-    }
-
     pub fn restart(&mut self) {
         let mut command = sealcast();
         command.arg("agent").arg("--dir").arg(&self.dir).args(["--listen", &self.listen, "--json"]).args(&self.extra);

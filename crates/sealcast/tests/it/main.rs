@@ -3,6 +3,10 @@
 
 mod harness;
 mod python;
+/// The broker's tests and these need the same bytes.
+#[path = "../../../broker/tests/it/client.rs"]
+#[allow(dead_code, reason = "each of the two uses a part of it")]
+mod raw;
 
 mod bench;
 mod case_04;
@@ -11,7 +15,9 @@ mod disk;
 mod doors;
 mod est;
 mod hostile;
+mod hub;
 mod kill;
+mod mqtt;
 mod nonce;
 mod paho;
 mod quality;

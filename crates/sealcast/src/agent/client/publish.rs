@@ -5,7 +5,7 @@ use sealcast_seal::{Content, Purpose};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{CONTROL_TOPIC, Client, DISK, Publishing, Until, Waiting, class};
+use super::{BROKERS_TOPIC, CONTROL_TOPIC, Client, DISK, Publishing, Until, Waiting, class};
 use crate::{
     agent::{
         data::{Denied, Route},
@@ -20,6 +20,10 @@ impl Client {
     /// Seals what the client publishes, if it may go. Gives it back if it has to wait.
     pub(super) fn attend_publish(&mut self, mut publishing: Box<Publishing>, until: &mut Until) -> Option<Waiting> {
         let route = self.shared.data.route(publishing.request.topic.as_str());
+        if route == Route::Brokers {
+            self.publish_brokers(&publishing.request);
+            return None;
+        }
         if matches!(route, Route::Group(_)) && !publishing.judged {
             if !self.judge(&mut publishing.request) {
                 return None;
@@ -33,6 +37,7 @@ impl Client {
         let sealed = match route {
             Route::Clear => Ok(None),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Brokers => Err(Denied::Refused(BROKERS_TOPIC.into())),
             Route::NotYet(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => {
@@ -93,6 +98,14 @@ impl Client {
             debug!(%error);
         }
         None
+    }
+
+    /// Bridges tell on such topics whether they are connected. Nothing is sent, and the connection stays.
+    fn publish_brokers(&mut self, request: &PublishRequest) {
+        self.shared.events.note(&self.name, request.topic.as_str(), BROKERS_TOPIC);
+        let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
+        let tells = self.version == Version::V5 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
+        self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
     }
 
     /// Checks the values of a message for a group, and changes them as is configured. `false`: it was answered.

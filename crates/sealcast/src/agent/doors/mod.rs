@@ -59,7 +59,8 @@ pub async fn open(dir: &Path, shared: &Arc<Shared>, tasks: &TaskTracker) -> Resu
         tasks.spawn(coap::serve(socket, door.clone(), token, bus.clone(), shared.stop.clone()));
     }
     for device in &config.modbus {
-        info!(device = %device.device, unit = device.unit, "Modbus device is polled");
+        let units: Vec<u8> = device.units.iter().map(|unit| unit.unit).collect();
+        info!(device = %device.device, ?units, "Modbus device is polled");
         tasks.spawn(modbus::serve(device.clone(), bus.clone(), shared.stop.clone()));
     }
     Ok(addresses)

@@ -1,7 +1,7 @@
 //! The doors' part of `agent.toml`, checked.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -114,7 +114,7 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// `[[modbus]]`: one device.
+/// `[[modbus]]`: one unit of a device or gateway. Tables that name the same device share its connection.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with device = \"HOST:PORT\"")]
 pub struct ModbusFile {
@@ -183,7 +183,7 @@ struct WriteFile {
 }
 
 /// The four tables of a Modbus device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Table {
     /// Bits, read and written.
@@ -216,11 +216,18 @@ enum Format {
     SenmlJson,
 }
 
-/// A Modbus device, checked.
+/// A Modbus device, or a gateway to several, checked.
 #[derive(Debug, Clone)]
 pub struct Modbus {
     /// Where it listens.
     pub device: HostPort,
+    /// What answers there: at least one, each with another identifier.
+    pub units: Vec<ModbusUnit>,
+}
+
+/// One unit of a Modbus device or gateway.
+#[derive(Debug, Clone)]
+pub struct ModbusUnit {
     /// Its unit identifier.
     pub unit: u8,
     /// How long it may take to answer.
@@ -277,20 +284,44 @@ pub struct Write {
     pub json: Decoder,
 }
 
-/// Checks all devices.
-pub fn modbus(devices: Vec<ModbusFile>) -> Result<Vec<Modbus>> {
-    ensure!(devices.len() <= MAX_DEVICES, "modbus: at most {MAX_DEVICES} devices");
-    devices
-        .into_iter()
-        .map(|device| {
-            let name = device.device.clone();
-            device.validate().with_context(|| format!("modbus device {name}"))
-        })
-        .collect()
+/// Checks all tables and puts those of one device together.
+pub fn modbus(tables: Vec<ModbusFile>) -> Result<Vec<Modbus>> {
+    ensure!(tables.len() <= MAX_DEVICES, "modbus: at most {MAX_DEVICES} tables");
+    let mut devices: Vec<Modbus> = Vec::new();
+    for table in tables {
+        let named = format!("modbus device {} unit {}", table.device, table.unit);
+        let (device, unit) = table.validate().with_context(|| named.clone())?;
+        let Some(known) = devices.iter_mut().find(|known| known.device == device) else {
+            devices.push(Modbus { device, units: vec![unit] });
+            continue;
+        };
+        match known.units.iter_mut().find(|other| other.unit == unit.unit) {
+            None => known.units.push(unit),
+            Some(other) => {
+                other.timeout = other.timeout.max(unit.timeout);
+                other.reads.extend(unit.reads);
+                other.writes.extend(unit.writes);
+                one_topic_for_each_write(&other.writes).context(named)?;
+            }
+        }
+    }
+    Ok(devices)
+}
+
+fn one_topic_for_each_write(writes: &[Write]) -> Result<()> {
+    let mut targets = BTreeSet::new();
+    for write in writes {
+        ensure!(
+            targets.insert((write.table, write.address)),
+            "write: address {} is named twice; one topic commands it",
+            write.address
+        );
+    }
+    Ok(())
 }
 
 impl ModbusFile {
-    fn validate(self) -> Result<Modbus> {
+    fn validate(self) -> Result<(HostPort, ModbusUnit)> {
         let device = self.device.parse().context("device")?;
         let period = |key: &str, ms: u64| {
             ensure!((10..=86_400_000).contains(&ms), "{key}: 10 to 86400000");
@@ -320,16 +351,9 @@ impl ModbusFile {
                 write.validate().with_context(|| format!("write {topic:?}"))
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut targets = BTreeMap::new();
-        for write in &writes {
-            let place = (write.table.is_bits(), write.address);
-            ensure!(
-                targets.insert(place, ()).is_none(),
-                "write: address {} is named twice; one topic commands it",
-                write.address
-            );
-        }
-        Ok(Modbus { device, unit: self.unit, timeout: Duration::from_millis(self.timeout_ms), reads, writes })
+        one_topic_for_each_write(&writes)?;
+        let timeout = Duration::from_millis(self.timeout_ms);
+        Ok((device, ModbusUnit { unit: self.unit, timeout, reads, writes }))
     }
 }
 

@@ -344,7 +344,8 @@ impl Values {
         let Own { retain, props, payload, recorded } = message;
         let retain = *retain;
         // A prefix may have made it too long, and the connection would cut it off to the name of another one.
-        TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
+        let carried = TopicName::new(topic).and_then(|topic| topic.check_carried());
+        carried.map_err(|error| Unsent::Refused(error.to_string()))?;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
             Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),

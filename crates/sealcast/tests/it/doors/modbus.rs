@@ -1,10 +1,20 @@
-//! pymodbus as the device, Debian's mbpoll as a second client of it.
+//! pymodbus as the device, Debian's mbpoll as a second client of it; and devices with the habits of real ones.
 
-use std::{path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use super::pair;
+use serde_json::Value;
+
+use super::{configure, pair};
 use crate::{
-    harness::{Hub, PATIENCE, Port, Process, succeed, until},
+    harness::{Agent, Hub, PATIENCE, Port, Process, sealcast, succeed, until},
     python::python,
 };
 
@@ -145,4 +155,183 @@ address = 3
     mbpoll(&port, "0", "3", &["0"]);
     valve.restart();
     until("the valve is open though there never was a broker", open);
+}
+
+/// A device, or a gateway to any unit, that closes a connection on which nothing was asked for `patience`, as gateways do
+/// (theirs: 10 s to 60 s).
+#[derive(Clone, Default)]
+struct Impatient {
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    connections: usize,
+    /// The registers that were read, for each request.
+    reads: Vec<(u8, u16, u16)>,
+    written: BTreeMap<u16, u16>,
+}
+
+impl Impatient {
+    /// Where it listens.
+    fn start(&self, patience: Duration) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let device = self.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let device = device.clone();
+                device.seen.lock().unwrap().connections += 1;
+                stream.set_read_timeout(Some(patience)).unwrap();
+                std::thread::spawn(move || device.serve(stream));
+            }
+        });
+        address
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        loop {
+            let mut frame = [0; 12];
+            stream.read_exact(&mut frame)?;
+            let (address, count) =
+                (u16::from_be_bytes([frame[8], frame[9]]), u16::from_be_bytes([frame[10], frame[11]]));
+            let mut seen = self.seen.lock().unwrap();
+            let pdu = if frame[7] == 6 {
+                seen.written.insert(address, count);
+                frame[7..].to_vec()
+            } else if address <= 500 && 500 < address + count {
+                vec![frame[7] | 0x80, 2]
+            } else {
+                seen.reads.push((frame[6], address, count));
+                // Registers 2 and 3: how often they were read, as f32 with its words swapped; the others: their address.
+                let reads = seen.reads.iter().filter(|(_, address, _)| *address == 2).count();
+                let [a, b, c, d] = (u8::try_from(reads).map_or(f32::NAN, f32::from)).to_be_bytes();
+                let words = (address..address + count).map(|address| match address {
+                    2 => [c, d],
+                    3 => [a, b],
+                    address => address.to_be_bytes(),
+                });
+                let words: Vec<u8> = words.flatten().collect();
+                [&[frame[7], u8::try_from(words.len()).unwrap()], words.as_slice()].concat()
+            };
+            drop(seen);
+            let length = u16::try_from(pdu.len() + 1).unwrap().to_be_bytes();
+            stream.write_all(&[&frame[..4], &length, &frame[6..7], &pdu].concat())?;
+        }
+    }
+}
+
+/// An agent whose log is read: what it has said so far of its Modbus devices.
+struct Logged(Process);
+
+impl Logged {
+    fn start(dir: &Path) -> Self {
+        let mut command = sealcast();
+        command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
+        let process = Process::start(&mut command);
+        serde_json::from_str::<Value>(&process.line()).expect("the agent says where it listens, as JSON");
+        Self(process)
+    }
+
+    fn said(&self) -> Vec<String> {
+        let said = self.0.said();
+        said.lines().filter(|line| line.contains("Modbus: ")).map(str::to_owned).collect()
+    }
+}
+
+/// A member with this configuration, and another one that sees what it publishes.
+fn polled(hub: &Hub, config: &str) -> (Logged, Agent) {
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("home", "home/#", &["1111", "1112"]);
+    configure(&dirs[0], config);
+    (Logged::start(&dirs[0]), Agent::start(&dirs[1], &[]))
+}
+
+#[test]
+fn case_01_modbus_idle_close() {
+    let device = Impatient::default();
+    let address = device.start(Duration::from_millis(100));
+    // Takes connections and never answers: it holds up nobody else.
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "[[modbus]]
+device = '{}'
+[[modbus.read]]
+topic = 'home/dead'
+table = 'holding'
+address = 2
+[[modbus]]
+device = '{address}'
+period_ms = 1000
+[[modbus.read]]
+topic = 'home/mbi/only'
+table = 'holding'
+address = 2
+type = 'f32'
+endian = 'big_swapped'
+[[modbus.write]]
+topic = 'home/mbi/set'
+table = 'holding'
+address = 9
+",
+        dead.local_addr().unwrap()
+    );
+    let hub = Hub::start();
+    let (agent, other) = polled(&hub, &config);
+    let mut readings = other.subscribe("home/mbi/only", &[]);
+    let mut next = || readings.message(PATIENCE).unwrap();
+    let first: u32 = next().strip_prefix("home/mbi/only ").unwrap().parse().unwrap();
+    for count in 1..=6 {
+        assert_eq!(next(), format!("home/mbi/only {}", first + count), "every reading of the schedule comes");
+    }
+    // A write finds the connection closed, too.
+    until("the message is written", || {
+        other.publish("home/mbi/set", "77", &[]);
+        device.seen.lock().unwrap().written.get(&9) == Some(&77)
+    });
+    let seen = device.seen.lock().unwrap();
+    assert!(seen.connections > 6, "{}: it was not cut", seen.connections);
+    // The cut is said once; of this device nothing else is said but that the message was written.
+    let said: Vec<String> = agent.said().into_iter().filter(|line| line.contains(&address)).collect();
+    let (writes, others): (Vec<String>, Vec<String>) = said.into_iter().partition(|line| line.contains("written"));
+    assert!(!writes.is_empty());
+    assert_eq!(others.len(), 1, "{others:?}");
+    assert!(others[0].contains("INFO") && others[0].contains("the device closed the connection"), "{others:?}");
+    assert!(others[0].contains("connects again whenever something is due"), "{others:?}");
+}
+
+#[test]
+fn neighbours_are_read_together_and_units_share_a_connection() {
+    let device = Impatient::default();
+    let address = device.start(PATIENCE);
+    let read = |topic: &str, register: u16| {
+        format!("[[modbus.read]]\ntopic = 'home/{topic}'\ntable = 'holding'\naddress = {register}\n")
+    };
+    let table =
+        |unit: u8, reads: String| format!("[[modbus]]\ndevice = '{address}'\nunit = {unit}\nperiod_ms = 100\n{reads}");
+    let many: String = (499..=510).map(|register| read(&format!("one/{register}"), register)).collect();
+    let config = table(1, many) + &table(2, read("two", 10) + &read("too", 11));
+    let hub = Hub::start();
+    let (agent, other) = polled(&hub, &config);
+    let mut readings = other.subscribe("home/#", &[]);
+    let mut wanted: Vec<String> = (499..=510)
+        .filter(|register| *register != 500)
+        .map(|register| format!("home/one/{register} {register}"))
+        .collect();
+    wanted.extend(["home/two 10".to_owned(), "home/too 11".to_owned()]);
+    until("all but the wrong address are read", || {
+        let message = readings.message(PATIENCE).unwrap();
+        wanted.retain(|wanted| *wanted != message);
+        wanted.is_empty()
+    });
+    let seen = device.seen.lock().unwrap();
+    assert_eq!(seen.connections, 1, "one connection for both units");
+    assert!(seen.reads.iter().all(|read| read.0 != 2 || *read == (2, 10, 2)), "neighbours are read together");
+    assert!(seen.reads.iter().any(|(unit, _, count)| *unit == 1 && *count > 2), "the rest of a refused request, too");
+    let said = agent.said();
+    let warnings: Vec<&String> = said.iter().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in [address.as_str(), "home/one/500, unit 1, holding register 500", "exception 02, illegal data address"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
 }

@@ -97,6 +97,11 @@ impl Shared {
         self.wait(patience, |state| state.lines.iter().find(|line| line.contains(part)).cloned())
     }
 
+    /// All lines so far, each after the second at which it came and the output that it came on.
+    pub fn lines(&self) -> Vec<String> {
+        self.state().lines.iter().cloned().collect()
+    }
+
     /// How many of the lines contain `part`.
     pub fn count(&self, part: &str) -> usize {
         self.state().lines.iter().filter(|line| line.contains(part)).count()

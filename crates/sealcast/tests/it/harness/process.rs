@@ -165,9 +165,21 @@ impl Process {
         self.log.count(part)
     }
 
+    /// All that it has said so far, on both outputs.
+    pub fn said(&self) -> String {
+        self.log.lines().join("\n")
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        self.log.wait_for_end(LAST_WORDS);
+        status.code()
     }
 
     /// Waits until it has ended by itself.

@@ -206,6 +206,7 @@ impl Driver {
         let name = format!("sealcast-doors-{}", self.shared.data.device());
         let connect = Connect {
             version: Version::V5,
+            bridge: false,
             clean_start: self.first,
             keep_alive_s: KEEP_ALIVE_S,
             properties,

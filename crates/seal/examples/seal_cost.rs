@@ -1,4 +1,4 @@
-//! What the envelope costs next to its bare cryptography: `cargo run --release -p sealcast-seal --example cost`.
+//! What the envelope costs next to its bare cryptography: `cargo run --release -p sealcast-seal --example seal_cost`.
 #![allow(clippy::print_stdout)]
 
 use std::{

@@ -1,6 +1,6 @@
 //! What the checks cost for one JSON reading with four rules: decode, judge, report on change.
 //!
-//! `cargo run --release -p sealcast-quality --example cost`
+//! `cargo run --release -p sealcast-quality --example quality_cost`
 #![allow(clippy::print_stdout)]
 
 use std::{error::Error, hint::black_box, sync::Arc, time::Instant};

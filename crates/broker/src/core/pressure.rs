@@ -1,0 +1,273 @@
+//! What happens when a session has no room: nothing that was acknowledged is dropped, so nothing more is acknowledged.
+//!
+//! A PUBACK or PUBREC says that the broker keeps the message for *every* persistent session that matches. Dropping the
+//! oldest message of a full queue, as this broker once did, breaks that word to a publisher that has long forgotten the
+//! message. So the question is asked before the acknowledgement: is there room in every session that gets the message
+//! at QoS 1 or 2? If one has none, the message is stored for no session and not retained, and its publisher is told:
+//!
+//! - **MQTT 5**: PUBACK or PUBREC with 0x97, quota exceeded. The publisher decides what to do.
+//! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of
+//!   reconnections, so the publisher is *held up*: its PUBLISH waits here, and what follows it waits behind it. Its
+//!   acknowledgements and pings are still handled, since it may be the very client whose queue has to drain. Once
+//!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it. When the queue has drained to three
+//!   quarters of its limit, all who wait for it go on, in their order. If that takes longer than
+//!   [`crate::Limits::publish_patience`], the connection is closed; the message was never acknowledged, so the client
+//!   sends it again.
+//! - **QoS 0** promises nothing and never waits for a queue.
+//! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
+//!   has room, and are counted for the others ([`crate::Stats::skipped`]). Nobody was told that those have them.
+//! - **Retained messages that a subscription brings** are part of what SUBACK promises. If they do not fit, the
+//!   subscription is refused (0x97, in MQTT 3 0x80). They stay retained; the client subscribes again when it has caught
+//!   up.
+//! - **Control topics** have a queue limit of their own. A session that does not keep up with them is ended, since a
+//!   slow or hostile subscriber must not stop the others' keys, and all that they carry is retained or can be asked for.
+//!   A session that ends is not a silent loss: the client sees that its session is gone.
+//! - **A device that has no use for a topic** ([`crate::Policy::may_hold_up`]: the hub says so of devices that are not in
+//!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
+//! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
+//!   limit because the limit was lowered keeps what it has.
+//!
+//! # One stuck subscriber, and a whole fleet
+//! An offline subscriber with a full queue makes the publishers of its topics wait, and it may never come back. That is
+//! loud: a warning names the device and client identifier when it begins, and once a minute while publishers are turned
+//! away; each connection that is closed for it gets a warning that names both sides. The operator can bring the client
+//! back, connect once as that client with a clean session, raise [`crate::Limits::max_queued_messages`], or lower
+//! [`crate::Limits::max_session_expiry`] and restart, which ends sessions that have been away for longer. Where
+//! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
+//! offline session whose queue has been full for so long ends.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::usage::Class;
+use super::{ConnId, Connection, Core, Session};
+use crate::config::Limits;
+use crate::core::effects::Output;
+use crate::message;
+use crate::router::SessionId;
+use crate::wire::{Incoming, Outgoing, Publish};
+
+/// Packets of one held up connection that are read all the same, to reach the acknowledgements between them.
+const MAX_HELD: usize = 256;
+/// Bytes of them.
+const MAX_HELD_BYTES: usize = 64 * 1024;
+/// A session that stays full is warned of this often.
+const REMIND_MS: u64 = 60_000;
+const QUOTA: u8 = 0x97;
+
+/// A session's queue has had no room.
+#[derive(Debug, Default)]
+pub(super) struct Full {
+    since_ms: u64,
+    warned_ms: u64,
+    /// PUBLISH packets that were refused or held up since the last warning.
+    turned_away: u64,
+    /// Connections that are held up.
+    waiting: BTreeSet<ConnId>,
+}
+
+/// What a connection that is held up has sent.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Which session has no room, and when the connection is closed.
+    by: Option<(SessionId, u64)>,
+    /// The same for the packet that is tried again: its time does not begin anew.
+    again: Option<u64>,
+    packets: VecDeque<Incoming>,
+    bytes: usize,
+    /// The driver does not read from it.
+    stopped: bool,
+}
+
+impl Core {
+    /// Whether a session takes another message at QoS 1 or 2.
+    pub(super) fn has_room(session: &Session, class: Class, bytes: usize, limits: &Limits) -> bool {
+        let queued = session.queued.of(class);
+        queued.messages == 0 || queued.has_room(1, bytes, class.queue_limit(limits))
+    }
+
+    /// Notes that something found no room in a session, and tells the operator.
+    pub(super) fn note_full(&mut self, id: SessionId, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let new = session.full.is_none();
+        let full = session.full.get_or_insert_with(|| Full { since_ms: now_ms, ..Full::default() });
+        full.turned_away += 1;
+        if new || now_ms.saturating_sub(full.warned_ms) >= REMIND_MS {
+            let queued = session.queued.of(Class::Application);
+            tracing::warn!(
+                device = %session.key.device,
+                client_id = %session.key.client_id,
+                online = session.conn.is_some(),
+                messages = queued.messages,
+                bytes = queued.bytes,
+                turned_away = full.turned_away,
+                "a session's queue is full: publishers of its topics are refused (MQTT 5) or wait (MQTT 3); let the \
+                 client catch up, connect once as it with a clean session, or raise limits.max_queued_messages"
+            );
+            (full.warned_ms, full.turned_away) = (now_ms, 0);
+        }
+        if new && session.conn.is_none() {
+            self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
+        }
+    }
+
+    /// Ends a session for which nobody waits, and its connection.
+    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
+            "session ended: {reason}");
+        if let Some(conn) = session.conn.take() {
+            self.fx.send(conn, Outgoing::Disconnect { code: QUOTA });
+            self.fx.outputs.push(Output::Close(conn));
+            if let Some(connection) = self.connections.remove(&conn) {
+                self.stop_waiting(conn, &connection);
+            }
+        }
+        self.end_session(id, now_ms);
+    }
+
+    /// Holds up an MQTT 3 connection whose PUBLISH a session has no room for.
+    pub(super) fn hold_up(&mut self, conn: ConnId, publish: Publish, by: SessionId, now_ms: u64) {
+        let patience_ms = u64::try_from(self.limits.publish_patience.as_millis()).unwrap_or(u64::MAX);
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let until_ms = connection.pressure.again.take().unwrap_or_else(|| now_ms.saturating_add(patience_ms));
+        let packet = Incoming::Publish(publish);
+        connection.pressure.by = Some((by, until_ms));
+        connection.pressure.bytes += cost(&packet);
+        connection.pressure.packets.push_front(packet);
+        self.held_up.insert((until_ms, conn));
+        if let Some(full) = self.sessions.get_mut(&by).and_then(|session| session.full.as_mut()) {
+            full.waiting.insert(conn);
+        }
+    }
+
+    /// Keeps a packet of a connection that is held up; gives back what is handled all the same.
+    pub(super) fn hold(&mut self, conn: ConnId, packet: Incoming) -> Option<Incoming> {
+        let held = self.connections.get_mut(&conn).map(|connection| &mut connection.pressure);
+        let Some(held) = held.filter(|held| held.by.is_some()) else { return Some(packet) };
+        match packet {
+            Incoming::Publish(_) | Incoming::Subscribe { .. } | Incoming::Unsubscribe { .. } => {
+                held.bytes += cost(&packet);
+                held.packets.push_back(packet);
+                if !held.stopped && (held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES) {
+                    held.stopped = true;
+                    self.fx.reading.push((conn, false));
+                }
+                None
+            }
+            // With DISCONNECT the client gives up what was not acknowledged.
+            packet => Some(packet),
+        }
+    }
+
+    /// Once a session's queue is low again, those who wait for it may go on.
+    pub(super) fn drained(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let low = |class: Class| session.queued.of(class).is_low(class.queue_limit(&self.limits));
+        if session.full.is_some() && low(Class::Application) {
+            tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
+                "the session's queue has room again");
+            let full = session.full.take();
+            self.release_waiting(full);
+        }
+    }
+
+    pub(super) fn release_waiting(&mut self, full: Option<Full>) {
+        for conn in full.into_iter().flat_map(|full| full.waiting) {
+            let by = self.connections.get(&conn).and_then(|connection| connection.pressure.by);
+            self.released.extend(by.map(|(_, until_ms)| (until_ms, conn)));
+        }
+    }
+
+    /// Handles what released connections have sent; who has waited longest goes first.
+    pub(super) fn go_on(&mut self, now_ms: u64) {
+        while let Some((_, conn)) = self.released.pop_first() {
+            let Some(connection) = self.connections.get_mut(&conn) else { continue };
+            let Some((_, until_ms)) = connection.pressure.by.take() else { continue };
+            self.held_up.remove(&(until_ms, conn));
+            connection.pressure.again = Some(until_ms);
+            while let Some(connection) = self.connections.get_mut(&conn) {
+                let held = &mut connection.pressure;
+                if held.by.is_some() {
+                    break;
+                }
+                let Some(packet) = held.packets.pop_front() else {
+                    if std::mem::take(&mut held.stopped) {
+                        self.fx.reading.push((conn, true));
+                    }
+                    break;
+                };
+                held.bytes = held.bytes.saturating_sub(cost(&packet));
+                self.handle_packet(conn, packet, now_ms);
+                if let Some(connection) = self.connections.get_mut(&conn) {
+                    connection.pressure.again = None;
+                }
+            }
+        }
+    }
+
+    /// A connection ends that may be held up.
+    pub(super) fn stop_waiting(&mut self, conn: ConnId, connection: &Connection) {
+        let Some((by, until_ms)) = connection.pressure.by else { return };
+        self.held_up.remove(&(until_ms, conn));
+        if let Some(full) = self.sessions.get_mut(&by).and_then(|session| session.full.as_mut()) {
+            full.waiting.remove(&conn);
+        }
+    }
+
+    /// Closes the connections that have been held up for too long.
+    pub(super) fn give_up_waiting(&mut self, now_ms: u64) {
+        while let Some(&(at, conn)) = self.held_up.first() {
+            if at > now_ms {
+                return;
+            }
+            self.held_up.pop_first();
+            let Some(connection) = self.connections.get(&conn) else { continue };
+            let Some((by, _)) = connection.pressure.by else { continue };
+            let client_id = self.sessions.get(&connection.session).map(|session| session.key.client_id.clone());
+            let topic = match connection.pressure.packets.front() {
+                Some(Incoming::Publish(publish)) => publish.topic.as_str(),
+                _ => "",
+            };
+            let full = self.sessions.get(&by).map(|session| session.key.clone());
+            tracing::warn!(
+                device = %connection.device,
+                client_id = client_id.as_deref().unwrap_or_default(),
+                topic,
+                full_device = full.as_ref().map_or("", |key| &*key.device),
+                full_client_id = full.as_ref().map_or("", |key| &*key.client_id),
+                waited_ms = u64::try_from(self.limits.publish_patience.as_millis()).unwrap_or(u64::MAX),
+                "connection closed: a session that its message is for had no room for too long; the message was not \
+                 acknowledged"
+            );
+            self.close(conn, QUOTA, now_ms);
+        }
+    }
+
+    /// As the operator has it with [`Limits::full_session_expiry`].
+    pub(super) fn end_if_full_for_too_long(&mut self, id: SessionId, now_ms: u64) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.conn.is_none() && full_until(session, &self.limits).is_some_and(|at| at <= now_ms) {
+            tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
+                messages = session.queue.len(),
+                "offline session ended, its messages are given up: its queue was full for limits.full_session_hours");
+            self.end_session(id, now_ms);
+        }
+    }
+}
+
+/// When an offline session ends because its queue is full, Unix ms.
+pub(super) fn full_until(session: &Session, limits: &Limits) -> Option<u64> {
+    let expiry_ms = u64::try_from(limits.full_session_expiry?.as_millis()).unwrap_or(u64::MAX);
+    let full = session.full.as_ref()?;
+    Some(full.since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
+}
+
+/// Rough memory of a packet that waits.
+fn cost(packet: &Incoming) -> usize {
+    match packet {
+        Incoming::Publish(publish) => message::cost(&publish.topic, &publish.payload, &publish.properties),
+        Incoming::Subscribe { filters, .. } => filters.iter().map(|(filter, _)| filter.len() + 64).sum(),
+        Incoming::Unsubscribe { filters, .. } => filters.iter().map(|filter| filter.len() + 64).sum(),
+        _ => 64,
+    }
+}

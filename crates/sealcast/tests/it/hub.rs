@@ -1,0 +1,327 @@
+//! The hub's limits and its ends: full queues, quotas, full disks, lost files. Real processes throughout.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::harness::{Agent, Hub, PATIENCE, Process, mosquitto_sub, sealcast, succeed, until, until_joined};
+
+/// Gives a hub that runs another configuration.
+fn configure(hub: &mut Hub, text: &str) {
+    hub.kill();
+    fs::write(hub.path().join("hub.toml"), text).unwrap();
+    hub.restart();
+}
+
+/// `sealcast up` on a folder, by a shell that does `first` before.
+fn up(hub: &Path, first: &str) -> Command {
+    let mut command = Command::new("bash");
+    let script = format!("{first} exec \"$0\" up --est 127.0.0.1:0 --mqtt 127.0.0.1:0 --json --dir \"$1\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_sealcast")]).arg(hub);
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// The hub must end by itself, with exit code 1; what it says.
+fn fails(hub: &Path) -> String {
+    let output = Command::new("timeout").arg("120").args(arguments(&up(hub, ""))).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+fn arguments(command: &Command) -> Vec<std::ffi::OsString> {
+    std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect()
+}
+
+/// An agent on a port that it chooses.
+fn logged_agent(dir: &Path) -> (Process, String) {
+    let mut command = sealcast();
+    command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
+    let process = Process::start(&mut command);
+    let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
+    let port = ready["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    (process, port)
+}
+
+/// `mosquitto_pub` of one message a line, standard input still open.
+fn publisher(port: &str, topic: &str, version: &str) -> std::process::Child {
+    Command::new("mosquitto_pub")
+        .args(["-h", "127.0.0.1", "-p", port, "-t", topic, "-q", "1", "-V", version, "-l"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
+    let mut hub = Hub::start();
+    configure(&mut hub, "[limits]\nmax_queued_messages = 20\npublish_wait_ms = 600000");
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
+    until_joined(&sender, &receiver, "hsu0001/probe");
+    let session = ["-i", "member", "-c"];
+    let topic = "hsu0001/count";
+    receiver.subscribe(topic, &session).end();
+
+    // Nobody reads: the queue fills, and the publisher is not told that the rest arrived.
+    let mut three = publisher(sender.port(), topic, "mqttv311");
+    let lines: String = (0..200).map(|number| format!("{number}\n")).collect();
+    three.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let mut five = Command::new("mosquitto_pub");
+    five.args(["-h", "127.0.0.1", "-p", sender.port(), "-t", topic, "-q", "1", "-V", "mqttv5", "-m", "refused", "-d"]);
+    until("the queue is full", || {
+        let output = five.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).contains("RC:151") || String::from_utf8_lossy(&said).contains("Quota exceeded")
+    });
+    assert!(three.try_wait().unwrap().is_none(), "the publisher waits");
+
+    // It comes a few times, reads some, and goes again.
+    let mut got: Vec<u32> = Vec::new();
+    while got.len() < 200 {
+        let mut member = mosquitto_sub(receiver.port(), topic, &session);
+        let mut lines = Vec::new();
+        while lines.len() < 40 && got.len() + lines.len() < 200 {
+            lines.push(member.message(PATIENCE).expect("the next message"));
+        }
+        // What it has acknowledged by then is part of it.
+        lines.extend(member.end());
+        for line in lines {
+            // "refused" was accepted once there was room.
+            let number = line.strip_prefix("hsu0001/count ").and_then(|payload| payload.parse().ok());
+            // At least once: what a connection has not acknowledged comes again.
+            got.extend(number.filter(|number| !got.contains(number)));
+        }
+    }
+    assert!(got.into_iter().eq(0..200), "all, in order");
+    assert!(three.wait().unwrap().success(), "each line was acknowledged in the end");
+}
+
+#[test]
+fn a_new_member_gets_its_welcome_from_a_device_with_many_retained_messages() {
+    let mut hub = Hub::start();
+    // The device's keys are retained too: they take no place here.
+    configure(&mut hub, "[limits]\nmax_device_retained = 3");
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111"]);
+    let [first, second] = dirs.map(|dir| Agent::start(&dir, &[]));
+    for number in 1..=3 {
+        let topic = format!("hsu0001/{number}");
+        until("the group has its keys", || {
+            let mut command = Command::new("mosquitto_pub");
+            command.args(["-h", "127.0.0.1", "-p", first.port(), "-t", &topic, "-m", "x", "-q", "1", "-r"]);
+            command.stderr(Stdio::null()).status().unwrap().success()
+        });
+    }
+    let mut command = Command::new("mosquitto_pub");
+    command.args([
+        "-h",
+        "127.0.0.1",
+        "-p",
+        first.port(),
+        "-t",
+        "hsu0001/4",
+        "-m",
+        "x",
+        "-q",
+        "1",
+        "-r",
+        "-V",
+        "mqttv5",
+        "-d",
+    ]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("RC:151") || said.contains("Quota exceeded"), "{said}");
+    hub.operate(&["group", "grant", "hsu0001", "1112"]);
+    until_joined(&first, &second, "hsu0001/probe");
+}
+
+#[test]
+fn offline_sessions_leave_the_control_connection_its_place_and_clients_are_told_why() {
+    let mut hub = Hub::start();
+    configure(&mut hub, "[limits]\nmax_device_sessions = 3");
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let (agent, port) = logged_agent(&dirs[0]);
+    for id in ["a", "b", "c"] {
+        mosquitto_sub(&port, "hsu0001/x", &["-i", id, "-c"]).end();
+    }
+    agent.end();
+    // Its own connection is up again although all places are taken.
+    let (agent, port) = logged_agent(&dirs[0]);
+    agent.until_logged("control connection up");
+    for _ in 0..3 {
+        let mut client = Command::new("mosquitto_pub");
+        client.args(["-h", "127.0.0.1", "-p", &port, "-i", "d", "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
+        assert!(!client.stderr(Stdio::null()).status().unwrap().success());
+    }
+    let said = agent.said();
+    let told = said.lines().filter(|line| line.contains("WARN") && line.contains("max_device_sessions")).count();
+    assert_eq!(told, 1, "once, as nothing has changed since:\n{said}");
+    let other = Agent::start(&dirs[1], &[]);
+    until("the group has its keys", || {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-h", "127.0.0.1", "-p", other.port(), "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
+        command.stderr(Stdio::null()).status().unwrap().success()
+    });
+}
+
+#[test]
+fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is_room() {
+    let mut hub = Hub::start();
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
+    until_joined(&sender, &receiver, "hsu0001/probe");
+    let session = ["-i", "member", "-c"];
+    receiver.subscribe("hsu0001/count", &session).end();
+    hub.kill();
+
+    // No file may grow beyond 1 MiB, as if the disk had no more: writes fail, as ignoring SIGXFSZ has it.
+    let full = "trap '' XFSZ; ulimit -f 1024;";
+    let start = || {
+        let mut command = Command::new("bash");
+        let script = format!("{full} exec \"$0\" up --est {} --mqtt {} --json --dir \"$1\"", hub.est, hub.mqtt);
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_sealcast")]).arg(hub.path());
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        Process::start(&mut command)
+    };
+    let mut process = start();
+    process.line();
+    let payload = "x".repeat(2000);
+    let mut acknowledged = 0;
+    // With QoS 1 mosquitto_pub succeeds only once it has its PUBACK.
+    let publish = |number: u32| {
+        let mut command = Command::new("timeout");
+        command.args(["20", "mosquitto_pub", "-h", "127.0.0.1", "-p", sender.port(), "-t", "hsu0001/count", "-q", "1"]);
+        command.args(["-m", &format!("{number} {payload}")]).stderr(Stdio::null());
+        command.status().unwrap().success()
+    };
+    let mut attempts = 0u32;
+    while process.exit_code().is_none() {
+        attempts += 1;
+        if publish(acknowledged) {
+            acknowledged += 1;
+        }
+        assert!(attempts < 2000, "the disk is never full");
+    }
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+    assert!(process.said().contains("the broker's journal"), "{}", process.said());
+    assert!(acknowledged > 10, "{acknowledged}");
+
+    // It starts while the disk is full, so that what was stored can be read; and fails again when it has to write.
+    let mut process = start();
+    process.line();
+    until("it fails again", || {
+        publish(1_000_000);
+        process.exit_code().is_some()
+    });
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+
+    hub.restart();
+    let mut member = mosquitto_sub(receiver.port(), "hsu0001/count", &session);
+    let mut next = 0;
+    while next < acknowledged {
+        let line = member.message(PATIENCE).expect("each message that was acknowledged");
+        let number: u32 = line.strip_prefix("hsu0001/count ").unwrap().split(' ').next().unwrap().parse().unwrap();
+        // One that was stored and not acknowledged was sent again.
+        assert!(number <= next || number == 1_000_000, "{number} came, {next} is missing");
+        next = next.max((number + 1) % 1_000_001);
+    }
+}
+
+/// A hub whose new entries are stored with some bytes changed: `change` is an SQL expression of `data`.
+fn spoilt_ledger(change: &str, complaint: &str) {
+    let mut hub = Hub::start();
+    hub.enroll("1111");
+    hub.kill();
+    let db = rusqlite::Connection::open(hub.path().join("ledger.sqlite")).unwrap();
+    db.execute_batch(&format!(
+        "CREATE TRIGGER spoil AFTER INSERT ON logs BEGIN UPDATE logs SET data = CAST({change} AS BLOB)
+         WHERE id = NEW.id; END"
+    ))
+    .unwrap();
+    drop(db);
+    let mut process = Process::start(&mut up(hub.path(), ""));
+    let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
+    let token = hub.invite("1112");
+    let mut enroll = sealcast();
+    enroll.args(["enroll", "--hub", &format!("https://{}", ready["est"].as_str().unwrap())]);
+    enroll.arg("--token-file").arg(token).arg("--dir").arg(hub.path().join("1112"));
+    let enrolled = enroll.output().unwrap();
+    until(&format!("the hub ends: {enrolled:?}"), || process.exit_code().is_some());
+    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+    assert!(process.said().contains(complaint), "{}", process.said());
+    // A supervisor starts it again: it does not come up.
+    fails(hub.path());
+}
+
+#[test]
+fn a_hub_whose_ledger_does_not_verify_fails() {
+    // An entry ends with its signature.
+    spoilt_ledger("substr(data, 1, length(data) - 3) || x'5a5a5a'", "the hub's own ledger does not verify");
+}
+
+#[test]
+fn a_hub_whose_ledger_cannot_be_read_fails() {
+    spoilt_ledger("substr(data, 1, 20)", "the hub's own ledger cannot be read");
+}
+
+#[test]
+fn a_folder_that_has_lost_a_file_is_refused() {
+    let mut hub = Hub::start();
+    hub.enroll("1111");
+    hub.kill();
+    let file = |name: &str| hub.dir.path().join(name);
+    let away = file("away");
+    for lost in ["ledger.address", "ledger.sqlite", "issuing.pem", "operator.pem", "relay.key", "broker.db"] {
+        fs::rename(file(lost), &away).unwrap();
+        let before = names(hub.path());
+        let said = fails(hub.path());
+        assert!(said.contains(&format!("{lost} is missing")) && said.contains("Restore it"), "{lost}: {said}");
+        assert_eq!(names(hub.path()), before, "nothing is made in its place");
+        fs::rename(&away, file(lost)).unwrap();
+    }
+    // On purpose: what the message says does it.
+    fs::remove_file(file("broker.db")).unwrap();
+    let said = fails(hub.path());
+    let touch = said.split("touch ").nth(1).unwrap().split_whitespace().next().unwrap();
+    succeed(Command::new("touch").arg(touch));
+    hub.restart();
+    let entries = hub.operate(&["ledger", "show", "--json"]);
+    assert!(entries.contains("1111"), "{entries}");
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_start_that_changes_nothing_writes_nothing() {
+    let mut hub = Hub::start();
+    let inodes = |hub: &Hub| {
+        ["server.pem", "server.key", "network.json", "issuing.pem", "operator.pem", "root.pem", "relay.key"]
+            .map(|name| fs::metadata(hub.path().join(name)).unwrap().ino())
+    };
+    let before = inodes(&hub);
+    hub.kill();
+    hub.restart();
+    assert_eq!(inodes(&hub), before);
+    // Other names, another certificate.
+    configure(&mut hub, "names = [\"localhost\", \"127.0.0.1\", \"hub.example\"]");
+    let after = inodes(&hub);
+    assert_ne!(after[0], before[0]);
+    assert_eq!(after[1..], before[1..]);
+}

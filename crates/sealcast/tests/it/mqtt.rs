@@ -1,0 +1,504 @@
+//! MQTT clients as they are: bridges, packets and topics of any size, wills that delete, and connections that end at once.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    harness::{Agent, Hub, Port, Process, sealcast, succeed, until, until_joined},
+    raw::{Client, Connect},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// An agent whose log is read.
+struct Logged {
+    agent: SocketAddr,
+    dir: PathBuf,
+    process: Process,
+}
+
+impl Logged {
+    fn start(dir: &Path, extra: &[&str]) -> Self {
+        let mut command = sealcast();
+        command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]).args(extra);
+        let process = Process::start(&mut command);
+        let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
+        Self { agent: ready["listen"].as_str().unwrap().parse().unwrap(), dir: dir.to_owned(), process }
+    }
+
+    fn port(&self) -> String {
+        self.agent.port().to_string()
+    }
+
+    /// The lines of its log that have all these parts.
+    fn lines(&self, parts: &[&str]) -> Vec<String> {
+        let said = self.process.said();
+        said.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+
+    fn until_lines(&self, parts: &[&str]) {
+        until(&format!("the log has {parts:?}"), || !self.lines(parts).is_empty());
+    }
+
+    /// Connected with Clean Session.
+    fn connect(&self, id: &str, v5: bool) -> Client {
+        Client::connect(self.agent, &Connect { id, v5, clean: true, ..Connect::default() }).0
+    }
+}
+
+fn configure(dir: &Path, config: &str) {
+    fs::write(dir.join("agent.toml"), config).unwrap();
+}
+
+/// A hub and two devices of a group with all topics below `home`; the first one's log is read.
+fn home(config: &str) -> (Hub, Logged, Agent) {
+    let hub = Hub::start();
+    let (logged, other) = join(&hub, config);
+    (hub, logged, other)
+}
+
+fn join(hub: &Hub, config: &str) -> (Logged, Agent) {
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    dirs.iter().for_each(|dir| configure(dir, config));
+    hub.group("home", "home/#", &["1111", "1112"]);
+    let other = Agent::start(&dirs[1], &[]);
+    let logged = Logged::start(&dirs[0], &[]);
+    let mut probe = other.subscribe("home/probe", &[]);
+    until("the group has its keys", || {
+        let mut client = logged.connect("probe", true);
+        let code = client.publish_acked("home/probe", b"probe", 0, 1);
+        client.disconnect();
+        code == 0 && probe.message(Duration::from_millis(500)).is_some()
+    });
+    (logged, other)
+}
+
+/// A mosquitto broker with more lines of configuration.
+struct Mosquitto {
+    /// Its listener's socket.
+    socket: PathBuf,
+    process: Process,
+    _dir: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    fn start(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, file) = (dir.path().join("socket"), dir.path().join("conf"));
+        let own = format!("user root\nallow_anonymous true\nlog_type all\nlistener 0 {}\n", socket.display());
+        fs::write(&file, own + config).unwrap();
+        let mut command = Command::new("/usr/sbin/mosquitto");
+        let process = Process::start(command.arg("-c").arg(&file));
+        let broker = Self { socket, process, _dir: dir };
+        until("mosquitto runs or has ended", || broker.runs() || broker.log().contains("Error"));
+        broker
+    }
+
+    /// One that also listens on `port`.
+    fn on(port: &Port) -> Self {
+        Self::start(&format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number()))
+    }
+
+    fn log(&self) -> String {
+        self.process.said()
+    }
+
+    fn runs(&self) -> bool {
+        self.log().contains(" running") && !self.log().contains("Error")
+    }
+
+    fn publish(&self, topic: &str, payload: &str) {
+        let mut command = Command::new("mosquitto_pub");
+        succeed(command.arg("--unix").arg(&self.socket).args(["-t", topic, "-m", payload, "-q", "1"]));
+    }
+
+    fn subscribe(&self, topic: &str) -> Process {
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub", "--unix"]).arg(&self.socket);
+        command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).stderr(Stdio::null());
+        let process = Process::start(&mut command);
+        while !process.line().starts_with("Subscribed (mid:") {}
+        process
+    }
+}
+
+fn bridge(agent: &Logged, config: &str) -> Mosquitto {
+    let address = agent.agent;
+    Mosquitto::start(&format!("connection br1\naddress {address}\ntopic home/# both 1\n{config}"))
+}
+
+fn the_bridge_works_both_ways(config: &str) {
+    let (_hub, agent, other) = home("");
+    let local = bridge(&agent, config);
+    let mut inside = local.subscribe("home/#");
+    let mut outside = other.subscribe("home/#", &[]);
+    until("the bridge is connected", || {
+        local.publish("home/up", "hello");
+        outside.message(Duration::from_millis(500)).is_some()
+    });
+    local.publish("home/once", "1");
+    loop {
+        let message = outside.message(SOON).expect("what is published inside comes out");
+        if message == "home/once 1" {
+            break;
+        }
+        assert_eq!(message, "home/up hello");
+    }
+    other.publish("home/down", "21.5", &[]);
+    let mut copies = 0;
+    loop {
+        match inside.message(SOON).expect("what is published outside comes in").as_str() {
+            "home/down 21.5" => break,
+            "home/once 1" => copies += 1,
+            message => assert_eq!(message, "home/up hello"),
+        }
+    }
+    assert_eq!(copies, 1, "nothing that the bridge sent comes back to it");
+    // What it says of itself: its will and its state are on `$SYS/broker/connection/…/state`.
+    agent.until_lines(&[" INFO ", "its will is dropped", "$SYS/broker/connection/"]);
+    agent.until_lines(&[" INFO ", "not sent", "$SYS/broker/connection/"]);
+    for said in ["will is dropped", "not sent"] {
+        assert_eq!(agent.lines(&[said]).len(), 1, "once");
+    }
+    for bad in ["connection closed", "`clear`", "refused"] {
+        assert!(agent.lines(&["br1", bad]).is_empty(), "{:?}", agent.lines(&[bad]));
+    }
+}
+
+#[test]
+fn case_07_a_mosquitto_bridge_with_its_defaults_works_both_ways() {
+    the_bridge_works_both_ways("");
+}
+
+#[test]
+fn case_07_a_mosquitto_bridge_of_mqtt_5_works_both_ways() {
+    the_bridge_works_both_ways("bridge_protocol_version mqttv50\n");
+}
+
+#[test]
+fn case_07_a_bridge_of_mqtt_3_1_is_told_what_to_change() {
+    let (_hub, agent, _other) = home("");
+    let _local = bridge(&agent, "bridge_protocol_version mqttv31\nrestart_timeout 1\n");
+    agent.until_lines(&[" WARN ", "connection closed", "MQTT 3.1 is not supported", "MQTT 3.1.1"]);
+}
+
+/// Publishes zeros with mosquitto_pub; whether it got its acknowledgement within `patience_s` seconds.
+fn publish_zeros(port: &str, bytes: usize, version: &str, patience_s: &str) -> bool {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &vec![0; bytes]).unwrap();
+    let mut command = Command::new("timeout");
+    command.args([
+        patience_s,
+        "mosquitto_pub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        port,
+        "-t",
+        "home/big",
+        "-q",
+        "1",
+        "-V",
+        version,
+    ]);
+    command.arg("-f").arg(file.path()).stderr(Stdio::null());
+    command.status().unwrap().success()
+}
+
+#[test]
+fn case_08_a_packet_that_is_too_large_is_named_in_the_log_once() {
+    let (_hub, agent, _other) = home("");
+    let large = vec![0; 1_100_000];
+    for _ in 0..3 {
+        let mut client = agent.connect("big", false);
+        // The agent may close before all of it is written.
+        let _ = client.publish("home/big", &large, 2, 1);
+        assert_eq!(client.closed(), None);
+    }
+    let said = agent.lines(&[" WARN ", "connection closed"]);
+    assert_eq!(said.len(), 1, "{said:?}");
+    for part in ["big", "1100016 bytes", "1048576", "max_packet_bytes"] {
+        assert!(said[0].contains(part), "{said:?}");
+    }
+    // One that is too large only once it is sealed.
+    let mut client = agent.connect("sealed", true);
+    client.publish("home/big", &large, 2, 1).unwrap();
+    assert_eq!(client.closed(), Some(0x95), "MQTT 5 has a reason code");
+}
+
+#[test]
+fn case_08_the_limit_can_be_raised() {
+    const LIMIT: usize = 8 << 20;
+    let mut hub = Hub::start();
+    hub.kill();
+    fs::write(hub.path().join("hub.toml"), format!("max_packet_bytes = {LIMIT}")).unwrap();
+    hub.restart();
+    let (agent, other) = join(&hub, &format!("max_packet_bytes = {LIMIT}"));
+    for (version, reader) in [("mqttv311", "mqttv5"), ("mqttv5", "mqttv311")] {
+        let mut large = other.subscribe("home/big", &["-V", reader, "-F", "%t %l"]);
+        assert!(publish_zeros(&agent.port(), 5_000_000, version, "60"), "{version}");
+        assert_eq!(large.message(SOON).as_deref(), Some("home/big 5000000"));
+    }
+    // An MQTT 5 client is told a limit that leaves room for the seal.
+    let mut client = Client::open(agent.agent, true).unwrap();
+    client.send(0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\x01c").unwrap();
+    let (_, connack) = client.read().unwrap();
+    let at = connack.windows(1).position(|byte| byte == [0x27]).expect("Maximum Packet Size");
+    let told = u32::from_be_bytes(connack[at + 1..at + 5].try_into().unwrap()) as usize;
+    assert!((LIMIT - 1000..LIMIT).contains(&told), "{told}");
+}
+
+#[test]
+fn case_08_what_the_hub_or_the_receiver_does_not_take_is_named_too() {
+    let hub = Hub::start();
+    let (agent, other) = join(&hub, "max_packet_bytes = 8388608");
+    // MQTT 3.1.1 has no word for the hub's limit; the agent's own connection knows it.
+    assert!(!publish_zeros(&agent.port(), 5_000_000, "mqttv311", "3"));
+    agent.until_lines(&[" WARN ", "publish refused", "4194304", "hub.toml"]);
+    drop(agent);
+    drop(other);
+    // A receiver that takes less: it stays connected, and gets the next message.
+    let dir = hub.path().join("agents/1112");
+    configure(&dir, "");
+    let receiver = Logged::start(&dir, &[]);
+    let sender = Agent::start(&hub.path().join("agents/1111"), &[]);
+    let mut reader = crate::harness::mosquitto_sub(&receiver.port(), "home/#", &["-V", "mqttv311", "-F", "%t %l"]);
+    until("both have their keys", || {
+        sender.publish("home/small", "x", &[]);
+        reader.message(Duration::from_millis(500)).is_some()
+    });
+    assert!(publish_zeros(sender.port(), 3_000_000, "mqttv311", "60"));
+    receiver.until_lines(&[" WARN ", "delivery refused", "home/big", "max_packet_bytes"]);
+    sender.publish("home/small", "after", &[]);
+    loop {
+        let message = reader.message(SOON).expect("what comes after it");
+        assert!(message.starts_with("home/small "), "{message}");
+        if message == "home/small 5" {
+            break;
+        }
+    }
+    assert!(receiver.lines(&["connection closed"]).is_empty());
+}
+
+/// The topics below `home` that the broker keeps messages for, read by a client of `agent`.
+fn kept(agent: SocketAddr, filter: &str) -> Vec<String> {
+    let (mut client, _) = Client::connect(agent, &Connect { id: "kept", clean: true, ..Connect::default() });
+    assert_eq!(client.subscribe("home/end", 0), 0);
+    assert_eq!(client.subscribe(filter, 0), 0);
+    // Retained messages come before what is published after the subscription.
+    client.publish("home/end", b"end", 0, 0).unwrap();
+    let mut topics = Vec::new();
+    loop {
+        let message = client.message();
+        if message.topic == "home/end" && !message.retain {
+            break;
+        }
+        topics.push(message.topic);
+    }
+    client.disconnect();
+    topics
+}
+
+#[test]
+fn case_09_an_empty_retained_will_deletes_what_is_kept() {
+    let (hub, agent, other) = home("");
+    let writer = other.listen.parse().unwrap();
+    let (mut publisher, _) = Client::connect(writer, &Connect { id: "p", clean: true, ..Connect::default() });
+    let mut own = agent.connect("own", false);
+    own.publish_acked("home/present", b"online", 1, 1);
+    own.publish_acked("home/state", b"online", 1, 2);
+    publisher.publish_acked("home/other", b"kept", 1, 1);
+    let all = ["home/other", "home/present", "home/state"];
+    until("they are kept", || kept(writer, "home/#") == all);
+    for v5 in [false, true] {
+        own.publish_acked("home/present", b"online", 1, 3);
+        until("it is there", || kept(writer, "home/present") == ["home/present"]);
+        let will = Some(("home/present", &b""[..], 1, true, 0));
+        let (client, _) =
+            Client::connect(agent.agent, &Connect { id: "w", v5, clean: true, will, ..Connect::default() });
+        // No DISCONNECT.
+        drop(client);
+        until("the will deletes it", || kept(writer, "home/present").is_empty());
+    }
+    // One that is not empty takes the place of what was kept.
+    let will = Some(("home/state", &b"offline"[..], 1, true, 0));
+    drop(Client::connect(agent.agent, &Connect { id: "w", clean: true, will, ..Connect::default() }));
+    let state = |port: &str| crate::harness::mosquitto_sub(port, "home/state", &[]).message(Duration::from_secs(2));
+    until("the will is there", || state(other.port()).as_deref() == Some("home/state offline"));
+
+    // A new member gets what is kept sealed again: not what the wills have replaced.
+    let third = Agent::start(&hub.enroll("1113"), &[]);
+    hub.operate(&["group", "grant", "home", "1113"]);
+    until_joined(&other, &third, "home/probe");
+    let reader = third.listen.parse().unwrap();
+    until("the new member reads what is kept", || kept(reader, "home/#") == ["home/other", "home/state"]);
+    assert_eq!(state(third.port()).as_deref(), Some("home/state offline"));
+}
+
+#[test]
+fn case_12_a_topic_that_is_too_deep_is_refused_with_the_reason() {
+    let (_hub, agent, _other) = home("");
+    let deep = "home/".to_owned() + &"a/".repeat(250);
+    let mut five = agent.connect("five", true);
+    assert_eq!(five.publish_acked(&deep, b"x", 0, 1), 0x90);
+    five.publish(&deep, b"x", 4, 2).unwrap();
+    let (first, pubrec) = five.read().unwrap();
+    assert_eq!((first, &pubrec[..3]), (0x50, &[0, 2, 0x90][..]));
+    assert_eq!(five.publish_acked("home/\u{2}", b"x", 0, 3), 0x90, "a control character");
+    assert_eq!(five.subscribe(&deep, 0), 0x8F);
+    assert_eq!(five.subscribe("home/#/a", 0), 0x8F);
+    assert_eq!(five.subscribe("home/1", 1), 1);
+    five.nothing_more();
+    agent.until_lines(&[" WARN ", "publish refused", "five", "252 levels", "128"]);
+    agent.until_lines(&[" WARN ", "subscription refused", "five", "252 levels"]);
+    // MQTT 3.1.1 has a code for the filter, and for the message only the end of the connection.
+    let mut three = agent.connect("three", false);
+    assert_eq!(three.subscribe(&deep, 0), 0x80);
+    three.nothing_more();
+    three.publish(&deep, b"x", 2, 1).unwrap();
+    assert_eq!(three.closed(), None);
+    agent.until_lines(&[" WARN ", "publish refused", "three", "252 levels"]);
+    // What MQTT forbids ends the connection of either, with the reason in the log.
+    let mut wild = agent.connect("wild", true);
+    wild.publish("home/+", b"x", 2, 1).unwrap();
+    assert_eq!(wild.closed(), Some(0x90));
+    agent.until_lines(&[" WARN ", "connection closed", "wild", "wildcard"]);
+    let mut nul = agent.connect("nul", false);
+    nul.publish("home/\0", b"x", 2, 1).unwrap();
+    assert_eq!(nul.closed(), None);
+    agent.until_lines(&[" WARN ", "connection closed", "nul", "NUL"]);
+}
+
+#[test]
+fn no_local_on_a_shared_subscription_is_refused_by_the_agent() {
+    let (_hub, agent, _other) = home("");
+    let mut client = agent.connect("shared", true);
+    let mut body = vec![0, 9, 0, 0, 15];
+    body.extend(b"$share/g/home/1");
+    body.push(5);
+    client.send(0x82, &body).unwrap();
+    assert_eq!(client.closed(), Some(0x82));
+    agent.until_lines(&[" WARN ", "connection closed", "shared", "No Local"]);
+}
+
+const RUNS: usize = 50;
+const DELETES: usize = 9;
+
+fn run_topic(run: usize, at: usize) -> String {
+    format!("home/run/{run}/{at}")
+}
+
+/// One client after the other deletes nine retained messages at QoS 0, says DISCONNECT and closes, while the broker still
+/// sends it what is kept. How many messages are kept afterwards is up to the caller to see.
+fn delete_and_leave(agent: SocketAddr) {
+    for run in 0..RUNS {
+        let options = Connect { id: &format!("run-{run}"), clean: true, ..Connect::default() };
+        let (mut client, _) = Client::connect(agent, &options);
+        client.subscribe("home/run/#", 0);
+        let mut bytes = Vec::new();
+        for at in 0..DELETES {
+            let topic = run_topic(run, at);
+            bytes.extend([0x31, topic.len() as u8 + 2, 0, topic.len() as u8]);
+            bytes.extend(topic.as_bytes());
+        }
+        bytes.extend([0xE0, 0]);
+        client.send_all(&bytes).unwrap();
+        if run % 2 == 0 {
+            // It reads what still comes, as a client that closes in good order; the others just go.
+            client.closed();
+        }
+    }
+}
+
+fn keep_all(agent: SocketAddr) {
+    let (mut client, _) = Client::connect(agent, &Connect { id: "keeper", clean: true, ..Connect::default() });
+    for run in 0..RUNS {
+        for at in 0..DELETES {
+            client.publish_acked(&run_topic(run, at), &[0x30; 2000], 1, 1 + at as u16);
+        }
+    }
+    client.disconnect();
+}
+
+#[test]
+fn a_client_that_says_disconnect_loses_nothing_on_the_hubs_broker() {
+    let (_hub, agent, other) = home("");
+    keep_all(agent.agent);
+    let reader = other.listen.parse().unwrap();
+    until("all are kept", || kept(reader, "home/run/#").len() == RUNS * DELETES);
+    delete_and_leave(agent.agent);
+    until("all are deleted", || kept(reader, "home/run/#").is_empty());
+}
+
+#[test]
+fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
+    let (_hub, agent, _other) = home("");
+    let port = Port::reserve();
+    let mosquitto = Mosquitto::on(&port);
+    // It has its keys; from here on it has another broker.
+    let dir = agent.dir.clone();
+    agent.process.end();
+    let agent = Logged::start(&dir, &["--upstream", &format!("mqtt://{}", port.address())]);
+    let direct: SocketAddr = port.address().parse().unwrap();
+    keep_all(agent.agent);
+    assert_eq!(kept(direct, "home/run/#").len(), RUNS * DELETES);
+    delete_and_leave(agent.agent);
+    until("all are deleted", || kept(direct, "home/run/#").is_empty());
+    drop(mosquitto.process);
+}
+
+#[test]
+fn what_a_client_has_sent_before_the_agent_is_shut_down_is_not_lost() {
+    const SENT: usize = 200;
+    let (_hub, agent, other) = home("");
+    let mut reader = other.subscribe("home/last/#", &[]);
+    for v5 in [false, true] {
+        let mut client = agent.connect("last", v5);
+        let mut bytes = Vec::new();
+        for number in 0..SENT {
+            let topic = format!("home/last/{number}");
+            bytes.extend([0x30, topic.len() as u8 + 3 + u8::from(v5), 0, topic.len() as u8]);
+            bytes.extend(topic.as_bytes());
+            bytes.extend(&[0, b'x'][usize::from(!v5)..]);
+        }
+        client.send_all(&bytes).unwrap();
+        if v5 {
+            agent.process.end();
+            assert_eq!(client.closed(), Some(0x8B), "and the client reads why");
+            for number in 0..SENT {
+                assert_eq!(reader.message(SOON), Some(format!("home/last/{number} x")));
+            }
+            return;
+        }
+        for number in 0..SENT {
+            assert_eq!(reader.message(SOON), Some(format!("home/last/{number} x")));
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_key_is_sent_although_its_client_has_gone() {
+    let hub = Hub::start();
+    let (member, newcomer) = (hub.enroll("1111"), hub.enroll("1112"));
+    configure(&newcomer, "key_wait_ms = 120000");
+    hub.group("home", "home/#", &["1111"]);
+    let agent = Agent::start(&member, &[]);
+    until_joined(&agent, &agent, "home/probe");
+    let mut agent = agent;
+    agent.kill();
+    // Nobody can add it now.
+    hub.operate(&["group", "grant", "home", "1112"]);
+    let newcomer = Logged::start(&newcomer, &[]);
+    let mut client = newcomer.connect("brief", false);
+    client.publish("home/waits", b"x", 1, 0).unwrap();
+    client.disconnect();
+    agent.restart();
+    until("it arrives", || kept(agent.listen.parse().unwrap(), "home/waits") == ["home/waits"]);
+}
