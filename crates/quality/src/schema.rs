@@ -93,4 +93,42 @@ mod tests {
         assert!(matches!(Schema::new("{"), Err(SchemaError::Json(_))));
         assert!(Schema::new(r##"{"$ref":"#/$defs/a","$defs":{"a":{"type":"number"}}}"##).is_ok());
     }
+
+    #[test]
+    fn judges_what_devices_send() {
+        let check = |schema: &str, good: &str, bad: &str| {
+            let compiled = Schema::new(schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
+            let found = |text: &str| compiled.check(&serde_json::from_str(text).unwrap());
+            assert_eq!(found(good), None, "{schema}");
+            assert!(found(bad).is_some(), "{schema} takes {bad}");
+        };
+        // Decimals as they are written: as binary fractions, 20.3 is no multiple of 0.1.
+        check(r#"{"multipleOf":0.1}"#, "20.3", "20.35");
+        check(r#"{"pattern":"^[a-z]{2}\\d+$"}"#, r#""ab12""#, r#""ab""#);
+        check(r#"{"unevaluatedProperties":false,"properties":{"t":true}}"#, r#"{"t":1}"#, r#"{"u":1}"#);
+        for draft in ["04", "06", "07"] {
+            let draft = format!("http://json-schema.org/draft-{draft}/schema#");
+            check(
+                &format!(r#"{{"$schema":"{draft}","format":"date-time"}}"#),
+                r#""2026-01-01T00:00:00Z""#,
+                r#""noon""#,
+            );
+        }
+        for draft in ["2019-09", "2020-12"] {
+            let draft = format!("https://json-schema.org/draft/{draft}/schema");
+            check(
+                &format!(r#"{{"$schema":"{draft}","dependentRequired":{{"t":["u"]}}}}"#),
+                r#"{"t":1,"u":2}"#,
+                r#"{"t":1}"#,
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_take_linear_time() {
+        // What only backtracking can match is refused when the schema is read.
+        assert!(matches!(Schema::new(r#"{"pattern":"^(?=a)b"}"#), Err(SchemaError::Schema(_))));
+        let schema = Schema::new(r#"{"pattern":"^(a+)+$"}"#).unwrap();
+        assert!(schema.check(&Value::String("a".repeat(50_000) + "!")).is_some());
+    }
 }

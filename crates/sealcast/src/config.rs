@@ -130,7 +130,7 @@ impl HubFile {
         ensure!(
             (MAX_MESSAGE_BYTES..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
             "max_packet_bytes: must be from {MAX_MESSAGE_BYTES}, which control messages may need, to {MAX_PACKET_BYTES}, \
-             the largest packet that MQTT has"
+             the largest packet in MQTT"
         );
         ensure!(
             self.est != self.mqtt || self.est.port() == 0,
@@ -365,7 +365,7 @@ impl AgentFile {
         ensure!((1..=65_536).contains(&self.max_clients), "max_clients: must be from 1 to 65536");
         ensure!(
             (128..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
-            "max_packet_bytes: must be from 128 to {MAX_PACKET_BYTES}, the largest packet that MQTT has"
+            "max_packet_bytes: must be from 128 to {MAX_PACKET_BYTES}, the largest packet in MQTT"
         );
         ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: must be at most 600000");
         let limit = |ms: u64| (ms != 0).then_some(ms);

@@ -54,7 +54,6 @@ impl Core {
         let packet_id = publish.id;
         let qos = publish.qos;
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let persistent = session.persistent();
         if qos == Qos::ExactlyOnce {
             if session.inbound.contains(&packet_id) {
                 // Sent again: it was routed the first time (MQTT 5, §4.3.3).
@@ -112,11 +111,12 @@ impl Core {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code: 0 }),
             Qos::ExactlyOnce => {
+                // Its own session may have ended with this message.
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.inbound.insert(packet_id);
-                }
-                if persistent {
-                    self.fx.record(Record::Inbound { session: id, id: packet_id });
+                    if session.persistent() {
+                        self.fx.record(Record::Inbound { session: id, id: packet_id });
+                    }
                 }
                 self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 });
             }

@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-
 use super::{configure, pair};
 use crate::{
-    harness::{Agent, Hub, PATIENCE, Port, Process, sealcast, succeed, until},
+    harness::{Agent, Hub, PATIENCE, Port, Process, succeed, until},
     python::python,
 };
 
@@ -221,30 +219,12 @@ impl Impatient {
     }
 }
 
-/// An agent whose log is read: what it has said so far of its Modbus devices.
-struct Logged(Process);
-
-impl Logged {
-    fn start(dir: &Path) -> Self {
-        let mut command = sealcast();
-        command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
-        let process = Process::start(&mut command);
-        serde_json::from_str::<Value>(&process.line()).expect("the agent says where it listens, as JSON");
-        Self(process)
-    }
-
-    fn said(&self) -> Vec<String> {
-        let said = self.0.said();
-        said.lines().filter(|line| line.contains("Modbus: ")).map(str::to_owned).collect()
-    }
-}
-
 /// A member with this configuration, and another one that sees what it publishes.
-fn polled(hub: &Hub, config: &str) -> (Logged, Agent) {
+fn polled(hub: &Hub, config: &str) -> (Agent, Agent) {
     let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
     hub.group("home", "home/#", &["1111", "1112"]);
     configure(&dirs[0], config);
-    (Logged::start(&dirs[0]), Agent::start(&dirs[1], &[]))
+    (Agent::start(&dirs[0], &[]), Agent::start(&dirs[1], &[]))
 }
 
 #[test]
@@ -291,13 +271,13 @@ address = 9
     });
     let seen = device.seen.lock().unwrap();
     assert!(seen.connections > 6, "{}: it was not cut", seen.connections);
-    // The cut is said once; of this device nothing else is said but that the message was written.
-    let said: Vec<String> = agent.said().into_iter().filter(|line| line.contains(&address)).collect();
-    let (writes, others): (Vec<String>, Vec<String>) = said.into_iter().partition(|line| line.contains("written"));
-    assert!(!writes.is_empty());
-    assert_eq!(others.len(), 1, "{others:?}");
-    assert!(others[0].contains("INFO") && others[0].contains("the device closed the connection"), "{others:?}");
-    assert!(others[0].contains("connects again whenever something is due"), "{others:?}");
+    // The cut is said once, and is no fault.
+    let cut = agent.until_logged("the device closed the connection");
+    assert!(cut.contains("INFO") && cut.contains(&address), "{cut}");
+    assert!(cut.contains("connects again whenever something is due"), "{cut}");
+    let about_it = format!("device=\"{address}\" about=\"connection\"");
+    assert_eq!(agent.times_logged(&about_it), 1, "nothing else is said of the connection");
+    assert_eq!(agent.times_logged("in order again"), 0);
 }
 
 #[test]
@@ -328,10 +308,12 @@ fn neighbours_are_read_together_and_units_share_a_connection() {
     assert_eq!(seen.connections, 1, "one connection for both units");
     assert!(seen.reads.iter().all(|read| read.0 != 2 || *read == (2, 10, 2)), "neighbours are read together");
     assert!(seen.reads.iter().any(|(unit, _, count)| *unit == 1 && *count > 2), "the rest of a refused request, too");
-    let said = agent.said();
-    let warnings: Vec<&String> = said.iter().filter(|line| line.contains("WARN")).collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    for part in [address.as_str(), "home/one/500, unit 1, holding register 500", "exception 02, illegal data address"] {
-        assert!(warnings[0].contains(part), "{warnings:?}");
+    let warning = agent.until_logged("home/one/500, unit 1, holding register 500");
+    for part in ["WARN", address.as_str(), "exception 02, illegal data address"] {
+        assert!(warning.contains(part), "{warning}");
     }
+    assert_eq!(
+        agent.times_logged("exception 02, illegal data address: nothing is there"),
+        1 + agent.times_logged("asked for in parts")
+    );
 }
