@@ -68,7 +68,7 @@ impl Core {
             }
         }
         if !self.policy.may_publish(&device, &publish.topic) {
-            tracing::info!(%device, topic = publish.topic, "publish refused");
+            tracing::info!(%device, topic = publish.topic, "publish refused: the device has no right to publish there");
             let refused = Refused { code: NOT_AUTHORIZED, topic: publish.topic, reason: "no right to publish there" };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;

@@ -35,7 +35,7 @@ impl Core {
                 continue;
             };
             if !self.policy.may_subscribe(&device, filter) {
-                tracing::info!(%device, filter = text, "subscription refused");
+                tracing::info!(%device, filter = text, "subscription refused: the device has no right to it");
                 codes.push(NOT_AUTHORIZED);
                 continue;
             }

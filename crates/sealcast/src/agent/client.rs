@@ -418,7 +418,7 @@ impl Client {
                     self.shared.events.put(Event::NotSubscribed { client, topic, reason });
                 }
                 Output::DeliveryTooLarge { size, max, .. } => {
-                    warn!(client = self.name, size, max, "dropped: larger than the client takes");
+                    warn!(client = self.name, size, max, "message dropped: larger than the client accepts");
                 }
                 Output::DeliveryOversized { topic, size, max } => {
                     let reason = format!(
@@ -428,7 +428,7 @@ impl Client {
                     self.shared.events.put(Event::DeliveryRefused { client, topic, bytes: size, reason });
                 }
                 Output::DeliveryInvalid(error) => {
-                    warn!(client = self.name, %error, "dropped: the broker sent a malformed message");
+                    warn!(client = self.name, %error, "message dropped: the broker sent it malformed");
                 }
                 Output::Closed(reason) => {
                     self.clean = matches!(reason, CloseReason::ClientDisconnect);

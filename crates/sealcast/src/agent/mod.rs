@@ -65,7 +65,7 @@ pub struct Options {
     /// Topic filter that passes unsealed, in addition to `clear` in the configuration. Can be repeated.
     #[arg(long, value_name = "FILTER")]
     clear: Vec<String>,
-    /// Begin with an empty state in a folder whose agent.sqlite is lost.
+    /// Start with an empty state, in a folder that has lost its agent.sqlite.
     #[arg(long)]
     new_state: bool,
     /// Check folder and configuration, then exit.

@@ -57,10 +57,10 @@ const UNREAD: Duration = Duration::from_secs(30);
 /// `sealcast up`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The hub's folder, made at the first start.
+    /// The hub's folder. The first start creates it.
     #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
     dir: PathBuf,
-    /// Configuration file [default: DIR/hub.toml, if it is there].
+    /// Configuration file [default: DIR/hub.toml, if it exists].
     #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where EST listens, HTTPS [default: 127.0.0.1:8443].
@@ -69,13 +69,14 @@ pub struct Options {
     /// Where the broker listens, MQTT over TLS [default: 127.0.0.1:8883].
     #[arg(long, env = "SEALCAST_MQTT", value_name = "ADDRESS")]
     mqtt: Option<SocketAddr>,
-    /// Name or address under which devices reach the hub; the first is what they are told [default: localhost, 127.0.0.1].
+    /// Name or address at which devices reach the hub. Can be repeated: devices are told the first [default: localhost,
+    /// 127.0.0.1].
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
-    /// Read and check the configuration, then end.
+    /// Check the configuration, then exit.
     #[arg(long)]
     check: bool,
-    /// Print where the hub listens as JSON.
+    /// Print the addresses that the hub listens on as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -454,7 +455,7 @@ async fn follow(
                 if damaged || since.elapsed() >= UNREAD {
                     return Err(error);
                 }
-                error!("it is tried again: {error:#}");
+                error!("{error:#}; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
@@ -473,7 +474,7 @@ async fn follow(
         }
         for name in revoked {
             if let Err(error) = broker.disconnect_device(name).await {
-                warn!(%error, "a revoked device stays connected");
+                warn!(%error, "a revoked device could not be disconnected");
             }
         }
         for record in records {
