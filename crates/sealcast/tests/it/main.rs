@@ -25,3 +25,5 @@ mod readings;
 mod recording;
 mod tour;
 mod values;
+
+use harness::PATIENCE;
