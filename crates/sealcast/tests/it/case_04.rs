@@ -1,29 +1,20 @@
 //! A device that sends many things on one topic, and the checked value only in some of them, as zigbee2mqtt does.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    harness::{Agent, Hub, Process},
-    values::pair,
+    harness::{Hub, PATIENCE, Process},
+    values::{V5, pair},
 };
 
-const SOON: Duration = Duration::from_secs(20);
-const V5: [&str; 4] = ["-V", "mqttv5", "-F", "%t %p %P"];
 const OTHERS: [&str; 3] = [
     r#"{"battery":100,"voltage":3015}"#,
     r#"{"battery":93.5,"humidity":43.5,"linkquality":255,"temperature":null}"#,
     r#"{"state":"ON","linkquality":99}"#,
 ];
 
-/// What `mosquitto_pub` says to an MQTT 5 publish: nothing if it was taken.
-fn publish(agent: &Agent, topic: &str, payload: &str) -> String {
-    let mut command = Command::new("mosquitto_pub");
-    command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", agent.port(), "-t", topic, "-m", payload, "-q", "1"]);
-    String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned()
-}
-
 fn next(process: &mut Process) -> String {
-    process.message(SOON).expect("a message")
+    process.message(PATIENCE).expect("a message")
 }
 
 #[test]
@@ -74,44 +65,44 @@ fn case_04_messages_without_the_checked_member_arrive_and_the_value_may_still_be
     let [sender, receiver] = pair(&hub, &rules, &policy);
     let mut sees = receiver.subscribe("hsu0001/z2m/#", &V5);
     for message in OTHERS {
-        assert_eq!(publish(&sender, "hsu0001/z2m/sensor", message), "");
+        assert_eq!(sender.refusal("hsu0001/z2m/sensor", message, &[]), "");
         let line = next(&mut sees);
         assert!(line.starts_with(&format!("hsu0001/z2m/sensor {message} ")), "unchanged: {line}");
         assert!(line.contains("sealcast-check:pass") && line.contains("sealcast-no-value:1"), "{line}");
     }
     // The value is checked where it is, and what is no document is none.
-    publish(&sender, "hsu0001/z2m/sensor", r#"{"temperature":21.5,"battery":99}"#);
+    sender.refusal("hsu0001/z2m/sensor", r#"{"temperature":21.5,"battery":99}"#, &[]);
     let line = next(&mut sees);
     assert!(line.contains(r#"{"temperature":21.5,"battery":99}"#) && !line.contains("sealcast-no-value"), "{line}");
-    let said = publish(&sender, "hsu0001/z2m/sensor", r#"{"temperature":121.5}"#);
+    let said = sender.refusal("hsu0001/z2m/sensor", r#"{"temperature":121.5}"#, &[]);
     assert!(said.contains("Implementation specific"), "{said}");
-    let said = publish(&sender, "hsu0001/z2m/sensor", "offline");
+    let said = sender.refusal("hsu0001/z2m/sensor", "offline", &[]);
     assert!(said.contains("Payload format invalid"), "{said}");
 
     let mut flagged = receiver.subscribe("hsu0001/flag/#", &V5);
-    publish(&sender, "hsu0001/flag/sensor", OTHERS[0]);
+    sender.refusal("hsu0001/flag/sensor", OTHERS[0], &[]);
     let line = next(&mut flagged);
     assert!(line.contains(OTHERS[0]) && line.contains("sealcast-check:flag:missing"), "{line}");
-    let said = publish(&sender, "hsu0001/flag/sensor", OTHERS[1]);
+    let said = sender.refusal("hsu0001/flag/sensor", OTHERS[1], &[]);
     assert!(said.contains("Implementation specific"), "{said}");
 
     // A number alone: what has none is acknowledged, and nothing comes of it on either side.
     let mut number = receiver.subscribe("hsu0001/number", &[]);
     let mut plain = receiver.subscribe("hsu0001/plain", &[]);
     for message in [OTHERS[0], OTHERS[1], r#"{"temperature":7}"#] {
-        assert_eq!(publish(&sender, "hsu0001/number", message), "");
-        assert_eq!(publish(&sender, "hsu0001/plain", message), "");
+        assert_eq!(sender.refusal("hsu0001/number", message, &[]), "");
+        assert_eq!(sender.refusal("hsu0001/plain", message, &[]), "");
     }
     assert_eq!((next(&mut number), next(&mut plain)), ("hsu0001/number 7".into(), "hsu0001/plain 7".into()));
 
     // A device that says other things goes on being silent about its value: an alarm, and the valve opens.
     let mut alarms = receiver.subscribe("hsu0001/alarm/#", &[]);
     let mut valve = receiver.subscribe("hsu0001/valve", &[]);
-    publish(&sender, "hsu0001/quiet/1", r#"{"temperature":20}"#);
+    sender.refusal("hsu0001/quiet/1", r#"{"temperature":20}"#, &[]);
     let (mut silent, mut open) = (false, false);
     for _ in 0..200 {
-        publish(&sender, "hsu0001/quiet/1", OTHERS[0]);
-        publish(&sender, "hsu0001/quiet/1", OTHERS[1]);
+        sender.refusal("hsu0001/quiet/1", OTHERS[0], &[]);
+        sender.refusal("hsu0001/quiet/1", OTHERS[1], &[]);
         let short = Duration::from_millis(100);
         silent |= alarms.message(short).is_some_and(|line| line.contains("\"kind\":\"silent\""));
         open |= valve.message(short).as_deref() == Some("hsu0001/valve open");
@@ -120,7 +111,7 @@ fn case_04_messages_without_the_checked_member_arrive_and_the_value_may_still_be
         }
     }
     assert!(silent && open, "alarm {silent}, valve {open}");
-    publish(&sender, "hsu0001/quiet/1", OTHERS[2]);
-    let still = receiver.subscribe("hsu0001/valve", &[]).message(SOON);
+    sender.refusal("hsu0001/quiet/1", OTHERS[2], &[]);
+    let still = receiver.subscribe("hsu0001/valve", &[]).message(PATIENCE);
     assert_eq!(still.as_deref(), Some("hsu0001/valve open"), "it stands until a value comes");
 }

@@ -1,13 +1,12 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
-#![allow(dead_code, reason = "a test takes what it needs")]
-
 mod log;
 mod port;
 mod process;
 mod publisher;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -19,7 +18,7 @@ use serde_json::Value;
 use self::log::Log;
 pub use self::{
     port::Port,
-    process::{PATIENCE, Process, output, refuse, sealcast, succeed},
+    process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,
 };
 
@@ -27,7 +26,8 @@ pub use self::{
 pub struct Hub {
     // Dropped in this order: the process before its log is printed and before its folder is removed.
     process: Option<Process>,
-    log: Log,
+    /// What it said, over all its starts.
+    pub log: Log,
     _ports: [Port; 2],
     pub est: String,
     pub mqtt: String,
@@ -47,27 +47,28 @@ impl Hub {
 
     /// Starts it, always on the same ports.
     pub fn restart(&mut self) {
-        let mut command = sealcast();
-        command.arg("up").arg("--dir").arg(self.dir.path()).arg("--json");
-        command.args(["--est", &self.est, "--mqtt", &self.mqtt]);
-        let process = Process::logged(&mut command, self.log.share());
+        let process = Process::logged(&mut self.up(sealcast()), self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the hub says where it listens, as JSON");
         assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), Some(&*self.mqtt)), "{ready}");
         self.process = Some(process);
+    }
+
+    /// What starts it, on the same ports: `command` is a [`sealcast`].
+    pub fn up(&self, mut command: Command) -> Command {
+        command.arg("up").arg("--dir").arg(self.dir.path()).arg("--json");
+        command.args(["--est", &self.est, "--mqtt", &self.mqtt]);
+        command
     }
 
     pub fn kill(&mut self) {
         self.process.take().unwrap().kill();
     }
 
-    /// Waits until it has logged something that contains `part`, and gives the line. What it said before counts too.
-    pub fn until_logged(&self, part: &str) -> String {
-        self.log.find(part, PATIENCE).unwrap_or_else(|| panic!("the hub did not say {part:?} within {PATIENCE:?}"))
-    }
-
-    /// How many lines with `part` it has logged so far, over all its starts.
-    pub fn times_logged(&self, part: &str) -> usize {
-        self.log.count(part)
+    /// Starts it again with these lines as its `hub.toml`.
+    pub fn configure(&mut self, config: &str) {
+        self.kill();
+        std::fs::write(self.path().join("hub.toml"), config).unwrap();
+        self.restart();
     }
 
     pub fn path(&self) -> &Path {
@@ -100,6 +101,18 @@ impl Hub {
         dir
     }
 
+    /// Enrols the devices 1111, 1112 …, each with its lines of `agent.toml`, and grants all of them the group `name` with
+    /// the topics below `name`.
+    pub fn members<const N: usize>(&self, name: &str, configs: [&str; N]) -> [PathBuf; N] {
+        let devices: [String; N] = std::array::from_fn(|at| (1111 + at).to_string());
+        let dirs = devices.each_ref().map(|device| self.enroll(device));
+        for (dir, config) in dirs.iter().zip(configs) {
+            configure(dir, config);
+        }
+        self.group(name, &format!("{name}/#"), &devices.each_ref().map(String::as_str));
+        dirs
+    }
+
     /// Creates a group and grants it to `members`.
     pub fn group(&self, name: &str, filter: &str, members: &[&str]) {
         self.operate(&["group", "create", name, "--filter", filter]);
@@ -109,21 +122,33 @@ impl Hub {
     }
 }
 
+/// Writes the `agent.toml` of the agent in `dir`.
+pub fn configure(dir: &Path, config: &str) {
+    std::fs::write(dir.join("agent.toml"), config).unwrap();
+}
+
 /// An agent process.
 pub struct Agent {
     // Dropped in this order: the process before its log is printed.
     process: Option<Process>,
-    log: Log,
+    /// What it said, over all its starts.
+    pub log: Log,
     _port: Port,
     pub dir: PathBuf,
     pub listen: String,
     /// What it said of itself when it was ready.
     pub ready: Value,
+    binary: fn() -> Command,
     extra: Vec<String>,
 }
 
 impl Agent {
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
+        Self::start_by(sealcast, dir, extra)
+    }
+
+    /// The same, where `binary` gives the command that the arguments are added to.
+    pub fn start_by(binary: fn() -> Command, dir: &Path, extra: &[&str]) -> Self {
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let port = Port::reserve();
         let log = Log::new(format!("agent in {}", dir.display()));
@@ -134,27 +159,15 @@ impl Agent {
             _port: port,
             dir: dir.to_owned(),
             ready: Value::Null,
+            binary,
             extra,
         };
         agent.restart();
         agent
     }
 
-    /// One that was started by other means.
-    pub fn at(dir: &Path, listen: &str) -> Self {
-        Self {
-            process: None,
-            log: Log::new(format!("agent in {}", dir.display())),
-            listen: listen.to_owned(),
-            _port: Port::reserve(),
-            dir: dir.to_owned(),
-            ready: Value::Null,
-            extra: Vec::new(),
-        }
-    }
-
     pub fn restart(&mut self) {
-        let mut command = sealcast();
+        let mut command = (self.binary)();
         command.arg("agent").arg("--dir").arg(&self.dir).args(["--listen", &self.listen, "--json"]).args(&self.extra);
         let process = Process::logged(&mut command, self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
@@ -167,14 +180,18 @@ impl Agent {
         self.process.take().unwrap().kill();
     }
 
-    /// Waits until it has logged something that contains `part`, and gives the line. What it said before counts too.
-    pub fn until_logged(&self, part: &str) -> String {
-        self.log.find(part, PATIENCE).unwrap_or_else(|| panic!("the agent did not say {part:?} within {PATIENCE:?}"))
+    /// SIGTERM; it has ended afterwards.
+    pub fn end(&mut self) {
+        self.process.take().unwrap().end();
     }
 
-    /// How many lines with `part` it has logged so far, over all its starts.
-    pub fn times_logged(&self, part: &str) -> usize {
-        self.log.count(part)
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listen.parse().unwrap()
     }
 
     pub fn port(&self) -> &str {
@@ -196,6 +213,20 @@ impl Agent {
         output(&mut self.mosquitto_pub(topic, payload, extra)).status.success()
     }
 
+    /// The same, ended after `patience_s`: mosquitto_pub tries again and again while its connection is closed.
+    pub fn publish_within(&self, patience_s: u32, topic: &str, payload: &str, extra: &[&str]) -> bool {
+        let publish = self.mosquitto_pub(topic, payload, extra);
+        let mut command = Command::new("timeout");
+        command.arg(patience_s.to_string()).arg(publish.get_program()).args(publish.get_args());
+        output(&mut command).status.success()
+    }
+
+    /// What `mosquitto_pub` says to an MQTT 5 publish: why it is refused, or nothing if it was taken.
+    pub fn refusal(&self, topic: &str, payload: &str, extra: &[&str]) -> String {
+        let said = output(self.mosquitto_pub(topic, payload, extra).args(["-V", "mqttv5"])).stderr;
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     fn mosquitto_pub(&self, topic: &str, payload: &str, extra: &[&str]) -> Command {
         let mut command = Command::new("mosquitto_pub");
         command.args(["-h", "127.0.0.1", "-p", self.port(), "-t", topic, "-m", payload, "-q", "1"]).args(extra);
@@ -205,11 +236,15 @@ impl Agent {
 
 /// A `mosquitto_sub` that has its subscription. Lines are `topic payload`, the payload as text.
 pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
+    mosquitto_sub_at(&["-h", "127.0.0.1", "-p", port], topic, extra)
+}
+
+/// The same, where `broker` are the options that say where its broker is.
+pub fn mosquitto_sub_at(broker: &[&str], topic: &str, extra: &[&str]) -> Process {
     // Its output is not a terminal: without stdbuf it comes in blocks.
     let mut command = Command::new("stdbuf");
-    command
-        .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", port, "-t", topic, "-q", "1", "-d", "-F", "%t %p"])
-        .args(extra);
+    command.args(["-oL", "mosquitto_sub"]).args(broker);
+    command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).args(extra);
     let mut process = Process::start(&mut command);
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -8,44 +8,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::{Agent, Hub, PATIENCE, Process, mosquitto_sub, sealcast, succeed, until, until_joined};
-
-/// Gives a hub that runs another configuration.
-fn configure(hub: &mut Hub, text: &str) {
-    hub.kill();
-    fs::write(hub.path().join("hub.toml"), text).unwrap();
-    hub.restart();
-}
-
-/// `sealcast up` on a folder, by a shell that does `first` before.
-fn up(hub: &Path, first: &str) -> Command {
-    let mut command = Command::new("bash");
-    let script = format!("{first} exec \"$0\" up --est 127.0.0.1:0 --mqtt 127.0.0.1:0 --json --dir \"$1\"");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_sealcast")]).arg(hub);
-    command.env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
+use crate::harness::{
+    Agent, Hub, PATIENCE, Process, mosquitto_sub, output, sealcast, sealcast_after, succeed, until, until_joined,
+};
 
 /// The hub must end by itself, with exit code 1; what it says.
-fn fails(hub: &Path) -> String {
-    let output = Command::new("timeout").arg("120").args(arguments(&up(hub, ""))).output().unwrap();
+fn fails(hub: &Hub) -> String {
+    let output = output(&mut hub.up(sealcast()));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     said
-}
-
-fn arguments(command: &Command) -> Vec<std::ffi::OsString> {
-    std::iter::once(command.get_program()).chain(command.get_args()).map(Into::into).collect()
-}
-
-/// An agent on a port that it chooses.
-fn logged_agent(dir: &Path) -> (Process, String) {
-    let mut command = sealcast();
-    command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]);
-    let process = Process::start(&mut command);
-    let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
-    let port = ready["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
-    (process, port)
 }
 
 /// `mosquitto_pub` of one message a line, standard input still open.
@@ -62,9 +34,8 @@ fn publisher(port: &str, topic: &str, version: &str) -> std::process::Child {
 #[test]
 fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
     let mut hub = Hub::start();
-    configure(&mut hub, "[limits]\nmax_queued_messages = 20\npublish_wait_ms = 600000");
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    hub.configure("[limits]\nmax_queued_messages = 20\npublish_wait_ms = 600000");
+    let dirs = hub.members("hsu0001", ["", ""]);
     let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
     until_joined(&sender, &receiver, "hsu0001/probe");
     let session = ["-i", "member", "-c"];
@@ -75,13 +46,7 @@ fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
     let mut three = publisher(sender.port(), topic, "mqttv311");
     let lines: String = (0..200).map(|number| format!("{number}\n")).collect();
     three.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    let mut five = Command::new("mosquitto_pub");
-    five.args(["-h", "127.0.0.1", "-p", sender.port(), "-t", topic, "-q", "1", "-V", "mqttv5", "-m", "refused", "-d"]);
-    until("the queue is full", || {
-        let output = five.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&said).contains("RC:151") || String::from_utf8_lossy(&said).contains("Quota exceeded")
-    });
+    until("the queue is full", || sender.refusal(topic, "refused", &[]).contains("Quota exceeded"));
     assert!(three.try_wait().unwrap().is_none(), "the publisher waits");
 
     // It comes a few times, reads some, and goes again.
@@ -109,38 +74,16 @@ fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
 fn a_new_member_gets_its_welcome_from_a_device_with_many_retained_messages() {
     let mut hub = Hub::start();
     // The device's keys are retained too: they take no place here.
-    configure(&mut hub, "[limits]\nmax_device_retained = 3");
+    hub.configure("[limits]\nmax_device_retained = 3");
     let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
     hub.group("hsu0001", "hsu0001/#", &["1111"]);
     let [first, second] = dirs.map(|dir| Agent::start(&dir, &[]));
     for number in 1..=3 {
         let topic = format!("hsu0001/{number}");
-        until("the group has its keys", || {
-            let mut command = Command::new("mosquitto_pub");
-            command.args(["-h", "127.0.0.1", "-p", first.port(), "-t", &topic, "-m", "x", "-q", "1", "-r"]);
-            command.stderr(Stdio::null()).status().unwrap().success()
-        });
+        until("the group has its keys", || first.try_publish(&topic, "x", &["-r"]));
     }
-    let mut command = Command::new("mosquitto_pub");
-    command.args([
-        "-h",
-        "127.0.0.1",
-        "-p",
-        first.port(),
-        "-t",
-        "hsu0001/4",
-        "-m",
-        "x",
-        "-q",
-        "1",
-        "-r",
-        "-V",
-        "mqttv5",
-        "-d",
-    ]);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(said.contains("RC:151") || said.contains("Quota exceeded"), "{said}");
+    let said = first.refusal("hsu0001/4", "x", &["-r"]);
+    assert!(said.contains("Quota exceeded"), "{said}");
     hub.operate(&["group", "grant", "hsu0001", "1112"]);
     until_joined(&first, &second, "hsu0001/probe");
 }
@@ -148,38 +91,29 @@ fn a_new_member_gets_its_welcome_from_a_device_with_many_retained_messages() {
 #[test]
 fn offline_sessions_leave_the_control_connection_its_place_and_clients_are_told_why() {
     let mut hub = Hub::start();
-    configure(&mut hub, "[limits]\nmax_device_sessions = 3");
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
-    let (agent, port) = logged_agent(&dirs[0]);
+    hub.configure("[limits]\nmax_device_sessions = 3");
+    let dirs = hub.members("hsu0001", ["", ""]);
+    let mut agent = Agent::start(&dirs[0], &[]);
     for id in ["a", "b", "c"] {
-        mosquitto_sub(&port, "hsu0001/x", &["-i", id, "-c"]).end();
+        agent.subscribe("hsu0001/x", &["-i", id, "-c"]).end();
     }
     agent.end();
     // Its own connection is up again although all places are taken.
-    let (agent, port) = logged_agent(&dirs[0]);
-    agent.until_logged("control connection up");
+    let agent = Agent::start(&dirs[0], &[]);
+    agent.log.until(&["control connection to the hub is up"]);
     for _ in 0..3 {
-        let mut client = Command::new("mosquitto_pub");
-        client.args(["-h", "127.0.0.1", "-p", &port, "-i", "d", "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
-        assert!(!client.stderr(Stdio::null()).status().unwrap().success());
+        assert!(!agent.try_publish("hsu0001/x", "x", &["-i", "d"]));
     }
-    let said = agent.said();
-    let told = said.lines().filter(|line| line.contains("WARN") && line.contains("max_device_sessions")).count();
-    assert_eq!(told, 1, "once, as nothing has changed since:\n{said}");
+    let told = agent.log.lines(&["WARN", "max_device_sessions"]);
+    assert_eq!(told.len(), 1, "once, as nothing has changed since");
     let other = Agent::start(&dirs[1], &[]);
-    until("the group has its keys", || {
-        let mut command = Command::new("mosquitto_pub");
-        command.args(["-h", "127.0.0.1", "-p", other.port(), "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
-        command.stderr(Stdio::null()).status().unwrap().success()
-    });
+    until("the group has its keys", || other.try_publish("hsu0001/x", "x", &[]));
 }
 
 #[test]
 fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is_room() {
     let mut hub = Hub::start();
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let dirs = hub.members("hsu0001", ["", ""]);
     let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
     until_joined(&sender, &receiver, "hsu0001/probe");
     let session = ["-i", "member", "-c"];
@@ -187,25 +121,12 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
     hub.kill();
 
     // No file may grow beyond 1 MiB, as if the disk had no more: writes fail, as ignoring SIGXFSZ has it.
-    let full = "trap '' XFSZ; ulimit -f 1024;";
-    let start = || {
-        let mut command = Command::new("bash");
-        let script = format!("{full} exec \"$0\" up --est {} --mqtt {} --json --dir \"$1\"", hub.est, hub.mqtt);
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_sealcast")]).arg(hub.path());
-        command.env("NO_COLOR", "1").stdin(Stdio::null());
-        Process::start(&mut command)
-    };
+    let start = || Process::start(&mut hub.up(sealcast_after("trap '' XFSZ; ulimit -f 1024")));
     let mut process = start();
     process.line();
     let payload = "x".repeat(2000);
     let mut acknowledged = 0;
-    // With QoS 1 mosquitto_pub succeeds only once it has its PUBACK.
-    let publish = |number: u32| {
-        let mut command = Command::new("timeout");
-        command.args(["20", "mosquitto_pub", "-h", "127.0.0.1", "-p", sender.port(), "-t", "hsu0001/count", "-q", "1"]);
-        command.args(["-m", &format!("{number} {payload}")]).stderr(Stdio::null());
-        command.status().unwrap().success()
-    };
+    let publish = |number: u32| sender.publish_within(20, "hsu0001/count", &format!("{number} {payload}"), &[]);
     let mut attempts = 0u32;
     while process.exit_code().is_none() {
         attempts += 1;
@@ -214,8 +135,8 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
         }
         assert!(attempts < 2000, "the disk is never full");
     }
-    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
-    assert!(process.said().contains("the broker's journal"), "{}", process.said());
+    assert_eq!(process.exit_code(), Some(1), "{}", process.log.text());
+    assert!(process.log.text().contains("the broker's journal"), "{}", process.log.text());
     assert!(acknowledged > 10, "{acknowledged}");
 
     // It starts while the disk is full, so that what was stored can be read; and fails again when it has to write.
@@ -225,7 +146,7 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
         publish(1_000_000);
         process.exit_code().is_some()
     });
-    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
+    assert_eq!(process.exit_code(), Some(1), "{}", process.log.text());
 
     hub.restart();
     let mut member = mosquitto_sub(receiver.port(), "hsu0001/count", &session);
@@ -251,18 +172,18 @@ fn spoilt_ledger(change: &str, complaint: &str) {
     ))
     .unwrap();
     drop(db);
-    let mut process = Process::start(&mut up(hub.path(), ""));
-    let ready: serde_json::Value = serde_json::from_str(&process.line()).unwrap();
+    let mut process = Process::start(&mut hub.up(sealcast()));
+    process.line();
     let token = hub.invite("1112");
     let mut enroll = sealcast();
-    enroll.args(["enroll", "--hub", &format!("https://{}", ready["est"].as_str().unwrap())]);
+    enroll.args(["enroll", "--hub", &format!("https://{}", hub.est)]);
     enroll.arg("--token-file").arg(token).arg("--dir").arg(hub.path().join("1112"));
-    let enrolled = enroll.output().unwrap();
+    let enrolled = output(&mut enroll);
     until(&format!("the hub ends: {enrolled:?}"), || process.exit_code().is_some());
-    assert_eq!(process.exit_code(), Some(1), "{}", process.said());
-    assert!(process.said().contains(complaint), "{}", process.said());
+    assert_eq!(process.exit_code(), Some(1), "{}", process.log.text());
+    assert!(process.log.text().contains(complaint), "{}", process.log.text());
     // A supervisor starts it again: it does not come up.
-    fails(hub.path());
+    fails(&hub);
 }
 
 #[test]
@@ -286,14 +207,14 @@ fn a_folder_that_has_lost_a_file_is_refused() {
     for lost in ["ledger.address", "ledger.sqlite", "issuing.pem", "operator.pem", "relay.key", "broker.db"] {
         fs::rename(file(lost), &away).unwrap();
         let before = names(hub.path());
-        let said = fails(hub.path());
+        let said = fails(&hub);
         assert!(said.contains(&format!("{lost} is missing")) && said.contains("Restore it"), "{lost}: {said}");
         assert_eq!(names(hub.path()), before, "nothing is made in its place");
         fs::rename(&away, file(lost)).unwrap();
     }
     // On purpose: what the message says does it.
     fs::remove_file(file("broker.db")).unwrap();
-    let said = fails(hub.path());
+    let said = fails(&hub);
     let touch = said.split("touch ").nth(1).unwrap().split_whitespace().next().unwrap();
     succeed(Command::new("touch").arg(touch));
     hub.restart();
@@ -320,7 +241,7 @@ fn a_start_that_changes_nothing_writes_nothing() {
     hub.restart();
     assert_eq!(inodes(&hub), before);
     // Other names, another certificate.
-    configure(&mut hub, "names = [\"localhost\", \"127.0.0.1\", \"hub.example\"]");
+    hub.configure("names = [\"localhost\", \"127.0.0.1\", \"hub.example\"]");
     let after = inodes(&hub);
     assert_ne!(after[0], before[0]);
     assert_eq!(after[1..], before[1..]);

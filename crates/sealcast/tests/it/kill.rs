@@ -39,8 +39,7 @@ impl Received {
 #[test]
 fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
     let mut hub = Hub::start();
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    let dirs = hub.members("hsu0001", ["", ""]);
     let sender = Agent::start(&dirs[0], &[]);
     let mut receiver = Agent::start(&dirs[1], &[]);
     until_joined(&sender, &receiver, "hsu0001/probe");

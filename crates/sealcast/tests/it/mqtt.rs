@@ -3,81 +3,33 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use serde_json::Value;
-
 use crate::{
-    harness::{Agent, Hub, Port, Process, sealcast, succeed, until, until_joined},
+    harness::{
+        Agent, Hub, PATIENCE, PROBE_INTERVAL, Port, Process, configure, mosquitto_sub_at, succeed, until, until_joined,
+    },
     raw::{Client, Connect},
 };
 
-const SOON: Duration = Duration::from_secs(20);
-
-/// An agent whose log is read.
-struct Logged {
-    agent: SocketAddr,
-    dir: PathBuf,
-    process: Process,
+/// A client of `agent`, connected with Clean Session.
+fn connect(agent: &Agent, id: &str, v5: bool) -> Client {
+    Client::connect(agent.address(), &Connect { id, v5, clean: true, ..Connect::default() }).0
 }
 
-impl Logged {
-    fn start(dir: &Path, extra: &[&str]) -> Self {
-        let mut command = sealcast();
-        command.arg("agent").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--json"]).args(extra);
-        let process = Process::start(&mut command);
-        let ready: Value = serde_json::from_str(&process.line()).expect("the agent says where it listens, as JSON");
-        Self { agent: ready["listen"].as_str().unwrap().parse().unwrap(), dir: dir.to_owned(), process }
-    }
-
-    fn port(&self) -> String {
-        self.agent.port().to_string()
-    }
-
-    /// The lines of its log that have all these parts.
-    fn lines(&self, parts: &[&str]) -> Vec<String> {
-        let said = self.process.said();
-        said.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
-    }
-
-    fn until_lines(&self, parts: &[&str]) {
-        until(&format!("the log has {parts:?}"), || !self.lines(parts).is_empty());
-    }
-
-    /// Connected with Clean Session.
-    fn connect(&self, id: &str, v5: bool) -> Client {
-        Client::connect(self.agent, &Connect { id, v5, clean: true, ..Connect::default() }).0
-    }
-}
-
-fn configure(dir: &Path, config: &str) {
-    fs::write(dir.join("agent.toml"), config).unwrap();
-}
-
-/// A hub and two devices of a group with all topics below `home`; the first one's log is read.
-fn home(config: &str) -> (Hub, Logged, Agent) {
+/// A hub and two devices of a group with all topics below `home`.
+fn home(config: &str) -> (Hub, Agent, Agent) {
     let hub = Hub::start();
-    let (logged, other) = join(&hub, config);
-    (hub, logged, other)
+    let [agent, other] = join(&hub, config);
+    (hub, agent, other)
 }
 
-fn join(hub: &Hub, config: &str) -> (Logged, Agent) {
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    dirs.iter().for_each(|dir| configure(dir, config));
-    hub.group("home", "home/#", &["1111", "1112"]);
-    let other = Agent::start(&dirs[1], &[]);
-    let logged = Logged::start(&dirs[0], &[]);
-    let mut probe = other.subscribe("home/probe", &[]);
-    until("the group has its keys", || {
-        let mut client = logged.connect("probe", true);
-        let code = client.publish_acked("home/probe", b"probe", 0, 1);
-        client.disconnect();
-        code == 0 && probe.message(Duration::from_millis(500)).is_some()
-    });
-    (logged, other)
+fn join(hub: &Hub, config: &str) -> [Agent; 2] {
+    let agents = hub.members("home", [config; 2]).map(|dir| Agent::start(&dir, &[]));
+    until_joined(&agents[0], &agents[1], "home/probe");
+    agents
 }
 
 /// A mosquitto broker with more lines of configuration.
@@ -97,7 +49,7 @@ impl Mosquitto {
         let mut command = Command::new("/usr/sbin/mosquitto");
         let process = Process::start(command.arg("-c").arg(&file));
         let broker = Self { socket, process, _dir: dir };
-        until("mosquitto runs or has ended", || broker.runs() || broker.log().contains("Error"));
+        broker.process.log.until(&[" running"]);
         broker
     }
 
@@ -106,31 +58,18 @@ impl Mosquitto {
         Self::start(&format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number()))
     }
 
-    fn log(&self) -> String {
-        self.process.said()
-    }
-
-    fn runs(&self) -> bool {
-        self.log().contains(" running") && !self.log().contains("Error")
-    }
-
     fn publish(&self, topic: &str, payload: &str) {
         let mut command = Command::new("mosquitto_pub");
         succeed(command.arg("--unix").arg(&self.socket).args(["-t", topic, "-m", payload, "-q", "1"]));
     }
 
     fn subscribe(&self, topic: &str) -> Process {
-        let mut command = Command::new("stdbuf");
-        command.args(["-oL", "mosquitto_sub", "--unix"]).arg(&self.socket);
-        command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).stderr(Stdio::null());
-        let process = Process::start(&mut command);
-        while !process.line().starts_with("Subscribed (mid:") {}
-        process
+        mosquitto_sub_at(&["--unix", self.socket.to_str().unwrap()], topic, &[])
     }
 }
 
-fn bridge(agent: &Logged, config: &str) -> Mosquitto {
-    let address = agent.agent;
+fn bridge(agent: &Agent, config: &str) -> Mosquitto {
+    let address = agent.address();
     Mosquitto::start(&format!("connection br1\naddress {address}\ntopic home/# both 1\n{config}"))
 }
 
@@ -141,11 +80,11 @@ fn the_bridge_works_both_ways(config: &str) {
     let mut outside = other.subscribe("home/#", &[]);
     until("the bridge is connected", || {
         local.publish("home/up", "hello");
-        outside.message(Duration::from_millis(500)).is_some()
+        outside.message(PROBE_INTERVAL).is_some()
     });
     local.publish("home/once", "1");
     loop {
-        let message = outside.message(SOON).expect("what is published inside comes out");
+        let message = outside.message(PATIENCE).expect("what is published inside comes out");
         if message == "home/once 1" {
             break;
         }
@@ -154,7 +93,7 @@ fn the_bridge_works_both_ways(config: &str) {
     other.publish("home/down", "21.5", &[]);
     let mut copies = 0;
     loop {
-        match inside.message(SOON).expect("what is published outside comes in").as_str() {
+        match inside.message(PATIENCE).expect("what is published outside comes in").as_str() {
             "home/down 21.5" => break,
             "home/once 1" => copies += 1,
             message => assert_eq!(message, "home/up hello"),
@@ -162,13 +101,13 @@ fn the_bridge_works_both_ways(config: &str) {
     }
     assert_eq!(copies, 1, "nothing that the bridge sent comes back to it");
     // What it says of itself: its will and its state are on `$SYS/broker/connection/…/state`.
-    agent.until_lines(&[" INFO ", "its will is dropped", "$SYS/broker/connection/"]);
-    agent.until_lines(&[" INFO ", "not sent", "$SYS/broker/connection/"]);
+    agent.log.until(&[" INFO ", "its will is dropped", "$SYS/broker/connection/"]);
+    agent.log.until(&[" INFO ", "not sent", "$SYS/broker/connection/"]);
     for said in ["will is dropped", "not sent"] {
-        assert_eq!(agent.lines(&[said]).len(), 1, "once");
+        assert_eq!(agent.log.lines(&[said]).len(), 1, "once");
     }
     for bad in ["connection closed", "`clear`", "refused"] {
-        assert!(agent.lines(&["br1", bad]).is_empty(), "{:?}", agent.lines(&[bad]));
+        assert!(agent.log.lines(&["br1", bad]).is_empty(), "{:?}", agent.log.lines(&[bad]));
     }
 }
 
@@ -186,29 +125,16 @@ fn case_07_a_mosquitto_bridge_of_mqtt_5_works_both_ways() {
 fn case_07_a_bridge_of_mqtt_3_1_is_told_what_to_change() {
     let (_hub, agent, _other) = home("");
     let _local = bridge(&agent, "bridge_protocol_version mqttv31\nrestart_timeout 1\n");
-    agent.until_lines(&[" WARN ", "connection closed", "MQTT 3.1 is not supported", "MQTT 3.1.1"]);
+    agent.log.until(&[" WARN ", "connection closed", "MQTT 3.1 is not supported", "MQTT 3.1.1"]);
 }
 
 /// Publishes zeros with mosquitto_pub; whether it got its acknowledgement within `patience_s` seconds.
-fn publish_zeros(port: &str, bytes: usize, version: &str, patience_s: &str) -> bool {
+fn publish_zeros(agent: &Agent, bytes: usize, version: &str, patience_s: &str) -> bool {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, &vec![0; bytes]).unwrap();
     let mut command = Command::new("timeout");
-    command.args([
-        patience_s,
-        "mosquitto_pub",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        port,
-        "-t",
-        "home/big",
-        "-q",
-        "1",
-        "-V",
-        version,
-    ]);
-    command.arg("-f").arg(file.path()).stderr(Stdio::null());
+    command.args([patience_s, "mosquitto_pub", "-h", "127.0.0.1", "-p", agent.port(), "-t", "home/big", "-q", "1"]);
+    command.args(["-V", version]).arg("-f").arg(file.path()).stderr(Stdio::null());
     command.status().unwrap().success()
 }
 
@@ -217,18 +143,18 @@ fn case_08_a_packet_that_is_too_large_is_named_in_the_log_once() {
     let (_hub, agent, _other) = home("");
     let large = vec![0; 1_100_000];
     for _ in 0..3 {
-        let mut client = agent.connect("big", false);
+        let mut client = connect(&agent, "big", false);
         // The agent may close before all of it is written.
         let _ = client.publish("home/big", &large, 2, 1);
         assert_eq!(client.closed(), None);
     }
-    let said = agent.lines(&[" WARN ", "connection closed"]);
+    let said = agent.log.lines(&[" WARN ", "connection closed"]);
     assert_eq!(said.len(), 1, "{said:?}");
     for part in ["big", "1100016 bytes", "1048576", "max_packet_bytes"] {
         assert!(said[0].contains(part), "{said:?}");
     }
     // One that is too large only once it is sealed.
-    let mut client = agent.connect("sealed", true);
+    let mut client = connect(&agent, "sealed", true);
     client.publish("home/big", &large, 2, 1).unwrap();
     assert_eq!(client.closed(), Some(0x95), "MQTT 5 has a reason code");
 }
@@ -237,17 +163,15 @@ fn case_08_a_packet_that_is_too_large_is_named_in_the_log_once() {
 fn case_08_the_limit_can_be_raised() {
     const LIMIT: usize = 8 << 20;
     let mut hub = Hub::start();
-    hub.kill();
-    fs::write(hub.path().join("hub.toml"), format!("max_packet_bytes = {LIMIT}")).unwrap();
-    hub.restart();
-    let (agent, other) = join(&hub, &format!("max_packet_bytes = {LIMIT}"));
+    hub.configure(&format!("max_packet_bytes = {LIMIT}"));
+    let [agent, other] = join(&hub, &format!("max_packet_bytes = {LIMIT}"));
     for (version, reader) in [("mqttv311", "mqttv5"), ("mqttv5", "mqttv311")] {
         let mut large = other.subscribe("home/big", &["-V", reader, "-F", "%t %l"]);
-        assert!(publish_zeros(&agent.port(), 5_000_000, version, "60"), "{version}");
-        assert_eq!(large.message(SOON).as_deref(), Some("home/big 5000000"));
+        assert!(publish_zeros(&agent, 5_000_000, version, "60"), "{version}");
+        assert_eq!(large.message(PATIENCE).as_deref(), Some("home/big 5000000"));
     }
     // An MQTT 5 client is told a limit that leaves room for the seal.
-    let mut client = Client::open(agent.agent, true).unwrap();
+    let mut client = Client::open(agent.address(), true).unwrap();
     client.send(0x10, b"\0\x04MQTT\x05\x02\0\0\0\0\x01c").unwrap();
     let (_, connack) = client.read().unwrap();
     let at = connack.windows(1).position(|byte| byte == [0x27]).expect("Maximum Packet Size");
@@ -258,33 +182,33 @@ fn case_08_the_limit_can_be_raised() {
 #[test]
 fn case_08_what_the_hub_or_the_receiver_does_not_take_is_named_too() {
     let hub = Hub::start();
-    let (agent, other) = join(&hub, "max_packet_bytes = 8388608");
+    let [agent, other] = join(&hub, "max_packet_bytes = 8388608");
     // MQTT 3.1.1 has no word for the hub's limit; the agent's own connection knows it.
-    assert!(!publish_zeros(&agent.port(), 5_000_000, "mqttv311", "3"));
-    agent.until_lines(&[" WARN ", "publish refused", "4194304", "hub.toml"]);
+    assert!(!publish_zeros(&agent, 5_000_000, "mqttv311", "3"));
+    agent.log.until(&[" WARN ", "publish refused", "4194304", "hub.toml"]);
     drop(agent);
     drop(other);
     // A receiver that takes less: it stays connected, and gets the next message.
     let dir = hub.path().join("agents/1112");
     configure(&dir, "");
-    let receiver = Logged::start(&dir, &[]);
+    let receiver = Agent::start(&dir, &[]);
     let sender = Agent::start(&hub.path().join("agents/1111"), &[]);
-    let mut reader = crate::harness::mosquitto_sub(&receiver.port(), "home/#", &["-V", "mqttv311", "-F", "%t %l"]);
+    let mut reader = receiver.subscribe("home/#", &["-V", "mqttv311", "-F", "%t %l"]);
     until("both have their keys", || {
         sender.publish("home/small", "x", &[]);
-        reader.message(Duration::from_millis(500)).is_some()
+        reader.message(PROBE_INTERVAL).is_some()
     });
-    assert!(publish_zeros(sender.port(), 3_000_000, "mqttv311", "60"));
-    receiver.until_lines(&[" WARN ", "delivery refused", "home/big", "max_packet_bytes"]);
+    assert!(publish_zeros(&sender, 3_000_000, "mqttv311", "60"));
+    receiver.log.until(&[" WARN ", "delivery refused", "home/big", "max_packet_bytes"]);
     sender.publish("home/small", "after", &[]);
     loop {
-        let message = reader.message(SOON).expect("what comes after it");
+        let message = reader.message(PATIENCE).expect("what comes after it");
         assert!(message.starts_with("home/small "), "{message}");
         if message == "home/small 5" {
             break;
         }
     }
-    assert!(receiver.lines(&["connection closed"]).is_empty());
+    assert!(receiver.log.lines(&["connection closed"]).is_empty());
 }
 
 /// The topics below `home` that the broker keeps messages for, read by a client of `agent`.
@@ -309,9 +233,9 @@ fn kept(agent: SocketAddr, filter: &str) -> Vec<String> {
 #[test]
 fn case_09_an_empty_retained_will_deletes_what_is_kept() {
     let (hub, agent, other) = home("");
-    let writer = other.listen.parse().unwrap();
+    let writer = other.address();
     let (mut publisher, _) = Client::connect(writer, &Connect { id: "p", clean: true, ..Connect::default() });
-    let mut own = agent.connect("own", false);
+    let mut own = connect(&agent, "own", false);
     own.publish_acked("home/present", b"online", 1, 1);
     own.publish_acked("home/state", b"online", 1, 2);
     publisher.publish_acked("home/other", b"kept", 1, 1);
@@ -322,31 +246,31 @@ fn case_09_an_empty_retained_will_deletes_what_is_kept() {
         until("it is there", || kept(writer, "home/present") == ["home/present"]);
         let will = Some(("home/present", &b""[..], 1, true, 0));
         let (client, _) =
-            Client::connect(agent.agent, &Connect { id: "w", v5, clean: true, will, ..Connect::default() });
+            Client::connect(agent.address(), &Connect { id: "w", v5, clean: true, will, ..Connect::default() });
         // No DISCONNECT.
         drop(client);
         until("the will deletes it", || kept(writer, "home/present").is_empty());
     }
     // One that is not empty takes the place of what was kept.
     let will = Some(("home/state", &b"offline"[..], 1, true, 0));
-    drop(Client::connect(agent.agent, &Connect { id: "w", clean: true, will, ..Connect::default() }));
-    let state = |port: &str| crate::harness::mosquitto_sub(port, "home/state", &[]).message(Duration::from_secs(2));
-    until("the will is there", || state(other.port()).as_deref() == Some("home/state offline"));
+    drop(Client::connect(agent.address(), &Connect { id: "w", clean: true, will, ..Connect::default() }));
+    let state = |agent: &Agent| agent.subscribe("home/state", &[]).message(PATIENCE);
+    until("the will is there", || state(&other).as_deref() == Some("home/state offline"));
 
     // A new member gets what is kept sealed again: not what the wills have replaced.
     let third = Agent::start(&hub.enroll("1113"), &[]);
     hub.operate(&["group", "grant", "home", "1113"]);
     until_joined(&other, &third, "home/probe");
-    let reader = third.listen.parse().unwrap();
+    let reader = third.address();
     until("the new member reads what is kept", || kept(reader, "home/#") == ["home/other", "home/state"]);
-    assert_eq!(state(third.port()).as_deref(), Some("home/state offline"));
+    assert_eq!(state(&third).as_deref(), Some("home/state offline"));
 }
 
 #[test]
 fn case_12_a_topic_that_is_too_deep_is_refused_with_the_reason() {
     let (_hub, agent, _other) = home("");
     let deep = "home/".to_owned() + &"a/".repeat(250);
-    let mut five = agent.connect("five", true);
+    let mut five = connect(&agent, "five", true);
     assert_eq!(five.publish_acked(&deep, b"x", 0, 1), 0x90);
     five.publish(&deep, b"x", 4, 2).unwrap();
     let (first, pubrec) = five.read().unwrap();
@@ -356,36 +280,36 @@ fn case_12_a_topic_that_is_too_deep_is_refused_with_the_reason() {
     assert_eq!(five.subscribe("home/#/a", 0), 0x8F);
     assert_eq!(five.subscribe("home/1", 1), 1);
     five.nothing_more();
-    agent.until_lines(&[" WARN ", "publish refused", "five", "252 levels", "128"]);
-    agent.until_lines(&[" WARN ", "subscription refused", "five", "252 levels"]);
+    agent.log.until(&[" WARN ", "publish refused", "five", "252 levels", "128"]);
+    agent.log.until(&[" WARN ", "subscription refused", "five", "252 levels"]);
     // MQTT 3.1.1 has a code for the filter, and for the message only the end of the connection.
-    let mut three = agent.connect("three", false);
+    let mut three = connect(&agent, "three", false);
     assert_eq!(three.subscribe(&deep, 0), 0x80);
     three.nothing_more();
     three.publish(&deep, b"x", 2, 1).unwrap();
     assert_eq!(three.closed(), None);
-    agent.until_lines(&[" WARN ", "publish refused", "three", "252 levels"]);
+    agent.log.until(&[" WARN ", "publish refused", "three", "252 levels"]);
     // What MQTT forbids ends the connection of either, with the reason in the log.
-    let mut wild = agent.connect("wild", true);
+    let mut wild = connect(&agent, "wild", true);
     wild.publish("home/+", b"x", 2, 1).unwrap();
     assert_eq!(wild.closed(), Some(0x90));
-    agent.until_lines(&[" WARN ", "connection closed", "wild", "wildcard"]);
-    let mut nul = agent.connect("nul", false);
+    agent.log.until(&[" WARN ", "connection closed", "wild", "wildcard"]);
+    let mut nul = connect(&agent, "nul", false);
     nul.publish("home/\0", b"x", 2, 1).unwrap();
     assert_eq!(nul.closed(), None);
-    agent.until_lines(&[" WARN ", "connection closed", "nul", "NUL"]);
+    agent.log.until(&[" WARN ", "connection closed", "nul", "NUL"]);
 }
 
 #[test]
 fn no_local_on_a_shared_subscription_is_refused_by_the_agent() {
     let (_hub, agent, _other) = home("");
-    let mut client = agent.connect("shared", true);
+    let mut client = connect(&agent, "shared", true);
     let mut body = vec![0, 9, 0, 0, 15];
     body.extend(b"$share/g/home/1");
     body.push(5);
     client.send(0x82, &body).unwrap();
     assert_eq!(client.closed(), Some(0x82));
-    agent.until_lines(&[" WARN ", "connection closed", "shared", "No Local"]);
+    agent.log.until(&[" WARN ", "connection closed", "shared", "No Local"]);
 }
 
 const RUNS: usize = 50;
@@ -430,26 +354,26 @@ fn keep_all(agent: SocketAddr) {
 #[test]
 fn a_client_that_says_disconnect_loses_nothing_on_the_hubs_broker() {
     let (_hub, agent, other) = home("");
-    keep_all(agent.agent);
-    let reader = other.listen.parse().unwrap();
+    keep_all(agent.address());
+    let reader = other.address();
     until("all are kept", || kept(reader, "home/run/#").len() == RUNS * DELETES);
-    delete_and_leave(agent.agent);
+    delete_and_leave(agent.address());
     until("all are deleted", || kept(reader, "home/run/#").is_empty());
 }
 
 #[test]
 fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
-    let (_hub, agent, _other) = home("");
+    let (_hub, mut agent, _other) = home("");
     let port = Port::reserve();
     let mosquitto = Mosquitto::on(&port);
     // It has its keys; from here on it has another broker.
     let dir = agent.dir.clone();
-    agent.process.end();
-    let agent = Logged::start(&dir, &["--upstream", &format!("mqtt://{}", port.address())]);
+    agent.end();
+    let agent = Agent::start(&dir, &["--upstream", &format!("mqtt://{}", port.address())]);
     let direct: SocketAddr = port.address().parse().unwrap();
-    keep_all(agent.agent);
+    keep_all(agent.address());
     assert_eq!(kept(direct, "home/run/#").len(), RUNS * DELETES);
-    delete_and_leave(agent.agent);
+    delete_and_leave(agent.address());
     until("all are deleted", || kept(direct, "home/run/#").is_empty());
     drop(mosquitto.process);
 }
@@ -457,10 +381,10 @@ fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
 #[test]
 fn what_a_client_has_sent_before_the_agent_is_shut_down_is_not_lost() {
     const SENT: usize = 200;
-    let (_hub, agent, other) = home("");
+    let (_hub, mut agent, other) = home("");
     let mut reader = other.subscribe("home/last/#", &[]);
     for v5 in [false, true] {
-        let mut client = agent.connect("last", v5);
+        let mut client = connect(&agent, "last", v5);
         let mut bytes = Vec::new();
         for number in 0..SENT {
             let topic = format!("home/last/{number}");
@@ -470,15 +394,15 @@ fn what_a_client_has_sent_before_the_agent_is_shut_down_is_not_lost() {
         }
         client.send_all(&bytes).unwrap();
         if v5 {
-            agent.process.end();
+            agent.end();
             assert_eq!(client.closed(), Some(0x8B), "and the client reads why");
             for number in 0..SENT {
-                assert_eq!(reader.message(SOON), Some(format!("home/last/{number} x")));
+                assert_eq!(reader.message(PATIENCE), Some(format!("home/last/{number} x")));
             }
             return;
         }
         for number in 0..SENT {
-            assert_eq!(reader.message(SOON), Some(format!("home/last/{number} x")));
+            assert_eq!(reader.message(PATIENCE), Some(format!("home/last/{number} x")));
         }
     }
 }
@@ -495,10 +419,10 @@ fn what_waits_for_a_key_is_sent_although_its_client_has_gone() {
     agent.kill();
     // Nobody can add it now.
     hub.operate(&["group", "grant", "home", "1112"]);
-    let newcomer = Logged::start(&newcomer, &[]);
-    let mut client = newcomer.connect("brief", false);
+    let newcomer = Agent::start(&newcomer, &[]);
+    let mut client = connect(&newcomer, "brief", false);
     client.publish("home/waits", b"x", 1, 0).unwrap();
     client.disconnect();
     agent.restart();
-    until("it arrives", || kept(agent.listen.parse().unwrap(), "home/waits") == ["home/waits"]);
+    until("it arrives", || kept(agent.address(), "home/waits") == ["home/waits"]);
 }

@@ -2,16 +2,13 @@
 
 use std::{
     io::{Seek as _, Write as _},
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::harness::{
-    Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, output, refuse, sealcast, succeed, until, until_joined,
-};
+use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, refuse, sealcast, succeed, until, until_joined};
 
 pub const V5: [&str; 4] = ["-V", "mqttv5", "-F", "%t %p %P"];
 /// The same, and the markers that show that nothing came.
@@ -21,23 +18,9 @@ pub const MARKER: &str = "hsu0001/marker";
 
 /// Two agents of one group with these lines in their `agent.toml`.
 pub fn pair(hub: &Hub, sender: &str, receiver: &str) -> [Agent; 2] {
-    let start = |device: &str, config: &str| {
-        let dir = hub.enroll(device);
-        std::fs::write(dir.join("agent.toml"), config).unwrap();
-        dir
-    };
-    let dirs = [start("1111", sender), start("1112", receiver)];
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
-    let agents = dirs.each_ref().map(|dir: &std::path::PathBuf| Agent::start(Path::new(dir), &[]));
+    let agents = hub.members("hsu0001", [sender, receiver]).map(|dir| Agent::start(&dir, &[]));
     until_joined(&agents[0], &agents[1], "hsu0001/probe");
     agents
-}
-
-/// What `mosquitto_pub` says when an MQTT 5 publish is refused.
-fn refused(agent: &Agent, topic: &str, payload: &str) -> String {
-    let mut command = Command::new("mosquitto_pub");
-    command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", agent.port(), "-t", topic, "-m", payload, "-q", "1"]);
-    String::from_utf8_lossy(&output(&mut command).stderr).into_owned()
 }
 
 /// What an agent has measured of its topics.
@@ -120,9 +103,9 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
 
     // Blocked: an MQTT 5 device is told why, a 3.1.1 device gets its acknowledgement; both raise the alarm.
     sender.publish("hsu0001/t", "500", &["-q", "2"]);
-    let said = refused(&sender, "hsu0001/t", "501");
+    let said = sender.refusal("hsu0001/t", "501", &[]);
     assert!(said.contains("Implementation specific"), "{said}");
-    let said = refused(&sender, "hsu0001/t", "hot");
+    let said = sender.refusal("hsu0001/t", "hot", &[]);
     assert!(said.contains("Payload format invalid"), "{said}");
     let line = message_with(&mut alarms, "\"count\":3");
     let alarm: Value = serde_json::from_str(line.split_once(' ').unwrap().1).unwrap();
@@ -155,7 +138,7 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
     let mut number = receiver.subscribe("hsu0001/json", &V5);
     sender.publish("hsu0001/json", r#"{"t": 212.0}"#, &[]);
     assert!(message_with(&mut number, "hsu0001/json ").starts_with("hsu0001/json 100"));
-    assert!(refused(&sender, "hsu0001/json", r#"{"t": }"#).contains("Payload format invalid"));
+    assert!(sender.refusal("hsu0001/json", r#"{"t": }"#, &[]).contains("Payload format invalid"));
 
     // What nobody checked is not handed on where it has to be.
     let mut checked = receiver.subscribe("hsu0001/checked", &V5_MARKED);
@@ -204,7 +187,7 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
     assert_eq!(blind.message(PATIENCE).as_deref(), Some("hsu0001/t 22.0"));
     assert!(first.elapsed() >= Duration::from_secs(6), "{:?}", first.elapsed());
 
-    let said = refused(&sender, "hsu0001/t", r#"{"t": 500}"#);
+    let said = sender.refusal("hsu0001/t", r#"{"t": 500}"#, &[]);
     assert!(said.contains("Implementation specific"), "{said}");
     // Flagged: at once, and dropped for who cannot see that it is.
     publish("113");
@@ -214,7 +197,7 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
     assert_eq!(blind.message(PATIENCE).as_deref(), Some("hsu0001/t 45.6"), "and nothing of 45 before it");
     publish("114.1");
     sender.publish("hsu0001/u", "20", &[]);
-    refused(&sender, "hsu0001/u", "130");
+    sender.refusal("hsu0001/u", "130", &[]);
     sender.publish("hsu0001/u", "21.5", &[]);
 
     let recorded = |hub: &Hub, topic: &str| -> Vec<String> {
@@ -394,7 +377,7 @@ fn a_schema_may_be_a_file_beside_the_configuration() {
     std::fs::rename(&path, hub.path().join("reading.json")).unwrap();
     hub.group("hsu0001", "hsu0001/#", &["1111"]);
     let agent = Agent::start(&dir, &["--config", elsewhere.to_str().unwrap()]);
-    until("the schema judges", || refused(&agent, "hsu0001/t", r#"{"u": 1}"#).contains("Implementation specific"));
+    until("the schema judges", || agent.refusal("hsu0001/t", r#"{"u": 1}"#, &[]).contains("Implementation specific"));
 }
 
 #[test]

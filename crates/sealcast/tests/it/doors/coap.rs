@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::pair;
-use crate::harness::{Agent, Hub, PATIENCE, Process, output, until};
+use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, until};
 
 /// Without DTLS: its names differ between distributions.
 fn program() -> &'static str {
@@ -83,7 +83,7 @@ fn the_token_of_the_coap_door() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");
     std::fs::write(dir.join("coap.token"), "correct-horse-battery").unwrap();
-    super::configure(&dir, "clear = ['open/#']\n[coap]\nlisten = '127.0.0.1:0'\ntoken_file = 'coap.token'\n");
+    configure(&dir, "clear = ['open/#']\n[coap]\nlisten = '127.0.0.1:0'\ntoken_file = 'coap.token'\n");
     let agent = Agent::start(&dir, &[]);
     let put = |query: &str| coap(&agent, "put", &format!("/topics/open/t{query}"), &["-e", "1"]);
     assert!(put("").contains("4.01"));

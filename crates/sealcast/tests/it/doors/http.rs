@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::{configure, pair};
-use crate::harness::{Agent, Hub, PATIENCE, Process, output, sealcast, succeed};
+use super::pair;
+use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, sealcast, succeed};
 
 fn curl(args: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{configure, pair};
+use super::pair;
 use crate::{
     harness::{Agent, Hub, PATIENCE, Port, Process, succeed, until},
     python::python,
@@ -220,11 +220,8 @@ impl Impatient {
 }
 
 /// A member with this configuration, and another one that sees what it publishes.
-fn polled(hub: &Hub, config: &str) -> (Agent, Agent) {
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("home", "home/#", &["1111", "1112"]);
-    configure(&dirs[0], config);
-    (Agent::start(&dirs[0], &[]), Agent::start(&dirs[1], &[]))
+fn polled(hub: &Hub, config: &str) -> [Agent; 2] {
+    hub.members("home", [config, ""]).map(|dir| Agent::start(&dir, &[]))
 }
 
 #[test]
@@ -257,7 +254,7 @@ address = 9
         dead.local_addr().unwrap()
     );
     let hub = Hub::start();
-    let (agent, other) = polled(&hub, &config);
+    let [agent, other] = polled(&hub, &config);
     let mut readings = other.subscribe("home/mbi/only", &[]);
     let mut next = || readings.message(PATIENCE).unwrap();
     let first: u32 = next().strip_prefix("home/mbi/only ").unwrap().parse().unwrap();
@@ -272,12 +269,12 @@ address = 9
     let seen = device.seen.lock().unwrap();
     assert!(seen.connections > 6, "{}: it was not cut", seen.connections);
     // The cut is said once, and is no fault.
-    let cut = agent.until_logged("the device closed the connection");
+    let cut = agent.log.until(&["the device closed the connection"]);
     assert!(cut.contains("INFO") && cut.contains(&address), "{cut}");
     assert!(cut.contains("connects again whenever something is due"), "{cut}");
     let about_it = format!("device=\"{address}\" about=\"connection\"");
-    assert_eq!(agent.times_logged(&about_it), 1, "nothing else is said of the connection");
-    assert_eq!(agent.times_logged("in order again"), 0);
+    assert_eq!(agent.log.count(&about_it), 1, "nothing else is said of the connection");
+    assert_eq!(agent.log.count("in order again"), 0);
 }
 
 #[test]
@@ -292,7 +289,7 @@ fn neighbours_are_read_together_and_units_share_a_connection() {
     let many: String = (499..=510).map(|register| read(&format!("one/{register}"), register)).collect();
     let config = table(1, many) + &table(2, read("two", 10) + &read("too", 11));
     let hub = Hub::start();
-    let (agent, other) = polled(&hub, &config);
+    let [agent, other] = polled(&hub, &config);
     let mut readings = other.subscribe("home/#", &[]);
     let mut wanted: Vec<String> = (499..=510)
         .filter(|register| *register != 500)
@@ -308,12 +305,12 @@ fn neighbours_are_read_together_and_units_share_a_connection() {
     assert_eq!(seen.connections, 1, "one connection for both units");
     assert!(seen.reads.iter().all(|read| read.0 != 2 || *read == (2, 10, 2)), "neighbours are read together");
     assert!(seen.reads.iter().any(|(unit, _, count)| *unit == 1 && *count > 2), "the rest of a refused request, too");
-    let warning = agent.until_logged("home/one/500, unit 1, holding register 500");
+    let warning = agent.log.until(&["home/one/500, unit 1, holding register 500"]);
     for part in ["WARN", address.as_str(), "exception 02, illegal data address"] {
         assert!(warning.contains(part), "{warning}");
     }
     assert_eq!(
-        agent.times_logged("exception 02, illegal data address: nothing is there"),
-        1 + agent.times_logged("asked for in parts")
+        agent.log.count("exception 02, illegal data address: nothing is there"),
+        1 + agent.log.count("asked for in parts")
     );
 }

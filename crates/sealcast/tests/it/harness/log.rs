@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::process::PATIENCE;
+
 /// The newest lines are kept.
 const MAX_LINES: usize = 4_000;
 
@@ -55,7 +57,7 @@ impl std::ops::Deref for Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.0.text());
+            self.0.print();
         }
     }
 }
@@ -92,19 +94,26 @@ impl Shared {
         self.wait(patience, |state| (state.readers == 0).then_some(()));
     }
 
-    /// The first line that contains `part`, as soon as there is one.
-    pub fn find(&self, part: &str, patience: Duration) -> Option<String> {
-        self.wait(patience, |state| state.lines.iter().find(|line| line.contains(part)).cloned())
+    /// Waits until there is a line with all these parts, and gives it. What was said before counts too.
+    #[track_caller]
+    pub fn until(&self, parts: &[&str]) -> String {
+        let found = self.wait(PATIENCE, |state| state.lines.iter().find(|line| has(line, parts)).cloned());
+        found.unwrap_or_else(|| panic!("{} did not say {parts:?} within {PATIENCE:?}", self.0.title))
     }
 
-    /// All lines so far, each after the second at which it came and the output that it came on.
-    pub fn lines(&self) -> Vec<String> {
-        self.state().lines.iter().cloned().collect()
+    /// The lines so far with all these parts, each after the second at which it came and the output that it came on.
+    pub fn lines(&self, parts: &[&str]) -> Vec<String> {
+        self.state().lines.iter().filter(|line| has(line, parts)).cloned().collect()
     }
 
-    /// How many of the lines contain `part`.
+    /// How many lines so far contain `part`.
     pub fn count(&self, part: &str) -> usize {
-        self.state().lines.iter().filter(|line| line.contains(part)).count()
+        self.lines(&[part]).len()
+    }
+
+    /// All that was said so far.
+    pub fn text(&self) -> String {
+        self.lines(&[]).join("\n")
     }
 
     fn wait<T>(&self, patience: Duration, mut found: impl FnMut(&State) -> Option<T>) -> Option<T> {
@@ -134,7 +143,7 @@ impl Shared {
         self.0.changed.notify_all();
     }
 
-    fn text(&self) -> String {
+    fn print(&self) {
         let state = self.state();
         let mut text = format!("======== {} said, seconds after its first start:\n", self.0.title);
         if state.left_out > 0 {
@@ -144,10 +153,14 @@ impl Shared {
             text += line;
             text.push('\n');
         }
-        text
+        eprintln!("{text}");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn has(line: &str, parts: &[&str]) -> bool {
+    parts.iter().all(|part| line.contains(part))
 }

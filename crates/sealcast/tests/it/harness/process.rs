@@ -25,6 +25,14 @@ pub fn sealcast() -> Command {
     command
 }
 
+/// The same, run by a shell that does `first` before. What `first` sets for the process holds for the binary.
+pub fn sealcast_after(first: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_sealcast")]);
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
 /// Runs a command to its end and gives its standard output; fails the test if it fails.
 pub fn succeed(command: &mut Command) -> String {
     let output = output(command);
@@ -112,7 +120,8 @@ pub struct Process {
     lines: mpsc::Receiver<String>,
     /// Lines that were passed over while something else was waited for.
     early: Vec<String>,
-    log: Shared,
+    /// What it said on both its outputs.
+    pub log: Shared,
     /// Unless somebody keeps the log for longer than this process lives.
     own_log: Option<Log>,
 }
@@ -154,22 +163,6 @@ impl Process {
         self.early.drain(..).chain(self.lines.try_iter()).collect()
     }
 
-    /// Waits until it has said something that contains `part`, on either output, and gives the line. What it said
-    /// before counts too.
-    pub fn until_logged(&self, part: &str) -> String {
-        self.log.find(part, PATIENCE).unwrap_or_else(|| panic!("it did not say {part:?} within {PATIENCE:?}"))
-    }
-
-    /// How many lines with `part` it has said so far.
-    pub fn times_logged(&self, part: &str) -> usize {
-        self.log.count(part)
-    }
-
-    /// All that it has said so far, on both outputs.
-    pub fn said(&self) -> String {
-        self.log.lines().join("\n")
-    }
-
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -180,11 +173,6 @@ impl Process {
         let status = self.child.try_wait().unwrap()?;
         self.log.wait_for_end(LAST_WORDS);
         status.code()
-    }
-
-    /// Waits until it has ended by itself.
-    pub fn exit(mut self) -> ExitStatus {
-        self.ended()
     }
 
     /// SIGTERM, and all that it still prints.
