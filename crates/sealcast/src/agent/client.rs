@@ -1,5 +1,7 @@
 //! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
 
+mod connect;
+mod delivery;
 mod ending;
 mod publish;
 
@@ -10,28 +12,25 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use sealcast_mqtt::{
-    CloseReason, ConnectCode, ConnectRequest, Delivery, DeliveryId, Output, Proxy, ProxyConfig, PublishRequest,
-    SessionState, Version, WillAnswer, WillRequest,
-};
-use sealcast_seal::{Content, Purpose, QosClass};
+use sealcast_mqtt::{CloseReason, ConnectRequest, Delivery, Output, Proxy, ProxyConfig, PublishRequest, Version};
+use sealcast_seal::QosClass;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::broadcast,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use self::ending::{Ending, read_arrived};
+use self::ending::Ending;
 use super::{
-    data::{Arrival, Away, DataPlane, Denied, ReadingId, Received, Route},
+    data::{Away, DataPlane, Denied, ReadingId},
     events::{Event, Events},
     readings::Readings,
-    refusals::{self, Refusals},
+    refusals::Refusals,
     sessions::{FrameId, Held, Sessions},
     store::{Retained, Store},
-    values::{Arrived, Incoming, Local, MAX_CHECK_BYTES, Restored, Values},
+    values::{Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
     config, now_ms,
@@ -46,8 +45,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 /// The log says the rest, once.
 const DISK: &str = "the agent's disk cannot be written";
-/// How long a connection that another one takes over may take until what its client has sent has gone out.
-const TAKE_OVER: Duration = Duration::from_secs(10);
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
 const CHUNK: usize = 16 << 10;
@@ -255,15 +252,11 @@ impl Client {
             let read_client = proxy.wants_client_bytes() && room(to_broker);
             let read_broker = proxy.wants_broker_bytes() && room(to_client);
             tokio::select! {
-                () = shared.stop.cancelled(), if ending.as_ref().is_none_or(|ending| ending.code != 0x8B) => {
-                    ending = Some(Ending::new(0x8B, "the agent is shutting down", DRAIN));
-                    read_arrived(&mut client_reader, proxy).await;
-                    proxy.close_when_drained(0x8B, "the agent is shutting down");
+                () = shared.stop.cancelled(), if ending.as_ref().is_none_or(|ending| !ending.is_shutdown()) => {
+                    ending = Some(Ending::shutdown().begin(&mut client_reader, proxy).await);
                 }
                 () = taken_over.cancelled(), if ending.is_none() => {
-                    ending = Some(Ending::new(0x8E, "another connection of this client took over", TAKE_OVER));
-                    read_arrived(&mut client_reader, proxy).await;
-                    proxy.close_when_drained(0x8E, "another connection of this client took over");
+                    ending = Some(Ending::take_over().begin(&mut client_reader, proxy).await);
                 }
                 read = client_reader.read_buf(&mut from_client), if read_client => match read {
                     Ok(1..) => proxy.handle_client(&from_client.split()),
@@ -394,25 +387,15 @@ impl Client {
                 Output::Subscribed(_) => self.greet = true,
                 Output::Acked(id) => self.handle_acked(id),
                 Output::PublishRejected { topic, code } => {
-                    self.shared.values.not_sent(topic.as_str());
-                    self.shared.events.put(Event::PublishRefused {
-                        client: self.name.clone(),
-                        topic: topic.as_str().to_owned(),
-                        reason: format!("the broker refused it with reason code {code:#04x}"),
-                    });
+                    self.not_sent(topic.as_str(), format!("the broker refused it with reason code {code:#04x}"));
                 }
                 Output::PublishTooLarge { topic, size, max, .. } => {
-                    self.shared.values.not_sent(topic.as_str());
                     let reason = format!(
                         "sealed it has {size} bytes, and the broker takes {max}: raise max_packet_bytes in hub.toml"
                     );
-                    let (client, topic) = (self.name.clone(), topic.as_str().to_owned());
-                    self.shared.events.put(Event::PublishRefused { client, topic, reason });
+                    self.not_sent(topic.as_str(), reason);
                 }
-                Output::PublishUnfit { topic, reason } => {
-                    let (client, topic, reason) = (self.name.clone(), topic.into(), reason.into());
-                    self.shared.events.put(Event::PublishRefused { client, topic, reason });
-                }
+                Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
                 Output::FilterUnfit { filter, reason } => {
                     let (client, topic, reason) = (self.name.clone(), filter.into(), reason.into());
                     self.shared.events.put(Event::NotSubscribed { client, topic, reason });
@@ -471,288 +454,9 @@ impl Client {
         }
     }
 
-    async fn attend_connect(&mut self, request: Box<ConnectRequest>, until: &mut Until) -> Option<Waiting> {
-        self.name = request.client_id.as_str().to_owned();
-        self.version = request.version;
-        self.keep_session = request.session_expiry_s > 0;
-        if !self.shared.store.probe() {
-            self.give_up = Some(DISK.to_owned());
-            return None;
-        }
-        let will = match request.will.as_ref().map(|will| self.seal_will(will)) {
-            None => WillAnswer::AsIs,
-            Some(Ok(answer)) => answer,
-            Some(Err(denied)) if self.may_wait(&denied, until) => return Some(Waiting::Connect(request)),
-            Some(Err(denied)) => {
-                let reason = format!("the will cannot be sealed: {denied}");
-                self.refuse_connect(ConnectCode::NotAuthorized, &reason);
-                return None;
-            }
-        };
-        let shared = self.shared.clone();
-        let session = match shared.sessions.open(&self.name, &shared.store, &shared.data).await {
-            Ok(session) => session,
-            Err(error) => {
-                self.refuse_connect(ConnectCode::ServerUnavailable, &format!("{error:#}"));
-                return None;
-            }
-        };
-        match self.shared.upstream.connect().await {
-            Ok(stream) => {
-                self.broker = Some(stream);
-                let mqtt = if request.clean_start {
-                    SessionState::default()
-                } else {
-                    let state = session.state();
-                    self.seen_ms = state.seen_ms;
-                    state.mqtt.clone()
-                };
-                self.taken_over = session.ended.clone();
-                self.session = Some(session);
-                if let Some(max) = self.shared.upstream.max_packet_bytes() {
-                    self.proxy.set_broker_max_bytes(max);
-                }
-                if let Err(error) = self.proxy.accept(will, mqtt) {
-                    self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
-                }
-            }
-            // As if the broker itself were away: a client that is told "refused" may give up for good.
-            Err(error) => {
-                warn!(client = self.name, "connection closed: {error:#}");
-                self.give_up = Some("the broker is away".to_owned());
-            }
-        }
-        None
-    }
-
-    fn refuse_connect(&mut self, code: ConnectCode, reason: &str) {
-        if let Err(error) = self.proxy.refuse_connect(code, reason) {
-            debug!(%error);
-        }
-    }
-
-    fn seal_will(&mut self, will: &WillRequest) -> Result<WillAnswer, Denied> {
-        let topic = will.topic.as_str();
-        match self.shared.data.route(topic) {
-            Route::Clear => Ok(WillAnswer::AsIs),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
-            Route::Brokers => {
-                let what = "its will is dropped: topics that begin with $ are the broker's own";
-                self.shared.events.note(&self.name, topic, what);
-                Ok(WillAnswer::Dropped)
-            }
-            Route::NotYet(reason) => Err(Denied::Behind(reason)),
-            Route::Refused(reason) => Err(Denied::Refused(reason)),
-            // It deletes what the broker keeps. Sealed, it would be kept itself.
-            Route::Group(_) if will.retain && will.payload.is_empty() => {
-                self.note_will(will, Bytes::new(), &Bytes::new(), now_ms());
-                Ok(WillAnswer::Sealed(Bytes::new()))
-            }
-            Route::Group(group) => {
-                let now = now_ms();
-                let judged = self.shared.values.will(will, now).map_err(|blocked| Denied::Refused(blocked.reason))?;
-                let content = Content {
-                    purpose: Purpose::Will,
-                    class: class(will.qos),
-                    retain: will.retain,
-                    props: &judged.props,
-                    payload: &judged.payload,
-                };
-                let frame = self.shared.data.seal(group, topic, &content, now)?;
-                if will.retain {
-                    self.note_will(will, judged.payload, &judged.props, now);
-                }
-                Ok(WillAnswer::Sealed(frame.into()))
-            }
-        }
-    }
-
-    fn handle_connected(&mut self, connected: &sealcast_mqtt::Connected) {
-        let news = self.shared.refusals.is_news(&self.name, connected.code);
-        if connected.code != 0 {
-            let (code, reason) = (format!("{:#04x}", connected.code), refusals::reason(self.version, connected.code));
-            if news {
-                warn!(client = self.name, code, reason, "the broker refused the client's connection");
-            } else {
-                debug!(client = self.name, code, reason, "the broker refused the client's connection again");
-            }
-            return;
-        }
-        if let Some(expiry_s) = connected.session_expiry_s {
-            self.keep_session = expiry_s > 0;
-        }
-        // That the broker has kept the session is its word alone; since when the client was away is this agent's.
-        let since_ms = self.seen_ms.filter(|_| connected.session_present);
-        self.away = since_ms.map(|since_ms| Away { since_ms, until_ms: now_ms() });
-        if let Some(session) = &self.session
-            && !connected.session_present
-        {
-            session.state().receipts.clear();
-        }
-        if self.keep_session {
-            self.dirty = Dirty::Now;
-        }
-        self.greet = connected.session_present;
-        info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
-    }
-
-    fn attend_delivery(&mut self, delivery: Delivery, until: &mut Until) -> Option<Waiting> {
-        let topic = delivery.topic.as_str();
-        let group = match self.shared.data.route(topic) {
-            // It says that a retained message is gone, and anybody can: nothing to hand on, and nothing to report.
-            Route::Group(_) if delivery.payload.is_empty() => {
-                self.answered(|proxy| proxy.swallow(delivery.id));
-                return None;
-            }
-            Route::Group(group) => group,
-            Route::Clear => {
-                self.answered(|proxy| proxy.pass(delivery.id));
-                return None;
-            }
-            Route::Brokers => {
-                let what = "not handed on: topics that begin with $ are the broker's own";
-                self.shared.events.note(&self.name, topic, what);
-                self.answered(|proxy| proxy.swallow(delivery.id));
-                return None;
-            }
-            // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.
-            Route::Control => {
-                self.answered(|proxy| proxy.swallow(delivery.id));
-                return None;
-            }
-            Route::NotYet(reason) => return self.delivery_denied(delivery, &Denied::Behind(reason), until),
-            Route::Refused(reason) => return self.delivery_denied(delivery, &Denied::Refused(reason), until),
-        };
-        let session = self.session.as_ref()?;
-        let mut session = session.state();
-        let arrival = Arrival {
-            qos: match delivery.qos {
-                sealcast_mqtt::Qos::AtMostOnce => sealcast_seal::Qos::AtMostOnce,
-                _ => sealcast_seal::Qos::Acknowledged { dup: delivery.dup },
-            },
-            retain: delivery.retain,
-            away: self.away,
-        };
-        let frame = FrameId::of(&delivery.payload);
-        let opened = self.shared.data.open(&mut session.opener, group, topic, &delivery.payload, arrival, now_ms());
-        match opened {
-            // The broker says of its own accord that it sends something again: once on a connection it may.
-            Ok(Received::Message(_)) if session.is_unacknowledged(frame) && !self.repeated.insert(frame) => {
-                drop(session);
-                self.withhold(&delivery, "replayed: the broker sends it again and again".to_owned());
-            }
-            Ok(Received::Message(message)) => {
-                let sender = message.sender().to_string();
-                let arrived = Arrived {
-                    topic: &delivery.topic,
-                    sender: message.sender(),
-                    tolerance_ms: self.shared.config.freshness.clock_tolerance_ms,
-                    frame: &delivery.payload,
-                    payload: Bytes::copy_from_slice(message.payload()),
-                    props: Bytes::copy_from_slice(message.props()),
-                    sealed_ms: message.sealed_ms(),
-                    age_ms: message.age_ms(),
-                    retained: delivery.retain,
-                    stale: self.shared.data.is_stale(topic, delivery.retain, message.age_ms()),
-                };
-                let sees_flags = self.sees_flags && self.version == Version::V5;
-                let mut incoming = match self.shared.values.arrive(&arrived, sees_flags, now_ms()) {
-                    Incoming::Deliver(deliver) => deliver,
-                    refused => {
-                        drop(session);
-                        if let Some(restored) = &mut self.restored
-                            && !matches!(refused, Incoming::Nothing)
-                        {
-                            restored.withheld(&delivery.topic);
-                        }
-                        match refused {
-                            Incoming::Withhold(reason) => self.withhold(&delivery, format!("{sender}: {reason}")),
-                            _ => self.answered(|proxy| proxy.swallow(delivery.id)),
-                        }
-                        return None;
-                    }
-                };
-                incoming.extra.push(("sealcast-sender", sender.clone()));
-                let rules = self.shared.values.rules();
-                if let Some(restored) = &mut self.restored {
-                    for message in restored.before(rules, &delivery.topic, &incoming) {
-                        inject(&mut self.proxy, &message);
-                    }
-                }
-                let extra: Vec<_> = incoming.extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                match self.proxy.deliver(delivery.id, incoming.payload.clone(), incoming.props.clone(), &extra) {
-                    Ok(()) => {
-                        if let Some(restored) = &mut self.restored {
-                            restored.handed_on(rules, &delivery.topic, &incoming, now_ms());
-                        }
-                        let receipt = message.receipt();
-                        session.opener.mark_delivered(&receipt);
-                        match arrival.qos {
-                            sealcast_seal::Qos::AtMostOnce if self.dirty == Dirty::No => {
-                                self.dirty = Dirty::By(Instant::now() + SAVE_DELAY);
-                            }
-                            sealcast_seal::Qos::AtMostOnce => {}
-                            sealcast_seal::Qos::Acknowledged { .. } => {
-                                session.receipts.insert(delivery.id, (receipt, frame));
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        drop(session);
-                        self.withhold(&delivery, format!("{sender}: {error}"));
-                    }
-                }
-            }
-            Ok(Received::Repeated) => {
-                drop(session);
-                self.answered(|proxy| proxy.swallow(delivery.id));
-            }
-            Err(denied) => {
-                drop(session);
-                return self.delivery_denied(delivery, &denied, until);
-            }
-        }
-        None
-    }
-
-    fn delivery_denied(&mut self, delivery: Delivery, denied: &Denied, until: &mut Until) -> Option<Waiting> {
-        if self.may_wait(denied, until) {
-            return Some(Waiting::Delivery(delivery));
-        }
-        let heard = until.news.is_none_or(|reading| self.shared.data.is_caught_up_after(reading));
-        if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != sealcast_mqtt::Qos::AtMostOnce {
-            // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
-            warn!(client = self.name, topic = %delivery.topic, "connection closed: {denied}");
-            self.give_up = Some("the ledger is out of reach".to_owned());
-            return None;
-        }
-        self.withhold(&delivery, denied.to_string());
-        None
-    }
-
-    /// Fails closed: the client never sees it, the broker has it acknowledged.
-    fn withhold(&mut self, delivery: &Delivery, reason: String) {
-        self.shared.events.put(Event::DeliveryRefused {
-            client: self.name.clone(),
-            topic: delivery.topic.as_str().to_owned(),
-            bytes: delivery.payload.len(),
-            reason,
-        });
-        self.answered(|proxy| proxy.swallow(delivery.id));
-    }
-
     fn answered(&mut self, answer: impl FnOnce(&mut Proxy) -> Result<(), sealcast_mqtt::AnswerError>) {
         if let Err(error) = answer(&mut self.proxy) {
             debug!(%error);
-        }
-    }
-
-    fn handle_acked(&mut self, id: DeliveryId) {
-        let Some(session) = &self.session else { return };
-        let mut session = session.state();
-        if let Some((receipt, _)) = session.receipts.remove(&id) {
-            session.opener.mark_acknowledged(&receipt);
-            self.dirty = Dirty::Now;
         }
     }
 

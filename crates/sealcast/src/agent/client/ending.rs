@@ -1,5 +1,7 @@
 //! The end of a connection: why it ended, what its will leaves behind, and the last bytes of both sides.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sealcast_mqtt::{CloseReason, ParseError, Proxy, WillRequest};
 use tokio::{
@@ -9,8 +11,14 @@ use tokio::{
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use super::{BUFFER, CHUNK, Client};
+use super::{BUFFER, CHUNK, Client, DRAIN};
 use crate::{agent::store::Retained, tls::Stream};
+
+/// How long a connection that another one takes over may take until what its client has sent has gone out.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+/// Reason codes of MQTT 5 (§2.4).
+const SERVER_SHUTTING_DOWN: u8 = 0x8B;
+const SESSION_TAKEN_OVER: u8 = 0x8E;
 
 /// A connection that the agent ends once what the client has sent has gone out.
 pub(super) struct Ending {
@@ -23,8 +31,24 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    pub(super) fn new(code: u8, reason: &'static str, patience: std::time::Duration) -> Self {
-        Self { code, reason, deadline: Instant::now() + patience }
+    pub(super) fn shutdown() -> Self {
+        Self { code: SERVER_SHUTTING_DOWN, reason: "the agent is shutting down", deadline: Instant::now() + DRAIN }
+    }
+
+    pub(super) fn take_over() -> Self {
+        let reason = "another connection of this client took over";
+        Self { code: SESSION_TAKEN_OVER, reason, deadline: Instant::now() + TAKE_OVER }
+    }
+
+    pub(super) fn is_shutdown(&self) -> bool {
+        self.code == SERVER_SHUTTING_DOWN
+    }
+
+    /// Takes in what the client has sent so far, and nothing after it.
+    pub(super) async fn begin<R: AsyncRead + Unpin>(self, client: &mut R, proxy: &mut Proxy) -> Self {
+        read_arrived(client, proxy).await;
+        proxy.close_when_drained(self.code, self.reason);
+        self
     }
 }
 
@@ -99,7 +123,7 @@ impl Client {
 }
 
 /// Takes in what the client has sent and nobody has read, without waiting for more.
-pub(super) async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, proxy: &mut Proxy) {
+async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, proxy: &mut Proxy) {
     let mut bytes = bytes::BytesMut::with_capacity(CHUNK);
     let mut taken = 0;
     while proxy.wants_client_bytes() && taken < BUFFER {

@@ -82,12 +82,7 @@ impl Client {
             Err(denied) if self.may_wait(&denied, until) => return Some(Waiting::Publish(publishing)),
             Err(denied) => {
                 let reason = denied.to_string();
-                self.shared.values.not_sent(topic);
-                self.shared.events.put(Event::PublishRefused {
-                    client: self.name.clone(),
-                    topic: topic.to_owned(),
-                    reason: reason.clone(),
-                });
+                self.not_sent(topic, reason.clone());
                 // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's
                 // acknowledgement says it, and other messages of the client go on.
                 let disconnect = self.version == Version::V311 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
@@ -104,8 +99,7 @@ impl Client {
     fn publish_brokers(&mut self, request: &PublishRequest) {
         self.shared.events.note(&self.name, request.topic.as_str(), BROKERS_TOPIC);
         let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
-        let tells = self.version == Version::V5 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
-        self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
+        self.refuse_and_stay(request, refusal);
     }
 
     /// Checks the values of a message for a group, and changes them as is configured. `false`: it was answered.
@@ -120,16 +114,28 @@ impl Client {
             }
             Judged::Blocked(blocked) => blocked,
         };
-        self.shared.events.put(Event::PublishRefused {
-            client: self.name.clone(),
-            topic: request.topic.as_str().to_owned(),
-            reason: blocked.summary,
-        });
+        self.publish_refused(request.topic.as_str(), blocked.summary);
         let refusal = Refusal { code: blocked.code, reason: blocked.reason, disconnect: false };
-        // MQTT 3.1.1 has no acknowledgement that says no, and a connection that ended would have it sent again.
+        self.refuse_and_stay(request, refusal);
+        false
+    }
+
+    /// MQTT 3.1.1 has no acknowledgement that says no, and a connection that ended would have the message sent again: there
+    /// the client is told that it was taken.
+    fn refuse_and_stay(&mut self, request: &PublishRequest, refusal: Refusal) {
         let tells = self.version == Version::V5 || request.qos == sealcast_mqtt::Qos::AtMostOnce;
         self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
-        false
+    }
+
+    /// A message whose values were judged does not go out after all.
+    pub(super) fn not_sent(&self, topic: &str, reason: String) {
+        self.shared.values.not_sent(topic);
+        self.publish_refused(topic, reason);
+    }
+
+    pub(super) fn publish_refused(&self, topic: &str, reason: String) {
+        let (client, topic) = (self.name.clone(), topic.to_owned());
+        self.shared.events.put(Event::PublishRefused { client, topic, reason });
     }
 
     fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<bool, String> {
