@@ -1,9 +1,9 @@
 //! What happens when a session has no room: nothing that was acknowledged is dropped, so nothing more is acknowledged.
 //!
 //! A PUBACK or PUBREC says that the broker keeps the message for *every* persistent session that matches. Dropping the
-//! oldest message of a full queue, as this broker once did, breaks that word to a publisher that has long forgotten the
-//! message. So the question is asked before the acknowledgement: is there room in every session that gets the message
-//! at QoS 1 or 2? If one has none, the message is stored for no session and not retained, and its publisher is told:
+//! oldest message of a full queue would break that word to a publisher that has long forgotten the message. So the
+//! question is asked before the acknowledgement: is there room in every session that gets the message at QoS 1 or 2? If
+//! one has none, the message is stored for no session and not retained, and its publisher is told:
 //!
 //! - **MQTT 5**: PUBACK or PUBREC with 0x97, quota exceeded. The publisher decides what to do.
 //! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of

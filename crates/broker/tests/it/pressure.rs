@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealcast_broker::{ControlLimits, Limits, Qos, Stats};
 
 use crate::client::{Client, Connect};
-use crate::{any_port, tcp_broker};
+use crate::{PATIENCE, any_port, tcp_broker};
 
 /// A running broker beside a test that blocks.
 struct Broker {
@@ -31,7 +31,7 @@ impl Broker {
     }
 
     fn until(&self, what: &str, reached: impl Fn(Stats) -> bool) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + PATIENCE;
         while !reached(self.stats()) {
             assert!(std::time::Instant::now() < deadline, "not in time: {what}: {:?}", self.stats());
             std::thread::sleep(Duration::from_millis(5));
@@ -58,6 +58,11 @@ fn kept(id: &str, v5: bool) -> Connect<'_> {
 
 fn small(max_queued_messages: usize) -> Limits {
     Limits { max_queued_messages, ..Limits::default() }
+}
+
+/// The same, where who is held up is never closed for it.
+fn patient(max_queued_messages: usize) -> Limits {
+    Limits { publish_patience: 3 * PATIENCE, ..small(max_queued_messages) }
 }
 
 /// A session that is away and has subscribed to `filter`.
@@ -115,7 +120,7 @@ fn mqtt_5_is_told_that_the_queue_is_full() {
 
 #[test]
 fn mqtt_3_waits_until_there_is_room() {
-    let limits = Limits { publish_patience: Duration::from_secs(300), ..small(4) };
+    let limits = patient(4);
     let broker = Broker::start(None, limits);
     leave(&broker, "s", "q");
     let (mut publisher, _) = Client::connect(broker.addr, &clean("p", false));
@@ -173,7 +178,7 @@ fn mqtt_3_is_disconnected_after_a_while_and_its_message_is_nobodys() {
 
 #[test]
 fn a_client_that_fills_its_own_queue_empties_it() {
-    let broker = Broker::start(None, Limits { publish_patience: Duration::from_secs(300), ..small(2) });
+    let broker = Broker::start(None, patient(2));
     let (mut client, _) = Client::connect(broker.addr, &kept("c", false));
     client.subscribe("q", 1);
     let all = 200u16;
@@ -197,7 +202,7 @@ fn a_client_that_fills_its_own_queue_empties_it() {
 
 #[test]
 fn a_publisher_that_leaves_waits_no_longer() {
-    let broker = Broker::start(None, Limits { publish_patience: Duration::from_secs(300), ..small(1) });
+    let broker = Broker::start(None, patient(1));
     leave(&broker, "s", "q");
     let (mut first, _) = Client::connect(broker.addr, &clean("p", false));
     first.publish("q", b"first", 2, 1).unwrap();
@@ -211,7 +216,7 @@ fn a_publisher_that_leaves_waits_no_longer() {
 
 #[test]
 fn those_who_wait_go_on_when_the_session_ends() {
-    let broker = Broker::start(None, Limits { publish_patience: Duration::from_secs(300), ..small(1) });
+    let broker = Broker::start(None, patient(1));
     leave(&broker, "s", "q");
     let (mut publisher, _) = Client::connect(broker.addr, &clean("p", false));
     for id in 1..=3u16 {
@@ -228,11 +233,8 @@ fn those_who_wait_go_on_when_the_session_ends() {
 
 #[test]
 fn an_offline_session_that_is_full_for_too_long_ends_if_the_operator_says_so() {
-    let limits = Limits {
-        publish_patience: Duration::from_secs(300),
-        full_session_expiry: Some(Duration::from_millis(200)),
-        ..small(1)
-    };
+    let limits =
+        Limits { publish_patience: 3 * PATIENCE, full_session_expiry: Some(Duration::from_millis(200)), ..small(1) };
     let broker = Broker::start(None, limits);
     leave(&broker, "s", "q");
     let (mut publisher, _) = Client::connect(broker.addr, &clean("p", false));
@@ -393,7 +395,7 @@ fn control_messages_have_a_queue_of_their_own() {
 
 #[test]
 fn a_device_that_has_no_use_for_a_topic_holds_nobody_up() {
-    let broker = Broker::start(None, Limits { publish_patience: Duration::from_secs(300), ..small(1) });
+    let broker = Broker::start(None, patient(1));
     let stranger = Connect { user: Some("stranger"), ..kept("s", true) };
     let (mut client, _) = Client::connect(broker.addr, &stranger);
     client.subscribe("#", 1);
