@@ -40,7 +40,9 @@ use crate::{
 /// How long a client may take from opening its connection to CONNECT.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the rest of the bytes may take to go out once the connection is over.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
+/// How long a connection that another one takes over may take until what its client has sent has gone out.
+pub(super) const TAKE_OVER: Duration = Duration::from_secs(10);
 /// What a QoS 0 delivery marked as seen may wait before it is written to disk.
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 /// The log says the rest, once.

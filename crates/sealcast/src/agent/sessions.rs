@@ -13,10 +13,15 @@ use sealcast_seal::{Opener, Receipt};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use super::{data::DataPlane, store::Store};
+use super::{
+    client::{DRAIN, TAKE_OVER},
+    data::DataPlane,
+    store::Store,
+};
 
-/// How long a connection that was taken over may take to end: what its client has sent goes out first.
-const FAREWELL: Duration = Duration::from_secs(15);
+/// How long a connection that was taken over may take to end: what its client has sent goes out first, then both sides are
+/// seen off. It gives up by itself a little earlier.
+const FAREWELL: Duration = TAKE_OVER.saturating_add(DRAIN).saturating_add(Duration::from_secs(3));
 
 /// Local clients by id, while the agent runs.
 #[derive(Default)]

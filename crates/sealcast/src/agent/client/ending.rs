@@ -1,7 +1,5 @@
 //! The end of a connection: why it ended, what its will leaves behind, and the last bytes of both sides.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use sealcast_mqtt::{CloseReason, ParseError, Proxy, WillRequest};
 use tokio::{
@@ -11,11 +9,9 @@ use tokio::{
 use tracing::{debug, warn};
 use zeroize::Zeroizing;
 
-use super::{BUFFER, CHUNK, Client, DRAIN};
+use super::{BUFFER, CHUNK, Client, DRAIN, TAKE_OVER};
 use crate::{agent::store::Retained, tls::Stream};
 
-/// How long a connection that another one takes over may take until what its client has sent has gone out.
-const TAKE_OVER: Duration = Duration::from_secs(10);
 /// Reason codes of MQTT 5 (§2.4).
 const SERVER_SHUTTING_DOWN: u8 = 0x8B;
 const SESSION_TAKEN_OVER: u8 = 0x8E;
