@@ -158,7 +158,7 @@ fn offline_sessions_leave_the_control_connection_its_place_and_clients_are_told_
     agent.end();
     // Its own connection is up again although all places are taken.
     let (agent, port) = logged_agent(&dirs[0]);
-    agent.until_logged("control connection up");
+    agent.until_logged("control connection to the hub is up");
     for _ in 0..3 {
         let mut client = Command::new("mosquitto_pub");
         client.args(["-h", "127.0.0.1", "-p", &port, "-i", "d", "-t", "hsu0001/x", "-m", "x", "-q", "1"]);
