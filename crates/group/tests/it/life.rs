@@ -167,7 +167,7 @@ fn a_refused_welcome_costs_one_epoch_until_it_is_delivered() {
     world.grant(group, second);
     world.run(3 * 3600);
     let epoch = |world: &World| world.ledger.replica().group(group).unwrap().epoch.0;
-    assert!(world.nodes[second].has_notice("asking to be added again"));
+    assert!(world.nodes[second].has_notice("asks to be added again"));
     assert_eq!(epoch(&world), before + 1, "it asks, and is not added in vain");
     world.deliver_welcomes();
     world.run(60);

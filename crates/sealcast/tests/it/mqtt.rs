@@ -422,7 +422,7 @@ fn what_waits_for_a_key_is_sent_although_its_client_has_gone() {
     let newcomer = Agent::start(&newcomer, &[]);
     let mut client = connect(&newcomer, "brief", false);
     client.publish("home/waits", b"x", 1, 0).unwrap();
-    client.disconnect();
+    client.leave();
     agent.restart();
     until("it arrives", || kept(agent.address(), "home/waits") == ["home/waits"]);
 }
