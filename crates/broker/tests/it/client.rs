@@ -222,11 +222,6 @@ impl Client {
         assert_eq!(self.read().unwrap(), (0xD0, vec![]));
     }
 
-    /// Sends DISCONNECT and goes, without waiting until the other side has closed too.
-    pub fn leave(mut self) {
-        self.send(0xE0, &[]).unwrap();
-    }
-
     /// Sends DISCONNECT and reads until the other side has closed too.
     pub fn disconnect(mut self) {
         self.send(0xE0, &[]).unwrap();
