@@ -2,6 +2,8 @@
 //!
 //! One task owns it all. What takes time (a call to the hub) runs beside it and comes back as a [`Done`].
 
+mod outbox;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -18,6 +20,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::outbox::Outbox;
 use super::{
     data::{DataPlane, ReadingId},
     readings::{Queued, Readings},
@@ -43,12 +46,6 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
-
-/// A control message that the broker refused is sent again after so long: at first, and at most.
-const AGAIN: Duration = Duration::from_secs(5);
-const MAX_AGAIN: Duration = Duration::from_secs(60);
-/// One that was sent again and not refused within this time was taken.
-const TAKEN: Duration = Duration::from_secs(5);
 
 /// Where the hub pushes records.
 const LEDGER_TOPIC: &str = "sealcast/v1/ledger";
@@ -88,24 +85,6 @@ pub struct Control {
 enum Done {
     Synced(ReadingId, Result<Vec<Record>, String>),
     Submitted(Result<Box<Record>, Box<SubmitError>>),
-}
-
-/// What goes to the broker and is repeated when the connection comes back.
-#[derive(Default)]
-struct Outbox {
-    keys: Option<Vec<u8>>,
-    welcomes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
-    /// Topics of these that the broker refused.
-    refused: BTreeMap<String, Again>,
-}
-
-/// A message that the broker refused.
-struct Again {
-    /// When it is sent again; or, if it was, when it counts as taken.
-    at: Instant,
-    sent: bool,
-    /// How long until the next time.
-    wait: Duration,
 }
 
 struct Loop {
@@ -186,8 +165,10 @@ impl Loop {
         let now = Instant::now();
         let groups =
             self.parts.groups.poll_timeout().map(|at_ms| now + Duration::from_millis(at_ms.saturating_sub(now_ms())));
-        let again = self.outbox.refused.values().map(|again| again.at).min();
-        [groups, self.retry_at, again, Some(self.refresh_at)].into_iter().flatten().fold(now + TICK, Instant::min)
+        [groups, self.retry_at, self.outbox.poll_timeout(), Some(self.refresh_at)]
+            .into_iter()
+            .flatten()
+            .fold(now + TICK, Instant::min)
     }
 
     fn handle_timeout(&mut self) -> Result<()> {
@@ -247,7 +228,8 @@ impl Loop {
                 self.parts.groups.set_live(false, now_ms());
             }
             LinkEvent::Refused { topic: Some(topic), reason } if topic.starts_with("sealcast/") => {
-                self.handle_refused(topic, &reason);
+                self.outbox.handle_refused(&topic, &reason, Instant::now());
+                self.tell_undelivered();
             }
             LinkEvent::Refused { .. } => self.parts.values.link_refused(),
             LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
@@ -512,19 +494,22 @@ impl Loop {
                     self.submit_next()?;
                 }
                 Output::PublishKeys { bytes } => {
-                    self.outbox.keys = Some(bytes);
-                    self.publish_keys();
+                    let topic = keys_topic(&self.parts.device);
+                    self.outbox.put(topic.clone(), bytes.clone(), None);
+                    self.see_keys(&self.parts.device, &bytes);
+                    self.publish(topic, bytes);
                 }
                 Output::PublishInbox { device, group, bytes } => {
-                    self.outbox.welcomes.insert((device.clone(), group), bytes.clone());
-                    self.publish(inbox(&device, group), bytes);
+                    let topic = inbox(&device, group);
+                    self.outbox.put(topic.clone(), bytes.clone(), Some(group));
+                    self.publish(topic, bytes);
                 }
                 Output::ClearInbox { group } => self.publish(inbox(&self.parts.device, group), Vec::new()),
                 Output::Epoch(keys) => {
                     let group = keys.group;
                     // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
-                    self.outbox.welcomes.retain(|(_, of), _| *of != group);
-                    self.forget_refused();
+                    self.outbox.forget(group);
+                    self.tell_undelivered();
                     self.parts.data.insert_epoch(keys, now_ms());
                     self.reseal.insert(group);
                     self.publish_retained_again();
@@ -540,84 +525,27 @@ impl Loop {
         Ok(())
     }
 
-    fn publish_again(&mut self) {
-        self.publish_keys();
-        for ((device, group), bytes) in &self.outbox.welcomes {
-            self.publish(inbox(device, *group), bytes.clone());
+    fn publish_again(&self) {
+        let keys = keys_topic(&self.parts.device);
+        for (topic, payload) in self.outbox.messages() {
+            if topic == keys {
+                self.see_keys(&self.parts.device, payload);
+            }
+            self.publish(topic.to_owned(), payload.to_vec());
         }
-    }
-
-    /// The broker refused a message of the control plane. It is sent again until it is taken; meanwhile this device adds
-    /// nobody to the group of a Welcome: each try would be a new epoch with a Welcome that does not arrive either.
-    fn handle_refused(&mut self, topic: String, reason: &str) {
-        if self.outbox.payload(&self.parts.device, &topic).is_none() {
-            debug!(topic, reason, "the broker refused a message that is no longer needed");
-            return;
-        }
-        let again = self.outbox.refused.entry(topic.clone()).or_insert_with(|| {
-            warn!(
-                topic,
-                reason, "the broker refused a message of the control plane: it is sent again until it is taken"
-            );
-            Again { at: Instant::now(), sent: false, wait: AGAIN }
-        });
-        (again.at, again.sent) = (Instant::now() + again.wait, false);
-        again.wait = (again.wait * 2).min(MAX_AGAIN);
-        self.tell_refused();
     }
 
     fn publish_refused_again(&mut self) {
-        let now = Instant::now();
-        let mut due = Vec::new();
-        for (topic, again) in &mut self.outbox.refused {
-            if again.at > now {
-                continue;
-            }
-            if !self.up {
-                again.at = now + again.wait;
-            } else {
-                due.push((topic.clone(), again.sent));
-                (again.at, again.sent) = (now + TAKEN, true);
-            }
+        for (topic, payload) in self.outbox.due(Instant::now(), self.up) {
+            self.publish(topic, payload);
         }
-        for (topic, sent) in due {
-            match self.outbox.payload(&self.parts.device, &topic) {
-                Some(payload) if !sent => self.publish(topic, payload.to_vec()),
-                _ => {
-                    info!(topic, "the broker has taken the message that it had refused");
-                    self.outbox.refused.remove(&topic);
-                    self.tell_refused();
-                }
-            }
-        }
+        self.tell_undelivered();
     }
 
-    /// Forgets refusals of what is no longer to be sent.
-    fn forget_refused(&mut self) {
-        let gone = |topic: &String| self.outbox.payload(&self.parts.device, topic).is_none();
-        let gone: Vec<String> = self.outbox.refused.keys().filter(|topic| gone(topic)).cloned().collect();
-        for topic in &gone {
-            self.outbox.refused.remove(topic);
-        }
-        if !gone.is_empty() {
-            self.tell_refused();
-        }
-    }
-
-    fn tell_refused(&mut self) {
-        let refused = self.outbox.welcomes.keys().filter(|(device, group)| {
-            let topic = inbox(device, *group);
-            self.outbox.refused.contains_key(&topic)
-        });
-        let groups: BTreeSet<GroupNumber> = refused.map(|(_, group)| *group).collect();
-        self.parts.groups.set_undelivered(groups, now_ms());
-    }
-
-    fn publish_keys(&self) {
-        if let Some(bytes) = &self.outbox.keys {
-            self.see_keys(&self.parts.device, bytes);
-            self.publish(format!("sealcast/v1/keys/{}", self.parts.device), bytes.clone());
-        }
+    /// While the broker refuses a Welcome, this device adds nobody to its group: each try would be a new epoch with a
+    /// Welcome that does not arrive either.
+    fn tell_undelivered(&mut self) {
+        self.parts.groups.set_undelivered(self.outbox.undelivered(), now_ms());
     }
 
     /// Seals retained messages again whose group has a new epoch; those that cannot be now keep their turn.
@@ -644,15 +572,8 @@ impl Loop {
     }
 }
 
-impl Outbox {
-    /// What is to be sent to `topic`, by the agent of `device`.
-    fn payload(&self, device: &DeviceId, topic: &str) -> Option<&[u8]> {
-        if topic == format!("sealcast/v1/keys/{device}") {
-            return self.keys.as_deref();
-        }
-        let welcomes = &mut self.welcomes.iter();
-        welcomes.find_map(|((device, group), bytes)| (inbox(device, *group) == topic).then_some(bytes.as_slice()))
-    }
+fn keys_topic(device: &DeviceId) -> String {
+    format!("sealcast/v1/keys/{device}")
 }
 
 fn inbox(device: &DeviceId, group: GroupNumber) -> String {

@@ -1,0 +1,151 @@
+//! The messages of the control plane that this device keeps at the broker: its keys, and Welcomes.
+//!
+//! They are published again when the connection comes back. One that the broker refuses is sent again until it is taken:
+//! MQTT has no word for "taken" that the link passes on, so not being refused within [`TAKEN`] counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sealcast_ledger::GroupNumber;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+/// A message that the broker refused is sent again after so long: at first, and at most.
+const AGAIN: Duration = Duration::from_secs(5);
+const MAX_AGAIN: Duration = Duration::from_secs(60);
+/// One that was sent again and not refused within this time was taken.
+const TAKEN: Duration = Duration::from_secs(5);
+
+/// Messages by their topics.
+#[derive(Default)]
+pub struct Outbox(BTreeMap<String, Message>);
+
+struct Message {
+    payload: Vec<u8>,
+    /// The group of a Welcome.
+    group: Option<GroupNumber>,
+    refused: Option<Refused>,
+}
+
+/// What is known of a message since the broker refused it.
+struct Refused {
+    /// When it is sent again; or, if it was, when it counts as taken.
+    at: Instant,
+    sent: bool,
+    /// How long until the next time.
+    wait: Duration,
+}
+
+impl Outbox {
+    /// A message in the place of the topic's last one; `group` if it is a Welcome. If the broker refused that one, it is
+    /// not taken to accept this one.
+    pub fn put(&mut self, topic: String, payload: Vec<u8>, group: Option<GroupNumber>) {
+        let refused = self.0.remove(&topic).and_then(|last| last.refused);
+        self.0.insert(topic, Message { payload, group, refused });
+    }
+
+    /// Forgets a group's Welcomes.
+    pub fn forget(&mut self, group: GroupNumber) {
+        self.0.retain(|_, message| message.group != Some(group));
+    }
+
+    /// All messages, with their topics.
+    pub fn messages(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(topic, message)| (topic.as_str(), message.payload.as_slice()))
+    }
+
+    /// Groups with a Welcome that the broker refuses.
+    pub fn undelivered(&self) -> BTreeSet<GroupNumber> {
+        self.0.values().filter(|message| message.refused.is_some()).filter_map(|message| message.group).collect()
+    }
+
+    /// The broker refused a message.
+    pub fn handle_refused(&mut self, topic: &str, reason: &str, now: Instant) {
+        let Some(message) = self.0.get_mut(topic) else {
+            debug!(topic, reason, "the broker refused a message that is no longer needed");
+            return;
+        };
+        let refused = message.refused.get_or_insert_with(|| {
+            warn!(
+                topic,
+                reason, "the broker refused a message of the control plane: it is sent again until it is taken"
+            );
+            Refused { at: now, sent: false, wait: AGAIN }
+        });
+        (refused.at, refused.sent) = (now + refused.wait, false);
+        refused.wait = (refused.wait * 2).min(MAX_AGAIN);
+    }
+
+    /// When [`Outbox::due`] may have something.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.0.values().filter_map(|message| message.refused.as_ref()).map(|refused| refused.at).min()
+    }
+
+    /// What is to be sent again now; `up` if there is a connection. What was taken meanwhile is refused no more.
+    pub fn due(&mut self, now: Instant, up: bool) -> Vec<(String, Vec<u8>)> {
+        let mut due = Vec::new();
+        for (topic, message) in &mut self.0 {
+            let Some(refused) = message.refused.as_mut().filter(|refused| refused.at <= now) else { continue };
+            if !up {
+                refused.at = now + refused.wait;
+            } else if refused.sent {
+                info!(topic, "the broker has taken the message that it had refused");
+                message.refused = None;
+            } else {
+                (refused.at, refused.sent) = (now + TAKEN, true);
+                due.push((topic.clone(), message.payload.clone()));
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_message_is_sent_again_until_it_is_taken() {
+        let (mut outbox, group) = (Outbox::default(), GroupNumber::new(7).unwrap());
+        let start = Instant::now();
+        outbox.put("a".into(), vec![1], Some(group));
+        outbox.put("b".into(), vec![2], None);
+        outbox.handle_refused("elsewhere", "quota", start);
+        assert_eq!((outbox.poll_timeout(), outbox.undelivered().len()), (None, 0));
+
+        outbox.handle_refused("a", "quota", start);
+        assert_eq!(outbox.undelivered(), BTreeSet::from([group]));
+        assert_eq!(outbox.due(start, true), []);
+        // Without a connection its turn comes later.
+        let first = outbox.poll_timeout().unwrap();
+        assert_eq!(first, start + AGAIN);
+        assert_eq!(outbox.due(first, false), []);
+        let second = outbox.poll_timeout().unwrap();
+        assert!(second > first);
+        assert_eq!(outbox.due(second, true), [("a".to_owned(), vec![1])]);
+        // Refused again, it waits for longer.
+        outbox.handle_refused("a", "quota", second);
+        let third = outbox.poll_timeout().unwrap();
+        assert!(third - second > AGAIN);
+        assert_eq!(outbox.due(third, true).len(), 1);
+        assert_eq!(outbox.undelivered(), BTreeSet::from([group]));
+        assert_eq!(outbox.due(third + TAKEN, true), []);
+        assert_eq!((outbox.poll_timeout(), outbox.undelivered().len()), (None, 0));
+    }
+
+    #[test]
+    fn a_newer_welcome_is_refused_as_the_last_one_was_and_a_forgotten_one_is_not() {
+        let (mut outbox, group) = (Outbox::default(), GroupNumber::new(7).unwrap());
+        let now = Instant::now();
+        outbox.put("a".into(), vec![1], Some(group));
+        outbox.handle_refused("a", "quota", now);
+        outbox.put("a".into(), vec![2], Some(group));
+        assert_eq!(outbox.undelivered(), BTreeSet::from([group]));
+        assert_eq!(outbox.due(now + AGAIN, true), [("a".to_owned(), vec![2])]);
+        outbox.forget(group);
+        assert_eq!((outbox.messages().count(), outbox.undelivered().len()), (0, 0));
+    }
+}
