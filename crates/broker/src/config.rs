@@ -39,11 +39,13 @@ pub struct BrokerConfig {
 pub struct Limits {
     /// Largest packet accepted from a client, in bytes (default 1 MiB). Told to MQTT 5 clients.
     pub max_packet_bytes: usize,
-    /// QoS 1 and 2 messages that wait for one session beyond those in flight (default 100,000). While there are so many,
-    /// a PUBLISH that would add one is not accepted: see the crate's documentation.
-    pub max_queued_messages: usize,
-    /// Bytes of them, properties included (default 256 MiB).
-    pub max_queued_bytes: usize,
+    /// What application traffic may use. While a session's queue is full, a PUBLISH that would add to it is not accepted:
+    /// see the crate's documentation.
+    pub application: ClassLimits,
+    /// What control traffic may use: topics below [`Self::reserved_levels`]. Application traffic takes nothing of it. A
+    /// session that has no room for another control message ends, with its connection: what it misses is retained, or can
+    /// be asked for again.
+    pub control: ClassLimits,
     /// How long an MQTT 3 publisher is held up while a session that its message is for has no room (default 20 s). Then
     /// its connection is closed, with the message unacknowledged.
     pub publish_patience: Duration,
@@ -57,21 +59,14 @@ pub struct Limits {
     pub max_sessions: usize,
     /// Sessions of one device, online and offline (default 1,024). A CONNECT beyond it is refused as "quota exceeded".
     pub max_device_sessions: usize,
-    /// Limits for control topics and connections, apart from those for applications.
-    pub control: ControlLimits,
+    /// Places of one device for connections for which [`crate::Policy::is_control`] holds, beyond
+    /// [`Self::max_device_sessions`] and [`Self::max_sessions`] (default 8). Only a session that ends with its connection
+    /// gets one.
+    pub max_device_control_sessions: usize,
     /// Connections at once, including those that have not sent CONNECT (default 20,000).
     pub max_connections: usize,
     /// Subscriptions of one session (default 1,000).
     pub max_subscriptions: usize,
-    /// Retained messages (default 100,000).
-    pub max_retained: usize,
-    /// Payload bytes of all retained messages (default 256 MiB).
-    pub max_retained_bytes: usize,
-    /// Retained messages that one device has published last (default 10,000). A PUBLISH beyond it is refused as "quota
-    /// exceeded", which MQTT 3 says by closing the connection.
-    pub max_device_retained: usize,
-    /// Bytes of them, properties included (default 64 MiB).
-    pub max_device_retained_bytes: usize,
     /// Connections of one address (in IPv6 one /64) that have not sent a complete CONNECT (default 64). More are closed
     /// at once, so that one host without a certificate cannot take all connections.
     pub max_unauthenticated: usize,
@@ -92,38 +87,33 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-/// What control traffic may use: topics below [`Limits::reserved_levels`], and connections for which
-/// [`crate::Policy::is_control`] holds. Application traffic takes nothing of it.
+/// Bounds on one class of traffic, see [`Limits::application`] and [`Limits::control`].
 #[derive(Clone, Debug)]
-pub struct ControlLimits {
-    /// Places of one device for control connections, beyond [`Limits::max_device_sessions`] and [`Limits::max_sessions`]
-    /// (default 8). Only a session that ends with its connection gets one.
-    pub max_device_sessions: usize,
-    /// As [`Limits::max_retained`] (default 100,000).
-    pub max_retained: usize,
-    /// As [`Limits::max_retained_bytes`] (default 256 MiB).
-    pub max_retained_bytes: usize,
-    /// As [`Limits::max_device_retained`] (default 10,000).
-    pub max_device_retained: usize,
-    /// As [`Limits::max_device_retained_bytes`] (default 64 MiB).
-    pub max_device_retained_bytes: usize,
-    /// Control messages that wait for one session (default 100,000). A session that has no room for another ends, with
-    /// its connection: what it misses is retained, or can be asked for again.
+pub struct ClassLimits {
+    /// QoS 1 and 2 messages that wait for one session beyond those in flight (default 100,000).
     pub max_queued_messages: usize,
-    /// Bytes of them (default 256 MiB).
+    /// Bytes of them, properties included (default 256 MiB).
     pub max_queued_bytes: usize,
+    /// Retained messages (default 100,000).
+    pub max_retained: usize,
+    /// Bytes of them, properties included (default 256 MiB).
+    pub max_retained_bytes: usize,
+    /// Retained messages that one device has published last (default 10,000). A PUBLISH beyond it is refused as "quota
+    /// exceeded", which MQTT 3 says by closing the connection.
+    pub max_device_retained: usize,
+    /// Bytes of them, properties included (default 64 MiB).
+    pub max_device_retained_bytes: usize,
 }
 
-impl Default for ControlLimits {
+impl Default for ClassLimits {
     fn default() -> Self {
         Self {
-            max_device_sessions: 8,
+            max_queued_messages: 100_000,
+            max_queued_bytes: 256 * 1024 * 1024,
             max_retained: 100_000,
             max_retained_bytes: 256 * 1024 * 1024,
             max_device_retained: 10_000,
             max_device_retained_bytes: 64 * 1024 * 1024,
-            max_queued_messages: 100_000,
-            max_queued_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -132,20 +122,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_packet_bytes: 1024 * 1024,
-            max_queued_messages: 100_000,
-            max_queued_bytes: 256 * 1024 * 1024,
+            application: ClassLimits::default(),
+            control: ClassLimits::default(),
             publish_patience: Duration::from_secs(20),
             full_session_expiry: None,
             max_inflight: 64,
             max_sessions: 100_000,
             max_device_sessions: 1_024,
-            control: ControlLimits::default(),
+            max_device_control_sessions: 8,
             max_connections: 20_000,
             max_subscriptions: 1_000,
-            max_retained: 100_000,
-            max_retained_bytes: 256 * 1024 * 1024,
-            max_device_retained: 10_000,
-            max_device_retained_bytes: 64 * 1024 * 1024,
             max_unauthenticated: 64,
             max_unauthenticated_loopback: 1_024,
             reserved_levels: vec!["sealcast".to_owned()],

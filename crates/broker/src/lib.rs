@@ -47,7 +47,7 @@ mod tls;
 mod topic;
 mod wire;
 
-pub use config::{BrokerConfig, ControlLimits, Limits, ListenerConfig};
+pub use config::{BrokerConfig, ClassLimits, Limits, ListenerConfig};
 pub use journal::JournalError;
 pub use message::{MessageProperties, Qos, Received};
 pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};

@@ -136,7 +136,7 @@ impl Core {
         let ends = connect.clean_start && connect.session_expiry_s.unwrap_or(0) == 0;
         let reserved = ends
             && self.policy.is_control(&device, &client_id)
-            && (had_place || usage.control_sessions < limits.control.max_device_sessions);
+            && (had_place || usage.control_sessions < limits.max_device_control_sessions);
         if !reserved && (old.is_none() || had_place) {
             if usage.sessions >= limits.max_device_sessions {
                 let limit = limits.max_device_sessions;

@@ -31,7 +31,7 @@
 //! An offline subscriber with a full queue makes the publishers of its topics wait, and it may never come back. That is
 //! loud: a warning names the device and client identifier when it begins, and once a minute while publishers are turned
 //! away; each connection that is closed for it gets a warning that names both sides. The operator can bring the client
-//! back, connect once as that client with a clean session, raise [`crate::Limits::max_queued_messages`], or lower
+//! back, connect once as that client with a clean session, raise [`crate::ClassLimits::max_queued_messages`], or lower
 //! [`crate::Limits::max_session_expiry`] and restart, which ends sessions that have been away for longer. Where
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
 //! offline session whose queue has been full for so long ends.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::Limits;
+use crate::config::{ClassLimits, Limits};
 use crate::message::Message;
 use crate::router::Router;
 
@@ -22,32 +22,29 @@ impl Class {
         if router.is_control(topic) { Self::Control } else { Self::Application }
     }
 
+    fn limits(self, limits: &Limits) -> &ClassLimits {
+        match self {
+            Self::Application => &limits.application,
+            Self::Control => &limits.control,
+        }
+    }
+
     /// What may wait for one session.
     pub(super) fn queue_limit(self, limits: &Limits) -> Load {
-        match self {
-            Self::Application => Load { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes },
-            Self::Control => {
-                Load { messages: limits.control.max_queued_messages, bytes: limits.control.max_queued_bytes }
-            }
-        }
+        let limits = self.limits(limits);
+        Load { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes }
     }
 
     /// What all devices may have retained.
     pub(super) fn retained_limit(self, limits: &Limits) -> Load {
-        match self {
-            Self::Application => Load { messages: limits.max_retained, bytes: limits.max_retained_bytes },
-            Self::Control => Load { messages: limits.control.max_retained, bytes: limits.control.max_retained_bytes },
-        }
+        let limits = self.limits(limits);
+        Load { messages: limits.max_retained, bytes: limits.max_retained_bytes }
     }
 
     /// What one device may have retained.
     pub(super) fn device_retained_limit(self, limits: &Limits) -> Load {
-        match self {
-            Self::Application => Load { messages: limits.max_device_retained, bytes: limits.max_device_retained_bytes },
-            Self::Control => {
-                Load { messages: limits.control.max_device_retained, bytes: limits.control.max_device_retained_bytes }
-            }
-        }
+        let limits = self.limits(limits);
+        Load { messages: limits.max_device_retained, bytes: limits.max_device_retained_bytes }
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Limits;
+use crate::config::{ClassLimits, Limits};
 use crate::core::{ConnId, Core, Output};
 use crate::message::{MessageProperties, Qos};
 use crate::policy::{Attempt, Policy, Refusal};
@@ -115,7 +115,7 @@ impl World {
     fn collect(&mut self) {
         let effects = self.core.take_effects(self.now_ms);
         // After a crash, what was in flight at QoS 1 waits again.
-        let most = self.limits.max_queued_messages + usize::from(self.limits.max_inflight);
+        let most = self.limits.application.max_queued_messages + usize::from(self.limits.max_inflight);
         assert!(self.core.longest_queue() <= most);
         let gates = effects.records.iter().any(Record::gates);
         self.uncommitted.extend(effects.records);
@@ -348,7 +348,8 @@ proptest! {
         version in prop_oneof![Just(Version::V311), Just(Version::V5)],
     ) {
         let publish_patience = Duration::from_secs(2);
-        let limits = Limits { max_inflight: 4, max_queued_messages, publish_patience, ..Limits::default() };
+        let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
+        let limits = Limits { max_inflight: 4, application, publish_patience, ..Limits::default() };
         let mut world = World::new(limits, version);
         world.settle();
         for op in ops {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealcast_broker::{ControlLimits, Limits, Qos, Stats};
+use sealcast_broker::{ClassLimits, Limits, Qos, Stats};
 
 use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, tcp_broker};
@@ -57,7 +57,8 @@ fn kept(id: &str, v5: bool) -> Connect<'_> {
 }
 
 fn small(max_queued_messages: usize) -> Limits {
-    Limits { max_queued_messages, ..Limits::default() }
+    let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
+    Limits { application, ..Limits::default() }
 }
 
 /// The same, where who is held up is never closed for it.
@@ -313,8 +314,9 @@ fn a_shared_subscription_passes_over_members_without_room() {
 
 #[test]
 fn control_topics_have_retained_messages_of_their_own() {
-    let control = ControlLimits { max_device_retained: 1, max_retained: 2, ..ControlLimits::default() };
-    let limits = Limits { max_device_retained: 2, max_retained: 3, control, ..Limits::default() };
+    let control = ClassLimits { max_device_retained: 1, max_retained: 2, ..ClassLimits::default() };
+    let application = ClassLimits { max_device_retained: 2, max_retained: 3, ..ClassLimits::default() };
+    let limits = Limits { application, control, ..Limits::default() };
     let broker = Broker::start(None, limits);
     let (mut one, _) = Client::connect(broker.addr, &Connect { user: Some("1111"), ..clean("c", true) });
     for n in 1..=2 {
@@ -332,7 +334,8 @@ fn control_topics_have_retained_messages_of_their_own() {
 
 #[test]
 fn a_refusal_names_its_topic_unless_the_client_wants_no_such_thing() {
-    let broker = Broker::start(None, Limits { max_device_retained: 0, ..Limits::default() });
+    let application = ClassLimits { max_device_retained: 0, ..ClassLimits::default() };
+    let broker = Broker::start(None, Limits { application, ..Limits::default() });
     let (mut client, _) = Client::connect(broker.addr, &clean("c", true));
     client.publish("a/b", b"x", 3, 7).unwrap();
     let (first, body) = client.read().unwrap();
@@ -347,8 +350,9 @@ fn a_refusal_names_its_topic_unless_the_client_wants_no_such_thing() {
 
 #[test]
 fn a_control_connection_has_a_place_when_sessions_fill_the_others() {
-    let control = ControlLimits { max_device_sessions: 1, ..ControlLimits::default() };
-    let broker = Broker::start(None, Limits { max_device_sessions: 2, max_sessions: 2, control, ..Limits::default() });
+    let places =
+        Limits { max_device_sessions: 2, max_sessions: 2, max_device_control_sessions: 1, ..Limits::default() };
+    let broker = Broker::start(None, places);
     let of = |id| Connect { user: Some("1111"), ..kept(id, true) };
     for id in ["a", "b"] {
         Client::connect(broker.addr, &of(id)).0.disconnect();
@@ -370,7 +374,7 @@ fn a_control_connection_has_a_place_when_sessions_fill_the_others() {
 
 #[test]
 fn control_messages_have_a_queue_of_their_own() {
-    let control = ControlLimits { max_queued_messages: 3, ..ControlLimits::default() };
+    let control = ClassLimits { max_queued_messages: 3, ..ClassLimits::default() };
     let broker = Broker::start(None, Limits { control, ..small(2) });
     let (mut reader, _) = Client::connect(broker.addr, &Connect { receive_max: Some(1), ..kept("s", true) });
     reader.subscribe("app", 1);

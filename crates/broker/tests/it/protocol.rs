@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use sealcast_broker::Limits;
+use sealcast_broker::{ClassLimits, Limits};
 
 use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, tcp_broker};
@@ -328,7 +328,8 @@ fn a_shared_subscription_divides_messages() {
 
 #[test]
 fn limits_hold() {
-    let limits = Limits { max_queued_messages: 10, max_sessions: 3, max_packet_bytes: 2000, ..Limits::default() };
+    let application = ClassLimits { max_queued_messages: 10, ..ClassLimits::default() };
+    let limits = Limits { application, max_sessions: 3, max_packet_bytes: 2000, ..Limits::default() };
     with_broker(limits, |addr| {
         let (mut reader, _) = Client::connect(addr, &Connect { receive_max: Some(2), ..kept("s", true) });
         reader.subscribe("q", 1);
@@ -388,7 +389,8 @@ fn one_device_cannot_take_all_sessions() {
 
 #[test]
 fn one_device_cannot_take_all_retained_messages() {
-    let limits = Limits { max_device_retained: 2, max_device_retained_bytes: 1000, ..Limits::default() };
+    let application = ClassLimits { max_device_retained: 2, max_device_retained_bytes: 1000, ..ClassLimits::default() };
+    let limits = Limits { application, ..Limits::default() };
     with_broker(limits, |addr| {
         let of = |user, v5| Connect { user: Some(user), ..clean("c", v5) };
         let (mut client, _) = Client::connect(addr, &of("1111", true));

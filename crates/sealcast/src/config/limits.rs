@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sealcast_broker::Limits;
+use sealcast_broker::{ClassLimits, Limits};
 use serde::Deserialize;
 
 use crate::link::MAX_MESSAGE_BYTES;
@@ -41,19 +41,20 @@ pub struct LimitsFile {
 impl Default for LimitsFile {
     fn default() -> Self {
         let limits = Limits::default();
+        let application = limits.application;
         Self {
             max_connections: limits.max_connections,
             max_sessions: limits.max_sessions,
             max_device_sessions: limits.max_device_sessions,
             session_expiry_hours: u32::try_from(limits.max_session_expiry.as_secs() / 3600).unwrap_or(u32::MAX),
-            max_queued_messages: limits.max_queued_messages,
-            max_queued_bytes: limits.max_queued_bytes,
+            max_queued_messages: application.max_queued_messages,
+            max_queued_bytes: application.max_queued_bytes,
             publish_wait_ms: u64::try_from(limits.publish_patience.as_millis()).unwrap_or(u64::MAX),
             full_session_hours: 0,
-            max_retained: limits.max_retained,
-            max_retained_bytes: limits.max_retained_bytes,
-            max_device_retained: limits.max_device_retained,
-            max_device_retained_bytes: limits.max_device_retained_bytes,
+            max_retained: application.max_retained,
+            max_retained_bytes: application.max_retained_bytes,
+            max_device_retained: application.max_device_retained,
+            max_device_retained_bytes: application.max_device_retained_bytes,
         }
     }
 }
@@ -92,14 +93,16 @@ impl LimitsFile {
             max_sessions: self.max_sessions,
             max_device_sessions: self.max_device_sessions,
             max_session_expiry: hours(self.session_expiry_hours),
-            max_queued_messages: self.max_queued_messages,
-            max_queued_bytes: self.max_queued_bytes,
+            application: ClassLimits {
+                max_queued_messages: self.max_queued_messages,
+                max_queued_bytes: self.max_queued_bytes,
+                max_retained: self.max_retained,
+                max_retained_bytes: self.max_retained_bytes,
+                max_device_retained: self.max_device_retained,
+                max_device_retained_bytes: self.max_device_retained_bytes,
+            },
             publish_patience: Duration::from_millis(self.publish_wait_ms),
             full_session_expiry: (self.full_session_hours > 0).then(|| hours(self.full_session_hours)),
-            max_retained: self.max_retained,
-            max_retained_bytes: self.max_retained_bytes,
-            max_device_retained: self.max_device_retained,
-            max_device_retained_bytes: self.max_device_retained_bytes,
             ..Limits::default()
         })
     }
