@@ -107,7 +107,7 @@ pub async fn a_node_joins(world: &mut World, report: &mut Report) -> Result<()> 
     world.hub.broker().inject(ROOM1, old, Qos::AtLeastOnce, false).await?;
     let (_, reason) = world.node_mut(2)?.refusal(ROOM1).await?;
     report.tell(&format!("agent of 1113, of the message from before: {reason}"))?;
-    let unreadable = reason.starts_with("no key any more") && world.node_mut(2)?.read_nothing().await?;
+    let unreadable = reason.starts_with("no key left") && world.node_mut(2)?.read_nothing().await?;
     report.check(FIGURE, "the message from before stays unreadable for 1113", true, unreadable)
 }
 
