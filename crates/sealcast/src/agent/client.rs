@@ -29,7 +29,7 @@ use super::{
     readings::Readings,
     refusals::Refusals,
     sessions::{FrameId, Held, Sessions},
-    store::{Retained, Store},
+    store::{DiskFails, Retained, Store},
     values::{Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
@@ -45,8 +45,6 @@ pub(super) const DRAIN: Duration = Duration::from_secs(2);
 pub(super) const TAKE_OVER: Duration = Duration::from_secs(10);
 /// What a QoS 0 delivery marked as seen may wait before it is written to disk.
 const SAVE_DELAY: Duration = Duration::from_millis(200);
-/// The log says the rest, once.
-const DISK: &str = "the agent's disk cannot be written";
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
 const CHUNK: usize = 16 << 10;
@@ -211,7 +209,7 @@ impl Client {
                 break reason;
             }
             if self.dirty == Dirty::Now && !self.save() {
-                break DISK.to_owned();
+                break DiskFails.to_string();
             }
             if client_deaf {
                 self.to_client.clear();

@@ -18,7 +18,7 @@ use sealcast_reading::{Decimal, Reading};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::store::Store;
+use super::store::{DiskFails, Store};
 use crate::config::RecordRules;
 
 /// Topics whose readings this device numbers.
@@ -32,11 +32,6 @@ pub struct Readings {
     waiting: AtomicU64,
     news: Notify,
 }
-
-/// Nothing can be written; the log has said why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the agent's disk cannot be written")]
-pub struct DiskFails;
 
 /// A reading in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]

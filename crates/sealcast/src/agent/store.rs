@@ -1,6 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
-//! replay windows of its clients and the retained messages that it must seal again,
-//! the readings that wait for the ledger, what is remembered of values, and points of archives that wait to be sent.
+//! replay windows of its clients, the retained messages that it must seal again, the readings that wait for the ledger,
+//! what is remembered of values, and points of archives that wait to be sent.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
@@ -12,22 +12,21 @@
 //! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
 //! ([`Store::write_patiently`]). So everything goes on by itself once there is room.
 
+mod disk;
+
 use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    path::Path,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_seal::{Changes, Row};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 use zeroize::Zeroizing;
 
+use self::disk::Disk;
+pub use self::disk::DiskFails;
 use super::values::Message;
 use crate::files::{self, blocking};
 
@@ -37,10 +36,6 @@ const MAX_CLIENTS_KEPT: u32 = 4096;
 pub const MAX_RETAINED: u32 = 10_000;
 /// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
 const BOOTS_KEPT: i64 = 4096;
-/// A write that the agent cannot go on without is tried again after so long.
-const RETRY: Duration = Duration::from_millis(500);
-/// A disk that fails again and again is told of at most this often.
-const QUIET: Duration = Duration::from_secs(60);
 const FILE: &str = "agent.sqlite";
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
@@ -67,13 +62,8 @@ const LATER: &str = "
 
 /// The agent's database.
 pub struct Store {
-    path: PathBuf,
     connection: Mutex<Connection>,
-    failing: AtomicBool,
-    /// When the log last said that the disk fails.
-    told: Mutex<Option<Instant>>,
-    /// The agent's end, for writes that wait.
-    stop: OnceLock<CancellationToken>,
+    disk: Disk,
     _lock: files::Lock,
 }
 
@@ -146,14 +136,7 @@ impl Store {
         Self::require(dir)?;
         let path = dir.join(FILE);
         let connection = connect(&path, false).with_context(|| format!("cannot use {}", path.display()))?;
-        Ok(Self {
-            path,
-            connection: Mutex::new(connection),
-            failing: AtomicBool::new(false),
-            told: Mutex::default(),
-            stop: OnceLock::new(),
-            _lock: lock,
-        })
+        Ok(Self { connection: Mutex::new(connection), disk: Disk::new(path), _lock: lock })
     }
 
     /// Opens a new one.
@@ -165,12 +148,12 @@ impl Store {
 
     /// Writes that wait for the disk end with `stop`.
     pub fn end_with(&self, stop: CancellationToken) {
-        let _ = self.stop.set(stop);
+        self.disk.end_with(stop);
     }
 
     /// Whether the last write failed because of the disk.
     pub fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::SeqCst)
+        self.disk.is_failing()
     }
 
     /// Whether the disk takes writes: if the last one failed, by trying another.
@@ -387,11 +370,7 @@ impl Store {
             transaction.commit()?;
             Ok(value)
         });
-        match &outcome {
-            Ok(_) => self.note_success(),
-            Err(error) if is_disks(error) => self.note_failure(error),
-            Err(_) => {}
-        }
+        self.disk.note(&outcome);
         outcome.map_err(|error| anyhow::Error::new(error).context("the agent's database cannot be written"))
     }
 
@@ -400,43 +379,11 @@ impl Store {
     pub(super) fn write_patiently<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         loop {
             let outcome = self.write(&work);
-            let ends = self.stop.get().is_none_or(CancellationToken::is_cancelled);
-            if outcome.is_ok() || ends || !self.is_failing() {
+            if outcome.is_ok() || !self.disk.wait() {
                 return outcome;
             }
-            blocking(|| std::thread::sleep(RETRY));
         }
     }
-
-    fn note_failure(&self, failure: &rusqlite::Error) {
-        if self.failing.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_some_and(|at| at.elapsed() < QUIET) {
-            return;
-        }
-        *told = Some(Instant::now());
-        error!(
-            "{} cannot be written: {failure}. What depends on it must not go out, so the clients' connections are closed until \
-             it can. Make room on its disk (or mend it): the agent then goes on by itself, and nothing acknowledged is lost",
-            self.path.display()
-        );
-    }
-
-    fn note_success(&self) {
-        if self.failing.swap(false, Ordering::SeqCst) {
-            info!("{} can be written again: clients may connect", self.path.display());
-        }
-    }
-}
-
-/// Whether an error is the disk's, not the statement's.
-fn is_disks(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
-    )
 }
 
 /// Opens the file; `new` makes its tables if it has none.

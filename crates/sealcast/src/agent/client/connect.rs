@@ -5,11 +5,12 @@ use sealcast_mqtt::{ConnectCode, ConnectRequest, SessionState, WillAnswer, WillR
 use sealcast_seal::{Content, Purpose};
 use tracing::{debug, info, warn};
 
-use super::{CONTROL_TOPIC, Client, DISK, Dirty, Until, Waiting, class};
+use super::{CONTROL_TOPIC, Client, Dirty, Until, Waiting, class};
 use crate::{
     agent::{
         data::{Away, Denied, Route},
         refusals,
+        store::DiskFails,
     },
     now_ms,
 };
@@ -20,7 +21,7 @@ impl Client {
         self.version = request.version;
         self.keep_session = request.session_expiry_s > 0;
         if !self.shared.store.probe() {
-            self.give_up = Some(DISK.to_owned());
+            self.give_up = Some(DiskFails.to_string());
             return None;
         }
         let will = match request.will.as_ref().map(|will| self.seal_will(will)) {

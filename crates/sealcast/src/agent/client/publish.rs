@@ -5,12 +5,12 @@ use sealcast_seal::{Content, Purpose};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{BROKERS_TOPIC, CONTROL_TOPIC, Client, DISK, Publishing, Until, Waiting, class};
+use super::{BROKERS_TOPIC, CONTROL_TOPIC, Client, Publishing, Until, Waiting, class};
 use crate::{
     agent::{
         data::{Denied, Route},
         events::Event,
-        store::{MAX_RETAINED, Retained},
+        store::{DiskFails, MAX_RETAINED, Retained},
         values::Judged,
     },
     now_ms,
@@ -73,7 +73,7 @@ impl Client {
         // It is not acknowledged, so its client sends it again when the disk has room.
         if sealed.is_err() && self.shared.store.is_failing() {
             self.shared.values.not_sent(topic);
-            self.give_up = Some(DISK.to_owned());
+            self.give_up = Some(DiskFails.to_string());
             return None;
         }
         let answered = match sealed {
