@@ -100,8 +100,6 @@ pub struct Hub {
     pub chain_id: u64,
     /// What devices may use of the broker.
     pub limits: sealcast_broker::Limits,
-    /// Largest packet that the broker takes.
-    pub max_packet_bytes: usize,
 }
 
 impl HubFile {
@@ -144,8 +142,7 @@ impl HubFile {
             certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
-            limits: self.limits.validate()?,
-            max_packet_bytes: self.max_packet_bytes,
+            limits: self.limits.validate(self.max_packet_bytes)?,
         })
     }
 }

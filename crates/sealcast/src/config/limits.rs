@@ -59,14 +59,15 @@ impl Default for LimitsFile {
     }
 }
 
-/// A queue takes at least so many of the largest messages, so that one that is low has room for any of them.
+/// A queue takes at least a few messages of any size that the default `max_packet_bytes` allows. Where that was raised, one
+/// that is larger than a queue waits until the queue is empty.
 const LEAST_QUEUE_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 
 impl LimitsFile {
     /// Checks every value.
-    pub fn validate(self) -> Result<Limits> {
+    pub fn validate(self, max_packet_bytes: usize) -> Result<Limits> {
         let within = |key: &str, value: usize, least: usize, most: usize| {
-            ensure!((least..=most).contains(&value), "limits.{key}: {least} to {most}");
+            ensure!((least..=most).contains(&value), "limits.{key}: must be from {least} to {most}");
             Ok(())
         };
         within("max_connections", self.max_connections, 1, 1_000_000)?;
@@ -78,17 +79,23 @@ impl LimitsFile {
         within("max_retained_bytes", self.max_retained_bytes, 0, 1 << 40)?;
         within("max_device_retained", self.max_device_retained, 0, 10_000_000)?;
         within("max_device_retained_bytes", self.max_device_retained_bytes, 0, 1 << 40)?;
-        ensure!((1..=87_600).contains(&self.session_expiry_hours), "limits.session_expiry_hours: 1 to 87600");
-        ensure!(self.full_session_hours <= 87_600, "limits.full_session_hours: at most 87600");
-        ensure!((100..=3_600_000).contains(&self.publish_wait_ms), "limits.publish_wait_ms: 100 to 3600000");
+        ensure!(
+            (1..=87_600).contains(&self.session_expiry_hours),
+            "limits.session_expiry_hours: must be from 1 to 87600"
+        );
+        ensure!(self.full_session_hours <= 87_600, "limits.full_session_hours: must be at most 87600");
+        ensure!(
+            (100..=3_600_000).contains(&self.publish_wait_ms),
+            "limits.publish_wait_ms: must be from 100 to 3600000"
+        );
         ensure!(
             self.max_device_sessions <= self.max_sessions,
-            "limits.max_device_sessions: at most limits.max_sessions, which is {}",
+            "limits.max_device_sessions: must be at most limits.max_sessions, which is {}",
             self.max_sessions
         );
         let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3600);
         Ok(Limits {
-            max_packet_bytes: MAX_MESSAGE_BYTES,
+            max_packet_bytes,
             max_connections: self.max_connections,
             max_sessions: self.max_sessions,
             max_device_sessions: self.max_device_sessions,
@@ -126,12 +133,15 @@ mod tests {
     fn bad_limits_are_named() {
         for (text, part) in [
             ("[limits]\nmax_session = 1", "max_session"),
-            ("[limits]\nmax_device_sessions = 0", "limits.max_device_sessions: 1 to"),
-            ("[limits]\nmax_sessions = 10", "limits.max_device_sessions: at most limits.max_sessions, which is 10"),
+            ("[limits]\nmax_device_sessions = 0", "limits.max_device_sessions: must be from 1 to"),
+            (
+                "[limits]\nmax_sessions = 10",
+                "limits.max_device_sessions: must be at most limits.max_sessions, which is 10",
+            ),
             ("[limits]\nmax_queued_messages = 0", "limits.max_queued_messages"),
-            ("[limits]\nmax_queued_bytes = 1000", "limits.max_queued_bytes: 16777216 to"),
+            ("[limits]\nmax_queued_bytes = 1000", "limits.max_queued_bytes: must be from 16777216 to"),
             ("[limits]\nsession_expiry_hours = 0", "limits.session_expiry_hours"),
-            ("[limits]\npublish_wait_ms = 1", "limits.publish_wait_ms: 100 to 3600000"),
+            ("[limits]\npublish_wait_ms = 1", "limits.publish_wait_ms: must be from 100 to 3600000"),
         ] {
             let read = || toml::from_str::<HubFile>(text)?.validate();
             let error = read().map_or_else(|error| format!("{error:#}"), |_| "accepted".into());

@@ -347,7 +347,7 @@ async fn start_broker(
     let config = BrokerConfig {
         listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
         data_dir: Some(dir.to_owned()),
-        limits: sealcast_broker::Limits { max_packet_bytes: config.max_packet_bytes, ..config.limits.clone() },
+        limits: config.limits.clone(),
     };
     Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
 }

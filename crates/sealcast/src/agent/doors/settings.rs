@@ -71,8 +71,11 @@ impl DoorFile {
              {key}.token_file with a token that requests must carry, or listen on 127.0.0.1",
             self.listen
         );
-        ensure!((1..=100_000).contains(&self.max_per_second), "{key}.max_per_second: 1 to 100000");
-        ensure!((1..=16 << 20).contains(&self.max_payload_bytes), "{key}.max_payload_bytes: 1 to 16777216");
+        ensure!((1..=100_000).contains(&self.max_per_second), "{key}.max_per_second: must be from 1 to 100000");
+        ensure!(
+            (1..=16 << 20).contains(&self.max_payload_bytes),
+            "{key}.max_payload_bytes: must be from 1 to 16777216"
+        );
         Ok(Door {
             listen: self.listen,
             token_file: self.token_file,
@@ -324,11 +327,11 @@ impl ModbusFile {
     fn validate(self) -> Result<(HostPort, ModbusUnit)> {
         let device = self.device.parse().context("device")?;
         let period = |key: &str, ms: u64| {
-            ensure!((10..=86_400_000).contains(&ms), "{key}: 10 to 86400000");
+            ensure!((10..=86_400_000).contains(&ms), "{key}: must be from 10 to 86400000");
             Ok(Duration::from_millis(ms))
         };
         let default = period("period_ms", self.period_ms)?;
-        ensure!((10..=60_000).contains(&self.timeout_ms), "timeout_ms: 10 to 60000");
+        ensure!((10..=60_000).contains(&self.timeout_ms), "timeout_ms: must be from 10 to 60000");
         ensure!(self.read.len() + self.write.len() > 0, "neither read nor write is named: nothing to do");
         ensure!(
             self.read.len() <= MAX_POINTS && self.write.len() <= MAX_POINTS,
