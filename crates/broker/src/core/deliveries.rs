@@ -102,6 +102,7 @@ impl Core {
             }
             self.fx.send(conn, outgoing(&delivery, packet_id, false, now_ms));
             session.inflight.insert(packet_id, delivery);
+            self.read_on(conn);
         }
     }
 

@@ -9,7 +9,10 @@
 //! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of
 //!   reconnections, so the publisher is *held up*: its PUBLISH waits here, and what follows it waits behind it. Its
 //!   acknowledgements and pings are still handled, since it may be the very client whose queue has to drain. Once
-//!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it. When the queue has drained to three
+//!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it if it has nothing to acknowledge. If
+//!   it has, its acknowledgements may stand behind more than is kept here, and somebody may wait for them: it is read
+//!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
+//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has drained to three
 //!   quarters of its limit, all who wait for it go on, in their order. If that takes longer than
 //!   [`crate::Limits::publish_patience`], the connection is closed; the message was never acknowledged, so the client
 //!   sends it again.
@@ -81,6 +84,8 @@ pub(super) struct Held {
     bytes: usize,
     /// The driver does not read from it.
     stopped: bool,
+    /// Packets of it were dropped: nothing that comes later may be acknowledged.
+    lost: bool,
 }
 
 impl Core {
@@ -156,13 +161,20 @@ impl Core {
 
     /// Keeps a packet of a connection that is held up; gives back what is handled all the same.
     pub(super) fn hold(&mut self, conn: ConnId, packet: Incoming) -> Option<Incoming> {
-        let held = self.connections.get_mut(&conn).map(|connection| &mut connection.pressure);
-        let Some(held) = held.filter(|held| held.by.is_some()) else { return Some(packet) };
+        let connection = self.connections.get_mut(&conn).filter(|connection| connection.pressure.by.is_some());
+        let Some(connection) = connection else { return Some(packet) };
+        let (session, held) = (connection.session, &mut connection.pressure);
         match packet {
             Incoming::Publish(_) | Incoming::Subscribe { .. } | Incoming::Unsubscribe { .. } => {
+                let owes = self.sessions.get(&session).is_some_and(|session| !session.inflight.is_empty());
+                let full = held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES;
+                if full && owes || held.lost {
+                    held.lost = true;
+                    return None;
+                }
                 held.bytes += cost(&packet);
                 held.packets.push_back(packet);
-                if !held.stopped && (held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES) {
+                if !owes && !held.stopped && (held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES) {
                     held.stopped = true;
                     self.fx.reading.push((conn, false));
                 }
@@ -170,6 +182,14 @@ impl Core {
             }
             // With DISCONNECT the client gives up what was not acknowledged.
             packet => Some(packet),
+        }
+    }
+
+    /// A connection that is held up was sent something: its acknowledgement is read, whatever comes before it.
+    pub(super) fn read_on(&mut self, conn: ConnId) {
+        let held = self.connections.get_mut(&conn).map(|connection| &mut connection.pressure);
+        if held.is_some_and(|held| std::mem::take(&mut held.stopped)) {
+            self.fx.reading.push((conn, true));
         }
     }
 
@@ -205,6 +225,10 @@ impl Core {
                     break;
                 }
                 let Some(packet) = held.packets.pop_front() else {
+                    if held.lost {
+                        self.close(conn, QUOTA, now_ms);
+                        break;
+                    }
                     if std::mem::take(&mut held.stopped) {
                         self.fx.reading.push((conn, true));
                     }

@@ -251,3 +251,50 @@ fn who_waits_goes_on_when_a_message_expires() {
     assert_eq!(acked(&out, old, 2), Some(0));
     assert_eq!(bench.take("d", "s").1, ["2"]);
 }
+
+/// Two MQTT 3 clients, each with a full session that the other publishes to, resend more than is kept of a connection
+/// that is held up before they acknowledge anything.
+#[test]
+fn acknowledgements_behind_more_than_is_kept_are_seen() {
+    for other in ["a", "b"] {
+        let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+        let connect = |bench: &mut Bench, id: &str| bench.connect("d", id, Version::V311, |_| {});
+        for id in BTreeSet::from(["a", other]) {
+            let conn = connect(&mut bench, id);
+            bench.subscribe(conn, &format!("to/{id}"));
+            bench.disconnect(conn, 0);
+            let p = bench.v5("d", "p");
+            for n in 1..=2 {
+                assert_eq!(bench.publish(p, n, &format!("to/{id}"), |_| {}), Some(0));
+            }
+        }
+        let a = connect(&mut bench, "a");
+        let mut sent = bench.outputs();
+        let conns = if other == "a" { vec![(a, "a")] } else { vec![(a, "b"), (connect(&mut bench, other), "a")] };
+        sent.extend(bench.outputs());
+        for (conn, to) in &conns {
+            // The session has one in flight and one that waits: the first fits, the others do not.
+            assert_eq!(bench.publish(*conn, 1, &format!("to/{to}"), |_| {}), Some(0));
+            for id in 2..=2000 {
+                assert_eq!(bench.publish(*conn, id, &format!("to/{to}"), |_| {}), None);
+            }
+        }
+        let mut answers = Vec::new();
+        let mut closed = BTreeSet::new();
+        while let Some((conn, packet)) = sent.pop() {
+            match packet {
+                Outgoing::Publish { id, .. } => sent.extend(bench.input(conn, Incoming::PubAck { id })),
+                Outgoing::PubAck { id, .. } => answers.push((conn, id)),
+                Outgoing::Disconnect { .. } => drop(closed.insert(conn)),
+                _ => {}
+            }
+        }
+        for (conn, _) in conns {
+            let ids: BTreeSet<u16> = answers.iter().filter(|(to, _)| *to == conn).map(|(_, id)| *id).collect();
+            assert!(ids.len() < 1999, "{}", ids.len());
+            assert!(ids.iter().copied().eq(2..2 + ids.len() as u16), "none after one that was dropped");
+        }
+        // The one that was closed comes back, and the other goes on then.
+        assert!(!answers.is_empty() && !closed.is_empty());
+    }
+}
