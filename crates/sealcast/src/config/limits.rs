@@ -6,8 +6,6 @@ use anyhow::{Result, ensure};
 use sealcast_broker::{ClassLimits, Limits};
 use serde::Deserialize;
 
-use crate::link::MAX_MESSAGE_BYTES;
-
 /// The table as it stands in the file. Control traffic has limits of its own, which are not keys.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,9 +57,8 @@ impl Default for LimitsFile {
     }
 }
 
-/// A queue takes at least a few messages of any size that the default `max_packet_bytes` allows. Where that was raised, one
-/// that is larger than a queue waits until the queue is empty.
-const LEAST_QUEUE_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+/// A queue takes at least so many messages of the largest size.
+const LEAST_QUEUE_MESSAGES: usize = 4;
 
 impl LimitsFile {
     /// Checks every value.
@@ -74,7 +71,7 @@ impl LimitsFile {
         within("max_sessions", self.max_sessions, 1, 10_000_000)?;
         within("max_device_sessions", self.max_device_sessions, 1, 1_000_000)?;
         within("max_queued_messages", self.max_queued_messages, 1, 10_000_000)?;
-        within("max_queued_bytes", self.max_queued_bytes, LEAST_QUEUE_BYTES, 1 << 40)?;
+        within("max_queued_bytes", self.max_queued_bytes, LEAST_QUEUE_MESSAGES * max_packet_bytes, 1 << 40)?;
         within("max_retained", self.max_retained, 0, 10_000_000)?;
         within("max_retained_bytes", self.max_retained_bytes, 0, 1 << 40)?;
         within("max_device_retained", self.max_device_retained, 0, 10_000_000)?;
@@ -119,6 +116,7 @@ impl LimitsFile {
 mod tests {
     use super::*;
     use crate::config::{AgentFile, HubFile};
+    use crate::link::MAX_MESSAGE_BYTES;
 
     #[test]
     fn the_default_has_room_for_all_clients_of_an_agent() -> Result<()> {
@@ -140,6 +138,10 @@ mod tests {
             ),
             ("[limits]\nmax_queued_messages = 0", "limits.max_queued_messages"),
             ("[limits]\nmax_queued_bytes = 1000", "limits.max_queued_bytes: must be from 16777216 to"),
+            (
+                "max_packet_bytes = 8388608\n[limits]\nmax_queued_bytes = 16777216",
+                "limits.max_queued_bytes: must be from 33554432 to",
+            ),
             ("[limits]\nsession_expiry_hours = 0", "limits.session_expiry_hours"),
             ("[limits]\npublish_wait_ms = 1", "limits.publish_wait_ms: must be from 100 to 3600000"),
         ] {
