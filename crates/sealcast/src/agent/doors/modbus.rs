@@ -72,6 +72,8 @@ pub async fn serve(config: Modbus, bus: Bus, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = driver::run(line, device, pending, tell) => {}
+        // None of them ends before this one: it has panicked.
+        _ = tasks.join_next() => {}
     }
     // Dropped with `tasks`, the others end too.
 }
