@@ -16,6 +16,8 @@
 //! - **QoS 0** promises nothing and never waits for a queue.
 //! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
 //!   has room, and are counted for the others ([`crate::Stats::skipped`]). Nobody was told that those have them.
+//!   A will may end sessions that do not keep up, which have wills too. So wills wait in a queue that is worked off
+//!   between packets, never inside the publication that made them due.
 //! - **Retained messages that a subscription brings** are part of what SUBACK promises. If they do not fit, the
 //!   subscription is refused (0x97, in MQTT 3 0x80). They stay retained; the client subscribes again when it has caught
 //!   up.
@@ -111,7 +113,7 @@ impl Core {
     }
 
     /// Ends a session for which nobody waits, and its connection.
-    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str, now_ms: u64) {
+    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
             "session ended: {reason}");
@@ -122,7 +124,7 @@ impl Core {
                 self.stop_waiting(conn, &connection);
             }
         }
-        self.end_session(id, now_ms);
+        self.end_session(id);
     }
 
     /// Holds up an MQTT 3 connection whose PUBLISH a session has no room for.
@@ -250,7 +252,7 @@ impl Core {
             tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
                 "offline session ended, its messages are given up: its queue was full for limits.full_session_hours");
-            self.end_session(id, now_ms);
+            self.end_session(id);
         }
     }
 }

@@ -196,6 +196,7 @@ impl Core {
 
     /// A message of the hub's own.
     pub(crate) fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
+        self.publish_wills(now_ms);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
@@ -289,10 +290,10 @@ impl Core {
         for id in full {
             let device = self.sessions.get(&id).map(|session| session.key.device.clone()).unwrap_or_default();
             match (class, offer) {
-                (Class::Control, _) => self.end_slow_session(id, "it does not keep up with control messages", now_ms),
+                (Class::Control, _) => self.end_slow_session(id, "it does not keep up with control messages"),
                 (Class::Application, _) if !self.policy.may_hold_up(&device, &message.topic) => {
                     let reason = "its queue is full, and publishers of this topic do not wait for its device";
-                    self.end_slow_session(id, reason, now_ms);
+                    self.end_slow_session(id, reason);
                 }
                 (Class::Application, Offer::Refusable) => return Err(id),
                 (Class::Application, Offer::Final) => {
