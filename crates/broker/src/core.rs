@@ -9,6 +9,7 @@ mod deliveries;
 mod effects;
 mod pressure;
 mod publishing;
+mod queue;
 mod restore;
 mod subscriptions;
 #[cfg(test)]
@@ -80,8 +81,7 @@ struct Session {
     expiry_s: u32,
     disconnected_ms: u64,
     subscriptions: BTreeMap<String, SubOptions>,
-    queue: std::collections::VecDeque<Delivery>,
-    queued: usage::Loads,
+    queue: queue::Queue,
     /// Since when `queue` has had no room for something, and who waits for it.
     full: Option<pressure::Full>,
     /// By packet identifier.
@@ -239,6 +239,12 @@ impl Core {
                 break;
             }
             self.timers.pop_first();
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.queue.first_expiry().is_some_and(|at| at <= now_ms) {
+                self.drop_expired(id, now_ms);
+                self.drained(id);
+                self.wake_at_expiry(id);
+            }
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             if session.conn.is_some() {
                 continue;

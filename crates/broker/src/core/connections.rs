@@ -1,11 +1,11 @@
 //! CONNECT, DISCONNECT and the life of a session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::pressure::{Held, full_until};
 use super::publishing::Offer;
-use super::usage::Loads;
+use super::queue::Queue;
 use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
 use crate::core::effects::Output;
 use crate::policy::{Attempt, Refusal};
@@ -275,7 +275,8 @@ impl Core {
         if session.stored {
             self.fx.record(Record::SessionEnd { id });
         }
-        for delivery in session.queue.drain(..).chain(std::mem::take(&mut session.inflight).into_values()) {
+        let waiting = std::iter::from_fn(|| session.queue.pop());
+        for delivery in std::mem::take(&mut session.inflight).into_values().chain(waiting) {
             if delivery.stored {
                 self.unstore(delivery.message.seq);
             }
@@ -344,8 +345,7 @@ impl Session {
             expiry_s: 0,
             disconnected_ms: 0,
             subscriptions: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued: Loads::default(),
+            queue: Queue::default(),
             full: None,
             inflight: BTreeMap::new(),
             next_packet_id: 1,

@@ -192,3 +192,62 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
     assert_eq!(bench.sessions(), 1, "all were full");
     assert_eq!(bench.core.stats().retained, 1, "their wills went out");
 }
+
+#[test]
+fn a_share_whose_member_is_full_waits_for_it_and_not_for_an_outsider() {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("member", "m", "$share/s/g/sh");
+    let outsider = bench.v5("outsider", "o");
+    bench.subscribe(outsider, "$share/s/g/sh");
+    let p = bench.v5("member", "p");
+    let codes: Vec<u8> = (1..=4).map(|id| bench.publish(p, id, "g/sh", |_| {}).unwrap()).collect();
+    assert_eq!(codes, [0, 0, 0x97, 0x97], "the member has the first two");
+    assert_eq!(bench.take("member", "m").1, ["1", "2"]);
+}
+
+#[test]
+fn of_outsiders_in_a_share_one_after_the_other_is_picked() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    for client_id in ["a", "b"] {
+        bench.leave("outsider", client_id, "$share/s/g/sh");
+    }
+    let p = bench.v5("member", "p");
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "g/sh", |_| {}), Some(0));
+    }
+    assert_eq!(bench.sessions(), 3);
+    bench.leave("member", "m", "$share/s/g/sh");
+    assert_eq!(bench.publish(p, 3, "g/sh", |_| {}), Some(0));
+    assert_eq!(bench.publish(p, 4, "g/sh", |_| {}), Some(0x97));
+    assert_eq!(bench.take("member", "m").1, ["3"]);
+}
+
+#[test]
+fn expired_messages_make_room() {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("d", "s", "q");
+    let p = bench.v5("d", "p");
+    let soon = |publish: &mut Publish| publish.properties.expiry_s = Some(1);
+    assert_eq!(bench.publish(p, 1, "q", soon), Some(0));
+    assert_eq!(bench.publish(p, 2, "q", |_| {}), Some(0));
+    assert_eq!(bench.publish(p, 3, "q", |_| {}), Some(0x97));
+    bench.now_ms += 1000;
+    assert_eq!(bench.publish(p, 4, "q", |_| {}), Some(0));
+    assert_eq!(bench.take("d", "s").1, ["2", "4"]);
+}
+
+#[test]
+fn who_waits_goes_on_when_a_message_expires() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    bench.leave("d", "s", "q");
+    let p = bench.v5("d", "p");
+    assert_eq!(bench.publish(p, 1, "q", |publish| publish.properties.expiry_s = Some(1)), Some(0));
+    let old = bench.connect("d", "old", Version::V311, |_| {});
+    assert_eq!(bench.publish(old, 2, "q", |_| {}), None);
+    bench.now_ms += 1000;
+    assert!(bench.core.poll_timeout().is_some_and(|at| at <= bench.now_ms));
+    bench.core.handle_timeout(bench.now_ms);
+    let out = bench.outputs();
+    assert_eq!(acked(&out, old, 2), Some(0));
+    assert_eq!(bench.take("d", "s").1, ["2"]);
+}
