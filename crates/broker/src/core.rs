@@ -9,12 +9,17 @@ mod deliveries;
 mod effects;
 mod pressure;
 mod publishing;
+mod queue;
 mod restore;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod usage;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+
+use connections::Due;
 
 use crate::config::Limits;
 use crate::message::{Message, MessageProperties, Qos};
@@ -76,8 +81,7 @@ struct Session {
     expiry_s: u32,
     disconnected_ms: u64,
     subscriptions: BTreeMap<String, SubOptions>,
-    queue: std::collections::VecDeque<Delivery>,
-    queued: usage::Loads,
+    queue: queue::Queue,
     /// Since when `queue` has had no room for something, and who waits for it.
     full: Option<pressure::Full>,
     /// By packet identifier.
@@ -138,6 +142,8 @@ pub(crate) struct Core {
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
+    /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
+    wills: VecDeque<connections::Due>,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
     /// Connections that are held up, by the time at which they are closed.
@@ -170,6 +176,7 @@ impl Core {
             usages: usage::Usages::default(),
             stored: HashMap::new(),
             locals: HashMap::new(),
+            wills: VecDeque::new(),
             timers: BTreeSet::new(),
             held_up: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -186,12 +193,20 @@ impl Core {
 
     /// What has come out since the last call. Connections that were held up go on here.
     pub(crate) fn take_effects(&mut self, now_ms: u64) -> Effects {
-        self.go_on(now_ms);
+        loop {
+            self.publish_wills(now_ms);
+            self.go_on(now_ms);
+            if self.wills.is_empty() {
+                break;
+            }
+        }
         std::mem::take(&mut self.fx)
     }
 
     /// A packet of a client that has connected; ignored when the connection is gone.
     pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
+        // "Offline" goes out before the "online" of the client that comes back.
+        self.publish_wills(now_ms);
         let Some(connection) = self.connections.get(&conn) else { return };
         let session = connection.session;
         let Some(packet) = self.hold(conn, packet) else { return };
@@ -225,6 +240,12 @@ impl Core {
             }
             self.timers.pop_first();
             let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.queue.first_expiry().is_some_and(|at| at <= now_ms) {
+                self.drop_expired(id, now_ms);
+                self.drained(id);
+                self.wake_at_expiry(id);
+            }
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
             if session.conn.is_some() {
                 continue;
             }
@@ -232,7 +253,7 @@ impl Core {
                 session.will_due_ms = None;
                 let (will, device) = (session.will.take(), session.key.device.clone());
                 if let Some(will) = will {
-                    self.publish_will(id, device, will, now_ms);
+                    self.wills.push_back(Due { session: id, device, will });
                 }
             }
             if self.sessions.get(&id).is_some_and(|session| expires_at(session).is_some_and(|at| at <= now_ms)) {
@@ -240,7 +261,7 @@ impl Core {
                     tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
                         queued = session.queue.len(), "session expired");
                 }
-                self.end_session(id, now_ms);
+                self.end_session(id);
             }
             self.end_if_full_for_too_long(id, now_ms);
         }

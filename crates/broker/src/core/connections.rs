@@ -1,11 +1,11 @@
 //! CONNECT, DISCONNECT and the life of a session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::pressure::{Held, full_until};
 use super::publishing::Offer;
-use super::usage::Loads;
+use super::queue::Queue;
 use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
 use crate::core::effects::Output;
 use crate::policy::{Attempt, Refusal};
@@ -27,6 +27,13 @@ const BAD_AUTH_METHOD: u8 = 0x8C;
 
 /// A client that understands less than this is not told why a message of its was refused.
 const EXPLAINED_BYTES: usize = 4096;
+
+/// A will to be published.
+pub(super) struct Due {
+    pub session: SessionId,
+    pub device: Arc<str>,
+    pub will: Will,
+}
 
 /// Who may connect.
 struct Admitted {
@@ -167,7 +174,7 @@ impl Core {
         let session = self.sessions.get(&id)?;
         let expired = expires_at(session).is_some_and(|at| at <= now_ms);
         if clean_start || expired {
-            self.end_session(id, now_ms);
+            self.end_session(id);
             return None;
         }
         Some(id)
@@ -230,7 +237,7 @@ impl Core {
             session.will = None;
         }
         if session.expiry_s == 0 {
-            self.end_session(id, now_ms);
+            self.end_session(id);
             return;
         }
         self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
@@ -241,9 +248,7 @@ impl Core {
             None => {}
             Some(0) => {
                 let device = session.key.device.clone();
-                if let Some(will) = session.will.take() {
-                    self.publish_will(id, device, will, now_ms);
-                }
+                self.wills.extend(session.will.take().map(|will| Due { session: id, device, will }));
             }
             Some(delay_ms) => {
                 let due = now_ms.saturating_add(delay_ms);
@@ -253,13 +258,11 @@ impl Core {
         }
     }
 
-    /// Forgets a session; its will, if one waits, goes out first.
-    pub(super) fn end_session(&mut self, id: SessionId, now_ms: u64) {
-        let waiting = self.sessions.get_mut(&id).and_then(|s| s.will.take().map(|will| (s.key.device.clone(), will)));
-        if let Some((device, will)) = waiting {
-            self.publish_will(id, device, will, now_ms);
-        }
+    /// Forgets a session; its will, if one waits, is due.
+    pub(super) fn end_session(&mut self, id: SessionId) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
+        let device = session.key.device.clone();
+        self.wills.extend(session.will.take().map(|will| Due { session: id, device, will }));
         self.by_key.remove(&session.key);
         self.usages.session_end(&session.key.device, session.reserved);
         self.reserved_sessions -= usize::from(session.reserved);
@@ -272,34 +275,39 @@ impl Core {
         if session.stored {
             self.fx.record(Record::SessionEnd { id });
         }
-        for delivery in session.queue.drain(..).chain(std::mem::take(&mut session.inflight).into_values()) {
+        let waiting = std::iter::from_fn(|| session.queue.pop());
+        for delivery in std::mem::take(&mut session.inflight).into_values().chain(waiting) {
             if delivery.stored {
                 self.unstore(delivery.message.seq);
             }
         }
     }
 
-    pub(super) fn publish_will(&mut self, id: SessionId, device: Arc<str>, will: Will, now_ms: u64) {
-        // Rights may have gone since CONNECT.
-        if !self.policy.may_publish(&device, &will.topic) {
-            return;
+    /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.
+    pub(super) fn publish_wills(&mut self, now_ms: u64) {
+        while let Some(Due { session, device, will }) = self.wills.pop_front() {
+            // Rights may have gone since CONNECT.
+            if !self.policy.may_publish(&device, &will.topic) {
+                continue;
+            }
+            let new = NewMessage {
+                topic: will.topic,
+                payload: will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                properties: will.properties,
+                sender: Some(device),
+            };
+            // Nobody is there to be told that a session has no room for it.
+            let _ = self.publish(new, Some(session), true, Offer::Final, now_ms);
         }
-        let new = NewMessage {
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            properties: will.properties,
-            sender: Some(device),
-        };
-        // Nobody is there to be told that a session has no room for it.
-        let _ = self.publish(new, Some(id), true, Offer::Final, now_ms);
     }
 
     /// Ends every connection and session of a device; waiting wills are not sent. Returns how many were online.
-    pub(crate) fn handle_disconnect_device(&mut self, device: &str, now_ms: u64) -> usize {
+    pub(crate) fn handle_disconnect_device(&mut self, device: &str) -> usize {
         let ids: Vec<SessionId> =
             self.by_key.iter().filter(|(key, _)| &*key.device == device).map(|(_, id)| *id).collect();
+        self.wills.retain(|due| &*due.device != device);
         let mut online = 0;
         for id in ids {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -312,7 +320,7 @@ impl Core {
                     self.stop_waiting(conn, &connection);
                 }
             }
-            self.end_session(id, now_ms);
+            self.end_session(id);
         }
         online
     }
@@ -337,8 +345,7 @@ impl Session {
             expiry_s: 0,
             disconnected_ms: 0,
             subscriptions: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued: Loads::default(),
+            queue: Queue::default(),
             full: None,
             inflight: BTreeMap::new(),
             next_packet_id: 1,

@@ -60,8 +60,7 @@ impl Core {
             });
         }
         let class = Class::of(&self.router, &message.topic);
-        session.queued.of_mut(class).add(message.cost());
-        session.queue.push_back(Delivery {
+        let delivery = Delivery {
             order,
             message: message.clone(),
             qos: terms.qos,
@@ -69,7 +68,8 @@ impl Core {
             subscription_ids: terms.subscription_ids,
             released: false,
             stored,
-        });
+        };
+        session.queue.push(class, delivery);
         self.pump(id, now_ms);
     }
 
@@ -87,9 +87,7 @@ impl Core {
             if session.inflight.len() >= connection.window {
                 return;
             }
-            let Some(delivery) = session.queue.pop_front() else { return };
-            let class = Class::of(&self.router, &delivery.message.topic);
-            session.queued.of_mut(class).remove(delivery.message.cost());
+            let Some(delivery) = session.queue.pop() else { return };
             let too_large = connection.max_packet_bytes.is_some_and(|max| {
                 publish_size(connection.version, &delivery.message, delivery.qos, &delivery.subscription_ids) > max
             });
@@ -162,6 +160,16 @@ impl Core {
             self.finish(&delivery);
             self.pump(id, now_ms);
         }
+    }
+
+    /// Removes what has expired from a session's queue; whether there was any.
+    pub(super) fn drop_expired(&mut self, id: SessionId, now_ms: u64) -> bool {
+        let mut any = false;
+        while let Some(delivery) = self.sessions.get_mut(&id).and_then(|session| session.queue.pop_expired(now_ms)) {
+            self.finish(&delivery);
+            any = true;
+        }
+        any
     }
 
     /// A delivery has come to its end.

@@ -16,6 +16,8 @@
 //! - **QoS 0** promises nothing and never waits for a queue.
 //! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
 //!   has room, and are counted for the others ([`crate::Stats::skipped`]). Nobody was told that those have them.
+//!   A will may end sessions that do not keep up, which have wills too. So wills wait in a queue that is worked off
+//!   between packets, never inside the publication that made them due.
 //! - **Retained messages that a subscription brings** are part of what SUBACK promises. If they do not fit, the
 //!   subscription is refused (0x97, in MQTT 3 0x80). They stay retained; the client subscribes again when it has caught
 //!   up.
@@ -24,6 +26,9 @@
 //!   A session that ends is not a silent loss: the client sees that its session is gone.
 //! - **A device that has no use for a topic** ([`crate::Policy::may_hold_up`]: the hub says so of devices that are not in
 //!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
+//! - **Expired messages** hold nobody up: they are removed before a queue is called full, and while somebody waits.
+//! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
+//!   is online. Is the picked session ended, another member is picked, until one has room or is waited for.
 //! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
 //!   limit because the limit was lowered keeps what it has.
 //!
@@ -81,7 +86,7 @@ pub(super) struct Held {
 impl Core {
     /// Whether a session takes another message at QoS 1 or 2.
     pub(super) fn has_room(session: &Session, class: Class, bytes: usize, limits: &Limits) -> bool {
-        let queued = session.queued.of(class);
+        let queued = session.queue.load(class);
         queued.messages == 0 || queued.has_room(1, bytes, class.queue_limit(limits))
     }
 
@@ -92,7 +97,7 @@ impl Core {
         let full = session.full.get_or_insert_with(|| Full { since_ms: now_ms, ..Full::default() });
         full.turned_away += 1;
         if new || now_ms.saturating_sub(full.warned_ms) >= REMIND_MS {
-            let queued = session.queued.of(Class::Application);
+            let queued = session.queue.load(Class::Application);
             tracing::warn!(
                 device = %session.key.device,
                 client_id = %session.key.client_id,
@@ -108,10 +113,19 @@ impl Core {
         if new && session.conn.is_none() {
             self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
         }
+        if new {
+            self.wake_at_expiry(id);
+        }
+    }
+
+    /// Room that comes from an expired message is noticed although nothing else happens.
+    pub(super) fn wake_at_expiry(&mut self, id: SessionId) {
+        let full = self.sessions.get(&id).filter(|session| session.full.is_some());
+        self.timers.extend(full.and_then(|session| session.queue.first_expiry()).map(|at| (at, id)));
     }
 
     /// Ends a session for which nobody waits, and its connection.
-    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str, now_ms: u64) {
+    pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
             "session ended: {reason}");
@@ -122,7 +136,7 @@ impl Core {
                 self.stop_waiting(conn, &connection);
             }
         }
-        self.end_session(id, now_ms);
+        self.end_session(id);
     }
 
     /// Holds up an MQTT 3 connection whose PUBLISH a session has no room for.
@@ -162,7 +176,7 @@ impl Core {
     /// Once a session's queue is low again, those who wait for it may go on.
     pub(super) fn drained(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let low = |class: Class| session.queued.of(class).is_low(class.queue_limit(&self.limits));
+        let low = |class: Class| session.queue.load(class).is_low(class.queue_limit(&self.limits));
         if session.full.is_some() && low(Class::Application) {
             tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
                 "the session's queue has room again");
@@ -250,7 +264,7 @@ impl Core {
             tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
                 "offline session ended, its messages are given up: its queue was full for limits.full_session_hours");
-            self.end_session(id, now_ms);
+            self.end_session(id);
         }
     }
 }

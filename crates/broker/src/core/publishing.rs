@@ -9,7 +9,7 @@ use crate::core::connections::ALIAS_MAX;
 use crate::core::effects::Output;
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
-use crate::router::{LocalId, Matches, SessionId, Target};
+use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 use crate::wire::{Outgoing, Publish, Version};
 
@@ -196,6 +196,7 @@ impl Core {
 
     /// A message of the hub's own.
     pub(crate) fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
+        self.publish_wills(now_ms);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
@@ -273,36 +274,64 @@ impl Core {
         offer: Offer,
         now_ms: u64,
     ) -> Result<Matches, SessionId> {
-        let (class, bytes) = (Class::of(&self.router, &message.topic), message.cost());
-        let (sessions, limits) = (&self.sessions, &self.limits);
-        let readiness = |id: SessionId| {
-            sessions.get(&id).map_or(0, |session| {
-                2 * u8::from(Self::has_room(session, class, bytes, limits)) + u8::from(session.conn.is_some())
-            })
-        };
-        let mut found = self.router.matches(&message.topic, from, &readiness);
-        if message.qos == Qos::AtMostOnce {
+        let class = Class::of(&self.router, &message.topic);
+        // Each turn ends a session or removes what has expired, after which a share may have a better member.
+        loop {
+            let mut found = self.matches(message, class, from, now_ms);
+            if message.qos == Qos::AtMostOnce {
+                return Ok(found);
+            }
+            let queues = found.targets.values().filter(|target| target.qos > Qos::AtMostOnce);
+            let mut full: Vec<SessionId> = queues.map(|target| target.session).collect();
+            full.retain(|id| !self.takes_another(*id, class, message));
+            let mut changed = false;
+            for id in &full {
+                changed |= self.drop_expired(*id, now_ms);
+                if self.takes_another(*id, class, message) {
+                    self.drained(*id);
+                    continue;
+                }
+                let Some(session) = self.sessions.get(id) else { continue };
+                let reason = match class {
+                    Class::Control => "it does not keep up with control messages",
+                    Class::Application if self.policy.may_hold_up(&session.key.device, &message.topic) => continue,
+                    Class::Application => "its queue is full, and publishers of this topic do not wait for its device",
+                };
+                self.end_slow_session(*id, reason);
+                changed = true;
+            }
+            match (full.first(), offer) {
+                _ if changed => continue,
+                (Some(id), Offer::Refusable) => return Err(*id),
+                _ => {}
+            }
+            for id in full {
+                self.skipped += 1;
+                self.note_full(id, now_ms);
+                found.targets.remove(&id);
+            }
             return Ok(found);
         }
-        let queues = |target: &&Target| target.qos > Qos::AtMostOnce && readiness(target.session) < 2;
-        let full: Vec<SessionId> = found.targets.values().filter(queues).map(|target| target.session).collect();
-        for id in full {
-            let device = self.sessions.get(&id).map(|session| session.key.device.clone()).unwrap_or_default();
-            match (class, offer) {
-                (Class::Control, _) => self.end_slow_session(id, "it does not keep up with control messages", now_ms),
-                (Class::Application, _) if !self.policy.may_hold_up(&device, &message.topic) => {
-                    let reason = "its queue is full, and publishers of this topic do not wait for its device";
-                    self.end_slow_session(id, reason, now_ms);
-                }
-                (Class::Application, Offer::Refusable) => return Err(id),
-                (Class::Application, Offer::Final) => {
-                    self.skipped += 1;
-                    self.note_full(id, now_ms);
-                }
-            }
-            found.targets.remove(&id);
-        }
-        Ok(found)
+    }
+
+    fn takes_another(&self, id: SessionId, class: Class, message: &Message) -> bool {
+        self.sessions.get(&id).is_some_and(|session| Self::has_room(session, class, message.cost(), &self.limits))
+    }
+
+    /// Everyone who is to get a message; of a share, one for whom its publisher may wait, if there is one.
+    fn matches(&mut self, message: &Message, class: Class, from: Option<SessionId>, now_ms: u64) -> Matches {
+        let (sessions, limits, policy) = (&self.sessions, &self.limits, &self.policy);
+        let readiness = |id: SessionId| {
+            sessions.get(&id).map_or(0, |session| {
+                let expired = session.queue.first_expiry().is_some_and(|at| at <= now_ms);
+                let room = expired || Self::has_room(session, class, message.cost(), limits);
+                let online = session.conn.is_some();
+                4 * u8::from(policy.may_hold_up(&session.key.device, &message.topic))
+                    + 2 * u8::from(room)
+                    + u8::from(online)
+            })
+        };
+        self.router.matches(&message.topic, from, &readiness)
     }
 
     fn route(&mut self, message: &Arc<Message>, found: Matches, now_ms: u64) {

@@ -83,8 +83,7 @@ impl Core {
                     Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
                     None => {
                         let class = Class::of(&self.router, &delivery.message.topic);
-                        session.queued.of_mut(class).add(delivery.message.cost());
-                        session.queue.push_back(delivery);
+                        session.queue.push(class, delivery);
                     }
                 }
             }

@@ -94,7 +94,7 @@ impl Core {
         }
         [Class::Application, Class::Control].into_iter().all(|class| {
             let more = more.of(class);
-            let queued = session.queued.of(class);
+            let queued = session.queue.load(class);
             match more.messages {
                 0 => true,
                 1 if queued.messages == 0 => true,

@@ -145,7 +145,7 @@ impl Driver {
                 let _ = done.send(());
             }
             Event::DisconnectDevice { device, done } => {
-                let _ = done.send(self.core.handle_disconnect_device(&device, now));
+                let _ = done.send(self.core.handle_disconnect_device(&device));
             }
             Event::Stats { done } => {
                 let _ = done.send(self.core.stats());

@@ -1,0 +1,61 @@
+//! What waits for one session beyond what is in flight.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Delivery;
+use super::usage::{Class, Load, Loads};
+
+/// Deliveries in their order, with what they count against the limits of their class, and when each expires: a publisher
+/// must not wait for messages that nobody gets any more.
+#[derive(Default)]
+pub(super) struct Queue {
+    deliveries: BTreeMap<u64, (Class, Delivery)>,
+    /// Unix ms and order.
+    expiries: BTreeSet<(u64, u64)>,
+    loads: Loads,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    pub(super) fn load(&self, class: Class) -> Load {
+        self.loads.of(class)
+    }
+
+    pub(super) fn push(&mut self, class: Class, delivery: Delivery) {
+        self.loads.of_mut(class).add(delivery.message.cost());
+        self.expiries.extend(delivery.message.expires_ms.map(|at| (at, delivery.order)));
+        self.deliveries.insert(delivery.order, (class, delivery));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Delivery> {
+        let order = *self.deliveries.first_key_value()?.0;
+        self.remove(order)
+    }
+
+    /// When the first one expires, Unix ms.
+    pub(super) fn first_expiry(&self) -> Option<u64> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// One that has expired.
+    pub(super) fn pop_expired(&mut self, now_ms: u64) -> Option<Delivery> {
+        let (at, order) = *self.expiries.first()?;
+        if at > now_ms {
+            return None;
+        }
+        self.expiries.pop_first();
+        self.remove(order)
+    }
+
+    fn remove(&mut self, order: u64) -> Option<Delivery> {
+        let (class, delivery) = self.deliveries.remove(&order)?;
+        self.loads.of_mut(class).remove(delivery.message.cost());
+        if let Some(at) = delivery.message.expires_ms {
+            self.expiries.remove(&(at, order));
+        }
+        Some(delivery)
+    }
+}

@@ -1,0 +1,253 @@
+//! The core by calls: what a full queue leads to.
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+
+use super::*;
+use crate::config::ClassLimits;
+use crate::policy::{Attempt, Refusal};
+use crate::wire::{Connect, Outgoing, Publish};
+
+/// The device is the user name. `outsider` has no use for topics below `g/`.
+struct Names;
+
+impl Policy for Names {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        Ok(attempt.username.unwrap_or("device").into())
+    }
+    fn may_publish(&self, _: &str, _: &str) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        true
+    }
+    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
+        !(device == "outsider" && topic.starts_with("g/"))
+    }
+}
+
+const START_MS: u64 = 1_000_000;
+
+struct Bench {
+    core: Core,
+    now_ms: u64,
+    next: ConnId,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        Self { core: Core::new(limits, Arc::new(Names), None), now_ms: START_MS, next: 1 }
+    }
+
+    fn connect(
+        &mut self,
+        device: &str,
+        client_id: &str,
+        version: Version,
+        change: impl FnOnce(&mut Connect),
+    ) -> ConnId {
+        let conn = self.next;
+        self.next += 1;
+        let mut connect = Connect {
+            version,
+            bridge: false,
+            client_id: client_id.into(),
+            clean_start: false,
+            keep_alive_s: 0,
+            username: Some(device.into()),
+            will: None,
+            session_expiry_s: (version == Version::V5).then_some(100_000),
+            receive_max: 1,
+            max_packet_bytes: None,
+            auth_method: false,
+            problem_information: false,
+        };
+        change(&mut connect);
+        self.core.handle_connect(conn, None, connect, self.now_ms);
+        conn
+    }
+
+    fn v5(&mut self, device: &str, client_id: &str) -> ConnId {
+        self.connect(device, client_id, Version::V5, |_| {})
+    }
+
+    fn input(&mut self, conn: ConnId, packet: Incoming) -> Vec<(ConnId, Outgoing)> {
+        self.core.handle_packet(conn, packet, self.now_ms);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<(ConnId, Outgoing)> {
+        let outputs = self.core.take_effects(self.now_ms).outputs;
+        outputs
+            .into_iter()
+            .filter_map(|o| if let Output::Send(conn, packet) = o { Some((conn, packet)) } else { None })
+            .collect()
+    }
+
+    /// The reason code of SUBACK.
+    fn subscribe(&mut self, conn: ConnId, filter: &str) -> u8 {
+        let options = SubOptions {
+            qos: Qos::AtLeastOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: 0,
+            id: None,
+        };
+        self.core.take_effects(self.now_ms);
+        let filters = vec![(filter.to_owned(), options)];
+        let out = self.input(conn, Incoming::Subscribe { id: 1, filters });
+        out.iter()
+            .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes[0]) } else { None })
+            .unwrap()
+    }
+
+    /// A session that is away.
+    fn leave(&mut self, device: &str, client_id: &str, filter: &str) {
+        let conn = self.v5(device, client_id);
+        assert!(self.subscribe(conn, filter) < 3);
+        self.disconnect(conn, 0);
+    }
+
+    fn disconnect(&mut self, conn: ConnId, code: u8) {
+        self.input(conn, Incoming::Disconnect { code, session_expiry_s: None });
+    }
+
+    /// The reason code of PUBACK, if one comes.
+    fn publish(&mut self, conn: ConnId, id: u16, topic: &str, change: impl FnOnce(&mut Publish)) -> Option<u8> {
+        let mut publish = Publish {
+            topic: topic.into(),
+            alias: None,
+            payload: Bytes::from(id.to_string()),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            id,
+            properties: MessageProperties::default(),
+        };
+        change(&mut publish);
+        let out = self.input(conn, Incoming::Publish(publish));
+        acked(&out, conn, id)
+    }
+
+    /// What a session that comes back gets, everything acknowledged; its connection.
+    fn take(&mut self, device: &str, client_id: &str) -> (ConnId, Vec<String>) {
+        let conn = self.v5(device, client_id);
+        let out = self.outputs();
+        (conn, self.read(conn, out))
+    }
+
+    fn read(&mut self, conn: ConnId, mut out: Vec<(ConnId, Outgoing)>) -> Vec<String> {
+        let mut got = Vec::new();
+        while !out.is_empty() {
+            let mut next = Vec::new();
+            for (to, packet) in out {
+                if let (true, Outgoing::Publish { message, id, .. }) = (to == conn, packet) {
+                    got.push(String::from_utf8_lossy(&message.payload).into_owned());
+                    next.extend(self.input(conn, Incoming::PubAck { id }));
+                }
+            }
+            out = next;
+        }
+        got
+    }
+
+    fn sessions(&self) -> usize {
+        self.core.stats().sessions
+    }
+}
+
+fn acked(out: &[(ConnId, Outgoing)], conn: ConnId, want: u16) -> Option<u8> {
+    out.iter().find_map(|(to, packet)| match packet {
+        Outgoing::PubAck { id, code } if (*to, *id) == (conn, want) => Some(*code),
+        _ => None,
+    })
+}
+
+fn queues(max_queued_messages: usize) -> ClassLimits {
+    ClassLimits { max_queued_messages, ..ClassLimits::default() }
+}
+
+#[test]
+fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
+    const SESSIONS: usize = 2_000;
+    let limits = Limits { control: queues(1), max_device_sessions: SESSIONS + 1, ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let topic = "sealcast/v1/keys/d";
+    for n in 0..SESSIONS {
+        let will = Will {
+            topic: topic.into(),
+            payload: Bytes::from_static(b"will"),
+            qos: Qos::AtLeastOnce,
+            retain: true,
+            delay_s: 3600,
+            properties: MessageProperties::default(),
+        };
+        let conn = bench.connect("d", &format!("w{n}"), Version::V5, |connect| connect.will = Some(will));
+        bench.subscribe(conn, topic);
+        bench.disconnect(conn, 4);
+    }
+    let conn = bench.connect("d", "p", Version::V5, |_| {});
+    assert_eq!(bench.publish(conn, 1, topic, |_| {}), Some(0));
+    assert_eq!(bench.sessions(), SESSIONS + 1);
+    assert_eq!(bench.publish(conn, 2, topic, |_| {}), Some(0));
+    assert_eq!(bench.sessions(), 1, "all were full");
+    assert_eq!(bench.core.stats().retained, 1, "their wills went out");
+}
+
+#[test]
+fn a_share_whose_member_is_full_waits_for_it_and_not_for_an_outsider() {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("member", "m", "$share/s/g/sh");
+    let outsider = bench.v5("outsider", "o");
+    bench.subscribe(outsider, "$share/s/g/sh");
+    let p = bench.v5("member", "p");
+    let codes: Vec<u8> = (1..=4).map(|id| bench.publish(p, id, "g/sh", |_| {}).unwrap()).collect();
+    assert_eq!(codes, [0, 0, 0x97, 0x97], "the member has the first two");
+    assert_eq!(bench.take("member", "m").1, ["1", "2"]);
+}
+
+#[test]
+fn of_outsiders_in_a_share_one_after_the_other_is_picked() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    for client_id in ["a", "b"] {
+        bench.leave("outsider", client_id, "$share/s/g/sh");
+    }
+    let p = bench.v5("member", "p");
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "g/sh", |_| {}), Some(0));
+    }
+    assert_eq!(bench.sessions(), 3);
+    bench.leave("member", "m", "$share/s/g/sh");
+    assert_eq!(bench.publish(p, 3, "g/sh", |_| {}), Some(0));
+    assert_eq!(bench.publish(p, 4, "g/sh", |_| {}), Some(0x97));
+    assert_eq!(bench.take("member", "m").1, ["3"]);
+}
+
+#[test]
+fn expired_messages_make_room() {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("d", "s", "q");
+    let p = bench.v5("d", "p");
+    let soon = |publish: &mut Publish| publish.properties.expiry_s = Some(1);
+    assert_eq!(bench.publish(p, 1, "q", soon), Some(0));
+    assert_eq!(bench.publish(p, 2, "q", |_| {}), Some(0));
+    assert_eq!(bench.publish(p, 3, "q", |_| {}), Some(0x97));
+    bench.now_ms += 1000;
+    assert_eq!(bench.publish(p, 4, "q", |_| {}), Some(0));
+    assert_eq!(bench.take("d", "s").1, ["2", "4"]);
+}
+
+#[test]
+fn who_waits_goes_on_when_a_message_expires() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    bench.leave("d", "s", "q");
+    let p = bench.v5("d", "p");
+    assert_eq!(bench.publish(p, 1, "q", |publish| publish.properties.expiry_s = Some(1)), Some(0));
+    let old = bench.connect("d", "old", Version::V311, |_| {});
+    assert_eq!(bench.publish(old, 2, "q", |_| {}), None);
+    bench.now_ms += 1000;
+    assert!(bench.core.poll_timeout().is_some_and(|at| at <= bench.now_ms));
+    bench.core.handle_timeout(bench.now_ms);
+    let out = bench.outputs();
+    assert_eq!(acked(&out, old, 2), Some(0));
+    assert_eq!(bench.take("d", "s").1, ["2"]);
+}
