@@ -150,15 +150,43 @@ impl Broker {
         let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
         let driver = driver::Driver::new(core, journal, config.limits);
         let failure = Arc::new(OnceLock::new());
-        let driver = tokio::spawn(driver.run(events, durable, stop.clone(), failure.clone()));
+        let vital = |what| Vital { what, stop: stop.clone(), failure: failure.clone() };
+        let driver = tokio::spawn({
+            let (vital, run) = (vital("the broker"), driver.run(events, durable, stop.clone(), failure.clone()));
+            async move {
+                run.await;
+                drop(vital);
+            }
+        });
         let listeners = sockets
             .into_iter()
             .map(|(socket, acceptor)| {
-                tokio::spawn(accept(socket, acceptor, shared.clone(), connections.clone(), stop.subscribe()))
+                let vital = vital("a listener of the broker");
+                let accept = accept(socket, acceptor, shared.clone(), connections.clone(), stop.subscribe());
+                tokio::spawn(async move {
+                    accept.await;
+                    drop(vital);
+                })
             })
             .collect();
         tracing::info!(?addrs, "broker listens");
         Ok(Running { addrs, handle: Handle { events: events_tx }, stop, failure, driver, listeners })
+    }
+}
+
+/// Stops the broker when a task that it needs ends, also by a panic: nobody waits for the task itself before the end.
+struct Vital {
+    what: &'static str,
+    stop: Arc<watch::Sender<bool>>,
+    failure: Arc<OnceLock<String>>,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.failure.set(format!("{} panicked, which is a fault of Sealcast: please report it", self.what));
+        }
+        self.stop.send_replace(true);
     }
 }
 
@@ -183,7 +211,7 @@ impl Running {
         &self.handle
     }
 
-    /// Returns once the broker has stopped, be it that its journal could not be written.
+    /// Returns once the broker has stopped, be it that its journal could not be written or that one of its tasks panicked.
     pub async fn stopped(&self) {
         let mut stop = self.stop.subscribe();
         // An error means that the sender is gone: stopped too.

@@ -3,6 +3,7 @@
 //! No clock and no file is read here. Zones come from the tz database that is built in, so that two machines read the same
 //! stamp alike whatever their systems have.
 
+mod digits;
 mod stamp;
 mod zone;
 
@@ -35,12 +36,20 @@ const AUTO_US_FROM: i128 = MAX_TIME_MS as i128 + 1;
 /// Numbers from here on are ns: as ns the year 1973, as µs the year 5138.
 const AUTO_NS_FROM: i128 = 100_000_000_000_000_000;
 
+/// Of a device that has no time yet, the clock runs from 1970: as long as this, which is a year.
+const AUTO_UNSET_BEFORE_MS: u64 = 365 * 86_400_000;
+/// After that, and before 1990, no clock stands: `240331120000` and `2460401` are dates of another kind.
+const AUTO_SET_FROM_MS: u64 = 631_152_000_000;
+/// A count that may be a date of digits is one that is expected by now, or within a year.
+const AUTO_AHEAD_MS: u64 = 365 * 86_400_000;
+
 /// How a time is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeFormat {
     /// A text is a date and time by ISO 8601, with or without an offset, or day.month.year. A number counts from 1970:
-    /// seconds below 1e11, then ms, from 2.5e14 on µs, from 1e17 on ns.
+    /// seconds below 1e11, then ms, from 2.5e14 on µs, from 1e17 on ns. A number that may be a date of digits, and one that
+    /// gives a time from 1971 to 1989, are refused.
     #[default]
     Auto,
     /// Unix seconds, with decimals if there are any.
@@ -60,9 +69,9 @@ impl TimeFormat {
     /// nearer to `now_ms` counts.
     pub(crate) fn read(self, node: &Node<'_>, zone: &Zone, now_ms: u64) -> Result<u64, Fault> {
         match (&node.kind, self) {
-            (Kind::Text(text), _) => self.read_text(text, zone).map(|stamp| stamp.nearest_to(now_ms)),
+            (Kind::Text(text), _) => self.read_text_at(text, zone, Some(now_ms)).map(|stamp| stamp.nearest_to(now_ms)),
             (_, Self::Rfc3339) => Err(node.mismatch("a time as RFC 3339 text")),
-            _ => self.read_number(node.number()?),
+            _ => self.read_number_at(node.number()?, Some(now_ms)),
         }
     }
 
@@ -71,16 +80,17 @@ impl TimeFormat {
     /// # Errors
     /// [`Fault::Time`], or [`Fault::Number`] where only a number will do.
     pub fn read_text(self, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
+        self.read_text_at(text, zone, None)
+    }
+
+    fn read_text_at(self, text: &str, zone: &Zone, now_ms: Option<u64>) -> Result<Stamp, Fault> {
         let text = text.trim();
         if self == Self::Rfc3339 {
             let stamp = stamp::parse(text, zone)?;
             return if stamp.own_zone { Ok(stamp) } else { Err(Fault::Time("RFC 3339 needs an offset, such as Z")) };
         }
         match Decimal::parse(text) {
-            Ok(_) if self == Self::Auto && stamp::is_date_of_digits(text) => {
-                Err(Fault::Time("it may be a date, or a count since 1970"))
-            }
-            Ok(number) => Ok(Stamp::of(self.read_number(number)?)),
+            Ok(number) => Ok(Stamp::of(self.read_number_at(number, now_ms)?)),
             Err(DecimalError::Syntax { .. }) if self == Self::Auto => stamp::parse(text, zone),
             Err(error) => Err(error.into()),
         }
@@ -91,7 +101,30 @@ impl TimeFormat {
         self == Self::Auto
     }
 
-    /// Unix ms from a number.
+    /// Unix ms from a number, which under [`Self::Auto`] must be a count and nothing else. `now_ms` is known where the number
+    /// has just come from a device.
+    fn read_number_at(self, number: Decimal, now_ms: Option<u64>) -> Result<u64, Fault> {
+        let time_ms = self.read_number(number);
+        if self != Self::Auto {
+            return time_ms;
+        }
+        // In the years in which the seconds look like dates, they are what is expected.
+        let expected =
+            |ms: u64| now_ms.is_some_and(|now_ms| ms >= AUTO_SET_FROM_MS && ms <= now_ms.saturating_add(AUTO_AHEAD_MS));
+        if digits::may_be_date(number) && !time_ms.as_ref().is_ok_and(|ms| expected(*ms)) {
+            return Err(Fault::Time(
+                "it may be a date, or a count since 1970: name the time format, or write 2024-03-31",
+            ));
+        }
+        match time_ms {
+            Ok(ms) if (AUTO_UNSET_BEFORE_MS..AUTO_SET_FROM_MS).contains(&ms) => Err(Fault::Time(
+                "as a count since 1970 it lies before 1990: if it is one, name its unit, such as s or ms",
+            )),
+            time_ms => time_ms,
+        }
+    }
+
+    /// Unix ms from a number that is a count.
     pub(crate) fn read_number(self, number: Decimal) -> Result<u64, Fault> {
         let exponent = match self {
             Self::S => 3,

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::tls::Upstream;
+use crate::{tasks::Tasks, tls::Upstream};
 
 /// Largest control message, in bytes: a page of ledger records with full commits.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -108,12 +108,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `stop`.
+    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `tasks` end.
     pub fn open(
         upstream: &Upstream,
         node: &str,
         filters: &[String],
-        stop: CancellationToken,
+        tasks: &Tasks,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
         // Two processes of one node (two shells of the operator) must not take each other's connection.
         let client_id = format!("{CLIENT_ID_PREFIX}{node}-{}", hex::encode(random::<4>()?));
@@ -137,16 +137,6 @@ impl Link {
         let (client, events) = AsyncClient::new(options, 256);
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         let (outgoing, mut messages) = mpsc::channel::<(String, bool, Vec<u8>)>(MAX_OUTGOING);
-        tokio::spawn({
-            let client = client.clone();
-            async move {
-                while let Some((topic, retain, payload)) = messages.recv().await {
-                    if client.publish(topic, QoS::AtLeastOnce, retain, payload).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
         let link = Self {
             client,
             node: node.into(),
@@ -159,7 +149,23 @@ impl Link {
         let mut wanted: Vec<Filter> =
             filters.iter().map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce)).collect();
         wanted.push(Filter::new(link.response_topic(), QoS::AtLeastOnce));
-        tokio::spawn(link.clone().drive(events, wanted, sender, stop));
+        let driving = link.clone().drive(events, wanted, sender, tasks.stop().clone());
+        let publishing = {
+            let client = link.client.clone();
+            async move {
+                while let Some((topic, retain, payload)) = messages.recv().await {
+                    if client.publish(topic, QoS::AtLeastOnce, retain, payload).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        tasks.keep("the connection to the hub", async move {
+            tokio::select! {
+                () = driving => {}
+                () = publishing => {}
+            }
+        });
         Ok((link, receiver))
     }
 

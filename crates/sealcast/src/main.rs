@@ -17,6 +17,7 @@ mod plot;
 mod quality;
 mod readings;
 mod shutdown;
+mod tasks;
 mod tls;
 mod topics;
 
@@ -78,13 +79,15 @@ fn main() -> ExitCode {
         None => EnvFilter::new(default_filter),
         Some(Ok(filter)) => filter,
         Some(Err(error)) => {
-            eprintln!("error: --log: {error}");
+            output::complain(&format!("error: --log: {error}"));
             return ExitCode::from(2);
         }
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Complaints)
+        // They would go to standard error by a macro that panics if it cannot be written, which is why they arise.
+        .log_internal_errors(false)
         .with_ansi(output::colour(&std::io::stderr()))
         .with_target(false)
         .init();
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
     match run(cli.role) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result, bail};
 use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
 use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use crate::{
     agent::folder,
     files,
     link::{Link, LinkEvent},
     now_ms,
+    tasks::Tasks,
     tls::{self, HostPort, Identity, Upstream},
 };
 
@@ -62,8 +63,9 @@ impl Operator {
         let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
         let tls = tls::client(anchor.root().der(), Some(&identity))?;
         let address: HostPort = network.broker.parse()?;
-        let stop = CancellationToken::new();
-        let (link, mut events) = Link::open(&Upstream::new(address, Some(tls)), "operator", &[], stop.clone())?;
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
+        let (link, mut events) = Link::open(&Upstream::new(address, Some(tls)), "operator", &[], &tasks)?;
         let connected = async {
             loop {
                 match events.recv().await {

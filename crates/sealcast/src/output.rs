@@ -1,6 +1,9 @@
-//! What a person or a program sees on standard output: tables, or JSON with `--json`.
+//! What a person or a program sees: on standard output tables, or JSON with `--json`; on standard error the log.
+//!
+//! Standard error may be a file on a full disk, or nobody reads it any more. That must not harm a role, so what cannot be
+//! written there is lost; nothing here or elsewhere uses `eprintln!`, which panics.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,6 +11,25 @@ use serde::Serialize;
 /// Whether `stream` takes colour: a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
 pub fn colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Standard error, where writing never fails.
+pub struct Complaints;
+
+impl Write for Complaints {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One line on standard error.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// One line on standard output. A reader that went away (`| head`) is not an error.

@@ -4,11 +4,11 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves when the process is asked to end, or the role has `failed`.
-pub async fn requested_or(failed: impl Future<Output = ()>) {
+/// Resolves when the process is asked to end, or the role has `failed`: then with the reason.
+pub async fn requested_or(failed: impl Future<Output = String>) -> Option<String> {
     tokio::select! {
-        () = requested() => {}
-        () = failed => {}
+        () = requested() => None,
+        reason = failed => Some(reason),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DecimalSign, Delimiter, MAX_READINGS, TextEncoding};
+use super::{DecimalSign, Delimiter, MAX_READINGS, TextEncoding, table::MAX_COLUMNS};
 
 /// A CSV that is no recording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,15 @@ pub enum RecordingError {
     /// More than [`MAX_READINGS`].
     #[error("there are more than {MAX_READINGS} readings in it: split it")]
     TooMany,
+    /// More columns than a spreadsheet has.
+    #[error(
+        "line {line}: there are more than {MAX_COLUMNS} columns: name what stands between the columns with --delimiter, or \
+         export fewer"
+    )]
+    TooManyColumns {
+        /// From 1.
+        line: u64,
+    },
     /// Bytes that are no text.
     #[error("it is no text in {encoding}: name its encoding with --encoding")]
     Encoding {
@@ -147,6 +156,12 @@ pub enum CellFault {
         "is no time: {0}; name the format with --time-format: dmy, mdy, s, ms, us, ns, or a pattern such as '%d/%m/%Y %H:%M'"
     )]
     Time(String),
+    /// A count that no clock gives, in a column that does not begin near 0.
+    #[error(
+        "as seconds since 1970 lies in 1970, and the column does not begin near 0: if it is a count all the same, name its \
+         unit with --time-format: s, ms, us or ns; if it is a spreadsheet's count of days, export dates and times as text"
+    )]
+    Early,
     /// No number.
     #[error("is no number")]
     Number,

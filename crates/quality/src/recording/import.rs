@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_reading::{Fault, Stamp, StampFormat, Value, Zone};
+use sealcast_reading::{Decimal, Fault, Stamp, StampFormat, TimeFormat, Value, Zone};
 
 use super::{
     MAX_READINGS, Recording,
@@ -18,6 +18,11 @@ use super::{
 
 /// So many series are named where there are several in one file.
 pub const MAX_SERIES_NAMED: usize = 20;
+
+/// A recording that counts from a start has a stamp below this, which is 20 000 s. Spreadsheets' counts of days lie above
+/// it since 1954, dates such as `240331` since the year 2002.
+const NEAR_0_BEFORE_MS: u64 = 20_000_000;
+const IN_1970_BEFORE_MS: u64 = 365 * 86_400_000;
 
 /// What is said about a CSV; the rest is detected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,6 +81,19 @@ pub(super) fn import(bytes: &[u8], options: &CsvOptions) -> Result<Imported, Rec
     // First of all: what is wrong in a row of another series is of no interest.
     import.check_series()?;
     import.read(import.number_format()?, encoding)
+}
+
+/// Counts that give a time in 1970.
+struct Counts {
+    /// The first of them, as a fault.
+    early: Option<RecordingError>,
+    least_ms: u64,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { early: None, least_ms: u64::MAX }
+    }
 }
 
 struct Import<'a> {
@@ -172,8 +190,8 @@ impl<'a> Import<'a> {
         let decimal = match (told, either.remove(&true), either.remove(&false)) {
             (Some((sign, _)), _, _) => sign,
             (None, Some(comma), _) => return Err(comma),
-            // Where commas are decimal signs, semicolons divide, and points stand between thousands.
-            (None, None, Some(point)) if self.delimiter == Delimiter::SEMICOLON => return Err(point),
+            // Where commas are decimal signs, something else divides, and points stand between thousands.
+            (None, None, Some(point)) if self.delimiter != Delimiter::COMMA => return Err(point),
             (None, None, _) => DecimalSign::Point,
         };
         Ok(NumberFormat { decimal, thousands })
@@ -184,8 +202,10 @@ impl<'a> Import<'a> {
         let mut rows: Vec<(Stamp, Value)> = Vec::new();
         let mut words: BTreeMap<String, usize> = BTreeMap::new();
         let mut unit: Option<(String, u64)> = None;
+        let mut counts = Counts::default();
         let rows_left_out = self.rows(|row| {
             let stamp = self.stamp(row)?;
+            self.count(row, stamp, &mut counts);
             let text = row.field(columns.value);
             let value = if let Some(special) = no_number(text) {
                 *words.entry(text.to_lowercase()).or_default() += 1;
@@ -210,6 +230,9 @@ impl<'a> Import<'a> {
         })?;
         if rows.is_empty() {
             return Err(self.nothing(rows_left_out));
+        }
+        if let Some(early) = counts.early.filter(|_| counts.least_ms >= NEAR_0_BEFORE_MS) {
+            return Err(early);
         }
         let count = |test: fn(&Stamp) -> bool| rows.iter().filter(|(stamp, _)| test(stamp)).count();
         let stamps_without_zone = count(|stamp| !stamp.own_zone);
@@ -256,6 +279,20 @@ impl<'a> Import<'a> {
         let fault = |why: String| self.fault(row, time, text, CellFault::Time(why));
         let stamp = self.options.time_format.read(text, &self.options.time_zone);
         stamp.map_err(|why| fault(if let Fault::Time(why) = why { why.to_owned() } else { why.to_string() }))
+    }
+
+    /// Notes a stamp that is a count and may be none.
+    fn count(&self, row: &Row<'_>, stamp: Stamp, counts: &mut Counts) {
+        let at = self.columns.time;
+        let text = row.field(at);
+        let auto = self.options.time_format == StampFormat::Plain(TimeFormat::Auto);
+        // Counts of 1971 to 1989 are refused one by one.
+        if !auto || stamp.time_ms >= IN_1970_BEFORE_MS || self.columns.clock.is_some() || Decimal::parse(text).is_err()
+        {
+            return;
+        }
+        counts.early.get_or_insert_with(|| self.fault(row, at, text, CellFault::Early));
+        counts.least_ms = counts.least_ms.min(stamp.time_ms);
     }
 
     fn check_series(&self) -> Result<(), RecordingError> {

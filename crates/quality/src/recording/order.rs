@@ -9,7 +9,8 @@ use super::{Recorded, cell::CsvOptionError};
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OrderOption {
-    /// By the rule of [`Order::of`].
+    /// By how many steps from one stamp to another one go back: up to a third, as they stand in the file; from two thirds on,
+    /// the other way round; in between, by their stamps.
     #[default]
     Auto,
     /// As they stand in the file.

@@ -6,6 +6,8 @@ use super::{cell::Delimiter, error::RecordingError};
 
 /// Rows by which the delimiter and the columns are detected.
 const SAMPLE_ROWS: usize = 500;
+/// Most columns: as many as spreadsheets have.
+pub(super) const MAX_COLUMNS: usize = 16_384;
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -106,6 +108,9 @@ impl<'a> Rows<'a> {
             // A quote that is never closed takes the rest of the file with it.
             if end == self.text.len() && body.trim_end().contains('\n') && body.matches('"').count() % 2 == 1 {
                 return Err(RecordingError::Unclosed { line });
+            }
+            if fields.len() > MAX_COLUMNS {
+                return Err(RecordingError::TooManyColumns { line });
             }
             if fields.iter().any(|field| !field.trim().is_empty()) {
                 return Ok(Some(Row { line, fields, raw: body }));

@@ -128,6 +128,66 @@ fn numbers_that_could_be_two_are_refused() {
 }
 
 #[test]
+fn points_between_thousands_are_not_taken_for_decimals_whatever_divides() {
+    for mark in ["\t", "|", ";"] {
+        let csv = |rows: [&str; 2]| {
+            let [first, second] = rows;
+            format!("time{mark}value\n2026-03-01 00:00:00{mark}{first}\n2026-03-01 00:01:00{mark}{second}\n")
+        };
+        let two = "line 2, column 2 (value): \"1.200\" can be read in two ways: name the decimal sign with --decimal";
+        refuses(csv(["1.200", "1.350"]), &[], &[two, "--thousands"]);
+        check(csv(["1.200", "1.350"]), &["--decimal", "point"], &["1.200", "1.350"]);
+        check(csv(["1.200", "1.350"]), &["--thousands", "point"], &["1200", "1350"]);
+        // A zero before it, another number of decimals, or four digits before it show what it is.
+        for (other, read) in [("0.125", "0.125"), ("21.5", "21.5"), ("1350.125", "1350.125"), ("-0.250", "-0.250")] {
+            check(csv(["1.200", other]), &[], &["1.200", read]);
+        }
+    }
+}
+
+#[test]
+fn counts_of_days_and_dates_of_digits_are_refused() {
+    let csv = |times: [&str; 2]| format!("date,value\n{},1\n{},2\n", times[0], times[1]);
+    // A spreadsheet's days, dates of six digits, MATLAB's days.
+    for times in [["45382.5", "45382.75"], ["45382", "45383"], ["240331", "240401"], ["739342.5", "739343.5"]] {
+        let place = format!("line 2, column 1 (date): {:?} as seconds since 1970 lies in 1970", times[0]);
+        refuses(csv(times), &[], &[&place, "--time-format: s, ms, us or ns", "as text"]);
+        check(csv(times), &["--time-format", "s"], &["1", "2"]);
+    }
+    for times in [
+        ["2024033112", "2024033113"],
+        ["202403311200", "202403311201"],
+        ["20240331120000", "20240331120100"],
+        ["20240331120000000", "20240331120000100"],
+    ] {
+        refuses(csv(times), &[], &["line 2, column 1 (date)", "may be a date, or a count", "--time-format"]);
+    }
+    refuses(csv(["240331120000", "240331120100"]), &[], &["line 2, column 1 (date)", "before 1990", "--time-format"]);
+    let read_it = read(csv(["202403311200", "202403311201"]), &["--time-format", "%Y%m%d%H%M"]);
+    assert_eq!(shown(&read_it)[1], "2024-03-31 12:01:00 2");
+}
+
+#[test]
+fn a_recording_may_count_from_its_start() {
+    check("time,value\n0,20.5\n0.5,20.6\n", &[], &["20.5", "20.6"]);
+    check("time,value\n60,1\n45382.5,2\n", &[], &["1", "2"]);
+    check("time,value\n45382.5,2\n60,1\n", &[], &["1", "2"]);
+    // A device that did not know the time at first.
+    check("time,value\n5,1\n15,2\n1772323200,3\n", &[], &["1", "2", "3"]);
+    check("time,value\n1386018900,1\n1386019200,2\n", &[], &["1", "2"]);
+    check("time,value\n1970-03-01,1\n1985-01-01,2\n", &[], &["1", "2"]);
+}
+
+#[test]
+fn more_columns_than_a_spreadsheet_has_are_refused() {
+    let wide = |columns: usize| format!("time,value{}\n2026-03-01,1\n", ",".repeat(columns - 2));
+    check(wide(16_384), &[], &["1"]);
+    refuses(wide(16_385), &[], &["line 1: there are more than 16384 columns", "--delimiter"]);
+    refuses(",".repeat(3_000_000), &[], &["line 1: there are more than 16384 columns"]);
+    refuses(format!("time,value\n2026-03-01,1{}\n", ",".repeat(20_000)), &[], &["line 2: there are more than"]);
+}
+
+#[test]
 fn case_06_csv_column_exports() {
     let home_assistant = "entity_id,state,last_changed\nsensor.a,20.93,2026-03-01T00:00:00.000Z\nsensor.a,unavailable,2026-03-01T00:01:00.000Z\n";
     let read_it = read(home_assistant, &[]);

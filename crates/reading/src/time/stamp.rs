@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::strtime;
-use jiff::fmt::temporal::Pieces;
+use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use jiff::tz::{AmbiguousOffset, Offset};
 use jiff::{SignedDuration, Timestamp, tz};
 
@@ -70,11 +70,20 @@ pub enum StampFormat {
 
 /// A text that names no format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no format of times: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
-     such as '%d/%m/%Y %H:%M:%S'"
-)]
-pub struct StampFormatError(String);
+#[non_exhaustive]
+pub enum StampFormatError {
+    /// Neither a format's name nor a pattern.
+    #[error(
+        "{0:?} is no format of times: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
+         such as '%d/%m/%Y %H:%M:%S'"
+    )]
+    Unknown(String),
+    /// Half of the day would be a guess.
+    #[error(
+        "{0:?} has the hours of a 12-hour clock (%I) without AM or PM (%p): add %p, or give %H for hours from 0 to 23"
+    )]
+    HalfDay(String),
+}
 
 impl Default for StampFormat {
     fn default() -> Self {
@@ -95,8 +104,13 @@ impl FromStr for StampFormat {
             "rfc3339" => Self::Plain(TimeFormat::Rfc3339),
             "dmy" => Self::DayFirst,
             "mdy" => Self::MonthFirst,
-            pattern if pattern.contains('%') && pattern.len() <= MAX_PATTERN_BYTES => Self::Pattern(pattern.to_owned()),
-            other => return Err(StampFormatError(other.chars().take(40).collect())),
+            pattern if pattern.contains('%') && pattern.len() <= MAX_PATTERN_BYTES => {
+                if leaves_half_open(pattern) {
+                    return Err(StampFormatError::HalfDay(pattern.to_owned()));
+                }
+                Self::Pattern(pattern.to_owned())
+            }
+            other => return Err(StampFormatError::Unknown(other.chars().take(40).collect())),
         })
     }
 }
@@ -148,11 +162,38 @@ pub(super) fn parse(text: &str, zone: &Zone) -> Result<Stamp, Fault> {
         zone.map(Some).map_err(|_| Fault::Time("the zone in brackets is not known"))
     };
     match pieces.to_numeric_offset() {
-        Some(offset) => fixed(local, offset),
+        Some(offset) => {
+            // `Z` says that the local offset is not known (RFC 9557 §2.2), so it agrees with every zone. A zone that is not
+            // known contradicts nothing.
+            let numeric = matches!(pieces.offset(), Some(PiecesOffset::Numeric(_)));
+            if numeric && let Ok(Some(zone)) = named() {
+                agree(local, offset, &zone)?;
+            }
+            fixed(local, offset)
+        }
         None => match named()? {
-            Some(zone) => Ok(Stamp { own_zone: true, ..resolve(local, zone.to_ambiguous_timestamp(local).offset())? }),
+            Some(zone) => in_zone(local, &zone),
             None => resolve(local, zone.offset_at(local)),
         },
+    }
+}
+
+/// A local time of a zone that the text itself names.
+fn in_zone(local: DateTime, zone: &tz::TimeZone) -> Result<Stamp, Fault> {
+    Ok(Stamp { own_zone: true, ..resolve(local, zone.to_ambiguous_timestamp(local).offset())? })
+}
+
+/// The offset is one that the zone has at that local time, to the minute: offsets of old are written without their seconds.
+fn agree(local: DateTime, offset: Offset, zone: &tz::TimeZone) -> Result<(), Fault> {
+    let near = |other: Offset| offset.seconds().abs_diff(other.seconds()) < 60;
+    let agrees = match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Unambiguous { offset } => near(offset),
+        AmbiguousOffset::Gap { before, after } | AmbiguousOffset::Fold { before, after } => near(before) || near(after),
+    };
+    if agrees {
+        Ok(())
+    } else {
+        Err(Fault::Time("its offset and its zone contradict each other: leave one of both out"))
     }
 }
 
@@ -166,14 +207,41 @@ fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
     let date = fields.to_date().map_err(lacks)?;
     let time = if fields.hour().is_some() {
         fields.to_time().map_err(|_| Fault::Time("the pattern leaves the time of day open"))?
+    } else if fields.minute().is_some() || fields.second().is_some() || fields.meridiem().is_some() {
+        return Err(Fault::Time("the pattern leaves the hour open"));
     } else {
         Time::midnight()
     };
     let local = date.to_datetime(time);
-    match fields.offset() {
-        Some(offset) => fixed(local, offset),
-        None => resolve(local, zone.offset_at(local)),
+    let named = match fields.iana_time_zone() {
+        Some(name) => Some(DATABASE.get(name).map_err(|_| Fault::Time("its zone is not known"))?),
+        None => None,
+    };
+    match (fields.offset(), named) {
+        (Some(offset), named) => {
+            named.map_or(Ok(()), |zone| agree(local, offset, &zone))?;
+            fixed(local, offset)
+        }
+        (None, Some(zone)) => in_zone(local, &zone),
+        (None, None) => resolve(local, zone.offset_at(local)),
     }
+}
+
+/// Hours from 1 to 12, and nothing that says which half of the day.
+fn leaves_half_open(pattern: &str) -> bool {
+    let (mut half, mut told) = (false, false);
+    let mut parts = pattern.split('%').skip(1);
+    while let Some(part) = parts.next() {
+        // Between the sign and the letter stand flags, a width and colons.
+        match part.trim_start_matches(|c: char| c.is_ascii_digit() || "-_^#:.".contains(c)).chars().next() {
+            Some('I' | 'l') => half = true,
+            Some('p' | 'P' | 's') => told = true,
+            Some(_) => {}
+            // `%%`: what follows is text.
+            None => _ = parts.next(),
+        }
+    }
+    half && !told
 }
 
 fn fixed(local: DateTime, offset: Offset) -> Result<Stamp, Fault> {
@@ -203,16 +271,6 @@ fn to_ms(since_epoch: SignedDuration) -> Result<u64, Fault> {
         return Err(BEFORE);
     }
     u64::try_from(since_epoch.as_millis()).ok().filter(|ms| *ms <= MAX_TIME_MS).ok_or(AFTER)
-}
-
-/// `20260301` and `20260301120000`: dates without anything between, which as counts would be in 1970 or in the year 2612.
-pub(super) fn is_date_of_digits(text: &str) -> bool {
-    let part = |from: usize, to: usize| text.get(from..to).and_then(|part| part.parse::<u32>().ok());
-    matches!(text.len(), 8 | 14)
-        && text.bytes().all(|byte| byte.is_ascii_digit())
-        && part(0, 4).is_some_and(|year| (1970..2100).contains(&year))
-        && part(4, 6).is_some_and(|month| (1..=12).contains(&month))
-        && part(6, 8).is_some_and(|day| (1..=31).contains(&day))
 }
 
 /// The text as ISO 8601 has it, if it is one of the ways in which it is usually missed.

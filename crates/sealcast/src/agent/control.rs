@@ -30,6 +30,7 @@ use super::{
 use crate::{
     link::{Link, LinkEvent},
     now_ms,
+    tasks::Tasks,
 };
 
 /// Records asked for at a time.
@@ -79,6 +80,8 @@ pub struct Control {
     pub keys_seen: KeysSeen,
     /// What the groups wanted before the agent opened its door.
     pub early: VecDeque<Output>,
+    /// What runs beside the control task.
+    pub tasks: Tasks,
 }
 
 /// Something that ran beside the control task.
@@ -412,7 +415,7 @@ impl Loop {
         let from = self.parts.data.with_replica(|replica| replica.height());
         let reading = self.parts.data.begin_reading();
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.parts.tasks.beside("a call to the ledger", async move {
             let records = ledger.records(from, PAGE).await.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
             let _ = done.send(Done::Synced(reading, records));
         });
@@ -447,7 +450,7 @@ impl Loop {
         };
         self.submitting = true;
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
-        tokio::spawn(async move {
+        self.parts.tasks.beside("a call to the ledger", async move {
             let _ = done.send(Done::Submitted(ledger.submit(&entry).await.map(Box::new).map_err(Box::new)));
         });
         Ok(())

@@ -17,17 +17,17 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use sealcast_chain::RemoteLedger;
 use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::{debug, info, warn};
 
 use self::{
     client::Shared,
@@ -44,8 +44,12 @@ use crate::{
     config::{self, UpstreamChoice},
     link::Link,
     now_ms, output, shutdown,
+    tasks::Tasks,
     tls::{self, Identity, Upstream},
 };
+
+/// How long an orderly end may take.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// `sealcast agent`.
 #[derive(clap::Args)]
@@ -122,8 +126,13 @@ pub async fn run(options: Options) -> Result<()> {
         words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
     }
     output::ready(options.json, &ready, &words)?;
-    shutdown::requested_or(agent.failed()).await;
-    agent.stop().await
+    let failure = shutdown::requested_or(agent.failed()).await;
+    let stopped = agent.stop().await;
+    match failure {
+        // A supervisor starts again what has failed, not what has ended well.
+        Some(reason) => bail!("the agent cannot go on: {reason}"),
+        None => stopped,
+    }
 }
 
 /// A running agent.
@@ -138,10 +147,7 @@ pub struct Agent {
     pub doors: doors::Addresses,
     shared: Arc<Shared>,
     keys_seen: KeysSeen,
-    stop: CancellationToken,
-    failed: CancellationToken,
-    clients: TaskTracker,
-    control: JoinHandle<Result<()>>,
+    tasks: Tasks,
 }
 
 impl Agent {
@@ -152,7 +158,8 @@ impl Agent {
         let store = Arc::new(Store::open(dir)?);
         store.forget_old_clients()?;
         let config = Arc::new(config);
-        let stop = CancellationToken::new();
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
         store.end_with(stop.clone());
 
         let genesis = folder.genesis();
@@ -191,12 +198,11 @@ impl Agent {
             format!("sealcast/v1/inbox/{device}/+"),
         ];
         filters.extend(config.values.watched());
-        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, stop.clone())?;
+        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
         let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
         let keys_seen = KeysSeen::default();
-        let clients = TaskTracker::new();
         let outlet = Outlet { data: data.clone(), link: link.clone(), readings: readings.clone() };
-        clients.spawn(values.clone().run(outlet, stop.clone()));
+        tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
         let control = Control {
             readings: readings.clone(),
             device: device.clone(),
@@ -210,19 +216,9 @@ impl Agent {
             link,
             keys_seen: keys_seen.clone(),
             early,
+            tasks: tasks.clone(),
         };
-        let failed = CancellationToken::new();
-        let control = tokio::spawn({
-            let (stop, failed) = (stop.clone(), failed.clone());
-            async move {
-                let outcome = control.run(link_events, stop).await;
-                if let Err(error) = &outcome {
-                    error!("the agent cannot go on: {error:#}");
-                    failed.cancel();
-                }
-                outcome
-            }
-        });
+        tasks.keep("the control task", control.run(link_events, stop.clone()));
 
         let shared = Arc::new(Shared {
             data,
@@ -236,8 +232,8 @@ impl Agent {
             refusals: refusals::Refusals::default(),
             stop: stop.clone(),
         });
-        clients.spawn(accept(listener, shared.clone(), clients.clone()));
-        let doors = match doors::open(dir, &shared, &clients).await {
+        tasks.keep("the agent's door for MQTT clients", accept(listener, shared.clone(), tasks.clone()));
+        let doors = match doors::open(dir, &shared, &tasks).await {
             Ok(doors) => doors,
             Err(error) => {
                 stop.cancel();
@@ -245,12 +241,12 @@ impl Agent {
             }
         };
         info!(%device, %listen, %upstream, "agent runs");
-        Ok(Self { device, listen, upstream, doors, shared, keys_seen, stop, failed, clients, control })
+        Ok(Self { device, listen, upstream, doors, shared, keys_seen, tasks })
     }
 
-    /// Resolves when the agent has given up.
-    pub async fn failed(&self) {
-        self.failed.cancelled().await;
+    /// Resolves when the agent cannot go on, with the reason.
+    pub async fn failed(&self) -> String {
+        self.tasks.failed().await
     }
 
     /// What it refuses from now on.
@@ -270,12 +266,7 @@ impl Agent {
 
     /// Ends it: clients are told, windows are saved.
     pub async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.clients.close();
-        if tokio::time::timeout(std::time::Duration::from_secs(5), self.clients.wait()).await.is_err() {
-            warn!("some clients did not end in time");
-        }
-        self.control.await.context("the control task")?
+        self.tasks.end(DEADLINE).await
     }
 }
 
@@ -306,7 +297,7 @@ fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<
     Ok(later)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
     let places = Arc::new(Semaphore::new(shared.config.max_clients));
     loop {
         let accepted = tokio::select! {
@@ -320,7 +311,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker
                     if let Err(error) = socket.set_nodelay(true) {
                         debug!(%error, "TCP_NODELAY");
                     }
-                    clients.spawn(async move {
+                    tasks.spawn(async move {
                         client::serve(shared, Box::new(socket), true).await;
                         drop(place);
                     });
@@ -329,7 +320,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, clients: TaskTracker
             },
             Err(error) => {
                 warn!(%error, "cannot accept a client");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

@@ -25,10 +25,9 @@ use serde::Serialize;
 use tokio::{
     net::TcpListener,
     sync::{Mutex, watch},
-    task::JoinHandle,
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 pub use self::est::NETWORK_PATH;
@@ -41,6 +40,7 @@ use crate::{
     config,
     files::{self, Mode},
     now_ms, output, shutdown,
+    tasks::Tasks,
     tls::{self, HostPort, Identity},
 };
 
@@ -115,10 +115,7 @@ pub async fn run(options: Options) -> Result<()> {
         ready.root_sha256
     );
     output::ready(options.json, &ready, &words)?;
-    let failure = tokio::select! {
-        () = shutdown::requested() => None,
-        reason = hub.failed() => Some(reason),
-    };
+    let failure = shutdown::requested_or(hub.failed()).await;
     let stopped = hub.stop().await;
     match failure {
         // A supervisor starts again what has failed, not what has ended well.
@@ -143,10 +140,7 @@ pub struct Hub {
     pub root_sha256: String,
     replica: SharedReplica,
     broker: sealcast_broker::Running,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    follower: JoinHandle<Result<()>>,
-    failed: watch::Receiver<Option<String>>,
+    tasks: Tasks,
     _lock: files::Lock,
 }
 
@@ -157,10 +151,10 @@ impl Hub {
         let lock = files::lock(dir)?;
         folder::check(dir)?;
         let keys = folder::keys(dir, &config, now_ms())?;
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
 
-        let ledger = open_ledger(dir, &config, &keys).await?;
+        let (ledger, writer) = open_ledger(dir, &config, &keys).await?;
         let genesis = ledger.genesis().await?;
         ensure!(
             genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
@@ -203,63 +197,43 @@ impl Hub {
 
         let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
         let known = watch::Sender::new(replica.read().unwrap_or_else(PoisonError::into_inner).height());
-        tasks.spawn(relay(
+        let relaying = relay(
             Relay::new(ledger.clone()),
             ledger.clone(),
             known.subscribe(),
             calls,
             broker.handle().clone(),
             stop.clone(),
-        ));
-        let (failing, failed) = watch::channel(None);
-        let follower = tokio::spawn({
-            let following = follow(ledger.clone(), replica.clone(), known, broker.handle().clone(), stop.clone());
+        );
+        tasks.keep("the relay", relaying);
+        let following = follow(ledger.clone(), replica.clone(), known, broker.handle().clone(), stop.clone());
+        tasks.keep("the ledger's writer", {
+            let stop = stop.clone();
             async move {
-                let outcome = following.await;
-                if let Err(error) = &outcome {
-                    failing.send_replace(Some(format!("{error:#}")));
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = writer => {}
                 }
-                outcome
             }
         });
+        tasks.keep("the task that follows the ledger", following);
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
         let registrar = Arc::new(Registrar { authority: keys.authority, ledger, submitting: Mutex::new(()) });
         let state = Arc::new(Est { registrar, tokens: Tokens::open(dir)?, config, network_json });
-        tasks.spawn(https::serve(listener, tls, est::router(state), stop.clone()));
+        tasks.keep("EST", https::serve(listener, tls, est::router(state), stop.clone()));
 
         info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
-        Ok(Self {
-            est,
-            mqtt,
-            url,
-            broker_address,
-            genesis,
-            root_sha256,
-            replica,
-            broker,
-            stop,
-            tasks,
-            follower,
-            failed,
-            _lock: lock,
-        })
+        Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
     }
 
-    /// Resolves when the hub cannot go on, with the reason: the broker has given up, or the ledger does not verify.
+    /// Resolves when the hub cannot go on, with the reason: the broker has given up, the ledger does not verify, or a task
+    /// that the hub needs has ended.
     pub async fn failed(&self) -> String {
-        let mut failed = self.failed.clone();
-        let ledger = async {
-            match failed.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or_default(),
-                // The task that follows the ledger ends by itself only with a reason, or by a panic.
-                Err(_) => "the task that follows the ledger has ended".to_owned(),
-            }
-        };
         tokio::select! {
             () = self.broker.stopped() => self.broker.failure().unwrap_or("the broker has stopped").to_owned(),
-            reason = ledger => reason,
+            reason = self.tasks.failed() => reason,
         }
     }
 
@@ -275,14 +249,11 @@ impl Hub {
 
     /// Ends all parts, letting what is under way finish.
     pub async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.tasks.close();
-        let ended = self.broker.shutdown(DEADLINE).await;
-        let drained = tokio::time::timeout(DEADLINE, self.tasks.wait()).await.is_ok();
-        if !ended || !drained {
-            warn!("some connections did not end in time");
+        self.tasks.stop().cancel();
+        if !self.broker.shutdown(DEADLINE).await {
+            warn!("some connections to the broker did not end in time");
         }
-        self.follower.await.context("the task that follows the ledger")?
+        self.tasks.end(DEADLINE).await
     }
 }
 
@@ -312,16 +283,23 @@ impl Registrar {
     }
 }
 
-async fn open_ledger(dir: &Path, config: &config::Hub, keys: &folder::Keys) -> Result<Ledger> {
+/// The ledger, and what resolves when nothing writes it any more.
+async fn open_ledger(
+    dir: &Path,
+    config: &config::Hub,
+    keys: &folder::Keys,
+) -> Result<(Ledger, impl Future<Output = ()> + use<>)> {
     let wallet = Wallet::from_secret(&keys.relay_key)?;
     let engine_config = EngineConfig { chain_id: config.chain_id, funded: vec![wallet.address()] };
     let engine =
         Engine::open(dir.join("ledger.sqlite"), &engine_config).context("the embedded ledger cannot be opened")?;
     let node = Node::embedded(&engine);
+    let mut progress = engine.progress();
+    let writer = async move { while progress.changed().await.is_ok() {} };
     let address = dir.join("ledger.address");
     if address.exists() {
         let id: LedgerId = files::read(&address)?.trim().parse().with_context(|| address.display().to_string())?;
-        return Ok(Ledger::attach(node, wallet, id.address).await?);
+        return Ok((Ledger::attach(node, wallet, id.address).await?, writer));
     }
     // A first start may have ended between the deployment, which is one block, and the next line.
     ensure!(
@@ -332,7 +310,7 @@ async fn open_ledger(dir: &Path, config: &config::Hub, keys: &folder::Keys) -> R
     );
     let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
     files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
-    Ok(ledger)
+    Ok((ledger, writer))
 }
 
 async fn start_broker(
@@ -368,7 +346,10 @@ async fn relay(
             () = stop.cancelled() => return,
             call = calls.recv() => call,
         };
-        let Some(Received { payload, properties, sender, .. }) = call else { return };
+        let Some(Received { payload, properties, sender, .. }) = call else {
+            // The broker has stopped, and says why.
+            return stop.cancelled().await;
+        };
         let Some(sender) = sender else { continue };
         let Some(turn) = turns.take(&sender) else {
             debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} of this device are under way");

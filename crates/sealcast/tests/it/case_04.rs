@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     harness::{Hub, PATIENCE, Process},
-    values::{V5, pair},
+    values::V5,
 };
 
 const OTHERS: [&str; 3] = [
@@ -62,7 +62,7 @@ fn case_04_messages_without_the_checked_member_arrive_and_the_value_may_still_be
         filter = 'hsu0001/quiet/1'
         fail_safe = {{ on_silence = {{ after_ms = 1500, publish = 'open', topic = 'hsu0001/valve' }} }}"
     );
-    let [sender, receiver] = pair(&hub, &rules, &policy);
+    let [sender, receiver] = hub.pair("hsu0001", [&rules, &policy]);
     let mut sees = receiver.subscribe("hsu0001/z2m/#", &V5);
     for message in OTHERS {
         assert_eq!(sender.refusal("hsu0001/z2m/sensor", message, &[]), "");

@@ -180,9 +180,7 @@ fn an_agent_that_lost_its_database_says_so_and_begins_anew_when_it_is_told_to() 
 #[test]
 fn an_idle_agent_takes_little_memory() {
     let hub = Hub::start();
-    let dirs = hub.members("hsu0001", ["", ""]);
-    let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
-    until_joined(&sender, &receiver, "hsu0001/probe");
+    let [sender, _receiver] = hub.pair("hsu0001", ["", ""]);
     let status = std::fs::read_to_string(format!("/proc/{}/status", sender.id())).unwrap();
     let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     let kilobytes: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();

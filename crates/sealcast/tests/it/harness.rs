@@ -113,6 +113,13 @@ impl Hub {
         dirs
     }
 
+    /// Two such members; the second one can read what the first one publishes.
+    pub fn pair(&self, name: &str, configs: [&str; 2]) -> [Agent; 2] {
+        let agents = self.members(name, configs).map(|dir| Agent::start(&dir, &[]));
+        until_joined(&agents[0], &agents[1], &format!("{name}/probe"));
+        agents
+    }
+
     /// Creates a group and grants it to `members`.
     pub fn group(&self, name: &str, filter: &str, members: &[&str]) {
         self.operate(&["group", "create", name, "--filter", filter]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::UdpSocket, process::Command};
 
 use crate::{
     harness::{Agent, Hub, PATIENCE, output, succeed, until},
-    values::{MARKER, V5, pair},
+    values::{MARKER, V5},
 };
 
 #[test]
@@ -22,7 +22,7 @@ fn a_will_is_checked_and_cannot_claim_that_it_was() {
         [[receive]]
         filter = 'hsu0001/checked'
         require_checked = true";
-    let [sender, receiver] = pair(&hub, rules, policy);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     let will = |topic: &str, payload: &str| {
         let forged = ["-D", "will", "user-property", "sealcast-check", "pass"];
         let own = ["-D", "will", "user-property", "unit", "Cel"];
@@ -67,7 +67,7 @@ fn a_fail_safe_value_ends_with_the_first_good_value_also_one_within_the_dead_ban
         [[quality]]
         filter = 'hsu0001/t'
         fail_safe = { on_blocked = { after_ms = 300, publish = 'open', topic = 'hsu0001/valve' } }";
-    let [sender, receiver] = pair(&hub, rules, policy);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     let mut sees = receiver.subscribe("hsu0001/t", &[]);
     let mut valve = receiver.subscribe("hsu0001/valve", &[]);
     sender.publish("hsu0001/t", "20", &[]);
@@ -105,7 +105,7 @@ fn what_cannot_see_that_a_value_is_flagged_gets_it_as_configured_and_never_a_sta
         stale = 'flag'
         [freshness]
         clock_tolerance_ms = 500";
-    let [sender, receiver] = pair(&hub, rules, policy);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     sender.publish("hsu0001/t", "20", &["-r"]);
     until("it is there", || get(&receiver, "hsu0001/t") == "20 200");
     sender.publish("hsu0001/t", "40", &["-r"]);
@@ -121,7 +121,7 @@ fn what_cannot_see_that_a_value_is_flagged_gets_it_as_configured_and_never_a_sta
 #[test]
 fn an_observation_that_is_ended_before_its_first_answer_is_answered() {
     let hub = Hub::start();
-    let [door, _other] = pair(&hub, "[coap]\nlisten = '127.0.0.1:0'", "");
+    let [door, _other] = hub.pair("hsu0001", ["[coap]\nlisten = '127.0.0.1:0'", ""]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(door.ready["coap"].as_str().unwrap()).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -35,9 +35,7 @@ fn publisher(port: &str, topic: &str, version: &str) -> std::process::Child {
 fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
     let mut hub = Hub::start();
     hub.configure("[limits]\nmax_queued_messages = 20\npublish_wait_ms = 600000");
-    let dirs = hub.members("hsu0001", ["", ""]);
-    let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
-    until_joined(&sender, &receiver, "hsu0001/probe");
+    let [sender, receiver] = hub.pair("hsu0001", ["", ""]);
     let session = ["-i", "member", "-c"];
     let topic = "hsu0001/count";
     receiver.subscribe(topic, &session).end();
@@ -113,9 +111,7 @@ fn offline_sessions_leave_the_control_connection_its_place_and_clients_are_told_
 #[test]
 fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is_room() {
     let mut hub = Hub::start();
-    let dirs = hub.members("hsu0001", ["", ""]);
-    let [sender, receiver] = dirs.map(|dir| Agent::start(&dir, &[]));
-    until_joined(&sender, &receiver, "hsu0001/probe");
+    let [sender, receiver] = hub.pair("hsu0001", ["", ""]);
     let session = ["-i", "member", "-c"];
     receiver.subscribe("hsu0001/count", &session).end();
     hub.kill();

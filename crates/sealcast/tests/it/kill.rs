@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, Publisher, mosquitto_sub, until, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, Publisher, mosquitto_sub, until};
 
 const TOPIC: &str = "hsu0001/count";
 /// `mosquitto_sub` options of a persistent session.
@@ -39,10 +39,7 @@ impl Received {
 #[test]
 fn nothing_acknowledged_is_lost_when_hub_or_agent_is_killed() {
     let mut hub = Hub::start();
-    let dirs = hub.members("hsu0001", ["", ""]);
-    let sender = Agent::start(&dirs[0], &[]);
-    let mut receiver = Agent::start(&dirs[1], &[]);
-    until_joined(&sender, &receiver, "hsu0001/probe");
+    let [sender, mut receiver] = hub.pair("hsu0001", ["", ""]);
     let mut member = receiver.subscribe(TOPIC, &SESSION);
     let publisher = Publisher::start(sender.port(), TOPIC);
     let mut received = Received::default();

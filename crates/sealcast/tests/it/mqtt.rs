@@ -22,14 +22,8 @@ fn connect(agent: &Agent, id: &str, v5: bool) -> Client {
 /// A hub and two devices of a group with all topics below `home`.
 fn home(config: &str) -> (Hub, Agent, Agent) {
     let hub = Hub::start();
-    let [agent, other] = join(&hub, config);
+    let [agent, other] = hub.pair("home", [config; 2]);
     (hub, agent, other)
-}
-
-fn join(hub: &Hub, config: &str) -> [Agent; 2] {
-    let agents = hub.members("home", [config; 2]).map(|dir| Agent::start(&dir, &[]));
-    until_joined(&agents[0], &agents[1], "home/probe");
-    agents
 }
 
 /// A mosquitto broker with more lines of configuration.
@@ -164,7 +158,7 @@ fn case_08_the_limit_can_be_raised() {
     const LIMIT: usize = 8 << 20;
     let mut hub = Hub::start();
     hub.configure(&format!("max_packet_bytes = {LIMIT}"));
-    let [agent, other] = join(&hub, &format!("max_packet_bytes = {LIMIT}"));
+    let [agent, other] = hub.pair("home", [&format!("max_packet_bytes = {LIMIT}"); 2]);
     for (version, reader) in [("mqttv311", "mqttv5"), ("mqttv5", "mqttv311")] {
         let mut large = other.subscribe("home/big", &["-V", reader, "-F", "%t %l"]);
         assert!(publish_zeros(&agent, 5_000_000, version, "60"), "{version}");
@@ -182,7 +176,7 @@ fn case_08_the_limit_can_be_raised() {
 #[test]
 fn case_08_what_the_hub_or_the_receiver_does_not_take_is_named_too() {
     let hub = Hub::start();
-    let [agent, other] = join(&hub, "max_packet_bytes = 8388608");
+    let [agent, other] = hub.pair("home", ["max_packet_bytes = 8388608"; 2]);
     // MQTT 3.1.1 has no word for the hub's limit; the agent's own connection knows it.
     assert!(!publish_zeros(&agent, 5_000_000, "mqttv311", "3"));
     agent.log.until(&[" WARN ", "publish refused", "4194304", "hub.toml"]);

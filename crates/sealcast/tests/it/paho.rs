@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::{
     harness::{Agent, Hub, Process, succeed, until},
     python::python,
-    values::pair,
 };
 
 const TOPIC: &str = "hsu0001/t";
@@ -45,7 +44,7 @@ fn paho_gets_reason_codes_and_verdicts_as_far_as_its_version_has_them() {
         filter = 'hsu0001/t'
         range = { min = -20, max = 120 }
         step = { max = 10 }";
-    let [sender, receiver] = pair(&hub, rules, "");
+    let [sender, receiver] = hub.pair("hsu0001", [rules, ""]);
     let five = subscriber(&receiver, "5", TOPIC);
     let three = subscriber(&receiver, "3.1.1", TOPIC);
     let alarms = subscriber(&receiver, "5", "hsu0001/alarm/#");

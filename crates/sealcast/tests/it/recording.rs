@@ -12,7 +12,7 @@ use sealcast_mqtt::{
 };
 use sealcast_quality::Recording;
 
-use crate::harness::{Agent, Hub, PATIENCE, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE};
 
 const CYCLE_MS: u64 = 300_000;
 const WINDOW: usize = 32;
@@ -208,21 +208,17 @@ fn a_recording_needs_a_third_or_a_twelfth_of_its_messages() {
     assert_eq!(readings.len(), 22_695);
 
     let hub = Hub::start();
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
     let input = "input = { format = 'json', value = '$.t', time = '$.ts', time_format = 'ms' }";
     let rule =
         |band: u32| format!("[[quality]]\nfilter = 'hsu0001/machine/{band}'\nreport = {{ dead_band = {band} }}\n");
     let publish = format!("[[publish]]\nfilter = 'hsu0001/machine/+'\n{input}\n");
-    std::fs::write(dirs[0].join("agent.toml"), format!("{}{}{publish}", rule(1), rule(2))).unwrap();
+    let send = format!("{}{}{publish}", rule(1), rule(2));
     let restore = format!("restore = {{ cycle_ms = {CYCLE_MS}, heartbeat_ms = {} }}", 30 * 86_400_000_u64);
     // Debug builds and busy machines: a third of ten weeks' readings come within seconds.
     let receive = format!(
         "freshness = {{ max_age_ms = 0 }}\n[[quality]]\nfilter = 'hsu0001/machine/+'\n{restore}\n[[receive]]\nfilter = 'hsu0001/machine/+'\n{input}\n"
     );
-    std::fs::write(dirs[1].join("agent.toml"), receive).unwrap();
-    let agents = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
-    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    let agents = hub.pair("hsu0001", [&send, &receive]);
     check(&agents, &readings, 2, 0.085);
     check(&agents, &readings, 1, 0.36);
 }

@@ -77,11 +77,7 @@ fn members_read_each_other_and_the_broker_sees_sealed_bytes_only() {
 #[test]
 fn both_protocol_versions_every_qos_retained_messages_and_wills() {
     let hub = Hub::start();
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
-    let [sender, receiver] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
-
-    until_joined(&sender, &receiver, "hsu0001/probe");
+    let [sender, receiver] = hub.pair("hsu0001", ["", ""]);
 
     for version in ["mqttv311", "mqttv5"] {
         for qos in ["0", "1", "2"] {
@@ -140,15 +136,8 @@ fn from_readme(file: &str) -> String {
 #[test]
 fn the_valve_opens_when_values_are_blocked_or_do_not_come() {
     let hub = Hub::start();
-    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
-    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
-    for dir in &dirs {
-        let file = dir.join("agent.toml");
-        let device = dir.file_name().unwrap().to_str().unwrap();
-        std::fs::write(file, from_readme(&format!("{device}/agent.toml"))).unwrap();
-    }
-    let [sensor, valve] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
-    until_joined(&sensor, &valve, "hsu0001/probe");
+    let configs = ["1111", "1112"].map(|device| from_readme(&format!("{device}/agent.toml")));
+    let [sensor, valve] = hub.pair("hsu0001", configs.each_ref().map(String::as_str));
 
     let mut reader = valve.subscribe("hsu0001/#", &[]);
     sensor.publish("hsu0001/temperature", "21.5", &[]);

@@ -8,20 +8,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, refuse, sealcast, succeed, until, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, Process, refuse, sealcast, succeed, until};
 
 pub const V5: [&str; 4] = ["-V", "mqttv5", "-F", "%t %p %P"];
 /// The same, and the markers that show that nothing came.
 const V5_MARKED: [&str; 6] = ["-V", "mqttv5", "-F", "%t %p %P", "-t", MARKER];
 /// A topic of the group that no rule is for.
 pub const MARKER: &str = "hsu0001/marker";
-
-/// Two agents of one group with these lines in their `agent.toml`.
-pub fn pair(hub: &Hub, sender: &str, receiver: &str) -> [Agent; 2] {
-    let agents = hub.members("hsu0001", [sender, receiver]).map(|dir| Agent::start(&dir, &[]));
-    until_joined(&agents[0], &agents[1], "hsu0001/probe");
-    agents
-}
 
 /// What an agent has measured of its topics.
 fn topics(agent: &Agent) -> Value {
@@ -66,7 +59,7 @@ fn values_are_blocked_flagged_and_skipped_and_the_alarm_stands_until_a_good_one_
         filter = 'hsu0001/json'
         input = { format = 'senml_json' }
         output = { format = 'number' }";
-    let [mut sender, receiver] = pair(&hub, rules, policy);
+    let [mut sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     let mut sees = receiver.subscribe("hsu0001/t", &V5_MARKED);
     let mut blind = receiver.subscribe("hsu0001/t", &[]);
     let mut diverted = receiver.subscribe("flagged/hsu0001/t", &[]);
@@ -170,7 +163,7 @@ fn what_is_sent_is_recorded_also_when_it_waited_and_what_is_blocked_is_not() {
         [[receive]]
         filter = 'hsu0001/t'
         flagged = 'drop'";
-    let [sender, receiver] = pair(&hub, rules, policy);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     for topic in ["hsu0001/t", "hsu0001/u"] {
         let limits = ["group", "limits", "hsu0001", "--topic", topic, "--min", "-50", "--max", "200", "--unit", "Cel"];
         hub.operate(&[&limits[..], &["--decimals", "1", "--gapless"]].concat());
@@ -270,7 +263,7 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
         [[quality]]
         filter = 'hsu0001/archive/#'
         fail_safe = { on_silence = { after_ms = 500, publish = 'open' } }";
-    let [mut sender, receiver] = pair(&hub, rules, policy);
+    let [mut sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     let mut history = receiver.subscribe("hsu0001/history", &V5);
     let mut plain = receiver.subscribe("hsu0001/t", &["-t", MARKER]);
     let mut derived = receiver.subscribe("hsu0001/archive/#", &V5_MARKED);
@@ -405,7 +398,7 @@ fn fail_safe_opens_the_valve_and_ends_by_itself() {
         stale = 'flag'
         [freshness]
         clock_tolerance_ms = 500";
-    let [sender, receiver] = pair(&hub, rules, policy);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, policy]);
     let mut valve = receiver.subscribe("hsu0001/valve", &V5_MARKED);
     let mut alarms = receiver.subscribe("hsu0001/alarm/#", &[]);
 

@@ -18,10 +18,9 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::task::TaskTracker;
 
 use self::driver::Driver;
-use crate::agent::client::Shared;
+use crate::{agent::client::Shared, tasks::Tasks};
 
 /// Publishes and subscriptions that wait to be sent.
 const MAX_REQUESTS: usize = 256;
@@ -142,10 +141,10 @@ impl Drop for Listener {
 
 impl Bus {
     /// Starts the client; it ends with the agent.
-    pub fn open(shared: Arc<Shared>, tasks: &TaskTracker) -> Self {
+    pub fn open(shared: Arc<Shared>, tasks: &Tasks) -> Self {
         let (requests, receiver) = mpsc::channel(MAX_REQUESTS);
         let max_payload_bytes = shared.config.max_packet_bytes.saturating_sub(1024);
-        tasks.spawn(Driver::new(shared, tasks.clone()).run(receiver));
+        tasks.keep("the doors' MQTT client", Driver::new(shared, tasks.clone()).run(receiver));
         Self { requests, next_listener: Arc::default(), max_payload_bytes }
     }
 

@@ -15,11 +15,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use self::bus::Bus;
 use super::client::Shared;
+use crate::tasks::Tasks;
 
 /// Where the doors are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +31,7 @@ pub struct Addresses {
 }
 
 /// Opens the doors that the configuration names. They end with the agent.
-pub async fn open(dir: &Path, shared: &Arc<Shared>, tasks: &TaskTracker) -> Result<Addresses> {
+pub async fn open(dir: &Path, shared: &Arc<Shared>, tasks: &Tasks) -> Result<Addresses> {
     let config = &shared.config;
     let mut addresses = Addresses::default();
     if config.http.is_none() && config.coap.is_none() && config.modbus.is_empty() {
@@ -46,7 +46,7 @@ pub async fn open(dir: &Path, shared: &Arc<Shared>, tasks: &TaskTracker) -> Resu
         let address = listener.local_addr()?;
         info!(%address, "HTTP door is open");
         addresses.http = Some(address);
-        tasks.spawn(http::serve(listener, door.clone(), token, bus.clone(), shared.stop.clone()));
+        tasks.keep("the HTTP door", http::serve(listener, door.clone(), token, bus.clone(), shared.stop.clone()));
     }
     if let Some(door) = &config.coap {
         let token = door.token(dir).context("coap.token_file")?;
@@ -56,12 +56,12 @@ pub async fn open(dir: &Path, shared: &Arc<Shared>, tasks: &TaskTracker) -> Resu
         let address = socket.local_addr()?;
         info!(%address, "CoAP door is open");
         addresses.coap = Some(address);
-        tasks.spawn(coap::serve(socket, door.clone(), token, bus.clone(), shared.stop.clone()));
+        tasks.keep("the CoAP door", coap::serve(socket, door.clone(), token, bus.clone(), shared.stop.clone()));
     }
     for device in &config.modbus {
         let units: Vec<u8> = device.units.iter().map(|unit| unit.unit).collect();
         info!(device = %device.device, ?units, "Modbus device is polled");
-        tasks.spawn(modbus::serve(device.clone(), bus.clone(), shared.stop.clone()));
+        tasks.keep("the Modbus door", modbus::serve(device.clone(), bus.clone(), shared.stop.clone()));
     }
     Ok(addresses)
 }

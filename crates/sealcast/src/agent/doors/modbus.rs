@@ -1,7 +1,7 @@
 //! The Modbus TCP door: the agent is the client. It polls coils and registers and publishes what they say, and writes
 //! coils and registers when a message says so.
 //!
-//! One connection and one task for each device or gateway: one that is away holds up none but itself. [`line`] decides
+//! One connection and one task for each device or gateway: one that is away holds up none but itself. [`mod@line`] decides
 //! what is asked, without sockets and clock; [`driver`] asks it. A command is the newest of its topic: those that it
 //! overtook are not written, nor one that the device could not take in time.
 
@@ -72,6 +72,8 @@ pub async fn serve(config: Modbus, bus: Bus, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = driver::run(line, device, pending, tell) => {}
+        // None of them ends before this one: it has panicked.
+        _ = tasks.join_next() => {}
     }
     // Dropped with `tasks`, the others end too.
 }

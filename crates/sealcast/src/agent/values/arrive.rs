@@ -240,11 +240,12 @@ impl Values {
     pub(super) fn act(&self, topic: &str, output: Option<FailSafeOutput>) {
         let Some(output) = output else { return };
         match &output {
+            // The valve first, and then the log.
             FailSafeOutput::Publish { fallback, .. } => {
-                warn!(topic, "{output}");
                 if let Ok(topic) = TopicName::new(fallback.topic.as_deref().unwrap_or(topic)) {
                     self.give(fail_safe_message(topic, &fallback.publish));
                 }
+                warn!(topic, "{output}");
             }
             FailSafeOutput::Ended { .. } => info!(topic, "{output}"),
         }

@@ -6,10 +6,9 @@ mod modbus;
 
 use crate::harness::{Agent, Hub, until_joined};
 
-/// Two members of a group; the first one's agent has `config`.
+/// Two members of a group that read each other; the first one's agent has `config`.
 fn pair(hub: &Hub, config: &str) -> [Agent; 2] {
-    let agents = hub.members("hsu0001", [config, ""]).map(|dir| Agent::start(&dir, &[]));
-    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    let agents = hub.pair("hsu0001", [config, ""]);
     until_joined(&agents[1], &agents[0], "hsu0001/probe");
     agents
 }

@@ -17,13 +17,15 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Incoming, Item, Refused, Request};
-use crate::agent::{
-    client::{self, Shared},
-    values::Local,
+use crate::{
+    agent::{
+        client::{self, Shared},
+        values::Local,
+    },
+    tasks::Tasks,
 };
 
 /// Messages on their way, each direction.
@@ -49,7 +51,7 @@ struct Entry {
 /// See the module.
 pub(super) struct Driver {
     shared: Arc<Shared>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     listeners: BTreeMap<u64, Entry>,
     publishes: BTreeMap<u16, oneshot::Sender<Result<(), Refused>>>,
     subscribes: BTreeMap<u16, u64>,
@@ -68,7 +70,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, tasks: TaskTracker) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tasks: Tasks) -> Self {
         Self {
             local: shared.values.local(),
             connected: false,
