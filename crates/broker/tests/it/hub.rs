@@ -39,6 +39,24 @@ async fn a_revoked_device_is_cut_off() {
     assert_eq!(broker.handle().stats().await.unwrap().sessions, 0);
 }
 
+struct Panics;
+
+impl Interceptor for Panics {
+    fn publish(&self, _: Option<&str>, _: &mut Intercepted) -> Verdict {
+        panic!("in a test")
+    }
+}
+
+/// One thread, so that what the panic says is this test's own.
+#[tokio::test]
+async fn a_broker_whose_core_panics_has_stopped_and_says_so() {
+    let broker = intercepted(None, any_port(), Limits::default(), Some(Arc::new(Panics))).await;
+    let published = broker.handle().publish("a", "", Qos::AtMostOnce, false).await;
+    assert_eq!(published, Err(HandleError::Stopped));
+    tokio::time::timeout(PATIENCE, broker.stopped()).await.unwrap();
+    assert!(broker.failure().unwrap().starts_with("the broker panicked"), "{:?}", broker.failure());
+}
+
 struct Hostile;
 
 impl Interceptor for Hostile {

@@ -107,6 +107,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: boo
         dirty: Dirty::No,
         give_up: None,
         will: None,
+        accepted: false,
         number: shared.values.next_client(),
         judged: false,
         clean: false,
@@ -147,6 +148,8 @@ struct Client {
     give_up: Option<String>,
     /// The retained will that the broker publishes at once if the client does not take leave.
     will: Option<Retained>,
+    /// The broker has accepted the connection, and with it the will.
+    accepted: bool,
     /// Names this connection where values are judged.
     number: u64,
     /// Values were judged, and what is remembered of them is not yet on disk.

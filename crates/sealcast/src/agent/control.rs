@@ -138,6 +138,7 @@ impl Control {
         };
         let readings = control.parts.readings.clone();
         control.drain().await?;
+        control.look_back();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -159,6 +160,7 @@ impl Control {
                 () = tokio::time::sleep_until(control.wake()) => control.handle_timeout()?,
             }
             control.drain().await?;
+            control.look_back();
         }
     }
 }
@@ -402,6 +404,13 @@ impl Loop {
         Ok(())
     }
 
+    /// After a wait for the disk: what the hub has pushed meanwhile is late, or lost with the connection.
+    fn look_back(&mut self) {
+        if self.parts.data.note_wait() {
+            self.sync();
+        }
+    }
+
     /// Asks for what the ledger has beyond the replica.
     fn sync(&mut self) {
         if !self.up {
@@ -517,7 +526,12 @@ impl Loop {
                     self.reseal.insert(group);
                     self.publish_retained_again();
                 }
-                Output::Left { group, reason } => self.parts.data.leave(group, &reason),
+                Output::Left { group, reason } => {
+                    // The broker takes no Welcome from whoever is not a member.
+                    self.outbox.forget(group);
+                    self.tell_undelivered();
+                    self.parts.data.leave(group, &reason);
+                }
                 Output::Notice { device, group, notice } => {
                     let group = group.map(|group| group.to_string()).unwrap_or_default();
                     let device = device.map(|device| device.to_string()).unwrap_or_default();

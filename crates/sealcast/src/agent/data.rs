@@ -121,6 +121,8 @@ struct State {
     /// replica says may be long out of date.
     begun: ReadingId,
     caught_up: Option<ReadingId>,
+    /// Nothing is sealed before a later reading than this one has found nothing more.
+    missed: Option<ReadingId>,
 }
 
 struct Group {
@@ -142,7 +144,8 @@ impl DataPlane {
         replica: Replica,
     ) -> Self {
         let number = replica.genesis().id.number_of(&device);
-        let state = State { replica, groups: BTreeMap::new(), begun: ReadingId::default(), caught_up: None };
+        let state =
+            State { replica, groups: BTreeMap::new(), begun: ReadingId::default(), caught_up: None, missed: None };
         Self {
             device,
             number,
@@ -187,6 +190,7 @@ impl DataPlane {
         let registered = state.replica.device(self.number).is_some_and(|own| own.certificate == self.certificate);
         if registered {
             state.caught_up = Some(reading);
+            state.missed = state.missed.filter(|missed| reading <= *missed);
         }
         drop(state);
         self.changed.send_modify(|count| *count += 1);
@@ -203,6 +207,18 @@ impl DataPlane {
     /// Whether the ledger was read to its end by a reading that was begun after this one.
     pub fn is_caught_up_after(&self, reading: ReadingId) -> bool {
         self.state().caught_up.is_some_and(|last| last > reading)
+    }
+
+    /// The control task has waited for the disk. Whoever was revoked meanwhile must not get what is sealed next, so the
+    /// ledger has to be read to its end first. `false` if it has not waited.
+    pub fn note_wait(&self) -> bool {
+        if !self.store.is_behind() {
+            return false;
+        }
+        let mut state = self.state();
+        state.missed = Some(state.begun);
+        self.store.caught_up();
+        true
     }
 
     /// Resolves when somebody asked for news.
@@ -251,6 +267,13 @@ impl DataPlane {
     pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
         let mut state = self.state();
         let waiting = state.waiting(group, &self.number, &self.device);
+        if self.store.is_behind() {
+            return Err(Denied::NotYet(
+                "the agent's disk cannot be written, so the agent cannot follow the ledger: nothing is sealed until there is \
+                 room"
+                    .into(),
+            ));
+        }
         state.may_seal(group)?;
         let Some(own) = state.groups.get_mut(&group) else { return Err(waiting) };
         // A sealer ends with its epoch, and after 2^24 messages; the next one needs a boot that was stored.
@@ -511,6 +534,12 @@ impl State {
         let (Some(own), Some(on_ledger)) = (self.groups.get(&group), self.replica.group(group)) else { return Ok(()) };
         let Some(held) = own.keys.current() else { return Ok(()) };
         let name = &on_ledger.name;
+        if self.missed.is_some() {
+            return Err(Denied::NotYet(format!(
+                "the agent's disk could not be written for a while: nothing is sealed for {name} until the ledger was read \
+                 to its end"
+            )));
+        }
         if (held.generation, held.epoch) != (on_ledger.generation.0, on_ledger.epoch.0) {
             return Err(Denied::NotYet(format!(
                 "{name} is at epoch {}, but this device is still at epoch {held} and waits for the new keys",

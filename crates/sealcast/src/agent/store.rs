@@ -10,7 +10,7 @@
 //! **When the disk fails** (it is full, mostly) a write fails, the log says so once, and [`Store::is_failing`] is true until a
 //! write has succeeded again. Nothing that depends on a failed write may leave the agent: a client's connection is closed, and
 //! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
-//! ([`Store::write_patiently`]). So everything goes on by itself once there is room.
+//! ([`Store::write_patiently`]), and nothing is sealed until it has read what it missed. So everything goes on by itself once there is room.
 
 mod disk;
 
@@ -154,6 +154,17 @@ impl Store {
     /// Whether the last write failed because of the disk.
     pub fn is_failing(&self) -> bool {
         self.disk.is_failing()
+    }
+
+    /// Whether the control task waited for the disk, and may have missed what the ledger says: until
+    /// [`Self::caught_up`]. Other writes may succeed meanwhile.
+    pub fn is_behind(&self) -> bool {
+        self.disk.is_behind()
+    }
+
+    /// What was missed is being asked for.
+    pub fn caught_up(&self) {
+        self.disk.caught_up();
     }
 
     /// Whether the disk takes writes: if the last one failed, by trying another.
@@ -363,6 +374,10 @@ impl Store {
     }
 
     pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.try_write(work).map_err(not_written)
+    }
+
+    fn try_write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let outcome = blocking(|| {
             let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction()?;
@@ -371,19 +386,23 @@ impl Store {
             Ok(value)
         });
         self.disk.note(&outcome);
-        outcome.map_err(|error| anyhow::Error::new(error).context("the agent's database cannot be written"))
+        outcome
     }
 
     /// The same; if the disk fails it is tried again until it succeeds or the agent ends. Nothing else of the calling task
-    /// happens meanwhile.
+    /// happens meanwhile, so the store [is behind](Self::is_behind) from then on.
     pub(super) fn write_patiently<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         loop {
-            let outcome = self.write(&work);
-            if outcome.is_ok() || !self.disk.wait() {
-                return outcome;
+            match self.try_write(&work) {
+                Err(error) if self.disk.wait(&error) => {}
+                outcome => return outcome.map_err(not_written),
             }
         }
     }
+}
+
+fn not_written(error: rusqlite::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context("the agent's database cannot be written")
 }
 
 /// Opens the file; `new` makes its tables if it has none.

@@ -2,11 +2,13 @@
 
 use std::{path::Path, process::Command};
 
+use sealcast_seal::Header;
 use serde_json::Value;
 
 use crate::harness::{
     Agent, Hub, PATIENCE, mosquitto_sub, refuse, sealcast, sealcast_after, succeed, until, until_joined,
 };
+use crate::nonce::observe;
 
 /// An agent whose files can be made to take no bytes: by the limit on the size of files that a process may write, which needs
 /// neither rights nor a file system of its own.
@@ -136,6 +138,33 @@ fn a_sender_with_a_full_disk_takes_nothing_that_it_must_remember_and_goes_on_whe
         shown["readings"].as_array().unwrap().iter().map(|row| row["value"].as_str().unwrap().to_owned()).collect()
     };
     until("it is recorded", || recorded() == ["8"]);
+}
+
+#[test]
+fn nothing_is_sealed_for_a_revoked_member_while_the_disk_is_full_or_before_the_ledger_was_read_again() {
+    let hub = Hub::start();
+    let dirs = hub.members("hsu0001", ["", ""]);
+    let sender = Limited::start(&dirs[0]);
+    let receiver = Agent::start(&dirs[1], &[]);
+    until_joined(&sender, &receiver, "hsu0001/probe");
+    let mut observer = observe(&hub, &dirs[1]);
+    let mut epoch_of_next = || {
+        let line = observer.message(PATIENCE).expect("a frame");
+        let (_, frame) = line.split_once(' ').unwrap();
+        Header::parse(&hex::decode(frame).unwrap()).unwrap().key_id.epoch_tag()
+    };
+    assert!(sender.takes("hsu0001/t", "before", &[]));
+    let before = epoch_of_next();
+
+    sender.limit("0");
+    // The control task waits with this record, and so does not learn of the next one.
+    hub.group("hsu0002", "hsu0002/#", &["1111"]);
+    sender.log.until(&[FULL]);
+    hub.operate(&["group", "revoke", "hsu0001", "1112", "--reason", "stolen"]);
+    assert!(!sender.takes("hsu0001/t", "secret", &[]), "it was sealed for the device that was revoked");
+    sender.limit("unlimited");
+    until("it is taken", || sender.takes("hsu0001/t", "after", &[]));
+    assert_ne!(epoch_of_next(), before, "the first that goes out is not for the device that was revoked");
 }
 
 #[test]

@@ -156,6 +156,25 @@ fn a_hub_whose_disk_is_full_fails_and_has_all_that_it_acknowledged_when_there_is
     }
 }
 
+#[test]
+fn a_device_that_was_removed_from_a_group_repeats_no_welcome_for_it() {
+    let mut hub = Hub::start();
+    let dirs = hub.members("hsu0001", ["", ""]);
+    let first = Agent::start(&dirs[0], &[]);
+    until("it has founded the group", || first.try_publish("hsu0001/probe", "x", &[]));
+    let second = Agent::start(&dirs[1], &[]);
+    // The first has welcomed the second.
+    until_joined(&first, &second, "hsu0001/probe");
+    hub.operate(&["group", "revoke", "hsu0001", "1111"]);
+    first.log.until(&["left: "]);
+    hub.kill();
+    hub.restart();
+    hub.group("hsu0002", "hsu0002/#", &["1111", "1112"]);
+    // Welcomes for the new group go out behind those that would be repeated.
+    until_joined(&first, &second, "hsu0002/probe");
+    assert_eq!(first.log.count("the broker refused a message of the control plane"), 0);
+}
+
 /// A hub whose new entries are stored with some bytes changed: `change` is an SQL expression of `data`.
 fn spoilt_ledger(change: &str, complaint: &str) {
     let mut hub = Hub::start();

@@ -17,6 +17,7 @@ mod est;
 mod hostile;
 mod hub;
 mod kill;
+mod log;
 mod mqtt;
 mod nonce;
 mod paho;

@@ -261,6 +261,28 @@ fn case_09_an_empty_retained_will_deletes_what_is_kept() {
 }
 
 #[test]
+fn a_will_that_the_broker_never_took_replaces_nothing() {
+    let mut hub = Hub::start();
+    hub.configure("[limits]\nmax_device_sessions = 3");
+    let [agent, other] = join(&hub, "");
+    let session = |id| Connect { id, clean: true, v5: true, expiry_s: 1000, ..Connect::default() };
+    let (mut own, _) = Client::connect(agent.address(), &session("a"));
+    own.publish_acked("home/state", b"online", 1, 1);
+    let _others = ["b", "c"].map(|id| Client::connect(agent.address(), &session(id)));
+    let will = Some(("home/state", &b"offline"[..], 1, true, 0));
+    let (refused, _, code) = Client::try_connect(agent.address(), &Connect { will, ..session("d") }).unwrap();
+    assert_ne!(code, 0);
+    assert_eq!(refused.closed(), None);
+
+    // A new epoch: the agent seals again what it knows to be kept.
+    let third = Agent::start(&hub.enroll("1113"), &[]);
+    hub.operate(&["group", "grant", "home", "1113"]);
+    until_joined(&other, &third, "home/probe");
+    let state = third.subscribe("home/state", &[]).message(PATIENCE);
+    assert_eq!(state.as_deref(), Some("home/state online"));
+}
+
+#[test]
 fn case_12_a_topic_that_is_too_deep_is_refused_with_the_reason() {
     let (_hub, agent, _other) = home("");
     let deep = "home/".to_owned() + &"a/".repeat(250);

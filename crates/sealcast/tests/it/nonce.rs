@@ -101,7 +101,7 @@ fn knock(port: String, client: usize, stop: Arc<AtomicBool>) -> thread::JoinHand
     })
 }
 
-fn observe(hub: &Hub, dir: &std::path::Path) -> Process {
+pub fn observe(hub: &Hub, dir: &std::path::Path) -> Process {
     let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
     mosquitto_sub(
         hub.mqtt_port(),

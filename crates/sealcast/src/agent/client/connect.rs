@@ -123,6 +123,7 @@ impl Client {
             }
             return;
         }
+        self.accepted = true;
         if let Some(expiry_s) = connected.session_expiry_s {
             self.keep_session = expiry_s > 0;
         }

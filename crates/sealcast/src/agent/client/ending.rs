@@ -101,11 +101,11 @@ impl Client {
         });
     }
 
-    /// The broker publishes the will now. At the next epoch the agent seals again what it knows to be retained: that is the
+    /// The broker publishes the will now, if it has taken it. At the next epoch the agent seals again what it knows to be retained: that is the
     /// will, or nothing after an empty one, and no longer what it replaced.
     pub(super) fn keep_will(&mut self) {
         let Some(will) = self.will.take() else { return };
-        if self.broker.is_none() || (self.clean && self.proxy.forgoes_will()) {
+        if !self.accepted || (self.clean && self.proxy.forgoes_will()) {
             return;
         }
         match self.shared.store.keep_retained(&will) {

@@ -29,6 +29,8 @@ pub struct DiskFails;
 pub(super) struct Disk {
     file: PathBuf,
     failing: AtomicBool,
+    /// See [`Disk::is_behind`].
+    behind: AtomicBool,
     /// When the log last said that the disk fails.
     told: Mutex<Option<Instant>>,
     /// The agent's end, for writes that wait.
@@ -37,7 +39,13 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new(file: PathBuf) -> Self {
-        Self { file, failing: AtomicBool::new(false), told: Mutex::default(), stop: OnceLock::new() }
+        Self {
+            file,
+            failing: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
+            told: Mutex::default(),
+            stop: OnceLock::new(),
+        }
     }
 
     pub(super) fn end_with(&self, stop: CancellationToken) {
@@ -58,12 +66,23 @@ impl Disk {
         }
     }
 
+    /// Whether a write waited for the disk, and with it all that its task would have done, until [`Self::caught_up`].
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::SeqCst)
+    }
+
+    /// The task that waited knows again what it has missed.
+    pub(super) fn caught_up(&self) {
+        self.behind.store(false, Ordering::SeqCst);
+    }
+
     /// Waits before a write that failed is tried again. `false` if it is not to be: it failed for another reason, or the
-    /// agent ends.
-    pub(super) fn wait(&self) -> bool {
-        if !self.is_failing() || self.stop.get().is_none_or(CancellationToken::is_cancelled) {
+    /// agent ends. What another write came to meanwhile does not matter.
+    pub(super) fn wait(&self, failure: &rusqlite::Error) -> bool {
+        if !is_disks(failure) || self.stop.get().is_none_or(CancellationToken::is_cancelled) {
             return false;
         }
+        self.behind.store(true, Ordering::SeqCst);
         blocking(|| std::thread::sleep(RETRY));
         true
     }
