@@ -12,11 +12,10 @@ use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Number};
 use crate::{
     EpochKeys, Groups, LeftReason, MAX_ADDS, Notice, Output, Refusal, epochs,
     mls::{self, Leaf, MlsGroup, key_package_hash},
-    slot::{CommitInfo, Letters, Slot},
+    slot::{CommitInfo, Letters, Slot, WELCOME_WAIT_MS},
     stored::{sha256, short_hex},
     trust::{leaf_der, mls_time},
     wire::{self, CommitHeader},
-    work::WELCOME_WAIT_MS,
 };
 
 /// A member may still be in the tree that long after its certificate's end: removing it takes a member that is awake.

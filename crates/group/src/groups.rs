@@ -12,15 +12,13 @@ use crate::{
     mls::Engine,
     own::OwnKeys,
     packages::Packages,
-    slot::Slot,
+    slot::{Slot, WELCOME_WAIT_MS},
     stored::{Changes, Stored, encode, sha256},
     trust::Trust,
     view::{Fact, View},
     wire,
 };
 
-/// After that time without an answer an entry is submitted again.
-pub(crate) const RESUBMIT_MS: u64 = 30_000;
 /// Most outputs of an inbox, key or notice kind that wait for the driver; the oldest notices go first.
 const MAX_OUTPUTS: usize = 65_536;
 
@@ -148,7 +146,7 @@ impl Groups {
                 slot.letters = Some(letters);
             }
             if slot.waiting {
-                slot.await_welcome(now_ms + crate::work::WELCOME_WAIT_MS);
+                slot.await_welcome(now_ms + WELCOME_WAIT_MS);
             }
             self.slots.insert(group, slot);
         }

@@ -12,6 +12,9 @@ use crate::{
     stored::{Changes, RestoreError, Stored, decode, encode, sha256},
 };
 
+/// How long a Welcome may take after the commit that it belongs to.
+pub(crate) const WELCOME_WAIT_MS: u64 = 60_000;
+
 /// Facts about that many last commits are kept, to check Welcomes against.
 const COMMITS: usize = 64;
 /// That many commits, and bytes of them, are kept for a group that a Welcome is awaited to.

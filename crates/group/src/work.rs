@@ -6,7 +6,6 @@ use sealcast_ledger::{Generation, GroupNumber, Number};
 
 use crate::{
     Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice, Refusal,
-    groups::RESUBMIT_MS,
     slot::{Candidate, Letter, Slot},
     stored::short_hex,
     view::Device,
@@ -22,8 +21,8 @@ const GATHER_MS: u64 = 20;
 const MAX_GATHER_MS: u64 = 1_500;
 /// Members from this place on wait no longer than the one at it.
 const MAX_RANK: u64 = 30;
-/// How long a Welcome may take after the commit that it belongs to.
-pub(crate) const WELCOME_WAIT_MS: u64 = 60_000;
+/// After that time without an answer an entry is submitted again.
+const RESUBMIT_MS: u64 = 30_000;
 /// How long the members may take to answer a request to be added again.
 const PATIENT_WAIT_MS: u64 = 600_000;
 /// Between two requests to be added again: at first, and at most.

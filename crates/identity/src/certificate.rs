@@ -132,11 +132,6 @@ impl Certificate {
         &self.0.der
     }
 
-    /// One PEM section (RFC 7468).
-    pub fn to_pem(&self) -> String {
-        crate::pem::certificates_to_pem([self])
-    }
-
     /// SHA-256 of the DER.
     pub fn fingerprint(&self) -> Fingerprint {
         self.0.fingerprint

@@ -86,6 +86,13 @@ pub fn certificates_from_pem(text: &str) -> Result<Vec<Certificate>, PemError> {
     Ok(out)
 }
 
+impl Certificate {
+    /// One PEM section (RFC 7468).
+    pub fn to_pem(&self) -> String {
+        certificates_to_pem([self])
+    }
+}
+
 /// `certificates` as PEM, in their order.
 pub fn certificates_to_pem<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> String {
     certificates.into_iter().map(|certificate| armour("CERTIFICATE", certificate.der())).collect()

@@ -15,8 +15,9 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, Limits, LimitsSet, MAX_FILTERS, Number, Policy,
-    Reading, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter, TopicName, UnitText,
+    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, Limits, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS,
+    Number, Policy, Reading, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter, TopicName,
+    UnitText,
     limits::MAX_REPORTERS,
     text::{check_length, check_name},
 };
@@ -34,7 +35,7 @@ type GroupResetT = (Uint<16>, BytesT);
 type LimitsSetT = (Uint<16>, BytesT, Int<128>, Int<128>, Uint<128>, Uint<8>, BytesT, Bool, Bool, Array<AddressT>);
 
 /// What the decoder may allocate: a body of the greatest length, and room for the words of its arrays.
-const MAX_DECODED_BYTES: usize = 4 * crate::MAX_BODY_BYTES;
+const MAX_DECODED_BYTES: usize = 4 * MAX_BODY_BYTES;
 
 macro_rules! decode_params {
     ($types:ty, $kind:expr, $bytes:expr) => {{
@@ -46,7 +47,26 @@ macro_rules! decode_params {
     }};
 }
 
-pub(crate) fn encode(body: &Body) -> Vec<u8> {
+impl Body {
+    /// The bytes that the contract takes: Solidity's `abi.encode` of the fields. Refuses what the contract would refuse
+    /// for the fields' sake alone.
+    pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
+        self.check()?;
+        let encoded = encode(self);
+        check_length("body", encoded.len(), 0, MAX_BODY_BYTES)?;
+        Ok(encoded)
+    }
+
+    /// Reads a body as the contract does: anything but the canonical encoding of permitted fields is refused.
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, Refusal> {
+        check_length("body", bytes.len(), 0, MAX_BODY_BYTES)?;
+        let body = decode(kind, bytes)?;
+        body.check()?;
+        Ok(body)
+    }
+}
+
+fn encode(body: &Body) -> Vec<u8> {
     match body {
         Body::DeviceRegistered(b) => DeviceRegisteredT::abi_encode_params(&(
             text(b.device.as_str()),
@@ -103,7 +123,7 @@ pub(crate) fn encode(body: &Body) -> Vec<u8> {
     }
 }
 
-pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
+fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
     Ok(match kind {
         Kind::DeviceRegistered => {
             let (name, key, certificate, serial, not_after_s) = decode_params!(DeviceRegisteredT, kind, bytes);
@@ -157,7 +177,7 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         }
         Kind::Commit => {
             let (of, generation, epoch, commit) = decode_params!(CommitT, kind, bytes);
-            check_length("commit", commit.len(), 1, crate::MAX_BODY_BYTES)?;
+            check_length("commit", commit.len(), 1, MAX_BODY_BYTES)?;
             Body::Commit(Commit {
                 group: group(of)?,
                 generation: Generation(generation),

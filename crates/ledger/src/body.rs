@@ -5,16 +5,14 @@ use std::{fmt, num::NonZeroU32};
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, Number, Reason, Refusal, Serial, TopicFilter, TopicName,
-    text::check_length,
+    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, MAX_DECIMALS, Number, Reading, Reason, Refusal, Serial,
+    TopicFilter, TopicName, text::check_length,
 };
 
 /// Longest body, in bytes: bounds a commit, and with it how many members one can add.
 pub const MAX_BODY_BYTES: usize = 96 * 1024;
 /// Most filters of one group.
 pub const MAX_FILTERS: usize = 16;
-/// Most decimal digits after a reading's point.
-pub const MAX_DECIMALS: u8 = 38;
 
 /// What an entry is. The numbers are the contract's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,24 +201,6 @@ impl fmt::Debug for Commit {
     }
 }
 
-/// Kind 8, by a granted device: one value, `value / 10^decimals`, of a topic that has limits. The ledger judges it by
-/// them; a reading that breaks one is an entry too, and counted as refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// The group.
-    pub group: GroupNumber,
-    /// What it is a reading of.
-    pub topic: TopicName,
-    /// When it was taken, milliseconds since 1970, by the device's clock.
-    pub time_ms: u64,
-    /// The device's own count of its readings.
-    pub sequence: u64,
-    /// The digits.
-    pub value: i128,
-    /// How many of them stand after the point, at most 38.
-    pub decimals: u8,
-}
-
 /// Kind 9, by a granted device: the Merkle root of a batch of message digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
@@ -289,25 +269,8 @@ impl Body {
         }
     }
 
-    /// The bytes that the contract takes: Solidity's `abi.encode` of the fields. Refuses what the contract would refuse
-    /// for the fields' sake alone.
-    pub fn encode(&self) -> Result<Vec<u8>, Refusal> {
-        self.check()?;
-        let encoded = crate::abi::encode(self);
-        check_length("body", encoded.len(), 0, MAX_BODY_BYTES)?;
-        Ok(encoded)
-    }
-
-    /// Reads a body as the contract does: anything but the canonical encoding of permitted fields is refused.
-    pub fn decode(kind: Kind, bytes: &[u8]) -> Result<Self, Refusal> {
-        check_length("body", bytes.len(), 0, MAX_BODY_BYTES)?;
-        let body = crate::abi::decode(kind, bytes)?;
-        body.check()?;
-        Ok(body)
-    }
-
     /// The limits that the fields' types do not already keep.
-    fn check(&self) -> Result<(), Refusal> {
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
         let bad = |field: &'static str, value: u64, min: u64, max: u64| {
             Err(Refusal::BadValue { field: field.into(), value, min, max })
         };

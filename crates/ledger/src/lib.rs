@@ -23,6 +23,7 @@ mod codec;
 mod entry;
 mod id;
 mod limits;
+mod reading;
 mod record;
 mod refusal;
 mod replica;
@@ -33,7 +34,7 @@ mod topic;
 
 pub use body::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset,
-    KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_DECIMALS, MAX_FILTERS, Policy, Reading, Revoked,
+    KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, Revoked,
 };
 pub use codec::CodecError;
 pub use entry::{SignError, SignedEntry};
@@ -41,6 +42,7 @@ pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, N
 pub use limits::{
     Breach, Limits, MAX_REPORTERS, ReadingCounts, Reporters, SequenceRule, Stream, TopicLimits, UnitText, Verdict,
 };
+pub use reading::{MAX_DECIMALS, Reading};
 pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{

@@ -3,8 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, PacketType, Version};
-use crate::property::{Properties, PropertySet};
+use crate::frame::{Frame, Version};
+use crate::packet::PacketType;
+use crate::property::Properties;
+use crate::property_set::PropertySet;
 use crate::publish::PacketId;
 use crate::wire::{Reader, encode_frame};
 

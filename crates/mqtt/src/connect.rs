@@ -5,8 +5,10 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, PacketType, Version};
-use crate::property::{Properties, PropertySet};
+use crate::frame::{Frame, Version};
+use crate::packet::PacketType;
+use crate::property::Properties;
+use crate::property_set::PropertySet;
 use crate::publish::Qos;
 use crate::topic::TopicName;
 use crate::wire::{Reader, Text, encode_frame, put_text};

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::frame::PacketType;
+use crate::packet::PacketType;
+use crate::property_set::MAX_PROPERTIES;
 use crate::topic::TopicError;
 
 /// A frame that breaks the MQTT standard. The text names the packet's part; the frame's bytes are never in it.
@@ -63,8 +64,8 @@ pub enum ParseError {
     /// The property has a value outside its range.
     #[error("property {0:#04x} has a value that is not allowed")]
     PropertyValue(u8),
-    /// More than [`crate::MAX_PROPERTIES`] in one list.
-    #[error("more than {max} properties in one packet", max = crate::MAX_PROPERTIES)]
+    /// More than [`MAX_PROPERTIES`] in one list.
+    #[error("more than {MAX_PROPERTIES} properties in one packet")]
     TooManyProperties,
     /// Not MQTT 3.1.1 or 5.
     #[error("{} is not supported: set the client to MQTT 3.1.1 or MQTT 5", protocol(*level))]

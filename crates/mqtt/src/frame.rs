@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use crate::error::ParseError;
+use crate::packet::PacketType;
 use crate::wire::peek_varint;
 
 /// Most bytes that can follow a fixed header.
@@ -27,28 +28,6 @@ impl Version {
             Self::V5 => 5,
         }
     }
-}
-
-/// Control packet types (MQTT 5 2.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-#[allow(missing_docs)] // the standard's names
-pub enum PacketType {
-    Connect = 1,
-    Connack = 2,
-    Publish = 3,
-    Puback = 4,
-    Pubrec = 5,
-    Pubrel = 6,
-    Pubcomp = 7,
-    Subscribe = 8,
-    Suback = 9,
-    Unsubscribe = 10,
-    Unsuback = 11,
-    Pingreq = 12,
-    Pingresp = 13,
-    Disconnect = 14,
-    Auth = 15,
 }
 
 impl PacketType {
@@ -82,28 +61,6 @@ impl PacketType {
             _ => flags == 0,
         };
         if valid { Ok(packet) } else { Err(ParseError::HeaderFlags { packet, flags }) }
-    }
-}
-
-impl fmt::Display for PacketType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "CONNECT",
-            Self::Connack => "CONNACK",
-            Self::Publish => "PUBLISH",
-            Self::Puback => "PUBACK",
-            Self::Pubrec => "PUBREC",
-            Self::Pubrel => "PUBREL",
-            Self::Pubcomp => "PUBCOMP",
-            Self::Subscribe => "SUBSCRIBE",
-            Self::Suback => "SUBACK",
-            Self::Unsubscribe => "UNSUBSCRIBE",
-            Self::Unsuback => "UNSUBACK",
-            Self::Pingreq => "PINGREQ",
-            Self::Pingresp => "PINGRESP",
-            Self::Disconnect => "DISCONNECT",
-            Self::Auth => "AUTH",
-        })
     }
 }
 

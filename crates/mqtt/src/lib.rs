@@ -12,7 +12,9 @@ mod connack;
 mod connect;
 mod error;
 mod frame;
+mod packet;
 mod property;
+mod property_set;
 mod proxy;
 mod publish;
 mod subscribe;
@@ -23,8 +25,10 @@ pub use ack::{Ack, AckKind, Disconnect};
 pub use connack::Connack;
 pub use connect::{Connect, Will};
 pub use error::{EncodeError, ParseError};
-pub use frame::{Frame, MAX_REMAINING_BYTES, PacketType, Splitter, Version};
-pub use property::{MAX_PROPERTIES, Properties, Property, PropertySet};
+pub use frame::{Frame, MAX_REMAINING_BYTES, Splitter, Version};
+pub use packet::PacketType;
+pub use property::{Properties, Property};
+pub use property_set::{MAX_PROPERTIES, PropertySet};
 pub use proxy::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
     Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer,

@@ -3,34 +3,13 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{EncodeError, ParseError};
+use crate::property_set::{MAX_PROPERTIES, PropertySet};
 use crate::topic::TopicName;
 use crate::wire::{Reader, Text, put_text, put_varint, varint_len};
-
-/// Most properties in one list. A list takes about fifteen times its bytes in memory at worst, hence a bound.
-pub const MAX_PROPERTIES: usize = 1024;
 
 /// Names of user properties that begin so, in whatever case, are the agent's: what it says of a message
 /// (`sealcast-sender`). No publisher and no broker speaks in its name to an application.
 const AGENT_NAMES: &[u8] = b"sealcast-";
-
-/// Which packet a list stands in, and with it which properties it may hold (MQTT 5 table 2-4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PropertySet {
-    /// CONNECT.
-    Connect,
-    /// The will in CONNECT.
-    Will,
-    /// CONNACK.
-    Connack,
-    /// PUBLISH.
-    Publish,
-    /// What travels inside a seal: payload format, content type, response topic, correlation data and user properties.
-    Sealed,
-    /// PUBACK, PUBREC, PUBREL and PUBCOMP.
-    Ack,
-    /// DISCONNECT.
-    Disconnect,
-}
 
 macro_rules! properties {
     ($($(#[$doc:meta])* $id:literal $name:ident($type:ty) = $read:ident / $put:ident;)*) => {

@@ -6,8 +6,10 @@ use std::num::NonZeroU16;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, PacketType, Version};
-use crate::property::{Properties, PropertySet};
+use crate::frame::{Frame, Version};
+use crate::packet::PacketType;
+use crate::property::Properties;
+use crate::property_set::PropertySet;
 use crate::topic::TopicName;
 use crate::wire::{Reader, encode_frame, put_text};
 

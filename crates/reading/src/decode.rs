@@ -4,6 +4,7 @@ use base64::Engine as _;
 use serde::Deserialize;
 
 use crate::cbor;
+use crate::config_error::ConfigError;
 use crate::decimal::Decimal;
 use crate::fault::{DecodeError, Fault, Position};
 use crate::json;
@@ -117,46 +118,6 @@ pub enum ValueType {
     Bool,
     /// Bytes; in JSON as base64, either alphabet.
     Data,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Not a JSONPath.
-    #[error("`{key}` is not a JSONPath (RFC 9535): `{path}`: {what}")]
-    Path {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The path.
-        path: String,
-        /// What the parser says.
-        what: String,
-    },
-    /// Not a layout.
-    #[error("field `{field}` of the layout: {what}")]
-    Layout {
-        /// The field's name; empty for the layout itself.
-        field: String,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A zone that would never count.
-    #[error("`time_zone`: {0}")]
-    Zone(&'static str),
-    /// Units that never convert.
-    #[error("`convert_to`: {0}")]
-    Unit(#[from] crate::unit::UnitError),
-    /// A name that SenML does not allow (RFC 8428 §4.5.1).
-    #[error("`{key}`: `{name}`: {what}")]
-    Name {
-        /// The key of the configuration.
-        key: &'static str,
-        /// The name.
-        name: String,
-        /// What is wrong.
-        what: String,
-    },
 }
 
 /// A format, checked and compiled; shared by any number of topics.

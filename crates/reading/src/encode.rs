@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde::Deserialize;
 
-use crate::decode::ConfigError;
+use crate::config_error::ConfigError;
 use crate::json;
 use crate::reading::{ConvertError, Reading, Record, Special, Value};
 use crate::senml::{BASE64, JsonStyle, Pack, PackRecord, VERSION_SECONDARY_UNITS, check_name};

@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod cbor;
+mod config_error;
 mod decimal;
 mod decode;
 mod encode;
@@ -25,8 +26,9 @@ mod time;
 mod tree;
 mod unit;
 
+pub use config_error::ConfigError;
 pub use decimal::{Decimal, DecimalError, MAX_DECIMALS};
-pub use decode::{ConfigError, Decoder, Expected, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
+pub use decode::{Decoder, Expected, InputConfig, PlainConfig, SenmlConfig, TreeConfig, ValueType};
 pub use encode::{EncodeError, Encoder, JsonOutput, NumberOutput, OutputConfig, SenmlOutput};
 pub use exercise::exercise;
 pub use fault::{DecodeError, Fault, Position};

@@ -13,8 +13,8 @@
 
 use serde::Deserialize;
 
+use crate::config_error::ConfigError;
 use crate::decimal::Decimal;
-use crate::decode::ConfigError;
 use crate::fault::{DecodeError, Fault, Position};
 use crate::reading::{Reading, Record, Special, Value};
 use crate::time::TimeFormat;

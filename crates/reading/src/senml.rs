@@ -11,16 +11,17 @@
 //! after it, are refused. No sensor measures them, and exactness for all others is worth it.
 
 mod labels;
+mod record;
 mod resolve;
 mod write;
 
-use crate::decimal::Decimal;
 use crate::fault::{DecodeError, Fault, Position};
-use crate::reading::Value;
 use crate::tree::{Kind, Node};
 use crate::{cbor, json};
+use labels::Form;
 
 pub(crate) use labels::{BASE64, BASE64_STANDARD};
+pub use record::PackRecord;
 pub(crate) use resolve::check_name;
 pub use resolve::{ResolveError, ResolvedRecord};
 pub use write::{JsonStyle, WriteError};
@@ -39,35 +40,6 @@ pub const VERSION_SECONDARY_UNITS: u64 = 26;
 pub struct Pack {
     /// The records.
     pub records: Vec<PackRecord>,
-}
-
-/// One record of a pack (RFC 8428 §4.1, §4.2). Times are in seconds.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct PackRecord {
-    /// `bn`, put before each name from here on.
-    pub base_name: Option<String>,
-    /// `bt`, added to each time.
-    pub base_time: Option<Decimal>,
-    /// `bu`, the unit of records without one.
-    pub base_unit: Option<String>,
-    /// `bv`, added to each value.
-    pub base_value: Option<Decimal>,
-    /// `bs`, added to each sum.
-    pub base_sum: Option<Decimal>,
-    /// `bver`.
-    pub base_version: Option<u64>,
-    /// `n`.
-    pub name: Option<String>,
-    /// `u`.
-    pub unit: Option<String>,
-    /// `t`.
-    pub time: Option<Decimal>,
-    /// `ut`: at the latest so much later there will be another reading.
-    pub update_time: Option<Decimal>,
-    /// `v`, `vs`, `vb` or `vd`; never [`Value::Special`].
-    pub value: Option<Value>,
-    /// `s`, the integral of the values over time.
-    pub sum: Option<Decimal>,
 }
 
 impl Pack {
@@ -106,11 +78,4 @@ impl Pack {
         });
         Ok(Self { records: records.collect::<Result<_, _>>()? })
     }
-}
-
-/// Which of the two representations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    Json,
-    Cbor,
 }

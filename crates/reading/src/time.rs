@@ -4,30 +4,24 @@
 //! stamp alike whatever their systems have.
 
 mod digits;
+mod range;
 mod stamp;
+mod stamp_format;
 mod zone;
 
 use jiff::SignedDuration;
-use jiff::civil::{DateTime, date};
+use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Deserialize;
 
 use crate::decimal::{Decimal, DecimalError, power_of_ten};
 use crate::fault::Fault;
 use crate::tree::{Kind, Node};
+use range::{AFTER, BEFORE, EPOCH, MAX_TIME_MS};
 
-pub use stamp::{MAX_PATTERN_BYTES, Stamp, StampFormat, StampFormatError};
+pub use stamp::Stamp;
+pub use stamp_format::{MAX_PATTERN_BYTES, StampFormat, StampFormatError};
 pub use zone::{Zone, ZoneError};
-
-/// Times are from 1970 to the end of the year 9999. (`jiff`'s time stamps end a day earlier, so it is its civil dates, in
-/// UTC, that stand for them.)
-pub(crate) const MAX_TIME_MS: u64 = 253_402_300_799_999;
-
-/// 1970, in UTC.
-const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
-
-const BEFORE: Fault = Fault::Time("it lies before 1970");
-const AFTER: Fault = Fault::Time("it lies after the year 9999");
 
 /// Numbers from here on are ms under [`TimeFormat::Auto`]: as ms the year 1973, as seconds the year 5138.
 const AUTO_MS_FROM: i128 = 100_000_000_000;

@@ -11,13 +11,13 @@ use std::{
     },
 };
 
-use sealcast_identity::{DeviceId, PublicKey, VerifyingKey};
-use zeroize::Zeroizing;
+use sealcast_identity::{DeviceId, VerifyingKey};
 
 use crate::{
     backend::{DecryptionKey, SUITE},
+    epoch::{Authenticity, Epoch, EpochId, EpochSecret, Member},
+    error::OpenError,
     header::{GroupNumber, KeyId, LeafIndex},
-    open::OpenError,
     replay::NameTag,
 };
 
@@ -26,80 +26,6 @@ use crate::{
 pub const MAX_RETENTION: u16 = 2047;
 /// Expanded sender keys that one epoch keeps; the next one empties the cache.
 const MAX_CACHED_KEYS: usize = 4096;
-
-/// An epoch's exporter secret (RFC 9605 §5.2, RFC 9420 §8.5), the base key of its senders' keys. Wiped when dropped.
-#[derive(Clone)]
-pub struct EpochSecret(Zeroizing<[u8; 32]>);
-
-impl EpochSecret {
-    /// Takes over the 32 bytes; the caller wipes its own copy.
-    pub fn new(secret: [u8; 32]) -> Self {
-        Self(Zeroizing::new(secret))
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_ref()
-    }
-}
-
-impl fmt::Debug for EpochSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EpochSecret(..)")
-    }
-}
-
-/// Which epoch of which generation; ordered as the ledger orders them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EpochId {
-    /// Counts the group's resets.
-    pub generation: u32,
-    /// MLS epoch, which is the ledger's epoch.
-    pub epoch: u64,
-}
-
-impl fmt::Display for EpochId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.generation {
-            0 => write!(f, "{}", self.epoch),
-            generation => write!(f, "{} of generation {generation}", self.epoch),
-        }
-    }
-}
-
-/// How a group's receivers know who sent a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authenticity {
-    /// Each message is signed by its sender; unsigned ones are refused.
-    Signature,
-    /// Each message is known to be from some member. A member can then write in another member's name.
-    Group,
-}
-
-/// A member of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: DeviceId,
-    /// Its one key.
-    pub key: PublicKey,
-}
-
-/// One epoch of a group, as its control plane hands it over.
-#[derive(Debug)]
-pub struct Epoch {
-    /// Which.
-    pub id: EpochId,
-    /// Its exporter secret.
-    pub secret: EpochSecret,
-    /// This device's leaf.
-    pub own_leaf: LeafIndex,
-    /// Everybody's leaf, this device's included.
-    pub roster: BTreeMap<LeafIndex, Member>,
-    /// The group's policy.
-    pub authenticity: Authenticity,
-    /// When it became the current one, Unix ms: the previous epoch ended then.
-    pub since_ms: u64,
-}
 
 /// Why an epoch was not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -28,6 +28,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod backend;
+mod content;
+mod epoch;
+mod error;
 mod freshness;
 mod header;
 mod keys;
@@ -38,12 +41,13 @@ pub mod raw;
 mod replay;
 mod seal;
 
+pub use content::{Content, Purpose, QosClass};
+pub use epoch::{Authenticity, Epoch, EpochId, EpochSecret, Member};
+pub use error::OpenError;
 pub use freshness::{DeliveryKind, Freshness};
 pub use header::{GroupNumber, Header, HeaderError, KeyId, LeafIndex, MARKER, VERSION};
-pub use keys::{Authenticity, Epoch, EpochError, EpochId, EpochSecret, GroupKeys, MAX_RETENTION, Member};
-pub use open::{Delivery, Message, OpenError, Opened, Opener, Qos, Receipt};
+pub use keys::{EpochError, GroupKeys, MAX_RETENTION};
+pub use open::{Delivery, Message, Opened, Opener, Qos, Receipt};
 pub use persist::{Changes, ImportError, Row};
 pub use replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, ReplayWindow, Seen, WINDOW};
-pub use seal::{
-    Boot, Content, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, Purpose, QosClass, SealError, Sealer,
-};
+pub use seal::{Boot, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, SealError, Sealer};

@@ -1,22 +1,20 @@
 //! Opening: frame in, content out, or the reason why not.
 
-mod error;
-
 use std::{fmt, sync::Arc};
 
 use sealcast_identity::DeviceId;
 use sframe::crypto::DecryptionBufferView;
 
 use crate::{
+    content::QosClass,
+    epoch::{Authenticity, EpochId},
+    error::OpenError,
     freshness::{DeliveryKind, Freshness, Verdict},
     header::{Header, TAG_BYTES},
-    keys::{Authenticity, EpochId, GroupKeys, HeldEpoch, NotOpened, Sender},
+    keys::{GroupKeys, HeldEpoch, NotOpened, Sender},
     plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
     replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
-    seal::QosClass,
 };
-
-pub use error::OpenError;
 
 /// The MQTT quality of service with which a message reached the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

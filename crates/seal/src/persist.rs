@@ -4,11 +4,11 @@
 //! [`Opener::changes`], which costs what was touched; a plain file takes [`Opener::export`].
 
 use crate::{
+    content::QosClass,
+    epoch::EpochId,
     header::{GroupNumber, KeyId, LeafIndex},
-    keys::EpochId,
     open::Opener,
     replay::{BootWindow, MAX_MARKS, Mark, MarkKey, NameTag, Order, ReplayWindow, SenderKey, SenderState},
-    seal::QosClass,
 };
 
 /// First byte of an export (`version u8 | rows u32 | rows`, each `key length u8 | key | value length u32 | value`) and of

@@ -4,9 +4,9 @@
 use sealcast_identity::Signature;
 
 use crate::{
+    content::{Content, Purpose, QosClass},
+    epoch::EpochId,
     header::{GroupNumber, KeyId, MAX_SFRAME_HEADER_BYTES, PREAMBLE_BYTES, PREFIX_BYTES},
-    keys::EpochId,
-    seal::{Content, Purpose, QosClass},
 };
 
 /// Bytes of a signature.

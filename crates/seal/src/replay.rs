@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest;
 
 use crate::{
+    content::QosClass,
+    epoch::EpochId,
     header::{GroupNumber, LeafIndex},
-    keys::EpochId,
-    seal::QosClass,
 };
 
 pub use window::{ReplayWindow, Seen, WINDOW};

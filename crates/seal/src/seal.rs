@@ -13,8 +13,10 @@ use sframe::crypto::EncryptionBufferView;
 
 use crate::{
     backend::{EncryptionKey, SUITE},
+    content::{Content, Purpose},
+    epoch::{Authenticity, EpochId},
     header::{GroupNumber, Header, KeyId, MAX_HEADER_BYTES, PREAMBLE_BYTES, TAG_BYTES},
-    keys::{Authenticity, EpochId, GroupKeys},
+    keys::GroupKeys,
     plaintext::{Context, Flags, MAX_TIME_MS, MAX_VARINT, SIGNATURE_BYTES, write_aad, write_varint},
 };
 
@@ -24,50 +26,6 @@ pub const MAX_OVERHEAD_SIGNED: usize = MAX_OVERHEAD_UNSIGNED + SIGNATURE_BYTES;
 pub const MAX_OVERHEAD_UNSIGNED: usize = MAX_HEADER_BYTES + PREAMBLE_BYTES + TAG_BYTES;
 /// Longest MQTT topic, in bytes.
 const MAX_TOPIC_BYTES: usize = 65_535;
-
-/// What a frame is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A message that is published now.
-    Message,
-    /// A will: sealed now, published by the broker when the client vanishes. Receivers do not hold it to the limit for
-    /// live messages.
-    Will,
-    /// A retained message, sealed again by its publisher because the epoch turned. Receivers see it only as a retained
-    /// message, with its first time: sealing again makes nothing fresh.
-    Reseal {
-        /// When it was sealed first, Unix ms.
-        sealed_ms: u64,
-    },
-}
-
-/// The quality of service that a message is published with, as far as it decides on the order of delivery: brokers queue
-/// one class and hand the other one on past that queue, so receivers keep a replay window for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QosClass {
-    /// QoS 0.
-    AtMostOnce,
-    /// QoS 1 or 2.
-    Acknowledged,
-}
-
-/// What is sealed.
-#[derive(Clone, Copy)]
-pub struct Content<'a> {
-    /// What for.
-    pub purpose: Purpose,
-    /// Whether it is published with RETAIN (always so for [`Purpose::Reseal`]). Authenticated: no broker can hand on as
-    /// retained what was not. An empty retained payload deletes the retained message and must be sent clear, or the
-    /// broker does not see it.
-    pub retain: bool,
-    /// The QoS of the PUBLISH that carries it (of a will: its will QoS). Authenticated: a broker that delivers it with
-    /// another QoS does not move it to the other window.
-    pub class: QosClass,
-    /// MQTT 5 properties that travel inside, as encoded property bytes without their length; empty for none.
-    pub props: &'a [u8],
-    /// The application's bytes.
-    pub payload: &'a [u8],
-}
 
 /// Why nothing was sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -339,6 +297,7 @@ mod tests {
     use super::*;
     use crate::{
         Delivery, DeliveryKind, Epoch, EpochSecret, Freshness, LeafIndex, Member, OpenError, Opened, Opener, Qos,
+        QosClass,
     };
 
     const TOPIC: &str = "a/b";

@@ -23,7 +23,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::watch;
 
 use super::{
-    EngineConfig, OpenError, Progress,
+    config::{EngineConfig, OpenError, Progress},
     execute::{self, EvmFault, Mode},
     pool::{Pending, Pool},
     state::{Codes, State, StateError, apply},

@@ -6,7 +6,9 @@
 //! root (there is nobody who could ask for a proof), only the newest state can be called, timestamps may repeat, and
 //! there are no uncles, blobs, withdrawals, system contracts or EIP-7702 delegations.
 
+mod config;
 mod execute;
+mod filters;
 mod miner;
 mod pool;
 mod reader;
@@ -14,119 +16,24 @@ mod state;
 mod store;
 
 use std::{
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
 use tokio::sync::watch;
 
+pub use self::config::{DEFAULT_CHAIN_ID, EngineConfig, OpenError, Progress};
 use self::miner::{Miner, Parts};
 pub(crate) use self::{
     execute::{BLOCK_GAS, EvmFault, MAX_TX_GAS, Mode, call_environment, environment, least_gas, most_cost, run},
+    filters::{Filters, Watched},
     miner::{envelope, pending_header},
     pool::{Pending, Pool, PoolError},
     reader::{ReadError, Readers},
     state::{Codes, State, StateError},
     store::{StoredBlock, StoredLog, StoredTransaction},
 };
-use crate::rpc::Filters;
-
-/// The chain id of an embedded ledger unless its owner chooses another.
-pub const DEFAULT_CHAIN_ID: u64 = 7526;
-
-/// What a new chain starts with.
-#[derive(Clone, Debug)]
-pub struct EngineConfig {
-    /// Part of every transaction's and every entry's signature; fixed when the file is created.
-    pub chain_id: u64,
-    /// Accounts that a new chain gives a balance. Fees are zero, so that nobody needs one.
-    pub funded: Vec<[u8; 20]>,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self { chain_id: DEFAULT_CHAIN_ID, funded: Vec::new() }
-    }
-}
-
-/// Why the engine's file could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process, or another engine in this one, has it.
-    #[error(
-        "{path} is in use by another process: a ledger has one writer. Stop the other process, or give this one its \
-         own file"
-    )]
-    InUse {
-        /// The database.
-        path: PathBuf,
-    },
-    /// The lock file beside it cannot be made.
-    #[error("cannot lock {path}: does its folder exist, and is it writable?")]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file cannot be made.
-    #[error("cannot create {path}")]
-    Create {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Not a ledger's file.
-    #[error("{path} is a database, but not a ledger")]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-    },
-    /// Written by a newer version.
-    #[error(
-        "{path} has format {found}, this program reads format {known}: use the program version that wrote it, or a \
-         newer one"
-    )]
-    Version {
-        /// The database.
-        path: PathBuf,
-        /// Its format.
-        found: i64,
-        /// The format that this code reads and writes.
-        known: i64,
-    },
-    /// The chain id in the configuration is not the file's.
-    #[error(
-        "{path} was created with chain id {found}, but the configuration says {wanted}: set chain_id = {found}, it \
-         cannot change"
-    )]
-    ChainId {
-        /// The database.
-        path: PathBuf,
-        /// Its chain id.
-        found: u64,
-        /// The configured one.
-        wanted: u64,
-    },
-    /// SQLite failed.
-    #[error("the ledger's database failed")]
-    Database(#[from] rusqlite::Error),
-    /// The writer's thread cannot be started.
-    #[error("cannot start the ledger's writer")]
-    Thread(#[source] io::Error),
-}
-
-/// How far the writer is. Changes after every block and after every attempt that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The newest block's number.
-    pub height: u64,
-    /// Blocks tried since the engine was opened.
-    pub attempts: u64,
-}
 
 /// The embedded EVM node. Cheap to clone; the file is closed when the last clone is dropped.
 #[derive(Clone)]

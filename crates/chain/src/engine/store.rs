@@ -18,7 +18,7 @@ use alloy::{
 };
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
-use super::OpenError;
+use super::config::OpenError;
 
 /// Raised whenever the tables change in a way that older code cannot read.
 const SCHEMA_VERSION: i64 = 1;

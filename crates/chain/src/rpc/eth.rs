@@ -19,13 +19,9 @@ use revm::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::{
-    Params, RpcFault,
-    logs::{self, Watched},
-    to_json,
-};
+use super::{Params, RpcFault, logs, to_json};
 use crate::engine::{
-    BLOCK_GAS, Codes, Engine, EvmFault, MAX_TX_GAS, Mode, Pending, State, StoredBlock, StoredTransaction,
+    BLOCK_GAS, Codes, Engine, EvmFault, MAX_TX_GAS, Mode, Pending, State, StoredBlock, StoredTransaction, Watched,
     call_environment, envelope, environment, least_gas, most_cost, pending_header, run, table,
 };
 

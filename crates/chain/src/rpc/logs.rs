@@ -1,12 +1,7 @@
-//! `eth_getLogs` and the filters that are polled.
-
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+//! `eth_getLogs`, and what a polled filter has found.
 
 use alloy::{
-    primitives::{Address, B256, U64},
+    primitives::{Address, B256},
     rpc::types::{BlockNumberOrTag, Filter, FilterBlockOption, Log},
 };
 use rusqlite::{Connection, params_from_iter, types::Value as Sql};
@@ -21,60 +16,6 @@ const MAX_LOG_BYTES: usize = 8 << 20;
 const MAX_ALTERNATIVES: usize = 1024;
 /// Block hashes in one `eth_getFilterChanges`; more follow at the next.
 const MAX_HASHES: usize = 1024;
-const MAX_FILTERS: usize = 256;
-const FILTER_IDLE: Duration = Duration::from_secs(300);
-
-/// What a polled filter looks for.
-#[derive(Clone, Debug)]
-pub(crate) enum Watched {
-    Blocks,
-    Logs(Box<Filter>),
-}
-
-struct Poll {
-    watched: Watched,
-    /// The newest block that was reported.
-    seen: u64,
-    used: Instant,
-}
-
-/// The filters that clients poll: in memory only, as Ethereum nodes have them.
-#[derive(Default)]
-pub(crate) struct Filters {
-    next: u64,
-    polls: BTreeMap<u64, Poll>,
-}
-
-impl Filters {
-    pub(crate) fn install(&mut self, watched: Watched, height: u64) -> U64 {
-        let now = Instant::now();
-        self.polls.retain(|_, poll| now.duration_since(poll.used) < FILTER_IDLE);
-        if self.polls.len() >= MAX_FILTERS {
-            // The one that nobody has asked for the longest.
-            let oldest = self.polls.iter().min_by_key(|(_, poll)| poll.used).map(|(id, _)| *id);
-            oldest.and_then(|id| self.polls.remove(&id));
-        }
-        self.next += 1;
-        self.polls.insert(self.next, Poll { watched, seen: height, used: now });
-        U64::from(self.next)
-    }
-
-    pub(crate) fn remove(&mut self, id: U64) -> bool {
-        self.polls.remove(&id.to()).is_some()
-    }
-
-    pub(crate) fn find(&mut self, id: U64) -> Option<(Watched, u64)> {
-        let poll = self.polls.get_mut(&id.to())?;
-        poll.used = Instant::now();
-        Some((poll.watched.clone(), poll.seen))
-    }
-
-    pub(crate) fn advance(&mut self, id: U64, seen: u64) {
-        if let Some(poll) = self.polls.get_mut(&id.to()) {
-            poll.seen = poll.seen.max(seen);
-        }
-    }
-}
 
 /// The blocks that a filter covers, both included; `None` if there are none (yet).
 pub(super) fn range(connection: &Connection, filter: &Filter, tip: u64) -> Result<Option<(u64, u64)>, RpcFault> {

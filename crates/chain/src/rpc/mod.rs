@@ -9,7 +9,6 @@ mod logs;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::logs::Filters;
 use crate::engine::{Engine, PoolError, ReadError, StateError};
 
 /// The longest request, in bytes: a transaction with the longest commit, in hex, twice over.

@@ -2,10 +2,7 @@
 
 use sealcast_identity::DeviceId;
 
-use super::Replica;
-use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName, UnitText, Verdict, limits::decimal,
-};
+use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName, UnitText, Verdict};
 
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,56 +160,4 @@ pub struct Summary {
     pub originator: Number,
     /// What it did.
     pub event: Event,
-}
-
-impl Replica {
-    /// One line for people, with names for numbers: `operator granted hsu0001 to 1111`.
-    #[must_use]
-    pub fn describe(&self, summary: &Summary) -> String {
-        let who = |number: &Number| self.name_of(*number).map_or_else(|| number.to_string(), str::to_owned);
-        let which = |number: &GroupNumber| {
-            self.group(*number).map_or_else(|| format!("group {number}"), |group| group.name.to_string())
-        };
-        let by = who(&summary.originator);
-        match &summary.event {
-            Event::DeviceRegistered { id, renewed: false, .. } => format!("{by} registered {id}"),
-            Event::DeviceRegistered { id, renewed: true, .. } => format!("{by} renewed {id}"),
-            Event::DeviceRevoked { device, reason } => format!("{by} revoked {}{}", who(device), because(reason)),
-            Event::KeysPublished { rejoin: false, .. } => format!("{by} published a key package"),
-            Event::KeysPublished { rejoin: true, .. } => format!("{by} published a key package to rejoin its groups"),
-            Event::GroupCreated { group, name } => format!("{by} created group {name} ({group})"),
-            Event::Granted { group, device } => format!("{by} granted {} to {}", which(group), who(device)),
-            Event::Revoked { group, device, reason } => {
-                format!("{by} revoked {} from {}{}", which(group), who(device), because(reason))
-            }
-            Event::Committed { group, epoch: Epoch(0), commit_bytes, .. } => {
-                format!("{by} founded {} ({commit_bytes} bytes)", which(group))
-            }
-            Event::Committed { group, epoch, commit_bytes, .. } => {
-                format!("{by} ended epoch {epoch} of {} ({commit_bytes} bytes)", which(group))
-            }
-            Event::Reading { group, topic, value, decimals, unit, verdict, .. } => {
-                let space = if unit.as_str().is_empty() { "" } else { " " };
-                let value = decimal(*value, *decimals);
-                match verdict {
-                    Verdict::Accepted => format!("{by} wrote {value}{space}{unit} for {topic} in {}", which(group)),
-                    Verdict::Refused(breach) => {
-                        format!("{by}'s {value}{space}{unit} for {topic} in {} is refused: {breach}", which(group))
-                    }
-                }
-            }
-            Event::Anchored { group, count, .. } => format!("{by} anchored {count} messages of {}", which(group)),
-            Event::GroupReset { group, generation, reason } => {
-                format!("{by} reset {} to generation {generation}{}", which(group), because(reason))
-            }
-            Event::LimitsSet { group, topic, version } => {
-                let again = if *version > 1 { "new " } else { "" };
-                format!("{by} set {again}limits for {topic} in {}", which(group))
-            }
-        }
-    }
-}
-
-fn because(reason: &Reason) -> String {
-    if reason.as_str().is_empty() { String::new() } else { format!(": {reason}") }
 }

@@ -3,7 +3,10 @@
 //! A record is applied only if it is the next one, its originator's current key signed it, its head continues the chain,
 //! and the contract's rules permit it. So whoever delivers the records can withhold them, and nothing else.
 
+mod describe;
 mod event;
+mod history;
+mod install;
 mod rules;
 mod state;
 
@@ -19,7 +22,7 @@ use crate::{
 pub use event::{Event, Summary};
 pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys};
 
-use state::History;
+use history::History;
 
 /// How many of the last heads [`Replica::head_at`] knows.
 const HEADS_KEPT: usize = 4096;

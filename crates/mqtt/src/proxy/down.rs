@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 
+use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
-use super::up::{lower_aliases, shown};
+use super::up::shown;
 use super::{Phase, Proxy};
 use crate::ack::{Ack, AckKind, Disconnect};
 use crate::connack::Connack;
 use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
-use crate::property::{Properties, Property, PropertySet};
+use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
+use crate::packet::PacketType;
+use crate::property::{Properties, Property};
+use crate::property_set::PropertySet;
 use crate::publish::{PacketId, Publish, Qos};
 use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
 use crate::topic::TopicName;

@@ -8,6 +8,7 @@
 //! Invariant: no packet of a withheld message reaches the other side, and each side's packet identifiers, receive
 //! maximum and topic aliases stay as that side sees them.
 
+mod connecting;
 mod down;
 mod lane;
 mod types;
@@ -184,7 +185,7 @@ impl Proxy {
     /// [`AnswerError::NotWaiting`], or [`AnswerError::Will`] if there is no will or it is too long.
     pub fn accept(&mut self, will: WillAnswer, session: SessionState) -> Result<(), AnswerError> {
         let Phase::AwaitAnswer { frame, connect } = &self.phase else { return Err(AnswerError::NotWaiting) };
-        let bytes = up::connect_upstream(&self.config, frame, connect, will)?;
+        let bytes = connecting::connect_upstream(&self.config, frame, connect, will)?;
         self.session = session;
         self.phase = Phase::AwaitConnack;
         self.outputs.push_back(Output::ToBroker(bytes));

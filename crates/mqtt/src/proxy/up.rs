@@ -2,16 +2,15 @@
 
 use bytes::Bytes;
 
+use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
-use super::types::{
-    AnswerError, CloseReason, ConnectCode, ConnectRequest, Output, ProxyConfig, PublishId, PublishRequest, Refusal,
-    RefuseCode, WillAnswer, WillRequest,
-};
+use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRequest, Refusal, RefuseCode};
 use super::{Phase, Proxy};
 use crate::ack::{Ack, AckKind, Disconnect};
 use crate::connect::Connect;
 use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, PacketType, Version};
+use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
+use crate::packet::PacketType;
 use crate::property::{Properties, Property};
 use crate::publish::{PacketId, Publish, Qos};
 use crate::subscribe::{Judged, covers, ended};
@@ -400,60 +399,6 @@ impl Receipt {
     }
 }
 
-fn connect_request(connect: &Connect) -> ConnectRequest {
-    let session_expiry_s = match connect.version {
-        Version::V5 => connect.properties.session_expiry_s().unwrap_or(0),
-        Version::V311 if connect.clean_start => 0,
-        Version::V311 => u32::MAX,
-    };
-    ConnectRequest {
-        version: connect.version,
-        client_id: connect.client_id.clone(),
-        clean_start: connect.clean_start,
-        keep_alive_s: connect.keep_alive_s,
-        session_expiry_s,
-        username: connect.username.clone(),
-        will: connect.will.as_ref().map(|will| WillRequest {
-            topic: will.topic.clone(),
-            payload: will.payload.clone(),
-            qos: will.qos,
-            retain: will.retain,
-            delay_s: will.properties.will_delay_s(),
-            sealed_properties: will.properties.partition_sealed().0.without_agents().encode().unwrap_or_default(),
-        }),
-    }
-}
-
-/// CONNECT as the broker gets it: the will sealed, and in MQTT 5 the sizes that sealing changes. As it came if nothing
-/// is to be changed.
-pub(super) fn connect_upstream(
-    config: &ProxyConfig,
-    frame: &Bytes,
-    connect: &Connect,
-    will: WillAnswer,
-) -> Result<Bytes, AnswerError> {
-    let mut changed = connect.clone();
-    match will {
-        WillAnswer::AsIs => {}
-        WillAnswer::Dropped => changed.will = None,
-        WillAnswer::Sealed(payload) => {
-            let Some(will) = &mut changed.will else { return Err(AnswerError::Will("it has no will".into())) };
-            will.payload = payload;
-            will.properties = will.properties.partition_sealed().1;
-        }
-    }
-    if changed.version == Version::V5 {
-        let wanted = changed.properties.maximum_packet_size();
-        let raised = wanted.map_or(u32::MAX, |size| size.saturating_add(config.seal_overhead_bytes));
-        changed.properties.set(Property::MaximumPacketSize(raised.min(config.max_frame_bytes)));
-        lower_aliases(&mut changed.properties, config.max_topic_aliases);
-    }
-    if changed == *connect {
-        return Ok(frame.clone());
-    }
-    changed.encode().map_err(|error| AnswerError::Will(error.to_string()))
-}
-
 /// Why a broker may close the connection for this topic, or for the response topic beside it.
 fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
     let response = properties.find(|p| if let Property::ResponseTopic(topic) = p { Some(topic.clone()) } else { None });
@@ -467,12 +412,5 @@ pub(super) fn shown(topic: &str) -> Box<str> {
     match topic.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", topic.get(..end).unwrap_or_default()).into(),
         None => topic.into(),
-    }
-}
-
-/// Lowers Topic Alias Maximum to what is kept here.
-pub(super) fn lower_aliases(properties: &mut Properties, max: u16) {
-    if properties.topic_alias_maximum() > max {
-        properties.set(Property::TopicAliasMaximum(max));
     }
 }

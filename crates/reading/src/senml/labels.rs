@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::{DecodePaddingMode, general_purpose};
 
-use super::{Form, PackRecord};
+use super::record::PackRecord;
 use crate::decimal::Decimal;
 use crate::fault::{DecodeError, Fault, Position};
 use crate::reading::Value;
@@ -21,6 +21,13 @@ pub(crate) const BASE64_STANDARD: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     general_purpose::NO_PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// Which of the two representations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Cbor,
+}
 
 /// A field and its labels in JSON and CBOR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Dates and times as texts.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use jiff::civil::{DateTime, Time};
 use jiff::fmt::strtime;
@@ -9,12 +8,10 @@ use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use jiff::tz::{AmbiguousOffset, Offset};
 use jiff::{SignedDuration, Timestamp, tz};
 
+use super::range::{AFTER, BEFORE, EPOCH, MAX_TIME_MS};
 use super::zone::{DATABASE, Zone, in_a_day};
-use super::{AFTER, BEFORE, EPOCH, MAX_TIME_MS, TimeFormat};
 use crate::fault::Fault;
 
-/// Longest pattern of a [`StampFormat`].
-pub const MAX_PATTERN_BYTES: usize = 256;
 /// Texts beyond this are no times.
 const MAX_TEXT_BYTES: usize = 128;
 /// More digits of a second than these are cut: a time is in ms anyway.
@@ -51,84 +48,6 @@ impl Stamp {
         match self.later_ms {
             Some(later_ms) if self.time_ms < previous_ms && later_ms >= previous_ms => later_ms,
             _ => self.time_ms,
-        }
-    }
-}
-
-/// How the stamps of a file are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StampFormat {
-    /// As a device's stamp.
-    Plain(TimeFormat),
-    /// `31/03/2024 12:00`, with `/`, `.` or `-`: the day before the month.
-    DayFirst,
-    /// `03/31/2024 12:00`: the month before the day.
-    MonthFirst,
-    /// By a pattern of `strptime`: `%d/%m/%y %I:%M %p`.
-    Pattern(String),
-}
-
-/// A text that names no format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StampFormatError {
-    /// Neither a format's name nor a pattern.
-    #[error(
-        "{0:?} is no format of times: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
-         such as '%d/%m/%Y %H:%M:%S'"
-    )]
-    Unknown(String),
-    /// Half of the day would be a guess.
-    #[error(
-        "{0:?} has the hours of a 12-hour clock (%I) without AM or PM (%p): add %p, or give %H for hours from 0 to 23"
-    )]
-    HalfDay(String),
-}
-
-impl Default for StampFormat {
-    fn default() -> Self {
-        Self::Plain(TimeFormat::Auto)
-    }
-}
-
-impl FromStr for StampFormat {
-    type Err = StampFormatError;
-
-    fn from_str(text: &str) -> Result<Self, StampFormatError> {
-        Ok(match text {
-            "auto" => Self::Plain(TimeFormat::Auto),
-            "s" => Self::Plain(TimeFormat::S),
-            "ms" => Self::Plain(TimeFormat::Ms),
-            "us" => Self::Plain(TimeFormat::Us),
-            "ns" => Self::Plain(TimeFormat::Ns),
-            "rfc3339" => Self::Plain(TimeFormat::Rfc3339),
-            "dmy" => Self::DayFirst,
-            "mdy" => Self::MonthFirst,
-            pattern if pattern.contains('%') && pattern.len() <= MAX_PATTERN_BYTES => {
-                if leaves_half_open(pattern) {
-                    return Err(StampFormatError::HalfDay(pattern.to_owned()));
-                }
-                Self::Pattern(pattern.to_owned())
-            }
-            other => return Err(StampFormatError::Unknown(other.chars().take(40).collect())),
-        })
-    }
-}
-
-impl StampFormat {
-    /// A time from a text; one without an offset is read in `zone`.
-    ///
-    /// # Errors
-    /// [`Fault::Time`], or [`Fault::Number`] where only a number will do.
-    pub fn read(&self, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
-        let text = text.trim();
-        match self {
-            Self::Plain(format) => format.read_text(text, zone),
-            Self::DayFirst | Self::MonthFirst => {
-                let ordered = year_last(text, *self == Self::DayFirst);
-                parse(&ordered.ok_or(Fault::Time("expected two digits, two digits, and a year of four"))?, zone)
-            }
-            Self::Pattern(pattern) => by_pattern(pattern, text, zone),
         }
     }
 }
@@ -198,7 +117,7 @@ fn agree(local: DateTime, offset: Offset, zone: &tz::TimeZone) -> Result<(), Fau
 }
 
 /// By a pattern of `strptime`; what it leaves out of the time of day is zero.
-fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
+pub(super) fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
     let fields = strtime::parse(pattern, text).map_err(|_| Fault::Time("it is not written as the pattern says"))?;
     let lacks = |_| Fault::Time("the pattern leaves the day open, or there is no such day");
     if let Some(timestamp) = fields.timestamp() {
@@ -228,7 +147,7 @@ fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
 }
 
 /// Hours from 1 to 12, and nothing that says which half of the day.
-fn leaves_half_open(pattern: &str) -> bool {
+pub(super) fn leaves_half_open(pattern: &str) -> bool {
     let (mut half, mut told) = (false, false);
     let mut parts = pattern.split('%').skip(1);
     while let Some(part) = parts.next() {
@@ -306,7 +225,7 @@ fn clean(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// `31/03/2024…` or `03/31/2024…` with the year first.
-fn year_last(text: &str, day_first: bool) -> Option<String> {
+pub(super) fn year_last(text: &str, day_first: bool) -> Option<String> {
     let (date, time) = text.split_at(text.find([' ', 'T', 't']).unwrap_or(text.len()));
     let date = date.trim_end_matches(',');
     let mark = date.chars().find(|c| matches!(c, '/' | '.' | '-'))?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sealcast_identity::DeviceId;
 
 use crate::{
+    epoch::EpochId,
     header::{GroupNumber, HeaderError, LeafIndex},
-    keys::EpochId,
 };
 
 /// Why a frame was not handed on.
