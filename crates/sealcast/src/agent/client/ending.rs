@@ -101,8 +101,8 @@ impl Client {
         });
     }
 
-    /// The broker publishes the will now, if it has taken it. At the next epoch the agent seals again what it knows to be retained: that is the
-    /// will, or nothing after an empty one, and no longer what it replaced.
+    /// The broker publishes the will now, if it has taken it. At the next epoch the agent seals again what it knows to be
+    /// retained: that is the will, or nothing after an empty one, and no longer what it replaced.
     pub(super) fn keep_will(&mut self) {
         let Some(will) = self.will.take() else { return };
         if !self.accepted || (self.clean && self.proxy.forgoes_will()) {
