@@ -264,7 +264,7 @@ fn case_09_an_empty_retained_will_deletes_what_is_kept() {
 fn a_will_that_the_broker_never_took_replaces_nothing() {
     let mut hub = Hub::start();
     hub.configure("[limits]\nmax_device_sessions = 3");
-    let [agent, other] = join(&hub, "");
+    let [agent, other] = hub.pair("home", [""; 2]);
     let session = |id| Connect { id, clean: true, v5: true, expiry_s: 1000, ..Connect::default() };
     let (mut own, _) = Client::connect(agent.address(), &session("a"));
     own.publish_acked("home/state", b"online", 1, 1);
