@@ -256,11 +256,10 @@ impl Core {
                     self.wills.push_back(Due { session: id, device, will });
                 }
             }
-            if self.sessions.get(&id).is_some_and(|session| expires_at(session).is_some_and(|at| at <= now_ms)) {
-                if let Some(session) = self.sessions.get(&id) {
-                    tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                        queued = session.queue.len(), "session expired");
-                }
+            let expired = |session: &&Session| expires_at(session).is_some_and(|at| at <= now_ms);
+            if let Some(session) = self.sessions.get(&id).filter(expired) {
+                tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
+                    queued = session.queue.len(), "session expired");
                 self.end_session(id);
             }
             self.end_if_full_for_too_long(id, now_ms);

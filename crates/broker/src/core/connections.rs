@@ -203,6 +203,15 @@ impl Core {
         self.close(conn, code, now_ms);
     }
 
+    /// Takes a connection from a session that its caller ends; `code` tells an MQTT 5 client why.
+    pub(super) fn cut(&mut self, conn: ConnId, code: u8) {
+        self.fx.send(conn, Outgoing::Disconnect { code });
+        self.fx.outputs.push(Output::Close(conn));
+        if let Some(connection) = self.connections.remove(&conn) {
+            self.stop_waiting(conn, &connection);
+        }
+    }
+
     /// Ends a connection; `code` tells an MQTT 5 client why.
     pub(super) fn close(&mut self, conn: ConnId, code: u8, now_ms: u64) {
         self.fx.send(conn, Outgoing::Disconnect { code });
@@ -314,11 +323,7 @@ impl Core {
             session.will = None;
             if let Some(conn) = session.conn {
                 online += 1;
-                self.fx.send(conn, Outgoing::Disconnect { code: ADMINISTRATIVE });
-                self.fx.outputs.push(Output::Close(conn));
-                if let Some(connection) = self.connections.remove(&conn) {
-                    self.stop_waiting(conn, &connection);
-                }
+                self.cut(conn, ADMINISTRATIVE);
             }
             self.end_session(id);
         }

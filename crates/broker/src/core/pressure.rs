@@ -12,8 +12,8 @@
 //!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it if it has nothing to acknowledge. If
 //!   it has, its acknowledgements may stand behind more than is kept here, and somebody may wait for them: it is read
 //!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
-//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has drained to three
-//!   quarters of its limit, all who wait for it go on, in their order. If that takes longer than
+//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has
+//!   drained to three quarters of its limit, all who wait for it go on, in their order. If that takes longer than
 //!   [`crate::Limits::publish_patience`], the connection is closed; the message was never acknowledged, so the client
 //!   sends it again.
 //! - **QoS 0** promises nothing and never waits for a queue.
@@ -49,10 +49,9 @@ use std::collections::{BTreeSet, VecDeque};
 use super::usage::Class;
 use super::{ConnId, Connection, Core, Session};
 use crate::config::Limits;
-use crate::core::effects::Output;
 use crate::message;
 use crate::router::SessionId;
-use crate::wire::{Incoming, Outgoing, Publish};
+use crate::wire::{Incoming, Publish};
 
 /// Packets of one held up connection that are read all the same, to reach the acknowledgements between them.
 const MAX_HELD: usize = 256;
@@ -86,6 +85,13 @@ pub(super) struct Held {
     stopped: bool,
     /// Packets of it were dropped: nothing that comes later may be acknowledged.
     lost: bool,
+}
+
+impl Held {
+    /// Whether no more of its packets are kept.
+    fn is_full(&self) -> bool {
+        self.packets.len() >= MAX_HELD || self.bytes >= MAX_HELD_BYTES
+    }
 }
 
 impl Core {
@@ -135,11 +141,7 @@ impl Core {
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
             "session ended: {reason}");
         if let Some(conn) = session.conn.take() {
-            self.fx.send(conn, Outgoing::Disconnect { code: QUOTA });
-            self.fx.outputs.push(Output::Close(conn));
-            if let Some(connection) = self.connections.remove(&conn) {
-                self.stop_waiting(conn, &connection);
-            }
+            self.cut(conn, QUOTA);
         }
         self.end_session(id);
     }
@@ -167,14 +169,13 @@ impl Core {
         match packet {
             Incoming::Publish(_) | Incoming::Subscribe { .. } | Incoming::Unsubscribe { .. } => {
                 let owes = self.sessions.get(&session).is_some_and(|session| !session.inflight.is_empty());
-                let full = held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES;
-                if full && owes || held.lost {
+                if held.is_full() && owes || held.lost {
                     held.lost = true;
                     return None;
                 }
                 held.bytes += cost(&packet);
                 held.packets.push_back(packet);
-                if !owes && !held.stopped && (held.packets.len() >= MAX_HELD || held.bytes >= MAX_HELD_BYTES) {
+                if !owes && !held.stopped && held.is_full() {
                     held.stopped = true;
                     self.fx.reading.push((conn, false));
                 }

@@ -281,9 +281,9 @@ impl Core {
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }
-            let queues = found.targets.values().filter(|target| target.qos > Qos::AtMostOnce);
-            let mut full: Vec<SessionId> = queues.map(|target| target.session).collect();
-            full.retain(|id| !self.takes_another(*id, class, message));
+            let queues =
+                found.targets.values().filter(|target| target.qos > Qos::AtMostOnce).map(|target| target.session);
+            let full: Vec<SessionId> = queues.filter(|id| !self.takes_another(*id, class, message)).collect();
             let mut changed = false;
             for id in &full {
                 changed |= self.drop_expired(*id, now_ms);

@@ -10,7 +10,8 @@
 //! **When the disk fails** (it is full, mostly) a write fails, the log says so once, and [`Store::is_failing`] is true until a
 //! write has succeeded again. Nothing that depends on a failed write may leave the agent: a client's connection is closed, and
 //! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
-//! ([`Store::write_patiently`]), and nothing is sealed until it has read what it missed. So everything goes on by itself once there is room.
+//! ([`Store::write_patiently`]), and nothing is sealed until it has read what it missed. So everything goes on by itself once
+//! there is room.
 
 mod disk;
 
