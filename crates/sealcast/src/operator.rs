@@ -4,9 +4,9 @@
 use std::{path::Path, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
 use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
+use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use tokio_util::sync::DropGuard;
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Operator {
     pub records: Vec<Record>,
     /// What they amount to.
     pub replica: Replica,
-    ledger: RemoteLedger,
+    ledger: RemoteLedger<Link>,
     key: SigningKey,
     _end: DropGuard,
 }

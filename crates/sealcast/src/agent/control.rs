@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, Record, Refusal, TopicName};
+use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -75,7 +75,7 @@ pub struct Control {
     /// The broker.
     pub link: Link,
     /// The ledger, over the broker.
-    pub ledger: RemoteLedger,
+    pub ledger: RemoteLedger<Link>,
     /// What was broadcast.
     pub keys_seen: KeysSeen,
     /// What the groups wanted before the agent opened its door.

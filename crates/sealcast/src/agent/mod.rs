@@ -21,10 +21,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_chain::RemoteLedger;
 use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
+use sealcast_ledger_client::RemoteLedger;
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tracing::{debug, info, warn};

@@ -18,9 +18,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_broker::{
     Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
 };
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, NodeError, Relay, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, Wallet};
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
+use sealcast_ledger_client::{NodeError, SubmitError};
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
