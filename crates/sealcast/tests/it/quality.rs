@@ -93,7 +93,7 @@ fn what_cannot_be_tried_is_said() {
     };
     check(
         &["try", &good, &file("bad.csv", "2024-05-01 06:00:00,4\nyesterday,5\n")],
-        "line 2, column 1: \"yesterday\" is no time",
+        "line 2, column 1: \"yesterday\" is not a time",
     );
     check(&["try", &good, &values, "--topic", "c"], "no rule is for topic c");
     check(
@@ -140,7 +140,7 @@ fn what_was_understood_stands_before_the_figures() {
         "columns: time 3 (last_changed), value 2 (state); only rows with entity_id=sensor.a",
         "separator: comma, decimal sign: comma, encoding: UTF-8",
         "time zone: Europe/Berlin, since the stamps say none",
-        "order: the file has the newest first: reversed",
+        "order: the file has the newest first; reversed",
         "rows: 120; left out by the conditions: 120; not numbers: 2 (unavailable 2)",
     ];
     for line in read {

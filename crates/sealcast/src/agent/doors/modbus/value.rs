@@ -31,7 +31,7 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
             Some(Value::Number(number)) => number,
             Some(Value::Bool(state)) => Decimal::from(u64::from(state)),
             Some(Value::Text(text)) => number(&text)?,
-            _ => return Err("the member `value` is no number or state".into()),
+            _ => return Err("the member `value` is neither a number nor a state".into()),
         }
     } else {
         number(text)?
@@ -46,7 +46,7 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
         return match number.to_integer() {
             Some(0) => Ok(Command::Coil(false)),
             Some(1) => Ok(Command::Coil(true)),
-            _ => Err(format!("{number} is no state of a coil: 1 or 0, true or false, on or off")),
+            _ => Err(format!("{number} is not a state of a coil: give 1 or 0, true or false, on or off")),
         };
     }
     let raw = raw(number, write.scale, write.offset).ok_or_else(|| format!("{number} has too many digits"))?;
