@@ -92,6 +92,9 @@ fn one_series_is_taken_whatever_else_stands_in_a_row() {
     taken(&series("hall", minutes));
     // The same stamps with a status that says nothing about them.
     taken(&minutes.iter().enumerate().map(|(at, minute)| (*minute, ["ok", "low", "low"][at % 3])).collect::<Vec<_>>());
+    // A status that changes each time, and one minute that came twice.
+    let each = |at: u32| (at, if at.is_multiple_of(2) { "ok" } else { "low" });
+    taken(&[(0..20).map(each).collect(), vec![(19, "ok")], (20..40).map(each).collect::<Vec<_>>()].concat());
     // A second try in the same minute, now and then.
     let tries = (0..40).flat_map(|at| if at % 15 == 4 { vec![(at, "retry"), (at, "ok")] } else { vec![(at, "ok")] });
     taken(&tries.collect::<Vec<_>>());
