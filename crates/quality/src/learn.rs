@@ -237,7 +237,10 @@ fn stuck(values: &[Decimal]) -> Option<Proposed> {
     (longest * 4 <= values.len()).then(|| Proposed {
         key: "stuck",
         toml: format!("{{ readings = {}, action = \"flag\" }}", (3 * longest).max(10)),
-        because: format!("at most {longest} equal readings in a row; the limit is three times that, and at least 10"),
+        because: match longest {
+            1 => "no two readings in a row are equal; the limit is at least 10".to_owned(),
+            _ => format!("at most {longest} equal readings in a row; the limit is three times that, and at least 10"),
+        },
     })
 }
 
@@ -279,7 +282,11 @@ fn timing(recording: &Recording, rules: &mut Vec<Proposed>, data: &Data<'_>) -> 
     let time = Proposed {
         key: "time",
         toml: format!("{{ gap_periods = {gap:?}, action = \"flag\" }}"),
-        because: format!("{words}; the clock went back {back} time{}", if back == 1 { "" } else { "s" }),
+        because: match back {
+            0 => words,
+            1 => format!("{words}; the clock went back once"),
+            _ => format!("{words}; the clock went back {back} times"),
+        },
     };
     (Some(silent), Some(time))
 }

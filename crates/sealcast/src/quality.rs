@@ -119,7 +119,7 @@ fn run_try(options: &TryOptions) -> Result<()> {
     ensure!(options.window.len() <= MAX_WINDOWS, "--window: give it at most {MAX_WINDOWS} times");
     let text = files::read(&options.rules)?;
     let (specs, rules) = parse_rules(&text, config::folder_of(&options.rules))
-        .with_context(|| format!("{}", options.rules.display()))?;
+        .map_err(|error| config::Source::new(&options.rules, text).locate(error, &[]))?;
     let topic = match &options.topic {
         Some(topic) => topic.clone(),
         None => only_topic(&specs)?,

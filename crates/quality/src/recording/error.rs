@@ -37,8 +37,8 @@ pub enum RecordingError {
     Delimiter,
     /// A row that is too short or too long.
     #[error(
-        "line {line} has {}; {} expected, separated by {delimiter}: name the character between the columns with \
-         --delimiter, and put fields that contain it in quotes",
+        "line {line} has {}; {} expected (separator: {delimiter}): name the character between the columns with --delimiter, \
+         and put fields that contain it in quotes",
         fields(*found),
         are(*wanted)
     )]

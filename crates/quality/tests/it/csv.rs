@@ -303,7 +303,7 @@ fn exports_of_other_tools() {
 fn what_is_not_understood_is_refused_with_its_place() {
     refuses("", &[], &["no readings"]);
     refuses("time,value\n", &[], &["no readings"]);
-    refuses("only text", &[], &["line 1 has 1 field; 2 are expected, separated by comma"]);
+    refuses("only text", &[], &["line 1 has 1 field; 2 are expected (separator: comma)"]);
     refuses(
         "time,value\n2026-03-01 00:00:00,1\nyesterday,2\n",
         &[],

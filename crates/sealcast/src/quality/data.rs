@@ -99,7 +99,7 @@ impl DataOptions {
             }
             _ => anyhow::bail!("--window {text}: give two times with / between them, for example {WINDOW_EXAMPLE}"),
         };
-        ensure!(from_ms < to_ms, "--window {text}: it ends before it begins");
+        ensure!(from_ms < to_ms, "--window {text}: the window must end after it begins");
         Ok(Window { from_ms, to_ms })
     }
 
