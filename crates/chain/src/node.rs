@@ -135,7 +135,7 @@ impl Node {
         })
     }
 
-    /// Whether a block cannot be taken back any more.
+    /// Whether a block can no longer be taken back.
     pub(crate) async fn is_final(&self, block: u64) -> Result<bool, NodeError> {
         if self.progress.is_some() {
             return Ok(true);

@@ -81,6 +81,20 @@ impl TopicFilter {
         levels.next().is_none()
     }
 
+    /// Whether some topic is matched by both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.0.split('/'), other.0.split('/'));
+        loop {
+            return match (ours.next(), theirs.next()) {
+                // `#` stands for no level too.
+                (Some("#"), _) | (_, Some("#")) | (None, None) => true,
+                (Some(a), Some(b)) if a == b || a == "+" || b == "+" => continue,
+                _ => false,
+            };
+        }
+    }
+
     /// `Less` if `self` is the more specific, for two filters that match the same topic: level by level, a literal
     /// comes before `+` and `+` before `#`.
     #[must_use]
@@ -169,6 +183,35 @@ mod tests {
             }
             for topic in no {
                 assert!(!filter(pattern).matches(topic), "{pattern} should not match {topic}");
+            }
+        }
+    }
+
+    /// All filters and topics of few levels: two filters overlap if some topic is matched by both.
+    #[test]
+    fn overlapping_filters_have_a_topic_in_common() {
+        let of = |levels: &[&str], most: u32| -> Vec<String> {
+            let mut all = vec![String::new()];
+            let mut longest = all.clone();
+            for _ in 0..most {
+                longest = longest
+                    .iter()
+                    .flat_map(|begin| levels.iter().map(move |level| format!("{begin}/{level}")))
+                    .collect();
+                all.extend(longest.clone());
+            }
+            all.iter().filter_map(|text| text.strip_prefix('/').map(str::to_owned)).collect()
+        };
+        let plain = of(&["a", "b", "+"], 3);
+        let open = plain.iter().map(|text| format!("{text}/#")).chain(["#".to_owned()]);
+        let filters: Vec<TopicFilter> = plain.iter().cloned().chain(open).map(|text| filter(&text)).collect();
+        let topics = of(&["a", "b"], 4);
+        for (one, other) in filters.iter().flat_map(|one| filters.iter().map(move |other| (one, other))) {
+            let common = topics.iter().any(|topic| one.matches(topic) && other.matches(topic));
+            assert_eq!(one.overlaps(other), common, "{one} {other}");
+            // One of two that differ is always the more specific.
+            if common && one != other {
+                assert!(one.compare_specificity(other).is_ne(), "{one} {other}");
             }
         }
     }

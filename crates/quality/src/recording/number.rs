@@ -64,7 +64,7 @@ impl FromStr for DecimalSign {
         match text {
             "." | "point" => Ok(Self::Point),
             "," | "comma" => Ok(Self::Comma),
-            _ => Err(CsvOptionError("point or comma")),
+            _ => Err(CsvOptionError("give point or comma")),
         }
     }
 }
@@ -87,7 +87,7 @@ impl FromStr for Thousands {
             "." | "point" => Ok(Self::Point),
             " " | "space" => Ok(Self::Space),
             "'" | "apostrophe" => Ok(Self::Apostrophe),
-            _ => Err(CsvOptionError("comma, point, space or apostrophe")),
+            _ => Err(CsvOptionError("give comma, point, space or apostrophe")),
         }
     }
 }
@@ -127,7 +127,7 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\u{2009}')
 }
 
-/// A field that is no number and says so: in lower case.
+/// A field that says that there is no number, in any case.
 pub(super) fn no_number(text: &str) -> Option<Special> {
     if text.len() > 12 {
         return None;

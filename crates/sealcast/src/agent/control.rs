@@ -220,7 +220,7 @@ impl Loop {
     fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Up => {
-                info!("control connection to the hub is up");
+                info!("the control connection to the hub is up");
                 self.up = true;
                 self.sync();
                 self.publish_again();
@@ -228,7 +228,7 @@ impl Loop {
                 self.submit_next()?;
             }
             LinkEvent::Down(reason) => {
-                warn!(reason, "control connection to the hub lost: keys stay as they are, trying again");
+                warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
@@ -318,7 +318,10 @@ impl Loop {
             self.parts.readings.handle_own(record.entry.body())?;
         }
         let now = now_ms();
-        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")?;
+        self.parts
+            .groups
+            .handle_record(record, now)
+            .context("the groups' state does not fit the agent's copy of the ledger")?;
         match record.entry.body() {
             Body::Reading(_) | Body::Commit(_) | Body::Anchor(_) => Ok(()),
             // What readings waited for may have come.
@@ -396,7 +399,7 @@ impl Loop {
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                warn!("an entry did not reach the ledger: {error:#}; trying again");
+                warn!("an entry did not reach the ledger, and is sent again: {error:#}");
                 self.sync();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
@@ -485,7 +488,7 @@ impl Loop {
                 }
                 Err(reason) => {
                     if self.held.insert(topic.clone()) {
-                        warn!(%topic, reason, "readings wait on disk: the ledger would refuse them");
+                        warn!(%topic, reason, "readings wait on disk, because the ledger would refuse them");
                     }
                 }
             }
@@ -533,8 +536,8 @@ impl Loop {
                     self.parts.data.leave(group, &reason);
                 }
                 Output::Notice { device, group, notice } => {
-                    let group = group.map(|group| group.to_string()).unwrap_or_default();
-                    let device = device.map(|device| device.to_string()).unwrap_or_default();
+                    let group = group.map(|group| self.parts.data.name_of(group));
+                    let device = device.map(|device| device.to_string());
                     warn!(group, device, "{notice}");
                 }
             }
