@@ -4,13 +4,15 @@
 //! Invariant: an output may leave only after every record that was made before it is durable, if one of them
 //! [`Record::gates`]. The driver keeps that; nothing here waits.
 
-mod connections;
+mod connecting;
+mod connection;
 mod deliveries;
 mod effects;
 mod pressure;
 mod publishing;
 mod queue;
 mod restore;
+mod session;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -19,87 +21,19 @@ mod usage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use connections::Due;
-
 use crate::config::Limits;
 use crate::message::{Message, MessageProperties, Qos};
 use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
-use crate::wire::{Incoming, SubOptions, Version, Will};
+use crate::wire::Incoming;
+use connection::Connection;
+use session::{Due, Session, expires_at};
 
+pub(crate) use connection::ConnId;
 pub(crate) use effects::{Effects, Output, Record};
 pub(crate) use restore::{Restored, RestoredDelivery, RestoredSession};
-
-/// A connection, unique while the broker runs.
-pub(crate) type ConnId = u64;
-
-/// Sessions belong to a device: client identifiers of two devices never meet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SessionKey {
-    pub device: Arc<str>,
-    pub client_id: Arc<str>,
-}
-
-/// A message on its way to one session at QoS 1 or 2.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    /// Unique and growing over all sessions: the order in which a session gets its messages.
-    pub order: u64,
-    pub message: Arc<Message>,
-    pub qos: Qos,
-    pub retain: bool,
-    pub subscription_ids: Vec<u32>,
-    /// QoS 2: PUBREC has come, PUBREL is owed.
-    pub released: bool,
-    /// It stands in the journal.
-    pub stored: bool,
-}
-
-struct Connection {
-    session: SessionId,
-    device: Arc<str>,
-    version: Version,
-    /// MQTT 5 topic aliases that the client has set.
-    aliases: HashMap<u16, String>,
-    max_packet_bytes: Option<usize>,
-    /// Unacknowledged deliveries at once.
-    window: usize,
-    /// It takes reason strings and user properties on PUBACK and PUBREC.
-    explain: bool,
-    pressure: pressure::Held,
-    /// Its subscriptions have No Local and Retain As Published.
-    bridge: bool,
-}
-
-struct Session {
-    key: SessionKey,
-    conn: Option<ConnId>,
-    /// It stands in the journal.
-    stored: bool,
-    /// Seconds; 0 ends with the connection, `u32::MAX` never.
-    expiry_s: u32,
-    disconnected_ms: u64,
-    subscriptions: BTreeMap<String, SubOptions>,
-    queue: queue::Queue,
-    /// Since when `queue` has had no room for something, and who waits for it.
-    full: Option<pressure::Full>,
-    /// By packet identifier.
-    inflight: BTreeMap<u16, Delivery>,
-    next_packet_id: u16,
-    /// QoS 2 packet identifiers from the client whose PUBREL is awaited.
-    inbound: BTreeSet<u16>,
-    will: Option<Will>,
-    will_due_ms: Option<u64>,
-    /// It has one of the places that are reserved for control connections.
-    reserved: bool,
-}
-
-impl Session {
-    fn persistent(&self) -> bool {
-        self.expiry_s > 0
-    }
-}
+pub(crate) use session::SessionKey;
 
 /// What the hub publishes itself.
 pub(crate) struct HubMessage {
@@ -143,7 +77,7 @@ pub(crate) struct Core {
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
-    wills: VecDeque<connections::Due>,
+    wills: VecDeque<Due>,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
     /// Connections that are held up, by the time at which they are closed.
@@ -306,9 +240,4 @@ struct NewMessage {
     retain: bool,
     properties: MessageProperties,
     sender: Option<Arc<str>>,
-}
-
-/// When an offline session ends, Unix ms; `None` for never.
-fn expires_at(session: &Session) -> Option<u64> {
-    (session.expiry_s != u32::MAX).then(|| session.disconnected_ms.saturating_add(u64::from(session.expiry_s) * 1000))
 }

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Core;
+use super::connection::ConnId;
+use super::effects::Record;
+use super::queue::Delivery;
+use super::session::Session;
 use super::usage::Class;
-use super::{ConnId, Core, Delivery, Record};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
 use crate::wire::{Outgoing, publish_size};
@@ -193,7 +197,7 @@ impl Core {
     }
 }
 
-impl super::Session {
+impl Session {
     /// A packet identifier that is not in use; the window keeps most of them free.
     fn allocate(&mut self) -> u16 {
         loop {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ConnId, SessionKey};
+use super::connection::ConnId;
+use super::session::SessionKey;
 use crate::message::{Message, Qos, Received};
 use crate::router::{LocalId, SessionId};
 use crate::wire::{Outgoing, SubOptions};

@@ -9,7 +9,7 @@
 //! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of
 //!   reconnections, so the publisher is *held up*: its PUBLISH waits here, and what follows it waits behind it. Its
 //!   acknowledgements and pings are still handled, since it may be the very client whose queue has to drain. Once
-//!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it if it has nothing to acknowledge. If
+//!   `MAX_HELD` packets or `MAX_HELD_BYTES` wait, nothing more is read from it if it has nothing to acknowledge. If
 //!   it has, its acknowledgements may stand behind more than is kept here, and somebody may wait for them: it is read
 //!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
 //!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has
@@ -44,55 +44,18 @@
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
 //! offline session whose queue has been full for so long ends.
 
-use std::collections::{BTreeSet, VecDeque};
-
+use super::Core;
+use super::connection::{ConnId, Connection};
+use super::session::{Full, Session};
 use super::usage::Class;
-use super::{ConnId, Connection, Core, Session};
 use crate::config::Limits;
 use crate::message;
 use crate::router::SessionId;
 use crate::wire::{Incoming, Publish};
 
-/// Packets of one held up connection that are read all the same, to reach the acknowledgements between them.
-const MAX_HELD: usize = 256;
-/// Bytes of them.
-const MAX_HELD_BYTES: usize = 64 * 1024;
 /// A session that stays full is warned of this often.
 const REMIND_MS: u64 = 60_000;
 const QUOTA: u8 = 0x97;
-
-/// A session's queue has had no room.
-#[derive(Debug, Default)]
-pub(super) struct Full {
-    since_ms: u64,
-    warned_ms: u64,
-    /// PUBLISH packets that were refused or held up since the last warning.
-    turned_away: u64,
-    /// Connections that are held up.
-    waiting: BTreeSet<ConnId>,
-}
-
-/// What a connection that is held up has sent.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Which session has no room, and when the connection is closed.
-    by: Option<(SessionId, u64)>,
-    /// The same for the packet that is tried again: its time does not begin anew.
-    again: Option<u64>,
-    packets: VecDeque<Incoming>,
-    bytes: usize,
-    /// The driver does not read from it.
-    stopped: bool,
-    /// Packets of it were dropped: nothing that comes later may be acknowledged.
-    lost: bool,
-}
-
-impl Held {
-    /// Whether no more of its packets are kept.
-    fn is_full(&self) -> bool {
-        self.packets.len() >= MAX_HELD || self.bytes >= MAX_HELD_BYTES
-    }
-}
 
 impl Core {
     /// Whether a session takes another message at QoS 1 or 2.

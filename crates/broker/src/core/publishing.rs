@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
+use super::effects::{Output, Record};
 use super::usage::{Class, Load};
-use super::{ConnId, Core, HubMessage, NewMessage, Record};
-use crate::core::connections::ALIAS_MAX;
-use crate::core::effects::Output;
+use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
 use crate::router::{LocalId, Matches, SessionId};

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Core;
+use super::queue::Delivery;
+use super::session::{Session, SessionKey, expires_at};
 use super::usage::Class;
-use super::{Core, Delivery, Session, SessionKey, expires_at};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
 use crate::topic;

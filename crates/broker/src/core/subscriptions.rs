@@ -3,9 +3,11 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::Core;
+use super::connection::ConnId;
 use super::deliveries::Terms;
+use super::effects::Record;
 use super::usage::{Class, Loads};
-use super::{ConnId, Core, Record};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
 use crate::topic;

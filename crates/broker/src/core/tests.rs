@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::*;
 use crate::config::ClassLimits;
 use crate::policy::{Attempt, Refusal};
-use crate::wire::{Connect, Outgoing, Publish};
+use crate::wire::{Connect, Outgoing, Publish, SubOptions, Version, Will};
 
 /// The device is the user name. `outsider` has no use for topics below `g/`.
 struct Names;

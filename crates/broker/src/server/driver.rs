@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Event;
+use super::event::Event;
 use crate::config::Limits;
 use crate::connection::ConnOut;
 use crate::core::{ConnId, Core, Output, Record};

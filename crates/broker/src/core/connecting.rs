@@ -1,21 +1,19 @@
 //! CONNECT, DISCONNECT and the life of a session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::pressure::{Held, full_until};
+use super::connection::{ALIAS_MAX, ConnId, Connection, Held};
+use super::effects::{Output, Record};
+use super::pressure::full_until;
 use super::publishing::Offer;
-use super::queue::Queue;
-use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
-use crate::core::effects::Output;
+use super::session::{Due, Session, SessionKey, expires_at};
+use super::{Core, NewMessage};
 use crate::policy::{Attempt, Refusal};
 use crate::router::SessionId;
 use crate::tls::PeerCertificate;
 use crate::topic;
-use crate::wire::{ConnAckProperties, Connect, Outgoing, Version, Will};
-
-/// Topic aliases that a client may set.
-pub(super) const ALIAS_MAX: u16 = 32;
+use crate::wire::{ConnAckProperties, Connect, Outgoing, Version};
 
 const SESSION_TAKEN_OVER: u8 = 0x8E;
 const NORMAL_WITH_WILL: u8 = 0x04;
@@ -27,13 +25,6 @@ const BAD_AUTH_METHOD: u8 = 0x8C;
 
 /// A client that understands less than this is not told why a message of its was refused.
 const EXPLAINED_BYTES: usize = 4096;
-
-/// A will to be published.
-pub(super) struct Due {
-    pub session: SessionId,
-    pub device: Arc<str>,
-    pub will: Will,
-}
 
 /// Who may connect.
 struct Admitted {
@@ -337,27 +328,6 @@ impl Core {
             self.fx.send(conn, Outgoing::Disconnect { code: SHUTTING_DOWN });
             self.fx.outputs.push(Output::Close(conn));
             self.detach(conn, false, now_ms);
-        }
-    }
-}
-
-impl Session {
-    pub(super) fn new(key: SessionKey) -> Self {
-        Self {
-            key,
-            conn: None,
-            stored: false,
-            expiry_s: 0,
-            disconnected_ms: 0,
-            subscriptions: BTreeMap::new(),
-            queue: Queue::default(),
-            full: None,
-            inflight: BTreeMap::new(),
-            next_packet_id: 1,
-            inbound: BTreeSet::new(),
-            will: None,
-            will_due_ms: None,
-            reserved: false,
         }
     }
 }
