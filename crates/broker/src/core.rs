@@ -13,6 +13,7 @@ mod publishing;
 mod queue;
 mod restore;
 mod session;
+mod shares;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,8 @@ use session::{Due, Session, expires_at};
 
 pub(crate) use connection::ConnId;
 pub(crate) use effects::{Effects, Output, Record};
-pub(crate) use restore::{Restored, RestoredDelivery, RestoredSession};
+pub(crate) use queue::Delivery;
+pub(crate) use restore::{Restored, RestoredSession};
 pub(crate) use session::SessionKey;
 
 /// What the hub publishes itself.
@@ -78,6 +80,8 @@ pub(crate) struct Core {
     locals: HashMap<LocalId, String>,
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
     wills: VecDeque<Due>,
+    /// What ended sessions were to get by shared subscriptions.
+    left: shares::Left,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
     /// Connections that are held up, by the time at which they are closed.
@@ -111,6 +115,7 @@ impl Core {
             stored: HashMap::new(),
             locals: HashMap::new(),
             wills: VecDeque::new(),
+            left: shares::Left::new(),
             timers: BTreeSet::new(),
             held_up: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -128,19 +133,27 @@ impl Core {
     /// What has come out since the last call. Connections that were held up go on here.
     pub(crate) fn take_effects(&mut self, now_ms: u64) -> Effects {
         loop {
-            self.publish_wills(now_ms);
+            self.settle(now_ms);
             self.go_on(now_ms);
-            if self.wills.is_empty() {
+            if self.wills.is_empty() && self.left.is_empty() {
                 break;
             }
         }
         std::mem::take(&mut self.fx)
     }
 
+    /// Does what ended sessions have left to do: their shared messages go to others, and their wills out.
+    fn settle(&mut self, now_ms: u64) {
+        while !(self.wills.is_empty() && self.left.is_empty()) {
+            self.hand_over(now_ms);
+            self.publish_wills(now_ms);
+        }
+    }
+
     /// A packet of a client that has connected; ignored when the connection is gone.
     pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
         // "Offline" goes out before the "online" of the client that comes back.
-        self.publish_wills(now_ms);
+        self.settle(now_ms);
         let Some(connection) = self.connections.get(&conn) else { return };
         let session = connection.session;
         let Some(packet) = self.hold(conn, packet) else { return };

@@ -49,7 +49,10 @@ pub enum JournalError {
         source: rusqlite::Error,
     },
     /// Written by a later version.
-    #[error("the broker's journal {path} has format {found}; this version reads format {FORMAT}")]
+    #[error(
+        "the broker's journal {path} has format {found}, which a later version of Sealcast has written; this version \
+         reads formats up to {FORMAT}: start the later version"
+    )]
     Format {
         /// Which file.
         path: String,
@@ -61,7 +64,7 @@ pub enum JournalError {
     Thread(#[source] std::io::Error),
 }
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE session (
@@ -75,7 +78,8 @@ CREATE TABLE message (
   properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT;
 CREATE TABLE delivery (
   seq_no INTEGER PRIMARY KEY, session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
-  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0) STRICT;
+  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0,
+  shares BLOB) STRICT;
 CREATE INDEX delivery_session ON delivery (session);
 CREATE TABLE inbound (
   session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)) STRICT, WITHOUT ROWID;
@@ -83,6 +87,9 @@ CREATE TABLE retained (
   topic TEXT PRIMARY KEY, seq INTEGER NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
   properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT, WITHOUT ROWID;
 ";
+
+/// From format 1, which did not know by which shared subscriptions a delivery came: to those in it, by none.
+const FROM_1: &str = "ALTER TABLE delivery ADD COLUMN shares BLOB;";
 
 /// Most records in one commit.
 const COMMIT_RECORDS: usize = 20_000;
@@ -185,8 +192,13 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "FULL")?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if version == 0 {
-        transaction.execute_batch(SCHEMA)?;
+    let step = match version {
+        0 => Some(SCHEMA),
+        1 => Some(FROM_1),
+        _ => None,
+    };
+    if let Some(step) = step {
+        transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()

@@ -17,6 +17,9 @@
 //! Records of all connections that arrive while a commit runs share the next one (group commit), and a single
 //! publisher may have as many messages under way as its client allows.
 //!
+//! A message that came by a shared subscription is owed to the share: when a session ends, another member gets what it was
+//! not sent. That and the session's end are one transaction.
+//!
 //! Not kept: QoS 0 messages, sessions whose expiry is 0 (clean sessions), wills of clients that were online in the crash.
 //!
 //! # Bounds

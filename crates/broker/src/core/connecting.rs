@@ -258,7 +258,7 @@ impl Core {
         }
     }
 
-    /// Forgets a session; its will, if one waits, is due.
+    /// Forgets a session. Its will, if one waits, is due, and so is what it was to get by shared subscriptions.
     pub(super) fn end_session(&mut self, id: SessionId) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let device = session.key.device.clone();
@@ -275,12 +275,7 @@ impl Core {
         if session.stored {
             self.fx.record(Record::SessionEnd { id });
         }
-        let waiting = std::iter::from_fn(|| session.queue.pop());
-        for delivery in std::mem::take(&mut session.inflight).into_values().chain(waiting) {
-            if delivery.stored {
-                self.unstore(delivery.message.seq);
-            }
-        }
+        self.leave_behind(&mut session);
     }
 
     /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.

@@ -9,7 +9,7 @@ use super::queue::Delivery;
 use super::session::Session;
 use super::usage::Class;
 use crate::message::{Message, Qos};
-use crate::router::SessionId;
+use crate::router::{SessionId, Target};
 use crate::wire::{Outgoing, publish_size};
 
 const UNKNOWN_ID: u8 = 0x92;
@@ -19,11 +19,37 @@ pub(super) struct Terms {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    pub shares: Vec<Arc<str>>,
+}
+
+impl Terms {
+    /// As the session's subscriptions have it.
+    pub(super) fn new(message: &Message, target: Target) -> Self {
+        Self {
+            qos: target.qos.min(message.qos),
+            retain: message.retain && target.retain_as_published,
+            subscription_ids: target.subscription_ids,
+            shares: target.shares,
+        }
+    }
 }
 
 impl Core {
+    /// A delivery that comes after all that there are.
+    pub(super) fn next_order(&mut self) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        order
+    }
+
     /// Sends or queues a message for one session, which has room for it ([`Core::has_room`]).
     pub(super) fn deliver(&mut self, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
+        let order = self.next_order();
+        self.deliver_as(order, id, message, terms, now_ms);
+    }
+
+    /// [`Self::deliver`] in the place of another delivery.
+    pub(super) fn deliver_as(&mut self, order: u64, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if terms.qos == Qos::AtMostOnce {
             let Some(conn) = session.conn else { return };
@@ -45,34 +71,26 @@ impl Core {
             }
             return;
         }
-        let order = self.next_order;
-        self.next_order += 1;
         let stored = session.persistent();
-        if stored {
-            let count = self.stored.entry(message.seq).or_insert(0);
-            if *count == 0 {
-                self.fx.record(Record::Message(message.clone()));
-            }
-            *count += 1;
-            self.fx.record(Record::Delivery {
-                order,
-                session: id,
-                seq: message.seq,
-                qos: terms.qos,
-                retain: terms.retain,
-                subscription_ids: terms.subscription_ids.clone(),
-            });
-        }
-        let class = Class::of(&self.router, &message.topic);
         let delivery = Delivery {
             order,
             message: message.clone(),
             qos: terms.qos,
             retain: terms.retain,
             subscription_ids: terms.subscription_ids,
+            shares: terms.shares,
             released: false,
             stored,
         };
+        if stored {
+            let count = self.stored.entry(message.seq).or_insert(0);
+            if *count == 0 {
+                self.fx.record(Record::Message(message.clone()));
+            }
+            *count += 1;
+            self.fx.record(Record::Delivery { session: id, delivery: delivery.clone() });
+        }
+        let class = Class::of(&self.router, &message.topic);
         session.queue.push(class, delivery);
         self.pump(id, now_ms);
     }

@@ -31,7 +31,8 @@
 //!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
 //! - **Expired messages** hold nobody up: they are removed before a queue is called full, and while somebody waits.
 //! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
-//!   is online. Is the picked session ended, another member is picked, until one has room or is waited for.
+//!   is online. If the picked session is ended, another member is picked, until one has room or is waited for; and other
+//!   members get what waited for it (`core::shares`).
 //! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
 //!   limit because the limit was lowered keeps what it has.
 //!

@@ -196,7 +196,7 @@ impl Core {
 
     /// A message of the hub's own.
     pub(crate) fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
-        self.publish_wills(now_ms);
+        self.settle(now_ms);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
@@ -318,30 +318,9 @@ impl Core {
         self.sessions.get(&id).is_some_and(|session| Self::has_room(session, class, message.cost(), &self.limits))
     }
 
-    /// Everyone who is to get a message; of a share, one for whom its publisher may wait, if there is one.
-    fn matches(&mut self, message: &Message, class: Class, from: Option<SessionId>, now_ms: u64) -> Matches {
-        let (sessions, limits, policy) = (&self.sessions, &self.limits, &self.policy);
-        let readiness = |id: SessionId| {
-            sessions.get(&id).map_or(0, |session| {
-                let expired = session.queue.first_expiry().is_some_and(|at| at <= now_ms);
-                let room = expired || Self::has_room(session, class, message.cost(), limits);
-                let online = session.conn.is_some();
-                4 * u8::from(policy.may_hold_up(&session.key.device, &message.topic))
-                    + 2 * u8::from(room)
-                    + u8::from(online)
-            })
-        };
-        self.router.matches(&message.topic, from, &readiness)
-    }
-
     fn route(&mut self, message: &Arc<Message>, found: Matches, now_ms: u64) {
         for target in found.targets.into_values() {
-            let terms = Terms {
-                qos: target.qos.min(message.qos),
-                retain: message.retain && target.retain_as_published,
-                subscription_ids: target.subscription_ids,
-            };
-            self.deliver(target.session, message, terms, now_ms);
+            self.deliver(target.session, message, Terms::new(message, target), now_ms);
         }
         for local in found.locals {
             self.fx.outputs.push(Output::Local(local, Box::new(received(message))));

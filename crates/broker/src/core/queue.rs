@@ -8,13 +8,15 @@ use crate::message::{Message, Qos};
 
 /// A message on its way to one session at QoS 1 or 2.
 #[derive(Clone, Debug)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     /// Unique and growing over all sessions: the order in which a session gets its messages.
     pub order: u64,
     pub message: Arc<Message>,
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// The shared subscriptions that it came by: another member gets it if this session ends before it is sent.
+    pub shares: Vec<Arc<str>>,
     /// QoS 2: PUBREC has come, PUBREL is owed.
     pub released: bool,
     /// It stands in the journal.

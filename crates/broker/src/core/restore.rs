@@ -6,22 +6,10 @@ use super::Core;
 use super::queue::Delivery;
 use super::session::{Session, SessionKey, expires_at};
 use super::usage::Class;
-use crate::message::{Message, Qos};
+use crate::message::Message;
 use crate::router::SessionId;
 use crate::topic;
 use crate::wire::SubOptions;
-
-#[derive(Debug)]
-pub(crate) struct RestoredDelivery {
-    pub order: u64,
-    pub message: Arc<Message>,
-    pub qos: Qos,
-    pub retain: bool,
-    pub subscription_ids: Vec<u32>,
-    /// QoS 2 that has gone out under this identifier.
-    pub packet_id: Option<u16>,
-    pub released: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct RestoredSession {
@@ -31,8 +19,8 @@ pub(crate) struct RestoredSession {
     /// `None`: it was online when the broker ended.
     pub disconnected_ms: Option<u64>,
     pub subscriptions: Vec<(String, SubOptions)>,
-    /// In order.
-    pub deliveries: Vec<RestoredDelivery>,
+    /// In order; those at QoS 2 that have gone out with their identifiers.
+    pub deliveries: Vec<(Option<u16>, Delivery)>,
     pub inbound: Vec<u16>,
 }
 
@@ -69,18 +57,8 @@ impl Core {
                 }
                 session.subscriptions.insert(text, options);
             }
-            for delivery in found.deliveries {
+            for (packet_id, delivery) in found.deliveries {
                 *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
-                let packet_id = delivery.packet_id;
-                let delivery = Delivery {
-                    order: delivery.order,
-                    message: delivery.message,
-                    qos: delivery.qos,
-                    retain: delivery.retain,
-                    subscription_ids: delivery.subscription_ids,
-                    released: delivery.released,
-                    stored: true,
-                };
                 match packet_id {
                     Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
                     None => {

@@ -80,6 +80,7 @@ impl Core {
                 qos: options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: options.id.into_iter().collect(),
+                shares: Vec::new(),
             };
             self.deliver(id, &message, terms, now_ms);
         }

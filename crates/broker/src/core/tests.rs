@@ -1,6 +1,8 @@
 //! The core by calls: what a full queue leads to.
 #![allow(clippy::unwrap_used)]
 
+mod shares;
+
 use bytes::Bytes;
 
 use super::*;
@@ -86,13 +88,11 @@ impl Bench {
 
     /// The reason code of SUBACK.
     fn subscribe(&mut self, conn: ConnId, filter: &str) -> u8 {
-        let options = SubOptions {
-            qos: Qos::AtLeastOnce,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-            id: None,
-        };
+        self.subscribe_at(conn, filter, Qos::AtLeastOnce)
+    }
+
+    fn subscribe_at(&mut self, conn: ConnId, filter: &str, qos: Qos) -> u8 {
+        let options = SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
         self.core.take_effects(self.now_ms);
         let filters = vec![(filter.to_owned(), options)];
         let out = self.input(conn, Incoming::Subscribe { id: 1, filters });

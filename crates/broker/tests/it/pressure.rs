@@ -420,3 +420,26 @@ fn a_device_that_has_no_use_for_a_topic_holds_nobody_up() {
     }
     assert_eq!(publisher.read().unwrap(), (0x40, vec![0, 2]));
 }
+
+#[test]
+fn what_waited_for_a_session_that_is_ended_goes_to_the_rest_of_its_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(Some(dir.path()), small(2));
+    let stranger = Connect { user: Some("stranger"), ..kept("s", true) };
+    let (mut client, _) = Client::connect(broker.addr, &stranger);
+    client.subscribe("$share/s/members/work", 1);
+    client.subscribe("members/all", 1);
+    client.disconnect();
+    let (mut publisher, _) = Client::connect(broker.addr, &clean("p", true));
+    for id in 1..=2 {
+        assert_eq!(publisher.publish_acked("members/work", &[id as u8], 0, id), 0);
+    }
+    leave(&broker, "member", "$share/s/members/work");
+    // The stranger's queue is full. Nobody waits for it: its session ends.
+    assert_eq!(publisher.publish_acked("members/all", b"x", 0, 3), 0);
+    let (_, present) = Client::connect(broker.addr, &stranger);
+    assert!(!present);
+    broker.stop();
+    let broker = Broker::start(Some(dir.path()), small(2));
+    assert_eq!(take(&broker, "member", 2), [[1], [2]]);
+}
