@@ -12,6 +12,7 @@ mod pressure;
 mod publishing;
 mod queue;
 mod restore;
+mod room;
 mod session;
 mod shares;
 mod subscriptions;
@@ -30,6 +31,7 @@ use crate::topic::Reserved;
 use crate::wire::Incoming;
 use connection::Connection;
 use session::{Due, Session, expires_at};
+use usage::Class;
 
 pub(crate) use connection::ConnId;
 pub(crate) use effects::{Effects, Output, Record};
@@ -57,10 +59,14 @@ pub struct Stats {
     pub sessions: usize,
     /// Retained messages.
     pub retained: usize,
-    /// PUBLISH packets that were refused as "quota exceeded" because a session had no room.
+    /// PUBLISH packets that were refused as "quota exceeded" because there was no room for them in the queues.
     pub refused: u64,
     /// Connections that are held up for the same reason.
     pub held_up: usize,
+    /// Messages at QoS 1 and 2 that wait for sessions or are in flight to them, each counted once for each session.
+    pub queued: usize,
+    /// Bytes of them.
+    pub queued_bytes: usize,
     /// Times that a will or a message of the hub's own found no room in a session, and went to the others only.
     pub skipped: u64,
 }
@@ -84,6 +90,10 @@ pub(crate) struct Core {
     left: shares::Left,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
+    /// Sessions with messages that expire, by the time of the first.
+    expiries: BTreeSet<(u64, SessionId)>,
+    /// Sessions that have had no room for something.
+    full: BTreeSet<SessionId>,
     /// Connections that are held up, by the time at which they are closed.
     held_up: BTreeSet<(u64, ConnId)>,
     /// Connections that were held up, and can go on.
@@ -117,6 +127,8 @@ impl Core {
             wills: VecDeque::new(),
             left: shares::Left::new(),
             timers: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            full: BTreeSet::new(),
             held_up: BTreeSet::new(),
             released: BTreeSet::new(),
             reserved_sessions: 0,
@@ -175,23 +187,18 @@ impl Core {
     /// When [`Self::handle_timeout`] wants to be called, Unix ms.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         let first = |set: &BTreeSet<(u64, u64)>| set.first().map(|(at, _)| *at);
-        [first(&self.timers), first(&self.held_up)].into_iter().flatten().min()
+        [first(&self.timers), first(&self.expiries), first(&self.held_up)].into_iter().flatten().min()
     }
 
     /// Ends sessions that have expired, sends wills that are due, closes connections that were held up for too long.
     pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
         self.give_up_waiting(now_ms);
+        self.drop_expired(now_ms);
         while let Some(&(at, id)) = self.timers.first() {
             if at > now_ms {
                 break;
             }
             self.timers.pop_first();
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            if session.queue.first_expiry().is_some_and(|at| at <= now_ms) {
-                self.drop_expired(id, now_ms);
-                self.drained(id);
-                self.wake_at_expiry(id);
-            }
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             if session.conn.is_some() {
                 continue;
@@ -220,7 +227,10 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (application, control) = (self.usages.queued(Class::Application), self.usages.queued(Class::Control));
         Stats {
+            queued: application.messages + control.messages,
+            queued_bytes: application.bytes + control.bytes,
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             retained: self.retained.len(),

@@ -23,7 +23,7 @@
 //! Not kept: QoS 0 messages, sessions whose expiry is 0 (clean sessions), wills of clients that were online in the crash.
 //!
 //! # Bounds
-//! Every queue has a limit ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
+//! Every queue has a limit, and so have the queues of a device together, and all together ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
 //! session has no room for is not acknowledged: an MQTT 5 publisher gets 0x97, quota exceeded; an MQTT 3 publisher is
 //! held up until the queue has drained, and is disconnected after [`Limits::publish_patience`]. The module
 //! `core::pressure` has the reasons and the rules for wills, retained messages and control topics. A client that does

@@ -71,9 +71,16 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether `device` may subscribe to `filter` (a valid filter, without `$share/<group>/`).
     fn may_subscribe(&self, device: &str, filter: &str) -> bool;
 
-    /// Whether publishers to `topic` wait for a session of `device` whose queue is full. If not, that session is ended:
-    /// one that has no use for the messages must not stop those for whom they are.
-    fn may_hold_up(&self, _device: &str, _topic: &str) -> bool {
+    /// The group that the messages on `topic` are for, by a number of the owner's choosing; `None` if they are for anybody.
+    /// Publishers wait for the group's members, and for no other device: a session of another whose queue is full is
+    /// ended, since one that has no use for the messages must not stop those for whom they are. What waits for members
+    /// is given up last when the queues of all sessions together are full.
+    fn group(&self, _topic: &str) -> Option<u64> {
+        None
+    }
+
+    /// Whether `device` is a member of a group that [`Self::group`] has named.
+    fn is_member(&self, _device: &str, _group: u64) -> bool {
         true
     }
 

@@ -70,11 +70,11 @@ impl Core {
                 self.fx.record(Record::Session { id, key, expiry_s });
             }
             session.conn = Some(conn);
+            session.window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
             session.expiry_s = expiry_s;
             session.will = connect.will;
             session.will_due_ms = None;
         }
-        let window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
         let max_packet_bytes = connect.max_packet_bytes.map(|max| max as usize);
         self.connections.insert(
             conn,
@@ -84,7 +84,6 @@ impl Core {
                 version: connect.version,
                 aliases: HashMap::new(),
                 max_packet_bytes,
-                window,
                 explain: connect.version == Version::V5
                     && connect.problem_information
                     && max_packet_bytes.is_none_or(|max| max >= EXPLAINED_BYTES),
@@ -266,7 +265,11 @@ impl Core {
         self.by_key.remove(&session.key);
         self.usages.session_end(&session.key.device, session.reserved);
         self.reserved_sessions -= usize::from(session.reserved);
+        self.full.remove(&id);
         self.release_waiting(session.full.take());
+        if let Some(at) = session.next_expiry_ms {
+            self.expiries.remove(&(at, id));
+        }
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {
                 self.router.remove(id, share, filter);
@@ -276,6 +279,7 @@ impl Core {
             self.fx.record(Record::SessionEnd { id });
         }
         self.leave_behind(&mut session);
+        self.device_drained(&session.key.device);
     }
 
     /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.

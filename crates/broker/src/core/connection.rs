@@ -25,8 +25,6 @@ pub(super) struct Connection {
     /// MQTT 5 topic aliases that the client has set.
     pub aliases: HashMap<u16, String>,
     pub max_packet_bytes: Option<usize>,
-    /// Unacknowledged deliveries at once.
-    pub window: usize,
     /// It takes reason strings and user properties on PUBACK and PUBREC.
     pub explain: bool,
     pub pressure: Held,

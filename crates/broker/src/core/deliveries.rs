@@ -20,16 +20,19 @@ pub(super) struct Terms {
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
     pub shares: Vec<Arc<str>>,
+    /// The group of the message's topic.
+    pub group: Option<u64>,
 }
 
 impl Terms {
     /// As the session's subscriptions have it.
-    pub(super) fn new(message: &Message, target: Target) -> Self {
+    pub(super) fn new(message: &Message, group: Option<u64>, target: Target) -> Self {
         Self {
             qos: target.qos.min(message.qos),
             retain: message.retain && target.retain_as_published,
             subscription_ids: target.subscription_ids,
             shares: target.shares,
+            group,
         }
     }
 }
@@ -42,7 +45,7 @@ impl Core {
         order
     }
 
-    /// Sends or queues a message for one session, which has room for it ([`Core::has_room`]).
+    /// Sends or queues a message for one session, which has room for it ([`Core::obstacle`]).
     pub(super) fn deliver(&mut self, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
         let order = self.next_order();
         self.deliver_as(order, id, message, terms, now_ms);
@@ -72,13 +75,15 @@ impl Core {
             return;
         }
         let stored = session.persistent();
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             order,
             message: message.clone(),
             qos: terms.qos,
             retain: terms.retain,
             subscription_ids: terms.subscription_ids,
             shares: terms.shares,
+            group: terms.group,
+            surplus: false,
             released: false,
             stored,
         };
@@ -90,9 +95,17 @@ impl Core {
             *count += 1;
             self.fx.record(Record::Delivery { session: id, delivery: delivery.clone() });
         }
-        let class = Class::of(&self.router, &message.topic);
-        session.queue.push(class, delivery);
+        self.count(id, &mut delivery);
+        self.enqueue(id, delivery);
         self.pump(id, now_ms);
+    }
+
+    /// Puts a delivery, which has been counted, into a session's queue.
+    pub(super) fn enqueue(&mut self, id: SessionId, delivery: Delivery) {
+        let class = Class::of(&self.router, &delivery.message.topic);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.queue.push(class, delivery);
+        self.await_expiry(id);
     }
 
     /// Sends what the client's window has room for, and lets those go on who waited for room.
@@ -106,7 +119,7 @@ impl Core {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             let Some(conn) = session.conn else { return };
             let Some(connection) = self.connections.get(&conn) else { return };
-            if session.inflight.len() >= connection.window {
+            if session.inflight.len() >= session.window {
                 return;
             }
             let Some(delivery) = session.queue.pop() else { return };
@@ -115,7 +128,7 @@ impl Core {
             });
             // MQTT 5, §3.1.2.11.4: as if sent. §3.3.2.3.3: expired messages are not sent.
             if too_large || delivery.message.expired(now_ms) {
-                self.finish(&delivery);
+                self.finish(id, &delivery);
                 continue;
             }
             let packet_id = session.allocate();
@@ -150,7 +163,7 @@ impl Core {
         if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.qos == Qos::AtLeastOnce)
             && let Some(delivery) = session.inflight.remove(&packet_id)
         {
-            self.finish(&delivery);
+            self.finish(id, &delivery);
             self.pump(id, now_ms);
         }
     }
@@ -161,7 +174,7 @@ impl Core {
             None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: UNKNOWN_ID }),
             Some(_) if code >= 0x80 => {
                 if let Some(delivery) = session.inflight.remove(&packet_id) {
-                    self.finish(&delivery);
+                    self.finish(id, &delivery);
                     self.pump(id, now_ms);
                 }
             }
@@ -180,23 +193,14 @@ impl Core {
         if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.released)
             && let Some(delivery) = session.inflight.remove(&packet_id)
         {
-            self.finish(&delivery);
+            self.finish(id, &delivery);
             self.pump(id, now_ms);
         }
     }
 
-    /// Removes what has expired from a session's queue; whether there was any.
-    pub(super) fn drop_expired(&mut self, id: SessionId, now_ms: u64) -> bool {
-        let mut any = false;
-        while let Some(delivery) = self.sessions.get_mut(&id).and_then(|session| session.queue.pop_expired(now_ms)) {
-            self.finish(&delivery);
-            any = true;
-        }
-        any
-    }
-
-    /// A delivery has come to its end.
-    fn finish(&mut self, delivery: &Delivery) {
+    /// A delivery to a session that goes on has come to its end.
+    pub(super) fn finish(&mut self, id: SessionId, delivery: &Delivery) {
+        self.uncount(id, delivery);
         if delivery.stored {
             self.fx.record(Record::DeliveryEnd { order: delivery.order });
             self.unstore(delivery.message.seq);

@@ -2,8 +2,9 @@
 //!
 //! A PUBACK or PUBREC says that the broker keeps the message for *every* persistent session that matches. Dropping the
 //! oldest message of a full queue would break that word to a publisher that has long forgotten the message. So the
-//! question is asked before the acknowledgement: is there room in every session that gets the message at QoS 1 or 2? If
-//! one has none, the message is stored for no session and not retained, and its publisher is told:
+//! question is asked before the acknowledgement: is there room in every session that gets the message at QoS 1 or 2, in
+//! its queue, in those of its device together, and in those of all sessions together (`core::room`)? If one has none, the
+//! message is stored for no session and not retained, and its publisher is told:
 //!
 //! - **MQTT 5**: PUBACK or PUBREC with 0x97, quota exceeded. The publisher decides what to do.
 //! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of
@@ -12,10 +13,10 @@
 //!   `MAX_HELD` packets or `MAX_HELD_BYTES` wait, nothing more is read from it if it has nothing to acknowledge. If
 //!   it has, its acknowledgements may stand behind more than is kept here, and somebody may wait for them: it is read
 //!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
-//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has
-//!   drained to three quarters of its limit, all who wait for it go on, in their order. If that takes longer than
-//!   [`crate::Limits::publish_patience`], the connection is closed; the message was never acknowledged, so the client
-//!   sends it again.
+//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue, and
+//!   those of the device and of all, have drained to three quarters of their limits, all who wait for the session go on,
+//!   in their order. If that takes longer than [`crate::Limits::publish_patience`], the connection is closed; the message
+//!   was never acknowledged, so the client sends it again.
 //! - **QoS 0** promises nothing and never waits for a queue.
 //! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
 //!   has room, and are counted for the others ([`crate::Stats::skipped`]). Nobody was told that those have them.
@@ -27,9 +28,13 @@
 //! - **Control topics** have a queue limit of their own. A session that does not keep up with them is ended, since a
 //!   slow or hostile subscriber must not stop the others' keys, and all that they carry is retained or can be asked for.
 //!   A session that ends is not a silent loss: the client sees that its session is gone.
-//! - **A device that has no use for a topic** ([`crate::Policy::may_hold_up`]: the hub says so of devices that are not in
-//!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
-//! - **Expired messages** hold nobody up: they are removed before a queue is called full, and while somebody waits.
+//! - **A device that has no use for a topic**, since it is not in the topic's group ([`crate::Policy::group`]) and cannot
+//!   open its messages, holds nobody up. Its session is ended too.
+//! - **When all queues together are full**, everybody would be held up by whoever fills them. So the session ends that
+//!   holds the most of what is surplus: messages that are not for its device as one of a group, and retained ones that a
+//!   subscription brought, which its client can ask for again. What members wait for is kept; if that fills the bound by
+//!   itself, publishers wait. A session that is sent its messages at once is never held up by other sessions.
+//! - **Expired messages** hold nobody up: they are removed when their time comes, and before a queue is called full.
 //! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
 //!   is online. If the picked session is ended, another member is picked, until one has room or is waited for; and other
 //!   members get what waited for it (`core::shares`).
@@ -40,63 +45,83 @@
 //! An offline subscriber with a full queue makes the publishers of its topics wait, and it may never come back. That is
 //! loud: a warning names the device and client identifier when it begins, and once a minute while publishers are turned
 //! away; each connection that is closed for it gets a warning that names both sides. The operator can bring the client
-//! back, connect once as that client with a clean session, raise [`crate::ClassLimits::max_queued_messages`], or lower
+//! back, connect once as that client with a clean session, raise the limit that the warning names, or lower
 //! [`crate::Limits::max_session_expiry`] and restart, which ends sessions that have been away for longer. Where
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
-//! offline session whose queue has been full for so long ends.
+//! offline session that has had no room for so long ends.
 
 use super::Core;
 use super::connection::{ConnId, Connection};
 use super::session::{Full, Session};
-use super::usage::Class;
+use super::usage::{Bound, Class, Load};
 use crate::config::Limits;
 use crate::message;
 use crate::router::SessionId;
 use crate::wire::{Incoming, Publish};
 
-/// A session that stays full is warned of this often.
-const REMIND_MS: u64 = 60_000;
 const QUOTA: u8 = 0x97;
 
 impl Core {
-    /// Whether a session takes another message at QoS 1 or 2.
-    pub(super) fn has_room(session: &Session, class: Class, bytes: usize, limits: &Limits) -> bool {
-        let queued = session.queue.load(class);
-        queued.messages == 0 || queued.has_room(1, bytes, class.queue_limit(limits))
-    }
-
-    /// Notes that something found no room in a session, and tells the operator.
-    pub(super) fn note_full(&mut self, id: SessionId, now_ms: u64) {
+    /// Notes that something found no room, and tells the operator.
+    pub(super) fn note_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let new = session.full.is_none();
+        self.full.insert(id);
         let full = session.full.get_or_insert_with(|| Full { since_ms: now_ms, ..Full::default() });
-        full.turned_away += 1;
-        if new || now_ms.saturating_sub(full.warned_ms) >= REMIND_MS {
-            let queued = session.queue.load(Class::Application);
-            tracing::warn!(
-                device = %session.key.device,
-                client_id = %session.key.client_id,
-                online = session.conn.is_some(),
-                messages = queued.messages,
-                bytes = queued.bytes,
-                turned_away = full.turned_away,
-                "a session's queue is full: publishers of its topics are refused (MQTT 5) or wait (MQTT 3); let the \
-                 client catch up, connect once as it with a clean session, or raise limits.max_queued_messages"
-            );
-            (full.warned_ms, full.turned_away) = (now_ms, 0);
+        let device = session.key.device.clone();
+        let reminder = self.usages.block(&device, bound).unwrap_or(&mut full.reminder);
+        if let Some(turned_away) = reminder.count(now_ms) {
+            self.tell_full(id, bound, turned_away);
         }
-        if new && session.conn.is_none() {
-            self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
-        }
-        if new {
-            self.wake_at_expiry(id);
-        }
+        let Some(session) = self.sessions.get(&id).filter(|session| new && session.conn.is_none()) else { return };
+        self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
     }
 
-    /// Room that comes from an expired message is noticed although nothing else happens.
-    pub(super) fn wake_at_expiry(&mut self, id: SessionId) {
-        let full = self.sessions.get(&id).filter(|session| session.full.is_some());
-        self.timers.extend(full.and_then(|session| session.queue.first_expiry()).map(|at| (at, id)));
+    fn tell_full(&self, id: SessionId, bound: Bound, turned_away: u64) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let class = Class::Application;
+        let (device, client_id) = (&*session.key.device, &*session.key.client_id);
+        let online = session.conn.is_some();
+        match bound {
+            Bound::Session => {
+                let Load { messages, bytes } = session.queue.load(class);
+                tracing::warn!(
+                    device,
+                    client_id,
+                    online,
+                    messages,
+                    bytes,
+                    turned_away,
+                    "a session's queue is full: publishers of its topics are refused (MQTT 5) or wait (MQTT 3); let the \
+                     client catch up, connect once as it with a clean session, or raise limits.max_queued_messages or \
+                     limits.max_queued_bytes"
+                );
+            }
+            Bound::Device => {
+                let Load { messages, bytes } = self.usages.of(device).queued.of(class);
+                tracing::warn!(
+                    device,
+                    messages,
+                    bytes,
+                    turned_away,
+                    "the queues of a device's sessions together are full: publishers of its topics are refused (MQTT 5) \
+                     or wait (MQTT 3); let its clients catch up, connect once with a clean session as those that will \
+                     not, or raise limits.max_device_queued_messages or limits.max_device_queued_bytes"
+                );
+            }
+            Bound::Total => {
+                let Load { messages, bytes } = self.usages.queued(class);
+                tracing::warn!(
+                    messages,
+                    bytes,
+                    turned_away,
+                    "the queues of all sessions together are full: publishers are refused (MQTT 5) or wait (MQTT 3) \
+                     unless all who get the message are sent it at once; let offline clients catch up, lower \
+                     limits.session_expiry_hours, or raise limits.max_total_queued_messages or \
+                     limits.max_total_queued_bytes"
+                );
+            }
+        }
     }
 
     /// Ends a session for which nobody waits, and its connection.
@@ -155,18 +180,6 @@ impl Core {
         let held = self.connections.get_mut(&conn).map(|connection| &mut connection.pressure);
         if held.is_some_and(|held| std::mem::take(&mut held.stopped)) {
             self.fx.reading.push((conn, true));
-        }
-    }
-
-    /// Once a session's queue is low again, those who wait for it may go on.
-    pub(super) fn drained(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let low = |class: Class| session.queue.load(class).is_low(class.queue_limit(&self.limits));
-        if session.full.is_some() && low(Class::Application) {
-            tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                "the session's queue has room again");
-            let full = session.full.take();
-            self.release_waiting(full);
         }
     }
 

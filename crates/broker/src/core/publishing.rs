@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
 use super::effects::{Output, Record};
-use super::usage::{Class, Load};
+use super::usage::{Bound, Class, Load};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
@@ -37,6 +37,13 @@ pub(super) enum Offer {
     Refusable,
     /// Nobody can be told: it goes to the others.
     Final,
+}
+
+/// The session that has no room for a message, and why.
+#[derive(Clone, Copy)]
+pub(super) struct NoRoom {
+    session: SessionId,
+    bound: Bound,
 }
 
 impl Core {
@@ -94,13 +101,17 @@ impl Core {
             properties: publish.properties,
             sender: Some(device),
         };
-        if let Err(full) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
-            self.note_full(full, now_ms);
+        if let Err(NoRoom { session, bound }) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
+            self.note_full(session, bound, now_ms);
             match waits {
-                Some(publish) => self.hold_up(conn, publish, full, now_ms),
+                Some(publish) => self.hold_up(conn, publish, session, now_ms),
                 None => {
                     self.refused += 1;
-                    let reason = "a session that the message is for has no room";
+                    let reason = match bound {
+                        Bound::Session => "the queue of a session that the message is for is full",
+                        Bound::Device => "the queues of a device that the message is for are full",
+                        Bound::Total => "the queues of all the broker's sessions together are full",
+                    };
                     let refused = Refused { code: QUOTA, topic: told.unwrap_or_default(), reason };
                     self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
                 }
@@ -209,8 +220,8 @@ impl Core {
         self.fx.outputs.push(Output::Done(token));
     }
 
-    /// Intercepts, retains and routes. Gives the session that has no room, if the message can still be refused: then
-    /// nothing has happened.
+    /// Intercepts, retains and routes. Says who has no room, if the message can still be refused: then nothing has
+    /// happened.
     pub(super) fn publish(
         &mut self,
         mut new: NewMessage,
@@ -218,7 +229,7 @@ impl Core {
         intercept: bool,
         offer: Offer,
         now_ms: u64,
-    ) -> Result<(), SessionId> {
+    ) -> Result<(), NoRoom> {
         if let Some(interceptor) = self.interceptor.as_ref().filter(|_| intercept) {
             let mut message = Intercepted {
                 topic: std::mem::take(&mut new.topic),
@@ -234,11 +245,12 @@ impl Core {
                 (message.topic, message.payload, message.qos, message.retain);
         }
         let message = self.new_message(new, now_ms);
-        let found = self.receivers(&message, from, offer, now_ms)?;
+        let group = self.policy.group(&message.topic);
+        let found = self.receivers(&message, group, from, offer, now_ms)?;
         if message.retain {
             self.retain(&message);
         }
-        self.route(&message, found, now_ms);
+        self.route(&message, group, found, now_ms);
         Ok(())
     }
 
@@ -270,57 +282,70 @@ impl Core {
     fn receivers(
         &mut self,
         message: &Message,
+        group: Option<u64>,
         from: Option<SessionId>,
         offer: Offer,
         now_ms: u64,
-    ) -> Result<Matches, SessionId> {
+    ) -> Result<Matches, NoRoom> {
         let class = Class::of(&self.router, &message.topic);
-        // Each turn ends a session or removes what has expired, after which a share may have a better member.
+        self.drop_expired(now_ms);
+        // Each turn ends a session, after which a share may have a better member, and others may have room.
         loop {
-            let mut found = self.matches(message, class, from, now_ms);
+            let mut found = self.matches(message, class, group, from);
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }
-            let queues =
-                found.targets.values().filter(|target| target.qos > Qos::AtMostOnce).map(|target| target.session);
-            let full: Vec<SessionId> = queues.filter(|id| !self.takes_another(*id, class, message)).collect();
+            let queues = found.targets.values().filter(|target| target.qos > Qos::AtMostOnce);
+            let full: Vec<NoRoom> = queues.filter_map(|target| self.no_room(target.session, class, message)).collect();
             let mut changed = false;
-            for id in &full {
-                changed |= self.drop_expired(*id, now_ms);
-                if self.takes_another(*id, class, message) {
-                    self.drained(*id);
-                    continue;
-                }
-                let Some(session) = self.sessions.get(id) else { continue };
-                let reason = match class {
-                    Class::Control => "it does not keep up with control messages",
-                    Class::Application if self.policy.may_hold_up(&session.key.device, &message.topic) => continue,
-                    Class::Application => "its queue is full, and publishers of this topic do not wait for its device",
-                };
-                self.end_slow_session(*id, reason);
-                changed = true;
+            for NoRoom { session, .. } in &full {
+                // What was ended for another of them may have made room for this one.
+                let no_room = self.no_room(*session, class, message);
+                changed |= no_room.is_some_and(|no_room| self.make_room(no_room, class, group));
             }
-            match (full.first(), offer) {
+            match full.first() {
                 _ if changed => continue,
-                (Some(id), Offer::Refusable) => return Err(*id),
+                Some(no_room) if offer == Offer::Refusable => return Err(*no_room),
                 _ => {}
             }
-            for id in full {
+            for NoRoom { session, bound } in full {
                 self.skipped += 1;
-                self.note_full(id, now_ms);
-                found.targets.remove(&id);
+                self.note_full(session, bound, now_ms);
+                found.targets.remove(&session);
             }
             return Ok(found);
         }
     }
 
-    fn takes_another(&self, id: SessionId, class: Class, message: &Message) -> bool {
-        self.sessions.get(&id).is_some_and(|session| Self::has_room(session, class, message.cost(), &self.limits))
+    fn no_room(&self, id: SessionId, class: Class, message: &Message) -> Option<NoRoom> {
+        let session = self.sessions.get(&id)?;
+        let bound = Self::obstacle(session, &self.usages, &self.limits, class, message.cost())?;
+        Some(NoRoom { session: id, bound })
     }
 
-    fn route(&mut self, message: &Arc<Message>, found: Matches, now_ms: u64) {
+    /// Ends a session that must not hold up this message's publisher, if there is one.
+    fn make_room(&mut self, no_room: NoRoom, class: Class, group: Option<u64>) -> bool {
+        let Some(session) = self.sessions.get(&no_room.session) else { return false };
+        let waited_for = group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
+        let (id, reason) = match (class, no_room.bound) {
+            (Class::Application, _) if !waited_for => {
+                (Some(no_room.session), "it has no room, and its device is not in the group of a topic that it reads")
+            }
+            (Class::Control, Bound::Session | Bound::Device) => {
+                (Some(no_room.session), "it does not keep up with control messages")
+            }
+            (_, Bound::Total) => (
+                self.largest_surplus(class),
+                "the queues of all sessions together are full, and it holds most of what is not for members of a group",
+            ),
+            (Class::Application, Bound::Session | Bound::Device) => (None, ""),
+        };
+        id.inspect(|id| self.end_slow_session(*id, reason)).is_some()
+    }
+
+    fn route(&mut self, message: &Arc<Message>, group: Option<u64>, found: Matches, now_ms: u64) {
         for target in found.targets.into_values() {
-            self.deliver(target.session, message, Terms::new(message, target), now_ms);
+            self.deliver(target.session, message, Terms::new(message, group, target), now_ms);
         }
         for local in found.locals {
             self.fx.outputs.push(Output::Local(local, Box::new(received(message))));

@@ -17,6 +17,10 @@ pub(crate) struct Delivery {
     pub subscription_ids: Vec<u32>,
     /// The shared subscriptions that it came by: another member gets it if this session ends before it is sent.
     pub shares: Vec<Arc<str>>,
+    /// The group of its topic, if its session's device is to get it as one of the group's.
+    pub group: Option<u64>,
+    /// It is given up first when all queues together are full.
+    pub surplus: bool,
     /// QoS 2: PUBREC has come, PUBREL is owed.
     pub released: bool,
     /// It stands in the journal.

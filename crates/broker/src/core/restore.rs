@@ -1,5 +1,6 @@
 //! The state that the journal gives back at start.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Core;
@@ -44,6 +45,7 @@ impl Core {
             self.usages.retain(Class::of(&self.router, &message.topic), &message);
             self.retained.insert(message.topic.clone(), message);
         }
+        let mut deliveries = Vec::new();
         for found in restored.sessions {
             let mut session = Session::new(found.key);
             session.stored = true;
@@ -57,21 +59,31 @@ impl Core {
                 }
                 session.subscriptions.insert(text, options);
             }
-            for (packet_id, delivery) in found.deliveries {
-                *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
-                match packet_id {
-                    Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
-                    None => {
-                        let class = Class::of(&self.router, &delivery.message.topic);
-                        session.queue.push(class, delivery);
-                    }
-                }
-            }
+            deliveries.push((found.id, found.deliveries));
             self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
             self.usages.session(&session.key.device, false);
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
         }
+        for (id, deliveries) in deliveries {
+            self.restore_deliveries(id, deliveries);
+        }
         self.handle_timeout(now_ms);
+    }
+
+    fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>) {
+        let mut groups: HashMap<Arc<str>, Option<u64>> = HashMap::new();
+        for (packet_id, mut delivery) in deliveries {
+            let topic = &delivery.message.topic;
+            delivery.group = *groups.entry(topic.clone()).or_insert_with(|| self.policy.group(topic));
+            *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
+            self.count(id, &mut delivery);
+            match packet_id {
+                None => self.enqueue(id, delivery),
+                Some(packet_id) => {
+                    self.sessions.get_mut(&id).map(|session| session.inflight.insert(packet_id, delivery));
+                }
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::connection::ConnId;
 use super::queue::{Delivery, Queue};
+use super::usage::{Loads, Reminder};
 use crate::router::SessionId;
 use crate::wire::{SubOptions, Will};
 
@@ -26,7 +27,13 @@ pub(super) struct Session {
     pub disconnected_ms: u64,
     pub subscriptions: BTreeMap<String, SubOptions>,
     pub queue: Queue,
-    /// Since when `queue` has had no room for something, and who waits for it.
+    /// What of its deliveries is given up first when all queues together are full.
+    pub surplus: Loads,
+    /// When it is looked at for messages that have expired.
+    pub next_expiry_ms: Option<u64>,
+    /// Unacknowledged deliveries at once, while it has a connection.
+    pub window: usize,
+    /// Since when it has had no room for something, and who waits for it.
     pub full: Option<Full>,
     /// By packet identifier.
     pub inflight: BTreeMap<u16, Delivery>,
@@ -49,6 +56,9 @@ impl Session {
             disconnected_ms: 0,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
+            surplus: Loads::default(),
+            next_expiry_ms: None,
+            window: 0,
             full: None,
             inflight: BTreeMap::new(),
             next_packet_id: 1,
@@ -72,13 +82,11 @@ pub(super) struct Due {
     pub will: Will,
 }
 
-/// A session's queue has had no room.
+/// A session has had no room.
 #[derive(Debug, Default)]
 pub(super) struct Full {
     pub since_ms: u64,
-    pub warned_ms: u64,
-    /// PUBLISH packets that were refused or held up since the last warning.
-    pub turned_away: u64,
+    pub reminder: Reminder,
     /// Connections that are held up.
     pub waiting: BTreeSet<ConnId>,
 }

@@ -19,7 +19,7 @@ use super::Core;
 use super::deliveries::Terms;
 use super::queue::Delivery;
 use super::session::Session;
-use super::usage::Class;
+use super::usage::{Class, Usages};
 use crate::config::Limits;
 use crate::message::{Message, Qos};
 use crate::policy::Policy;
@@ -31,29 +31,35 @@ pub(super) type Left = VecDeque<Delivery>;
 /// What a member of a share is judged by.
 struct Judge<'a> {
     sessions: &'a HashMap<SessionId, Session>,
+    usages: &'a Usages,
     limits: &'a Limits,
     policy: &'a dyn Policy,
     message: &'a Message,
     class: Class,
-    now_ms: u64,
+    group: Option<u64>,
 }
 
 impl Judge<'_> {
     /// Publishers wait for a device that may hold them up, so it is preferred even if it has no room.
     fn readiness(&self, id: SessionId) -> u8 {
         let Some(session) = self.sessions.get(&id) else { return 0 };
-        let expired = session.queue.first_expiry().is_some_and(|at| at <= self.now_ms);
-        let room = expired || Core::has_room(session, self.class, self.message.cost(), self.limits);
-        let waited_for = self.policy.may_hold_up(&session.key.device, &self.message.topic);
+        let room = Core::obstacle(session, self.usages, self.limits, self.class, self.message.cost()).is_none();
+        let waited_for = self.group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
         4 * u8::from(waited_for) + 2 * u8::from(room) + u8::from(session.conn.is_some())
     }
 }
 
 impl Core {
     /// Everyone who is to get a message; of a share, one for whom its publisher may wait, if there is one.
-    pub(super) fn matches(&mut self, message: &Message, class: Class, from: Option<SessionId>, now_ms: u64) -> Matches {
-        let (sessions, limits, policy) = (&self.sessions, &self.limits, &*self.policy);
-        let judge = Judge { sessions, limits, policy, message, class, now_ms };
+    pub(super) fn matches(
+        &mut self,
+        message: &Message,
+        class: Class,
+        group: Option<u64>,
+        from: Option<SessionId>,
+    ) -> Matches {
+        let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
+        let judge = Judge { sessions, usages, limits, policy, message, class, group };
         self.router.matches(&message.topic, from, &|id, _| judge.readiness(id))
     }
 
@@ -66,6 +72,10 @@ impl Core {
         let (mut owed, ended): (Vec<_>, Vec<_>) =
             unacknowledged.into_iter().chain(queued).partition(|d| !d.shares.is_empty());
         owed.sort_by_key(|delivery| delivery.order);
+        for delivery in sent_once.iter().chain(&owed).chain(&ended) {
+            let class = Class::of(&self.router, &delivery.message.topic);
+            self.usages.queue_end(&session.key.device, class, delivery.message.cost());
+        }
         self.left.extend(owed);
         for delivery in sent_once.into_iter().chain(ended) {
             if delivery.stored {
@@ -91,8 +101,8 @@ impl Core {
     fn hand_over_one(&mut self, delivery: &Delivery, now_ms: u64) {
         let message = &delivery.message;
         let class = Class::of(&self.router, &message.topic);
-        let (sessions, limits, policy) = (&self.sessions, &self.limits, &*self.policy);
-        let judge = Judge { sessions, limits, policy, message, class, now_ms };
+        let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
+        let judge = Judge { sessions, usages, limits, policy, message, class, group: delivery.group };
         let found = self.router.members(&delivery.shares, &|id, options| {
             8 * u8::from(options.qos > Qos::AtMostOnce) + judge.readiness(id)
         });
@@ -100,7 +110,7 @@ impl Core {
         let mut order = Some(delivery.order);
         for target in found.targets.into_values() {
             let order = order.take().unwrap_or_else(|| self.next_order());
-            self.deliver_as(order, target.session, message, Terms::new(message, target), now_ms);
+            self.deliver_as(order, target.session, message, Terms::new(message, delivery.group, target), now_ms);
         }
     }
 }

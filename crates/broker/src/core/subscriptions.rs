@@ -7,7 +7,7 @@ use super::Core;
 use super::connection::ConnId;
 use super::deliveries::Terms;
 use super::effects::Record;
-use super::usage::{Class, Loads};
+use super::usage::{Class, Load, Loads};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
 use crate::topic;
@@ -81,12 +81,14 @@ impl Core {
                 retain: true,
                 subscription_ids: options.id.into_iter().collect(),
                 shares: Vec::new(),
+                // It stays retained: the client can ask for it again.
+                group: None,
             };
             self.deliver(id, &message, terms, now_ms);
         }
     }
 
-    /// Whether a session has room for all of these at once.
+    /// Whether a session has room for all of these at once. Empty queues have, for all that is retained.
     fn takes(&self, id: SessionId, retained: &[(Arc<Message>, SubOptions)]) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
         let mut more = Loads::default();
@@ -98,11 +100,15 @@ impl Core {
         [Class::Application, Class::Control].into_iter().all(|class| {
             let more = more.of(class);
             let queued = session.queue.load(class);
+            let all = Load::default();
             match more.messages {
-                0 => true,
-                1 if queued.messages == 0 => true,
-                messages => queued.has_room(messages, more.bytes, class.queue_limit(&self.limits)),
+                0 => return true,
+                1 if queued.messages == 0 => {}
+                messages if queued.has_room(messages, more.bytes, class.queue_limit(&self.limits).max(all)) => {}
+                _ => return false,
             }
+            session.takes_at_once(more, &self.limits)
+                || self.usages.passed(&session.key.device, class, more, all, &self.limits).is_none()
         })
     }
 

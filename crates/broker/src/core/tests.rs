@@ -1,6 +1,7 @@
 //! The core by calls: what a full queue leads to.
 #![allow(clippy::unwrap_used)]
 
+mod room;
 mod shares;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use crate::config::ClassLimits;
 use crate::policy::{Attempt, Refusal};
 use crate::wire::{Connect, Outgoing, Publish, SubOptions, Version, Will};
 
-/// The device is the user name. `outsider` has no use for topics below `g/`.
+/// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
 struct Names;
 
 impl Policy for Names {
@@ -23,8 +24,11 @@ impl Policy for Names {
     fn may_subscribe(&self, _: &str, _: &str) -> bool {
         true
     }
-    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
-        !(device == "outsider" && topic.starts_with("g/"))
+    fn group(&self, topic: &str) -> Option<u64> {
+        topic.starts_with("g/").then_some(1)
+    }
+    fn is_member(&self, device: &str, _: u64) -> bool {
+        !device.starts_with("outsider")
     }
 }
 
@@ -133,6 +137,18 @@ impl Bench {
         let conn = self.v5(device, client_id);
         let out = self.outputs();
         (conn, self.read(conn, out))
+    }
+
+    /// The connection, and whether its session was there.
+    fn comes_back(&mut self, device: &str, client_id: &str) -> (ConnId, bool) {
+        self.outputs();
+        let conn = self.v5(device, client_id);
+        let out = self.outputs();
+        let present = out.iter().find_map(|(_, packet)| match packet {
+            Outgoing::ConnAck { session_present, .. } => Some(*session_present),
+            _ => None,
+        });
+        (conn, present.unwrap())
     }
 
     fn read(&mut self, conn: ConnId, mut out: Vec<(ConnId, Outgoing)>) -> Vec<String> {

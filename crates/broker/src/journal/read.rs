@@ -129,6 +129,9 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
             retain: row.get(4)?,
             subscription_ids: ids.split(' ').filter_map(|id| id.parse().ok()).collect(),
             shares: shares(row, 8, &mut known_shares)?,
+            // These two are the core's to find out.
+            group: None,
+            surplus: false,
             released: row.get(7)?,
             stored: true,
         };

@@ -86,10 +86,18 @@ proptest! {
         ops in ops(false),
         // Queues that are full all the time, and ones that never are.
         max_queued_messages in prop_oneof![Just(1usize), Just(4), Just(100_000)],
+        // The same for those of the device to which all clients belong, and for all.
+        (max_device_queued_messages, max_total_queued_messages) in
+            prop_oneof![Just((1usize, 1_000_000usize)), Just((4, 1)), Just((1_000_000, 5)), Just((1_000_000, 1_000_000))],
         version in prop_oneof![Just(Version::V311), Just(Version::V5)],
     ) {
         let publish_patience = Duration::from_secs(2);
-        let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
+        let application = ClassLimits {
+            max_queued_messages,
+            max_device_queued_messages,
+            max_total_queued_messages,
+            ..ClassLimits::default()
+        };
         let limits = Limits { max_inflight: 4, application, publish_patience, ..Limits::default() };
         let mut world = World::new(limits, version, false);
         play(&mut world, ops);
@@ -102,7 +110,8 @@ proptest! {
                 let mut seen = BTreeSet::new();
                 let first: Vec<u32> = got.iter().copied().filter(|number| seen.insert(*number)).collect();
                 // A client that sends a refused message again has put it behind those that it sent meanwhile.
-                let refused = version == Version::V5 && max_queued_messages < 100_000;
+                let least = max_queued_messages.min(max_device_queued_messages).min(max_total_queued_messages);
+                let refused = version == Version::V5 && least < 100_000;
                 prop_assert!(refused || first.is_sorted(), "out of order: {:?}", first);
                 if (subscriber, publisher) == (3, 1) {
                     prop_assert_eq!(distinct.len(), got.len(), "QoS 2 twice: {:?}", got);
@@ -110,6 +119,7 @@ proptest! {
             }
         }
         prop_assert_eq!(rows(&world), 0, "something is left behind on disk");
+        prop_assert_eq!((world.core.stats().queued, world.core.stats().queued_bytes), (0, 0));
     }
 
     #[test]
@@ -128,6 +138,7 @@ proptest! {
             prop_assert!(acked.is_subset(&got), "lost: {:?}", acked.difference(&got));
         }
         prop_assert_eq!(rows(&world), 0, "something is left behind on disk");
+        prop_assert_eq!((world.core.stats().queued, world.core.stats().queued_bytes), (0, 0));
     }
 }
 

@@ -8,29 +8,29 @@ use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, tcp_broker};
 
 /// A running broker beside a test that blocks.
-struct Broker {
+pub struct Broker {
     runtime: tokio::runtime::Runtime,
     running: Option<sealcast_broker::Running>,
-    addr: std::net::SocketAddr,
+    pub addr: std::net::SocketAddr,
 }
 
 impl Broker {
-    fn start(dir: Option<&std::path::Path>, limits: Limits) -> Self {
+    pub fn start(dir: Option<&std::path::Path>, limits: Limits) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let running = runtime.block_on(tcp_broker(dir, any_port(), limits));
         let addr = running.addrs()[0];
         Self { runtime, running: Some(running), addr }
     }
 
-    fn handle(&self) -> sealcast_broker::Handle {
+    pub fn handle(&self) -> sealcast_broker::Handle {
         self.running.as_ref().unwrap().handle().clone()
     }
 
-    fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         self.runtime.block_on(self.handle().stats()).unwrap()
     }
 
-    fn until(&self, what: &str, reached: impl Fn(Stats) -> bool) {
+    pub fn until(&self, what: &str, reached: impl Fn(Stats) -> bool) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !reached(self.stats()) {
             assert!(std::time::Instant::now() < deadline, "not in time: {what}: {:?}", self.stats());
@@ -38,43 +38,43 @@ impl Broker {
         }
     }
 
-    fn publish(&self, topic: &str, payload: &str, retain: bool) {
+    pub fn publish(&self, topic: &str, payload: &str, retain: bool) {
         let payload = payload.to_owned();
         self.runtime.block_on(self.handle().publish(topic, payload, Qos::AtLeastOnce, retain)).unwrap();
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         assert!(self.runtime.block_on(self.running.take().unwrap().shutdown(Duration::from_secs(10))));
     }
 }
 
-fn clean(id: &str, v5: bool) -> Connect<'_> {
+pub fn clean(id: &str, v5: bool) -> Connect<'_> {
     Connect { id, v5, clean: true, ..Connect::default() }
 }
 
-fn kept(id: &str, v5: bool) -> Connect<'_> {
+pub fn kept(id: &str, v5: bool) -> Connect<'_> {
     Connect { id, v5, expiry_s: 3600, ..Connect::default() }
 }
 
-fn small(max_queued_messages: usize) -> Limits {
+pub fn small(max_queued_messages: usize) -> Limits {
     let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
     Limits { application, ..Limits::default() }
 }
 
 /// The same, where who is held up is never closed for it.
-fn patient(max_queued_messages: usize) -> Limits {
+pub fn patient(max_queued_messages: usize) -> Limits {
     Limits { publish_patience: 3 * PATIENCE, ..small(max_queued_messages) }
 }
 
 /// A session that is away and has subscribed to `filter`.
-fn leave(broker: &Broker, id: &str, filter: &str) {
+pub fn leave(broker: &Broker, id: &str, filter: &str) {
     let (mut client, _) = Client::connect(broker.addr, &kept(id, true));
     client.subscribe(filter, 1);
     client.disconnect();
 }
 
 /// What a session that comes back is sent, up to `count` messages; each is acknowledged.
-fn take(broker: &Broker, id: &str, count: usize) -> Vec<Vec<u8>> {
+pub fn take(broker: &Broker, id: &str, count: usize) -> Vec<Vec<u8>> {
     let (mut client, present) = Client::connect(broker.addr, &kept(id, true));
     assert!(present);
     let got = (0..count)

@@ -24,6 +24,10 @@ impl Policy for Everyone {
     fn may_subscribe(&self, _: &str, _: &str) -> bool {
         true
     }
+    /// Of which all are members: no session is ended for room.
+    fn group(&self, _: &str) -> Option<u64> {
+        Some(1)
+    }
 }
 
 /// Clients 0 and 1 publish at QoS 1 and 2. Clients 2 and 3 subscribe with QoS 1 and 2, or both share one subscription at
