@@ -24,7 +24,7 @@
 //!   between packets, never inside the publication that made them due.
 //! - **Retained messages that a subscription brings** are part of what SUBACK promises. If they do not fit, the
 //!   subscription is refused (0x97, in MQTT 3 0x80). They stay retained; the client subscribes again when it has caught
-//!   up.
+//!   up. Queues that are empty take all that is retained, whatever their limits are.
 //! - **Control topics** have a queue limit of their own. A session that does not keep up with them is ended, since a
 //!   slow or hostile subscriber must not stop the others' keys, and all that they carry is retained or can be asked for.
 //!   A session that ends is not a silent loss: the client sees that its session is gone.

@@ -7,7 +7,7 @@ use super::Core;
 use super::connection::ConnId;
 use super::deliveries::Terms;
 use super::effects::Record;
-use super::usage::{Class, Load, Loads};
+use super::usage::{Class, Loads};
 use crate::message::{Message, Qos};
 use crate::router::SessionId;
 use crate::topic;
@@ -88,7 +88,8 @@ impl Core {
         }
     }
 
-    /// Whether a session has room for all of these at once. Empty queues have, for all that is retained.
+    /// Whether a session has room for all of these at once. Queues that are empty take all that is retained, however low
+    /// their limits are: a client could never subscribe otherwise.
     fn takes(&self, id: SessionId, retained: &[(Arc<Message>, SubOptions)]) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
         let mut more = Loads::default();
@@ -99,16 +100,12 @@ impl Core {
         }
         [Class::Application, Class::Control].into_iter().all(|class| {
             let more = more.of(class);
-            let queued = session.queue.load(class);
-            let all = Load::default();
-            match more.messages {
-                0 => return true,
-                1 if queued.messages == 0 => {}
-                messages if queued.has_room(messages, more.bytes, class.queue_limit(&self.limits).max(all)) => {}
-                _ => return false,
-            }
-            session.takes_at_once(more, &self.limits)
-                || self.usages.passed(&session.key.device, class, more, all, &self.limits).is_none()
+            let all = self.usages.retained(class);
+            let (queued, limit) = (session.queue.load(class), class.queue_limit(&self.limits).max(all));
+            let passed = || self.usages.passed(&session.key.device, class, more, all, &self.limits);
+            more.messages == 0
+                || queued.has_room(more.messages, more.bytes, limit)
+                    && (session.takes_at_once(more, &self.limits) || passed().is_none())
         })
     }
 

@@ -90,18 +90,26 @@ impl Bench {
             .collect()
     }
 
-    /// The reason code of SUBACK.
+    /// The reason code of SUBACK. What is sent for it is lost.
     fn subscribe(&mut self, conn: ConnId, filter: &str) -> u8 {
         self.subscribe_at(conn, filter, Qos::AtLeastOnce)
     }
 
     fn subscribe_at(&mut self, conn: ConnId, filter: &str, qos: Qos) -> u8 {
+        self.subscribe_all_at(conn, &[filter], qos)[0]
+    }
+
+    fn subscribe_all(&mut self, conn: ConnId, filters: &[&str]) -> Vec<u8> {
+        self.subscribe_all_at(conn, filters, Qos::AtLeastOnce)
+    }
+
+    fn subscribe_all_at(&mut self, conn: ConnId, filters: &[&str], qos: Qos) -> Vec<u8> {
         let options = SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
         self.core.take_effects(self.now_ms);
-        let filters = vec![(filter.to_owned(), options)];
+        let filters = filters.iter().map(|filter| ((*filter).to_owned(), options)).collect();
         let out = self.input(conn, Incoming::Subscribe { id: 1, filters });
         out.iter()
-            .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes[0]) } else { None })
+            .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes.clone()) } else { None })
             .unwrap()
     }
 

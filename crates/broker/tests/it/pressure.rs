@@ -273,19 +273,28 @@ fn wills_and_the_hubs_messages_go_to_those_who_have_room() {
 
 #[test]
 fn a_subscription_is_refused_whose_retained_messages_do_not_fit() {
-    let broker = Broker::start(None, small(3));
+    let broker = Broker::start(None, Limits { max_inflight: 1, ..small(3) });
     for n in 1..=4 {
         broker.publish(&format!("r/{n}"), "x", true);
     }
-    let (mut five, _) = Client::connect(broker.addr, &clean("5", true));
-    assert_eq!(five.subscribe("r/#", 1), 0x97);
-    five.nothing_more();
-    broker.publish("r/1", "live", false);
-    five.nothing_more();
-    let (mut three, _) = Client::connect(broker.addr, &clean("3", false));
-    assert_eq!(three.subscribe("r/#", 1), 0x80);
-    assert_eq!(three.subscribe("r/1", 1), 1, "one fits");
-    assert_eq!(three.message().payload, b"x");
+    for (v5, refused) in [(true, 0x97), (false, 0x80)] {
+        let (mut client, _) = Client::connect(broker.addr, &clean("c", v5));
+        assert_eq!(client.subscribe("r/#", 1), 1, "an empty queue takes all that is retained");
+        let mut message = client.message();
+        // Three wait. As many as are retained may.
+        assert_eq!(client.subscribe("r/+", 1), refused);
+        assert_eq!(client.subscribe("r/1", 1), 1);
+        for topic in ["r/1", "r/2", "r/3", "r/4", "r/1"] {
+            assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), (topic, &b"x"[..], true));
+            if topic == "r/4" {
+                broker.publish("r/2", "live", false);
+            }
+            client.ack(0x40, message.id).unwrap();
+            message = client.message();
+        }
+        assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), ("r/2", &b"live"[..], false));
+        client.nothing_more();
+    }
     let (mut zero, _) = Client::connect(broker.addr, &clean("0", true));
     assert_eq!(zero.subscribe("r/#", 0), 0, "QoS 0 needs no queue");
     for _ in 0..4 {

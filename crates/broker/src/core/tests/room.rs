@@ -230,3 +230,26 @@ fn what_expires_in_one_session_makes_room_for_others() {
     bench.core.handle_disconnect_device("e");
     assert_eq!(bench.core.poll_timeout().map(|at| at > START_MS + 9000), Some(true), "nothing is awaited of those");
 }
+
+#[test]
+fn empty_queues_take_all_that_is_retained_and_no_more() {
+    let lower = |application| Bench::new(Limits { application, ..Limits::default() });
+    let defaults = ClassLimits::default;
+    for mut bench in [
+        lower(queues(2)),
+        lower(ClassLimits { max_device_queued_messages: 2, ..defaults() }),
+        lower(ClassLimits { max_total_queued_messages: 2, ..defaults() }),
+        lower(ClassLimits { max_queued_bytes: 100, ..defaults() }),
+        lower(ClassLimits { max_device_queued_bytes: 100, ..defaults() }),
+        lower(ClassLimits { max_total_queued_bytes: 100, ..defaults() }),
+    ] {
+        let p = bench.v5("publisher", "p");
+        for id in 1..=4 {
+            assert_eq!(bench.publish(p, id, &format!("r/{id}"), |publish| publish.retain = true), Some(0));
+        }
+        let reader = bench.v5("d", "reader");
+        assert_eq!(bench.subscribe_all(reader, &["r/#", "r/+"]), [1, 0x97], "each of them once");
+        assert_eq!(bench.subscribe(reader, "r/#"), 0x97, "three wait, and one is in flight");
+        assert_eq!(bench.core.stats().queued, 4);
+    }
+}
