@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::core::ConnId;
+use crate::reason;
 use crate::server::{Event, Shared, Stranger};
 use crate::tls::PeerCertificate;
 use crate::wire::{self, Outgoing, Version, WireError};
@@ -19,7 +20,6 @@ use out::Out;
 
 pub(crate) use out::ConnOut;
 
-const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
 /// How long a client may take to close its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Packets are gathered up to this size before they are written.
@@ -46,7 +46,7 @@ pub(crate) async fn serve<S>(
     let connect = match wire::decode_connect(first, body) {
         Ok(connect) => connect,
         Err(error) => {
-            tracing::debug!(%error, "CONNECT refused");
+            tracing::debug!(conn, "connection refused: {error}");
             if matches!(error, WireError::Version { .. } | WireError::ClientId) {
                 let refusal = Outgoing::ConnAck { session_present: false, code: error.code(), properties: None };
                 let mut out = BytesMut::new();
@@ -109,9 +109,9 @@ async fn read_loop<R: AsyncRead + Unpin>(
         let (first, body) = match read_frame(reader, &mut buffer, shared.limits.max_packet_bytes, silence).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
-            Err(Unread::Silent) => break KEEP_ALIVE_TIMEOUT,
+            Err(Unread::Silent) => break reason::KEEP_ALIVE_TIMEOUT,
             Err(Unread::Wire(error)) => {
-                tracing::debug!(%error, conn, "packet refused");
+                tracing::debug!(conn, "packet refused: {error}");
                 break error.code();
             }
         };
@@ -123,7 +123,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, conn, "packet refused");
+                tracing::debug!(conn, "packet refused: {error}");
                 break error.code();
             }
         }

@@ -213,7 +213,8 @@ impl Core {
             let expired = |session: &&Session| expires_at(session).is_some_and(|at| at <= now_ms);
             if let Some(session) = self.sessions.get(&id).filter(expired) {
                 tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                    queued = session.queue.len(), "session expired");
+                    expiry_s = session.expiry_s, queued = session.queue.len(),
+                    "session ended: its client has been away for as long as its session expiry allows");
                 self.end_session(id);
             }
             self.end_if_full_for_too_long(id, now_ms);

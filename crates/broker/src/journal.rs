@@ -31,7 +31,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// The journal cannot be made, or kept from other users of the machine.
-    #[error("cannot create {path} readable by its owner only (does it belong to another user?)")]
+    #[error("cannot create {path}, or cannot make it readable by its owner alone (does it belong to another user?)")]
     File {
         /// Which file.
         path: String,
@@ -40,7 +40,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// SQLite refuses.
-    #[error("the broker's journal {path} cannot be used (is another broker using this folder?)")]
+    #[error("cannot use the broker's journal {path} (is another broker using this folder?)")]
     Sqlite {
         /// Which file.
         path: String,
@@ -50,8 +50,8 @@ pub enum JournalError {
     },
     /// Written by a later version.
     #[error(
-        "the broker's journal {path} has format {found}, which a later version of Sealcast has written; this version \
-         reads formats up to {FORMAT}: start the later version"
+        "the broker's journal {path} was written by a later version of Sealcast: its format is {found}, and this \
+         version reads formats up to {FORMAT}; start the later version again"
     )]
     Format {
         /// Which file.
@@ -60,7 +60,7 @@ pub enum JournalError {
         found: i64,
     },
     /// The writer thread cannot be started.
-    #[error("the journal's thread cannot be started")]
+    #[error("cannot start the thread that writes the broker's journal")]
     Thread(#[source] std::io::Error),
 }
 
@@ -147,7 +147,7 @@ impl Journal {
         self.batches = None;
         match self.thread.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(error))) => Err(format!("the broker's journal {} cannot be written: {error}", self.path)),
+            Some(Ok(Err(error))) => Err(format!("cannot write the broker's journal {}: {error}", self.path)),
             Some(Err(_)) => Err(format!("the thread that writes the broker's journal {} panicked", self.path)),
         }
     }
@@ -217,7 +217,7 @@ fn run(
             records.extend(more);
         }
         if let Err(error) = write::commit(&mut db, &records) {
-            tracing::error!(%error, "the broker's journal cannot be written: the broker stops");
+            tracing::error!(%error, "cannot write the broker's journal: the broker stops, and acknowledges nothing more");
             return Err(error);
         }
         if durable.send(last).is_err() {

@@ -44,6 +44,7 @@ pub mod fuzz;
 mod journal;
 mod message;
 mod policy;
+mod reason;
 mod router;
 mod server;
 mod tls;

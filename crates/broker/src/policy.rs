@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::message::Qos;
+use crate::reason;
 use crate::tls::PeerCertificate;
 
 /// A client that wants to connect.
@@ -38,11 +39,11 @@ pub enum Refusal {
 impl Refusal {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::NotAuthorized => 0x87,
-            Self::Banned => 0x8A,
-            Self::BadCredentials => 0x86,
-            Self::ClientId => 0x85,
-            Self::Unavailable => 0x88,
+            Self::NotAuthorized => reason::NOT_AUTHORIZED,
+            Self::Banned => reason::BANNED,
+            Self::BadCredentials => reason::BAD_CREDENTIALS,
+            Self::ClientId => reason::CLIENT_ID_NOT_VALID,
+            Self::Unavailable => reason::SERVER_UNAVAILABLE,
         }
     }
 }

@@ -37,7 +37,7 @@ const EVENTS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Nothing to listen on.
-    #[error("no listener is configured")]
+    #[error("the broker has no address to listen on")]
     NoListener,
     /// An address that cannot be bound.
     #[error("cannot listen on {addr}")]
@@ -63,7 +63,7 @@ pub enum HandleError {
     #[error("the broker has stopped")]
     Stopped,
     /// Not a topic name or filter.
-    #[error("not a valid topic or filter: it {0}")]
+    #[error("not a valid topic or filter: {0}")]
     Topic(#[from] TopicError),
 }
 
@@ -103,7 +103,7 @@ impl Broker {
                 tracing::info!(
                     sessions = restored.sessions.len(),
                     retained = restored.retained.len(),
-                    "broker restored"
+                    "the broker has read its journal"
                 );
                 core.restore(restored, driver::now_ms());
                 Some(journal)
@@ -135,7 +135,7 @@ impl Broker {
                 })
             })
             .collect();
-        tracing::info!(?addrs, "broker listens");
+        tracing::info!(?addrs, "the broker is listening");
         Ok(Running { addrs, handle: Handle { events: events_tx }, stop, failure, driver, listeners })
     }
 }
@@ -316,13 +316,13 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Usually out of file descriptors.
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, "cannot accept a connection, and tries again in 200 ms (has the process too few file descriptors?)");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: too many connections");
+            tracing::warn!(%peer, "connection refused: the broker has as many connections as it may (limits.max_connections)");
             continue;
         };
         let Some(stranger) = shared.strangers.admit(peer.ip()) else { continue };
@@ -346,7 +346,7 @@ async fn client(
     shared: Arc<Shared>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY: small packets may be late");
     }
     let Some(acceptor) = acceptor else {
         connection::serve(stream, None, stranger, conn, shared).await;
@@ -358,7 +358,7 @@ async fn client(
             let certificate = leaf.map(|leaf| PeerCertificate::from_leaf(leaf));
             connection::serve(stream, certificate, stranger, conn, shared).await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed: the TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "connection closed: the TLS handshake took too long"),
     }
 }

@@ -10,18 +10,11 @@ use super::publishing::Offer;
 use super::session::{Due, Session, SessionKey, expires_at};
 use super::{Core, NewMessage};
 use crate::policy::{Attempt, Refusal};
+use crate::reason;
 use crate::router::SessionId;
 use crate::tls::PeerCertificate;
 use crate::topic;
 use crate::wire::{ConnAckProperties, Connect, Outgoing, Version};
-
-const SESSION_TAKEN_OVER: u8 = 0x8E;
-const NORMAL_WITH_WILL: u8 = 0x04;
-const ADMINISTRATIVE: u8 = 0x98;
-const PROTOCOL_ERROR: u8 = 0x82;
-const QUOTA: u8 = 0x97;
-const SHUTTING_DOWN: u8 = 0x8B;
-const BAD_AUTH_METHOD: u8 = 0x8C;
 
 /// A client that understands less than this is not told why a message of its was refused.
 const EXPLAINED_BYTES: usize = 4096;
@@ -106,18 +99,18 @@ impl Core {
     /// Who it is, or the reason code of the refusal.
     fn admit(&mut self, certificate: Option<&PeerCertificate>, connect: &Connect, now_ms: u64) -> Result<Admitted, u8> {
         if connect.auth_method {
-            return Err(BAD_AUTH_METHOD);
+            return Err(reason::BAD_AUTHENTICATION_METHOD);
         }
         let attempt = Attempt { certificate, client_id: &connect.client_id, username: connect.username.as_deref() };
         let device = self.policy.connect(&attempt).map_err(|refusal| {
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
-            tracing::info!(certificate = name, client_id = connect.client_id, %refusal, "connection refused");
+            tracing::info!(certificate = name, client_id = connect.client_id, "connection refused: {refusal}");
             refusal.code()
         })?;
         if let Some(will) = &connect.will
             && !self.policy.may_publish(&device, &will.topic)
         {
-            tracing::info!(%device, topic = will.topic, "connection refused: no right to publish its will");
+            tracing::info!(%device, topic = will.topic, "connection refused: the device may not publish to the topic of its will");
             return Err(Refusal::NotAuthorized.code());
         }
         let client_id: Arc<str> = if connect.client_id.is_empty() {
@@ -137,15 +130,15 @@ impl Core {
         if !reserved && (old.is_none() || had_place) {
             if usage.sessions >= limits.max_device_sessions {
                 let limit = limits.max_device_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions as one \
-                    device may, online and offline (limits.max_device_sessions)");
-                return Err(QUOTA);
+                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions, online \
+                    and offline, as one device may (limits.max_device_sessions)");
+                return Err(reason::QUOTA_EXCEEDED);
             }
             if self.sessions.len().saturating_sub(self.reserved_sessions) >= limits.max_sessions {
                 let limit = limits.max_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions as it \
-                    may, online and offline (limits.max_sessions)");
-                return Err(QUOTA);
+                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions, online \
+                    and offline, as it may (limits.max_sessions)");
+                return Err(reason::QUOTA_EXCEEDED);
             }
         }
         Ok(Admitted { device, client_id, reserved })
@@ -156,7 +149,7 @@ impl Core {
         let id = self.by_key.get(key).copied()?;
         let session = self.sessions.get_mut(&id)?;
         if let Some(old) = session.conn {
-            self.fx.send(old, Outgoing::Disconnect { code: SESSION_TAKEN_OVER });
+            self.fx.send(old, Outgoing::Disconnect { code: reason::SESSION_TAKEN_OVER });
             self.fx.outputs.push(Output::Close(old));
             self.detach(old, true, now_ms);
         }
@@ -185,10 +178,16 @@ impl Core {
         self.detach(conn, true, now_ms);
     }
 
-    /// The client broke the protocol; `code` tells an MQTT 5 client why.
+    /// Device and client identifier of a connection.
+    pub(crate) fn who(&self, conn: ConnId) -> Option<(&str, &str)> {
+        let session = self.sessions.get(&self.connections.get(&conn)?.session)?;
+        Some((&session.key.device, &session.key.client_id))
+    }
+
+    /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub(crate) fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
-        if let Some(connection) = self.connections.get(&conn) {
-            tracing::info!(device = %connection.device, code, "connection closed: the client broke the protocol");
+        if let Some((device, client_id)) = self.who(conn) {
+            tracing::info!(device, client_id, code, "connection closed: {}", reason::fault(code));
         }
         self.close(conn, code, now_ms);
     }
@@ -214,14 +213,14 @@ impl Core {
         if let (Some(expiry_s), Some(session)) = (expiry_s, self.sessions.get_mut(&id)) {
             // MQTT 5, §3.14.2.2.2: a session that was to end cannot be kept after all.
             if session.expiry_s == 0 && expiry_s > 0 {
-                self.handle_failed(conn, PROTOCOL_ERROR, now_ms);
+                self.handle_failed(conn, reason::PROTOCOL_ERROR, now_ms);
                 return;
             }
             let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
             session.expiry_s = expiry_s.min(cap);
         }
         self.fx.outputs.push(Output::Close(conn));
-        self.detach(conn, code == NORMAL_WITH_WILL, now_ms);
+        self.detach(conn, code == reason::DISCONNECT_WITH_WILL, now_ms);
     }
 
     /// Parts a connection from its session.
@@ -313,7 +312,7 @@ impl Core {
             session.will = None;
             if let Some(conn) = session.conn {
                 online += 1;
-                self.cut(conn, ADMINISTRATIVE);
+                self.cut(conn, reason::ADMINISTRATIVE_ACTION);
             }
             self.end_session(id);
         }
@@ -324,7 +323,7 @@ impl Core {
     pub(crate) fn handle_shutdown(&mut self, now_ms: u64) {
         let conns: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in conns {
-            self.fx.send(conn, Outgoing::Disconnect { code: SHUTTING_DOWN });
+            self.fx.send(conn, Outgoing::Disconnect { code: reason::SHUTTING_DOWN });
             self.fx.outputs.push(Output::Close(conn));
             self.detach(conn, false, now_ms);
         }

@@ -56,10 +56,9 @@ use super::session::{Full, Session};
 use super::usage::{Bound, Class, Load};
 use crate::config::Limits;
 use crate::message;
+use crate::reason;
 use crate::router::SessionId;
 use crate::wire::{Incoming, Publish};
-
-const QUOTA: u8 = 0x97;
 
 impl Core {
     /// Notes that something found no room, and tells the operator.
@@ -128,9 +127,9 @@ impl Core {
     pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
-            "session ended: {reason}");
+            messages = session.queue.len(), "session ended: {reason}");
         if let Some(conn) = session.conn.take() {
-            self.cut(conn, QUOTA);
+            self.cut(conn, reason::QUOTA_EXCEEDED);
         }
         self.end_session(id);
     }
@@ -204,7 +203,7 @@ impl Core {
                 }
                 let Some(packet) = held.packets.pop_front() else {
                     if held.lost {
-                        self.close(conn, QUOTA, now_ms);
+                        self.close(conn, reason::QUOTA_EXCEEDED, now_ms);
                         break;
                     }
                     if std::mem::take(&mut held.stopped) {
@@ -252,10 +251,10 @@ impl Core {
                 full_device = full.as_ref().map_or("", |key| &*key.device),
                 full_client_id = full.as_ref().map_or("", |key| &*key.client_id),
                 waited_ms = u64::try_from(self.limits.publish_patience.as_millis()).unwrap_or(u64::MAX),
-                "connection closed: a session that its message is for had no room for too long; the message was not \
-                 acknowledged"
+                "connection of a publisher closed: a session that its message is for had no room for all of waited_ms; \
+                 the message was not acknowledged, so the client can send it again"
             );
-            self.close(conn, QUOTA, now_ms);
+            self.close(conn, reason::QUOTA_EXCEEDED, now_ms);
         }
     }
 
@@ -265,7 +264,7 @@ impl Core {
         if session.conn.is_none() && full_until(session, &self.limits).is_some_and(|at| at <= now_ms) {
             tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
-                "offline session ended, its messages are given up: its queue was full for limits.full_session_hours");
+                "offline session ended and its messages dropped: it has had no room for limits.full_session_hours");
             self.end_session(id);
         }
     }

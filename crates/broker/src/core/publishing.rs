@@ -9,16 +9,10 @@ use super::usage::{Bound, Class, Load};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
+use crate::reason;
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 use crate::wire::{Outgoing, Publish, Version};
-
-const NOT_AUTHORIZED: u8 = 0x87;
-const QUOTA: u8 = 0x97;
-const TOPIC_NAME: u8 = 0x90;
-const RECEIVE_MAXIMUM: u8 = 0x93;
-const TOPIC_ALIAS: u8 = 0x94;
-const UNKNOWN_ID: u8 = 0x92;
 
 /// Why a PUBLISH is refused.
 struct Refused {
@@ -55,7 +49,7 @@ impl Core {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (id, device, version) = (connection.session, connection.device.clone(), connection.version);
         if topic::validate_topic(&publish.topic).is_err() {
-            self.handle_failed(conn, TOPIC_NAME, now_ms);
+            self.handle_failed(conn, reason::TOPIC_NAME_INVALID, now_ms);
             return;
         }
         let packet_id = publish.id;
@@ -70,13 +64,17 @@ impl Core {
             if session.inbound.len() >= usize::from(self.limits.max_inflight.max(1)) && version == Version::V5
                 || session.inbound.len() >= usize::from(u16::MAX)
             {
-                self.handle_failed(conn, RECEIVE_MAXIMUM, now_ms);
+                self.handle_failed(conn, reason::RECEIVE_MAXIMUM_EXCEEDED, now_ms);
                 return;
             }
         }
         if !self.policy.may_publish(&device, &publish.topic) {
-            tracing::info!(%device, topic = publish.topic, "publish refused: the device has no right to publish there");
-            let refused = Refused { code: NOT_AUTHORIZED, topic: publish.topic, reason: "no right to publish there" };
+            tracing::info!(%device, topic = publish.topic, "publish refused: the device may not publish to this topic");
+            let refused = Refused {
+                code: reason::NOT_AUTHORIZED,
+                topic: publish.topic,
+                reason: "the device may not publish to this topic",
+            };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
@@ -86,7 +84,7 @@ impl Core {
             && let Err(reason) = self.may_retain(Some(&device), &publish.topic, bytes)
         {
             tracing::warn!(%device, topic = publish.topic, "publish refused: {reason}");
-            let refused = Refused { code: QUOTA, topic: publish.topic, reason };
+            let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: publish.topic, reason };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
@@ -112,7 +110,7 @@ impl Core {
                         Bound::Device => "the queues of a device that the message is for are full",
                         Bound::Total => "the queues of all the broker's sessions together are full",
                     };
-                    let refused = Refused { code: QUOTA, topic: told.unwrap_or_default(), reason };
+                    let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: told.unwrap_or_default(), reason };
                     self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
                 }
             }
@@ -172,11 +170,11 @@ impl Core {
             let own = old.filter(|old| old.sender.as_deref() == Some(device));
             let limit = class.device_retained_limit(&self.limits);
             if !fits(self.usages.of(device).retained.of(class), own, limit) {
-                return Err("the device has too many retained messages");
+                return Err("the device has as many retained messages as one device may");
             }
         }
         if !fits(self.usages.retained(class), old, class.retained_limit(&self.limits)) {
-            return Err("the broker has too many retained messages");
+            return Err("the broker has as many retained messages as it may");
         }
         Ok(())
     }
@@ -188,17 +186,18 @@ impl Core {
             // Must be durable before PUBCOMP: the client may then use the identifier for a new message.
             self.fx.record(Record::InboundEnd { session: id, id: packet_id });
         }
-        self.fx.send(conn, Outgoing::PubComp { id: packet_id, code: if known { 0 } else { UNKNOWN_ID } });
+        self.fx
+            .send(conn, Outgoing::PubComp { id: packet_id, code: if known { 0 } else { reason::PACKET_ID_NOT_FOUND } });
     }
 
     fn resolve_alias(&mut self, conn: ConnId, publish: &mut Publish) -> Result<(), u8> {
         let Some(connection) = self.connections.get_mut(&conn) else { return Ok(()) };
         let Some(alias) = publish.alias else { return Ok(()) };
         if alias == 0 || alias > ALIAS_MAX {
-            return Err(TOPIC_ALIAS);
+            return Err(reason::TOPIC_ALIAS_INVALID);
         }
         if publish.topic.is_empty() {
-            publish.topic = connection.aliases.get(&alias).ok_or(TOPIC_ALIAS)?.clone();
+            publish.topic = connection.aliases.get(&alias).ok_or(reason::TOPIC_ALIAS_INVALID)?.clone();
         } else {
             connection.aliases.insert(alias, publish.topic.clone());
         }
@@ -269,7 +268,7 @@ impl Core {
         // Wills, the hub's own messages, and what an interceptor has changed have not been judged before.
         if let Err(reason) = allowed {
             let device = message.sender.as_deref().unwrap_or("hub");
-            tracing::warn!(device, topic = %message.topic, "not retained: {reason}");
+            tracing::warn!(device, topic = %message.topic, "message delivered, but not retained: {reason}");
             self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             return;
         }
@@ -329,7 +328,7 @@ impl Core {
         let waited_for = group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
         let (id, reason) = match (class, no_room.bound) {
             (Class::Application, _) if !waited_for => {
-                (Some(no_room.session), "it has no room, and its device is not in the group of a topic that it reads")
+                (Some(no_room.session), "it has no room for a message, and its device is not in the group of the topic")
             }
             (Class::Control, Bound::Session | Bound::Device) => {
                 (Some(no_room.session), "it does not keep up with control messages")

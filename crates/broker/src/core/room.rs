@@ -104,13 +104,13 @@ impl Core {
     /// The same for the other sessions of its device, and for all.
     pub(super) fn device_drained(&mut self, device: &str) {
         if self.usages.unblock_all(&self.limits) {
-            tracing::info!("the queues of all sessions together have room again");
+            tracing::info!("the queues of all sessions together have room again: publishers go on");
             for id in self.full.clone() {
                 self.relieve(id);
             }
         }
         if self.usages.unblock(device, &self.limits) {
-            tracing::info!(device, "the queues of the device's sessions have room again");
+            tracing::info!(device, "the queues of the device's sessions have room again: their publishers go on");
             let of_device =
                 |id: &SessionId| self.sessions.get(id).is_some_and(|session| &*session.key.device == device);
             for id in self.full.iter().copied().filter(of_device).collect::<Vec<_>>() {
@@ -130,7 +130,7 @@ impl Core {
         if !at_once && self.usages.is_blocked(&session.key.device, &self.limits) {
             return;
         }
-        tracing::info!(device = %session.key.device, client_id = %session.key.client_id, "the session has room again");
+        tracing::info!(device = %session.key.device, client_id = %session.key.client_id, "the session has room again: its publishers go on");
         let full = session.full.take();
         self.full.remove(&id);
         self.release_waiting(full);

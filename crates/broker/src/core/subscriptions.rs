@@ -9,14 +9,10 @@ use super::deliveries::Terms;
 use super::effects::Record;
 use super::usage::{Class, Loads};
 use crate::message::{Message, Qos};
+use crate::reason;
 use crate::router::SessionId;
 use crate::topic;
 use crate::wire::{Outgoing, SubOptions};
-
-const NOT_AUTHORIZED: u8 = 0x87;
-const FILTER_INVALID: u8 = 0x8F;
-const QUOTA: u8 = 0x97;
-const NO_SUBSCRIPTION: u8 = 0x11;
 
 impl Core {
     pub(super) fn handle_subscribe(
@@ -31,21 +27,27 @@ impl Core {
         let mut codes = Vec::with_capacity(filters.len());
         let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
         for (text, options) in filters {
-            let Ok((share, filter)) = topic::parse_filter(&text) else {
-                tracing::info!(%device, filter = text, "subscription refused: not a valid filter");
-                codes.push(FILTER_INVALID);
-                continue;
+            let (share, filter) = match topic::parse_filter(&text) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
+                    codes.push(reason::FILTER_INVALID);
+                    continue;
+                }
             };
             if !self.policy.may_subscribe(&device, filter) {
-                tracing::info!(%device, filter = text, "subscription refused: the device has no right to it");
-                codes.push(NOT_AUTHORIZED);
+                tracing::info!(%device, filter = text, "subscription refused: the device may not subscribe to it");
+                codes.push(reason::NOT_AUTHORIZED);
                 continue;
             }
             let Some(session) = self.sessions.get_mut(&id) else { return };
             if session.subscriptions.len() >= self.limits.max_subscriptions
                 && !session.subscriptions.contains_key(&text)
             {
-                codes.push(QUOTA);
+                let limit = self.limits.max_subscriptions;
+                tracing::warn!(%device, filter = text, limit, "subscription refused: the session has as many \
+                    subscriptions as one session may");
+                codes.push(reason::QUOTA_EXCEEDED);
                 continue;
             }
             let options = SubOptions {
@@ -60,9 +62,9 @@ impl Core {
                 retained.extend(brought);
                 if !self.takes(id, &retained) {
                     retained.truncate(before);
-                    tracing::warn!(%device, filter = text, "subscription refused: the session's queue has no room for \
-                        the retained messages that it brings");
-                    codes.push(QUOTA);
+                    tracing::warn!(%device, filter = text, "subscription refused: there is no room in the queues for \
+                        the retained messages that it brings; the client can subscribe again once it has read what waits");
+                    codes.push(reason::QUOTA_EXCEEDED);
                     continue;
                 }
             }
@@ -129,7 +131,7 @@ impl Core {
         let mut codes = Vec::with_capacity(filters.len());
         for text in filters {
             if session.subscriptions.remove(text).is_none() {
-                codes.push(NO_SUBSCRIPTION);
+                codes.push(reason::NO_SUBSCRIPTION_EXISTED);
                 continue;
             }
             if let Ok((share, filter)) = topic::parse_filter(text) {
