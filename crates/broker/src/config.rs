@@ -49,7 +49,7 @@ pub struct Limits {
     /// How long an MQTT 3 publisher is held up while a session that its message is for has no room (default 20 s). Then
     /// its connection is closed, with the message unacknowledged.
     pub publish_patience: Duration,
-    /// An offline session that has had no room for so long ends (default `None`: never). Its messages are given up,
+    /// An offline session whose own queue has been full for so long ends (default `None`: never). Its messages are given up,
     /// which the client sees as a session that is not present.
     pub full_session_expiry: Option<Duration>,
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged (default 64); a lower Receive Maximum of the

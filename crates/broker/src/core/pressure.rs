@@ -48,7 +48,7 @@
 //! back, connect once as that client with a clean session, raise the limit that the warning names, or lower
 //! [`crate::Limits::max_session_expiry`] and restart, which ends sessions that have been away for longer. Where
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
-//! offline session that has had no room for so long ends.
+//! offline session whose own queue has been full for so long ends.
 
 use super::Core;
 use super::connection::{ConnId, Connection};
@@ -64,9 +64,12 @@ impl Core {
     /// Notes that something found no room, and tells the operator.
     pub(super) fn note_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let new = session.full.is_none();
         self.full.insert(id);
-        let full = session.full.get_or_insert_with(|| Full { since_ms: now_ms, ..Full::default() });
+        let full = session.full.get_or_insert_default();
+        let new = bound == Bound::Session && full.queue_since_ms.is_none();
+        if new {
+            full.queue_since_ms = Some(now_ms);
+        }
         let device = session.key.device.clone();
         let reminder = self.usages.block(&device, bound).unwrap_or(&mut full.reminder);
         if let Some(turned_away) = reminder.count(now_ms) {
@@ -264,7 +267,7 @@ impl Core {
         if session.conn.is_none() && full_until(session, &self.limits).is_some_and(|at| at <= now_ms) {
             tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
-                "offline session ended and its messages dropped: it has had no room for limits.full_session_hours");
+                "offline session ended and its messages dropped: its queue has been full for limits.full_session_hours");
             self.end_session(id);
         }
     }
@@ -273,8 +276,8 @@ impl Core {
 /// When an offline session ends because its queue is full, Unix ms.
 pub(super) fn full_until(session: &Session, limits: &Limits) -> Option<u64> {
     let expiry_ms = u64::try_from(limits.full_session_expiry?.as_millis()).unwrap_or(u64::MAX);
-    let full = session.full.as_ref()?;
-    Some(full.since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
+    let since_ms = session.full.as_ref()?.queue_since_ms?;
+    Some(since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
 }
 
 /// Rough memory of a packet that waits.

@@ -38,7 +38,7 @@ impl Core {
         let owed = delivery.group.is_some_and(|group| self.policy.is_member(device, group));
         delivery.surplus = class == Class::Control || !owed;
         let bytes = delivery.message.cost();
-        self.usages.queue(device, class, bytes);
+        self.usages.queue(device, class, bytes, delivery.surplus);
         if delivery.surplus {
             session.surplus.of_mut(class).add(bytes);
         }
@@ -49,7 +49,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let class = Class::of(&self.router, &delivery.message.topic);
         let bytes = delivery.message.cost();
-        self.usages.queue_end(&session.key.device, class, bytes);
+        self.usages.queue_end(&session.key.device, class, bytes, delivery.surplus);
         if delivery.surplus {
             session.surplus.of_mut(class).remove(bytes);
         }
@@ -57,6 +57,10 @@ impl Core {
 
     /// The session that holds the most of what is given up first when all queues together are full.
     pub(super) fn largest_surplus(&self, class: Class) -> Option<SessionId> {
+        // Every message that is turned away asks: sessions are looked through only if one of them ends by it.
+        if self.usages.surplus(class).messages == 0 {
+            return None;
+        }
         let limit = class.total_queued_limit(&self.limits);
         let some = self.sessions.iter().filter(|(_, session)| session.surplus.of(class).messages > 0);
         some.max_by_key(|(id, session)| (session.surplus.of(class).part_of(limit), **id)).map(|(id, _)| *id)
@@ -123,14 +127,18 @@ impl Core {
     fn relieve(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.full.is_some()) else { return };
         let class = Class::Application;
-        if !session.queue.load(class).is_low(class.queue_limit(&self.limits)) {
-            return;
+        if let Some(full) = session.full.as_mut().filter(|full| full.queue_since_ms.is_some()) {
+            if !session.queue.load(class).is_low(class.queue_limit(&self.limits)) {
+                return;
+            }
+            full.queue_since_ms = None;
         }
         let at_once = session.takes_at_once(Load { messages: 1, bytes: 0 }, &self.limits);
         if !at_once && self.usages.is_blocked(&session.key.device, &self.limits) {
             return;
         }
-        tracing::info!(device = %session.key.device, client_id = %session.key.client_id, "the session has room again: its publishers go on");
+        tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
+            "the session has room again: its publishers go on");
         let full = session.full.take();
         self.full.remove(&id);
         self.release_waiting(full);
@@ -141,11 +149,11 @@ impl Session {
     /// Whether its client is sent so much more at once. That holds nothing up, whatever the queues of its device or of
     /// others hold, as long as the client acknowledges: beyond one packet of the largest size, what is in flight counts.
     pub(super) fn takes_at_once(&self, more: Load, limits: &Limits) -> bool {
-        let in_flight: usize = self.inflight.values().map(|delivery| delivery.message.cost()).sum();
+        let in_flight = || self.inflight.values().map(|delivery| delivery.message.cost()).sum::<usize>();
         self.conn.is_some()
             && self.queue.len() == 0
             && self.inflight.len().saturating_add(more.messages) <= self.window
             && (self.inflight.is_empty() && more.messages == 1
-                || in_flight.saturating_add(more.bytes) <= limits.max_packet_bytes)
+                || in_flight().saturating_add(more.bytes) <= limits.max_packet_bytes)
     }
 }

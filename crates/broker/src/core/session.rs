@@ -85,7 +85,8 @@ pub(super) struct Due {
 /// A session has had no room.
 #[derive(Debug, Default)]
 pub(super) struct Full {
-    pub since_ms: u64,
+    /// Since when its own queue has been full, if that is why.
+    pub queue_since_ms: Option<u64>,
     pub reminder: Reminder,
     /// Connections that are held up.
     pub waiting: BTreeSet<ConnId>,

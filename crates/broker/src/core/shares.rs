@@ -74,7 +74,7 @@ impl Core {
         owed.sort_by_key(|delivery| delivery.order);
         for delivery in sent_once.iter().chain(&owed).chain(&ended) {
             let class = Class::of(&self.router, &delivery.message.topic);
-            self.usages.queue_end(&session.key.device, class, delivery.message.cost());
+            self.usages.queue_end(&session.key.device, class, delivery.message.cost(), delivery.surplus);
         }
         self.left.extend(owed);
         for delivery in sent_once.into_iter().chain(ended) {

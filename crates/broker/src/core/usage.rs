@@ -177,6 +177,8 @@ pub(super) struct Usages {
     retained: Loads,
     /// What waits for all sessions or is in flight to them.
     queued: Loads,
+    /// What of it is given up first when there is no room.
+    surplus: Loads,
     /// Somebody waits until there is room in that.
     blocked: Option<Reminder>,
 }
@@ -194,13 +196,23 @@ impl Usages {
         self.queued.of(class)
     }
 
-    pub(super) fn queue(&mut self, device: &Arc<str>, class: Class, bytes: usize) {
+    pub(super) fn surplus(&self, class: Class) -> Load {
+        self.surplus.of(class)
+    }
+
+    pub(super) fn queue(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
         self.queued.of_mut(class).add(bytes);
+        if surplus {
+            self.surplus.of_mut(class).add(bytes);
+        }
         self.change(device, |usage| usage.queued.of_mut(class).add(bytes));
     }
 
-    pub(super) fn queue_end(&mut self, device: &Arc<str>, class: Class, bytes: usize) {
+    pub(super) fn queue_end(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
         self.queued.of_mut(class).remove(bytes);
+        if surplus {
+            self.surplus.of_mut(class).remove(bytes);
+        }
         self.change(device, |usage| usage.queued.of_mut(class).remove(bytes));
     }
 

@@ -113,6 +113,43 @@ fn who_waits_for_a_session_waits_for_its_device_too() {
     }
 }
 
+/// A queue that is nearly full has room: what was turned away for its device needs no more of it than that.
+#[test]
+fn who_waits_for_a_device_does_not_wait_until_the_session_is_low() {
+    let application = ClassLimits { max_device_queued_messages: 12, ..queues(8) };
+    let mut bench = Bench::new(Limits { application, ..Limits::default() });
+    bench.leave("d", "a", "a");
+    bench.leave("d", "b", "b");
+    let p = bench.v5("publisher", "p");
+    bench.publish_all(p, "a", 1..=7);
+    bench.publish_all(p, "b", 1..=5);
+    let old = bench.old("old");
+    assert_eq!(bench.publish(old, 9, "a", |_| {}), None);
+    bench.connect("d", "b", Version::V5, |connect| connect.clean_start = true);
+    let out = bench.outputs();
+    assert_eq!(acked(&out, old, 9), Some(0));
+}
+
+/// The operator may have sessions ended that are full; one that others leave no room for is not that.
+#[test]
+fn a_session_is_not_ended_for_what_others_hold() {
+    let application = ClassLimits { max_total_queued_messages: 4, ..queues(3) };
+    let hour = std::time::Duration::from_secs(3600);
+    let mut bench = Bench::new(Limits { application, full_session_expiry: Some(hour), ..Limits::default() });
+    bench.leave("d", "a", "g/a");
+    bench.leave("e", "b", "g/b");
+    let p = bench.v5("publisher", "p");
+    bench.publish_all(p, "g/a", 1..=3);
+    bench.publish_all(p, "g/b", 4..=4);
+    for topic in ["g/b", "g/a"] {
+        assert_eq!(bench.publish(p, 5, topic, |_| {}), Some(0x97));
+    }
+    bench.now_ms += 3_600_000;
+    bench.core.handle_timeout(bench.now_ms);
+    assert_eq!(bench.sessions(), 2);
+    assert_eq!(bench.take("e", "b").1, ["4"]);
+}
+
 #[test]
 fn a_session_that_is_sent_its_messages_at_once_is_not_held_up_by_others() {
     let application =
