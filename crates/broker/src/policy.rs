@@ -75,7 +75,7 @@ pub trait Policy: Send + Sync + 'static {
     /// The group that the messages on `topic` are for, by a number of the owner's choosing; `None` if they are for anybody.
     /// Publishers wait for the group's members, and for no other device: a session of another whose queue is full is
     /// ended, since one that has no use for the messages must not stop those for whom they are. What waits for members
-    /// is given up last when the queues of all sessions together are full.
+    /// does not count against their sessions when one must end because the queues of all together are full.
     fn group(&self, _topic: &str) -> Option<u64> {
         None
     }
