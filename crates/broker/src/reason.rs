@@ -1,4 +1,5 @@
-//! MQTT 5's reason codes (§2.4), as far as the core and its connections give them. `wire` turns them into what MQTT 3 knows.
+//! MQTT 5's reason codes (§2.4), as far as the core and its connections give them. `wire` turns them into what MQTT 3
+//! knows.
 
 pub(crate) const DISCONNECT_WITH_WILL: u8 = 0x04;
 pub(crate) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;

@@ -316,13 +316,15 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Usually out of file descriptors.
-                tracing::warn!(%error, "cannot accept a connection, and tries again in 200 ms (has the process too few file descriptors?)");
+                tracing::warn!(%error, "the broker cannot accept a connection, and tries again in 200 ms (are there file descriptors \
+                     left?)");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: the broker has as many connections as it may (limits.max_connections)");
+            tracing::warn!(%peer, "connection refused: the broker has as many connections as it may \
+                 (limits.max_connections)");
             continue;
         };
         let Some(stranger) = shared.strangers.admit(peer.ip()) else { continue };

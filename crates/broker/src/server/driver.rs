@@ -234,7 +234,8 @@ impl Driver {
         match sender.try_send(received) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(lost)) => {
-                tracing::warn!(topic = %lost.topic, "message dropped for a subscriber inside the hub: it has not taken the messages before it");
+                tracing::warn!(topic = %lost.topic, "message dropped for a subscriber inside the hub: it has \
+                    not taken the messages before it");
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.locals.remove(&id);
