@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod config;
+mod connection;
 mod demo;
 mod device;
 mod enroll;

@@ -237,6 +237,14 @@ fn publish_lines(agent: &Agent, topic: &str, lines: impl IntoIterator<Item = Str
     succeed(&mut command);
 }
 
+/// Messages for an archive that wait on the agent's disk and hold `text`.
+fn archived(agent: &Agent, text: &str) -> i64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let db = rusqlite::Connection::open_with_flags(agent.dir.join("agent.sqlite"), flags).unwrap();
+    let count = "SELECT count(*) FROM archive WHERE instr(CAST(payload AS TEXT), ?1) > 0";
+    db.query_row(count, [text], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed() {
     let mut hub = Hub::start();
@@ -321,17 +329,13 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
     // Let out while the broker is away, and then killed: it waits on the disk.
     publish_all(&sender, "hsu0001/t", &[(start_ms + 300_000, value(300))]);
     hub.kill();
-    until("it is let out", || {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let db = rusqlite::Connection::open_with_flags(sender.dir.join("agent.sqlite"), flags).unwrap();
-        let count = "SELECT count(*) FROM archive WHERE instr(CAST(payload AS TEXT), '\"t\":1700000300') > 0";
-        db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap() > 0
-    });
+    until("it is let out", || archived(&sender, "\"t\":1700000300") > 0);
     sender.kill();
     hub.restart();
     let mut history = receiver.subscribe("hsu0001/history", &[]);
     sender.restart();
     message_with(&mut history, "\"t\":1700000300");
+    until("what the broker has acknowledged is off the disk", || archived(&sender, "") == 0);
 }
 
 #[test]
