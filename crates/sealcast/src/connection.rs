@@ -62,6 +62,11 @@ impl<P, R> Connection<P, R> {
         self.client.has_room()
     }
 
+    /// Asks for a sign of life behind what was requested before.
+    pub fn ping(&mut self, token: R) -> bool {
+        self.client.ping(token, now()).is_ok()
+    }
+
     /// The next output. Nothing is lost if this is given up and called again. Behind [`Output::Closed`] there is none, and
     /// this waits for ever.
     pub async fn next(&mut self) -> Output<P, R> {
