@@ -339,6 +339,40 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
 }
 
 #[test]
+fn a_point_of_an_archive_that_the_broker_refuses_arrives_later() {
+    let mut hub = Hub::start();
+    hub.configure("[limits]\nmax_queued_messages = 3");
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        archive = { deviation = 0.1, max_delay_ms = 200, topic = 'hsu0001/history' }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms' }";
+    let [sender, receiver] = hub.pair("hsu0001", [rules, ""]);
+    let session = ["-i", "historian", "-c"];
+    receiver.subscribe("hsu0001/history", &session).end();
+    // Nobody reads, and the broker has no room for more.
+    let mut points = 0;
+    until("the broker refuses a point", || {
+        publish_all(&sender, "hsu0001/t", &[(1_700_000_000_000 + points * 1000, (points % 2 * 50) as f64)]);
+        points += 1;
+        sender.log.count("archive waits on disk") > 0
+    });
+    let mut history = receiver.subscribe("hsu0001/history", &session);
+    let mut missing: std::collections::BTreeSet<u64> = (0..points).collect();
+    while !missing.is_empty() {
+        let line = history.message(PATIENCE).unwrap_or_else(|| panic!("{missing:?} of {points} are missing"));
+        let pack: Vec<Value> = serde_json::from_str(line.strip_prefix("hsu0001/history ").unwrap()).unwrap();
+        for record in pack {
+            missing.remove(&(record["t"].as_u64().unwrap() - 1_700_000_000));
+        }
+    }
+    until("nothing waits any more", || archived(&sender, "") == 0);
+    assert_eq!(sender.log.count("archive waits on disk"), 1, "it is said once");
+}
+
+#[test]
 fn a_schema_may_be_a_file_beside_the_configuration() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");

@@ -13,7 +13,7 @@ const MAX_REFUSED: usize = 1024;
 /// Answers are looked for so often.
 const LOOK_MS: u64 = 1_000;
 /// What is refused is tried again after so long.
-const REFUSED_MS: u64 = 60_000;
+const REFUSED_MS: u64 = 15_000;
 
 /// See the module. Messages have the ids by which they lie on disk.
 #[derive(Default)]
