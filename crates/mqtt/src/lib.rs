@@ -1,6 +1,8 @@
 //! MQTT between one local client and the broker: frames are split, the few that matter are parsed, and a state machine
 //! decides with its driver what happens to each published message. Everything else passes byte for byte.
 //!
+//! [`client`] is the other side: a client of a broker, for connections of the agent's own.
+//!
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
 //! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
@@ -8,6 +10,7 @@
 //! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and encoded everything would have to be right about everything.
 
 mod ack;
+pub mod client;
 mod connack;
 mod connect;
 mod error;

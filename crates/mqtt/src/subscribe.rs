@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::error::ParseError;
+use crate::error::{EncodeError, ParseError};
 use crate::frame::{Frame, Version};
-use crate::publish::PacketId;
+use crate::packet::PacketType;
+use crate::property::Properties;
+use crate::property_set::PropertySet;
+use crate::publish::{PacketId, Qos};
 use crate::topic::{TopicError, check_filter};
 use crate::wire::{Reader, encode_frame, put_text};
 
@@ -271,4 +274,63 @@ fn head(frame: &Frame, version: Version) -> Option<(PacketId, Bytes, Reader)> {
     let remaining = reader.rest();
     let properties = rest.slice(..rest.len() - remaining.len());
     Some((id, properties, Reader::new(remaining)))
+}
+
+/// A client's SUBSCRIBE without properties; each filter with the most that its messages may have.
+///
+/// # Errors
+/// If the filters together are too large for MQTT.
+pub(crate) fn encode_subscribe(id: PacketId, version: Version, filters: &[(&str, Qos)]) -> Result<Bytes, EncodeError> {
+    encode_request(0x82, id, version, filters.iter().map(|(filter, qos)| (*filter, Some(*qos as u8))))
+}
+
+/// A client's UNSUBSCRIBE without properties.
+///
+/// # Errors
+/// If the filters together are too large for MQTT.
+pub(crate) fn encode_unsubscribe(id: PacketId, version: Version, filters: &[&str]) -> Result<Bytes, EncodeError> {
+    encode_request(0xA2, id, version, filters.iter().map(|filter| (*filter, None)))
+}
+
+fn encode_request<'a>(
+    first: u8,
+    id: PacketId,
+    version: Version,
+    filters: impl Iterator<Item = (&'a str, Option<u8>)>,
+) -> Result<Bytes, EncodeError> {
+    let mut out = BytesMut::new();
+    out.put_u16(id.value());
+    if version == Version::V5 {
+        out.put_u8(0);
+    }
+    for (filter, options) in filters {
+        put_text(&mut out, filter.as_bytes(), "topic filter")?;
+        options.into_iter().for_each(|options| out.put_u8(options));
+    }
+    encode_frame(first, &[&out])
+}
+
+/// SUBACK or UNSUBACK as a client reads it.
+pub(crate) struct SubscriptionAck {
+    pub(crate) packet_id: PacketId,
+    /// One for each filter; none in an UNSUBACK of MQTT 3.1.1.
+    pub(crate) codes: Bytes,
+}
+
+impl SubscriptionAck {
+    /// Reads either of the two.
+    ///
+    /// # Errors
+    /// [`ParseError`]; a frame of another type is [`ParseError::Unexpected`].
+    pub(crate) fn parse(frame: &Frame, version: Version) -> Result<Self, ParseError> {
+        if !matches!(frame.packet(), PacketType::Suback | PacketType::Unsuback) {
+            return Err(ParseError::Unexpected(frame.packet()));
+        }
+        let mut reader = Reader::new(frame.content());
+        let packet_id = PacketId::read(&mut reader)?;
+        if version == Version::V5 {
+            Properties::read(&mut reader, PropertySet::Ack)?;
+        }
+        Ok(Self { packet_id, codes: reader.rest() })
+    }
 }

@@ -232,7 +232,7 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
-            LinkEvent::Refused { topic: Some(topic), reason } if topic.starts_with("sealcast/") => {
+            LinkEvent::Refused { topic, reason } if topic.starts_with("sealcast/") => {
                 self.outbox.handle_refused(&topic, &reason, Instant::now());
                 self.tell_undelivered();
             }
@@ -586,7 +586,7 @@ impl Loop {
 
     /// Publishes retained. If the link is down, it is done again when it comes back.
     fn publish(&self, topic: String, payload: Vec<u8>) {
-        if let Err(error) = self.parts.link.publish(topic, true, payload) {
+        if let Err(error) = self.parts.link.publish(&topic, true, payload) {
             debug!(%error, "not published");
         }
     }
