@@ -30,7 +30,7 @@ pub use authority::{
 pub use certificate::{Certificate, CertificateError, Fingerprint, FingerprintError};
 pub use id::{DeviceId, DeviceIdError};
 pub use key::{KeyError, PublicKey, Signature, SigningKey, VerifyingKey};
-pub use network::{MAX_DESCRIPTOR_BYTES, Network, NetworkError};
+pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError};
 pub use pem::{
     MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, key_from_pem, key_to_pem,
 };

@@ -8,6 +8,9 @@ use crate::{
     Authority, Certificate, CertificateError, KeyError, PublicKey, Signature, TrustAnchor, TrustError, VerifiedClient,
 };
 
+/// Where a hub serves its descriptor, below its URL.
+pub const NETWORK_PATH: &str = "/sealcast/network";
+
 /// Longest descriptor that is read, in bytes of JSON.
 pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 

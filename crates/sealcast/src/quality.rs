@@ -3,6 +3,7 @@
 mod data;
 #[cfg(test)]
 mod pictures;
+mod window;
 
 use std::{
     fmt,
@@ -12,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
+use sealcast_lab::plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span};
+use sealcast_node::{config, files, output};
 use sealcast_quality::{
     Action, Counts, Event, Finding, Imported, Reason, Recording, RuleSet, Span as Time, TopicRules, TopicSpec, Trial,
     Tried, Understood, learn, try_rules,
@@ -19,11 +22,7 @@ use sealcast_quality::{
 use sealcast_reading::{Value, utc};
 use serde::Serialize;
 
-use self::data::DataOptions;
-use crate::{
-    config, files, output,
-    plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span},
-};
+use self::{data::DataOptions, window::Window};
 
 /// Up to so many readings, each is drawn; beyond, those that were found and how much was sent.
 const DRAWN_ONE_BY_ONE: usize = 400;
@@ -154,10 +153,10 @@ fn parse_rules(text: &str, dir: &Path) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)>
     let mut file: toml::Table = toml::from_str(text).context("it is not a TOML file")?;
     let tables = file.remove("quality").context("it has no [[quality]] table")?;
     // Whatever else stands there must at least be what an agent takes: a slip of the pen is no rule that is left out.
-    file.try_into::<config::AgentFile>()
+    file.try_into::<sealcast_agent::AgentFile>()
         .context("beside [[quality]], it can have the keys of an agent's configuration only")?;
     let mut specs: Vec<TopicSpec> = tables.try_into().context("[[quality]]")?;
-    config::read_schemas(&mut specs, dir)?;
+    sealcast_agent::read_schemas(&mut specs, dir)?;
     ensure!(!specs.is_empty(), "it has no [[quality]] table");
     let rules = RuleSet::new(specs.iter().cloned())?;
     Ok((specs, Arc::new(rules)))
@@ -175,19 +174,6 @@ fn only_topic(specs: &[TopicSpec]) -> Result<String> {
     let levels: Vec<&str> =
         spec.filter.split('/').map(|level| if matches!(level, "+" | "#") { "x" } else { level }).collect();
     Ok(levels.join("/"))
-}
-
-/// A part of the recording that is counted apart, by the device's stamps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Window {
-    from_ms: u64,
-    to_ms: u64,
-}
-
-impl Window {
-    fn holds(self, tried: &Tried) -> bool {
-        (self.from_ms..=self.to_ms).contains(&tried.time_ms)
-    }
 }
 
 /// What a trial amounts to.

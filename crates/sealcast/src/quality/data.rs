@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use sealcast_node::files;
 use sealcast_quality::{
     Column, Condition, CsvOptions, DecimalSign, Delimiter, Imported, OrderOption, Recording, TextEncoding, Thousands,
 };
 use sealcast_reading::{StampFormat, Zone};
 
-use super::Window;
-use crate::files;
+use super::window::Window;
 
 /// What `--window` takes.
 const WINDOW_EXAMPLE: &str = "'2024-05-01 06:00:00/2024-05-01 08:00:00'";

@@ -1,0 +1,353 @@
+//! `sealcast agent`: the sidecar of one device. Its MQTT clients connect to it as if it were the broker.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use sealcast_group::{Groups, Me, Output};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{Hash, Record, Replica};
+use sealcast_ledger_client::RemoteLedger;
+use sealcast_node::{
+    Link, Tasks,
+    config::{folder_of, load},
+    now_ms, output, shutdown,
+    tls::{self, Identity, Upstream},
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::{debug, info, warn};
+
+use crate::{
+    client::{Shared, serve_at},
+    config::{self, UpstreamChoice},
+    control::{Control, KeysSeen},
+    data::DataPlane,
+    doors,
+    events::{Event, Events},
+    folder::Folder,
+    readings::Readings,
+    refusals::Refusals,
+    sessions::Sessions,
+    store::Store,
+    values::{Outlet, Values},
+};
+
+/// How long an orderly end may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// `sealcast agent`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The device's folder, made by `sealcast enroll`.
+    #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
+    dir: PathBuf,
+    /// Configuration file [default: DIR/agent.toml, if it exists].
+    #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the device's MQTT clients connect [default: 127.0.0.1:1883].
+    #[arg(long, env = "SEALCAST_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The hub's broker, mqtts://HOST:PORT or mqtt://HOST:PORT [default: the address from enrolment].
+    #[arg(long, env = "SEALCAST_UPSTREAM", value_name = "URL")]
+    upstream: Option<String>,
+    /// Topic filter that passes unsealed, in addition to `clear` in the configuration. Can be repeated.
+    #[arg(long, value_name = "FILTER")]
+    clear: Vec<String>,
+    /// Start with an empty state, in a folder that has lost its agent.sqlite.
+    #[arg(long)]
+    new_state: bool,
+    /// Check folder and configuration, then exit.
+    #[arg(long)]
+    check: bool,
+    /// Print the addresses that the agent listens on as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    device: String,
+    listen: SocketAddr,
+    upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coap: Option<SocketAddr>,
+}
+
+/// Runs an agent until the process is told to stop.
+pub async fn run(options: Options) -> Result<()> {
+    let file = options.config.clone().unwrap_or_else(|| options.dir.join("agent.toml"));
+    let given = [
+        options.listen.map(|_| "listen"),
+        options.upstream.as_ref().map(|_| "upstream"),
+        options.clear.first().map(|_| "clear"),
+    ];
+    let given: Vec<&str> = given.into_iter().flatten().collect();
+    let config = load::<config::AgentFile>(options.config.as_deref(), &file)?.check(&given, |found| {
+        let found = found.with_files(folder_of(&file))?;
+        found.with(options.listen, options.upstream, &options.clear).validate()
+    })?;
+    if options.check {
+        let folder = Folder::open(&options.dir)?;
+        Store::require(&options.dir)?;
+        upstream(&folder, &config)?;
+        for door in config.http.iter().chain(&config.coap) {
+            door.token(&options.dir)?;
+        }
+        return output::line(&format!("{}: folder and configuration are in order", folder.device));
+    }
+    if options.new_state {
+        Folder::open(&options.dir)?;
+        Store::replace_lost(&options.dir)?;
+    }
+    let agent = Agent::start(&options.dir, config).await?;
+    let ready = Ready {
+        device: agent.device.to_string(),
+        listen: agent.listen,
+        upstream: agent.upstream.to_string(),
+        http: agent.doors.http,
+        coap: agent.doors.coap,
+    };
+    let mut words =
+        format!("agent of {}: MQTT clients connect to {}; broker {}", ready.device, ready.listen, ready.upstream);
+    for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
+        words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
+    }
+    output::ready(options.json, &ready, &words)?;
+    let failure = shutdown::requested_or(agent.failed()).await;
+    let stopped = agent.stop().await;
+    match failure {
+        // A supervisor starts again what has failed, not what has ended well.
+        Some(reason) => bail!("the agent cannot go on: {reason}"),
+        None => stopped,
+    }
+}
+
+/// A running agent.
+pub struct Agent {
+    /// Its device.
+    pub device: DeviceId,
+    /// Where its clients connect.
+    pub listen: SocketAddr,
+    /// Its broker.
+    pub upstream: Upstream,
+    /// Its doors beside MQTT.
+    pub doors: doors::Addresses,
+    shared: Arc<Shared>,
+    keys_seen: KeysSeen,
+    tasks: Tasks,
+}
+
+impl Agent {
+    /// Starts the agent of the device in `dir`: it listens when this returns, and joins its groups as soon as it can.
+    pub async fn start(dir: &Path, config: config::Agent) -> Result<Self> {
+        let folder = Folder::open(dir)?;
+        let upstream = upstream(&folder, &config)?;
+        let store = Arc::new(Store::open(dir)?);
+        store.forget_old_clients()?;
+        let config = Arc::new(config);
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
+        store.end_with(stop.clone());
+
+        let genesis = folder.genesis();
+        let me = Me {
+            device: folder.device.clone(),
+            key: folder.key()?,
+            chain: folder.chain_der(),
+            anchors: vec![folder.anchor.clone()],
+        };
+        let mut groups = Groups::new(me, &genesis, store.state()?, now_ms()).context("the groups' stored state")?;
+        let replica = restore(&store, Replica::new(genesis), &mut groups)?;
+        info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
+
+        let number = genesis.id.number_of(&folder.device);
+        let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
+        let key = Arc::new(folder.key()?);
+        let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
+        let data = Arc::new(DataPlane::new(
+            folder.device.clone(),
+            certificate,
+            key.clone(),
+            store.clone(),
+            config.clone(),
+            replica,
+        ));
+        let early = take_in_keys(&mut groups, &store, &data)?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+        let listen = listener.local_addr()?;
+
+        let device = folder.device.clone();
+        let mut filters = vec![
+            "sealcast/v1/ledger".to_owned(),
+            "sealcast/v1/keys/+".to_owned(),
+            format!("sealcast/v1/inbox/{device}/+"),
+        ];
+        filters.extend(config.values.watched());
+        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
+        let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
+        let keys_seen = KeysSeen::default();
+        let outlet = Outlet { data: data.clone(), link: link.clone(), readings: readings.clone() };
+        tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
+        let control = Control {
+            readings: readings.clone(),
+            device: device.clone(),
+            number: genesis.id.number_of(&device),
+            key,
+            groups,
+            data: data.clone(),
+            store: store.clone(),
+            values: values.clone(),
+            ledger: RemoteLedger::new(link.clone(), genesis.id),
+            link,
+            keys_seen: keys_seen.clone(),
+            early,
+            tasks: tasks.clone(),
+        };
+        tasks.keep("the control task", control.run(link_events, stop.clone()));
+
+        let shared = Arc::new(Shared {
+            data,
+            readings,
+            store,
+            values,
+            upstream: upstream.clone(),
+            config,
+            events: Events::new(),
+            sessions: Sessions::default(),
+            refusals: Refusals::default(),
+            stop: stop.clone(),
+        });
+        tasks.keep("the agent's door for MQTT clients", accept(listener, shared.clone(), tasks.clone()));
+        let doors = match doors::open(dir, &shared, &tasks).await {
+            Ok(doors) => doors,
+            Err(error) => {
+                stop.cancel();
+                return Err(error);
+            }
+        };
+        info!(%device, %listen, %upstream, "agent runs");
+        Ok(Self { device, listen, upstream, doors, shared, keys_seen, tasks })
+    }
+
+    /// Resolves when the agent cannot go on, with the reason.
+    pub async fn failed(&self) -> String {
+        self.tasks.failed().await
+    }
+
+    /// What it refuses from now on.
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Its keys and its replica.
+    pub fn data(&self) -> &Arc<DataPlane> {
+        &self.shared.data
+    }
+
+    /// Which key package each device broadcasts, as this agent saw it on MQTT.
+    pub fn keys_seen(&self) -> BTreeMap<DeviceId, Hash> {
+        self.keys_seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends it: clients are told, windows are saved.
+    pub async fn stop(self) -> Result<()> {
+        self.tasks.end(DEADLINE).await
+    }
+}
+
+/// Applies the stored records, giving the groups those that they have not seen.
+fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<Replica> {
+    for bytes in store.records()? {
+        let record =
+            Record::decode(&bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
+        // Each was verified before it was stored; the chain of heads is checked again.
+        replica.apply_without_signature_check(&record).context(
+            "the agent's copy of the ledger is damaged: move agent.sqlite away, and start the agent once with --new-state",
+        )?;
+        groups.handle_record(&record, now_ms())?;
+    }
+    Ok(replica)
+}
+
+/// Gives the data plane all epochs that are kept, before a client can seal or open anything: in between, an old epoch would
+/// look like the current one. What else the groups want comes after.
+fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<VecDeque<Output>> {
+    let mut later = VecDeque::new();
+    while let Some(output) = groups.poll_output() {
+        match output {
+            Output::Persist(writes) => store.write_state(&writes)?,
+            Output::Epoch(keys) => data.insert_epoch(keys, now_ms()),
+            output => later.push_back(output),
+        }
+    }
+    Ok(later)
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(shared.config.max_clients));
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => match places.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let shared = shared.clone();
+                    if let Err(error) = socket.set_nodelay(true) {
+                        debug!(%error, "TCP_NODELAY");
+                    }
+                    tasks.spawn(async move {
+                        serve_at(peer.to_string(), shared, Box::new(socket), true).await;
+                        drop(place);
+                    });
+                }
+                Err(_) => {
+                    warn!(%peer, "client refused: as many are connected as max_clients in agent.toml allows, {}", shared.config.max_clients)
+                }
+            },
+            Err(error) => {
+                warn!(%error, "cannot accept a client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// The broker that a device connects to.
+pub fn upstream(folder: &Folder, config: &config::Agent) -> Result<Upstream> {
+    let (address, secure) = match &config.upstream {
+        UpstreamChoice::Enrolled => (folder.network.broker.parse()?, true),
+        UpstreamChoice::Tls(address) => (address.clone(), true),
+        UpstreamChoice::Plain(address) => (address.clone(), false),
+    };
+    let tls = if secure {
+        let key = folder.key()?;
+        let identity = Identity { chain: &folder.chain_der(), key: key.to_pkcs8_der() };
+        Some(tls::client(folder.anchor.root().der(), Some(&identity))?)
+    } else {
+        None
+    };
+    Ok(Upstream::new(address, tls))
+}
+
+/// Reads an agent's replica from its folder and verifies it from the first entry on.
+pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
+    let folder = Folder::open(dir)?;
+    let records = Store::read_records(dir)?
+        .iter()
+        .map(|bytes| Record::decode(bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read"))
+        .collect::<Result<Vec<_>>>()?;
+    let replica = sealcast_ledger::verify(folder.genesis(), records.iter().cloned())?;
+    Ok((records, replica))
+}

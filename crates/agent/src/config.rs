@@ -1,0 +1,380 @@
+//! `agent.toml`, made into typed values before anything is opened.
+
+mod by_filter;
+mod record;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_ledger::TopicFilter;
+use sealcast_node::{
+    config::{MAX_PACKET_BYTES, TableAt, address},
+    files,
+    tls::HostPort,
+};
+use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
+use serde::Deserialize;
+
+use self::record::RecordFile;
+pub use self::{by_filter::ByFilter, record::RecordRules};
+use crate::{
+    doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
+    values::{PublishFile, ReceiveFile, ValueRules},
+};
+
+/// `agent.toml`: see [`Agent`] for each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentFile {
+    /// Where the device's MQTT clients connect. Default `127.0.0.1:1883`.
+    #[serde(deserialize_with = "address")]
+    listen: SocketAddr,
+    /// Allows `listen` to be more than loopback, where anybody who reaches it speaks as this device. Default false.
+    listen_beyond_loopback: bool,
+    /// The broker, `mqtts://HOST:PORT` (with the device's certificate) or `mqtt://HOST:PORT`. Default: what the hub said at enrolment.
+    upstream: Option<String>,
+    /// Topic filters that pass as they are, sealed by nobody. Default none: a topic that no group covers is refused.
+    clear: Vec<String>,
+    /// Most clients at a time. Default 256.
+    max_clients: usize,
+    /// Largest MQTT packet of a client, in bytes. Default 1,048,576.
+    max_packet_bytes: usize,
+    /// How long a message waits for a group key that is on its way, in ms. Default 10,000.
+    key_wait_ms: u64,
+    freshness: FreshnessFile,
+    /// Freshness for single topics, the most specific filter that matches counts.
+    topic: Vec<TopicFile>,
+    /// Rules for values, the most specific filter that matches counts.
+    quality: Vec<TopicSpec>,
+    /// Formats of what this device's clients publish, the most specific filter that matches counts.
+    publish: Vec<PublishFile>,
+    /// Formats and policy of what its clients receive, the most specific filter that matches counts.
+    receive: Vec<ReceiveFile>,
+    /// What stands before `/<device>/<topic>` in an alarm's topic. Default `<first level of the topic>/alarm`.
+    alarm_topic: Option<String>,
+    /// Most readings that wait on disk for the ledger; while there are so many, the newest are not recorded. Default 100,000.
+    record_queue: u64,
+    /// Topics whose readings are written to the ledger as `record = "chain"` of a quality rule has it, but read in their own
+    /// way; the most specific filter that matches counts, and before any quality rule. Default none.
+    record: Vec<RecordFile>,
+    /// The HTTP door. Default none.
+    http: Option<DoorFile>,
+    /// The CoAP door. Default none.
+    coap: Option<DoorFile>,
+    /// Modbus devices. Default none.
+    modbus: Vec<ModbusFile>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FreshnessFile {
+    /// How far the clocks of sender and receiver may be apart, in ms. Default 2,000.
+    clock_tolerance_ms: u64,
+    /// Oldest live message that is handed on, in ms; 0 for no limit. Default 30,000.
+    max_age_ms: u64,
+    /// The same for retained messages. Default 0.
+    retained_max_age_ms: u64,
+    /// The same for what the broker kept while the client was away. Default 604,800,000: seven days.
+    offline_max_age_ms: u64,
+    /// What becomes of a retained message that is older. Default `refuse`.
+    stale: Stale,
+}
+
+/// What becomes of a retained message that is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stale {
+    /// It is not handed on.
+    #[default]
+    Refuse,
+    /// It is handed on as a flagged value.
+    Flag,
+}
+
+impl Default for FreshnessFile {
+    fn default() -> Self {
+        Self {
+            clock_tolerance_ms: 2_000,
+            max_age_ms: 30_000,
+            retained_max_age_ms: 0,
+            offline_max_age_ms: 7 * 24 * 3_600_000,
+            stale: Stale::Refuse,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicFile {
+    filter: String,
+    max_age_ms: Option<u64>,
+    retained_max_age_ms: Option<u64>,
+    offline_max_age_ms: Option<u64>,
+    stale: Option<Stale>,
+}
+
+impl Default for AgentFile {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listen_beyond_loopback: false,
+            upstream: None,
+            clear: Vec::new(),
+            max_clients: 256,
+            max_packet_bytes: 1 << 20,
+            key_wait_ms: 10_000,
+            freshness: FreshnessFile::default(),
+            topic: Vec::new(),
+            quality: Vec::new(),
+            publish: Vec::new(),
+            receive: Vec::new(),
+            alarm_topic: None,
+            record_queue: 100_000,
+            record: Vec::new(),
+            http: None,
+            coap: None,
+            modbus: Vec::new(),
+        }
+    }
+}
+
+/// How old a message may be, by the way it came. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge {
+    /// As it was published.
+    pub live_ms: Option<u64>,
+    /// Kept by the broker as the topic's last value.
+    pub retained_ms: Option<u64>,
+    /// Kept by the broker while the client was away.
+    pub offline_ms: Option<u64>,
+    /// What becomes of a retained message that is too old.
+    pub stale: Stale,
+}
+
+/// The freshness rules of an agent.
+#[derive(Debug, Clone)]
+pub struct Freshness {
+    /// How far two clocks may be apart.
+    pub clock_tolerance_ms: u64,
+    default: MaxAge,
+    topics: ByFilter<MaxAge>,
+}
+
+impl Freshness {
+    /// The limits for `topic`: those of its `[[topic]]` table, else the default.
+    pub fn of(&self, topic: &str) -> MaxAge {
+        self.topics.find(topic).copied().unwrap_or(self.default)
+    }
+}
+
+/// The broker that an agent connects to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamChoice {
+    /// What the hub said at enrolment.
+    Enrolled,
+    /// TLS with the device's certificate.
+    Tls(HostPort),
+    /// Plain TCP.
+    Plain(HostPort),
+}
+
+/// An agent's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The broker.
+    pub upstream: UpstreamChoice,
+    /// Filters of topics that pass unsealed.
+    pub clear: Vec<TopicFilter>,
+    /// Most clients at a time.
+    pub max_clients: usize,
+    /// Largest packet of a client.
+    pub max_packet_bytes: usize,
+    /// How long a message waits for a key.
+    pub key_wait: Duration,
+    /// How old a message may be.
+    pub freshness: Freshness,
+    /// What is said about values.
+    pub values: Arc<ValueRules>,
+    /// What goes to the ledger.
+    pub record: RecordRules,
+    /// The HTTP door.
+    pub http: Option<Door>,
+    /// The CoAP door.
+    pub coap: Option<Door>,
+    /// Modbus devices that are polled and written.
+    pub modbus: Vec<Modbus>,
+}
+
+impl AgentFile {
+    /// Replaces what a flag or the environment gave.
+    pub fn with(mut self, listen: Option<SocketAddr>, upstream: Option<String>, clear: &[String]) -> Self {
+        self.listen = listen.unwrap_or(self.listen);
+        self.upstream = upstream.or(self.upstream);
+        self.clear.extend_from_slice(clear);
+        self
+    }
+
+    /// Reads the files that it names; paths are relative to `dir`, the folder of the configuration's own file.
+    pub fn with_files(mut self, dir: &Path) -> Result<Self> {
+        read_schemas(&mut self.quality, dir)?;
+        Ok(self)
+    }
+
+    /// Checks every value.
+    pub fn validate(self) -> Result<Agent> {
+        let filter = |key: &str, text: &str| -> Result<TopicFilter> {
+            text.parse().with_context(|| format!("{key}: {text:?} is not a topic filter"))
+        };
+        let loopback = |ip: IpAddr| ip.is_loopback();
+        ensure!(
+            loopback(self.listen.ip()) || self.listen_beyond_loopback,
+            "listen: {} can be reached from other machines, and whoever reaches it speaks as this device; if you \
+             want that, set listen_beyond_loopback = true",
+            self.listen
+        );
+        ensure!((1..=65_536).contains(&self.max_clients), "max_clients: must be from 1 to 65536");
+        ensure!(
+            (128..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
+            "max_packet_bytes: must be from 128 to {MAX_PACKET_BYTES}, the largest packet in MQTT"
+        );
+        ensure!(self.key_wait_ms <= 600_000, "key_wait_ms: must be at most 600000");
+        let limit = |ms: u64| (ms != 0).then_some(ms);
+        let default = MaxAge {
+            live_ms: limit(self.freshness.max_age_ms),
+            retained_ms: limit(self.freshness.retained_max_age_ms),
+            offline_ms: limit(self.freshness.offline_max_age_ms),
+            stale: self.freshness.stale,
+        };
+        let topics = ByFilter::new(
+            "topic",
+            self.topic,
+            |table| &table.filter,
+            |table| {
+                let or = |own: Option<u64>, default| own.map_or(default, limit);
+                let age = MaxAge {
+                    live_ms: or(table.max_age_ms, default.live_ms),
+                    retained_ms: or(table.retained_max_age_ms, default.retained_ms),
+                    offline_ms: or(table.offline_max_age_ms, default.offline_ms),
+                    stale: table.stale.unwrap_or(default.stale),
+                };
+                Ok(age)
+            },
+        )?;
+        ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
+        let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
+        Ok(Agent {
+            record: RecordRules::new(self.record_queue, self.record, values.clone())?,
+            listen: self.listen,
+            upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
+            clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
+            max_clients: self.max_clients,
+            max_packet_bytes: self.max_packet_bytes,
+            key_wait: Duration::from_millis(self.key_wait_ms),
+            freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
+            values,
+            http: self.http.map(|door| door.validate("http")).transpose()?,
+            coap: self.coap.map(|door| door.validate("coap")).transpose()?,
+            modbus: settings::modbus(self.modbus)?,
+        })
+    }
+}
+
+/// Puts the JSON Schemas that rules name by a file in the file's place; paths are relative to `dir`.
+pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
+    for (at, rule) in rules.iter_mut().enumerate() {
+        let Some(schema) = rule.schema.as_mut().filter(|schema| schema.json.is_none()) else { continue };
+        if let Some(file) = schema.file.take() {
+            let text = files::read_bounded(&dir.join(file), MAX_SCHEMA_BYTES)
+                .context("schema.file")
+                .with_context(|| TableAt::new("quality", at, &rule.filter))?;
+            schema.json = Some(text);
+        }
+    }
+    Ok(())
+}
+
+fn upstream(url: &str) -> Result<UpstreamChoice> {
+    match url.split_once("://") {
+        Some(("mqtts", address)) => Ok(UpstreamChoice::Tls(address.parse().context("upstream")?)),
+        Some(("mqtt", address)) => Ok(UpstreamChoice::Plain(address.parse().context("upstream")?)),
+        _ => bail!("upstream: {url:?} must be mqtts://HOST:PORT or mqtt://HOST:PORT"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(text: &str) -> Result<Agent> {
+        toml::from_str::<AgentFile>(text)?.validate()
+    }
+
+    #[test]
+    fn defaults_are_valid() -> Result<()> {
+        let agent = AgentFile::default().validate()?;
+        assert_eq!(agent.freshness.of("a/b").live_ms, Some(30_000));
+        assert_eq!(agent.freshness.of("a/b").retained_ms, None);
+        Ok(())
+    }
+
+    #[test]
+    fn the_most_specific_topic_table_counts_and_inherits_the_rest() -> Result<()> {
+        let agent = agent(
+            "[freshness]\nretained_max_age_ms = 7\n\
+             [[topic]]\nfilter = 'valve/#'\nmax_age_ms = 0\n\
+             [[topic]]\nfilter = 'valve/+'\nmax_age_ms = 500",
+        )?;
+        let age = |topic| agent.freshness.of(topic);
+        let stale = Stale::Refuse;
+        assert_eq!(
+            age("valve/1"),
+            MaxAge { live_ms: Some(500), retained_ms: Some(7), offline_ms: Some(604_800_000), stale }
+        );
+        assert_eq!(age("valve/1/x").live_ms, None);
+        assert_eq!(age("other").live_ms, Some(30_000));
+        Ok(())
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, part) in [
+            ("lisen = '127.0.0.1:1'", "lisen"),
+            ("listen = '0.0.0.0:1883'", "listen_beyond_loopback"),
+            ("upstream = 'broker:1883'", "mqtts://"),
+            ("upstream = 'mqtt://broker'", "HOST:PORT"),
+            ("clear = ['a/#/b']", "clear"),
+            ("max_clients = 0", "max_clients"),
+            ("max_packet_bytes = 268435461", "268435460"),
+            ("clear = ['$SYS/#']", "clear"),
+            ("[[quality]]\nfilter = 'a'\nrnage = { min = 1 }", "rnage"),
+            ("[[quality]]\nfilter = 'a/#/b'\nrange = { min = 1 }", "a/#/b"),
+            ("[[quality]]\nfilter = 'a'\nrange = { min = 2, max = 1 }", "range"),
+            ("[[publish]]\nfilter = 'a'", "neither input nor output"),
+            ("[[publish]]\nfilter = 'a'\ninput = { format = 'json' }", "value"),
+            ("[[publish]]\nfilter = 'a'\ninput = { format = 'jsn', value = '$.t' }", "jsn"),
+            ("[[receive]]\nfilter = 'a'\nflagged = 'keep'", "keep"),
+            ("[[receive]]\nfilter = 'a'\n[[receive]]\nfilter = 'a'", "table number 1 has the same filter"),
+            ("[[receive]]\nfilter = 'a'\ndivert_to = 'a/#'", "divert_to"),
+            ("alarm_topic = 'sealcast/v1/keys'", "alarm_topic"),
+            ("[freshness]\nstale = 'maybe'", "maybe"),
+            ("[[topic]]\nfilter = 'a/#/b'", "[[topic]] table number 1 (filter = \"a/#/b\"): filter"),
+            ("[[record]]\nfilter = '#/a'", "[[record]] table number 1 (filter = \"#/a\"): filter"),
+            ("[[record]]\nfilter = 'a'\ndecimals = 39", "[[record]] table number 1 (filter = \"a\"): decimals"),
+            ("[[record]]\nfilter = 'a'\n[[record]]\nfilter = 'a'", "table number 1 has the same filter"),
+            ("record_queue = 0", "record_queue"),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
+            ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),
+            ("[[quality]]\nfilter = 'a'\nrecord = 'chain'\nrecord_decimals = 39", "at most 38"),
+        ] {
+            let error = agent(text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `sealcast enroll`: this device's key is made here, and the hub's CA certifies it over EST.
+//!
+//! The token names the root certificate of the hub that made it, so the first connection already trusts that hub only.
+
+mod https;
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_identity::{EnrolmentToken, NETWORK_PATH, Network, SigningKey, certificates_to_pem, csr, est, key_to_pem};
+use sealcast_node::{
+    files::{self, Mode},
+    now_ms, output, tls,
+};
+use zeroize::Zeroizing;
+
+use crate::store::Store;
+
+/// `sealcast enroll`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The hub's URL, `https://HOST:PORT`.
+    #[arg(long, env = "SEALCAST_HUB_URL", value_name = "URL")]
+    hub: String,
+    /// File with the one-time token that `sealcast device add` printed. `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// The device's folder. It is created if it does not exist.
+    #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
+    dir: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Enrols the device.
+pub async fn run(options: Options) -> Result<()> {
+    let token: EnrolmentToken = read_token(&options.token_file)?
+        .trim()
+        .parse()
+        .with_context(|| format!("{} does not hold an enrolment token", options.token_file.display()))?;
+    let device = enroll(&options.hub, &token, &options.dir).await?;
+    if options.json {
+        return output::json(&device);
+    }
+    output::line(&format!(
+        "{} is enrolled: certificate {}, valid until {}, in {}",
+        device.device,
+        device.serial,
+        device.not_after,
+        options.dir.display()
+    ))
+}
+
+/// What came of an enrolment.
+#[derive(serde::Serialize)]
+pub struct Enrolled {
+    device: String,
+    serial: String,
+    not_after: String,
+    public_key_sha256: String,
+}
+
+/// Makes the device's key in `dir`, unless it has one there, and gets a certificate for it.
+pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enrolled> {
+    files::create_dir(dir)?;
+    // An agent that runs on the folder would go on with the certificate that the new one replaces.
+    let _lock = files::lock(dir)?;
+    let key = own_key(dir)?;
+    let https = https::Https::new(hub, tls::pinned_client(token.root().0))?;
+
+    let authorities = est::parse_certs_only(&https.request(est::CA_CERTIFICATES_PATH, None).await?)?;
+    let anchor = token.trust_anchor(&authorities)?;
+    let network_json = https.request(NETWORK_PATH, None).await?;
+    Network::verify(&network_json, &anchor, now_ms()).context("the hub's network descriptor")?;
+
+    let request = https::Body {
+        authorization: token.authorization(),
+        content_type: est::REQUEST_TYPE,
+        bytes: est::simple_enroll_body(&csr(&key, token.device())?).into_bytes(),
+    };
+    let answer = https.request(est::ENROLL_PATH, Some(request)).await?;
+    let mut chain = est::parse_issued(&answer, key.public()).context("the hub's answer")?;
+    // RFC 7030 §4.2.3: the answer holds the certificate; its issuer comes with /cacerts.
+    chain.extend(authorities.into_iter().filter(|authority| authority.fingerprint() != token.root()));
+    let verified = anchor.verify_device(&chain.iter().map(|c| c.der()).collect::<Vec<_>>(), now_ms())?;
+    ensure!(&verified.id == token.device(), "the hub certified {} instead of {}", verified.id, token.device());
+
+    files::write(&dir.join("root.pem"), anchor.root().to_pem().as_bytes(), Mode::Public)?;
+    files::write(&dir.join("network.json"), &network_json, Mode::Public)?;
+    // An agent whose folder lacks it has lost its state. A device that enrols again keeps what it has.
+    Store::make(dir)?;
+    // Last: with it the folder is complete.
+    files::write(&dir.join("device.pem"), certificates_to_pem(&chain).as_bytes(), Mode::Public)?;
+    let certificate = &verified.certificate;
+    Ok(Enrolled {
+        device: verified.id.to_string(),
+        serial: hex::encode(certificate.serial()),
+        not_after: output::utc(certificate.not_after_s()),
+        public_key_sha256: hex::encode(certificate.public_key().fingerprint()),
+    })
+}
+
+fn own_key(dir: &Path) -> Result<SigningKey> {
+    let path = dir.join("device.key");
+    if path.exists() {
+        return files::key(&path);
+    }
+    let key = SigningKey::generate()?;
+    files::write(&path, key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    Ok(key)
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>> {
+    if path != Path::new("-") {
+        return files::read_secret(path);
+    }
+    let mut text = Zeroizing::new(String::new());
+    std::io::stdin()
+        .lock()
+        .take(4_096)
+        .read_to_string(&mut text)
+        .context("cannot read the token from standard input")?;
+    Ok(text)
+}

@@ -1,0 +1,95 @@
+//! The few HTTPS requests of an enrolment.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use sealcast_node::tls::HostPort;
+use tokio::net::TcpStream;
+use zeroize::Zeroizing;
+
+const MAX_ANSWER_BYTES: usize = 256 << 10;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The hub's HTTPS side.
+pub struct Https {
+    address: HostPort,
+    tls: Arc<ClientConfig>,
+}
+
+/// What is sent along with a request.
+pub struct Body<'a> {
+    /// `Authorization` header.
+    pub authorization: Zeroizing<String>,
+    /// `Content-Type` header.
+    pub content_type: &'a str,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+impl Https {
+    /// The hub at `url`, `https://HOST[:PORT]`.
+    pub fn new(url: &str, tls: Arc<ClientConfig>) -> Result<Self> {
+        let Some(rest) = url.strip_prefix("https://") else {
+            bail!("the hub's URL {url:?} does not begin with https://")
+        };
+        let rest = rest.trim_end_matches('/');
+        let with_port = if rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            rest.to_owned()
+        } else {
+            format!("{rest}:443")
+        };
+        Ok(Self { address: with_port.parse().with_context(|| format!("the hub's URL {url:?}"))?, tls })
+    }
+
+    /// GET, or POST if there is a body; the answer's body if its status is 200.
+    pub async fn request(&self, path: &str, body: Option<Body<'_>>) -> Result<Vec<u8>> {
+        let exchange = self.exchange(path, body);
+        match tokio::time::timeout(PATIENCE, exchange).await {
+            Err(_) => bail!("the hub at {} did not answer within {} s", self.address, PATIENCE.as_secs()),
+            Ok(answer) => answer,
+        }
+    }
+
+    async fn exchange(&self, path: &str, body: Option<Body<'_>>) -> Result<Vec<u8>> {
+        let address = &self.address;
+        let tcp = TcpStream::connect((address.host.as_str(), address.port))
+            .await
+            .with_context(|| format!("cannot reach the hub at {address}: is `sealcast up` running there?"))?;
+        let name = ServerName::try_from(address.host.clone()).context("the hub's host name")?;
+        let stream = tokio_rustls::TlsConnector::from(self.tls.clone())
+            .connect(name, tcp)
+            .await
+            .with_context(|| format!("the TLS handshake with the hub at {address} failed"))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().uri(path).header(header::HOST, address.to_string());
+        if let Some(body) = &body {
+            request = request
+                .method(Method::POST)
+                .header(header::AUTHORIZATION, body.authorization.as_str())
+                .header(header::CONTENT_TYPE, body.content_type);
+        }
+        let bytes = Bytes::from(body.map(|body| body.bytes).unwrap_or_default());
+        let answer = sender
+            .send_request(request.body(Full::new(bytes))?)
+            .await
+            .context("the hub closed the connection before it answered")?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("the hub's answer to {path}: {error}"))?
+            .to_bytes();
+        if status != StatusCode::OK {
+            let reason: String =
+                String::from_utf8_lossy(&body).trim().chars().filter(|c| !c.is_control()).take(400).collect();
+            bail!("the hub refused the request ({status}): {reason}");
+        }
+        Ok(body.to_vec())
+    }
+}

@@ -1,0 +1,29 @@
+//! The agent: the sidecar of one device. Its MQTT clients connect to it as if it were the broker; it seals what they publish and
+//! opens what they receive.
+//!
+//! It sees the ledger through its own replica and over JSON-RPC, so that nothing of the hub is linked into it.
+
+mod agent;
+mod client;
+mod config;
+mod control;
+mod data;
+mod doors;
+pub mod enroll;
+mod events;
+mod folder;
+mod readings;
+mod refusals;
+mod sessions;
+mod store;
+pub mod topics;
+mod values;
+
+pub use self::{
+    agent::{Agent, Options, read_replica, run, upstream},
+    config::{Agent as AgentConfig, AgentFile, read_schemas},
+    events::Event,
+    folder::{Folder, genesis},
+    store::Store,
+    values::{Alarm, AlarmKind},
+};

@@ -1,0 +1,552 @@
+//! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
+//! replay windows of its clients, the retained messages that it must seal again, the readings that wait for the ledger,
+//! what is remembered of values, and points of archives that wait to be sent.
+//!
+//! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
+//! all of it is there or none.
+//!
+//! `sealcast enroll` makes the file, so an agent whose folder lacks it has lost its state.
+//!
+//! **When the disk fails** (it is full, mostly) a write fails, the log says so once, and [`Store::is_failing`] is true until a
+//! write has succeeded again. Nothing that depends on a failed write may leave the agent: a client's connection is closed, and
+//! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
+//! ([`Store::write_patiently`]), and nothing is sealed until it has read what it missed. So everything goes on by itself once
+//! there is room.
+
+mod disk;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use sealcast_node::files::{self, blocking};
+use sealcast_seal::{Changes, Row};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use self::disk::Disk;
+pub use self::disk::DiskFails;
+use super::values::Message;
+
+/// Clients whose replay windows are kept.
+const MAX_CLIENTS_KEPT: u32 = 4096;
+/// Retained messages that are kept to be sealed again.
+pub const MAX_RETAINED: u32 = 10_000;
+/// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
+const BOOTS_KEPT: i64 = 4096;
+const FILE: &str = "agent.sqlite";
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE boot (grp INTEGER, generation INTEGER, epoch INTEGER, boot INTEGER NOT NULL,
+        PRIMARY KEY (grp, generation, epoch)) WITHOUT ROWID;
+    CREATE TABLE client (client TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
+    CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
+        payload BLOB NOT NULL) WITHOUT ROWID;
+";
+/// Tables that folders of before may lack.
+const LATER: &str = "
+    CREATE TABLE IF NOT EXISTS reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, value BLOB NOT NULL, decimals INTEGER NOT NULL);
+    CREATE UNIQUE INDEX IF NOT EXISTS reading_topic ON reading (topic, sequence);
+    CREATE INDEX IF NOT EXISTS reading_order ON reading (topic, id);
+    CREATE TABLE IF NOT EXISTS archive (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, props BLOB NOT NULL,
+        payload BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+";
+
+/// The agent's database.
+pub struct Store {
+    connection: Mutex<Connection>,
+    disk: Disk,
+    _lock: files::Lock,
+}
+
+/// A retained message in the clear, as its publisher's agent keeps it.
+pub struct Retained {
+    /// The topic.
+    pub topic: String,
+    /// When it was published, Unix ms.
+    pub time_ms: u64,
+    /// The MQTT 5 properties that travel inside the seal, encoded.
+    pub props: Vec<u8>,
+    /// The payload.
+    pub payload: Zeroizing<Vec<u8>>,
+}
+
+/// One row of what is remembered of values.
+pub struct ValueRow {
+    /// Of what.
+    pub kind: u8,
+    /// Its topic, and name within the message.
+    pub key: String,
+    /// `None` deletes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A local client, as it was last saved.
+pub struct Client {
+    /// When, Unix ms.
+    pub seen_ms: u64,
+    /// The rows of its replay windows.
+    pub windows: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Store {
+    /// Makes an empty `agent.sqlite` in `dir`, unless one is there. For whoever has locked the folder.
+    pub fn make(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            files::write(&path, b"", files::Mode::Secret)?;
+        }
+        connect(&path, true).map(drop).with_context(|| format!("cannot make {}", path.display()))
+    }
+
+    /// Makes a new, empty `agent.sqlite` for a folder that has lost its own, because somebody asked for it.
+    pub fn replace_lost(dir: &Path) -> Result<()> {
+        let _lock = files::lock(dir)?;
+        ensure!(
+            Self::require(dir).is_err(),
+            "--new-state is for a folder that has lost its state, but {} is there: start the agent without this option",
+            dir.join(FILE).display()
+        );
+        Self::make(dir)
+    }
+
+    /// Fails if `dir` has no agent's state.
+    pub fn require(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
+        ensure!(
+            bytes > 0,
+            "the agent's state is lost: {} is {}. `sealcast enroll` made this file. It held the group keys, what the device's \
+             clients have already received, its retained messages, and readings that were not sent yet. Do not put an old \
+             copy in its place, because the agent would then use keys a second time. To go on without the lost state, start \
+             the agent once with --new-state: its groups add the device again by themselves. Or enrol the device again with \
+             a new token",
+            path.display(),
+            if path.exists() { "empty" } else { "missing" }
+        );
+        Ok(())
+    }
+
+    /// Opens `agent.sqlite` in `dir`, and takes it for this process alone.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let lock = files::lock(dir)?;
+        Self::require(dir)?;
+        let path = dir.join(FILE);
+        let connection = connect(&path, false).with_context(|| format!("cannot use {}", path.display()))?;
+        Ok(Self { connection: Mutex::new(connection), disk: Disk::new(path), _lock: lock })
+    }
+
+    /// Opens a new one.
+    #[cfg(test)]
+    pub fn create(dir: &Path) -> Result<Self> {
+        Self::make(dir)?;
+        Self::open(dir)
+    }
+
+    /// Writes that wait for the disk end with `stop`.
+    pub fn end_with(&self, stop: CancellationToken) {
+        self.disk.end_with(stop);
+    }
+
+    /// Whether the last write failed because of the disk.
+    pub fn is_failing(&self) -> bool {
+        self.disk.is_failing()
+    }
+
+    /// Whether the control task waited for the disk, and may have missed what the ledger says: until
+    /// [`Self::caught_up`]. Other writes may succeed meanwhile.
+    pub fn is_behind(&self) -> bool {
+        self.disk.is_behind()
+    }
+
+    /// What was missed is being asked for.
+    pub fn caught_up(&self) {
+        self.disk.caught_up();
+    }
+
+    /// Whether the disk takes writes: if the last one failed, by trying another.
+    pub fn probe(&self) -> bool {
+        !self.is_failing() || self.write(|db| db.pragma_update(None, "user_version", SCHEMA_VERSION)).is_ok()
+    }
+
+    /// Opens the replica of an agent's folder to read it, whether an agent runs on it or not.
+    pub fn read_records(dir: &Path) -> Result<Vec<Vec<u8>>> {
+        let (path, connection) = open_to_read(dir)?;
+        records(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
+    pub fn read_state(dir: &Path) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+        let (path, connection) = open_to_read(dir)?;
+        state(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Every record of the replica, in order.
+    pub fn records(&self) -> Result<Vec<Vec<u8>>> {
+        self.read(records)
+    }
+
+    /// Adds records, each with its index; all or none.
+    pub fn add_records(&self, records: &[(u64, Vec<u8>)]) -> Result<()> {
+        self.write_patiently(|db| {
+            for (index, bytes) in records {
+                db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The whole group state.
+    pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+        self.read(state)
+    }
+
+    /// Applies group state writes, all or none.
+    pub fn write_state(&self, writes: &[sealcast_group::Write]) -> Result<()> {
+        self.write_patiently(|db| {
+            for write in writes {
+                match &write.value {
+                    Some(value) => db.execute(
+                        "INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)",
+                        params![write.key, value.as_slice()],
+                    )?,
+                    None => db.execute("DELETE FROM state WHERE key = ?1", [&write.key])?,
+                };
+            }
+            Ok(())
+        })
+    }
+
+    /// The last boot number that this device used in an epoch.
+    pub fn last_boot(&self, group: u16, generation: u32, epoch: u64) -> Result<Option<u16>> {
+        self.read(|db| {
+            db.query_row(
+                "SELECT boot FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch = ?3",
+                params![group, generation, epoch.cast_signed()],
+                |row| row.get(0),
+            )
+            .optional()
+        })
+    }
+
+    /// Uses a boot number up, before anything is sealed with it. Those of epochs so long ago that nobody keeps them any
+    /// more are forgotten; an epoch that is still kept must never begin with boot 0 again.
+    pub fn save_boot(&self, group: u16, generation: u32, epoch: u64, boot: u16) -> Result<()> {
+        self.write(|db| {
+            let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
+            db.execute(
+                "DELETE FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch < ?3",
+                params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
+            )?;
+            db.execute(
+                "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
+                params![group, generation, epoch, boot],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What was last saved of a local client.
+    pub fn client(&self, client: &str) -> Result<Option<Client>> {
+        self.read(|db| {
+            let seen: Option<i64> =
+                db.query_row("SELECT seen_ms FROM client WHERE client = ?1", [client], |row| row.get(0)).optional()?;
+            let Some(seen_ms) = seen else { return Ok(None) };
+            let mut query = db.prepare("SELECT key, value FROM window WHERE client = ?1")?;
+            let windows = query.query_map([client], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+            Ok(Some(Client { seen_ms: seen_ms.cast_unsigned(), windows }))
+        })
+    }
+
+    /// Saves that a local client was here, and what changed of its replay windows.
+    pub fn save_client(&self, client: &str, changes: &Changes, now_ms: u64) -> Result<()> {
+        self.write(|db| {
+            db.execute(
+                "INSERT OR REPLACE INTO client (client, seen_ms) VALUES (?1, ?2)",
+                params![client, now_ms.cast_signed()],
+            )?;
+            if changes.replace_all {
+                db.execute("DELETE FROM window WHERE client = ?1", [client])?;
+            }
+            for Row { key, value } in &changes.rows {
+                match value {
+                    Some(value) => db.execute(
+                        "INSERT OR REPLACE INTO window (client, key, value) VALUES (?1, ?2, ?3)",
+                        params![client, key, value],
+                    )?,
+                    None => db.execute("DELETE FROM window WHERE client = ?1 AND key = ?2", params![client, key])?,
+                };
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets all but the [`MAX_CLIENTS_KEPT`] clients that were here last.
+    pub fn forget_old_clients(&self) -> Result<()> {
+        self.write(|db| {
+            db.execute(
+                "DELETE FROM client WHERE client NOT IN (SELECT client FROM client ORDER BY seen_ms DESC LIMIT ?1)",
+                [MAX_CLIENTS_KEPT],
+            )?;
+            db.execute("DELETE FROM window WHERE client NOT IN (SELECT client FROM client)", [])?;
+            Ok(())
+        })
+    }
+
+    /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does. False if
+    /// there are too many.
+    pub fn keep_retained(&self, message: &Retained) -> Result<bool> {
+        self.write(|db| {
+            db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
+            if !message.payload.is_empty() {
+                let kept: u32 = db.query_row("SELECT count(*) FROM retained", [], |row| row.get(0))?;
+                if kept >= MAX_RETAINED {
+                    return Ok(false);
+                }
+                db.execute(
+                    "INSERT OR REPLACE INTO retained (topic, time_ms, props, payload) VALUES (?1, ?2, ?3, ?4)",
+                    params![message.topic, message.time_ms.cast_signed(), message.props, *message.payload],
+                )?;
+            }
+            Ok(true)
+        })
+    }
+
+    /// All retained messages of this device's clients.
+    pub fn retained(&self) -> Result<Vec<Retained>> {
+        self.read(|db| {
+            let mut query = db.prepare("SELECT topic, time_ms, props, payload FROM retained ORDER BY topic")?;
+            let rows = query.query_map([], |row| {
+                Ok(Retained {
+                    topic: row.get(0)?,
+                    time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+                    props: row.get(2)?,
+                    payload: Zeroizing::new(row.get(3)?),
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Reads what an agent remembers of values from its folder, whether it runs or not.
+    pub fn read_values(dir: &Path) -> Result<Vec<ValueRow>> {
+        let (path, connection) = open_to_read(dir)?;
+        values(&connection).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// All that is remembered of values.
+    pub fn values(&self) -> Result<Vec<ValueRow>> {
+        self.read(values)
+    }
+
+    /// Writes what is remembered of values, and messages for archives.
+    pub fn write_values(&self, rows: &[ValueRow], archive: &[Message]) -> Result<()> {
+        self.write(|db| {
+            let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
+            let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
+            for row in rows {
+                match &row.value {
+                    Some(value) => put.execute(params![row.kind, row.key, value])?,
+                    None => delete.execute(params![row.kind, row.key])?,
+                };
+            }
+            for Message { topic, props, payload } in archive {
+                let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
+                add.execute(params![topic, &props[..], payload])?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        blocking(|| {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection).context("the agent's database cannot be read")
+        })
+    }
+
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.try_write(work).map_err(not_written)
+    }
+
+    fn try_write<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let outcome = blocking(|| {
+            let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        });
+        self.disk.note(&outcome);
+        outcome
+    }
+
+    /// The same; if the disk fails it is tried again until it succeeds or the agent ends. Nothing else of the calling task
+    /// happens meanwhile, so the store [is behind](Self::is_behind) from then on.
+    pub(super) fn write_patiently<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        loop {
+            match self.try_write(&work) {
+                Err(error) if self.disk.wait(&error) => {}
+                outcome => return outcome.map_err(not_written),
+            }
+        }
+    }
+}
+
+fn not_written(error: rusqlite::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context("the agent's database cannot be written")
+}
+
+/// The file of an agent's folder, to be read beside the agent.
+fn open_to_read(dir: &Path) -> Result<(PathBuf, Connection)> {
+    ensure!(
+        dir.is_dir(),
+        "there is no folder {}: give the device's folder, which `sealcast enroll` made (--dir)",
+        dir.display()
+    );
+    let path = dir.join(FILE);
+    ensure!(
+        path.exists(),
+        "{} holds no {FILE}: it is not the folder of an enrolled device, or the agent's state is lost. Give the folder that \
+         `sealcast enroll` made (--dir)",
+        dir.display()
+    );
+    let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path, connection))
+}
+
+/// Opens the file; `new` makes its tables if it has none.
+fn connect(path: &Path, new: bool) -> Result<Connection> {
+    let flags = rusqlite::OpenFlags::default().difference(rusqlite::OpenFlags::SQLITE_OPEN_CREATE);
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 && new {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    } else {
+        ensure!(
+            version == SCHEMA_VERSION,
+            "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
+        );
+    }
+    transaction.execute_batch(LATER)?;
+    transaction.commit()?;
+    Ok(connection)
+}
+
+fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+    let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
+    rows.collect()
+}
+
+fn values(connection: &Connection) -> rusqlite::Result<Vec<ValueRow>> {
+    let mut query = connection.prepare("SELECT kind, key, value FROM value ORDER BY kind, key")?;
+    let rows = query.query_map([], |row| Ok(ValueRow { kind: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
+    rows.collect()
+}
+
+fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut query = connection.prepare("SELECT bytes FROM record ORDER BY idx")?;
+    let rows = query.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    /// A write that waits for the disk looks at its own failure: what no room on the disk would mend is an error at once, and
+    /// ends the task, whatever another write came to meanwhile.
+    #[test]
+    fn a_patient_write_waits_for_the_disk_alone() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = std::sync::Arc::new(Store::create(dir.path())?);
+        let stop = CancellationToken::new();
+        store.end_with(stop.clone());
+        store.add_records(&[(0, b"first".to_vec())])?;
+        // Another write has found the disk full.
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        store.disk.note::<()>(&Err(rusqlite::Error::SqliteFailure(full, None)));
+        let outcomes = |bytes: &'static [u8], index| {
+            let (sender, receiver) = mpsc::channel();
+            let store = store.clone();
+            std::thread::spawn(move || sender.send(store.add_records(&[(index, bytes.to_vec())])));
+            receiver
+        };
+        let outcome = outcomes(b"another", 0).recv_timeout(Duration::from_secs(20));
+        stop.cancel();
+        let error =
+            outcome.context("it is tried for ever")?.map_or_else(|error| format!("{error:#}"), |()| String::new());
+        assert!(error.contains("cannot be written") && error.contains("UNIQUE"), "{error}");
+        assert!(!store.is_behind(), "nothing was waited for");
+        Ok(())
+    }
+
+    #[test]
+    fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::create(dir.path())?;
+        store.add_records(&[(0, b"first".to_vec()), (1, b"second".to_vec())])?;
+        let twice = [(2, b"third".to_vec()), (1, b"other".to_vec())];
+        assert!(store.add_records(&twice).is_err(), "a record is never replaced");
+        let write = |key: &str, value: Option<&[u8]>| sealcast_group::Write {
+            key: key.to_owned(),
+            value: value.map(|value| Zeroizing::new(value.to_vec())),
+        };
+        store.write_state(&[write("a", Some(b"1")), write("b", Some(b"2")), write("a", None)])?;
+        assert_eq!(store.last_boot(1, 0, 7)?, None);
+        store.save_boot(1, 0, 7, 0)?;
+        store.save_boot(1, 0, 7, 1)?;
+        store.save_boot(2, 0, 7, 5)?;
+        let row = |value: Option<&[u8]>| Row { key: b"k".to_vec(), value: value.map(<[u8]>::to_vec) };
+        let changes = |rows| Changes { replace_all: false, rows };
+        store.save_client("pump", &changes(vec![row(Some(b"window"))]), 1)?;
+        store.save_client("valve", &changes(vec![row(Some(b"x"))]), 2)?;
+        store.save_client("valve", &changes(vec![row(None)]), 3)?;
+        let retained = |payload: &[u8]| Retained {
+            topic: "t".into(),
+            time_ms: 5,
+            props: vec![1],
+            payload: Zeroizing::new(payload.to_vec()),
+        };
+        store.keep_retained(&retained(b"27"))?;
+        let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| "opened twice".into());
+        assert!(error.contains("in use"), "{error}");
+        drop(store);
+
+        let store = Store::open(dir.path())?;
+        assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(store.state()?.len(), 1);
+        assert_eq!(store.last_boot(1, 0, 7)?, Some(1));
+        store.save_boot(1, 0, 8, 0)?;
+        let boots = [store.last_boot(1, 0, 7)?, store.last_boot(1, 0, 8)?, store.last_boot(2, 0, 7)?];
+        assert_eq!(boots, [Some(1), Some(0), Some(5)], "an epoch that may still be held never begins anew");
+        let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
+        assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));
+        assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));
+        assert!(store.client("tank")?.is_none());
+        let row = |key: &str, value: Option<&[u8]>| ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) };
+        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)], &[])?;
+        assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(store.retained()?.len(), 1);
+        store.keep_retained(&retained(b""))?;
+        assert!(store.retained()?.is_empty());
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether the disk takes what the agent writes, and what the log says of it.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::ErrorCode;
+use sealcast_node::files::blocking;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// A write that the agent cannot go on without is tried again after so long.
+const RETRY: Duration = Duration::from_millis(500);
+/// A disk that fails again and again is told of at most this often.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Nothing can be written; the log has said why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the agent's disk cannot be written")]
+pub struct DiskFails;
+
+/// The disk of one file, as its writes show it.
+pub(super) struct Disk {
+    file: PathBuf,
+    failing: AtomicBool,
+    /// See [`Disk::is_behind`].
+    behind: AtomicBool,
+    /// When the log last said that the disk fails.
+    told: Mutex<Option<Instant>>,
+    /// The agent's end, for writes that wait.
+    stop: OnceLock<CancellationToken>,
+}
+
+impl Disk {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self {
+            file,
+            failing: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
+            told: Mutex::default(),
+            stop: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn end_with(&self, stop: CancellationToken) {
+        let _ = self.stop.set(stop);
+    }
+
+    /// Whether the last write failed because of the disk.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::SeqCst)
+    }
+
+    /// What became of a write.
+    pub(super) fn note<T>(&self, outcome: &rusqlite::Result<T>) {
+        match outcome {
+            Ok(_) => self.note_success(),
+            Err(error) if is_disks(error) => self.note_failure(error),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether a write waited for the disk, and with it all that its task would have done, until [`Self::caught_up`].
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::SeqCst)
+    }
+
+    /// The task that waited knows again what it has missed.
+    pub(super) fn caught_up(&self) {
+        self.behind.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits before a write that failed is tried again. `false` if it is not to be: it failed for another reason, or the
+    /// agent ends. What another write came to meanwhile does not matter.
+    pub(super) fn wait(&self, failure: &rusqlite::Error) -> bool {
+        if !is_disks(failure) || self.stop.get().is_none_or(CancellationToken::is_cancelled) {
+            return false;
+        }
+        self.behind.store(true, Ordering::SeqCst);
+        blocking(|| std::thread::sleep(RETRY));
+        true
+    }
+
+    fn note_failure(&self, failure: &rusqlite::Error) {
+        if self.failing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_some_and(|at| at.elapsed() < QUIET) {
+            return;
+        }
+        *told = Some(Instant::now());
+        error!(
+            "{} cannot be written: {failure}. Nothing that depends on a write may leave the agent, so it closes its clients' \
+             connections. Make room on the disk, or repair it: the agent then goes on by itself, and nothing that was \
+             acknowledged is lost",
+            self.file.display()
+        );
+    }
+
+    fn note_success(&self) {
+        if self.failing.swap(false, Ordering::SeqCst) {
+            info!("{} can be written again: clients may connect", self.file.display());
+        }
+    }
+}
+
+/// Whether an error is the disk's, not the statement's.
+fn is_disks(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}

@@ -1,0 +1,118 @@
+//! `hub.toml`, made into typed values before anything is opened.
+
+mod limits;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Result, ensure};
+use sealcast_node::{
+    MAX_MESSAGE_BYTES,
+    config::{MAX_PACKET_BYTES, address},
+};
+use serde::Deserialize;
+
+use self::limits::LimitsFile;
+
+/// `hub.toml`: see [`Hub`] for each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubFile {
+    /// Where EST listens (HTTPS). Default `127.0.0.1:8443`.
+    #[serde(deserialize_with = "address")]
+    est: SocketAddr,
+    /// Where the broker listens (MQTT over TLS, client certificate required). Default `127.0.0.1:8883`.
+    #[serde(deserialize_with = "address")]
+    mqtt: SocketAddr,
+    /// Names and addresses at which devices reach the hub. The server certificate holds them all; enrolled devices are
+    /// told the first. Default `["localhost", "127.0.0.1"]`.
+    names: Vec<String>,
+    /// How long a device's certificate is valid, in days. Default 365.
+    certificate_days: u32,
+    /// How long an enrolment token can be used, in hours. Default 24.
+    token_hours: u32,
+    /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
+    chain_id: u64,
+    /// What devices may use of the broker.
+    limits: LimitsFile,
+    /// Largest MQTT packet that the broker takes, in bytes. Default 4,194,304.
+    max_packet_bytes: usize,
+}
+
+impl Default for HubFile {
+    fn default() -> Self {
+        Self {
+            est: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+            certificate_days: 365,
+            token_hours: 24,
+            chain_id: 7526,
+            limits: LimitsFile::default(),
+            max_packet_bytes: MAX_MESSAGE_BYTES,
+        }
+    }
+}
+
+/// The hub's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    /// Where EST listens.
+    pub est: SocketAddr,
+    /// Where the broker listens.
+    pub mqtt: SocketAddr,
+    /// What the server certificate is for, the public name first.
+    pub names: Vec<String>,
+    /// Validity of device certificates.
+    pub certificate_lifetime: Duration,
+    /// Validity of enrolment tokens.
+    pub token_lifetime: Duration,
+    /// The embedded ledger's chain id.
+    pub chain_id: u64,
+    /// What devices may use of the broker.
+    pub limits: sealcast_broker::Limits,
+}
+
+impl HubFile {
+    /// Replaces what a flag or the environment gave.
+    pub fn with(mut self, est: Option<SocketAddr>, mqtt: Option<SocketAddr>, names: &[String]) -> Self {
+        self.est = est.unwrap_or(self.est);
+        self.mqtt = mqtt.unwrap_or(self.mqtt);
+        if !names.is_empty() {
+            self.names = names.to_vec();
+        }
+        self
+    }
+
+    /// Checks every value.
+    pub fn validate(self) -> Result<Hub> {
+        ensure!(!self.names.is_empty(), "names: give at least one name or address at which devices reach the hub");
+        for name in &self.names {
+            ensure!(
+                rustls_pki_types::ServerName::try_from(name.as_str()).is_ok(),
+                "names: {name:?} is neither a host name nor an IP address"
+            );
+        }
+        ensure!((1..=3650).contains(&self.certificate_days), "certificate_days: must be from 1 to 3650");
+        ensure!((1..=8760).contains(&self.token_hours), "token_hours: must be from 1 to 8760");
+        ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: must be from 1 to 4294967295");
+        ensure!(
+            (MAX_MESSAGE_BYTES..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
+            "max_packet_bytes: must be from {MAX_MESSAGE_BYTES}, which control messages may need, to {MAX_PACKET_BYTES}, \
+             the largest packet in MQTT"
+        );
+        ensure!(
+            self.est != self.mqtt || self.est.port() == 0,
+            "est and mqtt: both are {}, but each needs its own address",
+            self.est
+        );
+        Ok(Hub {
+            est: self.est,
+            mqtt: self.mqtt,
+            names: self.names,
+            certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
+            token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
+            chain_id: self.chain_id,
+            limits: self.limits.validate(self.max_packet_bytes)?,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Enrolment over Secure Transport (RFC 7030): the CA's HTTPS side.
+//!
+//! `/cacerts` and `/simpleenroll`, and beside them the network descriptor, which tells a device where ledger and broker are.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use sealcast_identity::{BasicCredentials, DeviceId, Fingerprint, Issued, NETWORK_PATH, est};
+use sealcast_ledger::{Body, DeviceRegistered, Serial};
+use sealcast_node::now_ms;
+use tracing::{error, info, warn};
+
+use crate::{config, registrar::Registrar, tokens::Tokens};
+
+/// What the handlers need.
+pub struct Est {
+    /// The CA.
+    pub registrar: Registrar,
+    /// The tokens that were given out.
+    pub tokens: Tokens,
+    /// How long certificates are valid.
+    pub config: config::Hub,
+    /// The signed network descriptor.
+    pub network_json: String,
+}
+
+/// The routes.
+pub fn router(est: Arc<Est>) -> Router {
+    Router::new()
+        .route(est::CA_CERTIFICATES_PATH, get(ca_certificates))
+        .route(est::ENROLL_PATH, post(simple_enroll))
+        .route(NETWORK_PATH, get(network))
+        .layer(DefaultBodyLimit::max(est::MAX_REQUEST_BODY_BYTES))
+        .with_state(est)
+}
+
+async fn ca_certificates(State(est): State<Arc<Est>>) -> Result<Response, Refused> {
+    let authority = &est.registrar.authority;
+    let body = est::certs_only_body([authority.certificate(), authority.root()]).map_err(Refused::internal)?;
+    Ok(pkcs7(est::CA_CERTIFICATES_TYPE, body))
+}
+
+async fn network(State(est): State<Arc<Est>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], est.network_json.clone())
+}
+
+async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    let credentials = BasicCredentials::from_header(text(header::AUTHORIZATION))
+        .map_err(|error| Refused::unauthorized(error.to_string()))?;
+    let device = &credentials.user;
+    let now = now_ms();
+    // One text for "no such token" and "another token", so that nobody learns who is expected.
+    let unknown = || {
+        Refused::unauthorized(format!(
+            "there is no unused enrolment token for device {device} with that secret: make one with `sealcast device \
+             add {device}`"
+        ))
+    };
+    let token = est.tokens.of(device).map_err(Refused::internal)?.ok_or_else(unknown)?;
+    token.check(&credentials, now).map_err(|error| match error {
+        sealcast_identity::PresentedError::Expired(_) => Refused::unauthorized(error.to_string()),
+        sealcast_identity::PresentedError::Wrong(_) => unknown(),
+    })?;
+    let request = est::parse_simple_enroll(text(header::CONTENT_TYPE), &body).map_err(|error| {
+        let status = match error {
+            est::EstError::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            est::EstError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Refused { status, reason: chain(&error) }
+    })?;
+    let issued =
+        est.registrar.authority.decide_enrolment(&request, device, now, est.config.certificate_lifetime).map_err(
+            |error| match error.is_requesters_fault() {
+                true => Refused { status: StatusCode::BAD_REQUEST, reason: chain(&error) },
+                false => Refused::internal(error),
+            },
+        )?;
+    if !est.tokens.spend(&token).map_err(Refused::internal)? {
+        return Err(unknown());
+    }
+    if let Err(error) = register(&est.registrar, device, &issued).await {
+        // The device has nothing yet: let it try again with the same token.
+        est.tokens.put(&token).map_err(Refused::internal)?;
+        return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") });
+    }
+    info!(%device, serial = hex::encode(issued.certificate.serial()), "enrolled");
+    let body = est::certs_only_body([&issued.certificate]).map_err(Refused::internal)?;
+    Ok(pkcs7(est::ISSUED_TYPE, body))
+}
+
+async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> anyhow::Result<()> {
+    let certificate = &issued.certificate;
+    let Fingerprint(fingerprint) = certificate.fingerprint();
+    let entry = Body::DeviceRegistered(DeviceRegistered {
+        device: device.clone(),
+        public_key: *certificate.public_key(),
+        certificate: fingerprint.into(),
+        serial: Serial::new(certificate.serial())?,
+        not_after_s: certificate.not_after_s(),
+    });
+    registrar.submit(entry).await
+}
+
+fn pkcs7(content_type: &'static str, body: String) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, content_type),
+            (header::HeaderName::from_static("content-transfer-encoding"), "base64"),
+        ],
+        body,
+    )
+        .into_response()
+}
+
+/// An answer that is not 200, with a reason for the person at the other end.
+struct Refused {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Refused {
+    fn unauthorized(reason: String) -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, reason }
+    }
+
+    fn internal(error: impl Into<anyhow::Error>) -> Self {
+        let error: anyhow::Error = error.into();
+        error!("enrolment failed: {error:#}");
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "the hub could not process the request: see the hub's log".into(),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self { status, reason } = self;
+        if status.is_client_error() {
+            warn!(%status, reason, "enrolment refused");
+        }
+        let mut response = (status, format!("{reason}\n")).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Basic realm=\"sealcast\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

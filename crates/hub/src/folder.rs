@@ -1,0 +1,286 @@
+//! The hub's folder: its keys and certificates, made at the first start.
+//!
+//! ```text
+//! root.key root.pem          the root CA; the key is needed only here, at the first start
+//! issuing.key issuing.pem    the CA that certifies devices (the file holds its certificate, then the root's)
+//! operator.key operator.pem  who may create groups, grant and revoke; a TLS client of the broker
+//! server.key server.pem      the hub's server certificate, made anew when its names change or its end is near
+//! relay.key                  the Ethereum account that pays for entries (secp256k1, hex)
+//! network.json               what a device has to know, signed by the CA; written anew when that changes
+//! ```
+//!
+//! A start that changes nothing writes none of them: a hub must be able to start while its disk is full.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_identity::{Authority, Certificate, Network, PublicKey, Root, SigningKey, TrustAnchor, key_to_pem};
+use sealcast_ledger::LedgerId;
+use sealcast_node::files::{self, Mode};
+use zeroize::Zeroizing;
+
+use crate::config;
+
+/// A server certificate that ends within this time is made anew.
+const RENEW: Duration = Duration::from_secs(30 * 86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// The hub's keys.
+pub struct Keys {
+    /// The issuing CA.
+    pub authority: Authority,
+    /// The operator's certificate; its key stays in the folder.
+    pub operator: Certificate,
+    /// Certificate of the hub's servers, leaf first, with the root for clients that pin it.
+    pub server_chain: Vec<Vec<u8>>,
+    /// Its key, PKCS#8 DER.
+    pub server_key: Zeroizing<Vec<u8>>,
+    /// The relay's secp256k1 key.
+    pub relay_key: Zeroizing<[u8; 32]>,
+}
+
+/// Reads the hub's keys, making those that are not there.
+pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
+    let path = |name: &str| dir.join(name);
+    let keep = |name: &str, text: &str, mode| files::write(&path(name), text.as_bytes(), mode);
+
+    if !path("issuing.pem").exists() {
+        let root = Root::create("Sealcast", now_ms, 20 * YEAR)?;
+        let authority = root.create_authority("Sealcast", now_ms, 10 * YEAR)?;
+        keep("root.key", &root.key_pem(), Mode::Secret)?;
+        keep("root.pem", &root.certificate().to_pem(), Mode::Public)?;
+        keep("issuing.key", &authority.key_pem(), Mode::Secret)?;
+        // Last: its presence says that the others are there.
+        keep("issuing.pem", &authority.chain_pem(), Mode::Public)?;
+    }
+    let authority =
+        Authority::from_pem(&files::read_secret(&path("issuing.key"))?, &files::read(&path("issuing.pem"))?)
+            .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
+
+    if !path("operator.pem").exists() {
+        let key = SigningKey::generate()?;
+        let issued = authority.issue_operator(key.public(), now_ms, 10 * YEAR)?;
+        keep("operator.key", &key_to_pem(&key), Mode::Secret)?;
+        keep("operator.pem", &issued.chain_pem(), Mode::Public)?;
+    }
+    let operator = files::certificate(&path("operator.pem"))?;
+
+    let server_key = if path("server.key").exists() {
+        files::key(&path("server.key"))?
+    } else {
+        let key = SigningKey::generate()?;
+        keep("server.key", &key_to_pem(&key), Mode::Secret)?;
+        key
+    };
+    let chain = match usable(&path("server.pem"), &authority, server_key.public(), &config.names, now_ms) {
+        Some(chain) => chain,
+        None => {
+            let server = authority.issue_server(&config.names, server_key.public(), now_ms, YEAR)?;
+            keep("server.pem", &server.chain_pem(), Mode::Public)?;
+            server.chain().into_iter().cloned().collect()
+        }
+    };
+    let mut server_chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+    server_chain.push(authority.root().der().to_vec());
+
+    if !path("relay.key").exists() {
+        let mut key = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(key.as_mut()).context("no randomness from the system")?;
+        keep("relay.key", &Zeroizing::new(hex::encode(*key)), Mode::Secret)?;
+    }
+    let mut relay_key = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(files::read_secret(&path("relay.key"))?.trim(), relay_key.as_mut())
+        .with_context(|| format!("{} does not hold 64 hex digits", path("relay.key").display()))?;
+
+    Ok(Keys { authority, operator, server_chain, server_key: server_key.to_pkcs8_der().clone(), relay_key })
+}
+
+/// The server certificate that is there, with the CA's, if it still does.
+fn usable(
+    path: &Path,
+    authority: &Authority,
+    key: &PublicKey,
+    names: &[String],
+    now_ms: u64,
+) -> Option<Vec<Certificate>> {
+    let chain = files::certificates(path).ok()?;
+    let [server, issuing] = chain.as_slice() else { return None };
+    let then_ms = now_ms.saturating_add(u64::try_from(RENEW.as_millis()).unwrap_or(u64::MAX));
+    let good = server.public_key() == key
+        && issuing == authority.certificate()
+        && server.is_issued_by(issuing)
+        && server.is_for_servers()
+        && server.is_for_names(names)
+        && server.is_valid_at(now_ms)
+        && server.is_valid_at(then_ms);
+    good.then_some(chain)
+}
+
+/// The signed text of `network`: what is in the folder if it says the same, else a new one, which is written there.
+pub fn network(dir: &Path, network: &Network, authority: &Authority) -> Result<String> {
+    let path = dir.join("network.json");
+    let anchor = TrustAnchor::new(authority.root().clone()).context("root.pem")?;
+    let old = files::read(&path).ok().filter(|text| {
+        Network::verify(text.as_bytes(), &anchor, network.written_ms)
+            .is_ok_and(|old| Network { written_ms: network.written_ms, ..old } == *network)
+    });
+    match old {
+        Some(text) => Ok(text),
+        None => {
+            let text = network.to_json(authority)?;
+            files::write(&path, text.as_bytes(), Mode::Public)?;
+            Ok(text)
+        }
+    }
+}
+
+/// What shows that a hub has run on a folder, in the order in which the first start makes it.
+const TRACES: [&str; 4] = ["ledger.sqlite", "ledger.address", "broker.db", "network.json"];
+
+/// Refuses a folder that was in use and has lost files which the hub would make anew: a CA, a ledger, a journal without
+/// anything in it, in the place of those that the devices know. A first start that was interrupted goes on.
+pub fn check(dir: &Path) -> Result<()> {
+    let exists = |name: &&str| dir.join(name).exists();
+    let Some(trace) = TRACES.iter().copied().rfind(exists) else { return Ok(()) };
+    let lost = |name: &str, holds: &str, over: &str| {
+        format!(
+            "{} is missing, but {trace} in the same folder shows that a hub has run there. The missing file holds {holds}. \
+             Restore it from a backup. {over}",
+            dir.join(name).display()
+        )
+    };
+    let new = "Without a backup, start over with an empty folder for the hub: every device then has to enrol again, into an empty \
+               folder too";
+    for name in ["issuing.key", "issuing.pem"] {
+        ensure!(exists(&name), lost(name, "the CA that all devices' certificates come from", new));
+    }
+    ensure!(exists(&"operator.pem"), lost("operator.pem", "the operator's certificate, which the ledger names", new));
+    ensure!(exists(&"relay.key"), lost("relay.key", "the account that pays for the ledger's entries", new));
+    let ledger = "all devices, groups and keys that were ever agreed";
+    if exists(&"ledger.address") {
+        ensure!(exists(&"ledger.sqlite"), lost("ledger.sqlite", ledger, new));
+    } else {
+        let address = "the address of the contract in ledger.sqlite that is the ledger";
+        let over = named_ledger(dir).map_or_else(
+            || new.to_owned(),
+            |id| {
+                format!(
+                    "Or write it again from network.json in the same folder: echo {id} > {}",
+                    dir.join("ledger.address").display()
+                )
+            },
+        );
+        ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, &over));
+    }
+    if exists(&"network.json") {
+        let broker = "the sessions of all clients, and messages that were acknowledged to their senders";
+        let over = format!("Or give them up and start with an empty broker: touch {}", dir.join("broker.db").display());
+        ensure!(exists(&"broker.db"), lost("broker.db", broker, &over));
+    }
+    Ok(())
+}
+
+/// The ledger that the devices were told of.
+fn named_ledger(dir: &Path) -> Option<LedgerId> {
+    let network: serde_json::Value = serde_json::from_str(&files::read(&dir.join("network.json")).ok()?).ok()?;
+    format!("{}:{}", network.get("chain_id")?.as_u64()?, network.get("ledger")?.as_str()?).parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refusal(present: &[&str]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        for name in present {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        check(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new())
+    }
+
+    const ALL: [&str; 8] = [
+        "issuing.key",
+        "issuing.pem",
+        "operator.pem",
+        "relay.key",
+        "ledger.sqlite",
+        "ledger.address",
+        "broker.db",
+        "network.json",
+    ];
+
+    #[test]
+    fn each_file_that_was_lost_is_named() {
+        assert_eq!(refusal(&ALL), "");
+        for lost in ALL {
+            let present: Vec<_> = ALL.into_iter().filter(|name| *name != lost).collect();
+            let said = refusal(&present);
+            // It can be made again from the others.
+            if lost == "network.json" {
+                assert_eq!(said, "");
+                continue;
+            }
+            assert!(said.contains(&format!("{lost} is missing")) && said.contains("Restore it"), "{lost}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_lost_address_is_told_from_the_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = || check(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+        for name in ALL.into_iter().filter(|name| *name != "ledger.address") {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        assert!(said().contains("start over with an empty folder"), "{}", said());
+        let address = format!("0x{}", "ab".repeat(20));
+        let network = serde_json::json!({ "chain_id": 7526, "ledger": address });
+        std::fs::write(dir.path().join("network.json"), network.to_string()).unwrap();
+        assert!(said().contains(&format!("echo 7526:{address} > ")), "{}", said());
+    }
+
+    #[test]
+    fn a_first_start_that_was_interrupted_goes_on() {
+        for made in 0..ALL.len() {
+            assert_eq!(refusal(ALL.get(..made).unwrap()), "", "after {made} files");
+        }
+    }
+
+    #[test]
+    fn the_server_certificate_and_the_descriptor_are_written_when_they_change() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let config = config::HubFile::default().validate()?;
+        let now_ms = sealcast_node::now_ms();
+        let read = || std::fs::read(dir.path().join("server.pem"));
+        keys(dir.path(), &config, now_ms)?;
+        let first = read()?;
+        let keys_again = keys(dir.path(), &config, now_ms + 1000)?;
+        assert_eq!(read()?, first);
+        assert_eq!(keys_again.server_chain.len(), 3);
+        let year = u64::try_from(YEAR.as_millis())?;
+        let month = u64::try_from(RENEW.as_millis())?;
+        keys(dir.path(), &config, now_ms + year - month - 60_000)?;
+        assert_eq!(read()?, first, "it is good for another month");
+        keys(dir.path(), &config, now_ms + year - month + 60_000)?;
+        let second = read()?;
+        assert_ne!(second, first, "it ends within a month");
+        let names = vec!["localhost".to_owned(), "hub.example".to_owned()];
+        let keys = keys(dir.path(), &config::Hub { names, ..config }, now_ms + year - month + 60_000)?;
+        assert_ne!(read()?, second, "other names");
+
+        let network = |broker: &str, written_ms| Network {
+            chain_id: 1,
+            ledger: [1; 20],
+            issuing: keys.authority.certificate().clone(),
+            operator: keys.operator.clone(),
+            broker: broker.to_owned(),
+            hub: "https://localhost:1".to_owned(),
+            written_ms,
+        };
+        let write = |network: &Network| self::network(dir.path(), network, &keys.authority);
+        let first = write(&network("localhost:1", now_ms))?;
+        assert_eq!(write(&network("localhost:1", now_ms + 5))?, first);
+        assert_ne!(write(&network("localhost:2", now_ms + 5))?, first);
+        Ok(())
+    }
+}

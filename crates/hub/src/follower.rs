@@ -1,0 +1,90 @@
+//! The task that keeps the hub's replica at the ledger's head, and pushes each new record to the agents.
+
+use std::{sync::PoisonError, time::Duration};
+
+use anyhow::{Context as _, Result};
+use sealcast_broker::{Handle, Qos};
+use sealcast_chain::Ledger;
+use sealcast_ledger::{Event, Record};
+use sealcast_ledger_client::NodeError;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::policy::SharedReplica;
+
+/// The hub ends when its ledger could not be read for so long.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct Follower {
+    /// What is followed.
+    pub ledger: Ledger,
+    /// By which the broker judges.
+    pub replica: SharedReplica,
+    /// The replica's height, for the relay.
+    pub known: watch::Sender<u64>,
+    /// Which carries the records.
+    pub broker: Handle,
+}
+
+impl Follower {
+    /// Runs until `stop`. Fails if a record does not verify, or cannot be read: a replica that stands still would let revoked
+    /// devices in.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
+        let mut watch = self.ledger.watch(from);
+        let mut unread_since: Option<Instant> = None;
+        loop {
+            let records = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                records = watch.next() => records,
+            };
+            match records {
+                Ok(records) => {
+                    unread_since = None;
+                    let revoked = self.apply(&records)?;
+                    self.push(records, revoked).await;
+                }
+                Err(error) => {
+                    let since = *unread_since.get_or_insert_with(Instant::now);
+                    let damaged = matches!(error, NodeError::Answer { .. });
+                    let error = anyhow::Error::new(error).context("the hub's own ledger cannot be read");
+                    if damaged || since.elapsed() >= UNREAD {
+                        return Err(error);
+                    }
+                    error!("{error:#}; trying again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Brings the replica forward; gives the devices that are revoked now.
+    fn apply(&self, records: &[Record]) -> Result<Vec<String>> {
+        let mut revoked = Vec::new();
+        let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
+        for record in records {
+            let event = replica.apply(record).context("the hub's own ledger does not verify")?;
+            if let Event::DeviceRevoked { device, .. } = event {
+                revoked.extend(replica.name_of(device).map(str::to_owned));
+            }
+        }
+        self.known.send_replace(replica.height());
+        Ok(revoked)
+    }
+
+    async fn push(&self, records: Vec<Record>, revoked: Vec<String>) {
+        for name in revoked {
+            if let Err(error) = self.broker.disconnect_device(name).await {
+                warn!(%error, "a revoked device could not be disconnected");
+            }
+        }
+        for record in records {
+            let push = self.broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false);
+            if let Err(error) = push.await {
+                warn!(%error, "a ledger record could not be pushed: the agents will ask for it");
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A running hub: starts its parts, and ends them.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
+use sealcast_identity::Network;
+use sealcast_ledger::Genesis;
+use sealcast_node::{
+    Tasks, files, now_ms,
+    tls::{self, HostPort, Identity},
+};
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{info, warn};
+
+use crate::{
+    config,
+    est::{self, Est},
+    folder,
+    follower::Follower,
+    https, ledger,
+    policy::{LedgerPolicy, SharedReplica},
+    registrar::Registrar,
+    relay::{self, Relay},
+    tokens::Tokens,
+};
+
+/// How long an orderly end may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A running hub.
+pub struct Hub {
+    /// Where EST listens.
+    pub est: SocketAddr,
+    /// Where the broker listens.
+    pub mqtt: SocketAddr,
+    /// What devices enrol at.
+    pub url: String,
+    /// What devices are told of the broker.
+    pub broker_address: HostPort,
+    /// The ledger.
+    pub genesis: Genesis,
+    /// SHA-256 of the root certificate, hex.
+    pub root_sha256: String,
+    replica: SharedReplica,
+    broker: sealcast_broker::Running,
+    tasks: Tasks,
+    _lock: files::Lock,
+}
+
+impl Hub {
+    /// Starts all parts on the folder `dir`. `interceptor` makes the broker a hostile one, for the demo.
+    pub async fn start(dir: &Path, config: config::Hub, interceptor: Option<Arc<dyn Interceptor>>) -> Result<Self> {
+        files::create_dir(dir)?;
+        let lock = files::lock(dir)?;
+        folder::check(dir)?;
+        let keys = folder::keys(dir, &config, now_ms())?;
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
+
+        let (ledger, writer) = ledger::open(dir, &config, &keys).await?;
+        let replica = ledger::replica(dir, &ledger, &keys).await?;
+        let genesis = *replica.genesis();
+        let known = watch::Sender::new(replica.height());
+        let replica: SharedReplica = Arc::new(RwLock::new(replica));
+
+        let policy = LedgerPolicy { replica: replica.clone(), operator: keys.operator.clone() };
+        let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
+        let mqtt = *broker.addrs().first().context("the broker has no address")?;
+        let listener = TcpListener::bind(config.est)
+            .await
+            .with_context(|| format!("EST cannot listen on {} (--est)", config.est))?;
+        let est = listener.local_addr()?;
+        let name = config.names.first().context("the hub has no name")?.clone();
+        let broker_address = HostPort { host: name.clone(), port: mqtt.port() };
+        let url = format!("https://{}", HostPort { host: name, port: est.port() });
+
+        let network = Network {
+            chain_id: genesis.id.chain_id,
+            ledger: genesis.id.address,
+            issuing: keys.authority.certificate().clone(),
+            operator: keys.operator.clone(),
+            broker: broker_address.to_string(),
+            hub: url.clone(),
+            written_ms: now_ms(),
+        };
+        let network_json = folder::network(dir, &network, &keys.authority)?;
+
+        let root_sha256 = keys.authority.root().fingerprint().to_string();
+        let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
+        let tokens = Tokens::open(dir)?;
+        let calls = broker.handle().subscribe(relay::REQUESTS, relay::MAX_CALLS_WAITING).await?;
+
+        let relay = Relay::new(ledger.clone(), known.subscribe(), broker.handle().clone());
+        tasks.keep("the relay", relay.run(calls, tasks.clone()));
+        tasks.keep("the ledger's writer", {
+            let stop = stop.clone();
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = writer => {}
+                }
+            }
+        });
+        let follower =
+            Follower { ledger: ledger.clone(), replica: replica.clone(), known, broker: broker.handle().clone() };
+        tasks.keep("the task that follows the ledger", follower.run(stop));
+        let registrar = Registrar::new(keys.authority, ledger);
+        let router = est::router(Arc::new(Est { registrar, tokens, config, network_json }));
+        tasks.keep("EST", https::serve(listener, tls, router, tasks.clone()));
+
+        info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
+        Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
+    }
+
+    /// Resolves when the hub cannot go on, with the reason: the broker has given up, the ledger does not verify, or a task
+    /// that the hub needs has ended.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            () = self.broker.stopped() => self.broker.failure().unwrap_or("the broker has stopped").to_owned(),
+            reason = self.tasks.failed() => reason,
+        }
+    }
+
+    /// Number of ledger entries, as the hub's own replica has them.
+    pub fn height(&self) -> u64 {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner).height()
+    }
+
+    /// The broker, in process.
+    pub fn broker(&self) -> &Handle {
+        self.broker.handle()
+    }
+
+    /// Ends all parts, letting what is under way finish.
+    pub async fn stop(self) -> Result<()> {
+        self.tasks.stop().cancel();
+        if !self.broker.shutdown(DEADLINE).await {
+            warn!("some connections to the broker did not end in time");
+        }
+        self.tasks.end(DEADLINE).await
+    }
+}
+
+async fn start_broker(
+    dir: &Path,
+    config: &config::Hub,
+    keys: &folder::Keys,
+    policy: LedgerPolicy,
+    interceptor: Option<Arc<dyn Interceptor>>,
+) -> Result<sealcast_broker::Running> {
+    let (chain, key) = Identity { chain: &keys.server_chain, key: &keys.server_key }.parts();
+    let identity = TlsIdentity::from_der(chain, key, vec![keys.authority.root().der().to_vec().into()]);
+    let config = BrokerConfig {
+        listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
+        data_dir: Some(dir.to_owned()),
+        limits: config.limits.clone(),
+    };
+    Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
+}

@@ -1,0 +1,61 @@
+//! The embedded ledger in the hub's folder, and the hub's own replica of it.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
+use sealcast_ledger::{LedgerId, Replica};
+use sealcast_node::files::{self, Mode};
+
+use crate::{config, folder::Keys};
+
+const PAGE: usize = 256;
+
+/// The ledger, and what resolves when nothing writes it any more.
+pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledger, impl Future<Output = ()> + use<>)> {
+    let wallet = Wallet::from_secret(&keys.relay_key)?;
+    let engine_config = EngineConfig { chain_id: config.chain_id, funded: vec![wallet.address()] };
+    let engine =
+        Engine::open(dir.join("ledger.sqlite"), &engine_config).context("the embedded ledger cannot be opened")?;
+    let node = Node::embedded(&engine);
+    let mut progress = engine.progress();
+    let writer = async move { while progress.changed().await.is_ok() {} };
+    let address = dir.join("ledger.address");
+    if address.exists() {
+        let id: LedgerId =
+            files::read(&address)?.trim().parse().with_context(|| format!("{} cannot be used", address.display()))?;
+        return Ok((Ledger::attach(node, wallet, id.address).await?, writer));
+    }
+    // A first start may have ended between the deployment, which is one block, and the next line.
+    ensure!(
+        engine.progress().borrow().height <= 1,
+        "{} is missing, but ledger.sqlite holds entries. The missing file says which contract in ledger.sqlite is the \
+         ledger; without it, the hub would make an empty ledger that no device knows. Restore the file from a backup. \
+         Without a backup, start over with an empty folder: every device then has to enrol again",
+        address.display()
+    );
+    let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
+    files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
+    Ok((ledger, writer))
+}
+
+/// A replica of the whole ledger, which must be that of `keys`.
+pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<Replica> {
+    let genesis = ledger.genesis().await?;
+    ensure!(
+        genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
+        "the ledger in {} belongs to another CA or operator than the keys in the same folder: restore all files from one \
+         backup",
+        dir.display()
+    );
+    let mut replica = Replica::new(genesis);
+    loop {
+        let page = ledger.records(replica.height(), PAGE).await?;
+        if page.is_empty() {
+            return Ok(replica);
+        }
+        for record in &page {
+            replica.apply(record).context("the hub's own ledger does not verify")?;
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The hub: CA with EST, embedded MQTT broker, embedded ledger and relay in one process.
+
+mod config;
+mod est;
+mod folder;
+mod follower;
+mod https;
+mod hub;
+mod ledger;
+mod policy;
+mod registrar;
+mod relay;
+mod tokens;
+mod up;
+
+pub use self::{
+    config::{Hub as HubConfig, HubFile},
+    hub::Hub,
+    tokens::Tokens,
+    up::{Options, run},
+};

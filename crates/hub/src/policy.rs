@@ -1,0 +1,135 @@
+//! Who may do what at the hub's broker, by the ledger as it is now.
+//!
+//! Every active device may subscribe to application topics: who can read them is decided by keys, not by the broker.
+//! To publish on a group's topics a device must be granted in the group: what a stranger writes there opens nowhere, but
+//! it could flood the members and replace what is retained for them. The control topics are each their owners' alone,
+//! and only a filter that names their first level reaches them ([`sealcast_broker::Limits::reserved_levels`]).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sealcast_broker::{Attempt, Policy, Refusal};
+use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
+use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
+use sealcast_node::CLIENT_ID_PREFIX;
+use tracing::warn;
+
+/// The hub's copy of the ledger, shared with the task that follows it.
+pub type SharedReplica = Arc<RwLock<Replica>>;
+
+/// The broker's rules.
+pub struct LedgerPolicy {
+    /// The hub's own replica.
+    pub replica: SharedReplica,
+    /// The one certificate that is the operator's.
+    pub operator: Certificate,
+}
+
+impl LedgerPolicy {
+    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (Refusal, &'static str)> {
+        if certificate.fingerprint() == self.operator.fingerprint() {
+            return Ok(OPERATOR_NAME.into());
+        }
+        let id = certificate.device().map_err(|_| (Refusal::NotAuthorized, "the certificate is no device's"))?;
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        match replica.device_by_id(&id) {
+            None => Err((Refusal::NotAuthorized, "the ledger does not know the device")),
+            Some(device) if !device.is_active() => Err((Refusal::Banned, "the device is revoked")),
+            Some(device) if device.certificate != Hash::from(certificate.fingerprint().0) => {
+                Err((Refusal::NotAuthorized, "the device has a newer certificate"))
+            }
+            Some(_) => Ok(id.as_str().into()),
+        }
+    }
+}
+
+impl Policy for LedgerPolicy {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        let peer = attempt.certificate.ok_or(Refusal::NotAuthorized)?;
+        let certificate = Certificate::from_der(peer.der()).map_err(|_| Refusal::NotAuthorized)?;
+        self.judge(&certificate).map_err(|(refusal, reason)| {
+            warn!(name = certificate.common_name(), client = attempt.client_id, reason, "connection refused");
+            refusal
+        })
+    }
+
+    /// Whoever is not in a topic's group cannot open its messages, and so must not stop the members.
+    fn group(&self, topic: &str) -> Option<u64> {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        replica.group_for_topic(topic).map(|group| group.get().into())
+    }
+
+    fn is_member(&self, device: &str, group: u64) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let number = u16::try_from(group).ok().and_then(GroupNumber::new);
+        number.is_some_and(|group| is_granted(&replica, device, group))
+    }
+
+    /// What [`sealcast_node::Link`] calls itself, at agents and in the operator's commands.
+    fn is_control(&self, device: &str, client_id: &str) -> bool {
+        client_id.strip_prefix(CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()
+    }
+
+    fn may_publish(&self, device: &str, topic: &str) -> bool {
+        let Some(rest) = control(topic) else { return self.may_publish_application(device, topic) };
+        let parts: Vec<&str> = rest.split('/').collect();
+        match *parts {
+            ["rpc", node, "request"] => node == device,
+            ["keys", node] => node == device && self.known(device),
+            ["inbox", addressee, group] => self.may_publish_inbox(device, addressee, group),
+            _ => false,
+        }
+    }
+
+    fn may_subscribe(&self, device: &str, filter: &str) -> bool {
+        let Some(rest) = control(filter) else { return true };
+        let parts: Vec<&str> = rest.split('/').collect();
+        match *parts {
+            ["ledger"] | ["keys", _] => true,
+            ["rpc", node, "response"] | ["inbox", node, _] => node == device,
+            _ => false,
+        }
+    }
+}
+
+impl LedgerPolicy {
+    fn may_publish_application(&self, device: &str, topic: &str) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        match replica.group_for_topic(topic) {
+            // The operator holds no group key: it says who is in a group, and nothing in it.
+            Some(group) => is_granted(&replica, device, group),
+            None => device == OPERATOR_NAME || active(&replica, device).is_some(),
+        }
+    }
+
+    /// A Welcome goes from member to member; its addressee takes it away.
+    fn may_publish_inbox(&self, device: &str, addressee: &str, group: &str) -> bool {
+        let Ok(number) = group.parse::<GroupNumber>() else { return false };
+        if number.to_string() != group {
+            return false;
+        }
+        if device == addressee {
+            return self.known(device);
+        }
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        is_granted(&replica, device, number) && is_granted(&replica, addressee, number)
+    }
+
+    fn known(&self, device: &str) -> bool {
+        active(&self.replica.read().unwrap_or_else(PoisonError::into_inner), device).is_some()
+    }
+}
+
+fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {
+    let id: DeviceId = device.parse().ok()?;
+    replica.device_by_id(&id).filter(|device| device.is_active())
+}
+
+fn is_granted(replica: &Replica, device: &str, group: GroupNumber) -> bool {
+    active(replica, device).is_some_and(|device| replica.is_granted(group, device.number))
+}
+
+/// What follows `sealcast/v1/`, or an empty text for other topics and filters that reach into `sealcast/`.
+fn control(topic: &str) -> Option<&str> {
+    let first = topic.split('/').next().unwrap_or_default();
+    (first == "sealcast").then(|| topic.strip_prefix("sealcast/v1/").unwrap_or_default())
+}

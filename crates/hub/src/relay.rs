@@ -1,0 +1,114 @@
+//! Answers the JSON-RPC calls of devices: MQTT 5 request and response.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sealcast_broker::{Handle, MessageProperties, Qos, Received};
+use sealcast_chain::{Ledger, Relay as Node};
+use sealcast_node::Tasks;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+/// Where the calls come in.
+pub const REQUESTS: &str = "sealcast/v1/rpc/+/request";
+/// Calls from devices that wait to be answered.
+pub const MAX_CALLS_WAITING: usize = 4096;
+/// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
+const MAX_CALLS_PER_DEVICE: usize = 16;
+/// How long the hub's replica may be behind its ledger.
+const BEHIND: Duration = Duration::from_secs(10);
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Relay {
+    node: Arc<Node>,
+    ledger: Ledger,
+    /// Height of the hub's replica.
+    known: watch::Receiver<u64>,
+    broker: Handle,
+}
+
+impl Relay {
+    /// A relay to `ledger`. `known` is the height of the replica by which the broker judges.
+    pub fn new(ledger: Ledger, known: watch::Receiver<u64>, broker: Handle) -> Self {
+        Self { node: Arc::new(Node::new(ledger.clone())), ledger, known, broker }
+    }
+
+    /// Takes the calls until `tasks` end, each in a task of its own.
+    pub async fn run(self, mut calls: mpsc::Receiver<Received>, tasks: Tasks) {
+        let turns = Turns::default();
+        loop {
+            let call = tokio::select! {
+                () = tasks.stop().cancelled() => return,
+                call = calls.recv() => call,
+            };
+            let Some(call) = call else {
+                // The broker has stopped, and says why.
+                return tasks.stop().cancelled().await;
+            };
+            let Some(sender) = call.sender.clone() else { continue };
+            let Some(turn) = turns.take(&sender) else {
+                debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} calls of this device are under way");
+                continue;
+            };
+            tasks.spawn(self.clone().answer(sender, call, turn));
+        }
+    }
+
+    async fn answer(mut self, sender: Arc<str>, call: Received, turn: Turn) {
+        let answer = self.node.handle(&call.payload).await;
+        // Whoever learns of a grant may act on it at once, and the broker's rules are the replica's.
+        if let Ok(height) = self.ledger.height().await
+            && tokio::time::timeout(BEHIND, self.known.wait_for(|known| *known >= height)).await.is_err()
+        {
+            warn!(
+                "the hub's replica is behind its ledger: a device may learn of a record before the broker's rules know it"
+            );
+        }
+        drop(turn);
+        // To the sender by its certificate, whatever response topic it asked for.
+        let topic = format!("sealcast/v1/rpc/{sender}/response");
+        let properties =
+            MessageProperties { correlation_data: call.properties.correlation_data, ..MessageProperties::default() };
+        if let Err(error) = self.broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
+            warn!(%sender, %error, "the answer to a device's call could not be published");
+        }
+    }
+}
+
+/// Calls under way, by device.
+#[derive(Clone, Default)]
+struct Turns(Arc<Mutex<BTreeMap<Arc<str>, usize>>>);
+
+/// A call under way, until it is dropped.
+struct Turn {
+    turns: Turns,
+    device: Arc<str>,
+}
+
+impl Turns {
+    fn take(&self, device: &Arc<str>) -> Option<Turn> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let calls = counts.entry(device.clone()).or_default();
+        if *calls >= MAX_CALLS_PER_DEVICE {
+            return None;
+        }
+        *calls += 1;
+        Some(Turn { turns: self.clone(), device: device.clone() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut counts = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.device) {
+            Some(calls) if *calls > 1 => *calls -= 1,
+            _ => {
+                counts.remove(&self.device);
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `sealcast up`: a hub until the process is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Result, bail};
+use sealcast_node::{config::load, output, shutdown};
+use serde::Serialize;
+
+use crate::{config::HubFile, hub::Hub};
+
+/// `sealcast up`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The hub's folder. The first start creates it.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    dir: PathBuf,
+    /// Configuration file [default: DIR/hub.toml, if it exists].
+    #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where EST listens, HTTPS [default: 127.0.0.1:8443].
+    #[arg(long, env = "SEALCAST_EST", value_name = "ADDRESS")]
+    est: Option<SocketAddr>,
+    /// Where the broker listens, MQTT over TLS [default: 127.0.0.1:8883].
+    #[arg(long, env = "SEALCAST_MQTT", value_name = "ADDRESS")]
+    mqtt: Option<SocketAddr>,
+    /// Name or address at which devices reach the hub. Can be repeated: devices are told the first [default: localhost,
+    /// 127.0.0.1].
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// Check the configuration, then exit.
+    #[arg(long)]
+    check: bool,
+    /// Print the addresses that the hub listens on as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    est: SocketAddr,
+    mqtt: SocketAddr,
+    ledger: String,
+    root_sha256: String,
+}
+
+/// Runs the hub until the process is told to stop.
+pub async fn run(options: Options) -> Result<()> {
+    let given = [options.est.map(|_| "est"), options.mqtt.map(|_| "mqtt"), options.names.first().map(|_| "names")];
+    let given: Vec<&str> = given.into_iter().flatten().collect();
+    let config = load::<HubFile>(options.config.as_deref(), &options.dir.join("hub.toml"))?
+        .check(&given, |file| file.with(options.est, options.mqtt, &options.names).validate())?;
+    if options.check {
+        return output::line("the hub's configuration is in order");
+    }
+    let hub = Hub::start(&options.dir, config, None).await?;
+    let ready = Ready {
+        est: hub.est,
+        mqtt: hub.mqtt,
+        ledger: hub.genesis.id.to_string(),
+        root_sha256: hub.root_sha256.clone(),
+    };
+    let words = format!(
+        "hub in {}\n  enrolment  {} (EST)\n  broker     mqtts://{}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
+        options.dir.display(),
+        hub.url,
+        hub.broker_address,
+        ready.ledger,
+        hub.height(),
+        ready.root_sha256
+    );
+    output::ready(options.json, &ready, &words)?;
+    let failure = shutdown::requested_or(hub.failed()).await;
+    let stopped = hub.stop().await;
+    match failure {
+        // A supervisor starts again what has failed, not what has ended well.
+        Some(reason) => bail!("the hub cannot go on: {reason}"),
+        None => stopped,
+    }
+}

@@ -1,0 +1,169 @@
+//! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
+//! beside sealing; how a fleet of agents behaves.
+
+mod fleet;
+mod quality;
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use sealcast_node::{now_ms, output};
+use sealcast_seal::{
+    Authenticity, Content, Delivery, DeliveryKind, Freshness, Opened, Opener, Purpose, Qos, QosClass, raw::Raw,
+};
+use serde::Serialize;
+
+use crate::lone_member::lone_member;
+
+/// `sealcast bench`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Measure sealing and opening a message, beside the raw AES-GCM, sign and verify that it needs.
+    Seal {
+        /// How long to measure each row, in ms.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+        millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure reading, converting and judging a JSON reading by four rules, beside sealing it.
+    Quality {
+        /// How long to measure, in ms.
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+        millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure many agents against one hub: key agreement, a grant, a revocation, messages from one to all.
+    Fleet {
+        /// How many agents. Several numbers, separated by commas, are measured one after the other.
+        #[arg(long, default_value = "3,10,100", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=500))]
+        nodes: Vec<u16>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const SIZES: [usize; 2] = [100, 1024];
+const TOPIC: &str = "hsu0001/room1/temperature";
+/// Calls timed together: few enough for the caches, enough for the clock.
+const BATCH: u32 = 64;
+
+#[derive(Serialize)]
+struct Row {
+    payload_bytes: usize,
+    mode: &'static str,
+    frame_bytes: usize,
+    seal_us: f64,
+    raw_seal_us: f64,
+    open_us: f64,
+    raw_open_us: f64,
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Seal { millis, json } => run_seal(millis, json),
+        Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
+        Command::Fleet { nodes, json } => {
+            let sizes: Vec<usize> = nodes.into_iter().map(usize::from).collect();
+            fleet::run(&sizes, json).await
+        }
+    }
+}
+
+fn run_seal(millis: u64, json: bool) -> Result<()> {
+    let mut rows = Vec::new();
+    for payload_bytes in SIZES {
+        for mode in [Authenticity::Signature, Authenticity::Group] {
+            rows.push(measure(payload_bytes, mode, Duration::from_millis(millis))?);
+        }
+    }
+    if json {
+        return output::json(&rows);
+    }
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            let beside = |own: f64, raw: f64| format!("{own:.2} ({:.2} x {raw:.2})", own / raw);
+            [
+                row.payload_bytes.to_string(),
+                row.mode.to_owned(),
+                row.frame_bytes.to_string(),
+                (row.frame_bytes - row.payload_bytes).to_string(),
+                beside(row.seal_us, row.raw_seal_us),
+                beside(row.open_us, row.raw_open_us),
+            ]
+        })
+        .collect();
+    output::table(["PAYLOAD", "MODE", "FRAME", "ADDED", "SEAL us (x RAW)", "OPEN us (x RAW)"], &cells)
+}
+
+/// Takes the four in turns and of each the quickest batch: what else the machine does slows some, speeds none.
+fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> Result<Row> {
+    let (keys, mut sealer) = lone_member(authenticity)?;
+    let payload = vec![0x55; payload_bytes];
+    let content = Content {
+        purpose: Purpose::Message,
+        class: QosClass::AtMostOnce,
+        retain: false,
+        props: &[],
+        payload: &payload,
+    };
+    let freshness = Freshness::unlimited(0);
+    let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
+    let mut raw = Raw::on_topic(TOPIC, payload_bytes, authenticity == Authenticity::Signature)?;
+    let mut opener = Opener::new();
+    let now = now_ms();
+    let mut frame_bytes = 0;
+    let mut best = [Duration::MAX; 4];
+    let end = Instant::now() + long;
+    while Instant::now() < end {
+        let mut frames = Vec::with_capacity(BATCH as usize);
+        best[0] = best[0].min(time(|| {
+            frames.push(black_box(sealer.seal(now, TOPIC, &content)?));
+            Ok(())
+        })?);
+        best[1] = best[1].min(time(|| {
+            black_box(raw.seal()?);
+            Ok(())
+        })?);
+        let mut sealed = frames.iter();
+        best[2] = best[2].min(time(|| {
+            let frame = sealed.next().context("a frame for each call")?;
+            let Opened::Message(message) = opener.open(&keys, TOPIC, frame, &delivery, now)? else {
+                bail!("an own message did not open");
+            };
+            opener.mark_delivered(&message.receipt());
+            black_box(message.payload());
+            Ok(())
+        })?);
+        best[3] = best[3].min(time(|| {
+            black_box(raw.open()?);
+            Ok(())
+        })?);
+        frame_bytes = frames.first().map_or(0, Vec::len);
+    }
+    let [seal_us, raw_seal_us, open_us, raw_open_us] =
+        best.map(|batch| (batch.as_secs_f64() * 1e9 / f64::from(BATCH)).round() / 1e3);
+    let mode = match authenticity {
+        Authenticity::Signature => "signed",
+        Authenticity::Group => "group",
+    };
+    Ok(Row { payload_bytes, mode, frame_bytes, seal_us, raw_seal_us, open_us, raw_open_us })
+}
+
+fn time(mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
+    let start = Instant::now();
+    for _ in 0..BATCH {
+        call()?;
+    }
+    Ok(start.elapsed())
+}

@@ -1,0 +1,137 @@
+//! A node's own MQTT connection to the broker: keys, ledger, inbox and JSON-RPC, apart from the messages of its clients.
+//!
+//! It keeps no session at the broker. Whatever it may have missed while it was away is retained there (keys, inbox) or
+//! asked for again (ledger), so a connection that comes back subscribes anew and its owner catches up on
+//! [`LinkEvent::Up`]. A publish or a call that a broken connection swallowed fails, and its owner repeats it.
+
+mod calls;
+mod driver;
+mod event;
+mod state;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use sealcast_ledger_client::{Channel, ChannelError};
+use sealcast_mqtt::{Text, TopicName};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::event::{Answer, LinkError, LinkEvent, MAX_MESSAGE_BYTES};
+use self::{
+    calls::{Call, Calls},
+    driver::{Driver, Publication},
+    event::{CALL_TIMEOUT, MAX_EVENTS},
+    state::State,
+};
+use crate::{tasks::Tasks, tls::Upstream};
+
+/// What the client identifier of a control connection begins with, before the node's name: the hub's broker reserves
+/// places for these.
+pub const CLIENT_ID_PREFIX: &str = "sealcast-";
+/// Messages that wait to be published, after the calls.
+const MAX_OUTGOING: usize = 16_384;
+
+/// A handle to publish and to call; cloned freely.
+#[derive(Clone)]
+pub struct Link {
+    node: Arc<str>,
+    outgoing: mpsc::Sender<Publication>,
+    calls: Calls,
+    state: State,
+}
+
+impl Link {
+    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `tasks` end.
+    pub fn open(
+        upstream: &Upstream,
+        node: &str,
+        filters: &[String],
+        tasks: &Tasks,
+    ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
+        // Two processes of one node (two shells of the operator) must not take each other's connection.
+        let client_id = format!("{CLIENT_ID_PREFIX}{node}-{}", hex::encode(random::<4>()?));
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
+        let (outgoing, publications) = mpsc::channel(MAX_OUTGOING);
+        let (calls, requests) = Calls::new();
+        let state = State::default();
+        let link = Self { node: node.into(), outgoing, calls, state };
+        let response_topic = link.rpc_topic("response")?;
+        let driver = Driver {
+            client_id: Text::new(&client_id)?,
+            upstream: upstream.clone(),
+            filters: filters.iter().cloned().chain([response_topic.as_str().to_owned()]).collect(),
+            response_topic,
+            publications,
+            requests,
+            calls: link.calls.clone(),
+            state: link.state.clone(),
+            events: sender,
+            stop: tasks.stop().clone(),
+        };
+        tasks.keep("the connection to the hub", driver.run());
+        Ok((link, events))
+    }
+
+    /// Hands a message over to be published with QoS 1, after those before it. Never waits: the task that calls this is
+    /// the one that takes in what the broker sends, and the two must not wait for each other.
+    pub fn publish(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<(), LinkError> {
+        self.publish_for(topic, retain, payload, None)
+    }
+
+    /// The same, for somebody who wants to know what the broker says of it.
+    pub fn publish_told(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<Answer, LinkError> {
+        let (sender, answer) = oneshot::channel();
+        self.publish_for(topic, retain, payload, Some(sender)).map(|()| answer)
+    }
+
+    fn publish_for(
+        &self,
+        topic: &str,
+        retain: bool,
+        payload: Vec<u8>,
+        answer: Option<oneshot::Sender<Result<(), String>>>,
+    ) -> Result<(), LinkError> {
+        self.up()?;
+        let topic = TopicName::new(topic).map_err(|error| LinkError::Refused(error.to_string()))?;
+        let publication = Publication { topic, retain, payload: payload.into(), answer };
+        self.outgoing.try_send(publication).map_err(|_| LinkError::Busy)
+    }
+
+    /// One JSON-RPC call to the hub's relay, over MQTT 5 request/response.
+    pub async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+        self.up()?;
+        let id = random::<16>().map_err(|error| LinkError::Down(error.to_string()))?;
+        let topic = self.rpc_topic("request").map_err(|error| LinkError::Down(error.to_string()))?;
+        let call = Call { id, topic, request: request.into() };
+        match tokio::time::timeout(CALL_TIMEOUT, self.calls.call(call)).await {
+            Err(_) => Err(LinkError::Timeout),
+            Ok(answer) => answer,
+        }
+    }
+
+    fn rpc_topic(&self, kind: &str) -> Result<TopicName> {
+        TopicName::new(&format!("sealcast/v1/rpc/{}/{kind}", self.node)).context("the node's name")
+    }
+
+    fn up(&self) -> Result<(), LinkError> {
+        self.state.now().map_err(LinkError::Down)
+    }
+}
+
+impl Channel for Link {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Link::call(self, request).await.map_err(|error| match error {
+            LinkError::Timeout => ChannelError::Timeout { waited_ms: CALL_TIMEOUT.as_millis() as u64 },
+            error => ChannelError::Down(error.to_string()),
+        })
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("no randomness from the system")).context("random id")?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! `sealcast group`: create, list, show, grant, revoke, limits, reset.
+
+mod limits;
+
+use std::num::NonZeroU32;
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{
+    Authenticity, Body, Granted, Group, GroupCreated, GroupName, GroupReset, Policy, Reason, Replica, Revoked,
+    TopicFilter,
+};
+use sealcast_node::output;
+use serde::Serialize;
+
+use crate::{
+    device::{self, Entry},
+    operator::{HubArgs, Operator},
+};
+
+/// `sealcast group`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create a group for topic filters. It has no members until you grant it to devices.
+    Create {
+        /// The group's name.
+        name: GroupName,
+        /// Topic filter whose messages are sealed for this group. Can be repeated.
+        #[arg(long = "filter", required = true, value_name = "FILTER")]
+        filters: Vec<TopicFilter>,
+        /// Longest life of an epoch, in seconds: then the group changes its key. 0 for no limit.
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        epoch_max_age: u32,
+        /// Most messages of one member in an epoch: then the group changes its key. 0 for no limit.
+        #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
+        epoch_max_messages: u32,
+        /// How many old epochs members can still read: for retained messages, and for members that were offline.
+        #[arg(long, default_value_t = 16, value_name = "EPOCHS")]
+        retention: u16,
+        /// How a receiver knows who sent a message.
+        #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
+        authenticity: AuthenticityArg,
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// List all groups.
+    List {
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one group and its entries on the ledger.
+    Show {
+        /// The group's name.
+        name: GroupName,
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Allow devices into a group.
+    Grant {
+        /// The group's name.
+        name: GroupName,
+        /// The devices' ids.
+        #[arg(required = true)]
+        devices: Vec<DeviceId>,
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Remove devices from a group.
+    Revoke {
+        /// The group's name.
+        name: GroupName,
+        /// The devices' ids.
+        #[arg(required = true)]
+        devices: Vec<DeviceId>,
+        /// The reason. It is written to the ledger, where everybody can read it.
+        #[arg(long, default_value = "")]
+        reason: Reason,
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+    /// Set a topic's limits. The ledger judges each reading by them, and takes no readings of a topic without limits.
+    Limits(limits::Options),
+    /// Give a group new keys after its members lost or dropped theirs. Retained and queued messages become unreadable.
+    Reset {
+        /// The group's name.
+        name: GroupName,
+        /// The reason. It is written to the ledger, where everybody can read it.
+        #[arg(long, default_value = "")]
+        reason: Reason,
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+    },
+}
+
+/// `--authenticity`.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum AuthenticityArg {
+    /// Each message is signed: no member can speak in another member's name.
+    Signature,
+    /// Any member can speak in another member's name. Faster, and messages are shorter.
+    Group,
+}
+
+#[derive(Serialize)]
+struct Row {
+    group: String,
+    number: u16,
+    filters: Vec<String>,
+    generation: u32,
+    epoch: u64,
+    granted: Vec<String>,
+    authenticity: &'static str,
+    epoch_max_age_s: Option<NonZeroU32>,
+    epoch_max_messages: Option<NonZeroU32>,
+    retention: u16,
+}
+
+impl Row {
+    fn new(replica: &Replica, group: &Group) -> Self {
+        Self {
+            group: group.name.to_string(),
+            number: group.number.get(),
+            filters: group.filters.iter().map(ToString::to_string).collect(),
+            generation: group.generation.0,
+            epoch: group.epoch.0,
+            granted: replica.granted_devices(group.number).map(|device| device.id.to_string()).collect(),
+            authenticity: match group.policy.authenticity {
+                Authenticity::Signature => "signature",
+                Authenticity::Group => "group",
+            },
+            epoch_max_age_s: group.policy.epoch_max_age_s,
+            epoch_max_messages: group.policy.epoch_max_messages,
+            retention: group.policy.retention,
+        }
+    }
+}
+
+fn table(rows: &[Row]) -> Result<()> {
+    let cells: Vec<[String; 6]> = rows
+        .iter()
+        .map(|row| {
+            [
+                row.group.clone(),
+                row.number.to_string(),
+                row.epoch.to_string(),
+                row.filters.join(" "),
+                row.granted.join(" "),
+                row.authenticity.to_owned(),
+            ]
+        })
+        .collect();
+    output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
+}
+
+/// Which group counts where a filter of a new group and one of an older group match the same topics.
+fn overlaps<'a>(new: &Group, groups: impl Iterator<Item = &'a Group>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for old in groups.filter(|old| old.number != new.number) {
+        for (ours, theirs) in new.filters.iter().flat_map(|ours| old.filters.iter().map(move |theirs| (ours, theirs))) {
+            if ours.overlaps(theirs) {
+                let winner = if ours.compare_specificity(theirs).is_lt() { new } else { old };
+                notes.push(format!(
+                    "note: {ours} of {} and {theirs} of {} match the same topics. These topics belong to {}, whose filter is \
+                     the more specific",
+                    new.name, old.name, winner.name
+                ));
+            }
+        }
+    }
+    notes
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Create { name, filters, epoch_max_age, epoch_max_messages, retention, authenticity, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let policy = Policy {
+                epoch_max_age_s: NonZeroU32::new(epoch_max_age),
+                epoch_max_messages: NonZeroU32::new(epoch_max_messages),
+                retention,
+                authenticity: match authenticity {
+                    AuthenticityArg::Signature => Authenticity::Signature,
+                    AuthenticityArg::Group => Authenticity::Group,
+                },
+            };
+            operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
+            let group = operator.group(&name)?;
+            output::line(&format!("group {name} was created with number {}", group.number))?;
+            overlaps(group, operator.replica.groups()).iter().for_each(|note| output::complain(note));
+            Ok(())
+        }
+        Command::List { hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
+            if json { output::json(&rows) } else { table(&rows) }
+        }
+        Command::Show { name, hub, json } => {
+            let operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?;
+            let row = Row::new(&operator.replica, group);
+            let limits = limits::rows(&operator.replica, group);
+            let history = operator.replica.about_group(group.number);
+            let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
+            if json {
+                return output::json(&serde_json::json!({ "group": row, "limits": limits, "history": history }));
+            }
+            table(&[row])?;
+            output::line("")?;
+            if !limits.is_empty() {
+                limits::table(&limits)?;
+                output::line("")?;
+            }
+            device::entries(&history)
+        }
+        Command::Grant { name, devices, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?.number;
+            // A name that is wrong stops all of them: nobody has to find out which were done.
+            let grant = |id| Ok(Body::Granted(Granted { group, device: operator.device(id)?.number }));
+            let bodies = devices.iter().map(grant).collect::<Result<Vec<_>>>()?;
+            let said = |place: usize| match devices.get(place) {
+                Some(id) => output::line(&format!("{id} is granted {name}")),
+                None => Ok(()),
+            };
+            operator.submit_all(&bodies, said).await
+        }
+        Command::Revoke { name, devices, reason, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?.number;
+            let revoke =
+                |id| Ok(Body::Revoked(Revoked { group, device: operator.device(id)?.number, reason: reason.clone() }));
+            let bodies = devices.iter().map(revoke).collect::<Result<Vec<_>>>()?;
+            let said = |place: usize| match devices.get(place) {
+                Some(id) => output::line(&format!(
+                    "{id} is revoked from {name}: it cannot read anything from the next epoch on"
+                )),
+                None => Ok(()),
+            };
+            operator.submit_all(&bodies, said).await
+        }
+        Command::Limits(options) => limits::run(options).await,
+        Command::Reset { name, reason, hub } => {
+            let mut operator = Operator::connect(&hub.hub).await?;
+            let group = operator.group(&name)?.number;
+            operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
+            output::line(&format!("{name} was reset: its members now agree on new keys"))
+        }
+    }
+}

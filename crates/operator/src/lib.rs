@@ -1,0 +1,10 @@
+//! The operator's commands: devices, groups, the ledger and its readings. They reach a running hub over its broker, with the
+//! operator's key, and believe what they have verified themselves.
+
+pub mod device;
+pub mod group;
+pub mod ledger;
+mod operator;
+pub mod readings;
+
+pub use self::operator::{HubArgs, Operator};

@@ -1,0 +1,170 @@
+//! The operator's side of the commands: connects to a running hub with the operator's key, reads the ledger, verifies it,
+//! and adds signed entries.
+
+use std::{path::Path, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use sealcast_agent::genesis;
+use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
+use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
+use sealcast_ledger_client::{RemoteLedger, SubmitError};
+use sealcast_node::{
+    Link, LinkEvent, Tasks, files, now_ms,
+    tls::{self, HostPort, Identity, Upstream},
+};
+use tokio_util::sync::DropGuard;
+
+/// How long the hub may take to answer: it may be a small or a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAGE: usize = 256;
+/// How often an entry is signed anew because somebody else with the operator's key was faster.
+const TRIES: usize = 5;
+
+/// Which hub.
+#[derive(clap::Args, Debug, Clone)]
+pub struct HubArgs {
+    /// The hub's folder, or a folder with the operator's files: operator.key, operator.pem, root.pem, network.json.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    pub hub: PathBuf,
+}
+
+/// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
+pub struct Operator {
+    /// Every record, in order.
+    pub records: Vec<Record>,
+    /// What they amount to.
+    pub replica: Replica,
+    ledger: RemoteLedger<Link>,
+    key: SigningKey,
+    _end: DropGuard,
+}
+
+impl Operator {
+    /// Connects and reads the whole ledger.
+    pub async fn connect(dir: &Path) -> Result<Self> {
+        let path = |name: &str| dir.join(name);
+        let network_json = files::read(&path("network.json")).with_context(|| {
+            format!(
+                "{} is not a hub's folder, or no hub has been started in it yet: run `sealcast up`, or give the hub's folder with --hub",
+                dir.display()
+            )
+        })?;
+        let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
+        let network = Network::verify(network_json.as_bytes(), &anchor, now_ms())
+            .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
+        let chain: Vec<Vec<u8>> =
+            files::certificates(&path("operator.pem"))?.iter().map(|certificate| certificate.der().to_vec()).collect();
+        let key = files::key(&path("operator.key"))?;
+
+        let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
+        let tls = tls::client(anchor.root().der(), Some(&identity))?;
+        let address: HostPort = network.broker.parse()?;
+        let tasks = Tasks::default();
+        let stop = tasks.stop().clone();
+        let (link, mut events) = Link::open(&Upstream::new(address, Some(tls)), "operator", &[], &tasks)?;
+        let connected = async {
+            loop {
+                match events.recv().await {
+                    Some(LinkEvent::Up) => return Ok(()),
+                    Some(LinkEvent::Down(reason)) => bail!("{reason}"),
+                    Some(LinkEvent::Message { .. } | LinkEvent::Refused { .. }) => {}
+                    None => bail!("the connection was closed"),
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, connected).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())),
+        }
+        .with_context(|| {
+            format!("cannot connect to the hub's broker at {}: is `sealcast up` running?", network.broker)
+        })?;
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+
+        let mut operator = Self {
+            records: Vec::new(),
+            replica: Replica::new(genesis(&network)),
+            ledger: RemoteLedger::new(link, genesis(&network).id),
+            key,
+            _end: stop.drop_guard(),
+        };
+        operator.catch_up().await?;
+        Ok(operator)
+    }
+
+    /// Signs `body` as the operator and waits until the ledger has it.
+    pub async fn submit(&mut self, body: Body) -> Result<()> {
+        let id = self.replica.genesis().id;
+        for _ in 0..TRIES {
+            let nonce = self.replica.next_nonce(id.operator());
+            let entry = body.sign(&self.key, id.operator(), nonce, &id)?;
+            let outcome = self.ledger.submit(&entry).await;
+            self.catch_up().await?;
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {}
+                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+            }
+        }
+        bail!(
+            "the ledger did not take the entry, because another process with the operator's key was faster each time: try again"
+        )
+    }
+
+    /// Signs several as the operator and submits them together, so that they share blocks, and what follows from them
+    /// can be done at once. In order: `taken` is called with the place of each that the ledger has, and behind one that
+    /// it refuses no other is taken.
+    pub async fn submit_all(&mut self, bodies: &[Body], mut taken: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        let id = self.replica.genesis().id;
+        let mut done = 0;
+        let mut tries = 0;
+        while let Some(rest) = bodies.get(done..).filter(|rest| !rest.is_empty()) {
+            let nonce = self.replica.next_nonce(id.operator());
+            let entries =
+                rest.iter().zip(nonce..).map(|(body, nonce)| body.clone().sign(&self.key, id.operator(), nonce, &id));
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            let (records, outcome) = self.ledger.submit_all(&entries).await;
+            self.catch_up().await?;
+            for place in done..done + records.len() {
+                taken(place)?;
+            }
+            done += records.len();
+            match outcome {
+                Ok(()) => {}
+                Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => tries += 1,
+                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and verifies what the ledger has beyond the replica.
+    pub async fn catch_up(&mut self) -> Result<()> {
+        loop {
+            let page = self
+                .ledger
+                .records(self.replica.height(), PAGE)
+                .await
+                .context("cannot read the ledger from the hub")?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for record in page {
+                self.replica.apply(&record).context("the hub's ledger does not verify")?;
+                self.records.push(record);
+            }
+        }
+    }
+
+    /// The device of that name.
+    pub fn device(&self, id: &DeviceId) -> Result<&Device> {
+        self.replica
+            .device_by_id(id)
+            .with_context(|| format!("no device {id} is registered: see `sealcast device list`"))
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &GroupName) -> Result<&Group> {
+        self.replica.group_by_name(name).with_context(|| format!("there is no group {name}: see `sealcast group list`"))
+    }
+}
