@@ -1,5 +1,7 @@
 //! One local MQTT client: its connection, its own connection to the broker, and the state machine between them.
 
+mod bounds;
+mod closed;
 mod connect;
 mod delivery;
 mod ending;
@@ -27,7 +29,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::ending::Ending;
+pub use self::bounds::{DRAIN, TAKE_OVER};
+use self::{
+    bounds::{BUFFER, CHUNK},
+    ending::Ending,
+};
 use super::{
     data::{Away, DataPlane, Denied, ReadingId},
     events::{Event, Events, Who},
@@ -41,18 +47,10 @@ use crate::config;
 
 /// How long a client may take from opening its connection to CONNECT.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long the rest of the bytes may take to go out once the connection is over.
-pub(super) const DRAIN: Duration = Duration::from_secs(2);
-/// How long a connection that another one takes over may take until what its client has sent has gone out.
-pub(super) const TAKE_OVER: Duration = Duration::from_secs(10);
 /// What a QoS 0 delivery marked as seen may wait before it is written to disk.
 const SAVE_DELAY: Duration = Duration::from_millis(200);
 const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
-const CHUNK: usize = 16 << 10;
-/// As many bytes wait for a side before nothing more is taken from the other.
-const BUFFER: usize = 4 * CHUNK;
-
 /// What all clients of an agent share.
 pub struct Shared {
     /// Keys and topics.

@@ -13,8 +13,8 @@ use std::sync::{
 
 use anyhow::{Context as _, Result};
 use rusqlite::{OptionalExtension as _, params};
-use sealcast_ledger::{Body, MAX_DECIMALS, Number, Record, TopicName};
-use sealcast_reading::{Decimal, Reading};
+use sealcast_ledger::{Body, Number, Record, TopicName};
+use sealcast_reading::Decimal;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -127,20 +127,6 @@ impl Readings {
         }
         Ok(())
     }
-}
-
-/// A number as the ledger has it: rounded to `decimals` if that many are asked for, else with the digits that it has.
-pub fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
-    let number = reading.number().context("it is not a number")?;
-    let number = match decimals {
-        Some(decimals) => number.round(decimals).rescale(decimals),
-        None if number.decimals() > MAX_DECIMALS => Some(number.normalize()).filter(|n| n.decimals() <= MAX_DECIMALS),
-        None => Some(number),
-    };
-    number.context(
-        "it has more digits than the ledger accepts: set `record_decimals` beside `record = \"chain\"`, or `decimals` \
-         of its [[record]]",
-    )
 }
 
 impl Store {
@@ -311,22 +297,6 @@ mod tests {
         let last: i64 =
             readings.store.read(|db| db.query_row("SELECT max(sequence) FROM reading", [], |row| row.get(0)))?;
         assert_eq!(last, 4001, "numbers of what found no place are used up");
-        Ok(())
-    }
-
-    #[test]
-    fn numbers_keep_their_digits_unless_told() -> Result<()> {
-        let read = |text: &str, decimals| -> Result<(i128, u8)> {
-            let reading = Reading::new(sealcast_reading::Value::Number(Decimal::parse(text)?));
-            let number = ledger_form(&reading, decimals)?;
-            Ok((number.mantissa(), number.decimals()))
-        };
-        assert_eq!(read("21.50", None)?, (2150, 2));
-        assert_eq!(read("21.50", Some(1))?, (215, 1));
-        assert_eq!(read("-0.06", Some(1))?, (-1, 1));
-        assert_eq!(read("7", Some(3))?, (7000, 3));
-        assert_eq!(read("1e-39", None).ok(), None);
-        assert_eq!(read("170141183460469231731687303715884105727", Some(1)).ok(), None);
         Ok(())
     }
 }

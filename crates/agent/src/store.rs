@@ -21,6 +21,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_node::files::{self, blocking};
 use sealcast_seal::{Changes, Row};
@@ -29,7 +30,6 @@ use zeroize::Zeroizing;
 
 use self::disk::Disk;
 pub use self::disk::DiskFails;
-use super::values::Message;
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
@@ -78,6 +78,16 @@ pub struct Retained {
     pub props: Vec<u8>,
     /// The payload.
     pub payload: Zeroizing<Vec<u8>>,
+}
+
+/// A message for an archive, as it waits on disk.
+pub struct ArchiveMessage {
+    /// Its topic.
+    pub topic: String,
+    /// Properties to be sealed.
+    pub props: Bytes,
+    /// A SenML pack.
+    pub payload: Vec<u8>,
 }
 
 /// One row of what is remembered of values.
@@ -349,7 +359,7 @@ impl Store {
     }
 
     /// Writes what is remembered of values, and messages for archives.
-    pub fn write_values(&self, rows: &[ValueRow], archive: &[Message]) -> Result<()> {
+    pub fn write_values(&self, rows: &[ValueRow], archive: &[ArchiveMessage]) -> Result<()> {
         self.write(|db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
             let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
@@ -359,7 +369,7 @@ impl Store {
                     None => delete.execute(params![row.kind, row.key])?,
                 };
             }
-            for Message { topic, props, payload } in archive {
+            for ArchiveMessage { topic, props, payload } in archive {
                 let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
                 add.execute(params![topic, &props[..], payload])?;
             }

@@ -39,7 +39,6 @@ use tracing::{error, info, warn};
 
 pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
-    archive::Message,
     arrive::{Arrived, Incoming},
     marks::MAX_CHECK_BYTES,
     restored::Restored,
@@ -54,7 +53,7 @@ use self::{
     rules::Format,
     watch::{Own, Watch},
 };
-use super::store::{Store, ValueRow};
+use super::store::{ArchiveMessage, Store, ValueRow};
 
 /// Topics whose last messages are remembered so that a redelivery is not judged again.
 const MAX_RECENT_TOPICS: usize = 1024;
@@ -142,7 +141,7 @@ pub struct Values {
 #[derive(Default)]
 struct Unwritten {
     rows: BTreeMap<(u8, String), Option<Vec<u8>>>,
-    archive: Vec<Message>,
+    archive: Vec<ArchiveMessage>,
 }
 
 struct State {

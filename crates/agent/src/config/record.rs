@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_ledger::MAX_DECIMALS;
-use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig};
+use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig, Reading};
 use serde::Deserialize;
 
 use super::by_filter::ByFilter;
-use crate::{readings::ledger_form, values::ValueRules};
+use crate::values::ValueRules;
 
 /// `[[record]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -98,5 +98,40 @@ impl RecordForm<'_> {
                 Ok((number, record.reading.time_ms.unwrap_or(now_ms)))
             })
             .collect()
+    }
+}
+
+/// A number as the ledger has it: rounded to `decimals` if that many are asked for, else with the digits that it has.
+fn ledger_form(reading: &Reading, decimals: Option<u8>) -> Result<Decimal> {
+    let number = reading.number().context("it is not a number")?;
+    let number = match decimals {
+        Some(decimals) => number.round(decimals).rescale(decimals),
+        None if number.decimals() > MAX_DECIMALS => Some(number.normalize()).filter(|n| n.decimals() <= MAX_DECIMALS),
+        None => Some(number),
+    };
+    number.context(
+        "it has more digits than the ledger accepts: set `record_decimals` beside `record = \"chain\"`, or `decimals` \
+         of its [[record]]",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits_unless_told() -> Result<()> {
+        let read = |text: &str, decimals| -> Result<(i128, u8)> {
+            let reading = Reading::new(sealcast_reading::Value::Number(Decimal::parse(text)?));
+            let number = ledger_form(&reading, decimals)?;
+            Ok((number.mantissa(), number.decimals()))
+        };
+        assert_eq!(read("21.50", None)?, (2150, 2));
+        assert_eq!(read("21.50", Some(1))?, (215, 1));
+        assert_eq!(read("-0.06", Some(1))?, (-1, 1));
+        assert_eq!(read("7", Some(3))?, (7000, 3));
+        assert_eq!(read("1e-39", None).ok(), None);
+        assert_eq!(read("170141183460469231731687303715884105727", Some(1)).ok(), None);
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The doors' one MQTT client: it connects inside the process to [`client::serve`](crate::client::serve), so that routing, checks, sealing,
-//! replay windows and the broker's session are those of any other client.
+//! The doors' one MQTT client: it connects inside the process to [`client::serve`](crate::client::serve), so
+//! that routing, checks, sealing, replay windows and the broker's session are those of any other client.
 //!
 //! A publish is done when the broker has acknowledged it (QoS 1), or refused with the reason that came back (MQTT 5).
 //! Deliveries go to every listener whose filter matches; a listener that does not take them is let go. The session at the
@@ -9,19 +9,19 @@
 
 mod driver;
 mod listeners;
+mod message;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use sealcast_ledger::TopicFilter;
-use sealcast_mqtt::{Text, TopicName};
 use sealcast_node::Tasks;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
-use self::driver::Driver;
+pub use self::message::{Incoming, Item, Outgoing, Refused};
+use self::{driver::Driver, message::Request};
 use crate::client::Shared;
 
 /// Publishes and subscriptions that wait to be sent.
@@ -33,79 +33,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(15);
 /// Retained messages may come a little after the answer to a ping that was sent behind the subscription.
 const GRACE: Duration = Duration::from_millis(200);
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A message of a door.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Its topic.
-    pub topic: TopicName,
-    /// Its bytes.
-    pub payload: Bytes,
-    /// Whether the broker keeps it as the topic's last value.
-    pub retain: bool,
-    /// Its media type.
-    pub content_type: Option<Text>,
-}
-
-/// A message for a door.
-#[derive(Debug, Clone)]
-pub struct Incoming {
-    /// Its topic.
-    pub topic: TopicName,
-    /// Its bytes, opened.
-    pub payload: Bytes,
-    /// Its media type, if the sender gave one.
-    pub content_type: Option<Text>,
-}
-
-/// What a listener gets.
-#[derive(Debug, Clone)]
-pub enum Item {
-    /// A message.
-    Message(Incoming),
-    /// What the broker had kept has been handed over; from now on everything is new.
-    Current,
-}
-
-/// Why something was not done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Nobody may publish there: no group covers the topic, or the device is no member.
-    #[error("{0}")]
-    Denied(String),
-    /// The content was refused.
-    #[error("{0}")]
-    Content(String),
-    /// Larger than agent or broker take.
-    #[error("{0}")]
-    TooLarge(String),
-    /// Topic or filter is not a valid one.
-    #[error("{0}")]
-    Invalid(String),
-    /// Not now: broker away, too much at once.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-impl Refused {
-    fn by_code(code: u8, reason: &str) -> Self {
-        let reason =
-            if reason.is_empty() { format!("refused with MQTT reason code {code:#04x}") } else { reason.to_owned() };
-        match code {
-            0x87 => Self::Denied(reason),
-            0x95 => Self::TooLarge(reason),
-            0x90 | 0x8F => Self::Invalid(reason),
-            0x80 | 0x88 | 0x89 | 0x8B | 0x96 | 0x97 => Self::Unavailable(reason),
-            _ => Self::Content(reason),
-        }
-    }
-}
-
-enum Request {
-    Publish(Outgoing, oneshot::Sender<Result<(), Refused>>),
-    Listen { id: u64, filter: TopicFilter, sender: mpsc::Sender<Item>, done: oneshot::Sender<Result<(), Refused>> },
-    Leave(u64),
-}
 
 /// A handle to publish and to listen; cloned freely.
 #[derive(Clone)]

@@ -10,7 +10,6 @@ use std::sync::{
 };
 
 use anyhow::Result;
-use bytes::Bytes;
 use rusqlite::params;
 use sealcast_mqtt::Properties;
 use sealcast_quality::{Archived, Marks};
@@ -24,7 +23,7 @@ use super::{
     rules::ValueRules,
     watch::{Outlet, Own, Unsent},
 };
-use crate::store::Store;
+use crate::store::{ArchiveMessage, Store};
 
 /// Messages that wait on disk; what comes while there are so many is not archived.
 const MAX_WAITING: u64 = 100_000;
@@ -34,16 +33,6 @@ const MAX_POINTS: usize = 64;
 const BATCH: usize = 64;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
 const FIRST_MS: u64 = (1 << 28) * 1_000;
-
-/// A message for an archive, as it waits on disk.
-pub struct Message {
-    /// Its topic.
-    pub topic: String,
-    /// Properties to be sealed.
-    pub props: Bytes,
-    /// A SenML pack.
-    pub payload: Vec<u8>,
-}
 
 /// What waits on disk, and what of it has been handed to the connection.
 pub struct Outbox {
@@ -61,7 +50,7 @@ impl Outbox {
     }
 
     /// The messages for `points`, as many as there is room for.
-    pub fn messages(&self, rules: &ValueRules, points: &[Archived]) -> Vec<Message> {
+    pub fn messages(&self, rules: &ValueRules, points: &[Archived]) -> Vec<ArchiveMessage> {
         let mut messages = Vec::new();
         for points in points.chunk_by(|a, b| a.topic == b.topic).flat_map(|points| points.chunks(MAX_POINTS)) {
             let Some(first) = points.first() else { continue };
@@ -80,7 +69,7 @@ impl Outbox {
         messages
     }
 
-    fn message(&self, rules: &ValueRules, topic: &str, points: &[Archived]) -> Result<Message> {
+    fn message(&self, rules: &ValueRules, topic: &str, points: &[Archived]) -> Result<ArchiveMessage> {
         let record = |archived: &Archived| {
             let point = &archived.point;
             let (value, unit, time_ms) = (point.value.clone(), point.unit.clone(), Some(point.time_ms));
@@ -95,7 +84,7 @@ impl Outbox {
             let all = points.iter().fold(Marks::NONE, |all, archived| Marks(all.0 | archived.point.marks.0));
             marks::add(&mut props, marks::CHECK, &marks::text(all));
         }
-        Ok(Message { topic: rules.archive_topic(topic), props: props.encode()?, payload })
+        Ok(ArchiveMessage { topic: rules.archive_topic(topic), props: props.encode()?, payload })
     }
 
     /// So many are about to be on disk: never fewer wait than are counted.
@@ -151,7 +140,7 @@ impl Values {
         while handed.has_room() {
             let messages = self.store.archive_after(handed.last(), BATCH)?;
             let full = messages.len() >= BATCH;
-            for (id, Message { topic, props, payload }) in messages {
+            for (id, ArchiveMessage { topic, props, payload }) in messages {
                 if !handed.wants(id, &topic, now_ms) {
                     continue;
                 }
@@ -184,13 +173,13 @@ impl Store {
             .map(i64::cast_unsigned)
     }
 
-    fn archive_after(&self, id: i64, most: usize) -> Result<Vec<(i64, Message)>> {
+    fn archive_after(&self, id: i64, most: usize) -> Result<Vec<(i64, ArchiveMessage)>> {
         self.read(|db| {
             let mut query =
                 db.prepare_cached("SELECT id, topic, props, payload FROM archive WHERE id > ?1 ORDER BY id LIMIT ?2")?;
             let rows = query.query_map(params![id, most as i64], |row| {
                 let props: Vec<u8> = row.get(2)?;
-                Ok((row.get(0)?, Message { topic: row.get(1)?, props: props.into(), payload: row.get(3)? }))
+                Ok((row.get(0)?, ArchiveMessage { topic: row.get(1)?, props: props.into(), payload: row.get(3)? }))
             })?;
             rows.collect()
         })

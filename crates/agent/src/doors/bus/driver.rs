@@ -15,7 +15,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Incoming, Outgoing, Refused, Request, listeners::Listeners};
+use super::{
+    listeners::Listeners,
+    message::{Incoming, Outgoing, Refused, Request},
+};
 use crate::{
     client::{self, Shared},
     values::Local,

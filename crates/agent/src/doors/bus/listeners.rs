@@ -6,7 +6,7 @@ use sealcast_ledger::TopicFilter;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::{Incoming, Item, Refused};
+use super::message::{Incoming, Item, Refused};
 
 /// Listeners of all doors together.
 const MAX_LISTENERS: usize = 512;
