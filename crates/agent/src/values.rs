@@ -10,6 +10,7 @@ mod arrive;
 mod guard;
 mod handed;
 mod marks;
+mod own;
 mod restored;
 mod rules;
 mod stored;
@@ -41,17 +42,17 @@ pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
     arrive::{Arrived, Incoming},
     marks::MAX_CHECK_BYTES,
+    own::{Brought, Outlet},
     restored::Restored,
     rules::{PublishFile, ReceiveFile, ValueRules},
     stored::{Measured, measured},
-    watch::{Brought, Outlet},
 };
 use self::{
     alarm::{Alarms, Finding, Kind},
     archive::Outbox,
     guard::Guard,
+    own::{Own, Watch},
     rules::Format,
-    watch::{Own, Watch},
 };
 use super::store::{ArchiveMessage, Store, ValueRow};
 

@@ -4,33 +4,26 @@
 //! there until the broker has acknowledged them. So each arrives at least once, whatever is killed or refused for a while;
 //! one that arrives twice is the same point.
 
+mod sending;
+
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::Result;
-use rusqlite::params;
 use sealcast_mqtt::Properties;
 use sealcast_quality::{Archived, Marks};
 use sealcast_reading::{Encoder, OutputConfig, Reading, Record, SenmlOutput};
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::{
-    Values,
-    handed::Handed,
-    marks,
-    rules::ValueRules,
-    watch::{Outlet, Own, Unsent},
-};
+use super::{handed::Handed, marks, rules::ValueRules};
 use crate::store::{ArchiveMessage, Store};
 
 /// Messages that wait on disk; what comes while there are so many is not archived.
 const MAX_WAITING: u64 = 100_000;
 /// Points in one message.
 const MAX_POINTS: usize = 64;
-/// Messages that are read at a time.
-const BATCH: usize = 64;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
 const FIRST_MS: u64 = (1 << 28) * 1_000;
 
@@ -115,82 +108,10 @@ pub fn dated(reading: &Reading, now_ms: u64) -> Reading {
     Reading { time_ms: reading.time_ms.filter(|time_ms| *time_ms >= FIRST_MS).or(Some(now_ms)), ..reading.clone() }
 }
 
-impl Values {
-    /// Publishes what waits, and forgets what the broker has taken. `true` if something must be tried again.
-    pub(super) fn send_archives(&self, out: &Outlet, now_ms: u64) -> bool {
-        if self.outbox.waiting.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        let mut handed = self.outbox.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.try_send_archives(&mut handed, out, now_ms).unwrap_or_else(|error| {
-            if !self.store.is_failing() {
-                error!("{error:#}");
-            }
-            true
-        })
-    }
-
-    fn try_send_archives(&self, handed: &mut Handed, out: &Outlet, now_ms: u64) -> Result<bool> {
-        let (taken, refused) = handed.take_answers(now_ms);
-        refused.iter().for_each(|(topic, reason)| say_refused(topic, reason));
-        if let Some(first) = taken.first() {
-            let forgotten = self.store.forget_archive(&taken).inspect_err(|_| handed.again(now_ms, *first))?;
-            self.outbox.waiting.fetch_sub(forgotten, Ordering::Relaxed);
-        }
-        while handed.has_room() {
-            let messages = self.store.archive_after(handed.last(), BATCH)?;
-            let full = messages.len() >= BATCH;
-            for (id, ArchiveMessage { topic, props, payload }) in messages {
-                if !handed.wants(id, &topic, now_ms) {
-                    continue;
-                }
-                let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
-                match self.send_told(out, &topic, &mut own) {
-                    Ok(answer) => handed.put(id, topic, answer),
-                    Err(Unsent::Refused(reason)) => {
-                        if handed.refused(id, &topic, now_ms) {
-                            say_refused(&topic, &reason);
-                        }
-                    }
-                    Err(Unsent::NotYet(_)) => return Ok(true),
-                }
-            }
-            if !full {
-                break;
-            }
-        }
-        Ok(false)
-    }
-}
-
-fn say_refused(topic: &str, reason: &str) {
-    warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
-}
-
 impl Store {
     fn archive_waiting(&self) -> Result<u64> {
         self.read(|db| db.query_row("SELECT count(*) FROM archive", [], |row| row.get::<_, i64>(0)))
             .map(i64::cast_unsigned)
-    }
-
-    fn archive_after(&self, id: i64, most: usize) -> Result<Vec<(i64, ArchiveMessage)>> {
-        self.read(|db| {
-            let mut query =
-                db.prepare_cached("SELECT id, topic, props, payload FROM archive WHERE id > ?1 ORDER BY id LIMIT ?2")?;
-            let rows = query.query_map(params![id, most as i64], |row| {
-                let props: Vec<u8> = row.get(2)?;
-                Ok((row.get(0)?, ArchiveMessage { topic: row.get(1)?, props: props.into(), payload: row.get(3)? }))
-            })?;
-            rows.collect()
-        })
-    }
-
-    /// Tells how many there were.
-    fn forget_archive(&self, ids: &[i64]) -> Result<u64> {
-        self.write(|db| {
-            let mut query = db.prepare_cached("DELETE FROM archive WHERE id = ?1")?;
-            ids.iter().map(|id| Ok(query.execute([id])? as u64)).sum()
-        })
     }
 }
 

@@ -2,14 +2,13 @@
 //! clients; and what the agent's own connection brings of the topics that a fail-safe is for.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, TopicName};
-use sealcast_node::{Answer, Link, now_ms};
+use sealcast_node::{Answer, now_ms};
 use sealcast_seal::{Content, Opener, Purpose, QosClass};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
@@ -21,10 +20,10 @@ use super::{
     arrive::Arrived,
     guard::{Guard, Said},
     marks,
+    own::{Brought, Outlet, Own, Unsent, Watch},
 };
 use crate::{
     data::{Arrival, DataPlane, Denied, Received, Route},
-    readings::Readings,
     store::{MAX_RETAINED, Retained},
 };
 
@@ -32,73 +31,10 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep.
 const TICK: Duration = Duration::from_secs(60);
-/// Messages that wait for a key.
-const MAX_WAITING: usize = 256;
-/// Their bytes: the broker can have any number of large ones wait.
-const MAX_WAITING_BYTES: usize = 8 << 20;
 /// How often they are tried: a minute.
 const MAX_TRIES: u32 = 60;
 /// What was saved is logged so often, and what is remembered of epochs that are gone forgotten.
 const TIDY_EVERY_MS: u64 = 600_000;
-
-/// Where what the agent itself publishes goes.
-#[derive(Clone)]
-pub struct Outlet {
-    /// Keys and topics.
-    pub data: Arc<DataPlane>,
-    /// To the broker.
-    pub link: Link,
-    /// To the ledger.
-    pub readings: Arc<Readings>,
-}
-
-/// A message that the agent itself publishes.
-pub(super) struct Own {
-    pub retain: bool,
-    /// To be sealed.
-    pub props: Bytes,
-    pub payload: Bytes,
-    /// What the device wrote and when it came, where it may have to be recorded.
-    pub recorded: Option<(Bytes, u64)>,
-}
-
-/// Why a message of the agent itself was not sent.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unsent {
-    /// It may be later.
-    #[error("{0}")]
-    NotYet(String),
-    /// It may not be sent.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// What the agent's own connection has brought.
-#[derive(Default)]
-pub struct Watch {
-    opener: Opener,
-    waiting: VecDeque<(Brought, u32)>,
-}
-
-impl Watch {
-    fn has_room(&self, bytes: usize) -> bool {
-        let waiting: usize = self.waiting.iter().map(|(message, _)| message.payload.len()).sum();
-        self.waiting.len() < MAX_WAITING && waiting + bytes <= MAX_WAITING_BYTES
-    }
-}
-
-/// A message that the agent's own connection brought.
-#[derive(Debug, Clone)]
-pub struct Brought {
-    /// Its topic.
-    pub topic: String,
-    /// Its bytes.
-    pub payload: Bytes,
-    /// Whether the broker had kept it.
-    pub retain: bool,
-    /// QoS 1, and whether it may have come before; `None` for QoS 0.
-    pub dup: Option<bool>,
-}
 
 impl Values {
     /// The connection to the broker is new: what the one before carried last may not have arrived.
@@ -395,24 +331,5 @@ impl Values {
         }
         *recorded = None;
         Ok(frame)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_for_a_key_is_bounded() {
-        let brought = |bytes: usize| {
-            let payload = Bytes::from(vec![0; bytes]);
-            (Brought { topic: "t".into(), payload, retain: false, dup: None }, 0)
-        };
-        let mut watch = Watch::default();
-        assert!(watch.has_room(MAX_WAITING_BYTES) && !watch.has_room(MAX_WAITING_BYTES + 1));
-        watch.waiting.push_back(brought(MAX_WAITING_BYTES - 10));
-        assert!(watch.has_room(10) && !watch.has_room(11));
-        watch.waiting = (0..MAX_WAITING).map(|_| brought(1)).collect();
-        assert!(!watch.has_room(1));
     }
 }
