@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sealcast_topic::TopicName;
 
 use crate::error::{EncodeError, ParseError};
 use crate::frame::{Frame, Version};
@@ -10,7 +11,6 @@ use crate::packet::PacketType;
 use crate::property::Properties;
 use crate::property_set::PropertySet;
 use crate::publish::Qos;
-use crate::topic::TopicName;
 use crate::wire::{Reader, Text, encode_frame, put_text};
 
 /// A client's first packet. `Debug` shows neither user name nor password.

@@ -1,10 +1,10 @@
 //! What can be wrong with a frame, and the MQTT 5 reason code that says so to the peer.
 
+use sealcast_topic::TopicError;
 use thiserror::Error;
 
 use crate::packet::PacketType;
 use crate::property_set::MAX_PROPERTIES;
-use crate::topic::TopicError;
 
 /// A frame that breaks the MQTT standard. The text names the packet's part; the frame's bytes are never in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -1,10 +1,10 @@
 //! MQTT 5 property lists (MQTT 5 2.2.2), in the order they came in.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sealcast_topic::TopicName;
 
 use crate::error::{EncodeError, ParseError};
 use crate::property_set::{MAX_PROPERTIES, PropertySet};
-use crate::topic::TopicName;
 use crate::wire::{Reader, Text, put_text, put_varint, varint_len};
 
 /// Names of user properties that begin so, in whatever case, are the agent's: what it says of a message

@@ -4,13 +4,13 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sealcast_topic::TopicName;
 
 use crate::error::{EncodeError, ParseError};
 use crate::frame::{Frame, Version};
 use crate::packet::PacketType;
 use crate::property::Properties;
 use crate::property_set::PropertySet;
-use crate::topic::TopicName;
 use crate::wire::{Reader, encode_frame, put_text};
 
 /// Quality of service (MQTT 5 4.3).

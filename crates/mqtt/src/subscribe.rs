@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sealcast_topic::matches;
 
 use crate::error::ParseError;
 use crate::frame::{Frame, Version};
 use crate::publish::PacketId;
-use crate::topic::{TopicError, check_filter};
+use crate::topic::{NotCarried, check_filter};
 use crate::wire::{Reader, encode_frame, put_text};
 
 /// Most filters that are noted for one session; further ones get nothing of the agent's own.
@@ -44,7 +45,7 @@ enum Asked {
 /// A filter that is refused here.
 pub(crate) struct RefusedFilter {
     pub(crate) filter: Box<str>,
-    pub(crate) error: TopicError,
+    pub(crate) error: NotCarried,
 }
 
 /// What to do with a SUBSCRIBE or UNSUBSCRIBE.
@@ -116,22 +117,6 @@ pub(crate) fn covers(filter: &str, known: &str) -> bool {
     filter == known || (!known.contains(['+', '#']) && matches(filter, known))
 }
 
-fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for pattern in filter.split('/') {
-        match (pattern, levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (literal, Some(level)) if literal == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
-}
-
 /// A SUBSCRIBE or UNSUBSCRIBE as it was read.
 struct Request {
     id: PacketId,
@@ -178,7 +163,7 @@ fn judge(
     answer: u8,
 ) -> Judged {
     let code = |v5: u8| if version == Version::V5 { v5 } else { FAILURE_V311 };
-    let errors: Vec<Option<TopicError>> =
+    let errors: Vec<Option<NotCarried>> =
         request.filters.iter().map(|(filter, _)| check_filter(filter).err()).collect();
     let unfit = errors.iter().flatten().count();
     let room = pending.len() < MAX_PENDING || pending.contains_key(&request.id);

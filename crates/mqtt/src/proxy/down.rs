@@ -1,6 +1,7 @@
 //! Broker to client.
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
@@ -16,7 +17,6 @@ use crate::property::{Properties, Property};
 use crate::property_set::PropertySet;
 use crate::publish::{PacketId, Publish, Qos};
 use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
-use crate::topic::TopicName;
 use crate::wire::Text;
 
 impl Proxy {

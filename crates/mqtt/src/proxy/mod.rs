@@ -17,6 +17,7 @@ mod up;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use crate::ack::{Ack, AckKind, Disconnect};
 use crate::connack::Connack;
@@ -26,7 +27,6 @@ use crate::frame::{MAX_REMAINING_BYTES, Splitter, Version};
 use crate::property::{Properties, Property};
 use crate::publish::PacketId;
 use crate::subscribe::Pending;
-use crate::topic::TopicName;
 use crate::wire::Text;
 use lane::Lane;
 

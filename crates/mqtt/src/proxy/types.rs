@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 use thiserror::Error;
 
 use crate::error::ParseError;
 use crate::frame::Version;
 use crate::property::Properties;
 use crate::publish::{PacketId, Qos};
-use crate::topic::TopicName;
 use crate::wire::Text;
 
 /// Bounds of one [`crate::Proxy`].
@@ -79,7 +79,7 @@ pub enum Output {
         /// The reason code.
         code: u8,
     },
-    /// The client's publish has a topic for which a broker may close the connection ([`crate::TopicName::check_carried`]), or
+    /// The client's publish has a topic for which a broker may close the connection ([`crate::check_carried`]), or
     /// such a response topic. It was refused as [`crate::Proxy::refuse`] describes.
     PublishUnfit {
         /// Its topic, shortened.

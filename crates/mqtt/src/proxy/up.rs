@@ -1,6 +1,7 @@
 //! Client to broker.
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
@@ -14,7 +15,7 @@ use crate::packet::PacketType;
 use crate::property::{Properties, Property};
 use crate::publish::{PacketId, Publish, Qos};
 use crate::subscribe::{Judged, covers, ended};
-use crate::topic::{TopicError, TopicName, check_carried};
+use crate::topic::{NotCarried, check_carried};
 
 /// As much of a topic is shown to a person, in characters.
 const MAX_SHOWN: usize = 100;
@@ -403,8 +404,8 @@ impl Receipt {
 fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
     let response = properties.find(|p| if let Property::ResponseTopic(topic) = p { Some(topic.clone()) } else { None });
     let response = || check_carried(response?.as_str()).err();
-    let say = |error: TopicError| error.to_string();
-    topic.check_carried().err().map(say).or_else(|| response().map(|error| format!("response {error}")))
+    let say = |error: NotCarried| error.to_string();
+    check_carried(topic.as_str()).err().map(say).or_else(|| response().map(|error| format!("response {error}")))
 }
 
 /// The start of a topic, for a person.
