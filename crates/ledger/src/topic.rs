@@ -2,6 +2,8 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
+use sealcast_topic::{compare_specificity, matches, misplaced_wildcard};
+
 use crate::{Refusal, text::check_text};
 
 /// First level of the topics that Sealcast uses itself, which belong to no group.
@@ -64,58 +66,20 @@ impl TopicFilter {
     /// `topic` is a topic name: wildcards in it are not looked for.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        if topic.starts_with('$') || topic.is_empty() {
-            return false;
-        }
-        let mut levels = topic.split('/');
-        for pattern in self.0.split('/') {
-            match (pattern, levels.next()) {
-                ("#", _) | ("+", Some(_)) => {}
-                (literal, Some(level)) if literal == level => {}
-                _ => return false,
-            }
-            if pattern == "#" {
-                return true;
-            }
-        }
-        levels.next().is_none()
+        !topic.is_empty() && matches(&self.0, topic)
     }
 
     /// `Less` if `self` is the more specific, for two filters that match the same topic: level by level, a literal
     /// comes before `+` and `+` before `#`.
     #[must_use]
     pub fn compare_specificity(&self, other: &Self) -> Ordering {
-        let rank = |level: &str| match level {
-            "#" => 2_u8,
-            "+" => 1,
-            _ => 0,
-        };
-        // A filter that ends where the other has `#` is the more specific, and the shorter sequence is the lesser.
-        self.0.split('/').map(rank).cmp(other.0.split('/').map(rank))
+        compare_specificity(&self.0, &other.0)
     }
 }
 
 /// Whether no group may have this topic or filter.
 pub(crate) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$') || topic.split('/').next() == Some(OURS)
-}
-
-/// The byte at which a wildcard stands where it may not (sections 4.7.1.2 and 4.7.1.3).
-fn misplaced_wildcard(filter: &str) -> Option<usize> {
-    let bytes = filter.as_bytes();
-    let whole_level = |at: usize, last_only: bool| {
-        let begins = at == 0 || bytes.get(at - 1) == Some(&b'/');
-        let ends = match bytes.get(at + 1) {
-            None => true,
-            Some(next) => !last_only && *next == b'/',
-        };
-        begins && ends
-    };
-    bytes.iter().enumerate().find_map(|(at, c)| match c {
-        b'+' if !whole_level(at, false) => Some(at),
-        b'#' if !whole_level(at, true) => Some(at),
-        _ => None,
-    })
 }
 
 macro_rules! topic_text {
