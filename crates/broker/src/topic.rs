@@ -1,4 +1,8 @@
-//! Topic names and filters (MQTT 5, §4.7).
+//! Topic names and filters (MQTT 5, §4.7), as far as this broker has them.
+
+use sealcast_topic::{MAX_TOPIC_BYTES, levels, misplaced_wildcard};
+
+pub use sealcast_topic::matches;
 
 /// Why a topic name or filter is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,13 +31,13 @@ pub enum TopicError {
 pub const MAX_TOPIC_LEVELS: usize = 128;
 
 fn common(text: &str) -> Result<(), TopicError> {
-    if text.is_empty() || text.len() > usize::from(u16::MAX) {
+    if text.is_empty() || text.len() > MAX_TOPIC_BYTES {
         return Err(TopicError::Length);
     }
     if text.contains('\0') {
         return Err(TopicError::Nul);
     }
-    if text.split('/').count() > MAX_TOPIC_LEVELS {
+    if levels(text) > MAX_TOPIC_LEVELS {
         return Err(TopicError::Levels);
     }
     Ok(())
@@ -48,18 +52,7 @@ pub fn validate_topic(topic: &str) -> Result<(), TopicError> {
 /// Checks a filter (without `$share/<group>/`).
 pub fn validate_filter(filter: &str) -> Result<(), TopicError> {
     common(filter)?;
-    let mut levels = filter.split('/').peekable();
-    while let Some(level) = levels.next() {
-        let misplaced = match level {
-            "+" => false,
-            "#" => levels.peek().is_some(),
-            other => other.contains(['+', '#']),
-        };
-        if misplaced {
-            return Err(TopicError::Misplaced);
-        }
-    }
-    Ok(())
+    if misplaced_wildcard(filter).is_some() { Err(TopicError::Misplaced) } else { Ok(()) }
 }
 
 /// Splits and checks a filter as it stands in SUBSCRIBE: `(share group, filter)`.
@@ -98,28 +91,9 @@ impl Reserved {
         self.0.iter().any(|level| level == first)
     }
 
-    /// As [`matches()`], with these levels.
+    /// As [`matches()`], where a wildcard in the first level matches none of these levels.
     pub(crate) fn matches(&self, filter: &str, topic: &str) -> bool {
         !(filter.starts_with(['+', '#']) && self.covers(topic)) && matches(filter, topic)
-    }
-}
-
-/// Whether `filter` matches `topic`; both must be valid. A wildcard in the first level does not match `$…` topics. That
-/// of a broker with [`crate::Limits::reserved_levels`] does not match those either.
-pub fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut topic_levels = topic.split('/');
-    let mut filter_levels = filter.split('/');
-    loop {
-        match (filter_levels.next(), topic_levels.next()) {
-            (Some("#"), _) => return true,
-            (Some("+"), Some(_)) => {}
-            (Some(f), Some(t)) if f == t => {}
-            (None, None) => return true,
-            _ => return false,
-        }
     }
 }
 
