@@ -3,7 +3,8 @@
 //! Input: 0 and a stream of packets, or 1 and a journal's properties.
 
 use bytes::Bytes;
-use sealcast_broker::{fuzz, matches, validate_filter, validate_topic};
+use sealcast_broker::{fuzz, validate_filter, validate_topic};
+use sealcast_topic::matches;
 
 pub fn run(data: &[u8]) {
     match data {

@@ -51,6 +51,7 @@ pub use config::{BrokerConfig, ClassLimits, Limits, ListenerConfig};
 pub use journal::JournalError;
 pub use message::{MessageProperties, Qos, Received};
 pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
+pub use sealcast_topic::MAX_TOPIC_LEVELS;
 pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
 pub use tls::{PeerCertificate, TlsError, TlsIdentity};
-pub use topic::{MAX_TOPIC_LEVELS, TopicError, matches, validate_filter, validate_topic};
+pub use topic::{TopicError, validate_filter, validate_topic};

@@ -35,7 +35,7 @@ pub use proxy::{
     WillRequest,
 };
 pub use publish::{PacketId, Publish, Qos};
-pub use sealcast_topic::{MAX_TOPIC_BYTES, TopicError, TopicName};
+pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
 pub use subscribe::MAX_SUBSCRIPTIONS;
-pub use topic::{MAX_TOPIC_LEVELS, NotCarried, check_carried};
+pub use topic::{NotCarried, check_carried};
 pub use wire::Text;

@@ -3,6 +3,79 @@
 
 use std::cmp::Ordering;
 
+use thiserror::Error;
+
+use crate::name::MAX_TOPIC_BYTES;
+
+/// Why a text is no topic filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// No bytes.
+    #[error("a topic filter is empty")]
+    Empty,
+    /// More than [`MAX_TOPIC_BYTES`].
+    #[error("a topic filter has {0} bytes, at most {MAX_TOPIC_BYTES} are allowed")]
+    TooLong(usize),
+    /// Holds U+0000.
+    #[error("a topic filter holds a NUL character")]
+    Nul,
+    /// A wildcard does not fill its level, or levels follow `#`.
+    #[error("a wildcard is misplaced: `+` must fill a level, and `#` the last one")]
+    Misplaced,
+    /// A shared subscription without a name or a filter.
+    #[error("a shared subscription must read $share/NAME/FILTER")]
+    Share,
+}
+
+/// What a SUBSCRIBE or UNSUBSCRIBE names: a filter, or `$share/NAME/FILTER` (section 4.8.2), where each message goes to
+/// one of the subscribers under that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription<'a> {
+    /// The name of a shared subscription.
+    pub share: Option<&'a str>,
+    /// What is matched.
+    pub filter: &'a str,
+}
+
+impl<'a> Subscription<'a> {
+    /// Splits and checks it.
+    ///
+    /// # Errors
+    /// [`FilterError`] says which rule it breaks.
+    pub fn parse(text: &'a str) -> Result<Self, FilterError> {
+        let Some(shared) = text.strip_prefix("$share/") else {
+            check_filter(text)?;
+            return Ok(Self { share: None, filter: text });
+        };
+        let (name, filter) = shared.split_once('/').ok_or(FilterError::Share)?;
+        if name.is_empty() || filter.is_empty() || name.contains(['+', '#']) {
+            return Err(FilterError::Share);
+        }
+        check_text(text)?;
+        check_filter(filter)?;
+        Ok(Self { share: Some(name), filter })
+    }
+}
+
+/// Whether `filter` is a topic filter (sections 4.7.1 and 4.7.3). `$share/...` is not looked at, see
+/// [`Subscription::parse`].
+///
+/// # Errors
+/// [`FilterError`] says which rule it breaks.
+pub fn check_filter(filter: &str) -> Result<(), FilterError> {
+    check_text(filter)?;
+    if misplaced_wildcard(filter).is_some() { Err(FilterError::Misplaced) } else { Ok(()) }
+}
+
+fn check_text(text: &str) -> Result<(), FilterError> {
+    match text.len() {
+        0 => Err(FilterError::Empty),
+        length if length > MAX_TOPIC_BYTES => Err(FilterError::TooLong(length)),
+        _ if text.contains('\0') => Err(FilterError::Nul),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a message published to `topic` is one that `filter` asks for; both are valid. `#` matches the level above it
 /// too: `a/#` matches `a`. A wildcard does not match a first level that begins with `$` (section 4.7.2).
 #[must_use]
@@ -99,22 +172,65 @@ mod tests {
         assert_eq!(compare_specificity("a", "a/#"), Ordering::Less);
     }
 
-    /// Section 4.7 once more, by recursion.
+    #[test]
+    fn what_a_subscribe_may_name() {
+        let check = |text: &str, expected: Result<(Option<&str>, &str), FilterError>| {
+            assert_eq!(Subscription::parse(text).map(|s| (s.share, s.filter)), expected, "{text:?}");
+        };
+        for filter in ["#", "+", "a/+/b/#", "/", "$SYS/#", "$shared", "$share"] {
+            check(filter, Ok((None, filter)));
+        }
+        check("$share/g/a/+", Ok((Some("g"), "a/+")));
+        check("$share/g/#", Ok((Some("g"), "#")));
+        check("$share/g//", Ok((Some("g"), "/")));
+        for filter in ["a#", "a/#/b", "a+/b", "##", "+a", "$share/g/a/#/b"] {
+            check(filter, Err(FilterError::Misplaced));
+        }
+        for filter in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/a#/a"] {
+            check(filter, Err(FilterError::Share));
+        }
+        for filter in ["a\0", "$share/g\0/a", "$share/g/\0"] {
+            check(filter, Err(FilterError::Nul));
+        }
+        check("", Err(FilterError::Empty));
+        check(&"a".repeat(MAX_TOPIC_BYTES), Ok((None, &"a".repeat(MAX_TOPIC_BYTES))));
+        check(&"a".repeat(MAX_TOPIC_BYTES + 1), Err(FilterError::TooLong(MAX_TOPIC_BYTES + 1)));
+    }
+
+    /// Sections 4.7.1 and 4.7.2 once more, by recursion.
     fn model(filter: &[&str], topic: &[&str]) -> bool {
         match (filter, topic) {
+            (["+" | "#", ..], [first, ..]) if first.starts_with('$') => false,
+            _ => levels_match(filter, topic),
+        }
+    }
+
+    fn levels_match(filter: &[&str], topic: &[&str]) -> bool {
+        match (filter, topic) {
             (["#"], _) | ([], []) => true,
-            (["+", filter @ ..], [_, topic @ ..]) => model(filter, topic),
-            ([literal, filter @ ..], [level, topic @ ..]) => literal == level && model(filter, topic),
+            (["+", filter @ ..], [_, topic @ ..]) => levels_match(filter, topic),
+            ([literal, filter @ ..], [level, topic @ ..]) => literal == level && levels_match(filter, topic),
             _ => false,
         }
     }
 
     proptest! {
         #[test]
-        fn matches_as_the_model(filter in "(a|b|\\+|)(/(a|b|\\+|)){0,3}(/#)?", topic in "(a|b|)(/(a|b|)){0,4}") {
+        fn matches_as_the_model(
+            filter in "(#|(a|b|\\$a|\\+|)(/(a|b|\\$a|\\+|)){0,3}(/#)?)",
+            topic in "(a|b|\\$a|)(/(a|b|\\$a|)){0,4}",
+        ) {
             prop_assume!(!filter.is_empty() && !topic.is_empty());
+            prop_assert_eq!(check_filter(&filter), Ok(()));
             let (patterns, levels): (Vec<_>, Vec<_>) = (filter.split('/').collect(), topic.split('/').collect());
             prop_assert_eq!(matches(&filter, &topic), model(&patterns, &levels));
+        }
+
+        #[test]
+        fn a_share_matches_as_its_filter_does(name in "[a-z$]{1,3}", filter in "(a|\\+)(/(a|\\+)){0,2}(/#)?") {
+            let text = format!("$share/{name}/{filter}");
+            let want = Subscription { share: Some(&name), filter: &filter };
+            prop_assert_eq!(Subscription::parse(&text), Ok(want));
         }
 
         #[test]

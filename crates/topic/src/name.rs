@@ -38,6 +38,15 @@ impl TopicName {
     /// # Errors
     /// [`TopicError`] says which rule it breaks.
     pub fn new(topic: &str) -> Result<Self, TopicError> {
+        Self::check(topic)?;
+        Ok(Self(topic.into()))
+    }
+
+    /// Whether it is a topic name.
+    ///
+    /// # Errors
+    /// [`TopicError`] says which rule it breaks.
+    pub fn check(topic: &str) -> Result<(), TopicError> {
         if topic.is_empty() {
             return Err(TopicError::Empty);
         }
@@ -51,7 +60,7 @@ impl TopicName {
                 _ => {}
             }
         }
-        Ok(Self(topic.into()))
+        Ok(())
     }
 
     /// As [`TopicName::new`], from bytes.
