@@ -2,16 +2,13 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-use sealcast_topic::{compare_specificity, matches, misplaced_wildcard};
+use sealcast_topic::{compare_specificity, is_control, matches, misplaced_wildcard};
 
 use crate::{Refusal, text::check_text};
 
-/// First level of the topics that Sealcast uses itself, which belong to no group.
-const OURS: &str = "sealcast";
-
 /// A topic that a reading was taken for: 1 to 1024 bytes, no wildcards, no control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicName(String);
+pub struct ReadingTopic(String);
 
 /// A topic filter of a group: 1 to 256 bytes; `+` stands for one level, `#` at the end for all that follow.
 ///
@@ -20,7 +17,7 @@ pub struct TopicName(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter(String);
 
-impl TopicName {
+impl ReadingTopic {
     /// Longest topic, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
@@ -79,7 +76,7 @@ impl TopicFilter {
 
 /// Whether no group may have this topic or filter.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$') || topic.split('/').next() == Some(OURS)
+    topic.starts_with('$') || is_control(topic)
 }
 
 macro_rules! topic_text {
@@ -105,7 +102,7 @@ macro_rules! topic_text {
         }
     };
 }
-topic_text!(TopicName);
+topic_text!(ReadingTopic);
 topic_text!(TopicFilter);
 
 #[cfg(test)]
@@ -158,7 +155,7 @@ mod tests {
         }
         assert!(matches!("".parse::<TopicFilter>(), Err(Refusal::BadLength { .. })));
         assert!(matches!("x".repeat(257).parse::<TopicFilter>(), Err(Refusal::BadLength { .. })));
-        assert!(matches!("a/#".parse::<TopicName>(), Err(Refusal::BadText { position: 2, .. })));
+        assert!(matches!("a/#".parse::<ReadingTopic>(), Err(Refusal::BadText { position: 2, .. })));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use sealcast_ledger::GroupNumber;
 use sealcast_seal::{
     Authenticity, Content, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Member, Purpose, QosClass,
 };
+use sealcast_topic::is_control;
 
 use crate::{
     agent::{folder::Folder, store::Store},
@@ -68,7 +69,7 @@ impl Hostile {
 
 impl Interceptor for Hostile {
     fn publish(&self, _sender: Option<&str>, message: &mut Intercepted) -> Verdict {
-        if message.topic.starts_with("sealcast/") {
+        if is_control(&message.topic) {
             return Verdict::Forward;
         }
         let mut state = self.state();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Event, Hash};
+use sealcast_topic::ControlTopic;
 use serde_json::json;
 
 use super::{
@@ -81,7 +82,8 @@ pub async fn broadcast_keys(world: &mut World, report: &mut Report) -> Result<()
     };
     for (device, hash) in &ledger {
         report.tell(&format!(
-            "sealcast/v1/keys/{device}  key package {}",
+            "{}  key package {}",
+            ControlTopic::Keys { device },
             hash.trim_start_matches("0x").get(..32).unwrap_or(hash)
         ))?;
     }

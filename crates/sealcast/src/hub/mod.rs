@@ -21,6 +21,7 @@ use sealcast_broker::{
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, NodeError, Relay, SubmitError, Wallet};
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
+use sealcast_topic::ControlTopic;
 use serde::Serialize;
 use tokio::{
     net::TcpListener,
@@ -195,7 +196,8 @@ impl Hub {
         };
         let network_json = folder::network(dir, &network, &keys.authority)?;
 
-        let calls = broker.handle().subscribe("sealcast/v1/rpc/+/request", MAX_CALLS_WAITING).await?;
+        let calls =
+            broker.handle().subscribe(ControlTopic::Request { node: "+" }.to_string(), MAX_CALLS_WAITING).await?;
         let known = watch::Sender::new(replica.read().unwrap_or_else(PoisonError::into_inner).height());
         let relaying = relay(
             Relay::new(ledger.clone()),
@@ -366,7 +368,7 @@ async fn relay(
             }
             drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
-            let topic = format!("sealcast/v1/rpc/{sender}/response");
+            let topic = ControlTopic::Response { node: &sender }.to_string();
             let properties =
                 MessageProperties { correlation_data: properties.correlation_data, ..MessageProperties::default() };
             if let Err(error) = broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
@@ -459,7 +461,9 @@ async fn follow(
             }
         }
         for record in records {
-            if let Err(error) = broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false).await {
+            if let Err(error) =
+                broker.publish(ControlTopic::Ledger.to_string(), record.encode(), Qos::AtLeastOnce, false).await
+            {
                 warn!(%error, "a record was not pushed; agents will ask for it");
             }
         }

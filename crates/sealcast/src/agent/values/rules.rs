@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_mqtt::TopicName;
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
+use sealcast_topic::is_control;
 use serde::Deserialize;
 
 use crate::config::ByFilter;
@@ -102,10 +103,7 @@ impl ValueRules {
         let name = |key: &str, text: String| -> Result<String> {
             TopicName::new(&text).with_context(|| format!("{key}: {text:?} is not a topic"))?;
             ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: at most {} bytes", RuleFilter::MAX_BYTES);
-            ensure!(
-                !text.starts_with('$') && text != "sealcast" && !text.starts_with("sealcast/"),
-                "{key}: {text:?} is reserved"
-            );
+            ensure!(!text.starts_with('$') && !is_control(&text), "{key}: {text:?} is reserved");
             Ok(text)
         };
         for rules in quality.iter() {
