@@ -7,35 +7,20 @@
 //! Only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions are parsed, because only they carry what is
 //! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and encoded everything would have to be right about everything.
 
-mod ack;
-mod connack;
-mod connect;
-mod error;
-mod frame;
-mod packet;
-mod property;
-mod property_set;
+mod packets;
 mod proxy;
-mod publish;
 mod subscribe;
 mod topic;
-mod wire;
 
-pub use ack::{Ack, AckKind, Disconnect};
-pub use connack::Connack;
-pub use connect::{Connect, Will};
-pub use error::{EncodeError, ParseError};
-pub use frame::{Frame, MAX_REMAINING_BYTES, Splitter, Version};
-pub use packet::PacketType;
-pub use property::{Properties, Property};
-pub use property_set::{MAX_PROPERTIES, PropertySet};
+pub use packets::{
+    Ack, AckKind, Connack, Connect, Disconnect, EncodeError, Frame, MAX_PROPERTIES, MAX_REMAINING_BYTES, PacketId,
+    PacketType, ParseError, Properties, Property, PropertySet, Publish, Qos, Splitter, Text, Version, Will,
+};
 pub use proxy::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
     Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer,
     WillRequest,
 };
-pub use publish::{PacketId, Publish, Qos};
 pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
 pub use subscribe::MAX_SUBSCRIPTIONS;
 pub use topic::{NotCarried, check_carried};
-pub use wire::Text;

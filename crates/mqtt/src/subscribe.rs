@@ -8,11 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{BufMut, Bytes, BytesMut};
 use sealcast_topic::matches;
 
-use crate::error::ParseError;
-use crate::frame::{Frame, Version};
-use crate::publish::PacketId;
+use crate::packets::{Frame, PacketId, ParseError, Reader, Version, encode_frame, put_text};
 use crate::topic::{NotCarried, check_filter};
-use crate::wire::{Reader, encode_frame, put_text};
 
 /// Most filters that are noted for one session; further ones get nothing of the agent's own.
 pub const MAX_SUBSCRIPTIONS: usize = 1024;

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 
 use super::types::{AnswerError, ConnectRequest, ProxyConfig, WillAnswer, WillRequest};
-use crate::connect::Connect;
-use crate::frame::Version;
-use crate::property::{Properties, Property};
+use crate::packets::{Connect, Properties, Property, Version};
 
 /// CONNECT as the driver is asked about it.
 pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {

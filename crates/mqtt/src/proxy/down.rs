@@ -8,16 +8,11 @@ use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
 use super::up::shown;
 use super::{Phase, Proxy};
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connack::Connack;
-use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
-use crate::packet::PacketType;
-use crate::property::{Properties, Property};
-use crate::property_set::PropertySet;
-use crate::publish::{PacketId, Publish, Qos};
+use crate::packets::{
+    Ack, AckKind, Connack, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
+    Property, PropertySet, Publish, Qos, Text, Version,
+};
 use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
-use crate::wire::Text;
 
 impl Proxy {
     /// Answers [`Output::Delivery`] with the opened payload.

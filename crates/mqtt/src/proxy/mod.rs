@@ -19,15 +19,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use sealcast_topic::TopicName;
 
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connack::Connack;
-use crate::connect::Connect;
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{MAX_REMAINING_BYTES, Splitter, Version};
-use crate::property::{Properties, Property};
-use crate::publish::PacketId;
+use crate::packets::{
+    Ack, AckKind, Connack, Connect, Disconnect, EncodeError, MAX_REMAINING_BYTES, PacketId, ParseError, Properties,
+    Property, Splitter, Text, Version,
+};
 use crate::subscribe::Pending;
-use crate::wire::Text;
 use lane::Lane;
 
 pub use types::{

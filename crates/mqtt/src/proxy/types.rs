@@ -7,11 +7,7 @@ use bytes::Bytes;
 use sealcast_topic::TopicName;
 use thiserror::Error;
 
-use crate::error::ParseError;
-use crate::frame::Version;
-use crate::property::Properties;
-use crate::publish::{PacketId, Qos};
-use crate::wire::Text;
+use crate::packets::{PacketId, ParseError, Properties, Qos, Text, Version};
 
 /// Bounds of one [`crate::Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,13 +7,10 @@ use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRequest, Refusal, RefuseCode};
 use super::{Phase, Proxy};
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connect::Connect;
-use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
-use crate::packet::PacketType;
-use crate::property::{Properties, Property};
-use crate::publish::{PacketId, Publish, Qos};
+use crate::packets::{
+    Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
+    Property, Publish, Qos, Version,
+};
 use crate::subscribe::{Judged, covers, ended};
 use crate::topic::{NotCarried, check_carried};
 

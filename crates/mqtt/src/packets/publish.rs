@@ -6,12 +6,12 @@ use std::num::NonZeroU16;
 use bytes::{BufMut, Bytes, BytesMut};
 use sealcast_topic::TopicName;
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::wire::{Reader, encode_frame, put_text};
+use super::error::{EncodeError, ParseError};
+use super::frame::{Frame, Version};
+use super::packet::PacketType;
+use super::property::Properties;
+use super::property_set::PropertySet;
+use super::wire::{Reader, encode_frame, put_text};
 
 /// Quality of service (MQTT 5 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,13 +2,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::publish::PacketId;
-use crate::wire::{Reader, encode_frame};
+use super::error::{EncodeError, ParseError};
+use super::frame::{Frame, Version};
+use super::packet::PacketType;
+use super::property::Properties;
+use super::property_set::PropertySet;
+use super::publish::PacketId;
+use super::wire::{Reader, encode_frame};
 
 /// Which acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,12 +4,12 @@ use std::fmt;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::error::ParseError;
-use crate::packet::PacketType;
-use crate::wire::peek_varint;
+use super::error::ParseError;
+use super::packet::PacketType;
+use super::wire::peek_varint;
 
 /// Most bytes that can follow a fixed header.
-pub const MAX_REMAINING_BYTES: usize = crate::wire::MAX_VARINT as usize;
+pub const MAX_REMAINING_BYTES: usize = super::wire::MAX_VARINT as usize;
 
 /// The protocol versions spoken here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,8 +3,8 @@
 use sealcast_topic::TopicError;
 use thiserror::Error;
 
-use crate::packet::PacketType;
-use crate::property_set::MAX_PROPERTIES;
+use super::packet::PacketType;
+use super::property_set::MAX_PROPERTIES;
 
 /// A frame that breaks the MQTT standard. The text names the packet's part; the frame's bytes are never in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::error::{EncodeError, ParseError};
+use super::error::{EncodeError, ParseError};
 
 /// A UTF-8 string of at most 65,535 bytes without U+0000 (MQTT 5 1.5.4). Shares the buffer of the frame it came from.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -5,13 +5,13 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use sealcast_topic::TopicName;
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::publish::Qos;
-use crate::wire::{Reader, Text, encode_frame, put_text};
+use super::error::{EncodeError, ParseError};
+use super::frame::{Frame, Version};
+use super::packet::PacketType;
+use super::property::Properties;
+use super::property_set::PropertySet;
+use super::publish::Qos;
+use super::wire::{Reader, Text, encode_frame, put_text};
 
 /// A client's first packet. `Debug` shows neither user name nor password.
 #[derive(Clone, PartialEq, Eq)]

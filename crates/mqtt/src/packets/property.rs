@@ -3,9 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use sealcast_topic::TopicName;
 
-use crate::error::{EncodeError, ParseError};
-use crate::property_set::{MAX_PROPERTIES, PropertySet};
-use crate::wire::{Reader, Text, put_text, put_varint, varint_len};
+use super::error::{EncodeError, ParseError};
+use super::property_set::{MAX_PROPERTIES, PropertySet};
+use super::wire::{Reader, Text, put_text, put_varint, varint_len};
 
 /// Names of user properties that begin so, in whatever case, are the agent's: what it says of a message
 /// (`sealcast-sender`). No publisher and no broker speaks in its name to an application.
@@ -123,7 +123,7 @@ fn u32_(out: &mut BytesMut, value: &u32, _: &'static str) -> Result<(), EncodeEr
 }
 
 fn varint_(out: &mut BytesMut, value: &u32, field: &'static str) -> Result<(), EncodeError> {
-    if *value > crate::wire::MAX_VARINT {
+    if *value > super::wire::MAX_VARINT {
         return Err(EncodeError::FieldTooLong(field));
     }
     put_varint(out, *value);
@@ -293,7 +293,7 @@ impl Properties {
         let list = self.encode()?;
         let len = u32::try_from(list.len())
             .ok()
-            .filter(|len| varint_len(*len) <= 4 && *len <= crate::wire::MAX_VARINT)
+            .filter(|len| varint_len(*len) <= 4 && *len <= super::wire::MAX_VARINT)
             .ok_or(EncodeError::TooLarge(list.len()))?;
         put_varint(out, len);
         out.put_slice(&list);

@@ -2,12 +2,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::wire::{Reader, encode_frame};
+use super::error::{EncodeError, ParseError};
+use super::frame::{Frame, Version};
+use super::packet::PacketType;
+use super::property::Properties;
+use super::property_set::PropertySet;
+use super::wire::{Reader, encode_frame};
 
 /// The broker's answer to CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
