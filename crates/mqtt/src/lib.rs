@@ -13,8 +13,10 @@ mod subscribe;
 mod topic;
 
 pub use packets::{
-    Ack, AckKind, Connack, Connect, Disconnect, EncodeError, Frame, MAX_PROPERTIES, MAX_REMAINING_BYTES, PacketId,
-    PacketType, ParseError, Properties, Property, PropertySet, Publish, Qos, Splitter, Text, Version, Will,
+    Ack, AckKind, Auth, Connack, Connect, Disconnect, EncodeError, Frame, MAX_FILTERS, MAX_PROPERTIES,
+    MAX_REMAINING_BYTES, Packet, PacketId, PacketType, ParseError, Properties, Property, PropertySet, Publish,
+    PublishHead, Qos, RetainHandling, Splitter, Suback, Subscribe, SubscriptionOptions, Text, Unsuback, Unsubscribe,
+    Version, Will, reason,
 };
 pub use proxy::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,

@@ -1,14 +1,17 @@
-//! PUBACK, PUBREC, PUBREL, PUBCOMP (MQTT 5 3.4 to 3.7) and DISCONNECT (3.14).
+//! PUBACK, PUBREC, PUBREL and PUBCOMP (MQTT 5 3.4 to 3.7).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
+use super::coded;
 use super::error::{EncodeError, ParseError};
-use super::frame::{Frame, Version};
-use super::packet::PacketType;
-use super::property::Properties;
+use super::frame::Frame;
+use super::packet_id::PacketId;
+use super::packet_type::PacketType;
+use super::properties::Properties;
 use super::property_set::PropertySet;
-use super::publish::PacketId;
-use super::wire::{Reader, encode_frame};
+use super::reason;
+use super::version::Version;
+use super::wire::{Reader, put_frame};
 
 /// Which acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,12 +53,12 @@ pub struct Ack {
 impl Ack {
     /// A positive acknowledgement.
     pub fn success(kind: AckKind, packet_id: PacketId) -> Self {
-        Self { kind, packet_id, code: 0, properties: Properties::new() }
+        Self { kind, packet_id, code: reason::SUCCESS, properties: Properties::new() }
     }
 
     /// Whether the peer refused (MQTT 5 reason codes from 0x80).
     pub fn is_error(&self) -> bool {
-        self.code >= 0x80
+        self.code >= reason::FIRST_FAILURE
     }
 
     /// Reads an acknowledgement.
@@ -72,76 +75,30 @@ impl Ack {
         };
         let mut reader = Reader::new(frame.content());
         let packet_id = PacketId::read(&mut reader)?;
-        let mut ack = Self::success(kind, packet_id);
-        if version == Version::V5 && !reader.is_empty() {
-            ack.code = reader.u8("reason code")?;
-            if !reader.is_empty() {
-                ack.properties = Properties::read(&mut reader, PropertySet::Ack)?;
-            }
-        }
+        let (code, properties) = coded::read(&mut reader, PropertySet::Ack, version)?;
         reader.end()?;
-        Ok(ack)
+        Ok(Self { kind, packet_id, code, properties })
     }
 
-    /// The frame's bytes. In MQTT 3.1.1 reason code and properties are left out.
+    /// Appends the frame to `out`. In MQTT 3.1.1 reason code and properties are left out.
     ///
     /// # Errors
-    /// If the properties are too large for MQTT.
+    /// If the properties are too large for MQTT; `out` is as it was.
+    pub fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let length = 2 + coded::len(self.code, &self.properties, version);
+        put_frame(out, self.kind.first_byte(), length, |out| {
+            out.put_u16(self.packet_id.value());
+            coded::put(self.code, &self.properties, version, out)
+        })
+    }
+
+    /// The frame's bytes, see [`Ack::put`].
+    ///
+    /// # Errors
+    /// As [`Ack::put`].
     pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
         let mut out = BytesMut::new();
-        out.put_u16(self.packet_id.value());
-        if version == Version::V5 && (self.code != 0 || !self.properties.is_empty()) {
-            out.put_u8(self.code);
-            if !self.properties.is_empty() {
-                self.properties.put(&mut out)?;
-            }
-        }
-        encode_frame(self.kind.first_byte(), &[&out])
-    }
-}
-
-/// DISCONNECT. In MQTT 3.1.1 only a client sends it and it is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Disconnect {
-    /// MQTT 5 reason code.
-    pub code: u8,
-    /// MQTT 5 properties.
-    pub properties: Properties,
-}
-
-impl Disconnect {
-    /// Reads a DISCONNECT.
-    ///
-    /// # Errors
-    /// [`ParseError`]; a frame of another type is [`ParseError::Unexpected`].
-    pub fn parse(frame: &Frame, version: Version) -> Result<Self, ParseError> {
-        if frame.packet() != PacketType::Disconnect {
-            return Err(ParseError::Unexpected(frame.packet()));
-        }
-        let mut reader = Reader::new(frame.content());
-        let mut disconnect = Self::default();
-        if version == Version::V5 && !reader.is_empty() {
-            disconnect.code = reader.u8("reason code")?;
-            if !reader.is_empty() {
-                disconnect.properties = Properties::read(&mut reader, PropertySet::Disconnect)?;
-            }
-        }
-        reader.end()?;
-        Ok(disconnect)
-    }
-
-    /// The frame's bytes, in their shortest form.
-    ///
-    /// # Errors
-    /// If the properties are too large for MQTT.
-    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        if version == Version::V5 && (self.code != 0 || !self.properties.is_empty()) {
-            out.put_u8(self.code);
-            if !self.properties.is_empty() {
-                self.properties.put(&mut out)?;
-            }
-        }
-        encode_frame(0xE0, &[&out])
+        self.put(version, &mut out)?;
+        Ok(out.freeze())
     }
 }

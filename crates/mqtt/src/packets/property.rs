@@ -1,18 +1,18 @@
-//! MQTT 5 property lists (MQTT 5 2.2.2), in the order they came in.
+//! One property (MQTT 5 2.2.2.2): its form, the packets it belongs in, the values it may have.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use sealcast_topic::TopicName;
 
 use super::error::{EncodeError, ParseError};
-use super::property_set::{MAX_PROPERTIES, PropertySet};
-use super::wire::{Reader, Text, put_text, put_varint, varint_len};
+use super::property_set::PropertySet;
+use super::wire::{MAX_VARINT, Reader, Text, put_binary, put_varint, varint_len};
 
 /// Names of user properties that begin so, in whatever case, are the agent's: what it says of a message
 /// (`sealcast-sender`). No publisher and no broker speaks in its name to an application.
 const AGENT_NAMES: &[u8] = b"sealcast-";
 
 macro_rules! properties {
-    ($($(#[$doc:meta])* $id:literal $name:ident($type:ty) = $read:ident / $put:ident;)*) => {
+    ($($(#[$doc:meta])* $id:literal $name:ident($type:ty) = $kind:ident;)*) => {
         /// One property.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Property {
@@ -30,21 +30,29 @@ macro_rules! properties {
                 }
             }
 
-            fn read(reader: &mut Reader) -> Result<Self, ParseError> {
+            pub(super) fn read(reader: &mut Reader) -> Result<Self, ParseError> {
                 match reader.varint("property identifier")? {
-                    $($id => Ok(Self::$name(reader.$read(stringify!($name))?)),)*
+                    $($id => Ok(Self::$name(reader.$kind(stringify!($name))?)),)*
                     0x26 => Ok(Self::User(reader.text("user property name")?, reader.text("user property value")?)),
                     other => Err(ParseError::UnknownProperty(other)),
                 }
             }
 
-            fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+            /// Bytes that it takes, with its identifier.
+            pub(super) fn encoded_len(&self) -> usize {
+                1 + match self {
+                    $(Self::$name(value) => len::$kind(value),)*
+                    Self::User(name, value) => len::text(name) + len::text(value),
+                }
+            }
+
+            pub(super) fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
                 out.put_u8(self.id());
                 match self {
-                    $(Self::$name(value) => $put(out, value, stringify!($name)),)*
+                    $(Self::$name(value) => put::$kind(out, value, stringify!($name)),)*
                     Self::User(name, value) => {
-                        put_text(out, name.as_bytes(), "user property name")?;
-                        put_text(out, value.as_bytes(), "user property value")
+                        put::text(out, name, "user property name")?;
+                        put::text(out, value, "user property value")
                     }
                 }
             }
@@ -54,88 +62,122 @@ macro_rules! properties {
 
 properties! {
     /// 1: the payload is UTF-8.
-    0x01 PayloadFormat(u8) = u8 / u8_;
+    0x01 PayloadFormat(u8) = u8;
     /// Seconds.
-    0x02 MessageExpiry(u32) = u32 / u32_;
+    0x02 MessageExpiry(u32) = u32;
     /// MIME type or the like.
-    0x03 ContentType(Text) = text / text_;
+    0x03 ContentType(Text) = text;
     /// Topic for the answer.
-    0x08 ResponseTopic(Text) = text / text_;
+    0x08 ResponseTopic(Text) = text;
     /// Names the request.
-    0x09 CorrelationData(Bytes) = binary / binary_;
+    0x09 CorrelationData(Bytes) = binary;
     /// 1 to 268,435,455.
-    0x0B SubscriptionId(u32) = varint / varint_;
+    0x0B SubscriptionId(u32) = varint;
     /// Seconds; 0xFFFFFFFF: never.
-    0x11 SessionExpiry(u32) = u32 / u32_;
+    0x11 SessionExpiry(u32) = u32;
     /// Chosen by the broker.
-    0x12 AssignedClientId(Text) = text / text_;
+    0x12 AssignedClientId(Text) = text;
     /// Seconds.
-    0x13 ServerKeepAlive(u16) = u16 / u16_;
+    0x13 ServerKeepAlive(u16) = u16;
     /// Name of the extended authentication.
-    0x15 AuthMethod(Text) = text / text_;
+    0x15 AuthMethod(Text) = text;
     /// Content of the extended authentication.
-    0x16 AuthData(Bytes) = binary / binary_;
+    0x16 AuthData(Bytes) = binary;
     /// 0: reason strings only on CONNACK and DISCONNECT.
-    0x17 RequestProblemInfo(u8) = u8 / u8_;
+    0x17 RequestProblemInfo(u8) = u8;
     /// Seconds.
-    0x18 WillDelay(u32) = u32 / u32_;
+    0x18 WillDelay(u32) = u32;
     /// 1: the client wants response information.
-    0x19 RequestResponseInfo(u8) = u8 / u8_;
+    0x19 RequestResponseInfo(u8) = u8;
     /// Prefix for response topics.
-    0x1A ResponseInfo(Text) = text / text_;
+    0x1A ResponseInfo(Text) = text;
     /// Another server.
-    0x1C ServerReference(Text) = text / text_;
+    0x1C ServerReference(Text) = text;
     /// For a person.
-    0x1F ReasonString(Text) = text / text_;
+    0x1F ReasonString(Text) = text;
     /// QoS 1 and 2 messages in flight.
-    0x21 ReceiveMaximum(u16) = u16 / u16_;
+    0x21 ReceiveMaximum(u16) = u16;
     /// Aliases the sender of this accepts.
-    0x22 TopicAliasMaximum(u16) = u16 / u16_;
+    0x22 TopicAliasMaximum(u16) = u16;
     /// Stands for a topic.
-    0x23 TopicAlias(u16) = u16 / u16_;
+    0x23 TopicAlias(u16) = u16;
     /// 0 or 1.
-    0x24 MaximumQos(u8) = u8 / u8_;
+    0x24 MaximumQos(u8) = u8;
     /// 0 or 1.
-    0x25 RetainAvailable(u8) = u8 / u8_;
+    0x25 RetainAvailable(u8) = u8;
     /// Bytes of a whole packet.
-    0x27 MaximumPacketSize(u32) = u32 / u32_;
+    0x27 MaximumPacketSize(u32) = u32;
     /// 0 or 1.
-    0x28 WildcardSubscriptions(u8) = u8 / u8_;
+    0x28 WildcardSubscriptions(u8) = u8;
     /// 0 or 1.
-    0x29 SubscriptionIdsAvailable(u8) = u8 / u8_;
+    0x29 SubscriptionIdsAvailable(u8) = u8;
     /// 0 or 1.
-    0x2A SharedSubscriptions(u8) = u8 / u8_;
+    0x2A SharedSubscriptions(u8) = u8;
 }
 
-fn u8_(out: &mut BytesMut, value: &u8, _: &'static str) -> Result<(), EncodeError> {
-    out.put_u8(*value);
-    Ok(())
-}
+/// How long a value is on the wire.
+mod len {
+    use super::*;
 
-fn u16_(out: &mut BytesMut, value: &u16, _: &'static str) -> Result<(), EncodeError> {
-    out.put_u16(*value);
-    Ok(())
-}
-
-fn u32_(out: &mut BytesMut, value: &u32, _: &'static str) -> Result<(), EncodeError> {
-    out.put_u32(*value);
-    Ok(())
-}
-
-fn varint_(out: &mut BytesMut, value: &u32, field: &'static str) -> Result<(), EncodeError> {
-    if *value > super::wire::MAX_VARINT {
-        return Err(EncodeError::FieldTooLong(field));
+    pub(super) fn u8(_: &u8) -> usize {
+        1
     }
-    put_varint(out, *value);
-    Ok(())
+
+    pub(super) fn u16(_: &u16) -> usize {
+        2
+    }
+
+    pub(super) fn u32(_: &u32) -> usize {
+        4
+    }
+
+    pub(super) fn varint(value: &u32) -> usize {
+        varint_len(*value as usize)
+    }
+
+    pub(super) fn text(text: &Text) -> usize {
+        2 + text.as_bytes().len()
+    }
+
+    pub(super) fn binary(data: &Bytes) -> usize {
+        2 + data.len()
+    }
 }
 
-fn text_(out: &mut BytesMut, value: &Text, field: &'static str) -> Result<(), EncodeError> {
-    put_text(out, value.as_bytes(), field)
-}
+/// How a value is written.
+mod put {
+    use super::*;
 
-fn binary_(out: &mut BytesMut, value: &Bytes, field: &'static str) -> Result<(), EncodeError> {
-    put_text(out, value, field)
+    pub(super) fn u8(out: &mut BytesMut, value: &u8, _: &'static str) -> Result<(), EncodeError> {
+        out.put_u8(*value);
+        Ok(())
+    }
+
+    pub(super) fn u16(out: &mut BytesMut, value: &u16, _: &'static str) -> Result<(), EncodeError> {
+        out.put_u16(*value);
+        Ok(())
+    }
+
+    pub(super) fn u32(out: &mut BytesMut, value: &u32, _: &'static str) -> Result<(), EncodeError> {
+        out.put_u32(*value);
+        Ok(())
+    }
+
+    pub(super) fn varint(out: &mut BytesMut, value: &u32, field: &'static str) -> Result<(), EncodeError> {
+        if *value > MAX_VARINT {
+            return Err(EncodeError::FieldTooLong(field));
+        }
+        put_varint(out, *value);
+        Ok(())
+    }
+
+    pub(super) fn text(out: &mut BytesMut, text: &Text, field: &'static str) -> Result<(), EncodeError> {
+        put_binary(out, text.as_bytes(), field)
+    }
+
+    pub(super) fn binary(out: &mut BytesMut, data: &Bytes, field: &'static str) -> Result<(), EncodeError> {
+        put_binary(out, data, field)
+    }
 }
 
 impl Property {
@@ -158,7 +200,7 @@ impl Property {
         name.as_bytes().get(..AGENT_NAMES.len()).is_some_and(|start| start.eq_ignore_ascii_case(AGENT_NAMES))
     }
 
-    fn belongs(&self, set: PropertySet) -> bool {
+    pub(super) fn belongs(&self, set: PropertySet) -> bool {
         use Property as P;
         use PropertySet as S;
         match self {
@@ -166,13 +208,14 @@ impl Property {
                 matches!(set, S::Publish | S::Will | S::Sealed)
             }
             P::MessageExpiry(_) => matches!(set, S::Publish | S::Will),
-            P::SubscriptionId(_) | P::TopicAlias(_) => set == S::Publish,
+            P::SubscriptionId(_) => matches!(set, S::Publish | S::Subscribe),
+            P::TopicAlias(_) => set == S::Publish,
             P::SessionExpiry(_) => matches!(set, S::Connect | S::Connack | S::Disconnect),
-            P::AuthMethod(_) | P::AuthData(_) => matches!(set, S::Connect | S::Connack),
+            P::AuthMethod(_) | P::AuthData(_) => matches!(set, S::Connect | S::Connack | S::Auth),
             P::RequestProblemInfo(_) | P::RequestResponseInfo(_) => set == S::Connect,
             P::WillDelay(_) => set == S::Will,
             P::ServerReference(_) => matches!(set, S::Connack | S::Disconnect),
-            P::ReasonString(_) => matches!(set, S::Connack | S::Ack | S::Disconnect),
+            P::ReasonString(_) => matches!(set, S::Connack | S::Ack | S::Disconnect | S::Auth),
             P::ReceiveMaximum(_) | P::TopicAliasMaximum(_) | P::MaximumPacketSize(_) => {
                 matches!(set, S::Connect | S::Connack)
             }
@@ -188,7 +231,17 @@ impl Property {
         }
     }
 
-    fn check_value(&self) -> Result<(), ParseError> {
+    /// Whether it may stand more than once in a list. A message that reaches a client by several subscriptions has the
+    /// identifiers of all.
+    pub(super) fn repeats(&self, set: PropertySet) -> bool {
+        match self {
+            Self::User(..) => true,
+            Self::SubscriptionId(_) => set == PropertySet::Publish,
+            _ => false,
+        }
+    }
+
+    pub(super) fn check_value(&self) -> Result<(), ParseError> {
         use Property as P;
         let valid = match self {
             P::PayloadFormat(v)
@@ -206,181 +259,5 @@ impl Property {
             _ => true,
         };
         if valid { Ok(()) } else { Err(ParseError::PropertyValue(self.id())) }
-    }
-}
-
-/// A checked property list. Its order is kept, so that encoding it gives the bytes it was read from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Properties(Vec<Property>);
-
-impl Properties {
-    /// An empty list.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Reads a list without its length in front, as it travels inside a seal.
-    ///
-    /// # Errors
-    /// Any rule broken of MQTT 5 2.2.2 for that `set`, or more than [`MAX_PROPERTIES`].
-    pub fn parse(bytes: Bytes, set: PropertySet) -> Result<Self, ParseError> {
-        let mut reader = Reader::new(bytes);
-        let mut list = Vec::new();
-        let mut seen = 0u64;
-        while !reader.is_empty() {
-            let property = Property::read(&mut reader)?;
-            if !property.belongs(set) {
-                return Err(ParseError::MisplacedProperty(property.id()));
-            }
-            property.check_value()?;
-            let repeats = matches!(property, Property::User(..) | Property::SubscriptionId(_));
-            let bit = 1u64 << (property.id() & 0x3F);
-            if seen & bit != 0 && !repeats {
-                return Err(ParseError::DuplicateProperty(property.id()));
-            }
-            seen |= bit;
-            if list.len() == MAX_PROPERTIES {
-                return Err(ParseError::TooManyProperties);
-            }
-            list.push(property);
-        }
-        Ok(Self(list))
-    }
-
-    /// The topic alias in a list whose texts may be wrong. `reader` stands before the list's length.
-    ///
-    /// # Errors
-    /// If not even the properties' lengths can be followed.
-    pub(crate) fn scan_topic_alias(reader: &mut Reader) -> Result<Option<u16>, ParseError> {
-        let len = reader.varint("property length")?;
-        let mut reader = Reader::new(reader.take(len as usize, "properties")?);
-        let mut alias = None;
-        while !reader.is_empty() {
-            let property = reader.varint("property identifier")?;
-            match property {
-                0x01 => drop(reader.u8("property")?),
-                0x02 => drop(reader.u32("property")?),
-                0x0B => drop(reader.varint("property")?),
-                0x23 => alias = Some(reader.u16("property")?),
-                0x03 | 0x08 | 0x09 => drop(reader.binary("property")?),
-                0x26 => drop((reader.binary("property")?, reader.binary("property")?)),
-                other => return Err(ParseError::UnknownProperty(other)),
-            }
-        }
-        Ok(alias)
-    }
-
-    /// Reads a list with its length in front.
-    pub(crate) fn read(reader: &mut Reader, set: PropertySet) -> Result<Self, ParseError> {
-        let len = reader.varint("property length")?;
-        Self::parse(reader.take(len as usize, "properties")?, set)
-    }
-
-    /// The list's bytes without a length in front.
-    ///
-    /// # Errors
-    /// If a binary value is longer than 65,535 bytes.
-    pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        for property in &self.0 {
-            property.put(&mut out)?;
-        }
-        Ok(out.freeze())
-    }
-
-    /// Appends length and list.
-    pub(crate) fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
-        let list = self.encode()?;
-        let len = u32::try_from(list.len())
-            .ok()
-            .filter(|len| varint_len(*len) <= 4 && *len <= super::wire::MAX_VARINT)
-            .ok_or(EncodeError::TooLarge(list.len()))?;
-        put_varint(out, len);
-        out.put_slice(&list);
-        Ok(())
-    }
-
-    /// The properties in their order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Property> {
-        self.0.iter()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Appends one.
-    pub fn push(&mut self, property: Property) {
-        self.0.push(property);
-    }
-
-    /// Puts `property` in the place of the first one of its kind, or at the end.
-    pub fn set(&mut self, property: Property) {
-        match self.0.iter_mut().find(|other| other.id() == property.id()) {
-            Some(place) => *place = property,
-            None => self.0.push(property),
-        }
-    }
-
-    /// The first value that `pick` returns.
-    pub fn find<'a, T>(&'a self, pick: impl FnMut(&'a Property) -> Option<T>) -> Option<T> {
-        self.0.iter().find_map(pick)
-    }
-
-    /// Splits into what travels inside the seal and what stays outside.
-    pub fn partition_sealed(&self) -> (Properties, Properties) {
-        let (inside, outside) = self.0.iter().cloned().partition(Property::is_sealed);
-        (Self(inside), Self(outside))
-    }
-
-    /// The list without what is the agent's to say: user properties whose name begins with `sealcast-`, in whatever case.
-    pub fn without_agents(&self) -> Self {
-        self.0.iter().filter(|property| !property.is_agents()).cloned().collect()
-    }
-
-    /// The alias in a PUBLISH.
-    pub fn topic_alias(&self) -> Option<u16> {
-        self.find(|p| if let Property::TopicAlias(alias) = p { Some(*alias) } else { None })
-    }
-
-    /// Maximum Packet Size in bytes.
-    pub fn maximum_packet_size(&self) -> Option<u32> {
-        self.find(|p| if let Property::MaximumPacketSize(size) = p { Some(*size) } else { None })
-    }
-
-    /// Topic Alias Maximum; 0 if absent, as the standard says.
-    pub fn topic_alias_maximum(&self) -> u16 {
-        self.find(|p| if let Property::TopicAliasMaximum(max) = p { Some(*max) } else { None }).unwrap_or(0)
-    }
-
-    /// Will Delay Interval in seconds; 0 if absent.
-    pub fn will_delay_s(&self) -> u32 {
-        self.find(|p| if let Property::WillDelay(seconds) = p { Some(*seconds) } else { None }).unwrap_or(0)
-    }
-
-    /// Session Expiry Interval in seconds.
-    pub fn session_expiry_s(&self) -> Option<u32> {
-        self.find(|p| if let Property::SessionExpiry(seconds) = p { Some(*seconds) } else { None })
-    }
-}
-
-impl FromIterator<Property> for Properties {
-    fn from_iter<I: IntoIterator<Item = Property>>(list: I) -> Self {
-        Self(list.into_iter().collect())
-    }
-}
-
-impl<'a> IntoIterator for &'a Properties {
-    type Item = &'a Property;
-    type IntoIter = std::slice::Iter<'a, Property>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
     }
 }

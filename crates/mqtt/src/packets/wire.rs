@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::error::{EncodeError, ParseError};
 
@@ -23,7 +23,7 @@ impl Text {
     }
 
     /// The longest prefix of `text` that is at most `max_bytes` long, without NULs. For texts made here.
-    pub(crate) fn lossy(text: &str, max_bytes: usize) -> Self {
+    pub fn lossy(text: &str, max_bytes: usize) -> Self {
         let clean = text.replace('\0', "");
         let mut end = clean.len().min(max_bytes).min(usize::from(u16::MAX));
         while !clean.is_char_boundary(end) {
@@ -32,7 +32,7 @@ impl Text {
         Self(Bytes::copy_from_slice(clean.as_bytes().get(..end).unwrap_or_default()))
     }
 
-    pub(crate) fn from_bytes(bytes: Bytes, field: &'static str) -> Result<Self, ParseError> {
+    fn from_bytes(bytes: Bytes, field: &'static str) -> Result<Self, ParseError> {
         let text = std::str::from_utf8(&bytes).map_err(|_| ParseError::Utf8(field))?;
         if text.contains('\0') {
             return Err(ParseError::Nul(field));
@@ -65,10 +65,10 @@ impl fmt::Display for Text {
 }
 
 /// Largest value of a variable byte integer (MQTT 5 1.5.5).
-pub(crate) const MAX_VARINT: u32 = 268_435_455;
+pub(super) const MAX_VARINT: u32 = 268_435_455;
 
 /// Bytes that `value` takes as a variable byte integer.
-pub(crate) fn varint_len(value: u32) -> usize {
+pub(super) fn varint_len(value: usize) -> usize {
     match value {
         0..=0x7F => 1,
         0x80..=0x3FFF => 2,
@@ -77,7 +77,8 @@ pub(crate) fn varint_len(value: u32) -> usize {
     }
 }
 
-pub(crate) fn put_varint(out: &mut BytesMut, mut value: u32) {
+/// Writes a value of at most [`MAX_VARINT`].
+pub(super) fn put_varint(out: &mut BytesMut, mut value: u32) {
     loop {
         let low = (value & 0x7F) as u8;
         value >>= 7;
@@ -90,92 +91,136 @@ pub(crate) fn put_varint(out: &mut BytesMut, mut value: u32) {
 }
 
 /// Reads a variable byte integer at the start of `bytes`: its value and length, or `None` if more bytes are needed.
-/// A longer form than needed is refused, so that a frame has one reading only.
-pub(crate) fn peek_varint(bytes: &[u8], field: &'static str) -> Result<Option<(u32, usize)>, ParseError> {
+/// A longer form than needed is refused (MQTT 5 1.5.5), so that a frame has one reading only.
+pub(super) fn peek_varint(bytes: &[u8], field: &'static str) -> Result<Option<(u32, usize)>, ParseError> {
     let mut value = 0u32;
     for (i, byte) in bytes.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7F) << (7 * i);
         if byte & 0x80 == 0 {
-            if varint_len(value) != i + 1 {
-                return Err(ParseError::Varint(field));
-            }
-            return Ok(Some((value, i + 1)));
+            // A last byte of zero adds nothing.
+            return if i > 0 && *byte == 0 { Err(ParseError::Varint(field)) } else { Ok(Some((value, i + 1))) };
         }
     }
     if bytes.len() >= 4 { Err(ParseError::Varint(field)) } else { Ok(None) }
 }
 
-pub(crate) fn put_text(out: &mut BytesMut, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
-    let len = u16::try_from(text.len()).map_err(|_| EncodeError::FieldTooLong(field))?;
+/// Writes a length in two bytes and the text or data itself.
+pub(super) fn put_binary(out: &mut BytesMut, bytes: &[u8], field: &'static str) -> Result<(), EncodeError> {
+    let len = u16::try_from(bytes.len()).map_err(|_| EncodeError::FieldTooLong(field))?;
     out.put_u16(len);
-    out.put_slice(text);
+    out.put_slice(bytes);
     Ok(())
 }
 
-/// Puts the fixed header before `parts`, which are the packet's content one after the other.
-pub(crate) fn encode_frame(first: u8, parts: &[&[u8]]) -> Result<Bytes, EncodeError> {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    let remaining = u32::try_from(len).ok().filter(|len| *len <= MAX_VARINT).ok_or(EncodeError::TooLarge(len))?;
-    let mut out = BytesMut::with_capacity(1 + varint_len(remaining) + len);
-    out.put_u8(first);
-    put_varint(&mut out, remaining);
-    for part in parts {
-        out.put_slice(part);
-    }
-    Ok(out.freeze())
+/// Size of a frame with its fixed header.
+pub(super) fn frame_len(remaining: usize) -> usize {
+    1 + varint_len(remaining) + remaining
 }
 
-/// Takes fields off the front of a frame's content.
-pub(crate) struct Reader(Bytes);
+/// Appends a frame whose content takes `remaining` bytes and is written by `content`. If that fails, `out` is as it was.
+pub(super) fn put_frame(
+    out: &mut BytesMut,
+    first: u8,
+    remaining: usize,
+    content: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    let length = u32::try_from(remaining).ok().filter(|length| *length <= MAX_VARINT);
+    let length = length.ok_or(EncodeError::TooLarge(remaining))?;
+    out.reserve(frame_len(remaining));
+    out.put_u8(first);
+    put_varint(out, length);
+    let content_start = out.len();
+    let written = content(out);
+    match written {
+        Ok(()) => debug_assert_eq!(out.len() - content_start, remaining, "the length in front is that of the content"),
+        Err(_) => out.truncate(start),
+    }
+    written
+}
+
+/// Takes fields off the front of a frame's content. What is kept of it shares the frame's buffer.
+pub(super) struct Reader {
+    bytes: Bytes,
+    at: usize,
+}
 
 impl Reader {
-    pub(crate) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self { bytes, at: 0 }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    fn remaining(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    pub(crate) fn take(&mut self, len: usize, field: &'static str) -> Result<Bytes, ParseError> {
-        if self.0.len() < len {
-            return Err(ParseError::Truncated(field));
-        }
-        Ok(self.0.split_to(len))
+    pub(super) fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
     }
 
-    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, ParseError> {
-        self.0.try_get_u8().map_err(|_| ParseError::Truncated(field))
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], ParseError> {
+        let array = self.remaining().first_chunk().copied().ok_or(ParseError::Truncated(field))?;
+        self.at += N;
+        Ok(array)
     }
 
-    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, ParseError> {
-        self.0.try_get_u16().map_err(|_| ParseError::Truncated(field))
+    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, ParseError> {
+        self.array(field).map(u8::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, ParseError> {
-        self.0.try_get_u32().map_err(|_| ParseError::Truncated(field))
+    pub(super) fn u16(&mut self, field: &'static str) -> Result<u16, ParseError> {
+        self.array(field).map(u16::from_be_bytes)
     }
 
-    pub(crate) fn varint(&mut self, field: &'static str) -> Result<u32, ParseError> {
-        let (value, len) = peek_varint(&self.0, field)?.ok_or(ParseError::Truncated(field))?;
-        self.take(len, field)?;
+    pub(super) fn u32(&mut self, field: &'static str) -> Result<u32, ParseError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    pub(super) fn varint(&mut self, field: &'static str) -> Result<u32, ParseError> {
+        let (value, len) = peek_varint(self.remaining(), field)?.ok_or(ParseError::Truncated(field))?;
+        self.at += len;
         Ok(value)
     }
 
-    pub(crate) fn binary(&mut self, field: &'static str) -> Result<Bytes, ParseError> {
+    /// The next `len` bytes, to look at.
+    fn slice(&mut self, len: usize, field: &'static str) -> Result<&[u8], ParseError> {
+        let start = self.at;
+        let end = start.checked_add(len).filter(|end| *end <= self.bytes.len()).ok_or(ParseError::Truncated(field))?;
+        self.at = end;
+        Ok(self.bytes.get(start..end).unwrap_or_default())
+    }
+
+    /// The next `len` bytes, to keep.
+    pub(super) fn take(&mut self, len: usize, field: &'static str) -> Result<Bytes, ParseError> {
+        let start = self.at;
+        self.slice(len, field)?;
+        Ok(self.bytes.slice(start..self.at))
+    }
+
+    /// Binary data (MQTT 5 1.5.6), to look at.
+    pub(super) fn binary_slice(&mut self, field: &'static str) -> Result<&[u8], ParseError> {
+        let len = self.u16(field)?;
+        self.slice(usize::from(len), field)
+    }
+
+    /// Binary data, to keep.
+    pub(super) fn binary(&mut self, field: &'static str) -> Result<Bytes, ParseError> {
         let len = self.u16(field)?;
         self.take(usize::from(len), field)
     }
 
-    pub(crate) fn text(&mut self, field: &'static str) -> Result<Text, ParseError> {
+    pub(super) fn text(&mut self, field: &'static str) -> Result<Text, ParseError> {
         Text::from_bytes(self.binary(field)?, field)
     }
 
-    pub(crate) fn rest(self) -> Bytes {
-        self.0
+    pub(super) fn rest(mut self) -> Bytes {
+        self.bytes.split_off(self.at.min(self.bytes.len()))
     }
 
-    pub(crate) fn end(self) -> Result<(), ParseError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ParseError::Trailing(self.0.len())) }
+    pub(super) fn end(self) -> Result<(), ParseError> {
+        match self.remaining().len() {
+            0 => Ok(()),
+            trailing => Err(ParseError::Trailing(trailing)),
+        }
     }
 }

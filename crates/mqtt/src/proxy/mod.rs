@@ -21,7 +21,7 @@ use sealcast_topic::TopicName;
 
 use crate::packets::{
     Ack, AckKind, Connack, Connect, Disconnect, EncodeError, MAX_REMAINING_BYTES, PacketId, ParseError, Properties,
-    Property, Splitter, Text, Version,
+    Property, Splitter, Text, Version, reason,
 };
 use crate::subscribe::Pending;
 use lane::Lane;
@@ -295,8 +295,8 @@ impl Proxy {
     }
 
     fn fail_broker(&mut self, error: ParseError) {
-        // 0x80: the client did nothing wrong, and what the broker did is none of its business.
-        self.send_farewell(0x80, "broker sent a malformed packet");
+        // The client did nothing wrong, and what the broker did is none of its business.
+        self.send_farewell(reason::UNSPECIFIED, "broker sent a malformed packet");
         self.finish(CloseReason::BrokerMalformed(error));
     }
 

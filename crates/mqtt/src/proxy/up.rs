@@ -9,15 +9,13 @@ use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, Pub
 use super::{Phase, Proxy};
 use crate::packets::{
     Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
-    Property, Publish, Qos, Version,
+    Property, Publish, Qos, Version, reason,
 };
 use crate::subscribe::{Judged, covers, ended};
 use crate::topic::{NotCarried, check_carried};
 
 /// As much of a topic is shown to a person, in characters.
 const MAX_SHOWN: usize = 100;
-/// DISCONNECT's reason code that asks for the will to be published (MQTT 5 3.14.2.1).
-const WITH_WILL: u8 = 0x04;
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
@@ -127,7 +125,7 @@ impl Proxy {
                 return Ok(());
             }
             PacketType::Disconnect => {
-                self.forgoes_will = Disconnect::parse(&frame, self.version)?.code != WITH_WILL;
+                self.forgoes_will = Disconnect::parse(&frame, self.version)?.code != reason::DISCONNECT_WITH_WILL;
                 self.client.done = true;
                 self.up.push(Slot::Last(frame.into_bytes(), CloseReason::ClientDisconnect));
             }
@@ -153,7 +151,7 @@ impl Proxy {
         if frame.packet() != PacketType::Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let connect = match Connect::parse(&frame) {
+        let connect = match parse_connect(&frame) {
             Ok(connect) => connect,
             Err(error) => {
                 self.reject_connect(&frame, &error);
@@ -180,26 +178,18 @@ impl Proxy {
 
     /// Says why in the client's own version where that is known (MQTT 3.1.1 3.1.2.2, MQTT 5 3.1.2.2).
     fn reject_connect(&mut self, frame: &Frame, error: &ParseError) {
-        match (Connect::parse_version(frame), error) {
-            (Ok(Version::V5), _) => {
-                self.version = Version::V5;
-                self.send_connack(error.reason_code(), &error.to_string());
-            }
-            // The top bit marks a bridge, which tries again without it.
-            (_, ParseError::Protocol { level }) if *level & 0x7F < 5 => self.send_connack(1, ""),
-            (_, ParseError::Protocol { .. }) => {
-                self.version = Version::V5;
-                self.send_connack(error.reason_code(), &error.to_string());
-            }
-            _ => {}
-        }
+        self.version = match (Connect::parse_version(frame), error) {
+            (Ok(Version::V5), _) => Version::V5,
+            (_, ParseError::Protocol { .. }) => error.answer_version(),
+            _ => return,
+        };
+        let code = error.reason_code();
+        let code = if self.version == Version::V5 { code } else { reason::connack_v311(code) };
+        self.send_connack(code, &error.to_string());
     }
 
     fn client_publish(&mut self, frame: Frame) -> Result<(), ParseError> {
-        let publish = Publish::parse(&frame, self.version)?;
-        if publish.properties.iter().any(|p| matches!(p, Property::SubscriptionId(_))) {
-            return Err(ParseError::MisplacedProperty(0x0B));
-        }
+        let publish = Publish::parse_clients(&frame, self.version)?;
         let topic = self.up.resolve(&publish, self.up_aliases)?;
         if let Some(packet_id) = publish.packet_id {
             // Its identifier stands for this message from now on.
@@ -403,6 +393,14 @@ fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
     let response = || check_carried(response?.as_str()).err();
     let say = |error: NotCarried| error.to_string();
     check_carried(topic.as_str()).err().map(say).or_else(|| response().map(|error| format!("response {error}")))
+}
+
+/// MQTT 3.1 is not spoken here.
+fn parse_connect(frame: &Frame) -> Result<Connect, ParseError> {
+    match Connect::parse_version(frame) {
+        Ok(version @ Version::V31) => Err(ParseError::Protocol { level: version.level() }),
+        _ => Connect::parse(frame),
+    }
 }
 
 /// The start of a topic, for a person.
