@@ -11,7 +11,7 @@ use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::reason;
 use super::version::Version;
-use super::wire::{Reader, put_frame};
+use super::wire::put_frame;
 
 /// Which acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,7 +73,7 @@ impl Ack {
             PacketType::Pubcomp => AckKind::Pubcomp,
             other => return Err(ParseError::Unexpected(other)),
         };
-        let mut reader = Reader::new(frame.content());
+        let mut reader = frame.reader();
         let packet_id = PacketId::read(&mut reader)?;
         let (code, properties) = coded::read(&mut reader, PropertySet::Ack, version)?;
         reader.end()?;

@@ -10,7 +10,11 @@ use super::reason;
 use super::version::Version;
 use super::wire::Reader;
 
-pub(super) fn read(reader: &mut Reader, set: PropertySet, version: Version) -> Result<(u8, Properties), ParseError> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    set: PropertySet,
+    version: Version,
+) -> Result<(u8, Properties), ParseError> {
     if version != Version::V5 || reader.is_empty() {
         return Ok((reason::SUCCESS, Properties::new()));
     }

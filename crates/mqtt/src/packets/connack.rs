@@ -8,7 +8,7 @@ use super::packet_type::PacketType;
 use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::version::Version;
-use super::wire::{Reader, put_frame};
+use super::wire::put_frame;
 
 /// The broker's answer to CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Connack {
         if frame.packet() != PacketType::Connack {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let mut reader = Reader::new(frame.content());
+        let mut reader = frame.reader();
         let flags = reader.u8("acknowledge flags")?;
         if flags > 1 {
             return Err(ParseError::Bits("acknowledge flags"));

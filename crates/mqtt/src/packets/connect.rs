@@ -70,7 +70,7 @@ impl Connect {
         if frame.packet() != PacketType::Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let mut reader = Reader::new(frame.content());
+        let mut reader = frame.reader();
         let (version, bridge) = Self::read_version(&mut reader)?;
         let flags = reader.u8("connect flags")?;
         let will_qos = Qos::from_bits((flags >> 3) & 3).ok_or(ParseError::Bits("connect flags"))?;
@@ -107,14 +107,14 @@ impl Connect {
     /// # Errors
     /// [`ParseError::Protocol`], or the frame ends before the level.
     pub fn parse_version(frame: &Frame) -> Result<Version, ParseError> {
-        Self::read_version(&mut Reader::new(frame.content())).map(|(version, _)| version)
+        Self::read_version(&mut frame.reader()).map(|(version, _)| version)
     }
 
-    fn read_version(reader: &mut Reader) -> Result<(Version, bool), ParseError> {
-        let name = reader.binary("protocol name")?;
+    fn read_version(reader: &mut Reader<'_>) -> Result<(Version, bool), ParseError> {
+        let name = reader.binary_slice("protocol name")?;
         let level = reader.u8("protocol level")?;
         let bridge = level & BRIDGE != 0;
-        match (name.as_ref(), level & !BRIDGE) {
+        match (name, level & !BRIDGE) {
             (b"MQIsdp", 3) => Ok((Version::V31, bridge)),
             (b"MQTT", 4) => Ok((Version::V311, bridge)),
             (b"MQTT", 5) => Ok((Version::V5, bridge)),

@@ -9,7 +9,7 @@ use super::packet_type::PacketType;
 use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::version::Version;
-use super::wire::{Reader, put_frame};
+use super::wire::put_frame;
 
 /// DISCONNECT. In MQTT 3.1.1 only a client sends it and it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,7 +40,7 @@ macro_rules! code_and_properties {
                 if frame.packet() != PacketType::$packet {
                     return Err(ParseError::Unexpected(frame.packet()));
                 }
-                let mut reader = Reader::new(frame.content());
+                let mut reader = frame.reader();
                 let (code, properties) = coded::read(&mut reader, PropertySet::$packet, version)?;
                 reader.end()?;
                 Ok(Self { code, properties })

@@ -7,7 +7,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::error::ParseError;
 use super::packet_type::PacketType;
 use super::version::Version;
-use super::wire::peek_varint;
+use super::wire::{Reader, peek_varint};
 
 /// Most bytes that can follow a fixed header.
 pub const MAX_REMAINING_BYTES: usize = super::wire::MAX_VARINT as usize;
@@ -98,6 +98,11 @@ impl Frame {
     /// What follows the fixed header.
     pub fn content(&self) -> Bytes {
         self.bytes.slice(self.header_bytes..)
+    }
+
+    /// Reads what follows the fixed header.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.bytes, self.header_bytes)
     }
 
     /// The frame's bytes with the fixed header.

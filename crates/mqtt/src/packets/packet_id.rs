@@ -21,7 +21,7 @@ impl PacketId {
         self.0.get()
     }
 
-    pub(super) fn read(reader: &mut Reader) -> Result<Self, ParseError> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
         Self::new(reader.u16("packet identifier")?).ok_or(ParseError::PacketId)
     }
 }

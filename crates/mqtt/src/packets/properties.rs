@@ -23,8 +23,12 @@ impl Properties {
     /// # Errors
     /// Any rule broken of MQTT 5 2.2.2 for that `set`, or more than [`MAX_PROPERTIES`].
     pub fn parse(bytes: Bytes, set: PropertySet) -> Result<Self, ParseError> {
-        let mut reader = Reader::new(bytes);
-        let mut list = Vec::new();
+        Self::parse_part(Reader::new(&bytes, 0), set)
+    }
+
+    fn parse_part(mut reader: Reader<'_>, set: PropertySet) -> Result<Self, ParseError> {
+        // Few properties are shorter than this, and few lists are longer: one allocation of about the right size.
+        let mut list = Vec::with_capacity((reader.len() / 8).clamp(1, 8));
         let mut seen = 0u64;
         let mut repeated = 0;
         while !reader.is_empty() {
@@ -52,9 +56,9 @@ impl Properties {
     ///
     /// # Errors
     /// If not even the properties' lengths can be followed.
-    pub(super) fn scan_topic_alias(reader: &mut Reader) -> Result<Option<u16>, ParseError> {
+    pub(super) fn scan_topic_alias(reader: &mut Reader<'_>) -> Result<Option<u16>, ParseError> {
         let len = reader.varint("property length")?;
-        let mut reader = Reader::new(reader.take(len as usize, "properties")?);
+        let mut reader = reader.part(len as usize, "properties")?;
         let mut alias = None;
         while !reader.is_empty() {
             let property = reader.varint("property identifier")?;
@@ -75,13 +79,13 @@ impl Properties {
     }
 
     /// Reads a list with its length in front; an empty one in a version without properties.
-    pub(super) fn read(reader: &mut Reader, set: PropertySet, version: Version) -> Result<Self, ParseError> {
+    pub(super) fn read(reader: &mut Reader<'_>, set: PropertySet, version: Version) -> Result<Self, ParseError> {
         if version != Version::V5 {
             return Ok(Self::new());
         }
         match reader.varint("property length")? {
             0 => Ok(Self::new()),
-            len => Self::parse(reader.take(len as usize, "properties")?, set),
+            len => Self::parse_part(reader.part(len as usize, "properties")?, set),
         }
     }
 

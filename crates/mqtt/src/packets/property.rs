@@ -30,7 +30,7 @@ macro_rules! properties {
                 }
             }
 
-            pub(super) fn read(reader: &mut Reader) -> Result<Self, ParseError> {
+            pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
                 match reader.varint("property identifier")? {
                     $($id => Ok(Self::$name(reader.$kind(stringify!($name))?)),)*
                     0x26 => Ok(Self::User(reader.text("user property name")?, reader.text("user property value")?)),

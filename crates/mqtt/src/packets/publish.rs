@@ -48,7 +48,7 @@ impl Publish {
         let properties = Properties::read(&mut head.reader, PropertySet::Publish, version)?;
         let topic = match properties.topic_alias() {
             Some(_) if head.topic.is_empty() => None,
-            _ => Some(TopicName::from_bytes(&head.topic)?),
+            _ => Some(TopicName::from_bytes(head.topic)?),
         };
         let Head { qos, dup, packet_id, reader, .. } = head;
         Ok(Self { dup, qos, retain: frame.flags() & RETAIN != 0, topic, packet_id, properties, payload: reader.rest() })
@@ -76,7 +76,7 @@ impl Publish {
 
     /// The topic of a PUBLISH, for a person to read, whatever its bytes are.
     pub(crate) fn parse_topic_lossy(frame: &Frame) -> String {
-        Head::read(frame).map(|head| String::from_utf8_lossy(&head.topic).into_owned()).unwrap_or_default()
+        Head::read(frame).map(|head| String::from_utf8_lossy(head.topic).into_owned()).unwrap_or_default()
     }
 
     /// The alias that a PUBLISH sets or uses, even where its topic or another property is wrong.
@@ -178,16 +178,16 @@ impl PublishHead<'_> {
 }
 
 /// What stands before the properties of a PUBLISH, as it was read.
-struct Head {
+struct Head<'a> {
     dup: bool,
     qos: Qos,
-    topic: Bytes,
+    topic: &'a [u8],
     packet_id: Option<PacketId>,
-    reader: Reader,
+    reader: Reader<'a>,
 }
 
-impl Head {
-    fn read(frame: &Frame) -> Result<Self, ParseError> {
+impl<'a> Head<'a> {
+    fn read(frame: &'a Frame) -> Result<Self, ParseError> {
         let packet = frame.packet();
         if packet != PacketType::Publish {
             return Err(ParseError::Unexpected(packet));
@@ -200,8 +200,8 @@ impl Head {
             Some(qos) => qos,
             None => return Err(wrong),
         };
-        let mut reader = Reader::new(frame.content());
-        let topic = reader.binary("topic")?;
+        let mut reader = frame.reader();
+        let topic = reader.binary_slice("topic")?;
         let packet_id = if qos == Qos::AtMostOnce { None } else { Some(PacketId::read(&mut reader)?) };
         Ok(Self { dup, qos, topic, packet_id, reader })
     }

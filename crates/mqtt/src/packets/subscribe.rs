@@ -236,20 +236,20 @@ fn read_head(
     packet: PacketType,
     set: PropertySet,
     version: Version,
-) -> Result<(PacketId, Properties, Reader), ParseError> {
+) -> Result<(PacketId, Properties, Reader<'_>), ParseError> {
     if frame.packet() != packet {
         return Err(ParseError::Unexpected(frame.packet()));
     }
-    let mut reader = Reader::new(frame.content());
+    let mut reader = frame.reader();
     let packet_id = PacketId::read(&mut reader)?;
     let properties = Properties::read(&mut reader, set, version)?;
     Ok((packet_id, properties, reader))
 }
 
 fn read_filters<T>(
-    reader: &mut Reader,
+    reader: &mut Reader<'_>,
     packet: PacketType,
-    mut read: impl FnMut(&mut Reader) -> Result<T, ParseError>,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<T, ParseError>,
 ) -> Result<Vec<T>, ParseError> {
     let mut filters = Vec::new();
     while !reader.is_empty() {

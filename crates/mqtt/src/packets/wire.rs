@@ -140,22 +140,28 @@ pub(super) fn put_frame(
 }
 
 /// Takes fields off the front of a frame's content. What is kept of it shares the frame's buffer.
-pub(super) struct Reader {
-    bytes: Bytes,
+pub(super) struct Reader<'a> {
+    bytes: &'a Bytes,
     at: usize,
+    end: usize,
 }
 
-impl Reader {
-    pub(super) fn new(bytes: Bytes) -> Self {
-        Self { bytes, at: 0 }
+impl<'a> Reader<'a> {
+    /// Reads what follows the first `at` bytes.
+    pub(super) fn new(bytes: &'a Bytes, at: usize) -> Self {
+        Self { bytes, at: at.min(bytes.len()), end: bytes.len() }
     }
 
-    fn remaining(&self) -> &[u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+    fn remaining(&self) -> &'a [u8] {
+        self.bytes.get(self.at..self.end).unwrap_or_default()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.at
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.at >= self.bytes.len()
+        self.at == self.end
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], ParseError> {
@@ -182,43 +188,38 @@ impl Reader {
         Ok(value)
     }
 
-    /// The next `len` bytes, to look at.
-    fn slice(&mut self, len: usize, field: &'static str) -> Result<&[u8], ParseError> {
-        let start = self.at;
-        let end = start.checked_add(len).filter(|end| *end <= self.bytes.len()).ok_or(ParseError::Truncated(field))?;
-        self.at = end;
-        Ok(self.bytes.get(start..end).unwrap_or_default())
-    }
-
-    /// The next `len` bytes, to keep.
-    pub(super) fn take(&mut self, len: usize, field: &'static str) -> Result<Bytes, ParseError> {
-        let start = self.at;
-        self.slice(len, field)?;
-        Ok(self.bytes.slice(start..self.at))
+    /// The next `len` bytes by a reader of their own.
+    pub(super) fn part(&mut self, len: usize, field: &'static str) -> Result<Self, ParseError> {
+        if len > self.len() {
+            return Err(ParseError::Truncated(field));
+        }
+        let part = Self { bytes: self.bytes, at: self.at, end: self.at + len };
+        self.at = part.end;
+        Ok(part)
     }
 
     /// Binary data (MQTT 5 1.5.6), to look at.
-    pub(super) fn binary_slice(&mut self, field: &'static str) -> Result<&[u8], ParseError> {
+    pub(super) fn binary_slice(&mut self, field: &'static str) -> Result<&'a [u8], ParseError> {
         let len = self.u16(field)?;
-        self.slice(usize::from(len), field)
+        Ok(self.part(usize::from(len), field)?.remaining())
     }
 
     /// Binary data, to keep.
     pub(super) fn binary(&mut self, field: &'static str) -> Result<Bytes, ParseError> {
         let len = self.u16(field)?;
-        self.take(usize::from(len), field)
+        Ok(self.part(usize::from(len), field)?.rest())
     }
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, ParseError> {
         Text::from_bytes(self.binary(field)?, field)
     }
 
-    pub(super) fn rest(mut self) -> Bytes {
-        self.bytes.split_off(self.at.min(self.bytes.len()))
+    pub(super) fn rest(self) -> Bytes {
+        self.bytes.slice(self.at..self.end)
     }
 
     pub(super) fn end(self) -> Result<(), ParseError> {
-        match self.remaining().len() {
+        match self.len() {
             0 => Ok(()),
             trailing => Err(ParseError::Trailing(trailing)),
         }
