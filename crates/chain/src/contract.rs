@@ -6,9 +6,9 @@ use alloy::{
     sol_types::{SolCall as _, SolEvent as _},
 };
 use sealcast_ledger::{Hash, Number, Record, SignedEntry};
+use sealcast_ledger_client::NodeError;
 
 use self::SealcastLedger::{Entry, submitCall};
-use crate::node::NodeError;
 
 alloy::sol!(
     #[allow(missing_docs, clippy::too_many_arguments)]

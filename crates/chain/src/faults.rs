@@ -2,8 +2,9 @@
 
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Body, GroupCreated, Policy, Record, SignedEntry};
+use sealcast_ledger_client::SubmitError;
 
-use crate::{Engine, EngineConfig, Ledger, Node, SubmitError, Wallet, engine::Fault};
+use crate::{Engine, EngineConfig, Ledger, Node, Wallet, engine::Fault};
 
 struct Bench {
     directory: tempfile::TempDir,

@@ -11,6 +11,7 @@ use alloy::{
 };
 use sealcast_identity::PublicKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEntry};
+use sealcast_ledger_client::{Head, NodeError, SubmitError};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -19,12 +20,13 @@ use tokio::{
 use crate::{
     contract::{self, SealcastLedger as abi},
     engine::MAX_TX_GAS,
-    node::{Node, NodeError, Receipt, Ticker},
+    node::{Node, Receipt, Ticker},
     wallet::Wallet,
 };
 
 /// How long a submission waits until it is final.
 const FINAL_WITHIN: Duration = Duration::from_secs(60);
+const PENDING: SubmitError = SubmitError::Pending { waited_s: FINAL_WITHIN.as_secs() };
 /// How often a transaction whose nonce was taken meanwhile is signed again.
 const NONCE_ATTEMPTS: usize = 3;
 /// Records in one `eth_getLogs`.
@@ -66,45 +68,6 @@ pub enum AttachError {
     /// The entry could not be sent.
     #[error("the contract could not be deployed")]
     Submit(#[source] SubmitError),
-}
-
-/// Why an entry is not on the ledger, or not known to be.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// The contract refuses it. Final for this entry in the ledger's present state.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The contract reverted without one of its errors.
-    #[error("the contract refused the entry for a reason that this program does not know: {0}")]
-    Reverted(String),
-    /// More entries wait than the relay takes, or the device writes more than it may. The same entry can be submitted
-    /// again later.
-    #[error("{reason}")]
-    Busy {
-        /// The relay's words: what is too much, and when to try again.
-        reason: String,
-    },
-    /// The engine dropped it before a block had it. It is not on the ledger; the same entry can be submitted again.
-    #[error("the ledger could not store the entry: check the hub's log and disk, then try again")]
-    Dropped,
-    /// Sent, but not seen in a final block. It may appear yet; submitting the same entry again is safe.
-    #[error("the entry was sent, but is not final after {} s: submit it again to find out", FINAL_WITHIN.as_secs())]
-    Pending,
-    /// The node or relay did not answer as it should. The entry may be on the ledger; submitting it again is safe.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// The wallet did not sign.
-    #[error("the relay's wallet could not sign")]
-    Wallet(#[from] crate::wallet::WalletError),
-}
-
-/// The newest entry's place: how many there are, and the head with all of them in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// Number of entries, which is the next one's index.
-    pub height: u64,
-    /// The head with the last of them in it; the genesis head if there is none.
-    pub hash: Hash,
 }
 
 /// A client with a wallet, for the hub: submits entries and reads them back. Cheap to clone.
@@ -453,8 +416,7 @@ impl Sender {
             _ => {
                 let mut call = TransactionRequest::default().from(from).input(data.clone().into());
                 call.to = Some(to);
-                let gas: U64 =
-                    node.request("eth_estimateGas", (call,)).await.map_err(|error| Failure::from(error).error)?;
+                let gas: U64 = node.request("eth_estimateGas", (call,)).await?;
                 let gas = gas.to::<u64>();
                 gas.saturating_add(gas / 5).min(MAX_TX_GAS)
             }
@@ -465,7 +427,7 @@ impl Sender {
                 Some(nonce) => nonce,
                 None => node.request::<_, U64>("eth_getTransactionCount", (from, "pending")).await?.to(),
             };
-            let tx = self.wallet.sign(TxEip1559 {
+            let tx = TxEip1559 {
                 chain_id: self.chain_id,
                 nonce,
                 gas_limit,
@@ -475,7 +437,8 @@ impl Sender {
                 value: U256::ZERO,
                 access_list: Default::default(),
                 input: data.clone(),
-            })?;
+            };
+            let tx = self.wallet.sign(tx).map_err(|error| SubmitError::Wallet(error.into()))?;
             // Asked again unless this one is taken: a nonce that was not used must not leave a gap.
             *next = None;
             match node.request("eth_sendRawTransaction", (Bytes::from(tx.encoded_2718()),)).await {
@@ -487,7 +450,7 @@ impl Sender {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(SubmitError::Pending)
+        Err(PENDING)
     }
 }
 
@@ -501,7 +464,7 @@ async fn wait(node: &Node, ticker: &mut Ticker, hash: B256) -> Result<Receipt, S
             None if !node.knows(hash).await? => return Err(SubmitError::Dropped),
             None => {}
         }
-        timeout_at(deadline, ticker.tick()).await.map_err(|_| SubmitError::Pending)?;
+        timeout_at(deadline, ticker.tick()).await.map_err(|_| PENDING)?;
     }
 }
 
@@ -522,12 +485,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn reverted(data: Vec<u8>) -> Self {
-        let error = match Refusal::from_revert(&data) {
-            Some(refusal) => refusal.into(),
-            None if data.is_empty() => SubmitError::Reverted("no data, as for a body that is not ABI".into()),
-            None => SubmitError::Reverted(hex::encode(data.get(..64).unwrap_or(&data))),
-        };
-        Self { error, revert: Some(data) }
+        Self { error: SubmitError::reverted(&data), revert: Some(data) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The embedded EVM, the ledger's client and its transports, the relay.
+//! The embedded EVM, the hub's client of the ledger and its transport, the relay.
 //!
 //! The only crate that sees the EVM and Ethereum's types.
 //!
@@ -6,9 +6,9 @@
 //! | --- | --- |
 //! | `engine` | [`Engine`]: an EVM node without consensus, everything in one SQLite file |
 //! | `rpc` | its JSON-RPC, [`Engine::handle`] |
-//! | `transport`, `node` | [`Channel`], [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
+//! | `transport`, `node` | [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
 //! | `contract`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
-//! | `relay`, `remote` | [`Relay`] and [`RemoteLedger`]: the same over MQTT, for devices without a wallet |
+//! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod contract;
@@ -20,15 +20,13 @@ mod ledger;
 mod node;
 mod rate;
 mod relay;
-mod remote;
 mod rpc;
 mod transport;
 mod wallet;
 
 pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
-pub use ledger::{AttachError, Head, Ledger, MAX_RECORDS, SubmitError, Watch};
-pub use node::{Node, NodeError};
+pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
+pub use node::Node;
 pub use relay::{MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
-pub use remote::{LedgerClient, RemoteLedger};
-pub use transport::{CallTransport, Channel, ChannelError, InProc};
+pub use transport::{CallTransport, InProc};
 pub use wallet::{Wallet, WalletError};

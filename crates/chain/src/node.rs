@@ -13,85 +13,18 @@ use alloy::{
     sol_types::SolCall,
     transports::{TransportError, TransportErrorKind},
 };
+use sealcast_ledger_client::{Channel, NodeError};
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Progress},
     fees,
-    rpc::RpcFault,
-    transport::{CallTransport, Channel},
+    transport::CallTransport,
 };
 
 /// How often a node that does not signal its blocks is asked.
 const POLL: Duration = Duration::from_millis(250);
-
-/// A request to a node failed.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// No answer, or one that is not JSON-RPC.
-    #[error("the ledger's node did not answer {method}")]
-    Transport {
-        /// The JSON-RPC method.
-        method: Cow<'static, str>,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The node refused.
-    #[error("the ledger's node refused {method}: {message} (code {code})")]
-    Refused {
-        /// The JSON-RPC method.
-        method: Cow<'static, str>,
-        /// The JSON-RPC error code.
-        code: i64,
-        /// The node's words.
-        message: String,
-        /// What the contract said, if it reverted.
-        revert: Option<Vec<u8>>,
-    },
-    /// The answer is not what the method gives.
-    #[error("the ledger's node gave a wrong answer to {method}: {what}")]
-    Answer {
-        /// The JSON-RPC method.
-        method: Cow<'static, str>,
-        /// What is wrong with it.
-        what: String,
-    },
-}
-
-impl NodeError {
-    pub(crate) fn new(method: impl Into<Cow<'static, str>>, error: TransportError) -> Self {
-        let method = method.into();
-        match error {
-            RpcError::ErrorResp(error) => {
-                let revert = (error.code == RpcFault::REVERTED || error.message.contains("revert"))
-                    .then(|| error.as_revert_data().map(|data| data.to_vec()).unwrap_or_default());
-                Self::Refused { method, code: error.code, message: error.message.into_owned(), revert }
-            }
-            RpcError::DeserError { err, .. } => Self::Answer { method, what: err.to_string() },
-            RpcError::NullResp => Self::Answer { method, what: "null".into() },
-            RpcError::Transport(TransportErrorKind::Custom(source)) => Self::Transport { method, source },
-            other => Self::Transport { method, source: other.into() },
-        }
-    }
-
-    pub(crate) fn answer(method: impl Into<Cow<'static, str>>, what: impl ToString) -> Self {
-        Self::Answer { method: method.into(), what: what.to_string() }
-    }
-
-    /// What the contract said, if that is why the node refused; empty if it gave no reason.
-    pub(crate) fn revert(&self) -> Option<&[u8]> {
-        match self {
-            Self::Refused { revert, .. } => revert.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// Whether the node would give less at once.
-    pub(crate) fn is_limit(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if *code == RpcFault::LIMIT)
-    }
-}
 
 /// A connection to an EVM node: the embedded engine, or any other over a [`Channel`]. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -130,12 +63,12 @@ impl Node {
         method: &'static str,
         params: P,
     ) -> Result<R, NodeError> {
-        self.client.request(method, params).await.map_err(|error| NodeError::new(method, error))
+        self.client.request(method, params).await.map_err(|error| node_error(method, error))
     }
 
     /// Passes a request on as it is.
     pub(crate) async fn pass<P: RpcSend>(&self, method: String, params: P) -> Result<serde_json::Value, NodeError> {
-        self.client.request(method.clone(), params).await.map_err(|error| NodeError::new(method, error))
+        self.client.request(method.clone(), params).await.map_err(|error| node_error(method, error))
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
@@ -202,7 +135,7 @@ impl Node {
         })
     }
 
-    /// Whether a block cannot be taken back any more.
+    /// Whether a block can no longer be taken back.
     pub(crate) async fn is_final(&self, block: u64) -> Result<bool, NodeError> {
         if self.progress.is_some() {
             return Ok(true);
@@ -238,5 +171,20 @@ impl Ticker {
             }
             None => tokio::time::sleep(POLL).await,
         }
+    }
+}
+
+/// alloy's error as the client's.
+fn node_error(method: impl Into<Cow<'static, str>>, error: TransportError) -> NodeError {
+    let method = method.into();
+    match error {
+        RpcError::ErrorResp(error) => {
+            let data = || error.as_revert_data().map(|data| data.to_vec());
+            NodeError::refused(method, error.code, error.message.to_string(), data)
+        }
+        RpcError::DeserError { err, .. } => NodeError::answer(method, err),
+        RpcError::NullResp => NodeError::answer(method, "null"),
+        RpcError::Transport(TransportErrorKind::Custom(source)) => NodeError::Transport { method, source },
+        other => NodeError::Transport { method, source: other.into() },
     }
 }

@@ -27,15 +27,14 @@ use alloy::{
 };
 use sealcast_identity::PublicKey;
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
+use sealcast_ledger_client::{Channel, ChannelError, MAX_RELAY_ENTRIES, NodeError, SubmitError, rpc_code};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    ledger::{Failure, Ledger, SubmitError},
-    node::NodeError,
+    ledger::{Failure, Ledger},
     rate::{self, Rates},
     rpc::{Params, Request, RpcFault, encode, parse, response, to_json},
-    transport::{Channel, ChannelError},
 };
 
 /// The longest request: the longest entry in hex and what is around it.
@@ -51,8 +50,6 @@ const MAX_WAITING: usize = 1024;
 const MAX_BLOCKS: u64 = 2048;
 /// Topics in one `eth_getLogs`.
 const MAX_TOPICS: usize = 256;
-/// Entries in one `sealcast_submitEntries`: even on a slow machine they are final long before who asks gives up.
-pub(crate) const MAX_RELAY_ENTRIES: usize = 32;
 /// Records in one `sealcast_records`.
 pub(crate) const MAX_RELAY_RECORDS: usize = 256;
 
@@ -97,14 +94,14 @@ impl Relay {
         };
         if batch.is_empty() || batch.len() > MAX_BATCH {
             let message = format!("a batch has 1 to {MAX_BATCH} requests, this one {}", batch.len());
-            return encode(&response(Value::Null, Err(RpcFault::new(RpcFault::INVALID_REQUEST, message))));
+            return encode(&response(Value::Null, Err(RpcFault::new(rpc_code::INVALID_REQUEST, message))));
         }
         let mut answers = Vec::with_capacity(batch.len());
         let mut bytes = 0;
         for request in batch {
             if bytes > MAX_RELAY_RESPONSE_BYTES {
                 let id = request.get("id").cloned().unwrap_or_default();
-                answers.push(response(id, Err(RpcFault::new(RpcFault::LIMIT, "the batch's answers are too long"))));
+                answers.push(response(id, Err(RpcFault::new(rpc_code::LIMIT, "the batch's answers are too long"))));
             } else if let Some(answer) = self.one(request).await {
                 bytes += encode(&answer).len();
                 answers.push(answer);
@@ -121,7 +118,7 @@ impl Relay {
         // A device that does not want an answer cannot learn what became of its entry: nothing is done for it.
         let id = request.id?;
         let outcome = match Waiting::enter(&self.waiting) {
-            None => Err(RpcFault::new(RpcFault::LIMIT, "the relay is busy: try again in a moment")),
+            None => Err(RpcFault::new(rpc_code::LIMIT, "the relay is busy: try again in a moment")),
             Some(_waiting) => match self.permits.acquire().await {
                 Ok(_permit) => self.dispatch(&request.method, request.params).await,
                 Err(_) => Err(RpcFault::server("the relay is shutting down")),
@@ -168,7 +165,7 @@ impl Relay {
             }
             other => {
                 let shown: String = other.chars().take(64).collect();
-                Err(RpcFault::new(RpcFault::METHOD_NOT_FOUND, format!("the relay does not offer {shown}")))
+                Err(RpcFault::new(rpc_code::METHOD_NOT_FOUND, format!("the relay does not offer {shown}")))
             }
         }
     }
@@ -194,7 +191,7 @@ impl Relay {
         let entries: Vec<Bytes> = params.required(0, "entries")?;
         if !(1..=MAX_RELAY_ENTRIES).contains(&entries.len()) {
             let message = format!("1 to {MAX_RELAY_ENTRIES} entries at once, not {}", entries.len());
-            return Err(RpcFault::new(RpcFault::INVALID_PARAMS, message));
+            return Err(RpcFault::new(rpc_code::INVALID_PARAMS, message));
         }
         let entries = entries.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         let id = self.ledger.id();
@@ -205,7 +202,7 @@ impl Relay {
         for (entry, nonce) in entries.iter().zip(first..) {
             if entry.originator() != id.operator() || entry.nonce() != nonce || !entry.is_signed_by(operator, &id) {
                 let message = "only entries that the operator signed, with consecutive nonces, are taken together";
-                return Err(RpcFault::new(RpcFault::INVALID_PARAMS, message));
+                return Err(RpcFault::new(rpc_code::INVALID_PARAMS, message));
             }
         }
         // Somebody else with the operator's key may have been faster: then all would be in blocks for nothing.
@@ -245,7 +242,7 @@ impl Relay {
                 rate::BURST,
                 rate::INTERVAL_MS
             );
-            RpcFault::new(RpcFault::LIMIT, message)
+            RpcFault::new(rpc_code::LIMIT, message)
         })
     }
 
@@ -279,7 +276,7 @@ impl Relay {
             return self.only_ledger(None).map(|()| filter);
         }
         if filter.topics.iter().map(|topic| topic.len()).sum::<usize>() > MAX_TOPICS {
-            return Err(RpcFault::new(RpcFault::LIMIT, format!("at most {MAX_TOPICS} topics at once")));
+            return Err(RpcFault::new(rpc_code::LIMIT, format!("at most {MAX_TOPICS} topics at once")));
         }
         if let FilterBlockOption::Range { from_block, to_block } = filter.block_option {
             let tip: U64 = self.ledger.node().request("eth_blockNumber", ()).await.map_err(fault)?;
@@ -289,7 +286,7 @@ impl Relay {
                 _ => tip.to(),
             };
             if number(to_block).saturating_sub(number(from_block)) >= MAX_BLOCKS {
-                return Err(RpcFault::new(RpcFault::LIMIT, format!("at most {MAX_BLOCKS} blocks at once")));
+                return Err(RpcFault::new(rpc_code::LIMIT, format!("at most {MAX_BLOCKS} blocks at once")));
             }
         }
         Ok(filter)
@@ -300,7 +297,7 @@ impl Relay {
         let bytes = encode(&answer).len();
         if bytes > MAX_RELAY_RESPONSE_BYTES {
             let message = format!("the answer has {bytes} bytes, {MAX_RELAY_RESPONSE_BYTES} are allowed: ask for less");
-            return Err(RpcFault::new(RpcFault::LIMIT, message));
+            return Err(RpcFault::new(rpc_code::LIMIT, message));
         }
         Ok(answer)
     }
@@ -334,7 +331,7 @@ fn decode(bytes: &Bytes) -> Result<SignedEntry, RpcFault> {
             CodecError::Refused(refusal) => refusal.to_string(),
             other => other.to_string(),
         };
-        RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
+        RpcFault::new(rpc_code::INVALID_PARAMS, format!("parameter 1 (entry): {reason}"))
     })
 }
 
@@ -358,7 +355,7 @@ fn fault(error: NodeError) -> RpcFault {
         }
         other => {
             tracing::warn!(error = %other, "the relay got an error from the ledger's node");
-            RpcFault::new(RpcFault::INTERNAL, "the ledger's node failed: look at the hub's log")
+            RpcFault::new(rpc_code::INTERNAL, "the ledger's node failed: look at the hub's log")
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Ethereum's JSON-RPC over anything that carries a request and brings back its answer.
 
 use std::{
-    future::Future,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -10,40 +9,10 @@ use alloy::{
     rpc::json_rpc::{RequestPacket, ResponsePacket},
     transports::{TransportError, TransportErrorKind, TransportFut},
 };
+use sealcast_ledger_client::{Channel, ChannelError};
 use tower_service::Service;
 
 use crate::engine::Engine;
-
-/// Why no answer came. The request may have been carried out nevertheless.
-#[derive(Debug, thiserror::Error)]
-pub enum ChannelError {
-    /// Nobody answered in time.
-    #[error("no answer within {waited_ms} ms: is the hub running and reachable?")]
-    Timeout {
-        /// How long the channel waited.
-        waited_ms: u64,
-    },
-    /// The connection is down.
-    #[error("the connection to the hub is down: {0}")]
-    Down(String),
-    /// The request or its answer is longer than the channel carries.
-    #[error("a message of {bytes} bytes is too long: at most {max} bytes can be sent")]
-    TooLarge {
-        /// The message's length.
-        bytes: usize,
-        /// The longest that is carried.
-        max: usize,
-    },
-}
-
-/// Carries one JSON-RPC message there and the answer back: MQTT request and response, or a call in this process.
-///
-/// Matching answers to requests is the channel's work: calls run at the same time. An implementation bounds how long a
-/// call waits.
-pub trait Channel: Send + Sync + 'static {
-    /// Sends `request` and waits for its answer.
-    fn call(&self, request: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, ChannelError>> + Send;
-}
 
 impl Channel for Engine {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {

@@ -294,9 +294,9 @@ impl Groups {
         }
     }
 
-    /// This generation of the group cannot be followed any more, because of the commit made in `epoch`.
+    /// This generation of the group can no longer be followed, because of the commit made in `epoch`.
     ///
-    /// The epoch before it is given up as well: who made the commit knows its keys, and no commit can remove it now. Nor
+    /// The epoch before it is given up as well: whoever made the commit knows its keys, and no commit can remove it now. Nor
     /// is the commit passed over. That members find it bad depends on their MLS state and not on the ledger alone (a
     /// path secret that is wrong for one of them, say), so some would pass it over and others not.
     fn stop(&mut self, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: Refusal) {
@@ -459,7 +459,7 @@ impl Groups {
 
 /// What became of a Welcome.
 enum Joined {
-    /// Used, or of no use any more.
+    /// Used, or no longer useful.
     Done,
     /// The ledger has to come first.
     NotYet,

@@ -54,7 +54,7 @@ impl Inboxes {
         self.held.remove(&group).unwrap_or_default()
     }
 
-    /// Puts back what was taken and is still of no use.
+    /// Puts back what was taken and cannot be used yet.
     pub fn put_back(&mut self, group: GroupNumber, payloads: Vec<Vec<u8>>) {
         if !payloads.is_empty() {
             self.held.insert(group, payloads);

@@ -61,7 +61,7 @@ pub enum LeftReason {
     #[error("removed: {0}")]
     Removed(Refusal),
     /// A commit removed it although it is granted, for instance to add its new keys: a Welcome should follow.
-    #[error("removed by a member although granted: waiting to be added again")]
+    #[error("a member removed this device, which is still granted the group: it waits to be added again")]
     Replaced,
     /// The group starts again.
     #[error("the group was reset: {0}")]

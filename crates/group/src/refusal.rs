@@ -15,17 +15,14 @@ pub enum Refusal {
         /// The group.
         group: GroupNumber,
     },
-    /// Granted once, and taken out again: by a revocation, or because the device got another key.
-    #[error(
-        "device {device} was revoked from group {group} by ledger entry {entry}, or that entry gave it another key: \
-         grant it again"
-    )]
+    /// Granted once, and not any longer: that entry revoked the grant or the device, or gave the device another key.
+    #[error("device {device} lost its grant of group {group} with ledger entry {entry}: grant it again")]
     Revoked {
         /// The device.
         device: DeviceId,
         /// The group.
         group: GroupNumber,
-        /// Index of the entry that revoked it.
+        /// Index of the entry that ended the grant.
         entry: u64,
     },
     /// Revoked as a device, hence from all groups.

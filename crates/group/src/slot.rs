@@ -105,7 +105,7 @@ pub(crate) struct Slot {
     pub backlog: BTreeMap<u64, Vec<u8>>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
-    /// Why we do not follow this generation any more.
+    /// Why we no longer follow this generation.
     pub stopped: Option<String>,
     /// Since when there is something to commit.
     pub work_since_ms: Option<u64>,
@@ -134,7 +134,7 @@ impl Slot {
         self.group.as_ref().map(|group| group.current_epoch())
     }
 
-    /// Entry that published the keys of this leaf, or a later one: who was there before us is taken as fresh.
+    /// Entry that published the keys of this leaf, or a later one: whoever was there before us is taken as fresh.
     pub fn added_at(&self, leaf: u32) -> u64 {
         self.added.get(&leaf).copied().unwrap_or(self.joined)
     }

@@ -109,7 +109,7 @@ fn a_device_whose_grant_was_revoked() {
     world.assert_members(group, &[0, 1, 2]);
     let add = package(&world, fourth);
     let (_, body) = rogue(&mut world, group, &[add], &[], None);
-    refused(&mut world, body, &["6666", "revoked from group 1"]);
+    refused(&mut world, body, &["6666", "lost its grant of group 1"]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_device_that_must_go_and_is_left_in() {
     let (number, key) = (world.number(0), world.nodes[0].key());
     world.submit(number, &key, body).unwrap();
     world.catch_up(1);
-    assert!(world.nodes[1].has_notice("keeps a device that must be removed: device 1113 was revoked from group 1"));
+    assert!(world.nodes[1].has_notice("keeps a device that must be removed: device 1113 lost its grant of group 1"));
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn bytes_that_are_no_commit() {
     world.pump(1);
     assert!(world.nodes[1].epochs.is_empty());
     assert_gone(&world, 1);
-    // Revoking who did it does not bring the group back.
+    // Revoking whoever did it does not bring the group back.
     world.revoke(group, 0);
     world.run(60);
     assert!([1, 2].iter().all(|node| world.nodes[*node].groups.as_ref().unwrap().epoch(group).is_none()));

@@ -100,7 +100,7 @@ pub enum Refusal {
     /// Granted before.
     #[error("device {device} is already granted group {group}")]
     AlreadyGranted { group: u16, device: Number },
-    /// Not granted, or not any more.
+    /// Not granted, or no longer.
     #[error("device {device} is not granted group {group}")]
     NotGranted { group: u16, device: Number },
     /// Another commit came first, or the group was reset.

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-use sealcast_topic::{compare_specificity, is_control, matches, misplaced_wildcard};
+use sealcast_topic::{compare_specificity, is_control, matches, misplaced_wildcard, overlap};
 
 use crate::{Refusal, text::check_text};
 
@@ -64,6 +64,12 @@ impl TopicFilter {
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         !topic.is_empty() && matches(&self.0, topic)
+    }
+
+    /// Whether some topic is matched by both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        overlap(&self.0, &other.0)
     }
 
     /// `Less` if `self` is the more specific, for two filters that match the same topic: level by level, a literal

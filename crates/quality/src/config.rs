@@ -81,7 +81,7 @@ pub enum RecordSpec {
     Chain,
 }
 
-/// `range`: at least one of both ends.
+/// `range`: at least one of the two ends.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { min = -20, max = 60 }")]
 pub struct RangeSpec {
@@ -113,7 +113,7 @@ pub struct RateSpec {
     pub action: Option<Action>,
 }
 
-/// `stuck`: at least one of both.
+/// `stuck`: at least one of the two.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { readings = 50 }")]
 pub struct StuckSpec {
@@ -125,7 +125,7 @@ pub struct StuckSpec {
     pub action: Option<Action>,
 }
 
-/// `silent`: at least one of both; the earlier counts.
+/// `silent`: at least one of the two; the earlier counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { periods = 5 }")]
 pub struct SilentSpec {
@@ -224,7 +224,7 @@ pub struct RestoreSpec {
     pub grace_ms: Option<u64>,
 }
 
-/// `fail_safe`: at least one of both.
+/// `fail_safe`: at least one of the two.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { on_silence = { after_ms = 60_000, publish = \"off\" } }")]
 pub struct FailSafeSpec {

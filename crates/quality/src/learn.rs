@@ -8,6 +8,7 @@ use sealcast_reading::{Decimal, Value};
 use crate::{
     level::{median, within},
     recording::Recording,
+    rules::MAX_MS,
     verdict::{Short, Span},
 };
 
@@ -38,11 +39,9 @@ pub struct Proposal {
     pub rules: Vec<Proposed>,
 }
 
-/// A recording that nothing can be learnt from.
+/// A recording that is too short to learn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "only {found} of {readings} readings are numbers that say something, rules are learnt from at least {MIN_READINGS}"
-)]
+#[error("only {found} of {readings} readings have a usable number; rules are learnt from at least {MIN_READINGS}")]
 pub struct LearnError {
     /// How many can be used.
     pub found: usize,
@@ -153,6 +152,12 @@ fn round_to(value: f64, size: f64, up: bool) -> f64 {
     format!("{rounded:.13e}").parse().unwrap_or(rounded)
 }
 
+/// The next number with at most two digits before its zeros: 720012 ms was measured, 730000 ms is said.
+fn two_digits_up(value: u64) -> u64 {
+    let unit = 10_u64.pow(value.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    value.div_ceil(unit).saturating_mul(unit)
+}
+
 /// A float as TOML: always with a point or exponent.
 fn toml_float(value: f64) -> String {
     format!("{value:?}")
@@ -211,7 +216,8 @@ fn spike(data: &Data<'_>) -> Option<Proposed> {
         key: "spike",
         toml: format!("{{ window = {WINDOW}, sigmas = 4.0, floor = {}, action = \"flag\" }}", toml_float(floor)),
         because: format!(
-            "distance from the median of the {WINDOW} before: half below {}, 99.9 % below {}; the floor is twice the latter",
+            "distance from the median of the {WINDOW} readings before: half below {}, 99.9 % below {}; the floor is twice the \
+             latter",
             Short(quantile(&distances, 0.5)),
             Short(quantile(&distances, 0.999))
         ),
@@ -231,7 +237,10 @@ fn stuck(values: &[Decimal]) -> Option<Proposed> {
     (longest * 4 <= values.len()).then(|| Proposed {
         key: "stuck",
         toml: format!("{{ readings = {}, action = \"flag\" }}", (3 * longest).max(10)),
-        because: format!("at most {longest} equal readings in a row; three times that, at least 10"),
+        because: match longest {
+            1 => "no two readings in a row are equal; the limit is at least 10".to_owned(),
+            _ => format!("at most {longest} equal readings in a row; the limit is three times that, and at least 10"),
+        },
     })
 }
 
@@ -259,7 +268,7 @@ fn timing(recording: &Recording, rules: &mut Vec<Proposed>, data: &Data<'_>) -> 
                     toml_float(round_to(2.0 * fastest, fastest, true))
                 ),
                 because: format!(
-                    "the cycle is not regular; fastest change {}/s, twice that is allowed",
+                    "the cycle is not regular; fastest change {}/s; twice that is allowed",
                     Short(fastest)
                 ),
             });
@@ -273,7 +282,11 @@ fn timing(recording: &Recording, rules: &mut Vec<Proposed>, data: &Data<'_>) -> 
     let time = Proposed {
         key: "time",
         toml: format!("{{ gap_periods = {gap:?}, action = \"flag\" }}"),
-        because: format!("{words}; the clock went back {back} times"),
+        because: match back {
+            0 => words,
+            1 => format!("{words}; the clock went back once"),
+            _ => format!("{words}; the clock went back {back} times"),
+        },
     };
     (Some(silent), Some(time))
 }
@@ -296,10 +309,20 @@ fn sentinel_rule(data: &Data<'_>, found: &[Decimal], no_numbers: usize) -> Propo
     let values: Vec<String> = USUAL.iter().filter(outside).map(i64::to_string).collect();
     let plausible: Vec<String> = USUAL.iter().filter(|value| !outside(value)).map(i64::to_string).collect();
     let found: Vec<String> = found.iter().map(Decimal::to_string).collect();
-    let found = if found.is_empty() { "none of them".to_owned() } else { found.join(", ") };
-    let mut because = format!("{found} was in the recording, and {no_numbers} that were no numbers");
-    if !plausible.is_empty() {
-        let _ = write!(because, "; {} is left out, it could be a reading here", plausible.join(", "));
+    let mut because = match found.as_slice() {
+        [] => "none of these numbers is in the recording".to_owned(),
+        [one] => format!("{one} is in the recording"),
+        several => format!("{} are in the recording", several.join(", ")),
+    };
+    because += &match no_numbers {
+        0 => "; all its readings are numbers".to_owned(),
+        1 => "; 1 of its readings is not a number".to_owned(),
+        several => format!("; {several} of its readings are not numbers"),
+    };
+    match plausible.as_slice() {
+        [] => {}
+        [one] => because += &format!("; {one} is left out, because it could be a reading here"),
+        several => because += &format!("; {} are left out, because they could be readings here", several.join(", ")),
     }
     Proposed {
         key: "sentinels",
@@ -328,10 +351,14 @@ fn report(values: &[Decimal], data: &Data<'_>, period_ms: Option<u64>) -> Option
     let others = [band_of(0.5), Some(band), band_of(0.99)];
     let words: Vec<String> =
         others.into_iter().flatten().map(|band| format!("{} % at {band}", Short(part(band)))).collect();
-    let heartbeat = period_ms.map(|ms| format!(", heartbeat_ms = {}", ms.saturating_mul(12).max(1)));
+    let heartbeat =
+        period_ms.map(|ms| format!(", heartbeat_ms = {}", two_digits_up(ms.saturating_mul(12)).min(MAX_MS)));
     Some(Proposed {
         key: "report",
         toml: format!("{{ dead_band = {}{} }}", toml_decimal(band), heartbeat.unwrap_or_default()),
-        because: format!("sent without the heartbeat: {}; the band is the step that 90 % are below", words.join(", ")),
+        because: format!(
+            "readings sent, without those of the heartbeat: {}; 90 % of the steps are below the proposed band",
+            words.join(", ")
+        ),
     })
 }

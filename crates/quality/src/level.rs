@@ -169,7 +169,7 @@ impl Level {
             None => self.rival.insert(Rival { last: point, readings: 1, values: VecDeque::new() }),
         };
         rival.values.push_back(point.value.to_f64());
-        // After an inconsistent reading the older values are of no use once there are enough new ones.
+        // After an inconsistent reading the older values no longer help once there are enough new ones.
         while rival.values.len() > keep {
             rival.values.pop_front();
         }

@@ -69,7 +69,7 @@ impl Order {
     }
 }
 
-/// How far `value` is ahead of `last`, or behind it; one of both is 0.
+/// How far `value` is ahead of `last`, or behind it; one of the two is 0.
 fn distance(last: u64, value: u64, wrap: Option<u64>) -> (u64, u64) {
     match wrap {
         None => (value.saturating_sub(last), last.saturating_sub(value)),

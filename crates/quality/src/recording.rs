@@ -5,6 +5,7 @@ mod columns;
 mod encoding;
 mod error;
 mod import;
+mod interleaved;
 mod number;
 mod options;
 mod order;

@@ -94,7 +94,7 @@ impl Restorer {
         Some(Repeat { topic: topic.to_owned(), time_ms: at_ms, age_ms })
     }
 
-    /// The topic is not to be repeated any more: its value was blocked, cleared, or a fail-safe value stands in its place.
+    /// The topic is no longer to be repeated: its value was blocked, cleared, or a fail-safe value stands in its place.
     pub fn stop(&mut self, topic: &str) {
         self.topics.remove(topic);
     }

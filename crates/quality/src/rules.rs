@@ -18,7 +18,7 @@ pub const MAX_FALLBACK_BYTES: usize = 64 * 1024;
 /// Most digits after the point of a recorded number, which is what the ledger takes.
 const MAX_RECORD_DECIMALS: u8 = 38;
 /// Longest time in a rule: ten years.
-const MAX_MS: u64 = 315_360_000_000;
+pub(crate) const MAX_MS: u64 = 315_360_000_000;
 
 /// The rules of all topics.
 #[derive(Debug, Clone, Default)]
@@ -169,7 +169,7 @@ pub struct RecordRule {
 
 /// A rule that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("quality rule number {position}, for filter {filter:?}, cannot be used")]
+#[error("[[quality]] table number {position} (filter = {filter:?}) cannot be used")]
 pub struct RuleError {
     /// Which one in the file, from 1.
     pub position: usize,
@@ -187,7 +187,7 @@ pub enum RuleProblem {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// Another rule has this filter.
-    #[error("another rule has the same filter: put all of them in one")]
+    #[error("another [[quality]] table has the same filter: put all its rules into one table")]
     SameFilter,
     /// Too many rules.
     #[error("there are more than {MAX_RULES} rules")]
@@ -210,15 +210,15 @@ fn wrong<T>(key: &'static str, problem: impl fmt::Display) -> Result<T, RuleProb
 }
 
 fn ms(key: &'static str, value: u64) -> Result<u64, RuleProblem> {
-    if (1..=MAX_MS).contains(&value) { Ok(value) } else { wrong(key, "a time is 1 ms to ten years") }
+    if (1..=MAX_MS).contains(&value) { Ok(value) } else { wrong(key, "must be from 1 ms to ten years") }
 }
 
 fn above_zero(key: &'static str, value: f64) -> Result<f64, RuleProblem> {
-    if value.is_finite() && value > 0.0 { Ok(value) } else { wrong(key, format_args!("{value} is not above 0")) }
+    if value.is_finite() && value > 0.0 { Ok(value) } else { wrong(key, format_args!("must be above 0, not {value}")) }
 }
 
 fn periods(key: &'static str, value: f64) -> Result<f64, RuleProblem> {
-    if (1.5..=10_000.0).contains(&value) { Ok(value) } else { wrong(key, "1.5 to 10000 periods") }
+    if (1.5..=10_000.0).contains(&value) { Ok(value) } else { wrong(key, "must be from 1.5 to 10000 periods") }
 }
 
 impl RuleSet {
@@ -355,7 +355,7 @@ impl TopicRules {
         let filter = spec.filter.parse()?;
         let accept_after = spec.accept_after.unwrap_or(5);
         if !(2..=1000).contains(&accept_after) {
-            return wrong("accept_after", "2 to 1000 readings");
+            return wrong("accept_after", "must be from 2 to 1000 readings");
         }
         let range = spec
             .range
@@ -363,7 +363,7 @@ impl TopicRules {
                 match (range.min, range.max) {
                     (None, None) => return wrong("range", "give min, max or both"),
                     (Some(min), Some(max)) if min > max => {
-                        return wrong("range", format_args!("min {min} is above max {max}"));
+                        return wrong("range", format_args!("min ({min}) is above max ({max}): swap them"));
                     }
                     _ => {}
                 }
@@ -389,7 +389,7 @@ impl TopicRules {
             .map(|stuck| {
                 match (stuck.readings, stuck.for_ms) {
                     (None, None) => return wrong("stuck", "give readings, for_ms or both"),
-                    (Some(0 | 1), _) => return wrong("stuck.readings", "at least 2"),
+                    (Some(0 | 1), _) => return wrong("stuck.readings", "must be at least 2"),
                     _ => {}
                 }
                 let for_ms = stuck.for_ms.map(|value| ms("stuck.for_ms", value)).transpose()?;
@@ -413,11 +413,11 @@ impl TopicRules {
             .map(|spike| {
                 let window = spike.window.unwrap_or(11);
                 if !(5..=255).contains(&window) {
-                    return wrong("spike.window", "5 to 255 readings");
+                    return wrong("spike.window", "must be from 5 to 255 readings");
                 }
                 let floor = spike.floor.unwrap_or(0.0);
                 if !(floor.is_finite() && floor >= 0.0) {
-                    return wrong("spike.floor", "0 or above");
+                    return wrong("spike.floor", "must be 0 or above");
                 }
                 let sigmas = above_zero("spike.sigmas", spike.sigmas.unwrap_or(4.0))?;
                 Ok(Spike { window: window.into(), sigmas, floor, action: spike.action.unwrap_or(Action::Flag) })
@@ -428,8 +428,8 @@ impl TopicRules {
             .map(|schema| {
                 let text = match (schema.json, schema.file) {
                     (Some(text), None) => text,
-                    (None, Some(_)) => return wrong("schema.file", "no file is read here: give json"),
-                    _ => return wrong("schema", "give json or file, one of both"),
+                    (None, Some(_)) => return wrong("schema.file", "a file cannot be read here: give json"),
+                    _ => return wrong("schema", "give either json or file"),
                 };
                 let compiled = Schema::new(&text).map_err(RuleProblem::Schema)?;
                 Ok::<_, RuleProblem>((compiled, schema.action.unwrap_or(Action::Block)))
@@ -450,7 +450,7 @@ impl TopicRules {
             .sequence
             .map(|sequence| {
                 if sequence.wrap.is_some_and(|wrap| wrap < 2) {
-                    return wrong("sequence.wrap", "2 or more");
+                    return wrong("sequence.wrap", "must be 2 or more");
                 }
                 Ok(Sequence { wrap: sequence.wrap, action: sequence.action.unwrap_or(Action::Flag) })
             })
@@ -460,11 +460,11 @@ impl TopicRules {
             .map(|sentinels| {
                 let values = sentinels.values.unwrap_or_else(|| [65_535_i64, -32_768, 85].map(Decimal::from).to_vec());
                 if values.len() > 64 {
-                    return wrong("sentinels.values", "at most 64");
+                    return wrong("sentinels.values", "must have at most 64 numbers");
                 }
                 let near = sentinels.near.unwrap_or(Decimal::from(5_i64));
                 if near.is_negative() {
-                    return wrong("sentinels.near", "0 or above");
+                    return wrong("sentinels.near", "must be 0 or above");
                 }
                 Ok(Sentinels { values, near, action: sentinels.action.unwrap_or(Action::Block) })
             })
@@ -478,7 +478,7 @@ impl TopicRules {
                 );
             }
             if topic.is_empty() || topic.contains(['+', '#', '\0']) || *topic == spec.filter {
-                return wrong("archive.topic", "another topic than the filter's, without wildcards");
+                return wrong("archive.topic", "must be another topic than the filter's, without wildcards");
             }
         }
         Ok(Self {
@@ -509,9 +509,9 @@ impl TopicRules {
 impl RecordRule {
     fn new(to: Option<RecordSpec>, decimals: Option<u8>) -> Result<Option<Self>, RuleProblem> {
         match (to, decimals) {
-            (None, Some(_)) => wrong("record_decimals", "only beside record = \"chain\""),
+            (None, Some(_)) => wrong("record_decimals", "can only stand beside record = \"chain\""),
             (Some(RecordSpec::Chain), Some(decimals)) if decimals > MAX_RECORD_DECIMALS => {
-                wrong("record_decimals", format_args!("at most {MAX_RECORD_DECIMALS}"))
+                wrong("record_decimals", format_args!("must be at most {MAX_RECORD_DECIMALS}"))
             }
             (to, decimals) => Ok(to.map(|RecordSpec::Chain| Self { decimals })),
         }
@@ -522,10 +522,10 @@ impl Report {
     fn new(spec: ReportSpec) -> Result<Self, RuleProblem> {
         let band = match (spec.dead_band, spec.dead_band_percent) {
             (Some(_), Some(_)) => return wrong("report", "give dead_band or dead_band_percent, not both"),
-            (Some(band), None) if band.is_negative() => return wrong("report.dead_band", "0 or above"),
+            (Some(band), None) if band.is_negative() => return wrong("report.dead_band", "must be 0 or above"),
             (Some(band), None) => DeadBand::Absolute(band),
             (None, Some(percent)) if percent.is_negative() || percent > Decimal::from(100_i64) => {
-                return wrong("report.dead_band_percent", "0 to 100");
+                return wrong("report.dead_band_percent", "must be from 0 to 100");
             }
             (None, Some(percent)) => DeadBand::Percent(percent),
             (None, None) => DeadBand::Absolute(Decimal::ZERO),
@@ -533,7 +533,7 @@ impl Report {
         let heartbeat_ms = spec.heartbeat_ms.map(|value| ms("report.heartbeat_ms", value)).transpose()?;
         let min_interval_ms = spec.min_interval_ms.unwrap_or(0);
         if min_interval_ms > heartbeat_ms.unwrap_or(MAX_MS) {
-            return wrong("report.min_interval_ms", "at most the heartbeat");
+            return wrong("report.min_interval_ms", "must be at most the heartbeat");
         }
         Ok(Self { band, heartbeat_ms, min_interval_ms })
     }
@@ -545,10 +545,10 @@ impl Restore {
         let heartbeat_ms = ms("restore.heartbeat_ms", spec.heartbeat_ms)?;
         let grace_ms = spec.grace_ms.unwrap_or(cycle_ms / 10);
         if cycle_ms > heartbeat_ms {
-            return wrong("restore.cycle_ms", "at most restore.heartbeat_ms");
+            return wrong("restore.cycle_ms", "must be at most restore.heartbeat_ms");
         }
         if grace_ms >= cycle_ms {
-            return wrong("restore.grace_ms", "less than restore.cycle_ms");
+            return wrong("restore.grace_ms", "must be less than restore.cycle_ms");
         }
         Ok(Self { cycle_ms, heartbeat_ms, grace_ms })
     }
@@ -572,13 +572,13 @@ impl FailSafeRules {
 impl Fallback {
     fn new(key: &'static str, spec: FallbackSpec) -> Result<Self, RuleProblem> {
         if spec.after_ms > MAX_MS {
-            return wrong(key, "after_ms is at most ten years");
+            return wrong(key, "after_ms must be at most ten years");
         }
         if spec.publish.len() > MAX_FALLBACK_BYTES {
-            return wrong(key, "publish is at most 64 KiB");
+            return wrong(key, "publish must have at most 64 KiB");
         }
         if spec.topic.as_ref().is_some_and(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {
-            return wrong(key, "topic is a topic name without wildcards");
+            return wrong(key, "topic must be a topic name without wildcards");
         }
         Ok(Self { after_ms: spec.after_ms, publish: spec.publish, topic: spec.topic })
     }

@@ -18,13 +18,13 @@ pub(crate) struct Schema(Arc<Validator>);
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// Too large.
-    #[error("the schema has {0} bytes, at most {MAX_SCHEMA_BYTES} are allowed")]
+    #[error("the schema has {0} bytes; at most {MAX_SCHEMA_BYTES} are allowed")]
     TooLarge(usize),
     /// No JSON.
     #[error("not JSON: {0}")]
     Json(serde_json::Error),
     /// No JSON Schema, or one with references to elsewhere.
-    #[error("not a schema, or it refers to another document (nothing is fetched: put all of it in one): {0}")]
+    #[error("not a schema, or it refers to another document (none is fetched: put everything into one): {0}")]
     Schema(String),
 }
 

@@ -311,9 +311,9 @@ impl fmt::Display for Reason {
             }
             Self::Schema { at, problem } if at.is_empty() => write!(f, "the document: {problem}"),
             Self::Schema { at, problem } => write!(f, "{at}: {problem}"),
-            Self::NotJson => f.write_str("the message is no JSON document, but this topic has a schema"),
+            Self::NotJson => f.write_str("the message is not a JSON document, but this topic has a schema"),
             Self::Sentinel { value } => write!(f, "{value} is this device's way to say that it has no value"),
-            Self::NotNumber { found } => write!(f, "{found} is no number"),
+            Self::NotNumber { found } => write!(f, "{found} is not a number"),
             Self::Lacks { member } => write!(f, "the message has no {member}"),
             Self::Null => f.write_str("the value is null"),
             Self::ClockBack { by_ms, .. } => {

@@ -307,11 +307,11 @@ impl Tree {
             Path::parse(text).map_err(|what| ConfigError::Path { key, path: text.to_owned(), what })
         };
         if config.time_zone.is_some() && config.time.is_none() {
-            return Err(ConfigError::Zone("there is no `time` for it: give that path too"));
+            return Err(ConfigError::Zone("it needs a `time`: give that path too"));
         }
         if config.time_zone.is_some() && !config.time_format.wants_zone() {
             return Err(ConfigError::Zone(
-                "times in this `time_format` say their zone themselves: leave one of both out",
+                "times in this `time_format` name their own zone: leave one of the two keys out",
             ));
         }
         let optional = |key, text: &Option<String>| text.as_deref().map(|text| path(key, text)).transpose();

@@ -5,6 +5,7 @@
 mod by_filter;
 mod limits;
 mod record;
+mod source;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,7 +22,11 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-pub use self::{by_filter::ByFilter, record::RecordRules};
+pub use self::{
+    by_filter::ByFilter,
+    record::RecordRules,
+    source::{Source, TableAt},
+};
 use self::{limits::LimitsFile, record::RecordFile};
 use crate::{
     agent::{
@@ -372,16 +377,21 @@ impl AgentFile {
             offline_ms: limit(self.freshness.offline_max_age_ms),
             stale: self.freshness.stale,
         };
-        let topics = ByFilter::new("topic", self.topic, |table| {
-            let or = |own: Option<u64>, default| own.map_or(default, limit);
-            let age = MaxAge {
-                live_ms: or(table.max_age_ms, default.live_ms),
-                retained_ms: or(table.retained_max_age_ms, default.retained_ms),
-                offline_ms: or(table.offline_max_age_ms, default.offline_ms),
-                stale: table.stale.unwrap_or(default.stale),
-            };
-            Ok((table.filter, age))
-        })?;
+        let topics = ByFilter::new(
+            "topic",
+            self.topic,
+            |table| &table.filter,
+            |table| {
+                let or = |own: Option<u64>, default| own.map_or(default, limit);
+                let age = MaxAge {
+                    live_ms: or(table.max_age_ms, default.live_ms),
+                    retained_ms: or(table.retained_max_age_ms, default.retained_ms),
+                    offline_ms: or(table.offline_max_age_ms, default.offline_ms),
+                    stale: table.stale.unwrap_or(default.stale),
+                };
+                Ok(age)
+            },
+        )?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
         let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
@@ -406,9 +416,9 @@ pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
     for (at, rule) in rules.iter_mut().enumerate() {
         let Some(schema) = rule.schema.as_mut().filter(|schema| schema.json.is_none()) else { continue };
         if let Some(file) = schema.file.take() {
-            let text = files::read_bounded(&dir.join(file), MAX_SCHEMA_BYTES).with_context(|| {
-                format!("schema.file of [[quality]] number {}, for filter {:?}", at + 1, rule.filter)
-            })?;
+            let text = files::read_bounded(&dir.join(file), MAX_SCHEMA_BYTES)
+                .context("schema.file")
+                .with_context(|| TableAt::new("quality", at, &rule.filter))?;
             schema.json = Some(text);
         }
     }
@@ -428,14 +438,33 @@ fn upstream(url: &str) -> Result<UpstreamChoice> {
     }
 }
 
+/// A configuration that was read and is not checked yet.
+pub struct Loaded<T> {
+    file: T,
+    source: Option<Source>,
+}
+
 /// Reads `path`, or the defaults where no file is named and `fallback` does not exist.
-pub fn load<T: DeserializeOwned + Default>(path: Option<&Path>, fallback: &Path) -> Result<T> {
+pub fn load<T: DeserializeOwned + Default>(path: Option<&Path>, fallback: &Path) -> Result<Loaded<T>> {
     let path = match path {
         Some(path) => path,
         None if fallback.exists() => fallback,
-        None => return Ok(T::default()),
+        None => return Ok(Loaded { file: T::default(), source: None }),
     };
-    toml::from_str(&files::read(path)?).with_context(|| format!("{} is not a valid configuration", path.display()))
+    let text = files::read(path)?;
+    let file = toml::from_str(&text).with_context(|| format!("{} is not a valid configuration", path.display()))?;
+    Ok(Loaded { file, source: Some(Source::new(path, text)) })
+}
+
+impl<T> Loaded<T> {
+    /// Checks it; an error names the file, and the line if it can. `given` are the keys whose values an option replaced.
+    pub fn check<C>(self, given: &[&str], check: impl FnOnce(T) -> Result<C>) -> Result<C> {
+        let Self { file, source } = self;
+        check(file).map_err(|error| match &source {
+            Some(source) => source.locate(error, given),
+            None => error.context("the configuration"),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -491,14 +520,14 @@ mod tests {
             ("[[publish]]\nfilter = 'a'\ninput = { format = 'json' }", "value"),
             ("[[publish]]\nfilter = 'a'\ninput = { format = 'jsn', value = '$.t' }", "jsn"),
             ("[[receive]]\nfilter = 'a'\nflagged = 'keep'", "keep"),
-            ("[[receive]]\nfilter = 'a'\n[[receive]]\nfilter = 'a'", "another one"),
+            ("[[receive]]\nfilter = 'a'\n[[receive]]\nfilter = 'a'", "table number 1 has the same filter"),
             ("[[receive]]\nfilter = 'a'\ndivert_to = 'a/#'", "divert_to"),
             ("alarm_topic = 'sealcast/v1/keys'", "alarm_topic"),
             ("[freshness]\nstale = 'maybe'", "maybe"),
-            ("[[topic]]\nfilter = 'a/#/b'", "[[topic]] number 1: filter"),
-            ("[[record]]\nfilter = '#/a'", "[[record]] number 1: filter"),
-            ("[[record]]\nfilter = 'a'\ndecimals = 39", "[[record]] number 1: decimals"),
-            ("[[record]]\nfilter = 'a'\n[[record]]\nfilter = 'a'", "another one"),
+            ("[[topic]]\nfilter = 'a/#/b'", "[[topic]] table number 1 (filter = \"a/#/b\"): filter"),
+            ("[[record]]\nfilter = '#/a'", "[[record]] table number 1 (filter = \"#/a\"): filter"),
+            ("[[record]]\nfilter = 'a'\ndecimals = 39", "[[record]] table number 1 (filter = \"a\"): decimals"),
+            ("[[record]]\nfilter = 'a'\n[[record]]\nfilter = 'a'", "table number 1 has the same filter"),
             ("record_queue = 0", "record_queue"),
             ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
             ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),

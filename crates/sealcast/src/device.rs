@@ -119,9 +119,18 @@ pub fn table(rows: &[Row]) -> Result<()> {
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Add { device, hub, config } => {
-            let config = config::load::<config::HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.validate()?;
-            let token = invite(&hub, device, &config)?;
-            output::line(&token.to_text())
+            let config = config::load::<config::HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?
+                .check(&[], config::HubFile::validate)?;
+            let token = invite(&hub, device.clone(), &config)?;
+            output::line(&token.to_text())?;
+            // Without a running hub nobody knows: the token is good all the same.
+            match Operator::connect(&hub.hub).await {
+                Ok(operator) => operator.replica.device_by_id(&device).map(enrolled_before).iter().for_each(|note| {
+                    output::complain(note);
+                }),
+                Err(error) => tracing::debug!("whether {device} is enrolled is not known: {error:#}"),
+            }
+            Ok(())
         }
         Command::List { hub, json } => {
             let operator = Operator::connect(&hub.hub).await?;
@@ -147,6 +156,22 @@ pub async fn run(command: Command) -> Result<()> {
             operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
             output::line(&format!("{device} is revoked: the broker refuses it, and its groups change their keys"))
         }
+    }
+}
+
+/// What a new token means for a device that the ledger knows.
+fn enrolled_before(device: &Device) -> String {
+    let id = &device.id;
+    match &device.state {
+        DeviceState::Active => format!(
+            "note: {id} is already enrolled, with a certificate until {}. The token renews that certificate if the device \
+             enrols in the same folder. In another folder it gets another key, which ends its grants: grant its groups again",
+            output::utc(device.not_after_s)
+        ),
+        DeviceState::Revoked { .. } => format!(
+            "note: {id} is revoked. Once it has enrolled with the token it is active again, without its former grants: \
+             grant its groups again"
+        ),
     }
 }
 

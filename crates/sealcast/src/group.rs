@@ -159,6 +159,24 @@ fn table(rows: &[Row]) -> Result<()> {
     output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
 }
 
+/// Which group counts where a filter of a new group and one of an older group match the same topics.
+fn overlaps<'a>(new: &Group, groups: impl Iterator<Item = &'a Group>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for old in groups.filter(|old| old.number != new.number) {
+        for (ours, theirs) in new.filters.iter().flat_map(|ours| old.filters.iter().map(move |theirs| (ours, theirs))) {
+            if ours.overlaps(theirs) {
+                let winner = if ours.compare_specificity(theirs).is_lt() { new } else { old };
+                notes.push(format!(
+                    "note: {ours} of {} and {theirs} of {} match the same topics. These topics belong to {}, whose filter is \
+                     the more specific",
+                    new.name, old.name, winner.name
+                ));
+            }
+        }
+    }
+    notes
+}
+
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
@@ -174,7 +192,10 @@ pub async fn run(command: Command) -> Result<()> {
                 },
             };
             operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
-            output::line(&format!("group {name} was created with number {}", operator.group(&name)?.number))
+            let group = operator.group(&name)?;
+            output::line(&format!("group {name} was created with number {}", group.number))?;
+            overlaps(group, operator.replica.groups()).iter().for_each(|note| output::complain(note));
+            Ok(())
         }
         Command::List { hub, json } => {
             let operator = Operator::connect(&hub.hub).await?;

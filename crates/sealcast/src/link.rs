@@ -28,7 +28,7 @@ use rumqttc::{
         },
     },
 };
-use sealcast_chain::{Channel, ChannelError};
+use sealcast_ledger_client::{Channel, ChannelError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};

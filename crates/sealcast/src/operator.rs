@@ -4,9 +4,9 @@
 use std::{path::Path, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
 use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
+use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use tokio_util::sync::DropGuard;
 
 use crate::{
@@ -38,7 +38,7 @@ pub struct Operator {
     pub records: Vec<Record>,
     /// What they amount to.
     pub replica: Replica,
-    ledger: RemoteLedger,
+    ledger: RemoteLedger<Link>,
     key: SigningKey,
     _end: DropGuard,
 }
@@ -49,7 +49,7 @@ impl Operator {
         let path = |name: &str| dir.join(name);
         let network_json = files::read(&path("network.json")).with_context(|| {
             format!(
-                "{} is not a hub's folder, or no hub was started in it yet: run `sealcast up`, or give the right --hub",
+                "{} is not a hub's folder, or no hub has been started in it yet: run `sealcast up`, or give the hub's folder with --hub",
                 dir.display()
             )
         })?;
@@ -111,7 +111,7 @@ impl Operator {
             }
         }
         bail!(
-            "the ledger did not take the entry: another process with the operator's key was faster each time; try again"
+            "the ledger did not take the entry, because another process with the operator's key was faster each time: try again"
         )
     }
 

@@ -72,14 +72,15 @@ pub struct LearnOptions {
     /// Learn only from the first part of the recording: the part before anything went wrong.
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     first: f64,
-    /// The topic filter of the proposed rules.
-    #[arg(long, default_value = "#")]
-    filter: String,
+    /// The topic filter of the proposed rules [default: #, every topic].
+    #[arg(long)]
+    filter: Option<String>,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
-    let value: f64 = text.trim_end_matches('%').parse().map_err(|_| "a number from 0 to 100".to_owned())?;
-    if value > 0.0 && value <= 100.0 { Ok(value) } else { Err("above 0 and at most 100".to_owned()) }
+    let value: f64 =
+        text.trim_end_matches('%').parse().map_err(|_| "give a number above 0 and at most 100".to_owned())?;
+    if value > 0.0 && value <= 100.0 { Ok(value) } else { Err("give a number above 0 and at most 100".to_owned()) }
 }
 
 /// Runs the command.
@@ -89,33 +90,43 @@ pub fn run(command: Command) -> Result<()> {
         Command::Learn(options) => {
             let Imported { recording, understood } = options.data.read()?;
             let recording = recording.first(options.first / 100.0);
-            let proposal = learn(&options.filter, &recording)
+            let filter = options.filter.as_deref().unwrap_or("#");
+            let proposal = learn(filter, &recording)
                 .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
             // A filter that no agent would take is better said now.
             let toml = proposal.to_toml();
-            parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {}", options.filter))?;
+            parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {filter}"))?;
             // As comments: the output stays TOML, and the file that it goes to says what it was learnt from.
             output::line(&printable(&format!("# Read from {}", file_name(&options.data.path))))?;
             for line in understood.lines() {
                 output::line(&printable(&format!("#   {line}")))?;
             }
             output::line("")?;
+            if options.filter.is_none() {
+                output::line(
+                    "# The filter \"#\" is for every topic. Before an agent uses these rules, put the topic of the",
+                )?;
+                output::line(
+                    "# recording in its place, for example \"plant/1/temperature\" (or learn with --filter).",
+                )?;
+            }
             output::line(toml.trim_end())
         }
     }
 }
 
 fn run_try(options: &TryOptions) -> Result<()> {
-    ensure!(options.window.len() <= MAX_WINDOWS, "--window: at most {MAX_WINDOWS}");
+    ensure!(options.window.len() <= MAX_WINDOWS, "--window: give it at most {MAX_WINDOWS} times");
     let text = files::read(&options.rules)?;
     let (specs, rules) = parse_rules(&text, config::folder_of(&options.rules))
-        .with_context(|| format!("{}", options.rules.display()))?;
+        .map_err(|error| config::Source::new(&options.rules, text).locate(error, &[]))?;
     let topic = match &options.topic {
         Some(topic) => topic.clone(),
         None => only_topic(&specs)?,
     };
-    let rule =
-        rules.find(&topic).with_context(|| format!("{}: no rule is for topic {topic}", options.rules.display()))?;
+    let rule = rules.find(&topic).with_context(|| {
+        format!("{}: no [[quality]] table has a filter that matches topic {topic}", options.rules.display())
+    })?;
     let Imported { recording, understood } = options.data.read()?;
     let windows = options.window.iter().map(|window| options.data.window(window)).collect::<Result<Vec<Window>>>()?;
     let trial = try_rules(&rules, &topic, &recording);
@@ -140,11 +151,11 @@ fn printable(text: &str) -> String {
 
 /// Rules from a file of `[[quality]]` tables in `dir`, or from an agent's configuration that holds some.
 fn parse_rules(text: &str, dir: &Path) -> Result<(Vec<TopicSpec>, Arc<RuleSet>)> {
-    let mut file: toml::Table = toml::from_str(text).context("it is not TOML")?;
+    let mut file: toml::Table = toml::from_str(text).context("it is not a TOML file")?;
     let tables = file.remove("quality").context("it has no [[quality]] table")?;
     // Whatever else stands there must at least be what an agent takes: a slip of the pen is no rule that is left out.
     file.try_into::<config::AgentFile>()
-        .context("beside [[quality]], it can have only the keys of an agent's configuration")?;
+        .context("beside [[quality]], it can have the keys of an agent's configuration only")?;
     let mut specs: Vec<TopicSpec> = tables.try_into().context("[[quality]]")?;
     config::read_schemas(&mut specs, dir)?;
     ensure!(!specs.is_empty(), "it has no [[quality]] table");
@@ -157,7 +168,7 @@ fn only_topic(specs: &[TopicSpec]) -> Result<String> {
     let [spec] = specs else {
         let filters: Vec<&str> = specs.iter().map(|spec| spec.filter.as_str()).collect();
         bail!(
-            "several rules could apply: give the recorded topic with --topic; there are rules for {}",
+            "several rules could apply: name the recorded topic with --topic; there are rules for {}",
             filters.join(", ")
         );
     };
@@ -310,7 +321,7 @@ impl Summary {
             self.topic, self.filter, self.all.readings, self.from, self.to
         ))?;
         if self.schema_left_out {
-            output::line("its schema was not tried: a recording has values, not messages")?;
+            output::line("its schema was not tried: a recording holds values, not messages")?;
         }
         output::line("")?;
         let mut rows = vec![self.all.cells("all")];

@@ -17,7 +17,7 @@ pub async fn requested() {
     let mut terminate = match signal(SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {
-            tracing::warn!(%error, "SIGTERM cannot be waited for");
+            tracing::warn!(%error, "SIGTERM cannot be handled: stop this process with SIGINT (Ctrl-C)");
             return std::future::pending().await;
         }
     };

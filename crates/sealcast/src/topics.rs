@@ -81,8 +81,7 @@ impl Row {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let topics = measured(&options.dir)
-        .with_context(|| format!("what {} remembers of its topics cannot be read", options.dir.display()))?;
+    let topics = measured(&options.dir).context("cannot show what the agent measured")?;
     let rows: Vec<Row> = topics.into_iter().map(|(key, measured)| Row::new(key, measured)).collect();
     if options.json {
         return output::json(&rows);

@@ -95,6 +95,24 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether some topic is matched by both filters.
+#[must_use]
+pub fn overlap(filter: &str, other: &str) -> bool {
+    let hidden = |one: &str, from: &str| one.starts_with('$') && from.starts_with(['+', '#']);
+    if hidden(filter, other) || hidden(other, filter) {
+        return false;
+    }
+    let (mut ours, mut theirs) = (filter.split('/'), other.split('/'));
+    loop {
+        return match (ours.next(), theirs.next()) {
+            // `#` stands for no level too.
+            (Some("#"), _) | (_, Some("#")) | (None, None) => true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => continue,
+            _ => false,
+        };
+    }
+}
+
 /// `Less` if `filter` is more specific than `other`, for two filters that match the same topic: level by level, a literal
 /// comes before `+` and `+` before `#`.
 #[must_use]
@@ -148,6 +166,37 @@ mod tests {
             }
             for topic in no {
                 assert!(!matches(pattern, topic), "{pattern} should not match {topic}");
+            }
+        }
+    }
+
+    /// All filters and topics of few levels: two filters overlap if some topic is matched by both.
+    #[test]
+    fn overlapping_filters_have_a_topic_in_common() {
+        let of = |levels: &[&str], most: u32| -> Vec<String> {
+            let mut all = vec![String::new()];
+            let mut longest = all.clone();
+            for _ in 0..most {
+                longest = longest
+                    .iter()
+                    .flat_map(|begin| levels.iter().map(move |level| format!("{begin}/{level}")))
+                    .collect();
+                all.extend(longest.clone());
+            }
+            all.iter().filter_map(|text| text.strip_prefix('/').map(str::to_owned)).collect()
+        };
+        let mut plain = of(&["a", "b", "+"], 3);
+        plain.extend(["$a".to_owned(), "$a/+".to_owned()]);
+        let open = plain.iter().map(|text| format!("{text}/#")).chain(["#".to_owned()]);
+        let filters: Vec<String> = plain.iter().cloned().chain(open).collect();
+        let mut topics = of(&["a", "b"], 4);
+        topics.extend(["$a".to_owned(), "$a/b".to_owned(), "$a/b/b".to_owned()]);
+        for (one, other) in filters.iter().flat_map(|one| filters.iter().map(move |other| (one, other))) {
+            let common = topics.iter().any(|topic| matches(one, topic) && matches(other, topic));
+            assert_eq!(overlap(one, other), common, "{one} {other}");
+            // One of two that differ is always the more specific.
+            if common && one != other {
+                assert!(compare_specificity(one, other).is_ne(), "{one} {other}");
             }
         }
     }

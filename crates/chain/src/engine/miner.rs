@@ -46,7 +46,7 @@ pub(super) struct Miner {
     tip: StoredBlock,
     #[cfg(test)]
     fault: Arc<std::sync::Mutex<Option<super::Fault>>>,
-    /// Released last, when nothing can write any more.
+    /// Released last, when nothing can write any longer.
     _lock: Lock,
 }
 

@@ -17,6 +17,7 @@ use revm::{
     context_interface::result::{EVMError, ExecutionResult},
 };
 use rusqlite::Connection;
+use sealcast_ledger_client::rpc_code;
 use serde_json::{Value, json};
 
 use super::{Params, RpcFault, logs, to_json};
@@ -121,7 +122,7 @@ impl Engine {
         let newest: BlockNumberOrTag = params.required(1, "newest block")?;
         let percentiles: Vec<f64> = params.optional(2, "percentiles")?.unwrap_or_default();
         if percentiles.len() > 100 {
-            return Err(RpcFault::new(RpcFault::INVALID_PARAMS, "at most 100 percentiles"));
+            return Err(RpcFault::new(rpc_code::INVALID_PARAMS, "at most 100 percentiles"));
         }
         let newest = newest.as_number().unwrap_or_else(|| self.height()).min(self.height());
         let count = asked.to::<u64>().clamp(1, MAX_FEE_BLOCKS).min(newest + 1);
@@ -231,7 +232,7 @@ impl Engine {
         let tx = match TxEnvelope::decode_2718_exact(&raw) {
             Ok(tx) => tx,
             Err(error) => {
-                return Err(RpcFault::new(RpcFault::INVALID_PARAMS, format!("not a signed transaction: {error}")));
+                return Err(RpcFault::new(rpc_code::INVALID_PARAMS, format!("not a signed transaction: {error}")));
             }
         };
         if !matches!(tx.tx_type(), TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) {
@@ -317,7 +318,7 @@ impl Engine {
 
 fn unknown(method: &str) -> RpcFault {
     let shown: String = method.chars().take(64).collect();
-    RpcFault::new(RpcFault::METHOD_NOT_FOUND, format!("the method {shown} does not exist here"))
+    RpcFault::new(rpc_code::METHOD_NOT_FOUND, format!("the method {shown} does not exist here"))
 }
 
 fn halted(reason: &impl std::fmt::Debug) -> RpcFault {
@@ -393,7 +394,7 @@ fn find_block(db: &Connection, id: BlockId) -> Result<Option<StoredBlock>, RpcFa
 
 /// The newest block, if that is what was asked for: older states are not kept.
 fn newest_only(db: &Connection, id: Option<BlockId>) -> Result<StoredBlock, RpcFault> {
-    let tip = table::tip(db)?.ok_or_else(|| RpcFault::new(RpcFault::INTERNAL, "the ledger has no blocks"))?;
+    let tip = table::tip(db)?.ok_or_else(|| RpcFault::new(rpc_code::INTERNAL, "the ledger has no blocks"))?;
     let asked = find_block(db, id.unwrap_or_default())?.ok_or_else(|| RpcFault::server("unknown block"))?;
     if asked.hash != tip.hash {
         let message = format!(
@@ -417,13 +418,13 @@ fn find_logs(db: &Connection, filter: &Filter, tip: u64) -> Result<Vec<Log>, Rpc
 
 fn decode(stored: &StoredTransaction) -> Result<TxEnvelope, RpcFault> {
     TxEnvelope::decode_2718_exact(&stored.raw).map_err(|error| {
-        RpcFault::new(RpcFault::INTERNAL, format!("transaction {} cannot be read: {error}", stored.hash))
+        RpcFault::new(rpc_code::INTERNAL, format!("transaction {} cannot be read: {error}", stored.hash))
     })
 }
 
 fn block_of(db: &Connection, stored: &StoredTransaction) -> Result<StoredBlock, RpcFault> {
     table::block_by_number(db, stored.block)?
-        .ok_or_else(|| RpcFault::new(RpcFault::INTERNAL, format!("block {} is missing", stored.block)))
+        .ok_or_else(|| RpcFault::new(rpc_code::INTERNAL, format!("block {} is missing", stored.block)))
 }
 
 /// What the sender pays for a unit of gas where the base fee is zero.

@@ -5,6 +5,7 @@ use alloy::{
     rpc::types::{BlockNumberOrTag, Filter, FilterBlockOption, Log},
 };
 use rusqlite::{Connection, params_from_iter, types::Value as Sql};
+use sealcast_ledger_client::rpc_code;
 
 use super::RpcFault;
 use crate::engine::{StoredLog, table};
@@ -33,7 +34,7 @@ pub(super) fn range(connection: &Connection, filter: &Filter, tip: u64) -> Resul
             let (from, to) = (number(from_block), number(to_block));
             if from > to && from_block.is_some_and(|tag| tag.is_number()) && to_block.is_some_and(|tag| tag.is_number())
             {
-                return Err(RpcFault::new(RpcFault::INVALID_PARAMS, "invalid block range: fromBlock is after toBlock"));
+                return Err(RpcFault::new(rpc_code::INVALID_PARAMS, "invalid block range: fromBlock is after toBlock"));
             }
             let to = to.min(tip);
             Ok((from <= to).then_some((from, to)))
@@ -46,7 +47,7 @@ pub(super) fn check(filter: &Filter) -> Result<(), RpcFault> {
     let alternatives = filter.address.len() + filter.topics.iter().map(|topic| topic.len()).sum::<usize>();
     if alternatives > MAX_ALTERNATIVES {
         let message = format!("the filter names {alternatives} addresses and topics, {MAX_ALTERNATIVES} are allowed");
-        return Err(RpcFault::new(RpcFault::LIMIT, message));
+        return Err(RpcFault::new(rpc_code::LIMIT, message));
     }
     Ok(())
 }
@@ -80,13 +81,13 @@ pub(super) fn matching(connection: &Connection, filter: &Filter, (from, to): (u6
                 "query returned more than {MAX_LOGS} logs or {MAX_LOG_BYTES} bytes: ask for fewer blocks, up to {}",
                 log.block.saturating_sub(1).max(from)
             );
-            return Err(RpcFault::new(RpcFault::LIMIT, message));
+            return Err(RpcFault::new(rpc_code::LIMIT, message));
         }
         let (_, hash, time) = match block {
             Some(block) if block.0 == log.block => block,
             _ => {
                 let found = table::block_by_number(connection, log.block)?
-                    .ok_or_else(|| RpcFault::new(RpcFault::INTERNAL, format!("block {} is missing", log.block)))?;
+                    .ok_or_else(|| RpcFault::new(rpc_code::INTERNAL, format!("block {} is missing", log.block)))?;
                 *block.insert((log.block, found.hash, found.header.timestamp))
             }
         };

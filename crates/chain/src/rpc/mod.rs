@@ -6,6 +6,7 @@
 mod eth;
 mod logs;
 
+use sealcast_ledger_client::rpc_code;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -29,29 +30,17 @@ pub(crate) struct RpcFault {
 }
 
 impl RpcFault {
-    pub(crate) const PARSE: i64 = -32700;
-    pub(crate) const INVALID_REQUEST: i64 = -32600;
-    pub(crate) const METHOD_NOT_FOUND: i64 = -32601;
-    pub(crate) const INVALID_PARAMS: i64 = -32602;
-    pub(crate) const INTERNAL: i64 = -32603;
-    /// The request is well formed, but this server cannot or will not do it.
-    pub(crate) const SERVER: i64 = -32000;
-    /// More than the server gives out or takes at once (EIP-1474).
-    pub(crate) const LIMIT: i64 = -32005;
-    /// The contract reverted; `data` has its words.
-    pub(crate) const REVERTED: i64 = 3;
-
     pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
 
     pub(crate) fn server(message: impl Into<String>) -> Self {
-        Self::new(Self::SERVER, message)
+        Self::new(rpc_code::SERVER, message)
     }
 
     pub(crate) fn reverted(output: &[u8]) -> Self {
         Self {
-            code: Self::REVERTED,
+            code: rpc_code::REVERTED,
             message: "execution reverted".into(),
             data: Some(alloy::hex::encode_prefixed(output)),
         }
@@ -68,7 +57,7 @@ impl RpcFault {
 
 impl From<ReadError> for RpcFault {
     fn from(error: ReadError) -> Self {
-        Self::new(Self::INTERNAL, error.to_string())
+        Self::new(rpc_code::INTERNAL, error.to_string())
     }
 }
 
@@ -98,7 +87,7 @@ impl Params {
         match value {
             None | Some(Value::Null) => Ok(Self(Vec::new())),
             Some(Value::Array(values)) => Ok(Self(values)),
-            Some(_) => Err(RpcFault::new(RpcFault::INVALID_PARAMS, "parameters must be an array")),
+            Some(_) => Err(RpcFault::new(rpc_code::INVALID_PARAMS, "parameters must be an array")),
         }
     }
 
@@ -106,14 +95,14 @@ impl Params {
         match self.0.get_mut(at).map(Value::take) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value).map(Some).map_err(|error| {
-                RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter {} ({name}): {error}", at + 1))
+                RpcFault::new(rpc_code::INVALID_PARAMS, format!("parameter {} ({name}): {error}", at + 1))
             }),
         }
     }
 
     pub(crate) fn required<T: DeserializeOwned>(&mut self, at: usize, name: &str) -> Result<T, RpcFault> {
         self.optional(at, name)?
-            .ok_or_else(|| RpcFault::new(RpcFault::INVALID_PARAMS, format!("parameter {} ({name}) is missing", at + 1)))
+            .ok_or_else(|| RpcFault::new(rpc_code::INVALID_PARAMS, format!("parameter {} ({name}) is missing", at + 1)))
     }
 }
 
@@ -127,7 +116,7 @@ pub(crate) struct Request {
 impl Request {
     /// Reads one envelope; a refusal comes with the id to answer to.
     pub(crate) fn from_value(value: Value) -> Result<Self, (Value, RpcFault)> {
-        let invalid = |message: &str| RpcFault::new(RpcFault::INVALID_REQUEST, message);
+        let invalid = |message: &str| RpcFault::new(rpc_code::INVALID_REQUEST, message);
         let Value::Object(mut object) = value else {
             return Err((Value::Null, invalid("a request must be an object")));
         };
@@ -153,9 +142,9 @@ impl Request {
 pub(crate) fn parse(request: &[u8], max_bytes: usize) -> Result<Value, RpcFault> {
     if request.len() > max_bytes {
         let message = format!("the request has {} bytes, {max_bytes} are allowed", request.len());
-        return Err(RpcFault::new(RpcFault::INVALID_REQUEST, message));
+        return Err(RpcFault::new(rpc_code::INVALID_REQUEST, message));
     }
-    serde_json::from_slice(request).map_err(|error| RpcFault::new(RpcFault::PARSE, format!("not JSON: {error}")))
+    serde_json::from_slice(request).map_err(|error| RpcFault::new(rpc_code::PARSE, format!("not JSON: {error}")))
 }
 
 /// An answer, as an object.
@@ -177,7 +166,7 @@ pub(crate) fn encode(value: &Value) -> Vec<u8> {
 
 /// A value that must become JSON; every type here does.
 pub(crate) fn to_json<T: serde::Serialize>(value: T) -> Result<Value, RpcFault> {
-    serde_json::to_value(value).map_err(|error| RpcFault::new(RpcFault::INTERNAL, error.to_string()))
+    serde_json::to_value(value).map_err(|error| RpcFault::new(rpc_code::INTERNAL, error.to_string()))
 }
 
 impl Engine {
@@ -197,7 +186,7 @@ impl Engine {
     async fn handle_batch(&self, batch: Vec<Value>) -> Vec<u8> {
         if batch.is_empty() || batch.len() > MAX_BATCH {
             let message = format!("a batch has 1 to {MAX_BATCH} requests, this one {}", batch.len());
-            return encode(&response(Value::Null, Err(RpcFault::new(RpcFault::INVALID_REQUEST, message))));
+            return encode(&response(Value::Null, Err(RpcFault::new(rpc_code::INVALID_REQUEST, message))));
         }
         let mut answers = Vec::new();
         for request in batch {
@@ -205,7 +194,7 @@ impl Engine {
                 let id = request.get("id").cloned().unwrap_or_default();
                 Some(response(
                     id,
-                    Err(RpcFault::new(RpcFault::LIMIT, "the batch's answers are too long: ask for less at once")),
+                    Err(RpcFault::new(rpc_code::LIMIT, "the batch's answers are too long: ask for less at once")),
                 ))
             } else {
                 self.handle_one(request).await

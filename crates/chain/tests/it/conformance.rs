@@ -5,13 +5,14 @@ use alloy::{
     sol_types::{SolCall as _, SolValue as _},
 };
 use proptest::prelude::{ProptestConfig, any, proptest};
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, GroupNumber, GroupReset, Hash, KeysPublished,
     LedgerId, Refusal, Revoked, SignedEntry,
     testing::{Cast, MemoryLedger, Workload},
 };
+use sealcast_ledger_client::SubmitError;
 
 use crate::limits::same_verdicts;
 use crate::world::{World, commit, file, group, registration};

@@ -6,12 +6,13 @@ use alloy::{
     primitives::{Address, B256},
     sol_types::{SolCall, SolEvent as _},
 };
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_ledger::{
     Anchor, Body, DeviceRevoked, Event, Granted, GroupNumber, GroupReset, Hash, KeysPublished, LedgerId, Limits,
     LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters, Revoked, SequenceRule,
     testing::{Cast, MemoryLedger},
 };
+use sealcast_ledger_client::SubmitError;
 
 use crate::world::{World, all, commit, group};
 

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
-use sealcast_chain::{Channel, ChannelError, LedgerClient, NodeError, Relay, RemoteLedger, SubmitError};
+use sealcast_chain::Relay;
 use sealcast_ledger::{Body, Refusal, Revoked, SignedEntry};
+use sealcast_ledger_client::{Channel, ChannelError, NodeError, RemoteLedger, SubmitError};
 use serde_json::{Value, json};
 
 use crate::world::{Device, PATIENCE, World, commit};
@@ -16,7 +17,7 @@ impl Channel for Shared {
     }
 }
 
-fn remote(world: &World) -> (Shared, RemoteLedger) {
+fn remote(world: &World) -> (Shared, RemoteLedger<Shared>) {
     let shared = Shared(Arc::new(Relay::new(world.ledger.clone())));
     (shared.clone(), RemoteLedger::new(shared, world.id()))
 }
@@ -45,7 +46,7 @@ async fn a_device_without_a_wallet_submits_and_reads() {
     assert_eq!(remote.submit(&entry).await.unwrap(), record);
     // Refusals keep their type on the way.
     let late = world.sign(commit(group, 0, 1), &device.key, device.number).await;
-    let refused = LedgerClient::Remote(remote).submit(&late).await;
+    let refused = remote.submit(&late).await;
     assert!(matches!(refused, Err(SubmitError::Refused(Refusal::WrongEpoch { expected_epoch: 1, .. }))), "{refused:?}");
 }
 

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
-use sealcast_chain::SubmitError;
 use sealcast_ledger::Refusal;
+use sealcast_ledger_client::SubmitError;
 
 use crate::world::{World, commit};
 

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{
     Authenticity, Body, Commit, DeviceRegistered, Epoch, Generation, Genesis, Granted, GroupCreated, GroupNumber, Hash,
     LedgerId, Number, Policy, Record, Replica, SignedEntry,
 };
+use sealcast_ledger_client::SubmitError;
 
 /// How long anything may take that has to happen, on a machine that has other work. A wait ends as soon as it happens.
 pub const PATIENCE: Duration = Duration::from_secs(120);

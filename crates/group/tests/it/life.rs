@@ -41,7 +41,7 @@ fn one_more_joins_and_one_is_revoked() {
     world.revoke(group, 1);
     world.run(60);
     world.assert_members(group, &[0, 2, fourth]);
-    assert!(world.nodes[1].left.iter().any(|(_, reason)| reason.to_string().contains("revoked from group")));
+    assert!(world.nodes[1].left.iter().any(|(_, reason)| reason.to_string().contains("lost its grant of group")));
     // It forgets the keys that it had.
     assert!(!world.nodes[1].store.keys().any(|key| key.starts_with("epoch/") || key.starts_with("mls/")));
     world.grant(group, 1);

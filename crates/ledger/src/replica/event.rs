@@ -20,7 +20,7 @@ pub enum Event {
         /// When that ends, seconds since 1970.
         not_after_s: u64,
     },
-    /// A device may do nothing any more, and has lost all grants.
+    /// A device may no longer do anything, and has lost all grants.
     DeviceRevoked {
         /// Its number.
         device: Number,

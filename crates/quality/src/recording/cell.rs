@@ -39,7 +39,9 @@ impl FromStr for Delimiter {
                 [byte @ (b'\t' | b' ' | b'!'..=b'~')] if !byte.is_ascii_alphanumeric() && !b"\"+-.".contains(byte) => {
                     Ok(Self(*byte))
                 }
-                _ => Err(CsvOptionError("one character such as , ; | or the word tab")),
+                _ => Err(CsvOptionError(
+                    "give one character such as , ; | or a word: comma, semicolon, tab, pipe, space",
+                )),
             },
         }
     }
@@ -80,7 +82,7 @@ impl FromStr for Column {
     fn from_str(text: &str) -> Result<Self, CsvOptionError> {
         let name = text.trim();
         if name.is_empty() {
-            Err(CsvOptionError("the name of a column, or its number from 1"))
+            Err(CsvOptionError("give the name of a column, or its number from 1"))
         } else {
             Ok(Self(name.into()))
         }
@@ -106,7 +108,8 @@ impl FromStr for Condition {
     type Err = CsvOptionError;
 
     fn from_str(text: &str) -> Result<Self, CsvOptionError> {
-        let (column, value) = text.split_once('=').ok_or(CsvOptionError("COLUMN=VALUE"))?;
+        let (column, value) =
+            text.split_once('=').ok_or(CsvOptionError("give COLUMN=VALUE, for example sensor=kitchen"))?;
         Ok(Self { column: column.parse()?, value: value.trim().to_owned() })
     }
 }

@@ -265,8 +265,8 @@ impl Sample<'_> {
             {
                 return Ok((0, false));
             }
-            // One column of texts: the line says better than the header that this is no time.
-            ([], []) => "no column holds times that can be read",
+            // One column of texts: the line says better than the header that this is not a time.
+            ([], []) => "no column holds times that can be read without their format",
             _ => "several columns hold times",
         };
         Err(RecordingError::TimeColumn { what, columns: list(first, all()) })

@@ -49,7 +49,7 @@ impl FromStr for TextEncoding {
         let encoding = Encoding::for_label_no_replacement(text.as_bytes());
         encoding
             .map(Self)
-            .ok_or(CsvOptionError("an encoding such as utf-8, utf-16le, windows-1252, iso-8859-15, shift_jis"))
+            .ok_or(CsvOptionError("give an encoding of the WHATWG list, such as utf-8, utf-16le, windows-1252, latin1, iso-8859-15 or shift_jis"))
     }
 }
 

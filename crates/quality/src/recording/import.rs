@@ -9,9 +9,10 @@ use super::{
     columns::{self, Columns},
     encoding::TextEncoding,
     error::{CellFault, Place, RecordingError},
+    interleaved::{self, Groups},
     number::{Evidence, NumberFormat, Written, no_number},
     options::CsvOptions,
-    order,
+    order::{self, OrderOption},
     readings::{MAX_READINGS, Recording},
     signs::{DecimalSign, Thousands},
     table::{Row, Table, is_annotation},
@@ -20,6 +21,9 @@ use super::{
 
 /// So many series are named where there are several in one file.
 pub const MAX_SERIES_NAMED: usize = 20;
+
+/// So many columns are looked at for the names of series.
+const MAX_SERIES_COLUMNS: usize = 16;
 
 /// A recording that counts from a start has a stamp below this, which is 20 000 s. Spreadsheets' counts of days lie above
 /// it since 1954, dates such as `240331` since the year 2002.
@@ -228,6 +232,7 @@ impl<'a> Import<'a> {
         if let Some(early) = counts.early.filter(|_| counts.least_ms >= NEAR_0_BEFORE_MS) {
             return Err(early);
         }
+        self.check_interleaved(&rows)?;
         let count = |test: fn(&Stamp) -> bool| rows.iter().filter(|(stamp, _)| test(stamp)).count();
         let stamps_without_zone = count(|stamp| !stamp.own_zone);
         let used = |at: usize| ColumnUsed {
@@ -307,6 +312,27 @@ impl<'a> Import<'a> {
         let several = columns.series.iter().zip(&series).find(|(_, seen)| seen.len() > 1);
         let Some((at, seen)) = several else { return Ok(()) };
         Err(RecordingError::Series { column: columns.name(*at).to_owned(), values: named(seen) })
+    }
+
+    /// Series that a column of any other name tells apart. Whoever names the order of the rows has seen what the stamps do.
+    fn check_interleaved(&self, rows: &[(Stamp, Value)]) -> Result<(), RecordingError> {
+        let stamps_ms: Vec<u64> = rows.iter().map(|(stamp, _)| stamp.time_ms).collect();
+        if self.options.order != OrderOption::Auto || !interleaved::are_mixed(&stamps_ms) {
+            return Ok(());
+        }
+        let free = (0..self.columns.width).filter(|at| !self.columns.uses(*at)).take(MAX_SERIES_COLUMNS);
+        let mut columns: Vec<(usize, Groups)> = free.map(|at| (at, Groups::default())).collect();
+        self.rows(|row| {
+            columns.retain_mut(|(at, groups)| groups.push(row.field(*at)));
+            Ok(())
+        })?;
+        // Numbers are measured or counted: they name no series unless the header says so.
+        let text = |groups: &Groups| groups.words().any(|word| !word.is_empty() && Decimal::parse(word).is_err());
+        let found = columns.iter().find(|(_, groups)| text(groups) && groups.are_series(&stamps_ms));
+        let Some((at, groups)) = found else { return Ok(()) };
+        let name = Some(self.columns.name(*at)).filter(|name| !name.is_empty());
+        let column = name.map_or_else(|| (at + 1).to_string(), str::to_owned);
+        Err(RecordingError::Interleaved { column, values: named(&groups.words().map(str::to_owned).collect()) })
     }
 
     /// Why there is no row.

@@ -36,7 +36,7 @@ pub(super) struct NumberFormat {
     pub thousands: Option<Thousands>,
 }
 
-/// A field that is no number and says so: in lower case.
+/// A field that says that there is no number, in any case.
 pub(super) fn no_number(text: &str) -> Option<Special> {
     if text.len() > 12 {
         return None;

@@ -27,7 +27,7 @@ impl FromStr for OrderOption {
             "auto" => Ok(Self::Auto),
             "file" => Ok(Self::File),
             "time" => Ok(Self::Time),
-            _ => Err(CsvOptionError("auto, file or time")),
+            _ => Err(CsvOptionError("give auto, file or time")),
         }
     }
 }
@@ -65,8 +65,8 @@ impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kept => "as in the file",
-            Self::Reversed => "the file has the newest first: reversed",
-            Self::Sorted => "the file has no order of time: sorted by time",
+            Self::Reversed => "the file has the newest first; reversed",
+            Self::Sorted => "the file is not in order of time; sorted by time",
         })
     }
 }

@@ -33,7 +33,7 @@ impl FromStr for DecimalSign {
         match text {
             "." | "point" => Ok(Self::Point),
             "," | "comma" => Ok(Self::Comma),
-            _ => Err(CsvOptionError("point or comma")),
+            _ => Err(CsvOptionError("give point or comma")),
         }
     }
 }
@@ -56,7 +56,7 @@ impl FromStr for Thousands {
             "." | "point" => Ok(Self::Point),
             " " | "space" => Ok(Self::Space),
             "'" | "apostrophe" => Ok(Self::Apostrophe),
-            _ => Err(CsvOptionError("comma, point, space or apostrophe")),
+            _ => Err(CsvOptionError("give comma, point, space or apostrophe")),
         }
     }
 }

@@ -99,21 +99,21 @@ impl Understood {
 
     fn zone(&self) -> String {
         let mut text = match &self.time_zone {
-            None => "time zone: each stamp says its own".to_owned(),
+            None => "time zone: each stamp names its own".to_owned(),
             Some(zone) if self.stamps_without_zone == self.rows => {
-                format!("time zone: {zone}, since the stamps say none")
+                format!("time zone: {zone}, because the stamps name none")
             }
-            Some(zone) => format!("time zone: {zone} for the {} stamps that say none", self.stamps_without_zone),
+            Some(zone) => format!("time zone: {zone} for the {} stamps that name none", self.stamps_without_zone),
         };
         if self.stamps_twice > 0 {
             text += &format!(
-                "; stamps in an hour that comes twice: {}, taken for the first time, unless the stamp would go back",
+                "; stamps in an hour that comes twice: {}, read as its first time unless the stamp would then go back",
                 self.stamps_twice
             );
         }
         if self.stamps_skipped > 0 {
             text += &format!(
-                "; stamps in an hour that the zone leaves out: {}, taken for a clock that was not put forward yet",
+                "; stamps in an hour that the zone skips: {}, read as if the clock had not been put forward yet",
                 self.stamps_skipped
             );
         }

@@ -84,7 +84,7 @@ fn case_02_csv_quoted_comma() {
     let thousands = "time,value\n2026-03-01 00:00:00,\"1,200.5\"\n2026-03-01 00:01:00,21.9\n";
     check(thousands, &["--thousands", "comma"], &["1200.5", "21.9"]);
     // With thousands divided by commas, 21,5 is no number.
-    refuses(&both, &["--thousands", "comma"], &["line 2, column 2", "\"21,5\" is not divided by thousands"]);
+    refuses(&both, &["--thousands", "comma"], &["line 2, column 2", "\"21,5\" is not grouped in threes"]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn numbers_that_could_be_two_are_refused() {
     refuses(csv(&["21,5", "21.5"]), &[], &["line 3, column 2", "another decimal sign than line 2"]);
     refuses(csv(&["1,200,300"]), &[], &["line 2, column 2", "--thousands"]);
     check(csv(&["1,200,300", "1,000.25"]), &["--thousands", "comma"], &["1200300", "1000.25"]);
-    refuses(csv(&["1,20,300"]), &["--thousands", "comma"], &["not divided by thousands"]);
+    refuses(csv(&["1,20,300"]), &["--thousands", "comma"], &["not grouped in threes"]);
     refuses(csv(&["1 200,5"]), &[], &["line 2, column 2", "--thousands"]);
     check(csv(&["1 200,5", "-1\u{a0}200,5", "7"]), &["--thousands", "space"], &["1200.5", "-1200.5", "7"]);
     check(csv(&["1'200.5"]), &["--thousands", "apostrophe"], &["1200.5"]);
@@ -150,7 +150,7 @@ fn counts_of_days_and_dates_of_digits_are_refused() {
     let csv = |times: [&str; 2]| format!("date,value\n{},1\n{},2\n", times[0], times[1]);
     // A spreadsheet's days, dates of six digits, MATLAB's days.
     for times in [["45382.5", "45382.75"], ["45382", "45383"], ["240331", "240401"], ["739342.5", "739343.5"]] {
-        let place = format!("line 2, column 1 (date): {:?} as seconds since 1970 lies in 1970", times[0]);
+        let place = format!("line 2, column 1 (date): {:?} would be a time in 1970 if it counted seconds", times[0]);
         refuses(csv(times), &[], &[&place, "--time-format: s, ms, us or ns", "as text"]);
         check(csv(times), &["--time-format", "s"], &["1", "2"]);
     }
@@ -182,9 +182,9 @@ fn a_recording_may_count_from_its_start() {
 fn more_columns_than_a_spreadsheet_has_are_refused() {
     let wide = |columns: usize| format!("time,value{}\n2026-03-01,1\n", ",".repeat(columns - 2));
     check(wide(16_384), &[], &["1"]);
-    refuses(wide(16_385), &[], &["line 1: there are more than 16384 columns", "--delimiter"]);
-    refuses(",".repeat(3_000_000), &[], &["line 1: there are more than 16384 columns"]);
-    refuses(format!("time,value\n2026-03-01,1{}\n", ",".repeat(20_000)), &[], &["line 2: there are more than"]);
+    refuses(wide(16_385), &[], &["line 1 has more than 16384 columns", "--delimiter"]);
+    refuses(",".repeat(3_000_000), &[], &["line 1 has more than 16384 columns"]);
+    refuses(format!("time,value\n2026-03-01,1{}\n", ",".repeat(20_000)), &[], &["line 2 has more than"]);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn several_series_are_not_mixed() {
     let read_it = check(csv, &["--where", "entity_id=sensor.a"], &["20", "21"]);
     assert_eq!((read_it.understood.rows, read_it.understood.rows_left_out), (2, 1));
     check(csv, &["--where", "1=sensor.b"], &["900"]);
-    refuses(csv, &["--where", "entity_id=sensor.c"], &["no row has that", "sensor.a, sensor.b"]);
+    refuses(csv, &["--where", "entity_id=sensor.c"], &["no row has that value", "sensor.a, sensor.b"]);
     refuses(csv, &["--where", "entity=sensor.a"], &["--where: there is no column \"entity\"", "1 (entity_id)"]);
     // Whatever is wrong in the others' rows.
     let door = csv.replace("sensor.b,900,", "binary_sensor.door,on,");
@@ -242,8 +242,8 @@ fn several_series_are_not_mixed() {
     let units = "time,value,unit\n2026-03-01,1,kW\n2026-03-02,950,W\n";
     refuses(units, &[], &["several series", "unit=", "W, kW"]);
     let scaled = "time,value\n2026-03-01,1.2 kW\n2026-03-02,950 W\n";
-    refuses(scaled, &[], &["line 3, column 2", "is in W, line 2 in kW"]);
-    refuses("time,value\n2026-03-01,1.2 K\n2026-03-02,950\n", &[], &["line 3", "is in no unit, line 2 in K"]);
+    refuses(scaled, &[], &["line 3, column 2", "is in W, but line 2 is in kW"]);
+    refuses("time,value\n2026-03-01,1.2 K\n2026-03-02,950\n", &[], &["line 3", "is in no unit, but line 2 is in K"]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn exports_of_other_tools() {
     let read_it = check(influx, &["--where", "room=a"], &["20.5", "20.6"]);
     assert_eq!(read_it.understood.time_column.to_string(), "6 (_time)");
     let other = influx.replace("_field,room\r\n,,1", "_field,floor\r\n,,1");
-    refuses(&other, &[], &["line 11: another table"]);
+    refuses(&other, &[], &["line 11 begins another table"]);
     // InfluxDB 1, in ns.
     let ns = "name,time,value\ntemp,1772323200000000000,20.5\ntemp,1772323260000000000,20.6\n";
     assert_eq!(shown(&read(ns, &[])), ["2026-03-01 00:00:00 20.5", "2026-03-01 00:01:00 20.6"]);
@@ -303,19 +303,19 @@ fn exports_of_other_tools() {
 fn what_is_not_understood_is_refused_with_its_place() {
     refuses("", &[], &["no readings"]);
     refuses("time,value\n", &[], &["no readings"]);
-    refuses("only text", &[], &["line 1: 1 fields where 2 are expected"]);
+    refuses("only text", &[], &["line 1 has 1 field; 2 are expected (separator: comma)"]);
     refuses(
         "time,value\n2026-03-01 00:00:00,1\nyesterday,2\n",
         &[],
-        &["line 3, column 1 (time): \"yesterday\" is no time", "--time-format"],
+        &["line 3, column 1 (time): \"yesterday\" is not a time", "--time-format"],
     );
     refuses(
         "time,value\n2026-03-01 00:00:00,1\n2026-03-01 00:01:00\n",
         &[],
-        &["line 3: 1 fields where 2", "--delimiter"],
+        &["line 3 has 1 field; 2 are expected", "--delimiter"],
     );
     // A decimal comma that nothing protects.
-    refuses("time,value\n2026-03-01 00:00:00,20,96\n", &[], &["line 2: 3 fields where 2", "--delimiter"]);
+    refuses("time,value\n2026-03-01 00:00:00,20,96\n", &[], &["line 2 has 3 fields; 2 are expected", "--delimiter"]);
     refuses("0,5;1,5\n1,5;2,5\n", &[], &["--delimiter"]);
     let ambiguous = "date,value\n03/04/2026 12:00,1\n04/04/2026 12:00,2\n";
     refuses(
@@ -331,11 +331,11 @@ fn what_is_not_understood_is_refused_with_its_place() {
     refuses("a,b\n1,2\n3,4\n", &[], &["no column holds times", "--time-column", "1 (a), 2 (b)"]);
     refuses("begin,end,value\n2026-03-01,2026-03-02,1\n", &[], &["several columns hold times", "--time-column"]);
     check("begin,end,value\n2026-03-01,2026-03-02,1\n", &["--time-column", "end"], &["1"]);
-    refuses("time,value\n2026-03-01,\"1\n2026-03-02,2\n", &[], &["line 2", "never closed"]);
+    refuses("time,value\n2026-03-01,\"1\n2026-03-02,2\n", &[], &["line 2 opens a quote that is never closed"]);
     refuses(
         "time,value\n2026-03-01,\"1\"5\n2026-03-02,2\n",
         &[],
-        &["line 2, column 2 (value)", "a quote stands within"],
+        &["line 2, column 2 (value)", "the field has a quote inside"],
     );
     refuses(
         "time,value\n2026-03-01,12345678901234567890123456789012345678901\n",
@@ -387,8 +387,8 @@ fn every_encoding() {
     }
     let japanese = b"\x8e\x9e\x8d\x8f,value\n2026-03-01,5\n";
     assert_eq!(read(japanese, &["--encoding", "shift_jis"]).understood.time_column.name.as_deref(), Some("時刻"));
-    refuses(japanese, &["--encoding", "utf-8"], &["it is no text in UTF-8", "--encoding"]);
-    refuses(b"\xff\xfe\x00\xd8", &[], &["it is no text in UTF-16LE"]);
+    refuses(japanese, &["--encoding", "utf-8"], &["it is not UTF-8 text", "--encoding"]);
+    refuses(b"\xff\xfe\x00\xd8", &[], &["it is not UTF-16LE text"]);
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn case_11_csv_newest_first() {
     let csv = "timestamp,value\n2026-03-01 00:03:00,21.39\n2026-03-01 00:02:00,21.35\n2026-03-01 00:01:00,21.30\n2026-03-01 00:00:00,21.28\n";
     let read_it = check(csv, &[], &["21.28", "21.30", "21.35", "21.39"]);
     assert!(
-        read_it.understood.lines().contains(&"order: the file has the newest first: reversed".to_owned()),
+        read_it.understood.lines().contains(&"order: the file has the newest first; reversed".to_owned()),
         "{:?}",
         read_it.understood
     );
@@ -431,7 +431,7 @@ fn no_order_is_sorted_and_repeated_stamps_are_kept() {
     let rows: Vec<String> = minutes.iter().map(|minute| format!("2026-03-01 00:{minute:02}:00,{minute}")).collect();
     let csv = format!("time,value\n{}\n", rows.join("\n"));
     let read_it = check(&csv, &[], &["0", "1", "2", "3", "4", "4", "5", "6", "7", "8"]);
-    assert_eq!(read_it.understood.order, "the file has no order of time: sorted by time");
+    assert_eq!(read_it.understood.order, "the file is not in order of time; sorted by time");
     assert_eq!((read_it.understood.stamps_back, read_it.understood.stamps_repeated), (0, 1));
     check("0,1\n2,2\n1,3\n", &["--order", "time"], &["1", "3", "2"]);
     let read_it = check("0,1\n2,2\n3,4\n4,5\n1,3\n", &[], &["1", "2", "4", "5", "3"]);

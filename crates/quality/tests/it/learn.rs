@@ -16,10 +16,7 @@ fn recording(values: impl IntoIterator<Item = Value>) -> Recording {
 #[test]
 fn too_little_is_refused() {
     let error = learn("a", &recording((0..49).map(|_| number("1")))).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "only 49 of 49 readings are numbers that say something, rules are learnt from at least 50"
-    );
+    assert_eq!(error.to_string(), "only 49 of 49 readings have a usable number; rules are learnt from at least 50");
 }
 
 #[test]
@@ -40,11 +37,21 @@ fn no_value_numbers_are_not_learnt_as_values() {
     let recording = recording(values);
     let proposal = learn("#", &recording).unwrap();
     let text = proposal.to_toml();
-    assert!(text.contains("65535 was in the recording, and 4 that were no numbers"), "{text}");
+    assert!(text.contains("# 65535 is in the recording; 4 of its readings are not numbers\n"), "{text}");
     let trial = try_rules(&Arc::new(file(&text).unwrap()), TOPIC, &recording);
     let counts = trial.counts();
     assert_eq!((counts.blocked, counts.by_check.get(&Check::Sentinel)), (8, Some(&8)), "{counts:?}");
     assert_eq!(counts.flagged, 0, "{counts:?}");
+}
+
+/// A limit that was measured to the millisecond is said with two digits.
+#[test]
+fn the_heartbeat_is_rounded_up() {
+    for (period_ms, heartbeat_ms) in [(1_000, 12_000), (60_001, 730_000), (60_000, 720_000), (10, 120), (83, 1_000)] {
+        let readings = (0..60).map(|at| Recorded { time_ms: at * period_ms, value: number(&(at % 7).to_string()) });
+        let text = learn("a", &Recording { readings: readings.collect() }).unwrap().to_toml();
+        assert!(text.contains(&format!("heartbeat_ms = {heartbeat_ms} }}")), "{text}");
+    }
 }
 
 #[test]

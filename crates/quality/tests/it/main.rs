@@ -5,6 +5,7 @@
 mod archive;
 mod csv;
 mod fail_safe;
+mod interleaved;
 mod learn;
 mod levels;
 mod machine;

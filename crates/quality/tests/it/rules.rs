@@ -41,28 +41,28 @@ fn says_what_is_wrong() {
     check("rang = {}", "unknown field `rang`");
     check(
         "range = { min = 5, max = 3 }",
-        "quality rule number 1, for filter \"a/#\", cannot be used: range: min 5 is above max 3",
+        "[[quality]] table number 1 (filter = \"a/#\") cannot be used: range: min (5) is above max (3): swap them",
     );
     check("range = {}", "give min, max or both");
     check("range = { min = 1, limit = 2 }", "unknown field `limit`");
     check("range = { min = 1, action = \"drop\" }", "unknown variant `drop`");
-    check("step = { max = 0 }", "step.max: 0 is not above 0");
+    check("step = { max = 0 }", "step.max: must be above 0, not 0");
     check("rate = { max_per_s = nan }", "rate.max_per_s");
     check("stuck = { readings = 1 }", "at least 2");
     check("silent = { after_ms = 0 }", "1 ms to ten years");
     check("silent = { periods = 1 }", "1.5 to 10000");
     check("spike = { window = 3 }", "5 to 255");
     check("schema = { json = \"{\" }", "schema cannot be used: not JSON");
-    check("schema = {}", "json or file, one of both");
-    check("schema = { json = '{}', file = 'a' }", "one of both");
-    check("schema = { file = 'a' }", "no file is read here");
-    check("schema = { json = '{\"$ref\":\"http://127.0.0.1/x\"}' }", "nothing is fetched");
+    check("schema = {}", "give either json or file");
+    check("schema = { json = '{}', file = 'a' }", "give either json or file");
+    check("schema = { file = 'a' }", "a file cannot be read here");
+    check("schema = { json = '{\"$ref\":\"http://127.0.0.1/x\"}' }", "none is fetched");
     check("report = { dead_band = 1, dead_band_percent = 1 }", "not both");
     check("report = { dead_band = -1 }", "report.dead_band");
     check("restore = { cycle_ms = 10, heartbeat_ms = 5 }", "at most restore.heartbeat_ms");
     check("fail_safe = {}", "on_silence, on_blocked or both");
     check("fail_safe = { on_silence = { after_ms = 1, publish = \"x\", topic = \"a/+\" } }", "without wildcards");
-    check("accept_after = 1", "accept_after: 2 to 1000");
+    check("accept_after = 1", "accept_after: must be from 2 to 1000");
     check("archive = { deviation = 0, max_delay_ms = 1 }", "archive.deviation");
     check("archive = { deviation = 1, max_delay_ms = 1, topic = 'b' }", "leave it out");
     let error = file("[[quality]]\nfilter = \"a\"\n[[quality]]\nfilter = \"a\"").unwrap_err();

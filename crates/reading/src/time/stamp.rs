@@ -112,14 +112,14 @@ fn agree(local: DateTime, offset: Offset, zone: &tz::TimeZone) -> Result<(), Fau
     if agrees {
         Ok(())
     } else {
-        Err(Fault::Time("its offset and its zone contradict each other: leave one of both out"))
+        Err(Fault::Time("its offset and its zone contradict each other: leave one of them out"))
     }
 }
 
 /// By a pattern of `strptime`; what it leaves out of the time of day is zero.
 pub(super) fn by_pattern(pattern: &str, text: &str, zone: &Zone) -> Result<Stamp, Fault> {
     let fields = strtime::parse(pattern, text).map_err(|_| Fault::Time("it is not written as the pattern says"))?;
-    let lacks = |_| Fault::Time("the pattern leaves the day open, or there is no such day");
+    let lacks = |_| Fault::Time("the pattern leaves the day open, or that day does not exist");
     if let Some(timestamp) = fields.timestamp() {
         return Ok(Stamp::of(to_ms(timestamp.duration_since(Timestamp::UNIX_EPOCH))?));
     }
@@ -165,7 +165,7 @@ pub(super) fn leaves_half_open(pattern: &str) -> bool {
 
 fn fixed(local: DateTime, offset: Offset) -> Result<Stamp, Fault> {
     if !in_a_day(offset) {
-        return Err(Fault::Time("an offset is less than 24 hours"));
+        return Err(Fault::Time("its offset is 24 hours or more"));
     }
     Ok(Stamp::of(at(local, offset)?))
 }
@@ -246,9 +246,9 @@ pub(super) fn year_last(text: &str, day_first: bool) -> Option<String> {
 fn explain(text: &str) -> Fault {
     let shape: Vec<u8> = text.bytes().take(11).map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
     match shape.as_slice() {
-        [b'0', b'0', b'0', b'0', b'-', b'0', b'0', b'-', b'0', b'0', b'T' | b't' | b' '] => {
-            Fault::Time("no such day, hour or offset, or something that is no part of a time stands behind it")
-        }
+        [b'0', b'0', b'0', b'0', b'-', b'0', b'0', b'-', b'0', b'0', b'T' | b't' | b' '] => Fault::Time(
+            "it has a day, hour or offset that does not exist, or something follows it that does not belong to a time",
+        ),
         [b'0', b'0', b'/' | b'-', ..] | [b'0', b'/' | b'-', ..] => {
             Fault::Time("the order of day, month and year is not clear")
         }

@@ -29,7 +29,7 @@ pub enum StampFormat {
 pub enum StampFormatError {
     /// Neither a format's name nor a pattern.
     #[error(
-        "{0:?} is no format of times: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
+        "{0:?} is not a time format: give dmy, mdy, s, ms, us, ns, rfc3339, or a pattern of at most {MAX_PATTERN_BYTES} bytes \
          such as '%d/%m/%Y %H:%M:%S'"
     )]
     Unknown(String),

@@ -21,7 +21,7 @@ pub struct Zone {
 
 /// A text that names no zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no time zone: give an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC")]
+#[error("{name:?} is not a time zone: give an IANA name such as Europe/Berlin, an offset such as +01:00, or UTC")]
 pub struct ZoneError {
     /// What stands there.
     pub name: String,

@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 use self::ending::Ending;
 use super::{
     data::{Away, DataPlane, Denied, ReadingId},
-    events::{Event, Events},
+    events::{Event, Events, Who},
     readings::Readings,
     refusals::Refusals,
     sessions::{FrameId, Held, Sessions},
@@ -77,6 +77,11 @@ pub struct Shared {
 
 /// Serves `socket` until either side is done. `sees_flags`: its MQTT 5 clients see what the agent says of a value.
 pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
+    serve_at("within the agent".to_owned(), shared, socket, sees_flags).await;
+}
+
+/// The same for a client whose address is `address`.
+pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
     let config = ProxyConfig {
         max_frame_bytes: u32::try_from(shared.config.max_packet_bytes).unwrap_or(u32::MAX),
         max_waiting_bytes: shared.config.max_packet_bytes,
@@ -95,6 +100,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: boo
         to_client: BytesMut::new(),
         to_broker: BytesMut::new(),
         name: String::new(),
+        label: format!("no id, from {address}"),
         version: Version::V311,
         sees_flags,
         session: None,
@@ -126,8 +132,10 @@ struct Client {
     broker: Option<Box<dyn Stream>>,
     to_client: BytesMut,
     to_broker: BytesMut,
-    /// The client id, as far as it is known.
+    /// The client id; empty until CONNECT, and if the client has none.
     name: String,
+    /// The client in the log: its id, the one that the broker gave it, or its address.
+    label: String,
     version: Version,
     /// What is behind it reads user properties, if it speaks MQTT 5.
     sees_flags: bool,
@@ -241,7 +249,7 @@ impl Client {
             let wake = wake.into_iter().flatten().min();
             let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
             let waits = !self.waiting.is_empty();
-            let Self { proxy, socket, broker, to_client, to_broker, local, greet, name, dirty, .. } = &mut self;
+            let Self { proxy, socket, broker, to_client, to_broker, local, greet, label, dirty, .. } = &mut self;
             let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
                 Some(stream) => {
@@ -283,7 +291,7 @@ impl Client {
                 message = local.recv(), if room(to_client) => match message {
                     Ok(message) => inject(proxy, &message),
                     Err(error) => {
-                        warn!(client = *name, %error, "messages of the agent's own are lost");
+                        warn!(client = *label, %error, "messages of the agent's own were lost: the client is too slow");
                         // A fail-safe value may be among them, and is not given a second time.
                         *greet = true;
                     }
@@ -301,11 +309,15 @@ impl Client {
                 }
             }
         };
-        debug!(client = self.name, reason, "client gone");
+        debug!(client = self.label, reason, "client gone");
         if !self.clean {
             self.shared.values.cut(self.number);
         }
         self.finish().await;
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who { id: &self.name, client: &self.label }
     }
 
     /// How many bytes the client may be given now.
@@ -355,7 +367,7 @@ impl Client {
             && let Err(error) = self.shared.values.persist()
         {
             if !self.shared.store.is_failing() {
-                warn!(client = self.name, "connection closed: {error:#}");
+                warn!(client = self.label, "connection closed: {error:#}");
             }
             self.to_broker.clear();
             self.to_client.clear();
@@ -394,27 +406,27 @@ impl Client {
                 }
                 Output::PublishTooLarge { topic, size, max, .. } => {
                     let reason = format!(
-                        "sealed it has {size} bytes, and the broker takes {max}: raise max_packet_bytes in hub.toml"
+                        "it has {size} bytes once it is sealed, but the broker takes at most {max}: raise max_packet_bytes in hub.toml"
                     );
                     self.not_sent(topic.as_str(), reason);
                 }
                 Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
                 Output::FilterUnfit { filter, reason } => {
-                    let (client, topic, reason) = (self.name.clone(), filter.into(), reason.into());
-                    self.shared.events.put(Event::NotSubscribed { client, topic, reason });
+                    let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
+                    self.shared.events.put(&self.name, Event::NotSubscribed { client, topic, reason });
                 }
                 Output::DeliveryTooLarge { size, max, .. } => {
-                    warn!(client = self.name, size, max, "message dropped: larger than the client accepts");
+                    warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
                 }
                 Output::DeliveryOversized { topic, size, max } => {
                     let reason = format!(
-                        "it has {size} bytes, and at most {max} are taken: raise max_packet_bytes in agent.toml"
+                        "it has {size} bytes, but the agent takes at most {max}: raise max_packet_bytes in agent.toml"
                     );
-                    let (client, topic) = (self.name.clone(), topic.into());
-                    self.shared.events.put(Event::DeliveryRefused { client, topic, bytes: size, reason });
+                    let (client, topic) = (self.label.clone(), topic.into());
+                    self.shared.events.put(&self.name, Event::DeliveryRefused { client, topic, bytes: size, reason });
                 }
                 Output::DeliveryInvalid(error) => {
-                    warn!(client = self.name, %error, "message dropped: the broker sent it malformed");
+                    warn!(client = self.label, %error, "message dropped: the broker sent a malformed one");
                 }
                 Output::Closed(reason) => {
                     self.clean = matches!(reason, CloseReason::ClientDisconnect);
@@ -479,7 +491,7 @@ impl Client {
         };
         let Err(error) = self.shared.store.save_client(&self.name, &changes, now) else { return true };
         if !self.shared.store.is_failing() {
-            warn!(client = self.name, "replay windows not saved: {error:#}");
+            warn!(client = self.label, "replay windows not saved: {error:#}");
         }
         session.state().opener.changes_were_not_stored();
         if before != Dirty::No {

@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use sealcast_chain::{RemoteLedger, SubmitError};
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, ReadingTopic, Record, Refusal};
+use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_topic::{ControlTopic, is_control};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ pub struct Control {
     /// The broker.
     pub link: Link,
     /// The ledger, over the broker.
-    pub ledger: RemoteLedger,
+    pub ledger: RemoteLedger<Link>,
     /// What was broadcast.
     pub keys_seen: KeysSeen,
     /// What the groups wanted before the agent opened its door.
@@ -218,7 +218,7 @@ impl Loop {
     fn handle_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Up => {
-                info!("control connection to the hub is up");
+                info!("the control connection to the hub is up");
                 self.up = true;
                 self.sync();
                 self.publish_again();
@@ -226,7 +226,7 @@ impl Loop {
                 self.submit_next()?;
             }
             LinkEvent::Down(reason) => {
-                warn!(reason, "control connection to the hub lost: keys stay as they are, trying again");
+                warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
@@ -319,7 +319,10 @@ impl Loop {
             self.parts.readings.handle_own(record.entry.body())?;
         }
         let now = now_ms();
-        self.parts.groups.handle_record(record, now).context("the groups' state does not follow the replica")?;
+        self.parts
+            .groups
+            .handle_record(record, now)
+            .context("the groups' state does not fit the agent's copy of the ledger")?;
         match record.entry.body() {
             Body::Reading(_) | Body::Commit(_) | Body::Anchor(_) => Ok(()),
             // What readings waited for may have come.
@@ -397,7 +400,7 @@ impl Loop {
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
-                warn!("an entry did not reach the ledger: {error:#}; trying again");
+                warn!("an entry did not reach the ledger, and is sent again: {error:#}");
                 self.sync();
                 self.retry_at = Some(Instant::now() + RETRY);
             }
@@ -486,7 +489,7 @@ impl Loop {
                 }
                 Err(reason) => {
                     if self.held.insert(topic.clone()) {
-                        warn!(%topic, reason, "readings wait on disk: the ledger would refuse them");
+                        warn!(%topic, reason, "readings wait on disk, because the ledger would refuse them");
                     }
                 }
             }
@@ -534,8 +537,8 @@ impl Loop {
                     self.parts.data.leave(group, &reason);
                 }
                 Output::Notice { device, group, notice } => {
-                    let group = group.map(|group| group.to_string()).unwrap_or_default();
-                    let device = device.map(|device| device.to_string()).unwrap_or_default();
+                    let group = group.map(|group| self.parts.data.name_of(group));
+                    let device = device.map(|device| device.to_string());
                     warn!(group, device, "{notice}");
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use sealcast_group::{EpochKeys, LeftReason};
+use sealcast_group::{EpochKeys, LeftReason, Refusal};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
 use sealcast_seal::{
@@ -18,7 +18,7 @@ use sealcast_seal::{
 };
 use sealcast_topic::is_control;
 use tokio::sync::{Notify, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::store::{Retained, Store};
 use crate::config;
@@ -167,7 +167,7 @@ impl DataPlane {
         read(&self.state().replica)
     }
 
-    /// Changes the replica, and wakes who waits.
+    /// Changes the replica, and wakes whoever waits.
     pub fn update_replica<T>(&self, update: impl FnOnce(&mut Replica) -> T) -> T {
         let value = update(&mut self.state().replica);
         self.changed.send_modify(|count| *count += 1);
@@ -460,10 +460,22 @@ impl DataPlane {
             own.keys.forget();
             own.sealer = None;
             own.roster.clear();
-            info!(group = name, "left: {reason}");
+            match reason {
+                LeftReason::Removed(refusal) => {
+                    let why = state.why_removed(&self.device, &name, refusal);
+                    warn!(group = name, "this device has left the group and can no longer read it: {why}");
+                }
+                // A notice with the reason and what to do comes beside a stop.
+                reason => info!(group = name, "this device has left the group for now: {reason}"),
+            }
         }
         drop(state);
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// A group's name and number, as far as the ledger is known.
+    pub fn name_of(&self, group: GroupNumber) -> String {
+        format!("{} (number {group})", self.state().name(group))
     }
 
     /// Groups whose policy wants a new epoch because of the number of messages.
@@ -491,7 +503,7 @@ impl DataPlane {
             match self.seal(group, &topic, &content, now_ms) {
                 Ok(frame) => frames.push((topic, frame)),
                 Err(Denied::NotYet(_) | Denied::Behind(_)) => return Ok(None),
-                // This device is no member any more.
+                // This device is no longer a member.
                 Err(Denied::Refused(_)) => return Ok(Some(Vec::new())),
             }
         }
@@ -522,6 +534,19 @@ impl DataPlane {
 }
 
 impl State {
+    /// What ended this device's grant, by the ledger, and what to do.
+    fn why_removed(&self, device: &DeviceId, group: &str, refusal: &Refusal) -> String {
+        let Refusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };
+        let about_group = self.replica.about_group(*number);
+        let about_device = self.replica.device_by_id(device).map(|device| self.replica.about_originator(device.number));
+        let ended = about_group.into_iter().chain(about_device.unwrap_or_default());
+        let what = match ended.into_iter().find(|summary| summary.index == *entry) {
+            Some(summary) => self.replica.describe(summary),
+            None => "its grant ended".to_owned(),
+        };
+        format!("{what} (ledger entry {entry}); to let it in again: sealcast group grant {group} {device}")
+    }
+
     fn name(&self, group: GroupNumber) -> String {
         self.replica.group(group).map_or_else(|| format!("group {group}"), |group| group.name.to_string())
     }
@@ -546,9 +571,9 @@ impl State {
         }
         let id = &self.replica.genesis().id;
         match own.roster.iter().find(|member| !self.replica.is_granted(group, id.number_of(member))) {
-            Some(gone) => {
-                Err(Denied::NotYet(format!("{gone} is being removed from {name}: nothing is sealed until it is out")))
-            }
+            Some(gone) => Err(Denied::NotYet(format!(
+                "{gone} is being removed from {name}: nothing is sealed until it is removed"
+            ))),
             None => Ok(()),
         }
     }

@@ -54,7 +54,7 @@ impl Folder {
             Self { device: verified.id, key_pem: files::read_secret(&path("device.key"))?, chain, anchor, network };
         ensure!(
             folder.key()?.public() == &verified.public_key,
-            "device.key in {} is not the key of device.pem",
+            "device.key in {} is not the key of device.pem: restore both from one backup, or enrol the device again in an empty folder",
             dir.display()
         );
         Ok(folder)

@@ -21,10 +21,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_chain::RemoteLedger;
 use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
+use sealcast_ledger_client::RemoteLedger;
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -95,11 +95,16 @@ struct Ready {
 /// Runs an agent until the process is told to stop.
 pub async fn run(options: Options) -> Result<()> {
     let file = options.config.clone().unwrap_or_else(|| options.dir.join("agent.toml"));
-    let config = config::load::<config::AgentFile>(options.config.as_deref(), &file)?
-        .with_files(config::folder_of(&file))?
-        .with(options.listen, options.upstream, &options.clear)
-        .validate()
-        .context("the agent's configuration")?;
+    let given = [
+        options.listen.map(|_| "listen"),
+        options.upstream.as_ref().map(|_| "upstream"),
+        options.clear.first().map(|_| "clear"),
+    ];
+    let given: Vec<&str> = given.into_iter().flatten().collect();
+    let config = config::load::<config::AgentFile>(options.config.as_deref(), &file)?.check(&given, |found| {
+        let found = found.with_files(config::folder_of(&file))?;
+        found.with(options.listen, options.upstream, &options.clear).validate()
+    })?;
     if options.check {
         let folder = Folder::open(&options.dir)?;
         Store::require(&options.dir)?;
@@ -274,10 +279,11 @@ impl Agent {
 /// Applies the stored records, giving the groups those that they have not seen.
 fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<Replica> {
     for bytes in store.records()? {
-        let record = Record::decode(&bytes).context("the stored replica of the ledger cannot be read")?;
+        let record =
+            Record::decode(&bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
         // Each was verified before it was stored; the chain of heads is checked again.
         replica.apply_without_signature_check(&record).context(
-            "the stored replica of the ledger is damaged: move agent.sqlite away and start with --new-state",
+            "the agent's copy of the ledger is damaged: move agent.sqlite away, and start the agent once with --new-state",
         )?;
         groups.handle_record(&record, now_ms())?;
     }
@@ -313,11 +319,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
                         debug!(%error, "TCP_NODELAY");
                     }
                     tasks.spawn(async move {
-                        client::serve(shared, Box::new(socket), true).await;
+                        client::serve_at(peer.to_string(), shared, Box::new(socket), true).await;
                         drop(place);
                     });
                 }
-                Err(_) => warn!(%peer, "refused: max_clients ({}) are connected", shared.config.max_clients),
+                Err(_) => {
+                    warn!(%peer, "client refused: as many are connected as max_clients in agent.toml allows, {}", shared.config.max_clients)
+                }
             },
             Err(error) => {
                 warn!(%error, "cannot accept a client");
@@ -349,7 +357,7 @@ pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
     let folder = Folder::open(dir)?;
     let records = Store::read_records(dir)?
         .iter()
-        .map(|bytes| Record::decode(bytes).context("the stored replica of the ledger cannot be read"))
+        .map(|bytes| Record::decode(bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read"))
         .collect::<Result<Vec<_>>>()?;
     let replica = sealcast_ledger::verify(folder.genesis(), records.iter().cloned())?;
     Ok((records, replica))

@@ -56,7 +56,8 @@ impl Readings {
         // The agent may have ended between storing a record and clearing the queue.
         if waiting > 0 {
             for bytes in readings.store.records()? {
-                let record = Record::decode(&bytes).context("the stored replica of the ledger cannot be read")?;
+                let record = Record::decode(&bytes)
+                    .context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
                 if record.entry.originator() == device {
                     readings.handle_own(record.entry.body())?;
                 }
@@ -225,7 +226,7 @@ fn queue_reading(
     db.prepare_cached("INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)")?
         .execute(params![topic, sequence.cast_signed()])?;
     if waiting >= most {
-        return Ok(Err(format!("{waiting} readings wait for the ledger, and `record_queue` allows no more")));
+        return Ok(Err(format!("{waiting} readings already wait for the ledger, which is the limit (`record_queue`)")));
     }
     let values = params![
         topic,

@@ -16,7 +16,7 @@
 mod disk;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
@@ -111,7 +111,11 @@ impl Store {
     /// Makes a new, empty `agent.sqlite` for a folder that has lost its own, because somebody asked for it.
     pub fn replace_lost(dir: &Path) -> Result<()> {
         let _lock = files::lock(dir)?;
-        ensure!(Self::require(dir).is_err(), "--new-state: {} is there: start without it", dir.join(FILE).display());
+        ensure!(
+            Self::require(dir).is_err(),
+            "--new-state is for a folder that has lost its state, but {} is there: start the agent without this option",
+            dir.join(FILE).display()
+        );
         Self::make(dir)
     }
 
@@ -121,10 +125,11 @@ impl Store {
         let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
         ensure!(
             bytes > 0,
-            "the agent's state is lost: {} is {}, and `sealcast enroll` had made it. With it went the group keys, what the \
-             device's clients have already seen, its retained messages and readings that were not sent. Do not put an old \
-             copy in its place: that would use keys a second time. To go on without it, start the agent once with \
-             --new-state (its groups take it in again by themselves), or enrol the device anew with a token",
+            "the agent's state is lost: {} is {}. `sealcast enroll` made this file. It held the group keys, what the device's \
+             clients have already received, its retained messages, and readings that were not sent yet. Do not put an old \
+             copy in its place, because the agent would then use keys a second time. To go on without the lost state, start \
+             the agent once with --new-state: its groups add the device again by themselves. Or enrol the device again with \
+             a new token",
             path.display(),
             if path.exists() { "empty" } else { "missing" }
         );
@@ -175,16 +180,13 @@ impl Store {
 
     /// Opens the replica of an agent's folder to read it, whether an agent runs on it or not.
     pub fn read_records(dir: &Path) -> Result<Vec<Vec<u8>>> {
-        let path = dir.join(FILE);
-        ensure!(path.exists(), "{} holds no replica: no agent has run on this folder yet", dir.display());
-        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (path, connection) = open_to_read(dir)?;
         records(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
     pub fn read_state(dir: &Path) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
-        let path = dir.join(FILE);
-        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (path, connection) = open_to_read(dir)?;
         state(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
@@ -337,9 +339,7 @@ impl Store {
 
     /// Reads what an agent remembers of values from its folder, whether it runs or not.
     pub fn read_values(dir: &Path) -> Result<Vec<ValueRow>> {
-        let path = dir.join(FILE);
-        ensure!(path.exists(), "{} holds none: no agent has run on this folder yet", dir.display());
-        let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (path, connection) = open_to_read(dir)?;
         values(&connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
@@ -406,6 +406,25 @@ fn not_written(error: rusqlite::Error) -> anyhow::Error {
     anyhow::Error::new(error).context("the agent's database cannot be written")
 }
 
+/// The file of an agent's folder, to be read beside the agent.
+fn open_to_read(dir: &Path) -> Result<(PathBuf, Connection)> {
+    ensure!(
+        dir.is_dir(),
+        "there is no folder {}: give the device's folder, which `sealcast enroll` made (--dir)",
+        dir.display()
+    );
+    let path = dir.join(FILE);
+    ensure!(
+        path.exists(),
+        "{} holds no {FILE}: it is not the folder of an enrolled device, or the agent's state is lost. Give the folder that \
+         `sealcast enroll` made (--dir)",
+        dir.display()
+    );
+    let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((path, connection))
+}
+
 /// Opens the file; `new` makes its tables if it has none.
 fn connect(path: &Path, new: bool) -> Result<Connection> {
     let flags = rusqlite::OpenFlags::default().difference(rusqlite::OpenFlags::SQLITE_OPEN_CREATE);
@@ -418,7 +437,10 @@ fn connect(path: &Path, new: bool) -> Result<Connection> {
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     } else {
-        ensure!(version == SCHEMA_VERSION, "it is of version {version}, this program reads {SCHEMA_VERSION}");
+        ensure!(
+            version == SCHEMA_VERSION,
+            "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
+        );
     }
     transaction.execute_batch(LATER)?;
     transaction.commit()?;
@@ -445,7 +467,36 @@ fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use super::*;
+
+    /// A write that waits for the disk looks at its own failure: what no room on the disk would mend is an error at once, and
+    /// ends the task, whatever another write came to meanwhile.
+    #[test]
+    fn a_patient_write_waits_for_the_disk_alone() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = std::sync::Arc::new(Store::create(dir.path())?);
+        let stop = CancellationToken::new();
+        store.end_with(stop.clone());
+        store.add_records(&[(0, b"first".to_vec())])?;
+        // Another write has found the disk full.
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        store.disk.note::<()>(&Err(rusqlite::Error::SqliteFailure(full, None)));
+        let outcomes = |bytes: &'static [u8], index| {
+            let (sender, receiver) = mpsc::channel();
+            let store = store.clone();
+            std::thread::spawn(move || sender.send(store.add_records(&[(index, bytes.to_vec())])));
+            receiver
+        };
+        let outcome = outcomes(b"another", 0).recv_timeout(Duration::from_secs(20));
+        stop.cancel();
+        let error =
+            outcome.context("it is tried for ever")?.map_or_else(|error| format!("{error:#}"), |()| String::new());
+        assert!(error.contains("cannot be written") && error.contains("UNIQUE"), "{error}");
+        assert!(!store.is_behind(), "nothing was waited for");
+        Ok(())
+    }
 
     #[test]
     fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::{Properties, PublishRequest, RefuseCode, TopicName, WillRequest};
 use sealcast_quality::{
-    Action, Archived, Archiver, Checker, Decision, Event, Input, Marks, Reported, Reporter, Verdict,
+    Action, Archived, Archiver, Checker, Decision, Event, Input, Marks, Reason, Reported, Reporter, Verdict,
 };
 use sealcast_reading::{Expected, Record, Special, Value};
 use tokio::sync::{Notify, broadcast};
@@ -117,7 +117,7 @@ pub struct Blocked {
     pub code: RefuseCode,
     /// For the person at the device, with the numbers.
     pub reason: String,
-    /// For the log, without them.
+    /// For the log: without what may be a part of the payload.
     pub summary: String,
 }
 
@@ -128,7 +128,7 @@ pub struct Values {
     plain: Format,
     store: Arc<Store>,
     state: Mutex<State>,
-    /// Held while rows are being written: who has nothing to write still waits for what others took along.
+    /// Held while rows are being written: whoever has nothing to write still waits for what others took along.
     writing: Mutex<Unwritten>,
     wake: Notify,
     local: broadcast::Sender<Arc<Local>>,
@@ -296,7 +296,7 @@ impl Values {
                 if let Some(verdict) = verdict.iter().find(|verdict| verdict.action() == Action::Block) {
                     let (kind, checks) = (Kind::Blocked, Finding::of(verdict));
                     self.raise(&mut state, topic, kind, verdict.to_string(), checks, now_ms);
-                    let summary = format!("blocked by {}", verdict.marks());
+                    let summary = blocked_by(verdict);
                     return blocked(RefuseCode::ImplementationSpecific, verdict.to_string(), &summary);
                 }
                 let mut all = Marks::NONE;
@@ -404,7 +404,7 @@ impl Values {
                 let verdict = checker.handle_reading(&Input { topic, name, reading, document, expected }, now_ms);
                 if verdict.action() == Action::Block {
                     let code = RefuseCode::ImplementationSpecific;
-                    let summary = format!("blocked by {}", verdict.marks());
+                    let summary = blocked_by(&verdict);
                     return Err(Blocked { code, reason: verdict.to_string(), summary });
                 }
             }
@@ -503,6 +503,16 @@ impl Values {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What blocks, with the numbers that were compared. Where a finding may quote a text of the payload, its check is named.
+fn blocked_by(verdict: &Verdict) -> String {
+    let blocking = verdict.findings().iter().filter(|finding| finding.action == Action::Block);
+    let words = blocking.map(|finding| match &finding.reason {
+        Reason::Schema { .. } | Reason::NotNumber { .. } => finding.check.as_str().to_owned(),
+        _ => finding.to_string(),
+    });
+    format!("blocked by {}", words.collect::<Vec<_>>().join("; "))
 }
 
 fn blocked(code: RefuseCode, reason: String, summary: &str) -> Judged {

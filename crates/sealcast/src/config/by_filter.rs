@@ -4,6 +4,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_quality::RuleFilter;
 
+use super::TableAt;
+
 /// Most tables of one kind.
 const MAX_TABLES: usize = 1024;
 
@@ -12,18 +14,26 @@ const MAX_TABLES: usize = 1024;
 pub struct ByFilter<T>(Vec<(RuleFilter, T)>);
 
 impl<T> ByFilter<T> {
-    /// Checks each of `files`; `check` gives its filter and what is made of the rest. `key` is the tables' name.
-    pub fn new<F>(key: &str, files: Vec<F>, check: impl Fn(F) -> Result<(String, T)>) -> Result<Self> {
-        ensure!(files.len() <= MAX_TABLES, "{key}: more than {MAX_TABLES} tables");
+    /// Checks each of `files`, whose filter is what `filter_of` gives. `key` is the tables' name.
+    pub fn new<F>(
+        key: &'static str,
+        files: Vec<F>,
+        filter_of: impl Fn(&F) -> &str,
+        check: impl Fn(F) -> Result<T>,
+    ) -> Result<Self> {
+        ensure!(files.len() <= MAX_TABLES, "{key}: at most {MAX_TABLES} tables are allowed");
         let mut tables: Vec<(RuleFilter, T)> = Vec::new();
         for (at, file) in files.into_iter().enumerate() {
-            let (filter, table) = check(file).with_context(|| format!("[[{key}]] number {}", at + 1))?;
-            let filter: RuleFilter =
-                filter.parse().with_context(|| format!("[[{key}]] number {}: filter {filter:?}", at + 1))?;
-            if tables.iter().any(|(other, _)| *other == filter) {
-                bail!("[[{key}]] number {}: another one also has the filter {filter}: merge the two tables", at + 1);
-            }
-            tables.push((filter, table));
+            let text = filter_of(&file).to_owned();
+            let table = || -> Result<(RuleFilter, T)> {
+                let filter: RuleFilter = text.parse().context("filter")?;
+                if let Some(other) = tables.iter().position(|(other, _)| *other == filter) {
+                    bail!("[[{key}]] table number {} has the same filter: merge the two tables", other + 1);
+                }
+                Ok((filter, check(file)?))
+            };
+            let table = table().with_context(|| TableAt::new(key, at, &text))?;
+            tables.push(table);
         }
         tables.sort_by(|(a, _), (b, _)| a.compare_specificity(b));
         Ok(Self(tables))

@@ -53,7 +53,7 @@ impl RecordRules {
         let in_quality = values.quality.iter().any(|rules| rules.record().is_some());
         Ok(Self {
             queue,
-            tables: ByFilter::new("record", tables, RecordTable::new)?,
+            tables: ByFilter::new("record", tables, |table| &table.filter, RecordTable::new)?,
             in_quality,
             values,
             plain: Decoder::new(InputConfig::Number(PlainConfig::default()))?,
@@ -76,10 +76,13 @@ impl RecordRules {
 }
 
 impl RecordTable {
-    fn new(file: RecordFile) -> Result<(String, Self)> {
-        ensure!(file.decimals.is_none_or(|decimals| decimals <= MAX_DECIMALS), "decimals: at most {MAX_DECIMALS}");
+    fn new(file: RecordFile) -> Result<Self> {
+        ensure!(
+            file.decimals.is_none_or(|decimals| decimals <= MAX_DECIMALS),
+            "decimals: must be at most {MAX_DECIMALS}"
+        );
         let input = file.input.unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
-        Ok((file.filter, Self { decimals: file.decimals, decoder: Decoder::new(input).context("input")? }))
+        Ok(Self { decimals: file.decimals, decoder: Decoder::new(input).context("input")? })
     }
 }
 

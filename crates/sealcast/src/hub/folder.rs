@@ -15,6 +15,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::{Authority, Certificate, Network, PublicKey, Root, SigningKey, TrustAnchor, key_to_pem};
+use sealcast_ledger::LedgerId;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -145,12 +146,13 @@ pub fn check(dir: &Path) -> Result<()> {
     let Some(trace) = TRACES.iter().copied().rfind(exists) else { return Ok(()) };
     let lost = |name: &str, holds: &str, over: &str| {
         format!(
-            "{} is missing, but {trace} shows that a hub has run on this folder. It holds {holds}. Restore it from a \
-             backup. {over}",
+            "{} is missing, but {trace} in the same folder shows that a hub has run there. The missing file holds {holds}. \
+             Restore it from a backup. {over}",
             dir.join(name).display()
         )
     };
-    let new = "To start over with nothing, use an empty folder: every device has to enrol again, with a new folder too";
+    let new = "Without a backup, start over with an empty folder for the hub: every device then has to enrol again, into an empty \
+               folder too";
     for name in ["issuing.key", "issuing.pem"] {
         ensure!(exists(&name), lost(name, "the CA that all devices' certificates come from", new));
     }
@@ -160,18 +162,30 @@ pub fn check(dir: &Path) -> Result<()> {
     if exists(&"ledger.address") {
         ensure!(exists(&"ledger.sqlite"), lost("ledger.sqlite", ledger, new));
     } else {
-        let address = "which contract in ledger.sqlite is the ledger, as the agents' network.json name it";
-        ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, new));
+        let address = "the address of the contract in ledger.sqlite that is the ledger";
+        let over = named_ledger(dir).map_or_else(
+            || new.to_owned(),
+            |id| {
+                format!(
+                    "Or write it again from network.json in the same folder: echo {id} > {}",
+                    dir.join("ledger.address").display()
+                )
+            },
+        );
+        ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, &over));
     }
     if exists(&"network.json") {
         let broker = "the sessions of all clients, and messages that were acknowledged to their senders";
-        let over = format!(
-            "To start with an empty broker, and lose them, make it an empty file: touch {}",
-            dir.join("broker.db").display()
-        );
+        let over = format!("Or give them up and start with an empty broker: touch {}", dir.join("broker.db").display());
         ensure!(exists(&"broker.db"), lost("broker.db", broker, &over));
     }
     Ok(())
+}
+
+/// The ledger that the devices were told of.
+fn named_ledger(dir: &Path) -> Option<LedgerId> {
+    let network: serde_json::Value = serde_json::from_str(&files::read(&dir.join("network.json")).ok()?).ok()?;
+    format!("{}:{}", network.get("chain_id")?.as_u64()?, network.get("ledger")?.as_str()?).parse().ok()
 }
 
 #[cfg(test)]
@@ -211,6 +225,20 @@ mod tests {
             }
             assert!(said.contains(&format!("{lost} is missing")) && said.contains("Restore it"), "{lost}: {said}");
         }
+    }
+
+    #[test]
+    fn a_lost_address_is_told_from_the_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = || check(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+        for name in ALL.into_iter().filter(|name| *name != "ledger.address") {
+            std::fs::write(dir.path().join(name), b"").unwrap();
+        }
+        assert!(said().contains("start over with an empty folder"), "{}", said());
+        let address = format!("0x{}", "ab".repeat(20));
+        let network = serde_json::json!({ "chain_id": 7526, "ledger": address });
+        std::fs::write(dir.path().join("network.json"), network.to_string()).unwrap();
+        assert!(said().contains(&format!("echo 7526:{address} > ")), "{}", said());
     }
 
     #[test]

@@ -18,9 +18,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_broker::{
     Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
 };
-use sealcast_chain::{Engine, EngineConfig, Ledger, Node, NodeError, Relay, SubmitError, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, Wallet};
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
+use sealcast_ledger_client::{NodeError, SubmitError};
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
 use tokio::{
@@ -92,10 +93,10 @@ struct Ready {
 
 /// Runs the hub until the process is told to stop.
 pub async fn run(options: Options) -> Result<()> {
+    let given = [options.est.map(|_| "est"), options.mqtt.map(|_| "mqtt"), options.names.first().map(|_| "names")];
+    let given: Vec<&str> = given.into_iter().flatten().collect();
     let config = config::load::<config::HubFile>(options.config.as_deref(), &options.dir.join("hub.toml"))?
-        .with(options.est, options.mqtt, &options.names)
-        .validate()
-        .context("the hub's configuration")?;
+        .check(&given, |file| file.with(options.est, options.mqtt, &options.names).validate())?;
     if options.check {
         return output::line("the hub's configuration is in order");
     }
@@ -159,7 +160,8 @@ impl Hub {
         let genesis = ledger.genesis().await?;
         ensure!(
             genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
-            "the ledger in {} was made for another CA or operator",
+            "the ledger in {} belongs to another CA or operator than the keys in the same folder: restore all files from one \
+             backup",
             dir.display()
         );
         let mut replica = Replica::new(genesis);
@@ -300,14 +302,16 @@ async fn open_ledger(
     let writer = async move { while progress.changed().await.is_ok() {} };
     let address = dir.join("ledger.address");
     if address.exists() {
-        let id: LedgerId = files::read(&address)?.trim().parse().with_context(|| address.display().to_string())?;
+        let id: LedgerId =
+            files::read(&address)?.trim().parse().with_context(|| format!("{} cannot be used", address.display()))?;
         return Ok((Ledger::attach(node, wallet, id.address).await?, writer));
     }
     // A first start may have ended between the deployment, which is one block, and the next line.
     ensure!(
         engine.progress().borrow().height <= 1,
-        "{} is missing, but ledger.sqlite holds entries: a new, empty ledger beside them would be one that no device \
-         knows. Restore it from a backup, or take an empty folder to start over",
+        "{} is missing, but ledger.sqlite holds entries. The missing file says which contract in ledger.sqlite is the \
+         ledger; without it, the hub would make an empty ledger that no device knows. Restore the file from a backup. \
+         Without a backup, start over with an empty folder: every device then has to enrol again",
         address.display()
     );
     let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
@@ -354,7 +358,7 @@ async fn relay(
         };
         let Some(sender) = sender else { continue };
         let Some(turn) = turns.take(&sender) else {
-            debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} of this device are under way");
+            debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} calls of this device are under way");
             continue;
         };
         let (relay, ledger, mut known, broker) = (relay.clone(), ledger.clone(), known.clone(), broker.clone());
@@ -364,7 +368,9 @@ async fn relay(
             if let Ok(height) = ledger.height().await
                 && !matches!(tokio::time::timeout(DEADLINE, known.wait_for(|known| *known >= height)).await, Ok(Ok(_)))
             {
-                warn!("the hub's replica is behind its ledger");
+                warn!(
+                    "the hub's replica is behind its ledger: a device may learn of a record before the broker's rules know it"
+                );
             }
             drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
@@ -372,7 +378,7 @@ async fn relay(
             let properties =
                 MessageProperties { correlation_data: properties.correlation_data, ..MessageProperties::default() };
             if let Err(error) = broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
-                warn!(%sender, %error, "a call was not answered");
+                warn!(%sender, %error, "the answer to a device's call could not be published");
             }
         });
     }
@@ -464,7 +470,7 @@ async fn follow(
             if let Err(error) =
                 broker.publish(ControlTopic::Ledger.to_string(), record.encode(), Qos::AtLeastOnce, false).await
             {
-                warn!(%error, "a record was not pushed; agents will ask for it");
+                warn!(%error, "a ledger record could not be pushed: the agents will ask for it");
             }
         }
     }

@@ -74,7 +74,7 @@ impl Tokens {
     fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         files::blocking(|| {
             let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&connection).context("the table of enrolment tokens (hub.sqlite)")
+            work(&connection).context("the enrolment tokens in hub.sqlite cannot be used")
         })
     }
 }

@@ -11,6 +11,8 @@ use sealcast_reading::{StampFormat, Zone};
 use super::Window;
 use crate::files;
 
+/// What `--window` takes.
+const WINDOW_EXAMPLE: &str = "'2024-05-01 06:00:00/2024-05-01 08:00:00'";
 /// Larger files are refused: they are read into memory.
 const MAX_FILE_BYTES: usize = 1 << 30;
 
@@ -48,7 +50,8 @@ pub struct DataOptions {
     /// The order of the rows: file (leave it), time (sort), auto (reverse newest first, sort a mixed order).
     #[arg(long, help_heading = "How the CSV is written", default_value = "auto")]
     order: OrderOption,
-    /// The encoding: utf-8, utf-16le, windows-1252, shift_jis [default: detected].
+    /// The encoding, by a name of the WHATWG list: utf-8, utf-16le, windows-1252, latin1, iso-8859-15, shift_jis, gbk, ...
+    /// [default: detected].
     #[arg(long, help_heading = "How the CSV is written")]
     encoding: Option<TextEncoding>,
 }
@@ -69,7 +72,8 @@ impl DataOptions {
             conditions: self.conditions.clone(),
             order: self.order,
         };
-        Recording::import(&bytes, &options).with_context(|| format!("{} is no recording", self.path.display()))
+        Recording::import(&bytes, &options)
+            .with_context(|| format!("{} is not a recording that can be read", self.path.display()))
     }
 
     /// Two times with `/` between, as the recording writes them or as they are printed.
@@ -86,12 +90,16 @@ impl DataOptions {
         let (from_ms, to_ms) = match (times, halves.as_slice()) {
             (Some(times), _) => times,
             (None, [(from, to)]) => {
-                let time = |text: &str| read(text).with_context(|| format!("--window {text}"));
+                let time = |time: &str| {
+                    read(time).with_context(|| {
+                        format!("--window {text}: {time:?} cannot be read; give for example {WINDOW_EXAMPLE}")
+                    })
+                };
                 (time(from)?, time(to)?)
             }
-            _ => anyhow::bail!("--window {text}: two times with / between"),
+            _ => anyhow::bail!("--window {text}: give two times with / between them, for example {WINDOW_EXAMPLE}"),
         };
-        ensure!(from_ms < to_ms, "--window {text}: it ends before it begins");
+        ensure!(from_ms < to_ms, "--window {text}: the window must end after it begins");
         Ok(Window { from_ms, to_ms })
     }
 

@@ -195,7 +195,7 @@ fn an_agent_that_lost_its_database_says_so_and_begins_anew_when_it_is_told_to() 
     until_joined(&sender, &receiver, "hsu0001/probe");
     drop(sender);
     let said = refuse(["agent", "--dir", dirs[0].to_str().unwrap(), "--listen", "127.0.0.1:0", "--new-state"]);
-    assert!(said.contains("start without it"), "{said}");
+    assert!(said.contains("start the agent without this option"), "{said}");
 
     // Enrolling is the other way, also before any agent ran.
     std::fs::remove_file(dirs[1].join("agent.sqlite")).unwrap();

@@ -166,7 +166,7 @@ fn a_device_that_was_removed_from_a_group_repeats_no_welcome_for_it() {
     // The first has welcomed the second.
     until_joined(&first, &second, "hsu0001/probe");
     hub.operate(&["group", "revoke", "hsu0001", "1111"]);
-    first.log.until(&["left: "]);
+    first.log.until(&["this device has left the group"]);
     hub.kill();
     hub.restart();
     hub.group("hsu0002", "hsu0002/#", &["1111", "1112"]);

@@ -20,6 +20,7 @@ mod kill;
 mod log;
 mod mqtt;
 mod nonce;
+mod notes;
 mod paho;
 mod quality;
 mod readings;

@@ -93,14 +93,14 @@ fn what_cannot_be_tried_is_said() {
     };
     check(
         &["try", &good, &file("bad.csv", "2024-05-01 06:00:00,4\nyesterday,5\n")],
-        "line 2, column 1: \"yesterday\" is no time",
+        "line 2, column 1: \"yesterday\" is not a time",
     );
-    check(&["try", &good, &values, "--topic", "c"], "no rule is for topic c");
+    check(&["try", &good, &values, "--topic", "c"], "no [[quality]] table has a filter that matches topic c");
     check(
         &["try", &file("typo.toml", "[[quality]]\nfilter = 'a'\nrange = { mx = 5 }\n"), &values],
         "unknown field `mx`",
     );
-    check(&["try", &good, &values, "--window", "soon"], "two times with / between");
+    check(&["try", &good, &values, "--window", "soon"], "give two times with / between them, for example '2024");
     check(&["try", "missing.toml", &values], "missing.toml");
     check(&["learn", &values], "rules are learnt from at least 50");
     check(&["learn", &values, "--first", "0"], "above 0 and at most 100");
@@ -139,8 +139,8 @@ fn what_was_understood_stands_before_the_figures() {
     let read = [
         "columns: time 3 (last_changed), value 2 (state); only rows with entity_id=sensor.a",
         "separator: comma, decimal sign: comma, encoding: UTF-8",
-        "time zone: Europe/Berlin, since the stamps say none",
-        "order: the file has the newest first: reversed",
+        "time zone: Europe/Berlin, because the stamps name none",
+        "order: the file has the newest first; reversed",
         "rows: 120; left out by the conditions: 120; not numbers: 2 (unavailable 2)",
     ];
     for line in read {
@@ -175,5 +175,5 @@ fn what_was_understood_stands_before_the_figures() {
         assert!(error.contains("--where 'entity_id=…'") && error.contains("sensor.a, sensor.b"), "{error}");
     }
     let error = refuse(["quality", "learn", &data, "--time-zone", "Berlin"]);
-    assert!(error.contains("no time zone: give an IANA name"), "{error}");
+    assert!(error.contains("is not a time zone: give an IANA name"), "{error}");
 }

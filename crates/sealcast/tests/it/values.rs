@@ -349,7 +349,11 @@ fn a_schema_may_be_a_file_beside_the_configuration() {
     let path = dir.join("schemas/reading.json");
     let check = || [std::ffi::OsString::from("agent"), "--check".into(), "--dir".into(), dir.clone().into()];
     let said = refuse(check());
-    assert!(said.contains("number 1, for filter \"hsu0001/t\"") && said.contains("schemas/reading.json"), "{said}");
+    assert!(
+        said.contains("line 2: [[quality]] table number 1 (filter = \"hsu0001/t\")")
+            && said.contains("schemas/reading.json"),
+        "{said}"
+    );
     std::fs::create_dir(dir.join("schemas")).unwrap();
     std::fs::write(&path, " ".repeat(300_000)).unwrap();
     let said = refuse(check());

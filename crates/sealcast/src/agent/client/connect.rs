@@ -18,6 +18,9 @@ use crate::{
 impl Client {
     pub(super) async fn attend_connect(&mut self, request: Box<ConnectRequest>, until: &mut Until) -> Option<Waiting> {
         self.name = request.client_id.as_str().to_owned();
+        if !self.name.is_empty() {
+            self.label.clone_from(&self.name);
+        }
         self.version = request.version;
         self.keep_session = request.session_expiry_s > 0;
         if !self.shared.store.probe() {
@@ -44,6 +47,7 @@ impl Client {
         };
         match self.shared.upstream.connect().await {
             Ok(stream) => {
+                self.shared.events.broker_back();
                 self.broker = Some(stream);
                 let mqtt = if request.clean_start {
                     SessionState::default()
@@ -63,7 +67,7 @@ impl Client {
             }
             // As if the broker itself were away: a client that is told "refused" may give up for good.
             Err(error) => {
-                warn!(client = self.name, "connection closed: {error:#}");
+                self.shared.events.broker_away(&self.label, &format!("{error:#}"));
                 self.give_up = Some("the broker is away".to_owned());
             }
         }
@@ -83,7 +87,7 @@ impl Client {
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
             Route::Brokers => {
                 let what = "its will is dropped: topics that begin with $ are the broker's own";
-                self.shared.events.note(&self.name, topic, what);
+                self.shared.events.note(self.who(), topic, what);
                 Ok(WillAnswer::Dropped)
             }
             Route::NotYet(reason) => Err(Denied::Behind(reason)),
@@ -113,13 +117,16 @@ impl Client {
     }
 
     pub(super) fn handle_connected(&mut self, connected: &sealcast_mqtt::Connected) {
+        if let Some(assigned) = &connected.assigned_client_id {
+            self.label = format!("{} (given by the broker)", assigned.as_str());
+        }
         let news = self.shared.refusals.is_news(&self.name, connected.code);
         if connected.code != 0 {
             let (code, reason) = (format!("{:#04x}", connected.code), refusals::reason(self.version, connected.code));
             if news {
-                warn!(client = self.name, code, reason, "the broker refused the client's connection");
+                warn!(client = self.label, code, reason, "the broker refused the client's connection");
             } else {
-                debug!(client = self.name, code, reason, "the broker refused the client's connection again");
+                debug!(client = self.label, code, reason, "the broker refused the client's connection again");
             }
             return;
         }
@@ -139,6 +146,6 @@ impl Client {
             self.dirty = Dirty::Now;
         }
         self.greet = connected.session_present;
-        info!(client = self.name, version = ?self.version, resumed = connected.session_present, "client connected");
+        info!(client = self.label, version = ?self.version, resumed = connected.session_present, "client connected");
     }
 }

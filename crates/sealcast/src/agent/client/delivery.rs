@@ -32,7 +32,7 @@ impl Client {
             }
             Route::Brokers => {
                 let what = "not handed on: topics that begin with $ are the broker's own";
-                self.shared.events.note(&self.name, topic, what);
+                self.shared.events.note(self.who(), topic, what);
                 self.answered(|proxy| proxy.swallow(delivery.id));
                 return None;
             }
@@ -143,7 +143,7 @@ impl Client {
         let heard = until.news.is_none_or(|reading| self.shared.data.is_caught_up_after(reading));
         if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != sealcast_mqtt::Qos::AtMostOnce {
             // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
-            warn!(client = self.name, topic = %delivery.topic, "connection closed: {denied}");
+            warn!(client = self.label, topic = %delivery.topic, "connection closed: {denied}");
             self.give_up = Some("the ledger is out of reach".to_owned());
             return None;
         }
@@ -153,12 +153,15 @@ impl Client {
 
     /// Fails closed: the client never sees it, the broker has it acknowledged.
     fn withhold(&mut self, delivery: &Delivery, reason: String) {
-        self.shared.events.put(Event::DeliveryRefused {
-            client: self.name.clone(),
-            topic: delivery.topic.as_str().to_owned(),
-            bytes: delivery.payload.len(),
-            reason,
-        });
+        self.shared.events.put(
+            &self.name,
+            Event::DeliveryRefused {
+                client: self.label.clone(),
+                topic: delivery.topic.as_str().to_owned(),
+                bytes: delivery.payload.len(),
+                reason,
+            },
+        );
         self.answered(|proxy| proxy.swallow(delivery.id));
     }
 

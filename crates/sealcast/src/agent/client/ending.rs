@@ -87,7 +87,7 @@ impl Client {
             | CloseReason::Agent(_) => return,
             CloseReason::ConnectRefused { reason } => ("refused", format!("refused: {reason}")),
         };
-        self.shared.events.connection_closed(&self.name, kind, &text);
+        self.shared.events.connection_closed(self.who(), kind, &text);
     }
 
     /// Notes what the broker will keep if it publishes the will when the connection ends. What a delayed will comes to, the
@@ -111,9 +111,15 @@ impl Client {
         match self.shared.store.keep_retained(&will) {
             Ok(true) => {}
             Ok(false) => {
-                warn!(client = self.name, topic = will.topic, "the will is not sealed again: too many are kept")
+                warn!(
+                    client = self.label,
+                    topic = will.topic,
+                    "the will is not kept to be sealed again, because too many retained messages are kept"
+                )
             }
-            Err(error) => warn!(client = self.name, topic = will.topic, "the will is not noted: {error:#}"),
+            Err(error) => {
+                warn!(client = self.label, topic = will.topic, "the will is not kept to be sealed again: {error:#}")
+            }
         }
     }
 }

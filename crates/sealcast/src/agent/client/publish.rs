@@ -54,7 +54,9 @@ impl Client {
                 let sealed = match sealed {
                     Ok(frame) if request.retain => match self.keep_retained(request, now) {
                         Ok(true) => Ok(frame),
-                        Ok(false) => Err(Denied::Refused(format!("more than {MAX_RETAINED} retained messages"))),
+                        Ok(false) => Err(Denied::Refused(format!(
+                            "{MAX_RETAINED} retained messages are kept already, which is the limit"
+                        ))),
                         Err(reason) => Err(Denied::Refused(reason)),
                     },
                     sealed => sealed,
@@ -97,7 +99,7 @@ impl Client {
 
     /// Bridges tell on such topics whether they are connected. Nothing is sent, and the connection stays.
     fn publish_brokers(&mut self, request: &PublishRequest) {
-        self.shared.events.note(&self.name, request.topic.as_str(), BROKERS_TOPIC);
+        self.shared.events.note(self.who(), request.topic.as_str(), BROKERS_TOPIC);
         let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
         self.refuse_and_stay(request, refusal);
     }
@@ -134,8 +136,8 @@ impl Client {
     }
 
     pub(super) fn publish_refused(&self, topic: &str, reason: String) {
-        let (client, topic) = (self.name.clone(), topic.to_owned());
-        self.shared.events.put(Event::PublishRefused { client, topic, reason });
+        let (client, topic) = (self.label.clone(), topic.to_owned());
+        self.shared.events.put(&self.name, Event::PublishRefused { client, topic, reason });
     }
 
     fn keep_retained(&self, request: &PublishRequest, now: u64) -> Result<bool, String> {

@@ -70,7 +70,8 @@ impl Outbox {
         let refused = message.refused.get_or_insert_with(|| {
             warn!(
                 topic,
-                reason, "the broker refused a message of the control plane: it is sent again until it is taken"
+                reason,
+                "the broker refused a message of the control plane: the agent sends it again until the broker takes it"
             );
             Refused { at: now, sent: false, wait: AGAIN }
         });
@@ -83,7 +84,7 @@ impl Outbox {
         self.0.values().filter_map(|message| message.refused.as_ref()).map(|refused| refused.at).min()
     }
 
-    /// What is to be sent again now; `up` if there is a connection. What was taken meanwhile is refused no more.
+    /// What is to be sent again now; `up` if there is a connection. What was taken meanwhile is no longer refused.
     pub fn due(&mut self, now: Instant, up: bool) -> Vec<(String, Vec<u8>)> {
         let mut due = Vec::new();
         for (topic, message) in &mut self.0 {
@@ -91,7 +92,7 @@ impl Outbox {
             if !up {
                 refused.at = now + refused.wait;
             } else if refused.sent {
-                info!(topic, "the broker has taken the message that it had refused");
+                info!(topic, "the broker has taken a message that it had refused before");
                 message.refused = None;
             } else {
                 (refused.at, refused.sent) = (now + TAKEN, true);

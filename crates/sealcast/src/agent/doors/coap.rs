@@ -170,7 +170,7 @@ async fn observe(bus: Bus, exchange: u64, observer: u64, topic: TopicFilter, eve
             return;
         }
     }
-    warn!(observer, "CoAP observer removed: it does not keep up with its messages");
+    warn!(observer, "CoAP observer removed: it is too slow for its messages");
     let _ = events.send(Event::Lost(observer)).await;
 }
 

@@ -78,7 +78,7 @@ pub async fn serve(listener: TcpListener, door: Door, token: Option<Token>, bus:
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            warn!("HTTP door: connection refused, {MAX_CONNECTIONS} connections are already open");
+            warn!("HTTP door: connection refused, because {MAX_CONNECTIONS} connections are already open");
             continue;
         };
         let _ = tcp.set_nodelay(true);
@@ -145,13 +145,13 @@ fn refused(refused: &Refused) -> Failure {
 impl Http {
     async fn handle(&self, request: Request) -> Result<Response, Failure> {
         self.admit(request.headers())?;
-        // After it: who is not let in does not use up what those have who are.
+        // After it: whoever is not let in does not use up what the others have.
         if !self.rate.admit() {
             return Err((StatusCode::TOO_MANY_REQUESTS, "too many requests a second (http.max_per_second)".into()));
         }
         let bad = |reason| failure(StatusCode::BAD_REQUEST)(reason);
         if !request.uri().path().starts_with("/topics/") {
-            return Err((StatusCode::NOT_FOUND, "there is /topics/<topic> and nothing else".into()));
+            return Err((StatusCode::NOT_FOUND, "the only path is /topics/<topic>".into()));
         }
         let topic = topic::of_path(request.uri().path()).map_err(bad)?;
         match *request.method() {
@@ -165,7 +165,7 @@ impl Http {
                     self.last(&topic, filter).await
                 }
             }
-            _ => Err((StatusCode::METHOD_NOT_ALLOWED, "GET, POST and PUT".into())),
+            _ => Err((StatusCode::METHOD_NOT_ALLOWED, "the methods are GET, POST and PUT".into())),
         }
     }
 
@@ -182,13 +182,13 @@ impl Http {
         // Without CORS a GET has no `Origin`, but every present browser says where it comes from (W3C Fetch Metadata).
         let elsewhere = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
         if elsewhere || headers.contains_key(header::ORIGIN) {
-            return Err((StatusCode::FORBIDDEN, "web pages are not served without http.token_file".into()));
+            return Err((StatusCode::FORBIDDEN, "requests from web pages need http.token_file".into()));
         }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         if is_loopback_name(host) {
             return Ok(());
         }
-        Err((StatusCode::FORBIDDEN, "without http.token_file this door is reached as 127.0.0.1 or localhost".into()))
+        Err((StatusCode::FORBIDDEN, "without http.token_file, the host must be 127.0.0.1 or localhost".into()))
     }
 
     async fn publish(&self, topic: &str, request: Request) -> Result<Response, Failure> {
@@ -210,7 +210,7 @@ impl Http {
             Some(Ok(text)) if text.len() <= MAX_TYPE_BYTES => {
                 Some(Text::new(text).map_err(|error| bad(format!("Content-Type: {error}")))?)
             }
-            Some(_) => return Err(bad(format!("Content-Type: ASCII, at most {MAX_TYPE_BYTES} bytes"))),
+            Some(_) => return Err(bad(format!("Content-Type: must be ASCII of at most {MAX_TYPE_BYTES} bytes"))),
         };
         let collect = Limited::new(request.into_body(), self.max_body_bytes).collect();
         let payload = match tokio::time::timeout(BODY, collect).await {
@@ -238,8 +238,9 @@ impl Http {
     }
 
     async fn last(&self, topic: &str, filter: TopicFilter) -> Result<Response, Failure> {
-        TopicName::new(topic)
-            .map_err(|_| (StatusCode::BAD_REQUEST, "a filter has many values: ask for text/event-stream".to_owned()))?;
+        TopicName::new(topic).map_err(|_| {
+            (StatusCode::BAD_REQUEST, "a filter stands for many values: ask for text/event-stream".to_owned())
+        })?;
         let last = self.bus.last(filter).await.map_err(|error| refused(&error))?;
         let Some(message) = last else {
             return Err((StatusCode::NOT_FOUND, format!("no retained value on {topic} that this device can read")));

@@ -63,7 +63,7 @@ pub async fn serve(config: Modbus, bus: Bus, stop: CancellationToken) {
                 content_type: Text::new(read.encoder.media_type()).ok(),
             };
             if readings.try_send((Instant::now(), message)).is_err() {
-                debug!(device = name, topic = %read.topic, "Modbus: a reading is dropped, earlier ones wait for the broker");
+                debug!(device = name, topic = %read.topic, "Modbus: a reading is dropped, because earlier ones still wait for the broker");
             }
         }
         News::Notice(notice) if notice.warn => warn!(device = name, about = notice.about, "Modbus: {}", notice.text),

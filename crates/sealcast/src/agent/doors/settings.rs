@@ -17,7 +17,11 @@ use sealcast_reading::{
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::{config::address, files, tls::HostPort};
+use crate::{
+    config::{TableAt, address},
+    files,
+    tls::HostPort,
+};
 
 /// Shortest token that counts as one.
 const MIN_TOKEN_BYTES: usize = 16;
@@ -94,7 +98,7 @@ impl Door {
         let token = text.trim();
         ensure!(
             token.len() >= MIN_TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic()),
-            "{}: a token is at least {MIN_TOKEN_BYTES} ASCII characters without spaces",
+            "{} must hold a token of at least {MIN_TOKEN_BYTES} ASCII characters without spaces",
             path.display()
         );
         Ok(Some(Token(Zeroizing::new(token.as_bytes().to_vec()))))
@@ -289,11 +293,12 @@ pub struct Write {
 
 /// Checks all tables and puts those of one device together.
 pub fn modbus(tables: Vec<ModbusFile>) -> Result<Vec<Modbus>> {
-    ensure!(tables.len() <= MAX_DEVICES, "modbus: at most {MAX_DEVICES} tables");
+    ensure!(tables.len() <= MAX_DEVICES, "modbus: at most {MAX_DEVICES} tables are allowed");
     let mut devices: Vec<Modbus> = Vec::new();
-    for table in tables {
-        let named = format!("modbus device {} unit {}", table.device, table.unit);
-        let (device, unit) = table.validate().with_context(|| named.clone())?;
+    for (at, table) in tables.into_iter().enumerate() {
+        let which = format!("device = {:?}, unit = {}", table.device, table.unit);
+        let named = || TableAt { key: "modbus", number: at + 1, which: which.clone() };
+        let (device, unit) = table.validate().with_context(named)?;
         let Some(known) = devices.iter_mut().find(|known| known.device == device) else {
             devices.push(Modbus { device, units: vec![unit] });
             continue;
@@ -304,7 +309,7 @@ pub fn modbus(tables: Vec<ModbusFile>) -> Result<Vec<Modbus>> {
                 other.timeout = other.timeout.max(unit.timeout);
                 other.reads.extend(unit.reads);
                 other.writes.extend(unit.writes);
-                one_topic_for_each_write(&other.writes).context(named)?;
+                one_topic_for_each_write(&other.writes).with_context(named)?;
             }
         }
     }
@@ -316,7 +321,7 @@ fn one_topic_for_each_write(writes: &[Write]) -> Result<()> {
     for write in writes {
         ensure!(
             targets.insert((write.table, write.address)),
-            "write: address {} is named twice; one topic commands it",
+            "write: address {} is named twice: let one topic command it",
             write.address
         );
     }
@@ -332,10 +337,13 @@ impl ModbusFile {
         };
         let default = period("period_ms", self.period_ms)?;
         ensure!((10..=60_000).contains(&self.timeout_ms), "timeout_ms: must be from 10 to 60000");
-        ensure!(self.read.len() + self.write.len() > 0, "neither read nor write is named: nothing to do");
+        ensure!(
+            self.read.len() + self.write.len() > 0,
+            "there is neither a [[modbus.read]] nor a [[modbus.write]] table: add one"
+        );
         ensure!(
             self.read.len() <= MAX_POINTS && self.write.len() <= MAX_POINTS,
-            "at most {MAX_POINTS} reads and as many writes"
+            "at most {MAX_POINTS} reads and as many writes are allowed"
         );
         let reads = self
             .read
@@ -343,7 +351,8 @@ impl ModbusFile {
             .map(|read| {
                 let topic = read.topic.clone();
                 let own = read.period_ms.map_or(Ok(default), |ms| period("period_ms", ms));
-                own.and_then(|period| read.validate(period)).with_context(|| format!("read {topic:?}"))
+                own.and_then(|period| read.validate(period))
+                    .with_context(|| format!("[[modbus.read]] (topic = {topic:?})"))
             })
             .collect::<Result<Vec<_>>>()?;
         let writes = self
@@ -351,7 +360,7 @@ impl ModbusFile {
             .into_iter()
             .map(|write| {
                 let topic = write.topic.clone();
-                write.validate().with_context(|| format!("write {topic:?}"))
+                write.validate().with_context(|| format!("[[modbus.write]] (topic = {topic:?})"))
             })
             .collect::<Result<Vec<_>>>()?;
         one_topic_for_each_write(&writes)?;
@@ -366,7 +375,7 @@ fn registers(kind: FieldType) -> Result<u16> {
         FieldType::U16 | FieldType::I16 => Ok(1),
         FieldType::U32 | FieldType::I32 | FieldType::F32 => Ok(2),
         FieldType::U64 | FieldType::I64 | FieldType::F64 => Ok(4),
-        _ => anyhow::bail!("type: registers hold u16, i16, u32, i32, u64, i64, f32 or f64"),
+        _ => anyhow::bail!("type: must be u16, i16, u32, i32, u64, i64, f32 or f64 for registers"),
     }
 }
 
@@ -376,14 +385,20 @@ impl ReadFile {
         let bits = self.table.is_bits();
         let (kind, count) = match (bits, self.kind) {
             (true, None | Some(FieldType::Bit)) => (FieldType::Bit, 1),
-            (true, Some(_)) => anyhow::bail!("type: coils and discrete inputs are bits"),
+            (true, Some(_)) => anyhow::bail!("type: must be bit, or left out, for coils and discrete inputs"),
             (false, kind) => {
                 let kind = kind.unwrap_or(FieldType::U16);
                 (kind, registers(kind)?)
             }
         };
-        ensure!(self.format != Format::SenmlJson || !self.name.is_empty(), "name: SenML needs one");
-        ensure!(u32::from(self.address) + u32::from(count) <= 65_536, "address: the value ends beyond 65535");
+        ensure!(
+            self.format != Format::SenmlJson || !self.name.is_empty(),
+            "name: must be set, because SenML needs a name"
+        );
+        ensure!(
+            u32::from(self.address) + u32::from(count) <= 65_536,
+            "address: must leave room for the value, which ends beyond 65535"
+        );
         let field = FieldConfig {
             name: self.name,
             at: 0,
@@ -418,7 +433,10 @@ impl ReadFile {
 impl WriteFile {
     fn validate(self) -> Result<Write> {
         let topic: TopicFilter = self.topic.parse().context("topic")?;
-        ensure!(matches!(self.table, Table::Coil | Table::Holding), "table: only coil and holding can be written");
+        ensure!(
+            matches!(self.table, Table::Coil | Table::Holding),
+            "table: must be coil or holding, because nothing else can be written"
+        );
         let bits = self.table.is_bits();
         let kind = self.kind.unwrap_or(if bits { FieldType::Bit } else { FieldType::U16 });
         let fits = match kind {
@@ -426,10 +444,10 @@ impl WriteFile {
             FieldType::U16 | FieldType::I16 | FieldType::U32 | FieldType::I32 => !bits,
             _ => false,
         };
-        ensure!(fits, "type: a coil is a bit; u16, i16, u32 and i32 can be written to registers");
-        ensure!(!bits || (self.scale.is_none() && self.offset.is_none()), "a coil has neither scale nor offset");
+        ensure!(fits, "type: must be bit, or left out, for a coil, and u16, i16, u32 or i32 for a register");
+        ensure!(!bits || (self.scale.is_none() && self.offset.is_none()), "scale, offset: must be left out for a coil");
         let scale = self.scale.unwrap_or_else(|| Decimal::from(1u64));
-        ensure!(!scale.is_zero(), "scale: not 0");
+        ensure!(!scale.is_zero(), "scale: must not be 0");
         Ok(Write {
             topic,
             table: self.table,

@@ -97,8 +97,9 @@ impl Disk {
         }
         *told = Some(Instant::now());
         error!(
-            "{} cannot be written: {failure}. What depends on it must not go out, so the clients' connections are closed until \
-             it can. Make room on its disk (or mend it): the agent then goes on by itself, and nothing acknowledged is lost",
+            "{} cannot be written: {failure}. Nothing that depends on a write may leave the agent, so it closes its clients' \
+             connections. Make room on the disk, or repair it: the agent then goes on by itself, and nothing that was \
+             acknowledged is lost",
             self.file.display()
         );
     }

@@ -83,7 +83,10 @@ impl Outbox {
         for points in points.chunk_by(|a, b| a.topic == b.topic).flat_map(|points| points.chunks(MAX_POINTS)) {
             let Some(first) = points.first() else { continue };
             if self.waiting.load(Ordering::Relaxed) + messages.len() as u64 >= MAX_WAITING {
-                warn!(topic = first.topic, "not archived: {MAX_WAITING} archive messages already wait to be sent");
+                warn!(
+                    topic = first.topic,
+                    "not archived, because {MAX_WAITING} archive messages already wait to be sent"
+                );
                 continue;
             }
             match self.message(rules, &first.topic, points) {
@@ -175,7 +178,7 @@ impl Values {
                     }
                     Err(Unsent::Refused(reason)) => {
                         if handed.refused.len() < MAX_REFUSED && handed.refused.insert(topic.clone()) {
-                            warn!(topic, reason, "archive waits on disk: its messages are refused for now");
+                            warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
                         }
                     }
                     Err(Unsent::NotYet(_)) => {

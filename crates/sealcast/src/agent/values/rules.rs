@@ -9,7 +9,7 @@ use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig}
 use sealcast_topic::is_control;
 use serde::Deserialize;
 
-use crate::config::ByFilter;
+use crate::config::{ByFilter, TableAt};
 
 /// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,7 +53,7 @@ pub enum Flagged {
     Deliver,
     /// Withheld.
     Drop,
-    /// Handed to who subscribed to the topic with `divert_to` before it.
+    /// Handed to those that subscribed to the topic with `divert_to` before it.
     Divert,
 }
 
@@ -99,36 +99,43 @@ impl ValueRules {
         receive: Vec<ReceiveFile>,
         alarm_topic: Option<String>,
     ) -> Result<Self> {
+        let own_topics: Vec<_> = quality.iter().map(|spec| (spec.filter.clone(), own_topics(spec))).collect();
         let quality = Arc::new(RuleSet::new(quality)?);
         let name = |key: &str, text: String| -> Result<String> {
             TopicName::new(&text).with_context(|| format!("{key}: {text:?} is not a topic"))?;
-            ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: at most {} bytes", RuleFilter::MAX_BYTES);
-            ensure!(!text.starts_with('$') && !is_control(&text), "{key}: {text:?} is reserved");
+            ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: must have at most {} bytes", RuleFilter::MAX_BYTES);
+            ensure!(
+                !text.starts_with('$') && !is_control(&text),
+                "{key}: {text:?} is reserved: choose a topic that begins with neither $ nor sealcast/"
+            );
             Ok(text)
         };
-        for rules in quality.iter() {
-            let fallbacks = rules.fail_safe().map(|rules| [&rules.on_silence, &rules.on_blocked]);
-            for topic in fallbacks.into_iter().flatten().flatten().filter_map(|fallback| fallback.topic.clone()) {
-                name("quality.fail_safe topic", topic)?;
-            }
-            if let Some(topic) = rules.archive_topic() {
-                name("quality.archive topic", topic.to_owned())?;
+        for (at, (filter, topics)) in own_topics.into_iter().enumerate() {
+            for (key, topic) in topics {
+                name(key, topic).with_context(|| TableAt::new("quality", at, &filter))?;
             }
         }
-        let publish = ByFilter::new("publish", publish, |table| {
-            let format = Format::new(table.input, table.output)?.context("neither input nor output is set")?;
-            Ok((table.filter, format))
-        })?;
-        let receive = ByFilter::new("receive", receive, |table| {
-            let receive = Receive {
-                format: Format::new(table.input, table.output)?,
-                flagged: table.flagged,
-                flagged_v5: table.flagged_v5,
-                divert_to: name("divert_to", table.divert_to.unwrap_or_else(|| "flagged".into()))?,
-                require_checked: table.require_checked,
-            };
-            Ok((table.filter, receive))
-        })?;
+        let publish = ByFilter::new(
+            "publish",
+            publish,
+            |table| &table.filter,
+            |table| Format::new(table.input, table.output)?.context("neither input nor output is set: set one of them"),
+        )?;
+        let receive = ByFilter::new(
+            "receive",
+            receive,
+            |table| &table.filter,
+            |table| {
+                let receive = Receive {
+                    format: Format::new(table.input, table.output)?,
+                    flagged: table.flagged,
+                    flagged_v5: table.flagged_v5,
+                    divert_to: name("divert_to", table.divert_to.unwrap_or_else(|| "flagged".into()))?,
+                    require_checked: table.require_checked,
+                };
+                Ok(receive)
+            },
+        )?;
         let alarm_topic = alarm_topic.map(|text| name("alarm_topic", text)).transpose()?;
         Ok(Self { quality, publish, receive, alarm_topic })
     }
@@ -196,6 +203,17 @@ impl ValueRules {
         filters.dedup();
         filters
     }
+}
+
+/// The topics that a rule publishes on, with their keys.
+fn own_topics(spec: &TopicSpec) -> Vec<(&'static str, String)> {
+    let fail_safe = spec.fail_safe.as_ref();
+    let topics = [
+        ("fail_safe.on_silence.topic", fail_safe.and_then(|spec| spec.on_silence.as_ref()?.topic.clone())),
+        ("fail_safe.on_blocked.topic", fail_safe.and_then(|spec| spec.on_blocked.as_ref()?.topic.clone())),
+        ("archive.topic", spec.archive.as_ref().and_then(|spec| spec.topic.clone())),
+    ];
+    topics.into_iter().filter_map(|(key, topic)| Some((key, topic?))).collect()
 }
 
 impl Format {

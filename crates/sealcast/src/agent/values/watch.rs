@@ -373,7 +373,9 @@ impl Values {
                 payload: Zeroizing::new(payload.to_vec()),
             };
             if !self.store.keep_retained(&kept).map_err(|error| Unsent::NotYet(format!("{error:#}")))? {
-                return Err(Unsent::Refused(format!("more than {MAX_RETAINED} retained messages")));
+                return Err(Unsent::Refused(format!(
+                    "{MAX_RETAINED} retained messages are kept already, which is the limit"
+                )));
             }
         }
         // Once, if it has to be tried again.

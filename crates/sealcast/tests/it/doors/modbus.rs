@@ -271,10 +271,10 @@ address = 9
     // The cut is said once, and is no fault.
     let cut = agent.log.until(&["the device closed the connection"]);
     assert!(cut.contains("INFO") && cut.contains(&address), "{cut}");
-    assert!(cut.contains("connects again whenever something is due"), "{cut}");
+    assert!(cut.contains("connects again whenever a request is due"), "{cut}");
     let about_it = format!("device=\"{address}\" about=\"connection\"");
     assert_eq!(agent.log.count(&about_it), 1, "nothing else is said of the connection");
-    assert_eq!(agent.log.count("in order again"), 0);
+    assert_eq!(agent.log.count("works again"), 0);
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn neighbours_are_read_together_and_units_share_a_connection() {
         assert!(warning.contains(part), "{warning}");
     }
     assert_eq!(
-        agent.log.count("exception 02, illegal data address: nothing is there"),
-        1 + agent.log.count("asked for in parts")
+        agent.log.count("exception 02, illegal data address: the device has nothing at this address"),
+        1 + agent.log.count("read in parts from now on")
     );
 }

@@ -199,7 +199,7 @@ impl Connection {
         let wire = &self.wire;
         match std::future::poll_fn(|waker| wire.lock().tcp.poll_peek(waker, &mut byte)).await {
             Ok(0) => Lost::Closed,
-            Ok(_) => Lost::Lied("it answered though nothing was asked".into()),
+            Ok(_) => Lost::Lied("it sent an answer without a request".into()),
             Err(error) => self.lost(error),
         }
     }
@@ -213,7 +213,7 @@ impl Connection {
             Ok(Err(Error::Protocol(error))) => Err(Lost::Lied(unasked(&error).into())),
             Ok(Ok(answer)) => match answer.map(|response| check(&request.ask, response)) {
                 Ok(Some(reply)) => Ok(Ok(reply)),
-                Ok(None) => Err(Lost::Lied("its answer is shorter or longer than what was asked for".into())),
+                Ok(None) => Err(Lost::Lied("its answer is shorter or longer than the request allows".into())),
                 Err(code) => Ok(Err(code)),
             },
         };

@@ -39,7 +39,7 @@ pub enum Lost {
     )]
     Timeout(Duration),
     /// What came is not the answer to the request.
-    #[error("the device does not speak Modbus as the standard wants: {0}; the agent connects again")]
+    #[error("the device breaks the Modbus standard: {0}; the agent connects again")]
     Lied(String),
     /// The network.
     #[error("the connection broke: {0}")]
@@ -75,25 +75,24 @@ pub fn explain(code: ExceptionCode) -> String {
         ExceptionCode::IllegalFunction => {
             ("illegal function", "the device does not have this table, or cannot write to it: check `table`")
         }
-        ExceptionCode::IllegalDataAddress => {
-            ("illegal data address", "nothing is there: check `table`, `address` (from 0) and `type`")
-        }
+        ExceptionCode::IllegalDataAddress => (
+            "illegal data address",
+            "the device has nothing at this address: check `table`, `address` (from 0) and `type`",
+        ),
         ExceptionCode::IllegalDataValue => {
-            ("illegal data value", "the device does not take this value or length: check `type`, `min` and `max`")
+            ("illegal data value", "the device does not accept this value or length: check `type`, `min` and `max`")
         }
         ExceptionCode::ServerDeviceFailure => {
-            ("server device failure", "the device failed while it did this: look at the device")
+            ("server device failure", "the device failed to do this: look at the device")
         }
         ExceptionCode::Acknowledge => ("acknowledge", "the device needs longer for this: the agent asks again"),
         ExceptionCode::ServerDeviceBusy => {
-            ("server device busy", "the device is at work on something longer: the agent asks again")
+            ("server device busy", "the device is busy with an earlier request: the agent asks again")
         }
-        ExceptionCode::MemoryParityError => {
-            ("memory parity error", "the device cannot rely on its memory: have it repaired")
-        }
+        ExceptionCode::MemoryParityError => ("memory parity error", "the device's memory is faulty: have it repaired"),
         ExceptionCode::GatewayPathUnavailable => (
             "gateway path unavailable",
-            "the gateway has no way to this unit, or too much to do: check `unit` and the gateway's settings",
+            "the gateway cannot reach this unit, or is too busy: check `unit` and the gateway's settings",
         ),
         ExceptionCode::GatewayTargetDevice => (
             "gateway target device failed to respond",

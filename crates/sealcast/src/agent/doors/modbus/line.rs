@@ -24,8 +24,8 @@ use super::{
 const COMMAND_AGE: Duration = Duration::from_secs(30);
 /// A connection that was idle for so long and gives no answer may have been forgotten by something on the way.
 const STALE: Duration = Duration::from_secs(5);
-const NO_ANSWER: &str = "the device takes connections and closes them without an answer: it may serve only so many clients at \
-                         once, or none from this address";
+const NO_ANSWER: &str = "the device accepts connections and closes them without an answer: it may have reached its limit of \
+                         clients, or allow none from this address";
 
 /// A value that is read: the unit's and the value's place in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -313,7 +313,8 @@ impl Line {
             Err(code) if scope(code) == Scope::Request && state.part(values) => {
                 // The parts are asked for at once: all values are due still.
                 self.unit_answers(unit);
-                let parted = format!("{whole}: not in one request ({}); asked for in parts from now on", explain(code));
+                let parted =
+                    format!("{whole}: cannot be read in one request ({}); read in parts from now on", explain(code));
                 return self.say(false, self.unit_name(unit), parted);
             }
             answer => answer,
@@ -329,7 +330,7 @@ impl Line {
                     (Some(bytes), Some(read)) => payload(read, bytes, now_ms),
                     _ => Err("the answer is too short".to_owned()),
                 },
-                Ok(_) => Err("the answer is one to a write".to_owned()),
+                Ok(_) => Err("the answer is the answer to a write".to_owned()),
             };
             match read {
                 Ok(payload) => {
@@ -346,7 +347,7 @@ impl Line {
         match answer {
             Ok(Reply::WrittenOtherwise) => {
                 self.unit_answers(id.unit);
-                let text = "written, but the device answered with another address or value: see what it holds";
+                let text = "written, but the device answered with another address or value: check what it holds";
                 self.say(true, about, text.into());
             }
             Ok(_) => {
@@ -433,7 +434,7 @@ impl Line {
             let unit = self.units.get(id.unit).map_or(0, |unit| unit.id);
             let why = self.faults.reason(&About::Connection).or_else(|| self.faults.reason(&About::Unit(unit)));
             let why = why.unwrap_or("the device was busy with other requests");
-            let text = format!("not written within {} s, and dropped: {why}", COMMAND_AGE.as_secs());
+            let text = format!("dropped, because it could not be written within {} s: {why}", COMMAND_AGE.as_secs());
             self.say(true, self.write_name(id), text);
         }
     }
@@ -470,12 +471,12 @@ impl Line {
         }
         let what = match lost {
             Lost::Closed => "the device closed the connection",
-            _ => "the connection was of no use any more",
+            _ => "the connection broke",
         };
         let idle = now.saturating_duration_since(answered).as_secs_f64();
         let text = format!(
-            "{what} {idle:.1} s after the last answer; the agent connects again whenever something is due, and no reading is \
-             lost. This is said once"
+            "{what} {idle:.1} s after its last answer. The agent connects again whenever a request is due, and no reading is \
+             lost. This is logged once"
         );
         self.say(false, "connection".into(), text);
     }
@@ -488,7 +489,7 @@ impl Line {
 
     fn over(&mut self, about: About<ReadId>) {
         if self.faults.over(&about) {
-            self.say(false, self.name(about), "in order again".into());
+            self.say(false, self.name(about), "works again".into());
         }
     }
 

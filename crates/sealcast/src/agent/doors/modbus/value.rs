@@ -31,7 +31,7 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
             Some(Value::Number(number)) => number,
             Some(Value::Bool(state)) => Decimal::from(u64::from(state)),
             Some(Value::Text(text)) => number(&text)?,
-            _ => return Err("the member `value` is no number or state".into()),
+            _ => return Err("the member `value` is neither a number nor a state".into()),
         }
     } else {
         number(text)?
@@ -46,7 +46,7 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
         return match number.to_integer() {
             Some(0) => Ok(Command::Coil(false)),
             Some(1) => Ok(Command::Coil(true)),
-            _ => Err(format!("{number} is no state of a coil: 1 or 0, true or false, on or off")),
+            _ => Err(format!("{number} is not a state of a coil: give 1 or 0, true or false, on or off")),
         };
     }
     let raw = raw(number, write.scale, write.offset).ok_or_else(|| format!("{number} has too many digits"))?;
@@ -140,7 +140,7 @@ mod tests {
         check(coil, " ON\n", Ok(Command::Coil(true)))?;
         check(coil, "0", Ok(Command::Coil(false)))?;
         check(coil, r#"{"value": true, "by": "x"}"#, Ok(Command::Coil(true)))?;
-        check(coil, "2", Err("no state of a coil"))?;
+        check(coil, "2", Err("not a state of a coil"))?;
         check(coil, "open", Err("not a number"))?;
         check(coil, r#"{"valve": true}"#, Err("value"))?;
         let holding = "table = 'holding'";
@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn what_no_device_can_do_is_refused_by_name() {
         for (text, part) in [
-            ("", "nothing to do"),
+            ("", "neither a [[modbus.read]] nor"),
             ("period_ms = 1\n[[read]]\ntopic='t'\ntable='coil'\naddress=0", "period_ms"),
             ("[[read]]\ntopic='t/#'\ntable='coil'\naddress=0", "topic"),
-            ("[[read]]\ntopic='t'\ntable='coil'\naddress=0\ntype='u16'", "bits"),
+            ("[[read]]\ntopic='t'\ntable='coil'\naddress=0\ntype='u16'", "must be bit, or left out"),
             ("[[read]]\ntopic='t'\ntable='input'\naddress=65535\ntype='u32'", "65535"),
             ("[[read]]\ntopic='t'\ntable='input'\naddress=0\ntype='u8'", "type"),
             ("[[read]]\ntopic='t'\ntable='input'\naddress=0\nformat='senml_json'", "name"),
-            ("[[write]]\ntopic='t'\ntable='input'\naddress=0", "coil and holding"),
+            ("[[write]]\ntopic='t'\ntable='input'\naddress=0", "coil or holding"),
             ("[[write]]\ntopic='t'\ntable='holding'\naddress=0\nscale=0", "scale"),
             ("[[write]]\ntopic='t'\ntable='coil'\naddress=0\n[[write]]\ntopic='u'\ntable='coil'\naddress=0", "twice"),
             ("[[write]]\ntopic='t'\ntable='coil'\naddress=0\nadress=0", "adress"),

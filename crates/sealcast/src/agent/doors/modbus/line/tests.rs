@@ -247,7 +247,7 @@ fn a_device_that_never_answers_is_asked_less_and_less_often() -> Result<()> {
     world.run(300 * SECOND);
     assert_eq!(world.times("t").len(), 1);
     assert!(world.times("t")[0] < 113_000);
-    assert_eq!((world.said("no connection: timed out"), world.said("in order again")), (1, 1));
+    assert_eq!((world.said("no connection: timed out"), world.said("works again")), (1, 1));
     Ok(())
 }
 
@@ -363,7 +363,7 @@ fn a_dead_unit_does_not_delay_the_others_behind_its_gateway() -> Result<()> {
     // And it is heard when it is back.
     world.run(640 * SECOND);
     assert!(world.times("b").len() > 5);
-    assert_eq!(world.said("in order again"), 1, "{:?}", world.notices);
+    assert_eq!(world.said("works again"), 1, "{:?}", world.notices);
     Ok(())
 }
 
@@ -397,7 +397,7 @@ fn busy_is_asked_again_after_a_pause_and_other_exceptions_at_the_next_period() -
         let asked: Vec<u128> = world.asked(1).iter().map(Duration::as_millis).collect();
         assert_eq!(asked, [1, 261, 771, 1781, 4791]);
         assert_eq!(world.times("t").len(), 1);
-        assert_eq!((world.said(&explain(code)), world.said("in order again")), (1, 1));
+        assert_eq!((world.said(&explain(code)), world.said("works again")), (1, 1));
     }
     let config = format!("period_ms = 5000\n{}", holding("t", 0));
     let mut world = World::new(&[&config], busy_until(ExceptionCode::MemoryParityError, 2 * SECOND))?;
@@ -442,13 +442,18 @@ fn a_command_is_written_when_the_unit_takes_it_and_not_twice() -> Result<()> {
     let mut world = World::new(&[VALVE], |_, _| Reaction(MS, Ok(Ok(Reply::WrittenOtherwise))))?;
     world.commands.push_back((SECOND, 0, on.clone()));
     world.run(60 * SECOND);
-    assert_eq!((writes(&world).len(), world.said("see what it holds")), (1, 1));
+    assert_eq!((writes(&world).len(), world.said("check what it holds")), (1, 1));
     // Dropped after 30 s, with the reason, and not written later.
     let away = |request: &Request, time| if time < 60 * SECOND { silence(request) } else { good(request) };
     let mut world = World::new(&[VALVE], away)?;
     world.commands.push_back((SECOND, 0, on));
     world.run(100 * SECOND);
-    assert_eq!(world.said("not written within 30 s, and dropped: no answer within 2000 ms"), 1, "{:?}", world.notices);
+    assert_eq!(
+        world.said("dropped, because it could not be written within 30 s: no answer within 2000 ms"),
+        1,
+        "{:?}",
+        world.notices
+    );
     assert_eq!(world.said("written"), 1);
     assert!(writes(&world).len() >= 6, "it is tried every 5 s at least: {}", writes(&world).len());
     Ok(())

@@ -1,0 +1,24 @@
+//! What an agent needs of the ledger: to submit entries and to read records, over anything that carries a message.
+//!
+//! It knows JSON-RPC and the few methods that a relay offers. It has no EVM, no wallet, and none of Ethereum's types
+//! beyond bytes and the ABI, so it links into an agent on a gateway. It decides nothing about entries either: what a
+//! relay gives out is for a [`Replica`](sealcast_ledger::Replica) to check.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `channel` | [`Channel`]: carries one message there and its answer back |
+//! | `json_rpc` | requests and answers (JSON-RPC 2.0), and [`rpc_code`] |
+//! | `error` | [`NodeError`] and [`SubmitError`], which the hub's own client gives too |
+//! | `remote` | [`RemoteLedger`]: the client |
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod channel;
+mod error;
+mod json_rpc;
+mod remote;
+pub mod rpc_code;
+
+pub use channel::{Channel, ChannelError};
+pub use error::{NodeError, SubmitError};
+pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};
