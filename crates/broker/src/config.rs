@@ -51,7 +51,7 @@ pub struct Limits {
     /// How long an MQTT 3 publisher is held up while a session that its message is for has no room (default 20 s). Then
     /// its connection is closed, with the message unacknowledged.
     pub publish_patience: Duration,
-    /// An offline session whose queue has been full for so long ends (default `None`: never). Its messages are given up,
+    /// An offline session whose own queue has been full for so long ends (default `None`: never). Its messages are given up,
     /// which the client sees as a session that is not present.
     pub full_session_expiry: Option<Duration>,
     /// QoS 1 and 2 messages sent to a client and not yet acknowledged (default 64); a lower Receive Maximum of the
@@ -96,6 +96,15 @@ pub struct ClassLimits {
     pub max_queued_messages: usize,
     /// Bytes of them, properties included (default 256 MiB).
     pub max_queued_bytes: usize,
+    /// QoS 1 and 2 messages that wait for all sessions of one device or are in flight to them, a message counted once for
+    /// each session (default 400,000).
+    pub max_device_queued_messages: usize,
+    /// Bytes of them, properties included (default 512 MiB: two full queues).
+    pub max_device_queued_bytes: usize,
+    /// The same for all sessions of all devices together (default 2,000,000).
+    pub max_total_queued_messages: usize,
+    /// Bytes of them, properties included (default 4 GiB: eight devices at their bound).
+    pub max_total_queued_bytes: usize,
     /// Retained messages (default 100,000).
     pub max_retained: usize,
     /// Bytes of them, properties included (default 256 MiB).
@@ -112,6 +121,10 @@ impl Default for ClassLimits {
         Self {
             max_queued_messages: 100_000,
             max_queued_bytes: 256 * 1024 * 1024,
+            max_device_queued_messages: 400_000,
+            max_device_queued_bytes: 512 * 1024 * 1024,
+            max_total_queued_messages: 2_000_000,
+            max_total_queued_bytes: 4 * 1024 * 1024 * 1024,
             max_retained: 100_000,
             max_retained_bytes: 256 * 1024 * 1024,
             max_device_retained: 10_000,

@@ -1,5 +1,7 @@
 //! One client connection: frames in, packets out. Decoding and encoding happen here, all decisions in the core.
 
+mod out;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,63 +12,18 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::core::ConnId;
+use crate::reason;
 use crate::server::{Event, Shared, Stranger};
 use crate::tls::PeerCertificate;
 use crate::wire::{self, Outgoing, Version, WireError};
+use out::Out;
 
-const KEEP_ALIVE_TIMEOUT: u8 = 0x8D;
+pub(crate) use out::ConnOut;
+
 /// How long a client may take to close its end.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Packets are gathered up to this size before they are written.
 const WRITE_BYTES: usize = 64 * 1024;
-
-/// What the driver has for a connection.
-pub(crate) enum Out {
-    Packet(Outgoing),
-    Close,
-}
-
-/// The driver's end of a connection.
-pub(crate) struct ConnOut {
-    queue: mpsc::UnboundedSender<Out>,
-    /// Bytes that wait; keeps the queue bounded.
-    waiting: AtomicUsize,
-    kill: Notify,
-    /// Whether packets are read from the client.
-    reads: watch::Sender<bool>,
-}
-
-impl ConnOut {
-    /// Hands over a packet; false if the client reads so slowly that it must go.
-    pub(crate) fn send(&self, packet: Outgoing, limit: usize) -> bool {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        let expendable = matches!(packet, Outgoing::Publish { qos: crate::message::Qos::AtMostOnce, .. });
-        if expendable && waiting > limit {
-            return true;
-        }
-        if waiting > limit.saturating_mul(4) {
-            return false;
-        }
-        self.waiting.fetch_add(packet.cost(), Ordering::Relaxed);
-        // The connection may have ended; its Closed event is on the way.
-        let _ = self.queue.send(Out::Packet(packet));
-        true
-    }
-
-    pub(crate) fn close(&self) {
-        let _ = self.queue.send(Out::Close);
-    }
-
-    /// Whether more is read from the client; what was read before is handled in any case.
-    pub(crate) fn set_reading(&self, reads: bool) {
-        self.reads.send_replace(reads);
-    }
-
-    /// Ends the connection at once, whatever still waits.
-    pub(crate) fn kill(&self) {
-        self.kill.notify_one();
-    }
-}
 
 /// Serves a client until either side ends it.
 pub(crate) async fn serve<S>(
@@ -89,7 +46,7 @@ pub(crate) async fn serve<S>(
     let connect = match wire::decode_connect(first, body) {
         Ok(connect) => connect,
         Err(error) => {
-            tracing::debug!(%error, "CONNECT refused");
+            tracing::debug!(conn, "connection refused: {error}");
             if matches!(error, WireError::Version { .. } | WireError::ClientId) {
                 let refusal = Outgoing::ConnAck { session_present: false, code: error.code(), properties: None };
                 let mut out = BytesMut::new();
@@ -152,9 +109,9 @@ async fn read_loop<R: AsyncRead + Unpin>(
         let (first, body) = match read_frame(reader, &mut buffer, shared.limits.max_packet_bytes, silence).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
-            Err(Unread::Silent) => break KEEP_ALIVE_TIMEOUT,
+            Err(Unread::Silent) => break reason::KEEP_ALIVE_TIMEOUT,
             Err(Unread::Wire(error)) => {
-                tracing::debug!(%error, conn, "packet refused");
+                tracing::debug!(conn, "packet refused: {error}");
                 break error.code();
             }
         };
@@ -166,7 +123,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, conn, "packet refused");
+                tracing::debug!(conn, "packet refused: {error}");
                 break error.code();
             }
         }

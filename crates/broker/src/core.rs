@@ -4,13 +4,17 @@
 //! Invariant: an output may leave only after every record that was made before it is durable, if one of them
 //! [`Record::gates`]. The driver keeps that; nothing here waits.
 
-mod connections;
+mod connecting;
+mod connection;
 mod deliveries;
 mod effects;
 mod pressure;
 mod publishing;
 mod queue;
 mod restore;
+mod room;
+mod session;
+mod shares;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -19,87 +23,21 @@ mod usage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use connections::Due;
-
 use crate::config::Limits;
 use crate::message::{Message, MessageProperties, Qos};
 use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
-use crate::wire::{Incoming, SubOptions, Version, Will};
+use crate::wire::Incoming;
+use connection::Connection;
+use session::{Due, Session, expires_at};
+use usage::Class;
 
+pub(crate) use connection::ConnId;
 pub(crate) use effects::{Effects, Output, Record};
-pub(crate) use restore::{Restored, RestoredDelivery, RestoredSession};
-
-/// A connection, unique while the broker runs.
-pub(crate) type ConnId = u64;
-
-/// Sessions belong to a device: client identifiers of two devices never meet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SessionKey {
-    pub device: Arc<str>,
-    pub client_id: Arc<str>,
-}
-
-/// A message on its way to one session at QoS 1 or 2.
-#[derive(Clone, Debug)]
-pub(crate) struct Delivery {
-    /// Unique and growing over all sessions: the order in which a session gets its messages.
-    pub order: u64,
-    pub message: Arc<Message>,
-    pub qos: Qos,
-    pub retain: bool,
-    pub subscription_ids: Vec<u32>,
-    /// QoS 2: PUBREC has come, PUBREL is owed.
-    pub released: bool,
-    /// It stands in the journal.
-    pub stored: bool,
-}
-
-struct Connection {
-    session: SessionId,
-    device: Arc<str>,
-    version: Version,
-    /// MQTT 5 topic aliases that the client has set.
-    aliases: HashMap<u16, String>,
-    max_packet_bytes: Option<usize>,
-    /// Unacknowledged deliveries at once.
-    window: usize,
-    /// It takes reason strings and user properties on PUBACK and PUBREC.
-    explain: bool,
-    pressure: pressure::Held,
-    /// Its subscriptions have No Local and Retain As Published.
-    bridge: bool,
-}
-
-struct Session {
-    key: SessionKey,
-    conn: Option<ConnId>,
-    /// It stands in the journal.
-    stored: bool,
-    /// Seconds; 0 ends with the connection, `u32::MAX` never.
-    expiry_s: u32,
-    disconnected_ms: u64,
-    subscriptions: BTreeMap<String, SubOptions>,
-    queue: queue::Queue,
-    /// Since when `queue` has had no room for something, and who waits for it.
-    full: Option<pressure::Full>,
-    /// By packet identifier.
-    inflight: BTreeMap<u16, Delivery>,
-    next_packet_id: u16,
-    /// QoS 2 packet identifiers from the client whose PUBREL is awaited.
-    inbound: BTreeSet<u16>,
-    will: Option<Will>,
-    will_due_ms: Option<u64>,
-    /// It has one of the places that are reserved for control connections.
-    reserved: bool,
-}
-
-impl Session {
-    fn persistent(&self) -> bool {
-        self.expiry_s > 0
-    }
-}
+pub(crate) use queue::Delivery;
+pub(crate) use restore::{Restored, RestoredSession};
+pub(crate) use session::SessionKey;
 
 /// What the hub publishes itself.
 pub(crate) struct HubMessage {
@@ -121,10 +59,14 @@ pub struct Stats {
     pub sessions: usize,
     /// Retained messages.
     pub retained: usize,
-    /// PUBLISH packets that were refused as "quota exceeded" because a session had no room.
+    /// PUBLISH packets that were refused as "quota exceeded" because there was no room for them in the queues.
     pub refused: u64,
     /// Connections that are held up for the same reason.
     pub held_up: usize,
+    /// Messages at QoS 1 and 2 that wait for sessions or are in flight to them, each counted once for each session.
+    pub queued: usize,
+    /// Bytes of them.
+    pub queued_bytes: usize,
     /// Times that a will or a message of the hub's own found no room in a session, and went to the others only.
     pub skipped: u64,
 }
@@ -143,9 +85,15 @@ pub(crate) struct Core {
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
-    wills: VecDeque<connections::Due>,
+    wills: VecDeque<Due>,
+    /// What ended sessions were to get by shared subscriptions.
+    left: shares::Left,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
+    /// Sessions with messages that expire, by the time of the first.
+    expiries: BTreeSet<(u64, SessionId)>,
+    /// Sessions that have had no room for something.
+    full: BTreeSet<SessionId>,
     /// Connections that are held up, by the time at which they are closed.
     held_up: BTreeSet<(u64, ConnId)>,
     /// Connections that were held up, and can go on.
@@ -177,7 +125,10 @@ impl Core {
             stored: HashMap::new(),
             locals: HashMap::new(),
             wills: VecDeque::new(),
+            left: shares::Left::new(),
             timers: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+            full: BTreeSet::new(),
             held_up: BTreeSet::new(),
             released: BTreeSet::new(),
             reserved_sessions: 0,
@@ -194,19 +145,27 @@ impl Core {
     /// What has come out since the last call. Connections that were held up go on here.
     pub(crate) fn take_effects(&mut self, now_ms: u64) -> Effects {
         loop {
-            self.publish_wills(now_ms);
+            self.settle(now_ms);
             self.go_on(now_ms);
-            if self.wills.is_empty() {
+            if self.wills.is_empty() && self.left.is_empty() {
                 break;
             }
         }
         std::mem::take(&mut self.fx)
     }
 
+    /// Does what ended sessions have left to do: their shared messages go to others, and their wills out.
+    fn settle(&mut self, now_ms: u64) {
+        while !(self.wills.is_empty() && self.left.is_empty()) {
+            self.hand_over(now_ms);
+            self.publish_wills(now_ms);
+        }
+    }
+
     /// A packet of a client that has connected; ignored when the connection is gone.
     pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
         // "Offline" goes out before the "online" of the client that comes back.
-        self.publish_wills(now_ms);
+        self.settle(now_ms);
         let Some(connection) = self.connections.get(&conn) else { return };
         let session = connection.session;
         let Some(packet) = self.hold(conn, packet) else { return };
@@ -228,23 +187,18 @@ impl Core {
     /// When [`Self::handle_timeout`] wants to be called, Unix ms.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         let first = |set: &BTreeSet<(u64, u64)>| set.first().map(|(at, _)| *at);
-        [first(&self.timers), first(&self.held_up)].into_iter().flatten().min()
+        [first(&self.timers), first(&self.expiries), first(&self.held_up)].into_iter().flatten().min()
     }
 
     /// Ends sessions that have expired, sends wills that are due, closes connections that were held up for too long.
     pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
         self.give_up_waiting(now_ms);
+        self.drop_expired(now_ms);
         while let Some(&(at, id)) = self.timers.first() {
             if at > now_ms {
                 break;
             }
             self.timers.pop_first();
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            if session.queue.first_expiry().is_some_and(|at| at <= now_ms) {
-                self.drop_expired(id, now_ms);
-                self.drained(id);
-                self.wake_at_expiry(id);
-            }
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             if session.conn.is_some() {
                 continue;
@@ -259,7 +213,8 @@ impl Core {
             let expired = |session: &&Session| expires_at(session).is_some_and(|at| at <= now_ms);
             if let Some(session) = self.sessions.get(&id).filter(expired) {
                 tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                    queued = session.queue.len(), "session expired");
+                    expiry_s = session.expiry_s, queued = session.queue.len(),
+                    "session ended: its client has been away for as long as its session expiry allows");
                 self.end_session(id);
             }
             self.end_if_full_for_too_long(id, now_ms);
@@ -273,7 +228,10 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let (application, control) = (self.usages.queued(Class::Application), self.usages.queued(Class::Control));
         Stats {
+            queued: application.messages + control.messages,
+            queued_bytes: application.bytes + control.bytes,
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             retained: self.retained.len(),
@@ -306,9 +264,4 @@ struct NewMessage {
     retain: bool,
     properties: MessageProperties,
     sender: Option<Arc<str>>,
-}
-
-/// When an offline session ends, Unix ms; `None` for never.
-fn expires_at(session: &Session) -> Option<u64> {
-    (session.expiry_s != u32::MAX).then(|| session.disconnected_ms.saturating_add(u64::from(session.expiry_s) * 1000))
 }

@@ -31,7 +31,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// The journal cannot be made, or kept from other users of the machine.
-    #[error("cannot create {path} readable by its owner only (does it belong to another user?)")]
+    #[error("cannot create {path}, or cannot make it readable by its owner alone (does it belong to another user?)")]
     File {
         /// Which file.
         path: String,
@@ -40,7 +40,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// SQLite refuses.
-    #[error("the broker's journal {path} cannot be used (is another broker using this folder?)")]
+    #[error("cannot use the broker's journal {path} (is another broker using this folder?)")]
     Sqlite {
         /// Which file.
         path: String,
@@ -49,7 +49,10 @@ pub enum JournalError {
         source: rusqlite::Error,
     },
     /// Written by a later version.
-    #[error("the broker's journal {path} has format {found}; this version reads format {FORMAT}")]
+    #[error(
+        "the broker's journal {path} was written by a later version of Sealcast: its format is {found}, and this \
+         version reads formats up to {FORMAT}; start the later version again"
+    )]
     Format {
         /// Which file.
         path: String,
@@ -57,11 +60,11 @@ pub enum JournalError {
         found: i64,
     },
     /// The writer thread cannot be started.
-    #[error("the journal's thread cannot be started")]
+    #[error("cannot start the thread that writes the broker's journal")]
     Thread(#[source] std::io::Error),
 }
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE session (
@@ -75,7 +78,8 @@ CREATE TABLE message (
   properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT;
 CREATE TABLE delivery (
   seq_no INTEGER PRIMARY KEY, session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
-  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0) STRICT;
+  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0,
+  shares BLOB) STRICT;
 CREATE INDEX delivery_session ON delivery (session);
 CREATE TABLE inbound (
   session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)) STRICT, WITHOUT ROWID;
@@ -83,6 +87,9 @@ CREATE TABLE retained (
   topic TEXT PRIMARY KEY, seq INTEGER NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
   properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT, WITHOUT ROWID;
 ";
+
+/// From format 1, which did not know by which shared subscriptions a delivery came: to those in it, by none.
+const FROM_1: &str = "ALTER TABLE delivery ADD COLUMN shares BLOB;";
 
 /// Most records in one commit.
 const COMMIT_RECORDS: usize = 20_000;
@@ -140,7 +147,7 @@ impl Journal {
         self.batches = None;
         match self.thread.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
-            Some(Ok(Err(error))) => Err(format!("the broker's journal {} cannot be written: {error}", self.path)),
+            Some(Ok(Err(error))) => Err(format!("cannot write the broker's journal {}: {error}", self.path)),
             Some(Err(_)) => Err(format!("the thread that writes the broker's journal {} panicked", self.path)),
         }
     }
@@ -185,8 +192,13 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "FULL")?;
     let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if version == 0 {
-        transaction.execute_batch(SCHEMA)?;
+    let step = match version {
+        0 => Some(SCHEMA),
+        1 => Some(FROM_1),
+        _ => None,
+    };
+    if let Some(step) = step {
+        transaction.execute_batch(step)?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
     transaction.commit()
@@ -205,7 +217,7 @@ fn run(
             records.extend(more);
         }
         if let Err(error) = write::commit(&mut db, &records) {
-            tracing::error!(%error, "the broker's journal cannot be written: the broker stops");
+            tracing::error!(%error, "cannot write the broker's journal: the broker stops, and acknowledges nothing more");
             return Err(error);
         }
         if durable.send(last).is_err() {

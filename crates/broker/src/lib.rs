@@ -17,10 +17,13 @@
 //! Records of all connections that arrive while a commit runs share the next one (group commit), and a single
 //! publisher may have as many messages under way as its client allows.
 //!
+//! A message that came by a shared subscription is owed to the share: when a session ends, another member gets what it was
+//! not sent. That and the session's end are one transaction.
+//!
 //! Not kept: QoS 0 messages, sessions whose expiry is 0 (clean sessions), wills of clients that were online in the crash.
 //!
 //! # Bounds
-//! Every queue has a limit ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
+//! Every queue has a limit, and so have the queues of a device together, and all together ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
 //! session has no room for is not acknowledged: an MQTT 5 publisher gets 0x97, quota exceeded; an MQTT 3 publisher is
 //! held up until the queue has drained, and is disconnected after [`Limits::publish_patience`]. The module
 //! `core::pressure` has the reasons and the rules for wills, retained messages and control topics. A client that does
@@ -41,6 +44,7 @@ pub mod fuzz;
 mod journal;
 mod message;
 mod policy;
+mod reason;
 mod router;
 mod server;
 mod tls;

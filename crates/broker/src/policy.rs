@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::message::Qos;
+use crate::reason;
 use crate::tls::PeerCertificate;
 
 /// A client that wants to connect.
@@ -38,11 +39,11 @@ pub enum Refusal {
 impl Refusal {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::NotAuthorized => 0x87,
-            Self::Banned => 0x8A,
-            Self::BadCredentials => 0x86,
-            Self::ClientId => 0x85,
-            Self::Unavailable => 0x88,
+            Self::NotAuthorized => reason::NOT_AUTHORIZED,
+            Self::Banned => reason::BANNED,
+            Self::BadCredentials => reason::BAD_CREDENTIALS,
+            Self::ClientId => reason::CLIENT_ID_NOT_VALID,
+            Self::Unavailable => reason::SERVER_UNAVAILABLE,
         }
     }
 }
@@ -71,9 +72,16 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether `device` may subscribe to `filter` (a valid filter, without `$share/<group>/`).
     fn may_subscribe(&self, device: &str, filter: &str) -> bool;
 
-    /// Whether publishers to `topic` wait for a session of `device` whose queue is full. If not, that session is ended:
-    /// one that has no use for the messages must not stop those for whom they are.
-    fn may_hold_up(&self, _device: &str, _topic: &str) -> bool {
+    /// The group that the messages on `topic` are for, by a number of the owner's choosing; `None` if they are for anybody.
+    /// Publishers wait for the group's members, and for no other device: a session of another whose queue is full is
+    /// ended, since one that has no use for the messages must not stop those for whom they are. What waits for members
+    /// does not count against their sessions when one must end because the queues of all together are full.
+    fn group(&self, _topic: &str) -> Option<u64> {
+        None
+    }
+
+    /// Whether `device` is a member of a group that [`Self::group`] has named.
+    fn is_member(&self, _device: &str, _group: u64) -> bool {
         true
     }
 

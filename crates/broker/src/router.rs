@@ -1,9 +1,10 @@
 //! Which subscriptions match a topic: a trie over filter levels.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::message::Qos;
-use crate::topic::Reserved;
+use crate::topic::{self, Reserved};
 use crate::wire::SubOptions;
 
 /// A session, here and in the journal.
@@ -18,13 +19,32 @@ pub(crate) struct Target {
     pub qos: Qos,
     pub retain_as_published: bool,
     pub subscription_ids: Vec<u32>,
+    /// The shared subscriptions that have picked it, as `$share/<name>/<filter>`.
+    pub shares: Vec<Arc<str>>,
 }
 
-#[derive(Default)]
 struct Share {
+    /// `$share/<name>/<filter>`.
+    text: Arc<str>,
     members: Vec<(SessionId, SubOptions)>,
     next: usize,
 }
+
+impl Share {
+    /// One member, in turn, of those whom `readiness` gives the highest value.
+    fn pick(&mut self, readiness: &Readiness<'_>) -> Option<(SessionId, SubOptions)> {
+        let count = self.members.len();
+        let turn = |step: usize| self.members.get((self.next + step) % count.max(1));
+        // The first of the readiest: `max_by_key` would give the last.
+        let chosen = (0..count).rev().max_by_key(|step| turn(*step).map(|(id, options)| readiness(*id, options)))?;
+        let member = turn(chosen).copied()?;
+        self.next = (self.next + chosen + 1) % count;
+        Some(member)
+    }
+}
+
+/// How much a member of a share is to be preferred.
+pub(crate) type Readiness<'a> = dyn Fn(SessionId, &SubOptions) -> u8 + 'a;
 
 #[derive(Default)]
 struct Node {
@@ -83,7 +103,11 @@ impl Router {
     ) -> bool {
         let node = self.node(filter);
         let Some(group) = share else { return node.sessions.insert(session, options).is_none() };
-        let share = node.shares.entry(group.into()).or_default();
+        let share = node.shares.entry(group.into()).or_insert_with(|| Share {
+            text: format!("$share/{group}/{filter}").into(),
+            members: Vec::new(),
+            next: 0,
+        });
         if let Some(member) = share.members.iter_mut().find(|member| member.0 == session) {
             member.1 = options;
             return false;
@@ -128,14 +152,22 @@ impl Router {
         }
     }
 
+    /// Whom these shares (as [`Target::shares`] names them) pick now; one that has no members picks nobody.
+    pub(crate) fn members(&mut self, shares: &[Arc<str>], readiness: &Readiness<'_>) -> Matches {
+        let mut found = Matches::default();
+        for text in shares {
+            let Ok((Some(group), filter)) = topic::parse_filter(text) else { continue };
+            let node = filter.split('/').try_fold(&mut self.root, |node, level| node.children.get_mut(level));
+            if let Some(share) = node.and_then(|node| node.shares.get_mut(group)) {
+                Self::collect_share(share, readiness, &mut found);
+            }
+        }
+        found
+    }
+
     /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, of those whom
     /// `readiness` gives the highest value.
-    pub(crate) fn matches(
-        &mut self,
-        topic: &str,
-        publisher: Option<SessionId>,
-        readiness: &dyn Fn(SessionId) -> u8,
-    ) -> Matches {
+    pub(crate) fn matches(&mut self, topic: &str, publisher: Option<SessionId>, readiness: &Readiness<'_>) -> Matches {
         let mut found = Matches::default();
         let levels: Vec<&str> = topic.split('/').collect();
         let wildcards = !self.reserved.covers(topic);
@@ -148,7 +180,7 @@ impl Router {
         levels: &[&str],
         wildcards: bool,
         publisher: Option<SessionId>,
-        readiness: &dyn Fn(SessionId) -> u8,
+        readiness: &Readiness<'_>,
         found: &mut Matches,
     ) {
         // `a/#` matches `a` too.
@@ -167,40 +199,36 @@ impl Router {
         }
     }
 
-    fn collect(
-        node: &mut Node,
-        publisher: Option<SessionId>,
-        readiness: &dyn Fn(SessionId) -> u8,
-        found: &mut Matches,
-    ) {
+    fn collect(node: &mut Node, publisher: Option<SessionId>, readiness: &Readiness<'_>, found: &mut Matches) {
         for (session, options) in &node.sessions {
             if !(options.no_local && publisher == Some(*session)) {
                 Self::add(found, *session, options);
             }
         }
         for share in node.shares.values_mut() {
-            let count = share.members.len();
-            let turn = |step: usize| share.members.get((share.next + step) % count.max(1));
-            // The first of the readiest: `max_by_key` would give the last.
-            let chosen = (0..count).rev().max_by_key(|step| turn(*step).map(|m| readiness(m.0))).unwrap_or(0);
-            if let Some((session, options)) = turn(chosen).copied() {
-                share.next = (share.next + chosen + 1) % count;
-                Self::add(found, session, &options);
-            }
+            Self::collect_share(share, readiness, found);
         }
         found.locals.extend_from_slice(&node.locals);
     }
 
-    fn add(found: &mut Matches, session: SessionId, options: &SubOptions) {
+    fn collect_share(share: &mut Share, readiness: &Readiness<'_>, found: &mut Matches) {
+        if let Some((session, options)) = share.pick(readiness) {
+            Self::add(found, session, &options).shares.push(share.text.clone());
+        }
+    }
+
+    fn add<'a>(found: &'a mut Matches, session: SessionId, options: &SubOptions) -> &'a mut Target {
         let target = found.targets.entry(session).or_insert(Target {
             session,
             qos: Qos::AtMostOnce,
             retain_as_published: false,
             subscription_ids: Vec::new(),
+            shares: Vec::new(),
         });
         target.qos = target.qos.max(options.qos);
         target.retain_as_published |= options.retain_as_published;
         target.subscription_ids.extend(options.id);
+        target
     }
 }
 
@@ -236,7 +264,7 @@ mod tests {
                     want.push(id as u64);
                 }
             }
-            let found: Vec<u64> = router.matches(&topic, None, &|_| 1).targets.into_keys().collect();
+            let found: Vec<u64> = router.matches(&topic, None, &|_, _| 1).targets.into_keys().collect();
             prop_assert_eq!(found, want);
         }
     }
@@ -247,15 +275,15 @@ mod tests {
         for session in 1..=3 {
             assert!(router.insert(session, Some("g"), "a/#", options(Qos::AtLeastOnce)));
         }
-        let mut pick = |readiness: &dyn Fn(u64) -> u8| {
+        let mut pick = |readiness: &Readiness<'_>| {
             let found = router.matches("a/b", None, readiness);
             assert_eq!(found.targets.len(), 1);
             found.targets.into_keys().next()
         };
-        assert_eq!([pick(&|_| 2), pick(&|_| 2), pick(&|_| 2)], [Some(1), Some(2), Some(3)]);
-        let second = |id| u8::from(id == 2);
+        assert_eq!([pick(&|_, _| 2), pick(&|_, _| 2), pick(&|_, _| 2)], [Some(1), Some(2), Some(3)]);
+        let second = |id, _: &SubOptions| u8::from(id == 2);
         assert_eq!([pick(&second), pick(&second)], [Some(2), Some(2)]);
-        assert!(pick(&|_| 0).is_some());
+        assert!(pick(&|_, _| 0).is_some());
         for session in 1..=3 {
             router.remove(session, Some("g"), "a/#");
         }

@@ -1,42 +1,43 @@
 //! The driver: listeners, the core's event loop, and the rule that nothing leaves before its records are durable.
 
 mod driver;
+mod event;
+mod shared;
 mod strangers;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{BrokerConfig, Limits, ListenerConfig};
-use crate::connection::{self, ConnOut};
+use crate::config::{BrokerConfig, ListenerConfig};
+use crate::connection;
 use crate::core::{ConnId, Core, HubMessage};
 use crate::journal::{Journal, JournalError};
 use crate::message::{MessageProperties, Qos, Received};
 use crate::policy::{Interceptor, Policy};
 use crate::tls::{PeerCertificate, TlsError};
 use crate::topic::{self, TopicError};
-use crate::wire::{Connect, Incoming};
 
 pub use crate::core::Stats;
+pub(crate) use event::Event;
+pub(crate) use shared::Shared;
 pub(crate) use strangers::Stranger;
 
 /// Packets from all connections that wait for the core.
 const EVENTS: usize = 1024;
-/// Bytes of them.
-const EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Nothing to listen on.
-    #[error("no listener is configured")]
+    #[error("the broker has no address to listen on")]
     NoListener,
     /// An address that cannot be bound.
     #[error("cannot listen on {addr}")]
@@ -62,37 +63,8 @@ pub enum HandleError {
     #[error("the broker has stopped")]
     Stopped,
     /// Not a topic name or filter.
-    #[error("not a valid topic or filter: it {0}")]
+    #[error("not a valid topic or filter: {0}")]
     Topic(#[from] TopicError),
-}
-
-/// What reaches the core's loop.
-pub(crate) enum Event {
-    Connect { conn: ConnId, certificate: Option<Box<PeerCertificate>>, connect: Box<Connect>, out: Arc<ConnOut> },
-    Packet { conn: ConnId, packet: Incoming, _permit: Option<OwnedSemaphorePermit> },
-    Failed { conn: ConnId, code: u8 },
-    Closed { conn: ConnId },
-    Publish { message: Box<HubMessage>, done: oneshot::Sender<()> },
-    Subscribe { filter: String, sender: mpsc::Sender<Received>, done: oneshot::Sender<()> },
-    DisconnectDevice { device: String, done: oneshot::Sender<usize> },
-    Stats { done: oneshot::Sender<Stats> },
-}
-
-/// What connections share.
-pub(crate) struct Shared {
-    pub events: mpsc::Sender<Event>,
-    pub limits: Limits,
-    memory: Arc<Semaphore>,
-    strangers: Arc<strangers::Strangers>,
-    next_conn: AtomicU64,
-}
-
-impl Shared {
-    /// Room for a packet of this size on its way to the core.
-    pub(crate) async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let permits = u32::try_from(bytes.min(EVENT_BYTES)).unwrap_or(u32::MAX);
-        self.memory.clone().acquire_many_owned(permits).await.ok()
-    }
 }
 
 /// Starts brokers.
@@ -131,7 +103,7 @@ impl Broker {
                 tracing::info!(
                     sessions = restored.sessions.len(),
                     retained = restored.retained.len(),
-                    "broker restored"
+                    "the broker has read its journal"
                 );
                 core.restore(restored, driver::now_ms());
                 Some(journal)
@@ -140,13 +112,7 @@ impl Broker {
         };
         let (events_tx, events) = mpsc::channel(EVENTS);
         let stop = Arc::new(watch::channel(false).0);
-        let shared = Arc::new(Shared {
-            events: events_tx.clone(),
-            limits: config.limits.clone(),
-            memory: Arc::new(Semaphore::new(EVENT_BYTES)),
-            strangers: strangers::Strangers::new(&config.limits),
-            next_conn: AtomicU64::new(1),
-        });
+        let shared = Arc::new(Shared::new(events_tx.clone(), config.limits.clone()));
         let connections = Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS)));
         let driver = driver::Driver::new(core, journal, config.limits);
         let failure = Arc::new(OnceLock::new());
@@ -169,7 +135,7 @@ impl Broker {
                 })
             })
             .collect();
-        tracing::info!(?addrs, "broker listens");
+        tracing::info!(?addrs, "the broker is listening");
         Ok(Running { addrs, handle: Handle { events: events_tx }, stop, failure, driver, listeners })
     }
 }
@@ -350,13 +316,15 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Usually out of file descriptors.
-                tracing::warn!(%error, "cannot accept a connection");
+                tracing::warn!(%error, "the broker cannot accept a connection, and tries again in 200 ms (are there file descriptors \
+                     left?)");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: too many connections");
+            tracing::warn!(%peer, "connection refused: the broker has as many connections as it may \
+                 (limits.max_connections)");
             continue;
         };
         let Some(stranger) = shared.strangers.admit(peer.ip()) else { continue };
@@ -380,7 +348,7 @@ async fn client(
     shared: Arc<Shared>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY: small packets may be late");
     }
     let Some(acceptor) = acceptor else {
         connection::serve(stream, None, stranger, conn, shared).await;
@@ -392,7 +360,7 @@ async fn client(
             let certificate = leaf.map(|leaf| PeerCertificate::from_leaf(leaf));
             connection::serve(stream, certificate, stranger, conn, shared).await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed: the TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "connection closed: the TLS handshake took too long"),
     }
 }

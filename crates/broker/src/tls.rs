@@ -13,7 +13,7 @@ use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// PEM that cannot be read.
-    #[error("the {what} is not readable PEM")]
+    #[error("cannot read the {what} as PEM")]
     Pem {
         /// Which of the three inputs.
         what: &'static str,
@@ -22,16 +22,16 @@ pub enum TlsError {
         source: rustls_pki_types::pem::Error,
     },
     /// No certificate where at least one is needed.
-    #[error("there is no certificate in the {what}")]
+    #[error("the {what} contains no certificate")]
     Empty {
         /// Which of the inputs.
         what: &'static str,
     },
     /// A client root that is no usable certificate, or a key that does not belong to the certificate.
-    #[error("the broker's TLS certificate, key or client roots are not usable")]
+    #[error("cannot use the broker's TLS certificate, its key or the client roots")]
     Rustls(#[from] rustls::Error),
     /// The client roots make no verifier.
-    #[error("client certificates cannot be verified with the configured roots")]
+    #[error("cannot verify client certificates with the configured roots")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 

@@ -2,24 +2,56 @@
 
 use std::sync::Arc;
 
+use super::Core;
+use super::connection::ConnId;
+use super::effects::Record;
+use super::queue::Delivery;
+use super::session::Session;
 use super::usage::Class;
-use super::{ConnId, Core, Delivery, Record};
 use crate::message::{Message, Qos};
-use crate::router::SessionId;
+use crate::reason;
+use crate::router::{SessionId, Target};
 use crate::wire::{Outgoing, publish_size};
-
-const UNKNOWN_ID: u8 = 0x92;
 
 /// How a message reaches one session.
 pub(super) struct Terms {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    pub shares: Vec<Arc<str>>,
+    /// The group of the message's topic.
+    pub group: Option<u64>,
+}
+
+impl Terms {
+    /// As the session's subscriptions have it.
+    pub(super) fn new(message: &Message, group: Option<u64>, target: Target) -> Self {
+        Self {
+            qos: target.qos.min(message.qos),
+            retain: message.retain && target.retain_as_published,
+            subscription_ids: target.subscription_ids,
+            shares: target.shares,
+            group,
+        }
+    }
 }
 
 impl Core {
-    /// Sends or queues a message for one session, which has room for it ([`Core::has_room`]).
+    /// A delivery that comes after all that there are.
+    pub(super) fn next_order(&mut self) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        order
+    }
+
+    /// Sends or queues a message for one session, which has room for it ([`Core::obstacle`]).
     pub(super) fn deliver(&mut self, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
+        let order = self.next_order();
+        self.deliver_as(order, id, message, terms, now_ms);
+    }
+
+    /// [`Self::deliver`] in the place of another delivery.
+    pub(super) fn deliver_as(&mut self, order: u64, id: SessionId, message: &Arc<Message>, terms: Terms, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if terms.qos == Qos::AtMostOnce {
             let Some(conn) = session.conn else { return };
@@ -41,36 +73,38 @@ impl Core {
             }
             return;
         }
-        let order = self.next_order;
-        self.next_order += 1;
         let stored = session.persistent();
+        let mut delivery = Delivery {
+            order,
+            message: message.clone(),
+            qos: terms.qos,
+            retain: terms.retain,
+            subscription_ids: terms.subscription_ids,
+            shares: terms.shares,
+            group: terms.group,
+            surplus: false,
+            released: false,
+            stored,
+        };
         if stored {
             let count = self.stored.entry(message.seq).or_insert(0);
             if *count == 0 {
                 self.fx.record(Record::Message(message.clone()));
             }
             *count += 1;
-            self.fx.record(Record::Delivery {
-                order,
-                session: id,
-                seq: message.seq,
-                qos: terms.qos,
-                retain: terms.retain,
-                subscription_ids: terms.subscription_ids.clone(),
-            });
+            self.fx.record(Record::Delivery { session: id, delivery: delivery.clone() });
         }
-        let class = Class::of(&self.router, &message.topic);
-        let delivery = Delivery {
-            order,
-            message: message.clone(),
-            qos: terms.qos,
-            retain: terms.retain,
-            subscription_ids: terms.subscription_ids,
-            released: false,
-            stored,
-        };
-        session.queue.push(class, delivery);
+        self.count(id, &mut delivery);
+        self.enqueue(id, delivery);
         self.pump(id, now_ms);
+    }
+
+    /// Puts a delivery, which has been counted, into a session's queue.
+    pub(super) fn enqueue(&mut self, id: SessionId, delivery: Delivery) {
+        let class = Class::of(&self.router, &delivery.message.topic);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.queue.push(class, delivery);
+        self.await_expiry(id);
     }
 
     /// Sends what the client's window has room for, and lets those go on who waited for room.
@@ -84,7 +118,7 @@ impl Core {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             let Some(conn) = session.conn else { return };
             let Some(connection) = self.connections.get(&conn) else { return };
-            if session.inflight.len() >= connection.window {
+            if session.inflight.len() >= session.window {
                 return;
             }
             let Some(delivery) = session.queue.pop() else { return };
@@ -93,7 +127,7 @@ impl Core {
             });
             // MQTT 5, §3.1.2.11.4: as if sent. §3.3.2.3.3: expired messages are not sent.
             if too_large || delivery.message.expired(now_ms) {
-                self.finish(&delivery);
+                self.finish(id, &delivery);
                 continue;
             }
             let packet_id = session.allocate();
@@ -128,7 +162,7 @@ impl Core {
         if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.qos == Qos::AtLeastOnce)
             && let Some(delivery) = session.inflight.remove(&packet_id)
         {
-            self.finish(&delivery);
+            self.finish(id, &delivery);
             self.pump(id, now_ms);
         }
     }
@@ -136,10 +170,10 @@ impl Core {
     pub(super) fn handle_pubrec(&mut self, conn: ConnId, id: SessionId, packet_id: u16, code: u8, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.inflight.get_mut(&packet_id).filter(|delivery| delivery.qos == Qos::ExactlyOnce) {
-            None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: UNKNOWN_ID }),
-            Some(_) if code >= 0x80 => {
+            None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: reason::PACKET_ID_NOT_FOUND }),
+            Some(_) if code >= reason::UNSPECIFIED_ERROR => {
                 if let Some(delivery) = session.inflight.remove(&packet_id) {
-                    self.finish(&delivery);
+                    self.finish(id, &delivery);
                     self.pump(id, now_ms);
                 }
             }
@@ -158,23 +192,14 @@ impl Core {
         if session.inflight.get(&packet_id).is_some_and(|delivery| delivery.released)
             && let Some(delivery) = session.inflight.remove(&packet_id)
         {
-            self.finish(&delivery);
+            self.finish(id, &delivery);
             self.pump(id, now_ms);
         }
     }
 
-    /// Removes what has expired from a session's queue; whether there was any.
-    pub(super) fn drop_expired(&mut self, id: SessionId, now_ms: u64) -> bool {
-        let mut any = false;
-        while let Some(delivery) = self.sessions.get_mut(&id).and_then(|session| session.queue.pop_expired(now_ms)) {
-            self.finish(&delivery);
-            any = true;
-        }
-        any
-    }
-
-    /// A delivery has come to its end.
-    fn finish(&mut self, delivery: &Delivery) {
+    /// A delivery to a session that goes on has come to its end.
+    pub(super) fn finish(&mut self, id: SessionId, delivery: &Delivery) {
+        self.uncount(id, delivery);
         if delivery.stored {
             self.fx.record(Record::DeliveryEnd { order: delivery.order });
             self.unstore(delivery.message.seq);
@@ -193,7 +218,7 @@ impl Core {
     }
 }
 
-impl super::Session {
+impl Session {
     /// A packet identifier that is not in use; the window keeps most of them free.
     fn allocate(&mut self) -> u16 {
         loop {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{ConnId, SessionKey};
-use crate::message::{Message, Qos, Received};
+use super::connection::ConnId;
+use super::queue::Delivery;
+use super::session::SessionKey;
+use crate::message::{Message, Received};
 use crate::router::{LocalId, SessionId};
 use crate::wire::{Outgoing, SubOptions};
 
@@ -50,12 +52,8 @@ pub(crate) enum Record {
         seq: u64,
     },
     Delivery {
-        order: u64,
         session: SessionId,
-        seq: u64,
-        qos: Qos,
-        retain: bool,
-        subscription_ids: Vec<u32>,
+        delivery: Delivery,
     },
     /// QoS 2: goes out under this identifier.
     Sent {

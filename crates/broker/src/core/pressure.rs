@@ -2,20 +2,21 @@
 //!
 //! A PUBACK or PUBREC says that the broker keeps the message for *every* persistent session that matches. Dropping the
 //! oldest message of a full queue would break that word to a publisher that has long forgotten the message. So the
-//! question is asked before the acknowledgement: is there room in every session that gets the message at QoS 1 or 2? If
-//! one has none, the message is stored for no session and not retained, and its publisher is told:
+//! question is asked before the acknowledgement: is there room in every session that gets the message at QoS 1 or 2, in
+//! its queue, in those of its device together, and in those of all sessions together (`core::room`)? If one has none, the
+//! message is stored for no session and not retained, and its publisher is told:
 //!
 //! - **MQTT 5**: PUBACK or PUBREC with 0x97, quota exceeded. The publisher decides what to do.
 //! - **MQTT 3** has no such answer. An acknowledgement would be a lie and closing the connection at once a storm of
 //!   reconnections, so the publisher is *held up*: its PUBLISH waits here, and what follows it waits behind it. Its
 //!   acknowledgements and pings are still handled, since it may be the very client whose queue has to drain. Once
-//!   [`MAX_HELD`] packets or [`MAX_HELD_BYTES`] wait, nothing more is read from it if it has nothing to acknowledge. If
+//!   `MAX_HELD` packets or `MAX_HELD_BYTES` wait, nothing more is read from it if it has nothing to acknowledge. If
 //!   it has, its acknowledgements may stand behind more than is kept here, and somebody may wait for them: it is read
 //!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
-//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue has
-//!   drained to three quarters of its limit, all who wait for it go on, in their order. If that takes longer than
-//!   [`crate::Limits::publish_patience`], the connection is closed; the message was never acknowledged, so the client
-//!   sends it again.
+//!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue, and
+//!   those of the device and of all, have drained to three quarters of their limits, all who wait for the session go on,
+//!   in their order. If that takes longer than [`crate::Limits::publish_patience`], the connection is closed; the message
+//!   was never acknowledged, so the client sends it again.
 //! - **QoS 0** promises nothing and never waits for a queue.
 //! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
 //!   has room, and are counted for the others ([`crate::Stats::skipped`]). Nobody was told that those have them.
@@ -23,15 +24,20 @@
 //!   between packets, never inside the publication that made them due.
 //! - **Retained messages that a subscription brings** are part of what SUBACK promises. If they do not fit, the
 //!   subscription is refused (0x97, in MQTT 3 0x80). They stay retained; the client subscribes again when it has caught
-//!   up.
+//!   up. Queues that are empty take all that is retained, whatever their limits are.
 //! - **Control topics** have a queue limit of their own. A session that does not keep up with them is ended, since a
 //!   slow or hostile subscriber must not stop the others' keys, and all that they carry is retained or can be asked for.
 //!   A session that ends is not a silent loss: the client sees that its session is gone.
-//! - **A device that has no use for a topic** ([`crate::Policy::may_hold_up`]: the hub says so of devices that are not in
-//!   the topic's group, and cannot open its messages) holds nobody up. Its session is ended too.
-//! - **Expired messages** hold nobody up: they are removed before a queue is called full, and while somebody waits.
+//! - **A device that has no use for a topic**, since it is not in the topic's group ([`crate::Policy::group`]) and cannot
+//!   open its messages, holds nobody up. Its session is ended too.
+//! - **When all queues together are full**, everybody would be held up by whoever fills them. So the session ends that
+//!   holds the most of what is surplus: messages that are not for its device as one of a group, and retained ones that a
+//!   subscription brought, which its client can ask for again. A session without surplus is kept; if such sessions alone
+//!   fill the bound, publishers wait. A session that is sent its messages at once is never held up by other sessions.
+//! - **Expired messages** hold nobody up: they are removed when their time comes, and before a queue is called full.
 //! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
-//!   is online. Is the picked session ended, another member is picked, until one has room or is waited for.
+//!   is online. If the picked session is ended, another member is picked, until one has room or is waited for; and other
+//!   members get what waited for it (`core::shares`).
 //! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
 //!   limit because the limit was lowered keeps what it has.
 //!
@@ -39,109 +45,94 @@
 //! An offline subscriber with a full queue makes the publishers of its topics wait, and it may never come back. That is
 //! loud: a warning names the device and client identifier when it begins, and once a minute while publishers are turned
 //! away; each connection that is closed for it gets a warning that names both sides. The operator can bring the client
-//! back, connect once as that client with a clean session, raise [`crate::ClassLimits::max_queued_messages`], or lower
+//! back, connect once as that client with a clean session, raise the limit that the warning names, or lower
 //! [`crate::Limits::max_session_expiry`] and restart, which ends sessions that have been away for longer. Where
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
-//! offline session whose queue has been full for so long ends.
+//! offline session whose own queue has been full for so long ends.
 
-use std::collections::{BTreeSet, VecDeque};
-
-use super::usage::Class;
-use super::{ConnId, Connection, Core, Session};
+use super::Core;
+use super::connection::{ConnId, Connection};
+use super::session::{Full, Session};
+use super::usage::{Bound, Class, Load};
 use crate::config::Limits;
 use crate::message;
+use crate::reason;
 use crate::router::SessionId;
 use crate::wire::{Incoming, Publish};
 
-/// Packets of one held up connection that are read all the same, to reach the acknowledgements between them.
-const MAX_HELD: usize = 256;
-/// Bytes of them.
-const MAX_HELD_BYTES: usize = 64 * 1024;
-/// A session that stays full is warned of this often.
-const REMIND_MS: u64 = 60_000;
-const QUOTA: u8 = 0x97;
-
-/// A session's queue has had no room.
-#[derive(Debug, Default)]
-pub(super) struct Full {
-    since_ms: u64,
-    warned_ms: u64,
-    /// PUBLISH packets that were refused or held up since the last warning.
-    turned_away: u64,
-    /// Connections that are held up.
-    waiting: BTreeSet<ConnId>,
-}
-
-/// What a connection that is held up has sent.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Which session has no room, and when the connection is closed.
-    by: Option<(SessionId, u64)>,
-    /// The same for the packet that is tried again: its time does not begin anew.
-    again: Option<u64>,
-    packets: VecDeque<Incoming>,
-    bytes: usize,
-    /// The driver does not read from it.
-    stopped: bool,
-    /// Packets of it were dropped: nothing that comes later may be acknowledged.
-    lost: bool,
-}
-
-impl Held {
-    /// Whether no more of its packets are kept.
-    fn is_full(&self) -> bool {
-        self.packets.len() >= MAX_HELD || self.bytes >= MAX_HELD_BYTES
-    }
-}
-
 impl Core {
-    /// Whether a session takes another message at QoS 1 or 2.
-    pub(super) fn has_room(session: &Session, class: Class, bytes: usize, limits: &Limits) -> bool {
-        let queued = session.queue.load(class);
-        queued.messages == 0 || queued.has_room(1, bytes, class.queue_limit(limits))
-    }
-
-    /// Notes that something found no room in a session, and tells the operator.
-    pub(super) fn note_full(&mut self, id: SessionId, now_ms: u64) {
+    /// Notes that something found no room, and tells the operator.
+    pub(super) fn note_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let new = session.full.is_none();
-        let full = session.full.get_or_insert_with(|| Full { since_ms: now_ms, ..Full::default() });
-        full.turned_away += 1;
-        if new || now_ms.saturating_sub(full.warned_ms) >= REMIND_MS {
-            let queued = session.queue.load(Class::Application);
-            tracing::warn!(
-                device = %session.key.device,
-                client_id = %session.key.client_id,
-                online = session.conn.is_some(),
-                messages = queued.messages,
-                bytes = queued.bytes,
-                turned_away = full.turned_away,
-                "a session's queue is full: publishers of its topics are refused (MQTT 5) or wait (MQTT 3); let the \
-                 client catch up, connect once as it with a clean session, or raise limits.max_queued_messages"
-            );
-            (full.warned_ms, full.turned_away) = (now_ms, 0);
-        }
-        if new && session.conn.is_none() {
-            self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
-        }
+        self.full.insert(id);
+        let full = session.full.get_or_insert_default();
+        let new = bound == Bound::Session && full.queue_since_ms.is_none();
         if new {
-            self.wake_at_expiry(id);
+            full.queue_since_ms = Some(now_ms);
         }
+        let device = session.key.device.clone();
+        let reminder = self.usages.block(&device, bound).unwrap_or(&mut full.reminder);
+        if let Some(turned_away) = reminder.count(now_ms) {
+            self.tell_full(id, bound, turned_away);
+        }
+        let Some(session) = self.sessions.get(&id).filter(|session| new && session.conn.is_none()) else { return };
+        self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
     }
 
-    /// Room that comes from an expired message is noticed although nothing else happens.
-    pub(super) fn wake_at_expiry(&mut self, id: SessionId) {
-        let full = self.sessions.get(&id).filter(|session| session.full.is_some());
-        self.timers.extend(full.and_then(|session| session.queue.first_expiry()).map(|at| (at, id)));
+    fn tell_full(&self, id: SessionId, bound: Bound, turned_away: u64) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let class = Class::Application;
+        let (device, client_id) = (&*session.key.device, &*session.key.client_id);
+        let online = session.conn.is_some();
+        match bound {
+            Bound::Session => {
+                let Load { messages, bytes } = session.queue.load(class);
+                tracing::warn!(
+                    device,
+                    client_id,
+                    online,
+                    messages,
+                    bytes,
+                    turned_away,
+                    "a session's queue is full: publishers of its topics are refused (MQTT 5) or wait (MQTT 3); let the \
+                     client catch up, connect once as it with a clean session, or raise limits.max_queued_messages or \
+                     limits.max_queued_bytes"
+                );
+            }
+            Bound::Device => {
+                let Load { messages, bytes } = self.usages.of(device).queued.of(class);
+                tracing::warn!(
+                    device,
+                    messages,
+                    bytes,
+                    turned_away,
+                    "the queues of a device's sessions together are full: publishers of its topics are refused (MQTT 5) \
+                     or wait (MQTT 3); let its clients catch up, connect once with a clean session as those that will \
+                     not, or raise limits.max_device_queued_messages or limits.max_device_queued_bytes"
+                );
+            }
+            Bound::Total => {
+                let Load { messages, bytes } = self.usages.queued(class);
+                tracing::warn!(
+                    messages,
+                    bytes,
+                    turned_away,
+                    "the queues of all sessions together are full: publishers are refused (MQTT 5) or wait (MQTT 3) \
+                     unless all who get the message are sent it at once; let offline clients catch up, lower \
+                     limits.session_expiry_hours, or raise limits.max_total_queued_messages or \
+                     limits.max_total_queued_bytes"
+                );
+            }
+        }
     }
 
     /// Ends a session for which nobody waits, and its connection.
     pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
-            "session ended: {reason}");
+            messages = session.queue.len(), "session ended: {reason}");
         if let Some(conn) = session.conn.take() {
-            self.cut(conn, QUOTA);
+            self.cut(conn, reason::QUOTA_EXCEEDED);
         }
         self.end_session(id);
     }
@@ -194,18 +185,6 @@ impl Core {
         }
     }
 
-    /// Once a session's queue is low again, those who wait for it may go on.
-    pub(super) fn drained(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let low = |class: Class| session.queue.load(class).is_low(class.queue_limit(&self.limits));
-        if session.full.is_some() && low(Class::Application) {
-            tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                "the session's queue has room again");
-            let full = session.full.take();
-            self.release_waiting(full);
-        }
-    }
-
     pub(super) fn release_waiting(&mut self, full: Option<Full>) {
         for conn in full.into_iter().flat_map(|full| full.waiting) {
             let by = self.connections.get(&conn).and_then(|connection| connection.pressure.by);
@@ -227,7 +206,7 @@ impl Core {
                 }
                 let Some(packet) = held.packets.pop_front() else {
                     if held.lost {
-                        self.close(conn, QUOTA, now_ms);
+                        self.close(conn, reason::QUOTA_EXCEEDED, now_ms);
                         break;
                     }
                     if std::mem::take(&mut held.stopped) {
@@ -275,10 +254,10 @@ impl Core {
                 full_device = full.as_ref().map_or("", |key| &*key.device),
                 full_client_id = full.as_ref().map_or("", |key| &*key.client_id),
                 waited_ms = u64::try_from(self.limits.publish_patience.as_millis()).unwrap_or(u64::MAX),
-                "connection closed: a session that its message is for had no room for too long; the message was not \
-                 acknowledged"
+                "connection of a publisher closed: a session that its message is for had no room for all of waited_ms; \
+                 the message was not acknowledged, so the client can send it again"
             );
-            self.close(conn, QUOTA, now_ms);
+            self.close(conn, reason::QUOTA_EXCEEDED, now_ms);
         }
     }
 
@@ -288,7 +267,7 @@ impl Core {
         if session.conn.is_none() && full_until(session, &self.limits).is_some_and(|at| at <= now_ms) {
             tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
-                "offline session ended, its messages are given up: its queue was full for limits.full_session_hours");
+                "offline session ended and its messages dropped: its queue has been full for limits.full_session_hours");
             self.end_session(id);
         }
     }
@@ -297,8 +276,8 @@ impl Core {
 /// When an offline session ends because its queue is full, Unix ms.
 pub(super) fn full_until(session: &Session, limits: &Limits) -> Option<u64> {
     let expiry_ms = u64::try_from(limits.full_session_expiry?.as_millis()).unwrap_or(u64::MAX);
-    let full = session.full.as_ref()?;
-    Some(full.since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
+    let since_ms = session.full.as_ref()?.queue_since_ms?;
+    Some(since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
 }
 
 /// Rough memory of a packet that waits.

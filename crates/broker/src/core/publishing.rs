@@ -2,23 +2,17 @@
 
 use std::sync::Arc;
 
+use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
-use super::usage::{Class, Load};
-use super::{ConnId, Core, HubMessage, NewMessage, Record};
-use crate::core::connections::ALIAS_MAX;
-use crate::core::effects::Output;
+use super::effects::{Output, Record};
+use super::usage::{Bound, Class, Load};
+use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Qos, Received};
 use crate::policy::{Intercepted, Verdict};
+use crate::reason;
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 use crate::wire::{Outgoing, Publish, Version};
-
-const NOT_AUTHORIZED: u8 = 0x87;
-const QUOTA: u8 = 0x97;
-const TOPIC_NAME: u8 = 0x90;
-const RECEIVE_MAXIMUM: u8 = 0x93;
-const TOPIC_ALIAS: u8 = 0x94;
-const UNKNOWN_ID: u8 = 0x92;
 
 /// Why a PUBLISH is refused.
 struct Refused {
@@ -39,6 +33,13 @@ pub(super) enum Offer {
     Final,
 }
 
+/// The session that has no room for a message, and why.
+#[derive(Clone, Copy)]
+pub(super) struct NoRoom {
+    session: SessionId,
+    bound: Bound,
+}
+
 impl Core {
     pub(super) fn handle_publish(&mut self, conn: ConnId, mut publish: Publish, now_ms: u64) {
         if let Err(code) = self.resolve_alias(conn, &mut publish) {
@@ -48,7 +49,7 @@ impl Core {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (id, device, version) = (connection.session, connection.device.clone(), connection.version);
         if topic::validate_topic(&publish.topic).is_err() {
-            self.handle_failed(conn, TOPIC_NAME, now_ms);
+            self.handle_failed(conn, reason::TOPIC_NAME_INVALID, now_ms);
             return;
         }
         let packet_id = publish.id;
@@ -63,13 +64,17 @@ impl Core {
             if session.inbound.len() >= usize::from(self.limits.max_inflight.max(1)) && version == Version::V5
                 || session.inbound.len() >= usize::from(u16::MAX)
             {
-                self.handle_failed(conn, RECEIVE_MAXIMUM, now_ms);
+                self.handle_failed(conn, reason::RECEIVE_MAXIMUM_EXCEEDED, now_ms);
                 return;
             }
         }
         if !self.policy.may_publish(&device, &publish.topic) {
-            tracing::info!(%device, topic = publish.topic, "publish refused: the device has no right to publish there");
-            let refused = Refused { code: NOT_AUTHORIZED, topic: publish.topic, reason: "no right to publish there" };
+            tracing::info!(%device, topic = publish.topic, "publish refused: the device may not publish to this topic");
+            let refused = Refused {
+                code: reason::NOT_AUTHORIZED,
+                topic: publish.topic,
+                reason: "the device may not publish to this topic",
+            };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
@@ -79,7 +84,7 @@ impl Core {
             && let Err(reason) = self.may_retain(Some(&device), &publish.topic, bytes)
         {
             tracing::warn!(%device, topic = publish.topic, "publish refused: {reason}");
-            let refused = Refused { code: QUOTA, topic: publish.topic, reason };
+            let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: publish.topic, reason };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
@@ -94,14 +99,18 @@ impl Core {
             properties: publish.properties,
             sender: Some(device),
         };
-        if let Err(full) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
-            self.note_full(full, now_ms);
+        if let Err(NoRoom { session, bound }) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
+            self.note_full(session, bound, now_ms);
             match waits {
-                Some(publish) => self.hold_up(conn, publish, full, now_ms),
+                Some(publish) => self.hold_up(conn, publish, session, now_ms),
                 None => {
                     self.refused += 1;
-                    let reason = "a session that the message is for has no room";
-                    let refused = Refused { code: QUOTA, topic: told.unwrap_or_default(), reason };
+                    let reason = match bound {
+                        Bound::Session => "the queue of a session that the message is for is full",
+                        Bound::Device => "the queues of a device that the message is for are full",
+                        Bound::Total => "the queues of all the broker's sessions together are full",
+                    };
+                    let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: told.unwrap_or_default(), reason };
                     self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
                 }
             }
@@ -161,11 +170,11 @@ impl Core {
             let own = old.filter(|old| old.sender.as_deref() == Some(device));
             let limit = class.device_retained_limit(&self.limits);
             if !fits(self.usages.of(device).retained.of(class), own, limit) {
-                return Err("the device has too many retained messages");
+                return Err("the device has as many retained messages as one device may");
             }
         }
         if !fits(self.usages.retained(class), old, class.retained_limit(&self.limits)) {
-            return Err("the broker has too many retained messages");
+            return Err("the broker has as many retained messages as it may");
         }
         Ok(())
     }
@@ -177,17 +186,18 @@ impl Core {
             // Must be durable before PUBCOMP: the client may then use the identifier for a new message.
             self.fx.record(Record::InboundEnd { session: id, id: packet_id });
         }
-        self.fx.send(conn, Outgoing::PubComp { id: packet_id, code: if known { 0 } else { UNKNOWN_ID } });
+        self.fx
+            .send(conn, Outgoing::PubComp { id: packet_id, code: if known { 0 } else { reason::PACKET_ID_NOT_FOUND } });
     }
 
     fn resolve_alias(&mut self, conn: ConnId, publish: &mut Publish) -> Result<(), u8> {
         let Some(connection) = self.connections.get_mut(&conn) else { return Ok(()) };
         let Some(alias) = publish.alias else { return Ok(()) };
         if alias == 0 || alias > ALIAS_MAX {
-            return Err(TOPIC_ALIAS);
+            return Err(reason::TOPIC_ALIAS_INVALID);
         }
         if publish.topic.is_empty() {
-            publish.topic = connection.aliases.get(&alias).ok_or(TOPIC_ALIAS)?.clone();
+            publish.topic = connection.aliases.get(&alias).ok_or(reason::TOPIC_ALIAS_INVALID)?.clone();
         } else {
             connection.aliases.insert(alias, publish.topic.clone());
         }
@@ -196,7 +206,7 @@ impl Core {
 
     /// A message of the hub's own.
     pub(crate) fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
-        self.publish_wills(now_ms);
+        self.settle(now_ms);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
@@ -209,8 +219,8 @@ impl Core {
         self.fx.outputs.push(Output::Done(token));
     }
 
-    /// Intercepts, retains and routes. Gives the session that has no room, if the message can still be refused: then
-    /// nothing has happened.
+    /// Intercepts, retains and routes. Says who has no room, if the message can still be refused: then nothing has
+    /// happened.
     pub(super) fn publish(
         &mut self,
         mut new: NewMessage,
@@ -218,7 +228,7 @@ impl Core {
         intercept: bool,
         offer: Offer,
         now_ms: u64,
-    ) -> Result<(), SessionId> {
+    ) -> Result<(), NoRoom> {
         if let Some(interceptor) = self.interceptor.as_ref().filter(|_| intercept) {
             let mut message = Intercepted {
                 topic: std::mem::take(&mut new.topic),
@@ -234,11 +244,12 @@ impl Core {
                 (message.topic, message.payload, message.qos, message.retain);
         }
         let message = self.new_message(new, now_ms);
-        let found = self.receivers(&message, from, offer, now_ms)?;
+        let group = self.policy.group(&message.topic);
+        let found = self.receivers(&message, group, from, offer, now_ms)?;
         if message.retain {
             self.retain(&message);
         }
-        self.route(&message, found, now_ms);
+        self.route(&message, group, found, now_ms);
         Ok(())
     }
 
@@ -257,7 +268,7 @@ impl Core {
         // Wills, the hub's own messages, and what an interceptor has changed have not been judged before.
         if let Err(reason) = allowed {
             let device = message.sender.as_deref().unwrap_or("hub");
-            tracing::warn!(device, topic = %message.topic, "not retained: {reason}");
+            tracing::warn!(device, topic = %message.topic, "message delivered, but not retained: {reason}");
             self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
             return;
         }
@@ -270,78 +281,70 @@ impl Core {
     fn receivers(
         &mut self,
         message: &Message,
+        group: Option<u64>,
         from: Option<SessionId>,
         offer: Offer,
         now_ms: u64,
-    ) -> Result<Matches, SessionId> {
+    ) -> Result<Matches, NoRoom> {
         let class = Class::of(&self.router, &message.topic);
-        // Each turn ends a session or removes what has expired, after which a share may have a better member.
+        self.drop_expired(now_ms);
+        // Each turn ends a session, after which a share may have a better member, and others may have room.
         loop {
-            let mut found = self.matches(message, class, from, now_ms);
+            let mut found = self.matches(message, class, group, from);
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }
-            let queues =
-                found.targets.values().filter(|target| target.qos > Qos::AtMostOnce).map(|target| target.session);
-            let full: Vec<SessionId> = queues.filter(|id| !self.takes_another(*id, class, message)).collect();
+            let queues = found.targets.values().filter(|target| target.qos > Qos::AtMostOnce);
+            let full: Vec<NoRoom> = queues.filter_map(|target| self.no_room(target.session, class, message)).collect();
             let mut changed = false;
-            for id in &full {
-                changed |= self.drop_expired(*id, now_ms);
-                if self.takes_another(*id, class, message) {
-                    self.drained(*id);
-                    continue;
-                }
-                let Some(session) = self.sessions.get(id) else { continue };
-                let reason = match class {
-                    Class::Control => "it does not keep up with control messages",
-                    Class::Application if self.policy.may_hold_up(&session.key.device, &message.topic) => continue,
-                    Class::Application => "its queue is full, and publishers of this topic do not wait for its device",
-                };
-                self.end_slow_session(*id, reason);
-                changed = true;
+            for NoRoom { session, .. } in &full {
+                // What was ended for another of them may have made room for this one.
+                let no_room = self.no_room(*session, class, message);
+                changed |= no_room.is_some_and(|no_room| self.make_room(no_room, class, group));
             }
-            match (full.first(), offer) {
+            match full.first() {
                 _ if changed => continue,
-                (Some(id), Offer::Refusable) => return Err(*id),
+                Some(no_room) if offer == Offer::Refusable => return Err(*no_room),
                 _ => {}
             }
-            for id in full {
+            for NoRoom { session, bound } in full {
                 self.skipped += 1;
-                self.note_full(id, now_ms);
-                found.targets.remove(&id);
+                self.note_full(session, bound, now_ms);
+                found.targets.remove(&session);
             }
             return Ok(found);
         }
     }
 
-    fn takes_another(&self, id: SessionId, class: Class, message: &Message) -> bool {
-        self.sessions.get(&id).is_some_and(|session| Self::has_room(session, class, message.cost(), &self.limits))
+    fn no_room(&self, id: SessionId, class: Class, message: &Message) -> Option<NoRoom> {
+        let session = self.sessions.get(&id)?;
+        let bound = Self::obstacle(session, &self.usages, &self.limits, class, message.cost())?;
+        Some(NoRoom { session: id, bound })
     }
 
-    /// Everyone who is to get a message; of a share, one for whom its publisher may wait, if there is one.
-    fn matches(&mut self, message: &Message, class: Class, from: Option<SessionId>, now_ms: u64) -> Matches {
-        let (sessions, limits, policy) = (&self.sessions, &self.limits, &self.policy);
-        let readiness = |id: SessionId| {
-            sessions.get(&id).map_or(0, |session| {
-                let expired = session.queue.first_expiry().is_some_and(|at| at <= now_ms);
-                let room = expired || Self::has_room(session, class, message.cost(), limits);
-                let online = session.conn.is_some();
-                4 * u8::from(policy.may_hold_up(&session.key.device, &message.topic))
-                    + 2 * u8::from(room)
-                    + u8::from(online)
-            })
+    /// Ends a session that must not hold up this message's publisher, if there is one.
+    fn make_room(&mut self, no_room: NoRoom, class: Class, group: Option<u64>) -> bool {
+        let Some(session) = self.sessions.get(&no_room.session) else { return false };
+        let waited_for = group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
+        let (id, reason) = match (class, no_room.bound) {
+            (Class::Application, _) if !waited_for => {
+                (Some(no_room.session), "it has no room for a message, and its device is not in the group of the topic")
+            }
+            (Class::Control, Bound::Session | Bound::Device) => {
+                (Some(no_room.session), "it does not keep up with control messages")
+            }
+            (_, Bound::Total) => (
+                self.largest_surplus(class),
+                "the queues of all sessions together are full, and it holds most of what is not for members of a group",
+            ),
+            (Class::Application, Bound::Session | Bound::Device) => (None, ""),
         };
-        self.router.matches(&message.topic, from, &readiness)
+        id.inspect(|id| self.end_slow_session(*id, reason)).is_some()
     }
 
-    fn route(&mut self, message: &Arc<Message>, found: Matches, now_ms: u64) {
+    fn route(&mut self, message: &Arc<Message>, group: Option<u64>, found: Matches, now_ms: u64) {
         for target in found.targets.into_values() {
-            let terms = Terms {
-                qos: target.qos.min(message.qos),
-                retain: message.retain && target.retain_as_published,
-                subscription_ids: target.subscription_ids,
-            };
-            self.deliver(target.session, message, terms, now_ms);
+            self.deliver(target.session, message, Terms::new(message, group, target), now_ms);
         }
         for local in found.locals {
             self.fx.outputs.push(Output::Local(local, Box::new(received(message))));

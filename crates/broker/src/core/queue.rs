@@ -1,9 +1,31 @@
 //! What waits for one session beyond what is in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::Delivery;
 use super::usage::{Class, Load, Loads};
+use crate::message::{Message, Qos};
+
+/// A message on its way to one session at QoS 1 or 2.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// Unique and growing over all sessions: the order in which a session gets its messages.
+    pub order: u64,
+    pub message: Arc<Message>,
+    pub qos: Qos,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+    /// The shared subscriptions that it came by: another member gets it if this session ends before it is sent.
+    pub shares: Vec<Arc<str>>,
+    /// The group of its topic, if its session's device is to get it as one of the group's.
+    pub group: Option<u64>,
+    /// It is given up first when all queues together are full.
+    pub surplus: bool,
+    /// QoS 2: PUBREC has come, PUBREL is owed.
+    pub released: bool,
+    /// It stands in the journal.
+    pub stored: bool,
+}
 
 /// Deliveries in their order, with what they count against the limits of their class, and when each expires: a publisher
 /// must not wait for messages that nobody gets any more.

@@ -1,25 +1,16 @@
 //! The state that the journal gives back at start.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Core;
+use super::queue::Delivery;
+use super::session::{Session, SessionKey, expires_at};
 use super::usage::Class;
-use super::{Core, Delivery, Session, SessionKey, expires_at};
-use crate::message::{Message, Qos};
+use crate::message::Message;
 use crate::router::SessionId;
 use crate::topic;
 use crate::wire::SubOptions;
-
-#[derive(Debug)]
-pub(crate) struct RestoredDelivery {
-    pub order: u64,
-    pub message: Arc<Message>,
-    pub qos: Qos,
-    pub retain: bool,
-    pub subscription_ids: Vec<u32>,
-    /// QoS 2 that has gone out under this identifier.
-    pub packet_id: Option<u16>,
-    pub released: bool,
-}
 
 #[derive(Debug)]
 pub(crate) struct RestoredSession {
@@ -29,8 +20,8 @@ pub(crate) struct RestoredSession {
     /// `None`: it was online when the broker ended.
     pub disconnected_ms: Option<u64>,
     pub subscriptions: Vec<(String, SubOptions)>,
-    /// In order.
-    pub deliveries: Vec<RestoredDelivery>,
+    /// In order; those at QoS 2 that have gone out with their identifiers.
+    pub deliveries: Vec<(Option<u16>, Delivery)>,
     pub inbound: Vec<u16>,
 }
 
@@ -54,6 +45,7 @@ impl Core {
             self.usages.retain(Class::of(&self.router, &message.topic), &message);
             self.retained.insert(message.topic.clone(), message);
         }
+        let mut deliveries = Vec::new();
         for found in restored.sessions {
             let mut session = Session::new(found.key);
             session.stored = true;
@@ -67,31 +59,31 @@ impl Core {
                 }
                 session.subscriptions.insert(text, options);
             }
-            for delivery in found.deliveries {
-                *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
-                let packet_id = delivery.packet_id;
-                let delivery = Delivery {
-                    order: delivery.order,
-                    message: delivery.message,
-                    qos: delivery.qos,
-                    retain: delivery.retain,
-                    subscription_ids: delivery.subscription_ids,
-                    released: delivery.released,
-                    stored: true,
-                };
-                match packet_id {
-                    Some(packet_id) => drop(session.inflight.insert(packet_id, delivery)),
-                    None => {
-                        let class = Class::of(&self.router, &delivery.message.topic);
-                        session.queue.push(class, delivery);
-                    }
-                }
-            }
+            deliveries.push((found.id, found.deliveries));
             self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
             self.usages.session(&session.key.device, false);
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
         }
+        for (id, deliveries) in deliveries {
+            self.restore_deliveries(id, deliveries);
+        }
         self.handle_timeout(now_ms);
+    }
+
+    fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>) {
+        let mut groups: HashMap<Arc<str>, Option<u64>> = HashMap::new();
+        for (packet_id, mut delivery) in deliveries {
+            let topic = &delivery.message.topic;
+            delivery.group = *groups.entry(topic.clone()).or_insert_with(|| self.policy.group(topic));
+            *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
+            self.count(id, &mut delivery);
+            match packet_id {
+                None => self.enqueue(id, delivery),
+                Some(packet_id) => {
+                    self.sessions.get_mut(&id).map(|session| session.inflight.insert(packet_id, delivery));
+                }
+            }
+        }
     }
 }

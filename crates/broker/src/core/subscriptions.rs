@@ -3,18 +3,16 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::Core;
+use super::connection::ConnId;
 use super::deliveries::Terms;
+use super::effects::Record;
 use super::usage::{Class, Loads};
-use super::{ConnId, Core, Record};
 use crate::message::{Message, Qos};
+use crate::reason;
 use crate::router::SessionId;
 use crate::topic;
 use crate::wire::{Outgoing, SubOptions};
-
-const NOT_AUTHORIZED: u8 = 0x87;
-const FILTER_INVALID: u8 = 0x8F;
-const QUOTA: u8 = 0x97;
-const NO_SUBSCRIPTION: u8 = 0x11;
 
 impl Core {
     pub(super) fn handle_subscribe(
@@ -29,21 +27,27 @@ impl Core {
         let mut codes = Vec::with_capacity(filters.len());
         let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
         for (text, options) in filters {
-            let Ok((share, filter)) = topic::parse_filter(&text) else {
-                tracing::info!(%device, filter = text, "subscription refused: not a valid filter");
-                codes.push(FILTER_INVALID);
-                continue;
+            let (share, filter) = match topic::parse_filter(&text) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
+                    codes.push(reason::FILTER_INVALID);
+                    continue;
+                }
             };
             if !self.policy.may_subscribe(&device, filter) {
-                tracing::info!(%device, filter = text, "subscription refused: the device has no right to it");
-                codes.push(NOT_AUTHORIZED);
+                tracing::info!(%device, filter = text, "subscription refused: the device may not subscribe to it");
+                codes.push(reason::NOT_AUTHORIZED);
                 continue;
             }
             let Some(session) = self.sessions.get_mut(&id) else { return };
             if session.subscriptions.len() >= self.limits.max_subscriptions
                 && !session.subscriptions.contains_key(&text)
             {
-                codes.push(QUOTA);
+                let limit = self.limits.max_subscriptions;
+                tracing::warn!(%device, filter = text, limit, "subscription refused: the session has as many \
+                    subscriptions as one session may");
+                codes.push(reason::QUOTA_EXCEEDED);
                 continue;
             }
             let options = SubOptions {
@@ -58,9 +62,9 @@ impl Core {
                 retained.extend(brought);
                 if !self.takes(id, &retained) {
                     retained.truncate(before);
-                    tracing::warn!(%device, filter = text, "subscription refused: the session's queue has no room for \
-                        the retained messages that it brings");
-                    codes.push(QUOTA);
+                    tracing::warn!(%device, filter = text, "subscription refused: there is no room in the queues for \
+                        the retained messages that it brings; the client can subscribe again once it has read what waits");
+                    codes.push(reason::QUOTA_EXCEEDED);
                     continue;
                 }
             }
@@ -78,12 +82,16 @@ impl Core {
                 qos: options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: options.id.into_iter().collect(),
+                shares: Vec::new(),
+                // It stays retained: the client can ask for it again.
+                group: None,
             };
             self.deliver(id, &message, terms, now_ms);
         }
     }
 
-    /// Whether a session has room for all of these at once.
+    /// Whether a session has room for all of these at once. Queues that are empty take all that is retained, however low
+    /// their limits are: a client could never subscribe otherwise.
     fn takes(&self, id: SessionId, retained: &[(Arc<Message>, SubOptions)]) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
         let mut more = Loads::default();
@@ -94,12 +102,12 @@ impl Core {
         }
         [Class::Application, Class::Control].into_iter().all(|class| {
             let more = more.of(class);
-            let queued = session.queue.load(class);
-            match more.messages {
-                0 => true,
-                1 if queued.messages == 0 => true,
-                messages => queued.has_room(messages, more.bytes, class.queue_limit(&self.limits)),
-            }
+            let all = self.usages.retained(class);
+            let (queued, limit) = (session.queue.load(class), class.queue_limit(&self.limits).max(all));
+            let passed = || self.usages.passed(&session.key.device, class, more, all, &self.limits);
+            more.messages == 0
+                || queued.has_room(more.messages, more.bytes, limit)
+                    && (session.takes_at_once(more, &self.limits) || passed().is_none())
         })
     }
 
@@ -123,7 +131,7 @@ impl Core {
         let mut codes = Vec::with_capacity(filters.len());
         for text in filters {
             if session.subscriptions.remove(text).is_none() {
-                codes.push(NO_SUBSCRIPTION);
+                codes.push(reason::NO_SUBSCRIPTION_EXISTED);
                 continue;
             }
             if let Ok((share, filter)) = topic::parse_filter(text) {

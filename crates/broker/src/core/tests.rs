@@ -1,14 +1,17 @@
 //! The core by calls: what a full queue leads to.
 #![allow(clippy::unwrap_used)]
 
+mod room;
+mod shares;
+
 use bytes::Bytes;
 
 use super::*;
 use crate::config::ClassLimits;
 use crate::policy::{Attempt, Refusal};
-use crate::wire::{Connect, Outgoing, Publish};
+use crate::wire::{Connect, Outgoing, Publish, SubOptions, Version, Will};
 
-/// The device is the user name. `outsider` has no use for topics below `g/`.
+/// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
 struct Names;
 
 impl Policy for Names {
@@ -21,8 +24,11 @@ impl Policy for Names {
     fn may_subscribe(&self, _: &str, _: &str) -> bool {
         true
     }
-    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
-        !(device == "outsider" && topic.starts_with("g/"))
+    fn group(&self, topic: &str) -> Option<u64> {
+        topic.starts_with("g/").then_some(1)
+    }
+    fn is_member(&self, device: &str, _: u64) -> bool {
+        !device.starts_with("outsider")
     }
 }
 
@@ -84,20 +90,26 @@ impl Bench {
             .collect()
     }
 
-    /// The reason code of SUBACK.
+    /// The reason code of SUBACK. What is sent for it is lost.
     fn subscribe(&mut self, conn: ConnId, filter: &str) -> u8 {
-        let options = SubOptions {
-            qos: Qos::AtLeastOnce,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: 0,
-            id: None,
-        };
+        self.subscribe_at(conn, filter, Qos::AtLeastOnce)
+    }
+
+    fn subscribe_at(&mut self, conn: ConnId, filter: &str, qos: Qos) -> u8 {
+        self.subscribe_all_at(conn, &[filter], qos)[0]
+    }
+
+    fn subscribe_all(&mut self, conn: ConnId, filters: &[&str]) -> Vec<u8> {
+        self.subscribe_all_at(conn, filters, Qos::AtLeastOnce)
+    }
+
+    fn subscribe_all_at(&mut self, conn: ConnId, filters: &[&str], qos: Qos) -> Vec<u8> {
+        let options = SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
         self.core.take_effects(self.now_ms);
-        let filters = vec![(filter.to_owned(), options)];
+        let filters = filters.iter().map(|filter| ((*filter).to_owned(), options)).collect();
         let out = self.input(conn, Incoming::Subscribe { id: 1, filters });
         out.iter()
-            .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes[0]) } else { None })
+            .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes.clone()) } else { None })
             .unwrap()
     }
 
@@ -133,6 +145,18 @@ impl Bench {
         let conn = self.v5(device, client_id);
         let out = self.outputs();
         (conn, self.read(conn, out))
+    }
+
+    /// The connection, and whether its session was there.
+    fn comes_back(&mut self, device: &str, client_id: &str) -> (ConnId, bool) {
+        self.outputs();
+        let conn = self.v5(device, client_id);
+        let out = self.outputs();
+        let present = out.iter().find_map(|(_, packet)| match packet {
+            Outgoing::ConnAck { session_present, .. } => Some(*session_present),
+            _ => None,
+        });
+        (conn, present.unwrap())
     }
 
     fn read(&mut self, conn: ConnId, mut out: Vec<(ConnId, Outgoing)>) -> Vec<String> {

@@ -35,6 +35,18 @@ impl Class {
         Load { messages: limits.max_queued_messages, bytes: limits.max_queued_bytes }
     }
 
+    /// What may wait for all sessions of one device, or be in flight to them.
+    pub(super) fn device_queued_limit(self, limits: &Limits) -> Load {
+        let limits = self.limits(limits);
+        Load { messages: limits.max_device_queued_messages, bytes: limits.max_device_queued_bytes }
+    }
+
+    /// The same for all devices together.
+    pub(super) fn total_queued_limit(self, limits: &Limits) -> Load {
+        let limits = self.limits(limits);
+        Load { messages: limits.max_total_queued_messages, bytes: limits.max_total_queued_bytes }
+    }
+
     /// What all devices may have retained.
     pub(super) fn retained_limit(self, limits: &Limits) -> Load {
         let limits = self.limits(limits);
@@ -71,6 +83,17 @@ impl Load {
         self.messages.saturating_add(messages) <= limit.messages && self.bytes.saturating_add(bytes) <= limit.bytes
     }
 
+    /// The greater of both in each.
+    pub(super) fn max(self, other: Self) -> Self {
+        Self { messages: self.messages.max(other.messages), bytes: self.bytes.max(other.bytes) }
+    }
+
+    /// How much of `limit` it is, to compare with others: the greater of its two parts.
+    pub(super) fn part_of(self, limit: Self) -> usize {
+        let part = |have: usize, limit: usize| have.saturating_mul(1 << 20) / limit.max(1);
+        part(self.messages, limit.messages).max(part(self.bytes, limit.bytes))
+    }
+
     /// Whether it is at most three quarters of `limit`.
     pub(super) fn is_low(self, limit: Self) -> bool {
         self.messages <= limit.messages / 4 * 3 && self.bytes <= limit.bytes / 4 * 3
@@ -100,6 +123,39 @@ impl Loads {
     }
 }
 
+/// What there is no room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// The queue of a session.
+    Session,
+    /// The queues of a device's sessions together.
+    Device,
+    /// The queues of all sessions together.
+    Total,
+}
+
+/// How often something has been turned away since the operator was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reminder {
+    told_ms: Option<u64>,
+    turned_away: u64,
+}
+
+/// The operator is reminded this often.
+const REMIND_MS: u64 = 60_000;
+
+impl Reminder {
+    /// Counts one more; how many there were, if the operator is to be told now.
+    pub(super) fn count(&mut self, now_ms: u64) -> Option<u64> {
+        self.turned_away += 1;
+        if self.told_ms.is_some_and(|at| now_ms.saturating_sub(at) < REMIND_MS) {
+            return None;
+        }
+        self.told_ms = Some(now_ms);
+        Some(std::mem::take(&mut self.turned_away))
+    }
+}
+
 /// What one device has. Bounded by the limits on sessions and retained messages: who has nothing is not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
@@ -108,6 +164,10 @@ pub(super) struct Usage {
     /// Sessions in places that are reserved for control connections.
     pub control_sessions: usize,
     pub retained: Loads,
+    /// What waits for its sessions or is in flight to them.
+    pub queued: Loads,
+    /// Somebody waits until its queues have room.
+    blocked: Option<Reminder>,
 }
 
 #[derive(Default)]
@@ -115,6 +175,12 @@ pub(super) struct Usages {
     devices: HashMap<Arc<str>, Usage>,
     /// What all devices and the hub have retained.
     retained: Loads,
+    /// What waits for all sessions or is in flight to them.
+    queued: Loads,
+    /// What of it is given up first when there is no room.
+    surplus: Loads,
+    /// Somebody waits until there is room in that.
+    blocked: Option<Reminder>,
 }
 
 impl Usages {
@@ -126,12 +192,94 @@ impl Usages {
         self.retained.of(class)
     }
 
-    fn change(&mut self, device: &Arc<str>, change: impl FnOnce(&mut Usage)) {
-        let mut usage = self.of(device);
-        change(&mut usage);
-        if usage == Usage::default() {
+    pub(super) fn queued(&self, class: Class) -> Load {
+        self.queued.of(class)
+    }
+
+    pub(super) fn surplus(&self, class: Class) -> Load {
+        self.surplus.of(class)
+    }
+
+    pub(super) fn queue(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
+        self.queued.of_mut(class).add(bytes);
+        if surplus {
+            self.surplus.of_mut(class).add(bytes);
+        }
+        self.change(device, |usage| usage.queued.of_mut(class).add(bytes));
+    }
+
+    pub(super) fn queue_end(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
+        self.queued.of_mut(class).remove(bytes);
+        if surplus {
+            self.surplus.of_mut(class).remove(bytes);
+        }
+        self.change(device, |usage| usage.queued.of_mut(class).remove(bytes));
+    }
+
+    /// The bound that so much more for a device would pass. A bound lower than `least` counts as that.
+    pub(super) fn passed(&self, device: &str, class: Class, more: Load, least: Load, limits: &Limits) -> Option<Bound> {
+        let fits = |queued: Loads, limit: Load| queued.of(class).has_room(more.messages, more.bytes, limit.max(least));
+        if !fits(self.of(device).queued, class.device_queued_limit(limits)) {
+            return Some(Bound::Device);
+        }
+        (!fits(self.queued, class.total_queued_limit(limits))).then_some(Bound::Total)
+    }
+
+    /// Somebody waits for room in the queues of a device, or of all.
+    pub(super) fn block(&mut self, device: &str, bound: Bound) -> Option<&mut Reminder> {
+        match bound {
+            Bound::Session => None,
+            Bound::Device => Some(self.devices.get_mut(device)?.blocked.get_or_insert_default()),
+            Bound::Total => Some(self.blocked.get_or_insert_default()),
+        }
+    }
+
+    /// Whether somebody must wait on for a device whose session has room itself: application traffic alone waits.
+    pub(super) fn is_blocked(&mut self, device: &str, limits: &Limits) -> bool {
+        let class = Class::Application;
+        for (queued, limit, bound) in [
+            (self.of(device).queued, class.device_queued_limit(limits), Bound::Device),
+            (self.queued, class.total_queued_limit(limits), Bound::Total),
+        ] {
+            if !queued.of(class).is_low(limit) {
+                self.block(device, bound);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether those who wait for a device may go on: once its queues are low again.
+    pub(super) fn unblock(&mut self, device: &str, limits: &Limits) -> bool {
+        let class = Class::Application;
+        let blocked = self.devices.get_mut(device).filter(|usage| usage.blocked.is_some());
+        let low = |usage: &&mut Usage| usage.queued.of(class).is_low(class.device_queued_limit(limits));
+        let Some(usage) = blocked.filter(low) else { return false };
+        usage.blocked = None;
+        if *usage == Usage::default() {
             self.devices.remove(device);
-        } else {
+        }
+        true
+    }
+
+    /// The same for those who wait for room in all queues together.
+    pub(super) fn unblock_all(&mut self, limits: &Limits) -> bool {
+        let class = Class::Application;
+        let low = self.queued.of(class).is_low(class.total_queued_limit(limits));
+        low && self.blocked.take().is_some()
+    }
+
+    fn change(&mut self, device: &Arc<str>, change: impl FnOnce(&mut Usage)) {
+        if let Some(usage) = self.devices.get_mut(device) {
+            change(usage);
+            if *usage == Usage::default() {
+                self.devices.remove(device);
+            }
+            return;
+        }
+        let mut usage = Usage::default();
+        change(&mut usage);
+        if usage != Usage::default() {
             self.devices.insert(device.clone(), usage);
         }
     }

@@ -1,12 +1,12 @@
 //! Rows to the state that the core starts with.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
-use crate::core::{Restored, RestoredDelivery, RestoredSession, SessionKey};
+use crate::core::{Delivery, Restored, RestoredSession, SessionKey};
 use crate::message::{Message, Qos};
 use crate::wire::{SubOptions, decode_properties_blob};
 
@@ -40,11 +40,25 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
-/// Reads everything, after removing what no longer belongs to a session.
+/// What `write` has made of the shares; those of one text share its memory.
+fn shares(row: &Row<'_>, column: usize, known: &mut HashSet<Arc<str>>) -> rusqlite::Result<Vec<Arc<str>>> {
+    let Some(blob) = row.get::<_, Option<Vec<u8>>>(column)? else { return Ok(Vec::new()) };
+    let text = String::from_utf8(blob).map_err(|_| bad(column, "shares that are not UTF-8"))?;
+    let intern = |share: &str| {
+        known.get(share).cloned().unwrap_or_else(|| {
+            let share: Arc<str> = share.into();
+            known.insert(share.clone());
+            share
+        })
+    };
+    Ok(text.split('\0').map(intern).collect())
+}
+
+/// Reads everything, after removing what no longer belongs to a session. Sessions that were to end with their connections
+/// are still there: what they leave behind is the core's to decide.
 pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     db.execute_batch(
         "BEGIN IMMEDIATE;
-         DELETE FROM session WHERE expiry_s = 0;
          DELETE FROM subscription WHERE session NOT IN (SELECT id FROM session);
          DELETE FROM inbound WHERE session NOT IN (SELECT id FROM session);
          DELETE FROM delivery WHERE session NOT IN (SELECT id FROM session);
@@ -95,8 +109,9 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     }
 
     let mut restored = Restored::default();
+    let mut known_shares = HashSet::new();
     let mut statement = db.prepare(
-        "SELECT seq_no, session, message, qos, retain, sub_ids, packet_id, released FROM delivery ORDER BY seq_no",
+        "SELECT seq_no, session, message, qos, retain, sub_ids, packet_id, released, shares FROM delivery ORDER BY seq_no",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -107,15 +122,20 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
         else {
             continue;
         };
-        session.deliveries.push(RestoredDelivery {
+        let delivery = Delivery {
             order,
             message: message.clone(),
             qos: qos(row, 3)?,
             retain: row.get(4)?,
             subscription_ids: ids.split(' ').filter_map(|id| id.parse().ok()).collect(),
-            packet_id: row.get(6)?,
+            shares: shares(row, 8, &mut known_shares)?,
+            // These two are the core's to find out.
+            group: None,
+            surplus: false,
             released: row.get(7)?,
-        });
+            stored: true,
+        };
+        session.deliveries.push((row.get(6)?, delivery));
     }
 
     let mut statement = db.prepare("SELECT session, packet_id FROM inbound")?;

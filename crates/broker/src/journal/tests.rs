@@ -1,34 +1,18 @@
 //! The core and the journal together, without sockets: random traffic, cut connections, and crashes before, between and
-//! after the commit and the release of what waited for it. Clients follow the standard to the letter.
+//! after the commit and the release of what waited for it.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+mod world;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ClassLimits, Limits};
-use crate::core::{ConnId, Core, Output};
-use crate::message::{MessageProperties, Qos};
-use crate::policy::{Attempt, Policy, Refusal};
-use crate::wire::{Connect, Incoming, Outgoing, Publish, SubOptions, Version};
-
-struct Everyone;
-
-impl Policy for Everyone {
-    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
-        Ok("device".into())
-    }
-    fn may_publish(&self, _: &str, _: &str) -> bool {
-        true
-    }
-    fn may_subscribe(&self, _: &str, _: &str) -> bool {
-        true
-    }
-}
+use crate::wire::Version;
+use world::World;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -42,9 +26,11 @@ enum Op {
     Release,
     Crash,
     Tick,
+    /// Client 2 gives up its session.
+    StartAnew,
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+fn ops(shared: bool) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         8 => (0usize..2).prop_map(Op::Publish),
         8 => (0usize..4, 1usize..6).prop_map(|(client, packets)| Op::Run(client, packets)),
@@ -54,287 +40,42 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         6 => Just(Op::Release),
         1 => Just(Op::Crash),
         1 => Just(Op::Tick),
+        u32::from(shared) => Just(Op::StartAnew),
     ];
     proptest::collection::vec(op, 0..300)
 }
 
-/// Clients 0 and 1 publish, 2 and 3 subscribe with QoS 1 and 2; all keep their sessions.
-#[derive(Default)]
-struct Client {
-    conn: Option<ConnId>,
-    online: bool,
-    inbox: VecDeque<Outgoing>,
-    /// Publisher: identifier -> (number, PUBREC seen).
-    open: BTreeMap<u16, (u32, bool)>,
-    next_id: u16,
-    next_number: u32,
-    acked: BTreeSet<u32>,
-    /// Subscriber: QoS 2 identifiers not yet released, and what it got, per publisher.
-    held: BTreeSet<u16>,
-    got: [Vec<u32>; 2],
-    subscribed: bool,
-    sessions: u32,
+fn play(world: &mut World, ops: Vec<Op>) {
+    world.settle();
+    for op in ops {
+        match op {
+            Op::Publish(index) => world.publish(index),
+            Op::Run(index, packets) => {
+                for _ in 0..packets {
+                    world.run(index);
+                }
+            }
+            Op::Cut(index) => world.cut(index, true),
+            Op::Connect(index) => world.connect(index),
+            Op::Commit => world.commit(),
+            Op::Release => world.release(),
+            Op::Crash => world.crash(),
+            Op::StartAnew => world.start_anew(2),
+            Op::Tick => {
+                world.now_ms += 500;
+                world.core.handle_timeout(world.now_ms);
+                world.collect();
+            }
+        }
+    }
+    world.settle();
 }
 
-struct World {
-    db: rusqlite::Connection,
-    core: Core,
-    clients: Vec<Client>,
-    /// Not committed; committed with outputs not released.
-    uncommitted: Vec<Record>,
-    limits: Limits,
-    /// That of the publishers; the subscribers speak MQTT 5.
-    version: Version,
-    waiting: VecDeque<Output>,
-    released_up_to: usize,
-    now_ms: u64,
-    next_conn: ConnId,
-}
-
-impl World {
-    fn new(limits: Limits, version: Version) -> Self {
-        let db = rusqlite::Connection::open_in_memory().unwrap();
-        db.execute_batch(SCHEMA).unwrap();
-        let mut world = Self {
-            db,
-            core: core(&limits),
-            limits,
-            version,
-            clients: Vec::new(),
-            uncommitted: Vec::new(),
-            waiting: VecDeque::new(),
-            released_up_to: 0,
-            now_ms: 1_000_000,
-            next_conn: 1,
-        };
-        world.clients.resize_with(4, Client::default);
-        world
-    }
-
-    /// Takes what the core has done: outputs wait behind the records.
-    fn collect(&mut self) {
-        let effects = self.core.take_effects(self.now_ms);
-        // After a crash, what was in flight at QoS 1 waits again.
-        let most = self.limits.application.max_queued_messages + usize::from(self.limits.max_inflight);
-        assert!(self.core.longest_queue() <= most);
-        let gates = effects.records.iter().any(Record::gates);
-        self.uncommitted.extend(effects.records);
-        self.waiting.extend(effects.outputs);
-        // As the driver does: without a record to wait for, outputs may go with those before them.
-        if !gates && self.uncommitted.iter().all(|record| !record.gates()) {
-            self.released_up_to = self.waiting.len();
-        }
-    }
-
-    fn commit(&mut self) {
-        write::commit(&mut self.db, &std::mem::take(&mut self.uncommitted)).unwrap();
-        self.released_up_to = self.waiting.len();
-    }
-
-    fn release(&mut self) {
-        for output in self.waiting.drain(..std::mem::take(&mut self.released_up_to)) {
-            match output {
-                Output::Send(conn, packet) => {
-                    if let Some(client) = self.clients.iter_mut().find(|client| client.conn == Some(conn)) {
-                        client.inbox.push_back(packet);
-                    }
-                }
-                Output::Close(conn) => {
-                    if let Some(client) = self.clients.iter_mut().find(|client| client.conn == Some(conn)) {
-                        (client.conn, client.online) = (None, false);
-                        client.inbox.clear();
-                    }
-                }
-                Output::Local(..) | Output::Done(_) => {}
-            }
-        }
-    }
-
-    fn connect(&mut self, index: usize) {
-        self.cut(index, false);
-        let conn = self.next_conn;
-        self.next_conn += 1;
-        self.clients[index].conn = Some(conn);
-        let version = if index < 2 { self.version } else { Version::V5 };
-        let connect = Connect {
-            version,
-            bridge: false,
-            client_id: format!("c{index}"),
-            clean_start: false,
-            keep_alive_s: 0,
-            username: None,
-            will: None,
-            session_expiry_s: (version == Version::V5).then_some(100_000),
-            receive_max: 3,
-            max_packet_bytes: None,
-            auth_method: false,
-            problem_information: true,
-        };
-        self.core.handle_connect(conn, None, connect, self.now_ms);
-        self.collect();
-    }
-
-    /// What is in the inbox is lost on the way. The broker may not have noticed.
-    fn cut(&mut self, index: usize, noticed: bool) {
-        let client = &mut self.clients[index];
-        client.inbox.clear();
-        client.online = false;
-        if let Some(conn) = client.conn.take()
-            && noticed
-        {
-            self.core.handle_closed(conn, self.now_ms);
-            self.collect();
-        }
-    }
-
-    fn crash(&mut self) {
-        self.uncommitted.clear();
-        self.waiting.clear();
-        self.released_up_to = 0;
-        for client in &mut self.clients {
-            (client.conn, client.online) = (None, false);
-            client.inbox.clear();
-        }
-        self.core = core(&self.limits);
-        let restored = read::read(&mut self.db).unwrap();
-        self.core.restore(restored, self.now_ms);
-        self.collect();
-    }
-
-    fn input(&mut self, conn: ConnId, packet: Incoming) {
-        self.core.handle_packet(conn, packet, self.now_ms);
-        self.collect();
-    }
-
-    fn send(&mut self, index: usize, id: u16, number: u32) {
-        let Some(conn) = self.clients[index].conn else { return };
-        let publish = Publish {
-            topic: format!("t/{index}"),
-            alias: None,
-            payload: Bytes::from(number.to_be_bytes().to_vec()),
-            qos: if index == 0 { Qos::AtLeastOnce } else { Qos::ExactlyOnce },
-            retain: false,
-            id,
-            properties: MessageProperties::default(),
-        };
-        self.input(conn, Incoming::Publish(publish));
-    }
-
-    fn publish(&mut self, index: usize) {
-        let client = &mut self.clients[index];
-        // Both subscribers must be there first, or the message is nobody's.
-        if !client.online || client.open.len() >= 4 || !self.clients[2..].iter().all(|s| s.subscribed) {
-            return;
-        }
-        let client = &mut self.clients[index];
-        loop {
-            client.next_id = client.next_id % 7 + 1;
-            if !client.open.contains_key(&client.next_id) {
-                break;
-            }
-        }
-        client.next_number += 1;
-        let (id, number) = (client.next_id, client.next_number);
-        client.open.insert(id, (number, false));
-        self.send(index, id, number);
-    }
-
-    fn run(&mut self, index: usize) -> bool {
-        let client = &mut self.clients[index];
-        let Some(conn) = client.conn else { return false };
-        let Some(packet) = client.inbox.pop_front() else { return false };
-        match packet {
-            Outgoing::ConnAck { session_present, code, .. } => {
-                assert_eq!(code, 0);
-                // A session that was confirmed once is never lost.
-                assert!(session_present || client.sessions == 0);
-                client.sessions += 1;
-                client.online = true;
-                let open: Vec<_> = client.open.iter().map(|(id, (number, rec))| (*id, *number, *rec)).collect();
-                if index == 0 {
-                    client.open.clear();
-                } else {
-                    let mut open = open;
-                    open.sort_by_key(|(_, number, _)| *number);
-                    for (id, number, received) in open {
-                        if received {
-                            self.input(conn, Incoming::PubRel { id });
-                        } else {
-                            self.send(index, id, number);
-                        }
-                    }
-                }
-                if index >= 2 && !self.clients[index].subscribed {
-                    let qos = if index == 2 { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
-                    let options =
-                        SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
-                    self.input(conn, Incoming::Subscribe { id: 1, filters: vec![("t/+".into(), options)] });
-                }
-            }
-            Outgoing::SubAck { .. } => client.subscribed = true,
-            // The message is not the broker's: a client may forget it.
-            Outgoing::PublishRefused { id, code, .. } => {
-                assert_eq!((self.version, code), (Version::V5, 0x97));
-                client.open.remove(&id);
-            }
-            Outgoing::PubAck { id, code } | Outgoing::PubComp { id, code } => {
-                assert!(code == 0 || index == 1);
-                if let Some((number, _)) = client.open.remove(&id) {
-                    client.acked.insert(number);
-                }
-            }
-            Outgoing::PubRec { id, code } => {
-                assert_eq!(code, 0);
-                if let Some((number, received)) = client.open.get_mut(&id) {
-                    *received = true;
-                    client.acked.insert(*number);
-                }
-                self.input(conn, Incoming::PubRel { id });
-            }
-            Outgoing::Publish { message, qos, id, .. } => {
-                let number = u32::from_be_bytes(message.payload[..4].try_into().unwrap());
-                let from = usize::from(&*message.topic == "t/1");
-                if qos == Qos::AtLeastOnce {
-                    client.got[from].push(number);
-                    self.input(conn, Incoming::PubAck { id });
-                } else {
-                    if client.held.insert(id) {
-                        client.got[from].push(number);
-                    }
-                    self.input(conn, Incoming::PubRec { id, code: 0 });
-                }
-            }
-            Outgoing::PubRel { id, .. } => {
-                client.held.remove(&id);
-                self.input(conn, Incoming::PubComp { id });
-            }
-            Outgoing::UnsubAck { .. } | Outgoing::PingResp | Outgoing::Disconnect { .. } => {}
-        }
-        true
-    }
-
-    fn settle(&mut self) {
-        for index in 0..4 {
-            self.connect(index);
-        }
-        loop {
-            self.commit();
-            self.release();
-            let mut moved = false;
-            for index in 0..4 {
-                while self.run(index) {
-                    moved = true;
-                }
-            }
-            if !moved && self.waiting.is_empty() {
-                return;
-            }
-        }
-    }
-}
-
-fn core(limits: &Limits) -> Core {
-    Core::new(limits.clone(), Arc::new(Everyone), None)
+/// What there is left on disk.
+fn rows(world: &World) -> i64 {
+    let count =
+        "SELECT (SELECT count(*) FROM delivery) + (SELECT count(*) FROM message) + (SELECT count(*) FROM inbound)";
+    world.db.query_row(count, [], |row| row.get(0)).unwrap()
 }
 
 proptest! {
@@ -342,37 +83,24 @@ proptest! {
 
     #[test]
     fn what_was_acknowledged_arrives_in_order_and_qos_2_once(
-        ops in ops(),
+        ops in ops(false),
         // Queues that are full all the time, and ones that never are.
         max_queued_messages in prop_oneof![Just(1usize), Just(4), Just(100_000)],
+        // The same for those of the device to which all clients belong, and for all.
+        (max_device_queued_messages, max_total_queued_messages) in
+            prop_oneof![Just((1usize, 1_000_000usize)), Just((4, 1)), Just((1_000_000, 5)), Just((1_000_000, 1_000_000))],
         version in prop_oneof![Just(Version::V311), Just(Version::V5)],
     ) {
         let publish_patience = Duration::from_secs(2);
-        let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
+        let application = ClassLimits {
+            max_queued_messages,
+            max_device_queued_messages,
+            max_total_queued_messages,
+            ..ClassLimits::default()
+        };
         let limits = Limits { max_inflight: 4, application, publish_patience, ..Limits::default() };
-        let mut world = World::new(limits, version);
-        world.settle();
-        for op in ops {
-            match op {
-                Op::Publish(index) => world.publish(index),
-                Op::Run(index, packets) => {
-                    for _ in 0..packets {
-                        world.run(index);
-                    }
-                }
-                Op::Cut(index) => world.cut(index, true),
-                Op::Connect(index) => world.connect(index),
-                Op::Commit => world.commit(),
-                Op::Release => world.release(),
-                Op::Crash => world.crash(),
-                Op::Tick => {
-                    world.now_ms += 500;
-                    world.core.handle_timeout(world.now_ms);
-                    world.collect();
-                }
-            }
-        }
-        world.settle();
+        let mut world = World::new(limits, version, false);
+        play(&mut world, ops);
         for subscriber in 2..4 {
             for publisher in 0..2 {
                 let got = &world.clients[subscriber].got[publisher];
@@ -382,19 +110,35 @@ proptest! {
                 let mut seen = BTreeSet::new();
                 let first: Vec<u32> = got.iter().copied().filter(|number| seen.insert(*number)).collect();
                 // A client that sends a refused message again has put it behind those that it sent meanwhile.
-                let refused = version == Version::V5 && max_queued_messages < 100_000;
+                let least = max_queued_messages.min(max_device_queued_messages).min(max_total_queued_messages);
+                let refused = version == Version::V5 && least < 100_000;
                 prop_assert!(refused || first.is_sorted(), "out of order: {:?}", first);
                 if (subscriber, publisher) == (3, 1) {
                     prop_assert_eq!(distinct.len(), got.len(), "QoS 2 twice: {:?}", got);
                 }
             }
         }
-        // Nothing is left behind on disk.
-        for table in ["delivery", "message", "inbound"] {
-            let rows: i64 =
-                world.db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
-            prop_assert_eq!(rows, 0, "{}", table);
+        prop_assert_eq!(rows(&world), 0, "something is left behind on disk");
+        prop_assert_eq!((world.core.stats().queued, world.core.stats().queued_bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_was_acknowledged_reaches_a_member_of_the_share_although_another_ends(
+        ops in ops(true),
+        max_queued_messages in prop_oneof![Just(1usize), Just(4), Just(100_000)],
+    ) {
+        let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
+        let limits = Limits { max_inflight: 4, application, ..Limits::default() };
+        let mut world = World::new(limits, Version::V5, true);
+        play(&mut world, ops);
+        for publisher in 0..2 {
+            let got = |subscriber: usize| world.clients[subscriber].got[publisher].iter().copied();
+            let got: BTreeSet<u32> = got(2).chain(got(3)).collect();
+            let acked = &world.clients[publisher].acked;
+            prop_assert!(acked.is_subset(&got), "lost: {:?}", acked.difference(&got));
         }
+        prop_assert_eq!(rows(&world), 0, "something is left behind on disk");
+        prop_assert_eq!((world.core.stats().queued, world.core.stats().queued_bytes), (0, 0));
     }
 }
 
@@ -426,7 +170,56 @@ fn a_later_format_is_refused() {
     let open = || Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0);
     drop(open().unwrap());
     let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
-    db.pragma_update(None, "user_version", 2).unwrap();
+    db.pragma_update(None, "user_version", FORMAT + 1).unwrap();
     drop(db);
-    assert!(matches!(open().err(), Some(JournalError::Format { found: 2, .. })));
+    let error = open().err().unwrap();
+    assert!(matches!(&error, JournalError::Format { found, .. } if *found == FORMAT + 1), "{error}");
+}
+
+/// As the first versions made it, with one message that waits for one session.
+const FORMAT_1: &str = "
+CREATE TABLE session (
+  id INTEGER PRIMARY KEY, device TEXT NOT NULL, client_id TEXT NOT NULL, expiry_s INTEGER NOT NULL,
+  disconnected_ms INTEGER, UNIQUE (device, client_id)) STRICT;
+CREATE TABLE subscription (
+  session INTEGER NOT NULL, filter TEXT NOT NULL, options INTEGER NOT NULL, sub_id INTEGER,
+  PRIMARY KEY (session, filter)) STRICT, WITHOUT ROWID;
+CREATE TABLE message (
+  seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL, retain INTEGER NOT NULL,
+  properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT;
+CREATE TABLE delivery (
+  seq_no INTEGER PRIMARY KEY, session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
+  retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0) STRICT;
+CREATE INDEX delivery_session ON delivery (session);
+CREATE TABLE inbound (
+  session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)) STRICT, WITHOUT ROWID;
+CREATE TABLE retained (
+  topic TEXT PRIMARY KEY, seq INTEGER NOT NULL, payload BLOB NOT NULL, qos INTEGER NOT NULL,
+  properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT, WITHOUT ROWID;
+INSERT INTO session VALUES (3, 'd', 'c', 100, NULL);
+INSERT INTO message VALUES (7, 't', x'61', 1, 0, x'00', NULL, NULL);
+INSERT INTO delivery VALUES (9, 3, 7, 1, 0, '5', NULL, 0);
+PRAGMA user_version = 1;";
+
+#[test]
+fn an_older_format_is_read_and_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
+    db.execute_batch(FORMAT_1).unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let (mut journal, restored) = Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0).unwrap();
+        let [session] = &restored.sessions[..] else { panic!("{restored:?}") };
+        let [(None, delivery)] = &session.deliveries[..] else { panic!("{session:?}") };
+        assert_eq!((delivery.order, &*delivery.message.topic, &delivery.shares[..]), (9, "t", &[][..]));
+        journal.close().unwrap();
+    }
+    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
+    let made = |db: &rusqlite::Connection| -> Vec<String> {
+        let mut statement = db.prepare("SELECT name FROM pragma_table_info('delivery')").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let new = rusqlite::Connection::open_in_memory().unwrap();
+    new.execute_batch(SCHEMA).unwrap();
+    assert_eq!(made(&db), made(&new));
 }

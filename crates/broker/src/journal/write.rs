@@ -1,5 +1,7 @@
 //! Records to rows.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::core::Record;
@@ -15,6 +17,11 @@ pub(super) fn options_bits(options: &SubOptions) -> i64 {
         | i64::from(options.no_local) << 2
         | i64::from(options.retain_as_published) << 3
         | i64::from(options.retain_handling) << 4
+}
+
+/// U+0000, which MQTT allows in no filter, parts one from the next; `None` for none.
+fn shares_blob(shares: &[Arc<str>]) -> Option<Vec<u8>> {
+    (!shares.is_empty()).then(|| shares.join("\0").into_bytes())
 }
 
 /// Writes all records in one transaction; durable when it returns.
@@ -73,11 +80,20 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             ],
         ),
         Record::MessageEnd { seq } => run("DELETE FROM message WHERE seq = ?1", params![int(*seq)]),
-        Record::Delivery { order, session, seq, qos, retain, subscription_ids } => {
-            let ids: Vec<String> = subscription_ids.iter().map(u32::to_string).collect();
+        Record::Delivery { session, delivery } => {
+            let ids: Vec<String> = delivery.subscription_ids.iter().map(u32::to_string).collect();
             run(
-                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![int(*order), int(*session), int(*seq), *qos as u8, retain, ids.join(" ")],
+                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids, shares)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    int(delivery.order),
+                    int(*session),
+                    int(delivery.message.seq),
+                    delivery.qos as u8,
+                    delivery.retain,
+                    ids.join(" "),
+                    shares_blob(&delivery.shares),
+                ],
             )
         }
         Record::Sent { order, id } => {

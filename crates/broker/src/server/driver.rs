@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Event;
+use super::event::Event;
 use crate::config::Limits;
 use crate::connection::ConnOut;
 use crate::core::{ConnId, Core, Output, Record};
@@ -203,7 +203,13 @@ impl Driver {
                     if let Some(connection) = self.connections.get(&conn)
                         && !connection.send(packet, limit)
                     {
-                        tracing::warn!(conn, "connection cut: the client does not read");
+                        let (device, client_id) = self.core.who(conn).unwrap_or_default();
+                        tracing::warn!(
+                            device,
+                            client_id,
+                            limit_bytes = 4 * limit,
+                            "connection cut: the client does not read, and as many bytes wait for it as may"
+                        );
                         connection.kill();
                         self.connections.remove(&conn);
                     }
@@ -228,7 +234,8 @@ impl Driver {
         match sender.try_send(received) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(lost)) => {
-                tracing::warn!(topic = %lost.topic, "an in-process subscriber does not keep up: message lost to it");
+                tracing::warn!(topic = %lost.topic, "message dropped for a subscriber inside the hub: it has \
+                    not taken the messages before it");
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.locals.remove(&id);

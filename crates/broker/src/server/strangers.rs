@@ -42,10 +42,11 @@ impl Strangers {
             found.connections += 1;
             return Some(Stranger { strangers: self.clone(), peer });
         }
+        let text = "connection refused: as many connections from this address as may have not sent CONNECT yet";
         if std::mem::replace(&mut found.told, true) {
-            tracing::debug!(%peer, limit = max, "connection refused: too many from this address have not said CONNECT");
+            tracing::debug!(%peer, limit = max, "{text}");
         } else {
-            tracing::warn!(%peer, limit = max, "connection refused: too many from this address have not said CONNECT");
+            tracing::warn!(%peer, limit = max, "{text}");
         }
         None
     }

@@ -294,6 +294,60 @@ fn nothing_acknowledged_is_lost_over_kill_9() {
     eprintln!("{} acknowledged messages over {} kills: none lost", all.len(), kills.load(Ordering::Relaxed));
 }
 
+/// The first member of a share has three messages that it was never sent and one that it has not acknowledged. Once the
+/// broker has said that its session is gone, they are another member's, whatever happens to the broker.
+#[test]
+fn what_an_ended_session_leaves_to_its_share_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _reserved) = reserve_port();
+    let mut broker = Killable::start(dir.path(), addr);
+    let window = Connect { receive_max: Some(1), ..session("first", true) };
+    let (mut first, _) = Client::connect(addr, &window);
+    first.subscribe("$share/s/work/#", 1);
+    let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+    for id in 1..=4 {
+        assert_eq!(publisher.publish_acked("work/1", &[id as u8], 0, id), 0);
+    }
+    assert_eq!(first.message().payload, [1]);
+    let (mut second, _) = Client::connect(addr, &session("second", true));
+    second.subscribe("$share/s/work/#", 1);
+    second.disconnect();
+    // A restart does not forget by which share they came.
+    broker.kill_and_restart();
+    let (_anew, present) = reconnect(addr, &Connect { clean: true, ..window });
+    assert!(!present);
+    broker.kill_and_restart();
+    let (mut second, present) = reconnect(addr, &session("second", true));
+    assert!(present);
+    for want in 1..=4 {
+        let message = second.message();
+        assert_eq!(message.payload, [want]);
+        second.ack(0x40, message.id).unwrap();
+    }
+    second.nothing_more();
+}
+
+/// A session that ends with its connection ends with the broker too; what shares are owed is not lost with it.
+#[test]
+fn what_a_session_leaves_to_its_share_that_was_to_end_with_its_connection_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _reserved) = reserve_port();
+    let mut broker = Killable::start(dir.path(), addr);
+    let (mut first, _) = Client::connect(addr, &session("first", true));
+    first.subscribe("$share/s/work/#", 1);
+    first.disconnect();
+    let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+    assert_eq!(publisher.publish_acked("work/1", b"x", 0, 1), 0);
+    let (mut second, _) = Client::connect(addr, &session("second", true));
+    second.subscribe("$share/s/work/#", 1);
+    second.disconnect();
+    let (_first, present) = Client::connect(addr, &Connect { expiry_s: 0, ..session("first", true) });
+    assert!(present);
+    broker.kill_and_restart();
+    let (mut second, _) = reconnect(addr, &session("second", true));
+    assert_eq!(second.message().payload, b"x");
+}
+
 #[test]
 fn sessions_subscriptions_and_retained_messages_survive() {
     let dir = tempfile::tempdir().unwrap();

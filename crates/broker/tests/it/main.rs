@@ -6,6 +6,7 @@ mod durability;
 mod hub;
 mod pressure;
 mod protocol;
+mod room;
 mod tls;
 
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, Listen
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Device = CN, else user name, else `anonymous`. `revoked` may not connect; nobody may touch `forbidden/#`; only
-/// device X publishes `keys/X`; publishers of `members/#` do not wait for `stranger`.
+/// device X publishes `keys/X`; `members/#` is for a group, which `stranger` is not in.
 pub struct TestPolicy;
 
 impl Policy for TestPolicy {
@@ -40,8 +41,12 @@ impl Policy for TestPolicy {
         !filter.starts_with("forbidden/")
     }
 
-    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
-        !(device == "stranger" && topic.starts_with("members/"))
+    fn group(&self, topic: &str) -> Option<u64> {
+        topic.starts_with("members/").then_some(1)
+    }
+
+    fn is_member(&self, device: &str, _group: u64) -> bool {
+        device != "stranger"
     }
 
     fn is_control(&self, device: &str, client_id: &str) -> bool {

@@ -8,29 +8,29 @@ use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, tcp_broker};
 
 /// A running broker beside a test that blocks.
-struct Broker {
+pub struct Broker {
     runtime: tokio::runtime::Runtime,
     running: Option<sealcast_broker::Running>,
-    addr: std::net::SocketAddr,
+    pub addr: std::net::SocketAddr,
 }
 
 impl Broker {
-    fn start(dir: Option<&std::path::Path>, limits: Limits) -> Self {
+    pub fn start(dir: Option<&std::path::Path>, limits: Limits) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let running = runtime.block_on(tcp_broker(dir, any_port(), limits));
         let addr = running.addrs()[0];
         Self { runtime, running: Some(running), addr }
     }
 
-    fn handle(&self) -> sealcast_broker::Handle {
+    pub fn handle(&self) -> sealcast_broker::Handle {
         self.running.as_ref().unwrap().handle().clone()
     }
 
-    fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         self.runtime.block_on(self.handle().stats()).unwrap()
     }
 
-    fn until(&self, what: &str, reached: impl Fn(Stats) -> bool) {
+    pub fn until(&self, what: &str, reached: impl Fn(Stats) -> bool) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !reached(self.stats()) {
             assert!(std::time::Instant::now() < deadline, "not in time: {what}: {:?}", self.stats());
@@ -38,43 +38,43 @@ impl Broker {
         }
     }
 
-    fn publish(&self, topic: &str, payload: &str, retain: bool) {
+    pub fn publish(&self, topic: &str, payload: &str, retain: bool) {
         let payload = payload.to_owned();
         self.runtime.block_on(self.handle().publish(topic, payload, Qos::AtLeastOnce, retain)).unwrap();
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         assert!(self.runtime.block_on(self.running.take().unwrap().shutdown(Duration::from_secs(10))));
     }
 }
 
-fn clean(id: &str, v5: bool) -> Connect<'_> {
+pub fn clean(id: &str, v5: bool) -> Connect<'_> {
     Connect { id, v5, clean: true, ..Connect::default() }
 }
 
-fn kept(id: &str, v5: bool) -> Connect<'_> {
+pub fn kept(id: &str, v5: bool) -> Connect<'_> {
     Connect { id, v5, expiry_s: 3600, ..Connect::default() }
 }
 
-fn small(max_queued_messages: usize) -> Limits {
+pub fn small(max_queued_messages: usize) -> Limits {
     let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
     Limits { application, ..Limits::default() }
 }
 
 /// The same, where who is held up is never closed for it.
-fn patient(max_queued_messages: usize) -> Limits {
+pub fn patient(max_queued_messages: usize) -> Limits {
     Limits { publish_patience: 3 * PATIENCE, ..small(max_queued_messages) }
 }
 
 /// A session that is away and has subscribed to `filter`.
-fn leave(broker: &Broker, id: &str, filter: &str) {
+pub fn leave(broker: &Broker, id: &str, filter: &str) {
     let (mut client, _) = Client::connect(broker.addr, &kept(id, true));
     client.subscribe(filter, 1);
     client.disconnect();
 }
 
 /// What a session that comes back is sent, up to `count` messages; each is acknowledged.
-fn take(broker: &Broker, id: &str, count: usize) -> Vec<Vec<u8>> {
+pub fn take(broker: &Broker, id: &str, count: usize) -> Vec<Vec<u8>> {
     let (mut client, present) = Client::connect(broker.addr, &kept(id, true));
     assert!(present);
     let got = (0..count)
@@ -273,19 +273,28 @@ fn wills_and_the_hubs_messages_go_to_those_who_have_room() {
 
 #[test]
 fn a_subscription_is_refused_whose_retained_messages_do_not_fit() {
-    let broker = Broker::start(None, small(3));
+    let broker = Broker::start(None, Limits { max_inflight: 1, ..small(3) });
     for n in 1..=4 {
         broker.publish(&format!("r/{n}"), "x", true);
     }
-    let (mut five, _) = Client::connect(broker.addr, &clean("5", true));
-    assert_eq!(five.subscribe("r/#", 1), 0x97);
-    five.nothing_more();
-    broker.publish("r/1", "live", false);
-    five.nothing_more();
-    let (mut three, _) = Client::connect(broker.addr, &clean("3", false));
-    assert_eq!(three.subscribe("r/#", 1), 0x80);
-    assert_eq!(three.subscribe("r/1", 1), 1, "one fits");
-    assert_eq!(three.message().payload, b"x");
+    for (v5, refused) in [(true, 0x97), (false, 0x80)] {
+        let (mut client, _) = Client::connect(broker.addr, &clean("c", v5));
+        assert_eq!(client.subscribe("r/#", 1), 1, "an empty queue takes all that is retained");
+        let mut message = client.message();
+        // Three wait. As many as are retained may.
+        assert_eq!(client.subscribe("r/+", 1), refused);
+        assert_eq!(client.subscribe("r/1", 1), 1);
+        for topic in ["r/1", "r/2", "r/3", "r/4", "r/1"] {
+            assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), (topic, &b"x"[..], true));
+            if topic == "r/4" {
+                broker.publish("r/2", "live", false);
+            }
+            client.ack(0x40, message.id).unwrap();
+            message = client.message();
+        }
+        assert_eq!((message.topic.as_str(), &message.payload[..], message.retain), ("r/2", &b"live"[..], false));
+        client.nothing_more();
+    }
     let (mut zero, _) = Client::connect(broker.addr, &clean("0", true));
     assert_eq!(zero.subscribe("r/#", 0), 0, "QoS 0 needs no queue");
     for _ in 0..4 {
@@ -341,7 +350,7 @@ fn a_refusal_names_its_topic_unless_the_client_wants_no_such_thing() {
     let (first, body) = client.read().unwrap();
     assert_eq!((first, &body[..3]), (0x40, &[0, 7, 0x97][..]));
     let text = String::from_utf8_lossy(&body[3..]).into_owned();
-    assert!(text.contains("the device has too many retained messages"), "{text}");
+    assert!(text.contains("the device has as many retained messages as one device may"), "{text}");
     assert!(text.ends_with("\0\u{5}topic\0\u{3}a/b"), "{text}");
     let (mut terse, _) = Client::connect(broker.addr, &Connect { terse: true, ..clean("t", true) });
     terse.publish("a/b", b"x", 3, 7).unwrap();
@@ -419,4 +428,27 @@ fn a_device_that_has_no_use_for_a_topic_holds_nobody_up() {
         member.ack(0x40, message.id).unwrap();
     }
     assert_eq!(publisher.read().unwrap(), (0x40, vec![0, 2]));
+}
+
+#[test]
+fn what_waited_for_a_session_that_is_ended_goes_to_the_rest_of_its_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(Some(dir.path()), small(2));
+    let stranger = Connect { user: Some("stranger"), ..kept("s", true) };
+    let (mut client, _) = Client::connect(broker.addr, &stranger);
+    client.subscribe("$share/s/members/work", 1);
+    client.subscribe("members/all", 1);
+    client.disconnect();
+    let (mut publisher, _) = Client::connect(broker.addr, &clean("p", true));
+    for id in 1..=2 {
+        assert_eq!(publisher.publish_acked("members/work", &[id as u8], 0, id), 0);
+    }
+    leave(&broker, "member", "$share/s/members/work");
+    // The stranger's queue is full. Nobody waits for it: its session ends.
+    assert_eq!(publisher.publish_acked("members/all", b"x", 0, 3), 0);
+    let (_, present) = Client::connect(broker.addr, &stranger);
+    assert!(!present);
+    broker.stop();
+    let broker = Broker::start(Some(dir.path()), small(2));
+    assert_eq!(take(&broker, "member", 2), [[1], [2]]);
 }

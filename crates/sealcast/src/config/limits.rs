@@ -22,6 +22,14 @@ pub struct LimitsFile {
     max_queued_messages: usize,
     /// Most bytes that wait for one session. Default 268,435,456.
     max_queued_bytes: usize,
+    /// Most messages that wait for all sessions of one device or are in flight to them. Default 400,000.
+    max_device_queued_messages: usize,
+    /// Most bytes of them. Default 536,870,912: two full queues.
+    max_device_queued_bytes: usize,
+    /// Most messages that wait for all sessions of all devices or are in flight to them. Default 2,000,000.
+    max_total_queued_messages: usize,
+    /// Most bytes of them. Default 4,294,967,296: eight devices at their bound.
+    max_total_queued_bytes: usize,
     /// How long an MQTT 3.1.1 publisher is held up while a queue is full, in ms. Default 20,000.
     publish_wait_ms: u64,
     /// An offline session whose queue has been full for so many hours ends; 0 for never. Default 0.
@@ -47,6 +55,10 @@ impl Default for LimitsFile {
             session_expiry_hours: u32::try_from(limits.max_session_expiry.as_secs() / 3600).unwrap_or(u32::MAX),
             max_queued_messages: application.max_queued_messages,
             max_queued_bytes: application.max_queued_bytes,
+            max_device_queued_messages: application.max_device_queued_messages,
+            max_device_queued_bytes: application.max_device_queued_bytes,
+            max_total_queued_messages: application.max_total_queued_messages,
+            max_total_queued_bytes: application.max_total_queued_bytes,
             publish_wait_ms: u64::try_from(limits.publish_patience.as_millis()).unwrap_or(u64::MAX),
             full_session_hours: 0,
             max_retained: application.max_retained,
@@ -70,8 +82,20 @@ impl LimitsFile {
         within("max_connections", self.max_connections, 1, 1_000_000)?;
         within("max_sessions", self.max_sessions, 1, 10_000_000)?;
         within("max_device_sessions", self.max_device_sessions, 1, 1_000_000)?;
-        within("max_queued_messages", self.max_queued_messages, 1, 10_000_000)?;
-        within("max_queued_bytes", self.max_queued_bytes, LEAST_QUEUE_MESSAGES * max_packet_bytes, 1 << 40)?;
+        for (key, value) in [
+            ("max_queued_messages", self.max_queued_messages),
+            ("max_device_queued_messages", self.max_device_queued_messages),
+            ("max_total_queued_messages", self.max_total_queued_messages),
+        ] {
+            within(key, value, 1, 10_000_000)?;
+        }
+        for (key, value) in [
+            ("max_queued_bytes", self.max_queued_bytes),
+            ("max_device_queued_bytes", self.max_device_queued_bytes),
+            ("max_total_queued_bytes", self.max_total_queued_bytes),
+        ] {
+            within(key, value, LEAST_QUEUE_MESSAGES * max_packet_bytes, 1 << 40)?;
+        }
         within("max_retained", self.max_retained, 0, 10_000_000)?;
         within("max_retained_bytes", self.max_retained_bytes, 0, 1 << 40)?;
         within("max_device_retained", self.max_device_retained, 0, 10_000_000)?;
@@ -100,6 +124,10 @@ impl LimitsFile {
             application: ClassLimits {
                 max_queued_messages: self.max_queued_messages,
                 max_queued_bytes: self.max_queued_bytes,
+                max_device_queued_messages: self.max_device_queued_messages,
+                max_device_queued_bytes: self.max_device_queued_bytes,
+                max_total_queued_messages: self.max_total_queued_messages,
+                max_total_queued_bytes: self.max_total_queued_bytes,
                 max_retained: self.max_retained,
                 max_retained_bytes: self.max_retained_bytes,
                 max_device_retained: self.max_device_retained,
@@ -128,6 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn each_key_sets_its_own_limit() -> Result<()> {
+        let text = "[limits]\nmax_queued_messages = 1\nmax_device_queued_messages = 2\nmax_total_queued_messages = 3\n\
+                    max_queued_bytes = 100000001\nmax_device_queued_bytes = 100000002\nmax_total_queued_bytes = 100000003";
+        let limits = toml::from_str::<HubFile>(text)?.validate()?.limits;
+        let ClassLimits { max_queued_messages, max_device_queued_messages, max_total_queued_messages, .. } =
+            limits.application;
+        assert_eq!((max_queued_messages, max_device_queued_messages, max_total_queued_messages), (1, 2, 3));
+        let ClassLimits { max_queued_bytes, max_device_queued_bytes, max_total_queued_bytes, .. } = limits.application;
+        let bytes = [max_queued_bytes, max_device_queued_bytes, max_total_queued_bytes];
+        assert_eq!(bytes, [100_000_001, 100_000_002, 100_000_003]);
+        assert_eq!(limits.control.max_total_queued_messages, ClassLimits::default().max_total_queued_messages);
+        Ok(())
+    }
+
+    #[test]
     fn bad_limits_are_named() {
         for (text, part) in [
             ("[limits]\nmax_session = 1", "max_session"),
@@ -138,6 +181,10 @@ mod tests {
             ),
             ("[limits]\nmax_queued_messages = 0", "limits.max_queued_messages"),
             ("[limits]\nmax_queued_bytes = 1000", "limits.max_queued_bytes: must be from 16777216 to"),
+            ("[limits]\nmax_device_queued_messages = 0", "limits.max_device_queued_messages: must be from 1 to"),
+            ("[limits]\nmax_device_queued_bytes = 1000", "limits.max_device_queued_bytes: must be from 16777216 to"),
+            ("[limits]\nmax_total_queued_messages = 0", "limits.max_total_queued_messages: must be from 1 to"),
+            ("[limits]\nmax_total_queued_bytes = 1000", "limits.max_total_queued_bytes: must be from 16777216 to"),
             (
                 "max_packet_bytes = 8388608\n[limits]\nmax_queued_bytes = 16777216",
                 "limits.max_queued_bytes: must be from 33554432 to",

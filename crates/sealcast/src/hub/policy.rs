@@ -55,9 +55,15 @@ impl Policy for LedgerPolicy {
     }
 
     /// Whoever is not in a topic's group cannot open its messages, and so must not stop the members.
-    fn may_hold_up(&self, device: &str, topic: &str) -> bool {
+    fn group(&self, topic: &str) -> Option<u64> {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        replica.group_for_topic(topic).is_none_or(|group| is_granted(&replica, device, group))
+        replica.group_for_topic(topic).map(|group| group.get().into())
+    }
+
+    fn is_member(&self, device: &str, group: u64) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let number = u16::try_from(group).ok().and_then(GroupNumber::new);
+        number.is_some_and(|group| is_granted(&replica, device, group))
     }
 
     /// What [`link::Link`] calls itself, at agents and in the operator's commands.

@@ -68,6 +68,40 @@ fn a_slow_subscriber_holds_publishers_up_and_loses_nothing() {
     assert!(three.wait().unwrap().success(), "each line was acknowledged in the end");
 }
 
+/// A device in no group fills the hub's queues with messages of a topic that no group covers.
+#[test]
+fn a_device_that_fills_all_queues_does_not_stop_a_group() {
+    let mut hub = Hub::start();
+    hub.configure("[limits]\nmax_total_queued_messages = 20");
+    let [sender, receiver] = hub.pair("hsu0001", ["", ""]);
+    let session = ["-i", "member", "-c"];
+    let topic = "hsu0001/count";
+    receiver.subscribe(topic, &session).end();
+    sender.publish(topic, "1", &[]);
+
+    let outsider = hub.enroll("1119");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (ca, certificate, key) =
+        (hub.path().join("root.pem"), outsider.join("device.pem"), outsider.join("device.key"));
+    let identity = ["--cafile", &path(&ca), "--cert", &path(&certificate), "--key", &path(&key)];
+    mosquitto_sub(hub.mqtt_port(), "anybody", &[&identity[..], &["-i", "away", "-c"]].concat()).end();
+    let fill = ["-p", hub.mqtt_port(), "-t", "anybody", "-m", "x", "-q", "1", "--repeat", "19"];
+    succeed(Command::new("mosquitto_pub").args(["-h", "127.0.0.1"]).args(fill).args(identity));
+    assert_eq!(hub.log.lines(&["session ended", "away"]).len(), 0);
+
+    sender.publish(topic, "2", &[]);
+    hub.log.until(&[" WARN ", "session ended", "1119", "away"]);
+    for number in 3..=20 {
+        sender.publish(topic, &number.to_string(), &[]);
+    }
+    let said = sender.refusal(topic, "refused", &[]);
+    assert!(said.contains("Quota exceeded"), "the member is waited for: {said}");
+    let mut member = mosquitto_sub(receiver.port(), topic, &session);
+    for number in 1..=20 {
+        assert_eq!(member.message(PATIENCE).as_deref(), Some(&*format!("hsu0001/count {number}")));
+    }
+}
+
 #[test]
 fn a_new_member_gets_its_welcome_from_a_device_with_many_retained_messages() {
     let mut hub = Hub::start();

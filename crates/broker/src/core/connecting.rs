@@ -1,39 +1,23 @@
 //! CONNECT, DISCONNECT and the life of a session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::pressure::{Held, full_until};
+use super::connection::{ALIAS_MAX, ConnId, Connection, Held};
+use super::effects::{Output, Record};
+use super::pressure::full_until;
 use super::publishing::Offer;
-use super::queue::Queue;
-use super::{ConnId, Connection, Core, NewMessage, Record, Session, SessionKey, expires_at};
-use crate::core::effects::Output;
+use super::session::{Due, Session, SessionKey, expires_at};
+use super::{Core, NewMessage};
 use crate::policy::{Attempt, Refusal};
+use crate::reason;
 use crate::router::SessionId;
 use crate::tls::PeerCertificate;
 use crate::topic;
-use crate::wire::{ConnAckProperties, Connect, Outgoing, Version, Will};
-
-/// Topic aliases that a client may set.
-pub(super) const ALIAS_MAX: u16 = 32;
-
-const SESSION_TAKEN_OVER: u8 = 0x8E;
-const NORMAL_WITH_WILL: u8 = 0x04;
-const ADMINISTRATIVE: u8 = 0x98;
-const PROTOCOL_ERROR: u8 = 0x82;
-const QUOTA: u8 = 0x97;
-const SHUTTING_DOWN: u8 = 0x8B;
-const BAD_AUTH_METHOD: u8 = 0x8C;
+use crate::wire::{ConnAckProperties, Connect, Outgoing, Version};
 
 /// A client that understands less than this is not told why a message of its was refused.
 const EXPLAINED_BYTES: usize = 4096;
-
-/// A will to be published.
-pub(super) struct Due {
-    pub session: SessionId,
-    pub device: Arc<str>,
-    pub will: Will,
-}
 
 /// Who may connect.
 struct Admitted {
@@ -79,11 +63,11 @@ impl Core {
                 self.fx.record(Record::Session { id, key, expiry_s });
             }
             session.conn = Some(conn);
+            session.window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
             session.expiry_s = expiry_s;
             session.will = connect.will;
             session.will_due_ms = None;
         }
-        let window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
         let max_packet_bytes = connect.max_packet_bytes.map(|max| max as usize);
         self.connections.insert(
             conn,
@@ -93,7 +77,6 @@ impl Core {
                 version: connect.version,
                 aliases: HashMap::new(),
                 max_packet_bytes,
-                window,
                 explain: connect.version == Version::V5
                     && connect.problem_information
                     && max_packet_bytes.is_none_or(|max| max >= EXPLAINED_BYTES),
@@ -116,18 +99,18 @@ impl Core {
     /// Who it is, or the reason code of the refusal.
     fn admit(&mut self, certificate: Option<&PeerCertificate>, connect: &Connect, now_ms: u64) -> Result<Admitted, u8> {
         if connect.auth_method {
-            return Err(BAD_AUTH_METHOD);
+            return Err(reason::BAD_AUTHENTICATION_METHOD);
         }
         let attempt = Attempt { certificate, client_id: &connect.client_id, username: connect.username.as_deref() };
         let device = self.policy.connect(&attempt).map_err(|refusal| {
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
-            tracing::info!(certificate = name, client_id = connect.client_id, %refusal, "connection refused");
+            tracing::info!(certificate = name, client_id = connect.client_id, "connection refused: {refusal}");
             refusal.code()
         })?;
         if let Some(will) = &connect.will
             && !self.policy.may_publish(&device, &will.topic)
         {
-            tracing::info!(%device, topic = will.topic, "connection refused: no right to publish its will");
+            tracing::info!(%device, topic = will.topic, "connection refused: the device may not publish to the topic of its will");
             return Err(Refusal::NotAuthorized.code());
         }
         let client_id: Arc<str> = if connect.client_id.is_empty() {
@@ -147,15 +130,15 @@ impl Core {
         if !reserved && (old.is_none() || had_place) {
             if usage.sessions >= limits.max_device_sessions {
                 let limit = limits.max_device_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions as one \
-                    device may, online and offline (limits.max_device_sessions)");
-                return Err(QUOTA);
+                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions, online \
+                    and offline, as one device may (limits.max_device_sessions)");
+                return Err(reason::QUOTA_EXCEEDED);
             }
             if self.sessions.len().saturating_sub(self.reserved_sessions) >= limits.max_sessions {
                 let limit = limits.max_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions as it \
-                    may, online and offline (limits.max_sessions)");
-                return Err(QUOTA);
+                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions, online \
+                    and offline, as it may (limits.max_sessions)");
+                return Err(reason::QUOTA_EXCEEDED);
             }
         }
         Ok(Admitted { device, client_id, reserved })
@@ -166,7 +149,7 @@ impl Core {
         let id = self.by_key.get(key).copied()?;
         let session = self.sessions.get_mut(&id)?;
         if let Some(old) = session.conn {
-            self.fx.send(old, Outgoing::Disconnect { code: SESSION_TAKEN_OVER });
+            self.fx.send(old, Outgoing::Disconnect { code: reason::SESSION_TAKEN_OVER });
             self.fx.outputs.push(Output::Close(old));
             self.detach(old, true, now_ms);
         }
@@ -195,10 +178,16 @@ impl Core {
         self.detach(conn, true, now_ms);
     }
 
-    /// The client broke the protocol; `code` tells an MQTT 5 client why.
+    /// Device and client identifier of a connection.
+    pub(crate) fn who(&self, conn: ConnId) -> Option<(&str, &str)> {
+        let session = self.sessions.get(&self.connections.get(&conn)?.session)?;
+        Some((&session.key.device, &session.key.client_id))
+    }
+
+    /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub(crate) fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
-        if let Some(connection) = self.connections.get(&conn) {
-            tracing::info!(device = %connection.device, code, "connection closed: the client broke the protocol");
+        if let Some((device, client_id)) = self.who(conn) {
+            tracing::info!(device, client_id, code, "connection closed: {}", reason::fault(code));
         }
         self.close(conn, code, now_ms);
     }
@@ -224,14 +213,14 @@ impl Core {
         if let (Some(expiry_s), Some(session)) = (expiry_s, self.sessions.get_mut(&id)) {
             // MQTT 5, §3.14.2.2.2: a session that was to end cannot be kept after all.
             if session.expiry_s == 0 && expiry_s > 0 {
-                self.handle_failed(conn, PROTOCOL_ERROR, now_ms);
+                self.handle_failed(conn, reason::PROTOCOL_ERROR, now_ms);
                 return;
             }
             let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
             session.expiry_s = expiry_s.min(cap);
         }
         self.fx.outputs.push(Output::Close(conn));
-        self.detach(conn, code == NORMAL_WITH_WILL, now_ms);
+        self.detach(conn, code == reason::DISCONNECT_WITH_WILL, now_ms);
     }
 
     /// Parts a connection from its session.
@@ -267,7 +256,7 @@ impl Core {
         }
     }
 
-    /// Forgets a session; its will, if one waits, is due.
+    /// Forgets a session. Its will, if one waits, is due, and so is what it was to get by shared subscriptions.
     pub(super) fn end_session(&mut self, id: SessionId) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let device = session.key.device.clone();
@@ -275,7 +264,11 @@ impl Core {
         self.by_key.remove(&session.key);
         self.usages.session_end(&session.key.device, session.reserved);
         self.reserved_sessions -= usize::from(session.reserved);
+        self.full.remove(&id);
         self.release_waiting(session.full.take());
+        if let Some(at) = session.next_expiry_ms {
+            self.expiries.remove(&(at, id));
+        }
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {
                 self.router.remove(id, share, filter);
@@ -284,12 +277,8 @@ impl Core {
         if session.stored {
             self.fx.record(Record::SessionEnd { id });
         }
-        let waiting = std::iter::from_fn(|| session.queue.pop());
-        for delivery in std::mem::take(&mut session.inflight).into_values().chain(waiting) {
-            if delivery.stored {
-                self.unstore(delivery.message.seq);
-            }
-        }
+        self.leave_behind(&mut session);
+        self.device_drained(&session.key.device);
     }
 
     /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.
@@ -323,7 +312,7 @@ impl Core {
             session.will = None;
             if let Some(conn) = session.conn {
                 online += 1;
-                self.cut(conn, ADMINISTRATIVE);
+                self.cut(conn, reason::ADMINISTRATIVE_ACTION);
             }
             self.end_session(id);
         }
@@ -334,30 +323,9 @@ impl Core {
     pub(crate) fn handle_shutdown(&mut self, now_ms: u64) {
         let conns: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in conns {
-            self.fx.send(conn, Outgoing::Disconnect { code: SHUTTING_DOWN });
+            self.fx.send(conn, Outgoing::Disconnect { code: reason::SHUTTING_DOWN });
             self.fx.outputs.push(Output::Close(conn));
             self.detach(conn, false, now_ms);
-        }
-    }
-}
-
-impl Session {
-    pub(super) fn new(key: SessionKey) -> Self {
-        Self {
-            key,
-            conn: None,
-            stored: false,
-            expiry_s: 0,
-            disconnected_ms: 0,
-            subscriptions: BTreeMap::new(),
-            queue: Queue::default(),
-            full: None,
-            inflight: BTreeMap::new(),
-            next_packet_id: 1,
-            inbound: BTreeSet::new(),
-            will: None,
-            will_due_ms: None,
-            reserved: false,
         }
     }
 }

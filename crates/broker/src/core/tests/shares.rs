@@ -1,0 +1,173 @@
+//! What a session that ends leaves to the other members of its shared subscriptions.
+
+use super::*;
+
+/// `g/sh` has a share with one member, `outsider`/`a`, which is away and has two messages; then `member`/`b` joins.
+fn bench() -> (Bench, ConnId) {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("outsider", "a", "$share/s/g/sh");
+    let p = bench.v5("member", "p");
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "g/sh", |_| {}), Some(0));
+    }
+    bench.leave("member", "b", "$share/s/g/sh");
+    (bench, p)
+}
+
+/// The session `outsider`/`a` has ended.
+fn b_has_them(mut bench: Bench, also: &[&str]) {
+    bench.outputs();
+    assert_eq!(bench.take("member", "b").1, [&["1", "2"][..], also].concat());
+    assert!(bench.core.stored.is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn a_session_that_is_ended_for_its_full_queue_leaves_them() {
+    let (mut bench, p) = bench();
+    let o = bench.v5("outsider", "a");
+    bench.subscribe(o, "g/all");
+    bench.disconnect(o, 0);
+    // One is in flight, one waits: this one fits, the next does not.
+    assert_eq!(bench.publish(p, 3, "g/all", |_| {}), Some(0));
+    assert_eq!(bench.sessions(), 3);
+    assert_eq!(bench.publish(p, 4, "g/all", |_| {}), Some(0));
+    assert_eq!(bench.sessions(), 2, "nobody waits for the outsider");
+    b_has_them(bench, &[]);
+}
+
+#[test]
+fn a_session_that_expires_leaves_them() {
+    let (mut bench, _) = bench();
+    bench.now_ms += 99_999_000;
+    let b = bench.v5("member", "b");
+    bench.disconnect(b, 0);
+    bench.now_ms += 1_000;
+    bench.core.handle_timeout(bench.now_ms);
+    assert_eq!(bench.sessions(), 2);
+    b_has_them(bench, &[]);
+}
+
+#[test]
+fn a_clean_start_leaves_them() {
+    let (mut bench, _) = bench();
+    bench.connect("outsider", "a", Version::V5, |connect| connect.clean_start = true);
+    b_has_them(bench, &[]);
+}
+
+#[test]
+fn a_revoked_device_leaves_them() {
+    let (mut bench, _) = bench();
+    bench.core.handle_disconnect_device("outsider");
+    b_has_them(bench, &[]);
+}
+
+#[test]
+fn what_all_sessions_of_a_device_leave_moves_once() {
+    let mut bench = Bench::new(Limits::default());
+    for n in 0..20 {
+        bench.leave("outsider", &format!("a{n}"), "$share/s/q");
+    }
+    let p = bench.v5("member", "p");
+    for id in 1..=40 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    bench.leave("member", "b", "$share/s/q");
+    bench.core.handle_disconnect_device("outsider");
+    let records = bench.core.take_effects(bench.now_ms).records;
+    assert_eq!(records.iter().filter(|record| matches!(record, Record::Delivery { .. })).count(), 40);
+    assert_eq!(bench.take("member", "b").1.len(), 40);
+}
+
+#[test]
+fn one_that_has_unsubscribed_keeps_them_until_it_ends() {
+    let (mut bench, _) = bench();
+    let o = bench.v5("outsider", "a");
+    bench.input(o, Incoming::Unsubscribe { id: 1, filters: vec!["$share/s/g/sh".into()] });
+    bench.disconnect(o, 0);
+    assert_eq!(bench.take("outsider", "a").1, ["1", "2"]);
+
+    let (mut bench, _) = self::bench();
+    let o = bench.v5("outsider", "a");
+    bench.input(o, Incoming::Unsubscribe { id: 1, filters: vec!["$share/s/g/sh".into()] });
+    bench.input(o, Incoming::Disconnect { code: 0, session_expiry_s: Some(0) });
+    b_has_them(bench, &[]);
+}
+
+#[test]
+fn with_the_last_member_they_end() {
+    let mut bench = Bench::new(Limits::default());
+    bench.leave("d", "a", "$share/s/q");
+    let p = bench.v5("d", "p");
+    assert_eq!(bench.publish(p, 1, "q", |_| {}), Some(0));
+    assert_eq!(bench.core.stored.len(), 1);
+    bench.connect("d", "a", Version::V5, |connect| connect.clean_start = true);
+    bench.outputs();
+    assert!(bench.core.stored.is_empty());
+    assert_eq!(bench.take("d", "a").1, [""; 0]);
+}
+
+#[test]
+fn what_has_been_sent_at_qos_2_goes_to_nobody_else() {
+    let mut bench = Bench::new(Limits::default());
+    let a = bench.connect("d", "a", Version::V5, |connect| connect.receive_max = 2);
+    bench.subscribe_at(a, "$share/s/q", Qos::ExactlyOnce);
+    let p = bench.v5("d", "p");
+    let twice = |publish: &mut Publish| publish.qos = Qos::ExactlyOnce;
+    // In flight are 1 at QoS 2 and 2 at QoS 1; 3 and 4 wait.
+    bench.publish(p, 1, "q", twice);
+    assert_eq!(bench.publish(p, 2, "q", |_| {}), Some(0));
+    bench.publish(p, 3, "q", twice);
+    assert_eq!(bench.publish(p, 4, "q", |_| {}), Some(0));
+    bench.leave("d", "b", "$share/s/q");
+    bench.input(a, Incoming::Disconnect { code: 0, session_expiry_s: Some(0) });
+    assert_eq!(bench.take("d", "b").1, ["2", "3", "4"]);
+    assert!(bench.core.stored.is_empty());
+}
+
+/// Nobody can be told that it has no room, and nothing is dropped.
+#[test]
+fn a_member_without_room_gets_them_all_the_same() {
+    let (mut bench, p) = bench();
+    for id in 3..=4 {
+        assert_eq!(bench.publish(p, id, "g/sh", |_| {}), Some(0));
+    }
+    assert_eq!(bench.publish(p, 5, "g/sh", |_| {}), Some(0x97), "`b` is full");
+    bench.core.handle_disconnect_device("outsider");
+    bench.outputs();
+    assert_eq!(bench.core.longest_queue(), 4);
+    assert_eq!(bench.publish(p, 5, "g/sh", |_| {}), Some(0x97));
+    // In the order in which they were published.
+    b_has_them(bench, &["3", "4"]);
+}
+
+#[test]
+fn a_member_with_qos_0_comes_last() {
+    let (mut bench, _) = bench();
+    let zero = bench.v5("member", "zero");
+    bench.subscribe_at(zero, "$share/s/g/sh", Qos::AtMostOnce);
+    bench.core.handle_disconnect_device("outsider");
+    let out = bench.outputs();
+    assert_eq!(bench.read(zero, out), [""; 0]);
+    assert_eq!(bench.take("member", "b").1, ["1", "2"]);
+}
+
+#[test]
+fn each_share_that_a_message_came_by_has_it_again() {
+    for both in [false, true] {
+        let mut bench = Bench::new(Limits::default());
+        for filter in ["$share/s/q", "$share/t/q"] {
+            bench.leave("d", "a", filter);
+        }
+        let p = bench.v5("d", "p");
+        assert_eq!(bench.publish(p, 1, "q", |_| {}), Some(0));
+        bench.leave("d", "b", "$share/s/q");
+        bench.leave("d", if both { "b" } else { "c" }, "$share/t/q");
+        bench.connect("d", "a", Version::V5, |connect| connect.clean_start = true);
+        bench.outputs();
+        assert_eq!(bench.take("d", "b").1, ["1"]);
+        if !both {
+            assert_eq!(bench.take("d", "c").1, ["1"]);
+        }
+        assert!(bench.core.stored.is_empty());
+    }
+}

@@ -1,0 +1,40 @@
+//! What the connections have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::event::Event;
+use super::strangers::Strangers;
+use crate::config::Limits;
+
+/// Bytes of packets from all connections that wait for the core.
+const EVENT_BYTES: usize = 64 * 1024 * 1024;
+
+/// What connections share.
+pub(crate) struct Shared {
+    pub events: mpsc::Sender<Event>,
+    pub limits: Limits,
+    memory: Arc<Semaphore>,
+    pub strangers: Arc<Strangers>,
+    pub next_conn: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(events: mpsc::Sender<Event>, limits: Limits) -> Self {
+        Self {
+            events,
+            memory: Arc::new(Semaphore::new(EVENT_BYTES)),
+            strangers: Strangers::new(&limits),
+            next_conn: AtomicU64::new(1),
+            limits,
+        }
+    }
+
+    /// Room for a packet of this size on its way to the core.
+    pub(crate) async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(bytes.min(EVENT_BYTES)).unwrap_or(u32::MAX);
+        self.memory.clone().acquire_many_owned(permits).await.ok()
+    }
+}
