@@ -1,11 +1,15 @@
-//! MQTT between one local client and the broker: frames are split, the few that matter are parsed, and a state machine
-//! decides with its driver what happens to each published message. Everything else passes byte for byte.
+//! MQTT: the codec of all control packets, and what happens between one local client and the broker.
+//!
+//! The codec ([`Packet`], [`Frame`]) is for every side and every version. [`Proxy`] is a state machine between a client and a
+//! broker: frames are split, the few that matter are parsed, and it decides with its driver what happens to each
+//! published message. Everything else passes byte for byte.
 //!
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
-//! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
+//! It speaks MQTT 3.1.1 and MQTT 5 (OASIS standards); MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
-//! Only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions are parsed, because only they carry what is
-//! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and encoded everything would have to be right about everything.
+//! It parses only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions, because only they carry what is
+//! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and
+//! encoded everything would have to be right about everything.
 
 mod packets;
 mod proxy;

@@ -6,7 +6,7 @@ use super::error::{EncodeError, ParseError};
 use super::property::Property;
 use super::property_set::{MAX_PROPERTIES, PropertySet};
 use super::version::Version;
-use super::wire::{MAX_VARINT, Reader, put_varint, varint_len};
+use super::wire::{MAX_VARINT, Reader, Text, put_varint, varint_len};
 
 /// A checked property list. Its order is kept, so that encoding it gives the bytes it was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +16,17 @@ impl Properties {
     /// An empty list.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Reads a list with its length in front, as it stands in a packet.
+    ///
+    /// # Errors
+    /// As [`Properties::parse`], and if something follows.
+    pub fn parse_with_length(bytes: &Bytes, set: PropertySet) -> Result<Self, ParseError> {
+        let mut reader = Reader::new(bytes, 0);
+        let list = Self::read(&mut reader, set, Version::V5)?;
+        reader.end()?;
+        Ok(list)
     }
 
     /// Reads a list without its length in front, as it travels inside a seal.
@@ -99,6 +110,16 @@ impl Properties {
         put_list(self.iter(), version, out)
     }
 
+    /// The list's bytes with their length in front, as they stand in a packet.
+    ///
+    /// # Errors
+    /// If a binary value is longer than 65,535 bytes, or all of it too long for a packet.
+    pub fn encode_with_length(&self) -> Result<Bytes, EncodeError> {
+        let mut out = BytesMut::with_capacity(self.len_on_wire(Version::V5));
+        self.put(Version::V5, &mut out)?;
+        Ok(out.freeze())
+    }
+
     /// The list's bytes without a length in front.
     ///
     /// # Errors
@@ -153,30 +174,59 @@ impl Properties {
         self.0.iter().filter(|property| !property.is_agents()).cloned().collect()
     }
 
+    /// Leaves out what `keep` does not want.
+    pub fn retain(&mut self, keep: impl FnMut(&Property) -> bool) {
+        self.0.retain(keep);
+    }
+
+    /// Rough memory that the list takes, with the texts in it.
+    pub fn memory_bytes(&self) -> usize {
+        self.iter().map(|property| size_of::<Property>() + property.encoded_len()).sum()
+    }
+}
+
+/// What a packet's list says; the standard's default where it says nothing.
+macro_rules! values {
+    ($($(#[$doc:meta])* $get:ident: $property:ident($type:ty) $(else $default:expr)?;)*) => {
+        impl Properties {
+            $(
+                $(#[$doc])*
+                pub fn $get(&self) -> values!(@result $type $(, $default)?) {
+                    let found = self.find(|p| if let Property::$property(value) = p { Some(value.clone()) } else { None });
+                    values!(@value found $(, $default)?)
+                }
+            )*
+        }
+    };
+    (@result $type:ty) => { Option<$type> };
+    (@result $type:ty, $default:expr) => { $type };
+    (@value $found:ident) => { $found };
+    (@value $found:ident, $default:expr) => { $found.unwrap_or($default) };
+}
+
+values! {
     /// The alias in a PUBLISH.
-    pub fn topic_alias(&self) -> Option<u16> {
-        self.find(|p| if let Property::TopicAlias(alias) = p { Some(*alias) } else { None })
-    }
-
+    topic_alias: TopicAlias(u16);
+    /// Seconds after which nobody gets the message any more.
+    message_expiry_s: MessageExpiry(u32);
+    /// What names the request that a message answers.
+    correlation_data: CorrelationData(Bytes);
+    /// The identifier in a SUBSCRIBE.
+    subscription_id: SubscriptionId(u32);
     /// Maximum Packet Size in bytes.
-    pub fn maximum_packet_size(&self) -> Option<u32> {
-        self.find(|p| if let Property::MaximumPacketSize(size) = p { Some(*size) } else { None })
-    }
-
+    maximum_packet_size: MaximumPacketSize(u32);
     /// Topic Alias Maximum; 0 if absent, as the standard says.
-    pub fn topic_alias_maximum(&self) -> u16 {
-        self.find(|p| if let Property::TopicAliasMaximum(max) = p { Some(*max) } else { None }).unwrap_or(0)
-    }
-
+    topic_alias_maximum: TopicAliasMaximum(u16) else 0;
+    /// QoS 1 and 2 messages that may be in flight; as many as there are identifiers if absent.
+    receive_maximum: ReceiveMaximum(u16) else u16::MAX;
     /// Will Delay Interval in seconds; 0 if absent.
-    pub fn will_delay_s(&self) -> u32 {
-        self.find(|p| if let Property::WillDelay(seconds) = p { Some(*seconds) } else { None }).unwrap_or(0)
-    }
-
+    will_delay_s: WillDelay(u32) else 0;
     /// Session Expiry Interval in seconds.
-    pub fn session_expiry_s(&self) -> Option<u32> {
-        self.find(|p| if let Property::SessionExpiry(seconds) = p { Some(*seconds) } else { None })
-    }
+    session_expiry_s: SessionExpiry(u32);
+    /// The extended authentication that a client asks for.
+    auth_method: AuthMethod(Text);
+    /// 0: no reason strings and user properties but on CONNACK, PUBLISH and DISCONNECT.
+    request_problem_info: RequestProblemInfo(u8) else 1;
 }
 
 impl FromIterator<Property> for Properties {

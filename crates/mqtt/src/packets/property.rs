@@ -194,6 +194,11 @@ impl Property {
         )
     }
 
+    /// Whether a server hands it on from the publisher to the subscribers (MQTT 5 3.3.2.3).
+    pub fn is_forwarded(&self) -> bool {
+        self.is_sealed() || matches!(self, Self::MessageExpiry(_))
+    }
+
     /// Whether it is a user property that only the agent itself may give to its client.
     pub(crate) fn is_agents(&self) -> bool {
         let Self::User(name, _) = self else { return false };

@@ -168,8 +168,7 @@ impl Proxy {
         let maximum = connect.properties.maximum_packet_size().map_or(MAX_REMAINING_BYTES, |size| size as usize);
         self.client_max_bytes = maximum;
         self.down_aliases = connect.properties.topic_alias_maximum().min(self.config.max_topic_aliases);
-        self.reason_on_acks =
-            connect.properties.find(|p| matches!(p, Property::RequestProblemInfo(0)).then_some(())) != Some(());
+        self.reason_on_acks = connect.properties.request_problem_info() != 0;
         let request = connect_request(&connect);
         self.phase = Phase::AwaitAnswer { frame: frame.into_bytes(), connect: Box::new(connect) };
         self.outputs.push_back(Output::Connect(Box::new(request)));

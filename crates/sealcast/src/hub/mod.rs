@@ -15,13 +15,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_broker::{
-    Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, MessageProperties, Qos, Received, TlsIdentity,
-};
+use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, Qos, Received, TlsIdentity};
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Relay, Wallet};
 use sealcast_identity::{Authority, Network};
 use sealcast_ledger::{Body, Event, Genesis, LedgerId, Refusal, Replica};
 use sealcast_ledger_client::{NodeError, SubmitError};
+use sealcast_mqtt::Property;
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
 use tokio::{
@@ -375,8 +374,7 @@ async fn relay(
             drop(turn);
             // To the sender by its certificate, whatever response topic it asked for.
             let topic = ControlTopic::Response { node: &sender }.to_string();
-            let properties =
-                MessageProperties { correlation_data: properties.correlation_data, ..MessageProperties::default() };
+            let properties = properties.correlation_data().map(Property::CorrelationData).into_iter().collect();
             if let Err(error) = broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
                 warn!(%sender, %error, "the answer to a device's call could not be published");
             }
