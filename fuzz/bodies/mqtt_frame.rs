@@ -1,13 +1,16 @@
-//! MQTT frames: splitter, every packet in both versions, and a proxy between two sides that say anything.
+//! MQTT frames: splitter, every packet in both versions, a proxy between two sides that say anything, and a client whose
+//! server says anything.
 //!
 //! Input: a byte that says which, then for the codec `chunk u8 | stream`, for the proxy `config u8 | operations`, each
-//! operation `what u8 | length u8 | bytes`.
+//! operation `what u8 | length u8 | bytes`, for the client `version u8 | stream`.
+
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use sealcast_mqtt::{
     Connack, Connect, ConnectCode, EncodeError, Frame, MAX_REMAINING_BYTES, Output, Packet, PacketType, ParseError,
-    Properties, PropertySet, Proxy, ProxyConfig, Publish, Refusal, RefuseCode, SessionState, Splitter, Version,
-    WillAnswer,
+    Properties, PropertySet, Proxy, ProxyConfig, Publish, Qos, Refusal, RefuseCode, SessionState, Splitter, Text,
+    TopicName, Version, WillAnswer, client,
 };
 
 /// More outputs than this for one operation of at most 255 bytes, and the proxy goes in circles.
@@ -18,6 +21,7 @@ pub fn run(data: &[u8]) {
         [0, chunk, stream @ ..] => codec((*chunk).into(), stream),
         [1, config, operations @ ..] => proxy(*config, operations),
         [2, list @ ..] => properties(list),
+        [3, version, stream @ ..] => client(if version & 1 == 0 { Version::V311 } else { Version::V5 }, stream),
         _ => {}
     }
 }
@@ -283,4 +287,72 @@ fn whole(splitter: &mut Splitter, bytes: &[u8], to_broker: bool) {
         };
         assert!(one_way, "{} does not go that way", frame.packet());
     }
+}
+
+/// A client that publishes, subscribes and pings as soon as it may. Its server's bytes come one by one.
+fn client(version: Version, stream: &[u8]) {
+    const RECEIVE_MAXIMUM: u16 = 4;
+    let config = client::Config {
+        max_packet_bytes: 2000,
+        receive_maximum: RECEIVE_MAXIMUM,
+        max_in_flight: 3,
+        max_queued: 8,
+        max_queued_bytes: 2000,
+        connect_patience: Duration::from_secs(1),
+        ping_patience: Duration::from_secs(1),
+    };
+    let connect = Connect {
+        version,
+        bridge: false,
+        clean_start: false,
+        keep_alive_s: 10,
+        properties: Properties::new(),
+        client_id: Text::default(),
+        will: None,
+        username: None,
+        password: None,
+    };
+    let message = client::Message {
+        topic: TopicName::new("t").expect("a topic"),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: Properties::new(),
+        payload: Bytes::new(),
+    };
+    let now = Instant::now();
+    let mut client = client::Client::new(connect, config, now).expect("a short CONNECT");
+    let (mut published, mut outcomes, mut unacknowledged, mut over) = (0u32, 0, Vec::new(), false);
+    for bytes in stream.chunks(1) {
+        if client.wants_input() {
+            client.handle_input(bytes, now);
+        }
+        while let Some(output) = client.poll_output() {
+            assert!(!over, "the end is the last output");
+            match output {
+                client::Output::Connected(_) => {
+                    published = (0..5).filter(|token| client.publish(&message, *token).is_ok()).count() as u32;
+                    let _ = client.subscribe(&[("a/#", Qos::AtLeastOnce), ("b", Qos::AtMostOnce)], 0);
+                    let _ = client.unsubscribe(&["b"], 1);
+                    let _ = client.ping(2, now);
+                }
+                client::Output::Message(_, receipt) => unacknowledged.extend(receipt),
+                client::Output::Published(..) => outcomes += 1,
+                client::Output::Closed(_) => over = true,
+                _ => {}
+            }
+        }
+        if version == Version::V5 {
+            assert!(unacknowledged.len() <= RECEIVE_MAXIMUM.into(), "more than the client takes");
+        }
+        // The last one first.
+        unacknowledged.drain(..).rev().for_each(|receipt| client.acknowledge(receipt));
+        while let Some(frame) = client.poll_transmit(now) {
+            Frame::from_bytes(frame).expect("what is written is a frame");
+        }
+    }
+    client.handle_eof();
+    while let Some(output) = client.poll_output() {
+        outcomes += u32::from(matches!(output, client::Output::Published(..)));
+    }
+    assert_eq!(outcomes, published, "one outcome for each message");
 }

@@ -1,4 +1,4 @@
-//! Seeds: each packet in both versions, and conversations through a proxy.
+//! Seeds: each packet in both versions, conversations through a proxy, and what a server says to a client.
 
 use bytes::Bytes;
 use sealcast_mqtt::{
@@ -19,6 +19,8 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         for chunk in [1, 7] {
             seeds.push((format!("seed-{name}-stream-{chunk}"), [&[0, chunk][..], &stream].concat()));
         }
+        let served = [&[3, u8::from(version == Version::V5)][..], &served(version)?].concat();
+        seeds.push((format!("seed-{name}-client"), served));
         for policy in 0..4 {
             let talk = conversation(version, policy)?;
             for config in [0, 0x1F] {
@@ -155,5 +157,24 @@ fn conversation(version: Version, policy: u8) -> Result<Vec<u8>, Failure> {
     say(7, policy, b"");
     say(BROKER, policy, &publish(Version::V5, Qos::ExactlyOnce, 8, None)?);
     say(CLIENT, policy, &Disconnect::default().encode(version)?);
+    Ok(out)
+}
+
+/// A server that takes the client of the fuzz body, answers all it asks, and sends it messages. The client's five messages
+/// have the first packet identifiers, its SUBSCRIBE and UNSUBSCRIBE the next ones.
+fn served(version: Version) -> Result<Vec<u8>, Failure> {
+    let v5 = version == Version::V5;
+    let mut out = connack(version, true)?.to_vec();
+    for message in 1..=5 {
+        out.extend(ack(version, AckKind::Puback, message, if message == 2 { 0x97 } else { 0 })?);
+    }
+    out.extend_from_slice(if v5 { b"\x90\x05\0\x06\0\x01\x87" } else { b"\x90\x04\0\x06\x01\x80" });
+    out.extend_from_slice(if v5 { b"\xB0\x04\0\x07\0\0" } else { b"\xB0\x02\0\x07" });
+    out.extend_from_slice(b"\xD0\0");
+    for id in 1..=6 {
+        out.extend(publish(version, Qos::AtLeastOnce, id, None)?);
+    }
+    out.extend(publish(version, Qos::AtMostOnce, 0, None)?);
+    out.extend(Disconnect::default().encode(version)?);
     Ok(out)
 }

@@ -89,7 +89,7 @@ pub(crate) struct Core {
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
     wills: VecDeque<Due>,
     /// What ended sessions were to get by shared subscriptions.
-    left: shares::Left,
+    left: VecDeque<Delivery>,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
     /// Sessions with messages that expire, by the time of the first.
@@ -127,7 +127,7 @@ impl Core {
             stored: HashMap::new(),
             locals: HashMap::new(),
             wills: VecDeque::new(),
-            left: shares::Left::new(),
+            left: VecDeque::new(),
             timers: BTreeSet::new(),
             expiries: BTreeSet::new(),
             full: BTreeSet::new(),

@@ -4,6 +4,8 @@
 //! broker: frames are split, the few that matter are parsed, and it decides with its driver what happens to each
 //! published message. Everything else passes byte for byte.
 //!
+//! [`client`] is the other side: a client of a broker, for connections of the agent's own.
+//!
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
 //! It speaks MQTT 3.1.1 and MQTT 5 (OASIS standards); MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
@@ -11,6 +13,7 @@
 //! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and
 //! encoded everything would have to be right about everything.
 
+pub mod client;
 mod packets;
 mod proxy;
 mod subscribe;

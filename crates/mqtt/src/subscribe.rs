@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sealcast_topic::matches;
 
 use crate::packets::{
@@ -83,11 +83,8 @@ impl Pending {
         if whole {
             return (frame.into_bytes(), granted);
         }
-        let mut out = BytesMut::new();
-        match (Suback { codes, ..suback }).put(version, &mut out) {
-            Ok(()) => (out.freeze(), granted),
-            Err(_) => (frame.into_bytes(), granted),
-        }
+        let changed = Suback { codes, ..suback }.encode(version);
+        (changed.unwrap_or_else(|_| frame.into_bytes()), granted)
     }
 
     /// The UNSUBACK for the client.
@@ -95,11 +92,7 @@ impl Pending {
         let Ok(unsuback) = Unsuback::parse(&frame, version) else { return frame.into_bytes() };
         let Some(asked) = self.unsubscribe.remove(&unsuback.packet_id) else { return frame.into_bytes() };
         let (codes, _) = merge(asked, &unsuback.codes);
-        let mut out = BytesMut::new();
-        match (Unsuback { codes, ..unsuback }).put(version, &mut out) {
-            Ok(()) => out.freeze(),
-            Err(_) => frame.into_bytes(),
-        }
+        Unsuback { codes, ..unsuback }.encode(version).unwrap_or_else(|_| frame.into_bytes())
     }
 }
 
@@ -133,9 +126,9 @@ trait Request: Sized {
     fn id(&self) -> PacketId;
     fn filters(&self) -> impl Iterator<Item = &str>;
     /// The frame with the filters only for which `keep` says so.
-    fn encode_some(self, keep: impl Iterator<Item = bool>, version: Version) -> Result<BytesMut, EncodeError>;
+    fn encode_some(self, keep: impl Iterator<Item = bool>, version: Version) -> Result<Bytes, EncodeError>;
     /// The frame of the answer.
-    fn encode_answer(id: PacketId, codes: Bytes, version: Version) -> Result<BytesMut, EncodeError>;
+    fn encode_answer(id: PacketId, codes: Bytes, version: Version) -> Result<Bytes, EncodeError>;
 }
 
 impl Request for Subscribe {
@@ -149,15 +142,13 @@ impl Request for Subscribe {
         self.filters.iter().map(|(filter, _)| filter.as_str())
     }
 
-    fn encode_some(mut self, keep: impl Iterator<Item = bool>, version: Version) -> Result<BytesMut, EncodeError> {
+    fn encode_some(mut self, keep: impl Iterator<Item = bool>, version: Version) -> Result<Bytes, EncodeError> {
         self.filters = kept(self.filters, keep);
-        let mut out = BytesMut::new();
-        self.put(version, &mut out).map(|()| out)
+        self.encode(version)
     }
 
-    fn encode_answer(packet_id: PacketId, codes: Bytes, version: Version) -> Result<BytesMut, EncodeError> {
-        let mut out = BytesMut::new();
-        Suback { packet_id, properties: Properties::new(), codes }.put(version, &mut out).map(|()| out)
+    fn encode_answer(packet_id: PacketId, codes: Bytes, version: Version) -> Result<Bytes, EncodeError> {
+        Suback { packet_id, properties: Properties::new(), codes }.encode(version)
     }
 }
 
@@ -172,15 +163,13 @@ impl Request for Unsubscribe {
         self.filters.iter().map(Text::as_str)
     }
 
-    fn encode_some(mut self, keep: impl Iterator<Item = bool>, version: Version) -> Result<BytesMut, EncodeError> {
+    fn encode_some(mut self, keep: impl Iterator<Item = bool>, version: Version) -> Result<Bytes, EncodeError> {
         self.filters = kept(self.filters, keep);
-        let mut out = BytesMut::new();
-        self.put(version, &mut out).map(|()| out)
+        self.encode(version)
     }
 
-    fn encode_answer(packet_id: PacketId, codes: Bytes, version: Version) -> Result<BytesMut, EncodeError> {
-        let mut out = BytesMut::new();
-        Unsuback { packet_id, properties: Properties::new(), codes }.put(version, &mut out).map(|()| out)
+    fn encode_answer(packet_id: PacketId, codes: Bytes, version: Version) -> Result<Bytes, EncodeError> {
+        Unsuback { packet_id, properties: Properties::new(), codes }.encode(version)
     }
 }
 
@@ -227,13 +216,13 @@ fn judge<R: Request>(
             None => code(R::NO_ROOM),
         });
         let answer = R::encode_answer(id, codes.collect(), version).ok();
-        return Judged { pass: None, answer: answer.map(BytesMut::freeze), refused };
+        return Judged { pass: None, answer, refused };
     }
     if let Some(pending) = pending {
         pending.insert(id, asked);
     }
     let pass = request.encode_some(errors.iter().map(Option::is_none), version).ok();
-    Judged { pass: pass.map(BytesMut::freeze), answer: None, refused }
+    Judged { pass, answer: None, refused }
 }
 
 /// The codes for the client, from those of the broker and of what was refused here, and the filters that are granted.

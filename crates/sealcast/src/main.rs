@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod config;
+mod connection;
 mod demo;
 mod device;
 mod enroll;
@@ -72,7 +73,7 @@ enum Role {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let default_filter = match cli.role {
-        Role::Up(_) | Role::Agent(_) => "info,rumqttc=warn",
+        Role::Up(_) | Role::Agent(_) => "info",
         _ => "error",
     };
     let filter = match cli.log.as_deref().map(EnvFilter::try_new) {

@@ -189,16 +189,6 @@ impl Upstream {
         Self { address, tls, max_packet_bytes: Arc::default() }
     }
 
-    /// Host name or IP address.
-    pub fn host(&self) -> &str {
-        &self.address.host
-    }
-
-    /// TCP port.
-    pub fn port(&self) -> u16 {
-        self.address.port
-    }
-
     /// The TLS configuration, `None` for plain TCP.
     pub fn tls(&self) -> Option<Arc<ClientConfig>> {
         self.tls.clone()

@@ -13,7 +13,7 @@
 //! In the journal, a session's end and its deliveries to others stand in one transaction: they come out of the core with
 //! the same [`super::Effects`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use sealcast_mqtt::Qos;
 
@@ -26,9 +26,6 @@ use crate::config::Limits;
 use crate::message::Message;
 use crate::policy::Policy;
 use crate::router::{Matches, SessionId};
-
-/// Deliveries whose sessions have ended.
-pub(super) type Left = VecDeque<Delivery>;
 
 /// What a member of a share is judged by.
 struct Judge<'a> {

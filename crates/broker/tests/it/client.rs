@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::PATIENCE;
 
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     pub v5: bool,
 }
 
@@ -66,7 +66,30 @@ impl Client {
 
     /// `(client, session present, reason code)`.
     pub fn try_connect(addr: SocketAddr, options: &Connect<'_>) -> io::Result<(Self, bool, u8)> {
-        let mut client = Self::open(addr, options.v5)?;
+        Self::open(addr, options.v5)?.greet(options)
+    }
+
+    pub fn connect(addr: SocketAddr, options: &Connect<'_>) -> (Self, bool) {
+        let (client, present, code) = Self::try_connect(addr, options).unwrap();
+        assert_eq!(code, 0);
+        (client, present)
+    }
+
+    /// Another handle on the same connection, to write while this one reads.
+    pub fn another(&self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()?, v5: self.v5 })
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a stream of the test's own.
+    pub fn over(stream: S, v5: bool) -> Self {
+        Self { stream, v5 }
+    }
+
+    /// Sends CONNECT; as [`Client::try_connect`].
+    pub fn greet(self, options: &Connect<'_>) -> io::Result<(Self, bool, u8)> {
+        let mut client = self;
         let mut body = Vec::new();
         text(&mut body, b"MQTT");
         body.push(if options.v5 { 5 } else { 4 } | if options.bridge { 0x80 } else { 0 });
@@ -106,17 +129,6 @@ impl Client {
         let (first, body) = client.read()?;
         assert_eq!(first, 0x20);
         Ok((client, body[0] == 1, body[1]))
-    }
-
-    pub fn connect(addr: SocketAddr, options: &Connect<'_>) -> (Self, bool) {
-        let (client, present, code) = Self::try_connect(addr, options).unwrap();
-        assert_eq!(code, 0);
-        (client, present)
-    }
-
-    /// Another handle on the same connection, to write while this one reads.
-    pub fn another(&self) -> io::Result<Self> {
-        Ok(Self { stream: self.stream.try_clone()?, v5: self.v5 })
     }
 
     /// Bytes as they are.

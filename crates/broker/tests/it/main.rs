@@ -1,4 +1,4 @@
-//! Real brokers on port 0, real clients: our own byte-level one, rumqttc, and mosquitto's where installed.
+//! Real brokers on port 0, real clients: our own byte-level one, and mosquitto's where installed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod client;

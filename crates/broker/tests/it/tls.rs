@@ -1,15 +1,17 @@
 //! Mutual TLS with rcgen's certificates: root -> issuing CA -> device, as in the field.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS, TlsConfiguration, Transport};
+use rustls::{ClientConnection, StreamOwned};
 use sealcast_broker::{Broker, BrokerConfig, Limits, ListenerConfig, Running, TlsIdentity};
 
+use crate::client::{Client, Connect};
 use crate::{PATIENCE, TestPolicy, any_port};
 
 struct Pki {
@@ -89,21 +91,17 @@ fn client_config(pki: &Pki, identity: Option<&Identity>) -> rustls::ClientConfig
     }
 }
 
-/// A rumqttc client (MQTT 3.1.1) over mutual TLS that has its CONNACK, or the error.
-async fn connect(
-    pki: &Pki,
-    identity: Option<&Identity>,
-    addr: SocketAddr,
-) -> Result<(AsyncClient, rumqttc::EventLoop), rumqttc::ConnectionError> {
-    let mut options = MqttOptions::new("client", "localhost", addr.port());
-    let config = client_config(pki, identity);
-    options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(config))));
-    let (client, mut events) = AsyncClient::new(options, 10);
-    loop {
-        if let Event::Incoming(Incoming::ConnAck(_)) = events.poll().await? {
-            return Ok((client, events));
-        }
-    }
+type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// A client (MQTT 3.1.1) over mutual TLS and its return code, or the error.
+fn connect(pki: &Pki, identity: Option<&Identity>, addr: SocketAddr) -> io::Result<(Client<Tls>, u8)> {
+    let name = "localhost".try_into().unwrap();
+    let tls = ClientConnection::new(Arc::new(client_config(pki, identity)), name).unwrap();
+    let socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let options = Connect { id: "client", clean: true, ..Connect::default() };
+    let (client, _, code) = Client::over(StreamOwned::new(tls, socket), false).greet(&options)?;
+    Ok((client, code))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,14 +110,16 @@ async fn the_certificate_names_the_device() {
     let (broker, addr) = pki.broker().await;
     let mut heard = broker.handle().subscribe("keys/#", 8).await.unwrap();
     let device = pki.issue("1111", ExtendedKeyUsagePurpose::ClientAuth);
-    let (client, mut events) = connect(&pki, Some(&device), addr).await.unwrap();
-    client.publish("keys/1111", QoS::AtLeastOnce, false, "mine").await.unwrap();
-    let poll = tokio::spawn(async move { while events.poll().await.is_ok() {} });
+    tokio::task::block_in_place(|| {
+        let (mut client, code) = connect(&pki, Some(&device), addr).unwrap();
+        assert_eq!(code, 0);
+        client.publish_acked("keys/1111", b"mine", 0, 1);
+        // Another device's topic: MQTT 3.1.1 cannot refuse the message, so the connection ends.
+        client.publish("keys/1112", b"not mine", 2, 2).unwrap();
+        assert_eq!(client.closed(), None);
+    });
     let received = heard.recv().await.unwrap();
     assert_eq!((&received.payload[..], received.sender.as_deref()), (&b"mine"[..], Some("1111")));
-    // Another device's topic: MQTT 3.1.1 cannot refuse the message, so the connection ends.
-    client.publish("keys/1112", QoS::AtLeastOnce, false, "not mine").await.unwrap();
-    tokio::time::timeout(PATIENCE, poll).await.unwrap().unwrap();
     assert!(heard.try_recv().is_err());
     assert!(broker.shutdown(PATIENCE).await);
 }
@@ -128,14 +128,16 @@ async fn the_certificate_names_the_device() {
 async fn strangers_do_not_get_in() {
     let pki = Pki::new();
     let (_broker, addr) = pki.broker().await;
-    assert!(connect(&pki, None, addr).await.is_err(), "without a certificate");
-    let other = Pki::new().issue("1111", ExtendedKeyUsagePurpose::ClientAuth);
-    assert!(connect(&pki, Some(&other), addr).await.is_err(), "of another root");
-    let server = pki.issue("1111", ExtendedKeyUsagePurpose::ServerAuth);
-    assert!(connect(&pki, Some(&server), addr).await.is_err(), "not a client certificate");
-    let revoked = pki.issue("revoked", ExtendedKeyUsagePurpose::ClientAuth);
-    let error = connect(&pki, Some(&revoked), addr).await.err().unwrap();
-    assert!(matches!(error, rumqttc::ConnectionError::ConnectionRefused(rumqttc::ConnectReturnCode::NotAuthorized)));
+    tokio::task::block_in_place(|| {
+        assert!(connect(&pki, None, addr).is_err(), "without a certificate");
+        let other = Pki::new().issue("1111", ExtendedKeyUsagePurpose::ClientAuth);
+        assert!(connect(&pki, Some(&other), addr).is_err(), "of another root");
+        let server = pki.issue("1111", ExtendedKeyUsagePurpose::ServerAuth);
+        assert!(connect(&pki, Some(&server), addr).is_err(), "not a client certificate");
+        let revoked = pki.issue("revoked", ExtendedKeyUsagePurpose::ClientAuth);
+        let (_, code) = connect(&pki, Some(&revoked), addr).unwrap();
+        assert_eq!(code, 5, "not authorized");
+    });
 }
 
 /// Both mosquitto clients, both versions, all QoS, over mutual TLS.

@@ -11,7 +11,7 @@ use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::reason;
 use super::version::Version;
-use super::wire::put_frame;
+use super::wire::{encoded, put_frame};
 
 /// Which acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,8 +97,6 @@ impl Ack {
     /// # Errors
     /// As [`Ack::put`].
     pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        self.put(version, &mut out)?;
-        Ok(out.freeze())
+        encoded(|out| self.put(version, out))
     }
 }

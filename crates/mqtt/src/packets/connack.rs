@@ -8,7 +8,7 @@ use super::packet_type::PacketType;
 use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::version::Version;
-use super::wire::put_frame;
+use super::wire::{encoded, put_frame};
 
 /// The broker's answer to CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +63,6 @@ impl Connack {
     /// # Errors
     /// If the properties are too large for MQTT.
     pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        self.put(version, &mut out)?;
-        Ok(out.freeze())
+        encoded(|out| self.put(version, out))
     }
 }

@@ -12,7 +12,7 @@ use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::qos::Qos;
 use super::version::Version;
-use super::wire::{Reader, Text, put_binary, put_frame};
+use super::wire::{Reader, Text, encoded, put_binary, put_frame};
 
 /// A client's first packet. `Debug` shows neither user name nor password.
 #[derive(Clone, PartialEq, Eq)]
@@ -152,9 +152,7 @@ impl Connect {
     /// # Errors
     /// As [`Connect::put`].
     pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        self.put(&mut out)?;
-        Ok(out.freeze())
+        encoded(|out| self.put(out))
     }
 
     fn flags(&self) -> u8 {

@@ -9,7 +9,7 @@ use super::packet_type::PacketType;
 use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::version::Version;
-use super::wire::put_frame;
+use super::wire::{encoded, put_frame};
 
 /// DISCONNECT. In MQTT 3.1.1 only a client sends it and it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,9 +60,7 @@ macro_rules! code_and_properties {
             /// # Errors
             /// If the properties are too large for MQTT.
             pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-                let mut out = BytesMut::new();
-                self.put(version, &mut out)?;
-                Ok(out.freeze())
+                encoded(|out| self.put(version, out))
             }
         }
     };

@@ -14,7 +14,7 @@ use super::property::Property;
 use super::property_set::PropertySet;
 use super::qos::Qos;
 use super::version::Version;
-use super::wire::{Reader, frame_len, put_binary, put_frame};
+use super::wire::{Reader, encoded, frame_len, put_binary, put_frame};
 
 const DUP: u8 = 0b1000;
 const RETAIN: u8 = 0b0001;
@@ -101,9 +101,7 @@ impl Publish {
     /// # Errors
     /// As [`Publish::put`].
     pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        self.put(version, &mut out)?;
-        Ok(out.freeze())
+        encoded(|out| self.put(version, out))
     }
 
     fn head(&self) -> PublishHead<'_> {

@@ -10,7 +10,7 @@ use super::properties::Properties;
 use super::property_set::PropertySet;
 use super::qos::Qos;
 use super::version::Version;
-use super::wire::{Reader, Text, put_binary, put_frame};
+use super::wire::{Reader, Text, encoded, put_binary, put_frame};
 
 /// When a client gets the retained messages of a subscription (MQTT 5 3.8.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -124,6 +124,14 @@ impl Subscribe {
             })
         })
     }
+
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// If it is too large for MQTT.
+    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
+        encoded(|out| self.put(version, out))
+    }
 }
 
 /// UNSUBSCRIBE.
@@ -161,6 +169,14 @@ impl Unsubscribe {
             self.properties.put(version, out)?;
             self.filters.iter().try_for_each(|filter| put_binary(out, filter.as_bytes(), "topic filter"))
         })
+    }
+
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// If it is too large for MQTT.
+    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
+        encoded(|out| self.put(version, out))
     }
 }
 
@@ -203,6 +219,14 @@ impl Suback {
     pub fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
         put_answer(0x90, self.packet_id, &self.properties, &self.codes, version, out)
     }
+
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// If it is too large for MQTT.
+    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
+        encoded(|out| self.put(version, out))
+    }
 }
 
 impl Unsuback {
@@ -228,6 +252,14 @@ impl Unsuback {
     pub fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
         let codes = if version == Version::V5 { self.codes.as_ref() } else { &[] };
         put_answer(0xB0, self.packet_id, &self.properties, codes, version, out)
+    }
+
+    /// The frame's bytes.
+    ///
+    /// # Errors
+    /// If it is too large for MQTT.
+    pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
+        encoded(|out| self.put(version, out))
     }
 }
 

@@ -139,6 +139,13 @@ pub(super) fn put_frame(
     written
 }
 
+/// A frame in a buffer of its own.
+pub(super) fn encoded(put: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>) -> Result<Bytes, EncodeError> {
+    let mut out = BytesMut::new();
+    put(&mut out)?;
+    Ok(out.freeze())
+}
+
 /// Takes fields off the front of a frame's content. What is kept of it shares the frame's buffer.
 pub(super) struct Reader<'a> {
     bytes: &'a Bytes,

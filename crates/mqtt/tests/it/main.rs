@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on should stop there
 
+mod client;
 mod codec;
 mod differential;
 mod flows;

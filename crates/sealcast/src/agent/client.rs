@@ -33,7 +33,9 @@ use super::{
     values::{Local, MAX_CHECK_BYTES, Restored, Values},
 };
 use crate::{
-    config, now_ms,
+    config,
+    connection::see_off,
+    now_ms,
     tls::{Stream, Upstream},
 };
 
@@ -335,7 +337,7 @@ impl Client {
         let deadline = Instant::now() + DRAIN;
         let broker = async {
             if let Some(broker) = self.broker {
-                ending::see_off("broker", broker, &self.to_broker, deadline).await;
+                see_off("broker", broker, &self.to_broker, deadline).await;
             }
             // The broker has this connection's last bytes: the client's next one may begin, whether the client has closed
             // this one or not.
@@ -344,7 +346,7 @@ impl Client {
                 self.shared.sessions.close(&self.name, session, self.keep_session || unsaved);
             }
         };
-        tokio::join!(broker, ending::see_off("client", self.socket, &self.to_client, deadline));
+        tokio::join!(broker, see_off("client", self.socket, &self.to_client, deadline));
     }
 
     /// Does all that can be done without more bytes; gives the reason if the connection is over. What is remembered of the

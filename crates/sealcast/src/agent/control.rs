@@ -230,7 +230,7 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
-            LinkEvent::Refused { topic: Some(topic), reason } if is_control(&topic) => {
+            LinkEvent::Refused { topic, reason } if is_control(&topic) => {
                 self.outbox.handle_refused(&topic, &reason, Instant::now());
                 self.tell_undelivered();
             }
@@ -587,7 +587,7 @@ impl Loop {
 
     /// Publishes retained. If the link is down, it is done again when it comes back.
     fn publish(&self, topic: String, payload: Vec<u8>) {
-        if let Err(error) = self.parts.link.publish(topic, true, payload) {
+        if let Err(error) = self.parts.link.publish(&topic, true, payload) {
             debug!(%error, "not published");
         }
     }

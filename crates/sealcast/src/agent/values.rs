@@ -8,6 +8,7 @@ mod alarm;
 mod archive;
 mod arrive;
 mod guard;
+mod handed;
 mod marks;
 mod restored;
 mod rules;

@@ -2,20 +2,34 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
-use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, NetworkOptions, QoS};
+use sealcast_mqtt::{
+    Connect, Properties, Qos, Text, TopicName, Version,
+    client::{self, Config, Outcome, Output},
+};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
 
-use crate::tls::Upstream;
+use crate::{connection, tls::Upstream};
 
 /// How long anything in the experiment may take before it counts as not happening. It is long for a computer that has
 /// other work as well; nothing waits for it in vain when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const CONFIG: Config = Config {
+    max_packet_bytes: 1 << 20,
+    receive_maximum: 100,
+    max_in_flight: 100,
+    max_queued: 64,
+    max_queued_bytes: 1 << 20,
+    connect_patience: PATIENCE,
+    ping_patience: PATIENCE,
+};
+const KEEP_ALIVE_S: u16 = 30;
 
 /// A message that an application received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,89 +44,78 @@ pub struct Message {
 
 /// An MQTT 3.1.1 client, connected to an agent or straight to the broker.
 pub struct App {
-    client: AsyncClient,
+    requests: mpsc::Sender<Request>,
     messages: mpsc::UnboundedReceiver<Message>,
-    acks: watch::Receiver<Acks>,
     task: JoinHandle<()>,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Acks {
-    connected: bool,
-    subscribed: u32,
-    published: u32,
-    failed: bool,
+enum Request {
+    Publish(client::Message, Told),
+    Subscribe(String, Told),
 }
+
+/// Whoever waits for the broker's answer. If the connection ends before it, this end is dropped.
+type Told = oneshot::Sender<Result<()>>;
+type Connection = connection::Connection<Told, Told>;
 
 impl App {
     /// Connects as `client_id`.
     pub async fn connect(upstream: &Upstream, client_id: &str) -> Result<Self> {
-        let mut options = MqttOptions::new(client_id, upstream.host(), upstream.port());
-        options.set_keep_alive(Duration::from_secs(30)).set_max_packet_size(1 << 20, 1 << 20);
-        if let Some(config) = upstream.tls() {
-            options.set_transport(rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(config)));
-        }
-        let (client, mut events) = AsyncClient::new(options, 64);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        events.set_network_options(network);
-        let (message_sender, messages) = mpsc::unbounded_channel();
-        let (ack_sender, acks) = watch::channel(Acks::default());
-        let task = tokio::spawn(async move {
-            loop {
-                match events.poll().await {
-                    Ok(Event::Incoming(Incoming::Publish(publish))) => {
-                        let message =
-                            Message { topic: publish.topic, payload: publish.payload, retain: publish.retain };
-                        if message_sender.send(message).is_err() {
-                            return;
-                        }
-                    }
-                    Ok(Event::Incoming(Incoming::ConnAck(_))) => ack_sender.send_modify(|acks| acks.connected = true),
-                    Ok(Event::Incoming(Incoming::SubAck(_))) => ack_sender.send_modify(|acks| acks.subscribed += 1),
-                    Ok(Event::Incoming(Incoming::PubAck(_))) => ack_sender.send_modify(|acks| acks.published += 1),
-                    Ok(_) => {}
-                    Err(_) => {
-                        ack_sender.send_modify(|acks| acks.failed = true);
-                        return;
-                    }
-                }
-            }
-        });
-        let mut app = Self { client, messages, acks, task };
-        app.wait("a connection", |acks| acks.connected).await.with_context(|| format!("{client_id} at {upstream}"))?;
-        Ok(app)
+        let opened = timeout(PATIENCE, open(upstream, client_id)).await;
+        let connection = opened
+            .unwrap_or_else(|_| bail!("no connection within {} s", PATIENCE.as_secs()))
+            .with_context(|| format!("{client_id} at {upstream}"))?;
+        let (requests, receiver) = mpsc::channel(64);
+        let (sender, messages) = mpsc::unbounded_channel();
+        Ok(Self { requests, messages, task: tokio::spawn(drive(connection, receiver, sender)) })
     }
 
     /// Subscribes with QoS 1 and waits until the broker has said so.
     pub async fn subscribe(&mut self, filter: &str) -> Result<()> {
-        let before = self.acks.borrow().subscribed;
-        self.client.subscribe(filter, QoS::AtLeastOnce).await?;
-        self.wait("a SUBACK", |acks| acks.subscribed > before).await
+        let subscribed = async {
+            let (told, answer) = oneshot::channel();
+            self.ask(Request::Subscribe(filter.to_owned(), told)).await?;
+            answered(answer).await
+        };
+        timeout(PATIENCE, subscribed).await.context("no SUBACK in time")?
     }
 
     /// Publishes with QoS 1 and waits for the acknowledgement.
     pub async fn publish(&mut self, topic: &str, retain: bool, payload: &[u8]) -> Result<()> {
-        let before = self.acks.borrow().published;
-        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await?;
-        self.wait("a PUBACK", |acks| acks.published > before).await
+        let published = async { answered(self.send(topic, retain, payload.to_vec()).await?).await };
+        timeout(PATIENCE, published).await.context("no PUBACK in time")?
     }
 
     /// Publishes all with QoS 1 in that order, and waits for the last acknowledgement.
     pub async fn publish_all(&mut self, topic: &str, payloads: &[Vec<u8>], patience: Duration) -> Result<()> {
-        let before = self.acks.borrow().published;
-        let wanted = before + u32::try_from(payloads.len())?;
         let work = async {
+            let mut answers = Vec::with_capacity(payloads.len());
             for payload in payloads {
-                self.client.publish(topic, QoS::AtLeastOnce, false, payload.clone()).await?;
+                answers.push(self.send(topic, false, payload.clone()).await?);
             }
-            let acks = self.acks.wait_for(|acks| acks.failed || acks.published >= wanted).await?;
-            if acks.published < wanted {
-                bail!("the connection ended before all were acknowledged");
+            for answer in answers {
+                answered(answer).await?;
             }
             Ok(())
         };
         timeout(patience, work).await.context("messages were not acknowledged in time")?
+    }
+
+    async fn send(&self, topic: &str, retain: bool, payload: Vec<u8>) -> Result<oneshot::Receiver<Result<()>>> {
+        let message = client::Message {
+            topic: TopicName::new(topic)?,
+            qos: Qos::AtLeastOnce,
+            retain,
+            properties: Properties::new(),
+            payload: payload.into(),
+        };
+        let (told, answer) = oneshot::channel();
+        self.ask(Request::Publish(message, told)).await?;
+        Ok(answer)
+    }
+
+    async fn ask(&self, request: Request) -> Result<()> {
+        self.requests.send(request).await.ok().context("the connection has ended")
     }
 
     /// The next message; `None` when the connection has ended.
@@ -124,19 +127,76 @@ impl App {
     pub async fn next(&mut self, patience: Duration) -> Option<Message> {
         timeout(patience, self.recv()).await.ok().flatten()
     }
-
-    async fn wait(&mut self, what: &str, reached: impl Fn(&Acks) -> bool) -> Result<()> {
-        let outcome = timeout(PATIENCE, self.acks.wait_for(|acks| acks.failed || reached(acks))).await;
-        match outcome {
-            Err(_) => bail!("no sign of {what} within {} s", PATIENCE.as_secs()),
-            Ok(acks) if acks.as_ref().is_ok_and(|acks| reached(acks)) => Ok(()),
-            Ok(_) => bail!("the connection ended before {what}"),
-        }
-    }
 }
 
 impl Drop for App {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+async fn answered(answer: oneshot::Receiver<Result<()>>) -> Result<()> {
+    answer.await.context("the connection ended before the broker's answer")?
+}
+
+async fn open(upstream: &Upstream, client_id: &str) -> Result<Connection> {
+    let connect = Connect {
+        version: Version::V311,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: KEEP_ALIVE_S,
+        properties: Properties::new(),
+        client_id: Text::new(client_id)?,
+        will: None,
+        username: None,
+        password: None,
+    };
+    let mut connection = Connection::new(upstream.connect().await?, connect, CONFIG)?;
+    match connection.next().await {
+        Output::Connected(_) => Ok(connection),
+        Output::Closed(reason) => bail!("{reason}"),
+        other => bail!("{other:?} before the connection"),
+    }
+}
+
+/// Until the connection ends, or the application does.
+async fn drive(
+    mut connection: Connection,
+    mut requests: mpsc::Receiver<Request>,
+    messages: mpsc::UnboundedSender<Message>,
+) {
+    loop {
+        let room = connection.has_room();
+        tokio::select! {
+            output = connection.next() => match output {
+                Output::Message(publish, receipt) => {
+                    let Some(topic) = publish.topic else { continue };
+                    let (topic, retain) = (topic.as_str().to_owned(), publish.retain);
+                    if messages.send(Message { topic, payload: publish.payload, retain }).is_err() {
+                        return;
+                    }
+                    receipt.into_iter().for_each(|receipt| connection.client().acknowledge(receipt));
+                }
+                Output::Published(told, Outcome::Taken) => drop(told.send(Ok(()))),
+                Output::Published(told, Outcome::Refused(reason)) => drop(told.send(Err(anyhow!("refused: {reason}")))),
+                Output::Subscribed(told, results) => {
+                    let refused = results.into_iter().find_map(Result::err);
+                    drop(told.send(refused.map_or(Ok(()), |reason| Err(anyhow!("refused: {reason}")))));
+                }
+                Output::Closed(_) => return,
+                Output::Published(..) | Output::Connected(_) | Output::Unsubscribed(..) | Output::Pong(_) => {}
+            },
+            Some(request) = requests.recv(), if room => {
+                let rejected = match request {
+                    Request::Publish(message, told) => connection.client().publish(&message, told),
+                    Request::Subscribe(filter, told) => {
+                        connection.client().subscribe(&[(&filter, Qos::AtLeastOnce)], told)
+                    }
+                };
+                if let Err(rejected) = rejected {
+                    drop(rejected.token.send(Err(rejected.error.into())));
+                }
+            }
+        }
     }
 }

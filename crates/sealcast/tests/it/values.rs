@@ -237,6 +237,14 @@ fn publish_lines(agent: &Agent, topic: &str, lines: impl IntoIterator<Item = Str
     succeed(&mut command);
 }
 
+/// Messages for an archive that wait on the agent's disk and hold `text`.
+fn archived(agent: &Agent, text: &str) -> i64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let db = rusqlite::Connection::open_with_flags(agent.dir.join("agent.sqlite"), flags).unwrap();
+    let count = "SELECT count(*) FROM archive WHERE instr(CAST(payload AS TEXT), ?1) > 0";
+    db.query_row(count, [text], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed() {
     let mut hub = Hub::start();
@@ -321,17 +329,47 @@ fn an_archive_is_never_farther_than_its_deviation_also_when_the_agent_is_killed(
     // Let out while the broker is away, and then killed: it waits on the disk.
     publish_all(&sender, "hsu0001/t", &[(start_ms + 300_000, value(300))]);
     hub.kill();
-    until("it is let out", || {
-        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-        let db = rusqlite::Connection::open_with_flags(sender.dir.join("agent.sqlite"), flags).unwrap();
-        let count = "SELECT count(*) FROM archive WHERE instr(CAST(payload AS TEXT), '\"t\":1700000300') > 0";
-        db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap() > 0
-    });
+    until("it is let out", || archived(&sender, "\"t\":1700000300") > 0);
     sender.kill();
     hub.restart();
     let mut history = receiver.subscribe("hsu0001/history", &[]);
     sender.restart();
     message_with(&mut history, "\"t\":1700000300");
+    until("what the broker has acknowledged is off the disk", || archived(&sender, "") == 0);
+}
+
+#[test]
+fn a_point_of_an_archive_that_the_broker_refuses_arrives_later() {
+    let mut hub = Hub::start();
+    hub.configure("[limits]\nmax_queued_messages = 3");
+    let rules = "
+        [[quality]]
+        filter = 'hsu0001/t'
+        archive = { deviation = 0.1, max_delay_ms = 200, topic = 'hsu0001/history' }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms' }";
+    let [sender, receiver] = hub.pair("hsu0001", [rules, ""]);
+    let session = ["-i", "historian", "-c"];
+    receiver.subscribe("hsu0001/history", &session).end();
+    // Nobody reads, and the broker has no room for more.
+    let mut points = 0;
+    until("the broker refuses a point", || {
+        publish_all(&sender, "hsu0001/t", &[(1_700_000_000_000 + points * 1000, (points % 2 * 50) as f64)]);
+        points += 1;
+        sender.log.count("archive waits on disk") > 0
+    });
+    let mut history = receiver.subscribe("hsu0001/history", &session);
+    let mut missing: std::collections::BTreeSet<u64> = (0..points).collect();
+    while !missing.is_empty() {
+        let line = history.message(PATIENCE).unwrap_or_else(|| panic!("{missing:?} of {points} are missing"));
+        let pack: Vec<Value> = serde_json::from_str(line.strip_prefix("hsu0001/history ").unwrap()).unwrap();
+        for record in pack {
+            missing.remove(&(record["t"].as_u64().unwrap() - 1_700_000_000));
+        }
+    }
+    until("nothing waits any more", || archived(&sender, "") == 0);
+    assert_eq!(sender.log.count("archive waits on disk"), 1, "it is said once");
 }
 
 #[test]

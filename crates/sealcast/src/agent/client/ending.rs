@@ -1,16 +1,16 @@
-//! The end of a connection: why it ended, what its will leaves behind, and the last bytes of both sides.
+//! The end of a connection: why it ended, what its will leaves behind, and the client's last bytes.
 
 use bytes::Bytes;
 use sealcast_mqtt::{CloseReason, ParseError, Proxy, WillRequest};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    time::{Instant, timeout_at},
+    io::{AsyncRead, AsyncReadExt as _},
+    time::Instant,
 };
-use tracing::{debug, warn};
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{BUFFER, CHUNK, Client, DRAIN, TAKE_OVER};
-use crate::{agent::store::Retained, tls::Stream};
+use crate::agent::store::Retained;
 
 /// Reason codes of MQTT 5 (§2.4).
 const SERVER_SHUTTING_DOWN: u8 = 0x8B;
@@ -143,27 +143,5 @@ async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, proxy: &mut Proxy) {
         taken += count;
         proxy.handle_client(&bytes.split());
         bytes.reserve(CHUNK);
-    }
-}
-
-/// Writes the last bytes, says that they are the last, and reads until the other side has closed too.
-///
-/// A socket that is closed with bytes unread resets the connection, and the other side then drops what it has not read
-/// yet: a broker the client's last messages, a client the reason why it is refused. It may also be writing, and read
-/// nothing before that is taken from it; so both go on at a time.
-pub(super) async fn see_off(side: &'static str, stream: Box<dyn Stream>, last: &[u8], deadline: Instant) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let write = async {
-        writer.write_all(last).await?;
-        writer.shutdown().await
-    };
-    let read = async {
-        let mut sink = vec![0; CHUNK];
-        while !matches!(reader.read(&mut sink).await, Ok(0) | Err(_)) {}
-    };
-    match timeout_at(deadline, async { tokio::join!(write, read).0 }).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(side, %error, "closing"),
-        Err(_) => debug!(side, "it did not close its end in time"),
     }
 }

@@ -1,7 +1,7 @@
 //! The messages of the control plane that this device keeps at the broker: its keys, and Welcomes.
 //!
 //! They are published again when the connection comes back. One that the broker refuses is sent again until it is taken:
-//! MQTT has no word for "taken" that the link passes on, so not being refused within [`TAKEN`] counts.
+//! nobody waits here for what the broker says, so not being refused within [`TAKEN`] counts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -8,6 +8,7 @@
 //! While there is no broker, listeners still get the agent's own messages: a fail-safe is for just that time.
 
 mod driver;
+mod listeners;
 
 use std::{sync::Arc, time::Duration};
 

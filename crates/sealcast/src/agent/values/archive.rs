@@ -1,15 +1,12 @@
 //! Archives: the points that the swinging doors let out become SenML messages on a topic of their own.
 //!
 //! They are written to disk together with the doors' state, before the messages that they came from are answered, and stay
-//! there until the agent's own connection has held for long enough after they were handed to it. So each arrives at least
-//! once, whatever is killed; one that arrives twice is the same point.
+//! there until the broker has acknowledged them. So each arrives at least once, whatever is killed or refused for a while;
+//! one that arrives twice is the same point.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::Result;
@@ -21,7 +18,9 @@ use sealcast_reading::{Encoder, OutputConfig, Reading, Record, SenmlOutput};
 use tracing::{error, warn};
 
 use super::{
-    Values, marks,
+    Values,
+    handed::Handed,
+    marks,
     rules::ValueRules,
     watch::{Outlet, Own, Unsent},
 };
@@ -33,10 +32,6 @@ const MAX_WAITING: u64 = 100_000;
 const MAX_POINTS: usize = 64;
 /// Messages that are read at a time.
 const BATCH: usize = 64;
-/// Topics of which the log says that nothing may be sent to them.
-const MAX_REFUSED: usize = 1024;
-/// After so long on a connection that was not lost a message has arrived. A dead one is noticed by two keep-alives of 20 s.
-const HELD_MS: u64 = 90_000;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
 const FIRST_MS: u64 = (1 << 28) * 1_000;
 
@@ -55,18 +50,6 @@ pub struct Outbox {
     encoder: Encoder,
     waiting: AtomicU64,
     handed: Mutex<Handed>,
-}
-
-#[derive(Default)]
-struct Handed {
-    /// On the connection after so many lost ones.
-    cuts: u64,
-    /// The last message.
-    last: i64,
-    /// Up to which message at what time.
-    times: VecDeque<(i64, u64)>,
-    /// Topics that nothing may be sent to, as the log says.
-    refused: BTreeSet<String>,
 }
 
 impl Outbox {
@@ -120,10 +103,12 @@ impl Outbox {
         self.waiting.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// When what was handed over can be forgotten, Unix ms.
+    /// When answers of the broker are looked for, or something is handed over again, Unix ms.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.times.front().map(|(_, at_ms)| at_ms.saturating_add(HELD_MS))
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner).poll_timeout()
     }
 }
 
@@ -142,7 +127,7 @@ pub fn dated(reading: &Reading, now_ms: u64) -> Reading {
 }
 
 impl Values {
-    /// Publishes what waits, and forgets what has arrived. `true` if something must be tried again.
+    /// Publishes what waits, and forgets what the broker has taken. `true` if something must be tried again.
     pub(super) fn send_archives(&self, out: &Outlet, now_ms: u64) -> bool {
         if self.outbox.waiting.load(Ordering::Relaxed) == 0 {
             return false;
@@ -157,46 +142,40 @@ impl Values {
     }
 
     fn try_send_archives(&self, handed: &mut Handed, out: &Outlet, now_ms: u64) -> Result<bool> {
-        let cuts = out.link.cuts();
-        if handed.cuts != cuts {
-            *handed = Handed { cuts, ..Handed::default() };
+        let (taken, refused) = handed.take_answers(now_ms);
+        refused.iter().for_each(|(topic, reason)| say_refused(topic, reason));
+        if let Some(first) = taken.first() {
+            let forgotten = self.store.forget_archive(&taken).inspect_err(|_| handed.again(now_ms, *first))?;
+            self.outbox.waiting.fetch_sub(forgotten, Ordering::Relaxed);
         }
-        while let Some((id, _)) = handed.times.front().filter(|(_, at_ms)| now_ms.saturating_sub(*at_ms) >= HELD_MS) {
-            self.outbox.waiting.fetch_sub(self.store.forget_archive(*id)?, Ordering::Relaxed);
-            handed.times.pop_front();
-        }
-        let before = handed.last;
-        let again = loop {
-            let messages = self.store.archive_after(handed.last, BATCH)?;
+        while handed.has_room() {
+            let messages = self.store.archive_after(handed.last(), BATCH)?;
             let full = messages.len() >= BATCH;
-            let mut again = false;
             for (id, Message { topic, props, payload }) in messages {
+                if !handed.wants(id, &topic, now_ms) {
+                    continue;
+                }
                 let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
-                match self.send(out, &topic, &mut own) {
-                    Ok(()) => {
-                        handed.refused.remove(&topic);
-                    }
+                match self.send_told(out, &topic, &mut own) {
+                    Ok(answer) => handed.put(id, topic, answer),
                     Err(Unsent::Refused(reason)) => {
-                        if handed.refused.len() < MAX_REFUSED && handed.refused.insert(topic.clone()) {
-                            warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
+                        if handed.refused(id, &topic, now_ms) {
+                            say_refused(&topic, &reason);
                         }
                     }
-                    Err(Unsent::NotYet(_)) => {
-                        again = true;
-                        break;
-                    }
+                    Err(Unsent::NotYet(_)) => return Ok(true),
                 }
-                handed.last = id;
             }
-            if again || !full {
-                break again;
+            if !full {
+                break;
             }
-        };
-        if handed.last > before {
-            handed.times.push_back((handed.last, now_ms));
         }
-        Ok(again)
+        Ok(false)
     }
+}
+
+fn say_refused(topic: &str, reason: &str) {
+    warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
 }
 
 impl Store {
@@ -218,8 +197,11 @@ impl Store {
     }
 
     /// Tells how many there were.
-    fn forget_archive(&self, up_to: i64) -> Result<u64> {
-        self.write(|db| Ok(db.execute("DELETE FROM archive WHERE id <= ?1", [up_to])? as u64))
+    fn forget_archive(&self, ids: &[i64]) -> Result<u64> {
+        self.write(|db| {
+            let mut query = db.prepare_cached("DELETE FROM archive WHERE id = ?1")?;
+            ids.iter().map(|id| Ok(query.execute([id])? as u64)).sum()
+        })
     }
 }
 

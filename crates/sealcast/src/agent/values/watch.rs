@@ -27,7 +27,7 @@ use crate::{
         readings::Readings,
         store::{MAX_RETAINED, Retained},
     },
-    link::Link,
+    link::{Answer, Link},
     now_ms,
 };
 
@@ -341,6 +341,18 @@ impl Values {
 
     /// Seals a message and publishes it over the agent's own connection.
     pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
+        let frame = self.prepare(out, topic, message)?;
+        out.link.publish(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+    }
+
+    /// The same; gives what the broker will say of it.
+    pub(super) fn send_told(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Answer, Unsent> {
+        let frame = self.prepare(out, topic, message)?;
+        out.link.publish_told(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+    }
+
+    /// Seals a message, and stores what has to be on disk before it leaves.
+    fn prepare(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Vec<u8>, Unsent> {
         let Own { retain, props, payload, recorded } = message;
         let retain = *retain;
         // A prefix may have made it too long, and the connection would cut it off to the name of another one.
@@ -385,7 +397,7 @@ impl Values {
             out.readings.record(topic, original, last, *at_ms).map_err(|error| Unsent::NotYet(error.to_string()))?;
         }
         *recorded = None;
-        out.link.publish(topic.to_owned(), retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+        Ok(frame)
     }
 }
 

@@ -1,70 +1,57 @@
 //! The doors' MQTT client itself: connects again and again, and hands on what comes.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use sealcast_ledger::TopicFilter;
+use anyhow::Result;
 use sealcast_mqtt::{
-    Ack, AckKind, Connack, Connect, Disconnect, Frame, PacketId, PacketType, Properties, Property, Publish, Qos,
-    Splitter, Text, Version,
+    Connect, Properties, Property, Publish, Qos, Text, Version,
+    client::{CloseReason, Config, Message, Outcome, Output, Reason, RequestError},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    io::DuplexStream,
     sync::{broadcast, mpsc, oneshot},
     time::Instant,
 };
 use tracing::{debug, warn};
 
-use super::{Incoming, Item, Refused, Request};
+use super::{Incoming, Outgoing, Refused, Request, listeners::Listeners};
 use crate::{
     agent::{
         client::{self, Shared},
         values::Local,
     },
+    connection,
     tasks::Tasks,
 };
 
 /// Messages on their way, each direction.
 const MAX_IN_FLIGHT: u16 = 64;
-/// Listeners of all doors together.
-const MAX_LISTENERS: usize = 512;
 const DUPLEX_BYTES: usize = 64 << 10;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-const PING: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_S: u16 = 60;
 const SESSION_EXPIRY_S: u32 = 3600;
+/// Listeners whose owner has gone are looked for so often.
+const SWEEP: Duration = Duration::from_secs(20);
 const BACKOFF: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
 
-struct Entry {
-    filter: TopicFilter,
-    sender: mpsc::Sender<Item>,
-    /// What the broker had kept is still to come.
-    initial: bool,
-    done: Option<oneshot::Sender<Result<(), Refused>>>,
-}
+type Answer = oneshot::Sender<Result<(), Refused>>;
+/// A publish has its answer for token, other requests the listener that they are for.
+type Connection = connection::Connection<Answer, u64>;
 
 /// See the module.
 pub(super) struct Driver {
     shared: Arc<Shared>,
     tasks: Tasks,
-    listeners: BTreeMap<u64, Entry>,
-    publishes: BTreeMap<u16, oneshot::Sender<Result<(), Refused>>>,
-    subscribes: BTreeMap<u16, u64>,
-    /// Whose retained messages have come when the answer to this ping does.
-    pings: VecDeque<Option<u64>>,
+    listeners: Listeners,
+    /// Whose messages may have arrived or not when the connection ended.
+    unknown: Vec<Answer>,
+    /// Whose messages did not leave.
+    unsent: Vec<Answer>,
     /// Messages of the agent's own. Those that come on a connection come over it.
     local: broadcast::Receiver<Arc<Local>>,
     /// The broker has accepted the connection.
     connected: bool,
-    out: BytesMut,
-    next_id: u16,
-    /// How many publishes the broker takes at once.
-    room: u16,
     /// The first connection of this process: the broker forgets what it had.
     first: bool,
 }
@@ -76,13 +63,9 @@ impl Driver {
             connected: false,
             shared,
             tasks,
-            listeners: BTreeMap::new(),
-            publishes: BTreeMap::new(),
-            subscribes: BTreeMap::new(),
-            pings: VecDeque::new(),
-            out: BytesMut::new(),
-            next_id: 0,
-            room: MAX_IN_FLIGHT,
+            listeners: Listeners::default(),
+            unknown: Vec::new(),
+            unsent: Vec::new(),
             first: true,
         }
     }
@@ -106,44 +89,20 @@ impl Driver {
             if failures == 0 {
                 warn!(reason, "the doors have no connection to the broker");
             }
-            if std::mem::take(&mut self.connected) {
-                // One may have been lost with the connection.
-                self.hand_out_standing(None);
-            }
-            self.out.clear();
-            self.subscribes.clear();
-            self.pings.clear();
-            for (_, publish) in std::mem::take(&mut self.publishes) {
-                let _ =
-                    publish.send(Err(Refused::Unavailable(format!("{reason}; the message may have arrived or not"))));
-            }
+            self.ended(&reason);
             let pause = BACKOFF.get(failures).or(BACKOFF.last()).copied().unwrap_or_default();
             failures += 1;
             let pause = tokio::time::sleep(pause);
             tokio::pin!(pause);
             loop {
-                let request = tokio::select! {
+                tokio::select! {
                     () = stop.cancelled() => return,
                     () = &mut pause => break,
-                    message = self.local.recv() => {
-                        self.handle_local(message);
-                        continue;
-                    }
-                    request = requests.recv() => request,
-                };
-                match request {
-                    None => return,
-                    Some(Request::Publish(_, answer)) => {
-                        let _ = answer.send(Err(Refused::Unavailable(reason.clone())));
-                    }
-                    Some(Request::Listen { id, filter, sender, done }) => {
-                        if self.enter(id, filter, sender, done) {
-                            self.hand_out_standing(Some(id));
-                        }
-                    }
-                    Some(Request::Leave(id)) => {
-                        self.listeners.remove(&id);
-                    }
+                    message = self.local.recv() => self.handle_local(message),
+                    request = requests.recv() => match request {
+                        Some(request) => self.handle_request_while_away(request, &reason),
+                        None => return,
+                    },
                 }
             }
         }
@@ -151,245 +110,168 @@ impl Driver {
 
     /// One connection, until it ends; gives the reason.
     async fn connection(&mut self, stream: DuplexStream, requests: &mut mpsc::Receiver<Request>) -> String {
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let mut splitter = Splitter::new(self.shared.config.max_packet_bytes);
-        match self.connect() {
-            Ok(frame) => self.out.put_slice(&frame),
-            Err(error) => return error.to_string(),
-        }
-        let deadline = Instant::now() + CONNECT_PATIENCE;
-        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
-        let mut bytes = BytesMut::with_capacity(16 << 10);
+        let mut connection = match self.connect(stream) {
+            Ok(connection) => connection,
+            Err(error) => return format!("{error:#}"),
+        };
+        let mut sweep = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
-            let room = self.connected && self.publishes.len() < usize::from(self.room) && self.out.len() < DUPLEX_BYTES;
+            let room = connection.has_room();
             tokio::select! {
-                read = reader.read_buf(&mut bytes) => {
-                    if !matches!(read, Ok(1..)) {
-                        return "the broker is away".into();
-                    }
-                    splitter.feed(&bytes.split());
-                    loop {
-                        match splitter.next_frame() {
-                            Ok(None) => break,
-                            Ok(Some(frame)) => match self.handle_frame(&frame) {
-                                Ok(()) => {}
-                                Err(reason) => return reason,
-                            },
-                            Err(error) => return error.to_string(),
-                        }
-                    }
-                }
-                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => {
-                    if written.is_err() {
-                        return "the broker is away".into();
+                output = connection.next() => {
+                    if let Some(reason) = self.handle_output(&mut connection, output) {
+                        return reason;
                     }
                 }
                 request = requests.recv(), if room => match request {
                     None => return "the agent is ending".into(),
-                    Some(request) => self.handle_request(request),
+                    Some(request) => self.handle_request(&mut connection, request),
                 },
-                _ = ping.tick() => {
-                    self.sweep();
-                    if self.pings.len() >= MAX_LISTENERS {
-                        return "the broker does not answer".into();
-                    }
-                    self.ping(None);
+                _ = sweep.tick() => {
+                    let gone = self.listeners.gone();
+                    self.leave(&mut connection, gone);
                 }
                 message = self.local.recv() => self.handle_local(message),
-                () = tokio::time::sleep_until(deadline), if !self.connected => return "the broker does not answer".into(),
             }
         }
     }
 
-    fn connect(&self) -> Result<Bytes, anyhow::Error> {
-        let mut properties = Properties::new();
-        properties.push(Property::SessionExpiry(SESSION_EXPIRY_S));
-        properties.push(Property::ReceiveMaximum(MAX_IN_FLIGHT));
-        let name = format!("sealcast-doors-{}", self.shared.data.device());
+    fn connect(&self, stream: DuplexStream) -> Result<Connection> {
+        let config = Config {
+            max_packet_bytes: u32::try_from(self.shared.config.max_packet_bytes)?,
+            receive_maximum: MAX_IN_FLIGHT,
+            max_in_flight: MAX_IN_FLIGHT,
+            // The rest waits in the bus's own queue.
+            max_queued: 1,
+            max_queued_bytes: DUPLEX_BYTES,
+            connect_patience: CONNECT_PATIENCE,
+            ping_patience: Duration::from_secs(KEEP_ALIVE_S.into()),
+        };
         let connect = Connect {
             version: Version::V5,
             bridge: false,
             clean_start: self.first,
             keep_alive_s: KEEP_ALIVE_S,
-            properties,
-            client_id: Text::new(&name)?,
+            properties: [Property::SessionExpiry(SESSION_EXPIRY_S)].into_iter().collect(),
+            client_id: Text::new(&format!("sealcast-doors-{}", self.shared.data.device()))?,
             will: None,
             username: None,
             password: None,
         };
-        Ok(connect.encode()?)
+        Connection::new(Box::new(stream), connect, config)
     }
 
-    fn handle_frame(&mut self, frame: &Frame) -> Result<(), String> {
-        let unreadable = |error: sealcast_mqtt::ParseError| error.to_string();
-        match frame.packet() {
-            PacketType::Connack => {
-                let connack = Connack::parse(frame, Version::V5).map_err(unreadable)?;
-                if connack.code != 0 {
-                    return Err(format!(
-                        "the broker refused the connection: {}",
-                        reason(&connack.properties, connack.code)
-                    ));
-                }
-                let room = connack.properties.find(|p| match p {
-                    Property::ReceiveMaximum(room) => Some(*room),
-                    _ => None,
-                });
-                self.room = room.unwrap_or(MAX_IN_FLIGHT).clamp(1, MAX_IN_FLIGHT);
+    /// The reason if the connection is over.
+    fn handle_output(&mut self, connection: &mut Connection, output: Output<Answer, u64>) -> Option<String> {
+        match output {
+            Output::Connected(connected) => {
                 self.connected = true;
                 self.first = false;
-                debug!(resumed = connack.session_present, "the doors are connected");
-                let all: Vec<u64> = self.listeners.keys().copied().collect();
-                for id in all {
-                    if let Some(entry) = self.listeners.get_mut(&id)
-                        && (!connack.session_present || entry.done.is_some() || entry.initial)
-                    {
-                        entry.initial = true;
-                        self.subscribe(id);
-                    }
+                debug!(resumed = connected.session_present, "the doors are connected");
+                for id in self.listeners.begin(connected.session_present) {
+                    self.subscribe(connection, id);
                 }
             }
-            PacketType::Publish => {
-                let publish = Publish::parse(frame, Version::V5).map_err(unreadable)?;
-                self.hand_out(&publish);
-                if let (Qos::AtLeastOnce, Some(id)) = (publish.qos, publish.packet_id) {
-                    let ack = Ack::success(AckKind::Puback, id).encode(Version::V5).map_err(|e| e.to_string())?;
-                    self.out.put_slice(&ack);
-                }
+            Output::Message(publish, receipt) => {
+                self.hand_out(connection, &publish);
+                receipt.into_iter().for_each(|receipt| connection.client().acknowledge(receipt));
             }
-            PacketType::Puback => {
-                let ack = Ack::parse(frame, Version::V5).map_err(unreadable)?;
-                if let Some(answer) = self.publishes.remove(&ack.packet_id.value()) {
-                    let refused = || Refused::by_code(ack.code, &reason(&ack.properties, ack.code));
-                    let _ = answer.send(if ack.is_error() { Err(refused()) } else { Ok(()) });
-                }
-            }
-            PacketType::Suback => self.handle_suback(frame),
-            PacketType::Pingresp => {
-                if let Some(Some(id)) = self.pings.pop_front()
-                    && let Some(entry) = self.listeners.get_mut(&id)
-                {
-                    entry.initial = false;
-                    let _ = entry.sender.try_send(Item::Current);
-                }
-            }
-            PacketType::Disconnect => {
-                let disconnect = Disconnect::parse(frame, Version::V5).map_err(unreadable)?;
-                return Err(reason(&disconnect.properties, disconnect.code));
-            }
-            _ => {}
+            Output::Published(answer, outcome) => self.handle_outcome(answer, outcome),
+            Output::Subscribed(id, results) => self.handle_subscribed(connection, id, results),
+            Output::Pong(id) => self.listeners.current(id),
+            Output::Unsubscribed(..) => {}
+            // The agent closes its side when the broker is gone.
+            Output::Closed(CloseReason::Eof | CloseReason::Broken(_)) => return Some("the broker is away".into()),
+            Output::Closed(reason) => return Some(reason.to_string()),
         }
-        Ok(())
+        None
     }
 
-    /// SUBACK (MQTT 5 3.9): packet identifier, properties, one code for each filter; ours have one.
-    fn handle_suback(&mut self, frame: &Frame) {
-        let content = frame.content();
-        let (Some(&[high, low]), Some(&code)) = (content.first_chunk::<2>(), content.last()) else { return };
-        let Some(id) = self.subscribes.remove(&u16::from_be_bytes([high, low])) else { return };
-        let Some(entry) = self.listeners.get_mut(&id) else { return };
-        let done = entry.done.take();
-        if code >= 0x80 {
-            let filter = entry.filter.to_string();
-            warn!(filter, code, "the broker refused a subscription of the doors");
-            self.listeners.remove(&id);
-            if let Some(done) = done {
+    fn handle_outcome(&mut self, answer: Answer, outcome: Outcome) {
+        match outcome {
+            Outcome::Taken => drop(answer.send(Ok(()))),
+            Outcome::Refused(reason) => drop(answer.send(Err(Refused::by_code(reason.code, &said(&reason))))),
+            Outcome::Unknown => self.unknown.push(answer),
+            Outcome::Unsent => self.unsent.push(answer),
+        }
+    }
+
+    fn handle_subscribed(&mut self, connection: &mut Connection, id: u64, results: Vec<Result<Qos, Reason>>) {
+        match results.into_iter().find_map(Result::err) {
+            None => {
+                if self.listeners.granted(id) {
+                    connection.ping(id);
+                }
+            }
+            Some(Reason { code, .. }) => {
+                let Some(filter) = self.listeners.filter(id).map(ToString::to_string) else { return };
+                warn!(filter, code, "the broker refused a subscription of the doors");
                 let refused = format!("the broker refused the subscription to {filter}: reason code {code:#04x}");
-                let _ = done.send(Err(Refused::by_code(code, &refused)));
+                self.listeners.refuse(id, Refused::by_code(code, &refused));
             }
-            return;
         }
-        if let Some(done) = done {
-            let _ = done.send(Ok(()));
-        }
-        self.ping(Some(id));
     }
 
-    fn handle_request(&mut self, request: Request) {
+    /// The connection is gone.
+    fn ended(&mut self, reason: &str) {
+        if std::mem::take(&mut self.connected) {
+            // One may have been lost with the connection.
+            self.hand_out_standing(None);
+        }
+        for answer in self.unknown.drain(..) {
+            let _ = answer.send(Err(Refused::Unavailable(format!("{reason}; the message may have arrived or not"))));
+        }
+        for answer in self.unsent.drain(..) {
+            let _ = answer.send(Err(Refused::Unavailable(reason.to_owned())));
+        }
+    }
+
+    fn handle_request_while_away(&mut self, request: Request, reason: &str) {
         match request {
-            Request::Publish(message, answer) => {
-                if answer.is_closed() {
-                    return;
-                }
-                let id = self.packet_id();
-                let mut properties = Properties::new();
-                if let Some(content_type) = message.content_type {
-                    properties.push(Property::ContentType(content_type));
-                }
-                let publish = Publish {
-                    dup: false,
-                    qos: Qos::AtLeastOnce,
-                    retain: message.retain,
-                    topic: Some(message.topic),
-                    packet_id: Some(id),
-                    properties,
-                    payload: message.payload,
-                };
-                match publish.encode(Version::V5) {
-                    Ok(frame) => {
-                        self.out.put_slice(&frame);
-                        self.publishes.insert(id.value(), answer);
-                    }
-                    Err(error) => {
-                        let _ = answer.send(Err(Refused::TooLarge(error.to_string())));
-                    }
-                }
+            Request::Publish(_, answer) => {
+                let _ = answer.send(Err(Refused::Unavailable(reason.to_owned())));
             }
             Request::Listen { id, filter, sender, done } => {
-                if self.enter(id, filter, sender, done) {
-                    self.subscribe(id);
+                if self.listeners.enter(id, filter, sender, done) {
+                    self.hand_out_standing(Some(id));
                 }
             }
-            Request::Leave(id) => self.leave(id),
+            Request::Leave(id) => drop(self.listeners.remove(id)),
         }
     }
 
-    fn enter(
-        &mut self,
-        id: u64,
-        filter: TopicFilter,
-        sender: mpsc::Sender<Item>,
-        done: oneshot::Sender<Result<(), Refused>>,
-    ) -> bool {
-        if self.listeners.len() >= MAX_LISTENERS {
-            let _ = done.send(Err(Refused::Unavailable(format!("the limit of {MAX_LISTENERS} listeners is reached"))));
-            return false;
+    fn handle_request(&mut self, connection: &mut Connection, request: Request) {
+        match request {
+            Request::Publish(message, answer) => publish(connection, message, answer),
+            Request::Listen { id, filter, sender, done } => {
+                if self.listeners.enter(id, filter, sender, done) {
+                    self.subscribe(connection, id);
+                }
+            }
+            Request::Leave(id) => self.leave(connection, vec![id]),
         }
-        self.listeners.insert(id, Entry { filter, sender, initial: true, done: Some(done) });
-        true
     }
 
-    fn leave(&mut self, id: u64) {
-        let Some(gone) = self.listeners.remove(&id) else { return };
-        if !self.connected || self.listeners.values().any(|entry| entry.filter == gone.filter) {
-            return;
+    /// With QoS 1. Also for a filter that others listen to: the broker sends what it keeps once more.
+    fn subscribe(&mut self, connection: &mut Connection, id: u64) {
+        let Some(filter) = self.listeners.filter(id).map(ToString::to_string) else { return };
+        if let Err(rejected) = connection.client().subscribe(&[(&filter, Qos::AtLeastOnce)], id) {
+            warn!(filter, error = %rejected.error, "the doors cannot subscribe");
+            self.listeners.refuse(id, refused(rejected.error));
         }
-        let mut body = BytesMut::new();
-        body.put_u16(self.packet_id().value());
-        body.put_u8(0);
-        put_text(&mut body, &gone.filter.to_string());
-        put_frame(&mut self.out, 0xA2, &body);
     }
 
-    /// SUBSCRIBE (MQTT 5 3.8), QoS 1. Also for a filter that others listen to: the broker sends what it keeps once more.
-    fn subscribe(&mut self, id: u64) {
-        let Some(filter) = self.listeners.get(&id).map(|entry| entry.filter.to_string()) else { return };
-        let packet = self.packet_id().value();
-        let mut body = BytesMut::new();
-        body.put_u16(packet);
-        body.put_u8(0);
-        put_text(&mut body, &filter);
-        body.put_u8(1);
-        put_frame(&mut self.out, 0x82, &body);
-        self.subscribes.insert(packet, id);
+    fn leave(&mut self, connection: &mut Connection, gone: Vec<u64>) {
+        for id in gone {
+            if let Some(filter) = self.listeners.remove(id)
+                && let Err(rejected) = connection.client().unsubscribe(&[&filter.to_string()], id)
+            {
+                debug!(%filter, error = %rejected.error, "not unsubscribed");
+            }
+        }
     }
 
-    fn ping(&mut self, after: Option<u64>) {
-        self.pings.push_back(after);
-        put_frame(&mut self.out, 0xC0, &[]);
-    }
-
-    fn hand_out(&mut self, publish: &Publish) {
+    fn hand_out(&mut self, connection: &mut Connection, publish: &Publish) {
         let Some(topic) = &publish.topic else { return };
         let message = Incoming {
             topic: topic.clone(),
@@ -399,8 +281,8 @@ impl Driver {
                 _ => None,
             }),
         };
-        // What the broker had kept comes again with each subscription, and is new to that listener alone.
-        self.hand_to(&message, |_, entry| !publish.retain || entry.initial);
+        let gone = self.listeners.hand_out(&message, publish.retain);
+        self.leave(connection, gone);
     }
 
     fn handle_local(&mut self, message: Result<Arc<Local>, broadcast::error::RecvError>) {
@@ -423,75 +305,40 @@ impl Driver {
 
     fn hand_out_local(&mut self, message: &Local, to: Option<u64>) {
         let message = Incoming { topic: message.topic.clone(), payload: message.payload.clone(), content_type: None };
-        for (id, entry) in &mut self.listeners {
-            // Whoever still waits for the broker begins without it.
-            if to.is_none_or(|to| to == *id)
-                && entry.filter.matches(message.topic.as_str())
-                && let Some(done) = entry.done.take()
-            {
-                let _ = done.send(Ok(()));
-            }
-        }
-        self.hand_to(&message, |id, _| to.is_none_or(|to| to == id));
-    }
-
-    fn hand_to(&mut self, message: &Incoming, wanted: impl Fn(u64, &Entry) -> bool) {
-        let mut gone = Vec::new();
-        for (id, entry) in &self.listeners {
-            if wanted(*id, entry)
-                && entry.filter.matches(message.topic.as_str())
-                && let Err(error) = entry.sender.try_send(Item::Message(message.clone()))
-            {
-                if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    warn!(filter = %entry.filter, "a listener was dropped: it does not read its messages");
-                }
-                gone.push(*id);
-            }
-        }
-        gone.into_iter().for_each(|id| self.leave(id));
-    }
-
-    fn sweep(&mut self) {
-        let gone: Vec<u64> =
-            self.listeners.iter().filter(|(_, entry)| entry.sender.is_closed()).map(|(id, _)| *id).collect();
-        gone.into_iter().for_each(|id| self.leave(id));
-    }
-
-    fn packet_id(&mut self) -> PacketId {
-        loop {
-            self.next_id = self.next_id.wrapping_add(1);
-            if !self.publishes.contains_key(&self.next_id)
-                && !self.subscribes.contains_key(&self.next_id)
-                && let Some(id) = PacketId::new(self.next_id)
-            {
-                return id;
-            }
+        for id in self.listeners.hand_out_local(&message, to) {
+            self.listeners.remove(id);
         }
     }
 }
 
-fn reason(properties: &Properties, code: u8) -> String {
-    properties
-        .find(|p| if let Property::ReasonString(text) = p { Some(text.as_str().to_owned()) } else { None })
-        .unwrap_or_else(|| format!("reason code {code:#04x}"))
-}
-
-/// A filter has at most 65,535 bytes, as [`TopicFilter`] checked.
-fn put_text(out: &mut BytesMut, text: &str) {
-    out.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
-    out.put_slice(text.as_bytes());
-}
-
-fn put_frame(out: &mut BytesMut, first: u8, body: &[u8]) {
-    out.put_u8(first);
-    let mut left = body.len();
-    loop {
-        let byte = (left & 0x7F) as u8;
-        left >>= 7;
-        out.put_u8(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
+fn publish(connection: &mut Connection, message: Outgoing, answer: Answer) {
+    if answer.is_closed() {
+        return;
     }
-    out.put_slice(body);
+    let content_type = message.content_type.map(Property::ContentType);
+    let message = Message {
+        topic: message.topic,
+        qos: Qos::AtLeastOnce,
+        retain: message.retain,
+        properties: content_type.into_iter().collect::<Properties>(),
+        payload: message.payload,
+    };
+    if let Err(rejected) = connection.client().publish(&message, answer) {
+        let _ = rejected.token.send(Err(refused(rejected.error)));
+    }
+}
+
+fn refused(error: RequestError) -> Refused {
+    let reason = error.to_string();
+    match error {
+        RequestError::TooLarge { .. } | RequestError::Encode(_) => Refused::TooLarge(reason),
+        RequestError::Filter(_) => Refused::Invalid(reason),
+        RequestError::Retain | RequestError::Qos(_) => Refused::Content(reason),
+        RequestError::NotConnected | RequestError::Full => Refused::Unavailable(reason),
+    }
+}
+
+/// The broker's own words, or the code.
+fn said(reason: &Reason) -> String {
+    reason.text.as_ref().map_or_else(|| format!("reason code {:#04x}", reason.code), |text| text.as_str().to_owned())
 }

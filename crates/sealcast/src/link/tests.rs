@@ -1,0 +1,159 @@
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+
+use sealcast_broker::{Attempt, Broker, BrokerConfig, Limits, ListenerConfig, Policy, Refusal, Running};
+use sealcast_mqtt::{Frame, PacketType, Publish, Splitter, Version};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Gate;
+
+impl Policy for Gate {
+    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        Ok("node".into())
+    }
+
+    fn may_publish(&self, _: &str, topic: &str) -> bool {
+        !topic.contains("refused")
+    }
+
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        true
+    }
+}
+
+async fn broker() -> (Running, SocketAddr) {
+    let listeners = vec![ListenerConfig::Tcp { addr: ([127, 0, 0, 1], 0).into() }];
+    let config = BrokerConfig { listeners, data_dir: None, limits: Limits::default() };
+    let broker = Broker::start(config, Arc::new(Gate), None).await.unwrap();
+    let addr = broker.addrs()[0];
+    (broker, addr)
+}
+
+fn open(addr: SocketAddr, node: &str, filters: &[&str]) -> (Link, mpsc::Receiver<LinkEvent>, Tasks) {
+    let tasks = Tasks::default();
+    let upstream = Upstream::new(addr.to_string().parse().unwrap(), None);
+    let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
+    let (link, events) = Link::open(&upstream, node, &filters, &tasks).unwrap();
+    (link, events, tasks)
+}
+
+async fn next(events: &mut mpsc::Receiver<LinkEvent>) -> LinkEvent {
+    timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_the_broker_says_of_a_message_is_told_to_its_owner() {
+    let (_broker, addr) = broker().await;
+    let (link, mut events, _tasks) = open(addr, "node", &["taken/#"]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let taken = link.publish_told("taken/a", false, b"1".to_vec()).unwrap();
+    let refused = link.publish_told("refused/a", false, b"2".to_vec()).unwrap();
+    let after = link.publish_told("taken/b", false, b"3".to_vec()).unwrap();
+    assert_eq!(timeout(PATIENCE, taken).await.unwrap(), Ok(Ok(())));
+    assert!(timeout(PATIENCE, refused).await.unwrap().unwrap().is_err());
+    assert_eq!(timeout(PATIENCE, after).await.unwrap(), Ok(Ok(())));
+    let (mut messages, mut refusals) = (Vec::new(), Vec::new());
+    while messages.len() < 2 || refusals.is_empty() {
+        match next(&mut events).await {
+            LinkEvent::Message { topic, payload, dup, .. } => messages.push((topic, payload, dup)),
+            LinkEvent::Refused { topic, .. } => refusals.push(topic),
+            other => panic!("{other:?}"),
+        }
+    }
+    let message = |topic: &str, payload| (topic.to_owned(), Bytes::from_static(payload), Some(false));
+    assert_eq!(messages, [message("taken/a", b"1"), message("taken/b", b"3")]);
+    assert_eq!(refusals, ["refused/a"]);
+}
+
+#[tokio::test]
+async fn a_call_whose_request_is_refused_does_not_wait_for_its_answer() {
+    let (_broker, addr) = broker().await;
+    let (link, mut events, _tasks) = open(addr, "refused", &[]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let answer = link.call(b"request".to_vec()).await;
+    assert!(matches!(answer, Err(LinkError::Refused(_))), "{answer:?}");
+}
+
+/// A broker that takes connections and subscriptions, and answers nothing else.
+struct Mute {
+    stream: TcpStream,
+    splitter: Splitter,
+}
+
+impl Mute {
+    async fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let mut mute = Self { stream, splitter: Splitter::new(1 << 20) };
+        assert_eq!(mute.read().await.packet(), PacketType::Connect);
+        mute.stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        let subscribe = mute.read().await;
+        assert_eq!(subscribe.packet(), PacketType::Subscribe);
+        let id: [u8; 2] = *subscribe.content().first_chunk().unwrap();
+        mute.stream.write_all(&[0x90, 4, id[0], id[1], 0, 1]).await.unwrap();
+        mute
+    }
+
+    async fn read(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = self.splitter.next_frame().unwrap() {
+                return frame;
+            }
+            let mut bytes = [0; 4096];
+            let count = timeout(PATIENCE, self.stream.read(&mut bytes)).await.unwrap().unwrap();
+            assert!(count > 0, "the link has closed its connection");
+            self.splitter.feed(&bytes[..count]);
+        }
+    }
+
+    async fn published(&mut self) -> Bytes {
+        Publish::parse(&self.read().await, Version::V5).unwrap().payload
+    }
+}
+
+#[tokio::test]
+async fn what_a_cut_swallows_is_told_and_not_sent_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (link, mut events, tasks) = open(listener.local_addr().unwrap(), "node", &[]);
+    assert!(matches!(link.publish("t", false, Vec::new()), Err(LinkError::Down(_))), "not connected yet");
+    let mut mute = Mute::accept(&listener).await;
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+
+    let calling = tokio::spawn({
+        let link = link.clone();
+        async move { link.call(b"call".to_vec()).await }
+    });
+    assert_eq!(mute.published().await, "call");
+    // More than may be on their way at a time.
+    let answers: Vec<_> = (0..1000).map(|_| link.publish_told("t", false, b"before".to_vec()).unwrap()).collect();
+    assert_eq!(mute.published().await, "before");
+    drop(mute);
+    for answer in answers {
+        assert!(timeout(PATIENCE, answer).await.unwrap().is_err());
+    }
+    let called = calling.await.unwrap();
+    assert!(matches!(called, Err(LinkError::Down(_))), "{called:?}");
+    assert!(matches!(next(&mut events).await, LinkEvent::Down(_)));
+
+    let mut mute = Mute::accept(&listener).await;
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    link.publish("t", false, b"after".to_vec()).unwrap();
+    assert_eq!(mute.published().await, "after");
+
+    // Who ends says so.
+    let (ended, last) = tokio::join!(tasks.end(PATIENCE), async {
+        let last = mute.read().await;
+        drop(mute);
+        last
+    });
+    ended.unwrap();
+    assert_eq!(last.packet(), PacketType::Disconnect);
+}
