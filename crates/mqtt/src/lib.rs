@@ -16,7 +16,6 @@
 pub mod client;
 mod packets;
 mod proxy;
-mod subscribe;
 mod topic;
 
 pub use packets::{
@@ -26,10 +25,9 @@ pub use packets::{
     Version, Will, reason,
 };
 pub use proxy::{
-    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
-    Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer,
-    WillRequest,
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId,
+    MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode,
+    SessionState, WillAnswer, WillRequest,
 };
 pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
-pub use subscribe::MAX_SUBSCRIPTIONS;
 pub use topic::{NotCarried, check_carried};

@@ -5,6 +5,7 @@ use sealcast_topic::TopicName;
 
 use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
+use super::subscribing::{MAX_SUBSCRIPTIONS, matches_any};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
 use super::up::shown;
 use super::{Phase, Proxy};
@@ -12,7 +13,6 @@ use crate::packets::{
     Ack, AckKind, Connack, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
     Property, PropertySet, Publish, Qos, Text, Version,
 };
-use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
 
 impl Proxy {
     /// Answers [`Output::Delivery`] with the opened payload.

@@ -11,6 +11,7 @@
 mod connecting;
 mod down;
 mod lane;
+mod subscribing;
 mod types;
 mod up;
 
@@ -23,9 +24,10 @@ use crate::packets::{
     Ack, AckKind, Connack, Connect, Disconnect, EncodeError, MAX_REMAINING_BYTES, PacketId, ParseError, Properties,
     Property, Splitter, Text, Version, reason,
 };
-use crate::subscribe::Pending;
 use lane::Lane;
+use subscribing::Pending;
 
+pub use subscribing::MAX_SUBSCRIPTIONS;
 pub use types::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
     Outstanding, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer, WillRequest,

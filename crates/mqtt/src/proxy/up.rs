@@ -5,13 +5,13 @@ use sealcast_topic::TopicName;
 
 use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
+use super::subscribing::{Judged, covers, ended};
 use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRequest, Refusal, RefuseCode};
 use super::{Phase, Proxy};
 use crate::packets::{
     Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
     Property, Publish, Qos, Version, reason,
 };
-use crate::subscribe::{Judged, covers, ended};
 use crate::topic::{NotCarried, check_carried};
 
 /// As much of a topic is shown to a person, in characters.

@@ -1,6 +1,6 @@
-//! SUBSCRIBE, SUBACK, UNSUBSCRIBE and UNSUBACK (MQTT 5 3.8 to 3.11).
+//! What a client subscribes to (MQTT 5 3.8 to 3.11).
 //!
-//! What is noted of them says which of the agent's own messages a client wants. A filter for which a broker would close the
+//! What is noted of it says which of the agent's own messages a client wants. A filter for which a broker would close the
 //! connection is taken out and refused here; the others go on. What cannot be read is left to the broker to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ const MAX_PENDING: usize = 64;
 
 /// SUBSCRIBE and UNSUBSCRIBE on their way.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(super) struct Pending {
     subscribe: BTreeMap<PacketId, Vec<Asked>>,
     /// Only those of which a filter was taken out.
     unsubscribe: BTreeMap<PacketId, Vec<Asked>>,
@@ -35,18 +35,18 @@ enum Asked {
 }
 
 /// A filter that is refused here.
-pub(crate) struct RefusedFilter {
-    pub(crate) filter: Box<str>,
-    pub(crate) error: NotCarried,
+pub(super) struct RefusedFilter {
+    pub(super) filter: Box<str>,
+    pub(super) error: NotCarried,
 }
 
 /// What to do with a SUBSCRIBE or UNSUBSCRIBE.
-pub(crate) struct Judged {
+pub(super) struct Judged {
     /// What goes to the broker, if anything is left.
-    pub(crate) pass: Option<Bytes>,
+    pub(super) pass: Option<Bytes>,
     /// The answer to the client, if nothing is left.
-    pub(crate) answer: Option<Bytes>,
-    pub(crate) refused: Vec<RefusedFilter>,
+    pub(super) answer: Option<Bytes>,
+    pub(super) refused: Vec<RefusedFilter>,
 }
 
 impl Judged {
@@ -57,25 +57,25 @@ impl Judged {
 
 impl Pending {
     /// Judges and notes a SUBSCRIBE.
-    pub(crate) fn subscribe(&mut self, frame: Frame, version: Version) -> Result<Judged, ParseError> {
+    pub(super) fn subscribe(&mut self, frame: Frame, version: Version) -> Result<Judged, ParseError> {
         match Subscribe::parse(&frame, version) {
-            Ok(request) => Ok(judge(Some(&mut self.subscribe), true, frame, request, version)),
+            Ok(request) => Ok(judge(Some(&mut self.subscribe), frame, request, version)),
             Err(error @ ParseError::NoLocalShared(_)) => Err(error),
             Err(_) => Ok(Judged::pass(frame)),
         }
     }
 
     /// Judges an UNSUBSCRIBE, and notes it if something is to be put into its answer. That of MQTT 3.1.1 has no codes.
-    pub(crate) fn unsubscribe(&mut self, frame: Frame, version: Version) -> Judged {
+    pub(super) fn unsubscribe(&mut self, frame: Frame, version: Version) -> Judged {
         let noted = if version == Version::V5 { Some(&mut self.unsubscribe) } else { None };
         match Unsubscribe::parse(&frame, version) {
-            Ok(request) => judge(noted, false, frame, request, version),
+            Ok(request) => judge(noted, frame, request, version),
             Err(_) => Judged::pass(frame),
         }
     }
 
     /// The SUBACK for the client, and the filters that it grants.
-    pub(crate) fn suback(&mut self, frame: Frame, version: Version) -> (Bytes, Vec<Box<str>>) {
+    pub(super) fn suback(&mut self, frame: Frame, version: Version) -> (Bytes, Vec<Box<str>>) {
         let Ok(suback) = Suback::parse(&frame, version) else { return (frame.into_bytes(), Vec::new()) };
         let Some(asked) = self.subscribe.remove(&suback.packet_id) else { return (frame.into_bytes(), Vec::new()) };
         let whole = all_passed(&asked);
@@ -88,7 +88,7 @@ impl Pending {
     }
 
     /// The UNSUBACK for the client.
-    pub(crate) fn unsuback(&mut self, frame: Frame, version: Version) -> Bytes {
+    pub(super) fn unsuback(&mut self, frame: Frame, version: Version) -> Bytes {
         let Ok(unsuback) = Unsuback::parse(&frame, version) else { return frame.into_bytes() };
         let Some(asked) = self.unsubscribe.remove(&unsuback.packet_id) else { return frame.into_bytes() };
         let (codes, _) = merge(asked, &unsuback.codes);
@@ -101,20 +101,20 @@ fn all_passed(asked: &[Asked]) -> bool {
 }
 
 /// The filters that an UNSUBSCRIBE ends.
-pub(crate) fn ended(frame: &Frame, version: Version) -> Vec<Box<str>> {
+pub(super) fn ended(frame: &Frame, version: Version) -> Vec<Box<str>> {
     let filters = Unsubscribe::parse(frame, version).map(|request| request.filters);
     filters.unwrap_or_default().iter().map(|filter| filter.as_str().into()).collect()
 }
 
 /// Whether one of `filters` matches (MQTT 5 4.7). Shared subscriptions match nothing: which of their clients a message is
 /// for only the broker knows.
-pub(crate) fn matches_any(filters: &BTreeSet<Box<str>>, topic: &str) -> bool {
+pub(super) fn matches_any(filters: &BTreeSet<Box<str>>, topic: &str) -> bool {
     filters.iter().any(|filter| matches(filter, topic))
 }
 
 /// Whether `known` ends with `filter`: it is the same, or a topic that was learnt from it. One that stands for itself too
 /// is learnt again when it brings something.
-pub(crate) fn covers(filter: &str, known: &str) -> bool {
+pub(super) fn covers(filter: &str, known: &str) -> bool {
     filter == known || (!known.contains(['+', '#']) && matches(filter, known))
 }
 
@@ -122,6 +122,8 @@ pub(crate) fn covers(filter: &str, known: &str) -> bool {
 trait Request: Sized {
     /// What is answered where there is no room to wait for the broker's answer.
     const NO_ROOM: u8;
+    /// Whether it is noted also if all of its filters go on.
+    const ALWAYS_NOTED: bool;
 
     fn id(&self) -> PacketId;
     fn filters(&self) -> impl Iterator<Item = &str>;
@@ -133,6 +135,7 @@ trait Request: Sized {
 
 impl Request for Subscribe {
     const NO_ROOM: u8 = reason::QUOTA_EXCEEDED;
+    const ALWAYS_NOTED: bool = true;
 
     fn id(&self) -> PacketId {
         self.packet_id
@@ -154,6 +157,7 @@ impl Request for Subscribe {
 
 impl Request for Unsubscribe {
     const NO_ROOM: u8 = reason::UNSPECIFIED;
+    const ALWAYS_NOTED: bool = false;
 
     fn id(&self) -> PacketId {
         self.packet_id
@@ -177,10 +181,9 @@ fn kept<T>(all: Vec<T>, keep: impl Iterator<Item = bool>) -> Vec<T> {
     all.into_iter().zip(keep).filter_map(|(one, keep)| keep.then_some(one)).collect()
 }
 
-/// What becomes of a packet. `pending` is where it is noted: always, if `all` is set, or only if a filter is taken out.
+/// What becomes of a packet, which is noted in `pending` if there is that.
 fn judge<R: Request>(
     pending: Option<&mut BTreeMap<PacketId, Vec<Asked>>>,
-    all: bool,
     frame: Frame,
     request: R,
     version: Version,
@@ -189,7 +192,7 @@ fn judge<R: Request>(
     let unfit = errors.iter().flatten().count();
     let id = request.id();
     let room = pending.as_ref().is_none_or(|noted| noted.len() < MAX_PENDING || noted.contains_key(&id));
-    if unfit == 0 && !all {
+    if unfit == 0 && !R::ALWAYS_NOTED {
         return Judged::pass(frame);
     }
     let code = |code| if version == Version::V5 { code } else { reason::suback_v311(code) };
