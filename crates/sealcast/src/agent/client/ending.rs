@@ -1,7 +1,7 @@
 //! The end of a connection: why it ended, what its will leaves behind, and the client's last bytes.
 
 use bytes::Bytes;
-use sealcast_mqtt::{CloseReason, ParseError, Proxy, WillRequest};
+use sealcast_mqtt::{CloseReason, ParseError, Proxy, WillRequest, reason};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::Instant,
@@ -11,10 +11,6 @@ use zeroize::Zeroizing;
 
 use super::{BUFFER, CHUNK, Client, DRAIN, TAKE_OVER};
 use crate::agent::store::Retained;
-
-/// Reason codes of MQTT 5 (§2.4).
-const SERVER_SHUTTING_DOWN: u8 = 0x8B;
-const SESSION_TAKEN_OVER: u8 = 0x8E;
 
 /// A connection that the agent ends once what the client has sent has gone out.
 pub(super) struct Ending {
@@ -28,16 +24,20 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn shutdown() -> Self {
-        Self { code: SERVER_SHUTTING_DOWN, reason: "the agent is shutting down", deadline: Instant::now() + DRAIN }
+        Self {
+            code: reason::SERVER_SHUTTING_DOWN,
+            reason: "the agent is shutting down",
+            deadline: Instant::now() + DRAIN,
+        }
     }
 
     pub(super) fn take_over() -> Self {
         let reason = "another connection of this client took over";
-        Self { code: SESSION_TAKEN_OVER, reason, deadline: Instant::now() + TAKE_OVER }
+        Self { code: reason::SESSION_TAKEN_OVER, reason, deadline: Instant::now() + TAKE_OVER }
     }
 
     pub(super) fn is_shutdown(&self) -> bool {
-        self.code == SERVER_SHUTTING_DOWN
+        self.code == reason::SERVER_SHUTTING_DOWN
     }
 
     /// Takes in what the client has sent so far, and nothing after it.
@@ -68,7 +68,7 @@ impl Client {
             ),
             CloseReason::ClientMalformed(error) => ("malformed", format!("the client broke MQTT's rules: {error}")),
             CloseReason::BrokerMalformed(error) => ("broker", format!("the broker broke MQTT's rules: {error}")),
-            CloseReason::BrokerDisconnect { code } if *code >= 0x80 => {
+            CloseReason::BrokerDisconnect { code } if *code >= reason::FIRST_FAILURE => {
                 ("disconnect", format!("the broker sent DISCONNECT with reason code {code:#04x}"))
             }
             CloseReason::BrokerEof if self.version == sealcast_mqtt::Version::V311 => (
