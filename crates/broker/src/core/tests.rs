@@ -5,7 +5,7 @@ mod room;
 mod shares;
 
 use bytes::Bytes;
-use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will};
+use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will, reason};
 
 use super::*;
 use crate::config::ClassLimits;
@@ -215,6 +215,24 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
     assert_eq!(bench.publish(conn, 2, topic, |_| {}), Some(0));
     assert_eq!(bench.sessions(), 1, "all were full");
     assert_eq!(bench.core.stats().retained, 1, "their wills went out");
+}
+
+#[test]
+fn a_will_whose_topic_is_too_deep_is_refused_with_the_connection() {
+    for (levels, code) in [(128, 0), (129, reason::TOPIC_NAME_INVALID)] {
+        let mut bench = Bench::new(Limits::default());
+        let will = Will {
+            topic: TopicName::new(&vec!["a"; levels].join("/")).unwrap(),
+            payload: Bytes::from_static(b"will"),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            properties: Properties::new(),
+        };
+        bench.connect("d", "c", Version::V5, |connect| connect.will = Some(will));
+        let out = bench.outputs();
+        assert!(matches!(out[0].1, Outgoing::ConnAck { code: told, .. } if told == code), "{levels}: {out:?}");
+        assert_eq!(bench.sessions(), usize::from(code == 0));
+    }
 }
 
 #[test]
