@@ -1,15 +1,18 @@
-//! Seeds: each packet in both versions, conversations through a proxy, and what a server says to a client.
+//! Seeds: each packet in each version, conversations through a proxy, and what a server says to a client.
 
 use bytes::Bytes;
 use sealcast_mqtt::{
-    Ack, AckKind, Connack, Connect, Disconnect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version,
-    Will,
+    Ack, AckKind, Auth, Connack, Connect, Disconnect, PacketId, Properties, Property, Publish, Qos, RetainHandling,
+    Subscribe, SubscriptionOptions, Text, TopicName, Unsuback, Unsubscribe, Version, Will,
 };
 
 type Failure = Box<dyn std::error::Error>;
 
 pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut seeds = Vec::new();
+    for (kind, bytes) in packets(Version::V31)? {
+        seeds.push((format!("seed-v31-{kind}"), [&[0, 0xFF][..], &bytes].concat()));
+    }
     for (version, name) in [(Version::V311, "v311"), (Version::V5, "v5")] {
         let packets = packets(version)?;
         for (kind, bytes) in &packets {
@@ -108,7 +111,7 @@ fn connack(version: Version, session_present: bool) -> Result<Bytes, Failure> {
 
 fn packets(version: Version) -> Result<Vec<(&'static str, Bytes)>, Failure> {
     let v5 = version == Version::V5;
-    Ok(vec![
+    let mut packets = vec![
         ("connect", connect(version)?.encode()?),
         ("connack", connack(version, true)?),
         ("publish-0", publish(version, Qos::AtMostOnce, 0, None)?),
@@ -122,8 +125,43 @@ fn packets(version: Version) -> Result<Vec<(&'static str, Bytes)>, Failure> {
         ("suback", Bytes::from_static(if v5 { b"\x90\x04\0\x01\0\x01" } else { b"\x90\x03\0\x01\x01" })),
         ("pingreq", Bytes::from_static(b"\xC0\0")),
         ("pingresp", Bytes::from_static(b"\xD0\0")),
+        ("unsubscribe", unsubscribe(version)?),
+        ("unsuback", unsuback(version)?),
         ("disconnect", Disconnect::default().encode(version)?),
-    ])
+    ];
+    if v5 {
+        packets.push(("subscribe-options", subscribe_with_options()?));
+        packets.push(("auth", auth()?));
+    }
+    Ok(packets)
+}
+
+fn unsubscribe(version: Version) -> Result<Bytes, Failure> {
+    let properties = properties(version, [Property::User(text("why")?, text("done")?)]);
+    Ok(Unsubscribe { packet_id: id(2)?, properties, filters: vec![text("hsu/#")?, text("$share/g/a")?] }
+        .encode(version)?)
+}
+
+fn unsuback(version: Version) -> Result<Bytes, Failure> {
+    let properties = properties(version, [Property::ReasonString(text("no")?)]);
+    let codes = if version == Version::V5 { &[0, 0x11][..] } else { &[] };
+    Ok(Unsuback { packet_id: id(2)?, properties, codes: Bytes::from_static(codes) }.encode(version)?)
+}
+
+fn subscribe_with_options() -> Result<Bytes, Failure> {
+    let options = SubscriptionOptions {
+        qos: Qos::ExactlyOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: RetainHandling::Never,
+    };
+    let properties = Properties::from_iter([Property::SubscriptionId(300)]);
+    Ok(Subscribe { packet_id: id(3)?, properties, filters: vec![(text("hsu/+")?, options)] }.encode(Version::V5)?)
+}
+
+fn auth() -> Result<Bytes, Failure> {
+    let list = [Property::AuthMethod(text("SCRAM")?), Property::AuthData(Bytes::from_static(b"n,,"))];
+    Ok(Auth { code: 0x18, properties: Properties::from_iter(list) }.encode(Version::V5)?)
 }
 
 fn subscribe(v5: bool) -> Bytes {

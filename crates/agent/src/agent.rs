@@ -19,6 +19,7 @@ use sealcast_node::{
     now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
 };
+use sealcast_topic::ControlTopic;
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tracing::{debug, info, warn};
@@ -188,9 +189,9 @@ impl Agent {
 
         let device = folder.device.clone();
         let mut filters = vec![
-            "sealcast/v1/ledger".to_owned(),
-            "sealcast/v1/keys/+".to_owned(),
-            format!("sealcast/v1/inbox/{device}/+"),
+            ControlTopic::Ledger.to_string(),
+            ControlTopic::Keys { device: "+" }.to_string(),
+            ControlTopic::Inbox { device: device.as_str(), group: "+" }.to_string(),
         ];
         filters.extend(config.values.watched());
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;

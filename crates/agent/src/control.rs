@@ -14,9 +14,10 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, Record, Refusal, TopicName};
+use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, ReadingTopic, Record, Refusal};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{Link, LinkEvent, Tasks, now_ms};
+use sealcast_topic::{ControlTopic, is_control};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -43,9 +44,6 @@ const TICK: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(10);
 /// Key broadcasts of so many devices are remembered.
 const MAX_KEYS_SEEN: usize = 65_536;
-
-/// Where the hub pushes records.
-const LEDGER_TOPIC: &str = "sealcast/v1/ledger";
 
 /// SHA-256 of the key package that each device broadcasts, as seen on MQTT.
 pub type KeysSeen = Arc<Mutex<BTreeMap<DeviceId, Hash>>>;
@@ -98,7 +96,7 @@ struct Loop {
     /// What is being submitted is a reading, not the first of `submissions`.
     submitting_reading: bool,
     /// Topics whose readings the ledger would not take now: the log says why, once.
-    held: BTreeSet<TopicName>,
+    held: BTreeSet<ReadingTopic>,
     retry_at: Option<Instant>,
     refresh_at: Instant,
     outbox: Outbox,
@@ -200,7 +198,7 @@ impl Loop {
         let mut records = Vec::new();
         for event in events {
             match event {
-                LinkEvent::Message { topic, payload, .. } if topic == LEDGER_TOPIC => match Record::decode(&payload) {
+                LinkEvent::Message { topic, payload, .. } if is_ledger(&topic) => match Record::decode(&payload) {
                     Ok(record) => records.push(record),
                     Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
                 },
@@ -228,12 +226,12 @@ impl Loop {
                 self.up = false;
                 self.parts.groups.set_live(false, now_ms());
             }
-            LinkEvent::Refused { topic, reason } if topic.starts_with("sealcast/") => {
+            LinkEvent::Refused { topic, reason } if is_control(&topic) => {
                 self.outbox.handle_refused(&topic, &reason, Instant::now());
                 self.tell_undelivered();
             }
             LinkEvent::Refused { .. } => self.parts.values.link_refused(),
-            LinkEvent::Message { topic, payload, .. } if topic.starts_with("sealcast/") => {
+            LinkEvent::Message { topic, payload, .. } if is_control(&topic) => {
                 self.handle_message(&topic, &payload);
             }
             LinkEvent::Message { topic, payload, retain, dup } => {
@@ -245,14 +243,17 @@ impl Loop {
 
     fn handle_message(&mut self, topic: &str, payload: &Bytes) {
         let now = now_ms();
-        let rest = topic.strip_prefix("sealcast/v1/").unwrap_or_default();
-        if let Some(device) = rest.strip_prefix("keys/").and_then(|device| device.parse::<DeviceId>().ok()) {
-            self.see_keys(&device, payload);
-            self.parts.groups.handle_keys(&device, payload, now);
-        } else if let Some((_, group)) = rest.strip_prefix("inbox/").and_then(|rest| rest.rsplit_once('/'))
-            && let Ok(group) = group.parse::<GroupNumber>()
-        {
-            self.parts.groups.handle_inbox(group, payload, now);
+        match ControlTopic::parse(topic) {
+            Some(ControlTopic::Keys { device }) => {
+                let Ok(device) = device.parse::<DeviceId>() else { return };
+                self.see_keys(&device, payload);
+                self.parts.groups.handle_keys(&device, payload, now);
+            }
+            Some(ControlTopic::Inbox { group, .. }) => {
+                let Ok(group) = group.parse::<GroupNumber>() else { return };
+                self.parts.groups.handle_inbox(group, payload, now);
+            }
+            _ => {}
         }
     }
 
@@ -588,10 +589,15 @@ impl Loop {
     }
 }
 
+/// Whether the hub pushes records there.
+fn is_ledger(topic: &str) -> bool {
+    ControlTopic::parse(topic) == Some(ControlTopic::Ledger)
+}
+
 fn keys_topic(device: &DeviceId) -> String {
-    format!("sealcast/v1/keys/{device}")
+    ControlTopic::Keys { device: device.as_str() }.to_string()
 }
 
 fn inbox(device: &DeviceId, group: GroupNumber) -> String {
-    format!("sealcast/v1/inbox/{device}/{group}")
+    ControlTopic::Inbox { device: device.as_str(), group: &group.to_string() }.to_string()
 }

@@ -16,6 +16,7 @@ use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, LeafIndex,
     Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, SealError, Sealer,
 };
+use sealcast_topic::is_control;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
@@ -27,10 +28,6 @@ use crate::config;
 const EPOCH_GRACE_MS: u64 = 60_000;
 /// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
 const MIN_RETENTION: u16 = 1;
-
-// What an agent lets through the hub's broker takes, or it would close the connection.
-#[cfg(test)]
-const _: () = assert!(sealcast_mqtt::MAX_TOPIC_LEVELS <= sealcast_broker::MAX_TOPIC_LEVELS);
 
 /// Which way a topic goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -229,7 +226,7 @@ impl DataPlane {
 
     /// Which way `topic` goes.
     pub fn route(&self, topic: &str) -> Route {
-        if topic == "sealcast" || topic.starts_with("sealcast/") {
+        if is_control(topic) {
             return Route::Control;
         }
         if topic.starts_with('$') {

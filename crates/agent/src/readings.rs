@@ -13,7 +13,7 @@ use std::sync::{
 
 use anyhow::{Context as _, Result};
 use rusqlite::{OptionalExtension as _, params};
-use sealcast_ledger::{Body, Number, Record, TopicName};
+use sealcast_ledger::{Body, Number, ReadingTopic, Record};
 use sealcast_reading::Decimal;
 use tokio::sync::Notify;
 use tracing::warn;
@@ -37,7 +37,7 @@ pub struct Readings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
     /// What it is a reading of.
-    pub topic: TopicName,
+    pub topic: ReadingTopic,
     /// When it was taken, Unix ms.
     pub time_ms: u64,
     /// This device's count on the topic.
@@ -81,7 +81,7 @@ impl Readings {
         let Some(form) = self.rules.of(topic) else { return Ok(()) };
         let last = last().unwrap_or(0);
         let queued = form.read(payload, now_ms).and_then(|values| {
-            let topic: TopicName = topic.parse()?;
+            let topic: ReadingTopic = topic.parse()?;
             let reading = |(value, time_ms): (Decimal, u64)| Queued {
                 topic: topic.clone(),
                 time_ms,

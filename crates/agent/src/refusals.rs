@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use sealcast_mqtt::Version;
+use sealcast_mqtt::{Version, reason};
 
 /// Clients whose last answer is remembered; those beyond are told of each time.
 const MAX_CLIENTS: usize = 4096;
@@ -31,21 +31,23 @@ impl Refusals {
 
 /// A CONNACK code that is not 0 (MQTT 3.1.1, 3.2.2.3; MQTT 5, 3.2.2.2).
 pub fn reason(version: Version, code: u8) -> &'static str {
-    match (version, code) {
-        (Version::V311, 1) | (Version::V5, 0x84) => "the broker does not speak this version of MQTT",
-        (Version::V311, 2) | (Version::V5, 0x85) => "the broker does not accept the client identifier",
-        (Version::V311, 3) => {
+    let v5 = version == Version::V5;
+    match if v5 { code } else { reason::from_connack_v311(code) } {
+        reason::UNSUPPORTED_VERSION => "the broker does not speak this version of MQTT",
+        reason::CLIENT_IDENTIFIER_NOT_VALID => "the broker does not accept the client identifier",
+        // MQTT 3.1.1 has no code of its own for a quota.
+        reason::SERVER_UNAVAILABLE if !v5 => {
             "the broker is not available, or this device has as many sessions there as it may, online and offline \
              (limits.max_device_sessions in hub.toml)"
         }
-        (Version::V311, 4) | (Version::V5, 0x86) => "bad user name or password",
-        (Version::V311, 5) | (Version::V5, 0x87) => {
+        reason::BAD_USER_NAME_OR_PASSWORD => "bad user name or password",
+        reason::NOT_AUTHORIZED => {
             "not authorized: the hub does not know the device's certificate, or the device may not publish its will"
         }
-        (Version::V5, 0x88) => "the broker is not available",
-        (Version::V5, 0x89) => "the broker is busy",
-        (Version::V5, 0x8A) => "banned: the device is revoked",
-        (Version::V5, 0x97) => {
+        reason::SERVER_UNAVAILABLE => "the broker is not available",
+        reason::SERVER_BUSY => "the broker is busy",
+        reason::BANNED => "banned: the device is revoked",
+        reason::QUOTA_EXCEEDED => {
             "quota exceeded: this device has as many sessions there as it may, online and offline \
              (limits.max_device_sessions in hub.toml)"
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sealcast_topic::CONTROL_LEVEL;
+
 use crate::tls::TlsIdentity;
 
 /// One address to listen on.
@@ -147,7 +149,7 @@ impl Default for Limits {
             max_subscriptions: 1_000,
             max_unauthenticated: 64,
             max_unauthenticated_loopback: 1_024,
-            reserved_levels: vec!["sealcast".to_owned()],
+            reserved_levels: vec![CONTROL_LEVEL.to_owned()],
             max_session_expiry: Duration::from_secs(30 * 24 * 3600),
             max_outbound_bytes: 8 * 1024 * 1024,
             connect_timeout: Duration::from_secs(15),

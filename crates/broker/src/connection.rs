@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use sealcast_mqtt::{Connect, Frame, ParseError, Version, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::core::ConnId;
-use crate::reason;
+use crate::packets::{Incoming, Outgoing};
 use crate::server::{Event, Shared, Stranger};
 use crate::tls::PeerCertificate;
-use crate::wire::{self, Outgoing, Version, WireError};
 use out::Out;
 
 pub(crate) use out::ConnOut;
@@ -37,21 +37,18 @@ pub(crate) async fn serve<S>(
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(4096);
-    let max = shared.limits.max_packet_bytes;
-    let Ok(Ok(Some((first, body)))) =
-        timeout(shared.limits.connect_timeout, read_frame(&mut reader, &mut buffer, max, None)).await
-    else {
-        return;
-    };
-    let connect = match wire::decode_connect(first, body) {
+    let first = read_frame(&mut reader, &mut buffer, Version::V5, shared.limits.max_packet_bytes, None);
+    let Ok(Ok(Some(frame))) = timeout(shared.limits.connect_timeout, first).await else { return };
+    let connect = match read_connect(&frame) {
         Ok(connect) => connect,
-        Err(error) => {
-            tracing::debug!(conn, "connection refused: {error}");
-            if matches!(error, WireError::Version { .. } | WireError::ClientId) {
-                let refusal = Outgoing::ConnAck { session_present: false, code: error.code(), properties: None };
+        Err(unfit) => {
+            tracing::debug!(conn, "connection refused: {unfit}");
+            if let Some((version, code)) = unfit.answer() {
+                let refusal = Outgoing::ConnAck { session_present: false, code, properties: None };
                 let mut out = BytesMut::new();
-                wire::encode(error.answer_version(), &refusal, &mut out);
-                let _ = timeout(FAREWELL, writer.write_all(&out)).await;
+                if refusal.put(version, &mut out).is_ok() {
+                    let _ = timeout(FAREWELL, writer.write_all(&out)).await;
+                }
                 see_off(&mut reader, &mut writer).await;
             }
             return;
@@ -81,6 +78,40 @@ pub(crate) async fn serve<S>(
     }
 }
 
+/// Why a CONNECT is of no use.
+#[derive(Debug, thiserror::Error)]
+enum UnfitConnect {
+    #[error(transparent)]
+    Unreadable(#[from] ParseError),
+    #[error("the client leaves its identifier to the broker, but wants its session kept")]
+    NoClientId,
+}
+
+impl UnfitConnect {
+    /// In which version CONNACK says why, with which code. Other clients are not answered: what they speak is not known.
+    fn answer(&self) -> Option<(Version, u8)> {
+        match self {
+            Self::Unreadable(error @ ParseError::Protocol { .. }) => {
+                Some((error.answer_version(), error.reason_code()))
+            }
+            Self::Unreadable(_) => None,
+            Self::NoClientId => Some((Version::V311, reason::CLIENT_IDENTIFIER_NOT_VALID)),
+        }
+    }
+}
+
+/// MQTT 5 lets every client leave its identifier to the broker, MQTT 3.1.1 those whose session ends with the connection
+/// (§3.1.3.1 of each), MQTT 3.1 none.
+fn read_connect(frame: &Frame) -> Result<Connect, UnfitConnect> {
+    let connect = Connect::parse(frame)?;
+    let fit = match connect.version {
+        Version::V5 => true,
+        Version::V311 => connect.clean_start || !connect.client_id.as_str().is_empty(),
+        Version::V31 => !connect.client_id.as_str().is_empty(),
+    };
+    if fit { Ok(connect) } else { Err(UnfitConnect::NoClientId) }
+}
+
 /// Says that no more comes and reads until the client has closed too. A socket that is closed with bytes unread resets the
 /// connection, and the client would lose the reason that it was just told.
 async fn see_off<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(reader: &mut R, writer: &mut W) {
@@ -106,17 +137,17 @@ async fn read_loop<R: AsyncRead + Unpin>(
     let code = loop {
         // The client is not silent while nobody listens.
         let _ = reads.wait_for(|reads| *reads).await;
-        let (first, body) = match read_frame(reader, &mut buffer, shared.limits.max_packet_bytes, silence).await {
+        let frame = match read_frame(reader, &mut buffer, version, shared.limits.max_packet_bytes, silence).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
             Err(Unread::Silent) => break reason::KEEP_ALIVE_TIMEOUT,
-            Err(Unread::Wire(error)) => {
+            Err(Unread::Unreadable(error)) => {
                 tracing::debug!(conn, "packet refused: {error}");
-                break error.code();
+                break error.reason_code();
             }
         };
-        let permit = shared.memory(body.len()).await;
-        match wire::decode_packet(version, first, body) {
+        let permit = shared.memory(frame.bytes().len()).await;
+        match Incoming::parse(&frame, version) {
             Ok(packet) => {
                 if shared.events.send(Event::Packet { conn, packet, _permit: permit }).await.is_err() {
                     return;
@@ -124,7 +155,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
             }
             Err(error) => {
                 tracing::debug!(conn, "packet refused: {error}");
-                break error.code();
+                break error.reason_code();
             }
         }
     };
@@ -136,32 +167,29 @@ async fn read_loop<R: AsyncRead + Unpin>(
 
 /// Why no packet could be read.
 enum Unread {
-    Wire(WireError),
+    Unreadable(ParseError),
     /// Nothing came for too long.
     Silent,
 }
 
-impl From<WireError> for Unread {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
+impl From<ParseError> for Unread {
+    fn from(error: ParseError) -> Self {
+        Self::Unreadable(error)
     }
 }
 
-/// The next packet: first byte and body. `None` at the end of the stream or when it breaks. No more than `silence` may pass
+/// The next packet. `None` at the end of the stream or when it breaks. No more than `silence` may pass
 /// between two reads, not for the packet: a large one takes its time, and no ping can come before it has ended.
 async fn read_frame<R: AsyncRead + Unpin>(
     reader: &mut R,
     buffer: &mut BytesMut,
+    version: Version,
     max: usize,
     silence: Option<Duration>,
-) -> Result<Option<(u8, Bytes)>, Unread> {
+) -> Result<Option<Frame>, Unread> {
     loop {
-        if let Some((header, body)) = wire::frame_length(buffer, max)?
-            && buffer.len() >= header + body
-        {
-            let mut frame = buffer.split_to(header + body).freeze();
-            let body = frame.split_off(header);
-            return Ok(frame.first().map(|first| (*first, body)));
+        if let Some(frame) = Frame::take(buffer, version, max)? {
+            return Ok(Some(frame));
         }
         buffer.reserve(4096);
         let read = reader.read_buf(buffer);
@@ -194,7 +222,10 @@ async fn write_loop<W: AsyncWrite + Unpin>(
             match item {
                 Out::Packet(packet) => {
                     cost += packet.cost();
-                    wire::encode(version, &packet, &mut bytes);
+                    if let Err(error) = packet.put(version, &mut bytes) {
+                        tracing::error!("connection closed: a packet for its client cannot be written: {error}");
+                        return false;
+                    }
                 }
                 Out::Close => open = false,
             }

@@ -23,12 +23,14 @@ mod usage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use sealcast_mqtt::{Properties, Qos, TopicName};
+
 use crate::config::Limits;
-use crate::message::{Message, MessageProperties, Qos};
+use crate::message::Message;
+use crate::packets::{Incoming, Outgoing};
 use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
-use crate::wire::Incoming;
 use connection::Connection;
 use session::{Due, Session, expires_at};
 use usage::Class;
@@ -41,11 +43,11 @@ pub(crate) use session::SessionKey;
 
 /// What the hub publishes itself.
 pub(crate) struct HubMessage {
-    pub topic: String,
+    pub topic: TopicName,
     pub payload: bytes::Bytes,
     pub qos: Qos,
     pub retain: bool,
-    pub properties: MessageProperties,
+    pub properties: Properties,
     /// False for what an interceptor injects.
     pub intercept: bool,
 }
@@ -79,7 +81,7 @@ pub(crate) struct Core {
     sessions: HashMap<SessionId, Session>,
     by_key: HashMap<SessionKey, SessionId>,
     router: Router,
-    retained: BTreeMap<Arc<str>, Arc<Message>>,
+    retained: BTreeMap<TopicName, Arc<Message>>,
     usages: usage::Usages,
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
@@ -177,7 +179,7 @@ impl Core {
             Incoming::PubComp { id } => self.handle_pubcomp(session, id, now_ms),
             Incoming::Subscribe { id, filters } => self.handle_subscribe(conn, id, filters, now_ms),
             Incoming::Unsubscribe { id, filters } => self.handle_unsubscribe(conn, id, &filters),
-            Incoming::PingReq => self.fx.send(conn, crate::wire::Outgoing::PingResp),
+            Incoming::PingReq => self.fx.send(conn, Outgoing::PingResp),
             Incoming::Disconnect { code, session_expiry_s } => {
                 self.handle_disconnect(conn, code, session_expiry_s, now_ms);
             }
@@ -246,11 +248,11 @@ impl Core {
         self.next_message += 1;
         Arc::new(Message {
             seq,
-            topic: publish.topic.into(),
+            topic: publish.topic,
             payload: publish.payload,
             qos: publish.qos,
             retain: publish.retain,
-            expires_ms: publish.properties.expiry_s.map(|s| now_ms.saturating_add(u64::from(s) * 1000)),
+            expires_ms: publish.properties.message_expiry_s().map(|s| now_ms.saturating_add(u64::from(s) * 1000)),
             properties: publish.properties,
             sender: publish.sender,
         })
@@ -258,10 +260,10 @@ impl Core {
 }
 
 struct NewMessage {
-    topic: String,
+    topic: TopicName,
     payload: bytes::Bytes,
     qos: Qos,
     retain: bool,
-    properties: MessageProperties,
+    properties: Properties,
     sender: Option<Arc<str>>,
 }

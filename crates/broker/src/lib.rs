@@ -39,22 +39,23 @@
 mod config;
 mod connection;
 mod core;
+mod fault;
 #[doc(hidden)]
 pub mod fuzz;
 mod journal;
 mod message;
+mod packets;
 mod policy;
-mod reason;
 mod router;
 mod server;
 mod tls;
 mod topic;
-mod wire;
 
 pub use config::{BrokerConfig, ClassLimits, Limits, ListenerConfig};
 pub use journal::JournalError;
-pub use message::{MessageProperties, Qos, Received};
+pub use message::Received;
 pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
+pub use sealcast_mqtt::{Properties, Qos};
 pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
 pub use tls::{PeerCertificate, TlsError, TlsIdentity};
-pub use topic::{MAX_TOPIC_LEVELS, TopicError, matches, validate_filter, validate_topic};
+pub use topic::TopicError;

@@ -3,60 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-
-/// Quality of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Qos {
-    /// At most once.
-    AtMostOnce = 0,
-    /// At least once.
-    AtLeastOnce = 1,
-    /// Exactly once.
-    ExactlyOnce = 2,
-}
-
-impl Qos {
-    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
-        match bits {
-            0 => Some(Self::AtMostOnce),
-            1 => Some(Self::AtLeastOnce),
-            2 => Some(Self::ExactlyOnce),
-            _ => None,
-        }
-    }
-}
-
-/// The properties of a PUBLISH that travel from publisher to subscriber (MQTT 5, §3.3.2.3). Empty for MQTT 3.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MessageProperties {
-    /// Payload format indicator: 0 bytes, 1 UTF-8.
-    pub payload_format: Option<u8>,
-    /// Message expiry interval in seconds, as published.
-    pub expiry_s: Option<u32>,
-    /// Content type.
-    pub content_type: Option<String>,
-    /// Where a response is awaited.
-    pub response_topic: Option<String>,
-    /// What a response must carry.
-    pub correlation_data: Option<Bytes>,
-    /// User properties in order.
-    pub user: Vec<(String, String)>,
-}
+use sealcast_mqtt::{Properties, Qos, TopicName};
 
 /// A message that reached an in-process subscriber ([`crate::Handle::subscribe`]).
 #[derive(Clone, Debug)]
 pub struct Received {
     /// Topic name.
-    pub topic: Arc<str>,
+    pub topic: TopicName,
     /// Payload.
     pub payload: Bytes,
     /// Quality of service it was published with.
     pub qos: Qos,
     /// RETAIN flag it was published with.
     pub retain: bool,
-    /// Properties.
-    pub properties: MessageProperties,
+    /// What travels from the publisher to the subscriber (MQTT 5, §3.3.2.3). Empty for MQTT 3.
+    pub properties: Properties,
     /// The device that published it, as [`crate::Policy::connect`] named it; `None` for the hub's own messages.
     pub sender: Option<Arc<str>>,
 }
@@ -66,11 +27,11 @@ pub struct Received {
 pub(crate) struct Message {
     /// Unique in the journal, grows with time.
     pub seq: u64,
-    pub topic: Arc<str>,
+    pub topic: TopicName,
     pub payload: Bytes,
     pub qos: Qos,
     pub retain: bool,
-    pub properties: MessageProperties,
+    pub properties: Properties,
     /// Unix ms after which nobody gets it any more.
     pub expires_ms: Option<u64>,
     pub sender: Option<Arc<str>>,
@@ -94,15 +55,6 @@ impl Message {
 }
 
 /// What a message counts against a byte limit. Properties too: else they would be a way around it.
-pub(crate) fn cost(topic: &str, payload: &[u8], properties: &MessageProperties) -> usize {
-    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let user: usize = properties.user.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
-    let correlation = properties.correlation_data.as_ref().map_or(0, Bytes::len);
-    payload.len()
-        + topic.len()
-        + text(&properties.content_type)
-        + text(&properties.response_topic)
-        + correlation
-        + user
-        + 64
+pub(crate) fn cost(topic: &str, payload: &[u8], properties: &Properties) -> usize {
+    payload.len() + topic.len() + properties.memory_bytes() + 64
 }

@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealcast_mqtt::{Qos, reason};
 
-use crate::message::Qos;
-use crate::reason;
 use crate::tls::PeerCertificate;
 
 /// A client that wants to connect.
@@ -41,8 +40,8 @@ impl Refusal {
         match self {
             Self::NotAuthorized => reason::NOT_AUTHORIZED,
             Self::Banned => reason::BANNED,
-            Self::BadCredentials => reason::BAD_CREDENTIALS,
-            Self::ClientId => reason::CLIENT_ID_NOT_VALID,
+            Self::BadCredentials => reason::BAD_USER_NAME_OR_PASSWORD,
+            Self::ClientId => reason::CLIENT_IDENTIFIER_NOT_VALID,
             Self::Unavailable => reason::SERVER_UNAVAILABLE,
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::message::Qos;
+use sealcast_mqtt::Qos;
+
+use crate::packets::Subscribed;
 use crate::topic::{self, Reserved};
-use crate::wire::SubOptions;
 
 /// A session, here and in the journal.
 pub(crate) type SessionId = u64;
@@ -26,13 +27,13 @@ pub(crate) struct Target {
 struct Share {
     /// `$share/<name>/<filter>`.
     text: Arc<str>,
-    members: Vec<(SessionId, SubOptions)>,
+    members: Vec<(SessionId, Subscribed)>,
     next: usize,
 }
 
 impl Share {
     /// One member, in turn, of those whom `readiness` gives the highest value.
-    fn pick(&mut self, readiness: &Readiness<'_>) -> Option<(SessionId, SubOptions)> {
+    fn pick(&mut self, readiness: &Readiness<'_>) -> Option<(SessionId, Subscribed)> {
         let count = self.members.len();
         let turn = |step: usize| self.members.get((self.next + step) % count.max(1));
         // The first of the readiest: `max_by_key` would give the last.
@@ -44,12 +45,12 @@ impl Share {
 }
 
 /// How much a member of a share is to be preferred.
-pub(crate) type Readiness<'a> = dyn Fn(SessionId, &SubOptions) -> u8 + 'a;
+pub(crate) type Readiness<'a> = dyn Fn(SessionId, &Subscribed) -> u8 + 'a;
 
 #[derive(Default)]
 struct Node {
     children: HashMap<Box<str>, Node>,
-    sessions: BTreeMap<SessionId, SubOptions>,
+    sessions: BTreeMap<SessionId, Subscribed>,
     shares: BTreeMap<Box<str>, Share>,
     locals: Vec<LocalId>,
 }
@@ -99,7 +100,7 @@ impl Router {
         session: SessionId,
         share: Option<&str>,
         filter: &str,
-        options: SubOptions,
+        options: Subscribed,
     ) -> bool {
         let node = self.node(filter);
         let Some(group) = share else { return node.sessions.insert(session, options).is_none() };
@@ -200,9 +201,9 @@ impl Router {
     }
 
     fn collect(node: &mut Node, publisher: Option<SessionId>, readiness: &Readiness<'_>, found: &mut Matches) {
-        for (session, options) in &node.sessions {
-            if !(options.no_local && publisher == Some(*session)) {
-                Self::add(found, *session, options);
+        for (session, subscribed) in &node.sessions {
+            if !(subscribed.options.no_local && publisher == Some(*session)) {
+                Self::add(found, *session, subscribed);
             }
         }
         for share in node.shares.values_mut() {
@@ -212,12 +213,12 @@ impl Router {
     }
 
     fn collect_share(share: &mut Share, readiness: &Readiness<'_>, found: &mut Matches) {
-        if let Some((session, options)) = share.pick(readiness) {
-            Self::add(found, session, &options).shares.push(share.text.clone());
+        if let Some((session, subscribed)) = share.pick(readiness) {
+            Self::add(found, session, &subscribed).shares.push(share.text.clone());
         }
     }
 
-    fn add<'a>(found: &'a mut Matches, session: SessionId, options: &SubOptions) -> &'a mut Target {
+    fn add<'a>(found: &'a mut Matches, session: SessionId, subscribed: &Subscribed) -> &'a mut Target {
         let target = found.targets.entry(session).or_insert(Target {
             session,
             qos: Qos::AtMostOnce,
@@ -225,9 +226,9 @@ impl Router {
             subscription_ids: Vec::new(),
             shares: Vec::new(),
         });
-        target.qos = target.qos.max(options.qos);
-        target.retain_as_published |= options.retain_as_published;
-        target.subscription_ids.extend(options.id);
+        target.qos = target.qos.max(subscribed.options.qos);
+        target.retain_as_published |= subscribed.options.retain_as_published;
+        target.subscription_ids.extend(subscribed.id);
         target
     }
 }
@@ -238,8 +239,8 @@ mod tests {
 
     use super::*;
 
-    fn options(qos: Qos) -> SubOptions {
-        SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None }
+    fn options(qos: Qos) -> Subscribed {
+        Subscribed::new(qos)
     }
 
     proptest! {
@@ -250,7 +251,7 @@ mod tests {
                 0..12,
             ),
             removed in proptest::collection::vec(any::<bool>(), 12),
-            topic in "(\\$|)(a|b|r|)(/(a|b|)){0,4}".prop_filter("valid", |t| crate::topic::validate_topic(t).is_ok()),
+            topic in "(\\$|)(a|b|r|)(/(a|b|)){0,4}".prop_filter("valid", |t| crate::topic::parse_topic(t).is_ok()),
         ) {
             let mut router = Router::new(Reserved::new(vec!["r".into()]));
             for (id, filter) in filters.iter().enumerate() {
@@ -281,7 +282,7 @@ mod tests {
             found.targets.into_keys().next()
         };
         assert_eq!([pick(&|_, _| 2), pick(&|_, _| 2), pick(&|_, _| 2)], [Some(1), Some(2), Some(3)]);
-        let second = |id, _: &SubOptions| u8::from(id == 2);
+        let second = |id, _: &Subscribed| u8::from(id == 2);
         assert_eq!([pick(&second), pick(&second)], [Some(2), Some(2)]);
         assert!(pick(&|_, _| 0).is_some());
         for session in 1..=3 {

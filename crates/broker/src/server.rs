@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sealcast_mqtt::{Properties, Qos};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,7 +21,7 @@ use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection;
 use crate::core::{ConnId, Core, HubMessage};
 use crate::journal::{Journal, JournalError};
-use crate::message::{MessageProperties, Qos, Received};
+use crate::message::Received;
 use crate::policy::{Interceptor, Policy};
 use crate::tls::{PeerCertificate, TlsError};
 use crate::topic::{self, TopicError};
@@ -228,7 +229,7 @@ impl Handle {
         qos: Qos,
         retain: bool,
     ) -> Result<(), HandleError> {
-        self.publish_with(topic, payload, qos, retain, MessageProperties::default()).await
+        self.publish_with(topic, payload, qos, retain, Properties::new()).await
     }
 
     /// [`Self::publish`] with MQTT 5 properties, such as the correlation data of a response.
@@ -238,9 +239,9 @@ impl Handle {
         payload: impl Into<Bytes>,
         qos: Qos,
         retain: bool,
-        properties: MessageProperties,
+        properties: Properties,
     ) -> Result<(), HandleError> {
-        let (topic, payload) = (topic.into(), payload.into());
+        let (topic, payload) = (topic::parse_topic(&topic.into())?, payload.into());
         self.send(HubMessage { topic, payload, qos, retain, properties, intercept: true }).await
     }
 
@@ -252,13 +253,12 @@ impl Handle {
         qos: Qos,
         retain: bool,
     ) -> Result<(), HandleError> {
-        let (topic, payload) = (topic.into(), payload.into());
-        let properties = MessageProperties::default();
+        let (topic, payload) = (topic::parse_topic(&topic.into())?, payload.into());
+        let properties = Properties::new();
         self.send(HubMessage { topic, payload, qos, retain, properties, intercept: false }).await
     }
 
     async fn send(&self, message: HubMessage) -> Result<(), HandleError> {
-        topic::validate_topic(&message.topic)?;
         self.ask(|done| Event::Publish { message: Box::new(message), done }).await
     }
 

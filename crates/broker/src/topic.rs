@@ -1,80 +1,44 @@
-//! Topic names and filters (MQTT 5, §4.7).
+//! Topic names and filters (MQTT 5, §4.7), as far as this broker has them.
 
-/// Why a topic name or filter is not valid.
+use sealcast_topic::{FilterError, MAX_TOPIC_LEVELS, Subscription, TopicName, first_level, levels, matches};
+
+/// Why a topic name or filter cannot be used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// No characters, or more than 65,535 bytes.
-    #[error("must have 1 to 65535 bytes")]
-    Length,
-    /// U+0000, which MQTT forbids.
-    #[error("contains the character U+0000")]
-    Nul,
-    /// `+` or `#` in a topic name.
-    #[error("a topic to publish to contains a wildcard, '+' or '#'")]
-    Wildcard,
-    /// A wildcard that does not fill its level, or `#` before the last level.
-    #[error("'+' must fill a whole level, and '#' the last one")]
-    Misplaced,
+    /// Not a topic name.
+    #[error(transparent)]
+    Name(#[from] sealcast_topic::TopicError),
+    /// Not a topic filter.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// More than [`MAX_TOPIC_LEVELS`].
     #[error("has more than {MAX_TOPIC_LEVELS} levels")]
     Levels,
-    /// `$share/<group>/<filter>` without group or filter.
-    #[error("a shared subscription must read $share/<group>/<filter>")]
-    Share,
 }
 
-/// Most levels of a topic or filter; MQTT sets no limit.
-pub const MAX_TOPIC_LEVELS: usize = 128;
-
-fn common(text: &str) -> Result<(), TopicError> {
-    if text.is_empty() || text.len() > usize::from(u16::MAX) {
-        return Err(TopicError::Length);
-    }
-    if text.contains('\0') {
-        return Err(TopicError::Nul);
-    }
-    if text.split('/').count() > MAX_TOPIC_LEVELS {
-        return Err(TopicError::Levels);
-    }
-    Ok(())
+/// Checks how deep a topic name or filter is.
+pub(crate) fn check_levels(text: &str) -> Result<(), TopicError> {
+    if levels(text) > MAX_TOPIC_LEVELS { Err(TopicError::Levels) } else { Ok(()) }
 }
 
-/// Checks a topic name: 1 to 65,535 bytes, no U+0000, no wildcards, at most 128 levels.
-pub fn validate_topic(topic: &str) -> Result<(), TopicError> {
-    common(topic)?;
-    if topic.contains(['+', '#']) { Err(TopicError::Wildcard) } else { Ok(()) }
+/// Checks a topic name and how deep it is.
+pub(crate) fn parse_topic(topic: &str) -> Result<TopicName, TopicError> {
+    let name = TopicName::new(topic)?;
+    check_levels(topic)?;
+    Ok(name)
 }
 
-/// Checks a filter (without `$share/<group>/`).
-pub fn validate_filter(filter: &str) -> Result<(), TopicError> {
-    common(filter)?;
-    let mut levels = filter.split('/').peekable();
-    while let Some(level) = levels.next() {
-        let misplaced = match level {
-            "+" => false,
-            "#" => levels.peek().is_some(),
-            other => other.contains(['+', '#']),
-        };
-        if misplaced {
-            return Err(TopicError::Misplaced);
-        }
-    }
-    Ok(())
+/// Checks a filter (without `$share/<group>/`) and how deep it is.
+pub(crate) fn validate_filter(filter: &str) -> Result<(), TopicError> {
+    sealcast_topic::check_filter(filter)?;
+    check_levels(filter)
 }
 
 /// Splits and checks a filter as it stands in SUBSCRIBE: `(share group, filter)`.
 pub(crate) fn parse_filter(text: &str) -> Result<(Option<&str>, &str), TopicError> {
-    if let Some(rest) = text.strip_prefix("$share/") {
-        let (group, filter) = rest.split_once('/').ok_or(TopicError::Share)?;
-        if group.is_empty() || group.contains(['+', '#']) || filter.is_empty() {
-            return Err(TopicError::Share);
-        }
-        common(group)?;
-        validate_filter(filter)?;
-        return Ok((Some(group), filter));
-    }
-    validate_filter(text)?;
-    Ok((None, text))
+    let Subscription { share, filter } = Subscription::parse(text)?;
+    check_levels(filter)?;
+    Ok((share, filter))
 }
 
 /// First levels that only a filter which names them reaches, beside those that begin with `$`.
@@ -88,38 +52,19 @@ impl Reserved {
 
     /// Whether a wildcard in a filter's first level leaves `topic` out.
     pub(crate) fn covers(&self, topic: &str) -> bool {
-        let first = topic.split('/').next().unwrap_or_default();
+        let first = first_level(topic);
         first.starts_with('$') || self.0.iter().any(|level| level == first)
     }
 
     /// Whether the first level of `topic` is one of them.
     pub(crate) fn names(&self, topic: &str) -> bool {
-        let first = topic.split('/').next().unwrap_or_default();
+        let first = first_level(topic);
         self.0.iter().any(|level| level == first)
     }
 
-    /// As [`matches()`], with these levels.
+    /// As [`matches()`], where a wildcard in the first level matches none of these levels.
     pub(crate) fn matches(&self, filter: &str, topic: &str) -> bool {
         !(filter.starts_with(['+', '#']) && self.covers(topic)) && matches(filter, topic)
-    }
-}
-
-/// Whether `filter` matches `topic`; both must be valid. A wildcard in the first level does not match `$…` topics. That
-/// of a broker with [`crate::Limits::reserved_levels`] does not match those either.
-pub fn matches(filter: &str, topic: &str) -> bool {
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut topic_levels = topic.split('/');
-    let mut filter_levels = filter.split('/');
-    loop {
-        match (filter_levels.next(), topic_levels.next()) {
-            (Some("#"), _) => return true,
-            (Some("+"), Some(_)) => {}
-            (Some(f), Some(t)) if f == t => {}
-            (None, None) => return true,
-            _ => return false,
-        }
     }
 }
 
@@ -129,16 +74,19 @@ mod tests {
 
     #[test]
     fn names_and_filters() {
-        assert_eq!(validate_topic("a/b"), Ok(()));
-        assert_eq!(validate_topic(""), Err(TopicError::Length));
-        assert_eq!(validate_topic("a\0b"), Err(TopicError::Nul));
-        assert_eq!(validate_topic("a/+"), Err(TopicError::Wildcard));
+        assert_eq!(parse_topic("a/b").as_deref(), Ok("a/b"));
+        assert_eq!(parse_topic(""), Err(sealcast_topic::TopicError::Empty.into()));
+        assert_eq!(parse_topic("a/+"), Err(sealcast_topic::TopicError::Wildcard.into()));
+        assert!(parse_topic(&"a/".repeat(127)).is_ok());
+        assert_eq!(parse_topic(&"a/".repeat(128)), Err(TopicError::Levels));
         assert_eq!(validate_filter("a/+/#"), Ok(()));
-        assert_eq!(validate_filter("a/#/b"), Err(TopicError::Misplaced));
-        assert_eq!(validate_filter("a+"), Err(TopicError::Misplaced));
+        assert_eq!(validate_filter("a/#/b"), Err(FilterError::Misplaced.into()));
+        assert_eq!(validate_filter(&"+/".repeat(128)), Err(TopicError::Levels));
         assert_eq!(parse_filter("$share/g/a/#"), Ok((Some("g"), "a/#")));
-        assert_eq!(parse_filter("$share/g"), Err(TopicError::Share));
-        assert_eq!(parse_filter("$share//a"), Err(TopicError::Share));
+        assert_eq!(parse_filter("$share/g"), Err(FilterError::Share.into()));
+        let deepest = "+/".repeat(127);
+        assert_eq!(parse_filter(&format!("$share/g/{deepest}")), Ok((Some("g"), deepest.as_str())));
+        assert_eq!(parse_filter(&format!("$share/g/{deepest}/")), Err(TopicError::Levels));
     }
 
     #[test]
@@ -156,24 +104,6 @@ mod tests {
             ("#", "$SYS/x", false),
         ] {
             assert_eq!(reserved.matches(filter, topic), want, "{filter} {topic}");
-        }
-    }
-
-    #[test]
-    fn matching() {
-        for (filter, topic, want) in [
-            ("a/b", "a/b", true),
-            ("a/+", "a/b", true),
-            ("a/+", "a", false),
-            ("a/#", "a", true),
-            ("a/#", "a/b/c", true),
-            ("#", "$SYS/x", false),
-            ("+/x", "$SYS/x", false),
-            ("$SYS/#", "$SYS/x", true),
-            ("+", "/a", false),
-            ("+/+", "/a", true),
-        ] {
-            assert_eq!(matches(filter, topic), want, "{filter} {topic}");
         }
     }
 }

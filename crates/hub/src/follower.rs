@@ -7,6 +7,7 @@ use sealcast_broker::{Handle, Qos};
 use sealcast_chain::Ledger;
 use sealcast_ledger::{Event, Record};
 use sealcast_ledger_client::NodeError;
+use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -81,7 +82,7 @@ impl Follower {
             }
         }
         for record in records {
-            let push = self.broker.publish("sealcast/v1/ledger", record.encode(), Qos::AtLeastOnce, false);
+            let push = self.broker.publish(ControlTopic::Ledger.to_string(), record.encode(), Qos::AtLeastOnce, false);
             if let Err(error) = push.await {
                 warn!(%error, "a ledger record could not be pushed: the agents will ask for it");
             }

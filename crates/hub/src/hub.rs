@@ -94,7 +94,7 @@ impl Hub {
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
         let tokens = Tokens::open(dir)?;
-        let calls = broker.handle().subscribe(relay::REQUESTS, relay::MAX_CALLS_WAITING).await?;
+        let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
 
         let relay = Relay::new(ledger.clone(), known.subscribe(), broker.handle().clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));

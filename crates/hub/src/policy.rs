@@ -11,6 +11,7 @@ use sealcast_broker::{Attempt, Policy, Refusal};
 use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use sealcast_node::CLIENT_ID_PREFIX;
+use sealcast_topic::{ControlTopic, is_control};
 use tracing::warn;
 
 /// The hub's copy of the ledger, shared with the task that follows it.
@@ -70,23 +71,25 @@ impl Policy for LedgerPolicy {
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {
-        let Some(rest) = control(topic) else { return self.may_publish_application(device, topic) };
-        let parts: Vec<&str> = rest.split('/').collect();
-        match *parts {
-            ["rpc", node, "request"] => node == device,
-            ["keys", node] => node == device && self.known(device),
-            ["inbox", addressee, group] => self.may_publish_inbox(device, addressee, group),
-            _ => false,
+        if !is_control(topic) {
+            return self.may_publish_application(device, topic);
+        }
+        match ControlTopic::parse(topic) {
+            Some(ControlTopic::Request { node }) => node == device,
+            Some(ControlTopic::Keys { device: owner }) => owner == device && self.known(device),
+            Some(ControlTopic::Inbox { device: addressee, group }) => self.may_publish_inbox(device, addressee, group),
+            Some(ControlTopic::Ledger | ControlTopic::Response { .. }) | None => false,
         }
     }
 
     fn may_subscribe(&self, device: &str, filter: &str) -> bool {
-        let Some(rest) = control(filter) else { return true };
-        let parts: Vec<&str> = rest.split('/').collect();
-        match *parts {
-            ["ledger"] | ["keys", _] => true,
-            ["rpc", node, "response"] | ["inbox", node, _] => node == device,
-            _ => false,
+        if !is_control(filter) {
+            return true;
+        }
+        match ControlTopic::parse(filter) {
+            Some(ControlTopic::Ledger | ControlTopic::Keys { .. }) => true,
+            Some(ControlTopic::Response { node } | ControlTopic::Inbox { device: node, .. }) => node == device,
+            Some(ControlTopic::Request { .. }) | None => false,
         }
     }
 }
@@ -126,10 +129,4 @@ fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {
 
 fn is_granted(replica: &Replica, device: &str, group: GroupNumber) -> bool {
     active(replica, device).is_some_and(|device| replica.is_granted(group, device.number))
-}
-
-/// What follows `sealcast/v1/`, or an empty text for other topics and filters that reach into `sealcast/`.
-fn control(topic: &str) -> Option<&str> {
-    let first = topic.split('/').next().unwrap_or_default();
-    (first == "sealcast").then(|| topic.strip_prefix("sealcast/v1/").unwrap_or_default())
 }

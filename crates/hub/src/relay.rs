@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use sealcast_broker::{Handle, MessageProperties, Qos, Received};
+use sealcast_broker::{Handle, Qos, Received};
 use sealcast_chain::{Ledger, Relay as Node};
+use sealcast_mqtt::Property;
 use sealcast_node::Tasks;
+use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-/// Where the calls come in.
-pub const REQUESTS: &str = "sealcast/v1/rpc/+/request";
 /// Calls from devices that wait to be answered.
 pub const MAX_CALLS_WAITING: usize = 4096;
 /// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
@@ -35,6 +35,11 @@ impl Relay {
     /// A relay to `ledger`. `known` is the height of the replica by which the broker judges.
     pub fn new(ledger: Ledger, known: watch::Receiver<u64>, broker: Handle) -> Self {
         Self { node: Arc::new(Node::new(ledger.clone())), ledger, known, broker }
+    }
+
+    /// The filter of the calls.
+    pub fn requests() -> String {
+        ControlTopic::Request { node: "+" }.to_string()
     }
 
     /// Takes the calls until `tasks` end, each in a task of its own.
@@ -70,9 +75,8 @@ impl Relay {
         }
         drop(turn);
         // To the sender by its certificate, whatever response topic it asked for.
-        let topic = format!("sealcast/v1/rpc/{sender}/response");
-        let properties =
-            MessageProperties { correlation_data: call.properties.correlation_data, ..MessageProperties::default() };
+        let topic = ControlTopic::Response { node: &sender }.to_string();
+        let properties = call.properties.correlation_data().map(Property::CorrelationData).into_iter().collect();
         if let Err(error) = self.broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
             warn!(%sender, %error, "the answer to a device's call could not be published");
         }

@@ -16,7 +16,7 @@ use sealcast_identity::{DeviceId, PublicKey};
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
     GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, Limits, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS,
-    Number, Policy, Reading, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter, TopicName,
+    Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter,
     UnitText,
     limits::MAX_REPORTERS,
     text::{check_length, check_name},
@@ -187,7 +187,7 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         }
         Kind::Reading => {
             let (of, topic, time_ms, sequence, value, decimals) = decode_params!(ReadingT, kind, bytes);
-            let topic = TopicName::from_bytes(&topic)?;
+            let topic = ReadingTopic::from_bytes(&topic)?;
             Body::Reading(Reading { group: group(of)?, topic, time_ms, sequence, value, decimals })
         }
         Kind::Anchor => {
@@ -202,7 +202,7 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
         Kind::LimitsSet => {
             let (of, topic, min, max, max_step, decimals, unit, gapless, listed, reporters) =
                 decode_params!(LimitsSetT, kind, bytes);
-            let topic = TopicName::from_bytes(&topic)?;
+            let topic = ReadingTopic::from_bytes(&topic)?;
             let mut limits = Limits {
                 min,
                 max,

@@ -5,8 +5,8 @@ use std::{fmt, num::NonZeroU32};
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, MAX_DECIMALS, Number, Reading, Reason, Refusal, Serial,
-    TopicFilter, TopicName, text::check_length,
+    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, MAX_DECIMALS, Number, Reading, ReadingTopic, Reason,
+    Refusal, Serial, TopicFilter, text::check_length,
 };
 
 /// Longest body, in bytes: bounds a commit, and with it how many members one can add.
@@ -228,7 +228,7 @@ pub struct LimitsSet {
     /// The group.
     pub group: GroupNumber,
     /// The topic, which one of the group's filters must match.
-    pub topic: TopicName,
+    pub topic: ReadingTopic,
     /// The limits.
     pub limits: Limits,
 }

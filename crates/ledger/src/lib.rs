@@ -7,7 +7,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`struct@Hash`] |
-//! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`TopicName`], [`TopicFilter`] |
+//! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`ReadingTopic`], [`TopicFilter`] |
 //! | `limits` | [`Limits`] of readings, the [`Verdict`] on one |
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
@@ -49,4 +49,4 @@ pub use replica::{
     Device, DeviceState, Event, Group, KeyPackageState, PublishedKeys, Replica, ReplicaError, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};
-pub use topic::{TopicFilter, TopicName};
+pub use topic::{ReadingTopic, TopicFilter};

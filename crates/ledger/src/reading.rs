@@ -1,6 +1,6 @@
 //! A value that a device puts on the ledger.
 
-use crate::{GroupNumber, TopicName};
+use crate::{GroupNumber, ReadingTopic};
 
 /// Most decimal digits after a reading's point.
 pub const MAX_DECIMALS: u8 = 38;
@@ -12,7 +12,7 @@ pub struct Reading {
     /// The group.
     pub group: GroupNumber,
     /// What it is a reading of.
-    pub topic: TopicName,
+    pub topic: ReadingTopic,
     /// When it was taken, milliseconds since 1970, by the device's clock.
     pub time_ms: u64,
     /// The device's own count of its readings.

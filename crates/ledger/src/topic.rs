@@ -2,14 +2,13 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-use crate::{Refusal, text::check_text};
+use sealcast_topic::{compare_specificity, is_control, matches, misplaced_wildcard, overlap};
 
-/// First level of the topics that Sealcast uses itself, which belong to no group.
-const OURS: &str = "sealcast";
+use crate::{Refusal, text::check_text};
 
 /// A topic that a reading was taken for: 1 to 1024 bytes, no wildcards, no control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicName(String);
+pub struct ReadingTopic(String);
 
 /// A topic filter of a group: 1 to 256 bytes; `+` stands for one level, `#` at the end for all that follow.
 ///
@@ -18,7 +17,7 @@ pub struct TopicName(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicFilter(String);
 
-impl TopicName {
+impl ReadingTopic {
     /// Longest topic, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
@@ -64,72 +63,26 @@ impl TopicFilter {
     /// `topic` is a topic name: wildcards in it are not looked for.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        if topic.starts_with('$') || topic.is_empty() {
-            return false;
-        }
-        let mut levels = topic.split('/');
-        for pattern in self.0.split('/') {
-            match (pattern, levels.next()) {
-                ("#", _) | ("+", Some(_)) => {}
-                (literal, Some(level)) if literal == level => {}
-                _ => return false,
-            }
-            if pattern == "#" {
-                return true;
-            }
-        }
-        levels.next().is_none()
+        !topic.is_empty() && matches(&self.0, topic)
     }
 
     /// Whether some topic is matched by both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        let (mut ours, mut theirs) = (self.0.split('/'), other.0.split('/'));
-        loop {
-            return match (ours.next(), theirs.next()) {
-                // `#` stands for no level too.
-                (Some("#"), _) | (_, Some("#")) | (None, None) => true,
-                (Some(a), Some(b)) if a == b || a == "+" || b == "+" => continue,
-                _ => false,
-            };
-        }
+        overlap(&self.0, &other.0)
     }
 
     /// `Less` if `self` is the more specific, for two filters that match the same topic: level by level, a literal
     /// comes before `+` and `+` before `#`.
     #[must_use]
     pub fn compare_specificity(&self, other: &Self) -> Ordering {
-        let rank = |level: &str| match level {
-            "#" => 2_u8,
-            "+" => 1,
-            _ => 0,
-        };
-        // A filter that ends where the other has `#` is the more specific, and the shorter sequence is the lesser.
-        self.0.split('/').map(rank).cmp(other.0.split('/').map(rank))
+        compare_specificity(&self.0, &other.0)
     }
 }
 
 /// Whether no group may have this topic or filter.
 pub(crate) fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$') || topic.split('/').next() == Some(OURS)
-}
-
-/// The byte at which a wildcard stands where it may not (sections 4.7.1.2 and 4.7.1.3).
-fn misplaced_wildcard(filter: &str) -> Option<usize> {
-    let bytes = filter.as_bytes();
-    let whole_level = |at: usize, last_only: bool| {
-        let begins = at == 0 || bytes.get(at - 1) == Some(&b'/');
-        let ends = match bytes.get(at + 1) {
-            None => true,
-            Some(next) => !last_only && *next == b'/',
-        };
-        begins && ends
-    };
-    bytes.iter().enumerate().find_map(|(at, c)| match c {
-        b'+' if !whole_level(at, false) => Some(at),
-        b'#' if !whole_level(at, true) => Some(at),
-        _ => None,
-    })
+    topic.starts_with('$') || is_control(topic)
 }
 
 macro_rules! topic_text {
@@ -155,7 +108,7 @@ macro_rules! topic_text {
         }
     };
 }
-topic_text!(TopicName);
+topic_text!(ReadingTopic);
 topic_text!(TopicFilter);
 
 #[cfg(test)]
@@ -187,35 +140,6 @@ mod tests {
         }
     }
 
-    /// All filters and topics of few levels: two filters overlap if some topic is matched by both.
-    #[test]
-    fn overlapping_filters_have_a_topic_in_common() {
-        let of = |levels: &[&str], most: u32| -> Vec<String> {
-            let mut all = vec![String::new()];
-            let mut longest = all.clone();
-            for _ in 0..most {
-                longest = longest
-                    .iter()
-                    .flat_map(|begin| levels.iter().map(move |level| format!("{begin}/{level}")))
-                    .collect();
-                all.extend(longest.clone());
-            }
-            all.iter().filter_map(|text| text.strip_prefix('/').map(str::to_owned)).collect()
-        };
-        let plain = of(&["a", "b", "+"], 3);
-        let open = plain.iter().map(|text| format!("{text}/#")).chain(["#".to_owned()]);
-        let filters: Vec<TopicFilter> = plain.iter().cloned().chain(open).map(|text| filter(&text)).collect();
-        let topics = of(&["a", "b"], 4);
-        for (one, other) in filters.iter().flat_map(|one| filters.iter().map(move |other| (one, other))) {
-            let common = topics.iter().any(|topic| one.matches(topic) && other.matches(topic));
-            assert_eq!(one.overlaps(other), common, "{one} {other}");
-            // One of two that differ is always the more specific.
-            if common && one != other {
-                assert!(one.compare_specificity(other).is_ne(), "{one} {other}");
-            }
-        }
-    }
-
     #[test]
     fn refuses_what_is_no_filter_of_a_group() {
         for (bad, at) in [("a+", 1), ("+a", 0), ("a/#/b", 2), ("a#", 1), ("#/", 0), ("##", 0), ("a/+b/c", 2)] {
@@ -237,7 +161,7 @@ mod tests {
         }
         assert!(matches!("".parse::<TopicFilter>(), Err(Refusal::BadLength { .. })));
         assert!(matches!("x".repeat(257).parse::<TopicFilter>(), Err(Refusal::BadLength { .. })));
-        assert!(matches!("a/#".parse::<TopicName>(), Err(Refusal::BadText { position: 2, .. })));
+        assert!(matches!("a/#".parse::<ReadingTopic>(), Err(Refusal::BadText { position: 2, .. })));
     }
 
     #[test]

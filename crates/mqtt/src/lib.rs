@@ -1,43 +1,33 @@
-//! MQTT between one local client and the broker: frames are split, the few that matter are parsed, and a state machine
-//! decides with its driver what happens to each published message. Everything else passes byte for byte.
+//! MQTT: the codec of all control packets, and what happens between one local client and the broker.
+//!
+//! The codec ([`Packet`], [`Frame`]) is for every side and every version. [`Proxy`] is a state machine between a client and a
+//! broker: frames are split, the few that matter are parsed, and it decides with its driver what happens to each
+//! published message. Everything else passes byte for byte.
 //!
 //! [`client`] is the other side: a client of a broker, for connections of the agent's own.
 //!
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
-//! MQTT 3.1.1 and MQTT 5 (OASIS standards) are spoken; MQTT 3.1 (`MQIsdp`) is refused with return code 1.
+//! It speaks MQTT 3.1.1 and MQTT 5 (OASIS standards); MQTT 3.1 (`MQIsdp`) is refused with return code 1.
 //!
-//! Only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions are parsed, because only they carry what is
-//! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and encoded everything would have to be right about everything.
+//! It parses only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions, because only they carry what is
+//! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and
+//! encoded everything would have to be right about everything.
 
-mod ack;
 pub mod client;
-mod connack;
-mod connect;
-mod error;
-mod frame;
-mod packet;
-mod property;
-mod property_set;
+mod packets;
 mod proxy;
-mod publish;
-mod subscribe;
 mod topic;
-mod wire;
 
-pub use ack::{Ack, AckKind, Disconnect};
-pub use connack::Connack;
-pub use connect::{Connect, Will};
-pub use error::{EncodeError, ParseError};
-pub use frame::{Frame, MAX_REMAINING_BYTES, Splitter, Version};
-pub use packet::PacketType;
-pub use property::{Properties, Property};
-pub use property_set::{MAX_PROPERTIES, PropertySet};
-pub use proxy::{
-    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
-    Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer,
-    WillRequest,
+pub use packets::{
+    Ack, AckKind, Auth, Connack, Connect, Disconnect, EncodeError, Frame, MAX_FILTERS, MAX_PROPERTIES,
+    MAX_REMAINING_BYTES, Packet, PacketId, PacketType, ParseError, Properties, Property, PropertySet, Publish,
+    PublishHead, Qos, RetainHandling, Splitter, Suback, Subscribe, SubscriptionOptions, Text, Unsuback, Unsubscribe,
+    Version, Will, reason,
 };
-pub use publish::{PacketId, Publish, Qos};
-pub use subscribe::MAX_SUBSCRIPTIONS;
-pub use topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
-pub use wire::Text;
+pub use proxy::{
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId,
+    MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode,
+    SessionState, WillAnswer, WillRequest,
+};
+pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
+pub use topic::{NotCarried, check_carried};

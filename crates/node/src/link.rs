@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use sealcast_ledger_client::{Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
+use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::event::{Answer, LinkError, LinkEvent, MAX_MESSAGE_BYTES};
@@ -55,7 +56,7 @@ impl Link {
         let (calls, requests) = Calls::new();
         let state = State::default();
         let link = Self { node: node.into(), outgoing, calls, state };
-        let response_topic = link.rpc_topic("response")?;
+        let response_topic = topic_of(ControlTopic::Response { node: &link.node })?;
         let driver = Driver {
             client_id: Text::new(&client_id)?,
             upstream: upstream.clone(),
@@ -101,7 +102,8 @@ impl Link {
     pub async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, LinkError> {
         self.up()?;
         let id = random::<16>().map_err(|error| LinkError::Down(error.to_string()))?;
-        let topic = self.rpc_topic("request").map_err(|error| LinkError::Down(error.to_string()))?;
+        let topic =
+            topic_of(ControlTopic::Request { node: &self.node }).map_err(|error| LinkError::Down(error.to_string()))?;
         let call = Call { id, topic, request: request.into() };
         match tokio::time::timeout(CALL_TIMEOUT, self.calls.call(call)).await {
             Err(_) => Err(LinkError::Timeout),
@@ -109,13 +111,13 @@ impl Link {
         }
     }
 
-    fn rpc_topic(&self, kind: &str) -> Result<TopicName> {
-        TopicName::new(&format!("sealcast/v1/rpc/{}/{kind}", self.node)).context("the node's name")
-    }
-
     fn up(&self) -> Result<(), LinkError> {
         self.state.now().map_err(LinkError::Down)
     }
+}
+
+fn topic_of(topic: ControlTopic<'_>) -> Result<TopicName> {
+    TopicName::new(&topic.to_string()).context("the node's name")
 }
 
 impl Channel for Link {

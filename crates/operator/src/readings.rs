@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{Event, Number, Record, Replica, TopicName, Verdict};
+use sealcast_ledger::{Event, Number, ReadingTopic, Record, Replica, Verdict};
 use sealcast_node::output;
 use sealcast_reading::Decimal;
 use serde::Serialize;
@@ -19,7 +19,7 @@ pub enum Command {
         device: DeviceId,
         /// Show only this topic.
         #[arg(long)]
-        topic: Option<TopicName>,
+        topic: Option<ReadingTopic>,
         /// Whose copy of the ledger.
         #[command(flatten)]
         source: Source,
@@ -72,7 +72,12 @@ struct Count {
 
 /// A device's readings in `records`, which have been verified, each judged again as it was when it came; `replica` is one
 /// that has not seen any.
-pub fn rows(records: &[Record], mut replica: Replica, device: Number, topic: Option<&TopicName>) -> Result<Vec<Row>> {
+pub fn rows(
+    records: &[Record],
+    mut replica: Replica,
+    device: Number,
+    topic: Option<&ReadingTopic>,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for record in records {
         let event = replica.apply_without_signature_check(record)?;
@@ -101,7 +106,7 @@ pub fn rows(records: &[Record], mut replica: Replica, device: Number, topic: Opt
     Ok(rows)
 }
 
-fn counts(replica: &Replica, device: Number, topic: Option<&TopicName>) -> Vec<Count> {
+fn counts(replica: &Replica, device: Number, topic: Option<&ReadingTopic>) -> Vec<Count> {
     let wanted = replica.streams(device).filter(|(_, of, _)| topic.is_none_or(|topic| topic == *of));
     wanted
         .map(|(group, of, stream)| Count {

@@ -2,6 +2,8 @@
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
+use sealcast_topic::{compare_specificity, levels, matches, misplaced_wildcard};
+
 /// A topic filter of a rule: 1 to 1024 bytes, `+` for one level, `#` at the end for all that follow.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleFilter(String);
@@ -32,30 +34,13 @@ impl RuleFilter {
     /// Whether `topic` is one of this filter's. `a/#` matches `a` too; no wildcard matches a first level that begins
     /// with `$` (§4.7.2).
     pub fn matches(&self, topic: &str) -> bool {
-        if topic.starts_with('$') && self.0.starts_with(['+', '#']) {
-            return false;
-        }
-        let mut levels = topic.split('/');
-        for pattern in self.0.split('/') {
-            match (pattern, levels.next()) {
-                ("#", _) => return true,
-                ("+", Some(_)) => {}
-                (literal, Some(level)) if literal == level => {}
-                _ => return false,
-            }
-        }
-        levels.next().is_none()
+        matches(&self.0, topic)
     }
 
     /// `Less` if `self` is the more specific of two that match the same topic: level by level, a literal comes before
     /// `+` and `+` before `#`, as for groups.
     pub fn compare_specificity(&self, other: &Self) -> Ordering {
-        let rank = |level: &str| match level {
-            "#" => 2_u8,
-            "+" => 1,
-            _ => 0,
-        };
-        self.0.split('/').map(rank).cmp(other.0.split('/').map(rank))
+        compare_specificity(&self.0, &other.0)
     }
 }
 
@@ -69,12 +54,8 @@ impl FromStr for RuleFilter {
         if let Some(at) = text.find(|c: char| c.is_control()) {
             return Err(FilterError::Control(at));
         }
-        let levels = text.split('/').count();
-        for (level, part) in text.split('/').enumerate() {
-            let alone = part.len() == 1;
-            if (part.contains('+') && !alone) || (part.contains('#') && !(alone && level + 1 == levels)) {
-                return Err(FilterError::Wildcard(level + 1));
-            }
+        if let Some(at) = misplaced_wildcard(text) {
+            return Err(FilterError::Wildcard(levels(text.get(..at).unwrap_or_default())));
         }
         Ok(Self(text.to_owned()))
     }

@@ -1,7 +1,7 @@
 //! What a connection leaves behind: why it ended, and its will.
 
 use bytes::Bytes;
-use sealcast_mqtt::{CloseReason, ParseError, WillRequest};
+use sealcast_mqtt::{CloseReason, ParseError, WillRequest, reason};
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -28,7 +28,7 @@ impl Client {
             ),
             CloseReason::ClientMalformed(error) => ("malformed", format!("the client broke MQTT's rules: {error}")),
             CloseReason::BrokerMalformed(error) => ("broker", format!("the broker broke MQTT's rules: {error}")),
-            CloseReason::BrokerDisconnect { code } if *code >= 0x80 => {
+            CloseReason::BrokerDisconnect { code } if *code >= reason::FIRST_FAILURE => {
                 ("disconnect", format!("the broker sent DISCONNECT with reason code {code:#04x}"))
             }
             CloseReason::BrokerEof if self.version == sealcast_mqtt::Version::V311 => (

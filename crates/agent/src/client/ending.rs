@@ -1,16 +1,12 @@
 //! The end of a connection that the agent closes: its reason, and the client's last bytes.
 
-use sealcast_mqtt::Proxy;
+use sealcast_mqtt::{Proxy, reason};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::Instant,
 };
 
 use super::bounds::{BUFFER, CHUNK, DRAIN, TAKE_OVER};
-
-/// Reason codes of MQTT 5 (§2.4).
-const SERVER_SHUTTING_DOWN: u8 = 0x8B;
-const SESSION_TAKEN_OVER: u8 = 0x8E;
 
 /// A connection that the agent ends once what the client has sent has gone out.
 pub(super) struct Ending {
@@ -24,16 +20,20 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn shutdown() -> Self {
-        Self { code: SERVER_SHUTTING_DOWN, reason: "the agent is shutting down", deadline: Instant::now() + DRAIN }
+        Self {
+            code: reason::SERVER_SHUTTING_DOWN,
+            reason: "the agent is shutting down",
+            deadline: Instant::now() + DRAIN,
+        }
     }
 
     pub(super) fn take_over() -> Self {
         let reason = "another connection of this client took over";
-        Self { code: SESSION_TAKEN_OVER, reason, deadline: Instant::now() + TAKE_OVER }
+        Self { code: reason::SESSION_TAKEN_OVER, reason, deadline: Instant::now() + TAKE_OVER }
     }
 
     pub(super) fn is_shutdown(&self) -> bool {
-        self.code == SERVER_SHUTTING_DOWN
+        self.code == reason::SERVER_SHUTTING_DOWN
     }
 
     /// Takes in what the client has sent so far, and nothing after it.

@@ -7,6 +7,7 @@ use sealcast_mqtt::TopicName;
 use sealcast_node::config::TableAt;
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
+use sealcast_topic::is_control;
 use serde::Deserialize;
 
 use crate::config::ByFilter;
@@ -105,7 +106,7 @@ impl ValueRules {
             TopicName::new(&text).with_context(|| format!("{key}: {text:?} is not a topic"))?;
             ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: must have at most {} bytes", RuleFilter::MAX_BYTES);
             ensure!(
-                !text.starts_with('$') && text != "sealcast" && !text.starts_with("sealcast/"),
+                !text.starts_with('$') && !is_control(&text),
                 "{key}: {text:?} is reserved: choose a topic that begins with neither $ nor sealcast/"
             );
             Ok(text)

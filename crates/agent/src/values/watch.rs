@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sealcast_mqtt::{Properties, TopicName};
+use sealcast_mqtt::{Properties, TopicName, check_carried};
 use sealcast_node::{Answer, now_ms};
 use sealcast_seal::{Content, Opener, Purpose, QosClass};
 use tokio_util::sync::CancellationToken;
@@ -289,8 +289,8 @@ impl Values {
         let Own { retain, props, payload, recorded } = message;
         let retain = *retain;
         // A prefix may have made it too long, and the connection would cut it off to the name of another one.
-        let carried = TopicName::new(topic).and_then(|topic| topic.check_carried());
-        carried.map_err(|error| Unsent::Refused(error.to_string()))?;
+        TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
+        check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
             Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sealcast_mqtt::Qos;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::message::Qos;
-use crate::wire::Outgoing;
+use crate::packets::Outgoing;
 
 /// What the driver has for a connection.
 pub(super) enum Out {

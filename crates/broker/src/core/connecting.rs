@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sealcast_mqtt::{Connect, Property, Text, Version, reason};
+
 use super::connection::{ALIAS_MAX, ConnId, Connection, Held};
 use super::effects::{Output, Record};
 use super::pressure::full_until;
 use super::publishing::Offer;
 use super::session::{Due, Session, SessionKey, expires_at};
 use super::{Core, NewMessage};
+use crate::fault::fault;
+use crate::packets::{ConnAckProperties, Outgoing};
 use crate::policy::{Attempt, Refusal};
-use crate::reason;
 use crate::router::SessionId;
 use crate::tls::PeerCertificate;
 use crate::topic;
-use crate::wire::{ConnAckProperties, Connect, Outgoing, Version};
 
 /// A client that understands less than this is not told why a message of its was refused.
 const EXPLAINED_BYTES: usize = 4096;
@@ -44,11 +46,12 @@ impl Core {
                 return;
             }
         };
-        let assigned = connect.client_id.is_empty().then(|| client_id.to_string());
+        let assigned = connect.client_id.as_str().is_empty().then(|| Text::lossy(&client_id, client_id.len()));
         let key = SessionKey { device: device.clone(), client_id };
         let present = self.take_over(&key, connect.clean_start, now_ms);
         let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
-        let expiry_s = match connect.session_expiry_s {
+        let wanted_expiry_s = wanted_expiry_s(&connect);
+        let expiry_s = match wanted_expiry_s {
             Some(wanted) => wanted.min(cap),
             None if connect.clean_start => 0,
             None => cap,
@@ -63,12 +66,12 @@ impl Core {
                 self.fx.record(Record::Session { id, key, expiry_s });
             }
             session.conn = Some(conn);
-            session.window = usize::from(connect.receive_max.min(self.limits.max_inflight)).max(1);
+            session.window = usize::from(connect.properties.receive_maximum().min(self.limits.max_inflight)).max(1);
             session.expiry_s = expiry_s;
             session.will = connect.will;
             session.will_due_ms = None;
         }
-        let max_packet_bytes = connect.max_packet_bytes.map(|max| max as usize);
+        let max_packet_bytes = connect.properties.maximum_packet_size().map(|max| max as usize);
         self.connections.insert(
             conn,
             Connection {
@@ -78,14 +81,14 @@ impl Core {
                 aliases: HashMap::new(),
                 max_packet_bytes,
                 explain: connect.version == Version::V5
-                    && connect.problem_information
+                    && connect.properties.request_problem_info() != 0
                     && max_packet_bytes.is_none_or(|max| max >= EXPLAINED_BYTES),
                 pressure: Held::default(),
                 bridge: connect.bridge,
             },
         );
         let properties = (connect.version == Version::V5).then(|| ConnAckProperties {
-            session_expiry_s: (connect.session_expiry_s != Some(expiry_s)).then_some(expiry_s),
+            session_expiry_s: (wanted_expiry_s != Some(expiry_s)).then_some(expiry_s),
             receive_max: self.limits.max_inflight.max(1),
             max_packet_bytes: u32::try_from(self.limits.max_packet_bytes).unwrap_or(u32::MAX),
             assigned_client_id: assigned,
@@ -98,22 +101,27 @@ impl Core {
 
     /// Who it is, or the reason code of the refusal.
     fn admit(&mut self, certificate: Option<&PeerCertificate>, connect: &Connect, now_ms: u64) -> Result<Admitted, u8> {
-        if connect.auth_method {
+        if connect.properties.auth_method().is_some() {
             return Err(reason::BAD_AUTHENTICATION_METHOD);
         }
-        let attempt = Attempt { certificate, client_id: &connect.client_id, username: connect.username.as_deref() };
+        let username = connect.username.as_ref().map(Text::as_str);
+        let attempt = Attempt { certificate, client_id: connect.client_id.as_str(), username };
         let device = self.policy.connect(&attempt).map_err(|refusal| {
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
-            tracing::info!(certificate = name, client_id = connect.client_id, "connection refused: {refusal}");
+            tracing::info!(certificate = name, client_id = connect.client_id.as_str(), "connection refused: {refusal}");
             refusal.code()
         })?;
+        if connect.will.as_ref().is_some_and(|will| topic::check_levels(&will.topic).is_err()) {
+            tracing::info!(%device, "connection refused: the topic of the will has too many levels");
+            return Err(reason::TOPIC_NAME_INVALID);
+        }
         if let Some(will) = &connect.will
             && !self.policy.may_publish(&device, &will.topic)
         {
-            tracing::info!(%device, topic = will.topic, "connection refused: the device may not publish to the topic of its will");
+            tracing::info!(%device, topic = %will.topic, "connection refused: the device may not publish to the topic of its will");
             return Err(Refusal::NotAuthorized.code());
         }
-        let client_id: Arc<str> = if connect.client_id.is_empty() {
+        let client_id: Arc<str> = if connect.client_id.as_str().is_empty() {
             format!("auto-{}-{now_ms:x}", self.next_session).into()
         } else {
             connect.client_id.as_str().into()
@@ -123,7 +131,7 @@ impl Core {
         let (limits, usage) = (&self.limits, self.usages.of(&device));
         let had_place = old.is_some_and(|session| session.reserved);
         // A session that outlives its connection would keep the place from the next control connection.
-        let ends = connect.clean_start && connect.session_expiry_s.unwrap_or(0) == 0;
+        let ends = connect.clean_start && wanted_expiry_s(connect).unwrap_or(0) == 0;
         let reserved = ends
             && self.policy.is_control(&device, &client_id)
             && (had_place || usage.control_sessions < limits.max_device_control_sessions);
@@ -187,7 +195,7 @@ impl Core {
     /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub(crate) fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
         if let Some((device, client_id)) = self.who(conn) {
-            tracing::info!(device, client_id, code, "connection closed: {}", reason::fault(code));
+            tracing::info!(device, client_id, code, "connection closed: {}", fault(code));
         }
         self.close(conn, code, now_ms);
     }
@@ -241,7 +249,7 @@ impl Core {
         self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
         self.timers.extend(expires_at(session).map(|at| (at, id)));
         self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
-        let delay_ms = session.will.as_ref().map(|will| u64::from(will.delay_s) * 1000);
+        let delay_ms = session.will.as_ref().map(|will| u64::from(will.properties.will_delay_s()) * 1000);
         match delay_ms {
             None => {}
             Some(0) => {
@@ -283,11 +291,12 @@ impl Core {
 
     /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.
     pub(super) fn publish_wills(&mut self, now_ms: u64) {
-        while let Some(Due { session, device, will }) = self.wills.pop_front() {
+        while let Some(Due { session, device, mut will }) = self.wills.pop_front() {
             // Rights may have gone since CONNECT.
             if !self.policy.may_publish(&device, &will.topic) {
                 continue;
             }
+            will.properties.retain(Property::is_forwarded);
             let new = NewMessage {
                 topic: will.topic,
                 payload: will.payload,
@@ -323,9 +332,14 @@ impl Core {
     pub(crate) fn handle_shutdown(&mut self, now_ms: u64) {
         let conns: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in conns {
-            self.fx.send(conn, Outgoing::Disconnect { code: reason::SHUTTING_DOWN });
+            self.fx.send(conn, Outgoing::Disconnect { code: reason::SERVER_SHUTTING_DOWN });
             self.fx.outputs.push(Output::Close(conn));
             self.detach(conn, false, now_ms);
         }
     }
+}
+
+/// How long the client wants its session to be kept, in seconds; `None` for MQTT 3, which cannot say.
+fn wanted_expiry_s(connect: &Connect) -> Option<u32> {
+    (connect.version == Version::V5).then(|| connect.properties.session_expiry_s().unwrap_or(0))
 }

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use sealcast_mqtt::{TopicName, Version};
+
+use crate::packets::Incoming;
 use crate::router::SessionId;
-use crate::wire::{Incoming, Version};
 
 /// Topic aliases that a client may set.
 pub(super) const ALIAS_MAX: u16 = 32;
@@ -23,7 +25,7 @@ pub(super) struct Connection {
     pub device: Arc<str>,
     pub version: Version,
     /// MQTT 5 topic aliases that the client has set.
-    pub aliases: HashMap<u16, String>,
+    pub aliases: HashMap<u16, TopicName>,
     pub max_packet_bytes: Option<usize>,
     /// It takes reason strings and user properties on PUBACK and PUBREC.
     pub explain: bool,

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use sealcast_mqtt::{Qos, reason};
+
 use super::Core;
 use super::connection::ConnId;
 use super::effects::Record;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::Class;
-use crate::message::{Message, Qos};
-use crate::reason;
+use crate::message::Message;
+use crate::packets::{Outgoing, publish_size};
 use crate::router::{SessionId, Target};
-use crate::wire::{Outgoing, publish_size};
 
 /// How a message reaches one session.
 pub(super) struct Terms {
@@ -170,8 +171,8 @@ impl Core {
     pub(super) fn handle_pubrec(&mut self, conn: ConnId, id: SessionId, packet_id: u16, code: u8, now_ms: u64) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match session.inflight.get_mut(&packet_id).filter(|delivery| delivery.qos == Qos::ExactlyOnce) {
-            None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: reason::PACKET_ID_NOT_FOUND }),
-            Some(_) if code >= reason::UNSPECIFIED_ERROR => {
+            None => self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: reason::PACKET_IDENTIFIER_NOT_FOUND }),
+            Some(_) if code >= reason::FIRST_FAILURE => {
                 if let Some(delivery) = session.inflight.remove(&packet_id) {
                     self.finish(id, &delivery);
                     self.pump(id, now_ms);

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use sealcast_mqtt::TopicName;
+
 use super::connection::ConnId;
 use super::queue::Delivery;
 use super::session::SessionKey;
 use crate::message::{Message, Received};
+use crate::packets::{Outgoing, Subscribed};
 use crate::router::{LocalId, SessionId};
-use crate::wire::{Outgoing, SubOptions};
 
 /// Something the driver does once the records before it are durable.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub(crate) enum Record {
     Subscribed {
         session: SessionId,
         filter: String,
-        options: SubOptions,
+        subscribed: Subscribed,
     },
     Unsubscribed {
         session: SessionId,
@@ -77,7 +79,7 @@ pub(crate) enum Record {
     },
     Retained(Arc<Message>),
     RetainedEnd {
-        topic: Arc<str>,
+        topic: TopicName,
     },
 }
 

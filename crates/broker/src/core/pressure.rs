@@ -50,15 +50,16 @@
 //! publishers matter more than an absent subscriber, [`crate::Limits::full_session_expiry`] does the last by itself: an
 //! offline session whose own queue has been full for so long ends.
 
+use sealcast_mqtt::{Publish, reason};
+
 use super::Core;
 use super::connection::{ConnId, Connection};
 use super::session::{Full, Session};
 use super::usage::{Bound, Class, Load};
 use crate::config::Limits;
 use crate::message;
-use crate::reason;
+use crate::packets::Incoming;
 use crate::router::SessionId;
-use crate::wire::{Incoming, Publish};
 
 impl Core {
     /// Notes that something found no room, and tells the operator.
@@ -243,7 +244,7 @@ impl Core {
             let Some((by, _)) = connection.pressure.by else { continue };
             let client_id = self.sessions.get(&connection.session).map(|session| session.key.client_id.clone());
             let topic = match connection.pressure.packets.front() {
-                Some(Incoming::Publish(publish)) => publish.topic.as_str(),
+                Some(Incoming::Publish(publish)) => publish.topic.as_deref().unwrap_or_default(),
                 _ => "",
             };
             let full = self.sessions.get(&by).map(|session| session.key.clone());
@@ -283,7 +284,9 @@ pub(super) fn full_until(session: &Session, limits: &Limits) -> Option<u64> {
 /// Rough memory of a packet that waits.
 fn cost(packet: &Incoming) -> usize {
     match packet {
-        Incoming::Publish(publish) => message::cost(&publish.topic, &publish.payload, &publish.properties),
+        Incoming::Publish(publish) => {
+            message::cost(publish.topic.as_deref().unwrap_or_default(), &publish.payload, &publish.properties)
+        }
         Incoming::Subscribe { filters, .. } => filters.iter().map(|(filter, _)| filter.len() + 64).sum(),
         Incoming::Unsubscribe { filters, .. } => filters.iter().map(|filter| filter.len() + 64).sum(),
         _ => 64,

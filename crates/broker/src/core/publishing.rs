@@ -1,23 +1,25 @@
 //! From a PUBLISH to everyone who gets it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use sealcast_mqtt::{PacketId, Property, Publish, Qos, TopicName, Version, reason};
 
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
 use super::effects::{Output, Record};
 use super::usage::{Bound, Class, Load};
 use super::{Core, HubMessage, NewMessage};
-use crate::message::{self, Message, Qos, Received};
+use crate::message::{self, Message, Received};
+use crate::packets::Outgoing;
 use crate::policy::{Intercepted, Verdict};
-use crate::reason;
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
-use crate::wire::{Outgoing, Publish, Version};
 
 /// Why a PUBLISH is refused.
 struct Refused {
     code: u8,
-    topic: String,
+    topic: TopicName,
     reason: &'static str,
 }
 
@@ -42,17 +44,17 @@ pub(super) struct NoRoom {
 
 impl Core {
     pub(super) fn handle_publish(&mut self, conn: ConnId, mut publish: Publish, now_ms: u64) {
-        if let Err(code) = self.resolve_alias(conn, &mut publish) {
-            self.handle_failed(conn, code, now_ms);
-            return;
-        }
-        let Some(connection) = self.connections.get(&conn) else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let topic = match resolve_alias(&mut connection.aliases, &publish) {
+            Ok(topic) => topic,
+            Err(code) => return self.handle_failed(conn, code, now_ms),
+        };
         let (id, device, version) = (connection.session, connection.device.clone(), connection.version);
-        if topic::validate_topic(&publish.topic).is_err() {
+        if topic::check_levels(&topic).is_err() {
             self.handle_failed(conn, reason::TOPIC_NAME_INVALID, now_ms);
             return;
         }
-        let packet_id = publish.id;
+        let packet_id = publish.packet_id.map_or(0, PacketId::value);
         let qos = publish.qos;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if qos == Qos::ExactlyOnce {
@@ -68,31 +70,29 @@ impl Core {
                 return;
             }
         }
-        if !self.policy.may_publish(&device, &publish.topic) {
-            tracing::info!(%device, topic = publish.topic, "publish refused: the device may not publish to this topic");
-            let refused = Refused {
-                code: reason::NOT_AUTHORIZED,
-                topic: publish.topic,
-                reason: "the device may not publish to this topic",
-            };
+        if !self.policy.may_publish(&device, &topic) {
+            tracing::info!(%device, %topic, "publish refused: the device may not publish to this topic");
+            let refused =
+                Refused { code: reason::NOT_AUTHORIZED, topic, reason: "the device may not publish to this topic" };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
-        let bytes = message::cost(&publish.topic, &publish.payload, &publish.properties);
+        // What else stands there is between the client and the broker.
+        publish.properties.retain(Property::is_forwarded);
+        let bytes = message::cost(&topic, &publish.payload, &publish.properties);
         if publish.retain
             && !publish.payload.is_empty()
-            && let Err(reason) = self.may_retain(Some(&device), &publish.topic, bytes)
+            && let Err(reason) = self.may_retain(Some(&device), &topic, bytes)
         {
-            tracing::warn!(%device, topic = publish.topic, "publish refused: {reason}");
-            let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: publish.topic, reason };
+            tracing::warn!(%device, %topic, "publish refused: {reason}");
+            let refused = Refused { code: reason::QUOTA_EXCEEDED, topic, reason };
             self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
             return;
         }
         // Only MQTT 3 publishers wait with their message; the payload is shared.
         let waits = (qos > Qos::AtMostOnce && version != Version::V5).then(|| publish.clone());
-        let told = (qos > Qos::AtMostOnce && version == Version::V5).then(|| publish.topic.clone());
         let new = NewMessage {
-            topic: publish.topic,
+            topic: topic.clone(),
             payload: publish.payload,
             qos,
             retain: publish.retain,
@@ -110,7 +110,7 @@ impl Core {
                         Bound::Device => "the queues of a device that the message is for are full",
                         Bound::Total => "the queues of all the broker's sessions together are full",
                     };
-                    let refused = Refused { code: reason::QUOTA_EXCEEDED, topic: told.unwrap_or_default(), reason };
+                    let refused = Refused { code: reason::QUOTA_EXCEEDED, topic, reason };
                     self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
                 }
             }
@@ -186,27 +186,16 @@ impl Core {
             // Must be durable before PUBCOMP: the client may then use the identifier for a new message.
             self.fx.record(Record::InboundEnd { session: id, id: packet_id });
         }
-        self.fx
-            .send(conn, Outgoing::PubComp { id: packet_id, code: if known { 0 } else { reason::PACKET_ID_NOT_FOUND } });
-    }
-
-    fn resolve_alias(&mut self, conn: ConnId, publish: &mut Publish) -> Result<(), u8> {
-        let Some(connection) = self.connections.get_mut(&conn) else { return Ok(()) };
-        let Some(alias) = publish.alias else { return Ok(()) };
-        if alias == 0 || alias > ALIAS_MAX {
-            return Err(reason::TOPIC_ALIAS_INVALID);
-        }
-        if publish.topic.is_empty() {
-            publish.topic = connection.aliases.get(&alias).ok_or(reason::TOPIC_ALIAS_INVALID)?.clone();
-        } else {
-            connection.aliases.insert(alias, publish.topic.clone());
-        }
-        Ok(())
+        self.fx.send(
+            conn,
+            Outgoing::PubComp { id: packet_id, code: if known { 0 } else { reason::PACKET_IDENTIFIER_NOT_FOUND } },
+        );
     }
 
     /// A message of the hub's own.
-    pub(crate) fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
+    pub(crate) fn handle_hub_publish(&mut self, mut message: HubMessage, token: u64, now_ms: u64) {
         self.settle(now_ms);
+        message.properties.retain(Property::is_forwarded);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
@@ -231,17 +220,17 @@ impl Core {
     ) -> Result<(), NoRoom> {
         if let Some(interceptor) = self.interceptor.as_ref().filter(|_| intercept) {
             let mut message = Intercepted {
-                topic: std::mem::take(&mut new.topic),
+                topic: new.topic.as_str().to_owned(),
                 payload: std::mem::take(&mut new.payload),
                 qos: new.qos,
                 retain: new.retain,
             };
             let verdict = interceptor.publish(new.sender.as_deref(), &mut message);
-            if verdict == Verdict::Drop || topic::validate_topic(&message.topic).is_err() {
+            let Ok(topic) = topic::parse_topic(&message.topic) else { return Ok(()) };
+            if verdict == Verdict::Drop {
                 return Ok(());
             }
-            (new.topic, new.payload, new.qos, new.retain) =
-                (message.topic, message.payload, message.qos, message.retain);
+            (new.topic, new.payload, new.qos, new.retain) = (topic, message.payload, message.qos, message.retain);
         }
         let message = self.new_message(new, now_ms);
         let group = self.policy.group(&message.topic);
@@ -379,5 +368,19 @@ fn received(message: &Message) -> Received {
         retain: message.retain,
         properties: message.properties.clone(),
         sender: message.sender.clone(),
+    }
+}
+
+/// The topic of a PUBLISH, also where an alias stands for it; else the reason code.
+fn resolve_alias(aliases: &mut HashMap<u16, TopicName>, publish: &Publish) -> Result<TopicName, u8> {
+    match (publish.properties.topic_alias(), &publish.topic) {
+        (None, Some(topic)) => Ok(topic.clone()),
+        (Some(alias @ 1..=ALIAS_MAX), Some(topic)) => {
+            aliases.insert(alias, topic.clone());
+            Ok(topic.clone())
+        }
+        (Some(alias @ 1..=ALIAS_MAX), None) => aliases.get(&alias).cloned().ok_or(reason::TOPIC_ALIAS_INVALID),
+        (Some(_), _) => Err(reason::TOPIC_ALIAS_INVALID),
+        (None, None) => Err(reason::PROTOCOL_ERROR),
     }
 }

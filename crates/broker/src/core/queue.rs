@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sealcast_mqtt::Qos;
+
 use super::usage::{Class, Load, Loads};
-use crate::message::{Message, Qos};
+use crate::message::Message;
 
 /// A message on its way to one session at QoS 1 or 2.
 #[derive(Clone, Debug)]

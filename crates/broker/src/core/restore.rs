@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sealcast_mqtt::TopicName;
+
 use super::Core;
 use super::queue::Delivery;
 use super::session::{Session, SessionKey, expires_at};
 use super::usage::Class;
 use crate::message::Message;
+use crate::packets::Subscribed;
 use crate::router::SessionId;
 use crate::topic;
-use crate::wire::SubOptions;
 
 #[derive(Debug)]
 pub(crate) struct RestoredSession {
@@ -19,7 +21,7 @@ pub(crate) struct RestoredSession {
     pub expiry_s: u32,
     /// `None`: it was online when the broker ended.
     pub disconnected_ms: Option<u64>,
-    pub subscriptions: Vec<(String, SubOptions)>,
+    pub subscriptions: Vec<(String, Subscribed)>,
     /// In order; those at QoS 2 that have gone out with their identifiers.
     pub deliveries: Vec<(Option<u16>, Delivery)>,
     pub inbound: Vec<u16>,
@@ -72,7 +74,7 @@ impl Core {
     }
 
     fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>) {
-        let mut groups: HashMap<Arc<str>, Option<u64>> = HashMap::new();
+        let mut groups: HashMap<TopicName, Option<u64>> = HashMap::new();
         for (packet_id, mut delivery) in deliveries {
             let topic = &delivery.message.topic;
             delivery.group = *groups.entry(topic.clone()).or_insert_with(|| self.policy.group(topic));

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sealcast_mqtt::Will;
+
 use super::connection::ConnId;
 use super::queue::{Delivery, Queue};
 use super::usage::{Loads, Reminder};
+use crate::packets::Subscribed;
 use crate::router::SessionId;
-use crate::wire::{SubOptions, Will};
 
 /// Sessions belong to a device: client identifiers of two devices never meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +27,7 @@ pub(super) struct Session {
     /// Seconds; 0 ends with the connection, `u32::MAX` never.
     pub expiry_s: u32,
     pub disconnected_ms: u64,
-    pub subscriptions: BTreeMap<String, SubOptions>,
+    pub subscriptions: BTreeMap<String, Subscribed>,
     pub queue: Queue,
     /// What of its deliveries is given up first when all queues together are full.
     pub surplus: Loads,

@@ -15,13 +15,15 @@
 
 use std::collections::HashMap;
 
+use sealcast_mqtt::Qos;
+
 use super::Core;
 use super::deliveries::Terms;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Class, Usages};
 use crate::config::Limits;
-use crate::message::{Message, Qos};
+use crate::message::Message;
 use crate::policy::Policy;
 use crate::router::{Matches, SessionId};
 
@@ -100,8 +102,8 @@ impl Core {
         let class = Class::of(&self.router, &message.topic);
         let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
         let judge = Judge { sessions, usages, limits, policy, message, class, group: delivery.group };
-        let found = self.router.members(&delivery.shares, &|id, options| {
-            8 * u8::from(options.qos > Qos::AtMostOnce) + judge.readiness(id)
+        let found = self.router.members(&delivery.shares, &|id, subscribed| {
+            8 * u8::from(subscribed.options.qos > Qos::AtMostOnce) + judge.readiness(id)
         });
         // It keeps its place among the messages, whoever gets it.
         let mut order = Some(delivery.order);

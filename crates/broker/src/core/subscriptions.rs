@@ -3,35 +3,36 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use sealcast_mqtt::{Qos, RetainHandling, SubscriptionOptions, reason};
+
 use super::Core;
 use super::connection::ConnId;
 use super::deliveries::Terms;
 use super::effects::Record;
 use super::usage::{Class, Loads};
-use crate::message::{Message, Qos};
-use crate::reason;
+use crate::message::Message;
+use crate::packets::{Outgoing, Subscribed};
 use crate::router::SessionId;
 use crate::topic;
-use crate::wire::{Outgoing, SubOptions};
 
 impl Core {
     pub(super) fn handle_subscribe(
         &mut self,
         conn: ConnId,
         packet_id: u16,
-        filters: Vec<(String, SubOptions)>,
+        filters: Vec<(String, Subscribed)>,
         now_ms: u64,
     ) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
         let mut codes = Vec::with_capacity(filters.len());
-        let mut retained: Vec<(Arc<Message>, SubOptions)> = Vec::new();
-        for (text, options) in filters {
+        let mut retained: Vec<(Arc<Message>, Subscribed)> = Vec::new();
+        for (text, wanted) in filters {
             let (share, filter) = match topic::parse_filter(&text) {
                 Ok(parsed) => parsed,
                 Err(error) => {
                     tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
-                    codes.push(reason::FILTER_INVALID);
+                    codes.push(reason::TOPIC_FILTER_INVALID);
                     continue;
                 }
             };
@@ -50,14 +51,20 @@ impl Core {
                 codes.push(reason::QUOTA_EXCEEDED);
                 continue;
             }
-            let options = SubOptions {
-                no_local: options.no_local || (bridge && share.is_none()),
-                retain_as_published: options.retain_as_published || bridge,
-                ..options
+            let options = SubscriptionOptions {
+                no_local: wanted.options.no_local || (bridge && share.is_none()),
+                retain_as_published: wanted.options.retain_as_published || bridge,
+                ..wanted.options
             };
+            let subscribed = Subscribed { options, ..wanted };
             let new = !session.subscriptions.contains_key(&text);
-            if share.is_none() && (options.retain_handling == 0 || (options.retain_handling == 1 && new)) {
-                let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, options));
+            let brings = match options.retain_handling {
+                RetainHandling::Always => true,
+                RetainHandling::IfNew => new,
+                RetainHandling::Never => false,
+            };
+            if share.is_none() && brings {
+                let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, subscribed));
                 let before = retained.len();
                 retained.extend(brought);
                 if !self.takes(id, &retained) {
@@ -68,20 +75,20 @@ impl Core {
                     continue;
                 }
             }
-            self.router.insert(id, share, filter, options);
+            self.router.insert(id, share, filter, subscribed);
             codes.push(options.qos as u8);
             let Some(session) = self.sessions.get_mut(&id) else { return };
             if session.persistent() {
-                self.fx.record(Record::Subscribed { session: id, filter: text.clone(), options });
+                self.fx.record(Record::Subscribed { session: id, filter: text.clone(), subscribed });
             }
-            session.subscriptions.insert(text, options);
+            session.subscriptions.insert(text, subscribed);
         }
         self.fx.send(conn, Outgoing::SubAck { id: packet_id, codes });
-        for (message, options) in retained {
+        for (message, subscribed) in retained {
             let terms = Terms {
-                qos: options.qos.min(message.qos),
+                qos: subscribed.options.qos.min(message.qos),
                 retain: true,
-                subscription_ids: options.id.into_iter().collect(),
+                subscription_ids: subscribed.id.into_iter().collect(),
                 shares: Vec::new(),
                 // It stays retained: the client can ask for it again.
                 group: None,
@@ -92,11 +99,11 @@ impl Core {
 
     /// Whether a session has room for all of these at once. Queues that are empty take all that is retained, however low
     /// their limits are: a client could never subscribe otherwise.
-    fn takes(&self, id: SessionId, retained: &[(Arc<Message>, SubOptions)]) -> bool {
+    fn takes(&self, id: SessionId, retained: &[(Arc<Message>, Subscribed)]) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
         let mut more = Loads::default();
-        for (message, options) in retained {
-            if options.qos.min(message.qos) > Qos::AtMostOnce {
+        for (message, subscribed) in retained {
+            if subscribed.options.qos.min(message.qos) > Qos::AtMostOnce {
                 more.of_mut(Class::of(&self.router, &message.topic)).add(message.cost());
             }
         }

@@ -5,11 +5,12 @@ mod room;
 mod shares;
 
 use bytes::Bytes;
+use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will, reason};
 
 use super::*;
 use crate::config::ClassLimits;
+use crate::packets::{Outgoing, Subscribed};
 use crate::policy::{Attempt, Refusal};
-use crate::wire::{Connect, Outgoing, Publish, SubOptions, Version, Will};
 
 /// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
 struct Names;
@@ -57,16 +58,17 @@ impl Bench {
         let mut connect = Connect {
             version,
             bridge: false,
-            client_id: client_id.into(),
+            client_id: Text::new(client_id).unwrap(),
             clean_start: false,
             keep_alive_s: 0,
-            username: Some(device.into()),
+            properties: Properties::from_iter([
+                Property::SessionExpiry(100_000),
+                Property::ReceiveMaximum(1),
+                Property::RequestProblemInfo(0),
+            ]),
             will: None,
-            session_expiry_s: (version == Version::V5).then_some(100_000),
-            receive_max: 1,
-            max_packet_bytes: None,
-            auth_method: false,
-            problem_information: false,
+            username: Some(Text::new(device).unwrap()),
+            password: None,
         };
         change(&mut connect);
         self.core.handle_connect(conn, None, connect, self.now_ms);
@@ -104,9 +106,8 @@ impl Bench {
     }
 
     fn subscribe_all_at(&mut self, conn: ConnId, filters: &[&str], qos: Qos) -> Vec<u8> {
-        let options = SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
         self.core.take_effects(self.now_ms);
-        let filters = filters.iter().map(|filter| ((*filter).to_owned(), options)).collect();
+        let filters = filters.iter().map(|filter| ((*filter).to_owned(), Subscribed::new(qos))).collect();
         let out = self.input(conn, Incoming::Subscribe { id: 1, filters });
         out.iter()
             .find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes.clone()) } else { None })
@@ -127,13 +128,13 @@ impl Bench {
     /// The reason code of PUBACK, if one comes.
     fn publish(&mut self, conn: ConnId, id: u16, topic: &str, change: impl FnOnce(&mut Publish)) -> Option<u8> {
         let mut publish = Publish {
-            topic: topic.into(),
-            alias: None,
+            dup: false,
+            topic: Some(TopicName::new(topic).unwrap()),
             payload: Bytes::from(id.to_string()),
             qos: Qos::AtLeastOnce,
             retain: false,
-            id,
-            properties: MessageProperties::default(),
+            packet_id: PacketId::new(id),
+            properties: Properties::new(),
         };
         change(&mut publish);
         let out = self.input(conn, Incoming::Publish(publish));
@@ -198,12 +199,11 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
     let topic = "sealcast/v1/keys/d";
     for n in 0..SESSIONS {
         let will = Will {
-            topic: topic.into(),
+            topic: TopicName::new(topic).unwrap(),
             payload: Bytes::from_static(b"will"),
             qos: Qos::AtLeastOnce,
             retain: true,
-            delay_s: 3600,
-            properties: MessageProperties::default(),
+            properties: Properties::from_iter([Property::WillDelay(3600)]),
         };
         let conn = bench.connect("d", &format!("w{n}"), Version::V5, |connect| connect.will = Some(will));
         bench.subscribe(conn, topic);
@@ -215,6 +215,24 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
     assert_eq!(bench.publish(conn, 2, topic, |_| {}), Some(0));
     assert_eq!(bench.sessions(), 1, "all were full");
     assert_eq!(bench.core.stats().retained, 1, "their wills went out");
+}
+
+#[test]
+fn a_will_whose_topic_is_too_deep_is_refused_with_the_connection() {
+    for (levels, code) in [(128, 0), (129, reason::TOPIC_NAME_INVALID)] {
+        let mut bench = Bench::new(Limits::default());
+        let will = Will {
+            topic: TopicName::new(&vec!["a"; levels].join("/")).unwrap(),
+            payload: Bytes::from_static(b"will"),
+            qos: Qos::AtMostOnce,
+            retain: false,
+            properties: Properties::new(),
+        };
+        bench.connect("d", "c", Version::V5, |connect| connect.will = Some(will));
+        let out = bench.outputs();
+        assert!(matches!(out[0].1, Outgoing::ConnAck { code: told, .. } if told == code), "{levels}: {out:?}");
+        assert_eq!(bench.sessions(), usize::from(code == 0));
+    }
 }
 
 #[test]
@@ -251,7 +269,7 @@ fn expired_messages_make_room() {
     let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
     bench.leave("d", "s", "q");
     let p = bench.v5("d", "p");
-    let soon = |publish: &mut Publish| publish.properties.expiry_s = Some(1);
+    let soon = |publish: &mut Publish| publish.properties.set(Property::MessageExpiry(1));
     assert_eq!(bench.publish(p, 1, "q", soon), Some(0));
     assert_eq!(bench.publish(p, 2, "q", |_| {}), Some(0));
     assert_eq!(bench.publish(p, 3, "q", |_| {}), Some(0x97));
@@ -265,7 +283,7 @@ fn who_waits_goes_on_when_a_message_expires() {
     let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
     bench.leave("d", "s", "q");
     let p = bench.v5("d", "p");
-    assert_eq!(bench.publish(p, 1, "q", |publish| publish.properties.expiry_s = Some(1)), Some(0));
+    assert_eq!(bench.publish(p, 1, "q", |publish| publish.properties.set(Property::MessageExpiry(1))), Some(0));
     let old = bench.connect("d", "old", Version::V311, |_| {});
     assert_eq!(bench.publish(old, 2, "q", |_| {}), None);
     bench.now_ms += 1000;

@@ -316,8 +316,9 @@ impl Usages {
 
 #[cfg(test)]
 mod tests {
+    use sealcast_mqtt::{Properties, Qos, TopicName};
+
     use super::*;
-    use crate::message::{MessageProperties, Qos};
 
     #[test]
     fn who_has_nothing_is_not_kept() {
@@ -325,11 +326,11 @@ mod tests {
         let device: Arc<str> = "1111".into();
         let message = |sender: Option<&Arc<str>>| Message {
             seq: 1,
-            topic: "a".into(),
+            topic: TopicName::new("a").unwrap(),
             payload: bytes::Bytes::new(),
             qos: Qos::AtLeastOnce,
             retain: true,
-            properties: MessageProperties::default(),
+            properties: Properties::new(),
             expires_ms: None,
             sender: sender.cloned(),
         };

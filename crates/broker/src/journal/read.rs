@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
+use sealcast_mqtt::{Properties, PropertySet, Qos, SubscriptionOptions, TopicName, Version};
 
 use crate::core::{Delivery, Restored, RestoredSession, SessionKey};
-use crate::message::{Message, Qos};
-use crate::wire::{SubOptions, decode_properties_blob};
+use crate::message::Message;
+use crate::packets::Subscribed;
 
 fn bad(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, what.into())
@@ -27,14 +29,15 @@ fn optional(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
 }
 
 fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
-    let properties: Vec<u8> = row.get(5)?;
+    let properties = Bytes::from(row.get::<_, Vec<u8>>(5)?);
     Ok(Message {
         seq: number(row, 0)?,
-        topic: row.get::<_, String>(1)?.into(),
+        topic: TopicName::new(&row.get::<_, String>(1)?).map_err(|_| bad(1, "topic name"))?,
         payload: row.get::<_, Vec<u8>>(2)?.into(),
         qos: qos(row, 3)?,
         retain: row.get(4)?,
-        properties: decode_properties_blob(&properties).map_err(|_| bad(5, "message properties"))?,
+        properties: Properties::parse_with_length(&properties, PropertySet::Publish)
+            .map_err(|_| bad(5, "message properties"))?,
         expires_ms: optional(row, 6)?,
         sender: row.get::<_, Option<String>>(7)?.map(Into::into),
     })
@@ -88,15 +91,10 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let bits: u8 = row.get(2)?;
-        let options = SubOptions {
-            qos: Qos::from_bits(bits & 3).ok_or_else(|| bad(2, "QoS out of range"))?,
-            no_local: bits & 4 != 0,
-            retain_as_published: bits & 8 != 0,
-            retain_handling: bits >> 4,
-            id: row.get(3)?,
-        };
+        let options =
+            SubscriptionOptions::from_bits(bits, Version::V5).ok_or_else(|| bad(2, "subscription options"))?;
         if let Some(session) = sessions.get_mut(&number(row, 0)?) {
-            session.subscriptions.push((row.get(1)?, options));
+            session.subscriptions.push((row.get(1)?, Subscribed { options, id: row.get(3)? }));
         }
     }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sealcast_mqtt::Version;
 
 use super::*;
 use crate::config::{ClassLimits, Limits};
-use crate::wire::Version;
 use world::World;
 
 #[derive(Clone, Debug)]

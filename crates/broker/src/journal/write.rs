@@ -5,18 +5,18 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::core::Record;
-use crate::wire::{SubOptions, encode_properties_blob};
+use crate::message::Message;
 
 /// SQLite's integers are signed; the numbers here are counters and milliseconds far below 2^63.
 fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-pub(super) fn options_bits(options: &SubOptions) -> i64 {
-    i64::from(options.qos as u8)
-        | i64::from(options.no_local) << 2
-        | i64::from(options.retain_as_published) << 3
-        | i64::from(options.retain_handling) << 4
+/// The properties of a message as they stand in a packet. The expiry is the interval as published; when it ends is stored
+/// beside it.
+fn properties_blob(message: &Message) -> rusqlite::Result<Vec<u8>> {
+    let blob = message.properties.encode_with_length();
+    blob.map(Vec::from).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// U+0000, which MQTT allows in no filter, parts one from the next; `None` for none.
@@ -58,9 +58,9 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             }
             Ok(())
         }
-        Record::Subscribed { session, filter, options } => run(
+        Record::Subscribed { session, filter, subscribed } => run(
             "INSERT OR REPLACE INTO subscription (session, filter, options, sub_id) VALUES (?1, ?2, ?3, ?4)",
-            params![int(*session), filter, options_bits(options), options.id],
+            params![int(*session), filter, subscribed.options.bits(), subscribed.id],
         ),
         Record::Unsubscribed { session, filter } => {
             run("DELETE FROM subscription WHERE session = ?1 AND filter = ?2", params![int(*session), filter])
@@ -70,11 +70,11 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 int(message.seq),
-                &*message.topic,
+                message.topic.as_str(),
                 &*message.payload,
                 message.qos as u8,
                 message.retain,
-                encode_properties_blob(&message.properties),
+                properties_blob(message)?,
                 message.expires_ms.map(int),
                 message.sender.as_deref(),
             ],
@@ -111,15 +111,15 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             "INSERT OR REPLACE INTO retained (topic, seq, payload, qos, properties, expires_ms, sender)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
-                &*message.topic,
+                message.topic.as_str(),
                 int(message.seq),
                 &*message.payload,
                 message.qos as u8,
-                encode_properties_blob(&message.properties),
+                properties_blob(message)?,
                 message.expires_ms.map(int),
                 message.sender.as_deref(),
             ],
         ),
-        Record::RetainedEnd { topic } => run("DELETE FROM retained WHERE topic = ?1", params![&**topic]),
+        Record::RetainedEnd { topic } => run("DELETE FROM retained WHERE topic = ?1", params![topic.as_str()]),
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::connection::ConnOut;
 use crate::core::{ConnId, HubMessage, Stats};
 use crate::message::Received;
+use crate::packets::Incoming;
 use crate::tls::PeerCertificate;
-use crate::wire::{Connect, Incoming};
 
 /// What reaches the core's loop.
 pub(crate) enum Event {

@@ -16,6 +16,7 @@ use sealcast_node::now_ms;
 use sealcast_seal::{
     Authenticity, Content, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Member, Purpose, QosClass,
 };
+use sealcast_topic::is_control;
 
 /// What the broker does to messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Hostile {
 
 impl Interceptor for Hostile {
     fn publish(&self, _sender: Option<&str>, message: &mut Intercepted) -> Verdict {
-        if message.topic.starts_with("sealcast/") {
+        if is_control(&message.topic) {
             return Verdict::Forward;
         }
         let mut state = self.state();

@@ -8,6 +8,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{Event, Hash};
 use sealcast_node::output;
 use sealcast_operator::device;
+use sealcast_topic::ControlTopic;
 use serde_json::json;
 
 use super::{
@@ -83,7 +84,8 @@ pub async fn broadcast_keys(world: &mut World, report: &mut Report) -> Result<()
     };
     for (device, hash) in &ledger {
         report.tell(&format!(
-            "sealcast/v1/keys/{device}  key package {}",
+            "{}  key package {}",
+            ControlTopic::Keys { device },
             hash.trim_start_matches("0x").get(..32).unwrap_or(hash)
         ))?;
     }

@@ -1,7 +1,10 @@
 //! Somebody with a valid certificate who subscribes straight at the broker, and writes down what arrives where TLS ends.
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_mqtt::{Frame, PacketType, Publish, Splitter, Version};
+use sealcast_mqtt::{
+    Connect, Frame, PacketId, PacketType, Properties, Publish, Qos, Splitter, Subscribe, SubscriptionOptions, Text,
+    Version,
+};
 use sealcast_node::{
     now_ms,
     tls::{Stream, Upstream},
@@ -15,6 +18,7 @@ use super::wire::{Capture, Direction};
 use crate::app::PATIENCE;
 
 const MAX_FRAME: usize = 1 << 20;
+const VERSION: Version = Version::V311;
 
 /// The observer.
 pub struct Observer {
@@ -29,17 +33,29 @@ impl Observer {
     pub async fn open(upstream: &Upstream, filters: &[&str]) -> Result<Self> {
         let stream = upstream.connect().await?;
         let mut observer = Self { stream, splitter: Splitter::new(MAX_FRAME), capture: Capture::new() };
-        // CONNECT, MQTT 3.1.1, clean session, no keep alive (3.1): it sends nothing however long the experiment takes.
-        let mut connect = b"\x00\x04MQTT\x04\x02\x00\x00".to_vec();
-        connect.extend(text("observer")?);
-        observer.send(0x10, &connect).await?;
+        let connect = Connect {
+            version: VERSION,
+            bridge: false,
+            clean_start: true,
+            // It sends nothing, however long the experiment takes.
+            keep_alive_s: 0,
+            properties: Properties::new(),
+            client_id: Text::new("observer")?,
+            will: None,
+            username: None,
+            password: None,
+        };
+        observer.send(&connect.encode()?).await?;
         observer.expect(PacketType::Connack).await?;
-        let mut subscribe = 1_u16.to_be_bytes().to_vec();
-        for filter in filters {
-            subscribe.extend(text(filter)?);
-            subscribe.push(0);
-        }
-        observer.send(0x82, &subscribe).await?;
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).context("a packet identifier")?,
+            properties: Properties::new(),
+            filters: filters
+                .iter()
+                .map(|filter| Ok((Text::new(filter)?, SubscriptionOptions::new(Qos::AtMostOnce))))
+                .collect::<Result<_>>()?,
+        };
+        observer.send(&subscribe.encode(VERSION)?).await?;
         observer.expect(PacketType::Suback).await?;
         Ok(observer)
     }
@@ -48,19 +64,16 @@ impl Observer {
     pub async fn next(&mut self, topic: &str) -> Result<Publish> {
         loop {
             let frame = self.expect(PacketType::Publish).await?;
-            let publish = Publish::parse(&frame, Version::V311)?;
+            let publish = Publish::parse(&frame, VERSION)?;
             if publish.topic.as_ref().is_some_and(|found| found.as_str() == topic) {
                 return Ok(publish);
             }
         }
     }
 
-    async fn send(&mut self, first: u8, body: &[u8]) -> Result<()> {
-        let length = u8::try_from(body.len()).ok().filter(|length| *length < 128).context("a short frame")?;
-        let mut frame = vec![first, length];
-        frame.extend(body);
-        self.capture.add(Direction::ToBroker, now_ms() * 1_000, &frame);
-        self.stream.write_all(&frame).await?;
+    async fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.capture.add(Direction::ToBroker, now_ms() * 1_000, frame);
+        self.stream.write_all(frame).await?;
         Ok(self.stream.flush().await?)
     }
 
@@ -81,10 +94,4 @@ impl Observer {
             }
         }
     }
-}
-
-/// An MQTT string: its length in two bytes, then itself.
-fn text(text: &str) -> Result<Vec<u8>> {
-    let length = u16::try_from(text.len())?;
-    Ok([&length.to_be_bytes(), text.as_bytes()].concat())
 }

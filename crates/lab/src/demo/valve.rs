@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_agent::{Alarm, AlarmKind, Event};
-use sealcast_ledger::{Body, Limits, LimitsSet, Replica, Reporters, SequenceRule, TopicName};
+use sealcast_ledger::{Body, Limits, LimitsSet, ReadingTopic, Replica, Reporters, SequenceRule};
 use sealcast_node::now_ms;
 use sealcast_operator::readings;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -268,7 +268,7 @@ impl<'a> Stage<'a> {
         let device = self.world.node(self.thermometer)?.id.clone();
         let number = self.world.operator.device(&device)?.number;
         let group = self.world.group(GROUP)?;
-        let topic: TopicName = LOGBOOK.parse()?;
+        let topic: ReadingTopic = LOGBOOK.parse()?;
         let limits = Limits {
             min: 0,
             max: LEDGER_MAX,
@@ -401,7 +401,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until the ledger's counts of accepted and refused readings of the thermometer are as `wanted`.
-    async fn on_ledger(&mut self, topic: &TopicName, wanted: impl Fn(u64, u64) -> bool) -> Result<(u64, u64)> {
+    async fn on_ledger(&mut self, topic: &ReadingTopic, wanted: impl Fn(u64, u64) -> bool) -> Result<(u64, u64)> {
         let start = Instant::now();
         let device = self.world.node(self.thermometer)?.id.clone();
         loop {

@@ -2,7 +2,7 @@
 
 use sealcast_identity::DeviceId;
 
-use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, Reason, TopicName, UnitText, Verdict};
+use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, ReadingTopic, Reason, UnitText, Verdict};
 
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub enum Event {
         /// The group.
         group: GroupNumber,
         /// What it is a reading of.
-        topic: TopicName,
+        topic: ReadingTopic,
         /// The digits.
         value: i128,
         /// How many of them stand after the point.
@@ -112,7 +112,7 @@ pub enum Event {
         /// The group.
         group: GroupNumber,
         /// The topic.
-        topic: TopicName,
+        topic: ReadingTopic,
         /// How often they were set.
         version: u64,
     },

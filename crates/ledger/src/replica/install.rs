@@ -7,7 +7,7 @@ use super::{
     event::{Event, Summary},
     state::{Device, DeviceState, Group, PublishedKeys},
 };
-use crate::{Body, Epoch, Generation, GroupNumber, Number, Record, Stream, TopicLimits, TopicName};
+use crate::{Body, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits};
 
 impl Replica {
     /// Makes a record that was decided on part of the state. Cannot fail.
@@ -131,7 +131,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn stream(&self, device: Number, group: GroupNumber, topic: &TopicName) -> Stream {
+    pub(super) fn stream(&self, device: Number, group: GroupNumber, topic: &ReadingTopic) -> Stream {
         self.streams.get(&(device, group, topic.clone())).copied().unwrap_or_default()
     }
 

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, Record, Refusal, SignedEntry, Stream,
-    TopicFilter, TopicLimits, TopicName,
+    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, ReadingTopic, Record, Refusal,
+    SignedEntry, Stream, TopicFilter, TopicLimits,
 };
 
 pub use event::{Event, Summary};
@@ -77,7 +77,7 @@ pub struct Replica {
     filters: BTreeMap<TopicFilter, GroupNumber>,
     keys: BTreeMap<Hash, PublishedKeys>,
     /// By who reports what.
-    streams: BTreeMap<(Number, GroupNumber, TopicName), Stream>,
+    streams: BTreeMap<(Number, GroupNumber, ReadingTopic), Stream>,
     counts: BTreeMap<Number, ReadingCounts>,
     histories: BTreeMap<Subject, History>,
 }
@@ -271,7 +271,7 @@ impl Replica {
 
     /// What readings of a topic must keep to in a group. `None` if that was never said: then they are no entries.
     #[must_use]
-    pub fn limits(&self, group: GroupNumber, topic: &TopicName) -> Option<&TopicLimits> {
+    pub fn limits(&self, group: GroupNumber, topic: &ReadingTopic) -> Option<&TopicLimits> {
         self.group(group)?.limits.get(topic)
     }
 
@@ -282,7 +282,7 @@ impl Replica {
     }
 
     /// What a device has reported, by group and topic.
-    pub fn streams(&self, device: Number) -> impl Iterator<Item = (GroupNumber, &TopicName, &Stream)> {
+    pub fn streams(&self, device: Number) -> impl Iterator<Item = (GroupNumber, &ReadingTopic, &Stream)> {
         let all = self.streams.iter().filter(move |((reporter, ..), _)| *reporter == device);
         all.map(|((_, group, topic), stream)| (*group, topic, stream))
     }
@@ -290,7 +290,7 @@ impl Replica {
     /// The greatest sequence number that a device has used for a topic under its present limits; `None` if it has used
     /// none yet.
     #[must_use]
-    pub fn last_sequence(&self, device: Number, group: GroupNumber, topic: &TopicName) -> Option<u64> {
+    pub fn last_sequence(&self, device: Number, group: GroupNumber, topic: &ReadingTopic) -> Option<u64> {
         let version = self.limits(group, topic)?.version;
         let stream = self.streams.get(&(device, group, topic.clone()))?;
         (stream.version == version).then_some(stream.sequence)

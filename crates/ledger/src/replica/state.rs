@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, Reason, Serial, TopicFilter, TopicLimits,
-    TopicName,
+    Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, ReadingTopic, Reason, Serial, TopicFilter,
+    TopicLimits,
 };
 
 /// A device, as the CA last registered it.
@@ -75,7 +75,7 @@ pub struct Group {
     /// The devices that may be members, each with the index of the record that grants it.
     pub grants: BTreeMap<Number, u64>,
     /// What readings must keep to, by topic. Others than of these topics are no entries.
-    pub limits: BTreeMap<TopicName, TopicLimits>,
+    pub limits: BTreeMap<ReadingTopic, TopicLimits>,
     /// Index of the record that made it.
     pub created_at: u64,
     /// The commits of this generation: the one made in epoch `n` has its record's index at `n`.

@@ -5,8 +5,8 @@ use sealcast_identity::{KeyError, SigningKey};
 use super::Cast;
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, Group, GroupCreated, GroupName,
-    GroupNumber, GroupReset, Hash, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, Reason, Replica,
-    Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter, TopicName,
+    GroupNumber, GroupReset, Hash, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, ReadingTopic, Reason,
+    Replica, Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter,
 };
 
 /// A source of entries for one ledger. The same seed gives the same kinds of entries in the same order, for ledgers
@@ -174,7 +174,7 @@ impl Workload {
     }
 
     /// Mostly one that the group's first filter matches.
-    fn topic(&mut self, group: Option<&Group>) -> TopicName {
+    fn topic(&mut self, group: Option<&Group>) -> ReadingTopic {
         match group.and_then(|group| group.filters.first()) {
             Some(filter) if !self.one_in(5) => {
                 let topic = filter.as_str().replace('+', "x").replace('#', "y/z");
@@ -185,7 +185,7 @@ impl Workload {
     }
 
     /// One of the topics that have limits.
-    fn limited(&mut self, group: Option<&Group>, count: usize) -> TopicName {
+    fn limited(&mut self, group: Option<&Group>, count: usize) -> ReadingTopic {
         let at = self.below(count);
         let topic = group.and_then(|group| group.limits.keys().nth(at));
         topic.cloned().unwrap_or_else(|| parsed("/"))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::publish::PacketId;
+use crate::packets::PacketId;
 
 #[derive(Default)]
 pub(super) struct PacketIds {

@@ -25,19 +25,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
+use sealcast_topic::FilterError;
 
 use self::ids::PacketIds;
 use self::keep_alive::{Due, KeepAlive};
 use self::outgoing::{Outgoing, Queued};
 use self::receipts::Receipts;
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connect::Connect;
-use crate::error::EncodeError;
-use crate::frame::{Splitter, Version};
-use crate::property::{Properties, Property};
-use crate::publish::{PacketId, Publish, Qos};
-use crate::subscribe::{encode_subscribe, encode_unsubscribe};
-use crate::topic::{TopicError, check_filter};
+use crate::packets::{
+    Ack, AckKind, Connect, Disconnect, EncodeError, PacketId, Properties, Property, Publish, Qos, Splitter, Subscribe,
+    SubscriptionOptions, Text, Unsubscribe, Version,
+};
+use crate::topic::{NotCarried, check_filter};
 
 pub use self::reason::Reason;
 pub use self::types::{
@@ -49,8 +47,6 @@ const MAX_REQUESTS: usize = 1024;
 /// Outputs that may wait before no more is read.
 const MAX_OUTPUTS: usize = 64;
 const PINGREQ: Bytes = Bytes::from_static(&[0xC0, 0]);
-const PROTOCOL_ERROR: u8 = 0x82;
-const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
 
 /// One connection to a server. `P` are the caller's tokens for publishes, `R` those for its other requests.
 pub struct Client<P, R> {
@@ -198,7 +194,11 @@ impl<P, R> Client<P, R> {
         if let Some((_, qos)) = filters.iter().find(|(_, qos)| *qos > Qos::AtLeastOnce) {
             return Err(Rejected { token, error: RequestError::Qos(*qos) });
         }
-        let encode = |id, version| encode_subscribe(id, version, filters);
+        let encode = |packet_id, version| {
+            let filters = filters.iter().map(|(filter, qos)| Ok((text(filter)?, SubscriptionOptions::new(*qos))));
+            let filters = filters.collect::<Result<_, _>>()?;
+            Subscribe { packet_id, properties: Properties::new(), filters }.encode(version)
+        };
         self.request(RequestKind::Subscribe, filters.iter().map(|(filter, _)| *filter), encode, token)
     }
 
@@ -207,7 +207,10 @@ impl<P, R> Client<P, R> {
     /// # Errors
     /// [`RequestError`], with the token.
     pub fn unsubscribe(&mut self, filters: &[&str], token: R) -> Result<(), Rejected<R>> {
-        let encode = |id, version| encode_unsubscribe(id, version, filters);
+        let encode = |packet_id, version| {
+            let filters = filters.iter().map(|filter| text(filter)).collect::<Result<_, _>>()?;
+            Unsubscribe { packet_id, properties: Properties::new(), filters }.encode(version)
+        };
         self.request(RequestKind::Unsubscribe, filters.iter().copied(), encode, token)
     }
 
@@ -238,7 +241,7 @@ impl<P, R> Client<P, R> {
             return Err(RequestError::NotConnected);
         }
         if filters.len() == 0 {
-            return Err(TopicError::Empty.into());
+            return Err(NotCarried::from(FilterError::Empty).into());
         }
         filters.try_for_each(check_filter)?;
         if self.requests.len() >= MAX_REQUESTS {
@@ -358,6 +361,10 @@ impl<P, R> Client<P, R> {
             _ => {}
         }
     }
+}
+
+fn text(filter: &str) -> Result<Text, EncodeError> {
+    Text::new(filter).map_err(|_| EncodeError::FieldTooLong("topic filter"))
 }
 
 #[cfg(test)]

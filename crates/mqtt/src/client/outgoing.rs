@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::publish::PacketId;
+use crate::packets::PacketId;
 
 /// Both, in the order they were published. `P` are the caller's tokens.
 pub(super) struct Outgoing<P> {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::types::Receipt;
-use crate::publish::PacketId;
+use crate::packets::PacketId;
 
 #[derive(Default)]
 pub(super) struct Receipts {

@@ -5,15 +5,11 @@ use std::time::Instant;
 use super::keep_alive::KeepAlive;
 use super::reason::Reason;
 use super::types::{CloseReason, Connected, Outcome, Output, ServerLimits};
-use super::{Client, MAX_OUTPUTS, PROTOCOL_ERROR, Phase, RECEIVE_MAXIMUM_EXCEEDED, Request, RequestKind};
-use crate::ack::{Ack, Disconnect};
-use crate::connack::Connack;
-use crate::error::ParseError;
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::{Properties, Property};
-use crate::publish::{Publish, Qos};
-use crate::subscribe::SubscriptionAck;
+use super::{Client, MAX_OUTPUTS, Phase, Request, RequestKind};
+use crate::packets::{
+    Ack, Connack, Disconnect, Frame, PacketType, ParseError, Properties, Property, Publish, Qos, Suback, Unsuback,
+    Version, reason,
+};
 
 /// Why a frame ends the connection.
 struct Fault {
@@ -57,7 +53,7 @@ impl<P, R> Client<P, R> {
     /// Whether bytes of the server are to be read. Not while outputs wait to be taken, nor while so many messages of an
     /// MQTT 3.1.1 server, which cannot be told a bound, wait to be acknowledged.
     pub fn wants_input(&self) -> bool {
-        let unacknowledged = self.version == Version::V311 && self.receipts_full();
+        let unacknowledged = self.version != Version::V5 && self.receipts_full();
         self.phase != Phase::Closed && self.outputs.len() < MAX_OUTPUTS && !unacknowledged
     }
 
@@ -146,12 +142,12 @@ impl<P, R> Client<P, R> {
             (Qos::AtLeastOnce, Some(id)) => {
                 if self.version == Version::V5 && self.receipts_full() {
                     let error = ParseError::Unexpected(PacketType::Publish);
-                    return Err(Fault { code: RECEIVE_MAXIMUM_EXCEEDED, error });
+                    return Err(Fault { code: reason::RECEIVE_MAXIMUM_EXCEEDED, error });
                 }
                 Some(self.receipts.push(id))
             }
             // Nobody subscribed with QoS 2.
-            _ => return Err(Fault { code: PROTOCOL_ERROR, error: ParseError::Bits("QoS") }),
+            _ => return Err(Fault { code: reason::PROTOCOL_ERROR, error: ParseError::Bits("QoS") }),
         };
         self.outputs.push_back(Output::Message(publish, receipt));
         Ok(())
@@ -171,17 +167,22 @@ impl<P, R> Client<P, R> {
     }
 
     fn handle_subscription_ack(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let SubscriptionAck { packet_id, codes } = SubscriptionAck::parse(frame, self.version)?;
-        let kind = match frame.packet() {
-            PacketType::Suback => RequestKind::Subscribe,
-            _ => RequestKind::Unsubscribe,
+        let (kind, packet_id, codes) = match frame.packet() {
+            PacketType::Suback => {
+                let Suback { packet_id, codes, .. } = Suback::parse(frame, self.version)?;
+                (RequestKind::Subscribe, packet_id, codes)
+            }
+            _ => {
+                let Unsuback { packet_id, codes, .. } = Unsuback::parse(frame, self.version)?;
+                (RequestKind::Unsubscribe, packet_id, codes)
+            }
         };
         if self.requests.get(&packet_id).is_none_or(|request| request.kind != kind) {
             return Ok(());
         }
         let Some(Request { filters, token, .. }) = self.requests.remove(&packet_id) else { return Ok(()) };
         self.ids.release(packet_id);
-        let silent = kind == RequestKind::Unsubscribe && self.version == Version::V311;
+        let silent = kind == RequestKind::Unsubscribe && self.version != Version::V5;
         if codes.len() != if silent { 0 } else { filters } {
             return Err(ParseError::Bits("number of reason codes").into());
         }
@@ -189,14 +190,14 @@ impl<P, R> Client<P, R> {
             RequestKind::Subscribe => {
                 let results = codes.iter().map(|code| match Qos::from_bits(*code) {
                     Some(qos) => Ok(Ok(qos)),
-                    None if *code >= 0x80 => Ok(Err(Reason::new(*code))),
+                    None if *code >= reason::FIRST_FAILURE => Ok(Err(Reason::new(*code))),
                     None => Err(ParseError::Bits("SUBACK reason code")),
                 });
                 Output::Subscribed(token, results.collect::<Result<_, _>>()?)
             }
             RequestKind::Unsubscribe if silent => Output::Unsubscribed(token, vec![Ok(()); filters]),
             RequestKind::Unsubscribe => {
-                let result = |code: &u8| if *code >= 0x80 { Err(Reason::new(*code)) } else { Ok(()) };
+                let result = |code: &u8| if *code >= reason::FIRST_FAILURE { Err(Reason::new(*code)) } else { Ok(()) };
                 Output::Unsubscribed(token, codes.iter().map(result).collect())
             }
         });

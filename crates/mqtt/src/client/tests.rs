@@ -5,12 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::*;
-use crate::connack::Connack;
-use crate::error::ParseError;
-use crate::frame::Frame;
-use crate::packet::PacketType;
-use crate::topic::TopicName;
-use crate::wire::{Text, encode_frame};
+use crate::packets::{Connack, Frame, PacketType, ParseError, Text};
+use sealcast_topic::TopicName;
 
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
@@ -119,6 +115,13 @@ fn message(qos: Qos, retain: bool, payload: usize) -> Message {
 
 fn closed(reason: CloseReason) -> Vec<Out> {
     vec![Output::Closed(reason)]
+}
+
+/// A frame of whatever content.
+fn frame(first: u8, content: &[u8]) -> Vec<u8> {
+    let [low, high] = [content.len() & 0x7F, content.len() >> 7].map(|part| u8::try_from(part).unwrap());
+    let length = if high == 0 { vec![low] } else { vec![low | 0x80, high] };
+    [&[first][..], &length, content].concat()
 }
 
 #[test]
@@ -342,7 +345,7 @@ fn what_the_server_must_not_send_ends_the_connection() {
         pair.hear(&Connack { session_present: false, code: 0, properties: Properties::new() }.encode(V5).unwrap());
     };
     let pingreq = |pair: &mut Pair| pair.hear(&PINGREQ);
-    let large = |pair: &mut Pair| pair.hear(&encode_frame(0x30, &[&[0; 1000]]).unwrap());
+    let large = |pair: &mut Pair| pair.hear(&frame(0x30, &[0; 1000]));
     let nonsense = |pair: &mut Pair| pair.hear(&[0]);
     type Case = (fn(&mut Pair), u8);
     let cases: [Case; 6] =
@@ -367,7 +370,6 @@ fn each_filter_has_its_answer() {
         let no_properties: &[u8] = if version == V5 { &[0] } else { &[] };
         let subscribe = [&[0, 1], no_properties, b"\0\x03a/#\x01\0\x01b\0\0\x01c\x01"].concat();
         let unsubscribe = [&[0, 2], no_properties, b"\0\x03a/#\0\x01d"].concat();
-        let frame = |first, body: &[u8]| encode_frame(first, &[body]).unwrap();
         assert_eq!(bytes, [frame(0x82, &subscribe), frame(0xA2, &unsubscribe)]);
 
         let code = if version == V5 { 0x87 } else { 0x80 };
@@ -384,7 +386,7 @@ fn an_answer_that_does_not_fit_the_request_ends_the_connection() {
     for codes in [&[0u8][..], &[0, 1, 1], &[3, 1]] {
         let mut pair = Pair::open(V5);
         pair.client.subscribe(&[("a", Qos::AtLeastOnce), ("b", Qos::AtLeastOnce)], "s").unwrap();
-        pair.hear(&encode_frame(0x90, &[&[0, 1, 0], codes]).unwrap());
+        pair.hear(&frame(0x90, &[&[0, 1, 0], codes].concat()));
         assert!(matches!(pair.told()[..], [Output::Closed(CloseReason::Protocol(ParseError::Bits(_)))]));
     }
 }

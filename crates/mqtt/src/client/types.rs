@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 use thiserror::Error;
 
 use super::reason::Reason;
-use crate::error::{EncodeError, ParseError};
-use crate::property::Properties;
-use crate::publish::{Publish, Qos};
-use crate::topic::{TopicError, TopicName};
-use crate::wire::Text;
+use crate::packets::{EncodeError, ParseError, Properties, Publish, Qos, Text};
+use crate::topic::NotCarried;
 
 /// The bounds of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +168,7 @@ pub enum RequestError {
     Retain,
     /// A filter that is none, or no filter at all.
     #[error("the topic filter is not valid: {0}")]
-    Filter(#[from] TopicError),
+    Filter(#[from] NotCarried),
     /// MQTT cannot carry it.
     #[error(transparent)]
     Encode(#[from] EncodeError),

@@ -3,16 +3,14 @@
 use bytes::Bytes;
 
 use super::types::{AnswerError, ConnectRequest, ProxyConfig, WillAnswer, WillRequest};
-use crate::connect::Connect;
-use crate::frame::Version;
-use crate::property::{Properties, Property};
+use crate::packets::{Connect, Properties, Property, Version};
 
 /// CONNECT as the driver is asked about it.
 pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {
     let session_expiry_s = match connect.version {
         Version::V5 => connect.properties.session_expiry_s().unwrap_or(0),
-        Version::V311 if connect.clean_start => 0,
-        Version::V311 => u32::MAX,
+        Version::V31 | Version::V311 if connect.clean_start => 0,
+        Version::V31 | Version::V311 => u32::MAX,
     };
     ConnectRequest {
         version: connect.version,

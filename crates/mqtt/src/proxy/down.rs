@@ -1,23 +1,18 @@
 //! Broker to client.
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
+use super::subscribing::{MAX_SUBSCRIPTIONS, matches_any};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
 use super::up::shown;
 use super::{Phase, Proxy};
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connack::Connack;
-use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
-use crate::packet::PacketType;
-use crate::property::{Properties, Property};
-use crate::property_set::PropertySet;
-use crate::publish::{PacketId, Publish, Qos};
-use crate::subscribe::{MAX_SUBSCRIPTIONS, matches_any};
-use crate::topic::TopicName;
-use crate::wire::Text;
+use crate::packets::{
+    Ack, AckKind, Connack, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
+    Property, PropertySet, Publish, Qos, Text, Version,
+};
 
 impl Proxy {
     /// Answers [`Output::Delivery`] with the opened payload.

@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use super::types::{CloseReason, Refusal};
-use crate::error::{EncodeError, ParseError};
-use crate::frame::Version;
-use crate::property::{Properties, Property};
-use crate::publish::Publish;
-use crate::topic::TopicName;
+use crate::packets::{EncodeError, ParseError, Properties, Property, Publish, Version};
 
 /// A place in the order.
 pub(super) enum Slot {

@@ -11,25 +11,23 @@
 mod connecting;
 mod down;
 mod lane;
+mod subscribing;
 mod types;
 mod up;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connack::Connack;
-use crate::connect::Connect;
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{MAX_REMAINING_BYTES, Splitter, Version};
-use crate::property::{Properties, Property};
-use crate::publish::PacketId;
-use crate::subscribe::Pending;
-use crate::topic::TopicName;
-use crate::wire::Text;
+use crate::packets::{
+    Ack, AckKind, Connack, Connect, Disconnect, EncodeError, MAX_REMAINING_BYTES, PacketId, ParseError, Properties,
+    Property, Splitter, Text, Version, reason,
+};
 use lane::Lane;
+use subscribing::Pending;
 
+pub use subscribing::MAX_SUBSCRIPTIONS;
 pub use types::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
     Outstanding, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer, WillRequest,
@@ -299,8 +297,8 @@ impl Proxy {
     }
 
     fn fail_broker(&mut self, error: ParseError) {
-        // 0x80: the client did nothing wrong, and what the broker did is none of its business.
-        self.send_farewell(0x80, "broker sent a malformed packet");
+        // The client did nothing wrong, and what the broker did is none of its business.
+        self.send_farewell(reason::UNSPECIFIED, "broker sent a malformed packet");
         self.finish(CloseReason::BrokerMalformed(error));
     }
 

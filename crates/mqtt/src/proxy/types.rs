@@ -4,14 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 use thiserror::Error;
 
-use crate::error::ParseError;
-use crate::frame::Version;
-use crate::property::Properties;
-use crate::publish::{PacketId, Qos};
-use crate::topic::TopicName;
-use crate::wire::Text;
+use crate::packets::{PacketId, ParseError, Properties, Qos, Text, Version, reason};
 
 /// Bounds of one [`crate::Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +75,7 @@ pub enum Output {
         /// The reason code.
         code: u8,
     },
-    /// The client's publish has a topic for which a broker may close the connection ([`crate::TopicName::check_carried`]), or
+    /// The client's publish has a topic for which a broker may close the connection ([`crate::check_carried`]), or
     /// such a response topic. It was refused as [`crate::Proxy::refuse`] describes.
     PublishUnfit {
         /// Its topic, shortened.
@@ -194,16 +190,16 @@ pub enum ConnectCode {
 
 impl ConnectCode {
     pub(super) fn code(self, version: Version) -> u8 {
-        let (v5, v311) = match self {
-            Self::Unspecified => (0x80, 3),
-            Self::ClientIdentifierNotValid => (0x85, 2),
-            Self::BadUserNameOrPassword => (0x86, 4),
-            Self::NotAuthorized => (0x87, 5),
-            Self::ServerUnavailable => (0x88, 3),
-            Self::TopicNameInvalid => (0x90, 5),
-            Self::QuotaExceeded => (0x97, 3),
+        let code = match self {
+            Self::Unspecified => reason::UNSPECIFIED,
+            Self::ClientIdentifierNotValid => reason::CLIENT_IDENTIFIER_NOT_VALID,
+            Self::BadUserNameOrPassword => reason::BAD_USER_NAME_OR_PASSWORD,
+            Self::NotAuthorized => reason::NOT_AUTHORIZED,
+            Self::ServerUnavailable => reason::SERVER_UNAVAILABLE,
+            Self::TopicNameInvalid => reason::TOPIC_NAME_INVALID,
+            Self::QuotaExceeded => reason::QUOTA_EXCEEDED,
         };
-        if version == Version::V5 { v5 } else { v311 }
+        if version == Version::V5 { code } else { reason::connack_v311(code) }
     }
 }
 
@@ -285,12 +281,12 @@ pub struct Refusal {
 #[allow(missing_docs)] // the standard's names
 #[repr(u8)]
 pub enum RefuseCode {
-    Unspecified = 0x80,
-    ImplementationSpecific = 0x83,
-    NotAuthorized = 0x87,
-    TopicNameInvalid = 0x90,
-    QuotaExceeded = 0x97,
-    PayloadFormatInvalid = 0x99,
+    Unspecified = reason::UNSPECIFIED,
+    ImplementationSpecific = reason::IMPLEMENTATION_SPECIFIC,
+    NotAuthorized = reason::NOT_AUTHORIZED,
+    TopicNameInvalid = reason::TOPIC_NAME_INVALID,
+    QuotaExceeded = reason::QUOTA_EXCEEDED,
+    PayloadFormatInvalid = reason::PAYLOAD_FORMAT_INVALID,
 }
 
 /// Why a proxy is done.

@@ -1,25 +1,21 @@
 //! Client to broker.
 
 use bytes::Bytes;
+use sealcast_topic::TopicName;
 
 use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
+use super::subscribing::{Judged, covers, ended};
 use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRequest, Refusal, RefuseCode};
 use super::{Phase, Proxy};
-use crate::ack::{Ack, AckKind, Disconnect};
-use crate::connect::Connect;
-use crate::error::ParseError;
-use crate::frame::{Frame, MAX_REMAINING_BYTES, Version};
-use crate::packet::PacketType;
-use crate::property::{Properties, Property};
-use crate::publish::{PacketId, Publish, Qos};
-use crate::subscribe::{Judged, covers, ended};
-use crate::topic::{TopicError, TopicName, check_carried};
+use crate::packets::{
+    Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
+    Property, Publish, Qos, Version, reason,
+};
+use crate::topic::{NotCarried, check_carried};
 
 /// As much of a topic is shown to a person, in characters.
 const MAX_SHOWN: usize = 100;
-/// DISCONNECT's reason code that asks for the will to be published (MQTT 5 3.14.2.1).
-const WITH_WILL: u8 = 0x04;
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
@@ -129,7 +125,7 @@ impl Proxy {
                 return Ok(());
             }
             PacketType::Disconnect => {
-                self.forgoes_will = Disconnect::parse(&frame, self.version)?.code != WITH_WILL;
+                self.forgoes_will = Disconnect::parse(&frame, self.version)?.code != reason::DISCONNECT_WITH_WILL;
                 self.client.done = true;
                 self.up.push(Slot::Last(frame.into_bytes(), CloseReason::ClientDisconnect));
             }
@@ -155,7 +151,7 @@ impl Proxy {
         if frame.packet() != PacketType::Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let connect = match Connect::parse(&frame) {
+        let connect = match parse_connect(&frame) {
             Ok(connect) => connect,
             Err(error) => {
                 self.reject_connect(&frame, &error);
@@ -172,8 +168,7 @@ impl Proxy {
         let maximum = connect.properties.maximum_packet_size().map_or(MAX_REMAINING_BYTES, |size| size as usize);
         self.client_max_bytes = maximum;
         self.down_aliases = connect.properties.topic_alias_maximum().min(self.config.max_topic_aliases);
-        self.reason_on_acks =
-            connect.properties.find(|p| matches!(p, Property::RequestProblemInfo(0)).then_some(())) != Some(());
+        self.reason_on_acks = connect.properties.request_problem_info() != 0;
         let request = connect_request(&connect);
         self.phase = Phase::AwaitAnswer { frame: frame.into_bytes(), connect: Box::new(connect) };
         self.outputs.push_back(Output::Connect(Box::new(request)));
@@ -182,26 +177,18 @@ impl Proxy {
 
     /// Says why in the client's own version where that is known (MQTT 3.1.1 3.1.2.2, MQTT 5 3.1.2.2).
     fn reject_connect(&mut self, frame: &Frame, error: &ParseError) {
-        match (Connect::parse_version(frame), error) {
-            (Ok(Version::V5), _) => {
-                self.version = Version::V5;
-                self.send_connack(error.reason_code(), &error.to_string());
-            }
-            // The top bit marks a bridge, which tries again without it.
-            (_, ParseError::Protocol { level }) if *level & 0x7F < 5 => self.send_connack(1, ""),
-            (_, ParseError::Protocol { .. }) => {
-                self.version = Version::V5;
-                self.send_connack(error.reason_code(), &error.to_string());
-            }
-            _ => {}
-        }
+        self.version = match (Connect::parse_version(frame), error) {
+            (Ok(Version::V5), _) => Version::V5,
+            (_, ParseError::Protocol { .. }) => error.answer_version(),
+            _ => return,
+        };
+        let code = error.reason_code();
+        let code = if self.version == Version::V5 { code } else { reason::connack_v311(code) };
+        self.send_connack(code, &error.to_string());
     }
 
     fn client_publish(&mut self, frame: Frame) -> Result<(), ParseError> {
-        let publish = Publish::parse(&frame, self.version)?;
-        if publish.properties.iter().any(|p| matches!(p, Property::SubscriptionId(_))) {
-            return Err(ParseError::MisplacedProperty(0x0B));
-        }
+        let publish = Publish::parse_clients(&frame, self.version)?;
         let topic = self.up.resolve(&publish, self.up_aliases)?;
         if let Some(packet_id) = publish.packet_id {
             // Its identifier stands for this message from now on.
@@ -403,8 +390,16 @@ impl Receipt {
 fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
     let response = properties.find(|p| if let Property::ResponseTopic(topic) = p { Some(topic.clone()) } else { None });
     let response = || check_carried(response?.as_str()).err();
-    let say = |error: TopicError| error.to_string();
-    topic.check_carried().err().map(say).or_else(|| response().map(|error| format!("response {error}")))
+    let say = |error: NotCarried| error.to_string();
+    check_carried(topic.as_str()).err().map(say).or_else(|| response().map(|error| format!("response {error}")))
+}
+
+/// MQTT 3.1 is not spoken here.
+fn parse_connect(frame: &Frame) -> Result<Connect, ParseError> {
+    match Connect::parse_version(frame) {
+        Ok(version @ Version::V31) => Err(ParseError::Protocol { level: version.level() }),
+        _ => Connect::parse(frame),
+    }
 }
 
 /// The start of a topic, for a person.

@@ -146,7 +146,7 @@ impl Server {
             PacketType::Subscribe => {
                 let id = packet_id(&frame).unwrap().value().to_be_bytes();
                 match self.version {
-                    Version::V311 => self.wire.extend([0x90, 3, id[0], id[1], 1]),
+                    Version::V31 | Version::V311 => self.wire.extend([0x90, 3, id[0], id[1], 1]),
                     Version::V5 => self.wire.extend([0x90, 4, id[0], id[1], 0, 1]),
                 }
             }

@@ -60,6 +60,7 @@ fn publishes(version: Version) -> BoxedStrategy<Vec<u8>> {
                 properties.push(Property::User(text("k"), text(&name)));
             }
             let packet_id = (qos != Qos::AtMostOnce).then(|| id(packet_id));
+            let dup = dup && qos != Qos::AtMostOnce;
             let topic = Some(topic(&name));
             Publish { dup, qos, retain, topic, packet_id, properties, payload: payload.into() }
                 .encode(version)

@@ -9,5 +9,6 @@ mod flows;
 mod harness;
 mod limits;
 mod own;
+mod refused;
 mod simulation;
 mod unfit;

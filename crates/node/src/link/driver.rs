@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sealcast_mqtt::{
     Connect, Properties, Property, Publish, Qos, Text, TopicName, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason},
+    reason,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -28,7 +29,6 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_S: u16 = 20;
 /// How long the broker may take to close a connection that this side has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
-const QUOTA_EXCEEDED: u8 = 0x97;
 const BACKOFF: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(250),
@@ -303,7 +303,7 @@ fn refused(topic: &TopicName, answer: Option<oneshot::Sender<Result<(), String>>
 
 fn describe(reason: &CloseReason) -> String {
     match reason {
-        CloseReason::Refused(Reason { code: QUOTA_EXCEEDED, .. }) => {
+        CloseReason::Refused(Reason { code: reason::QUOTA_EXCEEDED, .. }) => {
             "the broker refused the connection: quota exceeded, this device has as many sessions there as it may, online \
              and offline (limits.max_device_sessions in hub.toml)"
                 .into()

@@ -5,7 +5,7 @@ use std::num::NonZeroU128;
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{
-    Body, Group, GroupName, Limits, LimitsSet, MAX_DECIMALS, Replica, Reporters, SequenceRule, TopicName, UnitText,
+    Body, Group, GroupName, Limits, LimitsSet, MAX_DECIMALS, ReadingTopic, Replica, Reporters, SequenceRule, UnitText,
 };
 use sealcast_node::output;
 use sealcast_reading::{Decimal, Unit, UnitError};
@@ -20,7 +20,7 @@ pub struct Options {
     name: GroupName,
     /// Topic without wildcards that one of the group's filters matches. Can be repeated, for the same limits.
     #[arg(long = "topic", required = true, value_parser = topic, value_name = "TOPIC")]
-    topics: Vec<TopicName>,
+    topics: Vec<ReadingTopic>,
     /// Smallest value [default: any].
     #[arg(long, allow_hyphen_values = true, value_parser = number, value_name = "NUMBER")]
     min: Option<Decimal>,
@@ -54,7 +54,7 @@ fn number(text: &str) -> Result<Decimal, sealcast_reading::DecimalError> {
     Decimal::parse(text)
 }
 
-fn topic(text: &str) -> Result<TopicName> {
+fn topic(text: &str) -> Result<ReadingTopic> {
     ensure!(!text.contains(['+', '#']), "limits are for one topic: it can have no wildcards");
     Ok(text.parse()?)
 }
@@ -86,7 +86,7 @@ pub struct Row {
 
 /// The limits of a group's topics.
 pub fn rows(replica: &Replica, group: &Group) -> Vec<Row> {
-    let row = |(topic, set): (&TopicName, &sealcast_ledger::TopicLimits)| {
+    let row = |(topic, set): (&ReadingTopic, &sealcast_ledger::TopicLimits)| {
         let limits = &set.limits;
         let text = |digits: i128| Decimal::new(digits, limits.decimals).to_string();
         Row {

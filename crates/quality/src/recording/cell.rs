@@ -2,6 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+/// Most columns: as many as spreadsheets have.
+pub(super) const MAX_COLUMNS: usize = 16_384;
+
 /// An option's text that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -5,8 +5,8 @@ use sealcast_reading::Decimal;
 use super::{
     cell::{Column, Delimiter},
     error::RecordingError,
-    import::CsvOptions,
     number::{Written, no_number},
+    options::CsvOptions,
     table::Row,
 };
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use super::{cell::CsvOptionError, error::RecordingError};
+use super::cell::CsvOptionError;
 
 /// Bytes that are looked at to tell UTF-16 without a byte order mark.
 const SAMPLE_BYTES: usize = 4096;
@@ -35,10 +35,10 @@ impl TextEncoding {
         }
     }
 
-    /// The text, without a byte order mark.
-    pub(super) fn decode(self, bytes: &[u8]) -> Result<Cow<'_, str>, RecordingError> {
+    /// The text, without a byte order mark; `None` if the bytes are no text in this encoding.
+    pub(super) fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         let (text, wrong) = self.0.decode_with_bom_removal(bytes);
-        if wrong { Err(RecordingError::Encoding { encoding: self }) } else { Ok(text) }
+        (!wrong).then_some(text)
     }
 }
 

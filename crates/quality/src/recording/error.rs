@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use super::{DecimalSign, Delimiter, MAX_READINGS, TextEncoding, table::MAX_COLUMNS};
+use super::{
+    cell::{Delimiter, MAX_COLUMNS},
+    encoding::TextEncoding,
+    readings::MAX_READINGS,
+    signs::DecimalSign,
+};
 
 /// A CSV that is not a recording.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_reading::{Decimal, Fault, Stamp, StampFormat, TimeFormat, Value, Zone};
+use sealcast_reading::{Decimal, Fault, Stamp, StampFormat, TimeFormat, Value};
 
 use super::{
-    MAX_READINGS, Recording,
-    cell::{Column, Condition, Delimiter},
+    cell::{Condition, Delimiter},
     columns::{self, Columns},
     encoding::TextEncoding,
     error::{CellFault, Place, RecordingError},
     interleaved::{self, Groups},
-    number::{DecimalSign, Evidence, NumberFormat, Thousands, Written, no_number},
+    number::{Evidence, NumberFormat, Written, no_number},
+    options::CsvOptions,
     order::{self, OrderOption},
+    readings::{MAX_READINGS, Recording},
+    signs::{DecimalSign, Thousands},
     table::{Row, Table, is_annotation},
     understood::{ColumnUsed, Understood},
 };
@@ -28,31 +30,6 @@ const MAX_SERIES_COLUMNS: usize = 16;
 const NEAR_0_BEFORE_MS: u64 = 20_000_000;
 const IN_1970_BEFORE_MS: u64 = 365 * 86_400_000;
 
-/// What is said about a CSV; the rest is detected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CsvOptions {
-    /// How its characters are written.
-    pub encoding: Option<TextEncoding>,
-    /// What stands between the columns.
-    pub delimiter: Option<Delimiter>,
-    /// The column of the times.
-    pub time_column: Option<Column>,
-    /// The column of the values.
-    pub value_column: Option<Column>,
-    /// How the times are written.
-    pub time_format: StampFormat,
-    /// The zone of times that do not say theirs.
-    pub time_zone: Zone,
-    /// The sign before the decimals.
-    pub decimal: Option<DecimalSign>,
-    /// The sign between thousands.
-    pub thousands: Option<Thousands>,
-    /// Only rows that fulfil all of them count.
-    pub conditions: Vec<Condition>,
-    /// In which order the rows came to be.
-    pub order: OrderOption,
-}
-
 /// A recording, and how the file was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
@@ -62,29 +39,46 @@ pub struct Imported {
     pub understood: Understood,
 }
 
-pub(super) fn import(bytes: &[u8], options: &CsvOptions) -> Result<Imported, RecordingError> {
-    let encoding = options.encoding.unwrap_or_else(|| TextEncoding::detect(bytes));
-    let mut text = encoding.decode(bytes)?;
-    // Line ends of old Macintoshes.
-    if text.contains('\r') && !text.contains('\n') {
-        text = text.replace('\r', "\n").into();
+impl Recording {
+    /// Reads a CSV with everything in it detected, see [`Recording::import`].
+    ///
+    /// # Errors
+    /// [`RecordingError`] with the line and the column.
+    pub fn from_csv(text: &str) -> Result<Self, RecordingError> {
+        Self::import(text.as_bytes(), &CsvOptions::default()).map(|imported| imported.recording)
     }
-    let table = Table::new(&text);
-    let delimiter = match options.delimiter.or(table.delimiter) {
-        Some(delimiter) => delimiter,
-        None => columns::delimiter(|delimiter| table.sample(delimiter), options, table.annotated)?,
-    };
-    let sample = table.sample(delimiter)?;
-    let found = Columns::detect(&sample, options, table.annotated);
-    // A single column is no table: what divides it is the question, not which column is which.
-    let columns = found.map_err(|undetected| match sample.first() {
-        Some(row) if row.len() < 2 => RecordingError::Fields { line: row.line, found: row.len(), wanted: 2, delimiter },
-        _ => *undetected.error,
-    })?;
-    let import = Import { table, delimiter, columns: &columns, options };
-    // First of all: what is wrong in a row of another series is of no interest.
-    import.check_series()?;
-    import.read(import.number_format()?, encoding)
+
+    /// Reads a CSV (RFC 4180) as loggers, dashboards and spreadsheets export it. What `options` leave open is detected, and
+    /// handed back. What could mean two things is refused: a number, an order of day and month, a column, a series.
+    ///
+    /// # Errors
+    /// [`RecordingError`] with the line, the column and the option that helps.
+    pub fn import(bytes: &[u8], options: &CsvOptions) -> Result<Imported, RecordingError> {
+        let encoding = options.encoding.unwrap_or_else(|| TextEncoding::detect(bytes));
+        let mut text = encoding.decode(bytes).ok_or(RecordingError::Encoding { encoding })?;
+        // Line ends of old Macintoshes.
+        if text.contains('\r') && !text.contains('\n') {
+            text = text.replace('\r', "\n").into();
+        }
+        let table = Table::new(&text);
+        let delimiter = match options.delimiter.or(table.delimiter) {
+            Some(delimiter) => delimiter,
+            None => columns::delimiter(|delimiter| table.sample(delimiter), options, table.annotated)?,
+        };
+        let sample = table.sample(delimiter)?;
+        let found = Columns::detect(&sample, options, table.annotated);
+        // A single column is no table: what divides it is the question, not which column is which.
+        let columns = found.map_err(|undetected| match sample.first() {
+            Some(row) if row.len() < 2 => {
+                RecordingError::Fields { line: row.line, found: row.len(), wanted: 2, delimiter }
+            }
+            _ => *undetected.error,
+        })?;
+        let import = Import { table, delimiter, columns: &columns, options };
+        // First of all: what is wrong in a row of another series is of no interest.
+        import.check_series()?;
+        import.read(import.number_format()?, encoding)
+    }
 }
 
 /// Counts that give a time in 1970.

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use sealcast_reading::{Stamp, Value};
 
-use super::{Recorded, cell::CsvOptionError};
+use super::{cell::CsvOptionError, readings::Recorded};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -2,12 +2,13 @@
 
 use csv::{Reader, ReaderBuilder, StringRecord};
 
-use super::{cell::Delimiter, error::RecordingError};
+use super::{
+    cell::{Delimiter, MAX_COLUMNS},
+    error::RecordingError,
+};
 
 /// Rows by which the delimiter and the columns are detected.
 const SAMPLE_ROWS: usize = 500;
-/// Most columns: as many as spreadsheets have.
-pub(super) const MAX_COLUMNS: usize = 16_384;
 
 /// One row.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sealcast_ledger::TopicFilter;
-use sealcast_mqtt::{Text, TopicName};
+use sealcast_mqtt::{Text, TopicName, reason};
 use tokio::sync::{mpsc, oneshot};
 
 /// A message of a door.
@@ -60,15 +60,19 @@ pub enum Refused {
 
 impl Refused {
     /// By an MQTT 5 reason code.
-    pub(super) fn by_code(code: u8, reason: &str) -> Self {
-        let reason =
-            if reason.is_empty() { format!("refused with MQTT reason code {code:#04x}") } else { reason.to_owned() };
+    pub(super) fn by_code(code: u8, said: &str) -> Self {
+        let text = if said.is_empty() { format!("refused with MQTT reason code {code:#04x}") } else { said.to_owned() };
         match code {
-            0x87 => Self::Denied(reason),
-            0x95 => Self::TooLarge(reason),
-            0x90 | 0x8F => Self::Invalid(reason),
-            0x80 | 0x88 | 0x89 | 0x8B | 0x96 | 0x97 => Self::Unavailable(reason),
-            _ => Self::Content(reason),
+            reason::NOT_AUTHORIZED => Self::Denied(text),
+            reason::PACKET_TOO_LARGE => Self::TooLarge(text),
+            reason::TOPIC_NAME_INVALID | reason::TOPIC_FILTER_INVALID => Self::Invalid(text),
+            reason::UNSPECIFIED
+            | reason::SERVER_UNAVAILABLE
+            | reason::SERVER_BUSY
+            | reason::SERVER_SHUTTING_DOWN
+            | reason::MESSAGE_RATE_TOO_HIGH
+            | reason::QUOTA_EXCEEDED => Self::Unavailable(text),
+            _ => Self::Content(text),
         }
     }
 }

@@ -161,7 +161,8 @@ fn a_session_that_is_sent_its_messages_at_once_is_not_held_up_by_others() {
     bench.publish_all(p, "g/a", 1..=2);
     bench.publish_all(p, "g/b", 3..=3);
     for device in ["d", "e", "f"] {
-        let reader = bench.connect(device, "reader", Version::V5, |connect| connect.receive_max = 5);
+        let reader =
+            bench.connect(device, "reader", Version::V5, |connect| connect.properties.set(Property::ReceiveMaximum(5)));
         let topic = format!("g/at/{device}");
         bench.subscribe(reader, &topic);
         bench.publish_all(p, &topic, 1..=5);
@@ -256,7 +257,7 @@ fn what_expires_in_one_session_makes_room_for_others() {
     bench.leave("e", "b", "g/b");
     let p = bench.v5("publisher", "p");
     for (id, expiry_s) in [(1, 9), (2, 1)] {
-        let soon = |publish: &mut Publish| publish.properties.expiry_s = Some(expiry_s);
+        let soon = |publish: &mut Publish| publish.properties.set(Property::MessageExpiry(expiry_s));
         assert_eq!(bench.publish(p, id, "g/a", soon), Some(0));
     }
     assert_eq!(bench.publish(p, 3, "g/b", |_| {}), Some(0x97));

@@ -109,7 +109,7 @@ fn with_the_last_member_they_end() {
 #[test]
 fn what_has_been_sent_at_qos_2_goes_to_nobody_else() {
     let mut bench = Bench::new(Limits::default());
-    let a = bench.connect("d", "a", Version::V5, |connect| connect.receive_max = 2);
+    let a = bench.connect("d", "a", Version::V5, |connect| connect.properties.set(Property::ReceiveMaximum(2)));
     bench.subscribe_at(a, "$share/s/q", Qos::ExactlyOnce);
     let p = bench.v5("d", "p");
     let twice = |publish: &mut Publish| publish.qos = Qos::ExactlyOnce;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version};
 
 use super::super::{SCHEMA, read, write};
 use crate::config::Limits;
 use crate::core::{ConnId, Core, Output, Record};
-use crate::message::{MessageProperties, Qos};
+use crate::packets::{Incoming, Outgoing, Subscribed};
 use crate::policy::{Attempt, Policy, Refusal};
-use crate::wire::{Connect, Incoming, Outgoing, Publish, SubOptions, Version};
 
 struct Everyone;
 
@@ -145,16 +145,13 @@ impl World {
         let connect = Connect {
             version,
             bridge: false,
-            client_id: format!("c{index}"),
+            client_id: Text::new(&format!("c{index}")).unwrap(),
             clean_start,
             keep_alive_s: 0,
-            username: None,
+            properties: Properties::from_iter([Property::SessionExpiry(100_000), Property::ReceiveMaximum(3)]),
             will: None,
-            session_expiry_s: (version == Version::V5).then_some(100_000),
-            receive_max: 3,
-            max_packet_bytes: None,
-            auth_method: false,
-            problem_information: true,
+            username: None,
+            password: None,
         };
         self.core.handle_connect(conn, None, connect, self.now_ms);
         self.collect();
@@ -195,13 +192,13 @@ impl World {
     fn send(&mut self, index: usize, id: u16, number: u32) {
         let Some(conn) = self.clients[index].conn else { return };
         let publish = Publish {
-            topic: format!("t/{index}"),
-            alias: None,
+            dup: false,
+            topic: Some(TopicName::new(&format!("t/{index}")).unwrap()),
             payload: Bytes::from(number.to_be_bytes().to_vec()),
             qos: if index == 0 { Qos::AtLeastOnce } else { Qos::ExactlyOnce },
             retain: false,
-            id,
-            properties: MessageProperties::default(),
+            packet_id: PacketId::new(id),
+            properties: Properties::new(),
         };
         self.input(conn, Incoming::Publish(publish));
     }
@@ -253,9 +250,8 @@ impl World {
                 if index >= 2 && !(session_present && self.clients[index].subscribed) {
                     let qos = if index == 2 || self.shared { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
                     let filter = if self.shared { "$share/s/t/+" } else { "t/+" };
-                    let options =
-                        SubOptions { qos, no_local: false, retain_as_published: false, retain_handling: 0, id: None };
-                    self.input(conn, Incoming::Subscribe { id: 1, filters: vec![(filter.into(), options)] });
+                    let filters = vec![(filter.into(), Subscribed::new(qos))];
+                    self.input(conn, Incoming::Subscribe { id: 1, filters });
                 }
             }
             Outgoing::SubAck { .. } => client.subscribed = true,

@@ -2,21 +2,22 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use sealcast_topic::TopicName;
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::publish::Qos;
-use crate::topic::TopicName;
-use crate::wire::{Reader, Text, encode_frame, put_text};
+use super::error::{EncodeError, ParseError};
+use super::frame::Frame;
+use super::packet_type::PacketType;
+use super::properties::Properties;
+use super::property_set::PropertySet;
+use super::qos::Qos;
+use super::version::Version;
+use super::wire::{Reader, Text, encoded, put_binary, put_frame};
 
 /// A client's first packet. `Debug` shows neither user name nor password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
-    /// MQTT 3.1.1 or 5.
+    /// In which version the client speaks.
     pub version: Version,
     /// A mosquitto bridge says by the top bit of the protocol level that it is one. A broker that knows the bit does not
     /// send the bridge its own messages back, and keeps the retain flag of what it forwards.
@@ -64,34 +65,30 @@ impl Connect {
     /// Reads a CONNECT.
     ///
     /// # Errors
-    /// [`ParseError`]; MQTT 3.1 and unknown levels are [`ParseError::Protocol`].
+    /// [`ParseError`]; unknown levels are [`ParseError::Protocol`].
     pub fn parse(frame: &Frame) -> Result<Self, ParseError> {
         if frame.packet() != PacketType::Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let mut reader = Reader::new(frame.content());
+        let mut reader = frame.reader();
         let (version, bridge) = Self::read_version(&mut reader)?;
         let flags = reader.u8("connect flags")?;
         let will_qos = Qos::from_bits((flags >> 3) & 3).ok_or(ParseError::Bits("connect flags"))?;
         let no_will = flags & WILL == 0;
         let stray_will = no_will && (will_qos != Qos::AtMostOnce || flags & WILL_RETAIN != 0);
-        let lone_password = version == Version::V311 && flags & PASSWORD != 0 && flags & USERNAME == 0;
+        let lone_password = version != Version::V5 && flags & PASSWORD != 0 && flags & USERNAME == 0;
         if flags & 1 != 0 || stray_will || lone_password {
             return Err(ParseError::Bits("connect flags"));
         }
         let keep_alive_s = reader.u16("keep alive")?;
-        let list = |reader: &mut Reader, set| match version {
-            Version::V311 => Ok(Properties::new()),
-            Version::V5 => Properties::read(reader, set),
-        };
-        let properties = list(&mut reader, PropertySet::Connect)?;
+        let properties = Properties::read(&mut reader, PropertySet::Connect, version)?;
         let client_id = reader.text("client id")?;
         let will = if no_will {
             None
         } else {
-            let properties = list(&mut reader, PropertySet::Will)?;
+            let properties = Properties::read(&mut reader, PropertySet::Will, version)?;
             Some(Will {
-                topic: TopicName::from_bytes(&reader.binary("will topic")?)?,
+                topic: TopicName::from_bytes(reader.binary_slice("will topic")?)?,
                 payload: reader.binary("will payload")?,
                 qos: will_qos,
                 retain: flags & WILL_RETAIN != 0,
@@ -110,14 +107,15 @@ impl Connect {
     /// # Errors
     /// [`ParseError::Protocol`], or the frame ends before the level.
     pub fn parse_version(frame: &Frame) -> Result<Version, ParseError> {
-        Self::read_version(&mut Reader::new(frame.content())).map(|(version, _)| version)
+        Self::read_version(&mut frame.reader()).map(|(version, _)| version)
     }
 
-    fn read_version(reader: &mut Reader) -> Result<(Version, bool), ParseError> {
-        let name = reader.binary("protocol name")?;
+    fn read_version(reader: &mut Reader<'_>) -> Result<(Version, bool), ParseError> {
+        let name = reader.binary_slice("protocol name")?;
         let level = reader.u8("protocol level")?;
         let bridge = level & BRIDGE != 0;
-        match (name.as_ref(), level & !BRIDGE) {
+        match (name, level & !BRIDGE) {
+            (b"MQIsdp", 3) => Ok((Version::V31, bridge)),
             (b"MQTT", 4) => Ok((Version::V311, bridge)),
             (b"MQTT", 5) => Ok((Version::V5, bridge)),
             (b"MQTT" | b"MQIsdp", _) => Err(ParseError::Protocol { level }),
@@ -125,40 +123,59 @@ impl Connect {
         }
     }
 
+    /// Appends the frame to `out`.
+    ///
+    /// # Errors
+    /// If the will's payload or the password is longer than 65,535 bytes; `out` is as it was.
+    pub fn put(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        put_frame(out, 0x10, self.content_len(), |out| {
+            put_binary(out, self.version.protocol_name().as_bytes(), "protocol name")?;
+            out.put_u8(self.version.level() | if self.bridge { BRIDGE } else { 0 });
+            out.put_u8(self.flags());
+            out.put_u16(self.keep_alive_s);
+            self.properties.put(self.version, out)?;
+            put_binary(out, self.client_id.as_bytes(), "client id")?;
+            if let Some(will) = &self.will {
+                will.properties.put(self.version, out)?;
+                put_binary(out, will.topic.as_str().as_bytes(), "will topic")?;
+                put_binary(out, &will.payload, "will payload")?;
+            }
+            if let Some(username) = &self.username {
+                put_binary(out, username.as_bytes(), "user name")?;
+            }
+            self.password.as_ref().map_or(Ok(()), |password| put_binary(out, password, "password"))
+        })
+    }
+
     /// The frame's bytes.
     ///
     /// # Errors
-    /// If the will's payload or the password is longer than 65,535 bytes.
+    /// As [`Connect::put`].
     pub fn encode(&self) -> Result<Bytes, EncodeError> {
-        let mut flags = if self.clean_start { CLEAN } else { 0 };
-        if let Some(will) = &self.will {
-            flags |= WILL | ((will.qos as u8) << 3) | if will.retain { WILL_RETAIN } else { 0 };
-        }
-        flags |= if self.username.is_some() { USERNAME } else { 0 };
-        flags |= if self.password.is_some() { PASSWORD } else { 0 };
-        let mut out = BytesMut::with_capacity(256);
-        put_text(&mut out, b"MQTT", "protocol name")?;
-        out.put_u8(self.version.level() | if self.bridge { BRIDGE } else { 0 });
-        out.put_u8(flags);
-        out.put_u16(self.keep_alive_s);
-        if self.version == Version::V5 {
-            self.properties.put(&mut out)?;
-        }
-        put_text(&mut out, self.client_id.as_bytes(), "client id")?;
-        if let Some(will) = &self.will {
-            if self.version == Version::V5 {
-                will.properties.put(&mut out)?;
-            }
-            put_text(&mut out, will.topic.as_str().as_bytes(), "will topic")?;
-            put_text(&mut out, &will.payload, "will payload")?;
-        }
-        if let Some(username) = &self.username {
-            put_text(&mut out, username.as_bytes(), "user name")?;
-        }
-        if let Some(password) = &self.password {
-            put_text(&mut out, password, "password")?;
-        }
-        encode_frame(0x10, &[&out])
+        encoded(|out| self.put(out))
+    }
+
+    fn flags(&self) -> u8 {
+        let set = |given, bit| if given { bit } else { 0 };
+        let will = self.will.as_ref();
+        set(self.clean_start, CLEAN)
+            | will.map_or(0, |will| WILL | ((will.qos as u8) << 3) | set(will.retain, WILL_RETAIN))
+            | set(self.username.is_some(), USERNAME)
+            | set(self.password.is_some(), PASSWORD)
+    }
+
+    fn content_len(&self) -> usize {
+        let field = |bytes: &[u8]| 2 + bytes.len();
+        let will = self.will.as_ref().map_or(0, |will| {
+            will.properties.len_on_wire(self.version) + field(will.topic.as_str().as_bytes()) + field(&will.payload)
+        });
+        field(self.version.protocol_name().as_bytes())
+            + 4
+            + self.properties.len_on_wire(self.version)
+            + field(self.client_id.as_bytes())
+            + will
+            + self.username.as_ref().map_or(0, |username| field(username.as_bytes()))
+            + self.password.as_ref().map_or(0, |password| field(password))
     }
 }
 

@@ -1,13 +1,14 @@
 //! CONNACK (MQTT 3.1.1 3.2, MQTT 5 3.2).
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
-use crate::error::{EncodeError, ParseError};
-use crate::frame::{Frame, Version};
-use crate::packet::PacketType;
-use crate::property::Properties;
-use crate::property_set::PropertySet;
-use crate::wire::{Reader, encode_frame};
+use super::error::{EncodeError, ParseError};
+use super::frame::Frame;
+use super::packet_type::PacketType;
+use super::properties::Properties;
+use super::property_set::PropertySet;
+use super::version::Version;
+use super::wire::{encoded, put_frame};
 
 /// The broker's answer to CONNECT.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,20 +30,32 @@ impl Connack {
         if frame.packet() != PacketType::Connack {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let mut reader = Reader::new(frame.content());
+        let mut reader = frame.reader();
         let flags = reader.u8("acknowledge flags")?;
         if flags > 1 {
             return Err(ParseError::Bits("acknowledge flags"));
         }
         let code = reader.u8("return code")?;
-        let properties = match version {
-            Version::V311 => Properties::new(),
+        let properties = if reader.is_empty() && code != 0 {
             // A broker that does not know the version asked for answers in the older form.
-            Version::V5 if reader.is_empty() && code != 0 => Properties::new(),
-            Version::V5 => Properties::read(&mut reader, PropertySet::Connack)?,
+            Properties::new()
+        } else {
+            Properties::read(&mut reader, PropertySet::Connack, version)?
         };
         reader.end()?;
         Ok(Self { session_present: flags == 1, code, properties })
+    }
+
+    /// Appends the frame to `out`.
+    ///
+    /// # Errors
+    /// If the properties are too large for MQTT; `out` is as it was.
+    pub fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
+        put_frame(out, 0x20, 2 + self.properties.len_on_wire(version), |out| {
+            out.put_u8(u8::from(self.session_present));
+            out.put_u8(self.code);
+            self.properties.put(version, out)
+        })
     }
 
     /// The frame's bytes.
@@ -50,12 +63,6 @@ impl Connack {
     /// # Errors
     /// If the properties are too large for MQTT.
     pub fn encode(&self, version: Version) -> Result<Bytes, EncodeError> {
-        let mut out = BytesMut::new();
-        out.put_u8(u8::from(self.session_present));
-        out.put_u8(self.code);
-        if version == Version::V5 {
-            self.properties.put(&mut out)?;
-        }
-        encode_frame(0x20, &[&out])
+        encoded(|out| self.put(version, out))
     }
 }

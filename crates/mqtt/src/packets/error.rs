@@ -1,10 +1,15 @@
 //! What can be wrong with a frame, and the MQTT 5 reason code that says so to the peer.
 
+use sealcast_topic::TopicError;
 use thiserror::Error;
 
-use crate::packet::PacketType;
-use crate::property_set::MAX_PROPERTIES;
-use crate::topic::TopicError;
+use super::packet_type::PacketType;
+use super::property_set::MAX_PROPERTIES;
+use super::reason;
+use super::version::Version;
+
+/// Most filters in one SUBSCRIBE or UNSUBSCRIBE: decoded they take many times their bytes on the wire.
+pub const MAX_FILTERS: usize = 1024;
 
 /// A frame that breaks the MQTT standard. The text names the packet's part; the frame's bytes are never in it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -64,10 +69,19 @@ pub enum ParseError {
     /// The property has a value outside its range.
     #[error("property {0:#04x} has a value that is not allowed")]
     PropertyValue(u8),
-    /// More than [`MAX_PROPERTIES`] in one list.
-    #[error("more than {MAX_PROPERTIES} properties in one packet")]
+    /// More than [`MAX_PROPERTIES`] that may repeat in one list.
+    #[error("more than {MAX_PROPERTIES} user properties or subscription identifiers in one packet")]
     TooManyProperties,
-    /// Not MQTT 3.1.1 or 5.
+    /// A client's message has a subscription identifier (MQTT 5 3.3.2.3.8).
+    #[error("a client's message has a subscription identifier, which only a server may give")]
+    ClientsSubscriptionId,
+    /// A SUBSCRIBE or UNSUBSCRIBE without a filter (MQTT 5 3.8.3, 3.10.3).
+    #[error("{0} without a topic filter")]
+    NoFilter(PacketType),
+    /// More than [`MAX_FILTERS`].
+    #[error("more than {MAX_FILTERS} topic filters in one {0}")]
+    TooManyFilters(PacketType),
+    /// Not a version that is spoken here.
     #[error("{} is not supported: set the client to MQTT 3.1.1 or MQTT 5", protocol(*level))]
     Protocol {
         /// The level byte of CONNECT.
@@ -85,21 +99,42 @@ pub enum ParseError {
 }
 
 impl ParseError {
-    /// The reason code for DISCONNECT or CONNACK (MQTT 5 2.4).
+    /// The reason code for DISCONNECT or CONNACK (MQTT 5 2.4): what cannot be read is malformed, and what can be read but
+    /// is not allowed is a protocol error (1.2).
     pub fn reason_code(&self) -> u8 {
         match self {
-            Self::TooLarge { .. } => 0x95,
-            Self::Topic(_) => 0x90,
-            Self::MisplacedProperty(_)
+            Self::TooLarge { .. } => reason::PACKET_TOO_LARGE,
+            Self::Topic(TopicError::Empty)
+            | Self::PacketId
             | Self::DuplicateProperty(_)
             | Self::PropertyValue(_)
+            | Self::ClientsSubscriptionId
+            | Self::NoFilter(_)
             | Self::Unexpected(_)
-            | Self::NoLocalShared(_) => 0x82,
-            Self::TooManyProperties => 0x97,
-            Self::Protocol { .. } => 0x84,
-            Self::Alias(_) => 0x94,
-            _ => 0x81,
+            | Self::NoLocalShared(_) => reason::PROTOCOL_ERROR,
+            Self::Topic(TopicError::Wildcard | TopicError::TooLong(_)) => reason::TOPIC_NAME_INVALID,
+            Self::TooManyProperties | Self::TooManyFilters(_) => reason::QUOTA_EXCEEDED,
+            Self::Protocol { .. } => reason::UNSUPPORTED_VERSION,
+            Self::Alias(_) => reason::TOPIC_ALIAS_INVALID,
+            Self::UnknownType(_)
+            | Self::HeaderFlags { .. }
+            | Self::Varint(_)
+            | Self::Truncated(_)
+            | Self::Trailing(_)
+            | Self::Utf8(_)
+            | Self::Nul(_)
+            | Self::Topic(TopicError::Utf8 | TopicError::Nul)
+            | Self::Bits(_)
+            | Self::UnknownProperty(_)
+            | Self::MisplacedProperty(_) => reason::MALFORMED_PACKET,
         }
+    }
+
+    /// The version in which a CONNECT that cannot be read is answered. Whoever asks for a later one than MQTT 5 is taken to
+    /// know MQTT 5 (3.1.2.2); others read what MQTT 3.1.1 has.
+    pub fn answer_version(&self) -> Version {
+        // The top bit marks a bridge, which tries again without it.
+        if matches!(self, Self::Protocol { level } if level & 0x7F > 5) { Version::V5 } else { Version::V311 }
     }
 }
 

@@ -4,38 +4,20 @@ use std::fmt;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::error::ParseError;
-use crate::packet::PacketType;
-use crate::wire::peek_varint;
+use super::error::ParseError;
+use super::packet_type::PacketType;
+use super::version::Version;
+use super::wire::{Reader, peek_varint};
 
 /// Most bytes that can follow a fixed header.
-pub const MAX_REMAINING_BYTES: usize = crate::wire::MAX_VARINT as usize;
-
-/// The protocol versions spoken here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1, protocol level 4.
-    V311,
-    /// MQTT 5, protocol level 5.
-    V5,
-}
-
-impl Version {
-    /// The level byte of CONNECT.
-    pub fn level(self) -> u8 {
-        match self {
-            Self::V311 => 4,
-            Self::V5 => 5,
-        }
-    }
-}
+pub const MAX_REMAINING_BYTES: usize = super::wire::MAX_VARINT as usize;
 
 impl PacketType {
-    /// The type in a frame's first byte.
+    /// The type in a frame's first byte. MQTT 3.1 lets DUP stand in some packets that later versions have no flags in.
     ///
     /// # Errors
     /// [`ParseError::UnknownType`] and [`ParseError::HeaderFlags`] (MQTT 5 2.1.3; QoS 3 is among the latter).
-    pub fn from_first_byte(first: u8) -> Result<Self, ParseError> {
+    pub fn from_first_byte(first: u8, version: Version) -> Result<Self, ParseError> {
         let packet = match first >> 4 {
             1 => Self::Connect,
             2 => Self::Connack,
@@ -57,7 +39,9 @@ impl PacketType {
         let flags = first & 0x0F;
         let valid = match packet {
             Self::Publish => flags & 0b0110 != 0b0110,
-            Self::Pubrel | Self::Subscribe | Self::Unsubscribe => flags == 0b0010,
+            Self::Pubrel | Self::Subscribe | Self::Unsubscribe => {
+                flags == 0b0010 || version == Version::V31 && flags == 0b1010
+            }
             _ => flags == 0,
         };
         if valid { Ok(packet) } else { Err(ParseError::HeaderFlags { packet, flags }) }
@@ -78,7 +62,7 @@ impl Frame {
     /// # Errors
     /// As [`Splitter::next_frame`]; [`ParseError::Truncated`] or [`ParseError::Trailing`] if it is not exactly one.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, ParseError> {
-        let header = Header::peek(&bytes)?.ok_or(ParseError::Truncated("fixed header"))?;
+        let header = Header::peek(&bytes, Version::V5)?.ok_or(ParseError::Truncated("fixed header"))?;
         if bytes.len() < header.frame_bytes() {
             return Err(ParseError::Truncated("packet"));
         }
@@ -86,6 +70,19 @@ impl Frame {
             return Err(ParseError::Trailing(bytes.len() - header.frame_bytes()));
         }
         Ok(Self { bytes, header_bytes: header.header_bytes, packet: header.packet })
+    }
+
+    /// Takes the next frame off the front of `buffer`, or `None` until all of it is there. The frame shares the buffer.
+    ///
+    /// # Errors
+    /// As [`Splitter::next_frame`].
+    pub fn take(buffer: &mut BytesMut, version: Version, max_frame_bytes: usize) -> Result<Option<Self>, ParseError> {
+        let Some(header) = Header::peek_limited(buffer, version, max_frame_bytes)? else { return Ok(None) };
+        if buffer.len() < header.frame_bytes() {
+            return Ok(None);
+        }
+        let bytes = buffer.split_to(header.frame_bytes()).freeze();
+        Ok(Some(Self { bytes, header_bytes: header.header_bytes, packet: header.packet }))
     }
 
     /// The packet's type.
@@ -101,6 +98,11 @@ impl Frame {
     /// What follows the fixed header.
     pub fn content(&self) -> Bytes {
         self.bytes.slice(self.header_bytes..)
+    }
+
+    /// Reads what follows the fixed header.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.bytes, self.header_bytes)
     }
 
     /// The frame's bytes with the fixed header.
@@ -127,11 +129,17 @@ struct Header {
 }
 
 impl Header {
-    fn peek(bytes: &[u8]) -> Result<Option<Self>, ParseError> {
+    fn peek(bytes: &[u8], version: Version) -> Result<Option<Self>, ParseError> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
-        let packet = PacketType::from_first_byte(*first)?;
+        let packet = PacketType::from_first_byte(*first, version)?;
         let Some((remaining, len)) = peek_varint(rest, "remaining length")? else { return Ok(None) };
         Ok(Some(Self { packet, header_bytes: 1 + len, remaining_bytes: remaining as usize }))
+    }
+
+    fn peek_limited(bytes: &[u8], version: Version, max: usize) -> Result<Option<Self>, ParseError> {
+        let Some(header) = Self::peek(bytes, version)? else { return Ok(None) };
+        let size = header.frame_bytes();
+        if size > max { Err(ParseError::TooLarge { size, max }) } else { Ok(Some(header)) }
     }
 
     fn frame_bytes(&self) -> usize {
@@ -139,7 +147,7 @@ impl Header {
     }
 }
 
-/// Cuts a byte stream into [`Frame`]s. Frames share one buffer; they are not copied.
+/// Cuts a byte stream of MQTT 3.1.1 or 5 into [`Frame`]s. Frames share one buffer; they are not copied.
 ///
 /// Holds what has been fed and not yet taken: bounded by the frame limit plus what its user feeds at once.
 #[derive(Debug)]
@@ -169,12 +177,7 @@ impl Splitter {
     /// The stream cannot be read on: unknown type, wrong flags, malformed remaining length, or a frame over the limit
     /// (known as soon as its header is). Every further call returns the same.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ParseError> {
-        let Some(header) = self.peek()? else { return Ok(None) };
-        if self.buffer.len() < header.frame_bytes() {
-            return Ok(None);
-        }
-        let bytes = self.buffer.split_to(header.frame_bytes()).freeze();
-        Ok(Some(Frame { bytes, header_bytes: header.header_bytes, packet: header.packet }))
+        Frame::take(&mut self.buffer, Version::V5, self.max_frame_bytes)
     }
 
     /// After [`ParseError::TooLarge`]: passes over the frame if it is a PUBLISH. Its start, which says what to acknowledge,
@@ -183,7 +186,7 @@ impl Splitter {
     /// # Errors
     /// The frame is of another type, or malformed.
     pub(crate) fn skip_publish(&mut self) -> Result<Option<Frame>, ParseError> {
-        let Some(header) = Header::peek(&self.buffer)? else { return Ok(None) };
+        let Some(header) = Header::peek(&self.buffer, Version::V5)? else { return Ok(None) };
         if header.packet != PacketType::Publish {
             return Err(ParseError::Unexpected(header.packet));
         }
@@ -210,20 +213,12 @@ impl Splitter {
     /// # Errors
     /// As [`Splitter::next_frame`].
     pub fn peek_packet(&self) -> Result<Option<PacketType>, ParseError> {
-        Ok(self.peek()?.filter(|header| self.buffer.len() >= header.frame_bytes()).map(|header| header.packet))
+        let header = Header::peek_limited(&self.buffer, Version::V5, self.max_frame_bytes)?;
+        Ok(header.filter(|header| self.buffer.len() >= header.frame_bytes()).map(|header| header.packet))
     }
 
     /// Bytes fed and not yet taken.
     pub fn buffered_bytes(&self) -> usize {
         self.buffer.len()
-    }
-
-    fn peek(&self) -> Result<Option<Header>, ParseError> {
-        let Some(header) = Header::peek(&self.buffer)? else { return Ok(None) };
-        let size = header.frame_bytes();
-        if size > self.max_frame_bytes {
-            return Err(ParseError::TooLarge { size, max: self.max_frame_bytes });
-        }
-        Ok(Some(header))
     }
 }
