@@ -76,19 +76,8 @@ impl Hub {
             .await
             .with_context(|| format!("EST cannot listen on {} (--est)", config.est))?;
         let est = listener.local_addr()?;
-        let name = config.names.first().context("the hub has no name")?.clone();
-        let broker_address = HostPort { host: name.clone(), port: mqtt.port() };
-        let url = format!("https://{}", HostPort { host: name, port: est.port() });
-
-        let network = Network {
-            chain_id: genesis.id.chain_id,
-            ledger: genesis.id.address,
-            issuing: keys.authority.certificate().clone(),
-            operator: keys.operator.clone(),
-            broker: broker_address.to_string(),
-            hub: url.clone(),
-            written_ms: now_ms(),
-        };
+        let network = describe(&config, &genesis, &keys, mqtt.port(), est.port())?;
+        let (broker_address, url) = (network.broker.parse()?, network.hub.clone());
         let network_json = folder::network(dir, &network, &keys.authority)?;
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
@@ -98,15 +87,8 @@ impl Hub {
 
         let relay = Relay::new(ledger.clone(), known.subscribe(), broker.handle().clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));
-        tasks.keep("the ledger's writer", {
-            let stop = stop.clone();
-            async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = writer => {}
-                }
-            }
-        });
+        let ended = stop.clone();
+        tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
         let follower =
             Follower { ledger: ledger.clone(), replica: replica.clone(), known, broker: broker.handle().clone() };
         tasks.keep("the task that follows the ledger", follower.run(stop));
@@ -114,7 +96,7 @@ impl Hub {
         let router = est::router(Arc::new(Est { registrar, tokens, config, network_json }));
         tasks.keep("EST", https::serve(listener, tls, router, tasks.clone()));
 
-        info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
+        info!(%url, broker = %network.broker, ledger = %genesis.id, "hub runs");
         Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
     }
 
@@ -145,6 +127,21 @@ impl Hub {
         }
         self.tasks.end(DEADLINE).await
     }
+}
+
+/// What devices are told of the hub, whose servers listen on these ports.
+fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: u16, est: u16) -> Result<Network> {
+    let name = config.names.first().context("the hub has no name")?;
+    let address = |port| HostPort { host: name.clone(), port }.to_string();
+    Ok(Network {
+        chain_id: genesis.id.chain_id,
+        ledger: genesis.id.address,
+        issuing: keys.authority.certificate().clone(),
+        operator: keys.operator.clone(),
+        broker: address(mqtt),
+        hub: format!("https://{}", address(est)),
+        written_ms: now_ms(),
+    })
 }
 
 async fn start_broker(
