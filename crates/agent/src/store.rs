@@ -300,7 +300,7 @@ impl Store {
         })
     }
 
-    /// Forgets all but the [`MAX_CLIENTS_KEPT`] clients that were here last.
+    /// Forgets all but the `MAX_CLIENTS_KEPT` clients that were here last.
     pub fn forget_old_clients(&self) -> Result<()> {
         self.write(|db| {
             db.execute(

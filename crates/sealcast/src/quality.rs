@@ -71,7 +71,7 @@ pub struct LearnOptions {
     /// Learn only from the first part of the recording: the part before anything went wrong.
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     first: f64,
-    /// The topic filter of the proposed rules [default: #, every topic].
+    /// The topic filter of the proposed rules [default: "#", every topic].
     #[arg(long)]
     filter: Option<String>,
 }
