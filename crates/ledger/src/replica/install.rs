@@ -1,13 +1,15 @@
 //! How a permitted record changes what the replica knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     HEADS_KEPT, Replica, Subject,
     event::{Event, Summary},
     state::{Device, DeviceState, Group, PublishedKeys},
 };
-use crate::{Body, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits};
+use crate::{
+    Body, DeviceRegistered, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits,
+};
 
 impl Replica {
     /// Makes a record that was decided on part of the state. Cannot fail.
@@ -33,38 +35,13 @@ impl Replica {
 
     fn install_body(&mut self, body: &Body, event: &Event, originator: Number, index: u64) {
         match body {
-            Body::DeviceRegistered(b) => {
-                let number = self.genesis.id.number_of(&b.device);
-                let known = self.devices.get(&number);
-                let mut latest_keys = known.and_then(|device| device.latest_keys);
-                if known.is_some_and(|device| device.key != b.public_key) {
-                    // What it was granted was granted to whoever holds the key before.
-                    latest_keys = None;
-                    for group in &mut self.groups {
-                        group.grants.remove(&number);
-                    }
-                }
-                let device = Device {
-                    id: b.device.clone(),
-                    number,
-                    key: b.public_key,
-                    certificate: b.certificate,
-                    serial: b.serial.clone(),
-                    not_after_s: b.not_after_s,
-                    state: DeviceState::Active,
-                    registered_at: index,
-                    latest_keys,
-                };
-                self.devices.insert(number, device);
-            }
+            Body::DeviceRegistered(b) => self.register(b, index),
             Body::DeviceRevoked(b) => {
                 if let Some(device) = self.devices.get_mut(&b.device) {
                     device.state = DeviceState::Revoked { reason: b.reason.clone(), at: index };
                     device.latest_keys = None;
                 }
-                for group in &mut self.groups {
-                    group.grants.remove(&b.device);
-                }
+                self.void_grants(b.device, index);
             }
             Body::KeysPublished(b) => {
                 let keys = PublishedKeys {
@@ -76,7 +53,7 @@ impl Replica {
                 };
                 self.keys.insert(b.key_package, keys);
                 if let Some(device) = self.devices.get_mut(&originator) {
-                    device.latest_keys = Some(b.key_package);
+                    device.publish(b.key_package);
                 }
             }
             Body::GroupCreated(b) => {
@@ -94,16 +71,13 @@ impl Replica {
                         grants: BTreeMap::new(),
                         limits: BTreeMap::new(),
                         created_at: index,
+                        revoked: BTreeMap::new(),
                         commits: Vec::new(),
                     });
                 }
             }
-            Body::Granted(b) => self.change_group(b.group, |group| {
-                group.grants.insert(b.device, index);
-            }),
-            Body::Revoked(b) => self.change_group(b.group, |group| {
-                group.grants.remove(&b.device);
-            }),
+            Body::Granted(b) => self.change_group(b.group, |group| group.grant(b.device, index)),
+            Body::Revoked(b) => self.change_group(b.group, |group| group.revoke(b.device, index)),
             Body::Commit(b) => self.change_group(b.group, |group| {
                 group.epoch = Epoch(b.epoch.0 + 1);
                 group.commits.push(index);
@@ -128,6 +102,43 @@ impl Replica {
                 group.epoch = Epoch(0);
                 group.commits.clear();
             }),
+        }
+    }
+
+    fn register(&mut self, b: &DeviceRegistered, index: u64) {
+        let number = self.genesis.id.number_of(&b.device);
+        let mut device = Device {
+            id: b.device.clone(),
+            number,
+            key: b.public_key,
+            certificate: b.certificate,
+            serial: b.serial.clone(),
+            not_after_s: b.not_after_s,
+            state: DeviceState::Active,
+            registered_at: index,
+            latest_keys: None,
+            published: VecDeque::new(),
+            replaced: VecDeque::new(),
+        };
+        if let Some(before) = self.devices.remove(&number) {
+            if before.key != b.public_key {
+                // What it was granted was granted to whoever holds the key before.
+                self.void_grants(number, index);
+            }
+            let forgotten = device.succeed(before, index);
+            if let Some(certificate) =
+                forgotten.filter(|certificate| self.certificates.get(certificate) == Some(&number))
+            {
+                self.certificates.remove(&certificate);
+            }
+        }
+        self.certificates.insert(b.certificate, number);
+        self.devices.insert(number, device);
+    }
+
+    fn void_grants(&mut self, device: Number, index: u64) {
+        for group in &mut self.groups {
+            group.revoke(device, index);
         }
     }
 

@@ -2,6 +2,16 @@
 //!
 //! A record is applied only if it is the next one, its originator's current key signed it, its head continues the chain,
 //! and the contract's rules permit it. So whoever delivers the records can withhold them, and nothing else.
+//!
+//! Beside what the contract needs for its next decision, the replica keeps since when something holds, as the index of
+//! the record that says so: whoever made a commit is judged by what it must have known. What that takes:
+//!
+//! - for each device, up to 8 former certificates and 16 publications;
+//! - for each group and device that was ever granted it, one index;
+//! - for each commit of a group's present generation, one index.
+//!
+//! What grows with the ledger is the table of key packages, because the contract takes none twice, and these commits.
+//! Heads and [`Summary`]s are bounded.
 
 mod describe;
 mod event;
@@ -71,6 +81,8 @@ pub struct Replica {
     last_time_s: u64,
     nonces: BTreeMap<Number, u64>,
     devices: BTreeMap<Number, Device>,
+    /// Whose each certificate is, or was.
+    certificates: BTreeMap<Hash, Number>,
     /// Group `n` at `n - 1`.
     groups: Vec<Group>,
     group_names: BTreeMap<GroupName, GroupNumber>,
@@ -113,6 +125,7 @@ impl Replica {
             last_time_s: 0,
             nonces: BTreeMap::new(),
             devices: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             groups: Vec::new(),
             group_names: BTreeMap::new(),
             filters: BTreeMap::new(),
@@ -235,6 +248,12 @@ impl Replica {
         self.device(self.genesis.id.number_of(id))
     }
 
+    /// The device that has this certificate, or had it no more than eight certificates ago.
+    #[must_use]
+    pub fn device_by_certificate(&self, certificate: &Hash) -> Option<&Device> {
+        self.certificates.get(certificate).and_then(|number| self.device(*number))
+    }
+
     /// All groups, by number.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.iter()
@@ -313,6 +332,15 @@ impl Replica {
     #[must_use]
     pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
         self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))
+    }
+
+    /// What a device published under its present certificate, newest first, of its last sixteen publications. Those from
+    /// before it was revoked or got another key are among them.
+    pub fn publications(&self, device: Number) -> impl Iterator<Item = &PublishedKeys> {
+        self.device(device).into_iter().flat_map(|device| {
+            let published = device.published.iter().rev().filter_map(|hash| self.keys.get(hash));
+            published.filter(|keys| keys.certificate == device.certificate)
+        })
     }
 
     /// Whether a key package may be used to add its device.

@@ -1,6 +1,6 @@
 //! What the replica knows of devices, groups and key packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use sealcast_identity::{DeviceId, PublicKey};
 
@@ -8,6 +8,11 @@ use crate::{
     Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, ReadingTopic, Reason, Serial, TopicFilter,
     TopicLimits,
 };
+
+/// How many of a device's former certificates the replica remembers.
+const CERTIFICATES_KEPT: usize = 8;
+/// How many of a device's publications stand in the order in which they came.
+const PUBLICATIONS_KEPT: usize = 16;
 
 /// A device, as the CA last registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,10 @@ pub struct Device {
     /// Index of the record that last registered it.
     pub registered_at: u64,
     pub(super) latest_keys: Option<Hash>,
+    /// The key packages that it published last, oldest first, whatever became of the device since.
+    pub(super) published: VecDeque<Hash>,
+    /// The certificates that it had before, oldest first, each with the index of the record that replaced it.
+    pub(super) replaced: VecDeque<(Hash, u64)>,
 }
 
 /// Whether a device may do anything.
@@ -51,6 +60,42 @@ impl Device {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.state == DeviceState::Active
+    }
+
+    /// Index of the record that replaced this certificate of the device by another. `None` for its present one, and for
+    /// those that it did not have or had more than eight certificates ago.
+    #[must_use]
+    pub fn replaced_at(&self, certificate: &Hash) -> Option<u64> {
+        self.replaced.iter().find(|(replaced, _)| replaced == certificate).map(|(_, at)| *at)
+    }
+
+    /// Whether it ever published a key package.
+    #[must_use]
+    pub fn has_published(&self) -> bool {
+        !self.published.is_empty()
+    }
+
+    pub(super) fn publish(&mut self, key_package: Hash) {
+        self.latest_keys = Some(key_package);
+        if self.published.len() == PUBLICATIONS_KEPT {
+            self.published.pop_front();
+        }
+        self.published.push_back(key_package);
+    }
+
+    /// Takes over what is remembered of the registration before, which ends with the record `index`. Returns the
+    /// certificate that is too long ago to be remembered, if there is one.
+    pub(super) fn succeed(&mut self, before: Self, index: u64) -> Option<Hash> {
+        if self.key == before.key {
+            self.latest_keys = before.latest_keys;
+        }
+        (self.published, self.replaced) = (before.published, before.replaced);
+        if before.certificate != self.certificate {
+            self.replaced.retain(|(certificate, _)| *certificate != self.certificate);
+            self.replaced.push_back((before.certificate, index));
+        }
+        let forgotten = self.replaced.len() > CERTIFICATES_KEPT;
+        forgotten.then(|| self.replaced.pop_front()).flatten().map(|(certificate, _)| certificate)
     }
 }
 
@@ -78,8 +123,30 @@ pub struct Group {
     pub limits: BTreeMap<ReadingTopic, TopicLimits>,
     /// Index of the record that made it.
     pub created_at: u64,
+    /// The devices that were granted and no longer are, each with the index of the record that ended it.
+    pub(super) revoked: BTreeMap<Number, u64>,
     /// The commits of this generation: the one made in epoch `n` has its record's index at `n`.
     pub(super) commits: Vec<u64>,
+}
+
+impl Group {
+    /// Index of the record that took the device's last grant away: the grant's own revocation, the device's, or its new
+    /// key. `None` for a device that is granted or never was.
+    #[must_use]
+    pub fn revoked_at(&self, device: Number) -> Option<u64> {
+        self.revoked.get(&device).copied()
+    }
+
+    pub(super) fn grant(&mut self, device: Number, index: u64) {
+        self.revoked.remove(&device);
+        self.grants.insert(device, index);
+    }
+
+    pub(super) fn revoke(&mut self, device: Number, index: u64) {
+        if self.grants.remove(&device).is_some() {
+            self.revoked.insert(device, index);
+        }
+    }
 }
 
 /// A key package on the ledger.

@@ -1,5 +1,7 @@
 //! The rules one by one, against a model at random, and against records that were tampered with.
 
+mod past;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
