@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use sealcast_group::{EpochKeys, GroupNumber, Groups, Me, Output};
 use sealcast_identity::{DeviceId, PublicKey, SigningKey, TrustAnchor};
-use sealcast_ledger::{Genesis, LedgerId, Record};
+use sealcast_ledger::{Genesis, LedgerId, Record, Replica};
 use zeroize::Zeroizing;
 
 /// When the fixture was made, Unix ms.
@@ -35,7 +35,7 @@ struct World {
 /// `what u8 | length u16 | bytes`, again and again.
 pub fn run(data: &[u8]) {
     let world = world();
-    let mut groups = start(world);
+    let (mut groups, replica) = start(world);
     let mut bytes = data;
     for _ in 0..MAX_OPERATIONS {
         let Some(([what, high, low], rest)) = bytes.split_first_chunk::<3>() else { break };
@@ -45,13 +45,13 @@ pub fn run(data: &[u8]) {
         let group = GroupNumber::new(if what & 0x80 == 0 { 1 } else { 2 }).expect("not 0");
         let [first, third] = [device("1111"), device("1113")];
         match what & 7 {
-            0 => groups.handle_inbox(group, part, NOW_MS),
-            1 => groups.handle_keys(&first, part, NOW_MS),
-            2 => groups.handle_inbox(group, &changed(world.inbox, part), NOW_MS),
-            3 => groups.handle_keys(&first, &changed(world.keys[0], part), NOW_MS),
-            4 => groups.handle_keys(&third, &changed(world.keys[usize::from(what >> 7)], part), NOW_MS),
-            5 => groups.handle_timeout(NOW_MS + 60_000),
-            _ => groups.request_update(group, NOW_MS),
+            0 => groups.handle_inbox(&replica, group, part, NOW_MS),
+            1 => groups.handle_keys(&replica, &first, part, NOW_MS),
+            2 => groups.handle_inbox(&replica, group, &changed(world.inbox, part), NOW_MS),
+            3 => groups.handle_keys(&replica, &first, &changed(world.keys[0], part), NOW_MS),
+            4 => groups.handle_keys(&replica, &third, &changed(world.keys[usize::from(what >> 7)], part), NOW_MS),
+            5 => groups.handle_timeout(&replica, NOW_MS + 60_000),
+            _ => groups.request_update(&replica, group, NOW_MS),
         }
         take(&mut groups);
     }
@@ -73,7 +73,7 @@ fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn start(world: &World) -> Groups {
+fn start(world: &World) -> (Groups, Replica) {
     let me = Me {
         device: device("1112"),
         key: SigningKey::from_pkcs8_der(world.pkcs8).expect("a key"),
@@ -83,12 +83,13 @@ fn start(world: &World) -> Groups {
     let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
     let store = world.store.iter().map(|(key, value)| (text(key), Zeroizing::new(value.to_vec())));
     let mut groups = Groups::new(me, &world.genesis, store, NOW_MS).expect("its own state");
-    let next = usize::try_from(groups.next_entry()).expect("small");
-    for record in world.records.iter().skip(next) {
-        groups.handle_record(record, NOW_MS).expect("in order");
+    let mut replica = Replica::new(world.genesis);
+    for record in &world.records {
+        replica.apply_without_signature_check(record).expect("a ledger");
+        groups.handle_record(&replica, record, NOW_MS).expect("in order");
     }
-    groups.set_live(true, NOW_MS);
-    groups
+    groups.set_live(&replica, true, NOW_MS);
+    (groups, replica)
 }
 
 fn take(groups: &mut Groups) {
@@ -110,8 +111,8 @@ fn genuine() -> &'static [EpochKeys] {
     static GENUINE: OnceLock<Vec<EpochKeys>> = OnceLock::new();
     GENUINE.get_or_init(|| {
         let world = world();
-        let mut groups = start(world);
-        groups.handle_inbox(GroupNumber::new(1).expect("not 0"), world.inbox, NOW_MS);
+        let (mut groups, replica) = start(world);
+        groups.handle_inbox(&replica, GroupNumber::new(1).expect("not 0"), world.inbox, NOW_MS);
         let outputs = std::iter::from_fn(|| groups.poll_output());
         let epochs: Vec<_> =
             outputs.filter_map(|output| if let Output::Epoch(keys) = output { Some(keys) } else { None }).collect();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
@@ -275,8 +275,15 @@ fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<R
         replica.apply_without_signature_check(&record).context(
             "the agent's copy of the ledger is damaged: move agent.sqlite away, and start the agent once with --new-state",
         )?;
-        groups.handle_record(&record, now_ms())?;
+        groups.handle_record(&replica, &record, now_ms())?;
     }
+    ensure!(
+        groups.next_entry() <= replica.height(),
+        "the agent's copy of the ledger ends at entry {}, but its groups have read up to {}: move agent.sqlite away, and \
+         start the agent once with --new-state",
+        replica.height(),
+        groups.next_entry()
+    );
     Ok(replica)
 }
 

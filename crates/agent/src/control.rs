@@ -175,10 +175,10 @@ impl Loop {
         self.publish_retained_again();
         self.publish_refused_again();
         if self.parts.groups.poll_timeout().is_some_and(|at_ms| at_ms <= time_ms) {
-            self.parts.groups.handle_timeout(time_ms);
+            self.parts.groups.handle_timeout(&self.parts.data.replica(), time_ms);
         }
         for group in self.parts.data.worn_out() {
-            self.parts.groups.request_update(group, time_ms);
+            self.parts.groups.request_update(&self.parts.data.replica(), group, time_ms);
         }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -224,7 +224,7 @@ impl Loop {
             LinkEvent::Down(reason) => {
                 warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
                 self.up = false;
-                self.parts.groups.set_live(false, now_ms());
+                self.parts.groups.set_live(&self.parts.data.replica(), false, now_ms());
             }
             LinkEvent::Refused { topic, reason } if is_control(&topic) => {
                 self.outbox.handle_refused(&topic, &reason, Instant::now());
@@ -247,11 +247,11 @@ impl Loop {
             Some(ControlTopic::Keys { device }) => {
                 let Ok(device) = device.parse::<DeviceId>() else { return };
                 self.see_keys(&device, payload);
-                self.parts.groups.handle_keys(&device, payload, now);
+                self.parts.groups.handle_keys(&self.parts.data.replica(), &device, payload, now);
             }
             Some(ControlTopic::Inbox { group, .. }) => {
                 let Ok(group) = group.parse::<GroupNumber>() else { return };
-                self.parts.groups.handle_inbox(group, payload, now);
+                self.parts.groups.handle_inbox(&self.parts.data.replica(), group, payload, now);
             }
             _ => {}
         }
@@ -273,8 +273,8 @@ impl Loop {
         }
     }
 
-    /// Checks records in their order and acts on those that are new. They are stored together, before the groups take
-    /// the first of them.
+    /// Checks records in their order and acts on those that are new. The groups take each before the replica takes the
+    /// next. They are stored together, before anything comes of them.
     fn handle_records(&mut self, records: Vec<Record>) -> Result<()> {
         let mut taken: Vec<Record> = Vec::with_capacity(records.len());
         for record in records {
@@ -283,6 +283,10 @@ impl Loop {
                 std::cmp::Ordering::Less => {}
                 std::cmp::Ordering::Equal => {
                     if self.verify(&record) {
+                        self.parts
+                            .groups
+                            .handle_record(&self.parts.data.replica(), &record, now_ms())
+                            .context("the groups' state does not fit the agent's copy of the ledger")?;
                         taken.push(record);
                     }
                 }
@@ -314,11 +318,6 @@ impl Loop {
         if record.entry.originator() == self.parts.number {
             self.parts.readings.handle_own(record.entry.body())?;
         }
-        let now = now_ms();
-        self.parts
-            .groups
-            .handle_record(record, now)
-            .context("the groups' state does not fit the agent's copy of the ledger")?;
         match record.entry.body() {
             Body::Reading(_) | Body::Commit(_) | Body::Anchor(_) => Ok(()),
             // What readings waited for may have come.
@@ -338,7 +337,7 @@ impl Loop {
                 if grew || empty && std::mem::take(&mut self.stale) {
                     self.sync();
                 } else if empty && self.parts.data.set_caught_up(reading) {
-                    self.parts.groups.set_live(true, now_ms());
+                    self.parts.groups.set_live(&self.parts.data.replica(), true, now_ms());
                     self.publish_retained_again();
                     self.submit_next()?;
                 } else {
@@ -390,7 +389,7 @@ impl Loop {
                 self.sync();
                 if let Some(body) = self.submissions.pop_front() {
                     info!(kind = %body.kind(), reason = %refusal, "the ledger took another entry first");
-                    self.parts.groups.handle_refused(&body, &refusal.to_string(), now_ms());
+                    self.parts.groups.handle_refused(&self.parts.data.replica(), &body, &refusal.to_string(), now_ms());
                 }
                 self.submit_next()?;
             }
@@ -562,7 +561,7 @@ impl Loop {
     /// While the broker refuses a Welcome, this device adds nobody to its group: each try would be a new epoch with a
     /// Welcome that does not arrive either.
     fn tell_undelivered(&mut self) {
-        self.parts.groups.set_undelivered(self.outbox.undelivered(), now_ms());
+        self.parts.groups.set_undelivered(&self.parts.data.replica(), self.outbox.undelivered(), now_ms());
     }
 
     /// Seals retained messages again whose group has a new epoch; those that cannot be now keep their turn.

@@ -113,7 +113,7 @@ pub struct DataPlane {
 pub struct ReadingId(u64);
 
 struct State {
-    replica: Replica,
+    replica: Arc<Replica>,
     groups: BTreeMap<GroupNumber, Group>,
     /// The last reading of the ledger that was begun, and the last that found nothing more. None at first: what the
     /// replica says may be long out of date.
@@ -142,8 +142,13 @@ impl DataPlane {
         replica: Replica,
     ) -> Self {
         let number = replica.genesis().id.number_of(&device);
-        let state =
-            State { replica, groups: BTreeMap::new(), begun: ReadingId::default(), caught_up: None, missed: None };
+        let state = State {
+            replica: Arc::new(replica),
+            groups: BTreeMap::new(),
+            begun: ReadingId::default(),
+            caught_up: None,
+            missed: None,
+        };
         Self {
             device,
             number,
@@ -167,9 +172,15 @@ impl DataPlane {
         read(&self.state().replica)
     }
 
+    /// The replica as it is now, for whoever reads it for long. Let go of it before the next update, which copies it
+    /// otherwise.
+    pub fn replica(&self) -> Arc<Replica> {
+        self.state().replica.clone()
+    }
+
     /// Changes the replica, and wakes whoever waits.
     pub fn update_replica<T>(&self, update: impl FnOnce(&mut Replica) -> T) -> T {
-        let value = update(&mut self.state().replica);
+        let value = update(Arc::make_mut(&mut self.state().replica));
         self.changed.send_modify(|count| *count += 1);
         value
     }

@@ -7,12 +7,13 @@ use mls_rs::{
     group::{CommitEffect, ReceivedMessage, proposal::Proposal},
 };
 use sealcast_identity::{DeviceId, PublicKey};
-use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Number};
+use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Hash, Number, Replica};
 
 use crate::{
     EpochKeys, Groups, LeftReason, MAX_ADDS, Notice, Output, Refusal, epochs,
     mls::{self, Leaf, MlsGroup, key_package_hash},
     slot::{CommitInfo, Letters, Slot, WELCOME_WAIT_MS},
+    standing::{fault, holder},
     stored::{sha256, short_hex},
     trust::{leaf_der, mls_time},
     wire::{self, CommitHeader},
@@ -29,13 +30,20 @@ enum Followed {
 
 impl Groups {
     /// A commit is on the ledger.
-    pub(crate) fn handle_commit(&mut self, body: &Commit, originator: Number, entry: u64, time_s: u64, now_ms: u64) {
+    pub(crate) fn handle_commit(
+        &mut self,
+        replica: &Replica,
+        body: &Commit,
+        originator: Number,
+        entry: u64,
+        time_s: u64,
+        now_ms: u64,
+    ) {
         let group = body.group;
         let mut slot = self.slots.remove(&group).unwrap_or_else(|| Slot::new(body.generation.0));
         let parsed = wire::read_commit(&body.commit);
         let (count, tag) = parsed.as_ref().map_or((0, [0; 32]), |(_, header)| (header.count, header.tag));
         let info = CommitInfo { entry, time_s, count, tag, originator: originator.into() };
-        let previous = slot.commits.last_key_value().map(|(_, info)| info.entry);
         slot.note_commit(body.epoch.0, info.clone());
         slot.set_letters(group, None, &mut self.changes);
         slot.update_requested = false;
@@ -49,25 +57,25 @@ impl Groups {
             let result = match own {
                 Some(own) => {
                     let letters = Letters { epoch: body.epoch.0 + 1, letters: own.welcomes.clone() };
-                    let result = self.apply_own(&mut slot, &own.secrets, &body.commit, &info);
+                    let result = self.apply_own(replica, &mut slot, &own.secrets, &body.commit, &info);
                     if result.is_ok() && !letters.letters.is_empty() {
-                        self.send(group, &letters.letters);
+                        self.send(replica, group, &letters.letters);
                         slot.set_letters(group, Some(letters), &mut self.changes);
                     }
                     result
                 }
                 None => parsed.and_then(|(message, header)| {
-                    self.apply_others(group, &mut slot, body.epoch.0, message, &header, &info, previous)
+                    self.apply_others(replica, group, &mut slot, body.epoch.0, message, &header, &info)
                 }),
             };
-            self.finish(group, &mut slot, result, body, now_ms);
-        } else if slot.stopped.is_none() && self.view.fault(group, &self.certificate).is_none() {
+            self.finish(replica, group, &mut slot, result, body, now_ms);
+        } else if slot.stopped.is_none() && fault(replica, group, &self.certificate).is_none() {
             slot.keep_for_later(group, body.epoch.0, &body.commit, &mut self.changes);
             self.expect_welcome(&mut slot, &body.commit, now_ms);
         }
         slot.save(group, &mut self.changes);
         self.slots.insert(group, slot);
-        self.try_join(group, now_ms);
+        self.try_join(replica, group, now_ms);
     }
 
     /// If a commit adds us, a Welcome must come.
@@ -90,6 +98,7 @@ impl Groups {
 
     fn apply_own(
         &mut self,
+        replica: &Replica,
         slot: &mut Slot,
         secrets: &[u8],
         commit: &[u8],
@@ -101,22 +110,22 @@ impl Groups {
             slot.joined = info.entry;
         }
         let message = MlsMessage::from_bytes(commit)?;
-        self.take_up(slot, group, &message, info)?;
+        self.take_up(replica, slot, group, &message, info)?;
         Ok(Followed::Stayed)
     }
 
     #[expect(clippy::too_many_arguments, reason = "a commit, its place on the ledger, and what it is applied to")]
     fn apply_others(
         &mut self,
+        replica: &Replica,
         number: GroupNumber,
         slot: &mut Slot,
         epoch: u64,
         message: MlsMessage,
         header: &CommitHeader,
         info: &CommitInfo,
-        previous: Option<u64>,
     ) -> Result<Followed, Refusal> {
-        self.judge(number, slot, epoch, &message, header, info, previous)?;
+        self.judge(replica, number, slot, epoch, &message, header, info)?;
         let mut group = slot.group.take().ok_or(Refusal::Malformed("there is no MLS group for this commit"))?;
         let received = group.process_incoming_message_with_time(message.clone(), mls_time(info.time_s))?;
         let ReceivedMessage::Commit(commit) = received else {
@@ -129,8 +138,8 @@ impl Groups {
                 return Err(Refusal::Proposal { group: number, kind: "reinit".to_owned() });
             }
         }
-        self.judge_roster(number, &mls::leaves(&group)?, info)?;
-        self.take_up(slot, group, &message, info)?;
+        self.judge_roster(replica, number, &mls::leaves(&group)?, info)?;
+        self.take_up(replica, slot, group, &message, info)?;
         Ok(Followed::Stayed)
     }
 
@@ -138,13 +147,13 @@ impl Groups {
     #[expect(clippy::too_many_arguments, reason = "a commit, its place on the ledger, and what it is applied to")]
     fn judge(
         &self,
+        replica: &Replica,
         number: GroupNumber,
         slot: &Slot,
         epoch: u64,
         message: &MlsMessage,
         header: &CommitHeader,
         info: &CommitInfo,
-        previous: Option<u64>,
     ) -> Result<(), Refusal> {
         let group_id = self.ledger.mls_group_id(number, Generation(slot.generation));
         if header.group_id != group_id || header.epoch != epoch {
@@ -153,15 +162,16 @@ impl Groups {
         let originator = Number::from(info.originator);
         let sender = header.sender.ok_or(Refusal::External { group: number })?;
         let leaf = slot.leaves.get(&sender).ok_or(Refusal::External { group: number })?;
-        if self.view.by_certificate(&leaf.certificate) != Some(originator) {
+        if holder(replica, &leaf.certificate).is_none_or(|device| device.number != originator) {
             return Err(Refusal::NotByOriginator { group: number, originator });
         }
         let count = header.count;
+        let previous = epoch.checked_sub(1).and_then(|before| slot.commits.get(&before)).map(|before| before.entry);
         // Its maker had seen the commit before, and cannot have seen this one.
         if count > info.entry || previous.is_some_and(|previous| count <= previous) {
             return Err(Refusal::ImpossibleHead { group: number, count });
         }
-        if self.view.head_at(count).is_some_and(|head| *head != header.head) {
+        if replica.head_at(count).is_some_and(|head| head != Hash::from(header.head)) {
             return Err(Refusal::Equivocation { group: number, originator, count });
         }
         if !message.proposals_by_reference().is_empty() {
@@ -173,7 +183,7 @@ impl Groups {
                 Proposal::Remove(_) => (),
                 Proposal::Add(add) => {
                     adds += 1;
-                    self.judge_add(number, add.key_package(), info)
+                    self.judge_add(replica, number, add.key_package(), info)
                         .map_err(|why| Refusal::Adds { group: number, why: Box::new(why) })?;
                 }
                 other => {
@@ -188,17 +198,22 @@ impl Groups {
         Ok(())
     }
 
-    fn judge_add(&self, number: GroupNumber, package: &mls_rs::KeyPackage, info: &CommitInfo) -> Result<(), Refusal> {
+    fn judge_add(
+        &self,
+        replica: &Replica,
+        number: GroupNumber,
+        package: &mls_rs::KeyPackage,
+        info: &CommitInfo,
+    ) -> Result<(), Refusal> {
         let identity = package.signing_identity();
         let certificate = sha256(leaf_der(identity)?);
         let verified = self.trust.verify(identity, info.time_s.saturating_mul(1000))?;
-        if let Some(fault) = self.view.fault(number, &certificate)
+        if let Some(fault) = fault(replica, number, &certificate)
             && fault.since < info.count
         {
             return Err(fault.why);
         }
-        let device = self.view.by_certificate(&certificate).and_then(|number| self.view.device(&number));
-        let Some(device) = device else {
+        let Some(device) = holder(replica, &certificate) else {
             let (certificate, subject) = (short_hex(&certificate), verified.id.to_string());
             return Err(Refusal::UnknownCertificate { certificate, subject });
         };
@@ -206,24 +221,30 @@ impl Groups {
             return Err(Refusal::LeafMismatch { device: device.id.clone() });
         }
         let hash = key_package_hash(package)?;
-        if !device.has_published_before(&hash, &certificate, info.entry) {
+        let published = replica.keys(&Hash::from(hash)).filter(|keys| keys.device == device.number);
+        if published.is_none_or(|keys| keys.certificate != Hash::from(certificate) || keys.at >= info.entry) {
             return Err(Refusal::KeysNotOnLedger { device: device.id.clone(), hash: short_hex(&hash) });
         }
         Ok(())
     }
 
     /// Whether all of a new epoch's members may be in it, by what the committer must have known.
-    fn judge_roster(&self, number: GroupNumber, leaves: &[Leaf], info: &CommitInfo) -> Result<(), Refusal> {
+    fn judge_roster(
+        &self,
+        replica: &Replica,
+        number: GroupNumber,
+        leaves: &[Leaf],
+        info: &CommitInfo,
+    ) -> Result<(), Refusal> {
         let leaves_in = |why| Refusal::LeavesIn { group: number, why: Box::new(why) };
         for leaf in leaves {
-            if let Some(fault) = self.view.fault(number, &leaf.certificate)
+            if let Some(fault) = fault(replica, number, &leaf.certificate)
                 && fault.since < info.count
             {
                 return Err(leaves_in(fault.why));
             }
-            let device = self.view.by_certificate(&leaf.certificate).and_then(|number| self.view.device(&number));
-            let Some(device) = device else { continue };
-            if device.certificate == leaf.certificate {
+            let Some(device) = holder(replica, &leaf.certificate) else { continue };
+            if device.certificate == Hash::from(leaf.certificate) {
                 if device.key.to_uncompressed() != leaf.key.as_slice() {
                     return Err(leaves_in(Refusal::LeafMismatch { device: device.id.clone() }));
                 }
@@ -239,6 +260,7 @@ impl Groups {
     /// Takes up the state after a commit and notes whom it added, by which publication of keys.
     fn take_up(
         &self,
+        replica: &Replica,
         slot: &mut Slot,
         group: MlsGroup,
         message: &MlsMessage,
@@ -250,8 +272,7 @@ impl Groups {
                 Proposal::Add(add) => {
                     let certificate = sha256(leaf_der(add.key_package().signing_identity())?);
                     let hash = key_package_hash(add.key_package())?;
-                    let device = self.view.by_certificate(&certificate).and_then(|number| self.view.device(&number));
-                    let entry = device.and_then(|device| device.published_at(&hash)).unwrap_or(info.entry);
+                    let entry = replica.keys(&Hash::from(hash)).map_or(info.entry, |keys| keys.at);
                     added.insert(certificate, entry);
                 }
                 Proposal::Remove(remove) => drop(slot.added.remove(&remove.to_remove())),
@@ -270,6 +291,7 @@ impl Groups {
     /// What follows from having applied a commit, or from having refused it.
     fn finish(
         &mut self,
+        replica: &Replica,
         number: GroupNumber,
         slot: &mut Slot,
         result: Result<Followed, Refusal>,
@@ -277,20 +299,20 @@ impl Groups {
         now_ms: u64,
     ) {
         let entered = result.and_then(|followed| match followed {
-            Followed::Stayed => self.enter_epoch(number, slot).map(|()| true),
+            Followed::Stayed => self.enter_epoch(replica, number, slot).map(|()| true),
             Followed::Removed => Ok(false),
         });
         match entered {
             Ok(true) => (),
             Ok(false) => {
                 slot.drop_group(number, &mut self.changes);
-                let fault = self.view.fault(number, &self.certificate);
+                let fault = fault(replica, number, &self.certificate);
                 let reason = fault.map_or(LeftReason::Replaced, |fault| LeftReason::Removed(fault.why));
                 epochs::forget(number, &mut slot.epochs, &mut self.changes);
                 self.output(Output::Left { group: number, reason });
                 self.expect_welcome(slot, &body.commit, now_ms);
             }
-            Err(refusal) => self.stop(number, slot, body.epoch, refusal),
+            Err(refusal) => self.stop(replica, number, slot, body.epoch, refusal),
         }
     }
 
@@ -299,14 +321,14 @@ impl Groups {
     /// The epoch before it is given up as well: whoever made the commit knows its keys, and no commit can remove it now. Nor
     /// is the commit passed over. That members find it bad depends on their MLS state and not on the ledger alone (a
     /// path secret that is wrong for one of them, say), so some would pass it over and others not.
-    fn stop(&mut self, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: Refusal) {
+    fn stop(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: Refusal) {
         slot.stopped = Some(refusal.to_string());
         slot.drop_group(number, &mut self.changes);
         slot.clear_backlog(number, &mut self.changes);
         epochs::forget(number, &mut slot.epochs, &mut self.changes);
         self.output(Output::Left { group: number, reason: LeftReason::Stopped(refusal.to_string()) });
         let originator = slot.commits.get(&epoch.0).map(|info| Number::from(info.originator));
-        let device = originator.and_then(|number| self.view.device(&number)).map(|device| device.id.clone());
+        let device = originator.and_then(|number| replica.device(number)).map(|device| device.id.clone());
         let originator = match (&device, originator) {
             (Some(device), _) => format!("device {device}"),
             (None, Some(number)) => number.to_string(),
@@ -316,12 +338,12 @@ impl Groups {
     }
 
     /// Stores and hands out the group's present epoch.
-    fn enter_epoch(&mut self, number: GroupNumber, slot: &mut Slot) -> Result<(), Refusal> {
+    fn enter_epoch(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot) -> Result<(), Refusal> {
         slot.save_group(number, &self.engine, &mut self.changes)?;
         let Some(group) = &slot.group else { return Ok(()) };
         let mut roster = BTreeMap::new();
         for leaf in slot.leaves.values() {
-            if let Some(member) = self.member(leaf) {
+            if let Some(member) = member(replica, leaf) {
                 roster.insert(leaf.index, member);
             }
         }
@@ -333,23 +355,18 @@ impl Groups {
             leaf: group.current_member_index(),
             roster: Arc::new(roster),
         };
-        let retention = self.view.group(number).map_or(0, |known| known.retention);
+        let retention = replica.group(number).map_or(0, |known| known.policy.retention);
         epochs::store(&keys, retention, &mut slot.epochs, &mut self.changes);
         self.output(Output::Epoch(keys));
         Ok(())
     }
 
-    fn member(&self, leaf: &Leaf) -> Option<(DeviceId, PublicKey)> {
-        let device = self.view.device(&self.view.by_certificate(&leaf.certificate)?)?;
-        Some((device.id.clone(), PublicKey::from_uncompressed(&leaf.key).ok()?))
-    }
-
     /// Uses the Welcomes that are held, if their time has come.
-    pub(crate) fn try_join(&mut self, number: GroupNumber, now_ms: u64) {
+    pub(crate) fn try_join(&mut self, replica: &Replica, number: GroupNumber, now_ms: u64) {
         let Some(mut slot) = self.slots.remove(&number) else { return };
         let mut waiting = Vec::new();
         for payload in self.inboxes.take(number) {
-            match self.join(number, &mut slot, &payload, now_ms) {
+            match self.join(replica, number, &mut slot, &payload, now_ms) {
                 Ok(Joined::NotYet) => waiting.push(payload),
                 Ok(Joined::Done) => self.output(Output::ClearInbox { group: number }),
                 Err(refusal) => {
@@ -362,13 +379,20 @@ impl Groups {
         self.slots.insert(number, slot);
     }
 
-    fn join(&mut self, number: GroupNumber, slot: &mut Slot, payload: &[u8], now_ms: u64) -> Result<Joined, Refusal> {
+    fn join(
+        &mut self,
+        replica: &Replica,
+        number: GroupNumber,
+        slot: &mut Slot,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<Joined, Refusal> {
         let (welcome, tree) = wire::read_inbox(payload)?;
         let opened = self.engine.open(welcome)?;
         let context = opened.info.group_context();
         let epoch = context.epoch;
         let ours = self.ledger.mls_group_id(number, Generation(slot.generation));
-        let known = self.view.group(number).map(|known| (known.generation, known.epoch));
+        let known = replica.group(number);
         let later_generation = || {
             let (prefix, generation) = context.group_id.split_last_chunk::<4>()?;
             (ours.starts_with(prefix) && u32::from_be_bytes(*generation) > slot.generation).then_some(())
@@ -382,7 +406,7 @@ impl Groups {
         if slot.epoch().is_some_and(|current| current >= epoch) {
             return Ok(Joined::Done);
         }
-        if known.is_some_and(|(_, latest)| latest < epoch) || slot.group.is_some() {
+        if known.is_some_and(|known| known.epoch.0 < epoch) || slot.group.is_some() {
             return Ok(Joined::NotYet);
         }
         let not_on_ledger = Refusal::NotOnLedger { group: number, epoch };
@@ -393,25 +417,25 @@ impl Groups {
         if wire::confirmation_tag(&opened.info)? != info.tag {
             return Err(not_on_ledger);
         }
-        if let Some(fault) = self.view.fault(number, &self.certificate) {
+        if let Some(fault) = fault(replica, number, &self.certificate) {
             return Err(fault.why);
         }
         let group = self.engine.join(&opened, tree, info.time_s)?;
-        self.judge_roster(number, &mls::leaves(&group)?, &info)?;
+        self.judge_roster(replica, number, &mls::leaves(&group)?, &info)?;
         slot.set_group(group)?;
         slot.joined = info.entry;
         (slot.waiting, slot.welcome_due_ms) = (false, None);
         slot.added.clear();
-        self.enter_epoch(number, slot)?;
+        self.enter_epoch(replica, number, slot)?;
         if self.own.current().is_some_and(|key| opened.references.iter().any(|reference| key.is(reference))) {
             self.rotate_keys(now_ms)?;
         }
-        self.catch_up(number, slot, now_ms);
+        self.catch_up(replica, number, slot, now_ms);
         Ok(Joined::Done)
     }
 
     /// Applies the commits that came before the Welcome did.
-    fn catch_up(&mut self, number: GroupNumber, slot: &mut Slot, now_ms: u64) {
+    fn catch_up(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, now_ms: u64) {
         let backlog = std::mem::take(&mut slot.backlog);
         for (epoch, bytes) in backlog {
             self.changes.delete(format!("backlog/{number}/{epoch}"));
@@ -419,15 +443,13 @@ impl Groups {
                 continue;
             }
             let Some(info) = slot.commits.get(&epoch).cloned() else { break };
-            let previous = epoch.checked_sub(1).and_then(|before| slot.commits.get(&before)).map(|before| before.entry);
-            let result = wire::read_commit(&bytes).and_then(|(message, header)| {
-                self.apply_others(number, slot, epoch, message, &header, &info, previous)
-            });
+            let result = wire::read_commit(&bytes)
+                .and_then(|(message, header)| self.apply_others(replica, number, slot, epoch, message, &header, &info));
             let (generation, place) = (Generation(slot.generation), Epoch(epoch));
             let body = Commit { group: number, generation, epoch: place, commit: bytes };
-            self.finish(number, slot, result, &body, now_ms);
+            self.finish(replica, number, slot, result, &body, now_ms);
         }
-        let latest = self.view.group(number).map(|known| known.epoch);
+        let latest = replica.group(number).map(|known| known.epoch.0);
         if slot.group.is_some() && slot.epoch() != latest {
             // Some commits in between are gone.
             slot.drop_group(number, &mut self.changes);
@@ -438,8 +460,8 @@ impl Groups {
     }
 
     /// The group starts again.
-    pub(crate) fn handle_reset(&mut self, number: GroupNumber, reason: &str) {
-        let generation = self.view.group(number).map_or(0, |known| known.generation);
+    pub(crate) fn handle_reset(&mut self, replica: &Replica, number: GroupNumber, reason: &str) {
+        let generation = replica.group(number).map_or(0, |known| known.generation.0);
         let Some(mut slot) = self.slots.remove(&number) else { return };
         let was_member = slot.epoch().is_some_and(|epoch| epoch > 0) || slot.stopped.is_some();
         slot.settle(number, &[], &mut self.changes);
@@ -455,6 +477,11 @@ impl Groups {
             self.output(Output::Left { group: number, reason });
         }
     }
+}
+
+fn member(replica: &Replica, leaf: &Leaf) -> Option<(DeviceId, PublicKey)> {
+    let device = holder(replica, &leaf.certificate)?;
+    Some((device.id.clone(), PublicKey::from_uncompressed(&leaf.key).ok()?))
 }
 
 /// What became of a Welcome.

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sealcast_identity::{DeviceId, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Body, Commit, Epoch, Generation, Genesis, GroupNumber, Hash, KeysPublished, LedgerId, Number, Record,
+    Body, Commit, Epoch, Generation, Genesis, GroupNumber, Hash, KeysPublished, LedgerId, Number, Record, Replica,
 };
 use zeroize::Zeroizing;
 
@@ -13,14 +13,21 @@ use crate::{
     own::OwnKeys,
     packages::Packages,
     slot::{Slot, WELCOME_WAIT_MS},
-    stored::{Changes, Stored, encode, sha256},
+    standing::may_be_in,
+    stored::{Changes, Stored, decode, encode, sha256},
     trust::Trust,
-    view::{Fact, View},
     wire,
 };
 
 /// Most outputs of an inbox, key or notice kind that wait for the driver; the oldest notices go first.
 const MAX_OUTPUTS: usize = 65_536;
+
+/// Where the index of the next ledger entry is stored.
+const NEXT: &str = "ledger/next";
+/// Where older versions stored it, with the time of the last entry.
+const CURSOR: &str = "ledger/cursor";
+/// What older versions stored of the ledger. It is deleted.
+const OF_BEFORE: [&str; 5] = [CURSOR, "ledger/device/", "ledger/grant/", "ledger/group/", "ledger/head/"];
 
 /// Who this device is.
 pub struct Me {
@@ -34,14 +41,25 @@ pub struct Me {
     pub anchors: Vec<TrustAnchor>,
 }
 
-/// A record that is not the next one.
+/// A record that does not come in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("ledger entry {index} came instead of entry {expected}: pass on each entry once, in order")]
-pub struct OutOfOrder {
-    /// Index that is needed.
-    pub expected: u64,
-    /// Index that came.
-    pub index: u64,
+pub enum OutOfOrder {
+    /// It is not the next one.
+    #[error("ledger entry {index} came instead of entry {expected}: pass on each entry once, in order")]
+    Record {
+        /// Index that is needed.
+        expected: u64,
+        /// Index that came.
+        index: u64,
+    },
+    /// The replica is at another place.
+    #[error("ledger entry {index} came with a replica of {height} entries: pass it on as soon as the replica has it")]
+    Replica {
+        /// Index that came.
+        index: u64,
+        /// The replica's height.
+        height: u64,
+    },
 }
 
 /// All MLS groups of one device. See the crate's documentation.
@@ -50,9 +68,14 @@ pub struct OutOfOrder {
 /// [`handle_timeout`](Self::handle_timeout) at the time that [`poll_timeout`](Self::poll_timeout) names. Times are in
 /// milliseconds since the Unix epoch.
 ///
+/// What the ledger says is read from the driver's replica, which comes with each call. It goes in step with the records:
+/// [`handle_record`](Self::handle_record) follows `Replica::apply` before the next record is applied. So a commit is
+/// judged by what the ledger says at its entry, and what it said before is told by the indices that the replica keeps.
+///
 /// After a restart it is made again from what was persisted, and needs the ledger from entry
-/// [`next_entry`](Self::next_entry) on; earlier ones are passed over. It hands out again all epochs that are retained:
-/// forget any keys that it does not (the device may have left just before it stopped).
+/// [`next_entry`](Self::next_entry) on; earlier ones are passed over, so that the driver can pass on all records while it
+/// makes its replica again. It hands out again all epochs that are retained: forget any keys that it does not (the device
+/// may have left just before it stopped).
 pub struct Groups {
     pub(crate) device: DeviceId,
     pub(crate) number: Number,
@@ -61,7 +84,8 @@ pub struct Groups {
     pub(crate) ledger: LedgerId,
     pub(crate) trust: Trust,
     pub(crate) engine: Engine,
-    pub(crate) view: View,
+    /// Index of the next ledger entry.
+    next: u64,
     pub(crate) own: OwnKeys,
     pub(crate) packages: Packages,
     pub(crate) slots: BTreeMap<GroupNumber, Slot>,
@@ -79,8 +103,8 @@ pub struct Groups {
 impl Groups {
     /// Takes up the stored state: all values that were persisted, by key. Nothing is stored at the first start.
     ///
-    /// Outputs at once the keys of all epochs that are retained, this device's key broadcast, and Welcomes that may not
-    /// have gone out.
+    /// Outputs at once the keys of all epochs that are retained, and this device's key broadcast. Welcomes that may not have
+    /// gone out follow with the next record, or when it is [live](Self::set_live).
     pub fn new(
         me: Me,
         genesis: &Genesis,
@@ -104,7 +128,7 @@ impl Groups {
             chain: me.chain,
             ledger,
             trust,
-            view: View::restore(&stored, genesis.head().into())?,
+            next: restore_next(&stored)?,
             own: OwnKeys::restore(&stored, &engine)?,
             engine,
             packages: Packages::default(),
@@ -118,16 +142,22 @@ impl Groups {
             timeout_ms: None,
         };
         groups.changes.put("ledger/id".to_owned(), name);
+        groups.save_next();
+        for (key, _) in OF_BEFORE.iter().flat_map(|prefix| stored.under(prefix)) {
+            groups.changes.delete(key.to_owned());
+        }
         groups.restore_slots(&stored, now_ms)?;
         groups.publish_keys();
         Ok(groups)
     }
 
     fn restore_slots(&mut self, stored: &Stored, now_ms: u64) -> Result<(), RestoreError> {
-        for group in self.view.group_numbers() {
+        for (key, bytes) in stored.under("slot/") {
+            let group = key.strip_prefix("slot/").and_then(|number| number.parse().ok());
+            let group: GroupNumber = group.ok_or_else(|| RestoreError::corrupt(key))?;
             let ledger = self.ledger;
             let id = |generation| ledger.mls_group_id(group, Generation(generation));
-            let Some(mut slot) = Slot::restore(group, &self.engine, id, stored)? else { continue };
+            let mut slot = Slot::restore(group, bytes, &self.engine, id, stored)?;
             let retained = epochs::restore(group, stored)?;
             slot.epochs = retained.iter().map(|keys| keys.epoch.0).collect();
             if let Some(why) = slot.stopped.clone() {
@@ -139,12 +169,6 @@ impl Groups {
             for keys in retained {
                 self.output(Output::Epoch(keys));
             }
-            if let Some(letters) =
-                slot.letters.take_if(|letters| Some(letters.epoch) == slot.group.as_ref().map(|g| g.current_epoch()))
-            {
-                self.send(group, &letters.letters);
-                slot.letters = Some(letters);
-            }
             if slot.waiting {
                 slot.await_welcome(now_ms + WELCOME_WAIT_MS);
             }
@@ -155,7 +179,7 @@ impl Groups {
 
     /// Index of the next ledger entry that is needed.
     pub fn next_entry(&self) -> u64 {
-        self.view.count()
+        self.next
     }
 
     /// The current epoch of a group that this device is a member of.
@@ -165,28 +189,36 @@ impl Groups {
 
     /// Whether the driver believes that it has all of the ledger. Nothing is submitted while it is not: what happened
     /// meanwhile would make it void. A new `Groups` is not live.
-    pub fn set_live(&mut self, live: bool, now_ms: u64) {
+    pub fn set_live(&mut self, replica: &Replica, live: bool, now_ms: u64) {
         self.live = live;
-        self.evaluate(now_ms);
+        if live {
+            self.send_due(replica);
+        }
+        self.evaluate(replica, now_ms);
     }
 
-    /// Takes the next record, which the replica has accepted. Records before [`next_entry`](Self::next_entry) are
+    /// Takes the next record, which the replica has just accepted. Records before [`next_entry`](Self::next_entry) are
     /// passed over.
-    pub fn handle_record(&mut self, record: &Record, now_ms: u64) -> Result<(), OutOfOrder> {
-        let (expected, index) = (self.view.count(), record.index);
+    pub fn handle_record(&mut self, replica: &Replica, record: &Record, now_ms: u64) -> Result<(), OutOfOrder> {
+        let (expected, index, height) = (self.next, record.index, replica.height());
         if index < expected {
             return Ok(());
         }
         if index > expected {
-            return Err(OutOfOrder { expected, index });
+            return Err(OutOfOrder::Record { expected, index });
+        }
+        if height != index + 1 {
+            return Err(OutOfOrder::Replica { index, height });
         }
         self.trust.set_now(now_ms);
+        // Before a later commit: whoever was added by an earlier one can follow from there.
+        self.send_due(replica);
+        self.next = height;
+        self.save_next();
         let originator = record.entry.originator();
-        let fact = self.fact(record.entry.body(), originator);
-        self.view.apply(&fact, record.head.into(), record.time_s, &mut self.changes);
         match record.entry.body() {
-            Body::Commit(commit) => self.handle_commit(commit, originator, index, record.time_s, now_ms),
-            Body::GroupReset(reset) => self.handle_reset(reset.group, reset.reason.as_str()),
+            Body::Commit(commit) => self.handle_commit(replica, commit, originator, index, record.time_s, now_ms),
+            Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str()),
             Body::KeysPublished(keys) if originator == self.number => {
                 // Keys of ours that we do not have: our state is older than the ledger.
                 let lost = !self.own.has(keys.key_package.as_bytes());
@@ -195,47 +227,18 @@ impl Groups {
             Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => return Ok(()),
             _ => (),
         }
-        self.evaluate(now_ms);
+        self.evaluate(replica, now_ms);
         Ok(())
     }
 
-    fn fact(&self, body: &Body, originator: Number) -> Fact {
-        match body {
-            Body::DeviceRegistered(b) => Fact::DeviceRegistered {
-                device: self.ledger.number_of(&b.device),
-                id: b.device.clone(),
-                key: b.public_key,
-                certificate: b.certificate.into(),
-                not_after_s: b.not_after_s,
-            },
-            Body::DeviceRevoked(b) => Fact::DeviceRevoked { device: b.device },
-            Body::KeysPublished(b) => Fact::KeysPublished {
-                device: originator,
-                key_package: b.key_package.into(),
-                certificate: b.certificate.into(),
-                rejoin: b.rejoin,
-            },
-            Body::GroupCreated(b) => self.view.next_group().map_or(Fact::Other, |group| Fact::GroupCreated {
-                group,
-                epoch_max_age_s: b.policy.epoch_max_age_s.map_or(0, |age| age.get()),
-                retention: b.policy.retention,
-            }),
-            Body::Granted(b) => Fact::Granted { group: b.group, device: b.device },
-            Body::Revoked(b) => Fact::Revoked { group: b.group, device: b.device },
-            Body::Commit(b) => Fact::Commit { group: b.group, epoch: b.epoch.0 },
-            Body::GroupReset(b) => Fact::GroupReset { group: b.group },
-            Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => Fact::Other,
-        }
-    }
-
     /// Takes a retained `sealcast/v1/keys/<device>` payload. `device`: the topic's.
-    pub fn handle_keys(&mut self, device: &DeviceId, bytes: &[u8], now_ms: u64) {
+    pub fn handle_keys(&mut self, replica: &Replica, device: &DeviceId, bytes: &[u8], now_ms: u64) {
         if *device == self.device || bytes.is_empty() {
             return;
         }
         self.trust.set_now(now_ms);
-        match self.packages.take(device, bytes, &self.trust, &self.view, now_ms) {
-            Ok(()) => self.evaluate(now_ms),
+        match self.packages.take(device, bytes, &self.trust, replica, now_ms) {
+            Ok(()) => self.evaluate(replica, now_ms),
             Err(refusal) => self.notice(Some(device.clone()), None, Notice::Refused(refusal)),
         }
     }
@@ -244,13 +247,13 @@ impl Groups {
     ///
     /// Everybody can write into inboxes: what is for a group that this device may not be in is dropped. While the driver
     /// is not [live](Self::set_live) the ledger may yet name the group, so until then it is held, within bounds.
-    pub fn handle_inbox(&mut self, group: GroupNumber, bytes: &[u8], now_ms: u64) {
+    pub fn handle_inbox(&mut self, replica: &Replica, group: GroupNumber, bytes: &[u8], now_ms: u64) {
         if bytes.is_empty() {
             return;
         }
         self.trust.set_now(now_ms);
-        let (view, certificate) = (&self.view, &self.certificate);
-        let wanted = |group| view.may_be_in(group, certificate);
+        let certificate = self.certificate;
+        let wanted = |group| may_be_in(replica, group, &certificate);
         let held = if self.live && !wanted(group) {
             Err(Refusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
         } else {
@@ -260,18 +263,17 @@ impl Groups {
             self.notice(Some(self.device.clone()), Some(group), Notice::Refused(refusal));
             return;
         }
-        if let Some(known) = self.view.group(group) {
-            let generation = known.generation;
-            self.slots.entry(group).or_insert_with(|| Slot::new(generation));
-            self.try_join(group, now_ms);
+        if let Some(known) = replica.group(group) {
+            self.slots.entry(group).or_insert_with(|| Slot::new(known.generation.0));
+            self.try_join(replica, group, now_ms);
         }
-        self.evaluate(now_ms);
+        self.evaluate(replica, now_ms);
     }
 
     /// The ledger refused an entry that was submitted for [`Output::Submit`]. `reason`: for a person.
     ///
     /// If the refusal could be about a copy while another one was taken, nothing is lost: the record will come.
-    pub fn handle_refused(&mut self, body: &Body, reason: &str, now_ms: u64) {
+    pub fn handle_refused(&mut self, replica: &Replica, body: &Body, reason: &str, now_ms: u64) {
         let group = match body {
             Body::Commit(commit) => {
                 self.commit_refused(commit.group, &commit.commit, now_ms);
@@ -281,31 +283,31 @@ impl Groups {
             _ => return,
         };
         self.notice(Some(self.device.clone()), group, Notice::EntryRefused(reason.to_owned()));
-        self.evaluate(now_ms);
+        self.evaluate(replica, now_ms);
     }
 
     /// Names the groups for which the broker refuses Welcomes of this device. It adds nobody to them until they are
     /// delivered, since each try would be another epoch for all members and another Welcome that does not arrive. Other
     /// members still may, in their turn.
-    pub fn set_undelivered(&mut self, groups: BTreeSet<GroupNumber>, now_ms: u64) {
+    pub fn set_undelivered(&mut self, replica: &Replica, groups: BTreeSet<GroupNumber>, now_ms: u64) {
         if self.undelivered != groups {
             self.undelivered = groups;
-            self.evaluate(now_ms);
+            self.evaluate(replica, now_ms);
         }
     }
 
     /// Asks for a new epoch of this group, for instance because its limit of messages is reached.
-    pub fn request_update(&mut self, group: GroupNumber, now_ms: u64) {
+    pub fn request_update(&mut self, replica: &Replica, group: GroupNumber, now_ms: u64) {
         if let Some(slot) = self.slots.get_mut(&group) {
             slot.update_requested = true;
         }
-        self.evaluate(now_ms);
+        self.evaluate(replica, now_ms);
     }
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) named.
-    pub fn handle_timeout(&mut self, now_ms: u64) {
+    pub fn handle_timeout(&mut self, replica: &Replica, now_ms: u64) {
         self.trust.set_now(now_ms);
-        self.evaluate(now_ms);
+        self.evaluate(replica, now_ms);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, if nothing else happens.
@@ -356,16 +358,36 @@ impl Groups {
         self.output(Output::Submit(Body::Commit(Commit { group, generation, epoch, commit })));
     }
 
-    pub(crate) fn send(&mut self, group: GroupNumber, letters: &[crate::slot::Letter]) {
+    /// Sends the Welcomes that may not have gone out before this device was started.
+    fn send_due(&mut self, replica: &Replica) {
+        let due = self.slots.iter_mut().filter_map(|(group, slot)| Some((*group, slot.take_letters_due()?)));
+        for (group, letters) in due.collect::<Vec<_>>() {
+            self.send(replica, group, &letters.letters);
+        }
+    }
+
+    pub(crate) fn send(&mut self, replica: &Replica, group: GroupNumber, letters: &[crate::slot::Letter]) {
         for letter in letters {
-            if let Some(device) = self.view.device(&letter.recipient()) {
+            if let Some(device) = replica.device(letter.recipient()) {
                 let (device, bytes) = (device.id.clone(), letter.payload.clone());
                 self.output(Output::PublishInbox { device, group, bytes });
             }
         }
     }
 
+    fn save_next(&mut self) {
+        self.changes.put(NEXT.to_owned(), encode(&self.next));
+    }
+
     pub(crate) fn wake_at(&mut self, at_ms: u64) {
         self.timeout_ms = Some(self.timeout_ms.map_or(at_ms, |known| known.min(at_ms)));
+    }
+}
+
+fn restore_next(stored: &Stored) -> Result<u64, RestoreError> {
+    match (stored.get(NEXT), stored.get(CURSOR)) {
+        (Some(bytes), _) => decode(NEXT, bytes),
+        (None, Some(bytes)) => decode(CURSOR, bytes).map(|(next, _time_s): (u64, u64)| next),
+        (None, None) => Ok(0),
     }
 }

@@ -22,12 +22,12 @@ mod own;
 mod packages;
 mod refusal;
 mod slot;
+mod standing;
 mod storage;
 mod stored;
 mod trust;
 #[cfg(test)]
 mod two_keys;
-mod view;
 mod wire;
 mod work;
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use mls_rs::MlsMessage;
 use sealcast_identity::DeviceId;
+use sealcast_ledger::{Hash, Replica};
 
 use crate::{
     refusal::Refusal,
     stored::sha256,
     trust::{Trust, leaf_der},
-    view::View,
     wire,
 };
 
@@ -36,7 +36,7 @@ impl Packages {
         device: &DeviceId,
         bytes: &[u8],
         trust: &Trust,
-        view: &View,
+        replica: &Replica,
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let (message, chain) = wire::read_keys(bytes)?;
@@ -56,19 +56,21 @@ impl Packages {
         if verified.id != *device || chain.first().copied() != Some(leaf_der(identity)?) {
             return Err(Refusal::LeafMismatch { device: device.clone() });
         }
-        let known = view.number_of(device).and_then(|number| view.device(&number));
-        if known.is_none() && self.0.keys().filter(|id| view.number_of(id).is_none()).count() >= STRANGERS {
+        let known = replica.device_by_id(device);
+        if known.is_none() && self.0.keys().filter(|id| replica.device_by_id(id).is_none()).count() >= STRANGERS {
             return Err(Refusal::Malformed("too many devices publish keys that the ledger does not know"));
         }
         let kept = self.0.entry(device.clone()).or_default();
         if kept.len() >= PER_DEVICE {
             // Those on the ledger stay, so that a flood of forgeries cannot push them out.
-            let named =
-                |package: &Package| known.is_some_and(|known| known.publications().any(|p| p.hash == package.hash));
-            let newest = known.and_then(|known| known.publications().find(|p| kept.iter().any(|k| k.hash == p.hash)));
-            let newest = newest.map(|published| published.hash);
-            let out = kept.iter().position(|package| !named(package));
-            let out = out.or_else(|| kept.iter().position(|package| Some(package.hash) != newest)).unwrap_or(0);
+            let published: Vec<_> = known.into_iter().flat_map(|known| replica.publications(known.number)).collect();
+            let is = |package: &Package, hash: Hash| Hash::from(package.hash) == hash;
+            let named = |package: &&Package| published.iter().any(|published| is(package, published.key_package));
+            let newest = published
+                .iter()
+                .find_map(|published| kept.iter().position(|package| is(package, published.key_package)));
+            let out = kept.iter().position(|package| !named(&package));
+            let out = out.or_else(|| (0..kept.len()).find(|at| Some(*at) != newest)).unwrap_or(0);
             kept.remove(out);
         }
         kept.push(Package { hash, message: message.to_vec(), seen_ms: now_ms });

@@ -64,7 +64,7 @@ pub(crate) struct Letter {
 }
 
 /// Welcomes of the last commit if it was ours, to send them again after a restart.
-#[derive(MlsSize, MlsEncode, MlsDecode)]
+#[derive(Clone, MlsSize, MlsEncode, MlsDecode)]
 pub(crate) struct Letters {
     /// The epoch that they lead to.
     pub epoch: u64,
@@ -105,6 +105,8 @@ pub(crate) struct Slot {
     pub backlog: BTreeMap<u64, Vec<u8>>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
+    /// Whether they may not have gone out before a restart.
+    letters_due: bool,
     /// Why we no longer follow this generation.
     pub stopped: Option<String>,
     /// Since when there is something to commit.
@@ -141,13 +143,12 @@ impl Slot {
 
     pub fn restore(
         number: GroupNumber,
+        row: &[u8],
         engine: &Engine,
         group_id: impl Fn(u32) -> Vec<u8>,
         stored: &Stored,
-    ) -> Result<Option<Self>, RestoreError> {
-        let key = format!("slot/{number}");
-        let Some(bytes) = stored.get(&key) else { return Ok(None) };
-        let row: SlotRow = decode(&key, bytes)?;
+    ) -> Result<Self, RestoreError> {
+        let row: SlotRow = decode(&format!("slot/{number}"), row)?;
         let mut slot = Self {
             joined: row.joined,
             added: row.added,
@@ -172,7 +173,8 @@ impl Slot {
         }
         let key = format!("letters/{number}");
         slot.letters = stored.get(&key).map(|bytes| decode(&key, bytes)).transpose()?;
-        Ok(Some(slot))
+        slot.letters_due = slot.letters.as_ref().is_some_and(|letters| Some(letters.epoch) == slot.epoch());
+        Ok(slot)
     }
 
     /// Takes up a group's new state in memory.
@@ -282,6 +284,11 @@ impl Slot {
         true
     }
 
+    /// The Welcomes that may not have gone out before a restart, once.
+    pub fn take_letters_due(&mut self) -> Option<Letters> {
+        std::mem::take(&mut self.letters_due).then(|| self.letters.clone()).flatten()
+    }
+
     pub fn set_letters(&mut self, number: GroupNumber, letters: Option<Letters>, changes: &mut Changes) {
         let key = format!("letters/{number}");
         match &letters {
@@ -289,7 +296,7 @@ impl Slot {
             None if self.letters.is_some() => changes.delete(key),
             None => (),
         }
-        self.letters = letters;
+        (self.letters, self.letters_due) = (letters, false);
     }
 }
 

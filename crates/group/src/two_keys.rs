@@ -1,16 +1,16 @@
 //! Every way around the two-key rule, by members who do not keep to it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sealcast_identity::{DeviceId, Root, SigningKey};
-use sealcast_ledger::{Body, Commit, Epoch, Generation, GroupNumber, Number};
+use sealcast_ledger::{Body, Commit, Epoch, Generation, GroupNumber, Hash, KeysPublished, Number};
 
 use crate::{
-    Groups, LeftReason,
+    LeftReason,
     mls::{Built, Engine},
     trust::Trust,
     wire,
-    world::{World, chain},
+    world::{Node, World, chain},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,8 +38,9 @@ fn rogue(
 ) -> (Built, Body) {
     world.catch_up(0);
     let now_s = world.now_ms / 1000;
-    let groups: &mut Groups = world.nodes[0].groups.as_mut().unwrap();
-    let head = head.unwrap_or_else(|| wire::write_ledger_head(groups.view.count(), &groups.view.head()));
+    let Node { groups, replica, .. } = &mut world.nodes[0];
+    let groups = groups.as_mut().unwrap();
+    let head = head.unwrap_or_else(|| wire::write_ledger_head(replica.height(), replica.head().as_bytes()));
     let slot = groups.slots.get_mut(&group).unwrap();
     let (epoch, generation) = (Epoch(slot.epoch().unwrap()), Generation(slot.generation));
     let built = groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, false, head, now_s).unwrap();
@@ -178,6 +179,33 @@ fn a_key_package_that_is_not_on_the_ledger() {
 }
 
 #[test]
+fn a_key_package_of_long_ago_is_still_the_devices_own() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.run(5);
+    let add = package(&world, fourth);
+    world.nodes[fourth].online = false;
+    let (number, key) = (world.number(fourth), world.nodes[fourth].key());
+    let certificate = Hash::of(&world.nodes[fourth].chain[0]);
+    for later in 0..20 {
+        let key_package = Hash::of(&[later]);
+        let body = Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: false });
+        world.submit(number, &key, body).unwrap();
+    }
+    world.grant(group, fourth);
+    let (_, body) = rogue(&mut world, group, &[add], &[], None);
+    let (number, key) = (world.number(0), world.nodes[0].key());
+    world.submit(number, &key, body).unwrap();
+    for node in [1, 2] {
+        world.catch_up(node);
+        let n = &world.nodes[node];
+        let keys = n.newest(group).unwrap();
+        let members: BTreeSet<_> = keys.roster.values().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(members, BTreeSet::from(["1111", "1112", "1113", "6666"]), "{:?}", n.notices);
+    }
+}
+
+#[test]
 fn an_expired_certificate() {
     let (mut world, group) = world();
     let fourth = world.device_for("6666", DAY);
@@ -223,7 +251,7 @@ fn a_key_package_of_another_device() {
     let bytes = world.keys[&world.nodes[fourth].id].clone();
     let now_ms = world.now_ms;
     let liar: DeviceId = "7777".parse().unwrap();
-    world.nodes[1].groups.as_mut().unwrap().handle_keys(&liar, &bytes, now_ms);
+    world.with_groups(1, |groups, replica| groups.handle_keys(replica, &liar, &bytes, now_ms));
     world.pump(1);
     assert!(
         world.nodes[1].has_notice("the MLS leaf of device 7777 has another key or name"),
@@ -249,7 +277,7 @@ fn a_welcome_whose_commit_is_not_on_the_ledger() {
     world.run(20);
     world.catch_up(fourth);
     let now_ms = world.now_ms;
-    world.nodes[fourth].groups.as_mut().unwrap().handle_inbox(group, &payload, now_ms);
+    world.with_groups(fourth, |groups, replica| groups.handle_inbox(replica, group, &payload, now_ms));
     world.pump(fourth);
     let text = "belongs to a commit that is not on the ledger";
     assert!(world.nodes[fourth].has_notice(text), "{:?}", world.nodes[fourth].notices);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use sealcast_ledger::{Generation, GroupNumber, Number};
+use sealcast_ledger::{Device, Generation, Group, GroupNumber, Hash, Number, Replica};
 
 use crate::{
     Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice, Refusal,
     slot::{Candidate, Letter, Slot},
+    standing::{fault, holder, may_be_in, rejoined},
     stored::short_hex,
-    view::Device,
     wire,
 };
 
@@ -58,20 +58,21 @@ impl Work {
 
 impl Groups {
     /// Looks at everything again.
-    pub(crate) fn evaluate(&mut self, now_ms: u64) {
+    pub(crate) fn evaluate(&mut self, replica: &Replica, now_ms: u64) {
+        debug_assert_eq!(replica.height(), self.next_entry(), "groups and replica go in step");
         self.timeout_ms = None;
         if !self.live {
             return;
         }
-        let (view, certificate) = (&self.view, &self.certificate);
-        self.inboxes.keep(|group| view.may_be_in(group, certificate));
-        if let Err(refusal) = self.evaluate_own_keys(now_ms) {
+        let certificate = self.certificate;
+        self.inboxes.keep(|group| may_be_in(replica, group, &certificate));
+        if let Err(refusal) = self.evaluate_own_keys(replica, now_ms) {
             self.notice(Some(self.device.clone()), None, Notice::Refused(refusal));
         }
-        for number in self.view.group_numbers() {
-            let Some(generation) = self.view.group(number).map(|known| known.generation) else { continue };
-            let mut slot = self.slots.remove(&number).unwrap_or_else(|| Slot::new(generation));
-            if let Err(refusal) = self.evaluate_group(number, &mut slot, now_ms) {
+        for known in replica.groups() {
+            let number = known.number;
+            let mut slot = self.slots.remove(&number).unwrap_or_else(|| Slot::new(known.generation.0));
+            if let Err(refusal) = self.evaluate_group(replica, known, &mut slot, now_ms) {
                 self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
                 self.back_off(&mut slot, now_ms);
             }
@@ -88,16 +89,15 @@ impl Groups {
 
     // ------------------------------------------------------------------------------------------ our own keys
 
-    fn evaluate_own_keys(&mut self, now_ms: u64) -> Result<(), Refusal> {
-        let Some(device) = self.view.device(&self.number) else { return Ok(()) };
-        if !device.is_active() || device.certificate != self.certificate {
+    fn evaluate_own_keys(&mut self, replica: &Replica, now_ms: u64) -> Result<(), Refusal> {
+        let certificate = self.certificate;
+        let Some(device) = replica.device(self.number) else { return Ok(()) };
+        if !device.is_active() || device.certificate != Hash::from(certificate) {
             return Ok(());
         }
-        let has_published = device.has_published();
-        let certificate = self.certificate;
         if self.own.current().is_none_or(|key| key.certificate != certificate) {
             // A device that has published before and has no keys has lost its state.
-            let rejoin = has_published && self.own.current().is_none();
+            let rejoin = device.has_published() && self.own.current().is_none();
             self.own.make(&self.engine, certificate, rejoin, now_ms / 1000, &mut self.changes)?;
             self.publish_keys();
         } else if self.own.rejoin_wanted {
@@ -112,10 +112,8 @@ impl Groups {
                 self.notice(Some(self.device.clone()), None, Notice::Rejoining);
             }
         }
-        let hash = self.own.current().map(crate::own::OwnKey::hash);
-        let device = self.view.device(&self.number);
-        let known = device.is_some_and(|device| device.publications().any(|published| Some(published.hash) == hash));
-        if !known {
+        let hash = self.own.current().map(|key| Hash::from(key.hash()));
+        if !replica.publications(self.number).any(|published| Some(published.key_package) == hash) {
             let due = self.own.submitted_ms.map_or(now_ms, |at| at + RESUBMIT_MS);
             if now_ms >= due {
                 self.submit_keys(now_ms);
@@ -135,17 +133,23 @@ impl Groups {
 
     // ------------------------------------------------------------------------------------------------ groups
 
-    fn evaluate_group(&mut self, number: GroupNumber, slot: &mut Slot, now_ms: u64) -> Result<(), Refusal> {
-        let Some(known) = self.view.group(number).cloned() else { return Ok(()) };
-        if slot.stopped.is_some() || self.view.fault(number, &self.certificate).is_some() {
+    fn evaluate_group(
+        &mut self,
+        replica: &Replica,
+        known: &Group,
+        slot: &mut Slot,
+        now_ms: u64,
+    ) -> Result<(), Refusal> {
+        let number = known.number;
+        if slot.stopped.is_some() || fault(replica, number, &self.certificate).is_some() {
             slot.work_since_ms = None;
             (slot.waiting, slot.welcome_due_ms) = (false, None);
             return Ok(());
         }
         let epoch = match slot.epoch() {
-            Some(epoch) if epoch == known.epoch => epoch,
-            None if known.epoch == 0 => 0,
-            _ => return self.await_welcome(slot, now_ms),
+            Some(epoch) if epoch == known.epoch.0 => epoch,
+            None if known.epoch.0 == 0 => 0,
+            _ => return self.await_welcome(replica, slot, now_ms),
         };
         if slot.is_full() && now_ms >= slot.retry_ms {
             slot.revive();
@@ -166,7 +170,7 @@ impl Groups {
             self.wake_at(slot.retry_ms);
             return Ok(());
         }
-        let Some(work) = self.work(number, slot, now_ms) else {
+        let Some(work) = self.work(replica, known, slot, now_ms) else {
             slot.work_since_ms = None;
             return Ok(());
         };
@@ -187,10 +191,10 @@ impl Groups {
             slot.set_group(self.engine.found(id, now_ms / 1000)?)?;
             slot.save_group(number, &self.engine, &mut self.changes)?;
         }
-        self.commit(number, slot, epoch, work, now_ms)
+        self.commit(replica, number, slot, epoch, work, now_ms)
     }
 
-    fn await_welcome(&mut self, slot: &mut Slot, now_ms: u64) -> Result<(), Refusal> {
+    fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), Refusal> {
         if let Some(due) = slot.welcome_due_ms {
             if now_ms < due {
                 self.wake_at(due);
@@ -198,42 +202,41 @@ impl Groups {
                 slot.welcome_due_ms = Some(now_ms + PATIENT_WAIT_MS);
                 self.wake_at(now_ms + PATIENT_WAIT_MS);
                 self.own.rejoin_wanted = true;
-                self.evaluate_own_keys(now_ms)?;
+                self.evaluate_own_keys(replica, now_ms)?;
             }
         }
         Ok(())
     }
 
     /// What this device should commit, if anything.
-    fn work(&mut self, number: GroupNumber, slot: &Slot, now_ms: u64) -> Option<Work> {
-        let now_s = now_ms / 1000;
+    fn work(&mut self, replica: &Replica, known: &Group, slot: &Slot, now_ms: u64) -> Option<Work> {
+        let (number, now_s) = (known.number, now_ms / 1000);
         let delivers = !self.undelivered.contains(&number);
         let mut removes = BTreeSet::new();
         let mut members = BTreeSet::new();
         let (mut rank, mut renew) = (0, false);
         let own_leaf = slot.group.as_ref().map(|group| group.current_member_index());
         for leaf in slot.leaves.values() {
-            let holder = self.view.by_certificate(&leaf.certificate);
-            let device = holder.and_then(|number| self.view.device(&number));
+            let device = holder(replica, &leaf.certificate);
             let expired = device.is_none_or(|device| device.not_after_s <= now_s);
-            let faulty = expired || self.view.fault(number, &leaf.certificate).is_some();
+            let faulty = expired || fault(replica, number, &leaf.certificate).is_some();
             // Without a Welcome that arrives it is no better off.
             let lost = device.filter(|_| delivers && Some(leaf.index) != own_leaf).is_some_and(|device| {
-                device
-                    .rejoined()
-                    .is_some_and(|entry| entry > slot.added_at(leaf.index) && self.usable(device, entry).is_some())
+                rejoined(replica, device).is_some_and(|entry| {
+                    entry > slot.added_at(leaf.index) && self.usable(replica, device, entry).is_some()
+                })
             });
             if Some(leaf.index) == own_leaf {
-                if expired || self.view.fault(number, &self.certificate).is_some() {
+                if expired || fault(replica, number, &self.certificate).is_some() {
                     // Others have to remove us; nothing that we commit would be accepted.
                     return None;
                 }
                 renew = leaf.certificate != self.certificate;
-                members.extend(holder);
+                members.extend(device.map(|device| device.number));
             } else if faulty || lost {
                 removes.insert(leaf.index);
             } else {
-                members.extend(holder);
+                members.extend(device.map(|device| device.number));
                 rank += u64::from(own_leaf.is_some_and(|own| leaf.index < own));
             }
         }
@@ -241,7 +244,8 @@ impl Groups {
         let mut adds = Vec::new();
         let mut bytes = 0;
         let mut complaints = Vec::new();
-        for (candidate, device) in self.view.granted(number) {
+        for device in replica.granted_devices(number) {
+            let candidate = device.number;
             if founding && candidate < self.number {
                 rank += 1;
             }
@@ -252,13 +256,13 @@ impl Groups {
             {
                 continue;
             }
-            match self.usable(device, device.rejoined().unwrap_or(0)) {
+            match self.usable(replica, device, rejoined(replica, device).unwrap_or(0)) {
                 Some(message) if adds.len() < MAX_ADDS && bytes + message.len() <= MAX_ADD_BYTES => {
                     bytes += message.len();
                     adds.push((candidate, message.to_vec()));
                 }
                 Some(_) => (),
-                None => complaints.extend(self.unpublished(device, now_ms)),
+                None => complaints.extend(self.unpublished(replica, device, now_ms)),
             }
         }
         for (hash, refusal) in complaints {
@@ -269,7 +273,7 @@ impl Groups {
             }
         }
         let update =
-            slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(number, slot, now_s));
+            slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(known, slot, now_s));
         if slot.update_requested || renew {
             rank = 0;
         }
@@ -279,13 +283,10 @@ impl Groups {
     }
 
     /// Whether the group's policy wants a new epoch; if not yet, wakes up when it does.
-    fn is_old(&mut self, number: GroupNumber, slot: &Slot, now_s: u64) -> bool {
-        let max_age_s = self.view.group(number).map_or(0, |known| u64::from(known.epoch_max_age_s));
+    fn is_old(&mut self, known: &Group, slot: &Slot, now_s: u64) -> bool {
+        let Some(max_age_s) = known.policy.epoch_max_age_s else { return false };
         let Some((_, last)) = slot.commits.last_key_value() else { return false };
-        if max_age_s == 0 {
-            return false;
-        }
-        let due_s = last.time_s.saturating_add(max_age_s);
+        let due_s = last.time_s.saturating_add(u64::from(max_age_s.get()));
         if now_s < due_s {
             self.wake_at(due_s.saturating_mul(1000));
         }
@@ -293,20 +294,23 @@ impl Groups {
     }
 
     /// The device's newest key package that it published at or after `entry` and that we have.
-    fn usable(&self, device: &Device, entry: u64) -> Option<&[u8]> {
+    fn usable(&self, replica: &Replica, device: &Device, entry: u64) -> Option<&[u8]> {
         let packages = self.packages.of(&device.id);
-        device.publications().take_while(|published| published.entry >= entry).find_map(|published| {
-            let found = packages.iter().find(|package| package.hash == published.hash);
+        replica.publications(device.number).take_while(|published| published.at >= entry).find_map(|published| {
+            let found = packages.iter().find(|package| Hash::from(package.hash) == published.key_package);
             found.filter(|package| !self.bad.contains(&package.hash)).map(|package| package.message.as_slice())
         })
     }
 
     /// Key packages of a device that the ledger does not name although they have been here for a while.
-    fn unpublished(&self, device: &Device, now_ms: u64) -> Vec<([u8; 32], Refusal)> {
+    fn unpublished(&self, replica: &Replica, device: &Device, now_ms: u64) -> Vec<([u8; 32], Refusal)> {
         let packages = self.packages.of(&device.id).iter();
         packages
             .filter(|package| package.seen_ms + PATIENCE_MS <= now_ms)
-            .filter(|package| device.publications().all(|published| published.hash != package.hash))
+            .filter(|package| {
+                let hash = Hash::from(package.hash);
+                replica.publications(device.number).all(|published| published.key_package != hash)
+            })
             .map(|package| {
                 let hash = short_hex(&package.hash);
                 (package.hash, Refusal::KeysNotOnLedger { device: device.id.clone(), hash })
@@ -325,6 +329,7 @@ impl Groups {
     /// Builds a commit, stores it, and submits it.
     fn commit(
         &mut self,
+        replica: &Replica,
         number: GroupNumber,
         slot: &mut Slot,
         epoch: u64,
@@ -332,7 +337,7 @@ impl Groups {
         now_ms: u64,
     ) -> Result<(), Refusal> {
         let now_s = now_ms / 1000;
-        let head = wire::write_ledger_head(self.view.count(), &self.view.head());
+        let head = wire::write_ledger_head(replica.height(), replica.head().as_bytes());
         loop {
             let Some(group) = &mut slot.group else { return Ok(()) };
             let built = match self.engine.commit(group, &work.adds, &work.removes, work.renew, head.clone(), now_s) {
@@ -353,7 +358,7 @@ impl Groups {
                             Ok(_) => good.push(add),
                             Err(refusal) => {
                                 self.mark_bad(crate::stored::sha256(&add.1));
-                                let device = self.view.device(&add.0).map(|device| device.id.clone());
+                                let device = replica.device(add.0).map(|device| device.id.clone());
                                 self.notice(device, Some(number), Notice::Refused(refusal));
                             }
                         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sealcast_group::Output;
+use sealcast_group::{OutOfOrder, Output};
 use sealcast_identity::SigningKey;
-use sealcast_ledger::{Body, GroupNumber};
+use sealcast_ledger::{Body, GroupNumber, Replica};
 
-use crate::world::{Store, World, chain};
+use crate::world::{Node, Store, World, chain};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -71,9 +71,7 @@ fn epochs_are_renewed_when_the_policy_or_the_driver_says_so() {
     world.run(700);
     let aged = world.assert_members(group, &[0, 1, 2]);
     assert_eq!(aged, before + 1, "one commit, not one by each member");
-    let now_ms = world.now_ms;
-    world.nodes[2].groups.as_mut().unwrap().request_update(group, now_ms);
-    world.pump(2);
+    world.request_update(2, group);
     world.settle();
     assert_eq!(world.assert_members(group, &[0, 1, 2]), aged + 1);
     // Only what the policy retains is stored.
@@ -107,9 +105,7 @@ fn a_member_catches_up_epoch_by_epoch() {
     let before = world.assert_members(group, &[0, 1, 2]);
     world.nodes[2].online = false;
     for round in 0..5 {
-        let now_ms = world.now_ms;
-        world.nodes[round % 2].groups.as_mut().unwrap().request_update(group, now_ms);
-        world.pump(round % 2);
+        world.request_update(round % 2, group);
         world.run(10);
     }
     let fourth = world.device("2222");
@@ -132,9 +128,7 @@ fn a_late_joiner_follows_from_its_welcome_on() {
     world.grant(group, late);
     world.run(10);
     for node in [0, 1, 0] {
-        let now_ms = world.now_ms;
-        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
-        world.pump(node);
+        world.request_update(node, group);
         world.run(10);
     }
     world.nodes[late].online = true;
@@ -235,8 +229,8 @@ fn inboxes_of_groups_that_are_not_granted_are_dropped() {
     world.settle();
     let now_ms = world.now_ms;
     for number in 1..1000 {
-        let groups = world.nodes[late].groups.as_mut().unwrap();
-        groups.handle_inbox(GroupNumber::new(number).unwrap(), &[1; 100_000], now_ms);
+        let group = GroupNumber::new(number).unwrap();
+        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &[1; 100_000], now_ms));
         world.pump(late);
     }
     let dropped = world.nodes[late].notices.iter().filter(|(_, n)| n.to_string().contains("is dropped")).count();
@@ -263,7 +257,7 @@ fn a_welcome_that_is_held_does_not_give_way_to_a_bad_one() {
     *bad.last_mut().unwrap() ^= 1;
     let (now_ms, asked) = (world.now_ms, world.refused);
     for payload in [&good, &bad] {
-        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, payload, now_ms);
+        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, payload, now_ms));
     }
     world.inboxes.clear();
     world.catch_up(late);
@@ -291,7 +285,7 @@ fn the_loser_of_a_race_follows_the_winner() {
     // Both commit at once; the ledger takes one.
     let now_ms = world.now_ms;
     for node in [1, 2] {
-        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
+        world.with_groups(node, |groups, replica| groups.request_update(replica, group, now_ms));
     }
     for node in [1, 2] {
         world.pump(node);
@@ -307,7 +301,7 @@ fn a_submission_that_is_lost_is_repeated() {
     let (mut world, group) = world_of(2, 0);
     let before = world.assert_members(group, &[0, 1]);
     let now_ms = world.now_ms;
-    world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
+    world.with_groups(0, |groups, replica| groups.request_update(replica, group, now_ms));
     world.lose_submissions.insert(0);
     world.pump(0);
     world.lose_submissions.clear();
@@ -345,15 +339,17 @@ fn nothing_is_submitted_before_the_driver_is_live() {
     let group = world.group("hsu0001", 0);
     let node = world.device("1111");
     world.grant(group, node);
-    let groups = world.nodes[node].groups.as_mut().unwrap();
+    let Node { groups, replica, .. } = &mut world.nodes[node];
+    let groups = groups.as_mut().unwrap();
     for record in world.ledger.records() {
-        groups.handle_record(record, world.now_ms).unwrap();
+        replica.apply(record).unwrap();
+        groups.handle_record(replica, record, world.now_ms).unwrap();
     }
-    groups.handle_timeout(world.now_ms + 60_000);
+    groups.handle_timeout(replica, world.now_ms + 60_000);
     while let Some(output) = groups.poll_output() {
         assert!(matches!(output, Output::Persist(_)), "{output:?}");
     }
-    groups.set_live(true, world.now_ms);
+    groups.set_live(replica, true, world.now_ms);
     let outputs: Vec<Output> = std::iter::from_fn(|| groups.poll_output()).collect();
     assert!(matches!(outputs.first(), Some(Output::Persist(_))));
     assert!(outputs.iter().any(|output| matches!(output, Output::Submit(Body::KeysPublished(_)))));
@@ -364,10 +360,18 @@ fn nothing_is_submitted_before_the_driver_is_live() {
 fn records_must_come_in_order() {
     let (mut world, _) = world_of(2, 0);
     let third = world.device("2222");
-    let record = world.ledger.records()[3].clone();
-    let groups = world.nodes[third].groups.as_mut().unwrap();
-    let error = groups.handle_record(&record, world.now_ms).unwrap_err();
-    assert_eq!((error.expected, error.index), (0, 3));
+    let records = world.ledger.records().to_vec();
+    let Node { groups, replica, .. } = &mut world.nodes[third];
+    let groups = groups.as_mut().unwrap();
+    let mut hear = |replica: &Replica, index: usize| groups.handle_record(replica, &records[index], world.now_ms);
+    assert_eq!(hear(replica, 3), Err(OutOfOrder::Record { expected: 0, index: 3 }));
+    assert_eq!(hear(replica, 0), Err(OutOfOrder::Replica { index: 0, height: 0 }), "the replica has not got it");
+    replica.apply(&records[0]).unwrap();
+    hear(replica, 0).unwrap();
+    hear(replica, 0).unwrap();
+    replica.apply(&records[1]).unwrap();
+    replica.apply(&records[2]).unwrap();
+    assert_eq!(hear(replica, 1), Err(OutOfOrder::Replica { index: 1, height: 3 }), "it is further on");
 }
 
 #[test]
@@ -389,13 +393,15 @@ fn changed_payloads_do_no_harm() {
         bad_welcome[place] ^= 1 << (step % 8);
         let place = step * keys.len() / 150;
         bad_keys[place] ^= 1 << (step % 8);
-        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &bad_welcome, now_ms);
+        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &bad_welcome, now_ms));
         assert_eq!(world.nodes[late].groups.as_ref().unwrap().epoch(group), None, "bit of byte {place}");
-        world.nodes[0].groups.as_mut().unwrap().handle_keys(&id, &bad_keys, now_ms);
-        world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &welcome[..place.min(welcome.len())], now_ms);
+        world.with_groups(0, |groups, replica| groups.handle_keys(replica, &id, &bad_keys, now_ms));
+        world.with_groups(late, |groups, replica| {
+            groups.handle_inbox(replica, group, &welcome[..place.min(welcome.len())], now_ms)
+        });
     }
     world.pump(late);
-    world.nodes[late].groups.as_mut().unwrap().handle_inbox(group, &welcome, now_ms);
+    world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &welcome, now_ms));
     world.deliver = true;
     world.run(60);
     world.assert_members(group, &[0, 1, late]);

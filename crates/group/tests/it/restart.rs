@@ -74,9 +74,7 @@ fn a_member_crashes_while_others_commit() {
         |world, group| {
             world.revoke(group, 1);
             world.run(10);
-            let now_ms = world.now_ms;
-            world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
-            world.pump(0);
+            world.request_update(0, group);
         },
         |world, group| {
             world.assert_members(group, &[0, 2]);
@@ -108,10 +106,8 @@ fn the_founder_crashes() {
 fn the_ledger_has_a_commit_that_its_maker_has_not_heard_of() {
     let (mut world, group) = world_of(3, 0);
     let before = world.assert_members(group, &[0, 1, 2]);
-    let now_ms = world.now_ms;
-    world.nodes[0].groups.as_mut().unwrap().request_update(group, now_ms);
     // It persists, submits, and dies before the record comes back.
-    world.pump(0);
+    world.request_update(0, group);
     world.nodes[0].groups = None;
     world.run(10);
     world.start(0);
@@ -123,9 +119,7 @@ fn the_ledger_has_a_commit_that_its_maker_has_not_heard_of() {
 fn epochs_are_handed_out_again_after_a_restart() {
     let (mut world, group) = world_of(3, 0);
     for node in [0, 1, 2, 0, 1] {
-        let now_ms = world.now_ms;
-        world.nodes[node].groups.as_mut().unwrap().request_update(group, now_ms);
-        world.pump(node);
+        world.request_update(node, group);
         world.run(5);
     }
     let latest = world.assert_members(group, &[0, 1, 2]);
@@ -141,4 +135,73 @@ fn epochs_are_handed_out_again_after_a_restart() {
     }
     // The last one is sealed under.
     assert_eq!(again, [latest - 3, latest - 2, latest - 1, latest], "the present one and three retained, oldest first");
+}
+
+#[test]
+fn state_of_before_is_taken_up_without_what_it_says_of_the_ledger() {
+    let (mut world, group) = world_of(3, 0);
+    let epoch = world.assert_members(group, &[0, 1, 2]);
+    let store = &mut world.nodes[0].store;
+    let next = store.remove("ledger/next").unwrap();
+    let time_s = (world.now_ms / 1000).to_be_bytes();
+    store.insert("ledger/cursor".to_owned(), [&next[..], &time_s].concat().into());
+    for key in ["ledger/device/00", "ledger/grant/1/00", "ledger/group/1", "ledger/head/7"] {
+        store.insert(key.to_owned(), vec![0; 3].into());
+    }
+    world.start(0);
+    world.pump(0);
+    let Node { store, groups, .. } = &world.nodes[0];
+    let about_ledger: Vec<_> = store.keys().filter(|key| key.starts_with("ledger/")).collect();
+    assert_eq!(about_ledger, ["ledger/id", "ledger/next"]);
+    assert_eq!(groups.as_ref().unwrap().next_entry(), world.ledger.replica().height());
+    world.request_update(0, group);
+    world.run(10);
+    world.request_update(0, group);
+    world.run(10);
+    assert!(world.assert_members(group, &[0, 1, 2]) > epoch);
+}
+
+#[test]
+fn a_welcome_that_may_not_have_gone_out_goes_out_once_more() {
+    let (mut world, group) = world_of(3, 0);
+    let node = adder(&world, group);
+    let fourth = world.device("2222");
+    world.grant(group, fourth);
+    world.run(20);
+    world.assert_members(group, &[0, 1, 2, fourth]);
+    let welcomes = |world: &World| world.old_inboxes.iter().filter(|(id, ..)| *id == world.nodes[fourth].id).count();
+    let before = welcomes(&world);
+    world.start(node);
+    world.pump(node);
+    assert_eq!(welcomes(&world), before, "the ledger may say more");
+    for _ in 0..2 {
+        world.catch_up(node);
+        assert_eq!(welcomes(&world), before + 1);
+    }
+    // The next commit makes it void.
+    world.request_update(0, group);
+    world.run(20);
+    world.start(node);
+    world.catch_up(node);
+    assert_eq!(welcomes(&world), before + 1);
+}
+
+#[test]
+fn a_welcome_goes_out_before_what_came_after_its_commit() {
+    let (mut world, group) = world_of(3, 0);
+    let node = adder(&world, group);
+    let fourth = world.device("2222");
+    world.run(5);
+    world.nodes[fourth].online = false;
+    world.grant(group, fourth);
+    world.run(20);
+    world.inboxes.clear();
+    world.nodes[node].groups = None;
+    world.request_update((node + 1) % 3, group);
+    world.run(20);
+    world.nodes[fourth].online = true;
+    world.start(node);
+    // No time passes in which the Welcome could be asked for again.
+    world.settle();
+    world.assert_members(group, &[0, 1, 2, fourth]);
 }

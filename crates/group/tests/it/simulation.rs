@@ -100,11 +100,7 @@ impl Simulation {
                 format!("{node} loses its disk")
             }
             9..12 => {
-                let now_ms = self.world.now_ms;
-                if let Some(groups) = &mut self.world.nodes[node].groups {
-                    groups.request_update(group, now_ms);
-                }
-                self.world.pump(node);
+                self.world.request_update(node, group);
                 format!("{node} wants {group} renewed")
             }
             12..14 => {
@@ -115,9 +111,7 @@ impl Simulation {
             14..16 => {
                 self.world.start(node);
                 let now_ms = self.world.now_ms;
-                if let Some(groups) = &mut self.world.nodes[node].groups {
-                    groups.set_live(true, now_ms);
-                }
+                self.world.with_groups(node, |groups, replica| groups.set_live(replica, true, now_ms));
                 self.world.pump(node);
                 format!("{node} restarts")
             }
@@ -146,18 +140,14 @@ impl Simulation {
                     self.world.old_inboxes[self.dice.roll(self.world.old_inboxes.len())].clone();
                 let to = self.world.nodes.iter().position(|n| n.id == device).unwrap();
                 let now_ms = self.world.now_ms;
-                if let Some(groups) = &mut self.world.nodes[to].groups {
-                    groups.handle_inbox(group, &bytes, now_ms);
-                }
+                self.world.with_groups(to, |groups, replica| groups.handle_inbox(replica, group, &bytes, now_ms));
                 self.world.pump(to);
                 format!("{to} gets a Welcome to {group}, of whatever age")
             }
             30..33 if !self.world.old_keys.is_empty() => {
                 let (device, bytes) = self.world.old_keys[self.dice.roll(self.world.old_keys.len())].clone();
                 let now_ms = self.world.now_ms;
-                if let Some(groups) = &mut self.world.nodes[node].groups {
-                    groups.handle_keys(&device, &bytes, now_ms);
-                }
+                self.world.with_groups(node, |groups, replica| groups.handle_keys(replica, &device, &bytes, now_ms));
                 self.world.pump(node);
                 format!("{node} gets keys of {device}, of whatever age")
             }
@@ -177,10 +167,11 @@ impl Simulation {
         self.world.now_ms += seconds * 1000;
         let now_ms = self.world.now_ms;
         for node in 0..NODES {
-            if let Some(groups) = &mut self.world.nodes[node].groups
+            let n = &mut self.world.nodes[node];
+            if let Some(groups) = &mut n.groups
                 && groups.poll_timeout().is_some_and(|at| at <= now_ms)
             {
-                groups.handle_timeout(now_ms);
+                groups.handle_timeout(&n.replica, now_ms);
                 self.world.pump(node);
             }
         }

@@ -11,7 +11,7 @@ use sealcast_group::{EpochKeys, Groups, LeftReason, Me, Notice, Output};
 use sealcast_identity::{Authority, DeviceId, Issued, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
     Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset, Hash,
-    LedgerId, Number, Policy, Record, Revoked, Serial, testing::MemoryLedger,
+    LedgerId, Number, Policy, Record, Replica, Revoked, Serial, testing::MemoryLedger,
 };
 use zeroize::Zeroizing;
 
@@ -51,6 +51,8 @@ pub struct Node {
     pub chain: Vec<Vec<u8>>,
     pub store: Store,
     pub groups: Option<Groups>,
+    /// As far as its groups have heard.
+    pub replica: Replica,
     /// Whether records and messages reach it.
     pub online: bool,
     /// By (group, generation, epoch), all that it was ever handed.
@@ -184,6 +186,7 @@ impl World {
             chain,
             store: Store::new(),
             groups: None,
+            replica: Replica::new(self.genesis),
             online: true,
             epochs: BTreeMap::new(),
             left: Vec::new(),
@@ -202,8 +205,26 @@ impl World {
     pub fn start_with(&mut self, node: usize, anchors: Vec<TrustAnchor>) {
         let n = &mut self.nodes[node];
         let me = Me { device: n.id.clone(), key: n.key(), chain: n.chain.clone(), anchors };
-        n.groups = Some(Groups::new(me, &self.genesis, n.store.clone(), self.now_ms).unwrap());
-        n.crash_after = None;
+        let groups = Groups::new(me, &self.genesis, n.store.clone(), self.now_ms).unwrap();
+        n.replica = Replica::new(self.genesis);
+        for record in &self.ledger.records()[..usize::try_from(groups.next_entry()).unwrap()] {
+            n.replica.apply_without_signature_check(record).unwrap();
+        }
+        (n.groups, n.crash_after) = (Some(groups), None);
+    }
+
+    /// Has a device's groups do something, if it runs. What they want done waits for [`Self::pump`].
+    pub fn with_groups(&mut self, node: usize, act: impl FnOnce(&mut Groups, &Replica)) {
+        let n = &mut self.nodes[node];
+        if let Some(groups) = &mut n.groups {
+            act(groups, &n.replica);
+        }
+    }
+
+    pub fn request_update(&mut self, node: usize, group: GroupNumber) {
+        let now_ms = self.now_ms;
+        self.with_groups(node, |groups, replica| groups.request_update(replica, group, now_ms));
+        self.pump(node);
     }
 
     pub fn group(&mut self, name: &str, max_age_s: u32) -> GroupNumber {
@@ -245,9 +266,7 @@ impl World {
         let next = usize::try_from(groups.next_entry()).unwrap();
         let records: Vec<Record> = self.ledger.records()[next..].iter().take(most).cloned().collect();
         for record in &records {
-            if let Some(groups) = &mut self.nodes[node].groups {
-                groups.handle_record(record, self.now_ms).unwrap();
-            }
+            self.hear(node, record);
             self.pump(node);
         }
     }
@@ -259,14 +278,20 @@ impl World {
             None => return,
         };
         for record in &records {
-            if let Some(groups) = &mut self.nodes[node].groups {
-                groups.handle_record(record, self.now_ms).unwrap();
-            }
+            self.hear(node, record);
         }
-        if let Some(groups) = &mut self.nodes[node].groups {
-            groups.set_live(true, self.now_ms);
-        }
+        let now_ms = self.now_ms;
+        self.with_groups(node, |groups, replica| groups.set_live(replica, true, now_ms));
         self.pump(node);
+    }
+
+    /// Gives a device's replica and groups the next record, if it runs.
+    fn hear(&mut self, node: usize, record: &Record) {
+        let n = &mut self.nodes[node];
+        if let Some(groups) = &mut n.groups {
+            n.replica.apply_without_signature_check(record).unwrap();
+            groups.handle_record(&n.replica, record, self.now_ms).unwrap();
+        }
     }
 
     /// Hands a device all retained messages.
@@ -275,11 +300,11 @@ impl World {
         let n = &mut self.nodes[node];
         let Some(groups) = &mut n.groups else { return };
         for (device, bytes) in &self.keys {
-            groups.handle_keys(device, bytes, now_ms);
+            groups.handle_keys(&n.replica, device, bytes, now_ms);
         }
         for ((device, group), bytes) in &self.inboxes {
             if *device == n.id {
-                groups.handle_inbox(*group, bytes, now_ms);
+                groups.handle_inbox(&n.replica, *group, bytes, now_ms);
             }
         }
         self.pump(node);
@@ -343,9 +368,8 @@ impl World {
     fn tell_undelivered(&mut self, node: usize) {
         let of_node = |key: &&(usize, GroupNumber)| key.0 == node;
         let groups = self.undelivered.keys().filter(of_node).map(|(_, group)| *group).collect();
-        if let Some(state) = &mut self.nodes[node].groups {
-            state.set_undelivered(groups, self.now_ms);
-        }
+        let now_ms = self.now_ms;
+        self.with_groups(node, |state, replica| state.set_undelivered(replica, groups, now_ms));
     }
 
     /// The broker takes the Welcomes that it has refused so far.
@@ -368,9 +392,7 @@ impl World {
             Err(reason) => {
                 self.refused += 1;
                 let now_ms = self.now_ms;
-                if let Some(groups) = &mut self.nodes[node].groups {
-                    groups.handle_refused(&body, &reason, now_ms);
-                }
+                self.with_groups(node, |groups, replica| groups.handle_refused(replica, &body, &reason, now_ms));
             }
         }
     }
@@ -406,7 +428,7 @@ impl World {
                 if let (true, Some(groups)) = (n.online, &mut n.groups)
                     && groups.poll_timeout().is_some_and(|at| at <= now_ms)
                 {
-                    groups.handle_timeout(now_ms);
+                    groups.handle_timeout(&n.replica, now_ms);
                     self.pump(node);
                     any = true;
                 }
