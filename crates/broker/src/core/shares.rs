@@ -24,6 +24,7 @@ use super::session::Session;
 use super::usage::{Class, Usages};
 use crate::config::Limits;
 use crate::message::Message;
+use crate::packets::Subscribed;
 use crate::policy::Policy;
 use crate::router::{Matches, SessionId};
 
@@ -40,11 +41,13 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// Publishers wait for a device that may hold them up, so it is preferred even if it has no room.
-    fn readiness(&self, id: SessionId) -> u8 {
+    /// Whoever is away and subscribed at QoS 0 would lose the message, and comes last.
+    fn readiness(&self, id: SessionId, subscribed: &Subscribed) -> u8 {
         let Some(session) = self.sessions.get(&id) else { return 0 };
+        let keeps = session.conn.is_some() || subscribed.options.qos.min(self.message.qos) > Qos::AtMostOnce;
         let room = Core::obstacle(session, self.usages, self.limits, self.class, self.message.cost()).is_none();
         let waited_for = self.group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
-        4 * u8::from(waited_for) + 2 * u8::from(room) + u8::from(session.conn.is_some())
+        8 * u8::from(keeps) + 4 * u8::from(waited_for) + 2 * u8::from(room) + u8::from(session.conn.is_some())
     }
 }
 
@@ -59,7 +62,7 @@ impl Core {
     ) -> Matches {
         let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
         let judge = Judge { sessions, usages, limits, policy, message, class, group };
-        self.router.matches(&message.topic, from, &|id, _| judge.readiness(id))
+        self.router.matches(&message.topic, from, &|id, subscribed| judge.readiness(id, subscribed))
     }
 
     /// What an ended session had neither been sent nor, at QoS 1, acknowledged: what shares are owed goes to
@@ -103,7 +106,7 @@ impl Core {
         let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
         let judge = Judge { sessions, usages, limits, policy, message, class, group: delivery.group };
         let found = self.router.members(&delivery.shares, &|id, subscribed| {
-            8 * u8::from(subscribed.options.qos > Qos::AtMostOnce) + judge.readiness(id)
+            16 * u8::from(subscribed.options.qos > Qos::AtMostOnce) + judge.readiness(id, subscribed)
         });
         // It keeps its place among the messages, whoever gets it.
         let mut order = Some(delivery.order);

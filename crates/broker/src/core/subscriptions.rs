@@ -1,5 +1,6 @@
 //! SUBSCRIBE, UNSUBSCRIBE and the retained messages that a subscription brings.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -9,11 +10,17 @@ use super::Core;
 use super::connection::ConnId;
 use super::deliveries::Terms;
 use super::effects::Record;
+use super::session::Session;
 use super::usage::{Class, Loads};
 use crate::message::Message;
 use crate::packets::{Outgoing, Subscribed};
 use crate::router::SessionId;
 use crate::topic;
+
+/// Shared subscriptions of one session, and the longest of their filters with `$share` and the share's name. Each message
+/// on its way to the session keeps the shares that it came by, and the journal has them beside it.
+const MAX_SHARES: usize = 16;
+const MAX_SHARE_BYTES: usize = 512;
 
 impl Core {
     pub(super) fn handle_subscribe(
@@ -27,6 +34,7 @@ impl Core {
         let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
         let mut codes = Vec::with_capacity(filters.len());
         let mut retained: Vec<(Arc<Message>, Subscribed)> = Vec::new();
+        let mut brought_by = HashSet::new();
         for (text, wanted) in filters {
             let (share, filter) = match topic::parse_filter(&text) {
                 Ok(parsed) => parsed,
@@ -51,6 +59,12 @@ impl Core {
                 codes.push(reason::QUOTA_EXCEEDED);
                 continue;
             }
+            if share.is_some() && !session.takes_share(&text) {
+                tracing::warn!(%device, filter = text, MAX_SHARES, MAX_SHARE_BYTES, "subscription refused: the session \
+                    has as many shared subscriptions as one session may, or the filter is too long for one");
+                codes.push(reason::QUOTA_EXCEEDED);
+                continue;
+            }
             let options = SubscriptionOptions {
                 no_local: wanted.options.no_local || (bridge && share.is_none()),
                 retain_as_published: wanted.options.retain_as_published || bridge,
@@ -63,7 +77,8 @@ impl Core {
                 RetainHandling::IfNew => new,
                 RetainHandling::Never => false,
             };
-            if share.is_none() && brings {
+            // A filter that stands in one packet again and again brings them once.
+            if share.is_none() && brings && brought_by.insert(text.clone()) {
                 let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, subscribed));
                 let before = retained.len();
                 retained.extend(brought);
@@ -150,5 +165,13 @@ impl Core {
             codes.push(0);
         }
         self.fx.send(conn, Outgoing::UnsubAck { id: packet_id, codes });
+    }
+}
+
+impl Session {
+    /// Whether it may have this shared subscription, or has it.
+    fn takes_share(&self, text: &str) -> bool {
+        let shares = || self.subscriptions.keys().filter(|text| text.starts_with("$share/")).count();
+        text.len() <= MAX_SHARE_BYTES && (self.subscriptions.contains_key(text) || shares() < MAX_SHARES)
     }
 }

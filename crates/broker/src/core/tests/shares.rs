@@ -171,3 +171,49 @@ fn each_share_that_a_message_came_by_has_it_again() {
         assert!(bench.core.stored.is_empty());
     }
 }
+
+#[test]
+fn one_that_would_lose_a_message_comes_last() {
+    let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });
+    bench.leave("d", "one", "$share/s/q");
+    let zero = bench.v5("d", "zero");
+    bench.subscribe_at(zero, "$share/s/q", Qos::AtMostOnce);
+    bench.disconnect(zero, 0);
+    let p = bench.v5("d", "p");
+    let codes: Vec<_> = (1..=4).map(|id| bench.publish(p, id, "q", |_| {})).collect();
+    assert_eq!(codes, [Some(0), Some(0), Some(reason::QUOTA_EXCEEDED), Some(reason::QUOTA_EXCEEDED)]);
+    assert_eq!(bench.take("d", "one").1, ["1", "2"]);
+}
+
+#[test]
+fn shared_subscriptions_of_a_session_are_few_and_short() {
+    let mut bench = Bench::new(Limits::default());
+    let a = bench.v5("d", "a");
+    let filters: Vec<String> = (0..20)
+        .map(|n| format!("$share/s{n}/q"))
+        .chain(["$share/s0/q".into(), format!("$share/{}/q", "n".repeat(600))])
+        .collect();
+    bench.outputs();
+    let wanted = filters.iter().map(|filter| (filter.clone(), Subscribed::new(Qos::AtLeastOnce))).collect();
+    bench.core.handle_packet(a, Incoming::Subscribe { id: 1, filters: wanted }, bench.now_ms);
+    let codes = bench.core.take_effects(bench.now_ms).outputs.into_iter().find_map(|output| match output {
+        Output::Send(_, Outgoing::SubAck { codes, .. }) => Some(codes),
+        _ => None,
+    });
+    let refused = reason::QUOTA_EXCEEDED;
+    assert_eq!(codes, Some([vec![1; 16], vec![refused; 4], vec![1, refused]].concat()));
+}
+
+#[test]
+fn a_filter_that_stands_in_one_packet_twice_brings_what_is_retained_once() {
+    let mut bench = Bench::new(Limits::default());
+    let p = bench.v5("d", "p");
+    bench.publish(p, 1, "q", |publish| publish.retain = true);
+    let a = bench.v5("d", "a");
+    bench.outputs();
+    let twice = ["#", "#"].map(|filter| (filter.to_owned(), Subscribed::new(Qos::AtMostOnce))).to_vec();
+    bench.core.handle_packet(a, Incoming::Subscribe { id: 1, filters: twice }, bench.now_ms);
+    let outputs = bench.core.take_effects(bench.now_ms).outputs;
+    let brought = outputs.iter().filter(|output| matches!(output, Output::Send(_, Outgoing::Publish { .. }))).count();
+    assert_eq!(brought, 1);
+}
