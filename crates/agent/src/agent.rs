@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_agent_core::{Keyring, Own};
 use sealcast_group::{Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
@@ -173,14 +174,9 @@ impl Agent {
         let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
         let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
-        let data = Arc::new(DataPlane::new(
-            folder.device.clone(),
-            certificate,
-            key.clone(),
-            store.clone(),
-            config.clone(),
-            replica,
-        ));
+        let own = Own { device: folder.device.clone(), number, certificate, key: key.clone() };
+        let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica, store.boots()?);
+        let data = Arc::new(DataPlane::new(keyring, store.clone()));
         let early = take_in_keys(&mut groups, &store, &data)?;
         let listener = TcpListener::bind(config.listen)
             .await
@@ -294,7 +290,7 @@ fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<
     while let Some(output) = groups.poll_output() {
         match output {
             Output::Persist(writes) => store.write_state(&writes)?,
-            Output::Epoch(keys) => data.insert_epoch(keys, now_ms()),
+            Output::Epoch(keys) => data.insert_epoch(&keys, now_ms()),
             output => later.push_back(output),
         }
     }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use sealcast_agent_core::{Away, Denied, SyncId};
 use sealcast_mqtt::{CloseReason, ConnectRequest, Delivery, Output, Proxy, ProxyConfig, PublishRequest, Version};
 use sealcast_node::{
     connection::see_off,
@@ -35,7 +36,7 @@ use self::{
     ending::Ending,
 };
 use super::{
-    data::{Away, DataPlane, Denied, ReadingId},
+    data::DataPlane,
     events::{Event, Events, Who},
     readings::Readings,
     refusals::Refusals,
@@ -176,8 +177,8 @@ struct Client {
 #[derive(Clone, Copy)]
 struct Until {
     deadline: Instant,
-    /// The last reading of the ledger that was begun when the message was found to need a later one.
-    news: Option<ReadingId>,
+    /// The last sync with the ledger that was begun when the message was found to need a later one.
+    news: Option<SyncId>,
 }
 
 enum Waiting {
@@ -464,7 +465,7 @@ impl Client {
                     until.news = Some(self.shared.data.ask_for_news());
                     in_time
                 }
-                Some(reading) => in_time && !self.shared.data.is_caught_up_after(reading),
+                Some(sync) => in_time && !self.shared.data.is_caught_up_after(sync),
             },
         }
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_agent_core::{Freshness, MaxAge, Stale};
 use sealcast_ledger::TopicFilter;
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
@@ -21,7 +22,7 @@ use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::Deserialize;
 
 use self::record::RecordFile;
-pub use self::{by_filter::ByFilter, record::RecordRules};
+pub use self::{by_filter::by_filter, record::RecordRules};
 use crate::{
     doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
     values::{PublishFile, ReceiveFile, ValueRules},
@@ -85,17 +86,6 @@ struct FreshnessFile {
     stale: Stale,
 }
 
-/// What becomes of a retained message that is too old.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stale {
-    /// It is not handed on.
-    #[default]
-    Refuse,
-    /// It is handed on as a flagged value.
-    Flag,
-}
-
 impl Default for FreshnessFile {
     fn default() -> Self {
         Self {
@@ -140,35 +130,6 @@ impl Default for AgentFile {
             coap: None,
             modbus: Vec::new(),
         }
-    }
-}
-
-/// How old a message may be, by the way it came. `None` is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxAge {
-    /// As it was published.
-    pub live_ms: Option<u64>,
-    /// Kept by the broker as the topic's last value.
-    pub retained_ms: Option<u64>,
-    /// Kept by the broker while the client was away.
-    pub offline_ms: Option<u64>,
-    /// What becomes of a retained message that is too old.
-    pub stale: Stale,
-}
-
-/// The freshness rules of an agent.
-#[derive(Debug, Clone)]
-pub struct Freshness {
-    /// How far two clocks may be apart.
-    pub clock_tolerance_ms: u64,
-    default: MaxAge,
-    topics: ByFilter<MaxAge>,
-}
-
-impl Freshness {
-    /// The limits for `topic`: those of its `[[topic]]` table, else the default.
-    pub fn of(&self, topic: &str) -> MaxAge {
-        self.topics.find(topic).copied().unwrap_or(self.default)
     }
 }
 
@@ -252,7 +213,7 @@ impl AgentFile {
             offline_ms: limit(self.freshness.offline_max_age_ms),
             stale: self.freshness.stale,
         };
-        let topics = ByFilter::new(
+        let topics = by_filter(
             "topic",
             self.topic,
             |table| &table.filter,

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use sealcast_agent_core::SyncId;
 use sealcast_group::{Groups, Output};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Body, GroupNumber, Hash, Number, Reading, ReadingTopic, Record, Refusal};
@@ -24,7 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use self::outbox::Outbox;
 use super::{
-    data::{DataPlane, ReadingId},
+    data::DataPlane,
     readings::{Queued, Readings},
     store::Store,
     values::{Brought, Values},
@@ -80,7 +81,7 @@ pub struct Control {
 
 /// Something that ran beside the control task.
 enum Done {
-    Synced(ReadingId, Result<Vec<Record>, String>),
+    Synced(SyncId, Result<Vec<Record>, String>),
     Submitted(Result<Box<Record>, Box<SubmitError>>),
 }
 
@@ -328,7 +329,7 @@ impl Loop {
 
     fn handle_done(&mut self, done: Done) -> Result<()> {
         match done {
-            Done::Synced(reading, Ok(records)) => {
+            Done::Synced(sync, Ok(records)) => {
                 self.syncing = false;
                 let height = || self.parts.data.with_replica(|replica| replica.height());
                 let (before, empty) = (height(), records.is_empty());
@@ -336,7 +337,7 @@ impl Loop {
                 let grew = self.parts.data.with_replica(|replica| replica.height()) > before;
                 if grew || empty && std::mem::take(&mut self.stale) {
                     self.sync();
-                } else if empty && self.parts.data.set_caught_up(reading) {
+                } else if empty && self.parts.data.set_caught_up(sync) {
                     self.parts.groups.set_live(&self.parts.data.replica(), true, now_ms());
                     self.publish_retained_again();
                     self.submit_next()?;
@@ -421,11 +422,11 @@ impl Loop {
         }
         self.syncing = true;
         let from = self.parts.data.with_replica(|replica| replica.height());
-        let reading = self.parts.data.begin_reading();
+        let sync = self.parts.data.begin_sync();
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         self.parts.tasks.beside("a call to the ledger", async move {
             let records = ledger.records(from, PAGE).await.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
-            let _ = done.send(Done::Synced(reading, records));
+            let _ = done.send(Done::Synced(sync, records));
         });
     }
 
@@ -521,7 +522,7 @@ impl Loop {
                     // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
                     self.outbox.forget(group);
                     self.tell_undelivered();
-                    self.parts.data.insert_epoch(keys, now_ms());
+                    self.parts.data.insert_epoch(&keys, now_ms());
                     self.reseal.insert(group);
                     self.publish_retained_again();
                 }

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_node::files::{self, blocking};
-use sealcast_seal::{Changes, Row};
+use sealcast_seal::{Changes, EpochId, Row};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -236,15 +236,16 @@ impl Store {
         })
     }
 
-    /// The last boot number that this device used in an epoch.
-    pub fn last_boot(&self, group: u16, generation: u32, epoch: u64) -> Result<Option<u16>> {
+    /// The last boot number that this device used in each epoch, with the group's number.
+    pub fn boots(&self) -> Result<Vec<(u16, EpochId, u16)>> {
         self.read(|db| {
-            db.query_row(
-                "SELECT boot FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch = ?3",
-                params![group, generation, epoch.cast_signed()],
-                |row| row.get(0),
-            )
-            .optional()
+            let mut query =
+                db.prepare("SELECT grp, generation, epoch, boot FROM boot ORDER BY grp, generation, epoch")?;
+            let rows = query.query_map([], |row| {
+                let epoch = row.get::<_, i64>(2)?.cast_unsigned();
+                Ok((row.get(0)?, EpochId { generation: row.get(1)?, epoch }, row.get(3)?))
+            })?;
+            rows.collect()
         })
     }
 
@@ -520,7 +521,7 @@ mod tests {
             value: value.map(|value| Zeroizing::new(value.to_vec())),
         };
         store.write_state(&[write("a", Some(b"1")), write("b", Some(b"2")), write("a", None)])?;
-        assert_eq!(store.last_boot(1, 0, 7)?, None);
+        assert_eq!(store.boots()?, []);
         store.save_boot(1, 0, 7, 0)?;
         store.save_boot(1, 0, 7, 1)?;
         store.save_boot(2, 0, 7, 5)?;
@@ -543,10 +544,11 @@ mod tests {
         let store = Store::open(dir.path())?;
         assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
         assert_eq!(store.state()?.len(), 1);
-        assert_eq!(store.last_boot(1, 0, 7)?, Some(1));
+        let epoch = |epoch| EpochId { generation: 0, epoch };
+        assert_eq!(store.boots()?, [(1, epoch(7), 1), (2, epoch(7), 5)]);
         store.save_boot(1, 0, 8, 0)?;
-        let boots = [store.last_boot(1, 0, 7)?, store.last_boot(1, 0, 8)?, store.last_boot(2, 0, 7)?];
-        assert_eq!(boots, [Some(1), Some(0), Some(5)], "an epoch that may still be held never begins anew");
+        let boots = [(1, epoch(7), 1), (1, epoch(8), 0), (2, epoch(7), 5)];
+        assert_eq!(store.boots()?, boots, "an epoch that may still be held never begins anew");
         let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
         assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));
         assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));

@@ -119,6 +119,11 @@ impl PendingBoot {
         self.number
     }
 
+    /// The group it counts in.
+    pub fn group(&self) -> GroupNumber {
+        self.group
+    }
+
     /// The epoch it counts in.
     pub fn epoch(&self) -> EpochId {
         self.epoch
@@ -135,6 +140,13 @@ impl PendingBoot {
 #[derive(Debug)]
 #[must_use]
 pub struct Boot(PendingBoot);
+
+impl Boot {
+    /// The group whose boot it is.
+    pub fn group(&self) -> GroupNumber {
+        self.0.group
+    }
+}
 
 impl GroupKeys {
     /// Counts the next boot of the current epoch, given the one stored last for this group, generation and epoch.

@@ -1,17 +1,14 @@
 //! How a client connects: its session, its will, its own connection to the broker, and what the broker says to it.
 
 use bytes::Bytes;
+use sealcast_agent_core::{Away, Denied, Route};
 use sealcast_mqtt::{ConnectCode, ConnectRequest, SessionState, WillAnswer, WillRequest};
 use sealcast_node::now_ms;
 use sealcast_seal::{Content, Purpose};
 use tracing::{debug, info, warn};
 
 use super::{CONTROL_TOPIC, Client, Dirty, Until, Waiting, class};
-use crate::{
-    data::{Away, Denied, Route},
-    refusals,
-    store::DiskFails,
-};
+use crate::{refusals, store::DiskFails};
 
 impl Client {
     pub(super) async fn attend_connect(&mut self, request: Box<ConnectRequest>, until: &mut Until) -> Option<Waiting> {
@@ -88,7 +85,7 @@ impl Client {
                 self.shared.events.note(self.who(), topic, what);
                 Ok(WillAnswer::Dropped)
             }
-            Route::NotYet(reason) => Err(Denied::Behind(reason)),
+            Route::Behind(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             // It deletes what the broker keeps. Sealed, it would be kept itself.
             Route::Group(_) if will.retain && will.payload.is_empty() => {

@@ -1,6 +1,7 @@
 //! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
 
 use bytes::Bytes;
+use sealcast_agent_core::{Arrival, Denied, Received, Route};
 use sealcast_mqtt::{Delivery, DeliveryId, Version};
 use sealcast_node::now_ms;
 use tokio::time::Instant;
@@ -8,7 +9,6 @@ use tracing::warn;
 
 use super::{Client, Dirty, SAVE_DELAY, Until, Waiting, inject};
 use crate::{
-    data::{Arrival, Denied, Received, Route},
     events::Event,
     sessions::FrameId,
     values::{Arrived, Incoming},
@@ -39,7 +39,7 @@ impl Client {
                 self.answered(|proxy| proxy.swallow(delivery.id));
                 return None;
             }
-            Route::NotYet(reason) => return self.delivery_denied(delivery, &Denied::Behind(reason), until),
+            Route::Behind(reason) => return self.delivery_denied(delivery, &Denied::Behind(reason), until),
             Route::Refused(reason) => return self.delivery_denied(delivery, &Denied::Refused(reason), until),
         };
         let session = self.session.as_ref()?;
@@ -72,7 +72,7 @@ impl Client {
                     sealed_ms: message.sealed_ms(),
                     age_ms: message.age_ms(),
                     retained: delivery.retain,
-                    stale: self.shared.data.is_stale(topic, delivery.retain, message.age_ms()),
+                    stale: self.shared.data.freshness().is_stale(topic, delivery.retain, message.age_ms()),
                 };
                 let sees_flags = self.sees_flags && self.version == Version::V5;
                 let mut incoming = match self.shared.values.arrive(&arrived, sees_flags, now_ms()) {
@@ -138,7 +138,7 @@ impl Client {
         if self.may_wait(denied, until) {
             return Some(Waiting::Delivery(delivery));
         }
-        let heard = until.news.is_none_or(|reading| self.shared.data.is_caught_up_after(reading));
+        let heard = until.news.is_none_or(|sync| self.shared.data.is_caught_up_after(sync));
         if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != sealcast_mqtt::Qos::AtMostOnce {
             // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
             warn!(client = self.label, topic = %delivery.topic, "connection closed: {denied}");

@@ -1,5 +1,6 @@
 //! What a client publishes: judged, sealed, recorded, or refused with the reason.
 
+use sealcast_agent_core::{Denied, Route};
 use sealcast_mqtt::{PublishRequest, Refusal, RefuseCode, Version};
 use sealcast_node::now_ms;
 use sealcast_seal::{Content, Purpose};
@@ -8,7 +9,6 @@ use zeroize::Zeroizing;
 
 use super::{BROKERS_TOPIC, CONTROL_TOPIC, Client, Publishing, Until, Waiting, class};
 use crate::{
-    data::{Denied, Route},
     events::Event,
     store::{DiskFails, MAX_RETAINED, Retained},
     values::Judged,
@@ -36,7 +36,7 @@ impl Client {
             Route::Clear => Ok(None),
             Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
             Route::Brokers => Err(Denied::Refused(BROKERS_TOPIC.into())),
-            Route::NotYet(reason) => Err(Denied::Behind(reason)),
+            Route::Behind(reason) => Err(Denied::Behind(reason)),
             Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => {
                 let now = now_ms();

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use sealcast_agent_core::ByFilter;
 use sealcast_ledger::MAX_DECIMALS;
 use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig, Reading};
 use serde::Deserialize;
 
-use super::by_filter::ByFilter;
+use super::by_filter::by_filter;
 use crate::values::ValueRules;
 
 /// `[[record]]`.
@@ -53,7 +54,7 @@ impl RecordRules {
         let in_quality = values.quality.iter().any(|rules| rules.record().is_some());
         Ok(Self {
             queue,
-            tables: ByFilter::new("record", tables, |table| &table.filter, RecordTable::new)?,
+            tables: by_filter("record", tables, |table| &table.filter, RecordTable::new)?,
             in_quality,
             values,
             plain: Decoder::new(InputConfig::Number(PlainConfig::default()))?,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use sealcast_agent_core::ByFilter;
 use sealcast_mqtt::TopicName;
 use sealcast_node::config::TableAt;
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
@@ -10,7 +11,7 @@ use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig}
 use sealcast_topic::is_control;
 use serde::Deserialize;
 
-use crate::config::ByFilter;
+use crate::config::by_filter;
 
 /// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
 #[derive(Debug, Clone, Deserialize)]
@@ -116,13 +117,13 @@ impl ValueRules {
                 name(key, topic).with_context(|| TableAt::new("quality", at, &filter))?;
             }
         }
-        let publish = ByFilter::new(
+        let publish = by_filter(
             "publish",
             publish,
             |table| &table.filter,
             |table| Format::new(table.input, table.output)?.context("neither input nor output is set: set one of them"),
         )?;
-        let receive = ByFilter::new(
+        let receive = by_filter(
             "receive",
             receive,
             |table| &table.filter,

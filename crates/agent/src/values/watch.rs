@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sealcast_agent_core::{Arrival, Denied, Received, Route};
 use sealcast_mqtt::{Properties, TopicName, check_carried};
 use sealcast_node::{Answer, now_ms};
 use sealcast_seal::{Content, Opener, Purpose, QosClass};
@@ -23,7 +24,7 @@ use super::{
     own::{Brought, Outlet, Own, Unsent, Watch},
 };
 use crate::{
-    data::{Arrival, DataPlane, Denied, Received, Route},
+    data::DataPlane,
     store::{MAX_RETAINED, Retained},
 };
 
@@ -67,7 +68,7 @@ impl Values {
         let topic = TopicName::new(&message.topic).ok()?;
         let group = match data.route(topic.as_str()) {
             Route::Group(group) => group,
-            Route::NotYet(_) => return Some(()),
+            Route::Behind(_) => return Some(()),
             // A deleted retained message, or a topic that nobody seals: nothing that could be believed.
             _ => return None,
         };
@@ -88,14 +89,14 @@ impl Values {
         let arrived = Arrived {
             topic: &topic,
             sender: opened.sender(),
-            tolerance_ms: data.clock_tolerance_ms(),
+            tolerance_ms: data.freshness().clock_tolerance_ms,
             frame: &message.payload,
             payload: Bytes::copy_from_slice(opened.payload()),
             props: Bytes::copy_from_slice(opened.props()),
             sealed_ms: opened.sealed_ms(),
             age_ms: opened.age_ms(),
             retained: message.retain,
-            stale: data.is_stale(topic.as_str(), message.retain, opened.age_ms()),
+            stale: data.freshness().is_stale(topic.as_str(), message.retain, opened.age_ms()),
         };
         if marks::read(&arrived.props).is_ok_and(|(said, _)| said.alarm) {
             match serde_json::from_slice::<Alarm>(&arrived.payload) {
@@ -293,7 +294,7 @@ impl Values {
         check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
-            Route::NotYet(reason) => return Err(Unsent::NotYet(reason)),
+            Route::Behind(reason) => return Err(Unsent::NotYet(reason)),
             _ => {
                 let reason = format!("no group covers {topic}: create a group with a filter that matches it");
                 return Err(Unsent::Refused(reason));

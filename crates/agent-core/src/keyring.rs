@@ -1,0 +1,333 @@
+//! The keys of one device: the replica of the ledger, which says who may do what, and the epochs that its groups agreed on.
+//!
+//! Whether a message may be sealed is decided in [`Keyring::seal`], whether one may be opened in [`Keyring::open`].
+
+mod opening;
+mod sealing;
+mod standing;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sealcast_group::{EpochKeys, LeftReason};
+use sealcast_identity::{DeviceId, SigningKey};
+use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
+use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Member, Opener, Sealer};
+use sealcast_topic::is_control;
+use tracing::{error, info, warn};
+
+pub use self::{
+    opening::{Arrival, Away, Received},
+    sealing::Unsealed,
+};
+use crate::Freshness;
+
+/// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
+const MIN_RETENTION: u16 = 1;
+
+/// Which way a topic goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Sealed under this group's keys.
+    Group(GroupNumber),
+    /// As it is, because the configuration says so.
+    Clear,
+    /// The agents' own topics, which clients neither write nor read.
+    Control,
+    /// The broker's own topics, which begin with `$`: nothing is sent there, and nothing from there is handed on.
+    Brokers,
+    /// Not known before the ledger was read to its end: it may be a group's. As [`Denied::Behind`].
+    Behind(String),
+    /// Nowhere.
+    Refused(String),
+}
+
+/// Why a message cannot be sealed or opened now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The key may be on its way: try again when the keyring has changed.
+    #[error("{0}")]
+    NotYet(String),
+    /// The ledger must be read further to tell. The same, but there is news to be asked for.
+    #[error("{0}")]
+    Behind(String),
+    /// It will not be.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// One reading of the ledger to its end; they count up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct SyncId(u64);
+
+/// Whose keys they are.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The device.
+    pub device: DeviceId,
+    /// Its number on the ledger.
+    pub number: Number,
+    /// SHA-256 of its certificate.
+    pub certificate: Hash,
+    /// Its key, for signatures on messages.
+    pub key: Arc<SigningKey>,
+}
+
+/// See the module.
+pub struct Keyring {
+    own: Own,
+    /// Topics that pass unsealed.
+    clear: Vec<TopicFilter>,
+    freshness: Freshness,
+    replica: Arc<Replica>,
+    groups: BTreeMap<GroupNumber, Group>,
+    /// The last boot number that was handed out in each epoch that may still become, or is, a group's current one.
+    boots: BTreeMap<(u16, EpochId), u16>,
+    /// The last sync that was begun, and the last that found nothing more. None at first: what the replica says may be
+    /// long out of date.
+    begun: SyncId,
+    caught_up: Option<SyncId>,
+    /// Nothing is sealed before a later sync than this one has found nothing more.
+    missed: Option<SyncId>,
+    /// The ledger cannot be followed, because the disk does not take its records.
+    stalled: bool,
+}
+
+struct Group {
+    keys: GroupKeys,
+    sealer: Option<Sealer>,
+    roster: Vec<DeviceId>,
+    /// Messages sealed under the current epoch, all boots of this process.
+    sealed: u64,
+}
+
+impl Keyring {
+    /// With what the ledger said when the agent last ran, the boot numbers that are on disk, and no keys yet.
+    pub fn new(
+        own: Own,
+        clear: Vec<TopicFilter>,
+        freshness: Freshness,
+        replica: Replica,
+        boots: impl IntoIterator<Item = (u16, EpochId, u16)>,
+    ) -> Self {
+        Self {
+            own,
+            clear,
+            freshness,
+            replica: Arc::new(replica),
+            groups: BTreeMap::new(),
+            boots: boots.into_iter().map(|(group, epoch, boot)| ((group, epoch), boot)).collect(),
+            begun: SyncId::default(),
+            caught_up: None,
+            missed: None,
+            stalled: false,
+        }
+    }
+
+    /// The device whose keys they are.
+    pub fn device(&self) -> &DeviceId {
+        &self.own.device
+    }
+
+    /// How old a message may be.
+    pub fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// What the ledger says. Whoever keeps it for long makes the next change copy it.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// To give it the next record.
+    pub fn replica_mut(&mut self) -> &mut Replica {
+        Arc::make_mut(&mut self.replica)
+    }
+
+    /// The ledger is about to be asked for what it has beyond the replica.
+    pub fn begin_sync(&mut self) -> SyncId {
+        self.begun.0 += 1;
+        self.begun
+    }
+
+    /// The last sync that was begun. A message is not to be kept waiting for news for longer than until
+    /// [`Self::is_caught_up_after`] it.
+    pub fn last_sync(&self) -> SyncId {
+        self.begun
+    }
+
+    /// That sync found nothing more: when it was begun the replica had all. False if it cannot have had, since not even
+    /// this device's own registration is there.
+    pub fn set_caught_up(&mut self, sync: SyncId) -> bool {
+        let registered =
+            self.replica.device(self.own.number).is_some_and(|own| own.certificate == self.own.certificate);
+        if registered {
+            self.caught_up = Some(sync);
+            self.missed = self.missed.filter(|missed| sync <= *missed);
+        }
+        registered
+    }
+
+    /// Whether the ledger was read to its end by a sync that was begun after this one.
+    pub fn is_caught_up_after(&self, sync: SyncId) -> bool {
+        self.caught_up.is_some_and(|last| last > sync)
+    }
+
+    /// The disk does not take what the ledger says, so the ledger cannot be followed: nothing is sealed until
+    /// [`Self::resume`]. Whoever was revoked meanwhile must not get what is sealed next.
+    pub fn stall(&mut self) {
+        self.stalled = true;
+    }
+
+    /// The disk takes records again: nothing is sealed until a sync that begins now has read the ledger to its end. `false`
+    /// if it was not stalled.
+    pub fn resume(&mut self) -> bool {
+        if std::mem::take(&mut self.stalled) {
+            self.missed = Some(self.begun);
+            return true;
+        }
+        false
+    }
+
+    /// Which way `topic` goes.
+    pub fn route(&self, topic: &str) -> Route {
+        if is_control(topic) {
+            return Route::Control;
+        }
+        if topic.starts_with('$') {
+            return Route::Brokers;
+        }
+        if let Some(group) = self.replica.group_for_topic(topic) {
+            return Route::Group(group);
+        }
+        if self.caught_up.is_none() {
+            return Route::Behind(format!(
+                "the ledger is out of reach, so nobody knows whether a group covers {topic}: is the hub running?"
+            ));
+        }
+        if self.clear.iter().any(|filter| filter.matches(topic)) {
+            return Route::Clear;
+        }
+        Route::Refused(format!(
+            "no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"
+        ))
+    }
+
+    /// The sequence number of this device's last reading of `topic` on the ledger, as far as the replica knows.
+    pub fn last_sequence(&self, group: GroupNumber, topic: &str) -> Option<u64> {
+        let topic = topic.parse().ok()?;
+        self.replica.last_sequence(self.own.number, group, &topic)
+    }
+
+    /// Whether `device` may say something of `topic`: it is granted the group that covers it.
+    pub fn may_speak_of(&self, device: &DeviceId, topic: &str) -> bool {
+        let group = self.replica.group_for_topic(topic);
+        group.is_some_and(|group| self.replica.is_granted(group, self.replica.genesis().id.number_of(device)))
+    }
+
+    /// Takes in an epoch that the control plane agreed on.
+    pub fn insert_epoch(&mut self, epoch: &EpochKeys, now_ms: u64) {
+        let number = epoch.group;
+        let Some(on_ledger) = self.replica.group(number) else { return };
+        let (name, policy) = (on_ledger.name.to_string(), on_ledger.policy);
+        let Some(own_leaf) = LeafIndex::new(epoch.leaf) else {
+            return error!(
+                group = name,
+                leaf = epoch.leaf,
+                "the group is too large for the message format: this device cannot use it"
+            );
+        };
+        let seal_number = sealcast_seal::GroupNumber(number.get());
+        let own = self.groups.entry(number).or_insert_with(|| Group {
+            keys: GroupKeys::new(seal_number, &name, self.own.device.clone(), policy.retention.max(MIN_RETENTION)),
+            sealer: None,
+            roster: Vec::new(),
+            sealed: 0,
+        });
+        let roster: Vec<DeviceId> = epoch.roster.values().map(|(device, _)| device.clone()).collect();
+        let id = EpochId { generation: epoch.generation.0, epoch: epoch.epoch.0 };
+        let members = epoch
+            .roster
+            .iter()
+            .filter_map(|(leaf, (name, key))| Some((LeafIndex::new(*leaf)?, Member { name: name.clone(), key: *key })))
+            .collect();
+        let before = own.keys.current();
+        let taken = own.keys.insert_epoch(Epoch {
+            id,
+            secret: EpochSecret::new(*epoch.secret),
+            own_leaf,
+            roster: members,
+            authenticity: match policy.authenticity {
+                sealcast_ledger::Authenticity::Signature => Authenticity::Signature,
+                sealcast_ledger::Authenticity::Group => Authenticity::Group,
+            },
+            since_ms: now_ms,
+        });
+        if let Err(error) = taken {
+            return error!(group = name, "{error}");
+        }
+        // Who is gone still knows the epochs before this one.
+        if let Some(before) = before {
+            for gone in own.roster.iter().filter(|device| !roster.contains(device)) {
+                own.keys.forget_member(gone, before);
+            }
+        }
+        own.sealer = None;
+        own.sealed = 0;
+        own.roster = roster;
+        info!(group = name, epoch = %id, members = own.roster.len(), "keys agreed");
+        // An epoch that is over never becomes the current one again.
+        self.boots.retain(|(group, epoch), _| *group != number.get() || *epoch >= id);
+    }
+
+    /// This device left a group: its keys are wiped.
+    pub fn leave(&mut self, group: GroupNumber, reason: &LeftReason) {
+        let name = self.name(group);
+        let why = match reason {
+            LeftReason::Removed(refusal) => Some(self.why_removed(&name, refusal)),
+            _ => None,
+        };
+        let Some(own) = self.groups.get_mut(&group) else { return };
+        own.keys.forget();
+        own.sealer = None;
+        own.roster.clear();
+        match why {
+            Some(why) => {
+                warn!(group = name, "this device has left the group and can no longer read it: {why}");
+            }
+            // A notice with the reason and what to do comes beside a stop.
+            None => info!(group = name, "this device has left the group for now: {reason}"),
+        }
+    }
+
+    /// A group's name and number, as far as the ledger is known.
+    pub fn name_of(&self, group: GroupNumber) -> String {
+        format!("{} (number {group})", self.name(group))
+    }
+
+    /// Groups whose policy wants a new epoch because of the number of messages.
+    pub fn worn_out(&self) -> Vec<GroupNumber> {
+        let limit = |group: &GroupNumber| Some(self.replica.group(*group)?.policy.epoch_max_messages?.get());
+        self.groups
+            .iter()
+            .filter(|(group, own)| limit(group).is_some_and(|limit| own.sealed >= u64::from(limit)))
+            .map(|(group, _)| *group)
+            .collect()
+    }
+
+    /// Drops what a client remembers of epochs that are gone.
+    pub fn forget_old_epochs(&self, opener: &mut Opener) {
+        for own in self.groups.values() {
+            opener.retain_epochs(&own.keys);
+        }
+    }
+
+    /// The members of a group's current epoch.
+    pub fn members(&self, group: GroupNumber) -> Vec<DeviceId> {
+        self.groups.get(&group).map(|own| own.roster.clone()).unwrap_or_default()
+    }
+
+    /// The groups whose keys this device holds, with their epochs.
+    pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
+        self.groups.iter().filter_map(|(group, own)| Some((*group, own.keys.current()?))).collect()
+    }
+}

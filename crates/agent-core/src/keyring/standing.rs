@@ -1,0 +1,42 @@
+//! What the ledger says of this device's place in a group, in words.
+
+use sealcast_group::Refusal;
+use sealcast_ledger::GroupNumber;
+
+use super::{Denied, Keyring};
+
+impl Keyring {
+    /// Why there is no key of `group` now.
+    pub(super) fn why_no_key(&self, group: GroupNumber) -> Denied {
+        let (name, device) = (self.name(group), &self.own.device);
+        if self.replica.is_granted(group, self.own.number) {
+            Denied::NotYet(format!("no key yet: {device} is granted {name} and waits until a member adds it"))
+        } else if self.caught_up.is_some() {
+            Denied::Refused(format!("no key: {device} is not a member of {name}"))
+        } else {
+            Denied::Behind(format!(
+                "no key: as far as {device} knows, it is not a member of {name}; the ledger is out of reach, is the \
+                 hub running?"
+            ))
+        }
+    }
+
+    /// What ended this device's grant, by the ledger, and what to do.
+    pub(super) fn why_removed(&self, group: &str, refusal: &Refusal) -> String {
+        let Refusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };
+        let device = &self.own.device;
+        let about_group = self.replica.about_group(*number);
+        let about_device = self.replica.device_by_id(device).map(|device| self.replica.about_originator(device.number));
+        let ended = about_group.into_iter().chain(about_device.unwrap_or_default());
+        let what = match ended.into_iter().find(|summary| summary.index == *entry) {
+            Some(summary) => self.replica.describe(summary),
+            None => "its grant ended".to_owned(),
+        };
+        format!("{what} (ledger entry {entry}); to let it in again: sealcast group grant {group} {device}")
+    }
+
+    /// A group's name, if the ledger knows it.
+    pub(super) fn name(&self, group: GroupNumber) -> String {
+        self.replica.group(group).map_or_else(|| format!("group {group}"), |group| group.name.to_string())
+    }
+}

@@ -1,0 +1,23 @@
+//! What an agent decides: which way a topic goes, what may be sealed and opened, and in what order with the disk.
+//!
+//! Sans-IO: no sockets, files, clock or tasks. Each part is fed with what happened and the time, and gives [`Step`]s: what
+//! must be on disk, and what follows once it is. The crate `sealcast-agent` drives it.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
+//! | `freshness` | [`Freshness`]: how old a message may be |
+//! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod by_filter;
+mod freshness;
+mod keyring;
+mod step;
+
+pub use self::{
+    by_filter::ByFilter,
+    freshness::{Freshness, MaxAge, Stale},
+    keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SyncId, Unsealed},
+    step::{Step, Uncommitted},
+};
