@@ -54,21 +54,21 @@ impl Groups {
             slot.drop_group(group, &mut self.changes);
         }
         if slot.epoch() == Some(body.epoch.0) {
+            let mut letters = Vec::new();
             let result = match own {
                 Some(own) => {
-                    let letters = Letters { epoch: body.epoch.0 + 1, letters: own.welcomes.clone() };
-                    let result = self.apply_own(replica, &mut slot, &own.secrets, &body.commit, &info);
-                    if result.is_ok() && !letters.letters.is_empty() {
-                        self.send(replica, group, &letters.letters);
-                        slot.set_letters(group, Some(letters), &mut self.changes);
-                    }
-                    result
+                    letters.clone_from(&own.welcomes);
+                    self.apply_own(replica, &mut slot, &own.secrets, &body.commit, &info)
                 }
                 None => parsed.and_then(|(message, header)| {
                     self.apply_others(replica, group, &mut slot, body.epoch.0, message, &header, &info)
                 }),
             };
             self.finish(replica, group, &mut slot, result, body, now_ms);
+            if slot.stopped.is_none() && !letters.is_empty() {
+                self.send(replica, group, &letters);
+                slot.set_letters(group, Some(Letters { epoch: body.epoch.0 + 1, letters }), &mut self.changes);
+            }
         } else if slot.stopped.is_none() && fault(replica, group, &self.certificate).is_none() {
             slot.keep_for_later(group, body.epoch.0, &body.commit, &mut self.changes);
             self.expect_welcome(&mut slot, &body.commit, now_ms);

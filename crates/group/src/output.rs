@@ -110,7 +110,8 @@ pub enum Output {
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Publish, retained, QoS 1, on `sealcast/v1/inbox/<device>/<group>`.
+    /// Publish, retained, QoS 1, on `sealcast/v1/inbox/<device>/<group>`. It is a Welcome to the epoch that was handed out
+    /// last: with the group's next [`Output::Epoch`] it is out of date.
     PublishInbox {
         /// To whom.
         device: DeviceId,

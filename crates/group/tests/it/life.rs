@@ -30,6 +30,17 @@ fn devices_found_a_group_and_share_its_keys() {
 }
 
 #[test]
+fn a_welcome_follows_the_epoch_that_it_is_for() {
+    let (mut world, group) = world_of(1, 0);
+    let before = world.assert_members(group, &[0]);
+    let second = world.device("2222");
+    world.grant(group, second);
+    world.run(60);
+    assert_eq!(world.assert_members(group, &[0, second]), before + 1);
+    assert_eq!(world.nodes[0].welcomed, [Some(sealcast_ledger::Epoch(before + 1))]);
+}
+
+#[test]
 fn one_more_joins_and_one_is_revoked() {
     let (mut world, group) = world_of(3, 0);
     let before = world.assert_members(group, &[0, 1, 2]);

@@ -10,8 +10,8 @@ use std::{
 use sealcast_group::{EpochKeys, Groups, LeftReason, Me, Notice, Output};
 use sealcast_identity::{Authority, DeviceId, Issued, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset, Hash,
-    LedgerId, Number, Policy, Record, Replica, Revoked, Serial, testing::MemoryLedger,
+    Authenticity, Body, DeviceRegistered, DeviceRevoked, Epoch, Genesis, Granted, GroupCreated, GroupNumber,
+    GroupReset, Hash, LedgerId, Number, Policy, Record, Replica, Revoked, Serial, testing::MemoryLedger,
 };
 use zeroize::Zeroizing;
 
@@ -58,6 +58,8 @@ pub struct Node {
     /// By (group, generation, epoch), all that it was ever handed.
     pub epochs: BTreeMap<(u16, u32, u64), EpochKeys>,
     pub left: Vec<(GroupNumber, LeftReason)>,
+    /// For each Welcome that it sent, the epoch that it was handed last.
+    pub welcomed: Vec<Option<Epoch>>,
     pub notices: Vec<(Option<DeviceId>, Notice)>,
     pub writes: u64,
     /// Crash instead of doing the n-th next output.
@@ -190,6 +192,7 @@ impl World {
             online: true,
             epochs: BTreeMap::new(),
             left: Vec::new(),
+            welcomed: Vec::new(),
             notices: Vec::new(),
             writes: 0,
             crash_after: None,
@@ -345,6 +348,8 @@ impl World {
                     self.tell_undelivered(node);
                 }
                 Output::PublishInbox { device, group, bytes } => {
+                    let epoch = n.newest(group).map(|keys| keys.epoch);
+                    n.welcomed.push(epoch);
                     self.old_inboxes.push((device.clone(), group, bytes.clone()));
                     self.inboxes.insert((device, group), bytes);
                     self.sent += 1;
