@@ -4,6 +4,7 @@
 
 mod opening;
 mod sealing;
+mod shared;
 mod standing;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,6 +19,7 @@ use tracing::{error, info, warn};
 pub use self::{
     opening::{Arrival, Away, Received},
     sealing::Unsealed,
+    shared::SharedKeyring,
 };
 use crate::Freshness;
 
@@ -331,3 +333,6 @@ impl Keyring {
         self.groups.iter().filter_map(|(group, own)| Some((*group, own.keys.current()?))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

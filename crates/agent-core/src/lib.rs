@@ -8,16 +8,22 @@
 //! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
 //! | `freshness` | [`Freshness`]: how old a message may be |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
+//! | `control` | [`Control`]: follows the ledger, agrees on group keys, submits entries |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod by_filter;
+mod control;
+mod deadline;
 mod freshness;
 mod keyring;
 mod step;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     by_filter::ByFilter,
+    control::{Control, Effect, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
     freshness::{Freshness, MaxAge, Stale},
-    keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SyncId, Unsealed},
+    keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId, Unsealed},
     step::{Step, Uncommitted},
 };

@@ -1,0 +1,348 @@
+//! The control plane of an agent: its replica of the ledger, its groups, and what they say to the broker and the ledger.
+//!
+//! [`Control`] ties three parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
+//! `outbox` keeps what this device has at the broker. It is told what happened as [`Input`]s, and gives [`Step`]s.
+
+mod follower;
+mod input;
+mod keys_seen;
+mod outbox;
+mod output;
+mod restore;
+mod submitter;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use sealcast_group::{Groups, OutOfOrder, Output};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{Body, GroupNumber, Record};
+use sealcast_topic::ControlTopic;
+use tracing::warn;
+
+use self::{follower::Follower, keys_seen::key_package, outbox::Outbox, submitter::Submitter};
+pub use self::{
+    input::{Input, QueuedReading, Submitted},
+    keys_seen::KeysSeen,
+    output::{Effect, Write},
+    restore::{RestoreError, restore},
+};
+use crate::{Keyring, Own, SharedKeyring, Step, deadline::Deadline};
+
+/// This device looks after its groups at least this often.
+const TICK_MS: u64 = 1_000;
+
+/// See the module.
+///
+/// The driver tells it what happened with [`Control::handle`], polls it until it gives nothing more, commits each step and
+/// does its effects in their order. Times are milliseconds since the Unix epoch.
+pub struct Control {
+    own: Own,
+    groups: Groups,
+    follower: Follower,
+    submitter: Submitter,
+    outbox: Outbox,
+    /// Groups whose retained messages have to be sealed again, and when that is tried.
+    reseal: BTreeSet<GroupNumber>,
+    reseal_at: Deadline,
+    tick: Deadline,
+    inputs: VecDeque<Input>,
+    /// Of the step that is being made.
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+}
+
+impl Control {
+    /// With groups that fit the keyring's replica: see [`restore`].
+    pub fn new(own: Own, groups: Groups, now_ms: u64) -> Self {
+        Self {
+            own,
+            groups,
+            follower: Follower::new(),
+            submitter: Submitter::new(),
+            outbox: Outbox::default(),
+            reseal: BTreeSet::new(),
+            reseal_at: Deadline::after(now_ms, 0),
+            tick: Deadline::after(now_ms, TICK_MS),
+            inputs: VecDeque::new(),
+            writes: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes note of what happened. The next [`Self::poll`] acts on it.
+    pub fn handle(&mut self, input: Input) {
+        self.inputs.push_back(input);
+    }
+
+    /// What is to be done now.
+    ///
+    /// A step is one transaction: all records that came since the last step, and all that the groups and the queue of
+    /// readings made of them. So what is on disk is always a replica with the groups that belong to it. The step must be
+    /// committed before this is called again, because the replica and the groups in memory go on from it: whoever cannot
+    /// commit it starts again from the disk.
+    ///
+    /// # Errors
+    /// The replica was changed by somebody else.
+    pub fn poll(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        now_ms: u64,
+    ) -> Result<Option<Step<Write, Effect>>, OutOfOrder> {
+        while let Some(input) = self.inputs.pop_front() {
+            self.take(keyring, input, now_ms)?;
+        }
+        self.look_after(keyring, now_ms);
+        self.follow_groups(keyring, now_ms);
+        if self.follower.is_up() {
+            self.effects.extend(self.follower.poll(keyring, now_ms));
+            self.effects.extend(self.submitter.poll(&self.own, &keyring.replica(), now_ms));
+            self.seal_retained(now_ms);
+        }
+        let step = Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects));
+        Ok((!step.is_empty()).then_some(step))
+    }
+
+    /// When to poll again, if nothing happens before.
+    pub fn poll_timeout(&self) -> u64 {
+        let up = self.follower.is_up();
+        let retained = (up && !self.reseal.is_empty()).then(|| self.reseal_at.at_ms());
+        let submitter = self.submitter.poll_timeout().filter(|_| up);
+        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, self.outbox.poll_timeout(), retained]
+            .into_iter()
+            .flatten()
+            .fold(self.tick.at_ms(), u64::min)
+    }
+
+    fn take(&mut self, keyring: &mut impl SharedKeyring, input: Input, now_ms: u64) -> Result<(), OutOfOrder> {
+        match input {
+            Input::Up => {
+                self.follower.handle_up(now_ms);
+                self.submitter.handle_up();
+                self.publish_again();
+            }
+            Input::Down => {
+                self.follower.handle_down();
+                self.groups.set_live(&keyring.replica(), false, now_ms);
+            }
+            Input::Refused { topic, reason } => {
+                self.outbox.handle_refused(&topic, &reason, now_ms);
+                self.tell_undelivered(keyring, now_ms);
+            }
+            Input::Message { topic, payload } => self.take_message(keyring, &topic, &payload, now_ms)?,
+            Input::Records { sync, answer } if self.follower.is_asking(sync) => match answer {
+                Ok(records) => self.take_answer(keyring, &records, now_ms)?,
+                Err(reason) => self.follower.handle_failure(&reason, now_ms),
+            },
+            // Of a connection that is over: it is asked again.
+            Input::Records { .. } => {}
+            Input::Submitted(submitted) => self.take_submitted(keyring, submitted, now_ms)?,
+            Input::ReadingQueued => self.submitter.handle_queue_changed(),
+            Input::Readings(oldest) => self.submitter.handle_readings(oldest),
+            Input::NewsWanted => self.follower.want(now_ms),
+            Input::NotSealed(group) => {
+                self.reseal.insert(group);
+                self.reseal_at = Deadline::after(now_ms, TICK_MS);
+            }
+            // What the hub has pushed meanwhile is late, or was lost with the connection.
+            Input::Resumed => {
+                keyring.change(Keyring::resume);
+                self.follower.want(now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_message(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        topic: &str,
+        payload: &[u8],
+        now_ms: u64,
+    ) -> Result<(), OutOfOrder> {
+        match ControlTopic::parse(topic) {
+            Some(ControlTopic::Ledger) => match Record::decode(payload) {
+                Ok(record) => self.take_record(keyring, &record, now_ms)?,
+                Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
+            },
+            Some(ControlTopic::Keys { device }) => {
+                let Ok(device) = device.parse::<DeviceId>() else { return Ok(()) };
+                self.groups.handle_keys(&keyring.replica(), &device, payload, now_ms);
+                self.see_keys(device, payload);
+            }
+            Some(ControlTopic::Inbox { group, .. }) => {
+                let Ok(group) = group.parse::<GroupNumber>() else { return Ok(()) };
+                self.groups.handle_inbox(&keyring.replica(), group, payload, now_ms);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_answer(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        records: &[Record],
+        now_ms: u64,
+    ) -> Result<(), OutOfOrder> {
+        for record in records {
+            self.take_record(keyring, record, now_ms)?;
+        }
+        if self.follower.handle_answer(keyring, records.is_empty(), now_ms) {
+            self.groups.set_live(&keyring.replica(), true, now_ms);
+            self.submitter.look_again();
+            self.reseal_at = Deadline::after(now_ms, 0);
+        }
+        Ok(())
+    }
+
+    /// The groups take each record that is new before the replica takes the next.
+    fn take_record(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        record: &Record,
+        now_ms: u64,
+    ) -> Result<(), OutOfOrder> {
+        if !self.follower.take(keyring, record, now_ms) {
+            return Ok(());
+        }
+        self.groups.handle_record(&keyring.replica(), record, now_ms)?;
+        self.writes.push(Write::Record { index: record.index, bytes: record.encode() });
+        let body = record.entry.body();
+        if record.entry.originator() == self.own.number {
+            self.submitter.handle_own(body);
+            if let Body::Reading(reading) = body {
+                let (topic, sequence) = (reading.topic.clone(), reading.sequence);
+                self.writes.push(Write::ReadingOnLedger { topic, sequence });
+            }
+        }
+        // What readings waited for may have come.
+        if !matches!(body, Body::Reading(_) | Body::Commit(_) | Body::Anchor(_)) {
+            self.submitter.look_again();
+        }
+        Ok(())
+    }
+
+    fn take_submitted(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        submitted: Submitted,
+        now_ms: u64,
+    ) -> Result<(), OutOfOrder> {
+        match submitted {
+            Submitted::Taken(record) => {
+                self.take_record(keyring, &record, now_ms)?;
+                self.submitter.handle_taken(record.index, now_ms);
+            }
+            Submitted::Refused(refusal) => {
+                self.follower.want(now_ms);
+                if let Some(body) = self.submitter.handle_refused(&refusal, now_ms) {
+                    self.groups.handle_refused(&keyring.replica(), &body, &refusal.to_string(), now_ms);
+                }
+            }
+            Submitted::Failed(reason) => {
+                self.follower.want(now_ms);
+                self.submitter.handle_failure(&reason, now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// What time alone brings.
+    fn look_after(&mut self, keyring: &mut impl SharedKeyring, now_ms: u64) {
+        let due = self.outbox.due(now_ms, self.follower.is_up());
+        self.effects.extend(due.into_iter().map(|(topic, payload)| Effect::Publish { topic, payload }));
+        self.tell_undelivered(keyring, now_ms);
+        if self.groups.poll_timeout().is_some_and(|at_ms| at_ms <= now_ms) {
+            self.groups.handle_timeout(&keyring.replica(), now_ms);
+        }
+        if self.tick.is_due(now_ms) {
+            self.tick = Deadline::after(now_ms, TICK_MS);
+            for group in keyring.read(Keyring::worn_out) {
+                self.groups.request_update(&keyring.replica(), group, now_ms);
+            }
+        }
+    }
+
+    /// Takes in what the groups ask for, in their order.
+    fn follow_groups(&mut self, keyring: &mut impl SharedKeyring, now_ms: u64) {
+        while let Some(output) = self.groups.poll_output() {
+            match output {
+                Output::Persist(writes) => self.writes.extend(writes.into_iter().map(Write::State)),
+                Output::Submit(body) => self.submitter.put(body),
+                Output::PublishKeys { bytes } => {
+                    let topic = keys_topic(&self.own.device);
+                    self.outbox.put(topic.clone(), bytes.clone(), None);
+                    self.see_keys(self.own.device.clone(), &bytes);
+                    self.publish(topic, bytes);
+                }
+                Output::PublishInbox { device, group, bytes } => {
+                    let topic = inbox(&device, group);
+                    self.outbox.put(topic.clone(), bytes.clone(), Some(group));
+                    self.publish(topic, bytes);
+                }
+                Output::ClearInbox { group } => self.publish(inbox(&self.own.device, group), Vec::new()),
+                Output::Epoch(keys) => {
+                    // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
+                    self.outbox.forget(keys.group);
+                    self.tell_undelivered(keyring, now_ms);
+                    self.reseal.insert(keys.group);
+                    self.reseal_at = Deadline::after(now_ms, 0);
+                    self.effects.push(Effect::InsertEpoch(keys));
+                }
+                Output::Left { group, reason } => {
+                    // The broker takes no Welcome from whoever is not a member.
+                    self.outbox.forget(group);
+                    self.tell_undelivered(keyring, now_ms);
+                    self.effects.push(Effect::Leave { group, reason });
+                }
+                Output::Notice { device, group, notice } => {
+                    let group = group.map(|group| keyring.read(|keyring| keyring.name_of(group)));
+                    self.effects.push(Effect::Notice { device, group, notice });
+                }
+            }
+        }
+    }
+
+    fn publish_again(&mut self) {
+        let keys = keys_topic(&self.own.device);
+        for (topic, payload) in self.outbox.messages() {
+            if topic == keys {
+                let (device, key_package) = (self.own.device.clone(), key_package(payload));
+                self.effects.push(Effect::KeysSeen { device, key_package });
+            }
+            self.effects.push(Effect::Publish { topic: topic.to_owned(), payload: payload.to_vec() });
+        }
+    }
+
+    /// While the broker refuses a Welcome, this device adds nobody to its group: each try would be a new epoch with a
+    /// Welcome that does not arrive either.
+    fn tell_undelivered(&mut self, keyring: &impl SharedKeyring, now_ms: u64) {
+        self.groups.set_undelivered(&keyring.replica(), self.outbox.undelivered(), now_ms);
+    }
+
+    /// Those that cannot be sealed now keep their turn ([`Input::NotSealed`]).
+    fn seal_retained(&mut self, now_ms: u64) {
+        if self.reseal_at.is_due(now_ms) {
+            self.effects.extend(std::mem::take(&mut self.reseal).into_iter().map(Effect::SealRetained));
+        }
+    }
+
+    fn see_keys(&mut self, device: DeviceId, payload: &[u8]) {
+        self.effects.push(Effect::KeysSeen { device, key_package: key_package(payload) });
+    }
+
+    fn publish(&mut self, topic: String, payload: Vec<u8>) {
+        self.effects.push(Effect::Publish { topic, payload });
+    }
+}
+
+fn keys_topic(device: &DeviceId) -> String {
+    ControlTopic::Keys { device: device.as_str() }.to_string()
+}
+
+fn inbox(device: &DeviceId, group: GroupNumber) -> String {
+    ControlTopic::Inbox { device: device.as_str(), group: &group.to_string() }.to_string()
+}
+
+#[cfg(test)]
+mod tests;

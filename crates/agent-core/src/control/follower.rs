@@ -1,0 +1,171 @@
+//! Keeps the replica up with the ledger.
+//!
+//! The hub pushes records, and may lose some, repeat some, or change their order. So what is missing is asked for: at once
+//! when a record shows that there are others before it, and from time to time, since the last push of all may be the one
+//! that was lost. What the hub says is checked by the replica; the rest of this file only decides when to ask.
+
+use std::cmp::Ordering;
+
+use sealcast_ledger::{Record, ReplicaError};
+use tracing::{debug, error};
+
+use super::output::Effect;
+use crate::{SharedKeyring, SyncId, deadline::Deadline};
+
+/// Records asked for at a time.
+const PAGE: usize = 256;
+/// A question that was not answered, or answered with what cannot be true, is asked again after so long.
+const RETRY_MS: u64 = 500;
+/// The ledger is asked for news at least this often, should a push have been lost.
+const REFRESH_MS: u64 = 15_000;
+/// A record that does not verify is not reported sooner again.
+const QUIET_MS: u64 = 10_000;
+
+/// See the module.
+pub(super) struct Follower {
+    state: State,
+    /// Until then nothing is reported.
+    quiet: Option<Deadline>,
+}
+
+enum State {
+    /// There is no connection.
+    Away,
+    /// The ledger was read to its end, and is asked for news then.
+    Idle { refresh: Deadline },
+    /// The ledger is asked for records from an index on.
+    Asking {
+        sync: SyncId,
+        from: u64,
+        /// It has news that the answer may not have.
+        again: bool,
+    },
+    /// It is asked then.
+    Waiting { until: Deadline },
+}
+
+impl Follower {
+    pub fn new() -> Self {
+        Self { state: State::Away, quiet: None }
+    }
+
+    pub fn is_up(&self) -> bool {
+        !matches!(self.state, State::Away)
+    }
+
+    pub fn handle_up(&mut self, now_ms: u64) {
+        self.wait(now_ms, 0);
+    }
+
+    /// What was asked has no answer any more.
+    pub fn handle_down(&mut self) {
+        self.state = State::Away;
+    }
+
+    /// The ledger may have news. It is not asked twice at a time, and not at once if it has just not answered.
+    pub fn want(&mut self, now_ms: u64) {
+        match &mut self.state {
+            State::Idle { .. } => self.wait(now_ms, 0),
+            State::Asking { again, .. } => *again = true,
+            State::Away | State::Waiting { .. } => {}
+        }
+    }
+
+    /// Gives the replica a record, if it is the next one. `true` if the replica has it now and had not before.
+    pub fn take(&mut self, keyring: &mut impl SharedKeyring, record: &Record, now_ms: u64) -> bool {
+        match record.index.cmp(&height(keyring)) {
+            Ordering::Less => false,
+            Ordering::Equal => match keyring.change(|keyring| keyring.replica_mut().apply(record)) {
+                Ok(_) => true,
+                Err(error) => {
+                    self.report(error, now_ms);
+                    // A hub that goes on like this is not asked each time.
+                    match &mut self.state {
+                        State::Idle { .. } => self.wait(now_ms, RETRY_MS),
+                        State::Asking { again, .. } => *again = true,
+                        State::Away | State::Waiting { .. } => {}
+                    }
+                    false
+                }
+            },
+            Ordering::Greater => {
+                self.want(now_ms);
+                false
+            }
+        }
+    }
+
+    /// Whether this question waits for its answer.
+    pub fn is_asking(&self, asked: SyncId) -> bool {
+        matches!(self.state, State::Asking { sync, .. } if sync == asked)
+    }
+
+    /// The question was answered, and the records of the answer were [taken](Self::take); `empty` if there were none.
+    /// `true` if the replica has all that the ledger had when it was asked.
+    pub fn handle_answer(&mut self, keyring: &mut impl SharedKeyring, empty: bool, now_ms: u64) -> bool {
+        let State::Asking { sync, from, again } = self.state else { return false };
+        let more = if empty { again } else { height(keyring) > from };
+        if more {
+            self.wait(now_ms, 0);
+        } else if empty && keyring.change(|keyring| keyring.set_caught_up(sync)) {
+            self.state = State::Idle { refresh: Deadline::after(now_ms, REFRESH_MS) };
+            return true;
+        } else {
+            // Nothing that can be true came: do not ask in a circle.
+            self.wait(now_ms, RETRY_MS);
+        }
+        false
+    }
+
+    /// There will be no answer to the question.
+    pub fn handle_failure(&mut self, reason: &str, now_ms: u64) {
+        debug!(reason, "the ledger did not answer");
+        self.wait(now_ms, RETRY_MS);
+    }
+
+    /// The question to be asked now.
+    pub fn poll(&mut self, keyring: &mut impl SharedKeyring, now_ms: u64) -> Option<Effect> {
+        let (State::Idle { refresh: due } | State::Waiting { until: due }) = self.state else { return None };
+        if !due.is_due(now_ms) {
+            return None;
+        }
+        let (sync, from) = keyring.change(|keyring| (keyring.begin_sync(), keyring.replica().height()));
+        self.state = State::Asking { sync, from, again: false };
+        Some(Effect::Ask { sync, from, most: PAGE })
+    }
+
+    /// When [`Self::poll`] may have something.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match self.state {
+            State::Idle { refresh: due } | State::Waiting { until: due } => Some(due.at_ms()),
+            State::Away | State::Asking { .. } => None,
+        }
+    }
+
+    fn wait(&mut self, now_ms: u64, wait_ms: u64) {
+        self.state = State::Waiting { until: Deadline::after(now_ms, wait_ms) };
+    }
+
+    fn report(&mut self, error: ReplicaError, now_ms: u64) {
+        if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
+            self.quiet = Some(Deadline::after(now_ms, QUIET_MS));
+            error!(
+                "the hub sent a ledger record that does not verify: {}; this agent ignores it and asks again",
+                with_causes(&error)
+            );
+        }
+    }
+}
+
+fn height(keyring: &impl SharedKeyring) -> u64 {
+    keyring.read(|keyring| keyring.replica().height())
+}
+
+/// An error and what caused it, as one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What the control plane is told.
+
+use bytes::Bytes;
+use sealcast_ledger::{GroupNumber, ReadingTopic, Record, Refusal};
+
+use crate::SyncId;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The connection to the broker is there, and what the broker retains comes.
+    Up,
+    /// It is gone, and what was sent on it may have arrived or not.
+    Down,
+    /// The broker refused a message of the control plane.
+    Refused {
+        /// The message's topic.
+        topic: String,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// A message on one of Sealcast's own topics.
+    Message {
+        /// The topic.
+        topic: String,
+        /// The bytes.
+        payload: Bytes,
+    },
+    /// What came of [`Effect::Ask`](super::Effect::Ask).
+    Records {
+        /// The question.
+        sync: SyncId,
+        /// Records in their order, none if the ledger has no more; or why there is no answer.
+        answer: Result<Vec<Record>, String>,
+    },
+    /// What came of [`Effect::Submit`](super::Effect::Submit).
+    Submitted(Submitted),
+    /// A reading was queued for the ledger.
+    ReadingQueued,
+    /// The oldest waiting reading of each topic, oldest first: what came of
+    /// [`Effect::ListReadings`](super::Effect::ListReadings).
+    Readings(Vec<QueuedReading>),
+    /// Somebody waits for what the ledger says now.
+    NewsWanted,
+    /// Nothing could be sealed for [`Effect::SealRetained`](super::Effect::SealRetained).
+    NotSealed(GroupNumber),
+    /// A step was written, after the disk had refused it for a while and the keyring was
+    /// [stalled](crate::Keyring::stall).
+    Resumed,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone)]
+pub enum Submitted {
+    /// It is on the ledger, with this record.
+    Taken(Box<Record>),
+    /// The ledger does not take it.
+    Refused(Refusal),
+    /// It may be on the ledger or not. Why, for a person.
+    Failed(String),
+}
+
+/// A reading that waits for the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuedReading {
+    /// What it is a reading of.
+    pub topic: ReadingTopic,
+    /// When it was taken, Unix ms.
+    pub time_ms: u64,
+    /// This device's count on the topic.
+    pub sequence: u64,
+    /// The digits.
+    pub value: i128,
+    /// How many of them stand after the point.
+    pub decimals: u8,
+}

@@ -1,0 +1,81 @@
+//! What the control plane wants.
+
+use sealcast_group::{EpochKeys, LeftReason, Notice};
+use sealcast_identity::DeviceId;
+use sealcast_ledger::{GroupNumber, Hash, ReadingTopic, SignedEntry};
+
+use crate::SyncId;
+
+/// A change of what is on disk. Done twice it is the same as done once, since a write that failed may be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Another record of the ledger.
+    Record {
+        /// Its index, which no other record ever has.
+        index: u64,
+        /// Its encoding.
+        bytes: Vec<u8>,
+    },
+    /// Of the groups.
+    State(sealcast_group::Write),
+    /// This reading of the device is on the ledger: it leaves its queue.
+    ReadingOnLedger {
+        /// Of what.
+        topic: ReadingTopic,
+        /// Which.
+        sequence: u64,
+    },
+}
+
+/// Something to be done, once the writes of its step are on disk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Publish, retained, with QoS 1. What a lost connection swallows is not missed.
+    Publish {
+        /// Where.
+        topic: String,
+        /// What. Nothing clears the topic.
+        payload: Vec<u8>,
+    },
+    /// Ask the ledger for its records, and tell what came of it: [`Input::Records`](super::Input::Records).
+    Ask {
+        /// The question.
+        sync: SyncId,
+        /// The first index.
+        from: u64,
+        /// How many at most.
+        most: usize,
+    },
+    /// Submit an entry to the ledger, and tell what came of it: [`Input::Submitted`](super::Input::Submitted).
+    Submit(Box<SignedEntry>),
+    /// Tell which readings wait: [`Input::Readings`](super::Input::Readings).
+    ListReadings,
+    /// Take an epoch into the keyring.
+    InsertEpoch(EpochKeys),
+    /// Wipe a group's keys.
+    Leave {
+        /// Which group's.
+        group: GroupNumber,
+        /// Why.
+        reason: LeftReason,
+    },
+    /// Seal the retained messages of a group again, under its new epoch, and publish them. If nothing can be sealed yet:
+    /// [`Input::NotSealed`](super::Input::NotSealed).
+    SealRetained(GroupNumber),
+    /// A device broadcasts its keys: [`KeysSeen::note`](super::KeysSeen::note).
+    KeysSeen {
+        /// Which.
+        device: DeviceId,
+        /// SHA-256 of its key package; `None` if there is none.
+        key_package: Option<Hash>,
+    },
+    /// For the log.
+    Notice {
+        /// The device that it is about, if one can be named.
+        device: Option<DeviceId>,
+        /// The name of the group that it is about, if any.
+        group: Option<String>,
+        /// What happened.
+        notice: Notice,
+    },
+}

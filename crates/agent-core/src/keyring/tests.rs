@@ -1,0 +1,83 @@
+mod opening;
+mod routing;
+mod sealing;
+
+use std::collections::BTreeMap;
+
+use sealcast_ledger::{Epoch as LedgerEpoch, Generation};
+use sealcast_seal::{Content, Purpose, QosClass};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::testing::{START_MS, World};
+
+/// Devices 0, 1 and 2 are in `group`, which is at epoch 1.
+struct Scene {
+    world: World,
+    group: GroupNumber,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (mut world, group) = World::with_group(3);
+        world.commit(group, 0);
+        Self { world, group }
+    }
+
+    /// The keys of an epoch, as these devices agreed on them; `device` is whose.
+    fn keys(&self, device: usize, epoch: u64, members: &[usize]) -> EpochKeys {
+        let leaf = |place: usize| u32::try_from(place).unwrap();
+        let roster: BTreeMap<_, _> = members
+            .iter()
+            .map(|place| {
+                let member = &self.world.devices[*place];
+                (leaf(*place), (member.id.clone(), *member.key.public()))
+            })
+            .collect();
+        EpochKeys {
+            group: self.group,
+            generation: Generation(0),
+            epoch: LedgerEpoch(epoch),
+            secret: Zeroizing::new([u8::try_from(epoch).unwrap(); 32]),
+            leaf: leaf(device),
+            roster: Arc::new(roster),
+        }
+    }
+
+    /// A device that has all of the ledger, and just started.
+    fn keyring(&self, device: usize, boots: &[(u16, EpochId, u16)]) -> Keyring {
+        self.world.keyring(device, self.world.ledger.replica().clone(), boots)
+    }
+
+    /// The same, with the ledger read to its end and the keys of epoch 1.
+    fn member(&self, device: usize) -> Keyring {
+        let mut keyring = self.keyring(device, &[]);
+        let sync = keyring.begin_sync();
+        assert!(keyring.set_caught_up(sync));
+        keyring.insert_epoch(&self.keys(device, 1, &[0, 1, 2]), START_MS);
+        keyring
+    }
+
+    /// Gives a keyring what the ledger has beyond it.
+    fn follow(&self, keyring: &mut Keyring) {
+        let known = usize::try_from(keyring.replica().height()).unwrap();
+        for record in &self.world.ledger.records()[known..] {
+            keyring.replica_mut().apply(record).unwrap();
+        }
+    }
+}
+
+fn content(retain: bool) -> Content<'static> {
+    Content { purpose: Purpose::Message, class: QosClass::Acknowledged, retain, props: &[], payload: b"27" }
+}
+
+/// Seals with the boot that it needs, as if that was stored.
+fn seal(keyring: &mut Keyring, group: GroupNumber, topic: &str, content: &Content<'_>) -> Result<Vec<u8>, Denied> {
+    loop {
+        match keyring.seal(group, topic, content, START_MS) {
+            Ok(frame) => return Ok(frame),
+            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored())?,
+            Err(Unsealed::Denied(denied)) => return Err(denied),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! A CA, an operator, a ledger in memory, and devices: what the tests of this crate are about.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use sealcast_group::Me;
+use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
+use sealcast_ledger::{
+    Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, Hash,
+    LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters, Revoked, SequenceRule, Serial,
+    SignedEntry, testing::MemoryLedger,
+};
+use sealcast_quality::RuleFilter;
+
+use crate::{ByFilter, Freshness, Keyring, MaxAge, Own, Stale};
+
+pub const START_MS: u64 = 1_767_225_600_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub struct Device {
+    pub id: DeviceId,
+    pub key: Arc<SigningKey>,
+    pub chain: Vec<Vec<u8>>,
+    pub certificate: Hash,
+}
+
+pub struct World {
+    root: Root,
+    authority: Authority,
+    operator: SigningKey,
+    pub genesis: Genesis,
+    pub ledger: MemoryLedger,
+    pub devices: Vec<Device>,
+    pub now_ms: u64,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let root = Root::create("test", START_MS, 3650 * DAY).unwrap();
+        let authority = root.create_authority("test", START_MS, 3000 * DAY).unwrap();
+        let operator = SigningKey::generate().unwrap();
+        let id = LedgerId { chain_id: 5318, address: [7; 20] };
+        let genesis = Genesis { id, ca: *authority.key().public(), operator: *operator.public() };
+        let ledger = MemoryLedger::new(genesis);
+        Self { root, authority, operator, genesis, ledger, devices: Vec::new(), now_ms: START_MS }
+    }
+
+    /// With so many devices, and one group that covers `plant/#` and has them all.
+    pub fn with_group(devices: usize) -> (Self, GroupNumber) {
+        let mut world = Self::new();
+        let group = world.group("plant");
+        for place in 0..devices {
+            world.device(&(1111 + place).to_string());
+            world.grant(group, place);
+        }
+        (world, group)
+    }
+
+    /// A new device with a certificate of a year, registered.
+    pub fn device(&mut self, name: &str) -> usize {
+        let id: DeviceId = name.parse().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let issued = self.authority.issue_device(&id, key.public(), self.now_ms, 365 * DAY).unwrap();
+        let certificate = Hash::of(issued.certificate.der());
+        let body = DeviceRegistered {
+            device: id.clone(),
+            public_key: *key.public(),
+            certificate,
+            serial: Serial::new(issued.certificate.serial()).unwrap(),
+            not_after_s: issued.certificate.not_after_s(),
+        };
+        let chain = vec![issued.certificate.der().to_vec(), issued.issuer.der().to_vec()];
+        self.devices.push(Device { id, key: Arc::new(key), chain, certificate });
+        let ca = SigningKey::from_pkcs8_der(self.authority.key().to_pkcs8_der()).unwrap();
+        self.say(self.genesis.id.ca(), &ca, &Body::DeviceRegistered(body));
+        self.devices.len() - 1
+    }
+
+    /// A group that covers all topics below its name.
+    pub fn group(&mut self, name: &str) -> GroupNumber {
+        self.group_of(name, 0)
+    }
+
+    /// The same, with a new epoch after so many messages.
+    pub fn group_of(&mut self, name: &str, max_messages: u32) -> GroupNumber {
+        let policy = Policy {
+            epoch_max_age_s: None,
+            epoch_max_messages: NonZeroU32::new(max_messages),
+            retention: 3,
+            authenticity: Authenticity::Signature,
+        };
+        let filters = vec![format!("{name}/#").parse().unwrap()];
+        self.operate(&Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy }));
+        self.ledger.replica().groups().last().unwrap().number
+    }
+
+    pub fn grant(&mut self, group: GroupNumber, device: usize) {
+        let device = self.number(device);
+        self.operate(&Body::Granted(Granted { group, device }));
+    }
+
+    pub fn revoke(&mut self, group: GroupNumber, device: usize) {
+        let (device, reason) = (self.number(device), "lost".parse().unwrap());
+        self.operate(&Body::Revoked(Revoked { group, device, reason }));
+    }
+
+    pub fn revoke_device(&mut self, device: usize) {
+        let (device, reason) = (self.number(device), "lost".parse().unwrap());
+        self.operate(&Body::DeviceRevoked(DeviceRevoked { device, reason }));
+    }
+
+    pub fn limit(&mut self, group: GroupNumber, topic: &str) {
+        let limits = Limits {
+            min: -1_000,
+            max: 1_000,
+            max_step: None,
+            decimals: 1,
+            unit: "bar".parse().unwrap(),
+            sequence: SequenceRule::Increasing,
+            reporters: Reporters::Granted,
+        };
+        self.operate(&Body::LimitsSet(LimitsSet { group, topic: topic.parse().unwrap(), limits }));
+    }
+
+    /// The ledger takes a commit of this device, whatever is in it.
+    pub fn commit(&mut self, group: GroupNumber, device: usize) {
+        let on_ledger = self.ledger.replica().group(group).unwrap();
+        let (generation, epoch) = (on_ledger.generation, on_ledger.epoch);
+        let body = Body::Commit(Commit { group, generation, epoch, commit: vec![1, 2, 3] });
+        let key = self.devices[device].key.clone();
+        self.say(self.number(device), &key, &body);
+    }
+
+    pub fn number(&self, device: usize) -> Number {
+        self.genesis.id.number_of(&self.devices[device].id)
+    }
+
+    pub fn own(&self, device: usize) -> Own {
+        let Device { id, key, certificate, .. } = &self.devices[device];
+        Own { device: id.clone(), number: self.number(device), certificate: *certificate, key: key.clone() }
+    }
+
+    pub fn me(&self, device: usize) -> Me {
+        let Device { id, key, chain, .. } = &self.devices[device];
+        let key = SigningKey::from_pkcs8_der(key.to_pkcs8_der()).unwrap();
+        let anchor = TrustAnchor::new(self.root.certificate().clone()).unwrap();
+        Me { device: id.clone(), key, chain: chain.clone(), anchors: vec![anchor] }
+    }
+
+    /// A device's keyring with this replica, and boot numbers as on disk. `open/#` is in the clear.
+    pub fn keyring(&self, device: usize, replica: Replica, boots: &[(u16, sealcast_seal::EpochId, u16)]) -> Keyring {
+        let clear = vec!["open/#".parse().unwrap(), "plant/door".parse().unwrap()];
+        Keyring::new(self.own(device), clear, freshness(), replica, boots.iter().copied())
+    }
+
+    pub fn operate(&mut self, body: &Body) -> Record {
+        let operator = SigningKey::from_pkcs8_der(self.operator.to_pkcs8_der()).unwrap();
+        self.say(self.genesis.id.operator(), &operator, body)
+    }
+
+    /// What the ledger says to an entry.
+    pub fn submit(&mut self, entry: &SignedEntry) -> Result<Record, Refusal> {
+        self.ledger.submit(entry, self.now_ms / 1000)
+    }
+
+    /// Something that the ledger must take.
+    pub fn say(&mut self, originator: Number, key: &SigningKey, body: &Body) -> Record {
+        let nonce = self.ledger.replica().next_nonce(originator);
+        let entry = body.sign(key, originator, nonce, &self.genesis.id).unwrap();
+        self.submit(&entry).unwrap()
+    }
+}
+
+/// Live messages up to a minute, ten while the client was away, retained ones up to an hour; of `plant/old/#` for ever.
+fn freshness() -> Freshness {
+    let default =
+        MaxAge { live_ms: Some(60_000), offline_ms: Some(600_000), retained_ms: Some(3_600_000), stale: Stale::Refuse };
+    let old = ("plant/old/#".parse::<RuleFilter>().unwrap(), MaxAge { stale: Stale::Flag, ..default });
+    Freshness { clock_tolerance_ms: 1_000, default, topics: ByFilter::new(vec![old]) }
+}
