@@ -1,16 +1,16 @@
 //! `sealcast agent`: the sidecar of one device. Its MQTT clients connect to it as if it were the broker.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent_core::{Keyring, Own};
-use sealcast_group::{Groups, Me, Output};
+use anyhow::{Context as _, Result, anyhow, bail};
+use sealcast_agent_core::{Control, Keyring, KeysSeen, Own, RestoreError, restore};
+use sealcast_group::{Groups, Me};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
 use sealcast_ledger_client::RemoteLedger;
@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use crate::{
     client::{Shared, serve_at},
     config::{self, UpstreamChoice},
-    control::{Control, KeysSeen},
+    control::{Driver, Parts},
     data::DataPlane,
     doors,
     events::{Event, Events},
@@ -143,7 +143,7 @@ pub struct Agent {
     /// Its doors beside MQTT.
     pub doors: doors::Addresses,
     shared: Arc<Shared>,
-    keys_seen: KeysSeen,
+    keys_seen: Arc<Mutex<KeysSeen>>,
     tasks: Tasks,
 }
 
@@ -157,7 +157,6 @@ impl Agent {
         let config = Arc::new(config);
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
-        store.end_with(stop.clone());
 
         let genesis = folder.genesis();
         let me = Me {
@@ -167,17 +166,17 @@ impl Agent {
             anchors: vec![folder.anchor.clone()],
         };
         let mut groups = Groups::new(me, &genesis, store.state()?, now_ms()).context("the groups' stored state")?;
-        let replica = restore(&store, Replica::new(genesis), &mut groups)?;
+        let replica = restore(Replica::new(genesis), &mut groups, store.records()?, now_ms()).map_err(advise)?;
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
         let number = genesis.id.number_of(&folder.device);
         let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
         let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
-        let own = Own { device: folder.device.clone(), number, certificate, key: key.clone() };
+        let own = Own { device: folder.device.clone(), number, certificate, key };
+        let control = Control::new(own.clone(), groups, now_ms());
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica, store.boots()?);
         let data = Arc::new(DataPlane::new(keyring, store.clone()));
-        let early = take_in_keys(&mut groups, &store, &data)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
@@ -192,25 +191,21 @@ impl Agent {
         filters.extend(config.values.watched());
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
         let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
-        let keys_seen = KeysSeen::default();
-        let outlet = Outlet { data: data.clone(), link: link.clone(), readings: readings.clone() };
-        tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
-        let control = Control {
-            readings: readings.clone(),
-            device: device.clone(),
-            number: genesis.id.number_of(&device),
-            key,
-            groups,
+        let keys_seen = Arc::new(Mutex::default());
+        let parts = Parts {
             data: data.clone(),
             store: store.clone(),
             values: values.clone(),
+            readings: readings.clone(),
             ledger: RemoteLedger::new(link.clone(), genesis.id),
-            link,
+            link: link.clone(),
             keys_seen: keys_seen.clone(),
-            early,
             tasks: tasks.clone(),
         };
-        tasks.keep("the control task", control.run(link_events, stop.clone()));
+        let driver = Driver::start(control, parts).await?;
+        let outlet = Outlet { data: data.clone(), link, readings: readings.clone() };
+        tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
+        tasks.keep("the control task", driver.run(link_events));
 
         let shared = Arc::new(Shared {
             data,
@@ -253,7 +248,7 @@ impl Agent {
 
     /// Which key package each device broadcasts, as this agent saw it on MQTT.
     pub fn keys_seen(&self) -> BTreeMap<DeviceId, Hash> {
-        self.keys_seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys_seen.lock().unwrap_or_else(PoisonError::into_inner).by_device().clone()
     }
 
     /// Ends it: clients are told, windows are saved.
@@ -262,39 +257,14 @@ impl Agent {
     }
 }
 
-/// Applies the stored records, giving the groups those that they have not seen.
-fn restore(store: &Store, mut replica: Replica, groups: &mut Groups) -> Result<Replica> {
-    for bytes in store.records()? {
-        let record =
-            Record::decode(&bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
-        // Each was verified before it was stored; the chain of heads is checked again.
-        replica.apply_without_signature_check(&record).context(
-            "the agent's copy of the ledger is damaged: move agent.sqlite away, and start the agent once with --new-state",
-        )?;
-        groups.handle_record(&replica, &record, now_ms())?;
-    }
-    ensure!(
-        groups.next_entry() <= replica.height(),
-        "the agent's copy of the ledger ends at entry {}, but its groups have read up to {}: move agent.sqlite away, and \
-         start the agent once with --new-state",
-        replica.height(),
-        groups.next_entry()
-    );
-    Ok(replica)
-}
-
-/// Gives the data plane all epochs that are kept, before a client can seal or open anything: in between, an old epoch would
-/// look like the current one. What else the groups want comes after.
-fn take_in_keys(groups: &mut Groups, store: &Store, data: &DataPlane) -> Result<VecDeque<Output>> {
-    let mut later = VecDeque::new();
-    while let Some(output) = groups.poll_output() {
-        match output {
-            Output::Persist(writes) => store.write_state(&writes)?,
-            Output::Epoch(keys) => data.insert_epoch(&keys, now_ms()),
-            output => later.push_back(output),
-        }
-    }
-    Ok(later)
+/// What to do about a disk that holds what no agent writes.
+fn advise(error: RestoreError) -> anyhow::Error {
+    let what = match error {
+        RestoreError::Unreadable { .. } => "the agent's copy of the ledger, in agent.sqlite, cannot be read",
+        RestoreError::Groups(_) => "the groups' state does not fit the agent's copy of the ledger",
+        RestoreError::Damaged(_) | RestoreError::GroupsLead { .. } => "the agent's copy of the ledger is damaged",
+    };
+    anyhow!(error).context(format!("{what}: move agent.sqlite away, and start the agent once with --new-state"))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {

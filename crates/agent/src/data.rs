@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use sealcast_agent_core::{Arrival, Denied, Freshness, Keyring, Received, Route, SyncId, Unsealed};
+use sealcast_agent_core::{Arrival, Denied, Freshness, Keyring, Received, Route, SharedKeyring, SyncId, Unsealed};
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
@@ -50,27 +50,6 @@ impl DataPlane {
         read(self.keyring().replica())
     }
 
-    /// The replica as it is now, for whoever reads it for long. Let go of it before the next update, which copies it
-    /// otherwise.
-    pub fn replica(&self) -> Arc<Replica> {
-        self.keyring().replica().clone()
-    }
-
-    /// Changes the replica, and wakes whoever waits.
-    pub fn update_replica<T>(&self, update: impl FnOnce(&mut Replica) -> T) -> T {
-        self.change(|keyring| update(keyring.replica_mut()))
-    }
-
-    /// The ledger is about to be asked for what it has beyond the replica.
-    pub fn begin_sync(&self) -> SyncId {
-        self.keyring().begin_sync()
-    }
-
-    /// [`Keyring::set_caught_up`].
-    pub fn set_caught_up(&self, sync: SyncId) -> bool {
-        self.change(|keyring| keyring.set_caught_up(sync))
-    }
-
     /// Wants the ledger read to its end once more. A message is not to be kept waiting for longer than until
     /// [`Self::is_caught_up_after`] what this gives.
     pub fn ask_for_news(&self) -> SyncId {
@@ -83,11 +62,9 @@ impl DataPlane {
         self.keyring().is_caught_up_after(sync)
     }
 
-    /// The control task may have waited for the disk: see [`Keyring::resume`]. `false` if it has not.
-    pub fn note_wait(&self) -> bool {
-        let mut keyring = self.follow_disk();
-        self.store.caught_up();
-        keyring.resume()
+    /// [`Keyring::stall`].
+    pub fn stall(&self) {
+        self.keyring().stall();
     }
 
     /// Resolves when somebody asked for news.
@@ -112,7 +89,7 @@ impl DataPlane {
 
     /// [`Keyring::seal`], with the boot number that it may need.
     pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
-        let mut keyring = self.follow_disk();
+        let mut keyring = self.keyring();
         // The boot that is asked for first may be of an epoch that is over by the time it is stored.
         for _ in 0..2 {
             let pending = match keyring.seal(group, topic, content, now_ms) {
@@ -156,22 +133,12 @@ impl DataPlane {
 
     /// Takes in an epoch that the control plane agreed on.
     pub fn insert_epoch(&self, epoch: &EpochKeys, now_ms: u64) {
-        self.change(|keyring| keyring.insert_epoch(epoch, now_ms));
+        self.change_and_tell(|keyring| keyring.insert_epoch(epoch, now_ms));
     }
 
     /// This device left a group: its keys are wiped.
     pub fn leave(&self, group: GroupNumber, reason: &LeftReason) {
-        self.change(|keyring| keyring.leave(group, reason));
-    }
-
-    /// [`Keyring::name_of`].
-    pub fn name_of(&self, group: GroupNumber) -> String {
-        self.keyring().name_of(group)
-    }
-
-    /// [`Keyring::worn_out`].
-    pub fn worn_out(&self) -> Vec<GroupNumber> {
-        self.keyring().worn_out()
+        self.change_and_tell(|keyring| keyring.leave(group, reason));
     }
 
     /// Seals the retained messages of `group` again, under its current epoch. `None` if nothing can be sealed now.
@@ -209,22 +176,24 @@ impl DataPlane {
         self.keyring().epochs()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Keyring) -> T) -> T {
+    fn change_and_tell<T>(&self, change: impl FnOnce(&mut Keyring) -> T) -> T {
         let value = change(&mut self.keyring());
         self.changed.send_modify(|count| *count += 1);
         value
     }
 
-    /// The keyring, which seals nothing while the control task waits for the disk.
-    fn follow_disk(&self) -> MutexGuard<'_, Keyring> {
-        let mut keyring = self.keyring();
-        if self.store.is_behind() {
-            keyring.stall();
-        }
-        keyring
-    }
-
     fn keyring(&self) -> MutexGuard<'_, Keyring> {
         self.keyring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For the control plane.
+impl SharedKeyring for &DataPlane {
+    fn read<T>(&self, read: impl FnOnce(&Keyring) -> T) -> T {
+        read(&self.keyring())
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Keyring) -> T) -> T {
+        self.change_and_tell(change)
     }
 }

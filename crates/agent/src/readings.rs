@@ -1,18 +1,17 @@
 //! Readings that go to the ledger (`record = "chain"` of a quality rule, or `[[record]]`, in agent.toml): from a published
-//! payload to a queue on disk, and from there, oldest first, to the control task, which signs and submits them.
+//! payload to a queue on disk, and from there, oldest first, to the control plane, which signs and submits them.
 //!
 //! A reading is on disk before its publisher has an acknowledgement, with the sequence number that it will have on the
-//! ledger, and leaves the queue once the replica has its record. So it is written once, whatever is killed in between.
+//! ledger, and leaves the queue in the transaction that stores its record. So it is written once, whatever is killed in
+//! between.
 //! A full queue refuses the newest: the message is published all the same, a warning is logged, and the sequence number
 //! that it would have had is missing on the ledger.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rusqlite::{OptionalExtension as _, params};
+use sealcast_agent_core::{QueuedReading, Write};
 use sealcast_ledger::{Body, Number, ReadingTopic, Record};
 use sealcast_reading::Decimal;
 use tokio::sync::Notify;
@@ -28,42 +27,19 @@ const MAX_TOPICS: u64 = 4096;
 pub struct Readings {
     store: Arc<Store>,
     rules: RecordRules,
-    /// How many wait, so that an empty queue costs nothing.
-    waiting: AtomicU64,
     news: Notify,
-}
-
-/// A reading in the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Queued {
-    /// What it is a reading of.
-    pub topic: ReadingTopic,
-    /// When it was taken, Unix ms.
-    pub time_ms: u64,
-    /// This device's count on the topic.
-    pub sequence: u64,
-    /// The digits.
-    pub value: i128,
-    /// How many of them stand after the point.
-    pub decimals: u8,
 }
 
 impl Readings {
     /// With what the queue holds, less what stands in the stored replica.
     pub fn open(store: Arc<Store>, rules: RecordRules, device: Number) -> Result<Self> {
-        let waiting = store.readings_waiting()?;
-        let readings = Self { store, rules, waiting: AtomicU64::new(waiting), news: Notify::new() };
-        // The agent may have ended between storing a record and clearing the queue.
-        if waiting > 0 {
-            for bytes in readings.store.records()? {
-                let record = Record::decode(&bytes)
-                    .context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
-                if record.entry.originator() == device {
-                    readings.handle_own(record.entry.body())?;
-                }
-            }
+        // An older version stored a record and took its reading out of the queue one after the other.
+        if store.readings_waiting()? > 0 {
+            let records = store.records()?;
+            let on_ledger = records.iter().map(|bytes| on_ledger(bytes, device)).filter_map(Result::transpose);
+            store.commit(&on_ledger.collect::<Result<Vec<_>>>()?)?;
         }
-        Ok(readings)
+        Ok(Self { store, rules, news: Notify::new() })
     }
 
     /// Queues what is about to be published on `topic`, if a rule names it: the device's bytes, which came at `now_ms`.
@@ -82,23 +58,23 @@ impl Readings {
         let last = last().unwrap_or(0);
         let queued = form.read(payload, now_ms).and_then(|values| {
             let topic: ReadingTopic = topic.parse()?;
-            let reading = |(value, time_ms): (Decimal, u64)| Queued {
+            let reading = |(value, time_ms): (Decimal, u64)| QueuedReading {
                 topic: topic.clone(),
                 time_ms,
                 sequence: 0,
                 value: value.mantissa(),
                 decimals: value.decimals(),
             };
-            let readings: Vec<Queued> = values.into_iter().map(reading).collect();
+            let readings: Vec<QueuedReading> = values.into_iter().map(reading).collect();
             if readings.is_empty() {
                 return Ok(());
             }
-            let (left, refused) = self.store.queue_readings(&readings, last, self.rules.queue)?;
-            self.waiting.store(left, Ordering::Relaxed);
+            let refused = self.store.queue_readings(&readings, last, self.rules.queue)?;
+            self.news.notify_one();
             refused.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
         });
         match queued {
-            Ok(()) => self.news.notify_one(),
+            Ok(()) => {}
             Err(_) if self.store.is_failing() => return Err(DiskFails),
             Err(error) => warn!(topic, "published, but not recorded on the ledger: {error:#}"),
         }
@@ -111,22 +87,20 @@ impl Readings {
     }
 
     /// The oldest waiting reading of each topic, oldest first.
-    pub fn next(&self) -> Result<Vec<Queued>> {
-        if self.waiting.load(Ordering::Relaxed) == 0 {
-            return Ok(Vec::new());
-        }
+    pub fn oldest(&self) -> Result<Vec<QueuedReading>> {
         self.store.oldest_readings()
     }
+}
 
-    /// Takes a reading of this device that the ledger has out of the queue.
-    pub fn handle_own(&self, body: &Body) -> Result<()> {
-        let Body::Reading(reading) = body else { return Ok(()) };
-        if self.waiting.load(Ordering::Relaxed) > 0 {
-            let left = self.store.reading_written(reading.topic.as_str(), reading.sequence)?;
-            self.waiting.store(left, Ordering::Relaxed);
+/// The reading of this device that a record brings onto the ledger.
+fn on_ledger(record: &[u8], device: Number) -> Result<Option<Write>> {
+    let record = Record::decode(record).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
+    Ok(match record.entry.body() {
+        Body::Reading(reading) if record.entry.originator() == device => {
+            Some(Write::ReadingOnLedger { topic: reading.topic.clone(), sequence: reading.sequence })
         }
-        Ok(())
-    }
+        _ => None,
+    })
 }
 
 impl Store {
@@ -135,9 +109,9 @@ impl Store {
     }
 
     /// Gives each reading the next sequence number of its topic and keeps it, if there are not `most` already. The number
-    /// is used up either way. Tells how many wait, and why the last that was not kept was not. One transaction, since a
-    /// message may hold thousands of readings.
-    fn queue_readings(&self, readings: &[Queued], last: u64, most: u64) -> Result<(u64, Option<String>)> {
+    /// is used up either way. Tells why the last that was not kept was not. One transaction, since a message may hold
+    /// thousands of readings.
+    fn queue_readings(&self, readings: &[QueuedReading], last: u64, most: u64) -> Result<Option<String>> {
         self.write(|db| {
             let mut left = waiting(db)?;
             let mut refused = None;
@@ -147,50 +121,35 @@ impl Store {
                     Err(reason) => refused = Some(reason),
                 }
             }
-            Ok((left, refused))
+            Ok(refused)
         })
     }
 
-    fn oldest_readings(&self) -> Result<Vec<Queued>> {
-        let rows: Vec<(String, Queued)> = self.read(|db| {
+    fn oldest_readings(&self) -> Result<Vec<QueuedReading>> {
+        self.read(|db| {
             let mut query = db.prepare_cached(
                 "SELECT topic, time_ms, sequence, value, decimals FROM reading
                  WHERE id IN (SELECT min(id) FROM reading GROUP BY topic) ORDER BY id",
             )?;
             let rows = query.query_map([], |row| {
-                let topic: String = row.get(0)?;
                 // Only names of topics are ever written.
-                let name = topic.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
-                Ok((
+                let topic = row.get::<_, String>(0)?.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok(QueuedReading {
                     topic,
-                    Queued {
-                        topic: name,
-                        time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
-                        sequence: row.get::<_, i64>(2)?.cast_unsigned(),
-                        value: i128::from_be_bytes(row.get(3)?),
-                        decimals: row.get(4)?,
-                    },
-                ))
+                    time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+                    sequence: row.get::<_, i64>(2)?.cast_unsigned(),
+                    value: i128::from_be_bytes(row.get(3)?),
+                    decimals: row.get(4)?,
+                })
             })?;
             rows.collect()
-        })?;
-        Ok(rows.into_iter().map(|(_, queued)| queued).collect())
-    }
-
-    fn reading_written(&self, topic: &str, sequence: u64) -> Result<u64> {
-        self.write_patiently(|db| {
-            db.execute(
-                "DELETE FROM reading WHERE topic = ?1 AND sequence = ?2",
-                params![topic, sequence.cast_signed()],
-            )?;
-            waiting(db)
         })
     }
 }
 
 fn queue_reading(
     db: &rusqlite::Connection,
-    reading: &Queued,
+    reading: &QueuedReading,
     last: u64,
     waiting: u64,
     most: u64,
@@ -232,7 +191,7 @@ fn waiting(db: &rusqlite::Connection) -> rusqlite::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use sealcast_ledger::{GroupNumber, LedgerId, Reading as Entry};
+    use sealcast_ledger::LedgerId;
 
     use super::*;
 
@@ -246,13 +205,13 @@ mod tests {
     }
 
     fn waiting(readings: &Readings) -> Result<Vec<(String, u64, i128, u8)>> {
-        let next = readings.next()?;
-        Ok(next.into_iter().map(|q| (q.topic.to_string(), q.sequence, q.value, q.decimals)).collect())
+        let oldest = readings.oldest()?;
+        Ok(oldest.into_iter().map(|q| (q.topic.to_string(), q.sequence, q.value, q.decimals)).collect())
     }
 
-    fn entry(topic: &str, sequence: u64) -> Result<Body> {
-        let group = GroupNumber::new(1).context("a group")?;
-        Ok(Body::Reading(Entry { group, topic: topic.parse()?, time_ms: 0, sequence, value: 0, decimals: 0 }))
+    /// Its record is on disk.
+    fn take(readings: &Readings, topic: &str, sequence: u64) -> Result<()> {
+        Ok(readings.store.commit(&[Write::ReadingOnLedger { topic: topic.parse()?, sequence }])?)
     }
 
     #[test]
@@ -269,11 +228,11 @@ mod tests {
         drop(readings);
 
         let readings = open(dir.path(), RULES)?;
-        readings.handle_own(&entry("a/x", 1)?)?;
+        take(&readings, "a/x", 1)?;
         assert_eq!(waiting(&readings)?, [("a/y".to_owned(), 1, -30, 1), ("a/x".into(), 2, 220, 1)]);
         // The fourth found no place; its number is gone, so that the ledger shows that one is missing.
         readings.record("a/x", b"24", || None, 7)?;
-        readings.handle_own(&entry("a/x", 2)?)?;
+        take(&readings, "a/x", 2)?;
         assert_eq!(waiting(&readings)?.last(), Some(&("a/x".into(), 4, 240, 1)));
         // A device that lost its folder goes on where the ledger is.
         readings.record("a/z", b"1", || Some(70), 7)?;
@@ -289,11 +248,11 @@ mod tests {
         let records: Vec<String> =
             (0..4000).map(|at| format!("{{\"n\":\"x\",\"v\":{at},\"t\":1700000000.{at:04}}}")).collect();
         readings.record("a", format!("[{}]", records.join(",")).as_bytes(), || None, 1_700_000_001_000)?;
-        assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
+        assert_eq!(readings.store.readings_waiting()?, 3000);
         assert_eq!(waiting(&readings)?, [("a".to_owned(), 1, 0, 0)]);
-        readings.handle_own(&entry("a", 1)?)?;
+        take(&readings, "a", 1)?;
         readings.record("a", b"[{\"n\":\"x\",\"v\":7}]", || None, 1_700_000_002_000)?;
-        assert_eq!(readings.waiting.load(Ordering::Relaxed), 3000);
+        assert_eq!(readings.store.readings_waiting()?, 3000);
         let last: i64 =
             readings.store.read(|db| db.query_row("SELECT max(sequence) FROM reading", [], |row| row.get(0)))?;
         assert_eq!(last, 4001, "numbers of what found no place are used up");

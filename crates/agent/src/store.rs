@@ -9,10 +9,11 @@
 //!
 //! **When the disk fails** (it is full, mostly) a write fails, the log says so once, and [`Store::is_failing`] is true until a
 //! write has succeeded again. Nothing that depends on a failed write may leave the agent: a client's connection is closed, and
-//! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, waits
-//! ([`Store::write_patiently`]), and nothing is sealed until it has read what it missed. So everything goes on by itself once
-//! there is room.
+//! [`Store::probe`] is tried before the next one is opened; the control task, which cannot go on without its write, tries
+//! [`Store::commit`] again and again, and nothing is sealed until it has read what it missed. So everything goes on by itself
+//! once there is room.
 
+mod commit;
 mod disk;
 
 use std::{
@@ -25,11 +26,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_node::files::{self, blocking};
 use sealcast_seal::{Changes, EpochId, Row};
-use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use self::disk::Disk;
-pub use self::disk::DiskFails;
+pub use self::{commit::CommitError, disk::DiskFails};
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
@@ -162,25 +162,15 @@ impl Store {
         Self::open(dir)
     }
 
-    /// Writes that wait for the disk end with `stop`.
-    pub fn end_with(&self, stop: CancellationToken) {
-        self.disk.end_with(stop);
+    /// Lets the file have so many pages: a full disk.
+    #[cfg(test)]
+    pub fn limit_pages(&self, pages: u32) -> Result<()> {
+        self.read(|db| db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())))
     }
 
     /// Whether the last write failed because of the disk.
     pub fn is_failing(&self) -> bool {
         self.disk.is_failing()
-    }
-
-    /// Whether the control task waited for the disk, and may have missed what the ledger says: until
-    /// [`Self::caught_up`]. Other writes may succeed meanwhile.
-    pub fn is_behind(&self) -> bool {
-        self.disk.is_behind()
-    }
-
-    /// What was missed is being asked for.
-    pub fn caught_up(&self) {
-        self.disk.caught_up();
     }
 
     /// Whether the disk takes writes: if the last one failed, by trying another.
@@ -205,35 +195,9 @@ impl Store {
         self.read(records)
     }
 
-    /// Adds records, each with its index; all or none.
-    pub fn add_records(&self, records: &[(u64, Vec<u8>)]) -> Result<()> {
-        self.write_patiently(|db| {
-            for (index, bytes) in records {
-                db.execute("INSERT INTO record (idx, bytes) VALUES (?1, ?2)", params![index.cast_signed(), bytes])?;
-            }
-            Ok(())
-        })
-    }
-
     /// The whole group state.
     pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
         self.read(state)
-    }
-
-    /// Applies group state writes, all or none.
-    pub fn write_state(&self, writes: &[sealcast_group::Write]) -> Result<()> {
-        self.write_patiently(|db| {
-            for write in writes {
-                match &write.value {
-                    Some(value) => db.execute(
-                        "INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)",
-                        params![write.key, value.as_slice()],
-                    )?,
-                    None => db.execute("DELETE FROM state WHERE key = ?1", [&write.key])?,
-                };
-            }
-            Ok(())
-        })
     }
 
     /// The last boot number that this device used in each epoch, with the group's number.
@@ -400,17 +364,6 @@ impl Store {
         self.disk.note(&outcome);
         outcome
     }
-
-    /// The same; if the disk fails it is tried again until it succeeds or the agent ends. Nothing else of the calling task
-    /// happens meanwhile, so the store [is behind](Self::is_behind) from then on.
-    pub(super) fn write_patiently<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        loop {
-            match self.try_write(&work) {
-                Err(error) if self.disk.wait(&error) => {}
-                outcome => return outcome.map_err(not_written),
-            }
-        }
-    }
 }
 
 fn not_written(error: rusqlite::Error) -> anyhow::Error {
@@ -478,49 +431,33 @@ fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Duration};
+    use sealcast_agent_core::Write;
 
     use super::*;
 
-    /// A write that waits for the disk looks at its own failure: what no room on the disk would mend is an error at once, and
-    /// ends the task, whatever another write came to meanwhile.
-    #[test]
-    fn a_patient_write_waits_for_the_disk_alone() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let store = std::sync::Arc::new(Store::create(dir.path())?);
-        let stop = CancellationToken::new();
-        store.end_with(stop.clone());
-        store.add_records(&[(0, b"first".to_vec())])?;
-        // Another write has found the disk full.
-        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
-        store.disk.note::<()>(&Err(rusqlite::Error::SqliteFailure(full, None)));
-        let outcomes = |bytes: &'static [u8], index| {
-            let (sender, receiver) = mpsc::channel();
-            let store = store.clone();
-            std::thread::spawn(move || sender.send(store.add_records(&[(index, bytes.to_vec())])));
-            receiver
-        };
-        let outcome = outcomes(b"another", 0).recv_timeout(Duration::from_secs(20));
-        stop.cancel();
-        let error =
-            outcome.context("it is tried for ever")?.map_or_else(|error| format!("{error:#}"), |()| String::new());
-        assert!(error.contains("cannot be written") && error.contains("UNIQUE"), "{error}");
-        assert!(!store.is_behind(), "nothing was waited for");
-        Ok(())
+    fn record(index: u64, bytes: &[u8]) -> Write {
+        Write::Record { index, bytes: bytes.to_vec() }
     }
 
     #[test]
     fn keeps_everything_across_a_restart_and_lets_one_process_in() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let store = Store::create(dir.path())?;
-        store.add_records(&[(0, b"first".to_vec()), (1, b"second".to_vec())])?;
-        let twice = [(2, b"third".to_vec()), (1, b"other".to_vec())];
-        assert!(store.add_records(&twice).is_err(), "a record is never replaced");
-        let write = |key: &str, value: Option<&[u8]>| sealcast_group::Write {
-            key: key.to_owned(),
-            value: value.map(|value| Zeroizing::new(value.to_vec())),
+        let write = |key: &str, value: Option<&[u8]>| {
+            let value = value.map(|value| Zeroizing::new(value.to_vec()));
+            Write::State(sealcast_group::Write { key: key.to_owned(), value })
         };
-        store.write_state(&[write("a", Some(b"1")), write("b", Some(b"2")), write("a", None)])?;
+        let step = [
+            record(0, b"first"),
+            write("a", Some(b"1")),
+            record(1, b"second"),
+            write("b", Some(b"2")),
+            write("a", None),
+        ];
+        store.commit(&step)?;
+        let other = [record(2, b"third"), write("c", Some(b"3")), record(1, b"other")];
+        assert!(matches!(store.commit(&other), Err(CommitError::Fault(_))), "a record is never replaced");
+        store.commit(&step).context("a step that seemed to fail is committed once more")?;
         assert_eq!(store.boots()?, []);
         store.save_boot(1, 0, 7, 0)?;
         store.save_boot(1, 0, 7, 1)?;
@@ -543,7 +480,7 @@ mod tests {
 
         let store = Store::open(dir.path())?;
         assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
-        assert_eq!(store.state()?.len(), 1);
+        assert_eq!(store.state()?, [("b".to_owned(), Zeroizing::new(b"2".to_vec()))]);
         let epoch = |epoch| EpochId { generation: 0, epoch };
         assert_eq!(store.boots()?, [(1, epoch(7), 1), (2, epoch(7), 5)]);
         store.save_boot(1, 0, 8, 0)?;

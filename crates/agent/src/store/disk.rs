@@ -3,19 +3,15 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use rusqlite::ErrorCode;
-use sealcast_node::files::blocking;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// A write that the agent cannot go on without is tried again after so long.
-const RETRY: Duration = Duration::from_millis(500);
 /// A disk that fails again and again is told of at most this often.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -28,27 +24,13 @@ pub struct DiskFails;
 pub(super) struct Disk {
     file: PathBuf,
     failing: AtomicBool,
-    /// See [`Disk::is_behind`].
-    behind: AtomicBool,
     /// When the log last said that the disk fails.
     told: Mutex<Option<Instant>>,
-    /// The agent's end, for writes that wait.
-    stop: OnceLock<CancellationToken>,
 }
 
 impl Disk {
     pub(super) fn new(file: PathBuf) -> Self {
-        Self {
-            file,
-            failing: AtomicBool::new(false),
-            behind: AtomicBool::new(false),
-            told: Mutex::default(),
-            stop: OnceLock::new(),
-        }
-    }
-
-    pub(super) fn end_with(&self, stop: CancellationToken) {
-        let _ = self.stop.set(stop);
+        Self { file, failing: AtomicBool::new(false), told: Mutex::default() }
     }
 
     /// Whether the last write failed because of the disk.
@@ -63,27 +45,6 @@ impl Disk {
             Err(error) if is_disks(error) => self.note_failure(error),
             Err(_) => {}
         }
-    }
-
-    /// Whether a write waited for the disk, and with it all that its task would have done, until [`Self::caught_up`].
-    pub(super) fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::SeqCst)
-    }
-
-    /// The task that waited knows again what it has missed.
-    pub(super) fn caught_up(&self) {
-        self.behind.store(false, Ordering::SeqCst);
-    }
-
-    /// Waits before a write that failed is tried again. `false` if it is not to be: it failed for another reason, or the
-    /// agent ends. What another write came to meanwhile does not matter.
-    pub(super) fn wait(&self, failure: &rusqlite::Error) -> bool {
-        if !is_disks(failure) || self.stop.get().is_none_or(CancellationToken::is_cancelled) {
-            return false;
-        }
-        self.behind.store(true, Ordering::SeqCst);
-        blocking(|| std::thread::sleep(RETRY));
-        true
     }
 
     fn note_failure(&self, failure: &rusqlite::Error) {
@@ -111,7 +72,7 @@ impl Disk {
 }
 
 /// Whether an error is the disk's, not the statement's.
-fn is_disks(error: &rusqlite::Error) -> bool {
+pub(super) fn is_disks(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen)
