@@ -9,6 +9,7 @@
 //! | `freshness` | [`Freshness`]: how old a message may be |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
 //! | `control` | [`Control`]: follows the ledger, agrees on group keys, submits entries |
+//! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod by_filter;
@@ -19,6 +20,7 @@ mod keyring;
 mod step;
 #[cfg(test)]
 mod testing;
+pub mod values;
 
 pub use self::{
     by_filter::ByFilter,

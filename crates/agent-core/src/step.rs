@@ -35,6 +35,11 @@ impl<W, E> Step<W, E> {
         self.writes.is_empty() && self.effects.is_empty()
     }
 
+    /// What is in it, for the part that made it, where its writes failed.
+    pub(crate) fn into_parts(self) -> (Vec<W>, Vec<E>) {
+        (self.writes, self.effects)
+    }
+
     /// Has `write` make everything durable in one transaction, and then gives what follows, in its order. Without writes
     /// it is not called.
     ///

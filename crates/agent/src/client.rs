@@ -14,7 +14,10 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use sealcast_agent_core::{Away, Denied, SyncId};
+use sealcast_agent_core::{
+    Away, Denied, SyncId,
+    values::{Local, MAX_CHECK_BYTES, Restored},
+};
 use sealcast_mqtt::{CloseReason, ConnectRequest, Delivery, Output, Proxy, ProxyConfig, PublishRequest, Version};
 use sealcast_node::{
     connection::see_off,
@@ -42,7 +45,7 @@ use super::{
     refusals::Refusals,
     sessions::{FrameId, Held, Sessions},
     store::{DiskFails, Retained, Store},
-    values::{Local, MAX_CHECK_BYTES, Restored, Values},
+    values::Values,
 };
 use crate::config;
 
@@ -120,7 +123,7 @@ pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stre
         clean: false,
         greet: false,
         local: shared.values.local(),
-        restored: Restored::new(&shared.values),
+        restored: Restored::new(shared.values.rules()),
         shared,
     };
     client.run().await;

@@ -2,6 +2,7 @@
 
 mod by_filter;
 mod record;
+mod values;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent_core::{Freshness, MaxAge, Stale};
+use sealcast_agent_core::{Freshness, MaxAge, Stale, values::ValueRules};
 use sealcast_ledger::TopicFilter;
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
@@ -21,12 +22,13 @@ use sealcast_node::{
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::Deserialize;
 
-use self::record::RecordFile;
-pub use self::{by_filter::by_filter, record::RecordRules};
-use crate::{
-    doors::settings::{self, Door, DoorFile, Modbus, ModbusFile},
-    values::{PublishFile, ReceiveFile, ValueRules},
+pub use self::record::RecordRules;
+use self::{
+    by_filter::by_filter,
+    record::RecordFile,
+    values::{PublishFile, ReceiveFile, value_rules},
 };
+use crate::doors::settings::{self, Door, DoorFile, Modbus, ModbusFile};
 
 /// `agent.toml`: see [`Agent`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -229,7 +231,7 @@ impl AgentFile {
             },
         )?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
-        let values = Arc::new(ValueRules::new(self.quality, self.publish, self.receive, self.alarm_topic)?);
+        let values = Arc::new(value_rules(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
             record: RecordRules::new(self.record_queue, self.record, values.clone())?,
             listen: self.listen,

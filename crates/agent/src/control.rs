@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
-use sealcast_agent_core::{Control, Effect, Input, KeysSeen, Submitted, SyncId};
+use sealcast_agent_core::{Control, Effect, Input, KeysSeen, Submitted, SyncId, values::Brought};
 use sealcast_ledger::{GroupNumber, SignedEntry};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{Link, LinkEvent, Tasks, now_ms};
@@ -20,12 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{
-    data::DataPlane,
-    readings::Readings,
-    store::Store,
-    values::{Brought, Values},
-};
+use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
 
 /// Events that wait and are handled together, so that what they change is written at once.
 const MAX_TOGETHER: usize = 64;

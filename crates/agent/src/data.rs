@@ -45,6 +45,11 @@ impl DataPlane {
         self.changed.subscribe()
     }
 
+    /// Reads the keyring.
+    pub fn with_keyring<T>(&self, read: impl FnOnce(&Keyring) -> T) -> T {
+        read(&self.keyring())
+    }
+
     /// Reads the replica.
     pub fn with_replica<T>(&self, read: impl FnOnce(&Replica) -> T) -> T {
         read(self.keyring().replica())

@@ -25,5 +25,5 @@ pub use self::{
     events::Event,
     folder::{Folder, genesis},
     store::Store,
-    values::{Alarm, AlarmKind},
 };
+pub use sealcast_agent_core::values::{Alarm, AlarmKind};

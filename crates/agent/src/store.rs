@@ -22,8 +22,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use sealcast_agent_core::values::{ArchiveMessage, ValueRow, ValueWrite};
 use sealcast_node::files::{self, blocking};
 use sealcast_seal::{Changes, EpochId, Row};
 use zeroize::Zeroizing;
@@ -78,26 +78,6 @@ pub struct Retained {
     pub props: Vec<u8>,
     /// The payload.
     pub payload: Zeroizing<Vec<u8>>,
-}
-
-/// A message for an archive, as it waits on disk.
-pub struct ArchiveMessage {
-    /// Its topic.
-    pub topic: String,
-    /// Properties to be sealed.
-    pub props: Bytes,
-    /// A SenML pack.
-    pub payload: Vec<u8>,
-}
-
-/// One row of what is remembered of values.
-pub struct ValueRow {
-    /// Of what.
-    pub kind: u8,
-    /// Its topic, and name within the message.
-    pub key: String,
-    /// `None` deletes it.
-    pub value: Option<Vec<u8>>,
 }
 
 /// A local client, as it was last saved.
@@ -324,19 +304,21 @@ impl Store {
     }
 
     /// Writes what is remembered of values, and messages for archives.
-    pub fn write_values(&self, rows: &[ValueRow], archive: &[ArchiveMessage]) -> Result<()> {
+    pub fn write_values(&self, writes: &[ValueWrite]) -> Result<()> {
         self.write(|db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
             let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
-            for row in rows {
-                match &row.value {
-                    Some(value) => put.execute(params![row.kind, row.key, value])?,
-                    None => delete.execute(params![row.kind, row.key])?,
+            let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
+            for write in writes {
+                match write {
+                    ValueWrite::Row(ValueRow { kind, key, value: Some(value) }) => {
+                        put.execute(params![kind, key, value])?
+                    }
+                    ValueWrite::Row(ValueRow { kind, key, value: None }) => delete.execute(params![kind, key])?,
+                    ValueWrite::Archive(ArchiveMessage { topic, props, payload }) => {
+                        add.execute(params![topic, &props[..], payload])?
+                    }
                 };
-            }
-            for ArchiveMessage { topic, props, payload } in archive {
-                let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
-                add.execute(params![topic, &props[..], payload])?;
             }
             Ok(())
         })
@@ -490,8 +472,10 @@ mod tests {
         assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));
         assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));
         assert!(store.client("tank")?.is_none());
-        let row = |key: &str, value: Option<&[u8]>| ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) };
-        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)], &[])?;
+        let row = |key: &str, value: Option<&[u8]>| {
+            ValueWrite::Row(ValueRow { kind: 1, key: key.into(), value: value.map(Into::into) })
+        };
+        store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)])?;
         assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(store.retained()?.len(), 1);
         store.keep_retained(&retained(b""))?;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use sealcast_agent_core::values::{Alarm, Measured, measured};
 use sealcast_node::output;
 use sealcast_quality::Span;
 use serde::Serialize;
 
-use crate::values::{Alarm, Measured, measured};
+use crate::Store;
 
 /// `sealcast topics`.
 #[derive(clap::Args)]
@@ -79,7 +80,9 @@ impl Row {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let topics = measured(&options.dir).context("cannot show what the agent measured")?;
+    let topics = Store::read_values(&options.dir)
+        .and_then(|rows| Ok(measured(&rows)?))
+        .context("cannot show what the agent measured")?;
     let rows: Vec<Row> = topics.into_iter().map(|(key, measured)| Row::new(key, measured)).collect();
     if options.json {
         return output::json(&rows);

@@ -1,18 +1,17 @@
 //! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
 
 use bytes::Bytes;
-use sealcast_agent_core::{Arrival, Denied, Received, Route};
+use sealcast_agent_core::{
+    Arrival, Denied, Received, Route,
+    values::{Arrived, Incoming},
+};
 use sealcast_mqtt::{Delivery, DeliveryId, Version};
 use sealcast_node::now_ms;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Client, Dirty, SAVE_DELAY, Until, Waiting, inject};
-use crate::{
-    events::Event,
-    sessions::FrameId,
-    values::{Arrived, Incoming},
-};
+use crate::{events::Event, sessions::FrameId};
 
 impl Client {
     pub(super) fn attend_delivery(&mut self, delivery: Delivery, until: &mut Until) -> Option<Waiting> {

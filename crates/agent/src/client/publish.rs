@@ -1,6 +1,6 @@
 //! What a client publishes: judged, sealed, recorded, or refused with the reason.
 
-use sealcast_agent_core::{Denied, Route};
+use sealcast_agent_core::{Denied, Route, values::Judged};
 use sealcast_mqtt::{PublishRequest, Refusal, RefuseCode, Version};
 use sealcast_node::now_ms;
 use sealcast_seal::{Content, Purpose};
@@ -11,7 +11,6 @@ use super::{BROKERS_TOPIC, CONTROL_TOPIC, Client, Publishing, Until, Waiting, cl
 use crate::{
     events::Event,
     store::{DiskFails, MAX_RETAINED, Retained},
-    values::Judged,
 };
 
 impl Client {

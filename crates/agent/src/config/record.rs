@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_agent_core::ByFilter;
+use sealcast_agent_core::{ByFilter, values::ValueRules};
 use sealcast_ledger::MAX_DECIMALS;
 use sealcast_reading::{Decimal, Decoder, InputConfig, PlainConfig, Reading};
 use serde::Deserialize;
 
 use super::by_filter::by_filter;
-use crate::values::ValueRules;
 
 /// `[[record]]`.
 #[derive(Debug, Clone, Deserialize)]

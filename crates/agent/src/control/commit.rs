@@ -53,7 +53,10 @@ pub async fn commit(
 mod tests {
     use std::{cell::Cell, path::Path};
 
-    use sealcast_agent_core::SyncId;
+    use sealcast_agent_core::{
+        SyncId,
+        values::{ArchiveMessage, ValueWrite},
+    };
 
     use super::*;
 
@@ -96,7 +99,7 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let (store, stop) = (full(dir.path())?, CancellationToken::new());
         commit(&store, &stop, step(0, b"first"), || panic!("there is room")).await?;
-        assert!(store.write_values(&[], &[archived(1 << 20)]).is_err());
+        assert!(store.write_values(&[archived(1 << 20)]).is_err());
         assert!(store.is_failing());
         let outcome = commit(&store, &stop, step(0, b"another"), || panic!("it waits")).await;
         let error = outcome.map_or_else(|error| format!("{error:#}"), |_| String::new());
@@ -115,7 +118,7 @@ mod tests {
         Ok(())
     }
 
-    fn archived(bytes: usize) -> crate::store::ArchiveMessage {
-        crate::store::ArchiveMessage { topic: "a".into(), props: bytes::Bytes::new(), payload: vec![7; bytes] }
+    fn archived(bytes: usize) -> ValueWrite {
+        ValueWrite::Archive(ArchiveMessage { topic: "a".into(), props: bytes::Bytes::new(), payload: vec![7; bytes] })
     }
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
+use sealcast_agent_core::values::Local;
 use sealcast_mqtt::{
     Connect, Properties, Property, Publish, Qos, Text, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason, RequestError},
@@ -19,10 +20,7 @@ use super::{
     listeners::Listeners,
     message::{Incoming, Outgoing, Refused, Request},
 };
-use crate::{
-    client::{self, Shared},
-    values::Local,
-};
+use crate::client::{self, Shared};
 
 /// Messages on their way, each direction.
 const MAX_IN_FLIGHT: u16 = 64;

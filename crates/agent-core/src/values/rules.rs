@@ -1,50 +1,12 @@
-//! What `agent.toml` says about values: rules, formats, and what applications get to see.
+//! What is said about values: rules, formats, and what applications get to see.
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
-use sealcast_agent_core::ByFilter;
-use sealcast_mqtt::TopicName;
-use sealcast_node::config::TableAt;
-use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
-use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
-use sealcast_topic::is_control;
+use sealcast_quality::RuleSet;
+use sealcast_reading::{ConfigError, Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
 use serde::Deserialize;
 
-use crate::config::by_filter;
-
-/// `[[publish]]`: what the device's clients publish, and what is sealed in its place.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table with filter = \"TOPIC FILTER\"")]
-pub struct PublishFile {
-    filter: String,
-    /// How the device writes its readings. Default `{ format = "number" }`.
-    input: Option<InputConfig>,
-    /// How they are published. Default: the device's bytes.
-    output: Option<OutputConfig>,
-}
-
-/// `[[receive]]`: what applications get of what other members publish.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table with filter = \"TOPIC FILTER\"")]
-pub struct ReceiveFile {
-    filter: String,
-    /// How the sender writes its readings. Default `{ format = "number" }`.
-    input: Option<InputConfig>,
-    /// How they are handed on. Default: the sender's bytes.
-    output: Option<OutputConfig>,
-    /// Flagged values for MQTT 3.1.1 clients, which cannot see that they are. Default `deliver`.
-    #[serde(default)]
-    flagged: Flagged,
-    /// The same for MQTT 5 clients. Default `deliver`.
-    #[serde(default)]
-    flagged_v5: Flagged,
-    /// What stands before the topic of a diverted value. Default `flagged`.
-    divert_to: Option<String>,
-    /// Values that their sender's agent did not check are withheld. Default false.
-    #[serde(default)]
-    require_checked: bool,
-}
+use crate::ByFilter;
 
 /// What becomes of a flagged value at the receiving side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -93,53 +55,26 @@ pub struct Receive {
     pub require_checked: bool,
 }
 
+/// A format that cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// What is read.
+    #[error("input")]
+    Input(#[source] ConfigError),
+    /// What is written.
+    #[error("output")]
+    Output(#[source] ConfigError),
+}
+
 impl ValueRules {
-    /// Checks every value.
+    /// `alarm_topic` stands before the device and the topic of an alarm. It and what the rules name are topics of a client's.
     pub fn new(
-        quality: Vec<TopicSpec>,
-        publish: Vec<PublishFile>,
-        receive: Vec<ReceiveFile>,
+        quality: Arc<RuleSet>,
+        publish: ByFilter<Format>,
+        receive: ByFilter<Receive>,
         alarm_topic: Option<String>,
-    ) -> Result<Self> {
-        let own_topics: Vec<_> = quality.iter().map(|spec| (spec.filter.clone(), own_topics(spec))).collect();
-        let quality = Arc::new(RuleSet::new(quality)?);
-        let name = |key: &str, text: String| -> Result<String> {
-            TopicName::new(&text).with_context(|| format!("{key}: {text:?} is not a topic"))?;
-            ensure!(text.len() <= RuleFilter::MAX_BYTES, "{key}: must have at most {} bytes", RuleFilter::MAX_BYTES);
-            ensure!(
-                !text.starts_with('$') && !is_control(&text),
-                "{key}: {text:?} is reserved: choose a topic that begins with neither $ nor sealcast/"
-            );
-            Ok(text)
-        };
-        for (at, (filter, topics)) in own_topics.into_iter().enumerate() {
-            for (key, topic) in topics {
-                name(key, topic).with_context(|| TableAt::new("quality", at, &filter))?;
-            }
-        }
-        let publish = by_filter(
-            "publish",
-            publish,
-            |table| &table.filter,
-            |table| Format::new(table.input, table.output)?.context("neither input nor output is set: set one of them"),
-        )?;
-        let receive = by_filter(
-            "receive",
-            receive,
-            |table| &table.filter,
-            |table| {
-                let receive = Receive {
-                    format: Format::new(table.input, table.output)?,
-                    flagged: table.flagged,
-                    flagged_v5: table.flagged_v5,
-                    divert_to: name("divert_to", table.divert_to.unwrap_or_else(|| "flagged".into()))?,
-                    require_checked: table.require_checked,
-                };
-                Ok(receive)
-            },
-        )?;
-        let alarm_topic = alarm_topic.map(|text| name("alarm_topic", text)).transpose()?;
-        Ok(Self { quality, publish, receive, alarm_topic })
+    ) -> Self {
+        Self { quality, publish, receive, alarm_topic }
     }
 
     /// How the readings of a published topic are read and written.
@@ -207,42 +142,40 @@ impl ValueRules {
     }
 }
 
-/// The topics that a rule publishes on, with their keys.
-fn own_topics(spec: &TopicSpec) -> Vec<(&'static str, String)> {
-    let fail_safe = spec.fail_safe.as_ref();
-    let topics = [
-        ("fail_safe.on_silence.topic", fail_safe.and_then(|spec| spec.on_silence.as_ref()?.topic.clone())),
-        ("fail_safe.on_blocked.topic", fail_safe.and_then(|spec| spec.on_blocked.as_ref()?.topic.clone())),
-        ("archive.topic", spec.archive.as_ref().and_then(|spec| spec.topic.clone())),
-    ];
-    topics.into_iter().filter_map(|(key, topic)| Some((key, topic?))).collect()
-}
-
 impl Format {
-    fn new(input: Option<InputConfig>, output: Option<OutputConfig>) -> Result<Option<Self>> {
+    /// `None` if neither is given. Without `input`, a number as text is read.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn new(input: Option<InputConfig>, output: Option<OutputConfig>) -> Result<Option<Self>, FormatError> {
         if input.is_none() && output.is_none() {
             return Ok(None);
         }
-        let input = input.unwrap_or_else(|| InputConfig::Number(PlainConfig::default()));
-        let decoder = Decoder::new(input).context("input")?;
-        let encoder = output.map(|output| Encoder::new(output).context("output")).transpose()?;
+        let decoder = input.map_or_else(plain, Decoder::new).map_err(FormatError::Input)?;
+        let encoder = output.map(Encoder::new).transpose().map_err(FormatError::Output)?;
         Ok(Some(Self { decoder, encoder }))
     }
 
     /// A number as text: what is read where no format is named.
-    pub fn plain() -> Result<Self> {
-        Ok(Self { decoder: Decoder::new(InputConfig::Number(PlainConfig::default()))?, encoder: None })
+    pub(super) fn plain() -> Result<Self, ConfigError> {
+        Ok(Self { decoder: plain()?, encoder: None })
     }
+}
+
+fn plain() -> Result<Decoder, ConfigError> {
+    Decoder::new(InputConfig::Number(PlainConfig::default()))
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Result;
+
     use super::*;
 
     #[test]
     fn an_alarms_topic_says_whose_it_is() -> Result<()> {
         let check = |prefix: Option<&str>, topic: &str, device: Option<&str>| {
-            let rules = ValueRules::new(vec![], vec![], vec![], prefix.map(str::to_owned))?;
+            let rules = ValueRules { alarm_topic: prefix.map(str::to_owned), ..ValueRules::default() };
             assert_eq!(rules.alarm_device(topic), device, "{prefix:?} {topic}");
             if device.is_some() {
                 assert_eq!(rules.alarm_topic("1111", "plant/t"), topic);

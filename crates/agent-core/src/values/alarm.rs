@@ -7,7 +7,7 @@ use sealcast_quality::Verdict;
 use serde::{Deserialize, Serialize};
 
 /// Most alarms that stand at a time; further topics raise none.
-pub const MAX_ALARMS: usize = 1024;
+const MAX_ALARMS: usize = 1024;
 /// What changes of an alarm (its count, its reason) is told at most this often.
 const TELL_EVERY_MS: u64 = 1_000;
 
@@ -72,7 +72,7 @@ impl Finding {
 
 /// Those that stand, and those whose end is to be told.
 #[derive(Debug, Default)]
-pub struct Alarms {
+pub(super) struct Alarms {
     standing: BTreeMap<String, Standing>,
     ended: BTreeMap<String, Alarm>,
     /// Ends that were told: told again when the connection comes back, which may have swallowed them.

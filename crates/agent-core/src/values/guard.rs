@@ -88,15 +88,14 @@ fn note(newest: &mut Option<(DeviceId, u64)>, said: Said<'_>) {
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, Result};
-    use sealcast_quality::{RuleSet, Trigger};
+    use sealcast_quality::Trigger;
 
-    use super::*;
+    use super::{super::tests::rules, *};
 
     fn guard(keys: &str) -> Result<Guard> {
         let text = format!("[[quality]]\nfilter = 't'\nfail_safe = {{ {keys} }}");
-        let rules = toml::from_str::<crate::config::AgentFile>(&text)?.validate()?.values;
-        let rules: &RuleSet = &rules.quality;
-        Ok(Guard::new(rules.find("t").and_then(|rules| rules.fail_safe()).context("a rule")?.clone(), 0))
+        let rules = rules(&text)?;
+        Ok(Guard::new(rules.quality.find("t").and_then(|rules| rules.fail_safe()).context("a rule")?.clone(), 0))
     }
 
     #[test]

@@ -1,13 +1,34 @@
-//! What an agent has measured of its topics, read from its database beside the agent that runs on it: it writes there before
-//! anything that it judged leaves, so this is never older than what its clients were told.
+//! What an agent has measured of its topics, from the rows of its database: it writes there before anything that it judged
+//! leaves, so this is never older than what its clients were told.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context as _, Result};
-use sealcast_quality::{Checker, Cycle, Reporter, RuleSet, Saved};
+use sealcast_quality::{Checker, Cycle, Reporter, RuleSet, Saved, StateError};
 
-use super::{alarm::Alarm, kind};
-use crate::store::{Store, ValueRow};
+use super::{
+    alarm::Alarm,
+    writes::{ValueRow, kind, of},
+};
+
+/// Which rows cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasuredError {
+    /// Those of report on change.
+    #[error("reports on change")]
+    Reports(#[source] StateError),
+    /// Those of the checks.
+    #[error("checks")]
+    Checks(#[source] StateError),
+    /// An alarm's.
+    #[error("the alarm of {topic}")]
+    Alarm {
+        /// The topic that it is about.
+        topic: String,
+        /// Why.
+        #[source]
+        error: serde_json::Error,
+    },
+}
 
 /// One topic, and one name within its messages.
 #[derive(Debug, Default)]
@@ -30,13 +51,14 @@ impl Measured {
     }
 }
 
-/// By topic and name, from an agent's folder.
-pub fn measured(dir: &Path) -> Result<BTreeMap<(String, String), Measured>> {
-    let rows = Store::read_values(dir)?;
-    let of = |wanted: u8| rows.iter().filter(move |row| row.kind == wanted).filter_map(content);
+/// By topic and name within its messages.
+///
+/// # Errors
+/// [`MeasuredError`].
+pub fn measured(rows: &[ValueRow]) -> Result<BTreeMap<(String, String), Measured>, MeasuredError> {
     let nothing = Arc::new(RuleSet::default());
-    let reporter = Reporter::restore(nothing.clone(), of(kind::REPORT)).context("reports on change")?;
-    let checker = Checker::restore(nothing, of(kind::CHECK), 0).context("checks")?;
+    let reporter = Reporter::restore(nothing.clone(), of(rows, kind::REPORT)).map_err(MeasuredError::Reports)?;
+    let checker = Checker::restore(nothing, of(rows, kind::CHECK), 0).map_err(MeasuredError::Checks)?;
 
     let mut topics: BTreeMap<(String, String), Measured> = BTreeMap::new();
     for (topic, name, saved) in reporter.saved() {
@@ -50,8 +72,9 @@ pub fn measured(dir: &Path) -> Result<BTreeMap<(String, String), Measured>> {
     for (topic, name, cycle) in checker.cycles() {
         topics.entry((topic.to_owned(), name.to_owned())).or_default().cycle(cycle);
     }
-    for (topic, bytes) in of(kind::ALARM) {
-        let alarm: Alarm = serde_json::from_slice(bytes).with_context(|| format!("the alarm of {topic}"))?;
+    for (topic, bytes) in of(rows, kind::ALARM) {
+        let alarm: Alarm =
+            serde_json::from_slice(bytes).map_err(|error| MeasuredError::Alarm { topic: topic.to_owned(), error })?;
         let mut found = false;
         for (_, measured) in
             topics.range_mut((topic.to_owned(), String::new())..).take_while(|((of, _), _)| of == topic)
@@ -64,8 +87,4 @@ pub fn measured(dir: &Path) -> Result<BTreeMap<(String, String), Measured>> {
         }
     }
     Ok(topics)
-}
-
-fn content(row: &ValueRow) -> Option<(&str, &[u8])> {
-    Some((row.key.as_str(), row.value.as_deref()?))
 }

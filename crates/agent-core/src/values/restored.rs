@@ -7,7 +7,7 @@ use sealcast_mqtt::TopicName;
 use sealcast_quality::{Repeat, Restorer};
 use sealcast_reading::Record;
 
-use super::{Local, ValueRules, Values, arrive::Deliver};
+use super::{arrive::Deliver, output::Local, rules::ValueRules};
 
 /// Most bytes that are repeated at a time. What a message brings is a matter of its sender's stamps: a clock that jumps must
 /// not have a large message repeated for all the time between.
@@ -32,8 +32,8 @@ struct Last {
 
 impl Restored {
     /// `None` if no rule restores a cycle.
-    pub fn new(values: &Values) -> Option<Self> {
-        let quality = &values.rules().quality;
+    pub fn new(rules: &ValueRules) -> Option<Self> {
+        let quality = &rules.quality;
         quality
             .iter()
             .any(|rules| rules.restore().is_some())
@@ -124,19 +124,14 @@ impl Restored {
 #[cfg(test)]
 mod tests {
     use anyhow::Result;
-    use sealcast_identity::DeviceId;
 
-    use super::*;
-    use crate::{store::Store, values::Values};
+    use super::{super::tests::rules, *};
 
     #[test]
     fn a_clock_that_jumps_does_not_repeat_a_large_message_without_bound() -> Result<()> {
-        let dir = tempfile::tempdir()?;
         let text = "[[quality]]\nfilter = 't'\nrestore = { cycle_ms = 100, heartbeat_ms = 86_400_000 }";
-        let rules = toml::from_str::<crate::config::AgentFile>(text)?.validate()?.values;
-        let device: DeviceId = "1111".parse()?;
-        let values = Values::new(device, rules.clone(), std::sync::Arc::new(Store::create(dir.path())?), 0)?;
-        let mut restored = Restored::new(&values).ok_or_else(|| anyhow::anyhow!("a rule restores"))?;
+        let rules = rules(text)?;
+        let mut restored = Restored::new(&rules).ok_or_else(|| anyhow::anyhow!("a rule restores"))?;
         let topic = TopicName::new("t")?;
         let message = |time_ms, bytes| {
             let payload = Bytes::from(vec![b'1'; bytes]);

@@ -1,0 +1,93 @@
+//! How the agent's own messages leave: sealed, with what has to be on disk before, over the agent's own connection.
+
+use std::sync::Arc;
+
+use sealcast_agent_core::{
+    Denied, Route,
+    values::{Own, Unsent},
+};
+use sealcast_mqtt::{TopicName, check_carried};
+use sealcast_node::{Answer, Link, now_ms};
+use sealcast_seal::{Content, Purpose, QosClass};
+use zeroize::Zeroizing;
+
+use super::Values;
+use crate::{
+    data::DataPlane,
+    readings::Readings,
+    store::{MAX_RETAINED, Retained},
+};
+
+/// Where what the agent itself publishes goes.
+#[derive(Clone)]
+pub struct Outlet {
+    /// Keys and topics.
+    pub data: Arc<DataPlane>,
+    /// To the broker.
+    pub link: Link,
+    /// To the ledger.
+    pub readings: Arc<Readings>,
+}
+
+impl Values {
+    /// Seals a message and publishes it over the agent's own connection.
+    pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
+        let frame = self.prepare(out, topic, message)?;
+        out.link.publish(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+    }
+
+    /// The same; gives what the broker will say of it.
+    pub(super) fn send_told(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Answer, Unsent> {
+        let frame = self.prepare(out, topic, message)?;
+        out.link.publish_told(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+    }
+
+    /// Seals a message, and stores what has to be on disk before it leaves.
+    fn prepare(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Vec<u8>, Unsent> {
+        let Own { retain, props, payload, recorded } = message;
+        let retain = *retain;
+        // A prefix may have made it too long, and the connection would cut it off to the name of another one.
+        TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
+        check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
+        let group = match out.data.route(topic) {
+            Route::Group(group) => group,
+            Route::Behind(reason) => return Err(Unsent::NotYet(reason)),
+            _ => {
+                let reason = format!("no group covers {topic}: create a group with a filter that matches it");
+                return Err(Unsent::Refused(reason));
+            }
+        };
+        let now = now_ms();
+        let frame = if payload.is_empty() {
+            Vec::new()
+        } else {
+            let class = QosClass::Acknowledged;
+            let content = Content { purpose: Purpose::Message, class, retain, props, payload };
+            out.data.seal(group, topic, &content, now).map_err(|denied| match denied {
+                Denied::Refused(reason) => Unsent::Refused(reason),
+                denied => Unsent::NotYet(denied.to_string()),
+            })?
+        };
+        if retain {
+            let kept = Retained {
+                topic: topic.to_owned(),
+                time_ms: now,
+                props: props.to_vec(),
+                payload: Zeroizing::new(payload.to_vec()),
+            };
+            if !self.store.keep_retained(&kept).map_err(|error| Unsent::NotYet(format!("{error:#}")))? {
+                return Err(Unsent::Refused(format!(
+                    "{MAX_RETAINED} retained messages are kept already, which is the limit"
+                )));
+            }
+        }
+        // Once, if it has to be tried again.
+        if let Some((original, at_ms)) = recorded {
+            // On disk before the message goes out, as for one that a client publishes.
+            let last = || out.data.last_sequence(group, topic);
+            out.readings.record(topic, original, last, *at_ms).map_err(|error| Unsent::NotYet(error.to_string()))?;
+        }
+        *recorded = None;
+        Ok(frame)
+    }
+}
