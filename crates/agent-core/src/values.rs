@@ -18,6 +18,7 @@ mod archive;
 mod arrive;
 mod fail_safes;
 mod guard;
+mod handed;
 mod marks;
 mod measured;
 mod output;
@@ -50,6 +51,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
+    archive::Archives,
     arrive::{Arrived, Deliver, Incoming},
     marks::MAX_CHECK_BYTES,
     measured::{Measured, MeasuredError, measured},
@@ -64,7 +66,6 @@ pub use self::{
 };
 use self::{
     alarm::{Alarms, Finding},
-    archive::Archives,
     fail_safes::FailSafes,
     guard::Said,
     own::What,
@@ -187,6 +188,7 @@ impl Values {
     pub fn link_up(&mut self) {
         self.alarms.tell_again();
         self.reports.cut(OWN_CONNECTION);
+        self.archives.link_up();
         self.retry.end();
     }
 
@@ -208,7 +210,7 @@ impl Values {
     /// When [`Values::handle_timeout`] is to be called, and then [`Values::take_due`], Unix ms.
     pub fn poll_timeout(&self) -> Option<u64> {
         let engines = [self.checker.poll_timeout(), self.reports.poll_timeout(), self.archiver.poll_timeout()];
-        let others = [self.fail_safes.poll_timeout(), self.waiting.poll_timeout()];
+        let others = [self.fail_safes.poll_timeout(), self.waiting.poll_timeout(), self.archives.poll_timeout()];
         let undone = (self.reports.is_late() || !self.unwritten.is_empty()).then_some(0);
         let retried = [undone, self.alarms.poll_timeout()].map(|due_ms| Some(self.retry.not_before(due_ms?)));
         engines.into_iter().chain(others).chain(retried).flatten().min()
@@ -283,14 +285,9 @@ impl Values {
         self.retry.begin(now_ms);
     }
 
-    /// So many archive messages wait on disk at most.
-    pub fn archive_waiting(&self) -> u64 {
-        self.archives.waiting()
-    }
-
-    /// So many archive messages were taken off the disk.
-    pub fn archive_forgotten(&mut self, count: u64) {
-        self.archives.forgotten(count);
+    /// The archives on their way from the disk to the broker.
+    pub fn archives(&mut self) -> &mut Archives {
+        &mut self.archives
     }
 
     /// The cycles that were learnt and what report on change has saved, to the log.

@@ -5,7 +5,6 @@
 //! calls [`Values::persist`] before it writes to a socket.
 
 mod archive;
-mod handed;
 mod outlet;
 mod task;
 #[cfg(test)]

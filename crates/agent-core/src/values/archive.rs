@@ -9,7 +9,7 @@ use sealcast_quality::{Archived, Marks};
 use sealcast_reading::{ConfigError, Encoder, OutputConfig, Reading, Record, SenmlOutput};
 use tracing::warn;
 
-use super::{marks, rules::ValueRules, writes::ArchiveMessage};
+use super::{handed::Handed, marks, own::Unsent, retry::Retry, rules::ValueRules, writes::ArchiveMessage};
 
 /// Messages that wait on disk; what comes while there are so many is not archived.
 const MAX_WAITING: u64 = 100_000;
@@ -18,21 +18,25 @@ const MAX_POINTS: usize = 64;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
 const FIRST_MS: u64 = (1 << 28) * 1_000;
 
-/// Makes the messages, and counts those that wait on disk.
-pub(super) struct Archives {
+/// Makes the messages, counts those that wait on disk, and decides which of them is handed to the agent's connection when.
+/// Whoever drives it looks at [`Archives::take_off`] first, and then at [`Archives::next_after`] until it gives `None`.
+pub struct Archives {
     encoder: Encoder,
     waiting: u64,
+    handed: Handed,
+    retry: Retry,
 }
 
 impl Archives {
     /// With so many that the last run left.
-    pub fn new(waiting: u64) -> Result<Self, ConfigError> {
-        Ok(Self { encoder: Encoder::new(OutputConfig::SenmlJson(SenmlOutput::default()))?, waiting })
+    pub(super) fn new(waiting: u64) -> Result<Self, ConfigError> {
+        let encoder = Encoder::new(OutputConfig::SenmlJson(SenmlOutput::default()))?;
+        Ok(Self { encoder, waiting, handed: Handed::default(), retry: Retry::default() })
     }
 
     /// The messages for `points`, as many as there is room for. They count as waiting from now on: never fewer wait than
     /// are counted, but for those that a write which failed has put on disk all the same.
-    pub fn messages(&mut self, rules: &ValueRules, points: &[Archived]) -> Vec<ArchiveMessage> {
+    pub(super) fn messages(&mut self, rules: &ValueRules, points: &[Archived]) -> Vec<ArchiveMessage> {
         let mut messages = Vec::new();
         for points in points.chunk_by(|a, b| a.topic == b.topic).flat_map(|points| points.chunks(MAX_POINTS)) {
             let Some(first) = points.first() else { continue };
@@ -74,15 +78,88 @@ impl Archives {
         Ok(ArchiveMessage { topic: rules.archive_topic(topic), props, payload })
     }
 
-    /// So many wait at most.
+    /// So many wait on disk at most.
     pub fn waiting(&self) -> u64 {
         self.waiting
     }
 
-    /// So many are no longer on disk.
-    pub fn forgotten(&mut self, count: u64) {
+    /// What the broker says of a message: taken, or why it is refused. `None` if the connection was cut before.
+    pub fn answered(&mut self, id: i64, answer: Option<Result<(), String>>, now_ms: u64) {
+        match answer {
+            Some(Ok(())) => self.handed.taken(id),
+            Some(Err(reason)) => {
+                if let Some(topic) = self.handed.answered_refused(id, now_ms) {
+                    say_refused(&topic, &reason);
+                }
+            }
+            None => self.handed.cut(id, now_ms),
+        }
+    }
+
+    /// The messages that can be taken off the disk, because the broker has them.
+    pub fn take_off(&self) -> Vec<i64> {
+        self.handed.on_disk_still()
+    }
+
+    /// They are off the disk; so many of them were there.
+    pub fn taken_off(&mut self, ids: &[i64], count: u64) {
+        self.handed.forgotten(ids);
         self.waiting = self.waiting.saturating_sub(count);
     }
+
+    /// The messages behind this one are to be read from the disk. `None` if none is to be handed over now.
+    pub fn next_after(&mut self, now_ms: u64) -> Option<i64> {
+        if self.waiting == 0 || self.retry.is_too_early(now_ms) {
+            return None;
+        }
+        self.retry.end();
+        self.handed.next_after(now_ms)
+    }
+
+    /// Whether a message that was read is to be handed over now.
+    pub fn wants(&mut self, id: i64, topic: &str, now_ms: u64) -> bool {
+        self.handed.wants(id, topic, now_ms)
+    }
+
+    /// A message was handed over: its answer comes.
+    pub fn handed(&mut self, id: i64, topic: String) {
+        self.handed.put(id, topic);
+    }
+
+    /// A message could not be. `false` if nothing can be for now.
+    pub fn unsent(&mut self, id: i64, topic: &str, error: &Unsent, now_ms: u64) -> bool {
+        match error {
+            Unsent::Refused(reason) => {
+                if self.handed.refused(id, topic, now_ms) {
+                    say_refused(topic, reason);
+                }
+                true
+            }
+            Unsent::NotYet(_) => {
+                self.retry.begin(now_ms);
+                false
+            }
+        }
+    }
+
+    /// The disk could not be read or written.
+    pub fn failed(&mut self, now_ms: u64) {
+        self.retry.begin(now_ms);
+    }
+
+    /// The agent's own connection is new.
+    pub(super) fn link_up(&mut self) {
+        self.retry.end();
+    }
+
+    /// When something is handed over again, Unix ms.
+    pub(super) fn poll_timeout(&self) -> Option<u64> {
+        self.retry.at_ms().or(self.handed.poll_timeout()).filter(|_| self.waiting > 0)
+    }
+}
+
+fn say_refused(topic: &str, reason: &str) {
+    warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
 }
 
 /// SenML's name of a reading: its own, or that of its topic, with `_` for what a name may not have (RFC 8428 §4.5.1).
@@ -101,7 +178,32 @@ pub(super) fn dated(reading: &Reading, now_ms: u64) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::retry::RETRY_MS, *};
+
+    #[test]
+    fn nothing_is_handed_over_before_the_retry_and_then_what_is_due() {
+        let mut archives = Archives::new(3).unwrap();
+        assert_eq!(archives.next_after(1_000), Some(0));
+        assert!(archives.wants(1, "t", 1_000));
+        archives.handed(1, "t".into());
+        assert!(archives.unsent(2, "other", &Unsent::Refused("no group covers it".into()), 1_000), "only this topic");
+        assert!(archives.wants(3, "t", 1_000));
+        assert!(!archives.unsent(3, "t", &Unsent::NotYet("no connection".into()), 1_000));
+        assert_eq!(archives.next_after(1_500), None);
+        archives.answered(1, None, 1_500);
+        assert_eq!(archives.poll_timeout(), Some(1_000 + RETRY_MS), "what was cut waits for the retry too");
+        assert_eq!(archives.next_after(1_000 + RETRY_MS), Some(0), "from the first one on");
+        archives.handed(1, "t".into());
+        archives.answered(1, Some(Ok(())), 2_000);
+        assert_eq!(archives.take_off(), [1]);
+        archives.failed(2_000);
+        assert_eq!(archives.take_off(), [1], "until the disk lets go of it");
+        archives.link_up();
+        archives.taken_off(&[1], 1);
+        assert_eq!((archives.waiting(), archives.next_after(2_100)), (2, Some(1)));
+        archives.taken_off(&[2, 3], 7);
+        assert_eq!((archives.waiting(), archives.next_after(2_100)), (0, None), "what was on disk twice");
+    }
 
     #[test]
     fn names_are_senml_names() {

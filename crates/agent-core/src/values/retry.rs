@@ -25,6 +25,11 @@ impl Retry {
         self.at_ms.is_some_and(|at_ms| at_ms > now_ms && at_ms <= now_ms.saturating_add(RETRY_MS))
     }
 
+    /// When that is over, Unix ms.
+    pub fn at_ms(&self) -> Option<u64> {
+        self.at_ms
+    }
+
     /// The first time from `due_ms` on at which it is not too early, Unix ms.
     pub fn not_before(&self, due_ms: u64) -> u64 {
         self.at_ms.map_or(due_ms, |at_ms| at_ms.max(due_ms))

@@ -1,84 +1,102 @@
 //! From the disk to the broker.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use rusqlite::params;
-use sealcast_agent_core::values::{ArchiveMessage, Own, Unsent};
-use tracing::{error, warn};
+use sealcast_agent_core::values::{ArchiveMessage, Archives, Own};
+use sealcast_node::Answer;
+use tokio::sync::oneshot::error::TryRecvError;
+use tracing::error;
 
-use super::{Values, handed::Handed, outlet::Outlet};
+use super::{Values, outlet::Outlet};
 use crate::store::Store;
 
 /// Messages that are read at a time.
 const BATCH: usize = 64;
-/// What could not be sent is tried again after so long.
-const RETRY_MS: u64 = 1_000;
+/// Answers of the broker are looked for so often.
+const LOOK_MS: u64 = 1_000;
 
-/// What of the archives was handed to the agent's own connection.
+/// What the broker will say of the messages that it was handed, by their ids on disk.
 #[derive(Default)]
-pub(super) struct Archives {
-    handed: Handed,
-    retry_ms: Option<u64>,
+pub(super) struct Answers {
+    waiting: BTreeMap<i64, Answer>,
+    look_ms: u64,
 }
 
-impl Archives {
-    /// When answers of the broker are looked for, or something is handed over again, Unix ms.
+impl Answers {
+    /// When they are looked at, Unix ms.
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        [self.handed.poll_timeout(), self.retry_ms].into_iter().flatten().min()
+        (!self.waiting.is_empty()).then_some(self.look_ms)
+    }
+
+    fn take(&mut self, now_ms: u64) -> Vec<(i64, Option<Result<(), String>>)> {
+        self.look_ms = now_ms.saturating_add(LOOK_MS);
+        let mut answers = Vec::new();
+        self.waiting.retain(|id, answer| {
+            let answer = match answer.try_recv() {
+                Err(TryRecvError::Empty) => return true,
+                // The connection was cut.
+                Err(TryRecvError::Closed) => None,
+                Ok(answer) => Some(answer),
+            };
+            answers.push((*id, answer));
+            false
+        });
+        answers
     }
 }
 
 impl Values {
     /// Publishes what waits, and forgets what the broker has taken.
-    pub(super) fn send_archives(&self, archives: &mut Archives, out: &Outlet, now_ms: u64) {
-        archives.retry_ms = None;
-        if self.with(|values| values.archive_waiting()) == 0 {
-            return;
+    pub(super) fn send_archives(&self, answers: &mut Answers, out: &Outlet, now_ms: u64) {
+        for (id, answer) in answers.take(now_ms) {
+            self.with_archives(|archives| archives.answered(id, answer, now_ms));
         }
-        let again = self.try_send_archives(&mut archives.handed, out, now_ms).unwrap_or_else(|error| {
+        if let Err(error) = self.try_send_archives(answers, out, now_ms) {
             if !self.store.is_failing() {
                 error!("{error:#}");
             }
-            true
-        });
-        archives.retry_ms = again.then(|| now_ms.saturating_add(RETRY_MS));
+            self.with_archives(|archives| archives.failed(now_ms));
+        }
     }
 
-    /// `true` if something must be tried again.
-    fn try_send_archives(&self, handed: &mut Handed, out: &Outlet, now_ms: u64) -> Result<bool> {
-        let (taken, refused) = handed.take_answers(now_ms);
-        refused.iter().for_each(|(topic, reason)| say_refused(topic, reason));
-        if let Some(first) = taken.first() {
-            let forgotten = self.store.forget_archive(&taken).inspect_err(|_| handed.again(now_ms, *first))?;
-            self.with(|values| values.archive_forgotten(forgotten));
+    fn try_send_archives(&self, answers: &mut Answers, out: &Outlet, now_ms: u64) -> Result<()> {
+        let taken = self.with_archives(|archives| archives.take_off());
+        if !taken.is_empty() {
+            let count = self.store.forget_archive(&taken)?;
+            self.with_archives(|archives| archives.taken_off(&taken, count));
         }
-        while handed.has_room() {
-            let messages = self.store.archive_after(handed.last(), BATCH)?;
+        while let Some(last) = self.with_archives(|archives| archives.next_after(now_ms)) {
+            let messages = self.store.archive_after(last, BATCH)?;
             let full = messages.len() >= BATCH;
             for (id, ArchiveMessage { topic, props, payload }) in messages {
-                if !handed.wants(id, &topic, now_ms) {
+                if !self.with_archives(|archives| archives.wants(id, &topic, now_ms)) {
                     continue;
                 }
                 let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
                 match self.send_told(out, &topic, &mut own) {
-                    Ok(answer) => handed.put(id, topic, answer),
-                    Err(Unsent::Refused(reason)) => {
-                        if handed.refused(id, &topic, now_ms) {
-                            say_refused(&topic, &reason);
+                    Ok(answer) => {
+                        answers.waiting.insert(id, answer);
+                        self.with_archives(|archives| archives.handed(id, topic));
+                    }
+                    Err(error) => {
+                        if !self.with_archives(|archives| archives.unsent(id, &topic, &error, now_ms)) {
+                            return Ok(());
                         }
                     }
-                    Err(Unsent::NotYet(_)) => return Ok(true),
                 }
             }
             if !full {
                 break;
             }
         }
-        Ok(false)
+        Ok(())
     }
-}
 
-fn say_refused(topic: &str, reason: &str) {
-    warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
+    fn with_archives<T>(&self, call: impl FnOnce(&mut Archives) -> T) -> T {
+        self.with(|values| call(values.archives()))
+    }
 }
 
 impl Store {

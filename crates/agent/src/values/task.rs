@@ -8,7 +8,7 @@ use sealcast_node::now_ms;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Values, archive::Archives, outlet::Outlet};
+use super::{Values, archive::Answers, outlet::Outlet};
 
 /// The longest sleep.
 const TICK_MS: u64 = 60_000;
@@ -19,13 +19,13 @@ impl Values {
     /// Runs until `stop`.
     pub async fn run(self: Arc<Self>, out: Outlet, stop: CancellationToken) {
         let mut tidied_ms = now_ms();
-        let mut archives = Archives::default();
+        let mut answers = Answers::default();
         loop {
             let now = now_ms();
             self.state().sleeps_until_ms = 0;
             self.with(|values| out.data.with_keyring(|keyring| values.handle_timeout(keyring, now)));
             self.send_due(&out, now);
-            self.send_archives(&mut archives, &out, now);
+            self.send_archives(&mut answers, &out, now);
             if now.saturating_sub(tidied_ms) >= TIDY_EVERY_MS {
                 tidied_ms = now;
                 self.with(|values| {
@@ -33,7 +33,7 @@ impl Values {
                     out.data.with_keyring(|keyring| values.forget_old_epochs(keyring));
                 });
             }
-            let pause = self.pause(archives.poll_timeout());
+            let pause = self.pause(answers.poll_timeout());
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.wake.notified() => {}
@@ -44,10 +44,10 @@ impl Values {
     }
 
     /// How long the task may sleep; whoever makes something due before that wakes it.
-    pub(super) fn pause(&self, archives_ms: Option<u64>) -> Duration {
+    pub(super) fn pause(&self, answers_ms: Option<u64>) -> Duration {
         let mut state = self.state();
         let now = now_ms();
-        let due = [state.values.poll_timeout(), archives_ms, Some(now.saturating_add(TICK_MS))];
+        let due = [state.values.poll_timeout(), answers_ms, Some(now.saturating_add(TICK_MS))];
         state.sleeps_until_ms = due.into_iter().flatten().min().unwrap_or(now);
         Duration::from_millis(state.sleeps_until_ms.saturating_sub(now))
     }
