@@ -6,8 +6,7 @@ mod disk;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use sealcast_identity::SigningKey;
-use sealcast_ledger::{Genesis, Hash, LedgerId, Replica};
+use sealcast_ledger::Replica;
 use sealcast_mqtt::{
     Connack, Connect, Output as Proxied, PacketId, Proxy, ProxyConfig, Publish, PublishRequest, Qos, RefuseCode,
     SessionState, Text, TopicName, Version, WillAnswer,
@@ -17,7 +16,7 @@ use sealcast_reading::{InputConfig, OutputConfig};
 use serde::Deserialize;
 
 use super::*;
-use crate::{ByFilter, Freshness, MaxAge, Stale, Uncommitted};
+use crate::{ByFilter, Uncommitted, testing::World};
 
 const RULES: &str = "[[quality]]\nfilter = 't'\nrange = { max = 100 }\nstep = { max = 10, action = 'block' }\n\
                      time = { action = 'flag' }\nreport = { dead_band = 1 }\n\
@@ -86,7 +85,7 @@ impl Disk {
         let rows: Vec<_> = rows.collect();
         let rules = super::tests::rules(rules)?;
         let mut values = Values::new("1111".parse()?, rules, &rows, self.archive.len() as u64, 1)?;
-        values.handle_timeout(&keyring()?, 1);
+        values.handle_timeout(&keyring(), 1);
         Ok(values)
     }
 
@@ -118,16 +117,10 @@ impl Disk {
 }
 
 /// One that has read nothing of the ledger.
-fn keyring() -> Result<Keyring> {
-    let key = Arc::new(SigningKey::generate()?);
-    let genesis =
-        Genesis { id: LedgerId { chain_id: 1, address: [1; 20] }, ca: *key.public(), operator: *key.public() };
-    let device: DeviceId = "1111".parse()?;
-    let number = genesis.id.number_of(&device);
-    let own = crate::Own { device, number, certificate: Hash::from([0; 32]), key };
-    let default = MaxAge { live_ms: None, retained_ms: None, offline_ms: None, stale: Stale::Refuse };
-    let freshness = Freshness { clock_tolerance_ms: 2_000, default, topics: ByFilter::default() };
-    Ok(Keyring::new(own, Vec::new(), freshness, Replica::new(genesis), []))
+fn keyring() -> Keyring {
+    let mut world = World::new();
+    let device = world.device("1111");
+    world.keyring(device, Replica::new(world.genesis), &[])
 }
 
 /// A write that failed, after it came to the disk if there is one.

@@ -106,7 +106,7 @@ fn a_flagged_message_is_diverted_once_whoever_gets_it() -> Result<()> {
 
 #[test]
 fn the_fail_safe_begins_by_silence_and_by_what_is_held_back_and_ends_by_a_good_value() -> Result<()> {
-    let (mut values, keyring) = (Disk::default().start(RECEIVE)?, keyring()?);
+    let (mut values, keyring) = (Disk::default().start(RECEIVE)?, keyring());
     assert_eq!(values.poll_timeout(), Some(5_001), "nothing came since it started");
     values.handle_timeout(&keyring, 5_001);
     assert_eq!(outputs(&mut values), ["t closed", "began"], "the valve first");
@@ -166,7 +166,7 @@ fn an_alarm_counts_from_whoever_may_raise_it() -> Result<()> {
 
 #[test]
 fn what_waits_for_a_key_is_tried_for_a_minute() -> Result<()> {
-    let (mut values, keyring) = (Disk::default().start(RECEIVE)?, keyring()?);
+    let (mut values, keyring) = (Disk::default().start(RECEIVE)?, keyring());
     let brought = |topic: &str| Brought {
         topic: topic.to_owned(),
         payload: Bytes::from_static(b"sealed"),

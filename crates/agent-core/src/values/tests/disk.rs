@@ -84,7 +84,7 @@ const KEPT: &str = "[[quality]]\nfilter = 't'\nreport = { min_interval_ms = 5_00
 
 #[test]
 fn a_report_that_waited_leaves_once_its_row_is_on_disk() -> Result<()> {
-    let (mut disk, keyring) = (Disk::default(), keyring()?);
+    let (mut disk, keyring) = (Disk::default(), keyring());
     let mut values = disk.start(KEPT)?;
     assert_eq!(publish(&mut disk, &mut values, "20", 1_000)?.0, Judged::Send);
     assert_eq!(publish(&mut disk, &mut values, "30", 2_000)?.0, Judged::Acknowledge);
