@@ -97,7 +97,7 @@ pub struct ClassLimits {
     /// Bytes of them, properties included (default 256 MiB).
     pub max_queued_bytes: usize,
     /// QoS 1 and 2 messages that wait for all sessions of one device or are in flight to them, a message counted once for
-    /// each session (default 400,000).
+    /// each session and each shared subscription (default 400,000).
     pub max_device_queued_messages: usize,
     /// Bytes of them, properties included (default 512 MiB: two full queues).
     pub max_device_queued_bytes: usize,

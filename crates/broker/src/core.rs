@@ -65,7 +65,8 @@ pub struct Stats {
     pub refused: u64,
     /// Connections that are held up for the same reason.
     pub held_up: usize,
-    /// Messages at QoS 1 and 2 that wait for sessions or are in flight to them, each counted once for each session.
+    /// Messages at QoS 1 and 2 that wait for sessions or are in flight to them, each counted once for each session
+    /// and each share.
     pub queued: usize,
     /// Bytes of them.
     pub queued_bytes: usize,

@@ -64,7 +64,7 @@ pub enum JournalError {
     Thread(#[source] std::io::Error),
 }
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE session (
@@ -79,7 +79,7 @@ CREATE TABLE message (
 CREATE TABLE delivery (
   seq_no INTEGER PRIMARY KEY, session INTEGER NOT NULL, message INTEGER NOT NULL, qos INTEGER NOT NULL,
   retain INTEGER NOT NULL, sub_ids TEXT NOT NULL, packet_id INTEGER, released INTEGER NOT NULL DEFAULT 0,
-  shares BLOB) STRICT;
+  share TEXT) STRICT;
 CREATE INDEX delivery_session ON delivery (session);
 CREATE TABLE inbound (
   session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)) STRICT, WITHOUT ROWID;
@@ -88,8 +88,26 @@ CREATE TABLE retained (
   properties BLOB NOT NULL, expires_ms INTEGER, sender TEXT) STRICT, WITHOUT ROWID;
 ";
 
-/// From format 1, which did not know by which shared subscriptions a delivery came: to those in it, by none.
-const FROM_1: &str = "ALTER TABLE delivery ADD COLUMN shares BLOB;";
+/// From format 1, which did not know by which shared subscription a delivery came: those in it, by none.
+const FROM_1: &str = "ALTER TABLE delivery ADD COLUMN share TEXT;";
+
+/// From format 2, in which one delivery stood for several shares, with U+0000 between them: each becomes one of its own,
+/// unless it has been sent at QoS 2, since then none of them may have it again.
+const FROM_2: &str = "
+ALTER TABLE delivery ADD COLUMN share TEXT;
+CREATE TEMP TABLE part AS
+  WITH RECURSIVE rest (seq_no, shares, zero) AS (
+    SELECT seq_no, shares, instr(shares, x'00') FROM delivery WHERE shares IS NOT NULL
+    UNION ALL
+    SELECT seq_no, substr(shares, zero + 1), instr(substr(shares, zero + 1), x'00') FROM rest WHERE zero > 0)
+  SELECT seq_no, CAST(iif(zero > 0, substr(shares, 1, zero - 1), shares) AS TEXT) AS share FROM rest;
+UPDATE delivery SET share = (SELECT min(share) FROM part WHERE part.seq_no = delivery.seq_no);
+INSERT INTO delivery (session, message, qos, retain, sub_ids, share)
+  SELECT session, message, qos, retain, sub_ids, part.share FROM part JOIN delivery USING (seq_no)
+  WHERE part.share > delivery.share AND packet_id IS NULL ORDER BY seq_no, part.share;
+DROP TABLE part;
+ALTER TABLE delivery DROP COLUMN shares;
+";
 
 /// Most records in one commit.
 const COMMIT_RECORDS: usize = 20_000;
@@ -195,6 +213,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     let step = match version {
         0 => Some(SCHEMA),
         1 => Some(FROM_1),
+        2 => Some(FROM_2),
         _ => None,
     };
     if let Some(step) = step {

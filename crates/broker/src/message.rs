@@ -54,6 +54,12 @@ impl Message {
     }
 }
 
+/// What a delivery counts beside its message: the journal has the share and the identifiers beside each. The first
+/// identifier is in the constant part, so that what is retained costs no more on its way.
+pub(crate) fn delivery_cost(share: Option<&str>, subscription_ids: &[u32]) -> usize {
+    share.map_or(0, str::len) + size_of_val(subscription_ids.get(1..).unwrap_or_default())
+}
+
 /// What a message counts against a byte limit. Properties too: else they would be a way around it.
 pub(crate) fn cost(topic: &str, payload: &[u8], properties: &Properties) -> usize {
     payload.len() + topic.len() + properties.memory_bytes() + 64

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sealcast_mqtt::Qos;
 
+use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
 use crate::topic::{self, Reserved};
 
@@ -13,15 +14,40 @@ pub(crate) type SessionId = u64;
 /// An in-process subscriber.
 pub(crate) type LocalId = u64;
 
-/// One session that gets a message, over all its subscriptions that match.
+/// One copy of a message: for a session by all its ordinary subscriptions that match, or for the member that a shared
+/// subscription has picked, which is a subscription of its own (MQTT 5, §4.8.2).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     pub session: SessionId,
     pub qos: Qos,
     pub retain_as_published: bool,
     pub subscription_ids: Vec<u32>,
-    /// The shared subscriptions that have picked it, as `$share/<name>/<filter>`.
-    pub shares: Vec<Arc<str>>,
+    /// The shared subscription, as `$share/<name>/<filter>`.
+    pub share: Option<Arc<str>>,
+}
+
+impl Target {
+    fn new(session: SessionId, subscribed: &Subscribed, share: Option<Arc<str>>) -> Self {
+        Self {
+            session,
+            qos: subscribed.options.qos,
+            retain_as_published: subscribed.options.retain_as_published,
+            subscription_ids: Vec::from_iter(subscribed.id),
+            share,
+        }
+    }
+
+    /// What it would count against a byte limit.
+    pub(crate) fn cost(&self, message: &Message) -> usize {
+        message.cost() + delivery_cost(self.share.as_deref(), &self.subscription_ids)
+    }
+
+    /// Another ordinary subscription of the session matches too.
+    fn merge(&mut self, subscribed: &Subscribed) {
+        self.qos = self.qos.max(subscribed.options.qos);
+        self.retain_as_published |= subscribed.options.retain_as_published;
+        self.subscription_ids.extend(subscribed.id);
+    }
 }
 
 struct Share {
@@ -41,6 +67,11 @@ impl Share {
         let member = turn(chosen).copied()?;
         self.next = (self.next + chosen + 1) % count;
         Some(member)
+    }
+
+    fn target(&mut self, readiness: &Readiness<'_>) -> Option<Target> {
+        let (session, subscribed) = self.pick(readiness)?;
+        Some(Target::new(session, &subscribed, Some(self.text.clone())))
     }
 }
 
@@ -71,8 +102,24 @@ pub(crate) struct Router {
 /// What matches a topic.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
-    pub targets: BTreeMap<SessionId, Target>,
+    /// By ordinary subscriptions.
+    pub sessions: BTreeMap<SessionId, Target>,
+    /// By shared subscriptions, one each.
+    pub shares: Vec<Target>,
     pub locals: Vec<LocalId>,
+}
+
+impl Matches {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.sessions.values().chain(&self.shares)
+    }
+
+    /// Nothing goes to this session; false if nothing did.
+    pub(crate) fn pass_over(&mut self, session: SessionId) -> bool {
+        let before = self.shares.len();
+        self.shares.retain(|target| target.session != session);
+        self.sessions.remove(&session).is_some() || self.shares.len() < before
+    }
 }
 
 impl Router {
@@ -153,17 +200,11 @@ impl Router {
         }
     }
 
-    /// Whom these shares (as [`Target::shares`] names them) pick now; one that has no members picks nobody.
-    pub(crate) fn members(&mut self, shares: &[Arc<str>], readiness: &Readiness<'_>) -> Matches {
-        let mut found = Matches::default();
-        for text in shares {
-            let Ok((Some(group), filter)) = topic::parse_filter(text) else { continue };
-            let node = filter.split('/').try_fold(&mut self.root, |node, level| node.children.get_mut(level));
-            if let Some(share) = node.and_then(|node| node.shares.get_mut(group)) {
-                Self::collect_share(share, readiness, &mut found);
-            }
-        }
-        found
+    /// Whom a share (as [`Target::share`] names it) picks now; nobody if it has no members.
+    pub(crate) fn member(&mut self, share: &str, readiness: &Readiness<'_>) -> Option<Target> {
+        let (group, filter) = topic::parse_filter(share).ok()?;
+        let node = filter.split('/').try_fold(&mut self.root, |node, level| node.children.get_mut(level))?;
+        node.shares.get_mut(group?)?.target(readiness)
     }
 
     /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, of those whom
@@ -203,33 +244,12 @@ impl Router {
     fn collect(node: &mut Node, publisher: Option<SessionId>, readiness: &Readiness<'_>, found: &mut Matches) {
         for (session, subscribed) in &node.sessions {
             if !(subscribed.options.no_local && publisher == Some(*session)) {
-                Self::add(found, *session, subscribed);
+                let targets = found.sessions.entry(*session).and_modify(|target| target.merge(subscribed));
+                targets.or_insert_with(|| Target::new(*session, subscribed, None));
             }
         }
-        for share in node.shares.values_mut() {
-            Self::collect_share(share, readiness, found);
-        }
+        found.shares.extend(node.shares.values_mut().filter_map(|share| share.target(readiness)));
         found.locals.extend_from_slice(&node.locals);
-    }
-
-    fn collect_share(share: &mut Share, readiness: &Readiness<'_>, found: &mut Matches) {
-        if let Some((session, subscribed)) = share.pick(readiness) {
-            Self::add(found, session, &subscribed).shares.push(share.text.clone());
-        }
-    }
-
-    fn add<'a>(found: &'a mut Matches, session: SessionId, subscribed: &Subscribed) -> &'a mut Target {
-        let target = found.targets.entry(session).or_insert(Target {
-            session,
-            qos: Qos::AtMostOnce,
-            retain_as_published: false,
-            subscription_ids: Vec::new(),
-            shares: Vec::new(),
-        });
-        target.qos = target.qos.max(subscribed.options.qos);
-        target.retain_as_published |= subscribed.options.retain_as_published;
-        target.subscription_ids.extend(subscribed.id);
-        target
     }
 }
 
@@ -265,7 +285,7 @@ mod tests {
                     want.push(id as u64);
                 }
             }
-            let found: Vec<u64> = router.matches(&topic, None, &|_, _| 1).targets.into_keys().collect();
+            let found: Vec<u64> = router.matches(&topic, None, &|_, _| 1).sessions.into_keys().collect();
             prop_assert_eq!(found, want);
         }
     }
@@ -278,8 +298,8 @@ mod tests {
         }
         let mut pick = |readiness: &Readiness<'_>| {
             let found = router.matches("a/b", None, readiness);
-            assert_eq!(found.targets.len(), 1);
-            found.targets.into_keys().next()
+            assert_eq!((found.sessions.len(), found.shares.len()), (0, 1));
+            found.shares.first().map(|target| target.session)
         };
         assert_eq!([pick(&|_, _| 2), pick(&|_, _| 2), pick(&|_, _| 2)], [Some(1), Some(2), Some(3)]);
         let second = |id, _: &Subscribed| u8::from(id == 2);

@@ -19,7 +19,7 @@ pub(super) struct Terms {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
-    pub shares: Vec<Arc<str>>,
+    pub share: Option<Arc<str>>,
     /// The group of the message's topic.
     pub group: Option<u64>,
 }
@@ -31,7 +31,7 @@ impl Terms {
             qos: target.qos.min(message.qos),
             retain: message.retain && target.retain_as_published,
             subscription_ids: target.subscription_ids,
-            shares: target.shares,
+            share: target.share,
             group,
         }
     }
@@ -81,7 +81,7 @@ impl Core {
             qos: terms.qos,
             retain: terms.retain,
             subscription_ids: terms.subscription_ids,
-            shares: terms.shares,
+            share: terms.share,
             group: terms.group,
             surplus: false,
             released: false,

@@ -94,6 +94,7 @@ impl Record {
     pub(crate) fn cost(&self) -> usize {
         match self {
             Self::Message(message) | Self::Retained(message) => message.cost(),
+            Self::Delivery { delivery, .. } => 64 + delivery.own_cost(),
             _ => 64,
         }
     }

@@ -39,6 +39,8 @@ pub(super) enum Offer {
 #[derive(Clone, Copy)]
 pub(super) struct NoRoom {
     session: SessionId,
+    /// What it would have to take.
+    bytes: usize,
     bound: Bound,
 }
 
@@ -99,7 +101,7 @@ impl Core {
             properties: publish.properties,
             sender: Some(device),
         };
-        if let Err(NoRoom { session, bound }) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
+        if let Err(NoRoom { session, bound, .. }) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
             self.note_full(session, bound, now_ms);
             match waits {
                 Some(publish) => self.hold_up(conn, publish, session, now_ms),
@@ -283,12 +285,13 @@ impl Core {
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }
-            let queues = found.targets.values().filter(|target| target.qos > Qos::AtMostOnce);
-            let full: Vec<NoRoom> = queues.filter_map(|target| self.no_room(target.session, class, message)).collect();
+            let queued = found.targets().filter(|target| target.qos > Qos::AtMostOnce);
+            let full = queued.filter_map(|target| self.no_room(target.session, class, target.cost(message)));
+            let full: Vec<NoRoom> = full.collect();
             let mut changed = false;
-            for NoRoom { session, .. } in &full {
+            for NoRoom { session, bytes, .. } in &full {
                 // What was ended for another of them may have made room for this one.
-                let no_room = self.no_room(*session, class, message);
+                let no_room = self.no_room(*session, class, *bytes);
                 changed |= no_room.is_some_and(|no_room| self.make_room(no_room, class, group));
             }
             match full.first() {
@@ -296,19 +299,20 @@ impl Core {
                 Some(no_room) if offer == Offer::Refusable => return Err(*no_room),
                 _ => {}
             }
-            for NoRoom { session, bound } in full {
-                self.skipped += 1;
-                self.note_full(session, bound, now_ms);
-                found.targets.remove(&session);
+            for NoRoom { session, bound, .. } in full {
+                if found.pass_over(session) {
+                    self.skipped += 1;
+                    self.note_full(session, bound, now_ms);
+                }
             }
             return Ok(found);
         }
     }
 
-    fn no_room(&self, id: SessionId, class: Class, message: &Message) -> Option<NoRoom> {
+    fn no_room(&self, id: SessionId, class: Class, bytes: usize) -> Option<NoRoom> {
         let session = self.sessions.get(&id)?;
-        let bound = Self::obstacle(session, &self.usages, &self.limits, class, message.cost())?;
-        Some(NoRoom { session: id, bound })
+        let bound = Self::obstacle(session, &self.usages, &self.limits, class, bytes)?;
+        Some(NoRoom { session: id, bytes, bound })
     }
 
     /// Ends a session that must not hold up this message's publisher, if there is one.
@@ -332,7 +336,7 @@ impl Core {
     }
 
     fn route(&mut self, message: &Arc<Message>, group: Option<u64>, found: Matches, now_ms: u64) {
-        for target in found.targets.into_values() {
+        for target in found.sessions.into_values().chain(found.shares) {
             self.deliver(target.session, message, Terms::new(message, group, target), now_ms);
         }
         for local in found.locals {

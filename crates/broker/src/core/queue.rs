@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sealcast_mqtt::Qos;
 
 use super::usage::{Class, Load, Loads};
-use crate::message::Message;
+use crate::message::{Message, delivery_cost};
 
 /// A message on its way to one session at QoS 1 or 2.
 #[derive(Clone, Debug)]
@@ -17,8 +17,8 @@ pub(crate) struct Delivery {
     pub qos: Qos,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
-    /// The shared subscriptions that it came by: another member gets it if this session ends before it is sent.
-    pub shares: Vec<Arc<str>>,
+    /// The shared subscription that it came by: another member gets it if this session ends before it is sent.
+    pub share: Option<Arc<str>>,
     /// The group of its topic, if its session's device is to get it as one of the group's.
     pub group: Option<u64>,
     /// It is given up first when all queues together are full.
@@ -27,6 +27,18 @@ pub(crate) struct Delivery {
     pub released: bool,
     /// It stands in the journal.
     pub stored: bool,
+}
+
+impl Delivery {
+    /// What it counts against a byte limit.
+    pub(crate) fn cost(&self) -> usize {
+        self.message.cost() + self.own_cost()
+    }
+
+    /// What it holds beside the message.
+    pub(crate) fn own_cost(&self) -> usize {
+        delivery_cost(self.share.as_deref(), &self.subscription_ids)
+    }
 }
 
 /// Deliveries in their order, with what they count against the limits of their class, and when each expires: a publisher
@@ -49,7 +61,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, class: Class, delivery: Delivery) {
-        self.loads.of_mut(class).add(delivery.message.cost());
+        self.loads.of_mut(class).add(delivery.cost());
         self.expiries.extend(delivery.message.expires_ms.map(|at| (at, delivery.order)));
         self.deliveries.insert(delivery.order, (class, delivery));
     }
@@ -76,7 +88,7 @@ impl Queue {
 
     fn remove(&mut self, order: u64) -> Option<Delivery> {
         let (class, delivery) = self.deliveries.remove(&order)?;
-        self.loads.of_mut(class).remove(delivery.message.cost());
+        self.loads.of_mut(class).remove(delivery.cost());
         if let Some(at) = delivery.message.expires_ms {
             self.expiries.remove(&(at, order));
         }

@@ -1,8 +1,9 @@
 //! Whether there is room for a message: in a session's queue, in those of its device, in all together.
 //!
-//! What is in flight counts like what waits: it is kept as long. A message counts once for each session that it is on its
-//! way to, so the bounds are on the safe side where sessions share its memory. The copies of one message are judged one by
-//! one, so that it cannot be too much for a broker whose queues are empty; a bound may be passed by that much.
+//! What is in flight counts like what waits: it is kept as long. A message counts once for each copy: one for each
+//! session with ordinary subscriptions, and one for each shared subscription, with its name. So the bounds are on the safe
+//! side where copies have the message's memory in common. The copies of one message are judged one by one, so that it
+//! cannot be too much for a broker whose queues are empty; a bound may be passed by that much.
 
 use super::Core;
 use super::queue::Delivery;
@@ -37,7 +38,7 @@ impl Core {
         let device = &session.key.device;
         let owed = delivery.group.is_some_and(|group| self.policy.is_member(device, group));
         delivery.surplus = class == Class::Control || !owed;
-        let bytes = delivery.message.cost();
+        let bytes = delivery.cost();
         self.usages.queue(device, class, bytes, delivery.surplus);
         if delivery.surplus {
             session.surplus.of_mut(class).add(bytes);
@@ -48,7 +49,7 @@ impl Core {
     pub(super) fn uncount(&mut self, id: SessionId, delivery: &Delivery) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let class = Class::of(&self.router, &delivery.message.topic);
-        let bytes = delivery.message.cost();
+        let bytes = delivery.cost();
         self.usages.queue_end(&session.key.device, class, bytes, delivery.surplus);
         if delivery.surplus {
             session.surplus.of_mut(class).remove(bytes);
@@ -149,7 +150,7 @@ impl Session {
     /// Whether its client is sent so much more at once. That holds nothing up, whatever the queues of its device or of
     /// others hold, as long as the client acknowledges: beyond one packet of the largest size, what is in flight counts.
     pub(super) fn takes_at_once(&self, more: Load, limits: &Limits) -> bool {
-        let in_flight = || self.inflight.values().map(|delivery| delivery.message.cost()).sum::<usize>();
+        let in_flight = || self.inflight.values().map(Delivery::cost).sum::<usize>();
         self.conn.is_some()
             && self.queue.len() == 0
             && self.inflight.len().saturating_add(more.messages) <= self.window

@@ -8,7 +8,7 @@
 //!
 //! The other member is the one that a new message would get, except that one with a subscription at QoS 0 comes last. It
 //! gets the messages even if its queue has no room, since there is nobody to whom "no" could be said. Its queue is over
-//! its limit then, as after the limit was lowered. Messages only move by this, so that there are never more of them.
+//! its limit then, as after the limit was lowered. Each delivery moves by itself, so that there are never more of them.
 //!
 //! In the journal, a session's end and its deliveries to others stand in one transaction: they come out of the core with
 //! the same [`super::Effects`].
@@ -72,11 +72,11 @@ impl Core {
         let (unacknowledged, sent_once): (Vec<_>, Vec<_>) = in_flight.partition(|d| d.qos == Qos::AtLeastOnce);
         let queued = std::iter::from_fn(|| session.queue.pop());
         let (mut owed, ended): (Vec<_>, Vec<_>) =
-            unacknowledged.into_iter().chain(queued).partition(|d| !d.shares.is_empty());
+            unacknowledged.into_iter().chain(queued).partition(|d| d.share.is_some());
         owed.sort_by_key(|delivery| delivery.order);
         for delivery in sent_once.iter().chain(&owed).chain(&ended) {
             let class = Class::of(&self.router, &delivery.message.topic);
-            self.usages.queue_end(&session.key.device, class, delivery.message.cost(), delivery.surplus);
+            self.usages.queue_end(&session.key.device, class, delivery.cost(), delivery.surplus);
         }
         self.left.extend(owed);
         for delivery in sent_once.into_iter().chain(ended) {
@@ -101,18 +101,17 @@ impl Core {
     }
 
     fn hand_over_one(&mut self, delivery: &Delivery, now_ms: u64) {
-        let message = &delivery.message;
+        let (Some(share), message) = (&delivery.share, &delivery.message) else { return };
         let class = Class::of(&self.router, &message.topic);
         let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
         let judge = Judge { sessions, usages, limits, policy, message, class, group: delivery.group };
-        let found = self.router.members(&delivery.shares, &|id, subscribed| {
+        let target = self.router.member(share, &|id, subscribed| {
             16 * u8::from(subscribed.options.qos > Qos::AtMostOnce) + judge.readiness(id, subscribed)
         });
-        // It keeps its place among the messages, whoever gets it.
-        let mut order = Some(delivery.order);
-        for target in found.targets.into_values() {
-            let order = order.take().unwrap_or_else(|| self.next_order());
-            self.deliver_as(order, target.session, message, Terms::new(message, delivery.group, target), now_ms);
+        if let Some(target) = target {
+            // It keeps its place among the messages, whoever gets it.
+            let (session, terms) = (target.session, Terms::new(message, delivery.group, target));
+            self.deliver_as(delivery.order, session, message, terms, now_ms);
         }
     }
 }

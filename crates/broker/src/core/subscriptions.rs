@@ -17,8 +17,8 @@ use crate::packets::{Outgoing, Subscribed};
 use crate::router::SessionId;
 use crate::topic;
 
-/// Shared subscriptions of one session, and the longest of their filters with `$share` and the share's name. Each message
-/// on its way to the session keeps the shares that it came by, and the journal has them beside it.
+/// Shared subscriptions of one session, and the longest of their filters with `$share` and the share's name. A message goes
+/// to the session once for each that picks it, and the journal has the filter beside it.
 const MAX_SHARES: usize = 16;
 const MAX_SHARE_BYTES: usize = 512;
 
@@ -104,7 +104,7 @@ impl Core {
                 qos: subscribed.options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: subscribed.id.into_iter().collect(),
-                shares: Vec::new(),
+                share: None,
                 // It stays retained: the client can ask for it again.
                 group: None,
             };

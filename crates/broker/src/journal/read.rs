@@ -43,18 +43,15 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     })
 }
 
-/// What `write` has made of the shares; those of one text share its memory.
-fn shares(row: &Row<'_>, column: usize, known: &mut HashSet<Arc<str>>) -> rusqlite::Result<Vec<Arc<str>>> {
-    let Some(blob) = row.get::<_, Option<Vec<u8>>>(column)? else { return Ok(Vec::new()) };
-    let text = String::from_utf8(blob).map_err(|_| bad(column, "shares that are not UTF-8"))?;
-    let intern = |share: &str| {
-        known.get(share).cloned().unwrap_or_else(|| {
-            let share: Arc<str> = share.into();
-            known.insert(share.clone());
-            share
-        })
-    };
-    Ok(text.split('\0').map(intern).collect())
+/// The share of a delivery; those of one text have its memory in common.
+fn share(row: &Row<'_>, column: usize, known: &mut HashSet<Arc<str>>) -> rusqlite::Result<Option<Arc<str>>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
+    if let Some(share) = known.get(text.as_str()) {
+        return Ok(Some(share.clone()));
+    }
+    let share: Arc<str> = text.into();
+    known.insert(share.clone());
+    Ok(Some(share))
 }
 
 /// Reads everything, after removing what no longer belongs to a session. Sessions that were to end with their connections
@@ -109,7 +106,7 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     let mut restored = Restored::default();
     let mut known_shares = HashSet::new();
     let mut statement = db.prepare(
-        "SELECT seq_no, session, message, qos, retain, sub_ids, packet_id, released, shares FROM delivery ORDER BY seq_no",
+        "SELECT seq_no, session, message, qos, retain, sub_ids, packet_id, released, share FROM delivery ORDER BY seq_no",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -126,7 +123,7 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
             qos: qos(row, 3)?,
             retain: row.get(4)?,
             subscription_ids: ids.split(' ').filter_map(|id| id.parse().ok()).collect(),
-            shares: shares(row, 8, &mut known_shares)?,
+            share: share(row, 8, &mut known_shares)?,
             // These two are the core's to find out.
             group: None,
             surplus: false,

@@ -201,25 +201,54 @@ INSERT INTO message VALUES (7, 't', x'61', 1, 0, x'00', NULL, NULL);
 INSERT INTO delivery VALUES (9, 3, 7, 1, 0, '5', NULL, 0);
 PRAGMA user_version = 1;";
 
-#[test]
-fn an_older_format_is_read_and_brought_up_to_date() {
+/// What format 2 changed, with messages by one share and by three. The last one has been sent at QoS 2.
+const FORMAT_2: &str = "
+ALTER TABLE delivery ADD COLUMN shares BLOB;
+INSERT INTO delivery VALUES (10, 3, 7, 1, 0, '5', NULL, 0, CAST('$share/s/t' AS BLOB));
+INSERT INTO delivery VALUES (
+  11, 3, 7, 1, 0, '', NULL, 0, x'2473686172652f612f74002473686172652f622f74002473686172652f632f74');
+INSERT INTO delivery VALUES (12, 3, 7, 2, 0, '', 1, 1, x'2473686172652f612f74002473686172652f622f74');
+PRAGMA user_version = 2;";
+
+/// Opens a journal of an older format twice; order, share and packet identifier of what waits for its session.
+fn brought_up_to_date(older: &[&str]) -> Vec<(u64, Option<String>, Option<u16>)> {
     let dir = tempfile::tempdir().unwrap();
-    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
-    db.execute_batch(FORMAT_1).unwrap();
+    let path = dir.path().join("broker.db");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    older.iter().for_each(|format| db.execute_batch(format).unwrap());
     drop(db);
-    for _ in 0..2 {
-        let (mut journal, restored) = Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0).unwrap();
-        let [session] = &restored.sessions[..] else { panic!("{restored:?}") };
-        let [(None, delivery)] = &session.deliveries[..] else { panic!("{session:?}") };
-        assert_eq!((delivery.order, &*delivery.message.topic, &delivery.shares[..]), (9, "t", &[][..]));
+    let open = || {
+        let (mut journal, mut restored) = Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0).unwrap();
         journal.close().unwrap();
-    }
-    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
-    let made = |db: &rusqlite::Connection| -> Vec<String> {
-        let mut statement = db.prepare("SELECT name FROM pragma_table_info('delivery')").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        let session = restored.sessions.pop().unwrap();
+        let found = session.deliveries.iter();
+        found.map(|(id, delivery)| (delivery.order, delivery.share.as_deref().map(str::to_owned), *id)).collect()
+    };
+    let found: Vec<_> = open();
+    assert_eq!(found, open());
+    let columns = |db: &rusqlite::Connection| -> Vec<(String, String)> {
+        let mut statement = db.prepare("SELECT name, type FROM pragma_table_info('delivery')").unwrap();
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
     };
     let new = rusqlite::Connection::open_in_memory().unwrap();
     new.execute_batch(SCHEMA).unwrap();
-    assert_eq!(made(&db), made(&new));
+    assert_eq!(columns(&rusqlite::Connection::open(&path).unwrap()), columns(&new));
+    found
+}
+
+#[test]
+fn older_formats_are_read_and_brought_up_to_date() {
+    assert_eq!(brought_up_to_date(&[FORMAT_1]), [(9, None, None)]);
+    let share = |name: &str| Some(format!("$share/{name}/t"));
+    assert_eq!(
+        brought_up_to_date(&[FORMAT_1, FORMAT_2]),
+        [
+            (9, None, None),
+            (10, share("s"), None),
+            (11, share("a"), None),
+            (12, share("a"), Some(1)),
+            (13, share("b"), None),
+            (14, share("c"), None),
+        ]
+    );
 }

@@ -1,7 +1,5 @@
 //! Records to rows.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::core::Record;
@@ -17,11 +15,6 @@ fn int(value: u64) -> i64 {
 fn properties_blob(message: &Message) -> rusqlite::Result<Vec<u8>> {
     let blob = message.properties.encode_with_length();
     blob.map(Vec::from).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
-/// U+0000, which MQTT allows in no filter, parts one from the next; `None` for none.
-fn shares_blob(shares: &[Arc<str>]) -> Option<Vec<u8>> {
-    (!shares.is_empty()).then(|| shares.join("\0").into_bytes())
 }
 
 /// Writes all records in one transaction; durable when it returns.
@@ -83,7 +76,7 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
         Record::Delivery { session, delivery } => {
             let ids: Vec<String> = delivery.subscription_ids.iter().map(u32::to_string).collect();
             run(
-                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids, shares)
+                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids, share)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     int(delivery.order),
@@ -92,7 +85,7 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
                     delivery.qos as u8,
                     delivery.retain,
                     ids.join(" "),
-                    shares_blob(&delivery.shares),
+                    delivery.share.as_deref(),
                 ],
             )
         }

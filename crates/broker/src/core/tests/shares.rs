@@ -151,25 +151,81 @@ fn a_member_with_qos_0_comes_last() {
     assert_eq!(bench.take("member", "b").1, ["1", "2"]);
 }
 
+/// MQTT 5, §4.8.2: each shared subscription is one of its own, beside the ordinary ones, which are one together.
 #[test]
-fn each_share_that_a_message_came_by_has_it_again() {
-    for both in [false, true] {
-        let mut bench = Bench::new(Limits::default());
-        for filter in ["$share/s/q", "$share/t/q"] {
-            bench.leave("d", "a", filter);
-        }
-        let p = bench.v5("d", "p");
-        assert_eq!(bench.publish(p, 1, "q", |_| {}), Some(0));
-        bench.leave("d", "b", "$share/s/q");
-        bench.leave("d", if both { "b" } else { "c" }, "$share/t/q");
-        bench.connect("d", "a", Version::V5, |connect| connect.clean_start = true);
-        bench.outputs();
-        assert_eq!(bench.take("d", "b").1, ["1"]);
-        if !both {
-            assert_eq!(bench.take("d", "c").1, ["1"]);
-        }
-        assert!(bench.core.stored.is_empty());
+fn each_share_is_a_subscription_of_its_own() {
+    let mut bench = Bench::new(Limits::default());
+    let a = bench.v5("d", "a");
+    bench.subscribe_all(a, &["$share/s/q", "$share/t/q", "q", "#"]);
+    bench.disconnect(a, 0);
+    let p = bench.v5("d", "p");
+    assert_eq!(bench.publish(p, 1, "q", |_| {}), Some(0));
+    assert_eq!(bench.core.stats().queued, 3);
+    bench.leave("d", "b", "$share/s/q");
+    bench.leave("d", "c", "$share/t/q");
+    bench.connect("d", "a", Version::V5, |connect| connect.clean_start = true);
+    assert_eq!([bench.take("d", "b").1, bench.take("d", "c").1], [["1"], ["1"]]);
+    assert!(bench.core.stored.is_empty());
+    assert_eq!(bench.core.stats().queued_bytes, 0);
+}
+
+/// Each copy is counted from the beginning: when a session ends, there are no more of them than before.
+#[test]
+fn a_hand_over_stays_within_the_bounds() {
+    const SHARES: usize = 16;
+    let mut bench = Bench::new(Limits { application: queues(100), ..Limits::default() });
+    let a = bench.v5("d", "a");
+    let filters: Vec<String> = (0..SHARES).map(|n| format!("$share/s{n}/q")).collect();
+    bench.subscribe_all(a, &filters.iter().map(String::as_str).collect::<Vec<_>>());
+    let p = bench.v5("d", "p");
+    let mut accepted = 0;
+    while bench.publish(p, accepted + 1, "q", |_| {}) == Some(0) {
+        accepted += 1;
     }
+    assert_eq!(accepted, 7, "the last of them finds room for one copy and takes that of all");
+    for (n, filter) in filters.iter().enumerate() {
+        bench.leave("e", &format!("b{n}"), filter);
+    }
+    let before = bench.core.stats();
+    assert_eq!(before.queued, 7 * SHARES);
+    bench.input(a, Incoming::Disconnect { code: 0, session_expiry_s: Some(0) });
+    let after = bench.core.stats();
+    assert_eq!((after.queued, after.queued_bytes), (before.queued, before.queued_bytes));
+}
+
+/// The journal has the share and the subscription identifiers beside each delivery.
+#[test]
+fn what_is_kept_beside_a_message_counts() {
+    let share = format!("$share/{}/q", "n".repeat(400));
+    let mut bench = Bench::new(Limits::default());
+    let costs = |bench: &mut Bench, filters: &[(&str, Option<u32>)]| {
+        let a = bench.v5("d", "a");
+        let filters = filters
+            .iter()
+            .map(|(filter, id)| ((*filter).to_owned(), Subscribed { id: *id, ..Subscribed::new(Qos::AtLeastOnce) }));
+        bench.input(a, Incoming::Subscribe { id: 1, filters: filters.collect() });
+        let p = bench.v5("d", "p");
+        bench.outputs();
+        let publish = Publish {
+            dup: false,
+            topic: Some(TopicName::new("q").unwrap()),
+            payload: Bytes::new(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            packet_id: PacketId::new(1),
+            properties: Properties::new(),
+        };
+        bench.core.handle_packet(p, Incoming::Publish(publish), bench.now_ms);
+        let records = bench.core.take_effects(bench.now_ms).records;
+        let counted = (bench.core.stats().queued_bytes, records.iter().map(Record::cost).sum::<usize>());
+        bench.core.handle_disconnect_device("d");
+        bench.outputs();
+        assert_eq!(bench.core.stats().queued_bytes, 0);
+        counted
+    };
+    let (queued, unwritten) = costs(&mut bench, &[("q", Some(1))]);
+    assert_eq!(costs(&mut bench, &[(&share, Some(1))]), (queued + share.len(), unwritten + share.len()));
+    assert_eq!(costs(&mut bench, &[("q", Some(1)), ("+", Some(2)), ("#", Some(3))]), (queued + 8, unwritten + 8));
 }
 
 #[test]
