@@ -74,7 +74,8 @@ impl Core {
             }
             return;
         }
-        let stored = session.persistent();
+        // What a share is owed outlives the session: when the broker ends, another member gets it.
+        let stored = session.persistent() || terms.share.is_some();
         let mut delivery = Delivery {
             order,
             message: message.clone(),
@@ -88,6 +89,7 @@ impl Core {
             stored,
         };
         if stored {
+            self.store_session(id);
             let count = self.stored.entry(message.seq).or_insert(0);
             if *count == 0 {
                 self.fx.record(Record::Message(message.clone()));
@@ -98,6 +100,13 @@ impl Core {
         self.count(id, &mut delivery);
         self.enqueue(id, delivery);
         self.pump(id, now_ms);
+    }
+
+    /// A session that ends with its connection stands in the journal once it has what a share is owed.
+    fn store_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.stored) else { return };
+        session.stored = true;
+        self.fx.record(Record::Session { id, key: session.key.clone(), expiry_s: session.expiry_s });
     }
 
     /// Puts a delivery, which has been counted, into a session's queue.

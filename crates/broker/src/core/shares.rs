@@ -4,7 +4,8 @@
 //! to that member. So when a session ends, for whatever reason, what it has not been sent goes to another member, and so
 //! does what it has not acknowledged at QoS 1. What it has been sent at QoS 2 goes to nobody else: the standard forbids
 //! it, since the member may have it already. If the share has no other member, the messages end with the session, as
-//! those of any session do.
+//! those of any session do. All of this holds over a crash too: what a share is owed is in the journal even if the session
+//! that it waits for ends with its connection.
 //!
 //! The other member is the one that a new message would get, except that one with a subscription at QoS 0 comes last. It
 //! gets the messages even if its queue has no room, since there is nobody to whom "no" could be said. Its queue is over

@@ -12,7 +12,7 @@ use sealcast_mqtt::Version;
 
 use super::*;
 use crate::config::{ClassLimits, Limits};
-use world::World;
+use world::{Sharing, World};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -99,7 +99,7 @@ proptest! {
             ..ClassLimits::default()
         };
         let limits = Limits { max_inflight: 4, application, publish_patience, ..Limits::default() };
-        let mut world = World::new(limits, version, false);
+        let mut world = World::new(limits, version, Sharing::Not);
         play(&mut world, ops);
         for subscriber in 2..4 {
             for publisher in 0..2 {
@@ -125,11 +125,12 @@ proptest! {
     #[test]
     fn what_was_acknowledged_reaches_a_member_of_the_share_although_another_ends(
         ops in ops(true),
+        sharing in prop_oneof![Just(Sharing::Kept), Just(Sharing::Passing)],
         max_queued_messages in prop_oneof![Just(1usize), Just(4), Just(100_000)],
     ) {
         let application = ClassLimits { max_queued_messages, ..ClassLimits::default() };
         let limits = Limits { max_inflight: 4, application, ..Limits::default() };
-        let mut world = World::new(limits, Version::V5, true);
+        let mut world = World::new(limits, Version::V5, sharing);
         play(&mut world, ops);
         for publisher in 0..2 {
             let got = |subscriber: usize| world.clients[subscriber].got[publisher].iter().copied();

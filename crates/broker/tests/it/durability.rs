@@ -348,6 +348,37 @@ fn what_a_session_leaves_to_its_share_that_was_to_end_with_its_connection_surviv
     assert_eq!(second.message().payload, b"x");
 }
 
+/// A member whose session ends with its connection is online, and preferred. What it has not acknowledged is another
+/// member's after a crash of the broker, and so is what it was never sent.
+#[test]
+fn what_a_passing_member_of_a_share_has_not_acknowledged_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, _reserved) = reserve_port();
+    let mut broker = Killable::start(dir.path(), addr);
+    let (mut kept, _) = Client::connect(addr, &session("kept", true));
+    kept.subscribe("$share/s/work/#", 1);
+    kept.disconnect();
+    let passing = Connect { receive_max: Some(1), expiry_s: 0, ..session("passing", true) };
+    let (mut passing, _) = Client::connect(addr, &passing);
+    passing.subscribe("$share/s/work/#", 1);
+    let (mut publisher, _) = Client::connect(addr, &Connect { id: "p", clean: true, ..Connect::default() });
+    for id in 1..=3 {
+        assert_eq!(publisher.publish_acked("work/1", &[id as u8], 0, id), 0);
+    }
+    assert_eq!(passing.message().payload, [1]);
+    broker.kill_and_restart();
+    let (mut kept, present) = reconnect(addr, &session("kept", true));
+    assert!(present);
+    for want in 1..=3 {
+        let message = kept.message();
+        assert_eq!(message.payload, [want]);
+        kept.ack(0x40, message.id).unwrap();
+    }
+    kept.nothing_more();
+    let (_passing, present) = reconnect(addr, &session("passing", true));
+    assert!(!present, "its session has ended with the broker");
+}
+
 #[test]
 fn sessions_subscriptions_and_retained_messages_survive() {
     let dir = tempfile::tempdir().unwrap();

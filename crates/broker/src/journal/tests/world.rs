@@ -31,7 +31,7 @@ impl Policy for Everyone {
 }
 
 /// Clients 0 and 1 publish at QoS 1 and 2. Clients 2 and 3 subscribe with QoS 1 and 2, or both share one subscription at
-/// QoS 1. All keep their sessions, unless [`World::start_anew`] ends one.
+/// QoS 1. All keep their sessions, unless [`World::start_anew`] ends one, or client 2 is [`Sharing::Passing`].
 #[derive(Default)]
 pub(super) struct Client {
     conn: Option<ConnId>,
@@ -49,6 +49,15 @@ pub(super) struct Client {
     sessions: u32,
 }
 
+/// How clients 2 and 3 subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    Not,
+    Kept,
+    /// Client 2's session ends with its connection.
+    Passing,
+}
+
 pub(super) struct World {
     pub db: rusqlite::Connection,
     pub core: Core,
@@ -58,7 +67,7 @@ pub(super) struct World {
     limits: Limits,
     /// That of the publishers; the subscribers speak MQTT 5.
     version: Version,
-    shared: bool,
+    sharing: Sharing,
     waiting: VecDeque<Output>,
     released_up_to: usize,
     pub now_ms: u64,
@@ -66,7 +75,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(limits: Limits, version: Version, shared: bool) -> Self {
+    pub(super) fn new(limits: Limits, version: Version, sharing: Sharing) -> Self {
         let db = rusqlite::Connection::open_in_memory().unwrap();
         db.execute_batch(SCHEMA).unwrap();
         let mut world = Self {
@@ -74,7 +83,7 @@ impl World {
             core: core(&limits),
             limits,
             version,
-            shared,
+            sharing,
             clients: Vec::new(),
             uncommitted: Vec::new(),
             waiting: VecDeque::new(),
@@ -92,7 +101,7 @@ impl World {
         // After a crash, what was in flight at QoS 1 waits again.
         let most = self.limits.application.max_queued_messages + usize::from(self.limits.max_inflight);
         // What another member of a share leaves behind comes on top.
-        assert!(self.shared || self.core.longest_queue() <= most);
+        assert!(self.sharing != Sharing::Not || self.core.longest_queue() <= most);
         let gates = effects.records.iter().any(Record::gates);
         self.uncommitted.extend(effects.records);
         self.waiting.extend(effects.outputs);
@@ -130,6 +139,10 @@ impl World {
         self.connect_with(index, false);
     }
 
+    fn passes(&self, index: usize) -> bool {
+        index == 2 && self.sharing == Sharing::Passing
+    }
+
     /// The client gives its session up and begins another.
     pub(super) fn start_anew(&mut self, index: usize) {
         self.clients[index].sessions = 0;
@@ -142,13 +155,14 @@ impl World {
         self.next_conn += 1;
         self.clients[index].conn = Some(conn);
         let version = if index < 2 { self.version } else { Version::V5 };
+        let expiry_s = if self.passes(index) { 0 } else { 100_000 };
         let connect = Connect {
             version,
             bridge: false,
             client_id: Text::new(&format!("c{index}")).unwrap(),
             clean_start,
             keep_alive_s: 0,
-            properties: Properties::from_iter([Property::SessionExpiry(100_000), Property::ReceiveMaximum(3)]),
+            properties: Properties::from_iter([Property::SessionExpiry(expiry_s), Property::ReceiveMaximum(3)]),
             will: None,
             username: None,
             password: None,
@@ -223,6 +237,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self, index: usize) -> bool {
+        let passes = self.passes(index);
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return false };
         let Some(packet) = client.inbox.pop_front() else { return false };
@@ -230,7 +245,7 @@ impl World {
             Outgoing::ConnAck { session_present, code, .. } => {
                 assert_eq!(code, 0);
                 // A session that was confirmed once is never lost.
-                assert!(session_present || client.sessions == 0);
+                assert!(session_present || client.sessions == 0 || passes);
                 client.sessions += 1;
                 client.online = true;
                 let open: Vec<_> = client.open.iter().map(|(id, (number, rec))| (*id, *number, *rec)).collect();
@@ -248,8 +263,9 @@ impl World {
                     }
                 }
                 if index >= 2 && !(session_present && self.clients[index].subscribed) {
-                    let qos = if index == 2 || self.shared { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
-                    let filter = if self.shared { "$share/s/t/+" } else { "t/+" };
+                    let shared = self.sharing != Sharing::Not;
+                    let qos = if index == 2 || shared { Qos::AtLeastOnce } else { Qos::ExactlyOnce };
+                    let filter = if shared { "$share/s/t/+" } else { "t/+" };
                     let filters = vec![(filter.into(), Subscribed::new(qos))];
                     self.input(conn, Incoming::Subscribe { id: 1, filters });
                 }
