@@ -30,10 +30,12 @@
 //!   A session that ends is not a silent loss: the client sees that its session is gone.
 //! - **A device that has no use for a topic**, since it is not in the topic's group ([`crate::Policy::group`]) and cannot
 //!   open its messages, holds nobody up. Its session is ended too.
-//! - **When all queues together are full**, everybody would be held up by whoever fills them. So the session ends that
-//!   holds the most of what is surplus: messages that are not for its device as one of a group, and retained ones that a
-//!   subscription brought, which its client can ask for again. A session without surplus is kept; if such sessions alone
-//!   fill the bound, publishers wait. A session that is sent its messages at once is never held up by other sessions.
+//! - **When all queues together are full**, everybody would be held up by whoever fills them. What is surplus gives way:
+//!   messages that are not for a device as one of a group, and retained ones that a subscription brought, which its client
+//!   can ask for again. A message that would be surplus itself is refused. For one that a member of a group is owed, and
+//!   for a control message, a session ends: of the device that has the most surplus, the one that holds the most of it.
+//!   A device without surplus keeps its sessions; if such devices alone fill the bound, publishers wait. A session that is
+//!   sent its messages at once is never held up by other sessions.
 //! - **Expired messages** hold nobody up: they are removed when their time comes, and before a queue is called full.
 //! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
 //!   is online. If the picked session is ended, another member is picked, until one has room or is waited for; and other

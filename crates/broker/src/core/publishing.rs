@@ -318,21 +318,29 @@ impl Core {
     /// Ends a session that must not hold up this message's publisher, if there is one.
     fn make_room(&mut self, no_room: NoRoom, class: Class, group: Option<u64>) -> bool {
         let Some(session) = self.sessions.get(&no_room.session) else { return false };
-        let waited_for = group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
-        let (id, reason) = match (class, no_room.bound) {
-            (Class::Application, _) if !waited_for => {
-                (Some(no_room.session), "it has no room for a message, and its device is not in the group of the topic")
-            }
+        let member = group.map(|group| self.policy.is_member(&session.key.device, group));
+        let ends = match (class, no_room.bound) {
+            (Class::Application, _) if member == Some(false) => Some((
+                no_room.session,
+                "it has no room for a message, and its device is not in the group of the topic",
+            )),
             (Class::Control, Bound::Session | Bound::Device) => {
-                (Some(no_room.session), "it does not keep up with control messages")
+                Some((no_room.session, "it does not keep up with control messages"))
             }
-            (_, Bound::Total) => (
-                self.largest_surplus(class),
-                "the queues of all sessions together are full, and it holds most of what is not for members of a group",
-            ),
-            (Class::Application, Bound::Session | Bound::Device) => (None, ""),
+            // What is for no group would be surplus itself.
+            (Class::Application, Bound::Total) if member.is_none() => None,
+            (_, Bound::Total) => self.largest_surplus(class).map(|id| {
+                (
+                    id,
+                    "the queues of all sessions together are full, and of the device that holds most of what is not for \
+                     members of a group, it holds most of that",
+                )
+            }),
+            (Class::Application, Bound::Session | Bound::Device) => None,
         };
-        id.inspect(|id| self.end_slow_session(*id, reason)).is_some()
+        let Some((id, reason)) = ends else { return false };
+        self.end_slow_session(id, reason);
+        true
     }
 
     fn route(&mut self, message: &Arc<Message>, group: Option<u64>, found: Matches, now_ms: u64) {

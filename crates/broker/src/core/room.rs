@@ -56,15 +56,13 @@ impl Core {
         }
     }
 
-    /// The session that holds the most of what is given up first when all queues together are full.
+    /// The session that ends first when all queues together are full: of the device with the most surplus, the one with
+    /// the most of it. So nobody is ended for what a device has spread over many sessions.
     pub(super) fn largest_surplus(&self, class: Class) -> Option<SessionId> {
-        // Every message that is turned away asks: sessions are looked through only if one of them ends by it.
-        if self.usages.surplus(class).messages == 0 {
-            return None;
-        }
+        let device = self.usages.largest_surplus(class, &self.limits)?;
         let limit = class.total_queued_limit(&self.limits);
-        let some = self.sessions.iter().filter(|(_, session)| session.surplus.of(class).messages > 0);
-        some.max_by_key(|(id, session)| (session.surplus.of(class).part_of(limit), **id)).map(|(id, _)| *id)
+        let of_device = self.sessions.iter().filter(|(_, session)| session.key.device == *device);
+        of_device.max_by_key(|(id, session)| (session.surplus.of(class).part_of(limit), **id)).map(|(id, _)| *id)
     }
 
     /// Removes what has expired from all queues: it takes no room, and nobody waits for it.

@@ -166,6 +166,8 @@ pub(super) struct Usage {
     pub retained: Loads,
     /// What waits for its sessions or is in flight to them.
     pub queued: Loads,
+    /// What of it is given up first when there is no room.
+    surplus: Loads,
     /// Somebody waits until its queues have room.
     blocked: Option<Reminder>,
 }
@@ -196,8 +198,15 @@ impl Usages {
         self.queued.of(class)
     }
 
-    pub(super) fn surplus(&self, class: Class) -> Load {
-        self.surplus.of(class)
+    /// The device that has the most of what is given up first when all queues together are full.
+    pub(super) fn largest_surplus(&self, class: Class, limits: &Limits) -> Option<&Arc<str>> {
+        // Every message that is turned away asks: devices are looked through only if a session ends by it.
+        if self.surplus.of(class).messages == 0 {
+            return None;
+        }
+        let limit = class.total_queued_limit(limits);
+        let some = self.devices.iter().filter(|(_, usage)| usage.surplus.of(class).messages > 0);
+        some.max_by_key(|(device, usage)| (usage.surplus.of(class).part_of(limit), *device)).map(|(device, _)| device)
     }
 
     pub(super) fn queue(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
@@ -205,7 +214,12 @@ impl Usages {
         if surplus {
             self.surplus.of_mut(class).add(bytes);
         }
-        self.change(device, |usage| usage.queued.of_mut(class).add(bytes));
+        self.change(device, |usage| {
+            usage.queued.of_mut(class).add(bytes);
+            if surplus {
+                usage.surplus.of_mut(class).add(bytes);
+            }
+        });
     }
 
     pub(super) fn queue_end(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
@@ -213,7 +227,12 @@ impl Usages {
         if surplus {
             self.surplus.of_mut(class).remove(bytes);
         }
-        self.change(device, |usage| usage.queued.of_mut(class).remove(bytes));
+        self.change(device, |usage| {
+            usage.queued.of_mut(class).remove(bytes);
+            if surplus {
+                usage.surplus.of_mut(class).remove(bytes);
+            }
+        });
     }
 
     /// The bound that so much more for a device would pass. A bound lower than `least` counts as that.

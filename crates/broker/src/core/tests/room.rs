@@ -182,34 +182,52 @@ fn a_session_that_is_sent_its_messages_at_once_is_not_held_up_by_others() {
 }
 
 #[test]
-fn what_is_for_nobody_in_particular_is_given_up_for_all_to_go_on() {
-    for topic in ["g/b", "b"] {
-        let mut bench = of_all(10);
-        bench.leave("d", "member", "g/a");
-        bench.leave("e", "small", "small");
-        bench.leave("f", "large", "large");
-        bench.leave("h", "last", topic);
-        let p = bench.v5("publisher", "p");
-        bench.publish_all(p, "g/a", 1..=5);
-        bench.publish_all(p, "small", 6..=7);
-        bench.publish_all(p, "large", 8..=10);
-        // The largest goes first. What a member waits for is not touched, although it is more.
-        bench.publish_all(p, topic, 11..=13);
-        assert_eq!(bench.sessions(), 4);
-        assert_eq!(bench.core.stats().queued, 10);
-        bench.publish_all(p, topic, 14..=14);
-        let (_, present) = bench.comes_back("f", "large");
-        assert!(!present);
-        if topic == "b" {
-            // It was the largest itself: a session like any other.
-            assert!(!bench.comes_back("h", "last").1);
-            assert_eq!(bench.take("e", "small").1, ["6", "7"]);
-        } else {
-            assert!(!bench.comes_back("e", "small").1);
-            assert_eq!(bench.take("h", "last").1, ["11", "12", "13", "14"]);
-        }
-        assert_eq!(bench.take("d", "member").1, ["1", "2", "3", "4", "5"]);
+fn what_is_for_nobody_in_particular_is_given_up_for_a_group_to_go_on() {
+    let mut bench = of_all(10);
+    bench.leave("d", "member", "g/a");
+    bench.leave("e", "small", "small");
+    bench.leave("f", "large", "large");
+    bench.leave("h", "last", "g/b");
+    let p = bench.v5("publisher", "p");
+    bench.publish_all(p, "g/a", 1..=5);
+    bench.publish_all(p, "small", 6..=7);
+    bench.publish_all(p, "large", 8..=10);
+    // The largest goes first. What a member waits for is not touched, although it is more.
+    bench.publish_all(p, "g/b", 11..=13);
+    assert_eq!(bench.sessions(), 4);
+    assert_eq!(bench.core.stats().queued, 10);
+    assert!(!bench.comes_back("f", "large").1);
+    bench.publish_all(p, "g/b", 14..=14);
+    assert!(!bench.comes_back("e", "small").1);
+    assert_eq!(bench.take("h", "last").1, ["11", "12", "13", "14"]);
+    assert_eq!(bench.take("d", "member").1, ["1", "2", "3", "4", "5"]);
+}
+
+/// A device outside the group fills all queues with messages of a topic of no group, spread over its sessions.
+#[test]
+fn who_fills_all_queues_with_what_is_for_nobody_is_refused_and_ends_first() {
+    let mut bench = of_all(12);
+    // The largest session holds what a group owes to it, and more surplus than any other session.
+    bench.leave("victim", "log", "#");
+    let p = bench.v5("publisher", "p");
+    bench.publish_all(p, "g/a", 1..=3);
+    bench.publish_all(p, "x", 4..=5);
+    // Seven copies of one message, which are judged one by one.
+    for n in 0..7 {
+        bench.leave("outsider", &format!("{n}"), "own");
     }
+    let flood = bench.v5("outsider", "flood");
+    bench.input(flood, Incoming::Subscribe { id: 1, filters: vec![("own".into(), Subscribed::new(Qos::AtMostOnce))] });
+    bench.publish_all(flood, "own", 1..=1);
+    assert_eq!(bench.core.stats().queued, 13, "`log` has a copy too");
+    let refused = Some(reason::QUOTA_EXCEEDED);
+    assert_eq!(bench.publish(flood, 2, "own", |_| {}), refused, "nobody ends for it");
+    assert_eq!(bench.publish(flood, 3, "x", |_| {}), refused);
+    assert_eq!(bench.sessions(), 10);
+    // For the group, sessions of the device end that has the most surplus, though each of them has little.
+    bench.publish_all(p, "g/a", 6..=8);
+    assert_eq!(bench.sessions(), 6);
+    assert_eq!(bench.take("victim", "log").1, ["1", "2", "3", "4", "5", "1", "6", "7", "8"]);
 }
 
 #[test]
