@@ -33,6 +33,7 @@ use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
 use connection::Connection;
 use session::{Due, Session, expires_at};
+use shares::Left;
 use usage::Class;
 
 pub(crate) use connection::ConnId;
@@ -90,7 +91,10 @@ pub(crate) struct Core {
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
     wills: VecDeque<Due>,
     /// What ended sessions were to get by shared subscriptions.
-    left: VecDeque<Delivery>,
+    left: VecDeque<Left>,
+    /// How many of these are handed over until [`Self::take_effects`] has been called again.
+    slice_left: usize,
+    slice: usize,
     /// Sessions to look at, by time: expiry and delayed wills.
     timers: BTreeSet<(u64, SessionId)>,
     /// Sessions with messages that expire, by the time of the first.
@@ -129,6 +133,8 @@ impl Core {
             locals: HashMap::new(),
             wills: VecDeque::new(),
             left: VecDeque::new(),
+            slice_left: shares::SLICE,
+            slice: shares::SLICE,
             timers: BTreeSet::new(),
             expiries: BTreeSet::new(),
             full: BTreeSet::new(),
@@ -150,19 +156,30 @@ impl Core {
         loop {
             self.settle(now_ms);
             self.go_on(now_ms);
-            if self.wills.is_empty() && self.left.is_empty() {
+            if self.is_settled() {
                 break;
             }
         }
+        self.slice_left = self.slice;
         std::mem::take(&mut self.fx)
     }
 
-    /// Does what ended sessions have left to do: their shared messages go to others, and their wills out.
+    /// Does what ended sessions have left to do: their wills go out, and a slice of their shared messages to others.
     fn settle(&mut self, now_ms: u64) {
-        while !(self.wills.is_empty() && self.left.is_empty()) {
+        while !self.is_settled() {
             self.hand_over(now_ms);
             self.publish_wills(now_ms);
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.wills.is_empty() && (self.left.is_empty() || self.slice_left == 0)
+    }
+
+    /// Hands over fewer deliveries at once.
+    #[cfg(test)]
+    pub(crate) fn with_slice(self, slice: usize) -> Self {
+        Self { slice, slice_left: slice, ..self }
     }
 
     /// A packet of a client that has connected; ignored when the connection is gone.
@@ -190,6 +207,9 @@ impl Core {
     /// When [`Self::handle_timeout`] wants to be called, Unix ms.
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         let first = |set: &BTreeSet<(u64, u64)>| set.first().map(|(at, _)| *at);
+        if !self.left.is_empty() {
+            return Some(0);
+        }
         [first(&self.timers), first(&self.expiries), first(&self.held_up)].into_iter().flatten().min()
     }
 
@@ -232,9 +252,10 @@ impl Core {
 
     pub(crate) fn stats(&self) -> Stats {
         let (application, control) = (self.usages.queued(Class::Application), self.usages.queued(Class::Control));
+        let left_bytes: usize = self.left.iter().map(|left| left.delivery.cost()).sum();
         Stats {
-            queued: application.messages + control.messages,
-            queued_bytes: application.bytes + control.bytes,
+            queued: application.messages + control.messages + self.left.len(),
+            queued_bytes: application.bytes + control.bytes + left_bytes,
             connections: self.connections.len(),
             sessions: self.sessions.len(),
             retained: self.retained.len(),

@@ -20,9 +20,14 @@ pub(crate) struct Subscribed {
     pub id: Option<u32>,
 }
 
-#[cfg(test)]
 impl Subscribed {
+    /// Whether messages wait while the client is away.
+    pub(crate) fn keeps(&self) -> bool {
+        self.options.qos > Qos::AtMostOnce
+    }
+
     /// As MQTT 3 has it.
+    #[cfg(test)]
     pub(crate) fn new(qos: Qos) -> Self {
         Self { options: SubscriptionOptions::new(qos), id: None }
     }

@@ -1,5 +1,7 @@
 //! Which subscriptions match a topic: a trie over filter levels.
 
+mod share;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -8,6 +10,9 @@ use sealcast_mqtt::Qos;
 use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
 use crate::topic::{self, Reserved};
+use share::Share;
+
+pub(crate) use share::{Judge, Subscriber};
 
 /// A session, here and in the journal.
 pub(crate) type SessionId = u64;
@@ -49,34 +54,6 @@ impl Target {
         self.subscription_ids.extend(subscribed.id);
     }
 }
-
-struct Share {
-    /// `$share/<name>/<filter>`.
-    text: Arc<str>,
-    members: Vec<(SessionId, Subscribed)>,
-    next: usize,
-}
-
-impl Share {
-    /// One member, in turn, of those whom `readiness` gives the highest value.
-    fn pick(&mut self, readiness: &Readiness<'_>) -> Option<(SessionId, Subscribed)> {
-        let count = self.members.len();
-        let turn = |step: usize| self.members.get((self.next + step) % count.max(1));
-        // The first of the readiest: `max_by_key` would give the last.
-        let chosen = (0..count).rev().max_by_key(|step| turn(*step).map(|(id, options)| readiness(*id, options)))?;
-        let member = turn(chosen).copied()?;
-        self.next = (self.next + chosen + 1) % count;
-        Some(member)
-    }
-
-    fn target(&mut self, readiness: &Readiness<'_>) -> Option<Target> {
-        let (session, subscribed) = self.pick(readiness)?;
-        Some(Target::new(session, &subscribed, Some(self.text.clone())))
-    }
-}
-
-/// How much a member of a share is to be preferred.
-pub(crate) type Readiness<'a> = dyn Fn(SessionId, &Subscribed) -> u8 + 'a;
 
 #[derive(Default)]
 struct Node {
@@ -141,41 +118,32 @@ impl Router {
         filter.split('/').fold(&mut self.root, |node, level| node.children.entry(level.into()).or_default())
     }
 
-    /// Adds or replaces a subscription; true if it is new.
-    pub(crate) fn insert(
-        &mut self,
-        session: SessionId,
-        share: Option<&str>,
-        filter: &str,
-        options: Subscribed,
-    ) -> bool {
-        let node = self.node(filter);
-        let Some(group) = share else { return node.sessions.insert(session, options).is_none() };
-        let share = node.shares.entry(group.into()).or_insert_with(|| Share {
-            text: format!("$share/{group}/{filter}").into(),
-            members: Vec::new(),
-            next: 0,
-        });
-        if let Some(member) = share.members.iter_mut().find(|member| member.0 == session) {
-            member.1 = options;
-            return false;
+    /// Adds or replaces a subscription. A shared one is to be replaced when its client comes and goes.
+    pub(crate) fn insert(&mut self, subscriber: &Subscriber, share: Option<&str>, filter: &str, options: Subscribed) {
+        let Some(name) = share else {
+            self.node(filter).sessions.insert(subscriber.session, options);
+            return;
+        };
+        let shares = &mut self.node(filter).shares;
+        let share = shares.entry(name.into()).or_insert_with(|| Share::new(name, filter));
+        share.insert(subscriber, options);
+        if share.is_empty() {
+            self.remove(subscriber, Some(name), filter);
         }
-        share.members.push((session, options));
-        true
     }
 
     pub(crate) fn insert_local(&mut self, local: LocalId, filter: &str) {
         self.node(filter).locals.push(local);
     }
 
-    pub(crate) fn remove(&mut self, session: SessionId, share: Option<&str>, filter: &str) {
+    pub(crate) fn remove(&mut self, subscriber: &Subscriber, share: Option<&str>, filter: &str) {
         Self::prune(&mut self.root, &mut filter.split('/'), &mut |node| match share {
-            None => drop(node.sessions.remove(&session)),
-            Some(group) => {
-                if let Some(share) = node.shares.get_mut(group) {
-                    share.members.retain(|member| member.0 != session);
-                    if share.members.is_empty() {
-                        node.shares.remove(group);
+            None => drop(node.sessions.remove(&subscriber.session)),
+            Some(name) => {
+                if let Some(share) = node.shares.get_mut(name) {
+                    share.remove(subscriber);
+                    if share.is_empty() {
+                        node.shares.remove(name);
                     }
                 }
             }
@@ -201,19 +169,18 @@ impl Router {
     }
 
     /// Whom a share (as [`Target::share`] names it) picks now; nobody if it has no members.
-    pub(crate) fn member(&mut self, share: &str, readiness: &Readiness<'_>) -> Option<Target> {
-        let (group, filter) = topic::parse_filter(share).ok()?;
+    pub(crate) fn member(&mut self, share: &str, judge: &dyn Judge) -> Option<Target> {
+        let (name, filter) = topic::parse_filter(share).ok()?;
         let node = filter.split('/').try_fold(&mut self.root, |node, level| node.children.get_mut(level))?;
-        node.shares.get_mut(group?)?.target(readiness)
+        node.shares.get_mut(name?)?.pick(judge)
     }
 
-    /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, in turn, of those whom
-    /// `readiness` gives the highest value.
-    pub(crate) fn matches(&mut self, topic: &str, publisher: Option<SessionId>, readiness: &Readiness<'_>) -> Matches {
+    /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, as `judge` has it.
+    pub(crate) fn matches(&mut self, topic: &str, publisher: Option<SessionId>, judge: &dyn Judge) -> Matches {
         let mut found = Matches::default();
         let levels: Vec<&str> = topic.split('/').collect();
         let wildcards = !self.reserved.covers(topic);
-        Self::walk(&mut self.root, &levels, wildcards, publisher, readiness, &mut found);
+        Self::walk(&mut self.root, &levels, wildcards, publisher, judge, &mut found);
         found
     }
 
@@ -222,33 +189,33 @@ impl Router {
         levels: &[&str],
         wildcards: bool,
         publisher: Option<SessionId>,
-        readiness: &Readiness<'_>,
+        judge: &dyn Judge,
         found: &mut Matches,
     ) {
         // `a/#` matches `a` too.
         if wildcards && let Some(rest) = node.children.get_mut("#") {
-            Self::collect(rest, publisher, readiness, found);
+            Self::collect(rest, publisher, judge, found);
         }
         let Some((level, rest)) = levels.split_first() else {
-            Self::collect(node, publisher, readiness, found);
+            Self::collect(node, publisher, judge, found);
             return;
         };
         if let Some(child) = node.children.get_mut(*level) {
-            Self::walk(child, rest, true, publisher, readiness, found);
+            Self::walk(child, rest, true, publisher, judge, found);
         }
         if wildcards && let Some(child) = node.children.get_mut("+") {
-            Self::walk(child, rest, true, publisher, readiness, found);
+            Self::walk(child, rest, true, publisher, judge, found);
         }
     }
 
-    fn collect(node: &mut Node, publisher: Option<SessionId>, readiness: &Readiness<'_>, found: &mut Matches) {
+    fn collect(node: &mut Node, publisher: Option<SessionId>, judge: &dyn Judge, found: &mut Matches) {
         for (session, subscribed) in &node.sessions {
             if !(subscribed.options.no_local && publisher == Some(*session)) {
                 let targets = found.sessions.entry(*session).and_modify(|target| target.merge(subscribed));
                 targets.or_insert_with(|| Target::new(*session, subscribed, None));
             }
         }
-        found.shares.extend(node.shares.values_mut().filter_map(|share| share.target(readiness)));
+        found.shares.extend(node.shares.values_mut().filter_map(|share| share.pick(judge)));
         found.locals.extend_from_slice(&node.locals);
     }
 }
@@ -263,6 +230,10 @@ mod tests {
         Subscribed::new(qos)
     }
 
+    fn subscriber(session: SessionId) -> Subscriber {
+        Subscriber { device: "d".into(), session, online: true }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_matching_one_by_one(
@@ -275,39 +246,18 @@ mod tests {
         ) {
             let mut router = Router::new(Reserved::new(vec!["r".into()]));
             for (id, filter) in filters.iter().enumerate() {
-                router.insert(id as u64, None, filter, options(Qos::AtLeastOnce));
+                router.insert(&subscriber(id as u64), None, filter, options(Qos::AtLeastOnce));
             }
             let mut want = Vec::new();
             for (id, filter) in filters.iter().enumerate() {
                 if removed[id] {
-                    router.remove(id as u64, None, filter);
+                    router.remove(&subscriber(id as u64), None, filter);
                 } else if router.filter_matches(filter, &topic) {
                     want.push(id as u64);
                 }
             }
-            let found: Vec<u64> = router.matches(&topic, None, &|_, _| 1).sessions.into_keys().collect();
+            let found: Vec<u64> = router.matches(&topic, None, &share::tests::Fake::default()).sessions.into_keys().collect();
             prop_assert_eq!(found, want);
         }
-    }
-
-    #[test]
-    fn a_share_takes_turns_among_the_readiest() {
-        let mut router = Router::default();
-        for session in 1..=3 {
-            assert!(router.insert(session, Some("g"), "a/#", options(Qos::AtLeastOnce)));
-        }
-        let mut pick = |readiness: &Readiness<'_>| {
-            let found = router.matches("a/b", None, readiness);
-            assert_eq!((found.sessions.len(), found.shares.len()), (0, 1));
-            found.shares.first().map(|target| target.session)
-        };
-        assert_eq!([pick(&|_, _| 2), pick(&|_, _| 2), pick(&|_, _| 2)], [Some(1), Some(2), Some(3)]);
-        let second = |id, _: &Subscribed| u8::from(id == 2);
-        assert_eq!([pick(&second), pick(&second)], [Some(2), Some(2)]);
-        assert!(pick(&|_, _| 0).is_some());
-        for session in 1..=3 {
-            router.remove(session, Some("g"), "a/#");
-        }
-        assert!(router.root.is_empty());
     }
 }

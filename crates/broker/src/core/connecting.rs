@@ -94,6 +94,7 @@ impl Core {
             assigned_client_id: assigned,
             alias_max: ALIAS_MAX,
         });
+        self.move_in_shares(id);
         let session_present = present.is_some();
         self.fx.send(conn, Outgoing::ConnAck { session_present, code: 0, properties });
         self.resume(id, now_ms);
@@ -262,6 +263,7 @@ impl Core {
                 self.timers.insert((due, id));
             }
         }
+        self.move_in_shares(id);
     }
 
     /// Forgets a session. Its will, if one waits, is due, and so is what it was to get by shared subscriptions.
@@ -279,7 +281,7 @@ impl Core {
         }
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {
-                self.router.remove(id, share, filter);
+                self.router.remove(&session.subscriber(id), share, filter);
             }
         }
         if session.stored {

@@ -36,7 +36,7 @@ pub(crate) enum Record {
         at_ms: u64,
         expiry_s: u32,
     },
-    /// The session with its subscriptions, deliveries and identifiers.
+    /// The session with its subscriptions, deliveries and identifiers, except for the deliveries that shares are owed.
     SessionEnd {
         id: SessionId,
     },
@@ -53,6 +53,7 @@ pub(crate) enum Record {
     MessageEnd {
         seq: u64,
     },
+    /// New, or left by an ended session and now this one's.
     Delivery {
         session: SessionId,
         delivery: Delivery,
@@ -67,6 +68,10 @@ pub(crate) enum Record {
         order: u64,
     },
     DeliveryEnd {
+        order: u64,
+    },
+    /// The same for one that a share was owed: it goes out at QoS 0.
+    DeliveredOnce {
         order: u64,
     },
     Inbound {

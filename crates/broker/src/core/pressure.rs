@@ -38,7 +38,7 @@
 //!   sent its messages at once is never held up by other sessions.
 //! - **Expired messages** hold nobody up: they are removed when their time comes, and before a queue is called full.
 //! - **A shared subscription** picks the member whose device publishers wait for, then one that has room, then one that
-//!   is online. If the picked session is ended, another member is picked, until one has room or is waited for; and other
+//!   is online, of a bounded number that it asks in turn (`router::share`). If the picked session is ended, another member is picked, until one has room or is waited for; and other
 //!   members get what waited for it (`core::shares`).
 //! - A queue that is **empty** takes a message of any size, so that no message waits for ever. A queue that is over its
 //!   limit because the limit was lowered keeps what it has.

@@ -8,6 +8,7 @@ use sealcast_mqtt::{PacketId, Property, Publish, Qos, TopicName, Version, reason
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
 use super::effects::{Output, Record};
+use super::shares::Members;
 use super::usage::{Bound, Class, Load};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
@@ -279,9 +280,10 @@ impl Core {
     ) -> Result<Matches, NoRoom> {
         let class = Class::of(&self.router, &message.topic);
         self.drop_expired(now_ms);
+        let members = Members::new(&self.policy);
         // Each turn ends a session, after which a share may have a better member, and others may have room.
         loop {
-            let mut found = self.matches(message, class, group, from);
+            let mut found = self.matches(message, class, group, from, &members);
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }

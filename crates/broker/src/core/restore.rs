@@ -8,6 +8,7 @@ use sealcast_mqtt::TopicName;
 use super::Core;
 use super::queue::Delivery;
 use super::session::{Session, SessionKey, expires_at};
+use super::shares::Left;
 use super::usage::Class;
 use crate::message::Message;
 use crate::packets::Subscribed;
@@ -30,11 +31,16 @@ pub(crate) struct RestoredSession {
 #[derive(Debug, Default)]
 pub(crate) struct Restored {
     pub sessions: Vec<RestoredSession>,
+    /// What shares are owed of sessions that have ended, in order.
+    pub left: Vec<Delivery>,
     pub retained: Vec<Arc<Message>>,
     pub last_session: u64,
     pub last_message: u64,
     pub last_order: u64,
 }
+
+/// The groups of topics, asked once each.
+type Groups = HashMap<TopicName, Option<u64>>;
 
 impl Core {
     /// Takes over what the journal holds; before any connection. Sessions that have expired meanwhile end.
@@ -57,7 +63,7 @@ impl Core {
             session.inbound.extend(found.inbound);
             for (text, options) in found.subscriptions {
                 if let Ok((share, filter)) = topic::parse_filter(&text) {
-                    self.router.insert(found.id, share, filter, options);
+                    self.router.insert(&session.subscriber(found.id), share, filter, options);
                 }
                 session.subscriptions.insert(text, options);
             }
@@ -67,18 +73,27 @@ impl Core {
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
         }
+        let mut groups = HashMap::new();
         for (id, deliveries) in deliveries {
-            self.restore_deliveries(id, deliveries);
+            self.restore_deliveries(id, deliveries, &mut groups);
+        }
+        for mut delivery in restored.left {
+            self.restore_delivery(&mut delivery, &mut groups);
+            self.left.push_back(Left { delivery, device: None });
         }
         self.handle_timeout(now_ms);
     }
 
-    fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>) {
-        let mut groups: HashMap<TopicName, Option<u64>> = HashMap::new();
+    /// What the journal does not have of it.
+    fn restore_delivery(&mut self, delivery: &mut Delivery, groups: &mut Groups) {
+        let topic = &delivery.message.topic;
+        delivery.group = *groups.entry(topic.clone()).or_insert_with(|| self.policy.group(topic));
+        *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
+    }
+
+    fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>, groups: &mut Groups) {
         for (packet_id, mut delivery) in deliveries {
-            let topic = &delivery.message.topic;
-            delivery.group = *groups.entry(topic.clone()).or_insert_with(|| self.policy.group(topic));
-            *self.stored.entry(delivery.message.seq).or_insert(0) += 1;
+            self.restore_delivery(&mut delivery, groups);
             self.count(id, &mut delivery);
             match packet_id {
                 None => self.enqueue(id, delivery),

@@ -11,44 +11,92 @@
 //! gets the messages even if its queue has no room, since there is nobody to whom "no" could be said. Its queue is over
 //! its limit then, as after the limit was lowered. Each delivery moves by itself, so that there are never more of them.
 //!
-//! In the journal, a session's end and its deliveries to others stand in one transaction: they come out of the core with
-//! the same [`super::Effects`].
+//! A session may leave hundreds of thousands of them, so they go in slices, between which the broker does other things.
+//! Until its turn comes, a delivery counts for the device that it waited for. In the journal it stays where it is, without
+//! a session, and moves by one record: a crash between two slices loses nothing, and no message is handed over twice.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use sealcast_mqtt::Qos;
 
 use super::Core;
 use super::deliveries::Terms;
+use super::effects::Record;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Class, Usages};
 use crate::config::Limits;
-use crate::message::Message;
+use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
 use crate::policy::Policy;
-use crate::router::{Matches, SessionId};
+use crate::router::{self, Matches, SessionId, Subscriber};
+use crate::topic;
+
+/// Deliveries that are handed over at once.
+pub(super) const SLICE: usize = 512;
+
+/// What an ended session was to get by a shared subscription.
+pub(super) struct Left {
+    pub delivery: Delivery,
+    /// The device for which it counts; `None` if it was left before the broker started.
+    pub device: Option<Arc<str>>,
+}
+
+/// Who is in which group, asked once for each device and group: while one message, or one slice, finds its members.
+pub(super) struct Members {
+    policy: Arc<dyn Policy>,
+    known: RefCell<HashMap<u64, HashMap<Arc<str>, bool>>>,
+}
+
+impl Members {
+    pub(super) fn new(policy: &Arc<dyn Policy>) -> Self {
+        Self { policy: policy.clone(), known: RefCell::default() }
+    }
+
+    fn include(&self, device: &str, group: u64) -> bool {
+        let mut known = self.known.borrow_mut();
+        let known = known.entry(group).or_default();
+        known.get(device).copied().unwrap_or_else(|| {
+            let answer = self.policy.is_member(device, group);
+            known.insert(device.into(), answer);
+            answer
+        })
+    }
+}
 
 /// What a member of a share is judged by.
 struct Judge<'a> {
     sessions: &'a HashMap<SessionId, Session>,
     usages: &'a Usages,
     limits: &'a Limits,
-    policy: &'a dyn Policy,
+    members: &'a Members,
     message: &'a Message,
     class: Class,
     group: Option<u64>,
+    /// Members with a subscription at QoS 0 are left out.
+    kept: bool,
 }
 
-impl Judge<'_> {
-    /// Publishers wait for a device that may hold them up, so it is preferred even if it has no room.
-    /// Whoever is away and subscribed at QoS 0 would lose the message, and comes last.
-    fn readiness(&self, id: SessionId, subscribed: &Subscribed) -> u8 {
-        let Some(session) = self.sessions.get(&id) else { return 0 };
-        let keeps = session.conn.is_some() || subscribed.options.qos.min(self.message.qos) > Qos::AtMostOnce;
-        let room = Core::obstacle(session, self.usages, self.limits, self.class, self.message.cost()).is_none();
-        let waited_for = self.group.is_none_or(|group| self.policy.is_member(&session.key.device, group));
-        8 * u8::from(keeps) + 4 * u8::from(waited_for) + 2 * u8::from(room) + u8::from(session.conn.is_some())
+impl router::Judge for Judge<'_> {
+    fn waits_for(&self, device: &str) -> bool {
+        self.group.is_none_or(|group| self.members.include(device, group))
+    }
+
+    fn waits(&self) -> bool {
+        self.message.qos > Qos::AtMostOnce
+    }
+
+    fn accepts(&self, subscribed: &Subscribed) -> bool {
+        !self.kept || subscribed.keeps()
+    }
+
+    fn has_room(&self, session: SessionId, share: &str) -> bool {
+        let bytes = self.message.cost() + delivery_cost(Some(share), &[]);
+        let session = self.sessions.get(&session);
+        session.is_some_and(|s| Core::obstacle(s, self.usages, self.limits, self.class, bytes).is_none())
     }
 }
 
@@ -60,59 +108,99 @@ impl Core {
         class: Class,
         group: Option<u64>,
         from: Option<SessionId>,
+        members: &Members,
     ) -> Matches {
-        let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
-        let judge = Judge { sessions, usages, limits, policy, message, class, group };
-        self.router.matches(&message.topic, from, &|id, subscribed| judge.readiness(id, subscribed))
+        let (sessions, usages, limits) = (&self.sessions, &self.usages, &self.limits);
+        let judge = Judge { sessions, usages, limits, members, message, class, group, kept: false };
+        self.router.matches(&message.topic, from, &judge)
     }
 
-    /// What an ended session had neither been sent nor, at QoS 1, acknowledged: what shares are owed goes to
+    /// The client of a session has come or gone: its shared subscriptions are for online members, or for others.
+    pub(super) fn move_in_shares(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let subscriber = session.subscriber(id);
+        for (text, subscribed) in session.shared_subscriptions() {
+            if let Ok((share, filter)) = topic::parse_filter(text) {
+                self.router.insert(&subscriber, share, filter, *subscribed);
+            }
+        }
+    }
+
+    /// What an ended session had neither been sent nor, at QoS 1, acknowledged: what shares are owed waits for
     /// [`Self::hand_over`].
     pub(super) fn leave_behind(&mut self, session: &mut Session) {
+        let device = &session.key.device;
         let in_flight = std::mem::take(&mut session.inflight).into_values();
         let (unacknowledged, sent_once): (Vec<_>, Vec<_>) = in_flight.partition(|d| d.qos == Qos::AtLeastOnce);
         let queued = std::iter::from_fn(|| session.queue.pop());
         let (mut owed, ended): (Vec<_>, Vec<_>) =
             unacknowledged.into_iter().chain(queued).partition(|d| d.share.is_some());
         owed.sort_by_key(|delivery| delivery.order);
-        for delivery in sent_once.iter().chain(&owed).chain(&ended) {
+        for delivery in owed {
             let class = Class::of(&self.router, &delivery.message.topic);
-            self.usages.queue_end(&session.key.device, class, delivery.cost(), delivery.surplus);
+            self.usages.leave(class, delivery.cost(), delivery.surplus);
+            self.left.push_back(Left { delivery, device: Some(device.clone()) });
         }
-        self.left.extend(owed);
         for delivery in sent_once.into_iter().chain(ended) {
+            let class = Class::of(&self.router, &delivery.message.topic);
+            self.usages.queue_end(device, class, delivery.cost(), delivery.surplus);
             if delivery.stored {
                 self.unstore(delivery.message.seq);
             }
         }
     }
 
-    /// Gives what ended sessions were to get by shared subscriptions to other members. Not inside what ends a session:
-    /// when many sessions end at once, none of them is a member any more.
+    /// Gives what ended sessions were to get by shared subscriptions to other members: as much as one slice has. Not
+    /// inside what ends a session: when many sessions end at once, none of them is a member any more.
     pub(super) fn hand_over(&mut self, now_ms: u64) {
-        while let Some(delivery) = self.left.pop_front() {
-            if !delivery.message.expired(now_ms) {
-                self.hand_over_one(&delivery, now_ms);
+        let members = Members::new(&self.policy);
+        while self.slice_left > 0
+            && let Some(Left { delivery, device }) = self.left.pop_front()
+        {
+            self.slice_left -= 1;
+            let class = Class::of(&self.router, &delivery.message.topic);
+            if let Some(device) = &device {
+                self.usages.left_end(device, class, delivery.cost(), delivery.surplus);
+            }
+            if delivery.message.expired(now_ms) || !self.hand_over_one(&delivery, class, &members, now_ms) {
+                self.fx.record(Record::DeliveryEnd { order: delivery.order });
             }
             // Only now, so that the journal keeps its copy of the message.
-            if delivery.stored {
-                self.unstore(delivery.message.seq);
+            self.unstore(delivery.message.seq);
+            if let Some(device) = device {
+                self.device_drained(&device);
             }
         }
     }
 
-    fn hand_over_one(&mut self, delivery: &Delivery, now_ms: u64) {
-        let (Some(share), message) = (&delivery.share, &delivery.message) else { return };
-        let class = Class::of(&self.router, &message.topic);
-        let (sessions, usages, limits, policy) = (&self.sessions, &self.usages, &self.limits, &*self.policy);
-        let judge = Judge { sessions, usages, limits, policy, message, class, group: delivery.group };
-        let target = self.router.member(share, &|id, subscribed| {
-            16 * u8::from(subscribed.options.qos > Qos::AtMostOnce) + judge.readiness(id, subscribed)
+    /// False if the share has nobody for it.
+    fn hand_over_one(&mut self, delivery: &Delivery, class: Class, members: &Members, now_ms: u64) -> bool {
+        let (Some(share), message, group) = (&delivery.share, &delivery.message, delivery.group) else { return false };
+        let (sessions, usages, limits) = (&self.sessions, &self.usages, &self.limits);
+        let mut judge = Judge { sessions, usages, limits, members, message, class, group, kept: true };
+        let target = self.router.member(share, &judge).or_else(|| {
+            judge.kept = false;
+            self.router.member(share, &judge)
         });
-        if let Some(target) = target {
-            // It keeps its place among the messages, whoever gets it.
-            let (session, terms) = (target.session, Terms::new(message, delivery.group, target));
-            self.deliver_as(delivery.order, session, message, terms, now_ms);
+        let Some(target) = target else { return false };
+        if target.qos == Qos::AtMostOnce {
+            self.fx.record(Record::DeliveredOnce { order: delivery.order });
         }
+        // It keeps its place among the messages, whoever gets it.
+        let (session, terms) = (target.session, Terms::new(message, group, target));
+        self.deliver_as(delivery.order, session, message, terms, now_ms);
+        true
+    }
+}
+
+impl Session {
+    /// As the router knows it.
+    pub(super) fn subscriber(&self, id: SessionId) -> Subscriber {
+        Subscriber { device: self.key.device.clone(), session: id, online: self.conn.is_some() }
+    }
+
+    pub(super) fn shared_subscriptions(&self) -> impl Iterator<Item = (&String, &Subscribed)> {
+        let from = self.subscriptions.range::<str, _>((Bound::Included("$share/"), Bound::Unbounded));
+        from.take_while(|(text, _)| text.starts_with("$share/"))
     }
 }

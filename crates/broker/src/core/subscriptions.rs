@@ -90,9 +90,9 @@ impl Core {
                     continue;
                 }
             }
-            self.router.insert(id, share, filter, subscribed);
-            codes.push(options.qos as u8);
             let Some(session) = self.sessions.get_mut(&id) else { return };
+            self.router.insert(&session.subscriber(id), share, filter, subscribed);
+            codes.push(options.qos as u8);
             if session.persistent() {
                 self.fx.record(Record::Subscribed { session: id, filter: text.clone(), subscribed });
             }
@@ -157,7 +157,7 @@ impl Core {
                 continue;
             }
             if let Ok((share, filter)) = topic::parse_filter(text) {
-                self.router.remove(id, share, filter);
+                self.router.remove(&session.subscriber(id), share, filter);
             }
             if session.persistent() {
                 self.fx.record(Record::Unsubscribed { session: id, filter: text.clone() });
@@ -171,7 +171,7 @@ impl Core {
 impl Session {
     /// Whether it may have this shared subscription, or has it.
     fn takes_share(&self, text: &str) -> bool {
-        let shares = || self.subscriptions.keys().filter(|text| text.starts_with("$share/")).count();
+        let shares = || self.shared_subscriptions().count();
         text.len() <= MAX_SHARE_BYTES && (self.subscriptions.contains_key(text) || shares() < MAX_SHARES)
     }
 }

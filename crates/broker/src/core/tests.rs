@@ -1,6 +1,7 @@
 //! The core by calls: what a full queue leads to.
 #![allow(clippy::unwrap_used)]
 
+mod restart;
 mod room;
 mod shares;
 
@@ -39,11 +40,13 @@ struct Bench {
     core: Core,
     now_ms: u64,
     next: ConnId,
+    /// What the journal would have.
+    records: Vec<Record>,
 }
 
 impl Bench {
     fn new(limits: Limits) -> Self {
-        Self { core: Core::new(limits, Arc::new(Names), None), now_ms: START_MS, next: 1 }
+        Self { core: Core::new(limits, Arc::new(Names), None), now_ms: START_MS, next: 1, records: Vec::new() }
     }
 
     fn connect(
@@ -85,8 +88,10 @@ impl Bench {
     }
 
     fn outputs(&mut self) -> Vec<(ConnId, Outgoing)> {
-        let outputs = self.core.take_effects(self.now_ms).outputs;
-        outputs
+        let effects = self.core.take_effects(self.now_ms);
+        self.records.extend(effects.records);
+        effects
+            .outputs
             .into_iter()
             .filter_map(|o| if let Output::Send(conn, packet) = o { Some((conn, packet)) } else { None })
             .collect()
@@ -106,7 +111,7 @@ impl Bench {
     }
 
     fn subscribe_all_at(&mut self, conn: ConnId, filters: &[&str], qos: Qos) -> Vec<u8> {
-        self.core.take_effects(self.now_ms);
+        self.outputs();
         let filters = filters.iter().map(|filter| ((*filter).to_owned(), Subscribed::new(qos))).collect();
         let out = self.input(conn, Incoming::Subscribe { id: 1, filters });
         out.iter()
@@ -127,15 +132,7 @@ impl Bench {
 
     /// The reason code of PUBACK, if one comes.
     fn publish(&mut self, conn: ConnId, id: u16, topic: &str, change: impl FnOnce(&mut Publish)) -> Option<u8> {
-        let mut publish = Publish {
-            dup: false,
-            topic: Some(TopicName::new(topic).unwrap()),
-            payload: Bytes::from(id.to_string()),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            packet_id: PacketId::new(id),
-            properties: Properties::new(),
-        };
+        let mut publish = publish_to(topic, id);
         change(&mut publish);
         let out = self.input(conn, Incoming::Publish(publish));
         acked(&out, conn, id)
@@ -177,6 +174,18 @@ impl Bench {
 
     fn sessions(&self) -> usize {
         self.core.stats().sessions
+    }
+}
+
+fn publish_to(topic: &str, id: u16) -> Publish {
+    Publish {
+        dup: false,
+        topic: Some(TopicName::new(topic).unwrap()),
+        payload: Bytes::from(id.to_string()),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        packet_id: PacketId::new(id),
+        properties: Properties::new(),
     }
 }
 

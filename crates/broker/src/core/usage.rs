@@ -223,10 +223,20 @@ impl Usages {
     }
 
     pub(super) fn queue_end(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
+        self.leave(class, bytes, surplus);
+        self.left_end(device, class, bytes, surplus);
+    }
+
+    /// What an ended session has left, until another gets it, leaves room to all, and none to its device: that must not
+    /// fill its queues again and again meanwhile.
+    pub(super) fn leave(&mut self, class: Class, bytes: usize, surplus: bool) {
         self.queued.of_mut(class).remove(bytes);
         if surplus {
             self.surplus.of_mut(class).remove(bytes);
         }
+    }
+
+    pub(super) fn left_end(&mut self, device: &Arc<str>, class: Class, bytes: usize, surplus: bool) {
         self.change(device, |usage| {
             usage.queued.of_mut(class).remove(bytes);
             if surplus {

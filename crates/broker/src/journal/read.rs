@@ -54,14 +54,14 @@ fn share(row: &Row<'_>, column: usize, known: &mut HashSet<Arc<str>>) -> rusqlit
     Ok(Some(share))
 }
 
-/// Reads everything, after removing what no longer belongs to a session. Sessions that were to end with their connections
+/// Reads everything, after removing what belongs neither to a session nor, by a share, to others. Sessions that were to end with their connections
 /// are still there: what they leave behind is the core's to decide.
 pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     db.execute_batch(
         "BEGIN IMMEDIATE;
          DELETE FROM subscription WHERE session NOT IN (SELECT id FROM session);
          DELETE FROM inbound WHERE session NOT IN (SELECT id FROM session);
-         DELETE FROM delivery WHERE session NOT IN (SELECT id FROM session);
+         DELETE FROM delivery WHERE session NOT IN (SELECT id FROM session) AND (share IS NULL OR packet_id IS NOT NULL);
          DELETE FROM delivery WHERE message NOT IN (SELECT seq FROM message);
          DELETE FROM message WHERE seq NOT IN (SELECT message FROM delivery);
          COMMIT;",
@@ -113,10 +113,10 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
         let order = number(row, 0)?;
         restored.last_order = restored.last_order.max(order);
         let ids: String = row.get(5)?;
-        let (Some(session), Some(message)) = (sessions.get_mut(&number(row, 1)?), messages.get(&number(row, 2)?))
-        else {
-            continue;
-        };
+        let session = number(row, 1)?;
+        // A new session does not get the number of an ended one that has left something.
+        restored.last_session = restored.last_session.max(session);
+        let Some(message) = messages.get(&number(row, 2)?) else { continue };
         let delivery = Delivery {
             order,
             message: message.clone(),
@@ -130,7 +130,10 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
             released: row.get(7)?,
             stored: true,
         };
-        session.deliveries.push((row.get(6)?, delivery));
+        match sessions.get_mut(&session) {
+            Some(session) => session.deliveries.push((row.get(6)?, delivery)),
+            None => restored.left.push(delivery),
+        }
     }
 
     let mut statement = db.prepare("SELECT session, packet_id FROM inbound")?;
@@ -146,7 +149,7 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
     for found in statement.query_map([], message)? {
         restored.retained.push(Arc::new(found?));
     }
-    restored.last_session = sessions.keys().next_back().copied().unwrap_or(0);
+    restored.last_session = restored.last_session.max(sessions.keys().next_back().copied().unwrap_or(0));
     let retained = restored.retained.iter().map(|message| message.seq);
     restored.last_message = messages.keys().copied().chain(retained).max().unwrap_or(0);
     restored.sessions = sessions.into_values().collect();

@@ -44,7 +44,8 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             for sql in [
                 "DELETE FROM session WHERE id = ?1",
                 "DELETE FROM subscription WHERE session = ?1",
-                "DELETE FROM delivery WHERE session = ?1",
+                // As the core has it: what a share is owed stays until it has gone to another member, or ended.
+                "DELETE FROM delivery WHERE session = ?1 AND (share IS NULL OR packet_id IS NOT NULL)",
                 "DELETE FROM inbound WHERE session = ?1",
             ] {
                 run(sql, params![int(*id)])?;
@@ -76,7 +77,7 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
         Record::Delivery { session, delivery } => {
             let ids: Vec<String> = delivery.subscription_ids.iter().map(u32::to_string).collect();
             run(
-                "INSERT INTO delivery (seq_no, session, message, qos, retain, sub_ids, share)
+                "INSERT OR REPLACE INTO delivery (seq_no, session, message, qos, retain, sub_ids, share)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     int(delivery.order),
@@ -93,7 +94,9 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             run("UPDATE delivery SET packet_id = ?2 WHERE seq_no = ?1", params![int(*order), id])
         }
         Record::Released { order } => run("UPDATE delivery SET released = 1 WHERE seq_no = ?1", params![int(*order)]),
-        Record::DeliveryEnd { order } => run("DELETE FROM delivery WHERE seq_no = ?1", params![int(*order)]),
+        Record::DeliveryEnd { order } | Record::DeliveredOnce { order } => {
+            run("DELETE FROM delivery WHERE seq_no = ?1", params![int(*order)])
+        }
         Record::Inbound { session, id } => {
             run("INSERT OR IGNORE INTO inbound (session, packet_id) VALUES (?1, ?2)", params![int(*session), id])
         }

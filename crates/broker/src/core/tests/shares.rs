@@ -1,5 +1,7 @@
 //! What a session that ends leaves to the other members of its shared subscriptions.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 
 /// `g/sh` has a share with one member, `outsider`/`a`, which is away and has two messages; then `member`/`b` joins.
@@ -79,6 +81,42 @@ fn what_all_sessions_of_a_device_leave_moves_once() {
 }
 
 #[test]
+fn many_are_handed_over_in_slices() {
+    let application = ClassLimits { max_device_queued_messages: 25, ..ClassLimits::default() };
+    let limits = Limits { application, ..Limits::default() };
+    let mut bench = Bench::new(limits.clone());
+    bench.core = Core::new(limits, Arc::new(Names), None).with_slice(10);
+    bench.leave("d", "a", "$share/s/q");
+    bench.leave("d", "other", "other");
+    let p = bench.v5("p", "p");
+    for id in 1..=25 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    let old = bench.connect("p", "old", Version::V311, |_| {});
+    assert_eq!(bench.publish(old, 1, "other", |_| {}), None, "the device is full");
+    bench.leave("e", "b", "$share/s/q");
+    bench.connect("d", "a", Version::V5, |connect| connect.clean_start = true);
+    let state = |bench: &Bench| (bench.core.longest_queue(), bench.core.left.len(), bench.core.stats().queued);
+    assert_eq!((state(&bench), bench.core.poll_timeout()), ((0, 25, 25), Some(0)));
+    // Until it is handed over, it counts for the device that left it.
+    let of_d = |bench: &Bench| bench.core.usages.of("d").queued.of(Class::Application).messages;
+    assert_eq!(of_d(&bench), 25);
+    assert_eq!(acked(&bench.outputs(), old, 1), Some(0), "a slice has made room");
+    assert_eq!((state(&bench), of_d(&bench)), ((10, 15, 26), 16));
+    bench.core.handle_timeout(bench.now_ms);
+    bench.outputs();
+    assert_eq!((state(&bench), bench.core.poll_timeout()), ((20, 5, 26), Some(0)));
+    bench.core.handle_timeout(bench.now_ms);
+    bench.outputs();
+    assert_eq!(state(&bench), (25, 0, 26));
+    assert_ne!(bench.core.poll_timeout(), Some(0));
+    let want: Vec<String> = (1..=25).map(|id| id.to_string()).collect();
+    assert_eq!(bench.take("e", "b").1, want);
+    assert_eq!(bench.take("d", "other").1, ["1"]);
+    assert!(bench.core.stored.is_empty());
+}
+
+#[test]
 fn one_that_has_unsubscribed_keeps_them_until_it_ends() {
     let (mut bench, _) = bench();
     let o = bench.v5("outsider", "a");
@@ -122,6 +160,25 @@ fn what_has_been_sent_at_qos_2_goes_to_nobody_else() {
     bench.input(a, Incoming::Disconnect { code: 0, session_expiry_s: Some(0) });
     assert_eq!(bench.take("d", "b").1, ["2", "3", "4"]);
     assert!(bench.core.stored.is_empty());
+}
+
+#[test]
+fn a_member_is_preferred_while_its_client_is_there() {
+    let mut bench = Bench::new(Limits::default());
+    bench.leave("d", "a", "$share/s/q");
+    bench.leave("d", "b", "$share/s/q");
+    let p = bench.v5("d", "p");
+    let b = bench.v5("d", "b");
+    for id in 1..=3 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    bench.disconnect(b, 0);
+    let a = bench.v5("d", "a");
+    for id in 4..=6 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    bench.disconnect(a, 0);
+    assert_eq!([bench.take("d", "a").1, bench.take("d", "b").1], [["4", "5", "6"], ["1", "2", "3"]]);
 }
 
 /// Nobody can be told that it has no room, and nothing is dropped.
@@ -206,16 +263,7 @@ fn what_is_kept_beside_a_message_counts() {
         bench.input(a, Incoming::Subscribe { id: 1, filters: filters.collect() });
         let p = bench.v5("d", "p");
         bench.outputs();
-        let publish = Publish {
-            dup: false,
-            topic: Some(TopicName::new("q").unwrap()),
-            payload: Bytes::new(),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            packet_id: PacketId::new(1),
-            properties: Properties::new(),
-        };
-        bench.core.handle_packet(p, Incoming::Publish(publish), bench.now_ms);
+        bench.core.handle_packet(p, Incoming::Publish(publish_to("q", 1)), bench.now_ms);
         let records = bench.core.take_effects(bench.now_ms).records;
         let counted = (bench.core.stats().queued_bytes, records.iter().map(Record::cost).sum::<usize>());
         bench.core.handle_disconnect_device("d");
@@ -272,4 +320,51 @@ fn a_filter_that_stands_in_one_packet_twice_brings_what_is_retained_once() {
     let outputs = bench.core.take_effects(bench.now_ms).outputs;
     let brought = outputs.iter().filter(|output| matches!(output, Output::Send(_, Outgoing::Publish { .. }))).count();
     assert_eq!(brought, 1);
+}
+
+/// [`Names`], counting how often somebody asks who is in a group.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Policy for Counting {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+        Names.connect(attempt)
+    }
+    fn may_publish(&self, _: &str, _: &str) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        true
+    }
+    fn group(&self, topic: &str) -> Option<u64> {
+        Names.group(topic)
+    }
+    fn is_member(&self, device: &str, group: u64) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Names.is_member(device, group)
+    }
+}
+
+#[test]
+fn a_slice_asks_once_who_is_in_a_group() {
+    const OUTSIDERS: usize = 50;
+    const MESSAGES: usize = 100;
+    let policy = Arc::new(Counting::default());
+    let mut bench = Bench::new(Limits::default());
+    bench.core = Core::new(Limits::default(), policy.clone(), None);
+    bench.leave("member", "a", "$share/s/g/q");
+    let p = bench.v5("member", "p");
+    for id in 1..=MESSAGES {
+        assert_eq!(bench.publish(p, id as u16, "g/q", |_| {}), Some(0));
+    }
+    for n in 0..OUTSIDERS {
+        bench.leave(&format!("outsider{n}"), "o", "$share/s/g/q");
+    }
+    bench.leave("x", "b", "$share/s/g/q");
+    bench.connect("member", "a", Version::V5, |connect| connect.clean_start = true);
+    policy.0.store(0, Ordering::Relaxed);
+    bench.outputs();
+    // Once for each device, and once for each delivery, which is counted as surplus or not.
+    assert_eq!(policy.0.load(Ordering::Relaxed), OUTSIDERS + 1 + MESSAGES);
+    assert_eq!(bench.take("x", "b").1.len(), MESSAGES);
 }
