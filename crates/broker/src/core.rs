@@ -164,6 +164,11 @@ impl Core {
         std::mem::take(&mut self.fx)
     }
 
+    /// How many outputs wait for [`Self::take_effects`].
+    pub(crate) fn outputs(&self) -> usize {
+        self.fx.outputs.len()
+    }
+
     /// Does what ended sessions have left to do: their wills go out, and a slice of their shared messages to others.
     fn settle(&mut self, now_ms: u64) {
         while !self.is_settled() {

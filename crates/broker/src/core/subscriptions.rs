@@ -11,7 +11,7 @@ use super::connection::ConnId;
 use super::deliveries::Terms;
 use super::effects::Record;
 use super::session::Session;
-use super::usage::{Class, Loads};
+use super::usage::{Class, Load, Loads};
 use crate::message::Message;
 use crate::packets::{Outgoing, Subscribed};
 use crate::router::SessionId;
@@ -21,6 +21,27 @@ use crate::topic;
 /// to the session once for each that picks it, and the journal has the filter beside it.
 const MAX_SHARES: usize = 16;
 const MAX_SHARE_BYTES: usize = 512;
+
+/// What one SUBSCRIBE brings of what is retained.
+#[derive(Default)]
+struct Brought {
+    messages: Vec<(Arc<Message>, Subscribed)>,
+    /// A filter that stands in one packet again and again brings them once.
+    filters: HashSet<String>,
+    /// What of it is queued, and what goes out at QoS 0.
+    queued: Loads,
+    passing: Loads,
+}
+
+impl Brought {
+    fn add(&mut self, class: Class, message: &Arc<Message>, subscribed: Subscribed) -> Load {
+        let queued = subscribed.options.qos.min(message.qos) > Qos::AtMostOnce;
+        let load = if queued { &mut self.queued } else { &mut self.passing }.of_mut(class);
+        load.add(message.cost());
+        self.messages.push((message.clone(), subscribed));
+        *load
+    }
+}
 
 impl Core {
     pub(super) fn handle_subscribe(
@@ -32,74 +53,17 @@ impl Core {
     ) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
-        let mut codes = Vec::with_capacity(filters.len());
-        let mut retained: Vec<(Arc<Message>, Subscribed)> = Vec::new();
-        let mut brought_by = HashSet::new();
-        for (text, wanted) in filters {
-            let (share, filter) = match topic::parse_filter(&text) {
-                Ok(parsed) => parsed,
-                Err(error) => {
-                    tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
-                    codes.push(reason::TOPIC_FILTER_INVALID);
-                    continue;
-                }
-            };
-            if !self.policy.may_subscribe(&device, filter) {
-                tracing::info!(%device, filter = text, "subscription refused: the device may not subscribe to it");
-                codes.push(reason::NOT_AUTHORIZED);
-                continue;
+        let mut brought = Brought::default();
+        let subscribe = |(text, wanted): (String, Subscribed)| {
+            let subscribed = Subscribed { options: options(wanted.options, bridge, &text), ..wanted };
+            match self.subscribe(id, &device, &text, subscribed, &mut brought, now_ms) {
+                Ok(()) => subscribed.options.qos as u8,
+                Err(code) => code,
             }
-            let Some(session) = self.sessions.get_mut(&id) else { return };
-            if session.subscriptions.len() >= self.limits.max_subscriptions
-                && !session.subscriptions.contains_key(&text)
-            {
-                let limit = self.limits.max_subscriptions;
-                tracing::warn!(%device, filter = text, limit, "subscription refused: the session has as many \
-                    subscriptions as one session may");
-                codes.push(reason::QUOTA_EXCEEDED);
-                continue;
-            }
-            if share.is_some() && !session.takes_share(&text) {
-                tracing::warn!(%device, filter = text, MAX_SHARES, MAX_SHARE_BYTES, "subscription refused: the session \
-                    has as many shared subscriptions as one session may, or the filter is too long for one");
-                codes.push(reason::QUOTA_EXCEEDED);
-                continue;
-            }
-            let options = SubscriptionOptions {
-                no_local: wanted.options.no_local || (bridge && share.is_none()),
-                retain_as_published: wanted.options.retain_as_published || bridge,
-                ..wanted.options
-            };
-            let subscribed = Subscribed { options, ..wanted };
-            let new = !session.subscriptions.contains_key(&text);
-            let brings = match options.retain_handling {
-                RetainHandling::Always => true,
-                RetainHandling::IfNew => new,
-                RetainHandling::Never => false,
-            };
-            // A filter that stands in one packet again and again brings them once.
-            if share.is_none() && brings && brought_by.insert(text.clone()) {
-                let brought = self.retained_for(filter, now_ms).into_iter().map(|message| (message, subscribed));
-                let before = retained.len();
-                retained.extend(brought);
-                if !self.takes(id, &retained) {
-                    retained.truncate(before);
-                    tracing::warn!(%device, filter = text, "subscription refused: there is no room in the queues for \
-                        the retained messages that it brings; the client can subscribe again once it has read what waits");
-                    codes.push(reason::QUOTA_EXCEEDED);
-                    continue;
-                }
-            }
-            let Some(session) = self.sessions.get_mut(&id) else { return };
-            self.router.insert(&session.subscriber(id), share, filter, subscribed);
-            codes.push(options.qos as u8);
-            if session.persistent() {
-                self.fx.record(Record::Subscribed { session: id, filter: text.clone(), subscribed });
-            }
-            session.subscriptions.insert(text, subscribed);
-        }
+        };
+        let codes = filters.into_iter().map(subscribe).collect();
         self.fx.send(conn, Outgoing::SubAck { id: packet_id, codes });
-        for (message, subscribed) in retained {
+        for (message, subscribed) in brought.messages {
             let terms = Terms {
                 qos: subscribed.options.qos.min(message.qos),
                 retain: true,
@@ -112,38 +76,102 @@ impl Core {
         }
     }
 
-    /// Whether a session has room for all of these at once. Queues that are empty take all that is retained, however low
-    /// their limits are: a client could never subscribe otherwise.
-    fn takes(&self, id: SessionId, retained: &[(Arc<Message>, Subscribed)]) -> bool {
-        let Some(session) = self.sessions.get(&id) else { return false };
-        let mut more = Loads::default();
-        for (message, subscribed) in retained {
-            if subscribed.options.qos.min(message.qos) > Qos::AtMostOnce {
-                more.of_mut(Class::of(&self.router, &message.topic)).add(message.cost());
-            }
+    /// One filter of a SUBSCRIBE; the reason code if it is refused.
+    fn subscribe(
+        &mut self,
+        id: SessionId,
+        device: &str,
+        text: &str,
+        subscribed: Subscribed,
+        brought: &mut Brought,
+        now_ms: u64,
+    ) -> Result<(), u8> {
+        let (share, filter) = topic::parse_filter(text).map_err(|error| {
+            tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
+            reason::TOPIC_FILTER_INVALID
+        })?;
+        if !self.policy.may_subscribe(device, filter) {
+            tracing::info!(%device, filter = text, "subscription refused: the device may not subscribe to it");
+            return Err(reason::NOT_AUTHORIZED);
         }
+        let Some(session) = self.sessions.get(&id) else { return Err(reason::FIRST_FAILURE) };
+        let new = !session.subscriptions.contains_key(text);
+        if new && session.subscriptions.len() >= self.limits.max_subscriptions {
+            let limit = self.limits.max_subscriptions;
+            tracing::warn!(%device, filter = text, limit, "subscription refused: the session has as many \
+                subscriptions as one session may");
+            return Err(reason::QUOTA_EXCEEDED);
+        }
+        if share.is_some() && !session.takes_share(text) {
+            tracing::warn!(%device, filter = text, MAX_SHARES, MAX_SHARE_BYTES, "subscription refused: the session \
+                has as many shared subscriptions as one session may, or the filter is too long for one");
+            return Err(reason::QUOTA_EXCEEDED);
+        }
+        let brings = share.is_none()
+            && match subscribed.options.retain_handling {
+                RetainHandling::Always => true,
+                RetainHandling::IfNew => new,
+                RetainHandling::Never => false,
+            };
+        if brings && brought.filters.insert(text.to_owned()) && !self.bring(id, filter, subscribed, brought, now_ms) {
+            tracing::warn!(%device, filter = text, "subscription refused: there is no room for the retained messages \
+                that it brings; the client can subscribe again once it has read what waits, with fewer filters at once");
+            return Err(reason::QUOTA_EXCEEDED);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return Err(reason::FIRST_FAILURE) };
+        self.router.insert(&session.subscriber(id), share, filter, subscribed);
+        if session.persistent() {
+            self.fx.record(Record::Subscribed { session: id, filter: text.to_owned(), subscribed });
+        }
+        session.subscriptions.insert(text.to_owned(), subscribed);
+        Ok(())
+    }
+
+    /// Adds what is retained and matches a filter to what its packet brings; false, and nothing, if that is too much.
+    fn bring(&self, id: SessionId, filter: &str, subscribed: Subscribed, brought: &mut Brought, now_ms: u64) -> bool {
+        let (before, queued, passing) = (brought.messages.len(), brought.queued, brought.passing);
+        let fits = self.retained_for(filter, now_ms).all(|message| {
+            let class = Class::of(&self.router, &message.topic);
+            brought.add(class, message, subscribed).has_room(0, 0, self.most_brought(class))
+        });
+        let fits = fits && self.takes(id, brought.queued);
+        if !fits {
+            brought.messages.truncate(before);
+            (brought.queued, brought.passing) = (queued, passing);
+        }
+        fits
+    }
+
+    /// What one SUBSCRIBE brings at most, queued or at QoS 0: all that is retained, however low the limits are, since a
+    /// client could never subscribe otherwise.
+    fn most_brought(&self, class: Class) -> Load {
+        class.queue_limit(&self.limits).max(self.usages.retained(class))
+    }
+
+    /// Whether a session has room for all of this at once, beside what waits already.
+    fn takes(&self, id: SessionId, more: Loads) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
         [Class::Application, Class::Control].into_iter().all(|class| {
             let more = more.of(class);
             let all = self.usages.retained(class);
-            let (queued, limit) = (session.queue.load(class), class.queue_limit(&self.limits).max(all));
+            let queued = session.queue.load(class);
             let passed = || self.usages.passed(&session.key.device, class, more, all, &self.limits);
             more.messages == 0
-                || queued.has_room(more.messages, more.bytes, limit)
+                || queued.has_room(more.messages, more.bytes, self.most_brought(class))
                     && (session.takes_at_once(more, &self.limits) || passed().is_none())
         })
     }
 
     /// Retained messages that match: only topics that begin as the filter does are looked at.
-    fn retained_for(&self, filter: &str, now_ms: u64) -> Vec<Arc<Message>> {
+    fn retained_for<'a>(&'a self, filter: &'a str, now_ms: u64) -> impl Iterator<Item = &'a Arc<Message>> {
         let literal = filter.split(['+', '#']).next().unwrap_or(filter);
         // `a/#` matches `a` too.
         let prefix = literal.strip_suffix('/').filter(|_| literal.len() < filter.len()).unwrap_or(literal);
         self.retained
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(topic, _)| topic.starts_with(prefix))
-            .filter(|(topic, message)| self.router.filter_matches(filter, topic) && !message.expired(now_ms))
-            .map(|(_, message)| message.clone())
-            .collect()
+            .take_while(move |(topic, _)| topic.starts_with(prefix))
+            .filter(move |(topic, message)| self.router.filter_matches(filter, topic) && !message.expired(now_ms))
+            .map(|(_, message)| message)
     }
 
     pub(super) fn handle_unsubscribe(&mut self, conn: ConnId, packet_id: u16, filters: &[String]) {
@@ -165,6 +193,15 @@ impl Core {
             codes.push(0);
         }
         self.fx.send(conn, Outgoing::UnsubAck { id: packet_id, codes });
+    }
+}
+
+/// What a subscription has: a bridge gets nothing of its own, and sees what is retained.
+fn options(wanted: SubscriptionOptions, bridge: bool, text: &str) -> SubscriptionOptions {
+    SubscriptionOptions {
+        no_local: wanted.no_local || bridge && !text.starts_with("$share/"),
+        retain_as_published: wanted.retain_as_published || bridge,
+        ..wanted
     }
 }
 

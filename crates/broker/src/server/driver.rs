@@ -16,6 +16,8 @@ use crate::router::LocalId;
 
 /// Events handled between two looks at the journal: what shares a commit at least.
 const ROUND: usize = 256;
+/// Outputs after which a round ends early: a SUBSCRIBE may bring all that is retained.
+const ROUND_OUTPUTS: usize = 10_000;
 /// Bytes of records that wait for the disk; beyond it no more events are taken, so that publishers feel it.
 const UNWRITTEN_BYTES: usize = 32 * 1024 * 1024;
 
@@ -90,6 +92,9 @@ impl Driver {
                     let Some(event) = event else { break };
                     self.handle(event);
                     for _ in 1..ROUND {
+                        if self.core.outputs() >= ROUND_OUTPUTS {
+                            break;
+                        }
                         let Ok(event) = events.try_recv() else { break };
                         self.handle(event);
                     }

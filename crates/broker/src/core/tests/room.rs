@@ -309,3 +309,25 @@ fn empty_queues_take_all_that_is_retained_and_no_more() {
         assert_eq!(bench.core.stats().queued, 4);
     }
 }
+
+/// Filters that overlap bring the same messages again. At QoS 0 nothing waits for room, and there is a bound all the same.
+#[test]
+fn one_packet_brings_no_more_than_all_that_is_retained_or_may_be_queued() {
+    for (limit, want) in [(2, vec![0, 0x97, 0, 0x97, 0x97]), (9, vec![0, 0, 0, 0x97, 0x97])] {
+        let mut bench = Bench::new(Limits { application: queues(limit), ..Limits::default() });
+        let p = bench.v5("publisher", "p");
+        for id in 1..=4 {
+            assert_eq!(bench.publish(p, id, &format!("r/{id}"), |publish| publish.retain = true), Some(0));
+        }
+        let reader = bench.v5("d", "reader");
+        bench.outputs();
+        // They bring four, four, none, four and one.
+        let filters =
+            if limit == 2 { ["r/#", "r/+", "other", "#", "r/1/#"] } else { ["r/#", "r/+", "r/1", "#", "+/2"] };
+        let filters = filters.map(|filter| (filter.to_owned(), Subscribed::new(Qos::AtMostOnce))).to_vec();
+        let out = bench.input(reader, Incoming::Subscribe { id: 1, filters });
+        let codes =
+            out.iter().find_map(|(_, p)| if let Outgoing::SubAck { codes, .. } = p { Some(codes) } else { None });
+        assert_eq!(codes, Some(&want), "{limit}");
+    }
+}
