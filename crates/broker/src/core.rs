@@ -101,6 +101,8 @@ pub(crate) struct Core {
     expiries: BTreeSet<(u64, SessionId)>,
     /// Sessions that have had no room for something.
     full: BTreeSet<SessionId>,
+    /// Connections that are held up by a member of a share, by the share.
+    share_waits: HashMap<Arc<str>, BTreeSet<ConnId>>,
     /// Connections that are held up, by the time at which they are closed.
     held_up: BTreeSet<(u64, ConnId)>,
     /// Connections that were held up, and can go on.
@@ -138,6 +140,7 @@ impl Core {
             timers: BTreeSet::new(),
             expiries: BTreeSet::new(),
             full: BTreeSet::new(),
+            share_waits: HashMap::new(),
             held_up: BTreeSet::new(),
             released: BTreeSet::new(),
             reserved_sessions: 0,

@@ -170,9 +170,18 @@ impl Router {
 
     /// Whom a share (as [`Target::share`] names it) picks now; nobody if it has no members.
     pub(crate) fn member(&mut self, share: &str, judge: &dyn Judge) -> Option<Target> {
-        let (name, filter) = topic::parse_filter(share).ok()?;
+        self.share(share)?.pick(judge)
+    }
+
+    /// The members of a share that its next pick asks for room.
+    pub(crate) fn next_members(&mut self, share: &str) -> Vec<SessionId> {
+        self.share(share).map(|share| share.next_members()).unwrap_or_default()
+    }
+
+    fn share(&mut self, text: &str) -> Option<&mut Share> {
+        let (name, filter) = topic::parse_filter(text).ok()?;
         let node = filter.split('/').try_fold(&mut self.root, |node, level| node.children.get_mut(level))?;
-        node.shares.get_mut(name?)?.pick(judge)
+        node.shares.get_mut(name?)
     }
 
     /// Everyone who gets a message on `topic` from `publisher`. A share picks one member, as `judge` has it.

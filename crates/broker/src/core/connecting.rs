@@ -275,7 +275,7 @@ impl Core {
         self.usages.session_end(&session.key.device, session.reserved);
         self.reserved_sessions -= usize::from(session.reserved);
         self.full.remove(&id);
-        self.release_waiting(session.full.take());
+        self.release(session.full.take().into_iter().flat_map(|full| full.waiting));
         if let Some(at) = session.next_expiry_ms {
             self.expiries.remove(&(at, id));
         }

@@ -34,12 +34,22 @@ pub(super) struct Connection {
     pub bridge: bool,
 }
 
+/// What a connection that is held up waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Wait {
+    /// The session that has no room.
+    pub by: SessionId,
+    /// The share that has picked it: any of its members may have room first.
+    pub share: Option<Arc<str>>,
+    /// When the connection is closed.
+    pub until_ms: u64,
+}
+
 /// What a connection that is held up has sent.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Which session has no room, and when the connection is closed.
-    pub by: Option<(SessionId, u64)>,
-    /// The same for the packet that is tried again: its time does not begin anew.
+    pub wait: Option<Wait>,
+    /// When the connection is closed if the packet that is tried again finds no room: its time does not begin anew.
     pub again: Option<u64>,
     pub packets: VecDeque<Incoming>,
     pub bytes: usize,
@@ -50,6 +60,14 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// The topic of the message that waits.
+    pub(super) fn topic(&self) -> &str {
+        match self.packets.front() {
+            Some(Incoming::Publish(publish)) => publish.topic.as_deref().unwrap_or_default(),
+            _ => "",
+        }
+    }
+
     /// Whether no more of its packets are kept.
     pub(super) fn is_full(&self) -> bool {
         self.packets.len() >= MAX_HELD || self.bytes >= MAX_HELD_BYTES

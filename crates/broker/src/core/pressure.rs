@@ -15,7 +15,8 @@
 //!   on, further PUBLISH, SUBSCRIBE and UNSUBSCRIBE packets are dropped unanswered, and once those that were kept are
 //!   handled, the connection is closed. So nothing that came after a dropped packet is acknowledged. When the queue, and
 //!   those of the device and of all, have drained to three quarters of their limits, all who wait for the session go on,
-//!   in their order. If that takes longer than [`crate::Limits::publish_patience`], the connection is closed; the message
+//!   in their order. So do those who wait for a share when any member of it has so much room, and those whose messages a
+//!   session has unsubscribed from. If that takes longer than [`crate::Limits::publish_patience`], the connection is closed; the message
 //!   was never acknowledged, so the client sends it again.
 //! - **QoS 0** promises nothing and never waits for a queue.
 //! - **A will, and what the hub publishes itself**, have nobody to whom "no" could be said. They go to each session that
@@ -55,8 +56,9 @@
 use sealcast_mqtt::{Publish, reason};
 
 use super::Core;
-use super::connection::{ConnId, Connection};
-use super::session::{Full, Session};
+use super::connection::{ConnId, Connection, Wait};
+use super::publishing::NoRoom;
+use super::session::Session;
 use super::usage::{Bound, Class, Load};
 use crate::config::Limits;
 use crate::message;
@@ -66,20 +68,27 @@ use crate::router::SessionId;
 impl Core {
     /// Notes that something found no room, and tells the operator.
     pub(super) fn note_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
+        self.mark_full(id, bound, now_ms);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        self.full.insert(id);
-        let full = session.full.get_or_insert_default();
-        let new = bound == Bound::Session && full.queue_since_ms.is_none();
-        if new {
-            full.queue_since_ms = Some(now_ms);
-        }
-        let device = session.key.device.clone();
-        let reminder = self.usages.block(&device, bound).unwrap_or(&mut full.reminder);
+        let reminder = &mut session.full.get_or_insert_default().reminder;
+        let reminder = self.usages.block(&session.key.device, bound).unwrap_or(reminder);
         if let Some(turned_away) = reminder.count(now_ms) {
             self.tell_full(id, bound, turned_away);
         }
-        let Some(session) = self.sessions.get(&id).filter(|session| new && session.conn.is_none()) else { return };
-        self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
+    }
+
+    /// Somebody is to go on once the session has room.
+    fn mark_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        self.full.insert(id);
+        self.usages.block(&session.key.device, bound);
+        let full = session.full.get_or_insert_default();
+        if bound == Bound::Session && full.queue_since_ms.is_none() {
+            full.queue_since_ms = Some(now_ms);
+            if session.conn.is_none() {
+                self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
+            }
+        }
     }
 
     fn tell_full(&self, id: SessionId, bound: Bound, turned_away: u64) {
@@ -141,23 +150,33 @@ impl Core {
     }
 
     /// Holds up an MQTT 3 connection whose PUBLISH a session has no room for.
-    pub(super) fn hold_up(&mut self, conn: ConnId, publish: Publish, by: SessionId, now_ms: u64) {
+    pub(super) fn hold_up(&mut self, conn: ConnId, publish: Publish, no_room: NoRoom, now_ms: u64) {
+        let NoRoom { session: by, share, class, bytes, .. } = no_room;
         let patience_ms = u64::try_from(self.limits.publish_patience.as_millis()).unwrap_or(u64::MAX);
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let until_ms = connection.pressure.again.take().unwrap_or_else(|| now_ms.saturating_add(patience_ms));
         let packet = Incoming::Publish(publish);
-        connection.pressure.by = Some((by, until_ms));
+        connection.pressure.wait = Some(Wait { by, share: share.clone(), until_ms });
         connection.pressure.bytes += cost(&packet);
         connection.pressure.packets.push_front(packet);
         self.held_up.insert((until_ms, conn));
         if let Some(full) = self.sessions.get_mut(&by).and_then(|session| session.full.as_mut()) {
             full.waiting.insert(conn);
         }
+        if let Some(share) = share {
+            // Any member that has no room now may be the first that has.
+            for id in self.router.next_members(&share) {
+                if let Some(bound) = self.bound_for(id, class, bytes) {
+                    self.mark_full(id, bound, now_ms);
+                }
+            }
+            self.share_waits.entry(share).or_default().insert(conn);
+        }
     }
 
     /// Keeps a packet of a connection that is held up; gives back what is handled all the same.
     pub(super) fn hold(&mut self, conn: ConnId, packet: Incoming) -> Option<Incoming> {
-        let connection = self.connections.get_mut(&conn).filter(|connection| connection.pressure.by.is_some());
+        let connection = self.connections.get_mut(&conn).filter(|connection| connection.pressure.wait.is_some());
         let Some(connection) = connection else { return Some(packet) };
         let (session, held) = (connection.session, &mut connection.pressure);
         match packet {
@@ -188,23 +207,48 @@ impl Core {
         }
     }
 
-    pub(super) fn release_waiting(&mut self, full: Option<Full>) {
-        for conn in full.into_iter().flat_map(|full| full.waiting) {
-            let by = self.connections.get(&conn).and_then(|connection| connection.pressure.by);
-            self.released.extend(by.map(|(_, until_ms)| (until_ms, conn)));
+    pub(super) fn release(&mut self, conns: impl IntoIterator<Item = ConnId>) {
+        for conn in conns {
+            let wait = self.connections.get(&conn).and_then(|connection| connection.pressure.wait.as_ref());
+            self.released.extend(wait.map(|wait| (wait.until_ms, conn)));
         }
+    }
+
+    /// A member of shares has room: those go on who wait for other members, unless it is for a group that its device is
+    /// not in.
+    pub(super) fn release_shares(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id).filter(|_| !self.share_waits.is_empty()) else { return };
+        let waited_for = |conn: &ConnId| {
+            let held = self.connections.get(conn).map(|connection| &connection.pressure);
+            let group = held.and_then(|held| self.policy.group(held.topic()));
+            group.is_none_or(|group| self.policy.is_member(&session.key.device, group))
+        };
+        let shares = session.shared_subscriptions().filter_map(|(text, _)| self.share_waits.get(&**text));
+        let conns: Vec<ConnId> = shares.flatten().copied().filter(waited_for).collect();
+        self.release(conns);
+    }
+
+    /// A session gets less by a filter, or nothing: those try again whose messages it matches.
+    pub(super) fn release_matching(&mut self, id: SessionId, filter: &str) {
+        let Some(full) = self.sessions.get(&id).and_then(|session| session.full.as_ref()) else { return };
+        let matches = |conn: &ConnId| {
+            let held = self.connections.get(conn).map(|connection| &connection.pressure);
+            held.is_some_and(|held| self.router.filter_matches(filter, held.topic()))
+        };
+        let conns: Vec<ConnId> = full.waiting.iter().copied().filter(matches).collect();
+        self.release(conns);
     }
 
     /// Handles what released connections have sent; who has waited longest goes first.
     pub(super) fn go_on(&mut self, now_ms: u64) {
         while let Some((_, conn)) = self.released.pop_first() {
             let Some(connection) = self.connections.get_mut(&conn) else { continue };
-            let Some((_, until_ms)) = connection.pressure.by.take() else { continue };
-            self.held_up.remove(&(until_ms, conn));
-            connection.pressure.again = Some(until_ms);
+            let Some(wait) = connection.pressure.wait.take() else { continue };
+            connection.pressure.again = Some(wait.until_ms);
+            self.end_wait(conn, &wait);
             while let Some(connection) = self.connections.get_mut(&conn) {
                 let held = &mut connection.pressure;
-                if held.by.is_some() {
+                if held.wait.is_some() {
                     break;
                 }
                 let Some(packet) = held.packets.pop_front() else {
@@ -228,10 +272,23 @@ impl Core {
 
     /// A connection ends that may be held up.
     pub(super) fn stop_waiting(&mut self, conn: ConnId, connection: &Connection) {
-        let Some((by, until_ms)) = connection.pressure.by else { return };
-        self.held_up.remove(&(until_ms, conn));
-        if let Some(full) = self.sessions.get_mut(&by).and_then(|session| session.full.as_mut()) {
+        if let Some(wait) = &connection.pressure.wait {
+            self.end_wait(conn, wait);
+        }
+    }
+
+    fn end_wait(&mut self, conn: ConnId, wait: &Wait) {
+        self.held_up.remove(&(wait.until_ms, conn));
+        if let Some(full) = self.sessions.get_mut(&wait.by).and_then(|session| session.full.as_mut()) {
             full.waiting.remove(&conn);
+        }
+        if let Some(share) = &wait.share
+            && let Some(waiting) = self.share_waits.get_mut(share)
+        {
+            waiting.remove(&conn);
+            if waiting.is_empty() {
+                self.share_waits.remove(share);
+            }
         }
     }
 
@@ -243,12 +300,9 @@ impl Core {
             }
             self.held_up.pop_first();
             let Some(connection) = self.connections.get(&conn) else { continue };
-            let Some((by, _)) = connection.pressure.by else { continue };
+            let Some(by) = connection.pressure.wait.as_ref().map(|wait| wait.by) else { continue };
             let client_id = self.sessions.get(&connection.session).map(|session| session.key.client_id.clone());
-            let topic = match connection.pressure.packets.front() {
-                Some(Incoming::Publish(publish)) => publish.topic.as_deref().unwrap_or_default(),
-                _ => "",
-            };
+            let topic = connection.pressure.topic();
             let full = self.sessions.get(&by).map(|session| session.key.clone());
             tracing::warn!(
                 device = %connection.device,

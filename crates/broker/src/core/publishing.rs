@@ -37,12 +37,14 @@ pub(super) enum Offer {
 }
 
 /// The session that has no room for a message, and why.
-#[derive(Clone, Copy)]
 pub(super) struct NoRoom {
-    session: SessionId,
+    pub session: SessionId,
+    /// The share that has picked it.
+    pub share: Option<Arc<str>>,
+    pub class: Class,
     /// What it would have to take.
-    bytes: usize,
-    bound: Bound,
+    pub bytes: usize,
+    pub bound: Bound,
 }
 
 impl Core {
@@ -102,10 +104,11 @@ impl Core {
             properties: publish.properties,
             sender: Some(device),
         };
-        if let Err(NoRoom { session, bound, .. }) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
-            self.note_full(session, bound, now_ms);
+        if let Err(no_room) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
+            let bound = no_room.bound;
+            self.note_full(no_room.session, bound, now_ms);
             match waits {
-                Some(publish) => self.hold_up(conn, publish, session, now_ms),
+                Some(publish) => self.hold_up(conn, publish, no_room, now_ms),
                 None => {
                     self.refused += 1;
                     let reason = match bound {
@@ -288,18 +291,22 @@ impl Core {
                 return Ok(found);
             }
             let queued = found.targets().filter(|target| target.qos > Qos::AtMostOnce);
-            let full = queued.filter_map(|target| self.no_room(target.session, class, target.cost(message)));
+            let full = queued.filter_map(|target| {
+                let (session, share, bytes) = (target.session, target.share.clone(), target.cost(message));
+                self.bound_for(session, class, bytes).map(|bound| NoRoom { session, share, class, bytes, bound })
+            });
             let full: Vec<NoRoom> = full.collect();
             let mut changed = false;
             for NoRoom { session, bytes, .. } in &full {
                 // What was ended for another of them may have made room for this one.
-                let no_room = self.no_room(*session, class, *bytes);
-                changed |= no_room.is_some_and(|no_room| self.make_room(no_room, class, group));
+                let bound = self.bound_for(*session, class, *bytes);
+                changed |= bound.is_some_and(|bound| self.make_room(*session, bound, class, group));
             }
-            match full.first() {
-                _ if changed => continue,
-                Some(no_room) if offer == Offer::Refusable => return Err(*no_room),
-                _ => {}
+            if changed {
+                continue;
+            }
+            if offer == Offer::Refusable {
+                return full.into_iter().next().map_or(Ok(found), Err);
             }
             for NoRoom { session, bound, .. } in full {
                 if found.pass_over(session) {
@@ -311,23 +318,21 @@ impl Core {
         }
     }
 
-    fn no_room(&self, id: SessionId, class: Class, bytes: usize) -> Option<NoRoom> {
-        let session = self.sessions.get(&id)?;
-        let bound = Self::obstacle(session, &self.usages, &self.limits, class, bytes)?;
-        Some(NoRoom { session: id, bytes, bound })
+    pub(super) fn bound_for(&self, id: SessionId, class: Class, bytes: usize) -> Option<Bound> {
+        Self::obstacle(self.sessions.get(&id)?, &self.usages, &self.limits, class, bytes)
     }
 
     /// Ends a session that must not hold up this message's publisher, if there is one.
-    fn make_room(&mut self, no_room: NoRoom, class: Class, group: Option<u64>) -> bool {
-        let Some(session) = self.sessions.get(&no_room.session) else { return false };
+    fn make_room(&mut self, id: SessionId, bound: Bound, class: Class, group: Option<u64>) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
         let member = group.map(|group| self.policy.is_member(&session.key.device, group));
-        let ends = match (class, no_room.bound) {
+        let ends = match (class, bound) {
             (Class::Application, _) if member == Some(false) => Some((
-                no_room.session,
+                id,
                 "it has no room for a message, and its device is not in the group of the topic",
             )),
             (Class::Control, Bound::Session | Bound::Device) => {
-                Some((no_room.session, "it does not keep up with control messages"))
+                Some((id, "it does not keep up with control messages"))
             }
             // What is for no group would be surplus itself.
             (Class::Application, Bound::Total) if member.is_none() => None,

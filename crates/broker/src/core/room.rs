@@ -122,7 +122,7 @@ impl Core {
         }
     }
 
-    /// Lets those go on who wait for a session, if it has room.
+    /// Lets those go on who wait for a session, or for a share of which it is a member, if it has room again.
     fn relieve(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.full.is_some()) else { return };
         let class = Class::Application;
@@ -140,7 +140,8 @@ impl Core {
             "the session has room again: its publishers go on");
         let full = session.full.take();
         self.full.remove(&id);
-        self.release_waiting(full);
+        self.release(full.into_iter().flat_map(|full| full.waiting));
+        self.release_shares(id);
     }
 }
 

@@ -124,6 +124,11 @@ impl Core {
             self.fx.record(Record::Subscribed { session: id, filter: text.to_owned(), subscribed });
         }
         session.subscriptions.insert(text.to_owned(), subscribed);
+        match (new, share) {
+            (true, Some(_)) => self.release_shares(id),
+            (false, _) if !subscribed.keeps() => self.release_matching(id, filter),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -177,22 +182,26 @@ impl Core {
     pub(super) fn handle_unsubscribe(&mut self, conn: ConnId, packet_id: u16, filters: &[String]) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let id = connection.session;
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let mut codes = Vec::with_capacity(filters.len());
-        for text in filters {
-            if session.subscriptions.remove(text).is_none() {
-                codes.push(reason::NO_SUBSCRIPTION_EXISTED);
-                continue;
-            }
-            if let Ok((share, filter)) = topic::parse_filter(text) {
-                self.router.remove(&session.subscriber(id), share, filter);
-            }
-            if session.persistent() {
-                self.fx.record(Record::Unsubscribed { session: id, filter: text.clone() });
-            }
-            codes.push(0);
-        }
+        let codes = filters.iter().map(|text| self.unsubscribe(id, text)).collect();
         self.fx.send(conn, Outgoing::UnsubAck { id: packet_id, codes });
+    }
+
+    /// The reason code.
+    fn unsubscribe(&mut self, id: SessionId, text: &str) -> u8 {
+        let session = self.sessions.get_mut(&id);
+        let Some(session) = session.filter(|session| session.subscriptions.contains_key(text)) else {
+            return reason::NO_SUBSCRIPTION_EXISTED;
+        };
+        session.subscriptions.remove(text);
+        let subscriber = session.subscriber(id);
+        if session.persistent() {
+            self.fx.record(Record::Unsubscribed { session: id, filter: text.to_owned() });
+        }
+        if let Ok((share, filter)) = topic::parse_filter(text) {
+            self.router.remove(&subscriber, share, filter);
+            self.release_matching(id, filter);
+        }
+        0
     }
 }
 

@@ -273,6 +273,53 @@ fn of_outsiders_in_a_share_one_after_the_other_is_picked() {
     assert_eq!(bench.take("member", "m").1, ["3"]);
 }
 
+/// Two MQTT 3 publishers wait for a full session: one for `q`, one for `r`.
+fn two_wait(subscribe: &[&str]) -> (Bench, [ConnId; 3]) {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    let a = bench.v5("d", "a");
+    bench.subscribe_all(a, subscribe);
+    let p = bench.v5("d", "p");
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    let old = ["q", "r"].map(|topic| {
+        let old = bench.connect("d", topic, Version::V311, |_| {});
+        assert_eq!(bench.publish(old, 3, topic, |_| {}), None);
+        old
+    });
+    (bench, [a, old[0], old[1]])
+}
+
+#[test]
+fn who_waits_goes_on_when_the_session_unsubscribes() {
+    for (subscribed, given_up) in [(["q", "r"], "q"), (["$share/s/q", "r"], "$share/s/q")] {
+        let (mut bench, [a, q, r]) = two_wait(&subscribed);
+        let out = bench.input(a, Incoming::Unsubscribe { id: 1, filters: vec![given_up.into()] });
+        assert_eq!([acked(&out, q, 3), acked(&out, r, 3)], [Some(0), None], "{given_up}");
+        assert_eq!(bench.core.stats().held_up, 1);
+    }
+}
+
+#[test]
+fn who_waits_goes_on_when_the_session_lowers_its_subscription() {
+    let (mut bench, [a, q, r]) = two_wait(&["q", "r"]);
+    let filters = vec![("q".to_owned(), Subscribed::new(Qos::AtMostOnce))];
+    let out = bench.input(a, Incoming::Subscribe { id: 1, filters });
+    assert_eq!([acked(&out, q, 3), acked(&out, r, 3)], [Some(0), None]);
+}
+
+#[test]
+fn who_waits_tries_again_within_the_same_time() {
+    let (mut bench, [a, q, _]) = two_wait(&["q", "r", "+"]);
+    bench.now_ms += 19_000;
+    // Another of its subscriptions matches all the same.
+    let out = bench.input(a, Incoming::Unsubscribe { id: 1, filters: vec!["q".into()] });
+    assert_eq!((acked(&out, q, 3), bench.core.stats().held_up), (None, 2));
+    bench.now_ms += 1_000;
+    bench.core.handle_timeout(bench.now_ms);
+    assert_eq!(bench.core.stats().held_up, 0, "its connection is closed");
+}
+
 #[test]
 fn expired_messages_make_room() {
     let mut bench = Bench::new(Limits { application: queues(2), ..Limits::default() });

@@ -118,6 +118,12 @@ impl Share {
         Some(Target::new(session, &subscribed, Some(self.text.clone())))
     }
 
+    pub(super) fn next_members(&self) -> Vec<SessionId> {
+        let circles = [&self.online, &self.away].into_iter();
+        let members = circles.flat_map(|circle| circle.in_turn(&|_| true).take(MAX_LOOKED));
+        members.map(|(_, session, _)| session).collect()
+    }
+
     fn pick_of(&mut self, of: &dyn Fn(&str) -> bool, judge: &dyn Judge) -> Option<(SessionId, Subscribed)> {
         let mut full = None;
         for circle in std::iter::once(&mut self.online).chain(judge.waits().then_some(&mut self.away)) {
