@@ -18,6 +18,7 @@ mod shares;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -32,7 +33,7 @@ use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
 use connection::Connection;
-use session::{Due, Session, expires_at};
+use session::{Due, Session};
 use shares::Left;
 use usage::Class;
 
@@ -95,7 +96,7 @@ pub(crate) struct Core {
     /// How many of these are handed over until [`Self::take_effects`] has been called again.
     slice_left: usize,
     slice: usize,
-    /// Sessions to look at, by time: expiry and delayed wills.
+    /// Sessions to look at, by time: each once at most ([`Session::next_timer_ms`]).
     timers: BTreeSet<(u64, SessionId)>,
     /// Sessions with messages that expire, by the time of the first.
     expiries: BTreeSet<(u64, SessionId)>,
@@ -225,31 +226,7 @@ impl Core {
     pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
         self.give_up_waiting(now_ms);
         self.drop_expired(now_ms);
-        while let Some(&(at, id)) = self.timers.first() {
-            if at > now_ms {
-                break;
-            }
-            self.timers.pop_first();
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            if session.conn.is_some() {
-                continue;
-            }
-            if session.will_due_ms.is_some_and(|due| due <= now_ms) {
-                session.will_due_ms = None;
-                let (will, device) = (session.will.take(), session.key.device.clone());
-                if let Some(will) = will {
-                    self.wills.push_back(Due { session: id, device, will });
-                }
-            }
-            let expired = |session: &&Session| expires_at(session).is_some_and(|at| at <= now_ms);
-            if let Some(session) = self.sessions.get(&id).filter(expired) {
-                tracing::info!(device = %session.key.device, client_id = %session.key.client_id,
-                    expiry_s = session.expiry_s, queued = session.queue.len(),
-                    "session ended: its client has been away for as long as its session expiry allows");
-                self.end_session(id);
-            }
-            self.end_if_full_for_too_long(id, now_ms);
-        }
+        self.look_at_sessions(now_ms);
     }
 
     /// Messages in the longest queue of a session.

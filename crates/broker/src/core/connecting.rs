@@ -7,9 +7,8 @@ use sealcast_mqtt::{Connect, Property, Text, Version, reason};
 
 use super::connection::{ALIAS_MAX, ConnId, Connection, Held};
 use super::effects::{Output, Record};
-use super::pressure::full_until;
 use super::publishing::Offer;
-use super::session::{Due, Session, SessionKey, expires_at};
+use super::session::{Due, Session, SessionKey};
 use super::{Core, NewMessage};
 use crate::fault::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
@@ -94,6 +93,7 @@ impl Core {
             assigned_client_id: assigned,
             alias_max: ALIAS_MAX,
         });
+        self.await_timer(id);
         self.move_in_shares(id);
         let session_present = present.is_some();
         self.fx.send(conn, Outgoing::ConnAck { session_present, code: 0, properties });
@@ -164,7 +164,7 @@ impl Core {
         }
         // Detaching ended it if its expiry is 0.
         let session = self.sessions.get(&id)?;
-        let expired = expires_at(session).is_some_and(|at| at <= now_ms);
+        let expired = session.expires_at().is_some_and(|at| at <= now_ms);
         if clean_start || expired {
             self.end_session(id);
             return None;
@@ -248,8 +248,6 @@ impl Core {
             return;
         }
         self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
-        self.timers.extend(expires_at(session).map(|at| (at, id)));
-        self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
         let delay_ms = session.will.as_ref().map(|will| u64::from(will.properties.will_delay_s()) * 1000);
         match delay_ms {
             None => {}
@@ -258,11 +256,10 @@ impl Core {
                 self.wills.extend(session.will.take().map(|will| Due { session: id, device, will }));
             }
             Some(delay_ms) => {
-                let due = now_ms.saturating_add(delay_ms);
-                session.will_due_ms = Some(due);
-                self.timers.insert((due, id));
+                session.will_due_ms = Some(now_ms.saturating_add(delay_ms));
             }
         }
+        self.await_timer(id);
         self.move_in_shares(id);
     }
 
@@ -278,6 +275,9 @@ impl Core {
         self.release(session.full.take().into_iter().flat_map(|full| full.waiting));
         if let Some(at) = session.next_expiry_ms {
             self.expiries.remove(&(at, id));
+        }
+        if let Some(at) = session.next_timer_ms {
+            self.timers.remove(&(at, id));
         }
         for filter in session.subscriptions.keys() {
             if let Ok((share, filter)) = topic::parse_filter(filter) {

@@ -58,9 +58,7 @@ use sealcast_mqtt::{Publish, reason};
 use super::Core;
 use super::connection::{ConnId, Connection, Wait};
 use super::publishing::NoRoom;
-use super::session::Session;
 use super::usage::{Bound, Class, Load};
-use crate::config::Limits;
 use crate::message;
 use crate::packets::Incoming;
 use crate::router::SessionId;
@@ -85,9 +83,7 @@ impl Core {
         let full = session.full.get_or_insert_default();
         if bound == Bound::Session && full.queue_since_ms.is_none() {
             full.queue_since_ms = Some(now_ms);
-            if session.conn.is_none() {
-                self.timers.extend(full_until(session, &self.limits).map(|at| (at, id)));
-            }
+            self.await_timer(id);
         }
     }
 
@@ -317,24 +313,6 @@ impl Core {
             self.close(conn, reason::QUOTA_EXCEEDED, now_ms);
         }
     }
-
-    /// As the operator has it with [`Limits::full_session_expiry`].
-    pub(super) fn end_if_full_for_too_long(&mut self, id: SessionId, now_ms: u64) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        if session.conn.is_none() && full_until(session, &self.limits).is_some_and(|at| at <= now_ms) {
-            tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
-                messages = session.queue.len(),
-                "offline session ended and its messages dropped: its queue has been full for limits.full_session_hours");
-            self.end_session(id);
-        }
-    }
-}
-
-/// When an offline session ends because its queue is full, Unix ms.
-pub(super) fn full_until(session: &Session, limits: &Limits) -> Option<u64> {
-    let expiry_ms = u64::try_from(limits.full_session_expiry?.as_millis()).unwrap_or(u64::MAX);
-    let since_ms = session.full.as_ref()?.queue_since_ms?;
-    Some(since_ms.max(session.disconnected_ms).saturating_add(expiry_ms))
 }
 
 /// Rough memory of a packet that waits.

@@ -7,7 +7,7 @@ use sealcast_mqtt::TopicName;
 
 use super::Core;
 use super::queue::Delivery;
-use super::session::{Session, SessionKey, expires_at};
+use super::session::{Session, SessionKey};
 use super::shares::Left;
 use super::usage::Class;
 use crate::message::Message;
@@ -68,10 +68,10 @@ impl Core {
                 session.subscriptions.insert(text, options);
             }
             deliveries.push((found.id, found.deliveries));
-            self.timers.extend(expires_at(&session).map(|at| (at, found.id)));
             self.usages.session(&session.key.device, false);
             self.by_key.insert(session.key.clone(), found.id);
             self.sessions.insert(found.id, session);
+            self.await_timer(found.id);
         }
         let mut groups = HashMap::new();
         for (id, deliveries) in deliveries {

@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub surplus: Loads,
     /// When it is looked at for messages that have expired.
     pub next_expiry_ms: Option<u64>,
+    /// When it is looked at while its client is away: not later than it ends, or its will is due.
+    pub next_timer_ms: Option<u64>,
     /// Unacknowledged deliveries at once, while it has a connection.
     pub window: usize,
     /// Since when it has had no room for something, and who waits for it.
@@ -60,6 +62,7 @@ impl Session {
             queue: Queue::default(),
             surplus: Loads::default(),
             next_expiry_ms: None,
+            next_timer_ms: None,
             window: 0,
             full: None,
             inflight: BTreeMap::new(),
@@ -92,9 +95,4 @@ pub(super) struct Full {
     pub reminder: Reminder,
     /// Connections that are held up.
     pub waiting: BTreeSet<ConnId>,
-}
-
-/// When an offline session ends, Unix ms; `None` for never.
-pub(super) fn expires_at(session: &Session) -> Option<u64> {
-    (session.expiry_s != u32::MAX).then(|| session.disconnected_ms.saturating_add(u64::from(session.expiry_s) * 1000))
 }

@@ -227,6 +227,42 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
 }
 
 #[test]
+fn a_session_has_one_timer_however_often_its_client_comes_and_goes() {
+    let hour = std::time::Duration::from_secs(3600);
+    let limits = Limits { application: queues(1), full_session_expiry: Some(hour), ..Limits::default() };
+    let mut bench = Bench::new(limits);
+    let p = bench.v5("d", "p");
+    for round in 1..=100 {
+        let will = Will {
+            topic: TopicName::new("will").unwrap(),
+            payload: Bytes::from_static(b"will"),
+            qos: Qos::AtMostOnce,
+            retain: true,
+            properties: Properties::from_iter([Property::WillDelay(60)]),
+        };
+        let conn = bench.connect("d", "a", Version::V5, |connect| connect.will = Some(will));
+        assert!(bench.core.timers.is_empty());
+        bench.subscribe(conn, "q");
+        bench.disconnect(conn, reason::DISCONNECT_WITH_WILL);
+        bench.publish(p, round, "q", |_| {});
+        bench.publish(p, round, "q", |_| {});
+        bench.now_ms += 1;
+        assert_eq!(bench.core.timers.len(), 1);
+    }
+    // The will, the full queue and the expiry each have their time.
+    let start = bench.now_ms - 1;
+    assert_eq!(bench.core.poll_timeout(), Some(start + 60_000));
+    bench.now_ms = start + 60_000;
+    bench.core.handle_timeout(bench.now_ms);
+    bench.outputs();
+    assert_eq!(bench.core.stats().retained, 1);
+    assert_eq!(bench.core.poll_timeout(), Some(start + 3_600_000));
+    bench.now_ms = start + 3_600_000;
+    bench.core.handle_timeout(bench.now_ms);
+    assert_eq!((bench.sessions(), bench.core.poll_timeout()), (1, None));
+}
+
+#[test]
 fn a_will_whose_topic_is_too_deep_is_refused_with_the_connection() {
     for (levels, code) in [(128, 0), (129, reason::TOPIC_NAME_INVALID)] {
         let mut bench = Bench::new(Limits::default());
