@@ -12,6 +12,7 @@ mod pressure;
 mod publishing;
 mod queue;
 mod restore;
+mod retained;
 mod room;
 mod session;
 mod shares;

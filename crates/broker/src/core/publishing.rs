@@ -9,7 +9,7 @@ use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
 use super::effects::{Output, Record};
 use super::shares::Members;
-use super::usage::{Bound, Class, Load};
+use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
 use crate::packets::Outgoing;
@@ -161,30 +161,6 @@ impl Core {
         }
     }
 
-    /// Whether `device` (or the hub) may have a retained message of so many bytes on `topic`, in place of what is there;
-    /// else why not.
-    fn may_retain(&self, device: Option<&str>, topic: &str, bytes: usize) -> Result<(), &'static str> {
-        let class = Class::of(&self.router, topic);
-        let old = self.retained.get(topic);
-        let fits = |mut load: Load, old: Option<&Arc<Message>>, limit: Load| {
-            if let Some(old) = old {
-                load.remove(old.cost());
-            }
-            load.has_room(1, bytes, limit)
-        };
-        if let Some(device) = device {
-            let own = old.filter(|old| old.sender.as_deref() == Some(device));
-            let limit = class.device_retained_limit(&self.limits);
-            if !fits(self.usages.of(device).retained.of(class), own, limit) {
-                return Err("the device has as many retained messages as one device may");
-            }
-        }
-        if !fits(self.usages.retained(class), old, class.retained_limit(&self.limits)) {
-            return Err("the broker has as many retained messages as it may");
-        }
-        Ok(())
-    }
-
     pub(super) fn handle_pubrel(&mut self, conn: ConnId, id: SessionId, packet_id: u16) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let known = session.inbound.remove(&packet_id);
@@ -246,30 +222,6 @@ impl Core {
         }
         self.route(&message, group, found, now_ms);
         Ok(())
-    }
-
-    fn retain(&mut self, message: &Arc<Message>) {
-        let allowed = self.may_retain(message.sender.as_deref(), &message.topic, message.cost());
-        let class = Class::of(&self.router, &message.topic);
-        if let Some(old) = self.retained.remove(&message.topic) {
-            self.usages.retain_end(class, &old);
-            if message.payload.is_empty() {
-                self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
-            }
-        }
-        if message.payload.is_empty() {
-            return;
-        }
-        // Wills, the hub's own messages, and what an interceptor has changed have not been judged before.
-        if let Err(reason) = allowed {
-            let device = message.sender.as_deref().unwrap_or("hub");
-            tracing::warn!(device, topic = %message.topic, "message delivered, but not retained: {reason}");
-            self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
-            return;
-        }
-        self.usages.retain(class, message);
-        self.fx.record(Record::Retained(message.clone()));
-        self.retained.insert(message.topic.clone(), message.clone());
     }
 
     /// Who gets a message: each has room for it. See [`super::pressure`].

@@ -1,7 +1,6 @@
 //! SUBSCRIBE, UNSUBSCRIBE and the retained messages that a subscription brings.
 
 use std::collections::HashSet;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use sealcast_mqtt::{Qos, RetainHandling, SubscriptionOptions, reason};
@@ -165,18 +164,6 @@ impl Core {
                 || queued.has_room(more.messages, more.bytes, self.most_brought(class))
                     && (session.takes_at_once(more, &self.limits) || passed().is_none())
         })
-    }
-
-    /// Retained messages that match: only topics that begin as the filter does are looked at.
-    fn retained_for<'a>(&'a self, filter: &'a str, now_ms: u64) -> impl Iterator<Item = &'a Arc<Message>> {
-        let literal = filter.split(['+', '#']).next().unwrap_or(filter);
-        // `a/#` matches `a` too.
-        let prefix = literal.strip_suffix('/').filter(|_| literal.len() < filter.len()).unwrap_or(literal);
-        self.retained
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(move |(topic, _)| topic.starts_with(prefix))
-            .filter(move |(topic, message)| self.router.filter_matches(filter, topic) && !message.expired(now_ms))
-            .map(|(_, message)| message)
     }
 
     pub(super) fn handle_unsubscribe(&mut self, conn: ConnId, packet_id: u16, filters: &[String]) {
