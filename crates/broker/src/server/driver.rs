@@ -18,7 +18,8 @@ use crate::router::LocalId;
 const ROUND: usize = 256;
 /// Outputs after which a round ends early: a SUBSCRIBE may bring all that is retained.
 const ROUND_OUTPUTS: usize = 10_000;
-/// Bytes of records that wait for the disk; beyond it no more events are taken, so that publishers feel it.
+/// Bytes of records that wait for the disk; beyond it no more events are taken, so that publishers feel it, and no more of
+/// what ended sessions have left is handed over.
 const UNWRITTEN_BYTES: usize = 32 * 1024 * 1024;
 
 pub(crate) fn now_ms() -> u64 {
@@ -100,7 +101,7 @@ impl Driver {
                     }
                     self.flush();
                 }
-                () = tokio::time::sleep(timer) => {
+                () = tokio::time::sleep(timer), if self.unwritten_bytes < UNWRITTEN_BYTES => {
                     self.core.handle_timeout(now_ms());
                     self.flush();
                 }

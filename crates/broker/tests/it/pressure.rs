@@ -452,3 +452,23 @@ fn what_waited_for_a_session_that_is_ended_goes_to_the_rest_of_its_share() {
     let broker = Broker::start(Some(dir.path()), small(2));
     assert_eq!(take(&broker, "member", 2), [[1], [2]]);
 }
+
+/// More than one slice, and no packet of anybody that would make the broker look: it goes on by itself.
+#[test]
+fn a_long_hand_over_goes_on_by_itself() {
+    const MESSAGES: u16 = 1_500;
+    let broker = Broker::start(None, small(usize::from(MESSAGES)));
+    leave(&broker, "first", "$share/s/work");
+    let (mut publisher, _) = Client::connect(broker.addr, &clean("p", true));
+    for id in 1..=MESSAGES {
+        assert_eq!(publisher.publish_acked("work", &id.to_be_bytes(), 0, id), 0);
+    }
+    // It gets them at QoS 0, and so acknowledges nothing.
+    let (mut second, _) = Client::connect(broker.addr, &clean("second", true));
+    second.subscribe("$share/s/work", 0);
+    let (_anew, present) = Client::connect(broker.addr, &clean("first", true));
+    assert!(!present);
+    for want in 1..=MESSAGES {
+        assert_eq!(second.message().payload, want.to_be_bytes());
+    }
+}

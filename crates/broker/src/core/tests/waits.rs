@@ -1,4 +1,4 @@
-//! MQTT 3 publishers that wait for a session without room.
+//! MQTT 3 publishers that wait for a session without room, or for a member of a share.
 
 use super::*;
 
@@ -110,4 +110,71 @@ fn acknowledgements_behind_more_than_is_kept_are_seen() {
         // The one that was closed comes back, and the other goes on then.
         assert!(!answers.is_empty() && !closed.is_empty());
     }
+}
+
+/// Two members that are away and full, and an MQTT 3 publisher that waits for one of them; the other one.
+fn waiting(bench: &mut Bench) -> (ConnId, &'static str) {
+    for client_id in ["a", "b"] {
+        bench.leave(client_id, client_id, "$share/s/q");
+    }
+    let p = bench.v5("d", "p");
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    let old = bench.connect("d", "old", Version::V311, |_| {});
+    assert_eq!(bench.publish(old, 3, "q", |_| {}), None);
+    let by = bench.core.connections[&old].pressure.wait.as_ref().unwrap().by;
+    (old, if &*bench.core.sessions[&by].key.client_id == "a" { "b" } else { "a" })
+}
+
+#[test]
+fn who_waits_for_a_share_goes_on_when_any_member_has_room() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    let (old, other) = waiting(&mut bench);
+    let conn = bench.v5(other, other);
+    let out = bench.outputs();
+    assert_eq!(acked(&out, old, 3), Some(0), "its message is in flight, and none waits");
+    assert_eq!(bench.read(conn, out).len(), 2);
+    assert!(bench.core.share_waits.is_empty());
+}
+
+#[test]
+fn who_waits_for_a_share_goes_on_when_a_member_joins() {
+    let mut bench = Bench::new(Limits { application: queues(1), ..Limits::default() });
+    let (old, _) = waiting(&mut bench);
+    let new = bench.v5("new", "new");
+    let filters = vec![("$share/s/q".to_owned(), Subscribed::new(Qos::AtLeastOnce))];
+    let out = bench.input(new, Incoming::Subscribe { id: 1, filters });
+    assert_eq!(acked(&out, old, 3), Some(0));
+}
+
+/// A member's own queue is empty, but its device has no room until another session of it drains.
+#[test]
+fn who_waits_for_a_share_goes_on_when_the_device_of_a_member_has_room() {
+    let application = ClassLimits { max_device_queued_messages: 4, ..queues(2) };
+    let mut bench = Bench::new(Limits { application, ..Limits::default() });
+    let p = bench.v5("p", "p");
+    for device in ["a", "c"] {
+        bench.leave(device, "s", "$share/s/q");
+    }
+    for id in 1..=4 {
+        assert_eq!(bench.publish(p, id, "q", |_| {}), Some(0));
+    }
+    for client_id in ["0", "1"] {
+        bench.leave("b", client_id, "more");
+    }
+    for id in 1..=2 {
+        assert_eq!(bench.publish(p, id, "more", |_| {}), Some(0));
+    }
+    bench.leave("b", "s", "$share/s/q");
+    let old = bench.connect("d", "old", Version::V311, |_| {});
+    assert_eq!(bench.publish(old, 5, "q", |_| {}), None);
+    let by = bench.core.connections[&old].pressure.wait.as_ref().unwrap().by;
+    assert_eq!(&*bench.core.sessions[&by].key.device, "a");
+    let b = bench.v5("b", "0");
+    let out = bench.outputs();
+    let (_, Outgoing::Publish { id, .. }) = out.last().unwrap() else { panic!("{out:?}") };
+    let out = bench.input(b, Incoming::PubAck { id: *id });
+    assert_eq!(acked(&out, old, 5), Some(0));
+    assert_eq!(bench.take("b", "s").1, ["5"]);
 }
