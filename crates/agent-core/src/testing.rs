@@ -108,7 +108,7 @@ impl World {
         self.operate(&Body::DeviceRevoked(DeviceRevoked { device, reason }));
     }
 
-    pub fn limit(&mut self, group: GroupNumber, topic: &str) {
+    pub fn limit(&mut self, group: GroupNumber, topic: &str) -> Record {
         let limits = Limits {
             min: -1_000,
             max: 1_000,
@@ -118,7 +118,7 @@ impl World {
             sequence: SequenceRule::Increasing,
             reporters: Reporters::Granted,
         };
-        self.operate(&Body::LimitsSet(LimitsSet { group, topic: topic.parse().unwrap(), limits }));
+        self.operate(&Body::LimitsSet(LimitsSet { group, topic: topic.parse().unwrap(), limits }))
     }
 
     /// The ledger takes a commit of this device, whatever is in it.

@@ -131,6 +131,31 @@ fn a_message_of_the_outbox_is_published_again_when_the_connection_comes_back() {
 }
 
 #[test]
+fn a_welcome_is_published_again_until_its_epoch_is_over() {
+    let (mut world, group) = World::with_group(1);
+    let second = world.device("2222");
+    world.grant(group, second);
+    let mut plant = Plant::new(world);
+    for node in [0, second] {
+        plant.connect(node);
+        plant.run(10);
+    }
+    plant.assert_members(group, &[0, second]);
+    let mut republishes = |renew: bool| {
+        let Plant { nodes, world, .. } = &mut plant;
+        if renew {
+            nodes[0].control.groups.request_update(world.ledger.replica(), group, world.now_ms);
+        }
+        plant.run(5);
+        plant.disconnect(0);
+        plant.connect(0);
+        let (_, effects) = plant.step(0).unwrap();
+        effects.iter().any(|effect| effect.starts_with("Publish") && effect.contains("/inbox/2222/"))
+    };
+    assert_eq!([republishes(false), republishes(true)], [true, false]);
+}
+
+#[test]
 fn while_the_broker_refuses_a_welcome_nobody_is_added_and_afterwards_everybody_is() {
     let (mut world, group) = World::with_group(1);
     for name in ["2222", "3333"] {
@@ -164,7 +189,8 @@ fn a_reading_leaves_its_queue_in_the_transaction_of_its_record() {
     plant.nodes[0].control.handle(Input::ReadingQueued);
     plant.settle();
     assert_eq!(plant.nodes[0].disk.readings.len(), 1, "there are no limits for it yet");
-    plant.world.limit(group, "plant/a");
+    let limits = plant.world.limit(group, "plant/a");
+    plant.push(0, &limits);
     let mut taken = Vec::new();
     for _ in 0..60 {
         while let Some((writes, _)) = plant.step(0) {
@@ -172,9 +198,7 @@ fn a_reading_leaves_its_queue_in_the_transaction_of_its_record() {
                 taken.push(kinds(&writes));
             }
         }
-        if !plant.answer(0) {
-            plant.world.now_ms += 500;
-        }
+        plant.answer(0);
     }
     assert!(matches!(taken[..], [(1, 1.., 1)]), "{taken:?}");
     assert!(plant.nodes[0].disk.readings.is_empty());

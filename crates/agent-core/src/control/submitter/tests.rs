@@ -143,9 +143,12 @@ fn a_body_does_not_wait_twice() {
     agent.follow_all();
     let second = agent.next().unwrap();
     assert_eq!(second.body(), &keys(2));
-    agent.settle(&second);
-    agent.follow_all();
-    assert!(agent.next().is_none());
+    agent.submitter.put(keys(2));
+    let refusal = Refusal::NotActive { device: own().number };
+    assert_eq!(agent.submitter.handle_refused(&refusal, agent.now_ms), Some(keys(2)));
+    assert!(agent.next().is_none(), "it waited once, and was refused");
+    agent.submitter.put(keys(2));
+    assert_eq!(agent.body(), Some(keys(2)), "now it is wanted again");
 }
 
 #[test]
@@ -195,11 +198,12 @@ fn a_call_that_failed_is_made_again_at_once_if_the_connection_comes_back() {
 
 #[test]
 fn what_the_replica_has_is_not_submitted_again_although_its_call_failed() {
-    let mut agent = Agent::new();
-    agent.queue = vec![reading("plant/a", 1)];
-    agent.submitter.put(keys(1));
-    for late in [false, true] {
-        // A body, and then a reading.
+    for (late, of_groups) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut agent = Agent::new();
+        match of_groups {
+            true => agent.submitter.put(keys(1)),
+            false => agent.queue = vec![reading("plant/a", 1)],
+        }
         let entry = agent.next().unwrap();
         agent.submit(&entry).unwrap();
         if late {
@@ -209,9 +213,9 @@ fn what_the_replica_has_is_not_submitted_again_although_its_call_failed() {
             agent.follow_all();
             agent.submitter.handle_failure("no answer", agent.now_ms);
         }
+        agent.now_ms += RETRY_MS;
+        assert!(agent.next().is_none(), "late: {late}, of the groups: {of_groups}");
     }
-    agent.now_ms += RETRY_MS;
-    assert!(agent.next().is_none());
 }
 
 #[test]
