@@ -100,6 +100,8 @@ struct Group {
     roster: Vec<DeviceId>,
     /// Messages sealed under the current epoch, all boots of this process.
     sealed: u64,
+    /// Why nothing can be sealed under the current epoch, whatever its boot number.
+    broken: Option<String>,
 }
 
 impl Keyring {
@@ -244,6 +246,7 @@ impl Keyring {
             sealer: None,
             roster: Vec::new(),
             sealed: 0,
+            broken: None,
         });
         let roster: Vec<DeviceId> = epoch.roster.values().map(|(device, _)| device.clone()).collect();
         let id = EpochId { generation: epoch.generation.0, epoch: epoch.epoch.0 };
@@ -275,6 +278,7 @@ impl Keyring {
         }
         own.sealer = None;
         own.sealed = 0;
+        own.broken = None;
         own.roster = roster;
         info!(group = name, epoch = %id, members = own.roster.len(), "keys agreed");
         // An epoch that is over never becomes the current one again.

@@ -9,6 +9,7 @@
 //! | `freshness` | [`Freshness`]: how old a message may be |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
 //! | `control` | [`Control`]: follows the ledger, agrees on group keys, submits entries |
+//! | `session` | [`session::Session`]: one client's connection, from its bytes to the broker's |
 //! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -17,6 +18,10 @@ mod control;
 mod deadline;
 mod freshness;
 mod keyring;
+mod now;
+mod record;
+mod retained;
+pub mod session;
 mod step;
 #[cfg(test)]
 mod testing;
@@ -27,5 +32,8 @@ pub use self::{
     control::{Control, Effect, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
     freshness::{Freshness, MaxAge, Stale},
     keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId, Unsealed},
+    now::Now,
+    record::{RecordError, RecordRules, RecordTable},
+    retained::{MAX_RETAINED, Retained, RetainedTopics, TooManyRetained},
     step::{Step, Uncommitted},
 };

@@ -1,15 +1,16 @@
 //! A CA, an operator, a ledger in memory, and devices: what the tests of this crate are about.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
-use sealcast_group::Me;
+use sealcast_group::{EpochKeys, Me};
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, Hash,
-    LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters, Revoked, SequenceRule, Serial,
-    SignedEntry, testing::MemoryLedger,
+    Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Genesis, Granted, GroupCreated,
+    GroupNumber, Hash, LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters, Revoked,
+    SequenceRule, Serial, SignedEntry, testing::MemoryLedger,
 };
 use sealcast_quality::RuleFilter;
+use zeroize::Zeroizing;
 
 use crate::{ByFilter, Freshness, Keyring, MaxAge, Own, Stale};
 
@@ -128,6 +129,26 @@ impl World {
         let body = Body::Commit(Commit { group, generation, epoch, commit: vec![1, 2, 3] });
         let key = self.devices[device].key.clone();
         self.say(self.number(device), &key, &body);
+    }
+
+    /// The keys of an epoch, as these devices agreed on them; `device` is whose.
+    pub fn keys(&self, group: GroupNumber, device: usize, epoch: u64, members: &[usize]) -> EpochKeys {
+        let leaf = |place: usize| u32::try_from(place).unwrap();
+        let roster: BTreeMap<_, _> = members
+            .iter()
+            .map(|place| {
+                let member = &self.devices[*place];
+                (leaf(*place), (member.id.clone(), *member.key.public()))
+            })
+            .collect();
+        EpochKeys {
+            group,
+            generation: Generation(0),
+            epoch: Epoch(epoch),
+            secret: Zeroizing::new([u8::try_from(epoch).unwrap(); 32]),
+            leaf: leaf(device),
+            roster: Arc::new(roster),
+        }
     }
 
     pub fn number(&self, device: usize) -> Number {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use sealcast_agent_core::{Control, Keyring, KeysSeen, Own, RestoreError, restore};
+use sealcast_agent_core::{Control, Keyring, KeysSeen, Own, RestoreError, restore, session::Event};
 use sealcast_group::{Groups, Me};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};
@@ -31,7 +31,7 @@ use crate::{
     control::{Driver, Parts},
     data::DataPlane,
     doors,
-    events::{Event, Events},
+    events::Events,
     folder::Folder,
     readings::Readings,
     refusals::Refusals,
@@ -170,7 +170,7 @@ impl Agent {
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
         let number = genesis.id.number_of(&folder.device);
-        let readings = Arc::new(Readings::open(store.clone(), config.record.clone(), number)?);
+        let readings = Arc::new(Readings::open(store.clone(), config.record_queue, number)?);
         let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key };
@@ -203,7 +203,7 @@ impl Agent {
             tasks: tasks.clone(),
         };
         let driver = Driver::start(control, parts).await?;
-        let outlet = Outlet { data: data.clone(), link, readings: readings.clone() };
+        let outlet = Outlet { config: config.clone(), data: data.clone(), link, readings: readings.clone() };
         tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
         tasks.keep("the control task", driver.run(link_events));
 

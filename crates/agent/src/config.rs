@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent_core::{Freshness, MaxAge, Stale, values::ValueRules};
+use sealcast_agent_core::{Freshness, MaxAge, RecordRules, Stale, values::ValueRules};
 use sealcast_ledger::TopicFilter;
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
@@ -22,10 +22,9 @@ use sealcast_node::{
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::Deserialize;
 
-pub use self::record::RecordRules;
 use self::{
     by_filter::by_filter,
-    record::RecordFile,
+    record::{RecordFile, record_rules},
     values::{PublishFile, ReceiveFile, value_rules},
 };
 use crate::doors::settings::{self, Door, DoorFile, Modbus, ModbusFile};
@@ -167,6 +166,8 @@ pub struct Agent {
     pub values: Arc<ValueRules>,
     /// What goes to the ledger.
     pub record: RecordRules,
+    /// Most readings that wait for it.
+    pub record_queue: u64,
     /// The HTTP door.
     pub http: Option<Door>,
     /// The CoAP door.
@@ -233,7 +234,8 @@ impl AgentFile {
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
         let values = Arc::new(value_rules(self.quality, self.publish, self.receive, self.alarm_topic)?);
         Ok(Agent {
-            record: RecordRules::new(self.record_queue, self.record, values.clone())?,
+            record: record_rules(self.record, values.clone())?,
+            record_queue: self.record_queue,
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,

@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use sealcast_agent_core::{Arrival, Denied, Freshness, Keyring, Received, Route, SharedKeyring, SyncId, Unsealed};
+use sealcast_agent_core::{Denied, Keyring, Retained, Route, SharedKeyring, Unsealed, session::Write};
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
 use sealcast_seal::{Content, EpochId, Opener, Purpose, QosClass};
 use tokio::sync::{Notify, watch};
 
-use super::store::{Retained, Store};
+use super::store::Store;
 
 /// Topics, each with a sealed message for it.
 pub type Frames = Vec<(String, Vec<u8>)>;
@@ -20,7 +20,6 @@ pub type Frames = Vec<(String, Vec<u8>)>;
 /// See the module.
 pub struct DataPlane {
     device: DeviceId,
-    freshness: Freshness,
     store: Arc<Store>,
     keyring: Mutex<Keyring>,
     changed: watch::Sender<u64>,
@@ -32,7 +31,6 @@ impl DataPlane {
     pub fn new(keyring: Keyring, store: Arc<Store>) -> Self {
         Self {
             device: keyring.device().clone(),
-            freshness: keyring.freshness().clone(),
             store,
             keyring: Mutex::new(keyring),
             changed: watch::Sender::new(0),
@@ -55,16 +53,9 @@ impl DataPlane {
         read(self.keyring().replica())
     }
 
-    /// Wants the ledger read to its end once more. A message is not to be kept waiting for longer than until
-    /// [`Self::is_caught_up_after`] what this gives.
-    pub fn ask_for_news(&self) -> SyncId {
+    /// Wants the ledger read to its end once more.
+    pub fn ask_for_news(&self) {
         self.news_wanted.notify_one();
-        self.keyring().last_sync()
-    }
-
-    /// Whether the ledger was read to its end by a sync that was begun after this one.
-    pub fn is_caught_up_after(&self, sync: SyncId) -> bool {
-        self.keyring().is_caught_up_after(sync)
     }
 
     /// [`Keyring::stall`].
@@ -102,38 +93,14 @@ impl DataPlane {
                 Err(Unsealed::Denied(denied)) => return Err(denied),
                 Err(Unsealed::NeedsBoot(pending)) => pending,
             };
-            let (group, epoch) = (pending.group().0, pending.epoch());
-            match self.store.save_boot(group, epoch.generation, epoch.epoch, pending.number()) {
-                Ok(()) => keyring.begin_boot(pending.stored())?,
+            match self.store.commit_session(&[Write::boot(&pending)], 0) {
+                Ok(_) => keyring.begin_boot(pending.stored()),
                 // It may be mended.
                 Err(error) if self.store.is_failing() => return Err(Denied::NotYet(format!("{error:#}"))),
                 Err(error) => return Err(Denied::Refused(format!("{error:#}"))),
             }
         }
         Err(Denied::NotYet("the group's keys changed while the message was being sealed".to_owned()))
-    }
-
-    /// [`Keyring::open`].
-    pub fn open(
-        &self,
-        opener: &mut Opener,
-        group: GroupNumber,
-        topic: &str,
-        frame: &[u8],
-        arrival: Arrival,
-        now_ms: u64,
-    ) -> Result<Received, Denied> {
-        self.keyring().open(opener, group, topic, frame, arrival, now_ms)
-    }
-
-    /// [`Keyring::may_speak_of`].
-    pub fn may_speak_of(&self, device: &DeviceId, topic: &str) -> bool {
-        self.keyring().may_speak_of(device, topic)
-    }
-
-    /// How old a message may be.
-    pub fn freshness(&self) -> &Freshness {
-        &self.freshness
     }
 
     /// Takes in an epoch that the control plane agreed on.
@@ -187,7 +154,8 @@ impl DataPlane {
         value
     }
 
-    fn keyring(&self) -> MutexGuard<'_, Keyring> {
+    /// The keyring itself. Whoever changes it so that a waiting message may pass uses [`SharedKeyring::change`].
+    pub fn keyring(&self) -> MutexGuard<'_, Keyring> {
         self.keyring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sealcast_agent_core::session::Event;
 use tokio::sync::broadcast;
 use tracing::{debug, info, warn};
 
@@ -16,40 +17,6 @@ const QUIET_ABOUT_CLIENT: Duration = Duration::from_secs(3600);
 /// A broker that stays away is told of again after so long.
 const REMINDER: Duration = Duration::from_secs(60);
 const MAX_LINES: usize = 1024;
-
-/// Something that a person may have to know.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A delivery from the broker was not given to the client.
-    DeliveryRefused {
-        /// The local client.
-        client: String,
-        /// The topic it came on.
-        topic: String,
-        /// How many bytes came.
-        bytes: usize,
-        /// Why.
-        reason: String,
-    },
-    /// A filter of the client was not subscribed to.
-    NotSubscribed {
-        /// The local client.
-        client: String,
-        /// The filter.
-        topic: String,
-        /// Why.
-        reason: String,
-    },
-    /// A message of the client was not sent.
-    PublishRefused {
-        /// The local client.
-        client: String,
-        /// The topic.
-        topic: String,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A client, for the log.
 #[derive(Clone, Copy)]

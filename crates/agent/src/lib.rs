@@ -5,6 +5,7 @@
 
 mod agent;
 mod client;
+mod clock;
 mod config;
 mod control;
 mod data;
@@ -19,10 +20,11 @@ mod store;
 pub mod topics;
 mod values;
 
+pub use sealcast_agent_core::session::Event;
+
 pub use self::{
     agent::{Agent, Options, read_replica, run, upstream},
     config::{Agent as AgentConfig, AgentFile, read_schemas},
-    events::Event,
     folder::{Folder, genesis},
     store::Store,
 };

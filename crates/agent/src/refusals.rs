@@ -15,13 +15,14 @@ const MAX_CLIENTS: usize = 4096;
 pub struct Refusals(Mutex<BTreeMap<String, u8>>);
 
 impl Refusals {
-    /// Takes in the code of a CONNACK. Whether it refuses the client for another reason than the time before.
+    /// The broker has accepted a client.
+    pub fn note_accepted(&self, client: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(client);
+    }
+
+    /// Takes in the code by which the broker refused a client. Whether it is another one than the time before.
     pub fn is_news(&self, client: &str, code: u8) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if code == 0 {
-            last.remove(client);
-            return false;
-        }
         if last.len() >= MAX_CLIENTS && !last.contains_key(client) {
             return true;
         }
@@ -62,9 +63,11 @@ mod tests {
     #[test]
     fn each_change_is_news_once() {
         let refusals = Refusals::default();
-        let seen = [("a", 0x97), ("a", 0x97), ("b", 0x97), ("a", 0x88), ("a", 0), ("a", 0x88)];
+        let seen = [("a", 0x97), ("a", 0x97), ("b", 0x97), ("a", 0x88), ("a", 0x88)];
         let news: Vec<bool> = seen.iter().map(|(client, code)| refusals.is_news(client, *code)).collect();
-        assert_eq!(news, [true, false, true, true, false, true]);
+        assert_eq!(news, [true, false, true, true, false]);
+        refusals.note_accepted("a");
+        assert!(refusals.is_news("a", 0x88));
         assert!(reason(Version::V5, 0x97).contains("max_device_sessions"));
         assert!(reason(Version::V311, 3).contains("max_device_sessions"));
     }

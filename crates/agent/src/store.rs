@@ -15,17 +15,21 @@
 
 mod commit;
 mod disk;
+mod session;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
-use sealcast_agent_core::values::{ArchiveMessage, ValueRow, ValueWrite};
+use sealcast_agent_core::{
+    Retained, RetainedTopics,
+    values::{ArchiveMessage, ValueRow, ValueWrite},
+};
 use sealcast_node::files::{self, blocking};
-use sealcast_seal::{Changes, EpochId, Row};
+use sealcast_seal::EpochId;
 use zeroize::Zeroizing;
 
 use self::disk::Disk;
@@ -33,10 +37,6 @@ pub use self::{commit::CommitError, disk::DiskFails};
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
-/// Retained messages that are kept to be sealed again.
-pub const MAX_RETAINED: u32 = 10_000;
-/// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
-const BOOTS_KEPT: i64 = 4096;
 const FILE: &str = "agent.sqlite";
 const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = "
@@ -64,20 +64,9 @@ const LATER: &str = "
 /// The agent's database.
 pub struct Store {
     connection: Mutex<Connection>,
+    retained_topics: Mutex<RetainedTopics>,
     disk: Disk,
     _lock: files::Lock,
-}
-
-/// A retained message in the clear, as its publisher's agent keeps it.
-pub struct Retained {
-    /// The topic.
-    pub topic: String,
-    /// When it was published, Unix ms.
-    pub time_ms: u64,
-    /// The MQTT 5 properties that travel inside the seal, encoded.
-    pub props: Vec<u8>,
-    /// The payload.
-    pub payload: Zeroizing<Vec<u8>>,
 }
 
 /// A local client, as it was last saved.
@@ -132,7 +121,13 @@ impl Store {
         Self::require(dir)?;
         let path = dir.join(FILE);
         let connection = connect(&path, false).with_context(|| format!("cannot use {}", path.display()))?;
-        Ok(Self { connection: Mutex::new(connection), disk: Disk::new(path), _lock: lock })
+        let topics = retained_topics(&connection).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            retained_topics: Mutex::new(RetainedTopics::new(topics)),
+            disk: Disk::new(path),
+            _lock: lock,
+        })
     }
 
     /// Opens a new one.
@@ -193,23 +188,6 @@ impl Store {
         })
     }
 
-    /// Uses a boot number up, before anything is sealed with it. Those of epochs so long ago that nobody keeps them any
-    /// more are forgotten; an epoch that is still kept must never begin with boot 0 again.
-    pub fn save_boot(&self, group: u16, generation: u32, epoch: u64, boot: u16) -> Result<()> {
-        self.write(|db| {
-            let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
-            db.execute(
-                "DELETE FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch < ?3",
-                params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
-            )?;
-            db.execute(
-                "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
-                params![group, generation, epoch, boot],
-            )?;
-            Ok(())
-        })
-    }
-
     /// What was last saved of a local client.
     pub fn client(&self, client: &str) -> Result<Option<Client>> {
         self.read(|db| {
@@ -219,29 +197,6 @@ impl Store {
             let mut query = db.prepare("SELECT key, value FROM window WHERE client = ?1")?;
             let windows = query.query_map([client], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
             Ok(Some(Client { seen_ms: seen_ms.cast_unsigned(), windows }))
-        })
-    }
-
-    /// Saves that a local client was here, and what changed of its replay windows.
-    pub fn save_client(&self, client: &str, changes: &Changes, now_ms: u64) -> Result<()> {
-        self.write(|db| {
-            db.execute(
-                "INSERT OR REPLACE INTO client (client, seen_ms) VALUES (?1, ?2)",
-                params![client, now_ms.cast_signed()],
-            )?;
-            if changes.replace_all {
-                db.execute("DELETE FROM window WHERE client = ?1", [client])?;
-            }
-            for Row { key, value } in &changes.rows {
-                match value {
-                    Some(value) => db.execute(
-                        "INSERT OR REPLACE INTO window (client, key, value) VALUES (?1, ?2, ?3)",
-                        params![client, key, value],
-                    )?,
-                    None => db.execute("DELETE FROM window WHERE client = ?1 AND key = ?2", params![client, key])?,
-                };
-            }
-            Ok(())
         })
     }
 
@@ -257,23 +212,9 @@ impl Store {
         })
     }
 
-    /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does. False if
-    /// there are too many.
-    pub fn keep_retained(&self, message: &Retained) -> Result<bool> {
-        self.write(|db| {
-            db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
-            if !message.payload.is_empty() {
-                let kept: u32 = db.query_row("SELECT count(*) FROM retained", [], |row| row.get(0))?;
-                if kept >= MAX_RETAINED {
-                    return Ok(false);
-                }
-                db.execute(
-                    "INSERT OR REPLACE INTO retained (topic, time_ms, props, payload) VALUES (?1, ?2, ?3, ?4)",
-                    params![message.topic, message.time_ms.cast_signed(), message.props, *message.payload],
-                )?;
-            }
-            Ok(true)
-        })
+    /// The topics that have a retained message of this device's clients.
+    pub fn retained_topics(&self) -> MutexGuard<'_, RetainedTopics> {
+        self.retained_topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All retained messages of this device's clients.
@@ -393,6 +334,12 @@ fn connect(path: &Path, new: bool) -> Result<Connection> {
     Ok(connection)
 }
 
+fn retained_topics(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut query = connection.prepare("SELECT topic FROM retained")?;
+    let topics = query.query_map([], |row| row.get(0))?;
+    topics.collect()
+}
+
 fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
     let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
@@ -413,7 +360,8 @@ fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use sealcast_agent_core::Write;
+    use sealcast_agent_core::{Write, session};
+    use sealcast_seal::{Changes, Row};
 
     use super::*;
 
@@ -441,21 +389,24 @@ mod tests {
         assert!(matches!(store.commit(&other), Err(CommitError::Fault(_))), "a record is never replaced");
         store.commit(&step).context("a step that seemed to fail is committed once more")?;
         assert_eq!(store.boots()?, []);
-        store.save_boot(1, 0, 7, 0)?;
-        store.save_boot(1, 0, 7, 1)?;
-        store.save_boot(2, 0, 7, 5)?;
+        let boot = |group, epoch, number| session::Write::Boot { group, generation: 0, epoch, number };
+        store.commit_session(&[boot(1, 7, 0), boot(1, 7, 1), boot(2, 7, 5)], 0)?;
         let row = |value: Option<&[u8]>| Row { key: b"k".to_vec(), value: value.map(<[u8]>::to_vec) };
-        let changes = |rows| Changes { replace_all: false, rows };
-        store.save_client("pump", &changes(vec![row(Some(b"window"))]), 1)?;
-        store.save_client("valve", &changes(vec![row(Some(b"x"))]), 2)?;
-        store.save_client("valve", &changes(vec![row(None)]), 3)?;
-        let retained = |payload: &[u8]| Retained {
-            topic: "t".into(),
-            time_ms: 5,
-            props: vec![1],
-            payload: Zeroizing::new(payload.to_vec()),
+        let client = |id: &str, row, seen_ms| {
+            let changes = Changes { replace_all: false, rows: vec![row] };
+            session::Write::Client { id: id.to_owned(), changes, seen_ms }
         };
-        store.keep_retained(&retained(b"27"))?;
+        let clients = [
+            client("pump", row(Some(b"window")), 1),
+            client("valve", row(Some(b"x")), 2),
+            client("valve", row(None), 3),
+        ];
+        store.commit_session(&clients, 0)?;
+        let retained = |payload: &[u8]| {
+            let payload = Zeroizing::new(payload.to_vec());
+            session::Write::Retained(Retained { topic: "t".into(), time_ms: 5, props: vec![1], payload })
+        };
+        store.commit_session(&[retained(b"27")], 0)?;
         let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| "opened twice".into());
         assert!(error.contains("in use"), "{error}");
         drop(store);
@@ -465,7 +416,7 @@ mod tests {
         assert_eq!(store.state()?, [("b".to_owned(), Zeroizing::new(b"2".to_vec()))]);
         let epoch = |epoch| EpochId { generation: 0, epoch };
         assert_eq!(store.boots()?, [(1, epoch(7), 1), (2, epoch(7), 5)]);
-        store.save_boot(1, 0, 8, 0)?;
+        store.commit_session(&[boot(1, 8, 0)], 0)?;
         let boots = [(1, epoch(7), 1), (1, epoch(8), 0), (2, epoch(7), 5)];
         assert_eq!(store.boots()?, boots, "an epoch that may still be held never begins anew");
         let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
@@ -478,7 +429,7 @@ mod tests {
         store.write_values(&[row("a", Some(b"1")), row("b", Some(b"2")), row("a", None)])?;
         assert_eq!(store.values()?.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["b"]);
         assert_eq!(store.retained()?.len(), 1);
-        store.keep_retained(&retained(b""))?;
+        store.commit_session(&[retained(b"")], 0)?;
         assert!(store.retained()?.is_empty());
         Ok(())
     }

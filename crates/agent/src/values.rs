@@ -15,10 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use sealcast_agent_core::{
     Step, Uncommitted,
-    values::{self, Arrived, Blocked, Brought, Due, Incoming, Judged, Local, Output, ValueRules, ValueWrite, Will},
+    values::{self, Brought, Due, Local, Output, ValueRules, ValueWrite},
 };
 use sealcast_identity::DeviceId;
-use sealcast_mqtt::{PublishRequest, WillRequest};
 use sealcast_node::now_ms;
 use sealcast_quality::FailSafeOutput;
 use tokio::sync::{Notify, broadcast};
@@ -62,7 +61,7 @@ impl Values {
     }
 
     /// What is configured.
-    pub fn rules(&self) -> &ValueRules {
+    pub fn rules(&self) -> &Arc<ValueRules> {
         &self.rules
     }
 
@@ -74,37 +73,6 @@ impl Values {
     /// Messages of the agent's own from now on.
     pub fn local(&self) -> broadcast::Receiver<Arc<Local>> {
         self.local.subscribe()
-    }
-
-    /// Judges what `client` publishes to a topic of a group; what is to be sealed stands in `request` afterwards. Call once
-    /// for each message, and [`Self::persist`] before its consequences leave the agent.
-    pub fn publish(&self, request: &mut PublishRequest, client: u64, now_ms: u64) -> Judged {
-        self.with(|values| values.publish(request, client, now_ms))
-    }
-
-    /// What is to be sealed of a client's will, or why it may not be left with the broker.
-    pub fn will(&self, will: &WillRequest, now_ms: u64) -> Result<Will, Blocked> {
-        self.with(|values| values.will(will, now_ms))
-    }
-
-    /// Judges a message for a client that sees what is said of it, or does not.
-    pub fn arrive(&self, arrived: &Arrived<'_>, sees_flags: bool, now_ms: u64) -> Incoming {
-        self.with(|values| values.arrive(arrived, sees_flags, now_ms))
-    }
-
-    /// The fail-safe values that stand now, for a client that has just subscribed.
-    pub fn standing(&self) -> Vec<Local> {
-        self.with(|values| values.standing())
-    }
-
-    /// A message that was to be sent was not.
-    pub fn not_sent(&self, topic: &str) {
-        self.with(|values| values.not_sent(topic));
-    }
-
-    /// A connection ended in the middle: what it carried last may not have arrived.
-    pub fn cut(&self, client: u64) {
-        self.with(|values| values.cut(client));
     }
 
     /// The connection to the broker is new: what the one before carried last may not have arrived.
@@ -150,8 +118,9 @@ impl Values {
         }
     }
 
-    /// Every call goes through here: what follows at once happens, and the agent's own task wakes earlier if it must.
-    fn with<T>(&self, call: impl FnOnce(&mut values::Values) -> T) -> T {
+    /// Every call goes through here: what follows at once happens, and the agent's own task wakes earlier if it must. Whoever
+    /// judges calls [`Self::persist`] before the consequences leave the agent.
+    pub fn with<T>(&self, call: impl FnOnce(&mut values::Values) -> T) -> T {
         let mut state = self.state();
         let answer = call(&mut state.values);
         let mut said = Vec::new();

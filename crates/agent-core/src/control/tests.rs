@@ -41,7 +41,7 @@ fn seal(keyring: &mut Keyring, group: GroupNumber, now_ms: u64) -> Result<Vec<u8
     loop {
         match keyring.seal(group, "plant/a", &content, now_ms) {
             Ok(frame) => return Ok(frame),
-            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()).unwrap(),
+            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()),
             Err(Unsealed::Denied(denied)) => return Err(denied),
         }
     }

@@ -46,6 +46,9 @@ impl Keyring {
             }
         }
         let Some(epoch) = own.keys.current() else { return Err(waiting.into()) };
+        if let Some(broken) = &own.broken {
+            return Err(Denied::Refused(broken.clone()).into());
+        }
         let boots = self.boots.entry((group.get(), epoch));
         let last = match &boots {
             std::collections::btree_map::Entry::Occupied(last) => Some(*last.get()),
@@ -60,20 +63,16 @@ impl Keyring {
         }
     }
 
-    /// Takes up a boot number that is on disk.
-    ///
-    /// # Errors
-    /// No message can be sealed under it, nor under another one.
-    pub fn begin_boot(&mut self, boot: Boot) -> Result<(), Denied> {
+    /// Takes up a boot number that is on disk. If nothing can be sealed under it, the next try to seal says why.
+    pub fn begin_boot(&mut self, boot: Boot) {
         let own = self.groups.iter_mut().find(|(group, _)| group.get() == boot.group().0);
-        let Some((_, own)) = own else { return Ok(()) };
+        let Some((_, own)) = own else { return };
         match own.keys.sealer(boot, &self.own.key) {
             Ok(sealer) => own.sealer = Some(sealer),
             // The epoch turned, or somebody else's boot came first: the next try takes another.
             Err(SealError::BootOfOther { .. } | SealError::BootUsed { .. } | SealError::NotMember { .. }) => {}
-            Err(error) => return Err(Denied::Refused(error.to_string())),
+            Err(error) => own.broken = Some(error.to_string()),
         }
-        Ok(())
     }
 
     /// Only under the epoch that the ledger is at, and only while all who hold its key are granted. After a restart or a

@@ -2,11 +2,7 @@ mod opening;
 mod routing;
 mod sealing;
 
-use std::collections::BTreeMap;
-
-use sealcast_ledger::{Epoch as LedgerEpoch, Generation};
 use sealcast_seal::{Content, Purpose, QosClass};
-use zeroize::Zeroizing;
 
 use super::*;
 use crate::testing::{START_MS, World};
@@ -26,22 +22,7 @@ impl Scene {
 
     /// The keys of an epoch, as these devices agreed on them; `device` is whose.
     fn keys(&self, device: usize, epoch: u64, members: &[usize]) -> EpochKeys {
-        let leaf = |place: usize| u32::try_from(place).unwrap();
-        let roster: BTreeMap<_, _> = members
-            .iter()
-            .map(|place| {
-                let member = &self.world.devices[*place];
-                (leaf(*place), (member.id.clone(), *member.key.public()))
-            })
-            .collect();
-        EpochKeys {
-            group: self.group,
-            generation: Generation(0),
-            epoch: LedgerEpoch(epoch),
-            secret: Zeroizing::new([u8::try_from(epoch).unwrap(); 32]),
-            leaf: leaf(device),
-            roster: Arc::new(roster),
-        }
+        self.world.keys(self.group, device, epoch, members)
     }
 
     /// A device that has all of the ledger, and just started.
@@ -76,7 +57,7 @@ fn seal(keyring: &mut Keyring, group: GroupNumber, topic: &str, content: &Conten
     loop {
         match keyring.seal(group, topic, content, START_MS) {
             Ok(frame) => return Ok(frame),
-            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored())?,
+            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()),
             Err(Unsealed::Denied(denied)) => return Err(denied),
         }
     }

@@ -88,11 +88,7 @@ impl Values {
     ) -> Result<Judged, Blocked> {
         let (all, plain) = (self.rules.clone(), self.plain.clone());
         let topic = request.topic.as_str();
-        let rules = all
-            .quality
-            .find(topic)
-            .filter(|rules| rules.has_checks() || rules.report().is_some() || rules.archive().is_some());
-        let format = all.publish(topic);
+        let (rules, format) = (all.judging(topic), all.publish(topic));
         if rules.is_none() && format.is_none() {
             return Ok(Judged::Send);
         }

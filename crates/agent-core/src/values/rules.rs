@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealcast_quality::RuleSet;
+use sealcast_quality::{RuleSet, TopicRules};
 use sealcast_reading::{ConfigError, Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
 use serde::Deserialize;
 
@@ -80,6 +80,17 @@ impl ValueRules {
     /// How the readings of a published topic are read and written.
     pub fn publish(&self, topic: &str) -> Option<&Format> {
         self.publish.find(topic)
+    }
+
+    /// The rules that something published to a topic is judged by.
+    pub fn judging(&self, topic: &str) -> Option<&TopicRules> {
+        let judges = |rules: &&TopicRules| rules.has_checks() || rules.report().is_some() || rules.archive().is_some();
+        self.quality.find(topic).filter(judges)
+    }
+
+    /// Whether something published to a topic is judged or converted at all.
+    pub fn apply_to(&self, topic: &str) -> bool {
+        self.judging(topic).is_some() || self.publish(topic).is_some()
     }
 
     /// What applications get of a topic.

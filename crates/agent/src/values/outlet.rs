@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use sealcast_agent_core::{
-    Denied, Route,
+    Denied, Retained, Route,
+    session::Write,
     values::{Own, Unsent},
 };
 use sealcast_mqtt::{TopicName, check_carried};
@@ -12,11 +13,7 @@ use sealcast_seal::{Content, Purpose, QosClass};
 use zeroize::Zeroizing;
 
 use super::Values;
-use crate::{
-    data::DataPlane,
-    readings::Readings,
-    store::{MAX_RETAINED, Retained},
-};
+use crate::{config, data::DataPlane, readings::Readings};
 
 /// Where what the agent itself publishes goes.
 #[derive(Clone)]
@@ -25,6 +22,8 @@ pub struct Outlet {
     pub data: Arc<DataPlane>,
     /// To the broker.
     pub link: Link,
+    /// What of it goes to the ledger.
+    pub config: Arc<config::Agent>,
     /// To the ledger.
     pub readings: Arc<Readings>,
 }
@@ -68,25 +67,21 @@ impl Values {
                 denied => Unsent::NotYet(denied.to_string()),
             })?
         };
+        let mut writes = Vec::new();
         if retain {
-            let kept = Retained {
-                topic: topic.to_owned(),
-                time_ms: now,
-                props: props.to_vec(),
-                payload: Zeroizing::new(payload.to_vec()),
-            };
-            if !self.store.keep_retained(&kept).map_err(|error| Unsent::NotYet(format!("{error:#}")))? {
-                return Err(Unsent::Refused(format!(
-                    "{MAX_RETAINED} retained messages are kept already, which is the limit"
-                )));
-            }
+            let payload = Zeroizing::new(payload.to_vec());
+            let kept = Retained { topic: topic.to_owned(), time_ms: now, props: props.to_vec(), payload };
+            self.store.retained_topics().keep(&kept).map_err(|error| Unsent::Refused(error.to_string()))?;
+            writes.push(Write::Retained(kept));
+        }
+        if let Some((original, at_ms)) = recorded {
+            let last = out.data.last_sequence(group, topic).unwrap_or(0);
+            writes.extend(Write::readings(&out.config.record, topic, original, last, *at_ms));
+        }
+        if !writes.is_empty() {
+            out.readings.commit(&writes).map_err(|error| Unsent::NotYet(format!("{error:#}")))?;
         }
         // Once, if it has to be tried again.
-        if let Some((original, at_ms)) = recorded {
-            // On disk before the message goes out, as for one that a client publishes.
-            let last = || out.data.last_sequence(group, topic);
-            out.readings.record(topic, original, last, *at_ms).map_err(|error| Unsent::NotYet(error.to_string()))?;
-        }
         *recorded = None;
         Ok(frame)
     }

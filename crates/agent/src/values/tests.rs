@@ -3,12 +3,15 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
-use sealcast_agent_core::{ByFilter, Freshness, Keyring, MaxAge, Own, Stale, values::ValueRow};
+use sealcast_agent_core::{
+    ByFilter, Freshness, Keyring, MaxAge, Own, Stale,
+    values::{Judged, ValueRow},
+};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Replica};
 use sealcast_mqtt::{
-    Connack, Connect, Output as Proxied, PacketId, Properties, Proxy, ProxyConfig, Publish, Qos, SessionState, Text,
-    TopicName, Version, WillAnswer,
+    Connack, Connect, Output as Proxied, PacketId, Properties, Proxy, ProxyConfig, Publish, PublishRequest, Qos,
+    SessionState, Text, TopicName, Version, WillAnswer,
 };
 
 use super::*;
@@ -89,7 +92,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
         let value = if at % 2 == 0 { "20" } else { "21" };
         let mut request =
             request(format!("{{\"v\":{value}.{at:03}{big},\"ts\":{}}}", 1_700_000_000_000 + at * 1000), false)?;
-        values.publish(&mut request, 1, 1_700_000_000_000 + at * 1000);
+        values.with(|values| values.publish(&mut request, 1, 1_700_000_000_000 + at * 1000));
         failed += u32::from(values.persist().is_err());
     }
     assert!(failed > 0, "the disk was full");
@@ -101,7 +104,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     drop(values);
     let again = with_rules(dir.path(), rules)?;
     let mut request = request(r#"{"v":40,"ts":1800000000000}"#.to_owned(), false)?;
-    let judged = again.publish(&mut request, 1, 1_800_000_000_000);
+    let judged = again.with(|values| values.publish(&mut request, 1, 1_800_000_000_000));
     assert!(matches!(judged, Judged::Blocked(_)), "the level of before is on the disk: {judged:?}");
     Ok(())
 }
@@ -114,7 +117,7 @@ async fn what_becomes_due_earlier_wakes_the_agents_own_task() -> Result<()> {
     let values = with_rules(dir.path(), rules)?;
     let publish = |payload: &str| {
         let mut request = request(payload.to_owned(), false)?;
-        Ok::<_, anyhow::Error>(values.publish(&mut request, 1, now_ms()))
+        Ok::<_, anyhow::Error>(values.with(|values| values.publish(&mut request, 1, now_ms())))
     };
     let woken = || tokio::time::timeout(Duration::ZERO, values.wake.notified());
     let keyring = keyring()?;

@@ -296,7 +296,7 @@ impl Driver {
 
     /// Fail-safe values that stand, to one listener or to all.
     fn hand_out_standing(&mut self, to: Option<u64>) {
-        for message in self.shared.values.standing() {
+        for message in self.shared.values.with(|values| values.standing()) {
             self.hand_out_local(&message, to);
         }
     }

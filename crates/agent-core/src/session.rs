@@ -1,0 +1,496 @@
+//! One connection of a local MQTT client: what becomes of what it publishes and of what the broker delivers to it, and in
+//! what order with the disk.
+//!
+//! [`Session`] is fed with bytes of both sides and with the time. [`Session::poll`] gives [`Step`]s: what has to be on disk
+//! (boot numbers, replay windows, retained messages, readings, what is remembered of values), and the bytes and other
+//! effects that depend on it. Whether a message may be sealed is decided in `publishing`, whether a delivery is handed on
+//! in `delivering`.
+
+mod connecting;
+mod delivering;
+mod effect;
+mod ending;
+mod memory;
+mod publishing;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use sealcast_mqtt::{ConnectRequest, Delivery, Output, Proxy, ProxyConfig, PublishRequest, Version, WillAnswer};
+use sealcast_seal::QosClass;
+use tracing::{debug, warn};
+
+pub use self::{
+    connecting::{NotOpened, Opened},
+    effect::{Effect, Event, Write},
+    ending::{DRAIN_MS, TAKE_OVER_MS},
+    memory::{FrameId, Memory},
+};
+use crate::{
+    Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step, SyncId,
+    values::{Local, MAX_CHECK_BYTES, Restored, ValueRules, Values},
+};
+
+/// How long a client may take from opening its connection to CONNECT.
+const CONNECT_PATIENCE_MS: u64 = 10_000;
+/// What a QoS 0 delivery marked as seen may wait before it is written to disk.
+const SAVE_DELAY_MS: u64 = 200;
+
+/// What all sessions of an agent share.
+pub struct Shared<'a> {
+    /// The ledger's replica and the group keys.
+    pub keyring: &'a mut Keyring,
+    /// The checks, reports and fail-safes.
+    pub values: &'a mut Values,
+    /// Topics with a retained message.
+    pub retained: &'a mut RetainedTopics,
+    /// What goes to the ledger.
+    pub record: &'a RecordRules,
+    /// The last write to disk failed: what cannot be sealed now is not to be waited for.
+    pub disk_fails: bool,
+}
+
+/// How a session treats its client.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names the connection where values are judged.
+    pub connection: u64,
+    /// Where the client connects from, for the log.
+    pub address: String,
+    /// It reads user properties if it speaks MQTT 5.
+    pub sees_flags: bool,
+    /// Largest packet of either side, in bytes.
+    pub max_packet_bytes: usize,
+    /// How long a message waits for a key, ms.
+    pub key_wait_ms: u64,
+}
+
+/// See the module.
+pub struct Session {
+    proxy: Proxy,
+    settings: Settings,
+    /// Until when CONNECT has to come.
+    connect_by_ms: u64,
+    state: State,
+    /// Set once the connection is to end when what the client has sent has gone out.
+    draining: Option<Draining>,
+    /// The client id; empty until CONNECT, and if the client has none.
+    name: String,
+    /// The client in the log: its id, the one that the broker gave it, or its address.
+    label: String,
+    version: Version,
+    /// What is remembered of the client; `None` until the session was opened.
+    memory: Option<Memory>,
+    keep_session: bool,
+    /// Until when the client was known to be here, if this connection goes on with what it had.
+    seen_ms: Option<u64>,
+    /// While it was away, if the broker had kept the session.
+    away: Option<Away>,
+    /// Deliveries that the client was given a second time on this connection, not having acknowledged the first.
+    repeated: HashSet<FrameId>,
+    /// Messages that wait for a key, each until its deadline.
+    waiting: VecDeque<(Waiting, Until)>,
+    unsaved: Unsaved,
+    /// The retained will that the broker publishes at once if the client does not take leave.
+    will: Option<Retained>,
+    /// The broker has accepted the connection, and with it the will.
+    accepted: bool,
+    /// Values were judged, and what is remembered of them is not yet on disk.
+    judged: bool,
+    /// A boot number is on its way to the disk: what has to be sealed waits for it.
+    booting: bool,
+    /// The client said that it goes.
+    clean: bool,
+    /// The client has subscribed, and has not been told what stands.
+    greet: bool,
+    /// Fixed cycles for this client.
+    restored: Option<Restored>,
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+}
+
+/// How far a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// CONNECT has not come.
+    New,
+    /// The driver opens the client's memory and the connection to the broker.
+    Opening { will: WillAnswer, clean_start: bool },
+    /// Bytes go both ways.
+    Open,
+    /// To be closed, for this reason.
+    Closing { reason: String },
+    /// Nothing follows.
+    Closed,
+}
+
+/// A connection that the agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Draining {
+    /// For DISCONNECT.
+    code: u8,
+    /// For a person.
+    reason: &'static str,
+    /// From then on nothing is waited for, by [`Now::run_ms`].
+    until_ms: u64,
+}
+
+/// How long a message waits.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    /// By [`Now::run_ms`].
+    deadline_ms: u64,
+    /// The last sync with the ledger that was begun when the message was found to need a later one.
+    news: Option<SyncId>,
+}
+
+enum Waiting {
+    Connect(Box<ConnectRequest>),
+    Publish(Box<Publishing>),
+    Delivery(Delivery),
+}
+
+/// A message on its way up.
+struct Publishing {
+    request: PublishRequest,
+    /// What the device wrote, before it was converted.
+    original: Bytes,
+    /// Its values were judged, and are not again.
+    judged: bool,
+}
+
+/// Whether the replay windows have to be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsaved {
+    No,
+    /// By then ([`Now::run_ms`]).
+    By(u64),
+    /// Before anything else goes out.
+    Now,
+}
+
+impl Session {
+    /// For a client that has just connected.
+    pub fn new(settings: Settings, rules: &Arc<ValueRules>, now: Now) -> Self {
+        let config = ProxyConfig {
+            max_frame_bytes: u32::try_from(settings.max_packet_bytes).unwrap_or(u32::MAX),
+            max_waiting_bytes: settings.max_packet_bytes,
+            ..ProxyConfig::default()
+        };
+        // The verdict is sealed too.
+        let check = if rules.is_empty() { 0 } else { MAX_CHECK_BYTES };
+        let config = ProxyConfig { seal_overhead_bytes: config.seal_overhead_bytes + check, ..config };
+        Self {
+            proxy: Proxy::new(config),
+            connect_by_ms: now.run_ms.saturating_add(CONNECT_PATIENCE_MS),
+            state: State::New,
+            draining: None,
+            name: String::new(),
+            label: format!("no id, from {}", settings.address),
+            version: Version::V311,
+            memory: None,
+            keep_session: false,
+            seen_ms: None,
+            away: None,
+            repeated: HashSet::new(),
+            waiting: VecDeque::new(),
+            unsaved: Unsaved::No,
+            will: None,
+            accepted: false,
+            judged: false,
+            booting: false,
+            clean: false,
+            greet: false,
+            restored: Restored::new(rules),
+            writes: Vec::new(),
+            effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// The client id; empty if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The client as a person finds it: its id, the one that the broker gave it, or its address.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Its version of MQTT.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Bytes from the client.
+    pub fn handle_client(&mut self, bytes: &[u8]) {
+        self.proxy.handle_client(bytes);
+    }
+
+    /// The client has closed its side.
+    pub fn handle_client_eof(&mut self) {
+        self.proxy.handle_client_eof();
+    }
+
+    /// Bytes from the broker.
+    pub fn handle_broker(&mut self, bytes: &[u8]) {
+        self.proxy.handle_broker(bytes);
+    }
+
+    /// The broker has closed its side.
+    pub fn handle_broker_eof(&mut self) {
+        self.proxy.handle_broker_eof();
+    }
+
+    /// Whether bytes of the client are to be read.
+    pub fn wants_client_bytes(&self) -> bool {
+        self.proxy.wants_client_bytes()
+    }
+
+    /// Whether bytes of the broker are to be read.
+    pub fn wants_broker_bytes(&self) -> bool {
+        self.proxy.wants_broker_bytes()
+    }
+
+    /// A message of the agent's own for its local clients.
+    pub fn handle_local(&mut self, message: &Local) {
+        inject(&mut self.proxy, message);
+    }
+
+    /// Messages of the agent's own were lost, because the client is too slow.
+    pub fn handle_local_lost(&mut self) {
+        // A fail-safe value may be among them, and is not given a second time.
+        self.greet = true;
+    }
+
+    /// When [`Self::poll`] has to be called again although nothing came, by [`Now::run_ms`], if the client may be given
+    /// `room` more bytes.
+    pub fn poll_timeout(&self, now: Now, room: usize) -> Option<u64> {
+        let connect = (self.state == State::New && self.waiting.is_empty()).then_some(self.connect_by_ms);
+        let save = match self.unsaved {
+            Unsaved::By(then_ms) => Some(then_ms),
+            Unsaved::No | Unsaved::Now => None,
+        };
+        let drained = self.draining.map(|draining| draining.until_ms);
+        // A client that takes nothing gets no more of them.
+        let repeat = self.restored.as_ref().filter(|_| room > 0).and_then(Restored::poll_timeout);
+        let repeat = repeat.map(|at_ms| now.run_ms.saturating_add(at_ms.saturating_sub(now.unix_ms)));
+        let waiting = self.waiting.iter().map(|(_, until)| until.deadline_ms).min();
+        [connect, save, drained, repeat, waiting].into_iter().flatten().min()
+    }
+
+    /// Whether a message waits for a key: [`Self::poll`] is to be called when the key ring has changed.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// All that can be done now, as one step; `None` if there is nothing. The client may be given `room` more bytes.
+    ///
+    /// The last step has [`Effect::Close`].
+    pub fn poll(&mut self, shared: &mut Shared<'_>, room: usize, now: Now) -> Option<Step<Write, Effect>> {
+        self.booting = false;
+        match &self.state {
+            State::Closed => return None,
+            State::Closing { reason } => {
+                let reason = reason.clone();
+                return Some(self.close(shared, reason, now));
+            }
+            State::New if self.waiting.is_empty() && now.run_ms >= self.connect_by_ms => {
+                self.give_up("no CONNECT in time");
+                return self.poll(shared, room, now);
+            }
+            State::New | State::Opening { .. } | State::Open => {}
+        }
+        if let Some(Draining { code, reason, .. }) = self.draining.take_if(|draining| now.run_ms >= draining.until_ms) {
+            self.proxy.close(code, reason);
+        }
+        if let Some(restored) = &mut self.restored {
+            for message in restored.due(shared.values.rules(), now.unix_ms, room) {
+                inject(&mut self.proxy, &message);
+            }
+        }
+        self.work(shared, now);
+        if std::mem::take(&mut self.greet) {
+            for message in shared.values.standing() {
+                inject(&mut self.proxy, &message);
+            }
+            self.work(shared, now);
+        }
+        if std::mem::take(&mut self.judged) {
+            self.writes.push(Write::Values);
+        }
+        if self.unsaved == Unsaved::Now || matches!(self.unsaved, Unsaved::By(then_ms) if now.run_ms >= then_ms) {
+            self.save(now);
+        }
+        let step = self.take_step();
+        if !step.is_empty() {
+            return Some(step);
+        }
+        // Its last bytes are on their way: only now the end.
+        if matches!(self.state, State::Closing { .. }) { self.poll(shared, room, now) } else { None }
+    }
+
+    /// The writes of the last step failed. Nothing of it has happened, so the connection ends: the broker keeps what was
+    /// not acknowledged, and the client sends again what the agent has not acknowledged. `true` if that was the last step.
+    pub fn handle_uncommitted(&mut self, reason: &str) -> bool {
+        if let Some(memory) = &mut self.memory {
+            memory.opener.changes_were_not_stored();
+        }
+        // Once more when the connection is closed.
+        if self.unsaved == Unsaved::No {
+            self.unsaved = Unsaved::Now;
+        }
+        if self.state == State::Closed {
+            return true;
+        }
+        self.give_up(reason);
+        false
+    }
+
+    /// What is remembered of the client, when the connection is over, and whether it has to be kept in memory: because the
+    /// client will go on with its session, or because it is not on disk.
+    pub fn into_memory(self) -> Option<(Memory, bool)> {
+        let keep = self.keep_session || self.unsaved != Unsaved::No;
+        self.memory.map(|memory| (memory, keep))
+    }
+
+    fn take_step(&mut self) -> Step<Write, Effect> {
+        Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects))
+    }
+
+    fn work(&mut self, shared: &mut Shared<'_>, now: Now) {
+        for (waiting, until) in std::mem::take(&mut self.waiting) {
+            self.attend(shared, waiting, until, now);
+        }
+        while !matches!(self.state, State::Closing { .. } | State::Closed)
+            && let Some(output) = self.proxy.poll()
+        {
+            self.handle_output(shared, output, now);
+        }
+    }
+
+    fn handle_output(&mut self, shared: &mut Shared<'_>, output: Output, now: Now) {
+        let until = Until { deadline_ms: now.run_ms.saturating_add(self.settings.key_wait_ms), news: None };
+        match output {
+            Output::ToBroker(bytes) => self.effects.push(Effect::ToBroker(bytes)),
+            Output::ToClient(bytes) => self.effects.push(Effect::ToClient(bytes)),
+            Output::Connect(request) => {
+                self.begin_connect(&request);
+                self.attend(shared, Waiting::Connect(request), until, now);
+            }
+            Output::Connected(connected) => self.handle_connected(&connected, now),
+            Output::Publish(request) => {
+                let original = request.payload.clone();
+                let publishing = Box::new(Publishing { request, original, judged: false });
+                self.attend(shared, Waiting::Publish(publishing), until, now);
+            }
+            Output::Delivery(delivery) => self.attend(shared, Waiting::Delivery(delivery), until, now),
+            Output::Subscribed(_) => self.greet = true,
+            Output::Acked(id) => self.handle_acked(id),
+            Output::PublishRejected { topic, code } => {
+                let reason = format!("the broker refused it with reason code {code:#04x}");
+                self.not_sent(shared, topic.as_str(), reason);
+            }
+            Output::PublishTooLarge { topic, size, max, .. } => {
+                let reason = format!(
+                    "it has {size} bytes once it is sealed, but the broker takes at most {max}: raise max_packet_bytes in hub.toml"
+                );
+                self.not_sent(shared, topic.as_str(), reason);
+            }
+            Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
+            Output::FilterUnfit { filter, reason } => {
+                let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
+                self.tell(Event::NotSubscribed { client, topic, reason });
+            }
+            Output::DeliveryTooLarge { size, max, .. } => {
+                warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
+            }
+            Output::DeliveryOversized { topic, size, max } => {
+                let reason = format!(
+                    "it has {size} bytes, but the agent takes at most {max}: raise max_packet_bytes in agent.toml"
+                );
+                let (client, topic) = (self.label.clone(), topic.into());
+                self.tell(Event::DeliveryRefused { client, topic, bytes: size, reason });
+            }
+            Output::DeliveryInvalid(error) => {
+                warn!(client = self.label, %error, "message dropped: the broker sent a malformed one");
+            }
+            Output::Closed(reason) => self.handle_closed(&reason),
+        }
+    }
+
+    fn attend(&mut self, shared: &mut Shared<'_>, waiting: Waiting, mut until: Until, now: Now) {
+        let left = match waiting {
+            Waiting::Connect(request) => self.attend_connect(shared, request, &mut until, now),
+            Waiting::Publish(publishing) => self.attend_publish(shared, publishing, &mut until, now),
+            Waiting::Delivery(delivery) => self.attend_delivery(shared, delivery, &mut until, now),
+        };
+        if let Some(waiting) = left {
+            self.waiting.push_back((waiting, until));
+        }
+    }
+
+    /// Whether what was denied for now may still come. News of the ledger are waited for only as long as it takes to get
+    /// them: a frame that names an epoch which does not exist must not hold up those behind it.
+    fn may_wait(&mut self, keyring: &Keyring, denied: &Denied, until: &mut Until, now: Now) -> bool {
+        let in_time = now.run_ms < until.deadline_ms;
+        match denied {
+            Denied::Refused(_) => false,
+            Denied::NotYet(_) => in_time,
+            Denied::Behind(_) => match until.news {
+                None => {
+                    until.news = Some(keyring.last_sync());
+                    self.effects.push(Effect::AskForNews);
+                    in_time
+                }
+                Some(sync) => in_time && !keyring.is_caught_up_after(sync),
+            },
+        }
+    }
+
+    /// Has the replay windows written with this step, before anything of it goes out.
+    fn save(&mut self, now: Now) {
+        self.unsaved = Unsaved::No;
+        let Some(memory) = self.memory.as_mut().filter(|_| !self.name.is_empty()) else { return };
+        memory.seen_ms = Some(now.unix_ms);
+        let changes = memory.opener.changes();
+        self.writes.push(Write::Client { id: self.name.clone(), changes, seen_ms: now.unix_ms });
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        self.state = State::Closing { reason: reason.to_owned() };
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.effects.push(Effect::Tell(event));
+    }
+
+    fn note(&mut self, topic: &str, what: &'static str) {
+        self.effects.push(Effect::Note { topic: topic.to_owned(), what });
+    }
+
+    fn answered(&mut self, answer: impl FnOnce(&mut Proxy) -> Result<(), sealcast_mqtt::AnswerError>) {
+        if let Err(error) = answer(&mut self.proxy) {
+            debug!(%error);
+        }
+    }
+}
+
+fn inject(proxy: &mut Proxy, message: &Local) {
+    let properties: Vec<_> = message.properties.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    proxy.inject(&message.topic, message.payload.clone(), &properties);
+}
+
+/// QoS 1 and 2 messages may wait in queues while QoS 0 ones overtake them: each class has its own order.
+fn class(qos: sealcast_mqtt::Qos) -> QosClass {
+    match qos {
+        sealcast_mqtt::Qos::AtMostOnce => QosClass::AtMostOnce,
+        _ => QosClass::Acknowledged,
+    }
+}

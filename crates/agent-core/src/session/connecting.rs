@@ -1,0 +1,165 @@
+//! How a client connects: its memory, its will, its own connection to the broker, and what the broker says to it.
+
+use bytes::Bytes;
+use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, SessionState, WillAnswer, WillRequest};
+use sealcast_seal::{Content, Purpose};
+
+use super::{Effect, Memory, Session, Shared, State, Unsaved, Until, Waiting, class, publishing::CONTROL_TOPIC};
+use crate::{Away, Denied, Keyring, Now, Route, Unsealed};
+
+/// What the driver has opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// What is remembered of the client.
+    pub memory: Memory,
+    /// The largest packet that the broker takes, where it is known before the broker says so.
+    pub max_packet_bytes: Option<usize>,
+}
+
+/// Why there is nothing to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotOpened {
+    /// The client's memory cannot be had.
+    Memory(String),
+    /// The broker cannot be reached.
+    BrokerAway,
+    /// Nothing can be written.
+    Disk(String),
+}
+
+impl Session {
+    pub(super) fn begin_connect(&mut self, request: &ConnectRequest) {
+        self.name = request.client_id.as_str().to_owned();
+        if !self.name.is_empty() {
+            self.label.clone_from(&self.name);
+        }
+        self.version = request.version;
+        self.keep_session = request.session_expiry_s > 0;
+    }
+
+    pub(super) fn attend_connect(
+        &mut self,
+        shared: &mut Shared<'_>,
+        request: Box<ConnectRequest>,
+        until: &mut Until,
+        now: Now,
+    ) -> Option<Waiting> {
+        let will = match request.will.as_ref().map(|will| self.seal_will(shared, will, now)) {
+            None => WillAnswer::AsIs,
+            Some(Ok(answer)) => answer,
+            Some(Err(Unsealed::NeedsBoot(pending))) => {
+                self.store_boot(pending);
+                return Some(Waiting::Connect(request));
+            }
+            Some(Err(Unsealed::Denied(denied))) if self.may_wait(shared.keyring, &denied, until, now) => {
+                return Some(Waiting::Connect(request));
+            }
+            Some(Err(Unsealed::Denied(denied))) => {
+                self.refuse_connect(ConnectCode::NotAuthorized, &format!("the will cannot be sealed: {denied}"));
+                return None;
+            }
+        };
+        self.state = State::Opening { will, clean_start: request.clean_start };
+        self.effects.push(Effect::Open { id: self.name.clone() });
+        None
+    }
+
+    /// What [`Effect::Open`] asked for.
+    pub fn opened(&mut self, opened: Opened, keyring: &Keyring) {
+        let Opened { mut memory, max_packet_bytes } = opened;
+        keyring.forget_old_epochs(&mut memory.opener);
+        let State::Opening { will, clean_start } = std::mem::replace(&mut self.state, State::Open) else { return };
+        let mqtt = if clean_start {
+            SessionState::default()
+        } else {
+            self.seen_ms = memory.seen_ms;
+            memory.mqtt.clone()
+        };
+        self.memory = Some(memory);
+        if let Some(max) = max_packet_bytes {
+            self.proxy.set_broker_max_bytes(max);
+        }
+        if let Err(error) = self.proxy.accept(will, mqtt) {
+            self.refuse_connect(ConnectCode::Unspecified, &error.to_string());
+        }
+    }
+
+    /// [`Effect::Open`] came to nothing.
+    pub fn not_opened(&mut self, why: NotOpened) {
+        match why {
+            NotOpened::Memory(reason) => {
+                self.state = State::Open;
+                self.refuse_connect(ConnectCode::ServerUnavailable, &reason);
+            }
+            // As if the broker itself were away: a client that is told "refused" may give up for good.
+            NotOpened::BrokerAway => self.give_up("the broker is away"),
+            NotOpened::Disk(reason) => self.give_up(&reason),
+        }
+    }
+
+    fn refuse_connect(&mut self, code: ConnectCode, reason: &str) {
+        self.answered(|proxy| proxy.refuse_connect(code, reason));
+    }
+
+    fn seal_will(&mut self, shared: &mut Shared<'_>, will: &WillRequest, now: Now) -> Result<WillAnswer, Unsealed> {
+        let topic = will.topic.as_str();
+        match shared.keyring.route(topic) {
+            Route::Clear => Ok(WillAnswer::AsIs),
+            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into()).into()),
+            Route::Brokers => {
+                self.note(topic, "its will is dropped: topics that begin with $ are the broker's own");
+                Ok(WillAnswer::Dropped)
+            }
+            Route::Behind(reason) => Err(Denied::Behind(reason).into()),
+            Route::Refused(reason) => Err(Denied::Refused(reason).into()),
+            // It deletes what the broker keeps. Sealed, it would be kept itself.
+            Route::Group(_) if will.retain && will.payload.is_empty() => {
+                self.note_will(will, &Bytes::new(), &[], now);
+                Ok(WillAnswer::Sealed(Bytes::new()))
+            }
+            Route::Group(group) => {
+                let judged =
+                    shared.values.will(will, now.unix_ms).map_err(|blocked| Denied::Refused(blocked.reason))?;
+                let content = Content {
+                    purpose: Purpose::Will,
+                    class: class(will.qos),
+                    retain: will.retain,
+                    props: &judged.props,
+                    payload: &judged.payload,
+                };
+                let frame = shared.keyring.seal(group, topic, &content, now.unix_ms)?;
+                if will.retain {
+                    self.note_will(will, &judged.payload, &judged.props, now);
+                }
+                Ok(WillAnswer::Sealed(frame.into()))
+            }
+        }
+    }
+
+    pub(super) fn handle_connected(&mut self, connected: &Connected, now: Now) {
+        if let Some(assigned) = &connected.assigned_client_id {
+            self.label = format!("{} (given by the broker)", assigned.as_str());
+        }
+        if connected.code != 0 {
+            self.effects.push(Effect::Refused { code: connected.code });
+            return;
+        }
+        self.accepted = true;
+        if let Some(expiry_s) = connected.session_expiry_s {
+            self.keep_session = expiry_s > 0;
+        }
+        // That the broker has kept the session is its word alone; since when the client was away is this agent's.
+        let since_ms = self.seen_ms.filter(|_| connected.session_present);
+        self.away = since_ms.map(|since_ms| Away { since_ms, until_ms: now.unix_ms });
+        if let Some(memory) = &mut self.memory
+            && !connected.session_present
+        {
+            memory.receipts.clear();
+        }
+        if self.keep_session {
+            self.unsaved = Unsaved::Now;
+        }
+        self.greet = connected.session_present;
+        self.effects.push(Effect::Connected { resumed: connected.session_present });
+    }
+}

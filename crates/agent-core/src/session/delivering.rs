@@ -1,0 +1,175 @@
+//! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
+
+use bytes::Bytes;
+use sealcast_ledger::GroupNumber;
+use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
+use sealcast_seal::{Message, Qos as Handling};
+use tracing::warn;
+
+use super::{Event, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
+use crate::{
+    Arrival, Denied, Now, Received, Route,
+    values::{Arrived, Deliver, Incoming},
+};
+
+impl Session {
+    pub(super) fn attend_delivery(
+        &mut self,
+        shared: &mut Shared<'_>,
+        delivery: Delivery,
+        until: &mut Until,
+        now: Now,
+    ) -> Option<Waiting> {
+        match shared.keyring.route(delivery.topic.as_str()) {
+            // It says that a retained message is gone, and anybody can: nothing to hand on, and nothing to report.
+            Route::Group(_) if delivery.payload.is_empty() => self.swallow(&delivery),
+            Route::Group(group) => return self.open(shared, group, delivery, until, now),
+            Route::Clear => self.answered(|proxy| proxy.pass(delivery.id)),
+            Route::Brokers => {
+                self.note(delivery.topic.as_str(), "not handed on: topics that begin with $ are the broker's own");
+                self.swallow(&delivery);
+            }
+            // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.
+            Route::Control => self.swallow(&delivery),
+            Route::Behind(reason) => return self.deny(shared, delivery, &Denied::Behind(reason), until, now),
+            Route::Refused(reason) => return self.deny(shared, delivery, &Denied::Refused(reason), until, now),
+        }
+        None
+    }
+
+    fn open(
+        &mut self,
+        shared: &mut Shared<'_>,
+        group: GroupNumber,
+        delivery: Delivery,
+        until: &mut Until,
+        now: Now,
+    ) -> Option<Waiting> {
+        let memory = self.memory.as_mut()?;
+        let qos = match delivery.qos {
+            Qos::AtMostOnce => Handling::AtMostOnce,
+            _ => Handling::Acknowledged { dup: delivery.dup },
+        };
+        let arrival = Arrival { qos, retain: delivery.retain, away: self.away };
+        let (topic, frame) = (delivery.topic.as_str(), &delivery.payload);
+        match shared.keyring.open(&mut memory.opener, group, topic, frame, arrival, now.unix_ms) {
+            Ok(Received::Message(message)) => {
+                let frame = FrameId::of(frame);
+                // The broker says of its own accord that it sends something again: once on a connection it may.
+                if memory.is_unacknowledged(frame) && !self.repeated.insert(frame) {
+                    self.withhold(&delivery, "replayed: the broker sends it again and again".to_owned());
+                } else {
+                    self.judge_delivery(shared, &delivery, &message, now);
+                }
+            }
+            Ok(Received::Repeated) => self.swallow(&delivery),
+            Err(denied) => return self.deny(shared, delivery, &denied, until, now),
+        }
+        None
+    }
+
+    /// A message that opened: whether the client gets it is a matter of what it says.
+    fn judge_delivery(&mut self, shared: &mut Shared<'_>, delivery: &Delivery, message: &Message, now: Now) {
+        let freshness = shared.keyring.freshness();
+        let arrived = Arrived {
+            topic: &delivery.topic,
+            sender: message.sender(),
+            tolerance_ms: freshness.clock_tolerance_ms,
+            frame: &delivery.payload,
+            payload: Bytes::copy_from_slice(message.payload()),
+            props: Bytes::copy_from_slice(message.props()),
+            sealed_ms: message.sealed_ms(),
+            age_ms: message.age_ms(),
+            retained: delivery.retain,
+            stale: freshness.is_stale(delivery.topic.as_str(), delivery.retain, message.age_ms()),
+        };
+        let sees_flags = self.settings.sees_flags && self.version == Version::V5;
+        let refused = match shared.values.arrive(&arrived, sees_flags, now.unix_ms) {
+            Incoming::Deliver(deliver) => return self.hand_on(shared, delivery, message, *deliver, now),
+            refused => refused,
+        };
+        if let Some(restored) = &mut self.restored
+            && !matches!(refused, Incoming::Nothing)
+        {
+            restored.withheld(&delivery.topic);
+        }
+        match refused {
+            Incoming::Withhold(reason) => self.withhold(delivery, format!("{}: {reason}", message.sender())),
+            _ => self.swallow(delivery),
+        }
+    }
+
+    fn hand_on(
+        &mut self,
+        shared: &mut Shared<'_>,
+        delivery: &Delivery,
+        message: &Message,
+        mut deliver: Deliver,
+        now: Now,
+    ) {
+        deliver.extra.push(("sealcast-sender", message.sender().to_string()));
+        let rules = shared.values.rules();
+        if let Some(restored) = &mut self.restored {
+            for missed in restored.before(rules, &delivery.topic, &deliver) {
+                inject(&mut self.proxy, &missed);
+            }
+        }
+        let extra: Vec<_> = deliver.extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if let Err(error) = self.proxy.deliver(delivery.id, deliver.payload.clone(), deliver.props.clone(), &extra) {
+            return self.withhold(delivery, format!("{}: {error}", message.sender()));
+        }
+        if let Some(restored) = &mut self.restored {
+            restored.handed_on(rules, &delivery.topic, &deliver, now.unix_ms);
+        }
+        let Some(memory) = &mut self.memory else { return };
+        let receipt = message.receipt();
+        memory.opener.mark_delivered(&receipt);
+        if delivery.qos != Qos::AtMostOnce {
+            memory.receipts.insert(delivery.id, (receipt, FrameId::of(&delivery.payload)));
+        } else if self.unsaved == Unsaved::No {
+            self.unsaved = Unsaved::By(now.run_ms.saturating_add(SAVE_DELAY_MS));
+        }
+    }
+
+    fn deny(
+        &mut self,
+        shared: &Shared<'_>,
+        delivery: Delivery,
+        denied: &Denied,
+        until: &mut Until,
+        now: Now,
+    ) -> Option<Waiting> {
+        if self.may_wait(shared.keyring, denied, until, now) {
+            return Some(Waiting::Delivery(delivery));
+        }
+        let heard = until.news.is_none_or(|sync| shared.keyring.is_caught_up_after(sync));
+        if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != Qos::AtMostOnce {
+            // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
+            warn!(client = self.label, topic = %delivery.topic, "connection closed: {denied}");
+            self.give_up("the ledger is out of reach");
+            return None;
+        }
+        self.withhold(&delivery, denied.to_string());
+        None
+    }
+
+    /// Fails closed: the client never sees it, the broker has it acknowledged.
+    fn withhold(&mut self, delivery: &Delivery, reason: String) {
+        let (client, topic) = (self.label.clone(), delivery.topic.as_str().to_owned());
+        self.tell(Event::DeliveryRefused { client, topic, bytes: delivery.payload.len(), reason });
+        self.swallow(delivery);
+    }
+
+    fn swallow(&mut self, delivery: &Delivery) {
+        self.answered(|proxy| proxy.swallow(delivery.id));
+    }
+
+    /// The client has it for good. The broker hears so in the same step, once the replay windows are on disk.
+    pub(super) fn handle_acked(&mut self, id: DeliveryId) {
+        let Some(memory) = &mut self.memory else { return };
+        if let Some((receipt, _)) = memory.receipts.remove(&id) {
+            memory.opener.mark_acknowledged(&receipt);
+            self.unsaved = Unsaved::Now;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a session has its driver do.
+
+use bytes::Bytes;
+use sealcast_ledger::ReadingTopic;
+use sealcast_reading::Decimal;
+use sealcast_seal::{Changes, EpochId, PendingBoot};
+
+use tracing::warn;
+
+use crate::{RecordRules, Retained};
+
+/// What has to be on disk before the effects of the same step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A boot number is used up: the last one of its group and epoch.
+    Boot {
+        /// The group.
+        group: u16,
+        /// Counts the group's resets.
+        generation: u32,
+        /// The epoch.
+        epoch: u64,
+        /// The number.
+        number: u16,
+    },
+    /// A local client was here, and its replay windows changed.
+    Client {
+        /// Its id.
+        id: String,
+        /// Of the windows.
+        changes: Changes,
+        /// When it was here, Unix ms.
+        seen_ms: u64,
+    },
+    /// In the place of the topic's last one; without a payload it forgets that one.
+    Retained(Retained),
+    /// Readings for the ledger. Each gets the topic's next sequence number, after `last`.
+    Readings {
+        /// What they are readings of.
+        topic: ReadingTopic,
+        /// Each with its time, Unix ms.
+        values: Vec<(Decimal, u64)>,
+        /// The sequence number that the ledger had last, 0 if none.
+        last: u64,
+    },
+    /// All that is remembered of values and not yet written ([`crate::values::Values::take_writes`]).
+    Values,
+}
+
+impl Write {
+    /// A boot number that was handed out.
+    pub fn boot(pending: &PendingBoot) -> Self {
+        let (EpochId { generation, epoch }, group) = (pending.epoch(), pending.group().0);
+        Self::Boot { group, generation, epoch, number: pending.number() }
+    }
+
+    /// The readings of a message that goes out, if they are for the ledger, which had `last` as the topic's last sequence
+    /// number. What cannot be read is told, and does not hold up the message.
+    pub fn readings(rules: &RecordRules, topic: &str, payload: &[u8], last: u64, now_ms: u64) -> Option<Self> {
+        match rules.read(topic, payload, now_ms) {
+            Ok(recorded) => recorded.map(|(topic, values)| Self::Readings { topic, values, last }),
+            Err(error) => {
+                warn!(topic, "published, but not recorded on the ledger: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// What follows once the writes of the same step are on disk, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// For the client's connection.
+    ToClient(Bytes),
+    /// For the connection to the broker.
+    ToBroker(Bytes),
+    /// Give it to [`crate::Keyring::begin_boot`], which lets the message that waits for it be sealed.
+    BootStored(PendingBoot),
+    /// Take the client's [`super::Memory`] from the connection that has it, and connect to the broker; then call
+    /// [`super::Session::opened`] or [`super::Session::not_opened`].
+    Open {
+        /// The client id; those without share the empty one, and are not the same client.
+        id: String,
+    },
+    /// The ledger is to be read to its end once more.
+    AskForNews,
+    /// The broker has accepted the connection.
+    Connected {
+        /// It had kept the session.
+        resumed: bool,
+    },
+    /// The broker has refused the connection.
+    Refused {
+        /// Its return or reason code.
+        code: u8,
+    },
+    /// Something that a person may have to know.
+    Tell(Event),
+    /// The client does something that needs nobody's attention.
+    Note {
+        /// The topic.
+        topic: String,
+        /// What.
+        what: &'static str,
+    },
+    /// Somebody has to do something about why the connection ended.
+    Ended {
+        /// What the log knows the reason by.
+        kind: &'static str,
+        /// The reason.
+        reason: String,
+    },
+    /// The connection is over: write what was put out before, and close both sides.
+    Close {
+        /// For the log.
+        reason: String,
+    },
+}
+
+/// A message that an agent did not let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A delivery from the broker was not given to the client.
+    DeliveryRefused {
+        /// The local client.
+        client: String,
+        /// The topic it came on.
+        topic: String,
+        /// How many bytes came.
+        bytes: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A filter of the client was not subscribed to.
+    NotSubscribed {
+        /// The local client.
+        client: String,
+        /// The filter.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
+    /// A message of the client was not sent.
+    PublishRefused {
+        /// The local client.
+        client: String,
+        /// The topic.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
+}

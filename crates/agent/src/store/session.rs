@@ -1,0 +1,177 @@
+//! The writes of the clients' sessions, and the queue of readings for the ledger.
+
+use anyhow::Result;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sealcast_agent_core::{QueuedReading, Retained, session::Write};
+use sealcast_ledger::ReadingTopic;
+use sealcast_reading::Decimal;
+use sealcast_seal::{Changes, Row};
+
+use super::Store;
+
+/// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
+const BOOTS_KEPT: i64 = 4096;
+/// Topics whose readings this device numbers.
+const MAX_TOPICS: u64 = 4096;
+
+/// A reading that is not recorded on the ledger: its topic, and why.
+pub type NotQueued = (ReadingTopic, String);
+
+impl Store {
+    /// Makes writes durable, all or none; what is remembered of values is not among them. They may be there already, from a try
+    /// that seemed to fail. At most `most` readings wait for the ledger: those beyond are not kept, and told.
+    pub fn commit_session(&self, writes: &[Write], most: u64) -> Result<Vec<NotQueued>> {
+        self.write(|db| {
+            let mut not_queued = Vec::new();
+            for write in writes {
+                match write {
+                    Write::Boot { group, generation, epoch, number } => {
+                        save_boot(db, *group, *generation, *epoch, *number)?;
+                    }
+                    Write::Client { id, changes, seen_ms } => save_client(db, id, changes, *seen_ms)?,
+                    Write::Retained(message) => keep_retained(db, message)?,
+                    Write::Readings { topic, values, last } => {
+                        let reason = queue_readings(db, topic, values, *last, most)?;
+                        not_queued.extend(reason.map(|reason| (topic.clone(), reason)));
+                    }
+                    Write::Values => {}
+                }
+            }
+            Ok(not_queued)
+        })
+    }
+
+    /// How many readings wait.
+    pub fn readings_waiting(&self) -> Result<u64> {
+        self.read(waiting)
+    }
+
+    /// The oldest waiting reading of each topic, oldest first.
+    pub fn oldest_readings(&self) -> Result<Vec<QueuedReading>> {
+        self.read(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT topic, time_ms, sequence, value, decimals FROM reading
+                 WHERE id IN (SELECT min(id) FROM reading GROUP BY topic) ORDER BY id",
+            )?;
+            let rows = query.query_map([], |row| {
+                // Only names of topics are ever written.
+                let topic = row.get::<_, String>(0)?.parse().map_err(|_| rusqlite::Error::InvalidQuery)?;
+                Ok(QueuedReading {
+                    topic,
+                    time_ms: row.get::<_, i64>(1)?.cast_unsigned(),
+                    sequence: row.get::<_, i64>(2)?.cast_unsigned(),
+                    value: i128::from_be_bytes(row.get(3)?),
+                    decimals: row.get(4)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+}
+
+/// Uses a boot number up, before anything is sealed with it. Those of epochs so long ago that nobody keeps them any more
+/// are forgotten; an epoch that is still kept must never begin with boot 0 again.
+fn save_boot(db: &Connection, group: u16, generation: u32, epoch: u64, boot: u16) -> rusqlite::Result<()> {
+    let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
+    db.execute(
+        "DELETE FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch < ?3",
+        params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
+    )?;
+    db.execute(
+        "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
+        params![group, generation, epoch, boot],
+    )?;
+    Ok(())
+}
+
+/// Saves that a local client was here, and what changed of its replay windows.
+fn save_client(db: &Connection, client: &str, changes: &Changes, seen_ms: u64) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO client (client, seen_ms) VALUES (?1, ?2)",
+        params![client, seen_ms.cast_signed()],
+    )?;
+    if changes.replace_all {
+        db.execute("DELETE FROM window WHERE client = ?1", [client])?;
+    }
+    for Row { key, value } in &changes.rows {
+        match value {
+            Some(value) => db.execute(
+                "INSERT OR REPLACE INTO window (client, key, value) VALUES (?1, ?2, ?3)",
+                params![client, key, value],
+            )?,
+            None => db.execute("DELETE FROM window WHERE client = ?1 AND key = ?2", params![client, key])?,
+        };
+    }
+    Ok(())
+}
+
+/// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does.
+fn keep_retained(db: &Connection, message: &Retained) -> rusqlite::Result<()> {
+    if message.payload.is_empty() {
+        db.execute("DELETE FROM retained WHERE topic = ?1", [&message.topic])?;
+    } else {
+        db.execute(
+            "INSERT OR REPLACE INTO retained (topic, time_ms, props, payload) VALUES (?1, ?2, ?3, ?4)",
+            params![message.topic, message.time_ms.cast_signed(), message.props, *message.payload],
+        )?;
+    }
+    Ok(())
+}
+
+/// Gives each reading the next sequence number of its topic and keeps it, if there are not `most` already. The number is used
+/// up either way. Tells why the last that was not kept was not.
+fn queue_readings(
+    db: &Connection,
+    topic: &ReadingTopic,
+    values: &[(Decimal, u64)],
+    last: u64,
+    most: u64,
+) -> rusqlite::Result<Option<String>> {
+    let mut left = waiting(db)?;
+    let mut refused = None;
+    for (value, time_ms) in values {
+        match queue_reading(db, topic.as_str(), *value, *time_ms, last, left, most)? {
+            Ok(()) => left += 1,
+            Err(reason) => refused = Some(reason),
+        }
+    }
+    Ok(refused)
+}
+
+fn queue_reading(
+    db: &Connection,
+    topic: &str,
+    value: Decimal,
+    time_ms: u64,
+    last: u64,
+    waiting: u64,
+    most: u64,
+) -> rusqlite::Result<Result<(), String>> {
+    let known: Option<i64> = db
+        .prepare_cached("SELECT last FROM reading_sequence WHERE topic = ?1")?
+        .query_row([topic], |row| row.get(0))
+        .optional()?;
+    if known.is_none() {
+        let topics: i64 = db.query_row("SELECT count(*) FROM reading_sequence", [], |row| row.get(0))?;
+        if topics.cast_unsigned() >= MAX_TOPICS {
+            return Ok(Err(format!(
+                "{MAX_TOPICS} topics are already recorded, which is the limit: use narrower filters"
+            )));
+        }
+    }
+    let sequence = known.unwrap_or(0).cast_unsigned().max(last).saturating_add(1);
+    db.prepare_cached("INSERT OR REPLACE INTO reading_sequence (topic, last) VALUES (?1, ?2)")?
+        .execute(params![topic, sequence.cast_signed()])?;
+    if waiting >= most {
+        return Ok(Err(format!("{waiting} readings already wait for the ledger, which is the limit (`record_queue`)")));
+    }
+    let values =
+        params![topic, time_ms.cast_signed(), sequence.cast_signed(), value.mantissa().to_be_bytes(), value.decimals()];
+    db.prepare_cached("INSERT INTO reading (topic, time_ms, sequence, value, decimals) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(values)?;
+    Ok(Ok(()))
+}
+
+fn waiting(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT count(*) FROM reading", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
