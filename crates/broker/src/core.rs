@@ -8,6 +8,7 @@ mod connecting;
 mod connection;
 mod deliveries;
 mod effects;
+mod left;
 mod pressure;
 mod publishing;
 mod queue;
@@ -34,8 +35,8 @@ use crate::policy::{Interceptor, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
 use connection::Connection;
+use left::Left;
 use session::{Due, Session};
-use shares::Left;
 use usage::Class;
 
 pub(crate) use connection::ConnId;
@@ -137,8 +138,8 @@ impl Core {
             locals: HashMap::new(),
             wills: VecDeque::new(),
             left: VecDeque::new(),
-            slice_left: shares::SLICE,
-            slice: shares::SLICE,
+            slice_left: left::SLICE,
+            slice: left::SLICE,
             timers: BTreeSet::new(),
             expiries: BTreeSet::new(),
             full: BTreeSet::new(),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sealcast_mqtt::TopicName;
 
 use super::Core;
+use super::left::Left;
 use super::queue::Delivery;
 use super::session::{Session, SessionKey};
-use super::shares::Left;
 use super::usage::Class;
 use crate::message::Message;
 use crate::packets::Subscribed;

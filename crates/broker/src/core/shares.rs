@@ -25,6 +25,7 @@ use sealcast_mqtt::Qos;
 use super::Core;
 use super::deliveries::Terms;
 use super::effects::Record;
+use super::left::Left;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Class, Usages};
@@ -34,16 +35,6 @@ use crate::packets::Subscribed;
 use crate::policy::Policy;
 use crate::router::{self, Matches, SessionId, Subscriber};
 use crate::topic;
-
-/// Deliveries that are handed over at once.
-pub(super) const SLICE: usize = 512;
-
-/// What an ended session was to get by a shared subscription.
-pub(super) struct Left {
-    pub delivery: Delivery,
-    /// The device for which it counts; `None` if it was left before the broker started.
-    pub device: Option<Arc<str>>,
-}
 
 /// Who is in which group, asked once for each device and group: while one message, or one slice, finds its members.
 pub(super) struct Members {

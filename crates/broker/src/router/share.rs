@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{SessionId, Target};
+use super::target::{SessionId, Target};
 use crate::packets::Subscribed;
 
 /// Members that are online, and members that are away, of which one pick asks whether they have room.
