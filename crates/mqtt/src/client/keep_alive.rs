@@ -12,6 +12,8 @@ pub(super) struct KeepAlive<R> {
     heard: Instant,
     /// Without their answer, in order, with the time they were asked.
     pings: VecDeque<(Instant, Option<R>)>,
+    /// How many of them, the last ones, wait to be sent.
+    unsent: usize,
 }
 
 /// What is to be done.
@@ -26,7 +28,7 @@ impl<R> KeepAlive<R> {
     pub(super) fn new(keep_alive_s: u16, patience: Duration, now: Instant) -> Self {
         let interval = Duration::from_secs(keep_alive_s.into()) * 3 / 4;
         let interval = Some(interval).filter(|interval| !interval.is_zero());
-        Self { interval, patience, sent: now, heard: now, pings: VecDeque::new() }
+        Self { interval, patience, sent: now, heard: now, pings: VecDeque::new(), unsent: 0 }
     }
 
     pub(super) fn note_sent(&mut self, now: Instant) {
@@ -42,14 +44,21 @@ impl<R> KeepAlive<R> {
         self.pings.len()
     }
 
-    /// A PINGREQ is about to be sent.
+    /// A PINGREQ is to be sent.
     pub(super) fn note_ping(&mut self, token: Option<R>, now: Instant) {
         self.pings.push_back((now, token));
+        self.unsent += 1;
     }
 
-    /// A PINGRESP has come; `None` if there was no ping, else its token.
+    /// The first PINGREQ that waited to be sent has left.
+    pub(super) fn note_ping_sent(&mut self) {
+        self.unsent = self.unsent.saturating_sub(1);
+    }
+
+    /// A PINGRESP has come; `None` if it answers no ping, else the ping's token.
     pub(super) fn note_pong(&mut self) -> Option<Option<R>> {
-        self.pings.pop_front().map(|(_, token)| token)
+        let (_, token) = if self.pings.len() > self.unsent { self.pings.pop_front() } else { None }?;
+        Some(token)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -42,7 +42,7 @@ pub use self::types::{
     CloseReason, Config, Connected, Message, Outcome, Output, Receipt, Rejected, RequestError, ServerLimits,
 };
 
-/// SUBSCRIBE, UNSUBSCRIBE and PINGREQ that may be without their answer, each kind.
+/// SUBSCRIBE and UNSUBSCRIBE together, and PINGREQ of the caller, that may be without their answer, sent or not.
 const MAX_REQUESTS: usize = 1024;
 /// Outputs that may wait before no more is read.
 const MAX_OUTPUTS: usize = 64;
@@ -57,9 +57,7 @@ pub struct Client<P, R> {
     phase: Phase,
     limits: ServerLimits,
     splitter: Splitter,
-    /// Frames that no window holds back. Each has a bound: acknowledgements by `receive_maximum`, the others by
-    /// [`MAX_REQUESTS`].
-    control: VecDeque<Bytes>,
+    control: VecDeque<Control>,
     outgoing: Outgoing<P>,
     requests: BTreeMap<PacketId, Request<R>>,
     ids: PacketIds,
@@ -76,10 +74,20 @@ enum Phase {
     Closed,
 }
 
+/// A frame that no window holds back. Each has a bound: there is one CONNECT, one DISCONNECT and one PINGREQ of the keep
+/// alive, and [`MAX_REQUESTS`] of the caller's. Acknowledgements wait in [`Receipts`].
+enum Control {
+    Frame(Bytes),
+    Request(PacketId, Bytes),
+    Ping,
+}
+
 struct Request<R> {
     kind: RequestKind,
     filters: usize,
     token: R,
+    /// A server cannot answer what it has not got.
+    sent: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +122,7 @@ impl<P, R> Client<P, R> {
             phase: Phase::Connecting(now + config.connect_patience),
             limits: ServerLimits::default(),
             splitter: Splitter::new(config.max_packet_bytes as usize),
-            control: VecDeque::from([frame]),
+            control: VecDeque::from([Control::Frame(frame)]),
             outgoing: Outgoing::default(),
             requests: BTreeMap::new(),
             ids: PacketIds::default(),
@@ -224,8 +232,8 @@ impl<P, R> Client<P, R> {
         let count = filters.len();
         match self.encode_request(filters, encode) {
             Ok((id, frame)) => {
-                self.requests.insert(id, Request { kind, filters: count, token });
-                self.control.push_back(frame);
+                self.requests.insert(id, Request { kind, filters: count, token, sent: false });
+                self.control.push_back(Control::Request(id, frame));
                 Ok(())
             }
             Err(error) => Err(Rejected { token, error }),
@@ -281,16 +289,12 @@ impl<P, R> Client<P, R> {
 
     fn queue_ping(&mut self, token: Option<R>, now: Instant) {
         self.keep_alive.note_ping(token, now);
-        self.control.push_back(PINGREQ);
+        self.control.push_back(Control::Ping);
     }
 
     /// The message has been dealt with, and the server may forget it. It learns so in the order in which the messages came.
     pub fn acknowledge(&mut self, receipt: Receipt) {
         self.receipts.acknowledge(receipt);
-        while let Some(id) = self.receipts.next() {
-            // An acknowledgement without properties always fits.
-            self.control.extend(Ack::success(AckKind::Puback, id).encode(self.version).ok());
-        }
     }
 
     /// Ends the connection with DISCONNECT and, in MQTT 5, its reason code. What waits to be sent is not sent: wait for
@@ -303,7 +307,8 @@ impl<P, R> Client<P, R> {
     }
 
     fn queue_disconnect(&mut self, code: u8) {
-        self.control.extend(Disconnect { code, properties: Properties::new() }.encode(self.version).ok());
+        let disconnect = Disconnect { code, properties: Properties::new() }.encode(self.version);
+        self.control.extend(disconnect.ok().map(Control::Frame));
     }
 
     fn close(&mut self, reason: CloseReason) {
@@ -321,9 +326,28 @@ impl<P, R> Client<P, R> {
 
     /// The next bytes for the server: whole frames, in order. Also after the connection is over, for its last ones.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Bytes> {
-        let frame = self.control.pop_front().or_else(|| self.next_publish())?;
+        let frame = self.next_ack().or_else(|| self.next_control()).or_else(|| self.next_publish())?;
         self.keep_alive.note_sent(now);
         Some(frame)
+    }
+
+    fn next_ack(&mut self) -> Option<Bytes> {
+        // An acknowledgement without properties always fits.
+        self.receipts.next().and_then(|id| Ack::success(AckKind::Puback, id).encode(self.version).ok())
+    }
+
+    fn next_control(&mut self) -> Option<Bytes> {
+        Some(match self.control.pop_front()? {
+            Control::Frame(frame) => frame,
+            Control::Request(id, frame) => {
+                self.requests.get_mut(&id).into_iter().for_each(|request| request.sent = true);
+                frame
+            }
+            Control::Ping => {
+                self.keep_alive.note_ping_sent();
+                PINGREQ
+            }
+        })
     }
 
     fn next_publish(&mut self) -> Option<Bytes> {
@@ -353,8 +377,8 @@ impl<P, R> Client<P, R> {
             Phase::Connecting(until) if until <= now => self.close(CloseReason::Silent),
             Phase::Open => match self.keep_alive.due(now) {
                 Some(Due::Ping) => self.queue_ping(None, now),
-                // Whoever does not listen cannot tell that nobody speaks.
-                Some(Due::GiveUp) if !self.wants_input() => self.keep_alive.note_heard(now),
+                // While the caller does not let it listen, it cannot tell that nobody speaks.
+                Some(Due::GiveUp) if self.waits_for_caller() => self.keep_alive.note_heard(now),
                 Some(Due::GiveUp) => self.close(CloseReason::Silent),
                 None => {}
             },

@@ -1,5 +1,8 @@
-//! Received messages that are not acknowledged yet. PUBACKs leave in the order that the messages came in, in whatever order
-//! they are acknowledged (MQTT 5 4.6).
+//! Received messages whose PUBACK has not left. PUBACKs leave in the order that the messages came in, in whatever order they
+//! are acknowledged (MQTT 5 4.6).
+//!
+//! The server counts a message until it has the PUBACK (MQTT 5 3.3.4). So a message counts here until then too, and PUBACKs
+//! that cannot be written take no more room than the messages that may come.
 
 use std::collections::VecDeque;
 
@@ -33,6 +36,11 @@ impl Receipts {
         }
     }
 
+    /// Whether the next one waits for the caller, not for the server.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.waiting.front().is_some_and(|(_, acknowledged)| !acknowledged)
+    }
+
     /// The next one to be told to the server.
     pub(super) fn next(&mut self) -> Option<PacketId> {
         let (id, _) = self.waiting.pop_front_if(|(_, acknowledged)| *acknowledged)?;
@@ -40,8 +48,9 @@ impl Receipts {
         Some(id)
     }
 
+    /// No more messages come, and none can be acknowledged any more. What can be told to the server still waits for that.
     pub(super) fn end(&mut self) {
-        self.first += self.waiting.len() as u64;
-        self.waiting.clear();
+        let told = self.waiting.iter().take_while(|(_, acknowledged)| *acknowledged).count();
+        self.waiting.truncate(told);
     }
 }

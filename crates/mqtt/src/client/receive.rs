@@ -51,10 +51,22 @@ impl ServerLimits {
 
 impl<P, R> Client<P, R> {
     /// Whether bytes of the server are to be read. Not while outputs wait to be taken, nor while so many messages of an
-    /// MQTT 3.1.1 server, which cannot be told a bound, wait to be acknowledged.
+    /// MQTT 3.1.1 server, which cannot be told a bound, wait for their PUBACK to be sent.
     pub fn wants_input(&self) -> bool {
-        let unacknowledged = self.version != Version::V5 && self.receipts_full();
-        self.phase != Phase::Closed && self.outputs.len() < MAX_OUTPUTS && !unacknowledged
+        self.phase != Phase::Closed && !self.outputs_full() && !self.receipts_hold_up()
+    }
+
+    /// Whether it is the caller that keeps the server's bytes from being read.
+    pub(super) fn waits_for_caller(&self) -> bool {
+        self.outputs_full() || self.receipts_hold_up() && self.receipts.waits_for_caller()
+    }
+
+    fn outputs_full(&self) -> bool {
+        self.outputs.len() >= MAX_OUTPUTS
+    }
+
+    fn receipts_hold_up(&self) -> bool {
+        self.version != Version::V5 && self.receipts_full()
     }
 
     fn receipts_full(&self) -> bool {
@@ -177,7 +189,7 @@ impl<P, R> Client<P, R> {
                 (RequestKind::Unsubscribe, packet_id, codes)
             }
         };
-        if self.requests.get(&packet_id).is_none_or(|request| request.kind != kind) {
+        if self.requests.get(&packet_id).is_none_or(|request| request.kind != kind || !request.sent) {
             return Ok(());
         }
         let Some(Request { filters, token, .. }) = self.requests.remove(&packet_id) else { return Ok(()) };

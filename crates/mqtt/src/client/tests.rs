@@ -8,6 +8,8 @@ use super::*;
 use crate::packets::{Connack, Frame, PacketType, ParseError, Text};
 use sealcast_topic::TopicName;
 
+mod unwritten;
+
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
 const CONFIG: Config = Config {
@@ -81,6 +83,13 @@ impl Pair {
             payload: Bytes::from_static(b"p"),
         };
         self.hear(&publish.encode(self.version).unwrap());
+    }
+
+    fn deliver_and_acknowledge(&mut self, id: u16) {
+        self.deliver(Qos::AtLeastOnce, Some(id), &[]);
+        let told = self.told().pop();
+        let Some(Output::Message(_, Some(receipt))) = told else { panic!("{told:?}") };
+        self.client.acknowledge(receipt);
     }
 
     fn frames(&mut self) -> Vec<Frame> {
@@ -312,6 +321,7 @@ fn more_than_the_receive_maximum_ends_mqtt_5_and_holds_up_mqtt_3_1_1() {
                 let Output::Message(_, Some(receipt)) = out else { panic!("{out:?}") };
                 pair.client.acknowledge(receipt);
             }
+            assert_eq!(pair.sent(), [PacketType::Puback; 3]);
             assert!(pair.client.wants_input());
         }
     }
@@ -386,6 +396,7 @@ fn an_answer_that_does_not_fit_the_request_ends_the_connection() {
     for codes in [&[0u8][..], &[0, 1, 1], &[3, 1]] {
         let mut pair = Pair::open(V5);
         pair.client.subscribe(&[("a", Qos::AtLeastOnce), ("b", Qos::AtLeastOnce)], "s").unwrap();
+        assert_eq!(pair.sent(), [PacketType::Subscribe]);
         pair.hear(&frame(0x90, &[&[0, 1, 0], codes].concat()));
         assert!(matches!(pair.told()[..], [Output::Closed(CloseReason::Protocol(ParseError::Bits(_)))]));
     }
@@ -438,10 +449,8 @@ fn the_callers_pings_come_back_and_those_of_the_keep_alive_do_not() {
 #[test]
 fn disconnect_is_the_last_packet() {
     let mut pair = Pair::open(V5);
-    pair.deliver(Qos::AtLeastOnce, Some(3), &[]);
-    let Some(Output::Message(_, Some(receipt))) = pair.told().pop() else { panic!("a message") };
+    pair.deliver_and_acknowledge(3);
     pair.publish(Qos::AtLeastOnce, 1, 1).unwrap();
-    pair.client.acknowledge(receipt);
     pair.client.disconnect(0);
     assert_eq!(pair.sent(), [PacketType::Puback, PacketType::Disconnect]);
     assert_eq!(pair.told(), [Output::Published(1, Outcome::Unsent), Output::Closed(CloseReason::Local)]);
