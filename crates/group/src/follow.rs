@@ -69,8 +69,10 @@ impl Groups {
                 self.send(replica, group, &letters);
                 slot.set_letters(group, Some(Letters { epoch: body.epoch.0 + 1, letters }), &mut self.changes);
             }
-        } else if slot.stopped.is_none() && fault(replica, group, &self.certificate).is_none() {
-            slot.keep_for_later(group, body.epoch.0, &body.commit, &mut self.changes);
+        } else if slot.stopped.is_none() {
+            if fault(replica, group, &self.certificate).is_none() {
+                slot.keep_for_later(group, body.epoch.0, &body.commit, &mut self.changes);
+            }
             self.expect_welcome(&mut slot, &body.commit, now_ms);
         }
         slot.save(group, &mut self.changes);
@@ -78,7 +80,8 @@ impl Groups {
         self.try_join(replica, group, now_ms);
     }
 
-    /// If a commit adds us, a Welcome must come.
+    /// If a commit adds us, a Welcome must come. If we may not be in the group any more, we still have a leaf that others may
+    /// leave where it is, should we be granted again.
     fn expect_welcome(&self, slot: &mut Slot, commit: &[u8], now_ms: u64) {
         if slot.group.is_none() && self.adds_us(commit) {
             slot.await_welcome(now_ms + WELCOME_WAIT_MS);

@@ -119,7 +119,7 @@ pub(crate) struct Slot {
     pub refusals: u32,
     /// Whether others take us for a member, so that only a Welcome or a new key package of ours helps.
     pub waiting: bool,
-    /// When to stop waiting for the Welcome and ask to be added again.
+    /// When to stop waiting for the Welcome and ask to be added again; `None` while we may not be in the group.
     pub welcome_due_ms: Option<u64>,
     pub update_requested: bool,
     /// Epochs whose keys are stored.

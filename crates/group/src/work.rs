@@ -6,7 +6,7 @@ use sealcast_ledger::{Device, Generation, Group, GroupNumber, Hash, Number, Repl
 
 use crate::{
     Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice, Refusal,
-    slot::{Candidate, Letter, Slot},
+    slot::{Candidate, Letter, Slot, WELCOME_WAIT_MS},
     standing::{fault, holder, may_be_in, rejoined},
     stored::short_hex,
     wire,
@@ -143,7 +143,8 @@ impl Groups {
         let number = known.number;
         if slot.stopped.is_some() || fault(replica, number, &self.certificate).is_some() {
             slot.work_since_ms = None;
-            (slot.waiting, slot.welcome_due_ms) = (false, None);
+            // Others may still have its leaf when it is granted again: then it waits anew.
+            slot.welcome_due_ms = None;
             return Ok(());
         }
         let epoch = match slot.epoch() {
@@ -195,17 +196,18 @@ impl Groups {
     }
 
     fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), Refusal> {
-        if let Some(due) = slot.welcome_due_ms {
-            if now_ms < due {
-                self.wake_at(due);
-            } else {
-                slot.welcome_due_ms = Some(now_ms + PATIENT_WAIT_MS);
-                self.wake_at(now_ms + PATIENT_WAIT_MS);
-                self.own.rejoin_wanted = true;
-                self.evaluate_own_keys(replica, now_ms)?;
-            }
+        if !slot.waiting {
+            return Ok(());
         }
-        Ok(())
+        let due = *slot.welcome_due_ms.get_or_insert(now_ms + WELCOME_WAIT_MS);
+        if now_ms < due {
+            self.wake_at(due);
+            return Ok(());
+        }
+        slot.welcome_due_ms = Some(now_ms + PATIENT_WAIT_MS);
+        self.wake_at(now_ms + PATIENT_WAIT_MS);
+        self.own.rejoin_wanted = true;
+        self.evaluate_own_keys(replica, now_ms)
     }
 
     /// What this device should commit, if anything.

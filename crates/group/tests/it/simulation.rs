@@ -14,6 +14,8 @@ use crate::world::{Store, World};
 const NODES: usize = 5;
 const EVENTS: usize = 250;
 const SEEDS: u64 = 30;
+/// Seeds that failed once, and why: a device was granted again before a commit removed its leaf, and waited for ever.
+const ONCE_FAILED: [u64; 1] = [326];
 
 /// SplitMix64: small, seeded, and the same everywhere.
 struct Dice(u64);
@@ -320,18 +322,19 @@ fn run(seed: u64) -> (usize, bool) {
 #[test]
 fn whatever_happens_the_granted_come_together_and_the_revoked_stay_out() {
     let (mut commits, mut orphaned) = (0, 0);
-    let seeds = match std::env::var("SEALCAST_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..seed + 1,
-        None => 0..std::env::var("SEALCAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS),
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds: Vec<u64> = match number("SEALCAST_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("SEALCAST_SEEDS").unwrap_or(SEEDS)).chain(ONCE_FAILED).collect(),
     };
-    let seeds_run = seeds.end - seeds.start;
+    let seeds_run = seeds.len();
     let many = seeds_run > 1;
     for seed in seeds {
         let (more, orphan) = run(seed);
         commits += more;
-        orphaned += u32::from(orphan);
+        orphaned += usize::from(orphan);
     }
     eprintln!("{commits} commits, {orphaned} runs with a group that only a reset can mend");
     assert!(!many || commits > 100, "the runs are about something");
-    assert!(!many || u64::from(orphaned) < seeds_run / 2, "most runs come together");
+    assert!(!many || orphaned < seeds_run / 2, "most runs come together");
 }
