@@ -10,6 +10,7 @@
 mod driver;
 mod listeners;
 mod message;
+mod subscriptions;
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::{
     listeners::Listeners,
     message::{Incoming, Outgoing, Refused, Request},
+    subscriptions::Subscriptions,
 };
 use crate::client::{self, Shared};
 
@@ -34,7 +35,7 @@ const BACKOFF: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(3)];
 
 type Answer = oneshot::Sender<Result<(), Refused>>;
-/// A publish has its answer for token, other requests the listener that they are for.
+/// A publish has its answer for token, SUBSCRIBE and PINGREQ the listener that they are for, UNSUBSCRIBE its number.
 type Connection = connection::Connection<Answer, u64>;
 
 /// See the module.
@@ -42,6 +43,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     tasks: Tasks,
     listeners: Listeners,
+    subscriptions: Subscriptions,
     /// Whose messages may have arrived or not when the connection ended.
     unknown: Vec<Answer>,
     /// Whose messages did not leave.
@@ -62,6 +64,7 @@ impl Driver {
             shared,
             tasks,
             listeners: Listeners::default(),
+            subscriptions: Subscriptions::default(),
             unknown: Vec::new(),
             unsent: Vec::new(),
             first: true,
@@ -126,8 +129,8 @@ impl Driver {
                     Some(request) => self.handle_request(&mut connection, request),
                 },
                 _ = sweep.tick() => {
-                    let gone = self.listeners.gone();
-                    self.leave(&mut connection, gone);
+                    self.listeners.gone().into_iter().for_each(|id| self.listeners.remove(id));
+                    self.unsubscribe(&mut connection);
                 }
                 message = self.local.recv() => self.handle_local(message),
             }
@@ -148,7 +151,7 @@ impl Driver {
         let connect = Connect {
             version: Version::V5,
             bridge: false,
-            clean_start: self.first,
+            clean_start: self.first || self.subscriptions.are_too_many(&self.listeners.filters()),
             keep_alive_s: KEEP_ALIVE_S,
             properties: [Property::SessionExpiry(SESSION_EXPIRY_S)].into_iter().collect(),
             client_id: Text::new(&format!("sealcast-doors-{}", self.shared.data.device()))?,
@@ -166,9 +169,11 @@ impl Driver {
                 self.connected = true;
                 self.first = false;
                 debug!(resumed = connected.session_present, "the doors are connected");
+                self.subscriptions.begin(connected.session_present);
                 for id in self.listeners.begin(connected.session_present) {
                     self.subscribe(connection, id);
                 }
+                self.unsubscribe(connection);
             }
             Output::Message(publish, receipt) => {
                 self.hand_out(connection, &publish);
@@ -177,7 +182,11 @@ impl Driver {
             Output::Published(answer, outcome) => self.handle_outcome(answer, outcome),
             Output::Subscribed(id, results) => self.handle_subscribed(connection, id, results),
             Output::Pong(id) => self.listeners.current(id),
-            Output::Unsubscribed(..) => {}
+            Output::Unsubscribed(number, results) => {
+                if results.iter().all(Result::is_ok) {
+                    self.subscriptions.unsubscribed(number);
+                }
+            }
             // The agent closes its side when the broker is gone.
             Output::Closed(CloseReason::Eof | CloseReason::Broken(_)) => return Some("the broker is away".into()),
             Output::Closed(reason) => return Some(reason.to_string()),
@@ -234,7 +243,7 @@ impl Driver {
                     self.hand_out_standing(Some(id));
                 }
             }
-            Request::Leave(id) => drop(self.listeners.remove(id)),
+            Request::Leave(id) => self.listeners.remove(id),
         }
     }
 
@@ -246,25 +255,35 @@ impl Driver {
                     self.subscribe(connection, id);
                 }
             }
-            Request::Leave(id) => self.leave(connection, vec![id]),
+            Request::Leave(id) => {
+                self.listeners.remove(id);
+                self.unsubscribe(connection);
+            }
         }
     }
 
     /// With QoS 1. Also for a filter that others listen to: the broker sends what it keeps once more.
     fn subscribe(&mut self, connection: &mut Connection, id: u64) {
         let Some(filter) = self.listeners.filter(id).map(ToString::to_string) else { return };
-        if let Err(rejected) = connection.client().subscribe(&[(&filter, Qos::AtLeastOnce)], id) {
-            warn!(filter, error = %rejected.error, "the doors cannot subscribe");
-            self.listeners.refuse(id, refused(rejected.error));
+        match connection.client().subscribe(&[(&filter, Qos::AtLeastOnce)], id) {
+            Ok(()) => self.subscriptions.subscribe(filter),
+            Err(rejected) => {
+                warn!(filter, error = %rejected.error, "the doors cannot subscribe");
+                self.listeners.refuse(id, refused(rejected.error));
+            }
         }
     }
 
-    fn leave(&mut self, connection: &mut Connection, gone: Vec<u64>) {
-        for id in gone {
-            if let Some(filter) = self.listeners.remove(id)
-                && let Err(rejected) = connection.client().unsubscribe(&[&filter.to_string()], id)
-            {
-                debug!(%filter, error = %rejected.error, "not unsubscribed");
+    /// From what nobody listens to any more.
+    fn unsubscribe(&mut self, connection: &mut Connection) {
+        for filter in self.subscriptions.unwanted(&self.listeners.filters()) {
+            match connection.client().unsubscribe(&[&filter], self.subscriptions.next_unsubscribe()) {
+                Ok(()) => self.subscriptions.unsubscribe(&filter),
+                // Tried again with the next one.
+                Err(rejected) => {
+                    debug!(filter, error = %rejected.error, "not unsubscribed yet");
+                    break;
+                }
             }
         }
     }
@@ -280,7 +299,10 @@ impl Driver {
             }),
         };
         let gone = self.listeners.hand_out(&message, publish.retain);
-        self.leave(connection, gone);
+        if !gone.is_empty() {
+            gone.into_iter().for_each(|id| self.listeners.remove(id));
+            self.unsubscribe(connection);
+        }
     }
 
     fn handle_local(&mut self, message: Result<Arc<Local>, broadcast::error::RecvError>) {

@@ -1,6 +1,6 @@
 //! Who listens to which messages at the doors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealcast_ledger::TopicFilter;
 use tokio::sync::{mpsc, oneshot};
@@ -40,10 +40,14 @@ impl Listeners {
         true
     }
 
-    /// Lets a listener go. Gives its filter if nobody else has it.
-    pub(super) fn remove(&mut self, id: u64) -> Option<TopicFilter> {
-        let Entry { filter, .. } = self.0.remove(&id)?;
-        (!self.0.values().any(|entry| entry.filter == filter)).then_some(filter)
+    /// Lets a listener go.
+    pub(super) fn remove(&mut self, id: u64) {
+        self.0.remove(&id);
+    }
+
+    /// What all of them listen to.
+    pub(super) fn filters(&self) -> BTreeSet<String> {
+        self.0.values().map(|entry| entry.filter.to_string()).collect()
     }
 
     /// What a listener's filter is.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::pair;
-use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, sealcast, succeed};
+use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, sealcast, succeed, until};
 
 fn curl(args: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");
@@ -69,7 +69,7 @@ fn curl_publishes_reads_the_last_value_and_listens() {
     // Nor is one that a member publishes: it is shown, and runs nothing.
     other.publish("hsu0001/page", "<script>", &["-V", "mqttv5", "-r", "-D", "publish", "content-type", "text/html"]);
     let page = url(&door, "/topics/hsu0001/page");
-    crate::harness::until("the page is there", || curl(&[&page]).0 == 200);
+    until("the page is there", || curl(&[&page]).0 == 200);
     let (_, shown) = curl(&["-i", "-H", "Sec-Fetch-Site: none", &page]);
     assert!(
         shown.contains("text/html") && shown.contains("content-security-policy: default-src 'none'; sandbox"),
@@ -116,8 +116,33 @@ fn the_door_goes_on_after_the_hub_was_killed() {
     let (code, reason) = post();
     assert_eq!(code, 503, "{reason}");
     hub.restart();
-    crate::harness::until("the door publishes again", || post().0 == 204);
-    crate::harness::until("the stream goes on", || event(&events).1 == "after");
+    until("the door publishes again", || post().0 == 204);
+    until("the stream goes on", || event(&events).1 == "after");
+}
+
+#[test]
+fn what_a_listener_left_while_the_hub_was_away_is_not_kept_for_it() {
+    let mut hub = Hub::start();
+    hub.configure("[limits]\nmax_queued_messages = 3");
+    let [mut door, other] = pair(&hub, "[http]\nlisten = '127.0.0.1:0'\n");
+    let mut command = Command::new("curl");
+    command.args(["-sSN", "-H", "Accept: text/event-stream", &url(&door, "/topics/hsu0001/left")]);
+    let events = Process::start(&mut command);
+    other.publish("hsu0001/left", "before", &["-r"]);
+    assert_eq!(event(&events).1, "before");
+
+    hub.kill();
+    events.kill();
+    let post = || curl(&["--data-binary", "after", &url(&door, "/topics/hsu0001/t")]).0;
+    assert_eq!(post(), 503);
+    hub.restart();
+    until("the door publishes again", || post() == 204);
+    door.kill();
+    // The hub keeps the session of the doors. Each message in it would take room.
+    until("the other agent publishes again", || other.refusal("hsu0001/t", "x", &[]).is_empty());
+    for _ in 0..10 {
+        assert_eq!(other.refusal("hsu0001/left", "x", &[]), "");
+    }
 }
 
 #[test]
@@ -145,7 +170,7 @@ fn a_door_beyond_loopback_asks_for_its_token() {
     };
     assert_eq!(post("Bearer correct-horse-batterx"), 401);
     assert_eq!(post("Basic correct-horse-battery"), 401);
-    crate::harness::until("the agent knows the ledger", || post("Bearer correct-horse-battery") == 204);
+    until("the agent knows the ledger", || post("Bearer correct-horse-battery") == 204);
 
     // Who has no token does not use up the requests of who has.
     drop(agent);
