@@ -76,6 +76,33 @@ fn series_that_share_a_file_are_refused() {
 }
 
 #[test]
+fn a_thousand_series_are_noticed_and_more_words_are_notes() {
+    let csv = |probes: usize| {
+        let names: Vec<String> = (0..probes).map(|at| format!("probe {at}")).collect();
+        csv("place", &by_time(&names.iter().map(|name| series(name, 0..3)).collect::<Vec<_>>()))
+    };
+    for probes in [101, 1000] {
+        let said = error(&csv(probes), &CsvOptions::default()).unwrap_or_else(|| panic!("{probes} read as one"));
+        assert!(said.contains("several series, one for each place"), "{said}");
+    }
+    assert_eq!(error(&csv(1001), &CsvOptions::default()), None);
+}
+
+/// What nothing in the file tells apart is refused if it may be several series, and taken if that would refuse a second
+/// try now and then.
+#[test]
+fn what_may_be_either_is_refused_unless_one_of_them_is_rare() {
+    let by_turns: Vec<(u32, &str)> = (0..20).flat_map(|at| [(at, "RUN"), (at, "STOP")]).collect();
+    let text = csv("status", &by_turns);
+    assert!(error(&text, &CsvOptions::default()).unwrap().contains("--order file"));
+    assert_eq!(error(&text, &CsvOptions { order: OrderOption::File, ..CsvOptions::default() }), None);
+
+    let beside = |every| by_time(&[series("north", 0..240), series("south", (0..240).step_by(every))]);
+    refused(&beside(9));
+    taken(&beside(10));
+}
+
+#[test]
 fn a_column_without_a_name_has_its_number() {
     let text = csv("probe", &by_time(&[series("north", 0..9), series("south", 0..9)]));
     let (_, rows) = text.split_once('\n').unwrap();
