@@ -36,6 +36,9 @@ use crate::config;
 const CHUNK: usize = 16 << 10;
 /// As many bytes wait for a side before nothing more is taken from the other.
 const BUFFER: usize = 4 * CHUNK;
+/// As many bytes wait for a side, beyond what the other side may have sent to it, before nothing more is taken from that
+/// side itself: they answer what it sent, and it does not read them. A side that reads is never so far behind.
+const UNREAD: usize = 1 << 20;
 
 /// What all clients of an agent share.
 pub struct Shared {
@@ -174,8 +177,11 @@ impl Client {
             };
             // What one side does not take holds up the other.
             let room = |buffer: &BytesMut| buffer.len() < BUFFER;
-            let read_client = session.wants_client_bytes() && room(to_broker);
-            let read_broker = session.wants_broker_bytes() && room(to_client);
+            // And one that does not read its answers is not asked for more. What the other side sends may be a large frame
+            // and those that waited with it.
+            let reads = |buffer: &BytesMut| buffer.len() < 2 * shared.config.max_packet_bytes + UNREAD;
+            let read_client = session.wants_client_bytes() && room(to_broker) && reads(to_client);
+            let read_broker = session.wants_broker_bytes() && room(to_client) && reads(to_broker);
             tokio::select! {
                 () = shared.stop.cancelled(), if ending < Ending::Shutdown => {
                     ending = Ending::Shutdown;

@@ -1,9 +1,10 @@
 //! Values under attack: by a local client that wants to speak for its agent, and by what an alarm can bring about.
 
-use std::{collections::BTreeSet, net::UdpSocket, process::Command};
+use std::{collections::BTreeSet, net::UdpSocket, process::Command, sync::mpsc};
 
 use crate::{
-    harness::{Agent, Hub, PATIENCE, output, succeed, until},
+    harness::{Agent, Hub, PATIENCE, PROBE_INTERVAL, output, succeed, until},
+    raw::{Client, Connect},
     values::{MARKER, V5},
 };
 
@@ -168,4 +169,34 @@ fn an_observation_that_is_ended_before_its_first_answer_is_answered() {
         }
     }
     assert!(ended > 35, "{ended} of 70 were ended before their first answer");
+}
+
+/// Each refusal has its reason in words, and takes more bytes than the message.
+#[test]
+fn a_client_that_does_not_read_its_answers_is_not_read() {
+    const MANY: usize = 400_000;
+    let hub = Hub::start();
+    let [agent] = hub.members("home", ["max_packet_bytes = 65536"]).map(|dir| Agent::start(&dir, &[]));
+    until("the group has its keys", || agent.try_publish("home/t", "1", &[]));
+    let options = Connect { id: "deaf", v5: true, clean: true, ..Connect::default() };
+    let (mut client, _) = Client::connect(agent.address(), &options);
+    let mut answers = client.another().unwrap();
+    let (sender, held_up) = mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..MANY {
+            if client.publish("elsewhere", &[0; 80], 2, 1).is_err() || sender.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut sent = 0;
+    while held_up.recv_timeout(4 * PROBE_INTERVAL).is_ok() {
+        sent += 1;
+    }
+    assert!(sent < MANY, "the agent has taken everything");
+    // It goes on where it was as soon as the client reads.
+    for _ in 0..=sent {
+        assert_eq!(answers.read().unwrap().0, 0x40);
+    }
+    held_up.recv_timeout(PATIENCE).unwrap();
 }
