@@ -82,7 +82,7 @@ pub struct Keyring {
     freshness: Freshness,
     replica: Arc<Replica>,
     groups: BTreeMap<GroupNumber, Group>,
-    /// The last boot number that was handed out in each epoch that may still become, or is, a group's current one.
+    /// The last boot number that was used up in each epoch that may still become, or is, a group's current one.
     boots: BTreeMap<(u16, EpochId), u16>,
     /// The last sync that was begun, and the last that found nothing more. None at first: what the replica says may be
     /// long out of date.

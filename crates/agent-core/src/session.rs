@@ -333,7 +333,7 @@ impl Session {
             return Some(step);
         }
         // Its last bytes are on their way: only now the end.
-        if matches!(self.state, State::Closing { .. }) { self.poll(shared, room, now) } else { None }
+        if self.is_ending() { self.poll(shared, room, now) } else { None }
     }
 
     /// The writes of the last step failed. Nothing of it has happened, so the connection ends: the broker keeps what was
@@ -361,18 +361,29 @@ impl Session {
     }
 
     fn take_step(&mut self) -> Step<Write, Effect> {
+        // The client has gone in the meantime: nobody would use what is opened.
+        if !matches!(self.state, State::Opening { .. }) {
+            self.effects.retain(|effect| !matches!(effect, Effect::Open { .. }));
+        }
         Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects))
     }
 
     fn work(&mut self, shared: &mut Shared<'_>, now: Now) {
         for (waiting, until) in std::mem::take(&mut self.waiting) {
+            if self.is_ending() {
+                return;
+            }
             self.attend(shared, waiting, until, now);
         }
-        while !matches!(self.state, State::Closing { .. } | State::Closed)
+        while !self.is_ending()
             && let Some(output) = self.proxy.poll()
         {
             self.handle_output(shared, output, now);
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Closed)
     }
 
     fn handle_output(&mut self, shared: &mut Shared<'_>, output: Output, now: Now) {

@@ -279,22 +279,29 @@ impl Client {
         if !shared.store.probe() {
             return self.session.not_opened(NotOpened::Disk(DiskFails.to_string()));
         }
-        let held = match shared.sessions.open(id, &shared.store).await {
+        let held = match shared.sessions.open(id).await {
             Ok(held) => held,
             Err(error) => return self.session.not_opened(NotOpened::Memory(format!("{error:#}"))),
         };
         match shared.upstream.connect().await {
             Ok(stream) => {
                 shared.events.broker_back();
+                let memory = match held.take_memory(id, &shared.store) {
+                    Ok(memory) => memory,
+                    Err(error) => {
+                        shared.sessions.leave(id, held);
+                        return self.session.not_opened(NotOpened::Memory(format!("{error:#}")));
+                    }
+                };
                 self.broker = Some(stream);
                 self.taken_over = held.ended.clone();
-                let memory = held.take_memory();
                 self.held = Some(held);
                 let opened = Opened { memory, max_packet_bytes: shared.upstream.max_packet_bytes() };
                 shared.with(|shared| self.session.opened(opened, shared.keyring));
             }
             Err(error) => {
                 shared.events.broker_away(self.session.label(), &format!("{error:#}"));
+                shared.sessions.leave(id, held);
                 self.session.not_opened(NotOpened::BrokerAway);
             }
         }

@@ -22,6 +22,8 @@ use tracing::{debug, info, warn};
 
 use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
 
+/// The longest sleep: the wall clock, by which the control plane waits, may be set back meanwhile.
+const TICK: Duration = Duration::from_secs(1);
 /// Events that wait and are handled together, so that what they change is written at once.
 const MAX_TOGETHER: usize = 64;
 
@@ -71,7 +73,7 @@ impl Driver {
         let Parts { data, readings, .. } = &self.parts;
         let (data, readings, stop) = (data.clone(), readings.clone(), self.stop.clone());
         loop {
-            let next = Duration::from_millis(self.control.poll_timeout().saturating_sub(now_ms()));
+            let next = Duration::from_millis(self.control.poll_timeout().saturating_sub(now_ms())).min(TICK);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 event = events.recv() => {

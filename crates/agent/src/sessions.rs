@@ -25,8 +25,8 @@ pub struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
 /// One local client.
 #[derive(Default)]
 struct Session {
-    /// While no connection has it.
-    memory: Mutex<Memory>,
+    /// While no connection has it. `None` also if a connection was lost with it: then the disk knows.
+    memory: Mutex<Option<Memory>>,
     /// Held by the client's one connection.
     connection: Arc<tokio::sync::Mutex<()>>,
     /// Ends that connection.
@@ -43,16 +43,26 @@ pub struct Held {
 
 impl Held {
     /// What is remembered of the client; [`Sessions::close`] takes it back.
-    pub fn take_memory(&self) -> Memory {
-        std::mem::take(&mut *lock(&self.session.memory))
+    pub fn take_memory(&self, client_id: &str, store: &Store) -> Result<Memory> {
+        match lock(&self.session.memory).take() {
+            Some(memory) => Ok(memory),
+            None if client_id.is_empty() => Ok(Memory::default()),
+            None => read(client_id, store),
+        }
+    }
+
+    /// Whether another connection waits for it. For whoever has locked the table.
+    fn is_wanted(&self) -> bool {
+        // One reference is the table's, one is ours.
+        Arc::strong_count(&self.session) > 2
     }
 }
 
 impl Sessions {
     /// The session of `client_id`, taken from the connection that has it. Clients that leave the choice of an id to the
     /// broker are all called "", and are not the same one.
-    pub async fn open(&self, client_id: &str, store: &Store) -> Result<Held> {
-        let session = if client_id.is_empty() { Arc::default() } else { self.find(client_id, store)? };
+    pub async fn open(&self, client_id: &str) -> Result<Held> {
+        let session = if client_id.is_empty() { Arc::default() } else { self.find(client_id) };
         let ended = CancellationToken::new();
         std::mem::replace(&mut *lock(&session.end), ended.clone()).cancel();
         let connection = tokio::time::timeout(FAREWELL, session.connection.clone().lock_owned())
@@ -61,33 +71,79 @@ impl Sessions {
         Ok(Held { session, ended, _connection: connection })
     }
 
-    fn find(&self, client_id: &str, store: &Store) -> Result<Arc<Session>> {
-        let mut sessions = lock(&self.0);
-        if let Some(session) = sessions.get(client_id) {
-            return Ok(session.clone());
-        }
-        let mut memory = Memory::default();
-        if let Some(stored) = store.client(client_id)? {
-            let rows = stored.windows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-            memory = Memory { opener: Opener::restore(rows)?, seen_ms: Some(stored.seen_ms), ..Memory::default() };
-        }
-        let session = Arc::new(Session { memory: Mutex::new(memory), ..Session::default() });
-        sessions.insert(client_id.to_owned(), session.clone());
-        Ok(session)
+    fn find(&self, client_id: &str) -> Arc<Session> {
+        lock(&self.0).entry(client_id.to_owned()).or_default().clone()
     }
 
-    /// Lets go of a session; it is forgotten unless it is to be gone on with, or another connection waits for it.
+    /// Lets go of a session. What is remembered of the client stays in memory if `keep` says so, or another connection waits
+    /// for it; else the disk knows it.
     pub fn close(&self, client_id: &str, held: Held, memory: Memory, keep: bool) {
         let mut sessions = lock(&self.0);
-        *lock(&held.session.memory) = memory;
-        let Held { session, .. } = held;
-        // One reference is the table's, one is ours.
-        if !keep && Arc::strong_count(&session) <= 2 {
+        if keep || held.is_wanted() {
+            *lock(&held.session.memory) = Some(memory);
+        } else {
+            sessions.remove(client_id);
+        }
+    }
+
+    /// Lets go of a session whose memory was not taken.
+    pub fn leave(&self, client_id: &str, held: Held) {
+        let mut sessions = lock(&self.0);
+        if lock(&held.session.memory).is_none() && !held.is_wanted() {
             sessions.remove(client_id);
         }
     }
 }
 
+/// What the disk knows of a client.
+fn read(client_id: &str, store: &Store) -> Result<Memory> {
+    let Some(stored) = store.client(client_id)? else { return Ok(Memory::default()) };
+    let rows = stored.windows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    Ok(Memory { opener: Opener::restore(rows)?, seen_ms: Some(stored.seen_ms), ..Memory::default() })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use sealcast_agent_core::session::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_memory_of_a_connection_that_died_is_read_from_the_disk() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::create(dir.path())?;
+        let changes = Opener::default().changes();
+        store.commit_session(&[Write::Client { id: "pump".into(), changes, seen_ms: 5 }], 0)?;
+        let sessions = Sessions::default();
+        for _ in 0..2 {
+            let held = sessions.open("pump").await?;
+            assert_eq!(held.take_memory("pump", &store)?.seen_ms, Some(5));
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn what_is_only_in_memory_is_kept_and_what_was_not_taken_is_not_lost() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::create(dir.path())?;
+        let sessions = Sessions::default();
+        let held = sessions.open("pump").await?;
+        sessions.close("pump", held, Memory { seen_ms: Some(7), ..Memory::default() }, true);
+        // The broker is away.
+        let held = sessions.open("pump").await?;
+        sessions.leave("pump", held);
+        let held = sessions.open("pump").await?;
+        let memory = held.take_memory("pump", &store)?;
+        assert_eq!(memory.seen_ms, Some(7));
+        sessions.close("pump", held, memory, false);
+        assert!(lock(&sessions.0).is_empty());
+        let held = sessions.open("valve").await?;
+        sessions.leave("valve", held);
+        assert!(lock(&sessions.0).is_empty(), "a client that never came in leaves nothing");
+        Ok(())
+    }
 }

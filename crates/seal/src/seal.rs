@@ -146,6 +146,16 @@ impl Boot {
     pub fn group(&self) -> GroupNumber {
         self.0.group
     }
+
+    /// The epoch it counts in.
+    pub fn epoch(&self) -> EpochId {
+        self.0.epoch
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.0.number
+    }
 }
 
 impl GroupKeys {

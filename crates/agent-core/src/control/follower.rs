@@ -80,10 +80,8 @@ impl Follower {
                 Err(error) => {
                     self.report(error, now_ms);
                     // A hub that goes on like this is not asked each time.
-                    match &mut self.state {
-                        State::Idle { .. } => self.wait(now_ms, RETRY_MS),
-                        State::Asking { again, .. } => *again = true,
-                        State::Away | State::Waiting { .. } => {}
+                    if let State::Idle { .. } = self.state {
+                        self.wait(now_ms, RETRY_MS);
                     }
                     false
                 }

@@ -23,7 +23,7 @@ impl Keyring {
     /// the group, and only under a boot number that is on disk, so that no nonce is used twice.
     ///
     /// # Errors
-    /// Why it may not be. The keyring is as before then, but for a boot number that was handed out, and is not again.
+    /// Why it may not be. The keyring is as before then: a boot number that is asked for is the same until one was taken up.
     pub fn seal(
         &mut self,
         group: GroupNumber,
@@ -49,16 +49,11 @@ impl Keyring {
         if let Some(broken) = &own.broken {
             return Err(Denied::Refused(broken.clone()).into());
         }
-        let boots = self.boots.entry((group.get(), epoch));
-        let last = match &boots {
-            std::collections::btree_map::Entry::Occupied(last) => Some(*last.get()),
-            std::collections::btree_map::Entry::Vacant(_) => None,
-        };
+        // The same one until it was taken up, which `GroupKeys` counts: a write that fails, or is another's too, uses no
+        // other number up.
+        let last = self.boots.get(&(group.get(), epoch)).copied();
         match own.keys.next_boot(last) {
-            Ok(pending) => {
-                boots.insert_entry(pending.number());
-                Err(Unsealed::NeedsBoot(pending))
-            }
+            Ok(pending) => Err(Unsealed::NeedsBoot(pending)),
             Err(error) => Err(Denied::Refused(error.to_string()).into()),
         }
     }
@@ -66,9 +61,13 @@ impl Keyring {
     /// Takes up a boot number that is on disk. If nothing can be sealed under it, the next try to seal says why.
     pub fn begin_boot(&mut self, boot: Boot) {
         let own = self.groups.iter_mut().find(|(group, _)| group.get() == boot.group().0);
-        let Some((_, own)) = own else { return };
+        let Some((group, own)) = own else { return };
+        let (of, number) = ((group.get(), boot.epoch()), boot.number());
         match own.keys.sealer(boot, &self.own.key) {
-            Ok(sealer) => own.sealer = Some(sealer),
+            Ok(sealer) => {
+                own.sealer = Some(sealer);
+                self.boots.insert(of, number);
+            }
             // The epoch turned, or somebody else's boot came first: the next try takes another.
             Err(SealError::BootOfOther { .. } | SealError::BootUsed { .. } | SealError::NotMember { .. }) => {}
             Err(error) => own.broken = Some(error.to_string()),

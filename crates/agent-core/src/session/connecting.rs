@@ -68,7 +68,12 @@ impl Session {
     pub fn opened(&mut self, opened: Opened, keyring: &Keyring) {
         let Opened { mut memory, max_packet_bytes } = opened;
         keyring.forget_old_epochs(&mut memory.opener);
-        let State::Opening { will, clean_start } = std::mem::replace(&mut self.state, State::Open) else { return };
+        let State::Opening { will, clean_start } = &self.state else {
+            self.memory = Some(memory);
+            return;
+        };
+        let (will, clean_start) = (will.clone(), *clean_start);
+        self.state = State::Open;
         let mqtt = if clean_start {
             SessionState::default()
         } else {
@@ -86,6 +91,9 @@ impl Session {
 
     /// [`Effect::Open`] came to nothing.
     pub fn not_opened(&mut self, why: NotOpened) {
+        if !matches!(self.state, State::Opening { .. }) {
+            return;
+        }
         match why {
             NotOpened::Memory(reason) => {
                 self.state = State::Open;

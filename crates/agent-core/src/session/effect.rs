@@ -48,7 +48,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// A boot number that was handed out.
+    /// A boot number that something is to be sealed with.
     pub fn boot(pending: &PendingBoot) -> Self {
         let (EpochId { generation, epoch }, group) = (pending.epoch(), pending.group().0);
         Self::Boot { group, generation, epoch, number: pending.number() }

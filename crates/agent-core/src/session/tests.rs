@@ -6,6 +6,7 @@ mod rig;
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use sealcast_mqtt::{Disconnect, Packet, Properties, Qos, TopicName, Will};
 
 use self::rig::{Disk, Fleet, Rig, publish};
@@ -68,7 +69,7 @@ fn an_agent_that_ends_lets_what_its_client_has_sent_go_out_first() {
     let mut rig = Rig::new(&fleet, 0);
     rig.connect(None);
     rig.session.handle_client(&{
-        let mut bytes = bytes::BytesMut::new();
+        let mut bytes = BytesMut::new();
         Packet::Publish(publish("plant/t", Qos::AtLeastOnce, false, b"21")).put(rig.version, &mut bytes).unwrap();
         bytes
     });
@@ -98,4 +99,47 @@ fn what_is_remembered_of_a_client_is_kept_in_memory_if_the_last_write_fails() {
     let next = Session::new(rig::settings(), rig.values.rules(), rig.now);
     let (_, keep) = std::mem::replace(&mut rig.session, next).into_memory().unwrap();
     assert!(keep);
+}
+
+/// CONNECT and what is no packet of MQTT in one segment.
+#[test]
+fn a_client_that_breaks_the_rules_right_after_connect_is_let_go() {
+    let mut rig = Rig::new(&Fleet::new(), 0);
+    let mut bytes = BytesMut::new();
+    Packet::Connect(Box::new(rig.connect_packet(None))).put(rig.version, &mut bytes).unwrap();
+    // Packet type 0 is forbidden.
+    bytes.extend_from_slice(&[0x00, 0x00]);
+    rig.session.handle_client(&bytes);
+    rig.run();
+    assert!(rig.closed.is_some() && rig.memory.is_some(), "nothing was opened for it: {:?}", rig.log);
+}
+
+/// The client goes while CONNECT waits for the will's key, and the key comes before the session is polled.
+#[test]
+fn a_client_that_goes_as_its_wills_key_comes_is_let_go() {
+    let fleet = Fleet::new();
+    let mut rig = Rig::with_rules(fleet.without_keys(0, &[]), Arc::default(), ByFilter::default());
+    let connect = Packet::Connect(Box::new(rig.connect_packet(Some(will("away")))));
+    rig.client(&connect);
+    assert!(rig.session.is_waiting() && rig.closed.is_none());
+    fleet.insert_keys(&mut rig.keyring, 0);
+    rig.session.handle_client_eof();
+    rig.run();
+    assert!(rig.closed.is_some() && rig.memory.is_some(), "nothing was opened for it: {:?}", rig.log);
+}
+
+/// As often as it tries, no boot number is used up by it.
+#[test]
+fn a_client_with_a_will_can_connect_once_the_disk_has_room() {
+    let mut rig = Rig::new(&Fleet::new(), 0);
+    let connect = Packet::Connect(Box::new(rig.connect_packet(Some(will("away")))));
+    rig.disk = Disk::Fails;
+    for _ in 0..3 {
+        rig.client(&connect);
+        assert!(rig.closed.take().is_some());
+        rig.session = Session::new(rig::settings(), rig.values.rules(), rig.now);
+    }
+    rig.disk = Disk::Works;
+    rig.client(&connect);
+    assert_eq!(rig.boots().first().map(|(_, _, number)| *number), Some(0));
 }

@@ -78,7 +78,8 @@ fn save_boot(db: &Connection, group: u16, generation: u32, epoch: u64, boot: u16
         params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
     )?;
     db.execute(
-        "INSERT OR REPLACE INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (grp, generation, epoch) DO UPDATE SET boot = max(boot, excluded.boot)",
         params![group, generation, epoch, boot],
     )?;
     Ok(())

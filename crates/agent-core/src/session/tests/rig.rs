@@ -204,9 +204,10 @@ impl Rig {
         self.connect_again(will, false);
     }
 
-    pub fn connect_again(&mut self, will: Option<Will>, session_present: bool) {
+    /// Of an MQTT 5 client whose session outlives its connection.
+    pub fn connect_packet(&self, will: Option<Will>) -> Connect {
         let session_expiry = [sealcast_mqtt::Property::SessionExpiry(3600)].into_iter().collect();
-        let connect = Connect {
+        Connect {
             version: self.version,
             bridge: false,
             clean_start: false,
@@ -216,7 +217,11 @@ impl Rig {
             will,
             username: None,
             password: None,
-        };
+        }
+    }
+
+    pub fn connect_again(&mut self, will: Option<Will>, session_present: bool) {
+        let connect = self.connect_packet(will);
         self.client(&Packet::Connect(Box::new(connect)));
         self.broker(&Packet::Connack(Connack { session_present, code: 0, properties: Properties::new() }));
     }
@@ -273,7 +278,8 @@ impl Rig {
         let mut boots = BTreeMap::new();
         for write in &self.written {
             if let Write::Boot { group, generation, epoch, number } = write {
-                boots.insert((*group, EpochId { generation: *generation, epoch: *epoch }), *number);
+                let last = boots.entry((*group, EpochId { generation: *generation, epoch: *epoch })).or_default();
+                *last = (*number).max(*last);
             }
         }
         boots.into_iter().map(|((group, epoch), number)| (group, epoch, number)).collect()
