@@ -51,7 +51,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
-    archive::Archives,
+    archive::{Amount, Archives},
     arrive::{Arrived, Deliver, Incoming},
     marks::MAX_CHECK_BYTES,
     measured::{Measured, MeasuredError, measured},
@@ -107,7 +107,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// With what the last run stored, and the number of archive messages that it left.
+    /// With what the last run stored, and what it left for archives.
     ///
     /// # Errors
     /// None that a configuration could cause.
@@ -115,7 +115,7 @@ impl Values {
         device: DeviceId,
         rules: Arc<ValueRules>,
         rows: &[ValueRow],
-        archive_waiting: u64,
+        archive_waiting: Amount,
         now_ms: u64,
     ) -> Result<Self, ConfigError> {
         let of = |wanted: u8| writes::of(rows, wanted);
@@ -276,7 +276,7 @@ impl Values {
                 self.reports.forget_own(&topic);
                 return;
             }
-            (What::Report, Unsent::NotYet(reason)) => {
+            (What::Report, Unsent::NotYet(reason) | Unsent::NoKeyYet(reason)) => {
                 debug!(topic, reason, "a reading that waited for min_interval_ms has to wait longer");
                 self.reports.put_back(topic, message);
             }

@@ -11,8 +11,8 @@ use tracing::warn;
 
 use super::{handed::Handed, marks, own::Unsent, retry::Retry, rules::ValueRules, writes::ArchiveMessage};
 
-/// Messages that wait on disk; what comes while there are so many is not archived.
-const MAX_WAITING: u64 = 100_000;
+/// What waits on disk; what comes while there is so much is not archived.
+const MAX_WAITING: Amount = Amount { messages: 100_000, bytes: 64 << 20 };
 /// Points in one message.
 const MAX_POINTS: usize = 64;
 /// SenML takes earlier times as relative to now (RFC 8428 §4.5.3): a clock that stands so is not set.
@@ -22,35 +22,68 @@ const FIRST_MS: u64 = (1 << 28) * 1_000;
 /// Whoever drives it looks at [`Archives::take_off`] first, and then at [`Archives::next_after`] until it gives `None`.
 pub struct Archives {
     encoder: Encoder,
-    waiting: u64,
+    waiting: Amount,
     handed: Handed,
     retry: Retry,
 }
 
+/// Messages for archives, and bytes of their payloads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub messages: u64,
+    /// How long their payloads are together.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Of a message whose payload has so many bytes.
+    pub fn of_one(bytes: u64) -> Self {
+        Self { messages: 1, bytes }
+    }
+
+    /// Adds what came.
+    pub fn add(&mut self, more: Self) {
+        self.messages = self.messages.saturating_add(more.messages);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    fn remove(&mut self, gone: Self) {
+        self.messages = self.messages.saturating_sub(gone.messages);
+        self.bytes = self.bytes.saturating_sub(gone.bytes);
+    }
+
+    /// Whether no more may be added. The last message may exceed the bytes.
+    fn is_full(self) -> bool {
+        self.messages >= MAX_WAITING.messages || self.bytes >= MAX_WAITING.bytes
+    }
+}
+
 impl Archives {
-    /// With so many that the last run left.
-    pub(super) fn new(waiting: u64) -> Result<Self, ConfigError> {
+    /// With what the last run left.
+    pub(super) fn new(waiting: Amount) -> Result<Self, ConfigError> {
         let encoder = Encoder::new(OutputConfig::SenmlJson(SenmlOutput::default()))?;
         Ok(Self { encoder, waiting, handed: Handed::default(), retry: Retry::default() })
     }
 
-    /// The messages for `points`, as many as there is room for. They count as waiting from now on: never fewer wait than
+    /// The messages for `points`, as many as there is room for. They count as waiting from now on: never more wait than
     /// are counted, but for those that a write which failed has put on disk all the same.
     pub(super) fn messages(&mut self, rules: &ValueRules, points: &[Archived]) -> Vec<ArchiveMessage> {
         let mut messages = Vec::new();
         for points in points.chunk_by(|a, b| a.topic == b.topic).flat_map(|points| points.chunks(MAX_POINTS)) {
             let Some(first) = points.first() else { continue };
-            if self.waiting >= MAX_WAITING {
+            let waiting = self.waiting;
+            if waiting.is_full() {
                 warn!(
                     topic = first.topic,
-                    "not archived, because {MAX_WAITING} archive messages already wait to be sent"
+                    waiting.messages, waiting.bytes, "not archived, because so much already waits to be sent"
                 );
                 continue;
             }
             match self.message(rules, &first.topic, points) {
                 Ok(message) => {
+                    self.waiting.add(Amount::of_one(message.payload.len() as u64));
                     messages.push(message);
-                    self.waiting += 1;
                 }
                 Err(error) => warn!(topic = first.topic, "not archived: {error}"),
             }
@@ -78,8 +111,8 @@ impl Archives {
         Ok(ArchiveMessage { topic: rules.archive_topic(topic), props, payload })
     }
 
-    /// So many wait on disk at most.
-    pub fn waiting(&self) -> u64 {
+    /// So much waits on disk at most.
+    pub fn waiting(&self) -> Amount {
         self.waiting
     }
 
@@ -101,15 +134,15 @@ impl Archives {
         self.handed.on_disk_still()
     }
 
-    /// They are off the disk; so many of them were there.
-    pub fn taken_off(&mut self, ids: &[i64], count: u64) {
+    /// They are off the disk; so much of them was there.
+    pub fn taken_off(&mut self, ids: &[i64], amount: Amount) {
         self.handed.forgotten(ids);
-        self.waiting = self.waiting.saturating_sub(count);
+        self.waiting.remove(amount);
     }
 
     /// The messages behind this one are to be read from the disk. `None` if none is to be handed over now.
     pub fn next_after(&mut self, now_ms: u64) -> Option<i64> {
-        if self.waiting == 0 || self.retry.is_too_early(now_ms) {
+        if self.waiting.messages == 0 || self.retry.is_too_early(now_ms) {
             return None;
         }
         self.retry.end();
@@ -121,9 +154,9 @@ impl Archives {
         self.handed.wants(id, topic, now_ms)
     }
 
-    /// A message was handed over: its answer comes.
-    pub fn handed(&mut self, id: i64, topic: String) {
-        self.handed.put(id, topic);
+    /// A message was handed over, with so many bytes of payload: its answer comes.
+    pub fn handed(&mut self, id: i64, topic: String, bytes: usize) {
+        self.handed.put(id, topic, bytes);
     }
 
     /// A message could not be. `false` if nothing can be for now.
@@ -133,6 +166,10 @@ impl Archives {
                 if self.handed.refused(id, topic, now_ms) {
                     say_refused(topic, reason);
                 }
+                true
+            }
+            Unsent::NoKeyYet(_) => {
+                self.handed.no_key_yet(id, topic, now_ms);
                 true
             }
             Unsent::NotYet(_) => {
@@ -154,7 +191,7 @@ impl Archives {
 
     /// When something is handed over again, Unix ms.
     pub(super) fn poll_timeout(&self) -> Option<u64> {
-        self.retry.at_ms().or(self.handed.poll_timeout()).filter(|_| self.waiting > 0)
+        self.retry.at_ms().or(self.handed.poll_timeout()).filter(|_| self.waiting.messages > 0)
     }
 }
 
@@ -178,14 +215,20 @@ pub(super) fn dated(reading: &Reading, now_ms: u64) -> Reading {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::retry::RETRY_MS, *};
+    use sealcast_quality::Point;
+    use sealcast_reading::Value;
+
+    use super::{
+        super::{retry::RETRY_MS, tests::rules},
+        *,
+    };
 
     #[test]
     fn nothing_is_handed_over_before_the_retry_and_then_what_is_due() {
-        let mut archives = Archives::new(3).unwrap();
+        let mut archives = Archives::new(Amount { messages: 3, bytes: 30 }).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
         assert!(archives.wants(1, "t", 1_000));
-        archives.handed(1, "t".into());
+        archives.handed(1, "t".into(), 10);
         assert!(archives.unsent(2, "other", &Unsent::Refused("no group covers it".into()), 1_000), "only this topic");
         assert!(archives.wants(3, "t", 1_000));
         assert!(!archives.unsent(3, "t", &Unsent::NotYet("no connection".into()), 1_000));
@@ -193,16 +236,51 @@ mod tests {
         archives.answered(1, None, 1_500);
         assert_eq!(archives.poll_timeout(), Some(1_000 + RETRY_MS), "what was cut waits for the retry too");
         assert_eq!(archives.next_after(1_000 + RETRY_MS), Some(0), "from the first one on");
-        archives.handed(1, "t".into());
+        archives.handed(1, "t".into(), 10);
         archives.answered(1, Some(Ok(())), 2_000);
         assert_eq!(archives.take_off(), [1]);
         archives.failed(2_000);
         assert_eq!(archives.take_off(), [1], "until the disk lets go of it");
         archives.link_up();
-        archives.taken_off(&[1], 1);
-        assert_eq!((archives.waiting(), archives.next_after(2_100)), (2, Some(1)));
-        archives.taken_off(&[2, 3], 7);
-        assert_eq!((archives.waiting(), archives.next_after(2_100)), (0, None), "what was on disk twice");
+        archives.taken_off(&[1], Amount::of_one(10));
+        let left = Amount { messages: 2, bytes: 20 };
+        assert_eq!((archives.waiting(), archives.next_after(2_100)), (left, Some(1)));
+        archives.taken_off(&[2, 3], Amount { messages: 7, bytes: 70 });
+        let none = Amount::default();
+        assert_eq!((archives.waiting(), archives.next_after(2_100)), (none, None), "what was on disk twice");
+    }
+
+    #[test]
+    fn a_topic_without_a_key_stops_no_other() {
+        let mut archives = Archives::new(Amount { messages: 2, bytes: 20 }).unwrap();
+        assert_eq!(archives.next_after(1_000), Some(0));
+        assert!(archives.unsent(1, "t", &Unsent::NoKeyYet("no key yet".into()), 1_000));
+        assert!(archives.wants(2, "other", 1_000));
+        archives.handed(2, "other".into(), 10);
+        assert_eq!(archives.next_after(1_000), Some(2), "no retry of all is waited for");
+    }
+
+    #[test]
+    fn what_waits_on_disk_is_bounded_in_messages_and_in_bytes() {
+        let rules = rules("").unwrap();
+        let point = |topic: &str| {
+            let value = Value::Text("x".repeat(1000));
+            let point = Point { time_ms: FIRST_MS, value, unit: None, marks: Marks::NONE };
+            Archived { topic: topic.into(), name: String::new(), point }
+        };
+        let two = [point("t"), point("u")];
+        for full in [Amount { bytes: 0, ..MAX_WAITING }, Amount { messages: 1, ..MAX_WAITING }] {
+            let mut archives = Archives::new(full).unwrap();
+            assert!(archives.messages(&rules, &two).is_empty());
+            assert_eq!(archives.waiting(), full);
+            archives.taken_off(&[1], Amount::of_one(1));
+            let mut waiting = archives.waiting();
+            let messages = archives.messages(&rules, &two);
+            assert_eq!(messages.len(), 1, "the first one fills it");
+            assert!(messages[0].payload.len() > 1000);
+            waiting.add(Amount::of_one(messages[0].payload.len() as u64));
+            assert_eq!(archives.waiting(), waiting);
+        }
     }
 
     #[test]

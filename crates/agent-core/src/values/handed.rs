@@ -4,23 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Messages that wait for the broker's answer, or to be taken off the disk, at a time.
 const MAX_WAITING: usize = 1024;
-/// Topics that are remembered as refused.
-const MAX_REFUSED: usize = 1024;
+/// Bytes of the payloads that wait for the broker's answer; the last messages that are read from disk may exceed it.
+const MAX_WAITING_BYTES: usize = 1 << 20;
+/// Topics that are remembered as paused.
+const MAX_PAUSED: usize = 1024;
 /// What is refused is tried again after so long.
 const REFUSED_MS: u64 = 15_000;
+/// What has no key yet is tried again after so long.
+const NO_KEY_MS: u64 = 3_000;
 
 /// See the module. Messages have the ids by which they lie on disk.
 #[derive(Default)]
 pub(super) struct Handed {
     /// The last one.
     last: i64,
-    /// With their topics.
-    waiting: BTreeMap<i64, String>,
+    /// The broker has not answered them.
+    waiting: BTreeMap<i64, Waiting>,
+    /// Bytes of their payloads.
+    waiting_bytes: usize,
     /// The broker has them, and so has the disk.
     taken: BTreeSet<i64>,
     again: Option<Again>,
-    /// Topics, and until when nothing is sent to them.
-    refused: BTreeMap<String, u64>,
+    /// Topics to which nothing is sent for now.
+    paused: BTreeMap<String, Paused>,
+}
+
+struct Waiting {
+    topic: String,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Paused {
+    until_ms: u64,
+    /// Whether it was told that they are refused.
+    refused: bool,
 }
 
 /// See [`Handed::again`].
@@ -33,23 +51,30 @@ struct Again {
 impl Handed {
     /// The broker has taken a message.
     pub fn taken(&mut self, id: i64) {
-        if let Some(topic) = self.waiting.remove(&id) {
-            self.refused.remove(&topic);
+        if let Some(topic) = self.answered(id) {
+            self.paused.remove(&topic);
             self.taken.insert(id);
         }
     }
 
     /// The broker has refused a message. Its topic, if that is news of it.
     pub fn answered_refused(&mut self, id: i64, now_ms: u64) -> Option<String> {
-        let topic = self.waiting.remove(&id)?;
+        let topic = self.answered(id)?;
         self.refused(id, &topic, now_ms).then_some(topic)
     }
 
     /// The connection was cut before the broker said anything of a message.
     pub fn cut(&mut self, id: i64, now_ms: u64) {
-        if self.waiting.remove(&id).is_some() {
+        if self.answered(id).is_some() {
             self.again(now_ms, id);
         }
+    }
+
+    /// A message no longer waits for the broker. Its topic.
+    fn answered(&mut self, id: i64) -> Option<String> {
+        let Waiting { topic, bytes } = self.waiting.remove(&id)?;
+        self.waiting_bytes -= bytes;
+        Some(topic)
     }
 
     /// Those that the broker has, and that can be taken off the disk.
@@ -69,7 +94,8 @@ impl Handed {
         if let Some(again) = self.again.take_if(|again| again.at_ms <= now_ms) {
             self.last = self.last.min(again.first - 1);
         }
-        (self.waiting.len() + self.taken.len() < MAX_WAITING).then_some(self.last)
+        let has_room = self.waiting.len() + self.taken.len() < MAX_WAITING && self.waiting_bytes < MAX_WAITING_BYTES;
+        has_room.then_some(self.last)
     }
 
     /// Whether the next message is to be handed over now. If not, it is passed over until its time comes.
@@ -78,8 +104,8 @@ impl Handed {
             self.last = id;
             return false;
         }
-        match self.refused.get(topic) {
-            Some(&until_ms) if until_ms > now_ms => {
+        match self.paused.get(topic) {
+            Some(&Paused { until_ms, .. }) if until_ms > now_ms => {
                 self.again(until_ms, id);
                 self.last = id;
                 false
@@ -88,21 +114,35 @@ impl Handed {
         }
     }
 
-    /// A message was handed over.
-    pub fn put(&mut self, id: i64, topic: String) {
+    /// A message was handed over, with so many bytes of payload.
+    pub fn put(&mut self, id: i64, topic: String, bytes: usize) {
         self.last = id;
-        self.waiting.insert(id, topic);
+        self.waiting_bytes += bytes;
+        self.waiting.insert(id, Waiting { topic, bytes });
     }
 
     /// A message was refused. Whether that is news of its topic.
     pub fn refused(&mut self, id: i64, topic: &str, now_ms: u64) -> bool {
-        self.last = self.last.max(id);
         let until_ms = now_ms.saturating_add(REFUSED_MS);
+        let Some(paused) = self.pause(id, topic, until_ms) else { return true };
+        !std::mem::replace(&mut paused.refused, true)
+    }
+
+    /// There is no key for a message yet. Its topic waits, and no other.
+    pub fn no_key_yet(&mut self, id: i64, topic: &str, now_ms: u64) {
+        self.pause(id, topic, now_ms.saturating_add(NO_KEY_MS));
+    }
+
+    /// `None` if too many topics are paused: then this one is tried again with its next message.
+    fn pause(&mut self, id: i64, topic: &str, until_ms: u64) -> Option<&mut Paused> {
+        self.last = self.last.max(id);
         self.again(until_ms, id);
-        if self.refused.len() >= MAX_REFUSED && !self.refused.contains_key(topic) {
-            return true;
+        if self.paused.len() >= MAX_PAUSED && !self.paused.contains_key(topic) {
+            return None;
         }
-        self.refused.insert(topic.to_owned(), until_ms).is_none()
+        let paused = self.paused.entry(topic.to_owned()).or_default();
+        paused.until_ms = until_ms;
+        Some(paused)
     }
 
     /// When messages are handed over again, Unix ms.
@@ -128,7 +168,7 @@ mod tests {
         let mut over = Vec::new();
         for id in ids.iter().filter(|id| **id > last) {
             if handed.wants(*id, "t", now_ms) {
-                handed.put(*id, "t".into());
+                handed.put(*id, "t".into(), 1);
                 over.push(*id);
             }
         }
@@ -175,6 +215,32 @@ mod tests {
         [1, 2, 3].into_iter().for_each(|id| handed.taken(id));
         assert_eq!(handed.on_disk_still(), [1, 2, 3]);
         assert_eq!(handed.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_topic_without_a_key_waits_by_itself_and_keeps_its_order() {
+        let mut handed = Handed::default();
+        handed.no_key_yet(1, "other", 0);
+        assert!(!handed.wants(2, "other", 0), "not before the first one");
+        assert_eq!(hand_over(&mut handed, &[3], 0), [3]);
+        assert_eq!(handed.poll_timeout(), Some(NO_KEY_MS));
+        assert_eq!(handed.next_after(NO_KEY_MS - 1), Some(3));
+        assert_eq!(handed.next_after(NO_KEY_MS), Some(0), "from the first one on");
+        assert!(handed.wants(1, "other", NO_KEY_MS));
+        assert!(handed.refused(1, "other", NO_KEY_MS), "it is news");
+    }
+
+    #[test]
+    fn large_messages_wait_by_their_bytes_until_they_are_answered() {
+        let mut handed = Handed::default();
+        let answers: [fn(&mut Handed); 3] =
+            [|handed| handed.taken(1), |handed| drop(handed.answered_refused(1, 0)), |handed| handed.cut(1, 0)];
+        for answer in answers {
+            handed.put(1, "t".into(), MAX_WAITING_BYTES);
+            assert_eq!(handed.next_after(0), None);
+            answer(&mut handed);
+            assert!(handed.next_after(0).is_some());
+        }
     }
 
     #[test]

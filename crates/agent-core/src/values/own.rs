@@ -53,9 +53,12 @@ impl Due {
 /// Why a message of the agent itself was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsent {
-    /// It may be later.
+    /// It may be later, and so may every other message.
     #[error("{0}")]
     NotYet(String),
+    /// It may be later. Messages of other topics may be sent now.
+    #[error("{0}")]
+    NoKeyYet(String),
     /// It may not be sent.
     #[error("{0}")]
     Refused(String),

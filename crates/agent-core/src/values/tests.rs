@@ -84,7 +84,9 @@ impl Disk {
             rows.map(|((kind, key), value)| ValueRow { kind: *kind, key: key.clone(), value: Some(value.clone()) });
         let rows: Vec<_> = rows.collect();
         let rules = super::tests::rules(rules)?;
-        let mut values = Values::new("1111".parse()?, rules, &rows, self.archive.len() as u64, 1)?;
+        let mut waiting = Amount::default();
+        self.archive.iter().for_each(|message| waiting.add(Amount::of_one(message.payload.len() as u64)));
+        let mut values = Values::new("1111".parse()?, rules, &rows, waiting, 1)?;
         values.handle_timeout(&keyring(), 1);
         Ok(values)
     }

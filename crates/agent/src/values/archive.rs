@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use rusqlite::params;
-use sealcast_agent_core::values::{ArchiveMessage, Archives, Own};
+use sealcast_agent_core::values::{Amount, ArchiveMessage, Archives, Own};
 use sealcast_node::Answer;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::error;
@@ -64,8 +64,8 @@ impl Values {
     fn try_send_archives(&self, answers: &mut Answers, out: &Outlet, now_ms: u64) -> Result<()> {
         let taken = self.with_archives(|archives| archives.take_off());
         if !taken.is_empty() {
-            let count = self.store.forget_archive(&taken)?;
-            self.with_archives(|archives| archives.taken_off(&taken, count));
+            let amount = self.store.forget_archive(&taken)?;
+            self.with_archives(|archives| archives.taken_off(&taken, amount));
         }
         while let Some(last) = self.with_archives(|archives| archives.next_after(now_ms)) {
             let messages = self.store.archive_after(last, BATCH)?;
@@ -74,11 +74,12 @@ impl Values {
                 if !self.with_archives(|archives| archives.wants(id, &topic, now_ms)) {
                     continue;
                 }
+                let bytes = payload.len();
                 let mut own = Own { retain: false, props, payload: payload.into(), recorded: None };
                 match self.send_told(out, &topic, &mut own) {
                     Ok(answer) => {
                         answers.waiting.insert(id, answer);
-                        self.with_archives(|archives| archives.handed(id, topic));
+                        self.with_archives(|archives| archives.handed(id, topic, bytes));
                     }
                     Err(error) => {
                         if !self.with_archives(|archives| archives.unsent(id, &topic, &error, now_ms)) {
@@ -100,10 +101,14 @@ impl Values {
 }
 
 impl Store {
-    /// How many wait.
-    pub(super) fn archive_waiting(&self) -> Result<u64> {
-        self.read(|db| db.query_row("SELECT count(*) FROM archive", [], |row| row.get::<_, i64>(0)))
-            .map(i64::cast_unsigned)
+    /// How much waits.
+    pub(super) fn archive_waiting(&self) -> Result<Amount> {
+        self.read(|db| {
+            db.query_row("SELECT count(*), coalesce(sum(length(payload)), 0) FROM archive", [], |row| {
+                let (messages, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok(Amount { messages: messages.cast_unsigned(), bytes: bytes.cast_unsigned() })
+            })
+        })
     }
 
     fn archive_after(&self, id: i64, most: usize) -> Result<Vec<(i64, ArchiveMessage)>> {
@@ -118,11 +123,17 @@ impl Store {
         })
     }
 
-    /// Tells how many there were.
-    fn forget_archive(&self, ids: &[i64]) -> Result<u64> {
+    /// Tells how much it was.
+    pub(super) fn forget_archive(&self, ids: &[i64]) -> Result<Amount> {
         self.write(|db| {
-            let mut query = db.prepare_cached("DELETE FROM archive WHERE id = ?1")?;
-            ids.iter().map(|id| Ok(query.execute([id])? as u64)).sum()
+            let mut query = db.prepare_cached("DELETE FROM archive WHERE id = ?1 RETURNING length(payload)")?;
+            let mut forgotten = Amount::default();
+            for id in ids {
+                for bytes in query.query_map([id], |row| row.get::<_, i64>(0))? {
+                    forgotten.add(Amount::of_one(bytes?.cast_unsigned()));
+                }
+            }
+            Ok(forgotten)
         })
     }
 }

@@ -50,7 +50,7 @@ impl Values {
         check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
         let group = match out.data.route(topic) {
             Route::Group(group) => group,
-            Route::Behind(reason) => return Err(Unsent::NotYet(reason)),
+            Route::Behind(reason) => return Err(Unsent::NoKeyYet(reason)),
             _ => {
                 let reason = format!("no group covers {topic}: create a group with a filter that matches it");
                 return Err(Unsent::Refused(reason));
@@ -64,7 +64,7 @@ impl Values {
             let content = Content { purpose: Purpose::Message, class, retain, props, payload };
             out.data.seal(group, topic, &content, now).map_err(|denied| match denied {
                 Denied::Refused(reason) => Unsent::Refused(reason),
-                denied => Unsent::NotYet(denied.to_string()),
+                denied => Unsent::NoKeyYet(denied.to_string()),
             })?
         };
         let mut writes = Vec::new();

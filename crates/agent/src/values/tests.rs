@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use sealcast_agent_core::{
     ByFilter, Freshness, Keyring, MaxAge, Own, Stale,
-    values::{Judged, ValueRow},
+    values::{Amount, ArchiveMessage, Judged, ValueRow},
 };
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Replica};
@@ -99,13 +99,30 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     pages(&values, "1000000")?;
     assert!(values.store.probe() && !values.store.is_failing());
     values.persist()?;
-    let waiting: i64 = values.store.read(|db| db.query_row("SELECT count(*) FROM archive", [], |row| row.get(0)))?;
-    assert!(waiting > 190, "{waiting} points of 200 readings, each another value");
+    let waiting = values.store.archive_waiting()?;
+    assert!(waiting.messages > 190, "{waiting:?} of 200 readings, each another value");
     drop(values);
     let again = with_rules(dir.path(), rules)?;
     let mut request = request(r#"{"v":40,"ts":1800000000000}"#.to_owned(), false)?;
     let judged = again.with(|values| values.publish(&mut request, 1, 1_800_000_000_000));
     assert!(matches!(judged, Judged::Blocked(_)), "the level of before is on the disk: {judged:?}");
+    Ok(())
+}
+
+#[test]
+fn what_waits_on_disk_is_counted_and_so_is_what_leaves_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Store::create(dir.path())?;
+    let message = |payload: &[u8]| {
+        let (topic, payload) = ("t".to_owned(), payload.to_owned());
+        ValueWrite::Archive(ArchiveMessage { topic, props: bytes::Bytes::new(), payload })
+    };
+    assert_eq!(store.archive_waiting()?, Amount::default());
+    store.write_values(&[message(b"1234567"), message(b"12345")])?;
+    assert_eq!(store.archive_waiting()?, Amount { messages: 2, bytes: 12 });
+    assert_eq!(store.forget_archive(&[2, 3])?, Amount::of_one(5), "there is no third");
+    assert_eq!(store.forget_archive(&[2])?, Amount::default(), "it was forgotten");
+    assert_eq!(store.archive_waiting()?, Amount::of_one(7));
     Ok(())
 }
 

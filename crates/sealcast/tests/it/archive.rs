@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    harness::{Agent, Hub, PATIENCE, until},
+    harness::{Agent, Hub, PATIENCE, unique, until},
     values::{MARKER, V5, V5_MARKED, message_with, publish_all},
 };
 
@@ -140,4 +140,41 @@ fn a_point_of_an_archive_that_the_broker_refuses_arrives_later() {
     }
     until("nothing waits any more", || archived(&sender, "") == 0);
     assert_eq!(sender.log.count("archive waits on disk"), 1, "it is said once");
+}
+
+#[test]
+fn an_archive_whose_group_has_no_key_does_not_stop_the_others() {
+    let hub = Hub::start();
+    let rules = "
+        key_wait_ms = 100
+        [[quality]]
+        filter = 'hsu0001/keyless'
+        archive = { deviation = 0.1, max_delay_ms = 200, topic = 'vault/history' }
+        [[quality]]
+        filter = 'hsu0001/t'
+        archive = { deviation = 0.1, max_delay_ms = 200, topic = 'hsu0001/history' }
+        [[publish]]
+        filter = 'hsu0001/keyless'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms' }
+        [[publish]]
+        filter = 'hsu0001/t'
+        input = { format = 'json', value = '$.v', time = '$.ts', time_format = 'ms' }";
+    let [sender, mut receiver] = hub.pair("hsu0001", [rules, ""]);
+    hub.group("vault", "vault/#", &["1112"]);
+    until("the group is founded", || receiver.try_publish("vault/x", "1", &[]));
+    // Nobody is there to add the sender.
+    receiver.kill();
+    hub.operate(&["group", "grant", "vault", "1111"]);
+    until("the sender waits for a key", || {
+        sender.refusal(&unique("vault/probe"), "1", &[]);
+        sender.log.count("waits until a member adds it") > 0
+    });
+    publish_all(&sender, "hsu0001/keyless", &[(1_700_000_000_000, 1.0)]);
+    until("its point waits", || archived(&sender, "hsu0001/keyless") == 1);
+    let mut history = sender.subscribe("hsu0001/history", &[]);
+    publish_all(&sender, "hsu0001/t", &[(1_700_000_000_000, 1.0)]);
+    message_with(&mut history, "hsu0001/t");
+    assert_eq!(archived(&sender, "hsu0001/keyless"), 1);
+    receiver.restart();
+    until("both have arrived", || archived(&sender, "") == 0);
 }
