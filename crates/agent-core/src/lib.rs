@@ -8,13 +8,13 @@
 //! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
 //! | `freshness` | [`Freshness`]: how old a message may be |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
-//! | `control` | [`Control`]: follows the ledger, agrees on group keys, submits entries |
+//! | `control` | [`control::Control`]: follows the ledger, agrees on group keys, submits entries |
 //! | `session` | [`session::Session`]: one client's connection, from its bytes to the broker's |
 //! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod by_filter;
-mod control;
+pub mod control;
 mod deadline;
 mod freshness;
 mod keyring;
@@ -29,7 +29,6 @@ pub mod values;
 
 pub use self::{
     by_filter::ByFilter,
-    control::{Control, Effect, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
     freshness::{Freshness, MaxAge, Stale},
     keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId, Unsealed},
     now::Now,

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use sealcast_agent_core::{Control, Keyring, KeysSeen, Own, RestoreError, restore, session::Event};
+use sealcast_agent_core::{
+    Keyring, Own,
+    control::{Control, KeysSeen, RestoreError, restore},
+    session::Event,
+};
 use sealcast_group::{Groups, Me};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Record, Replica};

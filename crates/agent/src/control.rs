@@ -11,7 +11,11 @@ use std::{
 };
 
 use anyhow::Result;
-use sealcast_agent_core::{Control, Effect, Input, KeysSeen, Submitted, SyncId, values::Brought};
+use sealcast_agent_core::{
+    SyncId,
+    control::{Control, Effect, Input, KeysSeen, Submitted},
+    values::Brought,
+};
 use sealcast_ledger::{GroupNumber, SignedEntry};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{Link, LinkEvent, Tasks, now_ms};

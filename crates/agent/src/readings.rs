@@ -10,7 +10,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use sealcast_agent_core::{QueuedReading, Write, session};
+use sealcast_agent_core::{
+    control::{self, QueuedReading},
+    session,
+};
 use sealcast_ledger::{Body, Number, Record};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -64,11 +67,11 @@ impl Readings {
 }
 
 /// The reading of this device that a record brings onto the ledger.
-fn on_ledger(record: &[u8], device: Number) -> Result<Option<Write>> {
+fn on_ledger(record: &[u8], device: Number) -> Result<Option<control::Write>> {
     let record = Record::decode(record).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
     Ok(match record.entry.body() {
         Body::Reading(reading) if record.entry.originator() == device => {
-            Some(Write::ReadingOnLedger { topic: reading.topic.clone(), sequence: reading.sequence })
+            Some(control::Write::ReadingOnLedger { topic: reading.topic.clone(), sequence: reading.sequence })
         }
         _ => None,
     })
@@ -101,7 +104,7 @@ mod tests {
 
     /// Its record is on disk.
     fn take((readings, _): &(Readings, RecordRules), topic: &str, sequence: u64) -> Result<()> {
-        Ok(readings.store.commit(&[Write::ReadingOnLedger { topic: topic.parse()?, sequence }])?)
+        Ok(readings.store.commit(&[control::Write::ReadingOnLedger { topic: topic.parse()?, sequence }])?)
     }
 
     #[test]

@@ -360,13 +360,13 @@ fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use sealcast_agent_core::{Write, session};
+    use sealcast_agent_core::{control, session};
     use sealcast_seal::{Changes, Row};
 
     use super::*;
 
-    fn record(index: u64, bytes: &[u8]) -> Write {
-        Write::Record { index, bytes: bytes.to_vec() }
+    fn record(index: u64, bytes: &[u8]) -> control::Write {
+        control::Write::Record { index, bytes: bytes.to_vec() }
     }
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
         let store = Store::create(dir.path())?;
         let write = |key: &str, value: Option<&[u8]>| {
             let value = value.map(|value| Zeroizing::new(value.to_vec()));
-            Write::State(sealcast_group::Write { key: key.to_owned(), value })
+            control::Write::State(sealcast_group::Write { key: key.to_owned(), value })
         };
         let step = [
             record(0, b"first"),

@@ -7,7 +7,7 @@ use sealcast_seal::{Content, Purpose, QosClass};
 use self::world::{Disk, Plant};
 use super::*;
 use crate::{
-    Denied, QueuedReading, Unsealed,
+    Denied, Unsealed,
     testing::{START_MS, World},
 };
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use sealcast_agent_core::{Effect, Step, Uncommitted, Write};
+use sealcast_agent_core::{
+    Step, Uncommitted,
+    control::{Effect, Write},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{CommitError, Store};

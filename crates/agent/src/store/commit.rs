@@ -1,7 +1,7 @@
 //! The writes of the control plane.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sealcast_agent_core::Write;
+use sealcast_agent_core::control::Write;
 
 use super::{Store, disk::is_disks};
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sealcast_agent_core::{QueuedReading, Retained, session::Write};
+use sealcast_agent_core::{Retained, control::QueuedReading, session::Write};
 use sealcast_ledger::ReadingTopic;
 use sealcast_reading::Decimal;
 use sealcast_seal::{Changes, Row};

@@ -7,8 +7,9 @@ use sealcast_ledger::{GroupNumber, Record, Replica, SignedEntry};
 use zeroize::Zeroizing;
 
 use crate::{
-    Control, Effect, Input, Keyring, KeysSeen, QueuedReading, RestoreError, Submitted, SyncId, Uncommitted, Write,
-    restore, testing::World,
+    Keyring, SyncId, Uncommitted,
+    control::{Control, Effect, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
+    testing::World,
 };
 
 /// What an agent's folder holds.
