@@ -3,8 +3,8 @@
 //!
 //! [`Session`] is fed with bytes of both sides and with the time. [`Session::poll`] gives [`Step`]s: what has to be on disk
 //! (boot numbers, replay windows, retained messages, readings, what is remembered of values), and the bytes and other
-//! effects that depend on it. Whether a message may be sealed is decided in `publishing`, whether a delivery is handed on
-//! in `delivering`.
+//! effects that depend on it. What becomes of what the client publishes is decided in `publishing`, what of a delivery in
+//! `delivering`; whether a message may be sealed or opened at all, in [`Keyring::seal`] and [`Keyring::open`].
 
 mod connecting;
 mod delivering;
@@ -40,6 +40,8 @@ use crate::{
 const CONNECT_PATIENCE_MS: u64 = 10_000;
 /// What a QoS 0 delivery marked as seen may wait before it is written to disk.
 const SAVE_DELAY_MS: u64 = 200;
+/// Why a connection ends if nothing can be written.
+const DISK_FAILS: &str = "the agent's disk cannot be written";
 
 /// What all sessions of an agent share.
 pub struct Shared<'a> {
@@ -338,7 +340,7 @@ impl Session {
 
     /// The writes of the last step failed. Nothing of it has happened, so the connection ends: the broker keeps what was
     /// not acknowledged, and the client sends again what the agent has not acknowledged. `true` if that was the last step.
-    pub fn handle_uncommitted(&mut self, reason: &str) -> bool {
+    pub fn handle_uncommitted(&mut self) -> bool {
         if let Some(memory) = &mut self.memory {
             memory.opener.changes_were_not_stored();
         }
@@ -349,7 +351,7 @@ impl Session {
         if self.state == State::Closed {
             return true;
         }
-        self.give_up(reason);
+        self.give_up(DISK_FAILS);
         false
     }
 

@@ -27,7 +27,7 @@ use super::{
     readings::Readings,
     refusals::{self, Refusals},
     sessions::{Held, Sessions},
-    store::{DiskFails, Store},
+    store::Store,
     values::Values,
 };
 use crate::config;
@@ -96,7 +96,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: boo
 /// The same for a client whose address is `address`.
 pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
     let settings = session::Settings {
-        connection: shared.values.next_client(),
+        connection: shared.values.with(|values| values.next_client()),
         address,
         sees_flags,
         max_packet_bytes: shared.config.max_packet_bytes,
@@ -111,7 +111,7 @@ pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stre
         held: None,
         taken_over: CancellationToken::new(),
         local: shared.values.local(),
-        closed: None,
+        closed: false,
         shared,
     };
     client.run().await;
@@ -130,8 +130,8 @@ struct Client {
     taken_over: CancellationToken,
     /// Messages of the agent's own.
     local: broadcast::Receiver<Arc<Local>>,
-    /// Why the connection is over.
-    closed: Option<String>,
+    /// The connection is over.
+    closed: bool,
 }
 
 /// Why a connection is to end once what its client has sent so far has gone out.
@@ -153,7 +153,7 @@ impl Client {
         loop {
             changed.mark_unchanged();
             self.advance().await;
-            if self.closed.is_some() {
+            if self.closed {
                 break;
             }
             if client_deaf {
@@ -240,10 +240,7 @@ impl Client {
                     if !self.shared.store.is_failing() {
                         warn!(client = self.session.label(), "connection closed: {:#}", uncommitted.error);
                     }
-                    let reason = DiskFails.to_string();
-                    if self.session.handle_uncommitted(&reason) {
-                        self.closed = Some(reason);
-                    }
+                    self.closed |= self.session.handle_uncommitted();
                 }
             }
         }
@@ -268,7 +265,7 @@ impl Client {
             Effect::Ended { kind, reason } => shared.events.connection_closed(who, kind, &reason),
             Effect::Close { reason } => {
                 debug!(client, reason, "client gone");
-                self.closed = Some(reason);
+                self.closed = true;
             }
         }
     }
@@ -277,7 +274,7 @@ impl Client {
     async fn open(&mut self, id: &str) {
         let shared = self.shared.clone();
         if !shared.store.probe() {
-            return self.session.not_opened(NotOpened::Disk(DiskFails.to_string()));
+            return self.session.not_opened(NotOpened::Disk);
         }
         let held = match shared.sessions.open(id).await {
             Ok(held) => held,

@@ -102,7 +102,7 @@ impl Driver {
             LinkEvent::Up => {
                 info!("the control connection to the hub is up");
                 self.control.handle(Input::Up);
-                self.parts.values.link_up();
+                self.parts.values.with(|values| values.link_up());
             }
             LinkEvent::Down(reason) => {
                 warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
@@ -111,7 +111,7 @@ impl Driver {
             LinkEvent::Refused { topic, reason } if is_control(&topic) => {
                 self.control.handle(Input::Refused { topic, reason });
             }
-            LinkEvent::Refused { .. } => self.parts.values.link_refused(),
+            LinkEvent::Refused { .. } => self.parts.values.with(|values| values.link_refused()),
             LinkEvent::Message { topic, payload, .. } if is_control(&topic) => {
                 self.control.handle(Input::Message { topic, payload });
             }
@@ -129,7 +129,8 @@ impl Driver {
         loop {
             let mut keyring = &*self.parts.data;
             let Some(step) = self.control.poll(&mut keyring, now_ms())? else { return Ok(()) };
-            let committed = commit::commit(&self.parts.store, &self.stop, step, || self.parts.data.stall()).await?;
+            let committed =
+                commit::commit(&self.parts.store, &self.stop, step, || self.parts.data.keyring().stall()).await?;
             committed.effects.into_iter().try_for_each(|effect| self.perform(effect))?;
             if committed.waited {
                 self.control.handle(Input::Resumed);
@@ -138,12 +139,12 @@ impl Driver {
     }
 
     fn perform(&mut self, effect: Effect) -> Result<()> {
-        let Parts { data, readings, keys_seen, .. } = &self.parts;
+        let Parts { data, store, keys_seen, .. } = &self.parts;
         match effect {
             Effect::Publish { topic, payload } => self.publish(&topic, payload),
             Effect::Ask { sync, from, most } => self.ask(sync, from, most),
             Effect::Submit(entry) => self.submit(entry),
-            Effect::ListReadings => self.control.handle(Input::Readings(readings.oldest()?)),
+            Effect::ListReadings => self.control.handle(Input::Readings(store.oldest_readings()?)),
             Effect::InsertEpoch(keys) => data.insert_epoch(&keys, now_ms()),
             Effect::Leave { group, reason } => data.leave(group, &reason),
             Effect::SealRetained(group) => self.seal_retained_again(group),

@@ -9,7 +9,7 @@ use sealcast_agent_core::{Denied, Keyring, Retained, Route, SharedKeyring, Unsea
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
-use sealcast_seal::{Content, EpochId, Opener, Purpose, QosClass};
+use sealcast_seal::{Content, EpochId, Purpose, QosClass};
 use tokio::sync::{Notify, watch};
 
 use super::store::Store;
@@ -43,11 +43,6 @@ impl DataPlane {
         self.changed.subscribe()
     }
 
-    /// Reads the keyring.
-    pub fn with_keyring<T>(&self, read: impl FnOnce(&Keyring) -> T) -> T {
-        read(&self.keyring())
-    }
-
     /// Reads the replica.
     pub fn with_replica<T>(&self, read: impl FnOnce(&Replica) -> T) -> T {
         read(self.keyring().replica())
@@ -58,24 +53,9 @@ impl DataPlane {
         self.news_wanted.notify_one();
     }
 
-    /// [`Keyring::stall`].
-    pub fn stall(&self) {
-        self.keyring().stall();
-    }
-
     /// Resolves when somebody asked for news.
     pub async fn news_wanted(&self) {
         self.news_wanted.notified().await;
-    }
-
-    /// [`Keyring::route`].
-    pub fn route(&self, topic: &str) -> Route {
-        self.keyring().route(topic)
-    }
-
-    /// [`Keyring::last_sequence`].
-    pub fn last_sequence(&self, group: GroupNumber, topic: &str) -> Option<u64> {
-        self.keyring().last_sequence(group, topic)
     }
 
     /// Whose agent this is.
@@ -117,7 +97,7 @@ impl DataPlane {
     pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Option<Frames>> {
         let mut frames = Vec::new();
         for Retained { topic, time_ms, props, payload } in self.store.retained()? {
-            if self.route(&topic) != Route::Group(group) {
+            if self.keyring().route(&topic) != Route::Group(group) {
                 continue;
             }
             let purpose = Purpose::Reseal { sealed_ms: time_ms };
@@ -131,11 +111,6 @@ impl DataPlane {
             }
         }
         Ok(Some(frames))
-    }
-
-    /// [`Keyring::forget_old_epochs`].
-    pub fn forget_old_epochs(&self, opener: &mut Opener) {
-        self.keyring().forget_old_epochs(opener);
     }
 
     /// The members of a group's current epoch.
@@ -155,7 +130,7 @@ impl DataPlane {
     }
 
     /// The keyring itself. Whoever changes it so that a waiting message may pass uses [`SharedKeyring::change`].
-    pub fn keyring(&self) -> MutexGuard<'_, Keyring> {
+    pub(crate) fn keyring(&self) -> MutexGuard<'_, Keyring> {
         self.keyring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,7 +20,10 @@ mod store;
 pub mod topics;
 mod values;
 
-pub use sealcast_agent_core::session::Event;
+pub use sealcast_agent_core::{
+    session::Event,
+    values::{Alarm, AlarmKind},
+};
 
 pub use self::{
     agent::{Agent, Options, read_replica, run, upstream},
@@ -28,4 +31,3 @@ pub use self::{
     folder::{Folder, genesis},
     store::Store,
 };
-pub use sealcast_agent_core::values::{Alarm, AlarmKind};

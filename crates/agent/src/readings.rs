@@ -10,10 +10,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use sealcast_agent_core::{
-    control::{self, QueuedReading},
-    session,
-};
+use sealcast_agent_core::{control, session};
 use sealcast_ledger::{Body, Number, Record};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -59,11 +56,6 @@ impl Readings {
     pub async fn news(&self) {
         self.news.notified().await;
     }
-
-    /// The oldest waiting reading of each topic, oldest first.
-    pub fn oldest(&self) -> Result<Vec<QueuedReading>> {
-        self.store.oldest_readings()
-    }
 }
 
 /// The reading of this device that a record brings onto the ledger.
@@ -98,7 +90,7 @@ mod tests {
     }
 
     fn waiting((readings, _): &(Readings, RecordRules)) -> Result<Vec<(String, u64, i128, u8)>> {
-        let oldest = readings.oldest()?;
+        let oldest = readings.store.oldest_readings()?;
         Ok(oldest.into_iter().map(|q| (q.topic.to_string(), q.sequence, q.value, q.decimals)).collect())
     }
 

@@ -32,8 +32,8 @@ use sealcast_node::files::{self, blocking};
 use sealcast_seal::EpochId;
 use zeroize::Zeroizing;
 
+pub use self::commit::CommitError;
 use self::disk::Disk;
-pub use self::{commit::CommitError, disk::DiskFails};
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;

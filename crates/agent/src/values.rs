@@ -65,29 +65,14 @@ impl Values {
         &self.rules
     }
 
-    /// Names a client's connection.
-    pub fn next_client(&self) -> u64 {
-        self.with(values::Values::next_client)
-    }
-
     /// Messages of the agent's own from now on.
     pub fn local(&self) -> broadcast::Receiver<Arc<Local>> {
         self.local.subscribe()
     }
 
-    /// The connection to the broker is new: what the one before carried last may not have arrived.
-    pub fn link_up(&self) {
-        self.with(values::Values::link_up);
-    }
-
-    /// The broker refused something that the agent itself published.
-    pub fn link_refused(&self) {
-        self.with(values::Values::link_refused);
-    }
-
     /// Takes in what the agent's own connection brought: values of topics with a fail-safe, and alarms of their senders.
     pub fn brought(&self, data: &DataPlane, message: Brought) {
-        self.with(|values| data.with_keyring(|keyring| values.brought(keyring, message, now_ms())));
+        self.with(|values| values.brought(&data.keyring(), message, now_ms()));
     }
 
     /// Writes down what was judged since the last call that succeeded, by anybody.

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, SessionState, WillAnswer, WillRequest};
 use sealcast_seal::{Content, Purpose};
 
-use super::{Effect, Memory, Session, Shared, State, Unsaved, Until, Waiting, class, publishing::CONTROL_TOPIC};
+use super::{
+    DISK_FAILS, Effect, Memory, Session, Shared, State, Unsaved, Until, Waiting, class, publishing::CONTROL_TOPIC,
+};
 use crate::{Away, Denied, Keyring, Now, Route, Unsealed};
 
 /// What the driver has opened.
@@ -24,7 +26,7 @@ pub enum NotOpened {
     /// The broker cannot be reached.
     BrokerAway,
     /// Nothing can be written.
-    Disk(String),
+    Disk,
 }
 
 impl Session {
@@ -101,7 +103,7 @@ impl Session {
             }
             // As if the broker itself were away: a client that is told "refused" may give up for good.
             NotOpened::BrokerAway => self.give_up("the broker is away"),
-            NotOpened::Disk(reason) => self.give_up(&reason),
+            NotOpened::Disk => self.give_up(DISK_FAILS),
         }
     }
 

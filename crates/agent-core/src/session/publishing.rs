@@ -5,12 +5,11 @@ use sealcast_mqtt::{PublishRequest, Qos, Refusal, RefuseCode, Version};
 use sealcast_seal::{Content, PendingBoot, Purpose};
 use zeroize::Zeroizing;
 
-use super::{Effect, Event, Publishing, Session, Shared, Until, Waiting, Write, class};
+use super::{DISK_FAILS, Effect, Event, Publishing, Session, Shared, Until, Waiting, Write, class};
 use crate::{Denied, Now, Retained, Route, Unsealed, values::Judged};
 
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
-const DISK_FAILS: &str = "the agent's disk cannot be written";
 
 /// What goes to the broker of a message that may go.
 enum Outgoing {

@@ -15,11 +15,6 @@ use tracing::{error, info};
 /// A disk that fails again and again is told of at most this often.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Nothing can be written; the log has said why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the agent's disk cannot be written")]
-pub struct DiskFails;
-
 /// The disk of one file, as its writes show it.
 pub(super) struct Disk {
     file: PathBuf,

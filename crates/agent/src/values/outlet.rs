@@ -48,7 +48,8 @@ impl Values {
         // A prefix may have made it too long, and the connection would cut it off to the name of another one.
         TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
         check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
-        let group = match out.data.route(topic) {
+        let route = out.data.keyring().route(topic);
+        let group = match route {
             Route::Group(group) => group,
             Route::Behind(reason) => return Err(Unsent::NoKeyYet(reason)),
             _ => {
@@ -75,7 +76,7 @@ impl Values {
             writes.push(Write::Retained(kept));
         }
         if let Some((original, at_ms)) = recorded {
-            let last = out.data.last_sequence(group, topic).unwrap_or(0);
+            let last = out.data.keyring().last_sequence(group, topic).unwrap_or(0);
             writes.extend(Write::readings(&out.config.record, topic, original, last, *at_ms));
         }
         if !writes.is_empty() {

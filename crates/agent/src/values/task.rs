@@ -23,14 +23,14 @@ impl Values {
         loop {
             let now = now_ms();
             self.state().sleeps_until_ms = 0;
-            self.with(|values| out.data.with_keyring(|keyring| values.handle_timeout(keyring, now)));
+            self.with(|values| values.handle_timeout(&out.data.keyring(), now));
             self.send_due(&out, now);
             self.send_archives(&mut answers, &out, now);
             if now.saturating_sub(tidied_ms) >= TIDY_EVERY_MS {
                 tidied_ms = now;
                 self.with(|values| {
                     values.log_savings();
-                    out.data.with_keyring(|keyring| values.forget_old_epochs(keyring));
+                    values.forget_old_epochs(&out.data.keyring());
                 });
             }
             let pause = self.pause(answers.poll_timeout());

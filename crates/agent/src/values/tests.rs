@@ -73,12 +73,8 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     let rules = "[[quality]]\nfilter = 't'\nstep = { max = 10, action = 'block' }\n\
                  archive = { deviation = 0.1, max_delay_ms = 1000 }\n\
                  [[publish]]\nfilter = 't'\ninput = { format = 'json', value = '$.v', time = '$.ts' }\n";
-    let pages = |values: &Values, most: &str| -> Result<()> {
-        let pragma = format!("PRAGMA max_page_count = {most}");
-        values.store.read(|db| db.query_row(&pragma, [], |_| Ok(())))
-    };
     let values = with_rules(dir.path(), rules)?;
-    pages(&values, "1")?;
+    values.store.limit_pages(1)?;
     // The file has some free room: it is filled first.
     let full = (0..2_000_u64).find_map(|at| {
         let name = format!("filler/{at}/{}", "x".repeat(3_000));
@@ -96,7 +92,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
         failed += u32::from(values.persist().is_err());
     }
     assert!(failed > 0, "the disk was full");
-    pages(&values, "1000000")?;
+    values.store.limit_pages(1_000_000)?;
     assert!(values.store.probe() && !values.store.is_failing());
     values.persist()?;
     let waiting = values.store.archive_waiting()?;

@@ -155,7 +155,7 @@ impl Rig {
             match outcome {
                 Ok(effects) => effects.into_iter().for_each(|effect| self.apply(effect)),
                 Err(_) => {
-                    if self.session.handle_uncommitted("the disk fails") {
+                    if self.session.handle_uncommitted() {
                         self.closed = Some("the disk fails".to_owned());
                     }
                 }
