@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use sealcast_mqtt::{
     Connack, Connect, ConnectCode, EncodeError, Frame, MAX_REMAINING_BYTES, Output, Packet, PacketType, ParseError,
-    Properties, PropertySet, Proxy, ProxyConfig, Publish, Qos, Refusal, RefuseCode, SessionState, Splitter, Text,
-    TopicName, Version, WillAnswer, client,
+    Properties, PropertySet, Proxy, ProxyConfig, Publish, PublishRefusal, Qos, RefuseCode, SessionState, Splitter,
+    Text, TopicName, Version, WillAnswer, client,
 };
 
 /// More outputs than this for one operation of at most 255 bytes, and the proxy goes in circles.
@@ -256,7 +256,7 @@ impl Rig {
             (Output::Publish(request), Policy::Clear) => self.proxy.pass_clear(request.id),
             (Output::Publish(request), Policy::Refuse) => {
                 let disconnect = request.retain;
-                let refusal = Refusal { code: RefuseCode::NotAuthorized, reason: "no".to_owned(), disconnect };
+                let refusal = PublishRefusal { code: RefuseCode::NotAuthorized, reason: "no".to_owned(), disconnect };
                 self.proxy.refuse(request.id, refusal)
             }
             (Output::Publish(request), _) => self.proxy.seal_done(request.id, request.payload),

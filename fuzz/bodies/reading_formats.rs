@@ -3,8 +3,8 @@
 //! Input: 0 and a payload that every format is tried on, or 1 (JSON) or 2 (CBOR), a JSONPath up to a NUL, and a payload.
 
 use sealcast_reading::{
-    Decoder, Encoder, InputConfig, JsonOutput, MAX_NODES, MAX_RECORDS, NumberOutput, OutputConfig, PlainConfig, Record,
-    SenmlConfig, SenmlOutput, TimeFormat, TreeConfig, Value, ValueType, exercise,
+    Decoder, Encoder, InputConfig, JsonOutput, MAX_NODES, MAX_RECORDS, NamedReading, NumberOutput, OutputConfig,
+    PlainConfig, SenmlConfig, SenmlOutput, TimeFormat, TreeConfig, Value, ValueType, exercise,
 };
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -79,7 +79,7 @@ fn tree(value: &str, kind: ValueType) -> TreeConfig {
 }
 
 /// What an output format takes of these records reads back as it was.
-fn comes_back(records: &[Record]) {
+fn comes_back(records: &[NamedReading]) {
     let written = |config| Encoder::new(config).expect("a configuration of this target").encode(records);
     if let [record] = records {
         if let (Ok(text), Value::Number(_)) =
@@ -125,7 +125,7 @@ fn comes_back(records: &[Record]) {
     }
 }
 
-fn read(config: InputConfig, bytes: &[u8]) -> Vec<Record> {
+fn read(config: InputConfig, bytes: &[u8]) -> Vec<NamedReading> {
     let decoder = Decoder::new(config).expect("a configuration of this target");
     let read = decoder.decode(bytes, NOW_MS);
     read.unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(bytes)))

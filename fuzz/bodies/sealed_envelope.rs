@@ -11,8 +11,8 @@ use aws_lc_rs::{
 };
 use sealcast_identity::SigningKey;
 use sealcast_seal::{
-    Authenticity, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber, Header,
-    LeafIndex, Member, OpenError, Opened, Opener, Qos,
+    Authenticity, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber, HandOver,
+    Header, LeafIndex, Member, OpenError, Opened, Opener,
 };
 
 pub const NOW: u64 = 1_795_366_800_000;
@@ -196,14 +196,14 @@ fn open(opener: &mut Opener, keys: &GroupKeys, how: u8, topic: &str, frame: &[u8
         2 => DeliveryKind::Offline,
         _ => DeliveryKind::Live,
     };
-    let qos = match (how >> 2) & 3 {
-        1 => Qos::Acknowledged { dup: false },
-        2 => Qos::Acknowledged { dup: true },
-        _ => Qos::AtMostOnce,
+    let hand_over = match (how >> 2) & 3 {
+        1 => HandOver::Acknowledged { dup: false },
+        2 => HandOver::Acknowledged { dup: true },
+        _ => HandOver::AtMostOnce,
     };
     let freshness = if how & 16 == 0 { &UNLIMITED } else { &LIMITED };
     let now_ms = if how & 32 == 0 { NOW } else { u64::MAX };
-    let opened = opener.open(keys, topic, frame, &Delivery { kind, qos, freshness }, now_ms);
+    let opened = opener.open(keys, topic, frame, &Delivery { kind, hand_over, freshness }, now_ms);
     if let Err(error) = &opened {
         assert!(!error.to_string().is_empty());
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use sealcast_identity::SigningKey;
-use sealcast_seal::{Content, Delivery, DeliveryKind, Freshness, Opened, Opener, Purpose, Qos, QosClass};
+use sealcast_seal::{Content, Delivery, DeliveryKind, Freshness, HandOver, Opened, Opener, Purpose, QosClass};
 
 use crate::{body, write::fuzz_path};
 
@@ -60,7 +60,7 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut opener = Opener::new();
     let freshness = Freshness::unlimited(1000);
     for frame in &frames {
-        let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
+        let delivery = Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &freshness };
         for keys in [body::group_keys(body::SIGNED, 1), body::group_keys(body::UNSIGNED, 1)] {
             let Ok(Opened::Message(message)) = opener.open(&keys, body::TOPIC, frame, &delivery, body::NOW) else {
                 continue;

@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 
 pub use self::{
     connecting::{NotOpened, Opened},
-    effect::{Effect, Event, Write},
+    effect::{ClientEvent, Effect, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
     memory::{FrameId, Memory},
 };
@@ -419,7 +419,7 @@ impl Session {
             Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
             Output::FilterUnfit { filter, reason } => {
                 let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
-                self.tell(Event::NotSubscribed { client, topic, reason });
+                self.tell(ClientEvent::NotSubscribed { client, topic, reason });
             }
             Output::DeliveryTooLarge { size, max, .. } => {
                 warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
@@ -429,7 +429,7 @@ impl Session {
                     "it has {size} bytes, but the agent takes at most {max}: raise max_packet_bytes in agent.toml"
                 );
                 let (client, topic) = (self.label.clone(), topic.into());
-                self.tell(Event::DeliveryRefused { client, topic, bytes: size, reason });
+                self.tell(ClientEvent::DeliveryRefused { client, topic, bytes: size, reason });
             }
             Output::DeliveryInvalid(error) => {
                 warn!(client = self.label, %error, "message dropped: the broker sent a malformed one");
@@ -480,7 +480,7 @@ impl Session {
         self.state = State::Closing { reason: reason.to_owned() };
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: ClientEvent) {
         self.effects.push(Effect::Tell(event));
     }
 

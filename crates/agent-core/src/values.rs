@@ -44,7 +44,7 @@ use std::{
 use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::Properties;
-use sealcast_quality::{Archived, Archiver, Checker, Event, FailSafeOutput};
+use sealcast_quality::{Archived, Archiver, Checker, FailSafeOutput, SilenceEvent};
 use sealcast_reading::ConfigError;
 use sealcast_seal::Opener;
 use tracing::{debug, error, info, warn};
@@ -337,11 +337,11 @@ impl Values {
     fn note_events(&mut self, now_ms: u64) {
         while let Some(event) = self.checker.poll_event() {
             match &event {
-                Event::Silent { topic, .. } => {
+                SilenceEvent::Silent { topic, .. } => {
                     warn!("{event}");
                     self.raise(topic, AlarmKind::Silent, &event.to_string(), Vec::new(), now_ms);
                 }
-                Event::Heard { .. } => info!("{event}"),
+                SilenceEvent::Heard { .. } => info!("{event}"),
             }
             self.dirty = true;
         }

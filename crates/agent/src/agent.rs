@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use sealcast_agent_core::{
     Keyring, Own,
     control::{Control, KeysSeen, RestoreError, restore},
-    session::Event,
+    session::ClientEvent,
 };
 use sealcast_group::{Groups, Me};
 use sealcast_identity::DeviceId;
@@ -241,7 +241,7 @@ impl Agent {
     }
 
     /// What it refuses from now on.
-    pub fn events(&self) -> tokio::sync::broadcast::Receiver<Event> {
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<ClientEvent> {
         self.shared.events.subscribe()
     }
 

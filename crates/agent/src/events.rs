@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sealcast_agent_core::session::Event;
+use sealcast_agent_core::session::ClientEvent;
 use tokio::sync::broadcast;
 use tracing::{debug, info, warn};
 
@@ -29,7 +29,7 @@ pub struct Who<'a> {
 
 /// Where events go.
 pub struct Events {
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<ClientEvent>,
     said: Mutex<HashMap<String, Said>>,
     broker: Mutex<BrokerAway>,
 }
@@ -87,16 +87,16 @@ impl Events {
     }
 
     /// Events from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+    pub fn subscribe(&self) -> broadcast::Receiver<ClientEvent> {
         self.sender.subscribe()
     }
 
     /// Logs the event, unless the same was logged a moment ago of the client with this id, and tells whoever listens.
-    pub fn put(&self, id: &str, event: Event) {
+    pub fn put(&self, id: &str, event: ClientEvent) {
         let (what, client, topic, reason) = match &event {
-            Event::DeliveryRefused { client, topic, reason, .. } => ("delivery refused", client, topic, reason),
-            Event::NotSubscribed { client, topic, reason } => ("subscription refused", client, topic, reason),
-            Event::PublishRefused { client, topic, reason } => ("publish refused", client, topic, reason),
+            ClientEvent::DeliveryRefused { client, topic, reason, .. } => ("delivery refused", client, topic, reason),
+            ClientEvent::NotSubscribed { client, topic, reason } => ("subscription refused", client, topic, reason),
+            ClientEvent::PublishRefused { client, topic, reason } => ("publish refused", client, topic, reason),
         };
         match self.due(format!("{what} {id} {topic}"), QUIET) {
             Some(before) => warn!(client, topic, reason, unlogged = before, "{what}"),

@@ -21,7 +21,7 @@ pub mod topics;
 mod values;
 
 pub use sealcast_agent_core::{
-    session::Event,
+    session::ClientEvent,
     values::{Alarm, AlarmKind},
 };
 

@@ -10,7 +10,7 @@ use sealcast_identity::{DeviceId, PublicKey};
 use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Hash, Number, Replica};
 
 use crate::{
-    EpochKeys, Groups, LeftReason, MAX_ADDS, Notice, Output, Refusal, epochs,
+    EpochKeys, GroupRefusal, Groups, LeftReason, MAX_ADDS, Notice, Output, epochs,
     mls::{self, Leaf, MlsGroup, key_package_hash},
     slot::{CommitInfo, Letters, Slot, WELCOME_WAIT_MS},
     standing::{fault, holder},
@@ -106,8 +106,8 @@ impl Groups {
         secrets: &[u8],
         commit: &[u8],
         info: &CommitInfo,
-    ) -> Result<Followed, Refusal> {
-        let mut group = slot.group.take().ok_or(Refusal::Malformed("there is no MLS group for this commit"))?;
+    ) -> Result<Followed, GroupRefusal> {
+        let mut group = slot.group.take().ok_or(GroupRefusal::Malformed("there is no MLS group for this commit"))?;
         mls::apply_own(&mut group, secrets)?;
         if group.current_epoch() == 1 {
             slot.joined = info.entry;
@@ -127,18 +127,18 @@ impl Groups {
         message: MlsMessage,
         header: &CommitHeader,
         info: &CommitInfo,
-    ) -> Result<Followed, Refusal> {
+    ) -> Result<Followed, GroupRefusal> {
         self.judge(replica, number, slot, epoch, &message, header, info)?;
-        let mut group = slot.group.take().ok_or(Refusal::Malformed("there is no MLS group for this commit"))?;
+        let mut group = slot.group.take().ok_or(GroupRefusal::Malformed("there is no MLS group for this commit"))?;
         let received = group.process_incoming_message_with_time(message.clone(), mls_time(info.time_s))?;
         let ReceivedMessage::Commit(commit) = received else {
-            return Err(Refusal::Malformed("the entry does not hold an MLS commit as a public message"));
+            return Err(GroupRefusal::Malformed("the entry does not hold an MLS commit as a public message"));
         };
         match commit.effect {
             CommitEffect::Removed { .. } => return Ok(Followed::Removed),
             CommitEffect::NewEpoch(_) => (),
             CommitEffect::ReInit(_) => {
-                return Err(Refusal::Proposal { group: number, kind: "reinit".to_owned() });
+                return Err(GroupRefusal::Proposal { group: number, kind: "reinit".to_owned() });
             }
         }
         self.judge_roster(replica, number, &mls::leaves(&group)?, info)?;
@@ -157,28 +157,28 @@ impl Groups {
         message: &MlsMessage,
         header: &CommitHeader,
         info: &CommitInfo,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let group_id = self.ledger.mls_group_id(number, Generation(slot.generation));
         if header.group_id != group_id || header.epoch != epoch {
-            return Err(Refusal::WrongPlace { group: number, epoch });
+            return Err(GroupRefusal::WrongPlace { group: number, epoch });
         }
         let originator = Number::from(info.originator);
-        let sender = header.sender.ok_or(Refusal::External { group: number })?;
-        let leaf = slot.leaves.get(&sender).ok_or(Refusal::External { group: number })?;
+        let sender = header.sender.ok_or(GroupRefusal::External { group: number })?;
+        let leaf = slot.leaves.get(&sender).ok_or(GroupRefusal::External { group: number })?;
         if holder(replica, &leaf.certificate).is_none_or(|device| device.number != originator) {
-            return Err(Refusal::NotByOriginator { group: number, originator });
+            return Err(GroupRefusal::NotByOriginator { group: number, originator });
         }
         let count = header.count;
         let previous = epoch.checked_sub(1).and_then(|before| slot.commits.get(&before)).map(|before| before.entry);
         // Its maker had seen the commit before, and cannot have seen this one.
         if count > info.entry || previous.is_some_and(|previous| count <= previous) {
-            return Err(Refusal::ImpossibleHead { group: number, count });
+            return Err(GroupRefusal::ImpossibleHead { group: number, count });
         }
         if replica.head_at(count).is_some_and(|head| head != Hash::from(header.head)) {
-            return Err(Refusal::Equivocation { group: number, originator, count });
+            return Err(GroupRefusal::Equivocation { group: number, originator, count });
         }
         if !message.proposals_by_reference().is_empty() {
-            return Err(Refusal::Proposal { group: number, kind: "by reference".to_owned() });
+            return Err(GroupRefusal::Proposal { group: number, kind: "by reference".to_owned() });
         }
         let mut adds = 0;
         for proposal in message.proposals_by_value() {
@@ -187,16 +187,16 @@ impl Groups {
                 Proposal::Add(add) => {
                     adds += 1;
                     self.judge_add(replica, number, add.key_package(), info)
-                        .map_err(|why| Refusal::Adds { group: number, why: Box::new(why) })?;
+                        .map_err(|why| GroupRefusal::Adds { group: number, why: Box::new(why) })?;
                 }
                 other => {
                     let kind = format!("type {}", other.proposal_type().raw_value());
-                    return Err(Refusal::Proposal { group: number, kind });
+                    return Err(GroupRefusal::Proposal { group: number, kind });
                 }
             }
         }
         if adds > MAX_ADDS {
-            return Err(Refusal::TooManyAdds { group: number, adds });
+            return Err(GroupRefusal::TooManyAdds { group: number, adds });
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Groups {
         number: GroupNumber,
         package: &mls_rs::KeyPackage,
         info: &CommitInfo,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let identity = package.signing_identity();
         let certificate = sha256(leaf_der(identity)?);
         let verified = self.trust.verify(identity, info.time_s.saturating_mul(1000))?;
@@ -218,15 +218,15 @@ impl Groups {
         }
         let Some(device) = holder(replica, &certificate) else {
             let (certificate, subject) = (short_hex(&certificate), verified.id.to_string());
-            return Err(Refusal::UnknownCertificate { certificate, subject });
+            return Err(GroupRefusal::UnknownCertificate { certificate, subject });
         };
         if device.id != verified.id {
-            return Err(Refusal::LeafMismatch { device: device.id.clone() });
+            return Err(GroupRefusal::LeafMismatch { device: device.id.clone() });
         }
         let hash = key_package_hash(package)?;
         let published = replica.keys(&Hash::from(hash)).filter(|keys| keys.device == device.number);
         if published.is_none_or(|keys| keys.certificate != Hash::from(certificate) || keys.at >= info.entry) {
-            return Err(Refusal::KeysNotOnLedger { device: device.id.clone(), hash: short_hex(&hash) });
+            return Err(GroupRefusal::KeysNotOnLedger { device: device.id.clone(), hash: short_hex(&hash) });
         }
         Ok(())
     }
@@ -238,8 +238,8 @@ impl Groups {
         number: GroupNumber,
         leaves: &[Leaf],
         info: &CommitInfo,
-    ) -> Result<(), Refusal> {
-        let leaves_in = |why| Refusal::LeavesIn { group: number, why: Box::new(why) };
+    ) -> Result<(), GroupRefusal> {
+        let leaves_in = |why| GroupRefusal::LeavesIn { group: number, why: Box::new(why) };
         for leaf in leaves {
             if let Some(fault) = fault(replica, number, &leaf.certificate)
                 && fault.since < info.count
@@ -249,11 +249,11 @@ impl Groups {
             let Some(device) = holder(replica, &leaf.certificate) else { continue };
             if device.certificate == Hash::from(leaf.certificate) {
                 if device.key.to_uncompressed() != leaf.key.as_slice() {
-                    return Err(leaves_in(Refusal::LeafMismatch { device: device.id.clone() }));
+                    return Err(leaves_in(GroupRefusal::LeafMismatch { device: device.id.clone() }));
                 }
                 if device.not_after_s.saturating_add(EXPIRY_GRACE_S) < info.time_s {
                     let (device, not_after_s) = (device.id.clone(), device.not_after_s);
-                    return Err(leaves_in(Refusal::Expired { device, not_after_s }));
+                    return Err(leaves_in(GroupRefusal::Expired { device, not_after_s }));
                 }
             }
         }
@@ -268,7 +268,7 @@ impl Groups {
         group: MlsGroup,
         message: &MlsMessage,
         info: &CommitInfo,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let mut added = BTreeMap::new();
         for proposal in message.proposals_by_value() {
             match proposal {
@@ -297,7 +297,7 @@ impl Groups {
         replica: &Replica,
         number: GroupNumber,
         slot: &mut Slot,
-        result: Result<Followed, Refusal>,
+        result: Result<Followed, GroupRefusal>,
         body: &Commit,
         now_ms: u64,
     ) {
@@ -324,7 +324,7 @@ impl Groups {
     /// The epoch before it is given up as well: whoever made the commit knows its keys, and no commit can remove it now. Nor
     /// is the commit passed over. That members find it bad depends on their MLS state and not on the ledger alone (a
     /// path secret that is wrong for one of them, say), so some would pass it over and others not.
-    fn stop(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: Refusal) {
+    fn stop(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, epoch: Epoch, refusal: GroupRefusal) {
         slot.stopped = Some(refusal.to_string());
         slot.drop_group(number, &mut self.changes);
         slot.clear_backlog(number, &mut self.changes);
@@ -341,7 +341,7 @@ impl Groups {
     }
 
     /// Stores and hands out the group's present epoch.
-    fn enter_epoch(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot) -> Result<(), Refusal> {
+    fn enter_epoch(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot) -> Result<(), GroupRefusal> {
         slot.save_group(number, &self.engine, &mut self.changes)?;
         let Some(group) = &slot.group else { return Ok(()) };
         let mut roster = BTreeMap::new();
@@ -389,7 +389,7 @@ impl Groups {
         slot: &mut Slot,
         payload: &[u8],
         now_ms: u64,
-    ) -> Result<Joined, Refusal> {
+    ) -> Result<Joined, GroupRefusal> {
         let (welcome, tree) = wire::read_inbox(payload)?;
         let opened = self.engine.open(welcome)?;
         let context = opened.info.group_context();
@@ -412,7 +412,7 @@ impl Groups {
         if known.is_some_and(|known| known.epoch.0 < epoch) || slot.group.is_some() {
             return Ok(Joined::NotYet);
         }
-        let not_on_ledger = Refusal::NotOnLedger { group: number, epoch };
+        let not_on_ledger = GroupRefusal::NotOnLedger { group: number, epoch };
         let Some(info) = slot.commits.get(&(epoch - 1)).cloned() else {
             slot.await_welcome(now_ms);
             return Err(not_on_ledger);

@@ -7,7 +7,7 @@ use sealcast_ledger::{
 use zeroize::Zeroizing;
 
 use crate::{
-    LeftReason, Notice, Output, Refusal, RestoreError, epochs,
+    GroupRefusal, LeftReason, Notice, Output, RestoreError, epochs,
     inboxes::Inboxes,
     mls::Engine,
     own::OwnKeys,
@@ -117,7 +117,7 @@ impl Groups {
         if stored.get("ledger/id").is_some_and(|found| found != name.as_slice()) {
             return Err(RestoreError::OtherLedger);
         }
-        let leaf = me.chain.first().ok_or(Refusal::Malformed("this device has no certificate"))?;
+        let leaf = me.chain.first().ok_or(GroupRefusal::Malformed("this device has no certificate"))?;
         let certificate = sha256(leaf);
         let trust = Trust::new(me.anchors, now_ms);
         let engine = Engine::new(&me.key, &me.chain, trust.clone())?;
@@ -255,7 +255,7 @@ impl Groups {
         let certificate = self.certificate;
         let wanted = |group| may_be_in(replica, group, &certificate);
         let held = if self.live && !wanted(group) {
-            Err(Refusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
+            Err(GroupRefusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
         } else {
             self.inboxes.hold(group, bytes, wanted)
         };

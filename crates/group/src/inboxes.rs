@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{GroupNumber, Refusal};
+use crate::{GroupNumber, GroupRefusal};
 
 /// Longest inbox payload: with a certificate chain of two in each leaf, 1,000 members need about 1.5 MiB, nearly all of
 /// it the ratchet tree. It is also as much as the hub's broker carries in one message.
@@ -28,8 +28,8 @@ impl Inboxes {
         group: GroupNumber,
         payload: &[u8],
         wanted: impl Fn(GroupNumber) -> bool,
-    ) -> Result<(), Refusal> {
-        let refused = |why| Err(Refusal::Inbox { group, why });
+    ) -> Result<(), GroupRefusal> {
+        let refused = |why| Err(GroupRefusal::Inbox { group, why });
         if payload.len() > MAX_INBOX_BYTES {
             return refused("it is longer than 4 MiB");
         }

@@ -6,7 +6,7 @@
 //!
 //! Two keys open a group to a device: a certificate that leads to the CA root, and the ledger, which must say that the
 //! device is registered with that certificate, active and granted, and that the key package is the device's own. No
-//! member makes or takes a commit that breaks this; [`Refusal`] says why.
+//! member makes or takes a commit that breaks this; [`GroupRefusal`] says why.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ mod world;
 
 pub use groups::{Groups, Me, OutOfOrder};
 pub use output::{EpochKeys, LeftReason, Notice, Output, Write};
-pub use refusal::Refusal;
+pub use refusal::GroupRefusal;
 pub use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
 pub use stored::RestoreError;
 

@@ -21,7 +21,7 @@ use sealcast_identity::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::{
-    Number, Refusal,
+    GroupRefusal, Number,
     storage::Memory,
     stored::sha256,
     trust::{Trust, leaf_der, mls_time},
@@ -134,12 +134,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub fn new(key: &SigningKey, chain: &[Vec<u8>], trust: Trust) -> Result<Self, Refusal> {
+    pub fn new(key: &SigningKey, chain: &[Vec<u8>], trust: Trust) -> Result<Self, GroupRefusal> {
         let memory = Memory::default();
         let crypto = AwsLcCryptoProvider::new();
         let credential = CertificateChain::from(chain.to_vec()).into_credential();
         let public = SignaturePublicKey::from(key.public().to_uncompressed().to_vec());
-        let secret = key.scalar().map_err(|error| Refusal::Mls(error.to_string()))?;
+        let secret = key.scalar().map_err(|error| GroupRefusal::Mls(error.to_string()))?;
         let identity = SigningIdentity::new(credential, public);
         let signer = SignatureSecretKey::new(secret.to_vec());
         let client = Client::builder()
@@ -159,39 +159,42 @@ impl Engine {
     }
 
     /// A new last-resort key package; its private part is in [`memory`](Self::memory) too.
-    pub fn new_key_package(&self, now_s: u64) -> Result<OwnPackage, Refusal> {
+    pub fn new_key_package(&self, now_s: u64) -> Result<OwnPackage, GroupRefusal> {
         let mut extensions = ExtensionList::new();
-        extensions.set_from(LastResortKeyPackageExt).map_err(|error| Refusal::Mls(error.to_string()))?;
+        extensions.set_from(LastResortKeyPackageExt).map_err(|error| GroupRefusal::Mls(error.to_string()))?;
         let time = mls_time(now_s.saturating_sub(BACKDATE_S));
         let message = self.client.generate_key_package_message(extensions, ExtensionList::new(), Some(time))?;
         let id = self.reference(&message)?;
-        let private =
-            self.memory.key_package(&id).ok_or(Refusal::Malformed("the new key package was not put into storage"))?;
+        let private = self
+            .memory
+            .key_package(&id)
+            .ok_or(GroupRefusal::Malformed("the new key package was not put into storage"))?;
         Ok(OwnPackage { id, message: message.to_bytes()?, private })
     }
 
-    fn reference(&self, message: &MlsMessage) -> Result<Vec<u8>, Refusal> {
-        let suite = self.crypto.cipher_suite_provider(SUITE).ok_or(Refusal::Malformed("suite 2 is not available"))?;
-        let reference = message.key_package_reference(&suite)?.ok_or(Refusal::Malformed("not a key package"))?;
+    fn reference(&self, message: &MlsMessage) -> Result<Vec<u8>, GroupRefusal> {
+        let suite =
+            self.crypto.cipher_suite_provider(SUITE).ok_or(GroupRefusal::Malformed("suite 2 is not available"))?;
+        let reference = message.key_package_reference(&suite)?.ok_or(GroupRefusal::Malformed("not a key package"))?;
         Ok(reference.to_vec())
     }
 
-    pub fn found(&self, group_id: Vec<u8>, now_s: u64) -> Result<MlsGroup, Refusal> {
+    pub fn found(&self, group_id: Vec<u8>, now_s: u64) -> Result<MlsGroup, GroupRefusal> {
         let time = mls_time(now_s);
         Ok(self.client.create_group_with_id(group_id, ExtensionList::new(), ExtensionList::new(), Some(time))?)
     }
 
-    pub fn load(&self, group_id: &[u8], snapshot: Zeroizing<Vec<u8>>) -> Result<MlsGroup, Refusal> {
+    pub fn load(&self, group_id: &[u8], snapshot: Zeroizing<Vec<u8>>) -> Result<MlsGroup, GroupRefusal> {
         self.memory.put_group(group_id, snapshot);
         let group = self.client.load_group(group_id);
         self.memory.take_group(group_id);
         Ok(group?)
     }
 
-    pub fn save(&self, group: &mut MlsGroup) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+    pub fn save(&self, group: &mut MlsGroup) -> Result<Zeroizing<Vec<u8>>, GroupRefusal> {
         group.write_to_storage()?;
         let snapshot = self.memory.take_group(group.group_id());
-        snapshot.ok_or(Refusal::Malformed("the group's snapshot was not put into storage"))
+        snapshot.ok_or(GroupRefusal::Malformed("the group's snapshot was not put into storage"))
     }
 
     /// Builds a commit beside the group, which stays as it is until [`apply_own`]. `renew`: our leaf still has an older
@@ -204,7 +207,7 @@ impl Engine {
         renew: bool,
         authenticated_data: Vec<u8>,
         now_s: u64,
-    ) -> Result<Built, Refusal> {
+    ) -> Result<Built, GroupRefusal> {
         let mut references = BTreeMap::new();
         let mut builder = group.commit_builder().authenticated_data(authenticated_data).commit_time(mls_time(now_s));
         if renew {
@@ -233,14 +236,14 @@ impl Engine {
         Ok(Built { commit, secrets: Zeroizing::new(secrets.to_bytes()?), tree, welcomes })
     }
 
-    pub fn open(&self, welcome: &[u8]) -> Result<Opened, Refusal> {
+    pub fn open(&self, welcome: &[u8]) -> Result<Opened, GroupRefusal> {
         let message = MlsMessage::from_bytes(welcome)?;
         let info = self.client.examine_welcome_message(&message)?;
         let references = message.welcome_key_package_references().into_iter().map(|found| found.to_vec()).collect();
         Ok(Opened { message, info, references })
     }
 
-    pub fn join(&self, opened: &Opened, tree: &[u8], time_s: u64) -> Result<MlsGroup, Refusal> {
+    pub fn join(&self, opened: &Opened, tree: &[u8], time_s: u64) -> Result<MlsGroup, GroupRefusal> {
         let tree = ExportedTree::from_bytes(tree)?;
         let (group, _) = self.client.join_group(Some(tree), &opened.message, Some(mls_time(time_s)))?;
         Ok(group)
@@ -248,13 +251,13 @@ impl Engine {
 }
 
 /// Applies a commit of our own that the ledger has taken.
-pub(crate) fn apply_own(group: &mut MlsGroup, secrets: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn apply_own(group: &mut MlsGroup, secrets: &[u8]) -> Result<(), GroupRefusal> {
     group.apply_detached_commit(CommitSecrets::from_bytes(secrets)?)?;
     Ok(())
 }
 
 /// The members.
-pub(crate) fn leaves(group: &MlsGroup) -> Result<Vec<Leaf>, Refusal> {
+pub(crate) fn leaves(group: &MlsGroup) -> Result<Vec<Leaf>, GroupRefusal> {
     group
         .roster()
         .members_iter()
@@ -266,18 +269,18 @@ pub(crate) fn leaves(group: &MlsGroup) -> Result<Vec<Leaf>, Refusal> {
 }
 
 /// The data plane's secret of the current epoch.
-pub(crate) fn exporter_secret(group: &MlsGroup) -> Result<Zeroizing<[u8; 32]>, Refusal> {
+pub(crate) fn exporter_secret(group: &MlsGroup) -> Result<Zeroizing<[u8; 32]>, GroupRefusal> {
     let secret = group.export_secret(EXPORTER_LABEL, b"", 32)?;
     let mut out = Zeroizing::new([0; 32]);
     if secret.as_bytes().len() != out.len() {
-        return Err(Refusal::Malformed("the exporter secret does not have 32 bytes"));
+        return Err(GroupRefusal::Malformed("the exporter secret does not have 32 bytes"));
     }
     out.copy_from_slice(secret.as_bytes());
     Ok(out)
 }
 
 /// The hash by which the ledger knows a key package: SHA-256 of it as an MLS message.
-pub(crate) fn key_package_hash(package: &KeyPackage) -> Result<[u8; 32], Refusal> {
+pub(crate) fn key_package_hash(package: &KeyPackage) -> Result<[u8; 32], GroupRefusal> {
     // version mls10, wire format mls_key_package (RFC 9420 section 6)
     let mut message = vec![0, 1, 0, 5];
     message.extend_from_slice(&package.mls_encode_to_vec()?);

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use sealcast_ledger::{Body, Epoch, Generation, GroupNumber};
 
-use crate::Refusal;
+use crate::GroupRefusal;
 
 /// One change of the stored state: `None` deletes the key.
 ///
@@ -59,7 +59,7 @@ impl fmt::Debug for EpochKeys {
 pub enum LeftReason {
     /// A commit removed it, as the ledger demands.
     #[error("removed: {0}")]
-    Removed(Refusal),
+    Removed(GroupRefusal),
     /// A commit removed it although it is granted, for instance to add its new keys: a Welcome should follow.
     #[error("a member removed this device, which is still granted the group: it waits to be added again")]
     Replaced,
@@ -76,7 +76,7 @@ pub enum LeftReason {
 pub enum Notice {
     /// Something was not accepted; the group goes on.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(GroupRefusal),
     /// A commit that the ledger took was not accepted: this device has forgotten the group's keys, and so have all
     /// others that judge as it does. Only a reset brings the group back.
     #[error(
@@ -87,7 +87,7 @@ pub enum Notice {
         /// Who put the commit on the ledger: a device id, or the number of a device that is unknown.
         originator: String,
         /// Why it was not accepted.
-        why: Refusal,
+        why: GroupRefusal,
     },
     /// The ledger refused an entry; it is tried again while it makes sense.
     #[error("the ledger refused this device's entry: {0}")]

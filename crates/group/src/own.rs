@@ -7,7 +7,7 @@ use mls_rs::{
 
 use crate::{
     mls::Engine,
-    refusal::Refusal,
+    refusal::GroupRefusal,
     stored::{Changes, RestoreError, Stored, decode, encode, sha256},
 };
 
@@ -82,7 +82,7 @@ impl OwnKeys {
         rejoin: bool,
         now_s: u64,
         changes: &mut Changes,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let made = engine.new_key_package(now_s)?;
         let sequence = self.current().map_or(0, |key| key.sequence + 1);
         let key = OwnKey { sequence, id: made.id, message: made.message, private: made.private, certificate, rejoin };

@@ -7,7 +7,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{Hash, Replica};
 
 use crate::{
-    refusal::Refusal,
+    refusal::GroupRefusal,
     stored::sha256,
     trust::{Trust, leaf_der},
     wire,
@@ -38,10 +38,10 @@ impl Packages {
         trust: &Trust,
         replica: &Replica,
         now_ms: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let (message, chain) = wire::read_keys(bytes)?;
         if message.len() > MAX_BYTES {
-            return Err(Refusal::Malformed("the key package is longer than 64 KiB"));
+            return Err(GroupRefusal::Malformed("the key package is longer than 64 KiB"));
         }
         let hash = sha256(message);
         if self.of(device).iter().any(|package| package.hash == hash) {
@@ -50,15 +50,15 @@ impl Packages {
         let package = MlsMessage::from_bytes(message)
             .ok()
             .and_then(MlsMessage::into_key_package)
-            .ok_or(Refusal::Malformed("the key broadcast does not hold an MLS KeyPackage"))?;
+            .ok_or(GroupRefusal::Malformed("the key broadcast does not hold an MLS KeyPackage"))?;
         let identity = package.signing_identity();
         let verified = trust.verify(identity, now_ms)?;
         if verified.id != *device || chain.first().copied() != Some(leaf_der(identity)?) {
-            return Err(Refusal::LeafMismatch { device: device.clone() });
+            return Err(GroupRefusal::LeafMismatch { device: device.clone() });
         }
         let known = replica.device_by_id(device);
         if known.is_none() && self.0.keys().filter(|id| replica.device_by_id(id).is_none()).count() >= STRANGERS {
-            return Err(Refusal::Malformed("too many devices publish keys that the ledger does not know"));
+            return Err(GroupRefusal::Malformed("too many devices publish keys that the ledger does not know"));
         }
         let kept = self.0.entry(device.clone()).or_default();
         if kept.len() >= PER_DEVICE {

@@ -6,7 +6,7 @@ use crate::{GroupNumber, Number};
 ///
 /// The text is for the person who runs the devices: it says which one, where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum GroupRefusal {
     /// On the CA and the ledger, but nobody granted it this group.
     #[error("device {device} is not granted group {group}: grant it, or do not let it use the group's topics")]
     NotGranted {
@@ -93,7 +93,7 @@ pub enum Refusal {
         /// The group.
         group: GroupNumber,
         /// Why it must go.
-        why: Box<Refusal>,
+        why: Box<GroupRefusal>,
     },
     /// The commit adds a device that may not be added.
     #[error("the commit for group {group} adds a device that may not be a member: {why}")]
@@ -101,7 +101,7 @@ pub enum Refusal {
         /// The group.
         group: GroupNumber,
         /// Why it may not.
-        why: Box<Refusal>,
+        why: Box<GroupRefusal>,
     },
     /// An external commit or another sender that is not a member.
     #[error("the commit for group {group} was not made by a member: devices join by a Welcome only")]
@@ -189,16 +189,16 @@ pub enum Refusal {
     Mls(String),
 }
 
-impl mls_rs::error::IntoAnyError for Refusal {
+impl mls_rs::error::IntoAnyError for GroupRefusal {
     fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
         Ok(Box::new(self))
     }
 }
 
-impl From<mls_rs::error::MlsError> for Refusal {
+impl From<mls_rs::error::MlsError> for GroupRefusal {
     fn from(error: mls_rs::error::MlsError) -> Self {
         if let mls_rs::error::MlsError::IdentityProviderError(any) = &error
-            && let Some(refusal) = any.inner_dyn_error().downcast_ref::<Refusal>()
+            && let Some(refusal) = any.inner_dyn_error().downcast_ref::<GroupRefusal>()
         {
             return refusal.clone();
         }
@@ -206,7 +206,7 @@ impl From<mls_rs::error::MlsError> for Refusal {
     }
 }
 
-impl From<mls_rs::mls_rs_codec::Error> for Refusal {
+impl From<mls_rs::mls_rs_codec::Error> for GroupRefusal {
     fn from(error: mls_rs::mls_rs_codec::Error) -> Self {
         Self::Mls(error.to_string())
     }

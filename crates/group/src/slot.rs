@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     mls::{Engine, Leaf, MlsGroup, leaves},
-    refusal::Refusal,
+    refusal::GroupRefusal,
     stored::{Changes, RestoreError, Stored, decode, encode, sha256},
 };
 
@@ -178,7 +178,7 @@ impl Slot {
     }
 
     /// Takes up a group's new state in memory.
-    pub fn set_group(&mut self, group: MlsGroup) -> Result<(), Refusal> {
+    pub fn set_group(&mut self, group: MlsGroup) -> Result<(), GroupRefusal> {
         self.leaves = leaves(&group)?.into_iter().map(|leaf| (leaf.index, leaf)).collect();
         self.added.retain(|leaf, _| self.leaves.contains_key(leaf));
         self.group = Some(group);
@@ -206,7 +206,12 @@ impl Slot {
     }
 
     /// Saves the MLS group as well.
-    pub fn save_group(&mut self, number: GroupNumber, engine: &Engine, changes: &mut Changes) -> Result<(), Refusal> {
+    pub fn save_group(
+        &mut self,
+        number: GroupNumber,
+        engine: &Engine,
+        changes: &mut Changes,
+    ) -> Result<(), GroupRefusal> {
         if let Some(group) = &mut self.group {
             changes.put(format!("mls/{number}"), engine.save(group)?);
         }

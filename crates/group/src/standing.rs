@@ -5,13 +5,13 @@
 
 use sealcast_ledger::{Device, DeviceState, GroupNumber, Hash, Replica};
 
-use crate::{Refusal, stored::short_hex};
+use crate::{GroupRefusal, stored::short_hex};
 
 /// Why a device may not be in a group, and from which entry on.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     pub since: u64,
-    pub why: Refusal,
+    pub why: GroupRefusal,
 }
 
 /// The device whose leaf has this certificate.
@@ -28,22 +28,22 @@ pub(crate) fn may_be_in(replica: &Replica, group: GroupNumber, certificate: &[u8
 pub(crate) fn fault(replica: &Replica, group: GroupNumber, certificate: &[u8; 32]) -> Option<Fault> {
     let Some(device) = holder(replica, certificate) else {
         let (certificate, subject) = (short_hex(certificate), "unknown".to_owned());
-        return Some(Fault { since: 0, why: Refusal::UnknownCertificate { certificate, subject } });
+        return Some(Fault { since: 0, why: GroupRefusal::UnknownCertificate { certificate, subject } });
     };
     let name = || device.id.clone();
     let certificate = Hash::from(*certificate);
     let mut faults = Vec::new();
     if let DeviceState::Revoked { at, .. } = device.state {
-        faults.push(Fault { since: at, why: Refusal::DeviceRevoked { device: name(), entry: at } });
+        faults.push(Fault { since: at, why: GroupRefusal::DeviceRevoked { device: name(), entry: at } });
     }
     if device.certificate != certificate {
         let entry = device.replaced_at(&certificate).unwrap_or(0);
-        faults.push(Fault { since: entry, why: Refusal::SupersededCertificate { device: name(), entry } });
+        faults.push(Fault { since: entry, why: GroupRefusal::SupersededCertificate { device: name(), entry } });
     }
     if !replica.is_granted(group, device.number) {
         faults.push(match replica.group(group).and_then(|known| known.revoked_at(device.number)) {
-            None => Fault { since: 0, why: Refusal::NotGranted { device: name(), group } },
-            Some(entry) => Fault { since: entry, why: Refusal::Revoked { device: name(), group, entry } },
+            None => Fault { since: 0, why: GroupRefusal::NotGranted { device: name(), group } },
+            Some(entry) => Fault { since: entry, why: GroupRefusal::Revoked { device: name(), group, entry } },
         });
     }
     faults.into_iter().min_by_key(|fault| fault.since)

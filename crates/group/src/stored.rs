@@ -23,7 +23,7 @@ pub enum RestoreError {
     OtherLedger,
     /// The identity does not fit together.
     #[error("this device's certificate or key cannot be used")]
-    Identity(#[from] crate::Refusal),
+    Identity(#[from] crate::GroupRefusal),
 }
 
 impl RestoreError {

@@ -16,7 +16,7 @@ use mls_rs::{
 use mls_rs_core::identity::MemberValidationContext;
 use sealcast_identity::{Certificate, TrustAnchor, TrustError, VerifiedDevice};
 
-use crate::Refusal;
+use crate::GroupRefusal;
 
 /// Validates leaves by certificate chain. Cheap to clone; all clones share the clock.
 #[derive(Clone)]
@@ -36,18 +36,18 @@ impl Trust {
     }
 
     /// Verifies a leaf's chain at `at_ms` and that its signature key is the certificate's.
-    pub fn verify(&self, identity: &SigningIdentity, at_ms: u64) -> Result<VerifiedDevice, Refusal> {
+    pub fn verify(&self, identity: &SigningIdentity, at_ms: u64) -> Result<VerifiedDevice, GroupRefusal> {
         let Credential::X509(chain) = &identity.credential else {
-            return Err(Refusal::Malformed("a member's credential is not an X.509 certificate chain"));
+            return Err(GroupRefusal::Malformed("a member's credential is not an X.509 certificate chain"));
         };
-        let mut refused = Refusal::Certificate(TrustError::Length(0));
+        let mut refused = GroupRefusal::Certificate(TrustError::Length(0));
         for anchor in self.anchors.iter() {
             match anchor.verify_device(chain.as_slice(), at_ms) {
                 Ok(device) if identity.signature_key.as_ref() == device.public_key.to_uncompressed() => {
                     return Ok(device);
                 }
-                Ok(device) => refused = Refusal::LeafMismatch { device: device.id },
-                Err(error) => refused = Refusal::Certificate(error),
+                Ok(device) => refused = GroupRefusal::LeafMismatch { device: device.id },
+                Err(error) => refused = GroupRefusal::Certificate(error),
             }
         }
         Err(refused)
@@ -55,29 +55,29 @@ impl Trust {
 }
 
 /// The DER of a leaf's own certificate.
-pub(crate) fn leaf_der(identity: &SigningIdentity) -> Result<&[u8], Refusal> {
+pub(crate) fn leaf_der(identity: &SigningIdentity) -> Result<&[u8], GroupRefusal> {
     match &identity.credential {
         Credential::X509(chain) => chain.leaf().map(|der| der.as_ref()),
         _ => None,
     }
-    .ok_or(Refusal::Malformed("a member's credential is not an X.509 certificate chain"))
+    .ok_or(GroupRefusal::Malformed("a member's credential is not an X.509 certificate chain"))
 }
 
-fn name(identity: &SigningIdentity) -> Result<Vec<u8>, Refusal> {
+fn name(identity: &SigningIdentity) -> Result<Vec<u8>, GroupRefusal> {
     let certificate = Certificate::from_der(leaf_der(identity)?)
-        .map_err(|_| Refusal::Malformed("a member's certificate is malformed"))?;
+        .map_err(|_| GroupRefusal::Malformed("a member's certificate is malformed"))?;
     Ok(certificate.common_name().as_bytes().to_vec())
 }
 
 impl IdentityProvider for Trust {
-    type Error = Refusal;
+    type Error = GroupRefusal;
 
     fn validate_member(
         &self,
         identity: &SigningIdentity,
         time: Option<MlsTime>,
         _context: MemberValidationContext<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let at_ms = time.map_or_else(
             || self.now_ms.load(Ordering::Relaxed),
             |time| time.seconds_since_epoch().saturating_mul(1000),
@@ -90,11 +90,11 @@ impl IdentityProvider for Trust {
         _identity: &SigningIdentity,
         _time: Option<MlsTime>,
         _extensions: Option<&ExtensionList>,
-    ) -> Result<(), Refusal> {
-        Err(Refusal::Malformed("groups have no external senders"))
+    ) -> Result<(), GroupRefusal> {
+        Err(GroupRefusal::Malformed("groups have no external senders"))
     }
 
-    fn identity(&self, identity: &SigningIdentity, _extensions: &ExtensionList) -> Result<Vec<u8>, Refusal> {
+    fn identity(&self, identity: &SigningIdentity, _extensions: &ExtensionList) -> Result<Vec<u8>, GroupRefusal> {
         name(identity)
     }
 
@@ -103,7 +103,7 @@ impl IdentityProvider for Trust {
         predecessor: &SigningIdentity,
         successor: &SigningIdentity,
         _extensions: &ExtensionList,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, GroupRefusal> {
         Ok(name(predecessor)? == name(successor)?)
     }
 

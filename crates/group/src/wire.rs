@@ -6,7 +6,7 @@ use mls_rs::{
     mls_rs_codec::{MlsEncode, MlsSize},
 };
 
-use crate::Refusal;
+use crate::GroupRefusal;
 
 /// Longest key broadcast or inbox payload that is read.
 const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -28,15 +28,16 @@ fn join(first: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, Refusal> {
-    const TRUNCATED: Refusal = Refusal::Malformed("the payload is cut off: a part is shorter than its length says");
+fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, GroupRefusal> {
+    const TRUNCATED: GroupRefusal =
+        GroupRefusal::Malformed("the payload is cut off: a part is shorter than its length says");
     if bytes.len() > MAX_FRAME_BYTES {
-        return Err(Refusal::Malformed("the payload is longer than 16 MiB"));
+        return Err(GroupRefusal::Malformed("the payload is longer than 16 MiB"));
     }
     let mut parts = Vec::new();
     while !bytes.is_empty() {
         if parts.len() == MAX_PARTS {
-            return Err(Refusal::Malformed("the payload has more than 9 parts"));
+            return Err(GroupRefusal::Malformed("the payload has more than 9 parts"));
         }
         let (length, rest) = bytes.split_first_chunk::<4>().ok_or(TRUNCATED)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| TRUNCATED)?;
@@ -55,11 +56,11 @@ pub(crate) fn write_keys(key_package: &[u8], chain: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Reads [`write_keys`]: the KeyPackage message and the chain.
-pub(crate) fn read_keys(bytes: &[u8]) -> Result<(&[u8], Vec<&[u8]>), Refusal> {
+pub(crate) fn read_keys(bytes: &[u8]) -> Result<(&[u8], Vec<&[u8]>), GroupRefusal> {
     let parts = split(bytes)?;
     match parts.split_first() {
         Some((key_package, chain)) if !chain.is_empty() => Ok((key_package, chain.to_vec())),
-        _ => Err(Refusal::Malformed("the key broadcast lacks the key package or the certificate chain")),
+        _ => Err(GroupRefusal::Malformed("the key broadcast lacks the key package or the certificate chain")),
     }
 }
 
@@ -69,13 +70,13 @@ pub(crate) fn write_inbox(welcome: &[u8], tree: &[u8]) -> Vec<u8> {
 }
 
 /// Reads [`write_inbox`].
-pub(crate) fn read_inbox(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+pub(crate) fn read_inbox(bytes: &[u8]) -> Result<(&[u8], &[u8]), GroupRefusal> {
     match bytes.split_first() {
         Some((&INBOX_VERSION, rest)) => match split(rest)?.as_slice() {
             [welcome, tree] => Ok((welcome, tree)),
-            _ => Err(Refusal::Malformed("the inbox payload does not have two parts, Welcome and tree")),
+            _ => Err(GroupRefusal::Malformed("the inbox payload does not have two parts, Welcome and tree")),
         },
-        _ => Err(Refusal::Malformed("the inbox payload has an unknown version: update this device")),
+        _ => Err(GroupRefusal::Malformed("the inbox payload has an unknown version: update this device")),
     }
 }
 
@@ -104,8 +105,9 @@ pub(crate) struct CommitHeader {
 }
 
 /// Reads a commit, a PublicMessage (RFC 9420 section 6.2).
-pub(crate) fn read_commit(bytes: &[u8]) -> Result<(MlsMessage, CommitHeader), Refusal> {
-    const NO_COMMIT: Refusal = Refusal::Malformed("the entry does not hold an MLS commit as a public message");
+pub(crate) fn read_commit(bytes: &[u8]) -> Result<(MlsMessage, CommitHeader), GroupRefusal> {
+    const NO_COMMIT: GroupRefusal =
+        GroupRefusal::Malformed("the entry does not hold an MLS commit as a public message");
     let message = MlsMessage::from_bytes(bytes).map_err(|_| NO_COMMIT)?;
     let MlsMessageDescription::PublicProtocolMessage { group_id, epoch_id, content_type, sender, authenticated_data } =
         message.description()
@@ -119,8 +121,8 @@ pub(crate) fn read_commit(bytes: &[u8]) -> Result<(MlsMessage, CommitHeader), Re
         Sender::Member(leaf) => Some(leaf),
         _ => None,
     };
-    let (count, head) =
-        read_ledger_head(authenticated_data).ok_or(Refusal::Malformed("the commit does not name a ledger head"))?;
+    let (count, head) = read_ledger_head(authenticated_data)
+        .ok_or(GroupRefusal::Malformed("the commit does not name a ledger head"))?;
     // Behind the confirmation tag stands only the membership tag, which members alone write.
     let tail = if sender.is_some() { MAC_BYTES + 1 } else { 0 };
     let tag = bytes.len().checked_sub(tail).and_then(|end| bytes.get(..end)).and_then(last_mac).ok_or(NO_COMMIT)?;
@@ -134,8 +136,8 @@ fn last_mac(bytes: &[u8]) -> Option<[u8; 32]> {
 }
 
 /// The confirmation tag of a Welcome's GroupInfo (RFC 9420 section 12.4.3.1).
-pub(crate) fn confirmation_tag(info: &GroupInfo) -> Result<[u8; 32], Refusal> {
-    const NO_TAG: Refusal = Refusal::Malformed("the Welcome's group info has no confirmation tag");
+pub(crate) fn confirmation_tag(info: &GroupInfo) -> Result<[u8; 32], GroupRefusal> {
+    const NO_TAG: GroupRefusal = GroupRefusal::Malformed("the Welcome's group info has no confirmation tag");
     let bytes = info.mls_encode_to_vec()?;
     let start = info.group_context().mls_encoded_len() + info.extensions().mls_encoded_len();
     let tag = bytes.get(start..start + 1 + MAC_BYTES).and_then(last_mac).ok_or(NO_TAG)?;

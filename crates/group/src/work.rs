@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sealcast_ledger::{Device, Generation, Group, GroupNumber, Hash, Number, Replica};
 
 use crate::{
-    Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice, Refusal,
+    GroupRefusal, Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice,
     slot::{Candidate, Letter, Slot, WELCOME_WAIT_MS},
     standing::{fault, holder, may_be_in, rejoined},
     stored::short_hex,
@@ -89,7 +89,7 @@ impl Groups {
 
     // ------------------------------------------------------------------------------------------ our own keys
 
-    fn evaluate_own_keys(&mut self, replica: &Replica, now_ms: u64) -> Result<(), Refusal> {
+    fn evaluate_own_keys(&mut self, replica: &Replica, now_ms: u64) -> Result<(), GroupRefusal> {
         let certificate = self.certificate;
         let Some(device) = replica.device(self.number) else { return Ok(()) };
         if !device.is_active() || device.certificate != Hash::from(certificate) {
@@ -124,7 +124,7 @@ impl Groups {
     }
 
     /// Replaces our key package by a fresh one.
-    pub(crate) fn rotate_keys(&mut self, now_ms: u64) -> Result<(), Refusal> {
+    pub(crate) fn rotate_keys(&mut self, now_ms: u64) -> Result<(), GroupRefusal> {
         self.own.make(&self.engine, self.certificate, false, now_ms / 1000, &mut self.changes)?;
         self.own.rejoins = 0;
         self.publish_keys();
@@ -139,7 +139,7 @@ impl Groups {
         known: &Group,
         slot: &mut Slot,
         now_ms: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let number = known.number;
         if slot.stopped.is_some() || fault(replica, number, &self.certificate).is_some() {
             slot.work_since_ms = None;
@@ -195,7 +195,7 @@ impl Groups {
         self.commit(replica, number, slot, epoch, work, now_ms)
     }
 
-    fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), Refusal> {
+    fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), GroupRefusal> {
         if !slot.waiting {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Groups {
         }
         for (hash, refusal) in complaints {
             if self.mark_bad(hash)
-                && let Refusal::KeysNotOnLedger { device, .. } = &refusal
+                && let GroupRefusal::KeysNotOnLedger { device, .. } = &refusal
             {
                 self.notice(Some(device.clone()), Some(number), Notice::Refused(refusal));
             }
@@ -305,7 +305,7 @@ impl Groups {
     }
 
     /// Key packages of a device that the ledger does not name although they have been here for a while.
-    fn unpublished(&self, replica: &Replica, device: &Device, now_ms: u64) -> Vec<([u8; 32], Refusal)> {
+    fn unpublished(&self, replica: &Replica, device: &Device, now_ms: u64) -> Vec<([u8; 32], GroupRefusal)> {
         let packages = self.packages.of(&device.id).iter();
         packages
             .filter(|package| package.seen_ms + PATIENCE_MS <= now_ms)
@@ -315,7 +315,7 @@ impl Groups {
             })
             .map(|package| {
                 let hash = short_hex(&package.hash);
-                (package.hash, Refusal::KeysNotOnLedger { device: device.id.clone(), hash })
+                (package.hash, GroupRefusal::KeysNotOnLedger { device: device.id.clone(), hash })
             })
             .collect()
     }
@@ -337,7 +337,7 @@ impl Groups {
         epoch: u64,
         mut work: Work,
         now_ms: u64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GroupRefusal> {
         let now_s = now_ms / 1000;
         let head = wire::write_ledger_head(replica.height(), replica.head().as_bytes());
         loop {
@@ -375,7 +375,7 @@ impl Groups {
             let bytes = built.commit.len();
             if bytes > MAX_COMMIT_BYTES {
                 if work.adds.is_empty() {
-                    return Err(Refusal::TooLarge { group: number, bytes });
+                    return Err(GroupRefusal::TooLarge { group: number, bytes });
                 }
                 work.adds.truncate(work.adds.len() / 2);
                 continue;

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use sealcast_node::{now_ms, output};
 use sealcast_seal::{
-    Authenticity, Content, Delivery, DeliveryKind, Freshness, Opened, Opener, Purpose, Qos, QosClass, raw::Raw,
+    Authenticity, Content, Delivery, DeliveryKind, Freshness, HandOver, Opened, Opener, Purpose, QosClass, raw::Raw,
 };
 use serde::Serialize;
 
@@ -118,7 +118,7 @@ fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> 
         payload: &payload,
     };
     let freshness = Freshness::unlimited(0);
-    let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
+    let delivery = Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &freshness };
     let mut raw = Raw::on_topic(TOPIC, payload_bytes, authenticity == Authenticity::Signature)?;
     let mut opener = Opener::new();
     let now = now_ms();

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`struct@Hash`] |
 //! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`ReadingTopic`], [`TopicFilter`] |
-//! | `limits` | [`Limits`] of readings, the [`Verdict`] on one |
+//! | `limits` | [`Limits`] of readings, the [`LimitVerdict`] on one |
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
@@ -40,7 +40,7 @@ pub use codec::CodecError;
 pub use entry::{SignError, SignedEntry};
 pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};
 pub use limits::{
-    Breach, Limits, MAX_REPORTERS, ReadingCounts, Reporters, SequenceRule, Stream, TopicLimits, UnitText, Verdict,
+    Breach, LimitVerdict, Limits, MAX_REPORTERS, ReadingCounts, Reporters, SequenceRule, Stream, TopicLimits, UnitText,
 };
 pub use reading::{MAX_DECIMALS, Reading};
 pub use record::Record;

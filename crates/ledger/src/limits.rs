@@ -88,14 +88,14 @@ pub enum Reporters {
 
 /// Whether the ledger accepts a reading. Refused ones are on the ledger too, and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LimitVerdict {
     /// It keeps to the limits.
     Accepted,
     /// It does not.
     Refused(Breach),
 }
 
-impl Verdict {
+impl LimitVerdict {
     /// The contract's number of it.
     #[must_use]
     pub fn code(&self) -> u8 {
@@ -112,7 +112,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for LimitVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted => f.write_str("accepted"),
@@ -248,16 +248,16 @@ impl TopicLimits {
     }
 
     /// Judges a reading of `device`, and gives the stream after it.
-    pub(crate) fn judge(&self, stream: &Stream, device: Number, said: &crate::Reading) -> (Verdict, Stream) {
+    pub(crate) fn judge(&self, stream: &Stream, device: Number, said: &crate::Reading) -> (LimitVerdict, Stream) {
         let mut after = *stream;
         let verdict = match self.breach(&mut after, device, said) {
             None => {
                 after.accepted = after.accepted.saturating_add(1);
-                Verdict::Accepted
+                LimitVerdict::Accepted
             }
             Some(breach) => {
                 after.refused = after.refused.saturating_add(1);
-                Verdict::Refused(breach)
+                LimitVerdict::Refused(breach)
             }
         };
         (verdict, after)

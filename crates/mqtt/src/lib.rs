@@ -26,7 +26,7 @@ pub use packets::{
 };
 pub use proxy::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId,
-    MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode,
+    MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode,
     SessionState, WillAnswer, WillRequest,
 };
 pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{Event, Number, ReadingTopic, Record, Replica, Verdict};
+use sealcast_ledger::{Event, LimitVerdict, Number, ReadingTopic, Record, Replica};
 use sealcast_node::output;
 use sealcast_reading::Decimal;
 use serde::Serialize;
@@ -98,8 +98,8 @@ pub fn rows(
             accepted: verdict.is_accepted(),
             code: verdict.code(),
             reason: match verdict {
-                Verdict::Accepted => None,
-                Verdict::Refused(breach) => Some(breach.to_string()),
+                LimitVerdict::Accepted => None,
+                LimitVerdict::Refused(breach) => Some(breach.to_string()),
             },
         });
     }

@@ -41,8 +41,8 @@ impl<'a> Input<'a> {
 
 /// What happens without a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// No reading has come for too long. Raised once, until [`Event::Heard`].
+pub enum SilenceEvent {
+    /// No reading has come for too long. Raised once, until [`SilenceEvent::Heard`].
     Silent {
         /// Topic.
         topic: String,
@@ -64,7 +64,7 @@ pub enum Event {
     },
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for SilenceEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent { topic, limit_ms, .. } => write!(f, "silent: nothing on {topic} for {}", Span(*limit_ms)),
@@ -79,7 +79,7 @@ impl fmt::Display for Event {
 pub struct Checker {
     rules: Arc<RuleSet>,
     series: SeriesMap<State>,
-    events: VecDeque<Event>,
+    events: VecDeque<SilenceEvent>,
     started_ms: u64,
     /// Not later than the earliest deadline.
     wake_ms: Option<u64>,
@@ -171,7 +171,7 @@ impl Checker {
         });
         if std::mem::take(&mut state.silent) {
             let after_ms = state.cycle.last_ms().map_or(0, |last| now_ms.saturating_sub(last));
-            push(events, Event::Heard { topic: input.topic.to_owned(), name: input.name.to_owned(), after_ms });
+            push(events, SilenceEvent::Heard { topic: input.topic.to_owned(), name: input.name.to_owned(), after_ms });
         }
         state.cycle.observe(now_ms);
         if let Some((deadline, _)) = state.deadline(rule, *started_ms) {
@@ -231,7 +231,7 @@ impl Checker {
             state.silent = true;
             let since_ms = deadline.saturating_sub(limit_ms);
             let (topic, name) = (topic_of(key).to_owned(), name_of(key).to_owned());
-            push(events, Event::Silent { topic, name, since_ms, limit_ms });
+            push(events, SilenceEvent::Silent { topic, name, since_ms, limit_ms });
             true
         });
         self.wake_ms = self.earliest();
@@ -243,7 +243,7 @@ impl Checker {
     }
 
     /// The next event, in the order in which they happened.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<SilenceEvent> {
         self.events.pop_front()
     }
 
@@ -289,7 +289,7 @@ fn judge_expected(rule: &TopicRules, input: &Input<'_>, verdict: &mut Verdict) {
     }
 }
 
-fn push(events: &mut VecDeque<Event>, event: Event) {
+fn push(events: &mut VecDeque<SilenceEvent>, event: SilenceEvent) {
     if events.len() >= MAX_EVENTS {
         events.pop_front();
     }

@@ -39,7 +39,7 @@ mod verdict;
 
 pub use archive::{Sample, SwingingDoor};
 pub use archiver::{Archived, Archiver, MAX_ARCHIVED, Point};
-pub use checker::{Checker, Event, Input, MAX_EVENTS};
+pub use checker::{Checker, Input, MAX_EVENTS, SilenceEvent};
 pub use codec::StateError;
 pub use config::{
     ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, RecordSpec, ReportSpec, RestoreSpec, SchemaSpec,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sealcast_reading::{Reading, Value};
 
 use crate::{
-    checker::{Checker, Event, Input},
+    checker::{Checker, Input, SilenceEvent},
     recording::Recording,
     report::{Decision, Reported, Reporter, Saved},
     rules::RuleSet,
@@ -35,7 +35,7 @@ pub struct Trial {
     /// One for each reading, in their order.
     pub readings: Vec<Tried>,
     /// Silences, and when they were noticed.
-    pub events: Vec<(u64, Event)>,
+    pub events: Vec<(u64, SilenceEvent)>,
     /// What report on change saved; blocked readings are not in it.
     pub saved: Saved,
 }

@@ -10,7 +10,7 @@ use crate::fault::{DecodeError, Fault, Position};
 use crate::json;
 use crate::packed::{Layout, PackedConfig};
 use crate::path::{Document, Path};
-use crate::reading::{Reading, Record, Special, Value};
+use crate::reading::{NamedReading, Reading, Special, Value};
 use crate::senml::{BASE64, BASE64_STANDARD, Pack};
 use crate::time::{TimeFormat, Zone};
 use crate::tree::{Kind, MAX_PAYLOAD_BYTES, Node};
@@ -187,7 +187,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError`]: nothing of the payload is handed on.
-    pub fn decode(&self, payload: &[u8], now_ms: u64) -> Result<Vec<Record>, DecodeError> {
+    pub fn decode(&self, payload: &[u8], now_ms: u64) -> Result<Vec<NamedReading>, DecodeError> {
         match &self.format {
             Format::Plain { kind, config } => plain(payload, *kind, config).map(|reading| vec![unnamed(reading)]),
             Format::Json(tree) => tree.read(json::parse(payload)?, now_ms).map(|reading| vec![unnamed(reading)]),
@@ -221,8 +221,8 @@ pub struct Expected {
 }
 
 /// A record of a pack that has no such value.
-fn absent(name: &str) -> Record {
-    Record { name: name.to_owned(), reading: Reading::new(Value::Special(Special::Absent)) }
+fn absent(name: &str) -> NamedReading {
+    NamedReading { name: name.to_owned(), reading: Reading::new(Value::Special(Special::Absent)) }
 }
 
 fn check_units(unit: Option<&Unit>, convert_to: Option<&Unit>) -> Result<(), ConfigError> {
@@ -232,8 +232,8 @@ fn check_units(unit: Option<&Unit>, convert_to: Option<&Unit>) -> Result<(), Con
     Ok(())
 }
 
-fn unnamed(reading: Reading) -> Record {
-    Record { name: String::new(), reading }
+fn unnamed(reading: Reading) -> NamedReading {
+    NamedReading { name: String::new(), reading }
 }
 
 fn plain(payload: &[u8], kind: ValueType, config: &PlainConfig) -> Result<Reading, DecodeError> {
@@ -275,7 +275,7 @@ fn convert(reading: &mut Reading, to: Option<&Unit>) -> Result<(), Fault> {
     }
 }
 
-fn senml(pack: &Pack, config: &SenmlConfig, now_ms: u64) -> Result<Vec<Record>, DecodeError> {
+fn senml(pack: &Pack, config: &SenmlConfig, now_ms: u64) -> Result<Vec<NamedReading>, DecodeError> {
     let resolved = pack.resolve(now_ms)?;
     let wanted = |name: &str| config.select.as_ref().is_none_or(|select| select == name);
     let mut records = Vec::with_capacity(resolved.len());

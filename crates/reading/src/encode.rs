@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::config_error::ConfigError;
 use crate::json;
-use crate::reading::{ConvertError, Reading, Record, Special, Value};
+use crate::reading::{ConvertError, NamedReading, Reading, Special, Value};
 use crate::senml::{BASE64, JsonStyle, Pack, PackRecord, VERSION_SECONDARY_UNITS, check_name};
 use crate::time::{self, TimeFormat, ms_to_seconds};
 use crate::unit::{Standing, Unit};
@@ -177,7 +177,7 @@ impl Encoder {
     ///
     /// # Errors
     /// [`EncodeError`]; nothing is written.
-    pub fn encode(&self, records: &[Record]) -> Result<Vec<u8>, EncodeError> {
+    pub fn encode(&self, records: &[NamedReading]) -> Result<Vec<u8>, EncodeError> {
         if records.is_empty() {
             return Err(EncodeError::Count { count: 0 });
         }
@@ -220,7 +220,7 @@ fn prepared(record: usize, reading: &Reading, to: Option<&Unit>, decimals: Optio
     Ok(reading)
 }
 
-fn number(records: &[Record], output: &NumberOutput) -> Result<Vec<u8>, EncodeError> {
+fn number(records: &[NamedReading], output: &NumberOutput) -> Result<Vec<u8>, EncodeError> {
     let [record] = records else { return Err(EncodeError::Count { count: records.len() }) };
     let reading = prepared(0, &record.reading, output.convert_to.as_ref(), output.decimals)?;
     match reading.value {
@@ -230,7 +230,7 @@ fn number(records: &[Record], output: &NumberOutput) -> Result<Vec<u8>, EncodeEr
     }
 }
 
-fn plain_json(records: &[Record], output: &JsonOutput) -> Result<Vec<u8>, EncodeError> {
+fn plain_json(records: &[NamedReading], output: &JsonOutput) -> Result<Vec<u8>, EncodeError> {
     let mut out = String::new();
     let several = records.len() > 1;
     if several {
@@ -297,7 +297,7 @@ fn write_object(
     Ok(())
 }
 
-fn pack(records: &[Record], output: &SenmlOutput) -> Result<Pack, EncodeError> {
+fn pack(records: &[NamedReading], output: &SenmlOutput) -> Result<Pack, EncodeError> {
     let mut secondary = false;
     let mut written = Vec::with_capacity(records.len());
     for (index, record) in records.iter().enumerate() {

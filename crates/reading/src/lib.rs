@@ -1,7 +1,7 @@
 //! Formats and units: bytes to readings and back, without sockets or clocks.
 //!
 //! A [`Decoder`] reads a payload by a declared format ([`InputConfig`]: number, text, JSON, CBOR, SenML, packed binary) into
-//! [`Record`]s, an [`Encoder`] writes them ([`OutputConfig`]: number, JSON, SenML in JSON or CBOR). Between the two, every
+//! [`NamedReading`]s, an [`Encoder`] writes them ([`OutputConfig`]: number, JSON, SenML in JSON or CBOR). Between the two, every
 //! format is the same [`Reading`].
 //!
 //! Numbers are [`Decimal`]s: the digits of the payload, never a float's. What cannot be read is an error with its position
@@ -34,7 +34,7 @@ pub use exercise::exercise;
 pub use fault::{DecodeError, Fault, Position};
 pub use packed::PackedConfig;
 pub use path::MAX_PATH_BYTES;
-pub use reading::{ConvertError, Reading, Record, Special, Value};
+pub use reading::{ConvertError, NamedReading, Reading, Special, Value};
 pub use senml::MAX_RECORDS;
 pub use time::{MAX_PATTERN_BYTES, Stamp, StampFormat, StampFormatError, TimeFormat, Zone, ZoneError, utc};
 pub use tree::{MAX_DEPTH, MAX_NODES, MAX_PAYLOAD_BYTES};

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::config_error::ConfigError;
 use crate::decimal::Decimal;
 use crate::fault::{DecodeError, Fault, Position};
-use crate::reading::{Reading, Record, Special, Value};
+use crate::reading::{NamedReading, Reading, Special, Value};
 use crate::time::TimeFormat;
 use crate::tree::MAX_PAYLOAD_BYTES;
 use crate::unit::Unit;
@@ -203,7 +203,7 @@ impl Layout {
         Ok(Self { config, bytes })
     }
 
-    pub fn decode(&self, payload: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    pub fn decode(&self, payload: &[u8]) -> Result<Vec<NamedReading>, DecodeError> {
         let wrong = match self.config.size {
             Some(size) => payload.len() != size,
             None => payload.len() < self.bytes || payload.len() > MAX_PAYLOAD_BYTES,
@@ -224,7 +224,7 @@ impl Layout {
                     if let Some(to) = &field.convert_to {
                         reading.convert(to).map_err(|error| fail(error.into()))?;
                     }
-                    records.push(Record { name: field.name.clone(), reading });
+                    records.push(NamedReading { name: field.name.clone(), reading });
                 }
                 (Role::Sequence, Value::Number(number)) => {
                     let whole = number.to_integer().and_then(|whole| u64::try_from(whole).ok());

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::decimal::Decimal;
 use crate::unit::{Unit, UnitError};
 
-/// What was measured. It has no name: the topic, the register or the SenML name stands beside it in [`Record`].
+/// What was measured. It has no name: the topic, the register or the SenML name stands beside it in [`NamedReading`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// The value.
@@ -20,7 +20,7 @@ pub struct Reading {
 
 /// A reading and its name within the payload: SenML's resolved name, a packed field's name, or empty.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Record {
+pub struct NamedReading {
     /// The name; empty for the formats that hold one value.
     pub name: String,
     /// The reading.

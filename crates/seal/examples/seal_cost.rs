@@ -12,7 +12,7 @@ use std::{
 use sealcast_identity::SigningKey;
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    LeafIndex, Member, Opened, Opener, Purpose, Qos, QosClass, raw::Raw,
+    HandOver, LeafIndex, Member, Opened, Opener, Purpose, QosClass, raw::Raw,
 };
 
 const TOPIC: &str = "hsu/0001/temperature";
@@ -53,7 +53,7 @@ fn measure(authenticity: Authenticity, bytes: usize) -> Result<(), Box<dyn Error
         payload: &payload,
     };
     let freshness = Freshness::unlimited(0);
-    let delivery = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &freshness };
+    let delivery = Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &freshness };
     let mut raw = Raw::on_topic(TOPIC, bytes, signed)?;
     let mut opener = Opener::new();
     // Small batches, so that frames and bare buffers alike stay in the cache, taken in turns, and of each the quickest:

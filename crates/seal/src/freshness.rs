@@ -51,18 +51,18 @@ impl Freshness {
         }
     }
 
-    pub(crate) fn judge(&self, kind: DeliveryKind, will: bool, sealed_ms: u64, now_ms: u64) -> Verdict {
+    pub(crate) fn judge(&self, kind: DeliveryKind, will: bool, sealed_ms: u64, now_ms: u64) -> AgeVerdict {
         let ahead_ms = sealed_ms.saturating_sub(now_ms);
         if ahead_ms > self.clock_tolerance_ms {
-            return Verdict::Future { ahead_ms };
+            return AgeVerdict::Future { ahead_ms };
         }
         let age_ms = now_ms.saturating_sub(sealed_ms);
         let exempt = will && kind != DeliveryKind::Retained;
         match self.max_age_ms(kind) {
             Some(limit_ms) if !exempt && age_ms > limit_ms.saturating_add(self.clock_tolerance_ms) => {
-                Verdict::TooOld { age_ms, limit_ms }
+                AgeVerdict::TooOld { age_ms, limit_ms }
             }
-            _ => Verdict::Fresh { age_ms },
+            _ => AgeVerdict::Fresh { age_ms },
         }
     }
 
@@ -74,7 +74,7 @@ impl Freshness {
     }
 }
 
-pub(crate) enum Verdict {
+pub(crate) enum AgeVerdict {
     Fresh { age_ms: u64 },
     TooOld { age_ms: u64, limit_ms: u64 },
     Future { ahead_ms: u64 },

@@ -47,7 +47,7 @@ pub use error::OpenError;
 pub use freshness::{DeliveryKind, Freshness};
 pub use header::{GroupNumber, Header, HeaderError, KeyId, LeafIndex, MARKER, VERSION};
 pub use keys::{EpochError, GroupKeys, MAX_RETENTION};
-pub use open::{Delivery, Message, Opened, Opener, Qos, Receipt};
+pub use open::{Delivery, HandOver, Message, Opened, Opener, Receipt};
 pub use persist::{Changes, ImportError, Row};
 pub use replay::{MAX_MARKS, MAX_SENDERS, MAX_WINDOWS, ReplayWindow, Seen, WINDOW};
 pub use seal::{Boot, MAX_OVERHEAD_SIGNED, MAX_OVERHEAD_UNSIGNED, PendingBoot, SealError, Sealer};

@@ -9,16 +9,16 @@ use crate::{
     content::QosClass,
     epoch::{Authenticity, EpochId},
     error::OpenError,
-    freshness::{DeliveryKind, Freshness, Verdict},
+    freshness::{AgeVerdict, DeliveryKind, Freshness},
     header::{Header, TAG_BYTES},
     keys::{GroupKeys, HeldEpoch, NotOpened, Sender},
     plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
     replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
 };
 
-/// The MQTT quality of service with which a message reached the agent.
+/// When a message is done with, by the MQTT quality of service with which it reached the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Qos {
+pub enum HandOver {
     /// QoS 0: done with once it was handed on.
     AtMostOnce,
     /// QoS 1 or 2: done with once the client acknowledged it (PUBACK, PUBREC).
@@ -33,8 +33,8 @@ pub enum Qos {
 pub struct Delivery<'a> {
     /// By which way.
     pub kind: DeliveryKind,
-    /// With which quality of service.
-    pub qos: Qos,
+    /// When it is done with.
+    pub hand_over: HandOver,
     /// The topic's limits on age.
     pub freshness: &'a Freshness,
 }
@@ -140,7 +140,7 @@ impl fmt::Debug for Message {
 /// Names a message to the opener that let it pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    qos: Qos,
+    hand_over: HandOver,
     sender: SenderKey,
     name: NameTag,
     boot: u16,
@@ -176,7 +176,7 @@ impl Receipt {
         let Header { group, key_id, counter, .. } = header;
         let key = |of| MarkKey::new(of, group, sender.name.as_str(), topic);
         Self {
-            qos: delivery.qos,
+            hand_over: delivery.hand_over,
             sender: SenderKey { group, epoch, leaf: key_id.leaf(), class: flags.class() },
             name: sender.tag,
             boot: key_id.boot(),
@@ -231,11 +231,11 @@ impl Opener {
             return Err(OpenError::WrongGroup { topic: topic.to_owned(), expected: keys.label(), found: header.group });
         }
         let (held, sender, plaintext) = self.decrypt(keys, topic, frame, header)?;
-        let refused = move |refusal: Refusal| refusal.explain(keys, held, header, topic, delivery);
+        let refused = move |refusal: OpenRefusal| refusal.explain(keys, held, header, topic, delivery);
         if keys.is_removed(&sender.name, held.id) {
-            return Err(refused(Refusal::Removed));
+            return Err(refused(OpenRefusal::Removed));
         }
-        let parsed = Plaintext::parse(&plaintext).map_err(Refusal::from).map_err(refused)?;
+        let parsed = Plaintext::parse(&plaintext).map_err(OpenRefusal::from).map_err(refused)?;
         let Plaintext { flags, time_ms, props, payload, signature } = parsed;
 
         // The window before the signature: a replay then costs no verification.
@@ -243,14 +243,14 @@ impl Opener {
         self.check_seen(&receipt, delivery).map_err(refused)?;
 
         match (signature, held.authenticity) {
-            (None, Authenticity::Signature) => return Err(refused(Refusal::Unsigned)),
+            (None, Authenticity::Signature) => return Err(refused(OpenRefusal::Unsigned)),
             (None, Authenticity::Group) => {}
             (Some(signature), _) => {
                 let Header { group, key_id, counter, .. } = header;
                 let context = Context { group, epoch: held.id, key_id, counter, topic };
                 context.transcript(flags, time_ms, props, payload, &mut self.transcript);
                 if !sender.key.verifies(&self.transcript, signature) {
-                    return Err(refused(Refusal::BadSignature));
+                    return Err(refused(OpenRefusal::BadSignature));
                 }
             }
         }
@@ -278,7 +278,7 @@ impl Opener {
     /// The message was handed to the client. At QoS 0 it is done with.
     #[inline]
     pub fn mark_delivered(&mut self, receipt: &Receipt) {
-        self.mark(receipt, receipt.qos == Qos::AtMostOnce);
+        self.mark(receipt, receipt.hand_over == HandOver::AtMostOnce);
     }
 
     /// The client acknowledged the message (PUBACK, PUBREC): another delivery of it is a replay.
@@ -335,28 +335,28 @@ impl Opener {
     }
 
     #[inline]
-    fn check_seen(&self, receipt: &Receipt, delivery: &Delivery<'_>) -> Result<(), Refusal> {
-        let again = matches!(delivery.qos, Qos::Acknowledged { dup: true });
+    fn check_seen(&self, receipt: &Receipt, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
+        let again = matches!(delivery.hand_over, HandOver::Acknowledged { dup: true });
         let seen = match &receipt.seen_by {
             SeenBy::Window => match self.windows.check(&receipt.sender, receipt.boot, receipt.counter) {
                 Ok(seen) => seen,
-                Err(Full) => return Err(Refusal::TooManySenders),
+                Err(Full) => return Err(OpenRefusal::TooManySenders),
             },
             SeenBy::Will(key) => self.marks.check_will(key, &receipt.mark(false)),
             SeenBy::Retained => Seen::New,
         };
         if seen == Seen::Done || seen == Seen::Delivered && !again {
-            return Err(Refusal::Replay);
+            return Err(OpenRefusal::Replay);
         }
         if delivery.kind != DeliveryKind::Retained {
             return Ok(());
         }
         let Some(key) = &receipt.retained else {
-            return Err(Refusal::NotRetained);
+            return Err(OpenRefusal::NotRetained);
         };
         match self.marks.newer_than(key, &receipt.mark(false), delivery.freshness.clock_tolerance_ms) {
             None => Ok(()),
-            Some(newest_ms) => Err(Refusal::RetainedOlder { sealed_ms: receipt.time_ms, newest_ms }),
+            Some(newest_ms) => Err(OpenRefusal::RetainedOlder { sealed_ms: receipt.time_ms, newest_ms }),
         }
     }
 }
@@ -369,22 +369,22 @@ fn check_time(
     time_ms: u64,
     delivery: &Delivery<'_>,
     now_ms: u64,
-) -> Result<u64, Refusal> {
+) -> Result<u64, OpenRefusal> {
     let freshness = delivery.freshness;
     if let Some(ended_ms) = ended_ms.filter(|ended_ms| freshness.is_after_end(time_ms, *ended_ms)) {
-        return Err(Refusal::EpochEnded { late_ms: time_ms.saturating_sub(ended_ms) });
+        return Err(OpenRefusal::EpochEnded { late_ms: time_ms.saturating_sub(ended_ms) });
     }
     match freshness.judge(delivery.kind, flags.is_will(), time_ms, now_ms) {
-        Verdict::Fresh { age_ms } => Ok(age_ms),
-        Verdict::TooOld { age_ms, limit_ms } => Err(Refusal::TooOld { age_ms, limit_ms }),
-        Verdict::Future { ahead_ms } => Err(Refusal::Future { ahead_ms }),
+        AgeVerdict::Fresh { age_ms } => Ok(age_ms),
+        AgeVerdict::TooOld { age_ms, limit_ms } => Err(OpenRefusal::TooOld { age_ms, limit_ms }),
+        AgeVerdict::Future { ahead_ms } => Err(OpenRefusal::Future { ahead_ms }),
     }
 }
 
 /// Why a frame that was decrypted is refused. Small, and put into words apart ([`Self::explain`]), so that frames which
 /// open do not pay for the room of an [`OpenError`] at each check.
 #[derive(Debug, Clone, Copy)]
-enum Refusal {
+enum OpenRefusal {
     Removed,
     Flags(u8),
     Malformed,
@@ -399,7 +399,7 @@ enum Refusal {
     Future { ahead_ms: u64 },
 }
 
-impl From<PlaintextError> for Refusal {
+impl From<PlaintextError> for OpenRefusal {
     fn from(error: PlaintextError) -> Self {
         match error {
             PlaintextError::Flags(flags) => Self::Flags(flags),
@@ -408,7 +408,7 @@ impl From<PlaintextError> for Refusal {
     }
 }
 
-impl Refusal {
+impl OpenRefusal {
     #[cold]
     fn explain(
         self,

@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Delivery, DeliveryKind, Epoch, EpochSecret, Freshness, LeafIndex, Member, OpenError, Opened, Opener, Qos,
+        Delivery, DeliveryKind, Epoch, EpochSecret, Freshness, HandOver, LeafIndex, Member, OpenError, Opened, Opener,
         QosClass,
     };
 
@@ -330,7 +330,8 @@ mod tests {
         clock_tolerance_ms: 0,
         epoch_grace_ms: None,
     };
-    const LIVE: Delivery<'static> = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &FRESHNESS };
+    const LIVE: Delivery<'static> =
+        Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &FRESHNESS };
 
     fn content(payload: &[u8]) -> Content<'_> {
         Content { purpose: Purpose::Message, retain: false, class: QosClass::AtMostOnce, props: &[], payload }

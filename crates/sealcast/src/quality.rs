@@ -16,8 +16,8 @@ use clap::Subcommand;
 use sealcast_lab::plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span};
 use sealcast_node::{config, files, output};
 use sealcast_quality::{
-    Action, Counts, Event, Finding, Imported, Reason, Recording, RuleSet, Span as Time, TopicRules, TopicSpec, Trial,
-    Tried, Understood, learn, try_rules,
+    Action, Counts, Finding, Imported, Reason, Recording, RuleSet, SilenceEvent, Span as Time, TopicRules, TopicSpec,
+    Trial, Tried, Understood, learn, try_rules,
 };
 use sealcast_reading::{Value, utc};
 use serde::Serialize;
@@ -343,7 +343,7 @@ impl Why {
 }
 
 impl Said {
-    fn new((time_ms, event): &(u64, Event)) -> Self {
+    fn new((time_ms, event): &(u64, SilenceEvent)) -> Self {
         Self { time: utc(*time_ms), time_ms: *time_ms, what: event.to_string() }
     }
 }
@@ -475,10 +475,10 @@ fn silences(trial: &Trial) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     for (time_ms, event) in &trial.events {
         match event {
-            Event::Silent { .. } => {
+            SilenceEvent::Silent { .. } => {
                 spans.push(Span { from_ms: *time_ms, to_ms: last, name: "silent".into(), ink: Ink::Flagged });
             }
-            Event::Heard { .. } => {
+            SilenceEvent::Heard { .. } => {
                 if let Some(span) = spans.last_mut() {
                     span.to_ms = *time_ms;
                 }

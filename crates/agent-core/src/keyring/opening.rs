@@ -1,7 +1,7 @@
 //! Whether a message may be opened, and what it is then.
 
 use sealcast_ledger::GroupNumber;
-use sealcast_seal::{Delivery, DeliveryKind, Freshness, Message, OpenError, Opened, Opener, Qos};
+use sealcast_seal::{Delivery, DeliveryKind, Freshness, HandOver, Message, OpenError, Opened, Opener};
 
 use super::{Denied, Keyring};
 use crate::Stale;
@@ -23,7 +23,7 @@ pub enum Received {
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     /// Its quality of service, and whether the broker says that it is a second try.
-    pub qos: Qos,
+    pub hand_over: HandOver,
     /// As a retained message.
     pub retain: bool,
     /// While the client was away, if the broker had kept the session: what was sealed then waited there.
@@ -64,7 +64,7 @@ impl Keyring {
             epoch_grace_ms: Some(EPOCH_GRACE_MS),
         };
         let mut attempt = |kind, freshness| {
-            let delivery = Delivery { kind, qos: arrival.qos, freshness };
+            let delivery = Delivery { kind, hand_over: arrival.hand_over, freshness };
             opener.open(&own.keys, topic, frame, &delivery, now_ms)
         };
         let kind = if arrival.retain { DeliveryKind::Retained } else { DeliveryKind::Live };

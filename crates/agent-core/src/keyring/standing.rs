@@ -1,6 +1,6 @@
 //! What the ledger says of this device's place in a group, in words.
 
-use sealcast_group::Refusal;
+use sealcast_group::GroupRefusal;
 use sealcast_ledger::GroupNumber;
 
 use super::{Denied, Keyring};
@@ -22,8 +22,8 @@ impl Keyring {
     }
 
     /// What ended this device's grant, by the ledger, and what to do.
-    pub(super) fn why_removed(&self, group: &str, refusal: &Refusal) -> String {
-        let Refusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };
+    pub(super) fn why_removed(&self, group: &str, refusal: &GroupRefusal) -> String {
+        let GroupRefusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };
         let device = &self.own.device;
         let about_group = self.replica.about_group(*number);
         let about_device = self.replica.device_by_id(device).map(|device| self.replica.about_originator(device.number));

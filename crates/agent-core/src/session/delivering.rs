@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
-use sealcast_seal::{Message, Qos as Handling};
+use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
-use super::{Event, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
+use super::{ClientEvent, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
 use crate::{
     Arrival, Denied, Now, Received, Route,
     values::{Arrived, Deliver, Incoming},
@@ -46,11 +46,11 @@ impl Session {
         now: Now,
     ) -> Option<Waiting> {
         let memory = self.memory.as_mut()?;
-        let qos = match delivery.qos {
-            Qos::AtMostOnce => Handling::AtMostOnce,
-            _ => Handling::Acknowledged { dup: delivery.dup },
+        let hand_over = match delivery.qos {
+            Qos::AtMostOnce => HandOver::AtMostOnce,
+            _ => HandOver::Acknowledged { dup: delivery.dup },
         };
-        let arrival = Arrival { qos, retain: delivery.retain, away: self.away };
+        let arrival = Arrival { hand_over, retain: delivery.retain, away: self.away };
         let (topic, frame) = (delivery.topic.as_str(), &delivery.payload);
         match shared.keyring.open(&mut memory.opener, group, topic, frame, arrival, now.unix_ms) {
             Ok(Received::Message(message)) => {
@@ -156,7 +156,7 @@ impl Session {
     /// Fails closed: the client never sees it, the broker has it acknowledged.
     fn withhold(&mut self, delivery: &Delivery, reason: String) {
         let (client, topic) = (self.label.clone(), delivery.topic.as_str().to_owned());
-        self.tell(Event::DeliveryRefused { client, topic, bytes: delivery.payload.len(), reason });
+        self.tell(ClientEvent::DeliveryRefused { client, topic, bytes: delivery.payload.len(), reason });
         self.swallow(delivery);
     }
 

@@ -95,7 +95,7 @@ pub enum Effect {
         code: u8,
     },
     /// Something that a person may have to know.
-    Tell(Event),
+    Tell(ClientEvent),
     /// The client does something that needs nobody's attention.
     Note {
         /// The topic.
@@ -119,7 +119,7 @@ pub enum Effect {
 
 /// A message that an agent did not let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum ClientEvent {
     /// A delivery from the broker was not given to the client.
     DeliveryRefused {
         /// The local client.

@@ -1,11 +1,11 @@
 //! What a client publishes: judged, sealed, recorded, or refused with the reason.
 
 use sealcast_ledger::GroupNumber;
-use sealcast_mqtt::{PublishRequest, Qos, Refusal, RefuseCode, Version};
+use sealcast_mqtt::{PublishRefusal, PublishRequest, Qos, RefuseCode, Version};
 use sealcast_seal::{Content, PendingBoot, Purpose};
 use zeroize::Zeroizing;
 
-use super::{DISK_FAILS, Effect, Event, Publishing, Session, Shared, Until, Waiting, Write, class};
+use super::{ClientEvent, DISK_FAILS, Effect, Publishing, Session, Shared, Until, Waiting, Write, class};
 use crate::{Denied, Now, Retained, Route, Unsealed, values::Judged};
 
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
@@ -119,14 +119,15 @@ impl Session {
         // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's acknowledgement
         // says it, and other messages of the client go on.
         let disconnect = self.version == Version::V311 || request.qos == Qos::AtMostOnce;
-        let refusal = Refusal { code: RefuseCode::NotAuthorized, reason, disconnect };
+        let refusal = PublishRefusal { code: RefuseCode::NotAuthorized, reason, disconnect };
         self.answered(|proxy| proxy.refuse(request.id, refusal));
     }
 
     /// Bridges tell on such topics whether they are connected. Nothing is sent, and the connection stays.
     fn publish_brokers(&mut self, request: &PublishRequest) {
         self.note(request.topic.as_str(), BROKERS_TOPIC);
-        let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
+        let refusal =
+            PublishRefusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
         self.refuse_and_stay(request, refusal);
     }
 
@@ -143,14 +144,14 @@ impl Session {
             Judged::Blocked(blocked) => blocked,
         };
         self.publish_refused(request.topic.as_str(), blocked.summary);
-        let refusal = Refusal { code: blocked.code, reason: blocked.reason, disconnect: false };
+        let refusal = PublishRefusal { code: blocked.code, reason: blocked.reason, disconnect: false };
         self.refuse_and_stay(request, refusal);
         false
     }
 
     /// MQTT 3.1.1 has no acknowledgement that says no, and a connection that ended would have the message sent again: there
     /// the client is told that it was taken.
-    fn refuse_and_stay(&mut self, request: &PublishRequest, refusal: Refusal) {
+    fn refuse_and_stay(&mut self, request: &PublishRequest, refusal: PublishRefusal) {
         let tells = self.version == Version::V5 || request.qos == Qos::AtMostOnce;
         self.answered(|proxy| if tells { proxy.refuse(request.id, refusal) } else { proxy.acknowledge(request.id) });
     }
@@ -163,6 +164,6 @@ impl Session {
 
     pub(super) fn publish_refused(&mut self, topic: &str, reason: String) {
         let (client, topic) = (self.label.clone(), topic.to_owned());
-        self.tell(Event::PublishRefused { client, topic, reason });
+        self.tell(ClientEvent::PublishRefused { client, topic, reason });
     }
 }

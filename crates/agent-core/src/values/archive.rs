@@ -6,7 +6,7 @@
 
 use sealcast_mqtt::Properties;
 use sealcast_quality::{Archived, Marks};
-use sealcast_reading::{ConfigError, Encoder, OutputConfig, Reading, Record, SenmlOutput};
+use sealcast_reading::{ConfigError, Encoder, NamedReading, OutputConfig, Reading, SenmlOutput};
 use tracing::warn;
 
 use super::{handed::Handed, marks, own::Unsent, retry::Retry, rules::ValueRules, writes::ArchiveMessage};
@@ -96,7 +96,7 @@ impl Archives {
             let point = &archived.point;
             let (value, unit, time_ms) = (point.value.clone(), point.unit.clone(), Some(point.time_ms));
             let reading = Reading { value, unit, time_ms, sequence: None };
-            Record { name: senml_name(topic, &archived.name), reading }
+            NamedReading { name: senml_name(topic, &archived.name), reading }
         };
         let records: Vec<_> = points.iter().map(record).collect();
         let payload = self.encoder.encode(&records).map_err(|error| error.to_string())?;

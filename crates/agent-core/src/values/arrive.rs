@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::{Properties, TopicName};
-use sealcast_reading::Record;
+use sealcast_reading::NamedReading;
 
 use super::{
     Values,
@@ -87,7 +87,7 @@ pub struct Deliver {
     /// Whether it may be repeated: neither retained nor stale nor an alarm nor part of an archive.
     pub fresh: bool,
     /// The readings, where they are converted.
-    pub records: Vec<Record>,
+    pub records: Vec<NamedReading>,
     /// It has no value, so it takes the place of none.
     pub empty: bool,
 }
@@ -243,7 +243,7 @@ fn judge(
 enum Converted {
     Payload {
         payload: Bytes,
-        records: Vec<Record>,
+        records: Vec<NamedReading>,
         empty: bool,
     },
     /// It has no value, and nothing can be written of it.

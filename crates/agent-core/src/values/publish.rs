@@ -5,7 +5,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, PublishRequest, RefuseCode};
 use sealcast_quality::{Action, Decision, Input, Marks, Reason, TopicRules, Verdict};
-use sealcast_reading::{Record, Special, Value};
+use sealcast_reading::{NamedReading, Special, Value};
 use tracing::info;
 
 use super::{
@@ -55,7 +55,7 @@ struct Message<'a> {
     topic: &'a str,
     rules: Option<&'a TopicRules>,
     format: &'a Format,
-    records: &'a [Record],
+    records: &'a [NamedReading],
     original: &'a Bytes,
     now_ms: u64,
 }
@@ -150,7 +150,7 @@ impl Values {
         self.dirty = true;
         let document = document(message.rules, message.original);
         let (document, expected) = (document.as_ref(), format.decoder.expects());
-        let judge = |Record { name, reading }: &Record| {
+        let judge = |NamedReading { name, reading }: &NamedReading| {
             self.checker.handle_reading(&Input { topic, name, reading, document, expected }, now_ms)
         };
         let verdicts: Vec<Verdict> = records.iter().map(judge).collect();
@@ -197,7 +197,7 @@ impl Values {
         let Some(marks) = marks.filter(|_| message.rules.is_some_and(|rules| rules.archive().is_some())) else {
             return;
         };
-        let there = |record: &&Record| record.reading.value != Value::Special(Special::Absent);
+        let there = |record: &&NamedReading| record.reading.value != Value::Special(Special::Absent);
         for record in message.records.iter().filter(there) {
             let reading = archive::dated(&record.reading, message.now_ms);
             self.archiver.handle_reading(message.topic, &record.name, &reading, marks, message.now_ms);

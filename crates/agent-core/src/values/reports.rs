@@ -6,7 +6,7 @@ use std::{
 };
 
 use sealcast_quality::{Decision, MAX_SERIES, Marks, Reported, Reporter, RuleSet};
-use sealcast_reading::Record;
+use sealcast_reading::NamedReading;
 
 use super::own::Own;
 
@@ -33,7 +33,14 @@ impl Reports {
     }
 
     /// A message is sent if one of its readings is to be.
-    pub fn decide(&mut self, topic: &str, records: &[Record], marks: Marks, again: bool, now_ms: u64) -> Decision {
+    pub fn decide(
+        &mut self,
+        topic: &str,
+        records: &[NamedReading],
+        marks: Marks,
+        again: bool,
+        now_ms: u64,
+    ) -> Decision {
         // Nobody knows whether the broker has what was sent last: in another run, over a connection that was cut, or
         // (says the client) this very message.
         let unknown = again || !self.settled.contains_key(topic);

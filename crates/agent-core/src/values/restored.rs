@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use sealcast_mqtt::TopicName;
 use sealcast_quality::{Repeat, Restorer};
-use sealcast_reading::Record;
+use sealcast_reading::NamedReading;
 
 use super::{arrive::Deliver, output::Local, rules::ValueRules};
 
@@ -26,7 +26,7 @@ pub struct Restored {
 struct Last {
     topic: TopicName,
     payload: Bytes,
-    records: Vec<Record>,
+    records: Vec<NamedReading>,
     extra: Vec<(&'static str, String)>,
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sealcast_mqtt::TopicName;
-use sealcast_seal::{Message, Qos};
+use sealcast_seal::{HandOver, Message};
 use tracing::debug;
 
 use super::{
@@ -115,8 +115,8 @@ impl Values {
         if message.payload.is_empty() {
             return Opened::Nothing;
         }
-        let qos = message.dup.map_or(Qos::AtMostOnce, |dup| Qos::Acknowledged { dup });
-        let arrival = Arrival { qos, retain: message.retain, away: None };
+        let hand_over = message.dup.map_or(HandOver::AtMostOnce, |dup| HandOver::Acknowledged { dup });
+        let arrival = Arrival { hand_over, retain: message.retain, away: None };
         match keyring.open(&mut self.opener, group, topic.as_str(), &message.payload, arrival, now_ms) {
             Ok(Received::Message(opened)) => {
                 let receipt = opened.receipt();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealcast_mqtt::{RefuseCode, WillRequest};
 use sealcast_quality::{Action, Checker, Input};
-use sealcast_reading::Record;
+use sealcast_reading::NamedReading;
 
 use super::{
     Values, marks,
@@ -38,7 +38,7 @@ impl Values {
             let document = document(quality, &payload);
             let mut checker = Checker::new(self.rules.quality.clone(), now_ms);
             let (document, expected) = (document.as_ref(), format.decoder.expects());
-            for Record { name, reading } in &records {
+            for NamedReading { name, reading } in &records {
                 let verdict = checker.handle_reading(&Input { topic, name, reading, document, expected }, now_ms);
                 if verdict.action() == Action::Block {
                     let code = RefuseCode::ImplementationSpecific;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_agent::{Alarm, AlarmKind, Event};
+use sealcast_agent::{Alarm, AlarmKind, ClientEvent};
 use sealcast_ledger::{Body, Limits, LimitsSet, ReadingTopic, Replica, Reporters, SequenceRule};
 use sealcast_node::now_ms;
 use sealcast_operator::readings;
@@ -169,7 +169,7 @@ impl<'a> Stage<'a> {
         let mut reasons = BTreeSet::new();
         loop {
             match events.try_recv() {
-                Ok(Event::DeliveryRefused { topic, reason, .. }) if topic == TEMPERATURE => {
+                Ok(ClientEvent::DeliveryRefused { topic, reason, .. }) if topic == TEMPERATURE => {
                     reasons.insert(reason);
                 }
                 Ok(_) | Err(TryRecvError::Lagged(_)) => {}

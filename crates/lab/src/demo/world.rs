@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent::{Agent, AgentFile, Event, Folder, enroll, upstream};
+use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, enroll, upstream};
 use sealcast_hub::{Hub, HubConfig, HubFile};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
@@ -53,7 +53,7 @@ pub struct NodeHandle {
     pub agent: Agent,
     /// Its application, an ordinary MQTT client of the agent.
     pub app: App,
-    events: broadcast::Receiver<Event>,
+    events: broadcast::Receiver<ClientEvent>,
     markers: u64,
 }
 
@@ -290,11 +290,11 @@ fn local(agent: &Agent) -> Upstream {
     Upstream::new(HostPort { host: "127.0.0.1".into(), port: agent.listen.port() }, None)
 }
 
-async fn refusal(events: &mut broadcast::Receiver<Event>, id: &DeviceId, topic: &str) -> Result<(usize, String)> {
+async fn refusal(events: &mut broadcast::Receiver<ClientEvent>, id: &DeviceId, topic: &str) -> Result<(usize, String)> {
     let next = async {
         loop {
             match events.recv().await {
-                Ok(Event::DeliveryRefused { topic: of, bytes, reason, .. }) if of == topic => {
+                Ok(ClientEvent::DeliveryRefused { topic: of, bytes, reason, .. }) if of == topic => {
                     return Ok((bytes, reason));
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}

@@ -4,7 +4,7 @@ use super::{
     Replica,
     event::{Event, Summary},
 };
-use crate::{Epoch, GroupNumber, Number, Reason, Verdict, limits::decimal};
+use crate::{Epoch, GroupNumber, LimitVerdict, Number, Reason, limits::decimal};
 
 impl Replica {
     /// One line for people, with names for numbers: `operator granted hsu0001 to 1111`.
@@ -36,8 +36,10 @@ impl Replica {
                 let space = if unit.as_str().is_empty() { "" } else { " " };
                 let value = decimal(*value, *decimals);
                 match verdict {
-                    Verdict::Accepted => format!("{by} wrote {value}{space}{unit} for {topic} in {}", which(group)),
-                    Verdict::Refused(breach) => {
+                    LimitVerdict::Accepted => {
+                        format!("{by} wrote {value}{space}{unit} for {topic} in {}", which(group))
+                    }
+                    LimitVerdict::Refused(breach) => {
                         format!("{by}'s {value}{space}{unit} for {topic} in {} is refused: {breach}", which(group))
                     }
                 }

@@ -2,7 +2,7 @@
 
 use sealcast_identity::DeviceId;
 
-use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, Number, ReadingTopic, Reason, UnitText, Verdict};
+use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, LimitVerdict, Number, ReadingTopic, Reason, UnitText};
 
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub enum Event {
         /// The device's own count.
         sequence: u64,
         /// What the limits say of it.
-        verdict: Verdict,
+        verdict: LimitVerdict,
     },
     /// Messages were anchored.
     Anchored {

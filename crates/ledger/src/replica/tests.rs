@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// What the ledger says of a reading of `plant/temp`.
-    fn read(&mut self, device: usize, sequence: u64, value: i128, decimals: u8) -> Result<Verdict, Refusal> {
+    fn read(&mut self, device: usize, sequence: u64, value: i128, decimals: u8) -> Result<LimitVerdict, Refusal> {
         self.read_topic(device, "plant/temp", sequence, value, decimals)
     }
 
@@ -107,7 +107,7 @@ impl Scene {
         sequence: u64,
         value: i128,
         decimals: u8,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<LimitVerdict, Refusal> {
         let topic = topic.parse().unwrap();
         let body = Body::Reading(Reading { group: group(1), topic, time_ms: 1, sequence, value, decimals });
         match self.say(self.cast.number(device), &body)? {
@@ -334,8 +334,8 @@ fn limits() -> Limits {
     }
 }
 
-fn refused(breach: Breach) -> Result<Verdict, Refusal> {
-    Ok(Verdict::Refused(breach))
+fn refused(breach: Breach) -> Result<LimitVerdict, Refusal> {
+    Ok(LimitVerdict::Refused(breach))
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn the_operator_sets_limits_for_the_groups_topics() {
     assert_eq!(scene.read(0, 1, 0, 0), Err(without), "not written unverified");
     assert!(matches!(scene.limit(operator, "plant/temp", limits()), Ok(Event::LimitsSet { version: 1, .. })));
     assert!(matches!(scene.limit(operator, "plant", limits()), Ok(Event::LimitsSet { version: 1, .. })));
-    assert_eq!(scene.read(0, 1, 0, 0), Ok(Verdict::Accepted));
+    assert_eq!(scene.read(0, 1, 0, 0), Ok(LimitVerdict::Accepted));
     let outsider = scene.device(1);
     assert_eq!(scene.read(1, 1, 0, 0), Err(Refusal::NotGranted { group: 1, device: outsider }));
     assert_eq!(scene.replica().reading_counts(outsider), ReadingCounts::default());
@@ -376,21 +376,21 @@ fn each_limit_refuses_and_a_refused_reading_is_counted() {
     scene.limit(operator, "plant/temp", limits()).unwrap();
     let step = |last| refused(Breach::StepTooLarge { last, max_step: limits().max_step.unwrap(), decimals: 1 });
     for (sequence, value, decimals, expected) in [
-        (5, 213, 1, Ok(Verdict::Accepted)),
+        (5, 213, 1, Ok(LimitVerdict::Accepted)),
         (5, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
         (4, 213, 1, refused(Breach::SequenceNotGreater { last: 5 })),
-        (7, 22, 0, Ok(Verdict::Accepted)),
+        (7, 22, 0, Ok(LimitVerdict::Accepted)),
         (8, 2225, 2, refused(Breach::TooPrecise { decimals: 1 })),
-        (9, 2220, 2, Ok(Verdict::Accepted)),
+        (9, 2220, 2, Ok(LimitVerdict::Accepted)),
         (10, -101, 1, refused(Breach::BelowMin { min: -100, decimals: 1 })),
         (11, i128::MIN, 0, refused(Breach::BelowMin { min: -100, decimals: 1 })),
         (12, 1001, 1, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
         (13, i128::MAX, 0, refused(Breach::AboveMax { max: 1000, decimals: 1 })),
         (14, 273, 1, step(222)),
-        (15, 272, 1, Ok(Verdict::Accepted)),
+        (15, 272, 1, Ok(LimitVerdict::Accepted)),
         (16, 221, 1, step(272)),
         (16, 272, 1, refused(Breach::SequenceNotGreater { last: 16 })),
-        (17, 222, 1, Ok(Verdict::Accepted)),
+        (17, 222, 1, Ok(LimitVerdict::Accepted)),
     ] {
         assert_eq!(scene.read(0, sequence, value, decimals), expected, "{sequence}: {value}/10^{decimals}");
     }
@@ -405,7 +405,7 @@ fn each_limit_refuses_and_a_refused_reading_is_counted() {
     // New limits let a device begin anew: it is not shut out for ever by a step that was real.
     scene.limit(operator, "plant/temp", limits()).unwrap();
     assert_eq!(scene.replica().last_sequence(device, group(1), &topic), None);
-    assert_eq!(scene.read(0, 1, 900, 1), Ok(Verdict::Accepted));
+    assert_eq!(scene.read(0, 1, 900, 1), Ok(LimitVerdict::Accepted));
     let told = scene.replica().about_originator(device);
     let told: Vec<_> = told.iter().map(|summary| scene.replica().describe(summary)).collect();
     assert_eq!(told.last().map(String::as_str), Some("1111 wrote 90.0 Cel for plant/temp in plant"));
@@ -426,26 +426,30 @@ fn gaps_and_reporters_are_limits_too() {
     let gapless = Limits { sequence: SequenceRule::Gapless, max_step: None, ..limits() };
     scene.limit(operator, "plant/temp", gapless).unwrap();
     for (sequence, expected) in [
-        (3, Ok(Verdict::Accepted)),
-        (4, Ok(Verdict::Accepted)),
+        (3, Ok(LimitVerdict::Accepted)),
+        (4, Ok(LimitVerdict::Accepted)),
         (7, refused(Breach::SequenceGap { expected: 5 })),
-        (8, Ok(Verdict::Accepted)),
+        (8, Ok(LimitVerdict::Accepted)),
         (u64::MAX, refused(Breach::SequenceGap { expected: 9 })),
         (u64::MAX, refused(Breach::SequenceNotGreater { last: u64::MAX })),
     ] {
         assert_eq!(scene.read(0, sequence, 0, 0), expected, "{sequence}");
     }
-    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted), "each device counts for itself");
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(LimitVerdict::Accepted), "each device counts for itself");
 
     let only = Limits { reporters: Reporters::Listed(vec![scene.device(1)]), ..limits() };
     scene.limit(operator, "plant/temp", only).unwrap();
     assert_eq!(scene.read(0, 1, 0, 0), refused(Breach::NotAReporter));
-    assert_eq!(scene.read(1, 1, 0, 0), Ok(Verdict::Accepted));
+    assert_eq!(scene.read(1, 1, 0, 0), Ok(LimitVerdict::Accepted));
     let closed = Limits { reporters: Reporters::Listed(vec![]), ..limits() };
     scene.limit(operator, "plant/temp", closed).unwrap();
     assert_eq!(scene.read(1, 2, 0, 0), refused(Breach::NotAReporter));
     scene.limit(operator, "plant/other", limits()).unwrap();
-    assert_eq!(scene.read_topic(1, "plant/other", 0, 0, 38), Ok(Verdict::Accepted), "other topics are as they were");
+    assert_eq!(
+        scene.read_topic(1, "plant/other", 0, 0, 38),
+        Ok(LimitVerdict::Accepted),
+        "other topics are as they were"
+    );
 }
 
 #[test]

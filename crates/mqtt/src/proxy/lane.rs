@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use sealcast_topic::TopicName;
 
-use super::types::{CloseReason, Refusal};
+use super::types::{CloseReason, PublishRefusal};
 use crate::packets::{EncodeError, ParseError, Properties, Property, Publish, Version};
 
 /// A place in the order.
@@ -52,7 +52,7 @@ pub(super) enum Answer {
         /// Added last; left out if the frame only fits without them.
         extra: Vec<Property>,
     },
-    Withhold(Option<Refusal>),
+    Withhold(Option<PublishRefusal>),
     /// Withheld, and acknowledged to its sender as if the broker had it.
     Acknowledge,
 }

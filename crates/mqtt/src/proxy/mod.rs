@@ -30,7 +30,8 @@ use subscribing::Pending;
 pub use subscribing::MAX_SUBSCRIPTIONS;
 pub use types::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
-    Outstanding, ProxyConfig, PublishId, PublishRequest, Refusal, RefuseCode, SessionState, WillAnswer, WillRequest,
+    Outstanding, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode, SessionState, WillAnswer,
+    WillRequest,
 };
 
 /// Longest reason string that is made here, in bytes.

@@ -264,7 +264,7 @@ pub struct Delivery {
 
 /// Why a publish is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PublishRefusal {
     /// For PUBACK and PUBREC.
     pub code: RefuseCode,
     /// For a person: what is wrong and what to do. Cut where the client's packet limit asks for it.

@@ -6,7 +6,9 @@ use sealcast_topic::TopicName;
 use super::connecting::connect_request;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::subscribing::{Judged, covers, ended};
-use super::types::{AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRequest, Refusal, RefuseCode};
+use super::types::{
+    AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRefusal, PublishRequest, RefuseCode,
+};
 use super::{Phase, Proxy};
 use crate::packets::{
     Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
@@ -46,7 +48,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`AnswerError::NotWaiting`].
-    pub fn refuse(&mut self, id: PublishId, refusal: Refusal) -> Result<(), AnswerError> {
+    pub fn refuse(&mut self, id: PublishId, refusal: PublishRefusal) -> Result<(), AnswerError> {
         self.answer_publish(id, Answer::Withhold(Some(refusal)))
     }
 
@@ -199,7 +201,7 @@ impl Proxy {
         if let Some(error) = unfit(&topic, &publish.properties) {
             self.outputs.push_back(Output::PublishUnfit { topic: shown(topic.as_str()), reason: error.clone().into() });
             let disconnect = self.version == Version::V311 || publish.qos == Qos::AtMostOnce;
-            let refusal = Refusal { code: RefuseCode::TopicNameInvalid, reason: error, disconnect };
+            let refusal = PublishRefusal { code: RefuseCode::TopicNameInvalid, reason: error, disconnect };
             let answer = Some(Answer::Withhold(Some(refusal)));
             self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer })));
             return Ok(());
@@ -264,7 +266,7 @@ impl Proxy {
                     self.finish(reason);
                 }
                 Ready::Held(held, Answer::Withhold(refusal)) => {
-                    let refusal = refusal.unwrap_or_else(|| Refusal {
+                    let refusal = refusal.unwrap_or_else(|| PublishRefusal {
                         code: RefuseCode::Unspecified,
                         reason: String::new(),
                         disconnect: false,
@@ -320,16 +322,19 @@ impl Proxy {
                     "packet of {size} bytes to {} exceeds the broker's limit of {max}: send less at once",
                     receipt.topic
                 );
-                self.refuse_receipt(&receipt, Refusal { code: RefuseCode::QuotaExceeded, reason, disconnect: false });
+                self.refuse_receipt(
+                    &receipt,
+                    PublishRefusal { code: RefuseCode::QuotaExceeded, reason, disconnect: false },
+                );
             }
         }
     }
 
-    fn refuse_held(&mut self, held: &Held, refusal: Refusal) {
+    fn refuse_held(&mut self, held: &Held, refusal: PublishRefusal) {
         self.refuse_receipt(&Receipt::of(held), refusal);
     }
 
-    fn refuse_receipt(&mut self, receipt: &Receipt, refusal: Refusal) {
+    fn refuse_receipt(&mut self, receipt: &Receipt, refusal: PublishRefusal) {
         self.counters.publish_refused += 1;
         let code = refusal.code as u8;
         match (receipt.qos, receipt.packet_id) {

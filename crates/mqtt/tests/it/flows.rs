@@ -265,7 +265,7 @@ fn refuses_qos_0_in_silence_unless_told() {
 
         rig.client(&message(Qos::AtMostOnce).encode(version).unwrap());
         let request = rig.request();
-        rig.answer(|proxy| proxy.refuse(request.id, Refusal { disconnect: true, ..refusal() }));
+        rig.answer(|proxy| proxy.refuse(request.id, PublishRefusal { disconnect: true, ..refusal() }));
         assert!(rig.proxy.is_closed());
         if version == Version::V5 {
             assert_eq!(Disconnect::parse(&rig.take_client()[0], version).unwrap().code, 0x87);

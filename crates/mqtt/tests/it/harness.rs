@@ -164,8 +164,8 @@ pub fn parse(frames: &[Frame], version: Version) -> Publish {
     }
 }
 
-pub fn refusal() -> Refusal {
-    Refusal { code: RefuseCode::NotAuthorized, reason: "hsu/1 belongs to no group".into(), disconnect: false }
+pub fn refusal() -> PublishRefusal {
+    PublishRefusal { code: RefuseCode::NotAuthorized, reason: "hsu/1 belongs to no group".into(), disconnect: false }
 }
 
 pub const VERSIONS: [Version; 2] = [Version::V311, Version::V5];

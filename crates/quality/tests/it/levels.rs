@@ -1,6 +1,6 @@
 //! Each rule on short sequences, once a second, and how each ends by itself.
 
-use sealcast_quality::{Action, Check, Checker, Decision, Event, Input, Marks, Reason, Reported, Reporter};
+use sealcast_quality::{Action, Check, Checker, Decision, Input, Marks, Reason, Reported, Reporter, SilenceEvent};
 use sealcast_reading::{Expected, Reading, Special, Value};
 
 use super::{TOPIC, check_one, judge, number, rules, stamped};
@@ -163,7 +163,7 @@ fn silence_by_time_and_by_learnt_period() {
     assert_eq!(checker.poll_event(), None);
     assert_eq!(checker.poll_timeout(), Some(9_000));
     checker.handle_timeout(9_000);
-    let silent = Event::Silent { topic: TOPIC.into(), name: String::new(), since_ms: 6_000, limit_ms: 3_000 };
+    let silent = SilenceEvent::Silent { topic: TOPIC.into(), name: String::new(), since_ms: 6_000, limit_ms: 3_000 };
     assert_eq!(checker.poll_event(), Some(silent));
     assert_eq!(checker.poll_timeout(), None, "said once");
     check_one(&mut checker, &reading, 20_000);
@@ -177,7 +177,7 @@ fn a_named_topic_that_never_speaks_is_silent() {
     let mut checker = Checker::new(rules.into(), 500);
     assert_eq!(checker.poll_timeout(), Some(1_500));
     checker.handle_timeout(1_500);
-    assert!(matches!(checker.poll_event(), Some(Event::Silent { since_ms: 500, .. })));
+    assert!(matches!(checker.poll_event(), Some(SilenceEvent::Silent { since_ms: 500, .. })));
 }
 
 #[test]
@@ -234,11 +234,11 @@ fn messages_without_the_value_are_no_readings() {
         assert_eq!((verdict.action(), verdict.is_checked()), (Action::Pass, true));
         checker.handle_timeout(now_ms);
     }
-    assert!(matches!(checker.poll_event(), Some(Event::Silent { since_ms: 1_000, .. })));
+    assert!(matches!(checker.poll_event(), Some(SilenceEvent::Silent { since_ms: 1_000, .. })));
     check_one(&mut checker, &empty(missing), 14_000);
     assert_eq!(checker.poll_event(), None, "it is not heard either");
     assert_eq!(check_one(&mut checker, &Reading::new(number("20")), 15_000).to_string(), "");
-    assert!(matches!(checker.poll_event(), Some(Event::Heard { after_ms: 14_000, .. })));
+    assert!(matches!(checker.poll_event(), Some(SilenceEvent::Heard { after_ms: 14_000, .. })));
     // A topic that never had a value is not waited for.
     let mut checker = Checker::new(rules(keys), 0);
     assert!(check_one(&mut checker, &empty(missing), 1).is_checked());

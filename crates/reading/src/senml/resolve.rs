@@ -3,7 +3,7 @@
 use super::{Pack, PackRecord, VERSION, VERSION_SECONDARY_UNITS};
 use crate::decimal::Decimal;
 use crate::fault::{DecodeError, Fault, Position};
-use crate::reading::{Reading, Record, Value};
+use crate::reading::{NamedReading, Reading, Value};
 use crate::time::{ms_to_seconds, seconds_to_ms};
 use crate::unit::Unit;
 
@@ -176,12 +176,12 @@ impl ResolvedRecord {
     ///
     /// # Errors
     /// No value (a sum alone), a time before 1970, a unit that cannot be kept.
-    pub fn to_record(&self) -> Result<Record, ResolveError> {
+    pub fn to_record(&self) -> Result<NamedReading, ResolveError> {
         let fail = |path: &str, fault: Fault| Position::path(path).with_record(self.index).error(fault);
         let value = self.value.clone().ok_or_else(|| fail("v", Fault::Senml("the record has a sum and no value")))?;
         let unit = self.unit.as_deref().map(Unit::new).transpose().map_err(|error| fail("u", error.into()))?;
         let time_ms = self.time.map(seconds_to_ms).transpose().map_err(|fault| fail("t", fault))?;
-        Ok(Record { name: self.name.clone(), reading: Reading { value, unit, time_ms, sequence: None } })
+        Ok(NamedReading { name: self.name.clone(), reading: Reading { value, unit, time_ms, sequence: None } })
     }
 
     /// The record as one of a pack, for writing.

@@ -1,8 +1,8 @@
 //! Each format, read and written; what is refused, and where.
 
 use sealcast_reading::{
-    ConfigError, Decimal, DecodeError, Decoder, EncodeError, Encoder, InputConfig, MAX_DEPTH, MAX_NODES, OutputConfig,
-    Reading, Record, Special, Unit, Value, exercise,
+    ConfigError, Decimal, DecodeError, Decoder, EncodeError, Encoder, InputConfig, MAX_DEPTH, MAX_NODES, NamedReading,
+    OutputConfig, Reading, Special, Unit, Value, exercise,
 };
 
 const NOW_MS: u64 = 1_710_000_000_000;
@@ -282,19 +282,19 @@ fn configurations_are_checked() {
     assert!(toml::from_str::<OutputConfig>("format = \"json\"\ntypo = 1").is_err());
 }
 
-fn record(value: Value, unit: Option<&str>) -> Record {
+fn record(value: Value, unit: Option<&str>) -> NamedReading {
     let unit = unit.map(|unit| Unit::new(unit).unwrap());
     let reading = Reading { value, unit, time_ms: Some(1_710_000_000_250), sequence: Some(7) };
-    Record { name: "temp".to_owned(), reading }
+    NamedReading { name: "temp".to_owned(), reading }
 }
 
-fn number(text: &str, unit: &str) -> Record {
+fn number(text: &str, unit: &str) -> NamedReading {
     record(Value::Number(Decimal::parse(text).unwrap()), Some(unit))
 }
 
 #[test]
 fn outputs() {
-    let check = |config: &str, record: &Record, expected: &str| {
+    let check = |config: &str, record: &NamedReading, expected: &str| {
         let bytes = encoder(config).encode(std::slice::from_ref(record)).unwrap();
         assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{config}");
     };
@@ -328,7 +328,7 @@ fn outputs() {
 
 #[test]
 fn what_an_output_cannot_carry_is_refused() {
-    let refuse = |config: &str, record: Record, says: &str| {
+    let refuse = |config: &str, record: NamedReading, says: &str| {
         let error = encoder(config).encode(&[record]).unwrap_err().to_string();
         assert!(error.contains(says), "{config}: {error}");
     };

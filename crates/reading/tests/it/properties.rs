@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sealcast_reading::senml::{JsonStyle, Pack, PackRecord};
 use sealcast_reading::{
-    Decimal, Decoder, Encoder, Fault, InputConfig, OutputConfig, Reading, Record, Unit, Value, exercise,
+    Decimal, Decoder, Encoder, Fault, InputConfig, NamedReading, OutputConfig, Reading, Unit, Value, exercise,
 };
 
 const NOW_MS: u64 = 1_710_000_000_000;
@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn readings_come_back_from_senml(reading in reading(), name in name()) {
         for format in ["senml_json", "senml_cbor"] {
-            let record = Record { name: name.clone(), reading: reading.clone() };
+            let record = NamedReading { name: name.clone(), reading: reading.clone() };
             let bytes = encoder(&format!("format = {format:?}")).encode(std::slice::from_ref(&record)).unwrap();
             let back = decoder(&format!("format = {format:?}")).decode(&bytes, NOW_MS).unwrap();
             prop_assert_eq!(back.len(), 1);
@@ -179,7 +179,7 @@ proptest! {
             _ => "auto",
         };
         for format in ["ms", "us", "s", "rfc3339"] {
-            let record = Record { name: String::new(), reading: reading.clone() };
+            let record = NamedReading { name: String::new(), reading: reading.clone() };
             let bytes = encoder(&format!("format = \"json\"\ntime_format = {format:?}")).encode(&[record]).unwrap();
             let mut config = format!(
                 "format = \"json\"\nvalue = \"$.value\"\ntype = {kind:?}\nunit_path = \"$.unit\"\ntime_format = {format:?}\n"
@@ -198,7 +198,7 @@ proptest! {
 
     #[test]
     fn numbers_come_back(number in decimal()) {
-        let record = Record { name: String::new(), reading: Reading::new(Value::Number(number)) };
+        let record = NamedReading { name: String::new(), reading: Reading::new(Value::Number(number)) };
         let bytes = encoder("format = \"number\"").encode(&[record]).unwrap();
         let back = decoder("format = \"number\"").decode(&bytes, NOW_MS).unwrap();
         prop_assert!(back[0].reading.number().unwrap().same_digits(number));

@@ -198,6 +198,6 @@ fn broken_packs_are_refused_with_their_record() {
     assert!(read(r#"[{"n":"a","v":1,"other":[1,2]}]"#, SenmlConfig::default()).is_ok());
 }
 
-fn read(json: &str, config: SenmlConfig) -> Result<Vec<sealcast_reading::Record>, sealcast_reading::DecodeError> {
+fn read(json: &str, config: SenmlConfig) -> Result<Vec<sealcast_reading::NamedReading>, sealcast_reading::DecodeError> {
     Decoder::new(InputConfig::SenmlJson(config)).unwrap().decode(json.as_bytes(), NOW_MS)
 }

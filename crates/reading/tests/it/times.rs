@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use sealcast_reading::{
-    Decoder, Encoder, Fault, InputConfig, OutputConfig, Reading, Record, StampFormat, TimeFormat, Value, Zone, utc,
+    Decoder, Encoder, Fault, InputConfig, NamedReading, OutputConfig, Reading, StampFormat, TimeFormat, Value, Zone,
+    utc,
 };
 
 const NOW_MS: u64 = 1_795_737_600_000;
@@ -349,7 +350,7 @@ proptest! {
     fn times_come_back(time_ms in 90_000_000u64..253_402_200_000_000, minutes in -839i64..=840, place in 0usize..7) {
         let output = toml::from_str::<OutputConfig>("format = 'json'\ntime_format = 'rfc3339'").unwrap();
         let reading = Reading { value: Value::Bool(true), unit: None, time_ms: Some(time_ms), sequence: None };
-        let json = Encoder::new(output).unwrap().encode(&[Record { name: String::new(), reading }]).unwrap();
+        let json = Encoder::new(output).unwrap().encode(&[NamedReading { name: String::new(), reading }]).unwrap();
         let text = String::from_utf8(json).unwrap().split('"').nth(5).unwrap().to_owned();
         prop_assert_eq!(read(&text, "Asia/Tokyo"), Ok(time_ms));
         prop_assert_eq!(read(&utc(time_ms), "Asia/Tokyo"), Ok(time_ms / 1000 * 1000));

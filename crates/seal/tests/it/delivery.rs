@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sealcast_seal::{
-    Authenticity, Content, Delivery, DeliveryKind, Freshness, GroupKeys, OpenError, Opened, Opener, Purpose, Qos,
+    Authenticity, Content, Delivery, DeliveryKind, Freshness, GroupKeys, HandOver, OpenError, Opened, Opener, Purpose,
     WINDOW,
 };
 
@@ -201,13 +201,13 @@ proptest! {
             let at = at % frames.len();
             let (frame, delivered, done) = &mut frames[at];
             let delivery = [LIVE, QOS1, DUP, OFFLINE][usize::from(delivery)];
-            let dup = matches!(delivery.qos, Qos::Acknowledged { dup: true });
+            let dup = matches!(delivery.hand_over, HandOver::Acknowledged { dup: true });
             match opener.open(&keys, TOPIC, frame, &delivery, NOW) {
                 Ok(Opened::Message(message)) => {
                     prop_assert!(!*done && (!*delivered || dup), "passed again");
                     opener.mark_delivered(&message.receipt());
                     *delivered = true;
-                    *done = delivery.qos == Qos::AtMostOnce;
+                    *done = delivery.hand_over == HandOver::AtMostOnce;
                     if acknowledge {
                         opener.mark_acknowledged(&message.receipt());
                         *done = true;

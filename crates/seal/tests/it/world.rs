@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    LeafIndex, Member, Message, OpenError, Opened, Opener, Purpose, Qos, QosClass, Sealer,
+    HandOver, LeafIndex, Member, Message, OpenError, Opened, Opener, Purpose, QosClass, Sealer,
 };
 
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -21,15 +21,16 @@ pub const FRESHNESS: Freshness = Freshness {
     clock_tolerance_ms: 2_000,
     epoch_grace_ms: Some(30_000),
 };
-pub const LIVE: Delivery<'static> = Delivery { kind: DeliveryKind::Live, qos: Qos::AtMostOnce, freshness: &FRESHNESS };
+pub const LIVE: Delivery<'static> =
+    Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &FRESHNESS };
 pub const QOS1: Delivery<'static> =
-    Delivery { kind: DeliveryKind::Live, qos: Qos::Acknowledged { dup: false }, freshness: &FRESHNESS };
+    Delivery { kind: DeliveryKind::Live, hand_over: HandOver::Acknowledged { dup: false }, freshness: &FRESHNESS };
 pub const DUP: Delivery<'static> =
-    Delivery { kind: DeliveryKind::Live, qos: Qos::Acknowledged { dup: true }, freshness: &FRESHNESS };
+    Delivery { kind: DeliveryKind::Live, hand_over: HandOver::Acknowledged { dup: true }, freshness: &FRESHNESS };
 pub const RETAINED: Delivery<'static> =
-    Delivery { kind: DeliveryKind::Retained, qos: Qos::AtMostOnce, freshness: &FRESHNESS };
+    Delivery { kind: DeliveryKind::Retained, hand_over: HandOver::AtMostOnce, freshness: &FRESHNESS };
 pub const OFFLINE: Delivery<'static> =
-    Delivery { kind: DeliveryKind::Offline, qos: Qos::Acknowledged { dup: false }, freshness: &FRESHNESS };
+    Delivery { kind: DeliveryKind::Offline, hand_over: HandOver::Acknowledged { dup: false }, freshness: &FRESHNESS };
 
 /// Members 1111, 1112 and 1113 on leaves 0, 1 and 2.
 pub struct World {

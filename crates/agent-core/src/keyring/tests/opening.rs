@@ -1,10 +1,10 @@
 //! What may be opened.
 
-use sealcast_seal::Qos;
+use sealcast_seal::HandOver;
 
 use super::*;
 
-const LIVE: Arrival = Arrival { qos: Qos::Acknowledged { dup: false }, retain: false, away: None };
+const LIVE: Arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
 const RETAINED: Arrival = Arrival { retain: true, ..LIVE };
 const MINUTE_MS: u64 = 60_000;
 

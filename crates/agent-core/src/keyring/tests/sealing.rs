@@ -162,8 +162,8 @@ fn clients_that_publish_as_an_epoch_turns_share_a_boot() {
     frames.rotate_left(1);
     let mut opener = Opener::default();
     for frame in &frames {
-        let qos = sealcast_seal::Qos::Acknowledged { dup: false };
-        let arrival = Arrival { qos, retain: false, away: None };
+        let hand_over = sealcast_seal::HandOver::Acknowledged { dup: false };
+        let arrival = Arrival { hand_over, retain: false, away: None };
         let opened = receiver.open(&mut opener, scene.group, "plant/a", frame, arrival, START_MS);
         let Ok(Received::Message(message)) = opened else { panic!("{opened:?}") };
         opener.mark_delivered(&message.receipt());

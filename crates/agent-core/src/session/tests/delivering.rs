@@ -9,7 +9,7 @@ use sealcast_seal::{Content, Opener, Purpose, QosClass};
 use super::rig::{Disk, Fleet, Rig, puback, publish};
 use crate::{
     Keyring, Unsealed,
-    session::{Event, Memory, Write},
+    session::{ClientEvent, Memory, Write},
     testing::START_MS,
 };
 
@@ -53,7 +53,7 @@ fn the_broker_hears_that_the_client_has_a_message_once_that_is_on_disk() {
     rig.broker(&Packet::Publish(delivery(&frame)));
     assert_eq!((rig.delivered().len(), rig.told.len()), (1, 1));
     assert!(
-        matches!(&rig.told[0], Event::DeliveryRefused { reason, .. } if reason.contains("replay")),
+        matches!(&rig.told[0], ClientEvent::DeliveryRefused { reason, .. } if reason.contains("replay")),
         "{:?}",
         rig.told
     );
@@ -102,7 +102,9 @@ fn what_a_client_has_not_acknowledged_it_gets_again_once_on_each_connection() {
     assert_eq!(rig.delivered(), [Bytes::from("21")]);
     rig.broker(&again);
     assert_eq!(rig.delivered().len(), 1);
-    assert!(matches!(&rig.told[..], [Event::DeliveryRefused { reason, .. }] if reason.contains("again and again")));
+    assert!(
+        matches!(&rig.told[..], [ClientEvent::DeliveryRefused { reason, .. }] if reason.contains("again and again"))
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sealcast_seal::EpochId;
 use super::rig::{Disk, Fleet, Rig, puback, publish};
 use crate::{
     ByFilter, RecordTable,
-    session::{Event, Write},
+    session::{ClientEvent, Write},
     testing::START_MS,
     values::ValueRules,
 };
@@ -98,7 +98,9 @@ fn a_message_waits_for_its_key_and_is_refused_when_none_comes() {
     assert_eq!(rig.session.poll_timeout(rig.now, 1), Some(rig.now.run_ms + 10_000));
     rig.wait(10_000);
     assert_eq!(rig.acknowledged(), [reason::NOT_AUTHORIZED]);
-    assert!(matches!(rig.told.as_slice(), [Event::PublishRefused { reason, .. }] if reason.contains("no key yet")));
+    assert!(
+        matches!(rig.told.as_slice(), [ClientEvent::PublishRefused { reason, .. }] if reason.contains("no key yet"))
+    );
     assert_eq!(rig.closed, None, "other messages of the client go on");
 }
 

@@ -13,7 +13,7 @@ use sealcast_seal::EpochId;
 
 use crate::{
     ByFilter, Keyring, Now, RecordRules, RecordTable, RetainedTopics,
-    session::{Effect, Event, Memory, Opened, Session, Settings, Shared, Write},
+    session::{ClientEvent, Effect, Memory, Opened, Session, Settings, Shared, Write},
     testing::{START_MS, World},
     values::{Amount, ValueRules, Values},
 };
@@ -83,7 +83,7 @@ pub struct Rig {
     pub log: Vec<String>,
     pub to_client: Vec<Packet>,
     pub to_broker: Vec<Packet>,
-    pub told: Vec<Event>,
+    pub told: Vec<ClientEvent>,
     pub asked: usize,
     pub closed: Option<String>,
     pub version: Version,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sealcast_agent::Event;
+use sealcast_agent::ClientEvent;
 use sealcast_node::now_ms;
 use tokio::sync::broadcast;
 
@@ -31,14 +31,14 @@ impl Trace {
     /// Marks what the thermometer's agent does not publish on `topic`. Ends with the agent.
     pub fn watch_thermometer(
         &self,
-        mut events: broadcast::Receiver<Event>,
+        mut events: broadcast::Receiver<ClientEvent>,
         topic: &'static str,
         machine: Arc<Machine>,
     ) {
         let marks = self.blocked.clone();
         tokio::spawn(async move {
             while let Some(event) = next(&mut events).await {
-                if let Event::PublishRefused { topic: of, reason, .. } = event
+                if let ClientEvent::PublishRefused { topic: of, reason, .. } = event
                     && of == topic
                 {
                     put(&marks, machine.now().said, reason);
@@ -48,13 +48,13 @@ impl Trace {
     }
 
     /// Marks what the valve's agent does not hand on from `topic`. Ends with the agent.
-    pub fn watch_valve(&self, mut events: broadcast::Receiver<Event>, topic: &'static str) {
+    pub fn watch_valve(&self, mut events: broadcast::Receiver<ClientEvent>, topic: &'static str) {
         let marks = self.refused.clone();
         // Changed bits have no value: they stand where the attacker wanted to have it.
         let value = FORGED.parse().unwrap_or_default();
         tokio::spawn(async move {
             while let Some(event) = next(&mut events).await {
-                if let Event::DeliveryRefused { topic: of, reason, .. } = event
+                if let ClientEvent::DeliveryRefused { topic: of, reason, .. } = event
                     && of == topic
                 {
                     put(&marks, value, reason);
@@ -119,7 +119,7 @@ impl Trace {
     }
 }
 
-async fn next(events: &mut broadcast::Receiver<Event>) -> Option<Event> {
+async fn next(events: &mut broadcast::Receiver<ClientEvent>) -> Option<ClientEvent> {
     loop {
         match events.recv().await {
             Ok(event) => return Some(event),
