@@ -1,10 +1,11 @@
 //! Each way in which a block's commit can fail, and what the clients make of it.
 
+use sealcast_faults::Fault;
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Body, GroupCreated, Policy, Record, SignedEntry};
 use sealcast_ledger_client::SubmitError;
 
-use crate::{Engine, EngineConfig, Ledger, Node, Wallet, engine::Fault};
+use crate::{AttachError, Engine, EngineConfig, Ledger, Node, Wallet};
 
 struct Bench {
     directory: tempfile::TempDir,
@@ -57,16 +58,49 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_fails_leaves_nothing() {
-    let bench = Bench::new().await;
-    let first = bench.ledger.submit(&bench.entry(0)).await.unwrap();
-    bench.engine.inject(Fault::Lost);
-    let failed = bench.ledger.submit(&bench.entry(1)).await;
-    assert!(matches!(failed, Err(SubmitError::Dropped)), "{failed:?}");
-    assert_eq!(bench.ledger.height().await.unwrap(), 1);
-    // The same entry again, and the wallet's nonce has no gap.
-    let second = bench.ledger.submit(&bench.entry(1)).await.unwrap();
-    let third = bench.ledger.submit(&bench.entry(2)).await.unwrap();
-    bench.verify(&[first, second, third]).await;
+    for fault in [Fault::Refused, Fault::Lost] {
+        let bench = Bench::new().await;
+        let first = bench.ledger.submit(&bench.entry(0)).await.unwrap();
+        bench.engine.inject(fault);
+        let failed = bench.ledger.submit(&bench.entry(1)).await;
+        assert!(matches!(failed, Err(SubmitError::Dropped)), "{failed:?}");
+        assert_eq!(bench.ledger.height().await.unwrap(), 1);
+        // The same entry again, and the wallet's nonce has no gap.
+        let second = bench.ledger.submit(&bench.entry(1)).await.unwrap();
+        let third = bench.ledger.submit(&bench.entry(2)).await.unwrap();
+        bench.verify(&[first, second, third]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_fails_is_found_or_done_again_at_the_same_address() {
+    for fault in Fault::ALL {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let (ca, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let wallet = Wallet::generate();
+        let engine = Engine::open(&path, &EngineConfig::default()).unwrap();
+        engine.inject(fault);
+        let same = Wallet::from_secret(&wallet.secret()).unwrap();
+        let deployed = Ledger::deploy(Node::embedded(&engine), same, ca.public(), operator.public()).await;
+        assert_eq!(deployed.is_ok(), fault.is_persisted(), "{fault:?}");
+        drop((engine, deployed));
+
+        let engine = Engine::open(&path, &EngineConfig::default()).unwrap();
+        assert_eq!(engine.height(), u64::from(fault.is_persisted()), "{fault:?}");
+        let address = wallet.first_contract();
+        let same = || Wallet::from_secret(&wallet.secret()).unwrap();
+        let found = Ledger::attach(Node::embedded(&engine), same(), address).await;
+        let ledger = match found {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                assert!(matches!(error, AttachError::NoContract { .. }) && !fault.is_persisted(), "{error:?}");
+                Ledger::deploy(Node::embedded(&engine), same(), ca.public(), operator.public()).await.unwrap()
+            }
+        };
+        assert_eq!((ledger.id().address, engine.height()), (address, 1), "{fault:?}");
+        assert_eq!(ledger.genesis().await.unwrap().operator, *operator.public());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +118,7 @@ async fn a_commit_that_fails_but_persists_is_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_in_flight_are_dropped_together_and_go_through_again() {
-    for fault in [Fault::Lost, Fault::Persisted] {
+    for fault in Fault::ALL {
         let bench = Bench::new().await;
         let entries: Vec<_> = (0..20).map(|nonce| bench.entry(nonce)).collect();
         bench.engine.inject(fault);

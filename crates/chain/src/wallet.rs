@@ -40,6 +40,11 @@ impl Wallet {
         Address::from_private_key(&self.key).into_array()
     }
 
+    /// The address of the contract that the account's first transaction deploys.
+    pub fn first_contract(&self) -> [u8; 20] {
+        Address::from_private_key(&self.key).create(0).into_array()
+    }
+
     pub(crate) fn sign(&self, tx: TxEip1559) -> Result<TxEnvelope, WalletError> {
         let signature = self.key.sign_prehash_recoverable(tx.signature_hash().as_slice()).map_err(|_| WalletError)?;
         Ok(tx.into_signed(signature.into()).into())

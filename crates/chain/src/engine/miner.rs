@@ -45,7 +45,7 @@ pub(super) struct Miner {
     progress: watch::Sender<Progress>,
     tip: StoredBlock,
     #[cfg(test)]
-    fault: Arc<std::sync::Mutex<Option<super::Fault>>>,
+    fault: Arc<std::sync::Mutex<Option<sealcast_faults::Fault>>>,
     /// Released last, when nothing can write any longer.
     _lock: Lock,
 }
@@ -56,7 +56,7 @@ pub(super) struct Parts {
     pub(super) codes: Codes,
     pub(super) pool: Arc<Pool>,
     #[cfg(test)]
-    pub(super) fault: Arc<std::sync::Mutex<Option<super::Fault>>>,
+    pub(super) fault: Arc<std::sync::Mutex<Option<sealcast_faults::Fault>>>,
 }
 
 impl Miner {
@@ -108,6 +108,10 @@ impl Miner {
     }
 
     fn mine(&mut self, batch: Vec<Arc<Pending>>) -> Result<(), StateError> {
+        #[cfg(test)]
+        if let Some(fault) = self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            fault.strike(&self.connection)?;
+        }
         let mut header = next_header(&self.tip, now_s());
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut block = BlockBuilder::new(&self.tip, &transaction, &self.codes, self.chain_id);
@@ -134,11 +138,7 @@ impl Miner {
             block.finish(&mut header);
             let sealed = StoredBlock::seal(header);
             store::insert_block(&transaction, &sealed)?;
-            #[cfg(test)]
-            super::Fault::before_commit(&self.fault)?;
             transaction.commit()?;
-            #[cfg(test)]
-            super::Fault::after_commit(&self.fault)?;
             Some(sealed)
         };
         if let Some(sealed) = sealed {
@@ -346,4 +346,34 @@ fn genesis(connection: &mut Connection, config: &EngineConfig) -> Result<(), Ope
     store::insert_block(&transaction, &StoredBlock::seal(header))?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sealcast_faults::Fault;
+
+    use super::*;
+    use crate::Engine;
+
+    #[test]
+    fn a_genesis_block_that_failed_is_there_or_made_by_the_next_start() {
+        for fault in Fault::ALL {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("ledger");
+            let config = EngineConfig { funded: vec![[7; 20]], ..EngineConfig::default() };
+            let mut connection = store::open_writer(&path).unwrap();
+            fault.strike(&connection).unwrap();
+            genesis(&mut connection, &config).unwrap_err();
+            drop(connection);
+            let connection = store::open_writer(&path).unwrap();
+            let tip = |connection: &Connection| store::tip(connection).unwrap().unwrap().hash;
+            let left = store::is_initialised(&connection, &path).unwrap().then(|| tip(&connection));
+            assert_eq!(left.is_some(), fault.is_persisted(), "{fault:?}");
+            drop(connection);
+            let first = { Engine::open(&path, &config).map(|engine| (engine.chain_id(), engine.height())).unwrap() };
+            assert_eq!(first, (config.chain_id, 0));
+            let connection = store::open_writer(&path).unwrap();
+            assert!(left.is_none_or(|left| left == tip(&connection)), "{fault:?}: another genesis");
+        }
+    }
 }

@@ -50,7 +50,7 @@ struct Inner {
     filters: Mutex<Filters>,
     miner: Option<JoinHandle<()>>,
     #[cfg(test)]
-    fault: Arc<Mutex<Option<Fault>>>,
+    fault: Arc<Mutex<Option<sealcast_faults::Fault>>>,
 }
 
 impl Engine {
@@ -117,8 +117,9 @@ impl Engine {
         with(&mut self.inner.filters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The writer's next block fails.
     #[cfg(test)]
-    pub(crate) fn inject(&self, fault: Fault) {
+    pub(crate) fn inject(&self, fault: sealcast_faults::Fault) {
         *self.inner.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 }
@@ -149,34 +150,4 @@ pub(crate) mod table {
         LOG_COLUMNS, account, block_by_hash, block_by_number, block_hashes_after, code, integer, logs_of_transaction,
         slot, tip, transaction, transaction_hashes, transactions_of,
     };
-}
-
-/// A storage failure to come, for tests.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The commit fails and nothing is written.
-    Lost,
-    /// The commit reports a failure, but the block is on the disk.
-    Persisted,
-}
-
-#[cfg(test)]
-impl Fault {
-    fn strike(slot: &Mutex<Option<Self>>, when: Self) -> rusqlite::Result<()> {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        if *slot == Some(when) {
-            *slot = None;
-            return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), None));
-        }
-        Ok(())
-    }
-
-    fn before_commit(slot: &Mutex<Option<Self>>) -> rusqlite::Result<()> {
-        Self::strike(slot, Self::Lost)
-    }
-
-    fn after_commit(slot: &Mutex<Option<Self>>) -> rusqlite::Result<()> {
-        Self::strike(slot, Self::Persisted)
-    }
 }
