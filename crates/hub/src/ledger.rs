@@ -26,15 +26,21 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
             files::read(&address)?.trim().parse().with_context(|| format!("{} cannot be used", address.display()))?;
         return Ok((Ledger::attach(node, wallet, id.address).await?, writer));
     }
-    // A first start may have ended between the deployment, which is one block, and the next line.
+    // A first start may have ended between the deployment, which is one block, and the last line.
+    let height = engine.progress().borrow().height;
     ensure!(
-        engine.progress().borrow().height <= 1,
+        height <= 1,
         "{} is missing, but ledger.sqlite holds entries. The missing file says which contract in ledger.sqlite is the \
          ledger; without it, the hub would make an empty ledger that no device knows. Restore the file from a backup. \
          Without a backup, start over with an empty folder: every device then has to enrol again",
         address.display()
     );
-    let ledger = Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?;
+    let ledger = if height == 0 {
+        Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?
+    } else {
+        let deployed = wallet.first_contract();
+        Ledger::attach(node, wallet, deployed).await?
+    };
     files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
     Ok((ledger, writer))
 }
@@ -57,5 +63,33 @@ pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<Replica
         for record in &page {
             replica.apply(record).context("the hub's own ledger does not verify")?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder;
+
+    /// The address cannot be written, however often the hub starts; then it can.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_first_start_whose_address_was_not_written_goes_on_with_the_same_ledger() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let dir = dir.path();
+        let config = config::HubFile::default().validate()?;
+        let keys = folder::keys(dir, &config, sealcast_node::now_ms())?;
+        let in_the_way = dir.join("ledger.new");
+        std::fs::create_dir(&in_the_way)?;
+        for _ in 0..3 {
+            let error = open(dir, &config, &keys).await.map_or_else(|error| format!("{error:#}"), |_| String::new());
+            assert!(error.contains("cannot write") && error.contains("ledger.address"), "{error}");
+        }
+        std::fs::remove_dir(&in_the_way)?;
+        let (ledger, _) = open(dir, &config, &keys).await?;
+        assert_eq!(replica(dir, &ledger, &keys).await?.height(), 0);
+        let id = ledger.id();
+        drop(ledger);
+        assert_eq!(open(dir, &config, &keys).await?.0.id(), id);
+        Ok(())
     }
 }
