@@ -84,13 +84,13 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
                 false => Refused::internal(error),
             },
         )?;
-    if !est.tokens.spend(&token).map_err(Refused::internal)? {
+    // Until the token is used up the device has nothing, and can try again with it, whatever fails or is killed.
+    let claim = est.tokens.claim(token).map_err(Refused::internal)?.ok_or_else(unknown)?;
+    register(&est.registrar, device, &issued)
+        .await
+        .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })?;
+    if !claim.spend().map_err(Refused::internal)? {
         return Err(unknown());
-    }
-    if let Err(error) = register(&est.registrar, device, &issued).await {
-        // The device has nothing yet: let it try again with the same token.
-        est.tokens.put(&token).map_err(Refused::internal)?;
-        return Err(Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") });
     }
     info!(%device, serial = hex::encode(issued.certificate.serial()), "enrolled");
     let body = est::certs_only_body([&issued.certificate]).map_err(Refused::internal)?;
@@ -166,3 +166,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,10 @@ use sealcast_ledger::{Body, Refusal};
 use sealcast_ledger_client::SubmitError;
 use tokio::sync::Mutex;
 
+/// An entry whose request was dropped while it waited may reach the ledger first, with the same nonce: then the next one is
+/// taken, at most so often.
+const TRIES: u32 = 4;
+
 /// The CA with its place on the ledger.
 pub struct Registrar {
     /// The issuing CA.
@@ -26,14 +30,19 @@ impl Registrar {
     pub async fn submit(&self, body: Body) -> Result<()> {
         let _turn = self.submitting.lock().await;
         let id = self.ledger.id();
-        let nonce = self.ledger.nonce_of(id.ca()).await?;
-        let entry = body.sign(self.authority.key(), id.ca(), nonce, &id)?;
-        match self.ledger.submit(&entry).await {
-            Ok(_) => Ok(()),
-            Err(SubmitError::Refused(refusal @ Refusal::BadNonce { .. })) => {
-                Err(anyhow::Error::new(refusal).context("does another process use the CA's key?"))
-            }
-            Err(error) => Err(anyhow::Error::new(error).context("the ledger did not take the registration")),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let nonce = self.ledger.nonce_of(id.ca()).await?;
+            let entry = body.clone().sign(self.authority.key(), id.ca(), nonce, &id)?;
+            return match self.ledger.submit(&entry).await {
+                Ok(_) => Ok(()),
+                Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => continue,
+                Err(SubmitError::Refused(refusal @ Refusal::BadNonce { .. })) => {
+                    Err(anyhow::Error::new(refusal).context("does another process use the CA's key?"))
+                }
+                Err(error) => Err(anyhow::Error::new(error).context("the ledger did not take the registration")),
+            };
         }
     }
 }
