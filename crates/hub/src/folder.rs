@@ -246,6 +246,46 @@ mod tests {
         }
     }
 
+    /// In the order in which a first start writes them. One that failed at a file leaves those before it; one that failed
+    /// although the file was written leaves that one too.
+    const KEYS: [&str; 9] = [
+        "root.key",
+        "root.pem",
+        "issuing.key",
+        "issuing.pem",
+        "operator.key",
+        "operator.pem",
+        "server.key",
+        "server.pem",
+        "relay.key",
+    ];
+
+    #[test]
+    fn a_first_start_that_failed_at_any_file_goes_on_with_keys_that_fit() -> Result<()> {
+        let config = config::HubFile::default().validate()?;
+        let now_ms = sealcast_node::now_ms();
+        let first = tempfile::tempdir()?;
+        keys(first.path(), &config, now_ms)?;
+        let read_all = |dir: &Path| KEYS.map(|name| std::fs::read(dir.join(name)).unwrap());
+        assert_eq!(std::fs::read_dir(first.path())?.count(), KEYS.len());
+        for written in 0..=KEYS.len() {
+            let dir = tempfile::tempdir()?;
+            for name in &KEYS[..written] {
+                std::fs::copy(first.path().join(name), dir.path().join(name))?;
+            }
+            let made = keys(dir.path(), &config, now_ms + 1_000)?;
+            let files = read_all(dir.path());
+            let again = keys(dir.path(), &config, now_ms + 2_000)?;
+            assert_eq!(files, read_all(dir.path()), "after {written} files a second start writes");
+            assert_eq!((&made.operator, &made.relay_key), (&again.operator, &again.relay_key));
+            let root = files::certificate(&dir.path().join("root.pem"))?;
+            assert_eq!(&root, made.authority.root(), "{written}");
+            assert!(made.operator.is_issued_by(made.authority.certificate()), "{written}");
+            assert_eq!(files::key(&dir.path().join("operator.key"))?.public(), made.operator.public_key(), "{written}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn the_server_certificate_and_the_descriptor_are_written_when_they_change() -> Result<()> {
         let dir = tempfile::tempdir()?;

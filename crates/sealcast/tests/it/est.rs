@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Hub, refuse, succeed};
+use crate::harness::{Hub, refuse, sealcast, succeed};
 
 #[test]
 fn curl_and_openssl_alone_can_enrol_a_device() {
@@ -89,4 +89,32 @@ fn an_enrolment_that_cannot_be_is_refused_with_its_reason() {
     hub.enroll("1112");
     let said = attempt(&format!("https://{}", hub.est), &hub.path().join("1112.token"));
     assert!(said.contains("401"), "{said}");
+}
+
+/// In the order in which an enrolment writes them. One that failed at a file leaves those before it; one that failed although
+/// the file was written leaves that one too.
+const FILES: [&str; 5] = ["device.key", "root.pem", "network.json", "agent.sqlite", "device.pem"];
+
+#[test]
+fn an_enrolment_that_failed_at_any_file_is_done_again_with_the_same_key() {
+    let hub = Hub::start();
+    let first = hub.enroll("1111");
+    let url = format!("https://{}", hub.est);
+    for written in 0..=FILES.len() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in &FILES[..written] {
+            std::fs::copy(first.join(name), dir.path().join(name)).unwrap();
+        }
+        if written < FILES.len() {
+            let said = refuse(["agent", "--check", "--dir", dir.path().to_str().unwrap()]);
+            assert!(said.contains("does not hold an enrolled device"), "after {written} files: {said}");
+        }
+        // The device is on the ledger, and its token is used up.
+        let token = hub.invite("1111");
+        succeed(sealcast().args(["enroll", "--hub", &url, "--token-file"]).arg(&token).arg("--dir").arg(dir.path()));
+        succeed(sealcast().args(["agent", "--check", "--dir"]).arg(dir.path()));
+        let same =
+            std::fs::read(first.join("device.key")).unwrap() == std::fs::read(dir.path().join("device.key")).unwrap();
+        assert_eq!(same, written > 0, "a key that was made is kept");
+    }
 }
