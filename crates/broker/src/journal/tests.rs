@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sealcast_faults::Fault;
 use sealcast_mqtt::Version;
 
 use super::*;
 use crate::config::{ClassLimits, Limits};
+use crate::core::SessionKey;
 use world::{Sharing, World};
 
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ enum Op {
     Commit,
     Release,
     Crash,
+    /// A commit fails, and with it the broker.
+    Fail(Fault),
     Tick,
     /// Client 2 gives up its session.
     StartAnew,
@@ -39,6 +43,7 @@ fn ops(shared: bool) -> impl Strategy<Value = Vec<Op>> {
         6 => Just(Op::Commit),
         6 => Just(Op::Release),
         1 => Just(Op::Crash),
+        1 => proptest::sample::select(&Fault::ALL).prop_map(Op::Fail),
         1 => Just(Op::Tick),
         u32::from(shared) => Just(Op::StartAnew),
     ];
@@ -60,6 +65,7 @@ fn play(world: &mut World, ops: Vec<Op>) {
             Op::Commit => world.commit(),
             Op::Release => world.release(),
             Op::Crash => world.crash(),
+            Op::Fail(fault) => world.fail(fault),
             Op::StartAnew => world.start_anew(2),
             Op::Tick => {
                 world.now_ms += 500;
@@ -144,25 +150,41 @@ proptest! {
 }
 
 #[test]
-fn after_a_failed_write_nothing_is_reported() {
-    let dir = tempfile::tempdir().unwrap();
-    let (durable, mut reports) = tokio_mpsc::unbounded_channel();
-    let (mut journal, _) = Journal::open(dir.path(), durable).unwrap();
-    let end = |order| vec![Record::DeliveryEnd { order }];
-    journal.append(end(1));
-    journal.close().unwrap();
-    assert_eq!(reports.blocking_recv(), Some(1));
-    assert_eq!(reports.blocking_recv(), None);
+fn after_a_failed_write_nothing_is_reported_and_what_was_is_there() {
+    for fault in Fault::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let session = |id: u64| {
+            let key = SessionKey { device: "d".into(), client_id: id.to_string().into() };
+            vec![Record::Session { id, key, expiry_s: 100 }]
+        };
+        // Writes these, and reads what is there then.
+        let write = |ids: &[u64]| {
+            let (durable, mut reports) = tokio_mpsc::unbounded_channel();
+            let (mut journal, _) = Journal::open(dir.path(), durable).unwrap();
+            let appended: Vec<u64> = ids.iter().map(|id| journal.append(session(*id))).collect();
+            journal.close().unwrap();
+            assert_eq!(std::iter::from_fn(|| reports.blocking_recv()).last(), appended.last().copied());
+            let (_journal, restored) = Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0).unwrap();
+            let ids: Vec<u64> = restored.sessions.iter().map(|session| session.id).collect();
+            assert_eq!(ids.last(), Some(&restored.last_session));
+            ids
+        };
+        assert_eq!(write(&[1]), [1]);
 
-    let (durable, mut reports) = tokio_mpsc::unbounded_channel();
-    let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
-    db.pragma_update(None, "query_only", true).unwrap();
-    let (batches, queue) = mpsc::channel();
-    batches.send((1, end(1))).unwrap();
-    batches.send((2, end(2))).unwrap();
-    assert!(run(db, &queue, &durable).is_err());
-    drop(durable);
-    assert_eq!(reports.blocking_recv(), None);
+        let (durable, mut reports) = tokio_mpsc::unbounded_channel();
+        let db = rusqlite::Connection::open(dir.path().join("broker.db")).unwrap();
+        fault.strike(&db).unwrap();
+        let (batches, queue) = mpsc::channel();
+        batches.send((1, session(2))).unwrap();
+        batches.send((2, session(3))).unwrap();
+        assert!(run(db, &queue, &durable).is_err());
+        drop(durable);
+        assert_eq!(reports.blocking_recv(), None, "{fault:?}");
+
+        let expected: &[u64] = if fault.is_persisted() { &[1, 2, 3] } else { &[1] };
+        assert_eq!(write(&[]), expected, "{fault:?}");
+        assert_eq!(write(&[2, 3, 4]), [1, 2, 3, 4], "{fault:?}, again");
+    }
 }
 
 #[test]
@@ -211,13 +233,25 @@ INSERT INTO delivery VALUES (
 INSERT INTO delivery VALUES (12, 3, 7, 2, 0, '', 1, 1, x'2473686172652f612f74002473686172652f622f74');
 PRAGMA user_version = 2;";
 
-/// Opens a journal of an older format twice; order, share and packet identifier of what waits for its session.
+/// Opens a journal of an older format, which fails in each way before it succeeds twice; order, share and packet identifier of what waits for its session.
 fn brought_up_to_date(older: &[&str]) -> Vec<(u64, Option<String>, Option<u16>)> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("broker.db");
     let db = rusqlite::Connection::open(&path).unwrap();
     older.iter().for_each(|format| db.execute_batch(format).unwrap());
+    let format = || -> i64 {
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    let old = format();
     drop(db);
+    for fault in Fault::ALL {
+        let mut db = rusqlite::Connection::open(&path).unwrap();
+        fault.strike(&db).unwrap();
+        prepare(&mut db).unwrap_err();
+        drop(db);
+        assert_eq!(format(), if fault.is_persisted() { FORMAT } else { old }, "{fault:?}");
+    }
     let open = || {
         let (mut journal, mut restored) = Journal::open(dir.path(), tokio_mpsc::unbounded_channel().0).unwrap();
         journal.close().unwrap();

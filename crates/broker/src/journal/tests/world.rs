@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealcast_faults::{Fault, mend};
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version};
 
 use super::super::{SCHEMA, read, write};
@@ -114,6 +115,20 @@ impl World {
     pub(super) fn commit(&mut self) {
         write::commit(&mut self.db, &std::mem::take(&mut self.uncommitted)).unwrap();
         self.released_up_to = self.waiting.len();
+    }
+
+    /// The commit fails, and the broker ends, as it does then.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        if fault.is_persisted() {
+            // This database is in memory, where no commit fails so. What its journal and its clients know is the same.
+            self.commit();
+        } else {
+            fault.strike(&self.db).unwrap();
+            let failed = write::commit(&mut self.db, &std::mem::take(&mut self.uncommitted));
+            mend(&self.db).unwrap();
+            assert!(failed.is_err() || fault == Fault::Refused, "{fault:?}");
+        }
+        self.crash();
     }
 
     pub(super) fn release(&mut self) {
