@@ -51,7 +51,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
-    archive::{Amount, Archives},
+    archive::Archives,
     arrive::{Arrived, Deliver, Incoming},
     marks::MAX_CHECK_BYTES,
     measured::{Measured, MeasuredError, measured},
@@ -62,7 +62,7 @@ pub use self::{
     rules::{Flagged, Format, FormatError, Receive, ValueRules},
     waiting::Brought,
     will::Will,
-    writes::{ArchiveMessage, ValueRow, ValueWrite},
+    writes::{Amount, ArchiveMessage, ArchiveOnDisk, ValueRow, ValueWrite},
 };
 use self::{
     alarm::{Alarms, Finding},
@@ -115,7 +115,7 @@ impl Values {
         device: DeviceId,
         rules: Arc<ValueRules>,
         rows: &[ValueRow],
-        archive_waiting: Amount,
+        archive: ArchiveOnDisk,
         now_ms: u64,
     ) -> Result<Self, ConfigError> {
         let of = |wanted: u8| writes::of(rows, wanted);
@@ -146,7 +146,7 @@ impl Values {
             checker,
             reports: reports::restore(&quality, of(kind::REPORT)),
             archiver,
-            archives: Archives::new(archive_waiting)?,
+            archives: Archives::new(archive)?,
             alarms,
             fail_safes: FailSafes::new(quality, now_ms),
             opener: Opener::default(),

@@ -244,20 +244,25 @@ impl Store {
         self.read(values)
     }
 
-    /// Writes what is remembered of values, and messages for archives.
+    /// Writes what is remembered of values, and messages for archives. They may be there already, from a try that seemed to
+    /// fail.
     pub fn write_values(&self, writes: &[ValueWrite]) -> Result<()> {
         self.write(|db| {
             let mut put = db.prepare_cached("INSERT OR REPLACE INTO value (kind, key, value) VALUES (?1, ?2, ?3)")?;
             let mut delete = db.prepare_cached("DELETE FROM value WHERE kind = ?1 AND key = ?2")?;
-            let mut add = db.prepare_cached("INSERT INTO archive (topic, props, payload) VALUES (?1, ?2, ?3)")?;
+            // `sqlite_sequence` remembers the greatest id, also of what was sent and taken off meanwhile.
+            let mut add = db.prepare_cached(
+                "INSERT INTO archive (id, topic, props, payload) SELECT ?1, ?2, ?3, ?4
+                 WHERE ?1 > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'archive')",
+            )?;
             for write in writes {
                 match write {
                     ValueWrite::Row(ValueRow { kind, key, value: Some(value) }) => {
                         put.execute(params![kind, key, value])?
                     }
                     ValueWrite::Row(ValueRow { kind, key, value: None }) => delete.execute(params![kind, key])?,
-                    ValueWrite::Archive(ArchiveMessage { topic, props, payload }) => {
-                        add.execute(params![topic, &props[..], payload])?
+                    ValueWrite::Archive(ArchiveMessage { id, topic, props, payload }) => {
+                        add.execute(params![id, topic, &props[..], payload])?
                     }
                 };
             }
@@ -284,6 +289,8 @@ impl Store {
             transaction.commit()?;
             Ok(value)
         });
+        #[cfg(test)]
+        let outcome = sealcast_faults::as_by_disk(outcome);
         self.disk.note(&outcome);
         outcome
     }
@@ -357,6 +364,9 @@ fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
     let rows = query.query_map([], |row| row.get(0))?;
     rows.collect()
 }
+
+#[cfg(test)]
+mod faults;
 
 #[cfg(test)]
 mod tests {

@@ -49,7 +49,7 @@ struct State {
 impl Values {
     /// With what the last run stored.
     pub fn new(device: DeviceId, rules: Arc<ValueRules>, store: Arc<Store>, now_ms: u64) -> Result<Self> {
-        let values = values::Values::new(device, rules.clone(), &store.values()?, store.archive_waiting()?, now_ms)?;
+        let values = values::Values::new(device, rules.clone(), &store.values()?, store.archive()?, now_ms)?;
         Ok(Self {
             rules,
             store,

@@ -9,7 +9,14 @@ use sealcast_quality::{Archived, Marks};
 use sealcast_reading::{ConfigError, Encoder, NamedReading, OutputConfig, Reading, SenmlOutput};
 use tracing::warn;
 
-use super::{handed::Handed, marks, own::Unsent, retry::Retry, rules::ValueRules, writes::ArchiveMessage};
+use super::{
+    handed::Handed,
+    marks,
+    own::Unsent,
+    retry::Retry,
+    rules::ValueRules,
+    writes::{Amount, ArchiveMessage, ArchiveOnDisk},
+};
 
 /// What waits on disk; what comes while there is so much is not archived.
 const MAX_WAITING: Amount = Amount { messages: 100_000, bytes: 64 << 20 };
@@ -23,47 +30,17 @@ const FIRST_MS: u64 = (1 << 28) * 1_000;
 pub struct Archives {
     encoder: Encoder,
     waiting: Amount,
+    /// Of the newest message.
+    last_id: i64,
     handed: Handed,
     retry: Retry,
 }
 
-/// Messages for archives, and bytes of their payloads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// How many.
-    pub messages: u64,
-    /// How long their payloads are together.
-    pub bytes: u64,
-}
-
-impl Amount {
-    /// Of a message whose payload has so many bytes.
-    pub fn of_one(bytes: u64) -> Self {
-        Self { messages: 1, bytes }
-    }
-
-    /// Adds what came.
-    pub fn add(&mut self, more: Self) {
-        self.messages = self.messages.saturating_add(more.messages);
-        self.bytes = self.bytes.saturating_add(more.bytes);
-    }
-
-    fn remove(&mut self, gone: Self) {
-        self.messages = self.messages.saturating_sub(gone.messages);
-        self.bytes = self.bytes.saturating_sub(gone.bytes);
-    }
-
-    /// Whether no more may be added. The last message may exceed the bytes.
-    fn is_full(self) -> bool {
-        self.messages >= MAX_WAITING.messages || self.bytes >= MAX_WAITING.bytes
-    }
-}
-
 impl Archives {
     /// With what the last run left.
-    pub(super) fn new(waiting: Amount) -> Result<Self, ConfigError> {
+    pub(super) fn new(ArchiveOnDisk { waiting, last_id }: ArchiveOnDisk) -> Result<Self, ConfigError> {
         let encoder = Encoder::new(OutputConfig::SenmlJson(SenmlOutput::default()))?;
-        Ok(Self { encoder, waiting, handed: Handed::default(), retry: Retry::default() })
+        Ok(Self { encoder, waiting, last_id, handed: Handed::default(), retry: Retry::default() })
     }
 
     /// The messages for `points`, as many as there is room for. They count as waiting from now on: never more wait than
@@ -73,7 +50,7 @@ impl Archives {
         for points in points.chunk_by(|a, b| a.topic == b.topic).flat_map(|points| points.chunks(MAX_POINTS)) {
             let Some(first) = points.first() else { continue };
             let waiting = self.waiting;
-            if waiting.is_full() {
+            if is_full(waiting) {
                 warn!(
                     topic = first.topic,
                     waiting.messages, waiting.bytes, "not archived, because so much already waits to be sent"
@@ -82,6 +59,7 @@ impl Archives {
             }
             match self.message(rules, &first.topic, points) {
                 Ok(message) => {
+                    self.last_id = message.id;
                     self.waiting.add(Amount::of_one(message.payload.len() as u64));
                     messages.push(message);
                 }
@@ -108,7 +86,7 @@ impl Archives {
             marks::add(&mut props, marks::CHECK, &marks::text(all));
         }
         let props = props.encode().map_err(|error| error.to_string())?;
-        Ok(ArchiveMessage { topic: rules.archive_topic(topic), props, payload })
+        Ok(ArchiveMessage { id: self.last_id + 1, topic: rules.archive_topic(topic), props, payload })
     }
 
     /// So much waits on disk at most.
@@ -213,6 +191,11 @@ pub(super) fn dated(reading: &Reading, now_ms: u64) -> Reading {
     Reading { time_ms: reading.time_ms.filter(|time_ms| *time_ms >= FIRST_MS).or(Some(now_ms)), ..reading.clone() }
 }
 
+/// Whether no more may be added. The last message may exceed the bytes.
+fn is_full(waiting: Amount) -> bool {
+    waiting.messages >= MAX_WAITING.messages || waiting.bytes >= MAX_WAITING.bytes
+}
+
 #[cfg(test)]
 mod tests {
     use sealcast_quality::Point;
@@ -223,9 +206,13 @@ mod tests {
         *,
     };
 
+    fn on_disk(waiting: Amount) -> ArchiveOnDisk {
+        ArchiveOnDisk { waiting, last_id: 3 }
+    }
+
     #[test]
     fn nothing_is_handed_over_before_the_retry_and_then_what_is_due() {
-        let mut archives = Archives::new(Amount { messages: 3, bytes: 30 }).unwrap();
+        let mut archives = Archives::new(on_disk(Amount { messages: 3, bytes: 30 })).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
         assert!(archives.wants(1, "t", 1_000));
         archives.handed(1, "t".into(), 10);
@@ -245,14 +232,13 @@ mod tests {
         archives.taken_off(&[1], Amount::of_one(10));
         let left = Amount { messages: 2, bytes: 20 };
         assert_eq!((archives.waiting(), archives.next_after(2_100)), (left, Some(1)));
-        archives.taken_off(&[2, 3], Amount { messages: 7, bytes: 70 });
-        let none = Amount::default();
-        assert_eq!((archives.waiting(), archives.next_after(2_100)), (none, None), "what was on disk twice");
+        archives.taken_off(&[2, 3], left);
+        assert_eq!((archives.waiting(), archives.next_after(2_100)), (Amount::default(), None));
     }
 
     #[test]
     fn a_topic_without_a_key_stops_no_other() {
-        let mut archives = Archives::new(Amount { messages: 2, bytes: 20 }).unwrap();
+        let mut archives = Archives::new(on_disk(Amount { messages: 2, bytes: 20 })).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
         assert!(archives.unsent(1, "t", &Unsent::NoKeyYet("no key yet".into()), 1_000));
         assert!(archives.wants(2, "other", 1_000));
@@ -270,7 +256,7 @@ mod tests {
         };
         let two = [point("t"), point("u")];
         for full in [Amount { bytes: 0, ..MAX_WAITING }, Amount { messages: 1, ..MAX_WAITING }] {
-            let mut archives = Archives::new(full).unwrap();
+            let mut archives = Archives::new(on_disk(full)).unwrap();
             assert!(archives.messages(&rules, &two).is_empty());
             assert_eq!(archives.waiting(), full);
             archives.taken_off(&[1], Amount::of_one(1));

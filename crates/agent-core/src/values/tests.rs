@@ -74,6 +74,7 @@ pub(super) fn rules(text: &str) -> Result<Arc<ValueRules>> {
 struct Disk {
     rows: BTreeMap<(u8, String), Vec<u8>>,
     archive: Vec<ArchiveMessage>,
+    last_archive_id: i64,
 }
 
 impl Disk {
@@ -86,7 +87,8 @@ impl Disk {
         let rules = super::tests::rules(rules)?;
         let mut waiting = Amount::default();
         self.archive.iter().for_each(|message| waiting.add(Amount::of_one(message.payload.len() as u64)));
-        let mut values = Values::new("1111".parse()?, rules, &rows, waiting, 1)?;
+        let archive = ArchiveOnDisk { waiting, last_id: self.last_archive_id };
+        let mut values = Values::new("1111".parse()?, rules, &rows, archive, 1)?;
         values.handle_timeout(&keyring(), 1);
         Ok(values)
     }
@@ -98,7 +100,11 @@ impl Disk {
                     drop(self.rows.insert((kind, key), value))
                 }
                 ValueWrite::Row(ValueRow { kind, key, value: None }) => drop(self.rows.remove(&(kind, key))),
-                ValueWrite::Archive(message) => self.archive.push(message),
+                ValueWrite::Archive(message) if message.id > self.last_archive_id => {
+                    self.last_archive_id = message.id;
+                    self.archive.push(message);
+                }
+                ValueWrite::Archive(_) => {}
             }
         }
     }

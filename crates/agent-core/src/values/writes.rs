@@ -26,6 +26,8 @@ pub struct ValueRow {
 /// A message for an archive, as it waits on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveMessage {
+    /// Greater than that of each message before it.
+    pub id: i64,
     /// Its topic.
     pub topic: String,
     /// Properties to be sealed.
@@ -34,12 +36,50 @@ pub struct ArchiveMessage {
     pub payload: Vec<u8>,
 }
 
+/// Messages for archives, and bytes of their payloads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub messages: u64,
+    /// How long their payloads are together.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Of a message whose payload has so many bytes.
+    pub fn of_one(bytes: u64) -> Self {
+        Self { messages: 1, bytes }
+    }
+
+    /// Adds what came.
+    pub fn add(&mut self, more: Self) {
+        self.messages = self.messages.saturating_add(more.messages);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    /// Takes off what is gone.
+    pub(super) fn remove(&mut self, gone: Self) {
+        self.messages = self.messages.saturating_sub(gone.messages);
+        self.bytes = self.bytes.saturating_sub(gone.bytes);
+    }
+}
+
+/// Messages for archives, as the last run left them on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ArchiveOnDisk {
+    /// So many wait.
+    pub waiting: Amount,
+    /// The greatest id that a message has had, whether it still waits or not; 0 if there was none.
+    pub last_id: i64,
+}
+
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueWrite {
     /// Replaces the row of the same kind and key.
     Row(ValueRow),
-    /// Adds a message behind those that wait.
+    /// Adds a message behind those that wait, unless one with this id or a greater one was ever added: then it is a second try
+    /// of a write that only seemed to fail.
     Archive(ArchiveMessage),
 }
 

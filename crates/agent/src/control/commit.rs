@@ -60,6 +60,7 @@ mod tests {
         SyncId,
         values::{ArchiveMessage, ValueWrite},
     };
+    use sealcast_faults::Fault;
 
     use super::*;
 
@@ -110,6 +111,32 @@ mod tests {
         Ok(())
     }
 
+    /// However it fails, and whether it is on disk or not: it is there once, and its effects come once.
+    #[tokio::test]
+    async fn a_step_that_failed_is_committed_once() -> Result<()> {
+        for fault in Fault::ALL {
+            let dir = tempfile::tempdir()?;
+            let (store, stop) = (Store::create(dir.path())?, CancellationToken::new());
+            commit(&store, &stop, step(0, b"first"), || panic!("nothing fails")).await?;
+            store.read(|db| fault.strike(db))?;
+            let tries = Cell::new(0);
+            let stall = || {
+                tries.set(tries.get() + 1);
+                if tries.get() == 2 {
+                    store.read(sealcast_faults::mend).unwrap_or_else(|error| panic!("{error:#}"));
+                }
+            };
+            let committed = commit(&store, &stop, step(1, b"second"), stall).await?;
+            // Of what is there already, the second try has nothing to write that could fail.
+            let expected = if fault.is_persisted() { 1 } else { 2 };
+            assert_eq!((committed.effects.len(), committed.waited, tries.get()), (1, true, expected), "{fault:?}");
+            assert!(!store.is_failing());
+            drop(store);
+            assert_eq!(Store::open(dir.path())?.records()?, [b"first".to_vec(), b"second".to_vec()], "{fault:?}");
+        }
+        Ok(())
+    }
+
     #[tokio::test]
     async fn a_step_that_waits_ends_with_the_agent() -> Result<()> {
         let dir = tempfile::tempdir()?;
@@ -122,6 +149,11 @@ mod tests {
     }
 
     fn archived(bytes: usize) -> ValueWrite {
-        ValueWrite::Archive(ArchiveMessage { topic: "a".into(), props: bytes::Bytes::new(), payload: vec![7; bytes] })
+        ValueWrite::Archive(ArchiveMessage {
+            id: 1,
+            topic: "a".into(),
+            props: bytes::Bytes::new(),
+            payload: vec![7; bytes],
+        })
     }
 }

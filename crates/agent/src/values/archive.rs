@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use rusqlite::params;
-use sealcast_agent_core::values::{Amount, ArchiveMessage, Archives, Own};
+use sealcast_agent_core::values::{Amount, ArchiveMessage, ArchiveOnDisk, Archives, Own};
 use sealcast_node::Answer;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::error;
@@ -70,7 +70,7 @@ impl Values {
         while let Some(last) = self.with_archives(|archives| archives.next_after(now_ms)) {
             let messages = self.store.archive_after(last, BATCH)?;
             let full = messages.len() >= BATCH;
-            for (id, ArchiveMessage { topic, props, payload }) in messages {
+            for ArchiveMessage { id, topic, props, payload } in messages {
                 if !self.with_archives(|archives| archives.wants(id, &topic, now_ms)) {
                     continue;
                 }
@@ -101,30 +101,34 @@ impl Values {
 }
 
 impl Store {
-    /// How much waits.
-    pub(super) fn archive_waiting(&self) -> Result<Amount> {
+    /// What the last run left.
+    pub(crate) fn archive(&self) -> Result<ArchiveOnDisk> {
         self.read(|db| {
-            db.query_row("SELECT count(*), coalesce(sum(length(payload)), 0) FROM archive", [], |row| {
+            let waiting = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM archive";
+            let waiting = db.query_row(waiting, [], |row| {
                 let (messages, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
                 Ok(Amount { messages: messages.cast_unsigned(), bytes: bytes.cast_unsigned() })
-            })
+            })?;
+            let last_id = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'archive'";
+            let last_id = db.query_row(last_id, [], |row| row.get(0))?;
+            Ok(ArchiveOnDisk { waiting, last_id })
         })
     }
 
-    fn archive_after(&self, id: i64, most: usize) -> Result<Vec<(i64, ArchiveMessage)>> {
+    pub(crate) fn archive_after(&self, id: i64, most: usize) -> Result<Vec<ArchiveMessage>> {
         self.read(|db| {
             let mut query =
                 db.prepare_cached("SELECT id, topic, props, payload FROM archive WHERE id > ?1 ORDER BY id LIMIT ?2")?;
             let rows = query.query_map(params![id, most as i64], |row| {
                 let props: Vec<u8> = row.get(2)?;
-                Ok((row.get(0)?, ArchiveMessage { topic: row.get(1)?, props: props.into(), payload: row.get(3)? }))
+                Ok(ArchiveMessage { id: row.get(0)?, topic: row.get(1)?, props: props.into(), payload: row.get(3)? })
             })?;
             rows.collect()
         })
     }
 
     /// Tells how much it was.
-    pub(super) fn forget_archive(&self, ids: &[i64]) -> Result<Amount> {
+    pub(crate) fn forget_archive(&self, ids: &[i64]) -> Result<Amount> {
         self.write(|db| {
             let mut query = db.prepare_cached("DELETE FROM archive WHERE id = ?1 RETURNING length(payload)")?;
             let mut forgotten = Amount::default();

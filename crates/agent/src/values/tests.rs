@@ -95,7 +95,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     values.store.limit_pages(1_000_000)?;
     assert!(values.store.probe() && !values.store.is_failing());
     values.persist()?;
-    let waiting = values.store.archive_waiting()?;
+    let waiting = values.store.archive()?.waiting;
     assert!(waiting.messages > 190, "{waiting:?} of 200 readings, each another value");
     drop(values);
     let again = with_rules(dir.path(), rules)?;
@@ -109,16 +109,16 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
 fn what_waits_on_disk_is_counted_and_so_is_what_leaves_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let store = Store::create(dir.path())?;
-    let message = |payload: &[u8]| {
+    let message = |id, payload: &[u8]| {
         let (topic, payload) = ("t".to_owned(), payload.to_owned());
-        ValueWrite::Archive(ArchiveMessage { topic, props: bytes::Bytes::new(), payload })
+        ValueWrite::Archive(ArchiveMessage { id, topic, props: bytes::Bytes::new(), payload })
     };
-    assert_eq!(store.archive_waiting()?, Amount::default());
-    store.write_values(&[message(b"1234567"), message(b"12345")])?;
-    assert_eq!(store.archive_waiting()?, Amount { messages: 2, bytes: 12 });
+    assert_eq!(store.archive()?.waiting, Amount::default());
+    store.write_values(&[message(1, b"1234567"), message(2, b"12345")])?;
+    assert_eq!(store.archive()?.waiting, Amount { messages: 2, bytes: 12 });
     assert_eq!(store.forget_archive(&[2, 3])?, Amount::of_one(5), "there is no third");
     assert_eq!(store.forget_archive(&[2])?, Amount::default(), "it was forgotten");
-    assert_eq!(store.archive_waiting()?, Amount::of_one(7));
+    assert_eq!(store.archive()?.waiting, Amount::of_one(7));
     Ok(())
 }
 

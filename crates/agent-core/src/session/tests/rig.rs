@@ -15,7 +15,7 @@ use crate::{
     ByFilter, Keyring, Now, RecordRules, RecordTable, RetainedTopics,
     session::{ClientEvent, Effect, Memory, Opened, Session, Settings, Shared, Write},
     testing::{START_MS, World},
-    values::{Amount, ValueRules, Values},
+    values::{ArchiveOnDisk, ValueRules, Values},
 };
 
 /// What becomes of the next write.
@@ -110,7 +110,8 @@ impl Rig {
     pub fn with_rules(keyring: Keyring, rules: Arc<ValueRules>, record: ByFilter<RecordTable>) -> Self {
         let now = Now { unix_ms: START_MS, run_ms: 50 };
         let plain = Decoder::new(InputConfig::Number(PlainConfig::default())).unwrap();
-        let values = Values::new(keyring.device().clone(), rules.clone(), &[], Amount::default(), now.unix_ms).unwrap();
+        let values =
+            Values::new(keyring.device().clone(), rules.clone(), &[], ArchiveOnDisk::default(), now.unix_ms).unwrap();
         Self {
             session: Session::new(settings(), &rules, now),
             record: RecordRules::new(record, rules, plain),
