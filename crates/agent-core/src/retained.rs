@@ -35,8 +35,8 @@ impl RetainedTopics {
         Self(topics.into_iter().collect())
     }
 
-    /// Makes room for a message that is about to be written, or takes its topic out if it forgets one. If the write fails,
-    /// the count may be wrong by one until the topic's next message.
+    /// Makes room for a message that is about to be written, or takes its topic out if it forgets one. What became of the
+    /// write is told by [`Self::settle`].
     ///
     /// # Errors
     /// There are too many.
@@ -50,6 +50,20 @@ impl RetainedTopics {
             self.0.insert(message.topic.clone());
         }
         Ok(())
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether a topic has a message on disk, after a write that succeeded, or failed.
+    pub fn settle(&mut self, topic: &str, is_on_disk: bool) {
+        if is_on_disk {
+            self.0.insert(topic.to_owned());
+        } else {
+            self.0.remove(topic);
+        }
     }
 }
 
@@ -71,5 +85,12 @@ mod tests {
         assert_eq!(topics.keep(&message(MAX_RETAINED, b"")), Ok(()));
         assert_eq!(topics.keep(&message(7, b"")), Ok(()));
         assert_eq!(topics.keep(&message(MAX_RETAINED, b"now there is room")), Ok(()));
+        // Which was not written.
+        topics.settle(&MAX_RETAINED.to_string(), false);
+        assert_eq!(topics.keep(&message(MAX_RETAINED + 1, b"another")), Ok(()));
+        // What was to be forgotten is there still.
+        assert_eq!(topics.keep(&message(8, b"")), Ok(()));
+        topics.settle("8", true);
+        assert_eq!(topics.keep(&message(MAX_RETAINED, b"no room")), Err(TooManyRetained));
     }
 }

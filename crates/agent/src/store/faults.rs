@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `Write::{Record, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
 //! | `session::Write::{Boot, Client}` | `a_write_…` | `agent_core::session::tests` |
-//! | `session::Write::Retained` | `a_write_…` | |
+//! | `session::Write::Retained` | `a_write_…`, `retained_topics_…` | |
 //! | `session::Write::Readings` | `a_write_…`, `readings_…` | |
 //! | `ValueWrite::{Row, Archive}` | `a_write_…`, `an_archive_…` | `agent_core::values::tests::disk` |
 //! | `forget_archive`, `forget_old_clients` | `a_write_…`, `an_archive_…` | |
@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use sealcast_agent_core::{QueuedReading, Write, session, values::ArchiveOnDisk};
+use sealcast_agent_core::{MAX_RETAINED, QueuedReading, Write, session, values::ArchiveOnDisk};
 use sealcast_faults::{Fault, mend};
 use sealcast_seal::{Changes, Row};
 
@@ -166,6 +166,69 @@ fn a_write_that_failed_is_on_disk_whole_or_not_at_all_and_can_be_done_again() ->
             act(&store)?;
             let times = if goes_on && fault.is_persisted() { 2 } else { 1 };
             assert_eq!(dump(&store)?, done(&act, times)?, "{name}, {fault:?}, again");
+        }
+    }
+    Ok(())
+}
+
+/// The connection to the disk is the same one as before: what is in memory goes with what is on disk.
+#[test]
+fn after_a_write_that_failed_the_store_goes_on_without_being_opened_again() -> Result<()> {
+    let [repeatable, going_on] = writes()?;
+    for (name, act) in repeatable.into_iter().chain(going_on) {
+        for fault in Fault::ALL {
+            let dir = tempfile::tempdir()?;
+            let store = prepared(dir.path())?;
+            strike(&store, fault)?;
+            assert!(act(&store).is_err());
+            assert!(store.is_failing() && !store.probe(), "{name}, {fault:?}");
+            let on_disk = |store: &Store| retained_topics_of(store);
+            assert_eq!(on_disk(&store)?, counted(&store), "{name}, {fault:?}");
+            heal(&store)?;
+            assert!(store.probe() && !store.is_failing());
+            act(&store)?;
+            assert_eq!(on_disk(&store)?, counted(&store), "{name}, {fault:?}, again");
+        }
+    }
+    Ok(())
+}
+
+fn retained_topics_of(store: &Store) -> Result<Vec<String>> {
+    Ok(store.retained()?.into_iter().map(|message| message.topic).collect())
+}
+
+/// The topics that the store counts.
+fn counted(store: &Store) -> Vec<String> {
+    store.retained_topics().iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn retained_topics_are_counted_as_they_are_on_disk() -> Result<()> {
+    let kept = |topic: &str, payload: &[u8]| {
+        let session::Write::Retained(message) = retained(topic, payload) else { unreachable!() };
+        message
+    };
+    for fault in Fault::ALL {
+        let dir = tempfile::tempdir()?;
+        let store = prepared(dir.path())?;
+        strike(&store, fault)?;
+        // As a session does: it makes room, and then writes.
+        for message in [kept("t", b""), kept("new", b"1")] {
+            store.retained_topics().keep(&message)?;
+            store.commit_session(&[session::Write::Retained(message)], MOST).unwrap_err();
+        }
+        let expected: &[_] = if fault.is_persisted() { &["new", "u"] } else { &["t", "u"] };
+        assert_eq!(counted(&store), expected, "{fault:?}");
+        // Clients that try again and again do not use the places up.
+        for topic in 0..2 * MAX_RETAINED {
+            let message = kept(&topic.to_string(), b"1");
+            if store.retained_topics().keep(&message).is_err() {
+                assert!(fault.is_persisted(), "{topic} topics, of which none was written");
+                break;
+            }
+            if !fault.is_persisted() {
+                store.commit_session(&[session::Write::Retained(message)], MOST).unwrap_err();
+            }
         }
     }
     Ok(())

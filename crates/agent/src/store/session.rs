@@ -21,7 +21,7 @@ impl Store {
     /// Makes writes durable, all or none; what is remembered of values is not among them. They may be there already, from a try
     /// that seemed to fail. At most `most` readings wait for the ledger: those beyond are not kept, and told.
     pub fn commit_session(&self, writes: &[Write], most: u64) -> Result<Vec<NotQueued>> {
-        self.write(|db| {
+        let outcome = self.write(|db| {
             let mut not_queued = Vec::new();
             for write in writes {
                 match write {
@@ -38,6 +38,28 @@ impl Store {
                 }
             }
             Ok(not_queued)
+        });
+        self.settle_retained(writes, outcome.is_ok());
+        outcome
+    }
+
+    /// Counts the topics of retained messages as they are on disk. A write that failed may be there all the same; where the
+    /// disk cannot be read either, the count stays as if the write had succeeded.
+    fn settle_retained(&self, writes: &[Write], written: bool) {
+        let messages =
+            writes.iter().filter_map(|write| if let Write::Retained(kept) = write { Some(kept) } else { None });
+        for Retained { topic, payload, .. } in messages {
+            let on_disk = if written { Ok(!payload.is_empty()) } else { self.has_retained(topic) };
+            if let Ok(on_disk) = on_disk {
+                self.retained_topics().settle(topic, on_disk);
+            }
+        }
+    }
+
+    fn has_retained(&self, topic: &str) -> Result<bool> {
+        self.read(|db| {
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM retained WHERE topic = ?1)")?
+                .query_row([topic], |row| row.get(0))
         })
     }
 
