@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_agent_core::{
     Retained, RetainedTopics,
     values::{ArchiveMessage, ValueRow, ValueWrite},
@@ -78,13 +78,28 @@ pub struct Client {
 }
 
 impl Store {
-    /// Makes an empty `agent.sqlite` in `dir`, unless one is there. For whoever has locked the folder.
+    /// Makes an empty `agent.sqlite` in `dir`, unless one is there. For whoever has locked the folder. A file that is there has
+    /// its tables, whatever failed when it was made.
     pub fn make(dir: &Path) -> Result<()> {
-        let path = dir.join(FILE);
-        if !path.exists() {
-            files::write(&path, b"", files::Mode::Secret)?;
+        if Self::require(dir).is_ok() {
+            return Ok(());
         }
-        connect(&path, true).map(drop).with_context(|| format!("cannot make {}", path.display()))
+        // SQLite would take what a lost database left beside itself for the new one's.
+        for left in [format!("{FILE}-wal"), format!("{FILE}-shm")] {
+            match std::fs::remove_file(dir.join(&left)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", dir.join(left).display()));
+                }
+                _ => {}
+            }
+        }
+        files::replace(&dir.join(FILE), files::Mode::Secret, |path| {
+            let mut connection = Connection::open_with_flags(path, existing())?;
+            // Nobody rolls back what was not made to its end.
+            connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+            create(&mut connection)?;
+            connection.close().map_err(|(_, error)| error.into())
+        })
     }
 
     /// Makes a new, empty `agent.sqlite` for a folder that has lost its own, because somebody asked for it.
@@ -101,9 +116,8 @@ impl Store {
     /// Fails if `dir` has no agent's state.
     pub fn require(dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
-        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
         ensure!(
-            bytes > 0,
+            path.exists() && !is_empty(&path),
             "the agent's state is lost: {} is {}. `sealcast enroll` made this file. It held the group keys, what the device's \
              clients have already received, its retained messages, and readings that were not sent yet. Do not put an old \
              copy in its place, because the agent would then use keys a second time. To go on without the lost state, start \
@@ -120,7 +134,7 @@ impl Store {
         let lock = files::lock(dir)?;
         Self::require(dir)?;
         let path = dir.join(FILE);
-        let connection = connect(&path, false).with_context(|| format!("cannot use {}", path.display()))?;
+        let connection = connect(&path).with_context(|| format!("cannot use {}", path.display()))?;
         let topics = retained_topics(&connection).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
             connection: Mutex::new(connection),
@@ -314,28 +328,40 @@ fn open_to_read(dir: &Path) -> Result<(PathBuf, Connection)> {
          `sealcast enroll` made (--dir)",
         dir.display()
     );
-    let connection = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .with_context(|| format!("cannot read {}", path.display()))?;
     Ok((path, connection))
 }
 
-/// Opens the file; `new` makes its tables if it has none.
-fn connect(path: &Path, new: bool) -> Result<Connection> {
-    let flags = rusqlite::OpenFlags::default().difference(rusqlite::OpenFlags::SQLITE_OPEN_CREATE);
-    let mut connection = Connection::open_with_flags(path, flags)?;
+/// Whether a database has no tables: an earlier version that could not make them left the file.
+fn is_empty(path: &Path) -> bool {
+    let version = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|db| db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)));
+    version == Ok(0)
+}
+
+fn existing() -> OpenFlags {
+    OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(LATER)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open_with_flags(path, existing())?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 && new {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    } else {
-        ensure!(
-            version == SCHEMA_VERSION,
-            "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
-        );
-    }
+    ensure!(
+        version == SCHEMA_VERSION,
+        "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
+    );
     transaction.execute_batch(LATER)?;
     transaction.commit()?;
     Ok(connection)

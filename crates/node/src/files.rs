@@ -78,7 +78,13 @@ pub fn key(path: &Path) -> Result<SigningKey> {
 
 /// Replaces `path` by `content`: after a crash the old file or the new one is there, never a part.
 pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
-    let attempt = || -> std::io::Result<()> {
+    replace(path, mode, |temporary| Ok(fs::OpenOptions::new().write(true).open(temporary)?.write_all(content)?))
+}
+
+/// Replaces `path` by what `fill` makes of an empty file, whose path it gets: after a crash or an error the old file or the
+/// new one is there, never a part.
+pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let attempt = || -> Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let temporary = path.with_extension("new");
         let bits = match mode {
@@ -86,11 +92,12 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
             Mode::Public => 0o644,
         };
         let _ = fs::remove_file(&temporary);
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(bits).open(&temporary)?;
-        file.write_all(content)?;
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(bits).open(&temporary)?;
+        fill(&temporary)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        fs::File::open(dir)?.sync_all()
+        fs::File::open(dir)?.sync_all()?;
+        Ok(())
     };
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -123,5 +130,45 @@ pub fn lock(dir: &Path) -> Result<Lock> {
             bail!("the folder {} is in use by another sealcast process", dir.display())
         }
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What a write that failed at some place leaves: the old file, and nothing that stands in the way of the next try.
+    #[test]
+    fn a_file_is_the_old_one_or_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("device.key");
+        let content = || fs::read_to_string(&path).ok();
+        let part = |path: &Path| -> Result<()> {
+            fs::write(path, "a part")?;
+            bail!("the disk is full")
+        };
+        for before in [None, Some("old")] {
+            let error = replace(&path, Mode::Secret, part).unwrap_err();
+            assert!(
+                format!("{error:#}").contains("cannot write") && format!("{error:#}").contains("full"),
+                "{error:#}"
+            );
+            assert_eq!(content().as_deref(), before);
+            // The temporary file cannot be made.
+            fs::remove_file(dir.path().join("device.new")).unwrap();
+            fs::create_dir(dir.path().join("device.new")).unwrap();
+            write(&path, b"new", Mode::Secret).unwrap_err();
+            assert_eq!(content().as_deref(), before);
+            fs::remove_dir(dir.path().join("device.new")).unwrap();
+            replace(&path, Mode::Secret, part).unwrap_err();
+            write(&path, b"old", Mode::Secret).unwrap();
+            assert_eq!(content().as_deref(), Some("old"));
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["device.key"], "nothing else is left");
     }
 }

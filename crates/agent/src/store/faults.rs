@@ -9,6 +9,7 @@
 //! | `session::Write::Readings` | `a_write_…`, `readings_…` | |
 //! | `ValueWrite::{Row, Archive}` | `a_write_…`, `an_archive_…` | `agent_core::values::tests::disk` |
 //! | `forget_archive`, `forget_old_clients` | `a_write_…`, `an_archive_…` | |
+//! | `make`, `replace_lost` | `a_database_that_was_not_made_…` | |
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, path::Path};
@@ -293,6 +294,46 @@ fn an_archive_message_is_neither_lost_nor_doubled() -> Result<()> {
             let on_disk = ArchiveOnDisk { waiting: expected.len() as u64, last_id: 5 };
             assert_eq!(Store::open(dir.path())?.archive()?, on_disk);
         }
+    }
+    Ok(())
+}
+
+/// A database is there with all its tables or not at all, however often making it failed.
+#[test]
+fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<()> {
+    for new_state in [false, true] {
+        let dir = tempfile::tempdir()?;
+        let make = || if new_state { Store::replace_lost(dir.path()) } else { Store::make(dir.path()) };
+        // A lost database's log, with what it held, is not the new one's.
+        let lost = tempfile::tempdir()?;
+        let store = prepared(lost.path())?;
+        std::fs::copy(lost.path().join(format!("{FILE}-wal")), dir.path().join(format!("{FILE}-wal")))?;
+        drop(store);
+        let temporary = dir.path().join("agent.new");
+        std::fs::create_dir(&temporary)?;
+        for _ in 0..2 {
+            make().unwrap_err();
+            let error = Store::require(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+            assert!(error.contains("missing"), "{error}");
+        }
+        std::fs::remove_dir(&temporary)?;
+        // The process died before the file had its name.
+        std::fs::write(&temporary, [7; 4096])?;
+        // As earlier versions left it whose disk became full before the tables were made.
+        let half = Connection::open(dir.path().join(FILE))?;
+        half.pragma_update(None, "journal_mode", "WAL")?;
+        drop(half);
+        assert!(std::fs::metadata(dir.path().join(FILE))?.len() > 0);
+        let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| String::new());
+        assert!(error.contains("is empty") && error.contains("--new-state"), "{error}");
+        make()?;
+        let store = Store::open(dir.path())?;
+        assert!(store.records()?.is_empty() && store.boots()?.is_empty());
+        store.commit(&[record(0)])?;
+        drop(store);
+        // It succeeded without saying so: enrolling again keeps what is there.
+        Store::make(dir.path())?;
+        assert_eq!(Store::open(dir.path())?.records()?.len(), 1);
     }
     Ok(())
 }
