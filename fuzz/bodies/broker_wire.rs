@@ -2,7 +2,7 @@
 //!
 //! Input: 0 and a stream of packets, or 1 and a journal's properties.
 
-use sealcast_broker::fuzz;
+use sealcast_broker_core::fuzz;
 use sealcast_topic::{TopicName, check_filter, matches};
 
 pub fn run(data: &[u8]) {

@@ -7,15 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sealcast_broker_core::{ConnId, Incoming, Outgoing, PeerCertificate};
 use sealcast_mqtt::{Connect, Frame, ParseError, Version, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::core::ConnId;
-use crate::packets::{Incoming, Outgoing};
 use crate::server::{Event, Shared, Stranger};
-use crate::tls::PeerCertificate;
 use out::Out;
 
 pub(crate) use out::ConnOut;

@@ -14,9 +14,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use sealcast_broker_core::{Record, Restored};
 use tokio::sync::mpsc as tokio_mpsc;
-
-use crate::core::{Record, Restored};
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -26,7 +26,7 @@
 //! Every queue has a limit, and so have the queues of a device together, and all together ([`Limits`]). What was acknowledged is never dropped to keep to one. Instead, a PUBLISH that a
 //! session has no room for is not acknowledged: an MQTT 5 publisher gets 0x97, quota exceeded; an MQTT 3 publisher is
 //! held up until the queue has drained, and is disconnected after [`Limits::publish_patience`]. The module
-//! `core::pressure` has the reasons and the rules for wills, retained messages and control topics. A client that does
+//! `core/pressure.rs` of `sealcast-broker-core` has the reasons and the rules for wills, retained messages and control topics. A client that does
 //! not read loses QoS 0 messages first, then its connection.
 //!
 //! # Who is who
@@ -38,24 +38,15 @@
 
 mod config;
 mod connection;
-mod core;
-mod fault;
-#[doc(hidden)]
-pub mod fuzz;
 mod journal;
-mod message;
-mod packets;
-mod policy;
-mod router;
 mod server;
 mod tls;
-mod topic;
 
-pub use config::{BrokerConfig, ClassLimits, Limits, ListenerConfig};
+pub use config::{BrokerConfig, ListenerConfig};
 pub use journal::JournalError;
-pub use message::Received;
-pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
-pub use sealcast_mqtt::{Properties, Qos};
-pub use server::{Broker, Handle, HandleError, Running, StartError, Stats};
-pub use tls::{PeerCertificate, TlsError, TlsIdentity};
-pub use topic::TopicError;
+pub use sealcast_broker_core::{
+    Attempt, ClassLimits, Intercepted, Interceptor, Limits, PeerCertificate, Policy, Properties, Qos, Received,
+    Refusal, Stats, TopicError, Verdict,
+};
+pub use server::{Broker, Handle, HandleError, Running, StartError};
+pub use tls::{TlsError, TlsIdentity};

@@ -11,6 +11,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sealcast_broker_core::{
+    ConnId, Core, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError, parse_topic,
+    validate_filter,
+};
 use sealcast_mqtt::{Properties, Qos};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -19,14 +23,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection;
-use crate::core::{ConnId, Core, HubMessage};
 use crate::journal::{Journal, JournalError};
-use crate::message::Received;
-use crate::policy::{Interceptor, Policy};
-use crate::tls::{PeerCertificate, TlsError};
-use crate::topic::{self, TopicError};
-
-pub use crate::core::Stats;
+use crate::tls::TlsError;
 pub(crate) use event::Event;
 pub(crate) use shared::Shared;
 pub(crate) use strangers::Stranger;
@@ -241,7 +239,7 @@ impl Handle {
         retain: bool,
         properties: Properties,
     ) -> Result<(), HandleError> {
-        let (topic, payload) = (topic::parse_topic(&topic.into())?, payload.into());
+        let (topic, payload) = (parse_topic(&topic.into())?, payload.into());
         self.send(HubMessage { topic, payload, qos, retain, properties, intercept: true }).await
     }
 
@@ -253,7 +251,7 @@ impl Handle {
         qos: Qos,
         retain: bool,
     ) -> Result<(), HandleError> {
-        let (topic, payload) = (topic::parse_topic(&topic.into())?, payload.into());
+        let (topic, payload) = (parse_topic(&topic.into())?, payload.into());
         let properties = Properties::new();
         self.send(HubMessage { topic, payload, qos, retain, properties, intercept: false }).await
     }
@@ -271,7 +269,7 @@ impl Handle {
         capacity: usize,
     ) -> Result<mpsc::Receiver<Received>, HandleError> {
         let filter = filter.into();
-        topic::validate_filter(&filter)?;
+        validate_filter(&filter)?;
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         self.ask(|done| Event::Subscribe { filter, sender, done }).await?;
         Ok(receiver)

@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sealcast_broker_core::Outgoing;
 use sealcast_mqtt::Qos;
 use tokio::sync::{Notify, mpsc, watch};
-
-use crate::packets::Outgoing;
 
 /// What the driver has for a connection.
 pub(super) enum Out {

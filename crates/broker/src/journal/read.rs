@@ -6,11 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
+use sealcast_broker_core::{Delivery, Message, Restored, RestoredSession, SessionKey, Subscribed};
 use sealcast_mqtt::{Properties, PropertySet, Qos, SubscriptionOptions, TopicName, Version};
-
-use crate::core::{Delivery, Restored, RestoredSession, SessionKey};
-use crate::message::Message;
-use crate::packets::Subscribed;
 
 fn bad(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, what.into())

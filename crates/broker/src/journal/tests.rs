@@ -8,12 +8,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sealcast_broker_core::{ClassLimits, Limits, SessionKey};
 use sealcast_faults::Fault;
 use sealcast_mqtt::Version;
 
 use super::*;
-use crate::config::{ClassLimits, Limits};
-use crate::core::SessionKey;
 use world::{Sharing, World};
 
 #[derive(Clone, Debug)]

@@ -1,9 +1,7 @@
 //! Records to rows.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-
-use crate::core::Record;
-use crate::message::Message;
+use sealcast_broker_core::{Message, Record};
 
 /// SQLite's integers are signed; the numbers here are counters and milliseconds far below 2^63.
 fn int(value: u64) -> i64 {

@@ -4,15 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sealcast_broker_core::{ConnId, Core, Limits, LocalId, Output, Received, Record};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::Event;
-use crate::config::Limits;
 use crate::connection::ConnOut;
-use crate::core::{ConnId, Core, Output, Record};
 use crate::journal::Journal;
-use crate::message::Received;
-use crate::router::LocalId;
 
 /// Events handled between two looks at the journal: what shares a commit at least.
 const ROUND: usize = 256;

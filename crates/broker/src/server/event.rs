@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
+use sealcast_broker_core::{ConnId, HubMessage, Incoming, PeerCertificate, Received, Stats};
 use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::connection::ConnOut;
-use crate::core::{ConnId, HubMessage, Stats};
-use crate::message::Received;
-use crate::packets::Incoming;
-use crate::tls::PeerCertificate;
 
 /// What reaches the core's loop.
 pub(crate) enum Event {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use sealcast_broker_core::Limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::event::Event;
 use super::strangers::Strangers;
-use crate::config::Limits;
 
 /// Bytes of packets from all connections that wait for the core.
 const EVENT_BYTES: usize = 64 * 1024 * 1024;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Limits;
+use sealcast_broker_core::Limits;
 
 /// Connections without a complete CONNECT, by peer. Bounded by the number of connections.
 pub(crate) struct Strangers {

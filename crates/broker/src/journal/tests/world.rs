@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sealcast_broker_core::{
+    Attempt, ConnId, Core, Image, Incoming, Limits, Outgoing, Output, Policy, Record, Refusal, Restored, Subscribed,
+};
 use sealcast_faults::{Fault, mend};
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version};
 
 use super::super::{SCHEMA, read, write};
-use crate::config::Limits;
-use crate::core::{ConnId, Core, Output, Record};
-use crate::packets::{Incoming, Outgoing, Subscribed};
-use crate::policy::{Attempt, Policy, Refusal};
 
 struct Everyone;
 
@@ -61,6 +60,8 @@ pub(super) enum Sharing {
 
 pub(super) struct World {
     pub db: rusqlite::Connection,
+    /// What the database has to hold.
+    image: Image,
     pub core: Core,
     pub clients: Vec<Client>,
     /// Not committed; committed with outputs not released.
@@ -81,6 +82,7 @@ impl World {
         db.execute_batch(SCHEMA).unwrap();
         let mut world = Self {
             db,
+            image: Image::default(),
             core: core(&limits),
             limits,
             version,
@@ -113,7 +115,9 @@ impl World {
     }
 
     pub(super) fn commit(&mut self) {
-        write::commit(&mut self.db, &std::mem::take(&mut self.uncommitted)).unwrap();
+        let records = std::mem::take(&mut self.uncommitted);
+        write::commit(&mut self.db, &records).unwrap();
+        records.iter().for_each(|record| self.image.apply(record));
         self.released_up_to = self.waiting.len();
     }
 
@@ -209,6 +213,7 @@ impl World {
         }
         self.core = core(&self.limits);
         let restored = read::read(&mut self.db).unwrap();
+        assert_eq!(comparable(&restored), comparable(&self.image.restored()));
         self.core.restore(restored, self.now_ms);
         self.collect();
     }
@@ -355,6 +360,12 @@ impl World {
             }
         }
     }
+}
+
+/// Without orders that mean nothing, and numbers that may be higher than they need be.
+fn comparable(restored: &Restored) -> String {
+    let Restored { sessions, left, retained, .. } = restored;
+    format!("{sessions:#?} {left:#?} {retained:#?}")
 }
 
 fn core(limits: &Limits) -> Core {

@@ -3,7 +3,7 @@
 
 use super::Core;
 use super::session::{Due, Session};
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::router::SessionId;
 
 impl Core {

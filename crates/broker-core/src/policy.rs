@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealcast_mqtt::{Qos, reason};
 
-use crate::tls::PeerCertificate;
+use crate::certificate::PeerCertificate;
 
 /// A client that wants to connect.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl fmt::Display for Refusal {
 /// Access rules. Called from the broker's single core task: answers must be cheap and must not block.
 pub trait Policy: Send + Sync + 'static {
     /// Decides on a CONNECT and names the device behind it. The name is what the other calls get, what sessions belong
-    /// to, and what [`crate::Handle::disconnect_device`] takes; with client certificates it is usually their CN.
+    /// to, and what [`crate::Core::handle_disconnect_device`] takes; with client certificates it is usually their CN.
     fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal>;
 
     /// Whether `device` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT.
@@ -113,8 +113,8 @@ pub enum Verdict {
     Drop,
 }
 
-/// A hostile broker's hand on every PUBLISH: clients', wills and [`crate::Handle::publish`], before it is retained or
-/// routed. Further messages go in with [`crate::Handle::inject`], which is not intercepted. Called from the core task:
+/// A hostile broker's hand on every PUBLISH: clients', wills and the hub's own, before it is retained or
+/// routed. A [`crate::HubMessage`] can go past it. Called from the core task:
 /// must not block.
 pub trait Interceptor: Send + Sync + 'static {
     /// Sees and may change `message`; `sender` is the device's name, `None` for the hub itself.

@@ -10,10 +10,11 @@ use crate::topic::{self, Reserved};
 use share::Share;
 
 pub(crate) use share::{Judge, Subscriber};
-pub(crate) use target::{SessionId, Target};
+pub use target::SessionId;
+pub(crate) use target::Target;
 
 /// An in-process subscriber.
-pub(crate) type LocalId = u64;
+pub type LocalId = u64;
 
 #[derive(Default)]
 struct Node {

@@ -29,7 +29,7 @@ use super::left::Left;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Class, Usages};
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
 use crate::policy::Policy;

@@ -175,7 +175,7 @@ impl Core {
     }
 
     /// A message of the hub's own.
-    pub(crate) fn handle_hub_publish(&mut self, mut message: HubMessage, token: u64, now_ms: u64) {
+    pub fn handle_hub_publish(&mut self, mut message: HubMessage, token: u64, now_ms: u64) {
         self.settle(now_ms);
         message.properties.retain(Property::is_forwarded);
         let new = NewMessage {
@@ -312,7 +312,7 @@ impl Core {
     }
 
     /// An in-process subscriber; it gets retained messages at once.
-    pub(crate) fn handle_local_subscribe(&mut self, filter: String, now_ms: u64) -> LocalId {
+    pub fn handle_local_subscribe(&mut self, filter: String, now_ms: u64) -> LocalId {
         let id = self.next_local;
         self.next_local += 1;
         self.router.insert_local(id, &filter);
@@ -324,7 +324,8 @@ impl Core {
         id
     }
 
-    pub(crate) fn handle_local_unsubscribe(&mut self, id: LocalId) {
+    /// Ends it.
+    pub fn handle_local_unsubscribe(&mut self, id: LocalId) {
         if let Some(filter) = self.locals.remove(&id) {
             self.router.remove_local(id, &filter);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, Qos, TopicName};
 
-/// A message that reached an in-process subscriber ([`crate::Handle::subscribe`]).
+/// A message that reached an in-process subscriber ([`crate::Core::handle_local_subscribe`]).
 #[derive(Clone, Debug)]
 pub struct Received {
     /// Topic name.
@@ -24,16 +24,22 @@ pub struct Received {
 
 /// A message inside the broker, shared by all who wait for it.
 #[derive(Debug)]
-pub(crate) struct Message {
+pub struct Message {
     /// Unique in the journal, grows with time.
     pub seq: u64,
+    /// Topic name.
     pub topic: TopicName,
+    /// Payload.
     pub payload: Bytes,
+    /// Quality of service that it was published with.
     pub qos: Qos,
+    /// RETAIN flag that it was published with.
     pub retain: bool,
+    /// What travels to the subscribers (MQTT 5, §3.3.2.3).
     pub properties: Properties,
     /// Unix ms after which nobody gets it any more.
     pub expires_ms: Option<u64>,
+    /// The device that published it; `None` for the hub.
     pub sender: Option<Arc<str>>,
 }
 

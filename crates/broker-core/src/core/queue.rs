@@ -10,12 +10,16 @@ use crate::message::{Message, delivery_cost};
 
 /// A message on its way to one session at QoS 1 or 2.
 #[derive(Clone, Debug)]
-pub(crate) struct Delivery {
+pub struct Delivery {
     /// Unique and growing over all sessions: the order in which a session gets its messages.
     pub order: u64,
+    /// What is delivered.
     pub message: Arc<Message>,
+    /// The lower of what it was published with and subscribed with.
     pub qos: Qos,
+    /// RETAIN flag that it goes out with.
     pub retain: bool,
+    /// The subscriptions that it came by (MQTT 5, §3.3.2.3.8).
     pub subscription_ids: Vec<u32>,
     /// The shared subscription that it came by: another member gets it if this session ends before it is sent.
     pub share: Option<Arc<str>>,

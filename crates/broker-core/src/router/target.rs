@@ -8,7 +8,7 @@ use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
 
 /// A session, here and in the journal.
-pub(crate) type SessionId = u64;
+pub type SessionId = u64;
 /// One copy of a message: for a session by all its ordinary subscriptions that match, or for the member that a shared
 /// subscription has picked, which is a subscription of its own (MQTT 5, §4.8.2).
 #[derive(Debug, PartialEq, Eq)]

@@ -13,10 +13,12 @@ use crate::router::{LocalId, SessionId};
 
 /// Something the driver does once the records before it are durable.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub enum Output {
+    /// Goes to this connection.
     Send(ConnId, Outgoing),
     /// Close after what was sent before.
     Close(ConnId),
+    /// For a subscriber inside the process.
     Local(LocalId, Box<Received>),
     /// A hub message with this token is stored and on its way.
     Done(u64),
@@ -24,79 +26,51 @@ pub(crate) enum Output {
 
 /// A change of durable state. Order matters.
 #[derive(Debug)]
-pub(crate) enum Record {
+#[expect(missing_docs, reason = "the variants say what each field is of")]
+pub enum Record {
     /// New session, or new expiry; it is online.
-    Session {
-        id: SessionId,
-        key: SessionKey,
-        expiry_s: u32,
-    },
-    Disconnected {
-        id: SessionId,
-        at_ms: u64,
-        expiry_s: u32,
-    },
+    Session { id: SessionId, key: SessionKey, expiry_s: u32 },
+    /// Its client has gone.
+    Disconnected { id: SessionId, at_ms: u64, expiry_s: u32 },
     /// The session with its subscriptions, deliveries and identifiers, except for the deliveries that shares are owed.
-    SessionEnd {
-        id: SessionId,
-    },
-    Subscribed {
-        session: SessionId,
-        filter: String,
-        subscribed: Subscribed,
-    },
-    Unsubscribed {
-        session: SessionId,
-        filter: String,
-    },
+    SessionEnd { id: SessionId },
+    /// New, or with other options.
+    Subscribed { session: SessionId, filter: String, subscribed: Subscribed },
+    /// No more subscribed.
+    Unsubscribed { session: SessionId, filter: String },
+    /// Deliveries of it follow.
     Message(Arc<Message>),
-    MessageEnd {
-        seq: u64,
-    },
+    /// No delivery of it is left.
+    MessageEnd { seq: u64 },
     /// New, or left by an ended session and now this one's.
-    Delivery {
-        session: SessionId,
-        delivery: Delivery,
-    },
+    Delivery { session: SessionId, delivery: Delivery },
     /// QoS 2: goes out under this identifier.
-    Sent {
-        order: u64,
-        id: u16,
-    },
+    Sent { order: u64, id: u16 },
     /// QoS 2: PUBREC has come.
-    Released {
-        order: u64,
-    },
-    DeliveryEnd {
-        order: u64,
-    },
+    Released { order: u64 },
+    /// Acknowledged, expired or given up.
+    DeliveryEnd { order: u64 },
     /// The same for one that a share was owed: it goes out at QoS 0.
-    DeliveredOnce {
-        order: u64,
-    },
-    Inbound {
-        session: SessionId,
-        id: u16,
-    },
-    InboundEnd {
-        session: SessionId,
-        id: u16,
-    },
+    DeliveredOnce { order: u64 },
+    /// QoS 2 of a client: PUBREC goes out, PUBREL is awaited.
+    Inbound { session: SessionId, id: u16 },
+    /// PUBREL has come.
+    InboundEnd { session: SessionId, id: u16 },
+    /// Takes the place of what was retained on its topic.
     Retained(Arc<Message>),
-    RetainedEnd {
-        topic: TopicName,
-    },
+    /// Nothing is retained on this topic any more.
+    RetainedEnd { topic: TopicName },
 }
 
 impl Record {
     /// Whether outputs must wait for it. The others may be lost in a crash: the outcome is a QoS 1 message twice, a
     /// second PUBREL, or a session that is taken to have been online until the crash.
-    pub(crate) fn gates(&self) -> bool {
+    pub fn gates(&self) -> bool {
         !matches!(self, Self::DeliveryEnd { .. } | Self::MessageEnd { .. } | Self::Disconnected { .. })
     }
 
     /// Rough memory while it waits for the journal.
-    pub(crate) fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         match self {
             Self::Message(message) | Self::Retained(message) => message.cost(),
             Self::Delivery { delivery, .. } => 64 + delivery.own_cost(),
@@ -105,9 +79,12 @@ impl Record {
     }
 }
 
+/// What has come out of the core since it was asked last.
 #[derive(Debug, Default)]
-pub(crate) struct Effects {
+pub struct Effects {
+    /// To be done in this order, once the records before them are durable.
     pub outputs: Vec<Output>,
+    /// To be stored in this order.
     pub records: Vec<Record>,
     /// Connections to read from again, or no more; at once, since nothing that leaves depends on it.
     pub reading: Vec<(ConnId, bool)>,

@@ -13,8 +13,10 @@ use crate::router::SessionId;
 
 /// Sessions belong to a device: client identifiers of two devices never meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SessionKey {
+pub struct SessionKey {
+    /// As [`crate::Policy::connect`] named it.
     pub device: Arc<str>,
+    /// From CONNECT, or chosen by the broker.
     pub client_id: Arc<str>,
 }
 

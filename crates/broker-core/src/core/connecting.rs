@@ -10,11 +10,11 @@ use super::effects::{Output, Record};
 use super::publishing::Offer;
 use super::session::{Due, Session, SessionKey};
 use super::{Core, NewMessage};
+use crate::certificate::PeerCertificate;
 use crate::fault::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
 use crate::policy::{Attempt, Refusal};
 use crate::router::SessionId;
-use crate::tls::PeerCertificate;
 use crate::topic;
 
 /// A client that understands less than this is not told why a message of its was refused.
@@ -30,7 +30,7 @@ struct Admitted {
 
 impl Core {
     /// The first packet of a connection.
-    pub(crate) fn handle_connect(
+    pub fn handle_connect(
         &mut self,
         conn: ConnId,
         certificate: Option<&PeerCertificate>,
@@ -183,18 +183,18 @@ impl Core {
     }
 
     /// The network connection is gone without DISCONNECT.
-    pub(crate) fn handle_closed(&mut self, conn: ConnId, now_ms: u64) {
+    pub fn handle_closed(&mut self, conn: ConnId, now_ms: u64) {
         self.detach(conn, true, now_ms);
     }
 
     /// Device and client identifier of a connection.
-    pub(crate) fn who(&self, conn: ConnId) -> Option<(&str, &str)> {
+    pub fn who(&self, conn: ConnId) -> Option<(&str, &str)> {
         let session = self.sessions.get(&self.connections.get(&conn)?.session)?;
         Some((&session.key.device, &session.key.client_id))
     }
 
     /// The client did what closes its connection; `code` tells an MQTT 5 client why.
-    pub(crate) fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
+    pub fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
         if let Some((device, client_id)) = self.who(conn) {
             tracing::info!(device, client_id, code, "connection closed: {}", fault(code));
         }
@@ -313,7 +313,7 @@ impl Core {
     }
 
     /// Ends every connection and session of a device; waiting wills are not sent. Returns how many were online.
-    pub(crate) fn handle_disconnect_device(&mut self, device: &str) -> usize {
+    pub fn handle_disconnect_device(&mut self, device: &str) -> usize {
         let ids: Vec<SessionId> =
             self.by_key.iter().filter(|(key, _)| &*key.device == device).map(|(_, id)| *id).collect();
         self.wills.retain(|due| &*due.device != device);
@@ -331,7 +331,7 @@ impl Core {
     }
 
     /// The broker stops: clients are told, sessions stay.
-    pub(crate) fn handle_shutdown(&mut self, now_ms: u64) {
+    pub fn handle_shutdown(&mut self, now_ms: u64) {
         let conns: Vec<ConnId> = self.connections.keys().copied().collect();
         for conn in conns {
             self.fx.send(conn, Outgoing::Disconnect { code: reason::SERVER_SHUTTING_DOWN });

@@ -1,24 +1,15 @@
 //! What sessions leave to their shares, with the journal and restarts in between.
 
-use std::path::Path;
-
 use super::*;
-use crate::journal::Journal;
-
-fn open(dir: &Path) -> (Journal, Restored) {
-    Journal::open(dir, tokio::sync::mpsc::unbounded_channel().0).unwrap()
-}
 
 impl Bench {
     /// The broker ends after everything that has come out so far was written, and starts again.
-    fn restart(&mut self, dir: &Path) {
-        let (mut journal, _) = open(dir);
-        journal.append(std::mem::take(&mut self.records));
-        journal.close().unwrap();
-        drop(journal);
-        let limits = Limits::default();
-        self.core = Core::new(limits, Arc::new(Names), None).with_slice(1);
-        self.core.restore(open(dir).1, self.now_ms);
+    fn restart(&mut self) {
+        for record in self.records.drain(..) {
+            self.journal.apply(&record);
+        }
+        self.core = Core::new(Limits::default(), Arc::new(Names), None).with_slice(1);
+        self.core.restore(self.journal.restored(), self.now_ms);
     }
 
     /// All that is to be handed over is.
@@ -49,10 +40,9 @@ fn bench(messages: u16) -> Bench {
 
 #[test]
 fn a_crash_between_two_slices_loses_nothing_and_doubles_nothing() {
-    let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(Limits::default());
     bench.leave("d", "b", "$share/s/q");
-    bench.restart(dir.path());
+    bench.restart();
     // It is online, and has the highest number of a session.
     let a = bench.v5("d", "a");
     bench.subscribe(a, "$share/s/q");
@@ -62,14 +52,14 @@ fn a_crash_between_two_slices_loses_nothing_and_doubles_nothing() {
     }
     bench.input(a, Incoming::Disconnect { code: 0, session_expiry_s: Some(0) });
     assert_eq!(bench.core.left.len(), 3);
-    bench.restart(dir.path());
+    bench.restart();
     assert_eq!(bench.core.left.len(), 3);
     bench.v5("d", "new");
     bench.outputs();
     assert_eq!(bench.core.left.len(), 2);
-    bench.restart(dir.path());
+    bench.restart();
     bench.hand_over();
-    bench.restart(dir.path());
+    bench.restart();
     assert_eq!(bench.take("d", "b").1, ["1", "2", "3", "4"]);
     assert_eq!(bench.take("d", "new").1, [""; 0]);
     assert!(bench.core.stored.is_empty());
@@ -77,11 +67,10 @@ fn a_crash_between_two_slices_loses_nothing_and_doubles_nothing() {
 
 #[test]
 fn what_nobody_else_gets_is_gone_from_the_journal() {
-    let dir = tempfile::tempdir().unwrap();
     let mut bench = bench(3);
     bench.ends("d", "a");
     bench.hand_over();
-    bench.restart(dir.path());
+    bench.restart();
     bench.leave("d", "late", "$share/s/q");
     bench.hand_over();
     assert_eq!(bench.take("d", "late").1, [""; 0]);
@@ -90,7 +79,6 @@ fn what_nobody_else_gets_is_gone_from_the_journal() {
 /// It goes out once, so it must be gone from the journal before.
 #[test]
 fn what_goes_to_a_member_at_qos_0_is_not_handed_over_again() {
-    let dir = tempfile::tempdir().unwrap();
     let mut bench = bench(1);
     let zero = bench.v5("d", "zero");
     bench.subscribe_at(zero, "$share/s/q", Qos::AtMostOnce);
@@ -100,7 +88,7 @@ fn what_goes_to_a_member_at_qos_0_is_not_handed_over_again() {
     assert!(out.iter().any(|(to, packet)| *to == zero && matches!(packet, Outgoing::Publish { .. })), "{out:?}");
     let once = |record: &Record| matches!(record, Record::DeliveredOnce { .. }) && record.gates();
     assert_eq!(bench.records[before..].iter().filter(|record| once(record)).count(), 1);
-    bench.restart(dir.path());
+    bench.restart();
     bench.leave("d", "late", "$share/s/q");
     assert_eq!(bench.take("d", "late").1, [""; 0]);
 }

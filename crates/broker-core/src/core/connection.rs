@@ -12,7 +12,7 @@ use crate::router::SessionId;
 pub(super) const ALIAS_MAX: u16 = 32;
 
 /// A connection, unique while the broker runs.
-pub(crate) type ConnId = u64;
+pub type ConnId = u64;
 
 /// Packets of one held up connection that are read all the same, to reach the acknowledgements between them.
 pub(super) const MAX_HELD: usize = 256;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{ClassLimits, Limits};
+use crate::limits::{ClassLimits, Limits};
 use crate::message::Message;
 use crate::router::Router;
 

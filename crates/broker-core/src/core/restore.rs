@@ -15,27 +15,39 @@ use crate::packets::Subscribed;
 use crate::router::SessionId;
 use crate::topic;
 
+/// A session as the journal has it.
 #[derive(Debug)]
-pub(crate) struct RestoredSession {
+pub struct RestoredSession {
+    /// Its number.
     pub id: SessionId,
+    /// Whose it is.
     pub key: SessionKey,
+    /// Seconds that it outlives its connection; `u32::MAX`: for ever.
     pub expiry_s: u32,
     /// `None`: it was online when the broker ended.
     pub disconnected_ms: Option<u64>,
+    /// By filter, with `$share/<group>/` if it is shared.
     pub subscriptions: Vec<(String, Subscribed)>,
     /// In order; those at QoS 2 that have gone out with their identifiers.
     pub deliveries: Vec<(Option<u16>, Delivery)>,
+    /// QoS 2 packet identifiers of its client whose PUBREL is awaited.
     pub inbound: Vec<u16>,
 }
 
+/// All that the journal has.
 #[derive(Debug, Default)]
-pub(crate) struct Restored {
+pub struct Restored {
+    /// Sessions, in any order.
     pub sessions: Vec<RestoredSession>,
     /// What shares are owed of sessions that have ended, in order.
     pub left: Vec<Delivery>,
+    /// Retained messages.
     pub retained: Vec<Arc<Message>>,
+    /// The highest number of a session that is or has left something.
     pub last_session: u64,
+    /// The highest number of a message.
     pub last_message: u64,
+    /// The highest number of a delivery.
     pub last_order: u64,
 }
 
@@ -44,7 +56,7 @@ type Groups = HashMap<TopicName, Option<u64>>;
 
 impl Core {
     /// Takes over what the journal holds; before any connection. Sessions that have expired meanwhile end.
-    pub(crate) fn restore(&mut self, restored: Restored, now_ms: u64) {
+    pub fn restore(&mut self, restored: Restored, now_ms: u64) {
         self.next_session = restored.last_session + 1;
         self.next_message = restored.last_message + 1;
         self.next_order = restored.last_order + 1;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will, reason};
 
 use super::*;
-use crate::config::ClassLimits;
+use crate::limits::ClassLimits;
 use crate::packets::{Outgoing, Subscribed};
 use crate::policy::{Attempt, Refusal};
 
@@ -41,13 +41,20 @@ struct Bench {
     core: Core,
     now_ms: u64,
     next: ConnId,
-    /// What the journal would have.
+    /// What is not in the journal yet.
     records: Vec<Record>,
+    journal: Image,
 }
 
 impl Bench {
     fn new(limits: Limits) -> Self {
-        Self { core: Core::new(limits, Arc::new(Names), None), now_ms: START_MS, next: 1, records: Vec::new() }
+        Self {
+            core: Core::new(limits, Arc::new(Names), None),
+            now_ms: START_MS,
+            next: 1,
+            records: Vec::new(),
+            journal: Image::default(),
+        }
     }
 
     fn connect(

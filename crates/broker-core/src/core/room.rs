@@ -9,7 +9,7 @@ use super::Core;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Bound, Class, Load, Usages};
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::router::SessionId;
 
 impl Core {

@@ -14,7 +14,8 @@ use crate::message::Message;
 
 /// What a session wants of a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subscribed {
+pub struct Subscribed {
+    /// QoS, No Local, Retain As Published and Retain Handling (MQTT 5, §3.8.3.1).
     pub options: SubscriptionOptions,
     /// The subscription identifier, told with each message (MQTT 5, §3.8.2.1.2).
     pub id: Option<u32>,
@@ -27,15 +28,15 @@ impl Subscribed {
     }
 
     /// As MQTT 3 has it.
-    #[cfg(test)]
-    pub(crate) fn new(qos: Qos) -> Self {
+    pub fn new(qos: Qos) -> Self {
         Self { options: SubscriptionOptions::new(qos), id: None }
     }
 }
 
 /// What a client sends after CONNECT.
 #[derive(Clone, Debug)]
-pub(crate) enum Incoming {
+#[expect(missing_docs, reason = "the packets and fields of the standard")]
+pub enum Incoming {
     Publish(Publish),
     PubAck { id: u16 },
     PubRec { id: u16, code: u8 },
@@ -49,7 +50,7 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// Reads any packet but CONNECT. AUTH is refused with what only a broker sends: there is no extended authentication.
-    pub(crate) fn parse(frame: &Frame, version: Version) -> Result<Self, ParseError> {
+    pub fn parse(frame: &Frame, version: Version) -> Result<Self, ParseError> {
         match frame.packet() {
             PacketType::Publish => Publish::parse_clients(frame, version).map(Self::Publish),
             PacketType::Puback | PacketType::Pubrec | PacketType::Pubrel | PacketType::Pubcomp => {
@@ -88,7 +89,8 @@ impl Incoming {
 
 /// What CONNACK tells an MQTT 5 client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ConnAckProperties {
+#[expect(missing_docs, reason = "the properties of the standard, §3.2.2.3")]
+pub struct ConnAckProperties {
     pub session_expiry_s: Option<u32>,
     pub receive_max: u16,
     pub max_packet_bytes: u32,
@@ -111,7 +113,8 @@ impl ConnAckProperties {
 
 /// What the broker sends.
 #[derive(Clone, Debug)]
-pub(crate) enum Outgoing {
+#[expect(missing_docs, reason = "the packets and fields of the standard")]
+pub enum Outgoing {
     ConnAck {
         session_present: bool,
         code: u8,
@@ -167,7 +170,7 @@ pub(crate) enum Outgoing {
 
 impl Outgoing {
     /// Bytes that it holds while it waits.
-    pub(crate) fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         match self {
             Self::Publish { message, .. } => message.cost(),
             _ => 32,
@@ -175,7 +178,7 @@ impl Outgoing {
     }
 
     /// Appends the packet to `out`, with what the version knows of it.
-    pub(crate) fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pub fn put(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
         let v5 = version == Version::V5;
         match self {
             Self::ConnAck { session_present, code, properties } => {

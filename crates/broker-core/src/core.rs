@@ -8,6 +8,7 @@ mod connecting;
 mod connection;
 mod deliveries;
 mod effects;
+mod image;
 mod left;
 mod pressure;
 mod publishing;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use sealcast_mqtt::{Properties, Qos, TopicName};
 
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::message::Message;
 use crate::packets::{Incoming, Outgoing};
 use crate::policy::{Interceptor, Policy};
@@ -39,18 +40,24 @@ use left::Left;
 use session::{Due, Session};
 use usage::Class;
 
-pub(crate) use connection::ConnId;
-pub(crate) use effects::{Effects, Output, Record};
-pub(crate) use queue::Delivery;
-pub(crate) use restore::{Restored, RestoredSession};
-pub(crate) use session::SessionKey;
+pub use connection::ConnId;
+pub use effects::{Effects, Output, Record};
+pub use image::Image;
+pub use queue::Delivery;
+pub use restore::{Restored, RestoredSession};
+pub use session::SessionKey;
 
 /// What the hub publishes itself.
-pub(crate) struct HubMessage {
+pub struct HubMessage {
+    /// Topic name.
     pub topic: TopicName,
+    /// Payload.
     pub payload: bytes::Bytes,
+    /// Quality of service.
     pub qos: Qos,
+    /// RETAIN flag.
     pub retain: bool,
+    /// What travels to the subscribers (MQTT 5, §3.3.2.3).
     pub properties: Properties,
     /// False for what an interceptor injects.
     pub intercept: bool,
@@ -78,7 +85,12 @@ pub struct Stats {
     pub skipped: u64,
 }
 
-pub(crate) struct Core {
+/// The broker without its sockets and its journal.
+///
+/// Its owner passes in what happens (`handle_*`, [`Self::handle_timeout`]), and then takes the [`Effects`]: it stores the
+/// records, in their order, and does an output once every record that was made before it and [`Record::gates`] is durable.
+/// After a crash, a new core takes over what is stored ([`Self::restore`]).
+pub struct Core {
     limits: Limits,
     policy: Arc<dyn Policy>,
     interceptor: Option<Arc<dyn Interceptor>>,
@@ -122,7 +134,8 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(limits: Limits, policy: Arc<dyn Policy>, interceptor: Option<Arc<dyn Interceptor>>) -> Self {
+    /// A broker with no sessions.
+    pub fn new(limits: Limits, policy: Arc<dyn Policy>, interceptor: Option<Arc<dyn Interceptor>>) -> Self {
         let router = Router::new(Reserved::new(limits.reserved_levels.clone()));
         Self {
             limits,
@@ -158,7 +171,7 @@ impl Core {
     }
 
     /// What has come out since the last call. Connections that were held up go on here.
-    pub(crate) fn take_effects(&mut self, now_ms: u64) -> Effects {
+    pub fn take_effects(&mut self, now_ms: u64) -> Effects {
         loop {
             self.settle(now_ms);
             self.go_on(now_ms);
@@ -171,7 +184,7 @@ impl Core {
     }
 
     /// How many outputs wait for [`Self::take_effects`].
-    pub(crate) fn outputs(&self) -> usize {
+    pub fn outputs(&self) -> usize {
         self.fx.outputs.len()
     }
 
@@ -187,14 +200,13 @@ impl Core {
         self.wills.is_empty() && (self.left.is_empty() || self.slice_left == 0)
     }
 
-    /// Hands over fewer deliveries at once.
-    #[cfg(test)]
-    pub(crate) fn with_slice(self, slice: usize) -> Self {
+    /// Hands over so many deliveries of ended sessions at once. Tests have small slices, to come in between.
+    pub fn with_slice(self, slice: usize) -> Self {
         Self { slice, slice_left: slice, ..self }
     }
 
     /// A packet of a client that has connected; ignored when the connection is gone.
-    pub(crate) fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
+    pub fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
         // "Offline" goes out before the "online" of the client that comes back.
         self.settle(now_ms);
         let Some(connection) = self.connections.get(&conn) else { return };
@@ -216,7 +228,7 @@ impl Core {
     }
 
     /// When [`Self::handle_timeout`] wants to be called, Unix ms.
-    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+    pub fn poll_timeout(&self) -> Option<u64> {
         let first = |set: &BTreeSet<(u64, u64)>| set.first().map(|(at, _)| *at);
         if !self.left.is_empty() {
             return Some(0);
@@ -225,19 +237,19 @@ impl Core {
     }
 
     /// Ends sessions that have expired, sends wills that are due, closes connections that were held up for too long.
-    pub(crate) fn handle_timeout(&mut self, now_ms: u64) {
+    pub fn handle_timeout(&mut self, now_ms: u64) {
         self.give_up_waiting(now_ms);
         self.drop_expired(now_ms);
         self.look_at_sessions(now_ms);
     }
 
     /// Messages in the longest queue of a session.
-    #[cfg(test)]
-    pub(crate) fn longest_queue(&self) -> usize {
+    pub fn longest_queue(&self) -> usize {
         self.sessions.values().map(|session| session.queue.len()).max().unwrap_or(0)
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    /// Figures for the operator.
+    pub fn stats(&self) -> Stats {
         let (application, control) = (self.usages.queued(Class::Application), self.usages.queued(Class::Control));
         let left_bytes: usize = self.left.iter().map(|left| left.delivery.cost()).sum();
         Stats {

@@ -22,14 +22,14 @@ pub(crate) fn check_levels(text: &str) -> Result<(), TopicError> {
 }
 
 /// Checks a topic name and how deep it is.
-pub(crate) fn parse_topic(topic: &str) -> Result<TopicName, TopicError> {
+pub fn parse_topic(topic: &str) -> Result<TopicName, TopicError> {
     let name = TopicName::new(topic)?;
     check_levels(topic)?;
     Ok(name)
 }
 
 /// Checks a filter (without `$share/<group>/`) and how deep it is.
-pub(crate) fn validate_filter(filter: &str) -> Result<(), TopicError> {
+pub fn validate_filter(filter: &str) -> Result<(), TopicError> {
     sealcast_topic::check_filter(filter)?;
     check_levels(filter)
 }
