@@ -85,6 +85,7 @@ impl Core {
             share: terms.share,
             group: terms.group,
             surplus: false,
+            maybe_sent: false,
             released: false,
             stored,
         };
@@ -144,7 +145,7 @@ impl Core {
             if delivery.qos == Qos::ExactlyOnce && delivery.stored {
                 self.fx.record(Record::Sent { order: delivery.order, id: packet_id });
             }
-            self.fx.send(conn, outgoing(&delivery, packet_id, false, now_ms));
+            self.fx.send(conn, outgoing(&delivery, packet_id, delivery.maybe_sent, now_ms));
             session.inflight.insert(packet_id, delivery);
             self.read_on(conn);
         }

@@ -109,7 +109,8 @@ impl Image {
         restored.last_session = last.unwrap_or(0);
         for (order, stored) in &self.deliveries {
             restored.last_order = *order;
-            let delivery = Delivery { group: None, surplus: false, stored: true, ..stored.delivery.clone() };
+            let delivery =
+                Delivery { group: None, surplus: false, maybe_sent: false, stored: true, ..stored.delivery.clone() };
             if !self.messages.contains_key(&delivery.message.seq) {
                 continue;
             }

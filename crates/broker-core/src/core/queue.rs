@@ -29,6 +29,8 @@ pub struct Delivery {
     pub surplus: bool,
     /// QoS 2: PUBREC has come, PUBREL is owed.
     pub released: bool,
+    /// QoS 1: it may have gone out before the broker was started again, since the journal does not have that.
+    pub maybe_sent: bool,
     /// It stands in the journal.
     pub stored: bool,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sealcast_mqtt::TopicName;
+use sealcast_mqtt::{Qos, TopicName};
 
 use super::Core;
 use super::left::Left;
@@ -106,6 +106,8 @@ impl Core {
     fn restore_deliveries(&mut self, id: SessionId, deliveries: Vec<(Option<u16>, Delivery)>, groups: &mut Groups) {
         for (packet_id, mut delivery) in deliveries {
             self.restore_delivery(&mut delivery, groups);
+            // DUP says that it may be a second try (MQTT 5, §3.3.1.1). Whoever tells replays from second tries must hear it.
+            delivery.maybe_sent = delivery.qos == Qos::AtLeastOnce;
             self.count(id, &mut delivery);
             match packet_id {
                 None => self.enqueue(id, delivery),

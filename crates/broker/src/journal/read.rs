@@ -121,9 +121,10 @@ pub(super) fn read(db: &mut Connection) -> rusqlite::Result<Restored> {
             retain: row.get(4)?,
             subscription_ids: ids.split(' ').filter_map(|id| id.parse().ok()).collect(),
             share: share(row, 8, &mut known_shares)?,
-            // These two are the core's to find out.
+            // These three are the core's to find out.
             group: None,
             surplus: false,
+            maybe_sent: false,
             released: row.get(7)?,
             stored: true,
         };

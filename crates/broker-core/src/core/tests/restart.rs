@@ -92,3 +92,26 @@ fn what_goes_to_a_member_at_qos_0_is_not_handed_over_again() {
     bench.leave("d", "late", "$share/s/q");
     assert_eq!(bench.take("d", "late").1, [""; 0]);
 }
+
+/// The journal does not have what went out at QoS 1. A client that must not take a message twice asks for DUP.
+#[test]
+fn what_may_have_gone_out_before_a_restart_says_that_it_may_be_a_second_try() {
+    let mut bench = Bench::new(Limits::default());
+    let subscriber = bench.v5("d", "subscriber");
+    bench.subscribe(subscriber, "q");
+    let p = bench.connect("d", "p", Version::V5, |connect| connect.properties = Properties::new());
+    assert_eq!(bench.publish(p, 1, "q", |_| {}), Some(0));
+    bench.restart();
+    let subscriber = bench.v5("d", "subscriber");
+    let again = |(to, packet): (ConnId, Outgoing)| match packet {
+        Outgoing::Publish { dup, .. } => Some((to, dup)),
+        _ => None,
+    };
+    assert_eq!(bench.outputs().into_iter().filter_map(again).collect::<Vec<_>>(), [(subscriber, true)]);
+    // What comes after the restart is new.
+    let p = bench.connect("d", "p", Version::V5, |connect| connect.properties = Properties::new());
+    bench.outputs();
+    bench.input(subscriber, Incoming::PubAck { id: 1 });
+    let out = bench.input(p, Incoming::Publish(publish_to("q", 2)));
+    assert_eq!(out.into_iter().filter_map(again).collect::<Vec<_>>(), [(subscriber, false)]);
+}
