@@ -1,0 +1,142 @@
+//! The control plane's steps: committed, however long the disk takes, and then done.
+
+use sealcast_agent_core::{
+    Denied, Retained, Route, Step, Uncommitted, Unsealed,
+    control::{Effect, Input, Write},
+    session,
+};
+use sealcast_group::Notice;
+use sealcast_ledger::GroupNumber;
+use sealcast_seal::{Content, Purpose, QosClass};
+
+use super::{Agent, Around, Process, Stop, fatal};
+use crate::disk::{Disk, Failed, Writes};
+
+/// A write that the agent cannot go on without is tried again after so long, ms.
+const RETRY_MS: u64 = 500;
+
+impl Agent {
+    pub(super) fn run_control(&mut self, around: &mut Around<'_>) -> Result<bool, Stop> {
+        let device = self.device;
+        let Some((process, disk)) = self.parts() else { return Ok(false) };
+        let now = around.now;
+        let (step, waited) = match process.stuck.take() {
+            Some((step, again_ms)) if now.run_ms < again_ms => {
+                process.stuck = Some((step, again_ms));
+                return Ok(false);
+            }
+            Some((step, _)) => (Some(step), true),
+            None => (process.control.poll(&mut process.keyring, now.unix_ms)?, false),
+        };
+        let Some(step) = step else { return Ok(false) };
+        match step.commit(|writes| disk.commit(&Writes::Control(writes), now.run_ms)) {
+            Ok(effects) => {
+                for effect in effects {
+                    disk.before_effect().map_err(|_| Stop::Died)?;
+                    process.perform(disk, around, device, effect)?;
+                }
+                if waited {
+                    process.control.handle(Input::Resumed);
+                }
+            }
+            Err(Uncommitted { error, step }) => return process.wait_for_disk(error, step, now.run_ms),
+        }
+        Ok(true)
+    }
+
+    /// The hub pushes something to the agent, whatever the broker carries.
+    pub fn push(&mut self, input: Input) {
+        if let Some(process) = &mut self.process {
+            process.control.handle(input);
+        }
+    }
+}
+
+impl Process {
+    fn wait_for_disk(&mut self, failed: Failed, step: Step<Write, Effect>, run_ms: u64) -> Result<bool, Stop> {
+        if let Some(stop) = fatal(failed) {
+            return Err(stop);
+        }
+        self.keyring.stall();
+        self.stuck = Some((step, run_ms + RETRY_MS));
+        Ok(false)
+    }
+
+    fn perform(&mut self, disk: &mut Disk, around: &mut Around<'_>, device: usize, effect: Effect) -> Result<(), Stop> {
+        match effect {
+            // What a lost connection swallows is not missed.
+            Effect::Publish { topic, payload } => drop(self.link.publish(&topic, true, payload)),
+            Effect::Ask { sync, from, most } => self.ask(around, sync, from, most),
+            Effect::Submit(entry) => self.submit(around, entry),
+            Effect::ListReadings => self.control.handle(Input::Readings(Vec::new())),
+            Effect::InsertEpoch(keys) => {
+                self.keyring.insert_epoch(&keys, around.now.unix_ms);
+                around.ghost.agreed(device, &keys);
+            }
+            Effect::Leave { group, reason } => {
+                self.keyring.leave(group, &reason);
+                around.ghost.left(device);
+            }
+            Effect::SealRetained(group) => self.seal_retained(disk, around, group)?,
+            Effect::KeysSeen { .. } => {}
+            Effect::Notice { notice: Notice::Rejoining, .. } => around.ghost.left(device),
+            Effect::Notice { notice: Notice::Stopped { originator, why }, .. } => {
+                let what = format!("device {device} has stopped because of a commit of {originator}: {why}");
+                around.ghost.violated("no honest member stops its group", what);
+            }
+            Effect::Notice { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn seal_retained(&mut self, disk: &mut Disk, around: &mut Around<'_>, group: GroupNumber) -> Result<(), Stop> {
+        let kept: Vec<Retained> = disk.files.retained.values().cloned().collect();
+        let mut frames = Vec::new();
+        for Retained { topic, time_ms, props, payload } in kept {
+            if self.keyring.route(&topic) != Route::Group(group) {
+                continue;
+            }
+            let purpose = Purpose::Reseal { sealed_ms: time_ms };
+            let class = QosClass::Acknowledged;
+            let content = Content { purpose, class, retain: true, props: &props, payload: &payload };
+            match self.seal(disk, around, group, &topic, &content)? {
+                Ok(frame) => frames.push((topic, frame)),
+                Err(Denied::NotYet(_) | Denied::Behind(_)) => {
+                    self.control.handle(Input::NotSealed(group));
+                    return Ok(());
+                }
+                Err(Denied::Refused(_)) => return Ok(()),
+            }
+        }
+        for (topic, frame) in frames {
+            drop(self.link.publish(&topic, true, frame));
+        }
+        Ok(())
+    }
+
+    /// Seals a message of the agent's own, with the boot number that it may need.
+    pub(super) fn seal(
+        &mut self,
+        disk: &mut Disk,
+        around: &Around<'_>,
+        group: GroupNumber,
+        topic: &str,
+        content: &Content<'_>,
+    ) -> Result<Result<Vec<u8>, Denied>, Stop> {
+        for _ in 0..2 {
+            let pending = match self.keyring.seal(group, topic, content, around.now.unix_ms) {
+                Ok(frame) => return Ok(Ok(frame)),
+                Err(Unsealed::Denied(denied)) => return Ok(Err(denied)),
+                Err(Unsealed::NeedsBoot(pending)) => pending,
+            };
+            match disk.commit(&Writes::Session(&[session::Write::boot(&pending)]), around.now.run_ms) {
+                Ok(()) => self.keyring.begin_boot(pending.stored()),
+                Err(failed) => {
+                    let denied = Denied::NotYet("the disk fails".to_owned());
+                    return fatal(failed).map_or(Ok(Err(denied)), Err);
+                }
+            }
+        }
+        Ok(Err(Denied::NotYet("the group's keys changed".to_owned())))
+    }
+}

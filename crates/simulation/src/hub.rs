@@ -1,0 +1,390 @@
+//! The hub: the broker's core with its journal, the relay that answers calls, and whoever has the broker in his hands.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::{Bytes, BytesMut};
+use sealcast_agent_core::{Now, control::Submitted};
+use sealcast_broker_core::{
+    ConnId, Core, HubMessage, Image, Incoming, Limits, LocalId, Outgoing, Output, PeerCertificate, Received, Record,
+};
+use sealcast_ledger::{Event, Replica, SignedEntry};
+use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
+use sealcast_topic::{ControlTopic, is_control};
+
+use crate::{
+    cast::Cast,
+    net::{End, Net, Wire, take},
+    policy::LedgerPolicy,
+    rng::Rng,
+};
+
+/// Packet identifiers from here on are never the broker's own: what is acknowledged under one is nothing that it waits for.
+pub const FIRST_FOREIGN_ID: u16 = 60_000;
+
+/// What a device asks of the relay. A payload names it by its place, where the real one has JSON-RPC.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Records.
+    Ask {
+        /// The first index.
+        from: u64,
+        /// How many at most.
+        most: usize,
+    },
+    /// An entry for the ledger.
+    Submit(Box<SignedEntry>),
+}
+
+/// What the relay says.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Records, in order.
+    Records(Vec<sealcast_ledger::Record>),
+    /// What became of an entry.
+    Submitted(Submitted),
+}
+
+/// Something that the broker has carried.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Sealed.
+    pub payload: Bytes,
+}
+
+struct Call {
+    node: Arc<str>,
+    request: usize,
+    correlation: Bytes,
+}
+
+/// See the module.
+pub struct Hub {
+    core: Core,
+    /// What the journal has.
+    image: Image,
+    /// Records that it has not, by number.
+    unwritten: VecDeque<(u64, Vec<Record>)>,
+    /// Outputs, each with the number that must be written first.
+    held: VecDeque<(u64, Vec<Output>)>,
+    written: u64,
+    last: u64,
+    gate: u64,
+    replica: Arc<RwLock<Replica>>,
+    calls: Vec<Call>,
+    /// All requests and answers ever.
+    pub requests: Vec<Request>,
+    /// By which an answer's payload is its place.
+    pub answers: Vec<Answer>,
+    /// What clients got.
+    pub carried: Vec<Carried>,
+    /// Clients whose next frame is kept back.
+    holds: BTreeSet<usize>,
+    kept: Vec<(usize, Publish)>,
+    next_foreign: u16,
+}
+
+impl Hub {
+    /// A hub whose journal is empty.
+    pub fn new(cast: &Cast, now: Now) -> Self {
+        let replica = Arc::new(RwLock::new(Replica::new(cast.genesis)));
+        let mut hub = Self {
+            core: core(&replica),
+            image: Image::default(),
+            unwritten: VecDeque::new(),
+            held: VecDeque::new(),
+            written: 0,
+            last: 0,
+            gate: 0,
+            replica,
+            calls: Vec::new(),
+            requests: Vec::new(),
+            answers: Vec::new(),
+            carried: Vec::new(),
+            holds: BTreeSet::new(),
+            kept: Vec::new(),
+            next_foreign: 0,
+        };
+        hub.start(now);
+        hub
+    }
+
+    fn start(&mut self, now: Now) {
+        self.core.handle_local_subscribe(ControlTopic::Request { node: "+" }.to_string(), now.unix_ms);
+    }
+
+    /// The hub dies and starts again. What its journal was about to write is there or not.
+    pub fn crash(&mut self, net: &mut Net, persisted: bool, now: Now) {
+        if persisted {
+            self.unwritten.iter().flat_map(|(_, records)| records).for_each(|record| self.image.apply(record));
+        }
+        self.unwritten.clear();
+        self.held.clear();
+        (self.written, self.gate) = (self.last, self.last);
+        self.calls.clear();
+        self.core = core(&self.replica);
+        self.core.restore(self.image.restored(), now.unix_ms);
+        self.start(now);
+        net.wires.values_mut().for_each(Wire::broker_gone);
+        self.flush(net, now);
+    }
+
+    /// Takes the next frame of a connection, or its end. `false` if there is neither.
+    pub fn receive(&mut self, cast: &Cast, net: &mut Net, conn: ConnId, now: Now) -> Result<bool> {
+        let Some(wire) = net.wires.get_mut(&conn) else { return Ok(false) };
+        if wire.down_ended || !wire.reads && !wire.up.is_empty() {
+            wire.up.clear();
+        }
+        let (version, end) = (wire.version, wire.end);
+        let Some(frame) = wire.up.pop_front() else {
+            if wire.up_ended {
+                let connected = wire.connected;
+                net.wires.remove(&conn);
+                if connected {
+                    self.core.handle_closed(conn, now.unix_ms);
+                    self.flush(net, now);
+                }
+                return Ok(true);
+            }
+            return Ok(false);
+        };
+        if frame.packet() == PacketType::Connect && !wire.connected {
+            wire.connected = true;
+            let (End::Control { device } | End::Client { device, .. }) = end;
+            let certificate = cast.devices[device].chain.first().map(|der| PeerCertificate::from_leaf(der));
+            let connect = Connect::parse(&frame).map_err(|error| anyhow!("{error}"))?;
+            self.core.handle_connect(conn, certificate.as_ref(), connect, now.unix_ms);
+        } else {
+            let packet = Incoming::parse(&frame, version).map_err(|error| anyhow!("an agent sent {error}"))?;
+            self.core.handle_packet(conn, packet, now.unix_ms);
+        }
+        self.flush(net, now);
+        Ok(true)
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, net: &mut Net, now: Now) -> bool {
+        let due = self.core.poll_timeout().is_some_and(|at_ms| at_ms <= now.unix_ms);
+        if due {
+            self.core.handle_timeout(now.unix_ms);
+            self.flush(net, now);
+        }
+        due
+    }
+
+    /// As the broker's driver does it.
+    fn flush(&mut self, net: &mut Net, now: Now) {
+        let effects = self.core.take_effects(now.unix_ms);
+        for (conn, reads) in effects.reading {
+            net.wires.get_mut(&conn).map(|wire| wire.reads = reads).unwrap_or_default();
+        }
+        if !effects.records.is_empty() {
+            self.last += 1;
+            if effects.records.iter().any(Record::gates) {
+                self.gate = self.last;
+            }
+            self.unwritten.push_back((self.last, effects.records));
+        }
+        if self.gate > self.written {
+            self.held.push_back((self.gate, effects.outputs));
+        } else {
+            self.release(net, effects.outputs);
+        }
+    }
+
+    /// The journal writes what came first. `false` if there is nothing.
+    pub fn write(&mut self, net: &mut Net) -> bool {
+        let Some((number, records)) = self.unwritten.pop_front() else { return false };
+        records.iter().for_each(|record| self.image.apply(record));
+        self.written = number;
+        while let Some((_, outputs)) = self.held.pop_front_if(|(gate, _)| *gate <= number) {
+            self.release(net, outputs);
+        }
+        true
+    }
+
+    fn release(&mut self, net: &mut Net, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(conn, packet) => self.send(net, conn, &packet),
+                Output::Close(conn) => net.wires.get_mut(&conn).map(|wire| wire.down_ended = true).unwrap_or_default(),
+                Output::Local(id, received) => self.call(id, *received),
+                Output::Done(_) => {}
+            }
+        }
+    }
+
+    fn send(&mut self, net: &mut Net, conn: ConnId, packet: &Outgoing) {
+        let Some(wire) = net.wires.get_mut(&conn).filter(|wire| !wire.down_ended) else { return };
+        let mut bytes = BytesMut::new();
+        if packet.put(wire.version, &mut bytes).is_err() {
+            unreachable!("the broker makes no packet that cannot be written: {packet:?}");
+        }
+        if let (Outgoing::Publish { message, .. }, End::Client { client, .. }) = (packet, wire.end)
+            && !is_control(&message.topic)
+        {
+            self.carried.push(Carried { topic: message.topic.clone(), payload: message.payload.clone() });
+            if self.holds.remove(&client)
+                && let Ok(Some(frame)) = take(&mut bytes.clone(), wire.version)
+                && let Ok(publish) = Publish::parse(&frame, wire.version)
+            {
+                return self.kept.push((client, publish));
+            }
+        }
+        wire.down.push_back(bytes.freeze());
+    }
+
+    fn call(&mut self, _: LocalId, received: Received) {
+        let (Some(node), Some(correlation)) = (received.sender, received.properties.correlation_data()) else { return };
+        let Ok(request) = <[u8; 8]>::try_from(&*received.payload) else { return };
+        let Ok(request) = usize::try_from(u64::from_be_bytes(request)) else { return };
+        self.calls.push(Call { node, request, correlation });
+    }
+
+    /// The hub's replica, by which the broker judges, follows the ledger; records go out. `false` if there is none.
+    pub fn follow(&mut self, cast: &Cast, net: &mut Net, now: Now) -> Result<bool> {
+        let mut revoked = Vec::new();
+        let mut news = Vec::new();
+        {
+            let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
+            for record in cast.ledger.records().iter().skip(usize::try_from(replica.height())?) {
+                let event = replica.apply(record).context("the hub's own ledger does not verify")?;
+                if let Event::DeviceRevoked { device, .. } = event {
+                    revoked.extend(replica.name_of(device).map(str::to_owned));
+                }
+                news.push(record.encode());
+            }
+        }
+        for name in revoked {
+            self.core.handle_disconnect_device(&name);
+        }
+        for record in &news {
+            self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), Properties::new(), now)?;
+        }
+        self.flush(net, now);
+        Ok(!news.is_empty())
+    }
+
+    fn publish(&mut self, topic: &str, payload: Bytes, properties: Properties, now: Now) -> Result<()> {
+        let topic = TopicName::new(topic)?;
+        let message = HubMessage { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties, intercept: false };
+        self.core.handle_hub_publish(message, 0, now.unix_ms);
+        Ok(())
+    }
+
+    /// Whether the journal has something to write.
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// Whether the ledger has records that the broker's rules do not know.
+    pub fn is_behind(&self, cast: &Cast) -> bool {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner).height() < cast.ledger.replica().height()
+    }
+
+    /// How many calls wait.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Answers one of the calls that wait. Nobody learns of a record before the broker's rules know it.
+    pub fn answer(&mut self, cast: &mut Cast, net: &mut Net, place: usize, now: Now) -> Result<()> {
+        let Call { node, request, correlation } = self.calls.remove(place);
+        let answer = match self.requests[request].clone() {
+            Request::Ask { from, most } => {
+                let records = cast.ledger.records().iter().skip(usize::try_from(from)?);
+                Answer::Records(records.take(most).cloned().collect())
+            }
+            Request::Submit(entry) => Answer::Submitted(match cast.ledger.submit(&entry, now.unix_ms / 1000) {
+                Ok(record) => Submitted::Taken(Box::new(record)),
+                Err(refusal) => Submitted::Refused(refusal),
+            }),
+        };
+        self.follow(cast, net, now)?;
+        self.answers.push(answer);
+        let payload = (self.answers.len() as u64 - 1).to_be_bytes();
+        let properties = [Property::CorrelationData(correlation)].into_iter().collect();
+        let topic = ControlTopic::Response { node: &node }.to_string();
+        self.publish(&topic, Bytes::copy_from_slice(&payload), properties, now)?;
+        self.flush(net, now);
+        Ok(())
+    }
+
+    /// The next frame for this client is kept back.
+    pub fn hold(&mut self, client: usize) {
+        self.holds.insert(client);
+    }
+
+    /// Sends one of the frames that were kept back. Gives the client and the frame.
+    pub fn let_go(&mut self, net: &mut Net, rng: &mut Rng) -> Option<(usize, Bytes)> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        let (client, publish) = self.kept.remove(rng.place(self.kept.len()));
+        let payload = publish.payload.clone();
+        self.inject(net, client, publish).then_some((client, payload))
+    }
+
+    /// No more hostility.
+    pub fn behave(&mut self) {
+        self.holds.clear();
+        self.kept.clear();
+    }
+
+    /// Has a client sent this, under an identifier that the broker does not use. `false` if it has no connection.
+    pub fn inject(&mut self, net: &mut Net, client: usize, publish: Publish) -> bool {
+        let conns = net.of(|end| matches!(end, End::Client { client: other, .. } if other == client));
+        let wire = conns.last().and_then(|conn| net.wires.get_mut(conn));
+        let Some(wire) = wire.filter(|wire| wire.connected && !wire.down_ended) else { return false };
+        self.next_foreign = (self.next_foreign + 1) % 1_000;
+        let id = (publish.qos != Qos::AtMostOnce).then(|| PacketId::new(FIRST_FOREIGN_ID + self.next_foreign));
+        let publish = Publish { packet_id: id.flatten(), properties: Properties::new(), ..publish };
+        let Ok(bytes) = publish.encode(wire.version) else { return false };
+        wire.down.push_back(bytes);
+        true
+    }
+}
+
+/// A broker on an empty journal.
+fn core(replica: &Arc<RwLock<Replica>>) -> Core {
+    Core::new(Limits::default(), Arc::new(LedgerPolicy(replica.clone())), None)
+}
+
+/// What a hostile broker makes of something that it has carried.
+pub fn forged(carried: &Carried, rng: &mut Rng) -> Publish {
+    let mut payload = carried.payload.to_vec();
+    let mut topic = carried.topic.clone();
+    match rng.below(5) {
+        0 => topic = moved(&topic, rng),
+        1 => payload.truncate(rng.place(payload.len())),
+        2 => payload = format!("21.{:06}", rng.below(1_000)).into_bytes(),
+        3 => payload.extend_from_slice(&rng.next().to_be_bytes()),
+        _ => {
+            let place = rng.place(payload.len());
+            payload.get_mut(place).map(|byte| *byte ^= 1 << rng.below(8)).unwrap_or_default();
+        }
+    }
+    publish(topic, payload.into(), rng)
+}
+
+/// The same as it was carried, perhaps with other flags.
+pub fn replayed(carried: &Carried, rng: &mut Rng) -> Publish {
+    publish(carried.topic.clone(), carried.payload.clone(), rng)
+}
+
+fn publish(topic: TopicName, payload: Bytes, rng: &mut Rng) -> Publish {
+    let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][rng.place(3)];
+    let dup = qos != Qos::AtMostOnce && rng.once_in(2);
+    Publish { dup, qos, retain: false, topic: Some(topic), packet_id: None, properties: Properties::new(), payload }
+}
+
+fn moved(topic: &TopicName, rng: &mut Rng) -> TopicName {
+    let kinds = ["plain", "good", "hot", "warm", "live"];
+    let name = format!("plant/{}/{}", rng.below(5), kinds[rng.place(kinds.len())]);
+    TopicName::new(&name).unwrap_or_else(|_| topic.clone())
+}

@@ -1,0 +1,5 @@
+//! The system as a whole: seeds that choose what happens, and what was found with them.
+#![allow(clippy::unwrap_used)]
+
+mod found;
+mod seeds;
