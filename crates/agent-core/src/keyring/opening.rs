@@ -89,6 +89,8 @@ impl Keyring {
             Ok(Opened::SealedAgain { .. }) => Ok(Received::Repeated),
             Err(OpenError::NotMember { .. }) => Err(waiting),
             Err(error) if error.is_worth_waiting() => Err(match waiting {
+                // No commit has removed it yet, so it may have been granted again.
+                Denied::Refused(reason) if own.keys.current().is_some() => Denied::Behind(reason),
                 Denied::Refused(reason) => Denied::Refused(reason),
                 Denied::NotYet(_) | Denied::Behind(_) => Denied::Behind(error.to_string()),
             }),

@@ -30,3 +30,23 @@ fn a_message_in_flight_survives_the_hub_and_its_client_s_connection() {
         Quiet,
     ]);
 }
+
+/// A device was revoked, and granted again before a commit had removed it. It had heard of the first only, so it refused a
+/// message of the next epoch for good, although it was to have that epoch's key.
+#[test]
+fn a_device_that_is_granted_again_gets_what_came_before_it_heard_so() {
+    check(&[
+        CutLink { device: 0 },
+        Reset,
+        Settle,
+        DiskFails { device: 1, ms: 12602, persisted: false },
+        Revoke { device: 3 },
+        Revoke { device: 0 },
+        Publish { client: 1, kind: Plain, qos: 2, retain: false },
+        Settle,
+        CrashHub { persisted: false },
+        Grant { device: 3 },
+        Restart { device: 1 },
+        Quiet,
+    ]);
+}

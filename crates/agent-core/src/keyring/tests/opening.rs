@@ -135,3 +135,21 @@ fn without_a_key_it_depends_on_the_ledger_whether_waiting_helps() {
     left.leave(scene.group, &LeftReason::Replaced);
     assert!(matches!(open(&left, &scene), Denied::Refused(_)));
 }
+
+/// Until a commit removes a device whose grant has ended, it may be granted again, and gets the next epoch's key then.
+#[test]
+fn a_device_that_no_commit_has_removed_asks_the_ledger_before_it_refuses() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    scene.world.revoke(scene.group, 0);
+    scene.follow(&mut keyring);
+    scene.world.grant(scene.group, 0);
+    scene.world.commit(scene.group, 1);
+    let mut sender = scene.member(1);
+    sender.insert_epoch(&scene.keys(1, 2, &[0, 1, 2]), START_MS);
+    let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
+    let denied = |keyring: &Keyring| scene.open(keyring, "plant/a", &frame, LIVE, START_MS).unwrap_err();
+    assert!(matches!(denied(&keyring), Denied::Behind(reason) if reason.contains("1111 is not a member of plant")));
+    keyring.leave(scene.group, &LeftReason::Replaced);
+    assert!(matches!(denied(&keyring), Denied::Refused(_)), "it asks no more");
+}
