@@ -2,7 +2,7 @@
 //! events and the time, and takes out [`Effects`].
 //!
 //! Invariant: an output may leave only after every record that was made before it is durable, if one of them
-//! [`Record::gates`]. The driver keeps that; nothing here waits.
+//! [`JournalRecord::gates`]. The driver keeps that; nothing here waits.
 
 mod connecting;
 mod connection;
@@ -41,7 +41,7 @@ use session::{Due, Session};
 use usage::Class;
 
 pub use connection::ConnId;
-pub use effects::{Effects, Output, Record};
+pub use effects::{Effects, JournalRecord, Output};
 pub use image::Image;
 pub use queue::Delivery;
 pub use restore::{Restored, RestoredSession};
@@ -88,7 +88,7 @@ pub struct Stats {
 /// The broker without its sockets and its journal.
 ///
 /// Its owner passes in what happens (`handle_*`, [`Self::handle_timeout`]), and then takes the [`Effects`]: it stores the
-/// records, in their order, and does an output once every record that was made before it and [`Record::gates`] is durable.
+/// records, in their order, and does an output once every record that was made before it and [`JournalRecord::gates`] is durable.
 /// After a crash, a new core takes over what is stored ([`Self::restore`]).
 pub struct Core {
     limits: Limits,

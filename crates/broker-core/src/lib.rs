@@ -21,11 +21,12 @@ pub use certificate::PeerCertificate;
 pub use limits::{ClassLimits, Limits};
 pub use message::{Message, Received};
 pub use packets::{ConnAckProperties, Incoming, Outgoing, Subscribed};
-pub use policy::{Attempt, Intercepted, Interceptor, Policy, Refusal, Verdict};
+pub use policy::{Attempt, Intercepted, Interception, Interceptor, Policy, PolicyRefusal};
 pub use router::{LocalId, SessionId};
 pub use sealcast_mqtt::{Properties, Qos};
 pub use topic::{TopicError, parse_topic, validate_filter};
 
 pub use crate::core::{
-    ConnId, Core, Delivery, Effects, HubMessage, Image, Output, Record, Restored, RestoredSession, SessionKey, Stats,
+    ConnId, Core, Delivery, Effects, HubMessage, Image, JournalRecord, Output, Restored, RestoredSession, SessionKey,
+    Stats,
 };

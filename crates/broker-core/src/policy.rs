@@ -22,7 +22,7 @@ pub struct Attempt<'a> {
 
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PolicyRefusal {
     /// Not authorized: CONNACK 0x87 (MQTT 5), 5 (MQTT 3).
     NotAuthorized,
     /// Banned, such as a revoked device: CONNACK 0x8A, 5 in MQTT 3.
@@ -35,7 +35,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-impl Refusal {
+impl PolicyRefusal {
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::NotAuthorized => reason::NOT_AUTHORIZED,
@@ -47,7 +47,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PolicyRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAuthorized => "not authorized",
@@ -63,7 +63,7 @@ impl fmt::Display for Refusal {
 pub trait Policy: Send + Sync + 'static {
     /// Decides on a CONNECT and names the device behind it. The name is what the other calls get, what sessions belong
     /// to, and what [`crate::Core::handle_disconnect_device`] takes; with client certificates it is usually their CN.
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal>;
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal>;
 
     /// Whether `device` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT.
     fn may_publish(&self, device: &str, topic: &str) -> bool;
@@ -106,7 +106,7 @@ pub struct Intercepted {
 
 /// What becomes of an intercepted message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Interception {
     /// Goes on, as changed.
     Forward,
     /// Vanishes; its sender still gets an acknowledgement.
@@ -118,5 +118,5 @@ pub enum Verdict {
 /// must not block.
 pub trait Interceptor: Send + Sync + 'static {
     /// Sees and may change `message`; `sender` is the device's name, `None` for the hub itself.
-    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Verdict;
+    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Interception;
 }

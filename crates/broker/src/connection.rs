@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::server::{Event, Shared, Stranger};
+use crate::server::{ServerEvent, Shared, Stranger};
 use out::Out;
 
 pub(crate) use out::ConnOut;
@@ -60,8 +60,12 @@ pub(crate) async fn serve<S>(
     let (queue, packets) = mpsc::unbounded_channel();
     let out =
         Arc::new(ConnOut { queue, waiting: AtomicUsize::new(0), kill: Notify::new(), reads: watch::Sender::new(true) });
-    let event =
-        Event::Connect { conn, certificate: certificate.map(Box::new), connect: Box::new(connect), out: out.clone() };
+    let event = ServerEvent::Connect {
+        conn,
+        certificate: certificate.map(Box::new),
+        connect: Box::new(connect),
+        out: out.clone(),
+    };
     if shared.events.send(event).await.is_err() {
         return;
     }
@@ -70,7 +74,7 @@ pub(crate) async fn serve<S>(
         told = write_loop(&mut writer, packets, version, &out, &shared) => told,
         () = out.kill.notified() => false,
     };
-    let _ = shared.events.send(Event::Closed { conn }).await;
+    let _ = shared.events.send(ServerEvent::Closed { conn }).await;
     if told {
         see_off(&mut reader, &mut writer).await;
     }
@@ -147,7 +151,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
         let permit = shared.memory(frame.bytes().len()).await;
         match Incoming::parse(&frame, version) {
             Ok(packet) => {
-                if shared.events.send(Event::Packet { conn, packet, _permit: permit }).await.is_err() {
+                if shared.events.send(ServerEvent::Packet { conn, packet, _permit: permit }).await.is_err() {
                     return;
                 }
             }
@@ -158,7 +162,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
         }
     };
     // The core answers with DISCONNECT and Close; the writer ends the connection.
-    if shared.events.send(Event::Failed { conn, code }).await.is_ok() {
+    if shared.events.send(ServerEvent::Failed { conn, code }).await.is_ok() {
         std::future::pending::<()>().await;
     }
 }

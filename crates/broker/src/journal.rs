@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
-use sealcast_broker_core::{Record, Restored};
+use sealcast_broker_core::{JournalRecord, Restored};
 use tokio::sync::mpsc as tokio_mpsc;
 
 /// Why the journal cannot be used.
@@ -111,7 +111,7 @@ ALTER TABLE delivery DROP COLUMN shares;
 /// Most records in one commit.
 const COMMIT_RECORDS: usize = 20_000;
 
-type Batch = (u64, Vec<Record>);
+type Batch = (u64, Vec<JournalRecord>);
 
 /// The writer's end.
 pub(crate) struct Journal {
@@ -149,7 +149,7 @@ impl Journal {
     }
 
     /// Queues records; the number that will be reported when they are durable.
-    pub(crate) fn append(&mut self, records: Vec<Record>) -> u64 {
+    pub(crate) fn append(&mut self, records: Vec<JournalRecord>) -> u64 {
         let seq = self.next;
         self.next += 1;
         if let Some(batches) = &self.batches {

@@ -45,8 +45,8 @@ mod tls;
 pub use config::{BrokerConfig, ListenerConfig};
 pub use journal::JournalError;
 pub use sealcast_broker_core::{
-    Attempt, ClassLimits, Intercepted, Interceptor, Limits, PeerCertificate, Policy, Properties, Qos, Received,
-    Refusal, Stats, TopicError, Verdict,
+    Attempt, ClassLimits, Intercepted, Interception, Interceptor, Limits, PeerCertificate, Policy, PolicyRefusal,
+    Properties, Qos, Received, Stats, TopicError,
 };
 pub use server::{Broker, Handle, HandleError, Running, StartError};
 pub use tls::{TlsError, TlsIdentity};

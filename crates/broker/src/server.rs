@@ -25,7 +25,7 @@ use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection;
 use crate::journal::{Journal, JournalError};
 use crate::tls::TlsError;
-pub(crate) use event::Event;
+pub(crate) use event::ServerEvent;
 pub(crate) use shared::Shared;
 pub(crate) use strangers::Stranger;
 
@@ -214,7 +214,7 @@ impl Drop for Running {
 /// Talks to a running broker from inside the process.
 #[derive(Clone)]
 pub struct Handle {
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ServerEvent>,
 }
 
 impl Handle {
@@ -257,7 +257,7 @@ impl Handle {
     }
 
     async fn send(&self, message: HubMessage) -> Result<(), HandleError> {
-        self.ask(|done| Event::Publish { message: Box::new(message), done }).await
+        self.ask(|done| ServerEvent::Publish { message: Box::new(message), done }).await
     }
 
     /// Subscribes in process: retained messages first, then all that match, each with the device that sent it. A
@@ -271,7 +271,7 @@ impl Handle {
         let filter = filter.into();
         validate_filter(&filter)?;
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        self.ask(|done| Event::Subscribe { filter, sender, done }).await?;
+        self.ask(|done| ServerEvent::Subscribe { filter, sender, done }).await?;
         Ok(receiver)
     }
 
@@ -279,15 +279,15 @@ impl Handle {
     /// wills are not sent. Returns how many connections there were.
     pub async fn disconnect_device(&self, device: impl Into<String>) -> Result<usize, HandleError> {
         let device = device.into();
-        self.ask(|done| Event::DisconnectDevice { device, done }).await
+        self.ask(|done| ServerEvent::DisconnectDevice { device, done }).await
     }
 
     /// Current figures.
     pub async fn stats(&self) -> Result<Stats, HandleError> {
-        self.ask(|done| Event::Stats { done }).await
+        self.ask(|done| ServerEvent::Stats { done }).await
     }
 
-    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, HandleError> {
+    async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> ServerEvent) -> Result<T, HandleError> {
         let (done, answer) = oneshot::channel();
         self.events.send(event(done)).await.map_err(|_| HandleError::Stopped)?;
         answer.await.map_err(|_| HandleError::Stopped)

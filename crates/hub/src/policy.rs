@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sealcast_broker::{Attempt, Policy, Refusal};
+use sealcast_broker::{Attempt, Policy, PolicyRefusal};
 use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use sealcast_node::CLIENT_ID_PREFIX;
@@ -26,17 +26,17 @@ pub struct LedgerPolicy {
 }
 
 impl LedgerPolicy {
-    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (Refusal, &'static str)> {
+    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (PolicyRefusal, &'static str)> {
         if certificate.fingerprint() == self.operator.fingerprint() {
             return Ok(OPERATOR_NAME.into());
         }
-        let id = certificate.device().map_err(|_| (Refusal::NotAuthorized, "the certificate is no device's"))?;
+        let id = certificate.device().map_err(|_| (PolicyRefusal::NotAuthorized, "the certificate is no device's"))?;
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         match replica.device_by_id(&id) {
-            None => Err((Refusal::NotAuthorized, "the ledger does not know the device")),
-            Some(device) if !device.is_active() => Err((Refusal::Banned, "the device is revoked")),
+            None => Err((PolicyRefusal::NotAuthorized, "the ledger does not know the device")),
+            Some(device) if !device.is_active() => Err((PolicyRefusal::Banned, "the device is revoked")),
             Some(device) if device.certificate != Hash::from(certificate.fingerprint().0) => {
-                Err((Refusal::NotAuthorized, "the device has a newer certificate"))
+                Err((PolicyRefusal::NotAuthorized, "the device has a newer certificate"))
             }
             Some(_) => Ok(id.as_str().into()),
         }
@@ -44,9 +44,9 @@ impl LedgerPolicy {
 }
 
 impl Policy for LedgerPolicy {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
-        let peer = attempt.certificate.ok_or(Refusal::NotAuthorized)?;
-        let certificate = Certificate::from_der(peer.der()).map_err(|_| Refusal::NotAuthorized)?;
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+        let peer = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized)?;
+        let certificate = Certificate::from_der(peer.der()).map_err(|_| PolicyRefusal::NotAuthorized)?;
         self.judge(&certificate).map_err(|(refusal, reason)| {
             warn!(name = certificate.common_name(), client = attempt.client_id, reason, "connection refused");
             refusal

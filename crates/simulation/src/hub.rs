@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, anyhow};
 use bytes::{Bytes, BytesMut};
 use sealcast_agent_core::{Now, control::Submitted};
 use sealcast_broker_core::{
-    ConnId, Core, HubMessage, Image, Incoming, Limits, LocalId, Outgoing, Output, PeerCertificate, Received, Record,
+    ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
+    Received,
 };
 use sealcast_ledger::{Event, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
@@ -69,7 +70,7 @@ pub struct Hub {
     /// What the journal has.
     image: Image,
     /// Records that it has not, by number.
-    unwritten: VecDeque<(u64, Vec<Record>)>,
+    unwritten: VecDeque<(u64, Vec<JournalRecord>)>,
     /// Outputs, each with the number that must be written first.
     held: VecDeque<(u64, Vec<Output>)>,
     written: u64,
@@ -185,7 +186,7 @@ impl Hub {
         }
         if !effects.records.is_empty() {
             self.last += 1;
-            if effects.records.iter().any(Record::gates) {
+            if effects.records.iter().any(JournalRecord::gates) {
                 self.gate = self.last;
             }
             self.unwritten.push_back((self.last, effects.records));

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sealcast_broker_core::{Attempt, Policy, Refusal};
+use sealcast_broker_core::{Attempt, Policy, PolicyRefusal};
 use sealcast_identity::{Certificate, DeviceId};
 use sealcast_ledger::{Device, GroupNumber, Replica};
 use sealcast_topic::{ControlTopic, is_control};
@@ -36,13 +36,13 @@ impl LedgerPolicy {
 }
 
 impl Policy for LedgerPolicy {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
-        let peer = attempt.certificate.ok_or(Refusal::NotAuthorized)?;
-        let certificate = Certificate::from_der(peer.der()).map_err(|_| Refusal::NotAuthorized)?;
-        let id = certificate.device().map_err(|_| Refusal::NotAuthorized)?;
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+        let peer = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized)?;
+        let certificate = Certificate::from_der(peer.der()).map_err(|_| PolicyRefusal::NotAuthorized)?;
+        let id = certificate.device().map_err(|_| PolicyRefusal::NotAuthorized)?;
         self.read(|replica| match replica.device_by_id(&id) {
-            None => Err(Refusal::NotAuthorized),
-            Some(device) if !device.is_active() => Err(Refusal::Banned),
+            None => Err(PolicyRefusal::NotAuthorized),
+            Some(device) if !device.is_active() => Err(PolicyRefusal::Banned),
             Some(_) => Ok(id.as_str().into()),
         })
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use sealcast_mqtt::{Connect, Property, Text, Version, reason};
 
 use super::connection::{ALIAS_MAX, ConnId, Connection, Held};
-use super::effects::{Output, Record};
+use super::effects::{JournalRecord, Output};
 use super::publishing::Offer;
 use super::session::{Due, Session, SessionKey};
 use super::{Core, NewMessage};
 use crate::certificate::PeerCertificate;
 use crate::fault::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
-use crate::policy::{Attempt, Refusal};
+use crate::policy::{Attempt, PolicyRefusal};
 use crate::router::SessionId;
 use crate::topic;
 
@@ -62,7 +62,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(&id) {
             if expiry_s > 0 || session.stored {
                 session.stored = true;
-                self.fx.record(Record::Session { id, key, expiry_s });
+                self.fx.record(JournalRecord::Session { id, key, expiry_s });
             }
             session.conn = Some(conn);
             session.window = usize::from(connect.properties.receive_maximum().min(self.limits.max_inflight)).max(1);
@@ -120,7 +120,7 @@ impl Core {
             && !self.policy.may_publish(&device, &will.topic)
         {
             tracing::info!(%device, topic = %will.topic, "connection refused: the device may not publish to the topic of its will");
-            return Err(Refusal::NotAuthorized.code());
+            return Err(PolicyRefusal::NotAuthorized.code());
         }
         let client_id: Arc<str> = if connect.client_id.as_str().is_empty() {
             format!("auto-{}-{now_ms:x}", self.next_session).into()
@@ -247,7 +247,7 @@ impl Core {
             self.end_session(id);
             return;
         }
-        self.fx.record(Record::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
+        self.fx.record(JournalRecord::Disconnected { id, at_ms: now_ms, expiry_s: session.expiry_s });
         let delay_ms = session.will.as_ref().map(|will| u64::from(will.properties.will_delay_s()) * 1000);
         match delay_ms {
             None => {}
@@ -285,7 +285,7 @@ impl Core {
             }
         }
         if session.stored {
-            self.fx.record(Record::SessionEnd { id });
+            self.fx.record(JournalRecord::SessionEnd { id });
         }
         self.leave_behind(&mut session);
         self.device_drained(&session.key.device);

@@ -6,7 +6,7 @@ use sealcast_mqtt::{Qos, reason};
 
 use super::Core;
 use super::connection::ConnId;
-use super::effects::Record;
+use super::effects::JournalRecord;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::Class;
@@ -93,10 +93,10 @@ impl Core {
             self.store_session(id);
             let count = self.stored.entry(message.seq).or_insert(0);
             if *count == 0 {
-                self.fx.record(Record::Message(message.clone()));
+                self.fx.record(JournalRecord::Message(message.clone()));
             }
             *count += 1;
-            self.fx.record(Record::Delivery { session: id, delivery: delivery.clone() });
+            self.fx.record(JournalRecord::Delivery { session: id, delivery: delivery.clone() });
         }
         self.count(id, &mut delivery);
         self.enqueue(id, delivery);
@@ -107,7 +107,7 @@ impl Core {
     fn store_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.stored) else { return };
         session.stored = true;
-        self.fx.record(Record::Session { id, key: session.key.clone(), expiry_s: session.expiry_s });
+        self.fx.record(JournalRecord::Session { id, key: session.key.clone(), expiry_s: session.expiry_s });
     }
 
     /// Puts a delivery, which has been counted, into a session's queue.
@@ -143,7 +143,7 @@ impl Core {
             }
             let packet_id = session.allocate();
             if delivery.qos == Qos::ExactlyOnce && delivery.stored {
-                self.fx.record(Record::Sent { order: delivery.order, id: packet_id });
+                self.fx.record(JournalRecord::Sent { order: delivery.order, id: packet_id });
             }
             self.fx.send(conn, outgoing(&delivery, packet_id, delivery.maybe_sent, now_ms));
             session.inflight.insert(packet_id, delivery);
@@ -190,7 +190,7 @@ impl Core {
             }
             Some(delivery) => {
                 if delivery.stored && !delivery.released {
-                    self.fx.record(Record::Released { order: delivery.order });
+                    self.fx.record(JournalRecord::Released { order: delivery.order });
                 }
                 delivery.released = true;
                 self.fx.send(conn, Outgoing::PubRel { id: packet_id, code: 0 });
@@ -212,7 +212,7 @@ impl Core {
     pub(super) fn finish(&mut self, id: SessionId, delivery: &Delivery) {
         self.uncount(id, delivery);
         if delivery.stored {
-            self.fx.record(Record::DeliveryEnd { order: delivery.order });
+            self.fx.record(JournalRecord::DeliveryEnd { order: delivery.order });
             self.unstore(delivery.message.seq);
         }
     }
@@ -223,7 +223,7 @@ impl Core {
             *count -= 1;
             if *count == 0 {
                 self.stored.remove(&seq);
-                self.fx.record(Record::MessageEnd { seq });
+                self.fx.record(JournalRecord::MessageEnd { seq });
             }
         }
     }

@@ -27,7 +27,7 @@ pub enum Output {
 /// A change of durable state. Order matters.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the variants say what each field is of")]
-pub enum Record {
+pub enum JournalRecord {
     /// New session, or new expiry; it is online.
     Session { id: SessionId, key: SessionKey, expiry_s: u32 },
     /// Its client has gone.
@@ -62,7 +62,7 @@ pub enum Record {
     RetainedEnd { topic: TopicName },
 }
 
-impl Record {
+impl JournalRecord {
     /// Whether outputs must wait for it. The others may be lost in a crash: the outcome is a QoS 1 message twice, a
     /// second PUBREL, or a session that is taken to have been online until the crash.
     pub fn gates(&self) -> bool {
@@ -85,7 +85,7 @@ pub struct Effects {
     /// To be done in this order, once the records before them are durable.
     pub outputs: Vec<Output>,
     /// To be stored in this order.
-    pub records: Vec<Record>,
+    pub records: Vec<JournalRecord>,
     /// Connections to read from again, or no more; at once, since nothing that leaves depends on it.
     pub reading: Vec<(ConnId, bool)>,
 }
@@ -95,7 +95,7 @@ impl Effects {
         self.outputs.push(Output::Send(conn, packet));
     }
 
-    pub(crate) fn record(&mut self, record: Record) {
+    pub(crate) fn record(&mut self, record: JournalRecord) {
         self.records.push(record);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealcast_mqtt::TopicName;
 
-use super::effects::Record;
+use super::effects::JournalRecord;
 use super::queue::Delivery;
 use super::restore::{Restored, RestoredSession};
 use super::session::SessionKey;
@@ -41,50 +41,52 @@ struct StoredDelivery {
 
 impl Image {
     /// Takes over one record; those before it have been.
-    pub fn apply(&mut self, record: &Record) {
+    pub fn apply(&mut self, record: &JournalRecord) {
         match record {
-            Record::Session { id, key, expiry_s } => self.session(*id, key, *expiry_s),
-            Record::Disconnected { id, at_ms, expiry_s } => {
+            JournalRecord::Session { id, key, expiry_s } => self.session(*id, key, *expiry_s),
+            JournalRecord::Disconnected { id, at_ms, expiry_s } => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     (session.disconnected_ms, session.expiry_s) = (Some(*at_ms), *expiry_s);
                 }
             }
-            Record::SessionEnd { id } => {
+            JournalRecord::SessionEnd { id } => {
                 self.sessions.remove(id);
                 self.deliveries.retain(|_, stored| stored.session != *id || stored.is_owed_to_a_share());
             }
-            Record::Subscribed { session, filter, subscribed } => {
+            JournalRecord::Subscribed { session, filter, subscribed } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.subscriptions.insert(filter.clone(), *subscribed);
                 }
             }
-            Record::Unsubscribed { session, filter } => {
+            JournalRecord::Unsubscribed { session, filter } => {
                 self.sessions.get_mut(session).map(|session| session.subscriptions.remove(filter));
             }
-            Record::Message(message) => drop(self.messages.insert(message.seq, message.clone())),
-            Record::MessageEnd { seq } => drop(self.messages.remove(seq)),
-            Record::Delivery { session, delivery } => {
+            JournalRecord::Message(message) => drop(self.messages.insert(message.seq, message.clone())),
+            JournalRecord::MessageEnd { seq } => drop(self.messages.remove(seq)),
+            JournalRecord::Delivery { session, delivery } => {
                 let delivery = Delivery { released: false, ..delivery.clone() };
                 let stored = StoredDelivery { session: *session, packet_id: None, delivery };
                 self.deliveries.insert(stored.delivery.order, stored);
             }
-            Record::Sent { order, id } => {
+            JournalRecord::Sent { order, id } => {
                 self.deliveries.get_mut(order).map(|stored| stored.packet_id.insert(*id));
             }
-            Record::Released { order } => {
+            JournalRecord::Released { order } => {
                 if let Some(stored) = self.deliveries.get_mut(order) {
                     stored.delivery.released = true;
                 }
             }
-            Record::DeliveryEnd { order } | Record::DeliveredOnce { order } => drop(self.deliveries.remove(order)),
-            Record::Inbound { session, id } => {
+            JournalRecord::DeliveryEnd { order } | JournalRecord::DeliveredOnce { order } => {
+                drop(self.deliveries.remove(order))
+            }
+            JournalRecord::Inbound { session, id } => {
                 self.sessions.get_mut(session).map(|session| session.inbound.insert(*id));
             }
-            Record::InboundEnd { session, id } => {
+            JournalRecord::InboundEnd { session, id } => {
                 self.sessions.get_mut(session).map(|session| session.inbound.remove(id));
             }
-            Record::Retained(message) => drop(self.retained.insert(message.topic.clone(), message.clone())),
-            Record::RetainedEnd { topic } => drop(self.retained.remove(topic)),
+            JournalRecord::Retained(message) => drop(self.retained.insert(message.topic.clone(), message.clone())),
+            JournalRecord::RetainedEnd { topic } => drop(self.retained.remove(topic)),
         }
     }
 

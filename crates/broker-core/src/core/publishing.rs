@@ -7,13 +7,13 @@ use sealcast_mqtt::{PacketId, Property, Publish, Qos, TopicName, Version, reason
 
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
-use super::effects::{Output, Record};
+use super::effects::{JournalRecord, Output};
 use super::shares::Members;
 use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
 use crate::packets::Outgoing;
-use crate::policy::{Intercepted, Verdict};
+use crate::policy::{Intercepted, Interception};
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 
@@ -130,7 +130,7 @@ impl Core {
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.inbound.insert(packet_id);
                     if session.persistent() {
-                        self.fx.record(Record::Inbound { session: id, id: packet_id });
+                        self.fx.record(JournalRecord::Inbound { session: id, id: packet_id });
                     }
                 }
                 self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 });
@@ -166,7 +166,7 @@ impl Core {
         let known = session.inbound.remove(&packet_id);
         if known && session.persistent() {
             // Must be durable before PUBCOMP: the client may then use the identifier for a new message.
-            self.fx.record(Record::InboundEnd { session: id, id: packet_id });
+            self.fx.record(JournalRecord::InboundEnd { session: id, id: packet_id });
         }
         self.fx.send(
             conn,
@@ -209,7 +209,7 @@ impl Core {
             };
             let verdict = interceptor.publish(new.sender.as_deref(), &mut message);
             let Ok(topic) = topic::parse_topic(&message.topic) else { return Ok(()) };
-            if verdict == Verdict::Drop {
+            if verdict == Interception::Drop {
                 return Ok(());
             }
             (new.topic, new.payload, new.qos, new.retain) = (topic, message.payload, message.qos, message.retain);

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Core;
-use super::effects::Record;
+use super::effects::JournalRecord;
 use super::usage::{Class, Load};
 use crate::message::Message;
 
@@ -39,7 +39,7 @@ impl Core {
         if let Some(old) = self.retained.remove(&message.topic) {
             self.usages.retain_end(class, &old);
             if message.payload.is_empty() {
-                self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
+                self.fx.record(JournalRecord::RetainedEnd { topic: message.topic.clone() });
             }
         }
         if message.payload.is_empty() {
@@ -49,11 +49,11 @@ impl Core {
         if let Err(reason) = allowed {
             let device = message.sender.as_deref().unwrap_or("hub");
             tracing::warn!(device, topic = %message.topic, "message delivered, but not retained: {reason}");
-            self.fx.record(Record::RetainedEnd { topic: message.topic.clone() });
+            self.fx.record(JournalRecord::RetainedEnd { topic: message.topic.clone() });
             return;
         }
         self.usages.retain(class, message);
-        self.fx.record(Record::Retained(message.clone()));
+        self.fx.record(JournalRecord::Retained(message.clone()));
         self.retained.insert(message.topic.clone(), message.clone());
     }
 

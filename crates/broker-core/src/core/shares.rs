@@ -24,7 +24,7 @@ use sealcast_mqtt::Qos;
 
 use super::Core;
 use super::deliveries::Terms;
-use super::effects::Record;
+use super::effects::JournalRecord;
 use super::left::Left;
 use super::queue::Delivery;
 use super::session::Session;
@@ -154,7 +154,7 @@ impl Core {
                 self.usages.left_end(device, class, delivery.cost(), delivery.surplus);
             }
             if delivery.message.expired(now_ms) || !self.hand_over_one(&delivery, class, &members, now_ms) {
-                self.fx.record(Record::DeliveryEnd { order: delivery.order });
+                self.fx.record(JournalRecord::DeliveryEnd { order: delivery.order });
             }
             // Only now, so that the journal keeps its copy of the message.
             self.unstore(delivery.message.seq);
@@ -175,7 +175,7 @@ impl Core {
         });
         let Some(target) = target else { return false };
         if target.qos == Qos::AtMostOnce {
-            self.fx.record(Record::DeliveredOnce { order: delivery.order });
+            self.fx.record(JournalRecord::DeliveredOnce { order: delivery.order });
         }
         // It keeps its place among the messages, whoever gets it.
         let (session, terms) = (target.session, Terms::new(message, group, target));

@@ -8,7 +8,7 @@ use sealcast_mqtt::{Qos, RetainHandling, SubscriptionOptions, reason};
 use super::Core;
 use super::connection::ConnId;
 use super::deliveries::Terms;
-use super::effects::Record;
+use super::effects::JournalRecord;
 use super::session::Session;
 use super::usage::{Class, Load, Loads};
 use crate::message::Message;
@@ -120,7 +120,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&id) else { return Err(reason::FIRST_FAILURE) };
         self.router.insert(&session.subscriber(id), share, filter, subscribed);
         if session.persistent() {
-            self.fx.record(Record::Subscribed { session: id, filter: text.to_owned(), subscribed });
+            self.fx.record(JournalRecord::Subscribed { session: id, filter: text.to_owned(), subscribed });
         }
         session.subscriptions.insert(text.to_owned(), subscribed);
         match (new, share) {
@@ -182,7 +182,7 @@ impl Core {
         session.subscriptions.remove(text);
         let subscriber = session.subscriber(id);
         if session.persistent() {
-            self.fx.record(Record::Unsubscribed { session: id, filter: text.to_owned() });
+            self.fx.record(JournalRecord::Unsubscribed { session: id, filter: text.to_owned() });
         }
         if let Ok((share, filter)) = topic::parse_filter(text) {
             self.router.remove(&subscriber, share, filter);

@@ -12,13 +12,13 @@ use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will, r
 use super::*;
 use crate::limits::ClassLimits;
 use crate::packets::{Outgoing, Subscribed};
-use crate::policy::{Attempt, Refusal};
+use crate::policy::{Attempt, PolicyRefusal};
 
 /// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
 struct Names;
 
 impl Policy for Names {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
         Ok(attempt.username.unwrap_or("device").into())
     }
     fn may_publish(&self, _: &str, _: &str) -> bool {
@@ -42,7 +42,7 @@ struct Bench {
     now_ms: u64,
     next: ConnId,
     /// What is not in the journal yet.
-    records: Vec<Record>,
+    records: Vec<JournalRecord>,
     journal: Image,
 }
 

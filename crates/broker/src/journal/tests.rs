@@ -154,7 +154,7 @@ fn after_a_failed_write_nothing_is_reported_and_what_was_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let session = |id: u64| {
             let key = SessionKey { device: "d".into(), client_id: id.to_string().into() };
-            vec![Record::Session { id, key, expiry_s: 100 }]
+            vec![JournalRecord::Session { id, key, expiry_s: 100 }]
         };
         // Writes these, and reads what is there then.
         let write = |ids: &[u64]| {

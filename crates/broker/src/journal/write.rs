@@ -1,7 +1,7 @@
 //! Records to rows.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use sealcast_broker_core::{Message, Record};
+use sealcast_broker_core::{JournalRecord, Message};
 
 /// SQLite's integers are signed; the numbers here are counters and milliseconds far below 2^63.
 fn int(value: u64) -> i64 {
@@ -16,7 +16,7 @@ fn properties_blob(message: &Message) -> rusqlite::Result<Vec<u8>> {
 }
 
 /// Writes all records in one transaction; durable when it returns.
-pub(super) fn commit(db: &mut Connection, records: &[Record]) -> rusqlite::Result<()> {
+pub(super) fn commit(db: &mut Connection, records: &[JournalRecord]) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for record in records {
         apply(&transaction, record)?;
@@ -24,21 +24,21 @@ pub(super) fn commit(db: &mut Connection, records: &[Record]) -> rusqlite::Resul
     transaction.commit()
 }
 
-fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
+fn apply(db: &Transaction<'_>, record: &JournalRecord) -> rusqlite::Result<()> {
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
         db.prepare_cached(sql)?.execute(values).map(drop)
     };
     match record {
-        Record::Session { id, key, expiry_s } => run(
+        JournalRecord::Session { id, key, expiry_s } => run(
             "INSERT INTO session (id, device, client_id, expiry_s, disconnected_ms) VALUES (?1, ?2, ?3, ?4, NULL)
              ON CONFLICT (id) DO UPDATE SET expiry_s = excluded.expiry_s, disconnected_ms = NULL",
             params![int(*id), &*key.device, &*key.client_id, expiry_s],
         ),
-        Record::Disconnected { id, at_ms, expiry_s } => run(
+        JournalRecord::Disconnected { id, at_ms, expiry_s } => run(
             "UPDATE session SET disconnected_ms = ?2, expiry_s = ?3 WHERE id = ?1",
             params![int(*id), int(*at_ms), expiry_s],
         ),
-        Record::SessionEnd { id } => {
+        JournalRecord::SessionEnd { id } => {
             for sql in [
                 "DELETE FROM session WHERE id = ?1",
                 "DELETE FROM subscription WHERE session = ?1",
@@ -50,14 +50,14 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
             }
             Ok(())
         }
-        Record::Subscribed { session, filter, subscribed } => run(
+        JournalRecord::Subscribed { session, filter, subscribed } => run(
             "INSERT OR REPLACE INTO subscription (session, filter, options, sub_id) VALUES (?1, ?2, ?3, ?4)",
             params![int(*session), filter, subscribed.options.bits(), subscribed.id],
         ),
-        Record::Unsubscribed { session, filter } => {
+        JournalRecord::Unsubscribed { session, filter } => {
             run("DELETE FROM subscription WHERE session = ?1 AND filter = ?2", params![int(*session), filter])
         }
-        Record::Message(message) => run(
+        JournalRecord::Message(message) => run(
             "INSERT OR REPLACE INTO message (seq, topic, payload, qos, retain, properties, expires_ms, sender)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
@@ -71,8 +71,8 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
                 message.sender.as_deref(),
             ],
         ),
-        Record::MessageEnd { seq } => run("DELETE FROM message WHERE seq = ?1", params![int(*seq)]),
-        Record::Delivery { session, delivery } => {
+        JournalRecord::MessageEnd { seq } => run("DELETE FROM message WHERE seq = ?1", params![int(*seq)]),
+        JournalRecord::Delivery { session, delivery } => {
             let ids: Vec<String> = delivery.subscription_ids.iter().map(u32::to_string).collect();
             run(
                 "INSERT OR REPLACE INTO delivery (seq_no, session, message, qos, retain, sub_ids, share)
@@ -88,20 +88,22 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
                 ],
             )
         }
-        Record::Sent { order, id } => {
+        JournalRecord::Sent { order, id } => {
             run("UPDATE delivery SET packet_id = ?2 WHERE seq_no = ?1", params![int(*order), id])
         }
-        Record::Released { order } => run("UPDATE delivery SET released = 1 WHERE seq_no = ?1", params![int(*order)]),
-        Record::DeliveryEnd { order } | Record::DeliveredOnce { order } => {
+        JournalRecord::Released { order } => {
+            run("UPDATE delivery SET released = 1 WHERE seq_no = ?1", params![int(*order)])
+        }
+        JournalRecord::DeliveryEnd { order } | JournalRecord::DeliveredOnce { order } => {
             run("DELETE FROM delivery WHERE seq_no = ?1", params![int(*order)])
         }
-        Record::Inbound { session, id } => {
+        JournalRecord::Inbound { session, id } => {
             run("INSERT OR IGNORE INTO inbound (session, packet_id) VALUES (?1, ?2)", params![int(*session), id])
         }
-        Record::InboundEnd { session, id } => {
+        JournalRecord::InboundEnd { session, id } => {
             run("DELETE FROM inbound WHERE session = ?1 AND packet_id = ?2", params![int(*session), id])
         }
-        Record::Retained(message) => run(
+        JournalRecord::Retained(message) => run(
             "INSERT OR REPLACE INTO retained (topic, seq, payload, qos, properties, expires_ms, sender)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
@@ -114,6 +116,6 @@ fn apply(db: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
                 message.sender.as_deref(),
             ],
         ),
-        Record::RetainedEnd { topic } => run("DELETE FROM retained WHERE topic = ?1", params![topic.as_str()]),
+        JournalRecord::RetainedEnd { topic } => run("DELETE FROM retained WHERE topic = ?1", params![topic.as_str()]),
     }
 }

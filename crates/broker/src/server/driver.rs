@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sealcast_broker_core::{ConnId, Core, Limits, LocalId, Output, Received, Record};
+use sealcast_broker_core::{ConnId, Core, JournalRecord, Limits, LocalId, Output, Received};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::event::Event;
+use super::event::ServerEvent;
 use crate::connection::ConnOut;
 use crate::journal::Journal;
 
@@ -62,7 +62,7 @@ impl Driver {
 
     pub(super) async fn run(
         mut self,
-        mut events: mpsc::Receiver<Event>,
+        mut events: mpsc::Receiver<ServerEvent>,
         mut durable: mpsc::UnboundedReceiver<u64>,
         stop: Arc<watch::Sender<bool>>,
         failure: Arc<OnceLock<String>>,
@@ -123,34 +123,34 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: ServerEvent) {
         let now = now_ms();
         match event {
-            Event::Connect { conn, certificate, connect, out } => {
+            ServerEvent::Connect { conn, certificate, connect, out } => {
                 self.connections.insert(conn, out);
                 self.core.handle_connect(conn, certificate.as_deref(), *connect, now);
             }
-            Event::Packet { conn, packet, _permit } => self.core.handle_packet(conn, packet, now),
-            Event::Failed { conn, code } => self.core.handle_failed(conn, code, now),
-            Event::Closed { conn } => {
+            ServerEvent::Packet { conn, packet, _permit } => self.core.handle_packet(conn, packet, now),
+            ServerEvent::Failed { conn, code } => self.core.handle_failed(conn, code, now),
+            ServerEvent::Closed { conn } => {
                 self.connections.remove(&conn);
                 self.core.handle_closed(conn, now);
             }
-            Event::Publish { message, done } => {
+            ServerEvent::Publish { message, done } => {
                 let token = self.next_token;
                 self.next_token += 1;
                 self.waiting.insert(token, done);
                 self.core.handle_hub_publish(*message, token, now);
             }
-            Event::Subscribe { filter, sender, done } => {
+            ServerEvent::Subscribe { filter, sender, done } => {
                 let id = self.core.handle_local_subscribe(filter, now);
                 self.locals.insert(id, sender);
                 let _ = done.send(());
             }
-            Event::DisconnectDevice { device, done } => {
+            ServerEvent::DisconnectDevice { device, done } => {
                 let _ = done.send(self.core.handle_disconnect_device(&device));
             }
-            Event::Stats { done } => {
+            ServerEvent::Stats { done } => {
                 let _ = done.send(self.core.stats());
             }
         }
@@ -167,8 +167,8 @@ impl Driver {
         if let Some(journal) = &mut self.journal
             && !effects.records.is_empty()
         {
-            let gates = effects.records.iter().any(Record::gates);
-            let bytes = effects.records.iter().map(Record::cost).sum();
+            let gates = effects.records.iter().any(JournalRecord::gates);
+            let bytes = effects.records.iter().map(JournalRecord::cost).sum();
             let number = journal.append(effects.records);
             self.unwritten.push_back((number, bytes));
             self.unwritten_bytes += bytes;

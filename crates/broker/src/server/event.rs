@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::connection::ConnOut;
 
 /// What reaches the core's loop.
-pub(crate) enum Event {
+pub(crate) enum ServerEvent {
     Connect { conn: ConnId, certificate: Option<Box<PeerCertificate>>, connect: Box<Connect>, out: Arc<ConnOut> },
     Packet { conn: ConnId, packet: Incoming, _permit: Option<OwnedSemaphorePermit> },
     Failed { conn: ConnId, code: u8 },

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use sealcast_broker_core::Limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::event::Event;
+use super::event::ServerEvent;
 use super::strangers::Strangers;
 
 /// Bytes of packets from all connections that wait for the core.
@@ -14,7 +14,7 @@ const EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// What connections share.
 pub(crate) struct Shared {
-    pub events: mpsc::Sender<Event>,
+    pub events: mpsc::Sender<ServerEvent>,
     pub limits: Limits,
     memory: Arc<Semaphore>,
     pub strangers: Arc<Strangers>,
@@ -22,7 +22,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(events: mpsc::Sender<Event>, limits: Limits) -> Self {
+    pub(super) fn new(events: mpsc::Sender<ServerEvent>, limits: Limits) -> Self {
         Self {
             events,
             memory: Arc::new(Semaphore::new(EVENT_BYTES)),

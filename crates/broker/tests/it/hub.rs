@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealcast_broker::{HandleError, Intercepted, Interceptor, Limits, Qos, Verdict};
+use sealcast_broker::{HandleError, Intercepted, Interception, Interceptor, Limits, Qos};
 
 use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, intercepted, tcp_broker};
@@ -42,7 +42,7 @@ async fn a_revoked_device_is_cut_off() {
 struct Panics;
 
 impl Interceptor for Panics {
-    fn publish(&self, _: Option<&str>, _: &mut Intercepted) -> Verdict {
+    fn publish(&self, _: Option<&str>, _: &mut Intercepted) -> Interception {
         panic!("in a test")
     }
 }
@@ -60,14 +60,14 @@ async fn a_broker_whose_core_panics_has_stopped_and_says_so() {
 struct Hostile;
 
 impl Interceptor for Hostile {
-    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Verdict {
+    fn publish(&self, sender: Option<&str>, message: &mut Intercepted) -> Interception {
         match message.topic.as_str() {
-            "drop" => return Verdict::Drop,
+            "drop" => return Interception::Drop,
             "move" => message.topic = "moved".into(),
             "flip" => message.payload = Bytes::from(format!("flipped {}", sender.unwrap_or("hub"))),
             _ => {}
         }
-        Verdict::Forward
+        Interception::Forward
     }
 }
 

@@ -14,7 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealcast_broker::{Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, Refusal, Running};
+use sealcast_broker::{
+    Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, PolicyRefusal, Running,
+};
 
 /// How long anything may take that has to happen. It is long because a build may run beside the tests; a wait ends as soon
 /// as it happens.
@@ -25,9 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct TestPolicy;
 
 impl Policy for TestPolicy {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
         let name = attempt.certificate.and_then(|c| c.common_name()).or(attempt.username).unwrap_or("anonymous");
-        if name == "revoked" { Err(Refusal::NotAuthorized) } else { Ok(name.into()) }
+        if name == "revoked" { Err(PolicyRefusal::NotAuthorized) } else { Ok(name.into()) }
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {

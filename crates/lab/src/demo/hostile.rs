@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_agent::{Folder, Store};
-use sealcast_broker::{Intercepted, Interceptor, Verdict};
+use sealcast_broker::{Intercepted, Interception, Interceptor};
 use sealcast_group::{EpochKeys, Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::GroupNumber;
@@ -65,22 +65,22 @@ impl Hostile {
 }
 
 impl Interceptor for Hostile {
-    fn publish(&self, _sender: Option<&str>, message: &mut Intercepted) -> Verdict {
+    fn publish(&self, _sender: Option<&str>, message: &mut Intercepted) -> Interception {
         if is_control(&message.topic) {
-            return Verdict::Forward;
+            return Interception::Forward;
         }
         let mut state = self.state();
         match state.mode {
-            Mode::Honest => Verdict::Forward,
+            Mode::Honest => Interception::Forward,
             Mode::Lower => {
                 if let Some(lower) = lowered(&message.payload) {
                     message.payload = lower.into();
                 }
-                Verdict::Forward
+                Interception::Forward
             }
             Mode::Hold => {
                 state.held.push(message.clone());
-                Verdict::Drop
+                Interception::Drop
             }
             Mode::Forge => {
                 let seen = state.seen.entry(message.topic.clone()).or_default();
@@ -90,7 +90,7 @@ impl Interceptor for Hostile {
                     _ => {}
                 }
                 *seen += 1;
-                Verdict::Forward
+                Interception::Forward
             }
         }
     }

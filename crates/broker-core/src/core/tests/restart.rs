@@ -86,7 +86,7 @@ fn what_goes_to_a_member_at_qos_0_is_not_handed_over_again() {
     let before = bench.records.len();
     let out = bench.outputs();
     assert!(out.iter().any(|(to, packet)| *to == zero && matches!(packet, Outgoing::Publish { .. })), "{out:?}");
-    let once = |record: &Record| matches!(record, Record::DeliveredOnce { .. }) && record.gates();
+    let once = |record: &JournalRecord| matches!(record, JournalRecord::DeliveredOnce { .. }) && record.gates();
     assert_eq!(bench.records[before..].iter().filter(|record| once(record)).count(), 1);
     bench.restart();
     bench.leave("d", "late", "$share/s/q");

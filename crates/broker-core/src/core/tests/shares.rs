@@ -76,7 +76,7 @@ fn what_all_sessions_of_a_device_leave_moves_once() {
     bench.leave("member", "b", "$share/s/q");
     bench.core.handle_disconnect_device("outsider");
     let records = bench.core.take_effects(bench.now_ms).records;
-    assert_eq!(records.iter().filter(|record| matches!(record, Record::Delivery { .. })).count(), 40);
+    assert_eq!(records.iter().filter(|record| matches!(record, JournalRecord::Delivery { .. })).count(), 40);
     assert_eq!(bench.take("member", "b").1.len(), 40);
 }
 
@@ -265,7 +265,7 @@ fn what_is_kept_beside_a_message_counts() {
         bench.outputs();
         bench.core.handle_packet(p, Incoming::Publish(publish_to("q", 1)), bench.now_ms);
         let records = bench.core.take_effects(bench.now_ms).records;
-        let counted = (bench.core.stats().queued_bytes, records.iter().map(Record::cost).sum::<usize>());
+        let counted = (bench.core.stats().queued_bytes, records.iter().map(JournalRecord::cost).sum::<usize>());
         bench.core.handle_disconnect_device("d");
         bench.outputs();
         assert_eq!(bench.core.stats().queued_bytes, 0);
@@ -327,7 +327,7 @@ fn a_filter_that_stands_in_one_packet_twice_brings_what_is_retained_once() {
 struct Counting(AtomicUsize);
 
 impl Policy for Counting {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
         Names.connect(attempt)
     }
     fn may_publish(&self, _: &str, _: &str) -> bool {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    Attempt, ConnId, Core, Image, Incoming, Limits, Outgoing, Output, Policy, Record, Refusal, Restored, Subscribed,
+    Attempt, ConnId, Core, Image, Incoming, JournalRecord, Limits, Outgoing, Output, Policy, PolicyRefusal, Restored,
+    Subscribed,
 };
 use sealcast_faults::{Fault, mend};
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version};
@@ -15,7 +16,7 @@ use super::super::{SCHEMA, read, write};
 struct Everyone;
 
 impl Policy for Everyone {
-    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, Refusal> {
+    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
         Ok("device".into())
     }
     fn may_publish(&self, _: &str, _: &str) -> bool {
@@ -65,7 +66,7 @@ pub(super) struct World {
     pub core: Core,
     pub clients: Vec<Client>,
     /// Not committed; committed with outputs not released.
-    uncommitted: Vec<Record>,
+    uncommitted: Vec<JournalRecord>,
     limits: Limits,
     /// That of the publishers; the subscribers speak MQTT 5.
     version: Version,
@@ -105,7 +106,7 @@ impl World {
         let most = self.limits.application.max_queued_messages + usize::from(self.limits.max_inflight);
         // What another member of a share leaves behind comes on top.
         assert!(self.sharing != Sharing::Not || self.core.longest_queue() <= most);
-        let gates = effects.records.iter().any(Record::gates);
+        let gates = effects.records.iter().any(JournalRecord::gates);
         self.uncommitted.extend(effects.records);
         self.waiting.extend(effects.outputs);
         // As the driver does: without a record to wait for, outputs may go with those before them.
