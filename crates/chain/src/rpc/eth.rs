@@ -39,11 +39,11 @@ impl Engine {
             "eth_chainId" => to_json(U64::from(self.chain_id())),
             "net_version" => Ok(self.chain_id().to_string().into()),
             "web3_clientVersion" => Ok(concat!("sealcast/", env!("CARGO_PKG_VERSION"), "/revm").into()),
-            "eth_blockNumber" => to_json(U64::from(self.height())),
+            "eth_blockNumber" => to_json(U64::from(self.newest().await?)),
             "eth_gasPrice" | "eth_maxPriorityFeePerGas" => Ok("0x0".into()),
             "eth_syncing" | "net_listening" => Ok(false.into()),
             "eth_accounts" => Ok(json!([])),
-            "eth_feeHistory" => self.fee_history(&mut params),
+            "eth_feeHistory" => self.fee_history(&mut params).await,
             "eth_estimateGas" => self.estimate_gas(params).await,
             "eth_call" => self.call(params).await,
             "eth_sendRawTransaction" => self.send_raw_transaction(params).await,
@@ -65,17 +65,16 @@ impl Engine {
             }
             "eth_getLogs" => {
                 let filter: Filter = params.required(0, "filter")?;
-                let tip = self.height();
-                self.readers().read(move |db| to_json(find_logs(db, &filter, tip)?)).await
+                self.readers().read(move |db| to_json(find_logs(db, &filter, height(db)?)?)).await
             }
             "eth_newFilter" => {
                 let filter: Filter = params.required(0, "filter")?;
                 logs::check(&filter)?;
-                let height = self.height();
+                let height = self.newest().await?;
                 to_json(self.filters(|filters| filters.install(Watched::Logs(Box::new(filter)), height)))
             }
             "eth_newBlockFilter" => {
-                let height = self.height();
+                let height = self.newest().await?;
                 to_json(self.filters(|filters| filters.install(Watched::Blocks, height)))
             }
             "eth_getFilterChanges" => self.filter_changes(params.required(0, "filter id")?).await,
@@ -117,14 +116,20 @@ impl Engine {
         }
     }
 
-    fn fee_history(&self, params: &mut Params) -> Result<Value, RpcFault> {
+    /// The newest block, as whoever has its receipt knows it: by the database, and not by what its writer says afterwards.
+    async fn newest(&self) -> Result<u64, RpcFault> {
+        self.readers().read(|db| Ok(height(db)?)).await
+    }
+
+    async fn fee_history(&self, params: &mut Params) -> Result<Value, RpcFault> {
         let asked: U64 = params.required(0, "block count")?;
         let newest: BlockNumberOrTag = params.required(1, "newest block")?;
         let percentiles: Vec<f64> = params.optional(2, "percentiles")?.unwrap_or_default();
         if percentiles.len() > 100 {
             return Err(RpcFault::new(rpc_code::INVALID_PARAMS, "at most 100 percentiles"));
         }
-        let newest = newest.as_number().unwrap_or_else(|| self.height()).min(self.height());
+        let tip = self.newest().await?;
+        let newest = newest.as_number().unwrap_or(tip).min(tip);
         let count = asked.to::<u64>().clamp(1, MAX_FEE_BLOCKS).min(newest + 1);
         let blocks = usize::try_from(count).unwrap_or_default();
         to_json(FeeHistory {
@@ -293,7 +298,6 @@ impl Engine {
     async fn filter_changes(&self, id: U64) -> Result<Value, RpcFault> {
         let found = self.filters(|filters| filters.find(id));
         let (watched, seen) = found.ok_or_else(|| RpcFault::server("filter not found"))?;
-        let tip = self.height();
         let (changes, last) = self
             .readers()
             .read(move |db| match watched {
@@ -302,6 +306,7 @@ impl Engine {
                     Ok((to_json(hashes)?, last))
                 }
                 Watched::Logs(filter) => {
+                    let tip = height(db)?;
                     let range = logs::range(db, &filter, tip)?.map(|(from, to)| (from.max(seen + 1), to));
                     let found = match range {
                         Some((from, to)) if from <= to => logs::matching(db, &filter, (from, to))?,
@@ -314,6 +319,11 @@ impl Engine {
         self.filters(|filters| filters.advance(id, last));
         Ok(changes)
     }
+}
+
+/// The number of the newest block.
+fn height(db: &Connection) -> rusqlite::Result<u64> {
+    Ok(table::tip(db)?.map_or(0, |block| block.header.number))
 }
 
 fn unknown(method: &str) -> RpcFault {
