@@ -52,7 +52,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// With groups that fit the keyring's replica: see [`restore`].
+    /// With groups that fit the keyring's replica: see [`restore()`].
     pub fn new(own: Own, groups: Groups, now_ms: u64) -> Self {
         Self {
             own,
