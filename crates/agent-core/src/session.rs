@@ -363,10 +363,6 @@ impl Session {
     }
 
     fn take_step(&mut self) -> Step<Write, Effect> {
-        // The client has gone in the meantime: nobody would use what is opened.
-        if !matches!(self.state, State::Opening { .. }) {
-            self.effects.retain(|effect| !matches!(effect, Effect::Open { .. }));
-        }
         Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects))
     }
 
@@ -477,6 +473,10 @@ impl Session {
     }
 
     fn give_up(&mut self, reason: &str) {
+        // The client goes as it comes: nobody would use what is opened.
+        if matches!(self.state, State::Opening { .. }) {
+            self.effects.retain(|effect| !matches!(effect, Effect::Open { .. }));
+        }
         self.state = State::Closing { reason: reason.to_owned() };
     }
 

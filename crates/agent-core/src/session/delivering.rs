@@ -1,6 +1,5 @@
 //! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
 
-use bytes::Bytes;
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
 use sealcast_seal::{HandOver, Message};
@@ -71,18 +70,7 @@ impl Session {
     /// A message that opened: whether the client gets it is a matter of what it says.
     fn judge_delivery(&mut self, shared: &mut Shared<'_>, delivery: &Delivery, message: &Message, now: Now) {
         let freshness = shared.keyring.freshness();
-        let arrived = Arrived {
-            topic: &delivery.topic,
-            sender: message.sender(),
-            tolerance_ms: freshness.clock_tolerance_ms,
-            frame: &delivery.payload,
-            payload: Bytes::copy_from_slice(message.payload()),
-            props: Bytes::copy_from_slice(message.props()),
-            sealed_ms: message.sealed_ms(),
-            age_ms: message.age_ms(),
-            retained: delivery.retain,
-            stale: freshness.is_stale(delivery.topic.as_str(), delivery.retain, message.age_ms()),
-        };
+        let arrived = Arrived::new(&delivery.topic, &delivery.payload, message, delivery.retain, freshness);
         let sees_flags = self.settings.sees_flags && self.version == Version::V5;
         let refused = match shared.values.arrive(&arrived, sees_flags, now.unix_ms) {
             Incoming::Deliver(deliver) => return self.hand_on(shared, delivery, message, *deliver, now),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sealcast_identity::DeviceId;
 use sealcast_mqtt::{Properties, TopicName};
 use sealcast_reading::NamedReading;
+use sealcast_seal::Message;
 
 use super::{
     Values,
@@ -13,6 +14,7 @@ use super::{
     recent::hash,
     rules::{Flagged, Format, Receive},
 };
+use crate::Freshness;
 
 /// Frames that are remembered as diverted.
 const MAX_DIVERTED: usize = 1024;
@@ -41,7 +43,29 @@ pub struct Arrived<'a> {
     pub stale: bool,
 }
 
-impl Arrived<'_> {
+impl<'a> Arrived<'a> {
+    /// What was in `frame`, as the topic's limits on age see it.
+    pub fn new(
+        topic: &'a TopicName,
+        frame: &'a [u8],
+        message: &'a Message,
+        retained: bool,
+        freshness: &Freshness,
+    ) -> Self {
+        Self {
+            topic,
+            sender: message.sender(),
+            tolerance_ms: freshness.clock_tolerance_ms,
+            frame,
+            payload: Bytes::copy_from_slice(message.payload()),
+            props: Bytes::copy_from_slice(message.props()),
+            sealed_ms: message.sealed_ms(),
+            age_ms: message.age_ms(),
+            retained,
+            stale: freshness.is_stale(topic.as_str(), retained, message.age_ms()),
+        }
+    }
+
     fn said(&self) -> Said<'_> {
         Said { sender: self.sender, at_ms: self.sealed_ms, tolerance_ms: self.tolerance_ms }
     }

@@ -1,6 +1,5 @@
 //! What the agent's own connection brings of the topics that a fail-safe is for: their values, and their senders' alarms.
 
-use bytes::Bytes;
 use sealcast_mqtt::TopicName;
 use sealcast_seal::{HandOver, Message};
 use tracing::debug;
@@ -57,19 +56,7 @@ impl Values {
             Opened::NotYet => return true,
             Opened::Nothing => return false,
         };
-        let freshness = keyring.freshness();
-        let arrived = Arrived {
-            topic: &topic,
-            sender: opened.sender(),
-            tolerance_ms: freshness.clock_tolerance_ms,
-            frame: &message.payload,
-            payload: Bytes::copy_from_slice(opened.payload()),
-            props: Bytes::copy_from_slice(opened.props()),
-            sealed_ms: opened.sealed_ms(),
-            age_ms: opened.age_ms(),
-            retained: message.retain,
-            stale: freshness.is_stale(topic.as_str(), message.retain, opened.age_ms()),
-        };
+        let arrived = Arrived::new(&topic, &message.payload, &opened, message.retain, keyring.freshness());
         if marks::read(&arrived.props).is_ok_and(|(said, _)| said.alarm) {
             self.hear_alarm(&arrived, |about| keyring.may_speak_of(arrived.sender, about), now_ms);
         } else if self.has_fail_safe(topic.as_str())
