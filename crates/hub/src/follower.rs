@@ -5,14 +5,13 @@ use std::{sync::PoisonError, time::Duration};
 use anyhow::{Context as _, Result};
 use sealcast_broker::{Handle, Qos};
 use sealcast_chain::Ledger;
+use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Event, Record};
 use sealcast_ledger_client::NodeError;
 use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
-
-use crate::policy::SharedReplica;
 
 /// The hub ends when its ledger could not be read for so long.
 const UNREAD: Duration = Duration::from_secs(30);

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
+use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::Network;
 use sealcast_ledger::Genesis;
 use sealcast_node::{
@@ -24,7 +25,6 @@ use crate::{
     folder,
     follower::Follower,
     https, ledger,
-    policy::{LedgerPolicy, SharedReplica},
     registrar::Registrar,
     relay::{self, Relay},
     tokens::Tokens,

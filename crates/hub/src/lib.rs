@@ -7,7 +7,6 @@ mod follower;
 mod https;
 mod hub;
 mod ledger;
-mod policy;
 mod registrar;
 mod relay;
 mod tokens;

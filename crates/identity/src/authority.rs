@@ -22,6 +22,9 @@ pub const BACKDATE_MS: u64 = 5 * 60 * 1000;
 
 /// Common name of the operator's client certificate, which is a name no device can have.
 pub const OPERATOR_NAME: &str = "operator";
+/// What the MQTT client identifier of a node's own connection begins with, before the node's name: the hub's broker reserves
+/// places for these.
+pub const CLIENT_ID_PREFIX: &str = "sealcast-";
 
 /// Common name of the hub's certificates, which is a name no device can have.
 pub const HUB_NAME: &str = "hub";

@@ -25,7 +25,8 @@ mod token;
 mod trust;
 
 pub use authority::{
-    Authority, AuthorityError, BACKDATE_MS, EnrolError, HUB_NAME, Issued, MAX_SERVER_NAMES, OPERATOR_NAME, Root,
+    Authority, AuthorityError, BACKDATE_MS, CLIENT_ID_PREFIX, EnrolError, HUB_NAME, Issued, MAX_SERVER_NAMES,
+    OPERATOR_NAME, Root,
 };
 pub use certificate::{Certificate, CertificateError, Fingerprint, FingerprintError};
 pub use id::{DeviceId, DeviceIdError};

@@ -15,6 +15,6 @@ pub mod tls;
 
 pub use self::{
     clock::now_ms,
-    link::{Answer, CLIENT_ID_PREFIX, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
+    link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     tasks::{Outcome, Tasks},
 };

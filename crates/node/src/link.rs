@@ -12,6 +12,7 @@ mod state;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use sealcast_identity::CLIENT_ID_PREFIX;
 use sealcast_ledger_client::{Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_topic::ControlTopic;
@@ -26,9 +27,6 @@ use self::{
 };
 use crate::{tasks::Tasks, tls::Upstream};
 
-/// What the client identifier of a control connection begins with, before the node's name: the hub's broker reserves
-/// places for these.
-pub const CLIENT_ID_PREFIX: &str = "sealcast-";
 /// Messages that wait to be published, after the calls.
 const MAX_OUTGOING: usize = 16_384;
 

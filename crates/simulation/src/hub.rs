@@ -12,6 +12,7 @@ use sealcast_broker_core::{
     ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
     Received,
 };
+use sealcast_hub_core::LedgerPolicy;
 use sealcast_ledger::{Event, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
@@ -19,7 +20,6 @@ use sealcast_topic::{ControlTopic, is_control};
 use crate::{
     cast::Cast,
     net::{End, Net, Wire, take},
-    policy::LedgerPolicy,
     rng::Rng,
 };
 
@@ -76,7 +76,7 @@ pub struct Hub {
     written: u64,
     last: u64,
     gate: u64,
-    replica: Arc<RwLock<Replica>>,
+    policy: LedgerPolicy,
     calls: Vec<Call>,
     /// All requests and answers ever.
     pub requests: Vec<Request>,
@@ -94,15 +94,16 @@ impl Hub {
     /// A hub whose journal is empty.
     pub fn new(cast: &Cast, now: Now) -> Self {
         let replica = Arc::new(RwLock::new(Replica::new(cast.genesis)));
+        let policy = LedgerPolicy { replica, operator: cast.operator_certificate.clone() };
         let mut hub = Self {
-            core: core(&replica),
+            core: core(&policy),
             image: Image::default(),
             unwritten: VecDeque::new(),
             held: VecDeque::new(),
             written: 0,
             last: 0,
             gate: 0,
-            replica,
+            policy,
             calls: Vec::new(),
             requests: Vec::new(),
             answers: Vec::new(),
@@ -128,7 +129,7 @@ impl Hub {
         self.held.clear();
         (self.written, self.gate) = (self.last, self.last);
         self.calls.clear();
-        self.core = core(&self.replica);
+        self.core = core(&self.policy);
         self.core.restore(self.image.restored(), now.unix_ms);
         self.start(now);
         net.wires.values_mut().for_each(Wire::broker_gone);
@@ -252,7 +253,7 @@ impl Hub {
         let mut revoked = Vec::new();
         let mut news = Vec::new();
         {
-            let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
+            let mut replica = self.policy.replica.write().unwrap_or_else(PoisonError::into_inner);
             for record in cast.ledger.records().iter().skip(usize::try_from(replica.height())?) {
                 let event = replica.apply(record).context("the hub's own ledger does not verify")?;
                 if let Event::DeviceRevoked { device, .. } = event {
@@ -285,7 +286,7 @@ impl Hub {
 
     /// Whether the ledger has records that the broker's rules do not know.
     pub fn is_behind(&self, cast: &Cast) -> bool {
-        self.replica.read().unwrap_or_else(PoisonError::into_inner).height() < cast.ledger.replica().height()
+        self.policy.replica.read().unwrap_or_else(PoisonError::into_inner).height() < cast.ledger.replica().height()
     }
 
     /// How many calls wait.
@@ -352,8 +353,8 @@ impl Hub {
 }
 
 /// A broker on an empty journal.
-fn core(replica: &Arc<RwLock<Replica>>) -> Core {
-    Core::new(Limits::default(), Arc::new(LedgerPolicy(replica.clone())), None)
+fn core(policy: &LedgerPolicy) -> Core {
+    Core::new(Limits::default(), Arc::new(policy.clone()), None)
 }
 
 /// What a hostile broker makes of something that it has carried.

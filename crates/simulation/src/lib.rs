@@ -15,7 +15,6 @@ mod event;
 mod ghost;
 mod hub;
 mod net;
-mod policy;
 mod rng;
 mod run;
 mod spy;

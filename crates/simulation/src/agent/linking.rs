@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use sealcast_agent_core::{Now, SyncId, control::Input};
+use sealcast_identity::CLIENT_ID_PREFIX;
 use sealcast_mqtt::{
     Connect, Properties, Publish, Qos, Text, Version,
     client::{self, Outcome, Output},
@@ -15,7 +16,6 @@ use super::{
 use crate::{
     hub::{Answer, Request},
     net::End,
-    policy::CONTROL_PREFIX,
 };
 
 impl Process {
@@ -161,7 +161,7 @@ impl Process {
             clean_start: true,
             keep_alive_s: 0,
             properties: Properties::new(),
-            client_id: Text::new(&format!("{CONTROL_PREFIX}{}-{conn}", self.keyring.device()))
+            client_id: Text::new(&format!("{CLIENT_ID_PREFIX}{}-{conn}", self.keyring.device()))
                 .map_err(|error| anyhow!("{error}"))?,
             will: None,
             username: None,

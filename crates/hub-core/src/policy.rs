@@ -3,14 +3,13 @@
 //! Every active device may subscribe to application topics: who can read them is decided by keys, not by the broker.
 //! To publish on a group's topics a device must be granted in the group: what a stranger writes there opens nowhere, but
 //! it could flood the members and replace what is retained for them. The control topics are each their owners' alone,
-//! and only a filter that names their first level reaches them ([`sealcast_broker::Limits::reserved_levels`]).
+//! and only a filter that names their first level reaches them ([`sealcast_broker_core::Limits::reserved_levels`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sealcast_broker::{Attempt, Policy, PolicyRefusal};
-use sealcast_identity::{Certificate, DeviceId, OPERATOR_NAME};
+use sealcast_broker_core::{Attempt, Policy, PolicyRefusal};
+use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
-use sealcast_node::CLIENT_ID_PREFIX;
 use sealcast_topic::{ControlTopic, is_control};
 use tracing::warn;
 
@@ -18,6 +17,7 @@ use tracing::warn;
 pub type SharedReplica = Arc<RwLock<Replica>>;
 
 /// The broker's rules.
+#[derive(Clone)]
 pub struct LedgerPolicy {
     /// The hub's own replica.
     pub replica: SharedReplica,
@@ -65,7 +65,7 @@ impl Policy for LedgerPolicy {
         number.is_some_and(|group| is_granted(&replica, device, group))
     }
 
-    /// What [`sealcast_node::Link`] calls itself, at agents and in the operator's commands.
+    /// What a node's own connection (`Link` of `sealcast-node`) calls itself, at agents and in the operator's commands.
     fn is_control(&self, device: &str, client_id: &str) -> bool {
         client_id.strip_prefix(CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()
     }

@@ -1,0 +1,7 @@
+//! What the hub decides: who may do what at its broker, by the ledger.
+//!
+//! Sans-IO, so that `sealcast-simulation` judges by the same rules as `sealcast-hub`.
+
+mod policy;
+
+pub use self::policy::{LedgerPolicy, SharedReplica};
