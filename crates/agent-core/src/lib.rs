@@ -23,8 +23,8 @@ mod record;
 mod retained;
 pub mod session;
 mod step;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod values;
 
 pub use self::{

@@ -1,4 +1,6 @@
-//! A CA, an operator, a ledger in memory, and devices: what the tests of this crate are about.
+//! A CA, an operator, a ledger in memory, and devices: what the tests of this crate are about, and with the feature
+//! `testing` those of its driver.
+#![allow(clippy::unwrap_used, clippy::new_without_default, missing_docs, reason = "for tests only")]
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -8,6 +10,10 @@ use sealcast_ledger::{
     Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Genesis, Granted, GroupCreated,
     GroupNumber, Hash, LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters, Revoked,
     SequenceRule, Serial, SignedEntry, testing::MemoryLedger,
+};
+use sealcast_mqtt::{
+    Connack, Connect, Output, PacketId, Properties, Proxy, ProxyConfig, Publish, PublishRequest, Qos, SessionState,
+    Text, TopicName, Version, WillAnswer,
 };
 use sealcast_quality::RuleFilter;
 use zeroize::Zeroizing;
@@ -197,4 +203,45 @@ fn freshness() -> Freshness {
         MaxAge { live_ms: Some(60_000), offline_ms: Some(600_000), retained_ms: Some(3_600_000), stale: Stale::Refuse };
     let old = ("plant/old/#".parse::<RuleFilter>().unwrap(), MaxAge { stale: Stale::Flag, ..default });
     Freshness { clock_tolerance_ms: 1_000, default, topics: ByFilter::new(vec![old]) }
+}
+
+/// A keyring that has read nothing of the ledger.
+pub fn keyring() -> Keyring {
+    let mut world = World::new();
+    let device = world.device("1111");
+    world.keyring(device, Replica::new(world.genesis), &[])
+}
+
+/// What a client's PUBLISH becomes in a proxy.
+pub fn request(payload: String, dup: bool) -> PublishRequest {
+    let mut proxy = Proxy::new(ProxyConfig::default());
+    let connect = Connect {
+        version: Version::V311,
+        bridge: false,
+        clean_start: true,
+        keep_alive_s: 0,
+        properties: Properties::new(),
+        client_id: Text::new("x").unwrap(),
+        will: None,
+        username: None,
+        password: None,
+    };
+    proxy.handle_client(&connect.encode().unwrap());
+    while proxy.poll().is_some() {}
+    proxy.accept(WillAnswer::AsIs, SessionState::default()).unwrap();
+    let connack = Connack { session_present: false, code: 0, properties: Properties::new() };
+    proxy.handle_broker(&connack.encode(Version::V311).unwrap());
+    let publish = Publish {
+        dup,
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        topic: Some(TopicName::new("t").unwrap()),
+        packet_id: PacketId::new(1),
+        properties: Properties::new(),
+        payload: payload.into(),
+    };
+    proxy.handle_client(&publish.encode(Version::V311).unwrap());
+    std::iter::from_fn(|| proxy.poll())
+        .find_map(|output| if let Output::Publish(request) = output { Some(request) } else { None })
+        .unwrap()
 }

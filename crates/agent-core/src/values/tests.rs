@@ -6,17 +6,16 @@ mod disk;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use sealcast_ledger::Replica;
-use sealcast_mqtt::{
-    Connack, Connect, Output as Proxied, PacketId, Proxy, ProxyConfig, Publish, PublishRequest, Qos, RefuseCode,
-    SessionState, Text, TopicName, Version, WillAnswer,
-};
+use sealcast_mqtt::{RefuseCode, TopicName};
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{InputConfig, OutputConfig};
 use serde::Deserialize;
 
 use super::*;
-use crate::{ByFilter, Uncommitted, testing::World};
+use crate::{
+    ByFilter, Uncommitted,
+    testing::{keyring, request},
+};
 
 const RULES: &str = "[[quality]]\nfilter = 't'\nrange = { max = 100 }\nstep = { max = 10, action = 'block' }\n\
                      time = { action = 'flag' }\nreport = { dead_band = 1 }\n\
@@ -124,13 +123,6 @@ impl Disk {
     }
 }
 
-/// One that has read nothing of the ledger.
-fn keyring() -> Keyring {
-    let mut world = World::new();
-    let device = world.device("1111");
-    world.keyring(device, Replica::new(world.genesis), &[])
-}
-
 /// A write that failed, after it came to the disk if there is one.
 fn fail(values: &mut Values, step: Step<ValueWrite, Due>, persisted: Option<&mut Disk>, now_ms: u64) {
     let failed = step.commit(|writes| {
@@ -143,40 +135,6 @@ fn fail(values: &mut Values, step: Step<ValueWrite, Due>, persisted: Option<&mut
     values.put_back(step, now_ms);
 }
 
-/// What a client's PUBLISH becomes in a proxy.
-fn request(payload: String, dup: bool) -> Result<PublishRequest> {
-    let mut proxy = Proxy::new(ProxyConfig::default());
-    let connect = Connect {
-        version: Version::V311,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        properties: Properties::new(),
-        client_id: Text::new("x")?,
-        will: None,
-        username: None,
-        password: None,
-    };
-    proxy.handle_client(&connect.encode()?);
-    while proxy.poll().is_some() {}
-    proxy.accept(WillAnswer::AsIs, SessionState::default())?;
-    let connack = Connack { session_present: false, code: 0, properties: Properties::new() };
-    proxy.handle_broker(&connack.encode(Version::V311)?);
-    let publish = Publish {
-        dup,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        topic: Some(TopicName::new("t")?),
-        packet_id: PacketId::new(1),
-        properties: Properties::new(),
-        payload: payload.into(),
-    };
-    proxy.handle_client(&publish.encode(Version::V311)?);
-    std::iter::from_fn(|| proxy.poll())
-        .find_map(|output| if let Proxied::Publish(request) = output { Some(request) } else { None })
-        .context("a request")
-}
-
 fn judge(
     disk: &mut Disk,
     values: &mut Values,
@@ -185,7 +143,7 @@ fn judge(
     ts: u64,
     dup: bool,
 ) -> Result<(Judged, Option<String>)> {
-    let mut request = request(format!("{{\"v\":{value},\"ts\":{ts}}}"), dup)?;
+    let mut request = request(format!("{{\"v\":{value},\"ts\":{ts}}}"), dup);
     let judged = values.publish(&mut request, client, ts);
     disk.persist(values);
     Ok((judged, marks::read(&Bytes::copy_from_slice(&request.sealed_properties))?.0.check))
@@ -266,7 +224,7 @@ fn a_rule_that_only_passes_marks_nothing() -> Result<()> {
 
 /// A message of the topic as it is.
 fn publish(disk: &mut Disk, values: &mut Values, payload: &str, now_ms: u64) -> Result<(Judged, String, marks::Said)> {
-    let mut request = request(payload.to_owned(), false)?;
+    let mut request = request(payload.to_owned(), false);
     let judged = values.publish(&mut request, 1, now_ms);
     disk.persist(values);
     let payload = String::from_utf8(request.payload.to_vec())?;
@@ -346,7 +304,7 @@ fn case_04_a_message_without_the_value_ends_no_alarm_and_is_no_report() -> Resul
 #[test]
 fn what_cannot_be_read_says_where() -> Result<()> {
     let mut values = Disk::default().start(RULES)?;
-    let mut request = request("{\"v\":1,}".into(), false)?;
+    let mut request = request("{\"v\":1,}".into(), false);
     let Judged::Blocked(blocked) = values.publish(&mut request, 1, 1) else { anyhow::bail!("not blocked") };
     assert_eq!(blocked.code, RefuseCode::PayloadFormatInvalid);
     assert!(blocked.reason.contains("at byte 7"), "{}", blocked.reason);

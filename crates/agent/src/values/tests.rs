@@ -2,16 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sealcast_agent_core::{
-    ByFilter, Freshness, Keyring, MaxAge, Own, Stale,
+    testing::{keyring, request},
     values::{Amount, ArchiveMessage, Judged, ValueRow},
-};
-use sealcast_identity::SigningKey;
-use sealcast_ledger::{Genesis, Hash, LedgerId, Replica};
-use sealcast_mqtt::{
-    Connack, Connect, Output as Proxied, PacketId, Properties, Proxy, ProxyConfig, Publish, PublishRequest, Qos,
-    SessionState, Text, TopicName, Version, WillAnswer,
 };
 
 use super::*;
@@ -20,51 +14,6 @@ use crate::config::AgentFile;
 fn with_rules(dir: &Path, rules: &str) -> Result<Values> {
     let rules = toml::from_str::<AgentFile>(rules)?.validate()?.values;
     Values::new("1111".parse()?, rules, Arc::new(Store::create(dir)?), 1)
-}
-
-/// One that has read nothing of the ledger.
-fn keyring() -> Result<Keyring> {
-    let (key, device) = (Arc::new(SigningKey::generate()?), "1111".parse()?);
-    let id = LedgerId { chain_id: 1, address: [1; 20] };
-    let (number, certificate) = (id.number_of(&device), Hash::from([0; 32]));
-    let genesis = Genesis { id, ca: *key.public(), operator: *key.public() };
-    let default = MaxAge { live_ms: None, retained_ms: None, offline_ms: None, stale: Stale::Refuse };
-    let freshness = Freshness { clock_tolerance_ms: 2_000, default, topics: ByFilter::default() };
-    Ok(Keyring::new(Own { device, number, certificate, key }, vec![], freshness, Replica::new(genesis), []))
-}
-
-/// What a client's PUBLISH becomes in a proxy.
-fn request(payload: String, dup: bool) -> Result<PublishRequest> {
-    let mut proxy = Proxy::new(ProxyConfig::default());
-    let connect = Connect {
-        version: Version::V311,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        properties: Properties::new(),
-        client_id: Text::new("x")?,
-        will: None,
-        username: None,
-        password: None,
-    };
-    proxy.handle_client(&connect.encode()?);
-    while proxy.poll().is_some() {}
-    proxy.accept(WillAnswer::AsIs, SessionState::default())?;
-    let connack = Connack { session_present: false, code: 0, properties: Properties::new() };
-    proxy.handle_broker(&connack.encode(Version::V311)?);
-    let publish = Publish {
-        dup,
-        qos: Qos::AtLeastOnce,
-        retain: false,
-        topic: Some(TopicName::new("t")?),
-        packet_id: PacketId::new(1),
-        properties: Properties::new(),
-        payload: payload.into(),
-    };
-    proxy.handle_client(&publish.encode(Version::V311)?);
-    std::iter::from_fn(|| proxy.poll())
-        .find_map(|output| if let Proxied::Publish(request) = output { Some(request) } else { None })
-        .context("a request")
 }
 
 #[test]
@@ -87,7 +36,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     for at in 0..200_u64 {
         let value = if at % 2 == 0 { "20" } else { "21" };
         let mut request =
-            request(format!("{{\"v\":{value}.{at:03}{big},\"ts\":{}}}", 1_700_000_000_000 + at * 1000), false)?;
+            request(format!("{{\"v\":{value}.{at:03}{big},\"ts\":{}}}", 1_700_000_000_000 + at * 1000), false);
         values.with(|values| values.publish(&mut request, 1, 1_700_000_000_000 + at * 1000));
         failed += u32::from(values.persist().is_err());
     }
@@ -99,7 +48,7 @@ fn what_a_full_disk_does_not_take_is_written_when_it_has_room() -> Result<()> {
     assert!(waiting.messages > 190, "{waiting:?} of 200 readings, each another value");
     drop(values);
     let again = with_rules(dir.path(), rules)?;
-    let mut request = request(r#"{"v":40,"ts":1800000000000}"#.to_owned(), false)?;
+    let mut request = request(r#"{"v":40,"ts":1800000000000}"#.to_owned(), false);
     let judged = again.with(|values| values.publish(&mut request, 1, 1_800_000_000_000));
     assert!(matches!(judged, Judged::Blocked(_)), "the level of before is on the disk: {judged:?}");
     Ok(())
@@ -129,11 +78,11 @@ async fn what_becomes_due_earlier_wakes_the_agents_own_task() -> Result<()> {
     let rules = "[[quality]]\nfilter = 't'\nrange = { max = 100 }\nreport = { min_interval_ms = 5_000 }\n";
     let values = with_rules(dir.path(), rules)?;
     let publish = |payload: &str| {
-        let mut request = request(payload.to_owned(), false)?;
+        let mut request = request(payload.to_owned(), false);
         Ok::<_, anyhow::Error>(values.with(|values| values.publish(&mut request, 1, now_ms())))
     };
     let woken = || tokio::time::timeout(Duration::ZERO, values.wake.notified());
-    let keyring = keyring()?;
+    let keyring = keyring();
     values.with(|values| values.handle_timeout(&keyring, now_ms()));
     assert!(values.pause(None) > Duration::from_secs(50));
     assert_eq!(publish("20")?, Judged::Send);
