@@ -8,6 +8,7 @@
 //! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
 //! | `freshness` | [`Freshness`]: how old a message may be |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
+//! | `outgoing` | [`own_message`]: what the agent itself publishes on topics of groups |
 //! | `control` | [`control::Control`]: follows the ledger, agrees on group keys, submits entries |
 //! | `session` | [`session::Session`]: one client's connection, from its bytes to the broker's |
 //! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
@@ -19,6 +20,7 @@ mod deadline;
 mod freshness;
 mod keyring;
 mod now;
+mod outgoing;
 mod record;
 mod retained;
 pub mod session;
@@ -32,6 +34,7 @@ pub use self::{
     freshness::{Freshness, MaxAge, Stale},
     keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId, Unsealed},
     now::Now,
+    outgoing::{Outgoing, own_message, sealed_again},
     record::{RecordError, RecordRules, RecordTable},
     retained::{MAX_RETAINED, Retained, RetainedTopics, TooManyRetained},
     step::{Step, Uncommitted},

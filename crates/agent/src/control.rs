@@ -14,7 +14,7 @@ use anyhow::Result;
 use sealcast_agent_core::{
     SyncId,
     control::{Control, Effect, Input, KeysSeen, Submitted},
-    values::Brought,
+    values::{Brought, Unsent},
 };
 use sealcast_ledger::{GroupNumber, SignedEntry};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
@@ -181,9 +181,10 @@ impl Driver {
     }
 
     fn seal_retained_again(&mut self, group: GroupNumber) {
-        match self.parts.data.seal_retained_again(group, now_ms()) {
-            Ok(Some(frames)) => frames.into_iter().for_each(|(topic, frame)| self.publish(&topic, frame)),
-            Ok(None) => self.control.handle(Input::NotSealed(group)),
+        match self.parts.data.seal_retained_again(group, |topic, frame| self.publish(topic, frame)) {
+            // Refused: this device is no longer a member.
+            Ok(Ok(()) | Err(Unsent::Refused(_))) => {}
+            Ok(Err(Unsent::NotYet(_) | Unsent::NoKeyYet(_))) => self.control.handle(Input::NotSealed(group)),
             Err(error) => warn!(%group, "retained messages could not be sealed under the new epoch: {error:#}"),
         }
     }

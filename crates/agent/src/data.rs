@@ -5,17 +5,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use sealcast_agent_core::{Denied, Keyring, Retained, Route, SharedKeyring, Unsealed, session::Write};
+use sealcast_agent_core::{
+    Keyring, Outgoing, Route, SharedKeyring, Step, sealed_again, session::Write, values::Unsent,
+};
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
-use sealcast_seal::{Content, EpochId, Purpose, QosClass};
+use sealcast_node::now_ms;
+use sealcast_seal::EpochId;
 use tokio::sync::{Notify, watch};
 
 use super::store::Store;
 
-/// Topics, each with a sealed message for it.
-pub type Frames = Vec<(String, Vec<u8>)>;
+/// Steps to a sealed message: a boot number, perhaps another, and the message.
+const MAX_STEPS: usize = 3;
 
 /// See the module.
 pub struct DataPlane {
@@ -63,24 +66,24 @@ impl DataPlane {
         &self.device
     }
 
-    /// [`Keyring::seal`], with the boot number that it may need.
-    pub fn seal(&self, group: GroupNumber, topic: &str, content: &Content<'_>, now_ms: u64) -> Result<Vec<u8>, Denied> {
-        let mut keyring = self.keyring();
+    /// Seals what `prepare` gives, with the boot number that it may need. `write` makes durable what has to be.
+    pub fn seal(
+        &self,
+        mut prepare: impl FnMut(&mut Keyring) -> Result<Step<Write, Outgoing>, Unsent>,
+        write: impl Fn(&[Write]) -> Result<()>,
+    ) -> Result<Vec<u8>, Unsent> {
         // The boot that is asked for first may be of an epoch that is over by the time it is stored.
-        for _ in 0..2 {
-            let pending = match keyring.seal(group, topic, content, now_ms) {
-                Ok(frame) => return Ok(frame),
-                Err(Unsealed::Denied(denied)) => return Err(denied),
-                Err(Unsealed::NeedsBoot(pending)) => pending,
-            };
-            match self.store.commit_session(&[Write::boot(&pending)], 0) {
-                Ok(_) => keyring.begin_boot(pending.stored()),
-                // It may be mended.
-                Err(error) if self.store.is_failing() => return Err(Denied::NotYet(format!("{error:#}"))),
-                Err(error) => return Err(Denied::Refused(format!("{error:#}"))),
+        for _ in 0..MAX_STEPS {
+            let step = prepare(&mut self.keyring())?;
+            let effects = step.commit(&write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))?;
+            for effect in effects {
+                match effect {
+                    Outgoing::BootStored(pending) => self.keyring().begin_boot(pending.stored()),
+                    Outgoing::Frame(frame) => return Ok(frame),
+                }
             }
         }
-        Err(Denied::NotYet("the group's keys changed while the message was being sealed".to_owned()))
+        Err(Unsent::NoKeyYet("the group's keys changed while the message was being sealed".to_owned()))
     }
 
     /// Takes in an epoch that the control plane agreed on.
@@ -93,24 +96,26 @@ impl DataPlane {
         self.change_and_tell(|keyring| keyring.leave(group, reason));
     }
 
-    /// Seals the retained messages of `group` again, under its current epoch. `None` if nothing can be sealed now.
-    pub fn seal_retained_again(&self, group: GroupNumber, now_ms: u64) -> Result<Option<Frames>> {
-        let mut frames = Vec::new();
-        for Retained { topic, time_ms, props, payload } in self.store.retained()? {
-            if self.keyring().route(&topic) != Route::Group(group) {
+    /// Seals the retained messages of `group` again, under its current epoch, as far as it goes.
+    pub fn seal_retained_again(
+        &self,
+        group: GroupNumber,
+        mut publish: impl FnMut(&str, Vec<u8>),
+    ) -> Result<Result<(), Unsent>> {
+        for kept in self.store.retained()? {
+            if self.keyring().route(&kept.topic) != Route::Group(group) {
                 continue;
             }
-            let purpose = Purpose::Reseal { sealed_ms: time_ms };
-            let content =
-                Content { purpose, class: QosClass::Acknowledged, retain: true, props: &props, payload: &payload };
-            match self.seal(group, &topic, &content, now_ms) {
-                Ok(frame) => frames.push((topic, frame)),
-                Err(Denied::NotYet(_) | Denied::Behind(_)) => return Ok(None),
-                // This device is no longer a member.
-                Err(Denied::Refused(_)) => return Ok(Some(Vec::new())),
+            let frame = self.seal(
+                |keyring| sealed_again(keyring, group, &kept, now_ms()),
+                |writes| self.store.commit_session(writes, 0).map(drop),
+            );
+            match frame {
+                Ok(frame) => publish(&kept.topic, frame),
+                Err(unsent) => return Ok(Err(unsent)),
             }
         }
-        Ok(Some(frames))
+        Ok(Ok(()))
     }
 
     /// The members of a group's current epoch.

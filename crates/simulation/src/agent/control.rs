@@ -1,19 +1,21 @@
 //! The control plane's steps: committed, however long the disk takes, and then done.
 
 use sealcast_agent_core::{
-    Denied, Retained, Route, Step, Uncommitted, Unsealed,
+    Outgoing, Retained, Route, Step, Uncommitted,
     control::{Effect, Input, Write},
-    session,
+    sealed_again, session,
+    values::Unsent,
 };
 use sealcast_group::Notice;
 use sealcast_ledger::GroupNumber;
-use sealcast_seal::{Content, Purpose, QosClass};
 
 use super::{Agent, Around, Process, Stop, fatal};
 use crate::disk::{Disk, Failed, Writes};
 
 /// A write that the agent cannot go on without is tried again after so long, ms.
 const RETRY_MS: u64 = 500;
+/// Steps to a sealed message: a boot number, perhaps another, and the message.
+const MAX_STEPS: usize = 3;
 
 impl Agent {
     pub(super) fn run_control(&mut self, around: &mut Around<'_>) -> Result<bool, Stop> {
@@ -91,25 +93,19 @@ impl Process {
 
     fn seal_retained(&mut self, disk: &mut Disk, around: &mut Around<'_>, group: GroupNumber) -> Result<(), Stop> {
         let kept: Vec<Retained> = disk.files.retained.values().cloned().collect();
-        let mut frames = Vec::new();
-        for Retained { topic, time_ms, props, payload } in kept {
-            if self.keyring.route(&topic) != Route::Group(group) {
+        for kept in kept {
+            if self.keyring.route(&kept.topic) != Route::Group(group) {
                 continue;
             }
-            let purpose = Purpose::Reseal { sealed_ms: time_ms };
-            let class = QosClass::Acknowledged;
-            let content = Content { purpose, class, retain: true, props: &props, payload: &payload };
-            match self.seal(disk, around, group, &topic, &content)? {
-                Ok(frame) => frames.push((topic, frame)),
-                Err(Denied::NotYet(_) | Denied::Behind(_)) => {
+            let sealed = |process: &mut Self, now_ms| sealed_again(&mut process.keyring, group, &kept, now_ms);
+            match self.seal(disk, around, sealed)? {
+                Ok(frame) => drop(self.link.publish(&kept.topic, true, frame)),
+                Err(Unsent::NotYet(_) | Unsent::NoKeyYet(_)) => {
                     self.control.handle(Input::NotSealed(group));
                     return Ok(());
                 }
-                Err(Denied::Refused(_)) => return Ok(()),
+                Err(Unsent::Refused(_)) => return Ok(()),
             }
-        }
-        for (topic, frame) in frames {
-            drop(self.link.publish(&topic, true, frame));
         }
         Ok(())
     }
@@ -119,24 +115,28 @@ impl Process {
         &mut self,
         disk: &mut Disk,
         around: &Around<'_>,
-        group: GroupNumber,
-        topic: &str,
-        content: &Content<'_>,
-    ) -> Result<Result<Vec<u8>, Denied>, Stop> {
-        for _ in 0..2 {
-            let pending = match self.keyring.seal(group, topic, content, around.now.unix_ms) {
-                Ok(frame) => return Ok(Ok(frame)),
-                Err(Unsealed::Denied(denied)) => return Ok(Err(denied)),
-                Err(Unsealed::NeedsBoot(pending)) => pending,
+        prepare: impl Fn(&mut Self, u64) -> Result<Step<session::Write, Outgoing>, Unsent>,
+    ) -> Result<Result<Vec<u8>, Unsent>, Stop> {
+        for _ in 0..MAX_STEPS {
+            let step = match prepare(self, around.now.unix_ms) {
+                Ok(step) => step,
+                Err(unsent) => return Ok(Err(unsent)),
             };
-            match disk.commit(&Writes::Session(&[session::Write::boot(&pending)]), around.now.run_ms) {
-                Ok(()) => self.keyring.begin_boot(pending.stored()),
-                Err(failed) => {
-                    let denied = Denied::NotYet("the disk fails".to_owned());
-                    return fatal(failed).map_or(Ok(Err(denied)), Err);
+            let effects = match step.commit(|writes| disk.commit(&Writes::Session(writes), around.now.run_ms)) {
+                Ok(effects) => effects,
+                Err(Uncommitted { error, .. }) => {
+                    let unsent = Unsent::NotYet("the disk fails".to_owned());
+                    return fatal(error).map_or(Ok(Err(unsent)), Err);
+                }
+            };
+            for effect in effects {
+                disk.before_effect().map_err(|_| Stop::Died)?;
+                match effect {
+                    Outgoing::BootStored(pending) => self.keyring.begin_boot(pending.stored()),
+                    Outgoing::Frame(frame) => return Ok(Ok(frame)),
                 }
             }
         }
-        Ok(Err(Denied::NotYet("the group's keys changed".to_owned())))
+        Ok(Err(Unsent::NoKeyYet("the group's keys changed".to_owned())))
     }
 }

@@ -1,12 +1,9 @@
 //! What the agent itself publishes: alarms of values that were blocked or flagged.
 
 use sealcast_agent_core::{
-    Denied, Retained, Route, Uncommitted,
-    session::Write,
+    Uncommitted, own_message,
     values::{Due, Output, Own, Unsent},
 };
-use sealcast_seal::{Content, Purpose, QosClass};
-use zeroize::Zeroizing;
 
 use super::{Agent, Around, Process, Stop, fatal};
 use crate::disk::{Disk, Writes};
@@ -66,33 +63,9 @@ impl Process {
         topic: &str,
         message: &Own,
     ) -> Result<Result<(), Unsent>, Stop> {
-        let Own { retain, props, payload, .. } = message;
-        let group = match self.keyring.route(topic) {
-            Route::Group(group) => group,
-            Route::Behind(reason) => return Ok(Err(Unsent::NoKeyYet(reason))),
-            other => return Ok(Err(Unsent::Refused(format!("{other:?}")))),
-        };
-        let mut frame = Vec::new();
-        if !payload.is_empty() {
-            let class = QosClass::Acknowledged;
-            let content = Content { purpose: Purpose::Message, class, retain: *retain, props, payload };
-            frame = match self.seal(disk, around, group, topic, &content)? {
-                Ok(frame) => frame,
-                Err(Denied::Refused(reason)) => return Ok(Err(Unsent::Refused(reason))),
-                Err(denied) => return Ok(Err(Unsent::NoKeyYet(denied.to_string()))),
-            };
-        }
-        if *retain {
-            let payload = Zeroizing::new(payload.to_vec());
-            let time_ms = around.now.unix_ms;
-            let kept = Retained { topic: topic.to_owned(), time_ms, props: props.to_vec(), payload };
-            if let Err(error) = self.retained.keep(&kept) {
-                return Ok(Err(Unsent::Refused(error.to_string())));
-            }
-            if let Err(failed) = disk.commit(&Writes::Session(&[Write::Retained(kept)]), around.now.run_ms) {
-                return fatal(failed).map_or(Ok(Err(Unsent::NotYet("the disk fails".to_owned()))), Err);
-            }
-        }
-        Ok(self.link.publish(topic, *retain, frame).map_err(Unsent::NotYet))
+        let frame = self.seal(disk, around, |process, now_ms| {
+            own_message(&mut process.keyring, &mut process.retained, &process.record, topic, message, now_ms)
+        })?;
+        Ok(frame.and_then(|frame| self.link.publish(topic, message.retain, frame).map_err(Unsent::NotYet)))
     }
 }
