@@ -6,6 +6,8 @@ use sealcast_identity::DeviceId;
 use sealcast_quality::Verdict;
 use serde::{Deserialize, Serialize};
 
+use crate::deadline::Deadline;
+
 /// Most alarms that stand at a time; further topics raise none.
 const MAX_ALARMS: usize = 1024;
 /// What changes of an alarm (its count, its reason) is told at most this often.
@@ -83,14 +85,22 @@ pub(super) struct Alarms {
 #[derive(Debug)]
 struct Standing {
     alarm: Alarm,
-    told_ms: Option<u64>,
+    /// When a change of it may be told; `None` if it was not told yet, or has to be told again.
+    again: Option<Deadline>,
     changed: bool,
+}
+
+impl Standing {
+    /// An alarm that was not told yet.
+    fn new(alarm: Alarm) -> Self {
+        Self { alarm, again: None, changed: true }
+    }
 }
 
 impl Alarms {
     /// An alarm that stood when the agent last ran.
     pub fn restore(&mut self, alarm: Alarm) {
-        self.standing.insert(alarm.topic.clone(), Standing { alarm, told_ms: None, changed: true });
+        self.standing.insert(alarm.topic.clone(), Standing::new(alarm));
     }
 
     /// Raises it, or raises it again.
@@ -123,7 +133,7 @@ impl Alarms {
                 count: 1,
                 over_ms: None,
             };
-            self.standing.insert(topic, Standing { alarm, told_ms: None, changed: true });
+            self.standing.insert(topic, Standing::new(alarm));
         } else {
             return;
         }
@@ -142,18 +152,14 @@ impl Alarms {
     /// The connection to the broker is new: all is told again.
     pub fn tell_again(&mut self) {
         for standing in self.standing.values_mut() {
-            standing.told_ms = None;
-            standing.changed = true;
+            (standing.again, standing.changed) = (None, true);
         }
         self.ended.append(&mut self.told_ended);
     }
 
     /// When something is to be told.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let due = |standing: &Standing| match standing.told_ms {
-            None => 0,
-            Some(told_ms) => told_ms + TELL_EVERY_MS,
-        };
+        let due = |standing: &Standing| standing.again.map_or(0, Deadline::at_ms);
         let standing = self.standing.values().filter(|standing| standing.changed).map(due).min();
         if self.ended.is_empty() { standing } else { Some(0) }
     }
@@ -161,9 +167,8 @@ impl Alarms {
     /// What is to be told now.
     pub fn due(&self, now_ms: u64) -> Vec<Alarm> {
         let ended = self.ended.values();
-        let standing = self.standing.values().filter(|standing| {
-            standing.changed && standing.told_ms.is_none_or(|told_ms| now_ms.saturating_sub(told_ms) >= TELL_EVERY_MS)
-        });
+        let is_due = |standing: &&Standing| standing.changed && standing.again.is_none_or(|again| again.is_due(now_ms));
+        let standing = self.standing.values().filter(is_due);
         ended.chain(standing.map(|standing| &standing.alarm)).cloned().collect()
     }
 
@@ -176,7 +181,7 @@ impl Alarms {
                 self.told_ended.insert(alarm.topic.clone(), alarm);
             }
         } else if let Some(standing) = self.standing.get_mut(&told.topic) {
-            standing.told_ms = Some(now_ms);
+            standing.again = Some(Deadline::after(now_ms, TELL_EVERY_MS));
             standing.changed = standing.alarm != *told;
         }
     }
@@ -208,6 +213,7 @@ mod tests {
         raise(&mut alarms, 5_100);
         assert!(alarms.due(5_100).is_empty());
         assert_eq!(alarms.poll_timeout(), Some(6_000));
+        assert_eq!(alarms.due(4_000).len(), 1, "the clock is set back");
         let told = alarms.due(6_000);
         let alarm = &told[0];
         assert_eq!((alarm.count, alarm.since_ms, alarm.last_ms), (2, 5_000, 5_100));
