@@ -128,8 +128,8 @@ impl Archives {
     }
 
     /// Whether a message that was read is to be handed over now.
-    pub fn wants(&mut self, id: i64, topic: &str, now_ms: u64) -> bool {
-        self.handed.wants(id, topic, now_ms)
+    pub fn wants(&mut self, id: i64, topic: &str) -> bool {
+        self.handed.wants(id, topic)
     }
 
     /// A message was handed over, with so many bytes of payload: its answer comes.
@@ -214,10 +214,10 @@ mod tests {
     fn nothing_is_handed_over_before_the_retry_and_then_what_is_due() {
         let mut archives = Archives::new(on_disk(Amount { messages: 3, bytes: 30 })).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
-        assert!(archives.wants(1, "t", 1_000));
+        assert!(archives.wants(1, "t"));
         archives.handed(1, "t".into(), 10);
         assert!(archives.unsent(2, "other", &Unsent::Refused("no group covers it".into()), 1_000), "only this topic");
-        assert!(archives.wants(3, "t", 1_000));
+        assert!(archives.wants(3, "t"));
         assert!(!archives.unsent(3, "t", &Unsent::NotYet("no connection".into()), 1_000));
         assert_eq!(archives.next_after(1_500), None);
         archives.answered(1, None, 1_500);
@@ -241,7 +241,7 @@ mod tests {
         let mut archives = Archives::new(on_disk(Amount { messages: 2, bytes: 20 })).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
         assert!(archives.unsent(1, "t", &Unsent::NoKeyYet("no key yet".into()), 1_000));
-        assert!(archives.wants(2, "other", 1_000));
+        assert!(archives.wants(2, "other"));
         archives.handed(2, "other".into(), 10);
         assert_eq!(archives.next_after(1_000), Some(2), "no retry of all is waited for");
     }

@@ -71,7 +71,7 @@ impl Values {
             let messages = self.store.archive_after(last, BATCH)?;
             let full = messages.len() >= BATCH;
             for ArchiveMessage { id, topic, props, payload } in messages {
-                if !self.with_archives(|archives| archives.wants(id, &topic, now_ms)) {
+                if !self.with_archives(|archives| archives.wants(id, &topic)) {
                     continue;
                 }
                 let bytes = payload.len();
