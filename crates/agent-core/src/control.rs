@@ -107,7 +107,8 @@ impl Control {
         let up = self.follower.is_up();
         let retained = (up && !self.reseal.is_empty()).then(|| self.reseal_at.at_ms());
         let submitter = self.submitter.poll_timeout().filter(|_| up);
-        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, self.outbox.poll_timeout(), retained]
+        let outbox = self.outbox.poll_timeout().filter(|_| up);
+        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, outbox, retained]
             .into_iter()
             .flatten()
             .fold(self.tick.at_ms(), u64::min)
@@ -118,11 +119,15 @@ impl Control {
             Input::Up => {
                 self.follower.handle_up(now_ms);
                 self.submitter.handle_up();
-                self.publish_again();
+                self.publish_again(now_ms);
             }
             Input::Down => {
                 self.follower.handle_down();
                 self.groups.set_live(&keyring.replica(), false, now_ms);
+            }
+            Input::Taken { topic } => {
+                self.outbox.handle_taken(&topic);
+                self.tell_undelivered(keyring, now_ms);
             }
             Input::Refused { topic, reason } => {
                 self.outbox.handle_refused(&topic, &reason, now_ms);
@@ -249,9 +254,10 @@ impl Control {
 
     /// What time alone brings.
     fn look_after(&mut self, keyring: &mut impl SharedKeyring, now_ms: u64) {
-        let due = self.outbox.due(now_ms, self.follower.is_up());
-        self.effects.extend(due.into_iter().map(|(topic, payload)| Effect::Publish { topic, payload }));
-        self.tell_undelivered(keyring, now_ms);
+        if self.follower.is_up() {
+            let due = self.outbox.due(now_ms);
+            self.effects.extend(due.into_iter().map(|(topic, payload)| Effect::Publish { topic, payload }));
+        }
         if self.groups.poll_timeout().is_some_and(|at_ms| at_ms <= now_ms) {
             self.groups.handle_timeout(&keyring.replica(), now_ms);
         }
@@ -303,14 +309,13 @@ impl Control {
         }
     }
 
-    fn publish_again(&mut self) {
+    fn publish_again(&mut self, now_ms: u64) {
         let keys = keys_topic(&self.own.device);
-        for (topic, payload) in self.outbox.messages() {
+        for (topic, payload) in self.outbox.handle_up(now_ms) {
             if topic == keys {
-                let (device, key_package) = (self.own.device.clone(), key_package(payload));
-                self.effects.push(Effect::KeysSeen { device, key_package });
+                self.see_keys(self.own.device.clone(), &payload);
             }
-            self.effects.push(Effect::Publish { topic: topic.to_owned(), payload: payload.to_vec() });
+            self.publish(topic, payload);
         }
     }
 

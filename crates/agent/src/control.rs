@@ -108,6 +108,8 @@ impl Driver {
                 warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
                 self.control.handle(Input::Down);
             }
+            LinkEvent::Taken { topic } if is_control(&topic) => self.control.handle(Input::Taken { topic }),
+            LinkEvent::Taken { .. } => {}
             LinkEvent::Refused { topic, reason } if is_control(&topic) => {
                 self.control.handle(Input::Refused { topic, reason });
             }

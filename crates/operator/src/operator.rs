@@ -67,7 +67,7 @@ impl Operator {
                 match events.recv().await {
                     Some(LinkEvent::Up) => return Ok(()),
                     Some(LinkEvent::Down(reason)) => bail!("{reason}"),
-                    Some(LinkEvent::Message { .. } | LinkEvent::Refused { .. }) => {}
+                    Some(LinkEvent::Message { .. } | LinkEvent::Taken { .. } | LinkEvent::Refused { .. }) => {}
                     None => bail!("the connection was closed"),
                 }
             }

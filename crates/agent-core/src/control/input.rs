@@ -12,6 +12,11 @@ pub enum Input {
     Up,
     /// It is gone, and what was sent on it may have arrived or not.
     Down,
+    /// The broker has taken a message of the control plane.
+    Taken {
+        /// The message's topic.
+        topic: String,
+    },
     /// The broker refused a message of the control plane.
     Refused {
         /// The message's topic.

@@ -230,12 +230,7 @@ impl Driver {
                 }
                 Some(LinkEvent::Up)
             }
-            Output::Published(owner, Outcome::Taken) => {
-                if let Owner::Message { answer: Some(answer), .. } = owner {
-                    let _ = answer.send(Ok(()));
-                }
-                None
-            }
+            Output::Published(owner, Outcome::Taken) => taken(owner),
             Output::Published(owner, Outcome::Refused(reason)) => self.handle_refused(owner, &reason),
             // The cut that is about to be told says so to their owners.
             Output::Published(_, Outcome::Unknown | Outcome::Unsent) => None,
@@ -292,6 +287,18 @@ fn send(connection: &mut Connection, publication: Publication) -> Option<LinkEve
     let rejected = connection.client().publish(&message, owner).err()?;
     let Owner::Message { topic, answer } = rejected.token else { return None };
     Some(refused(&topic, answer, rejected.error.to_string()))
+}
+
+fn taken(owner: Owner) -> Option<LinkEvent> {
+    match owner {
+        Owner::Message { answer: Some(answer), .. } => {
+            let _ = answer.send(Ok(()));
+            None
+        }
+        Owner::Message { topic, answer: None } => Some(LinkEvent::Taken { topic: topic.as_str().to_owned() }),
+        // Its answer comes as a message.
+        Owner::Call(_) => None,
+    }
 }
 
 fn refused(topic: &TopicName, answer: Option<oneshot::Sender<Result<(), String>>>, reason: String) -> LinkEvent {

@@ -18,6 +18,11 @@ pub enum LinkEvent {
     Up,
     /// The connection is gone, or cannot be made for another reason than before; the link tries again by itself.
     Down(String),
+    /// The broker has taken a message for which nobody waits by an [`Answer`].
+    Taken {
+        /// The message's topic.
+        topic: String,
+    },
     /// The broker refused a message that was published.
     Refused {
         /// The message's topic.

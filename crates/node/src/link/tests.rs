@@ -62,17 +62,19 @@ async fn what_the_broker_says_of_a_message_is_told_to_its_owner() {
     assert_eq!(timeout(PATIENCE, taken).await.unwrap(), Ok(Ok(())));
     assert!(timeout(PATIENCE, refused).await.unwrap().unwrap().is_err());
     assert_eq!(timeout(PATIENCE, after).await.unwrap(), Ok(Ok(())));
-    let (mut messages, mut refusals) = (Vec::new(), Vec::new());
-    while messages.len() < 2 || refusals.is_empty() {
+    link.publish("taken/c", false, b"4".to_vec()).unwrap();
+    let (mut messages, mut refusals, mut takings) = (Vec::new(), Vec::new(), Vec::new());
+    while messages.len() < 3 || refusals.is_empty() || takings.is_empty() {
         match next(&mut events).await {
+            LinkEvent::Taken { topic } => takings.push(topic),
             LinkEvent::Message { topic, payload, dup, .. } => messages.push((topic, payload, dup)),
             LinkEvent::Refused { topic, .. } => refusals.push(topic),
             other => panic!("{other:?}"),
         }
     }
     let message = |topic: &str, payload| (topic.to_owned(), Bytes::from_static(payload), Some(false));
-    assert_eq!(messages, [message("taken/a", b"1"), message("taken/b", b"3")]);
-    assert_eq!(refusals, ["refused/a"]);
+    assert_eq!(messages, [message("taken/a", b"1"), message("taken/b", b"3"), message("taken/c", b"4")]);
+    assert_eq!((refusals, takings), (vec!["refused/a".to_owned()], vec!["taken/c".to_owned()]));
 }
 
 #[tokio::test]

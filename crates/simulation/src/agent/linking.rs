@@ -199,6 +199,9 @@ impl Process {
                     client.acknowledge(receipt);
                 }
             }
+            Output::Published(Owner::Message(topic), Outcome::Taken) if is_control(&topic) => {
+                self.control.handle(Input::Taken { topic });
+            }
             Output::Published(Owner::Message(topic), Outcome::Refused(reason)) if is_control(&topic) => {
                 self.control.handle(Input::Refused { topic, reason: reason.to_string() });
             }
