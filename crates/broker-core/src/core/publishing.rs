@@ -17,6 +17,26 @@ use crate::policy::{Intercepted, Interception};
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 
+/// Whose PUBLISH it is, and how it is answered.
+struct Publisher {
+    conn: ConnId,
+    session: SessionId,
+    device: Arc<str>,
+    version: Version,
+    qos: Qos,
+    /// 0 at QoS 0.
+    packet_id: u16,
+}
+
+/// What the session of its publisher knows of a PUBLISH.
+enum Inbound {
+    /// At QoS 0 and 1 always.
+    New,
+    Known,
+    /// Another one may not be under way.
+    TooMany,
+}
+
 /// Why a PUBLISH is refused.
 struct Refused {
     code: u8,
@@ -48,81 +68,103 @@ pub(super) struct NoRoom {
 }
 
 impl Core {
-    pub(super) fn handle_publish(&mut self, conn: ConnId, mut publish: Publish, now_ms: u64) {
+    pub(super) fn handle_publish(&mut self, conn: ConnId, publish: Publish, now_ms: u64) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let topic = match resolve_alias(&mut connection.aliases, &publish) {
             Ok(topic) => topic,
             Err(code) => return self.handle_failed(conn, code, now_ms),
         };
-        let (id, device, version) = (connection.session, connection.device.clone(), connection.version);
+        let from = Publisher {
+            conn,
+            session: connection.session,
+            device: connection.device.clone(),
+            version: connection.version,
+            qos: publish.qos,
+            packet_id: publish.packet_id.map_or(0, PacketId::value),
+        };
         if topic::check_levels(&topic).is_err() {
-            self.handle_failed(conn, reason::TOPIC_NAME_INVALID, now_ms);
-            return;
+            return self.handle_failed(conn, reason::TOPIC_NAME_INVALID, now_ms);
         }
-        let packet_id = publish.packet_id.map_or(0, PacketId::value);
-        let qos = publish.qos;
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        if qos == Qos::ExactlyOnce {
-            if session.inbound.contains(&packet_id) {
-                // Sent again: it was routed the first time (MQTT 5, §4.3.3).
-                self.fx.send(conn, Outgoing::PubRec { id: packet_id, code: 0 });
-                return;
-            }
-            if session.inbound.len() >= usize::from(self.limits.max_inflight.max(1)) && version == Version::V5
-                || session.inbound.len() >= usize::from(u16::MAX)
-            {
-                self.handle_failed(conn, reason::RECEIVE_MAXIMUM_EXCEEDED, now_ms);
-                return;
-            }
+        match self.check_inbound(&from) {
+            Inbound::New => self.take_publish(&from, topic, publish, now_ms),
+            // Sent again: it was routed the first time (MQTT 5, §4.3.3).
+            Inbound::Known => self.fx.send(conn, Outgoing::PubRec { id: from.packet_id, code: 0 }),
+            Inbound::TooMany => self.handle_failed(conn, reason::RECEIVE_MAXIMUM_EXCEEDED, now_ms),
         }
-        if !self.policy.may_publish(&device, &topic) {
-            tracing::info!(%device, %topic, "publish refused: the device may not publish to this topic");
-            let refused =
-                Refused { code: reason::NOT_AUTHORIZED, topic, reason: "the device may not publish to this topic" };
-            self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
-            return;
+    }
+
+    fn check_inbound(&self, from: &Publisher) -> Inbound {
+        let inbound = self.sessions.get(&from.session).map(|session| &session.inbound);
+        let Some(inbound) = inbound.filter(|_| from.qos == Qos::ExactlyOnce) else { return Inbound::New };
+        let most = match from.version {
+            Version::V5 => self.limits.max_inflight.max(1),
+            Version::V31 | Version::V311 => u16::MAX,
+        };
+        if inbound.contains(&from.packet_id) {
+            Inbound::Known
+        } else if inbound.len() >= usize::from(most) {
+            Inbound::TooMany
+        } else {
+            Inbound::New
         }
+    }
+
+    /// Publishes a message that has not come before, if its device may publish it and there is room for it.
+    fn take_publish(&mut self, from: &Publisher, topic: TopicName, mut publish: Publish, now_ms: u64) {
         // What else stands there is between the client and the broker.
         publish.properties.retain(Property::is_forwarded);
-        let bytes = message::cost(&topic, &publish.payload, &publish.properties);
-        if publish.retain
-            && !publish.payload.is_empty()
-            && let Err(reason) = self.may_retain(Some(&device), &topic, bytes)
-        {
-            tracing::warn!(%device, %topic, "publish refused: {reason}");
-            let refused = Refused { code: reason::QUOTA_EXCEEDED, topic, reason };
-            self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
-            return;
+        if let Err((code, reason)) = self.may_take(&from.device, &topic, &publish) {
+            return self.refuse_publish(from, Refused { code, topic, reason }, now_ms);
         }
         // Only MQTT 3 publishers wait with their message; the payload is shared.
-        let waits = (qos > Qos::AtMostOnce && version != Version::V5).then(|| publish.clone());
+        let waits = (from.qos > Qos::AtMostOnce && from.version != Version::V5).then(|| publish.clone());
         let new = NewMessage {
             topic: topic.clone(),
             payload: publish.payload,
-            qos,
+            qos: from.qos,
             retain: publish.retain,
             properties: publish.properties,
-            sender: Some(device),
+            sender: Some(from.device.clone()),
         };
-        if let Err(no_room) = self.publish(new, Some(id), true, Offer::Refusable, now_ms) {
-            let bound = no_room.bound;
-            self.note_full(no_room.session, bound, now_ms);
-            match waits {
-                Some(publish) => self.hold_up(conn, publish, no_room, now_ms),
-                None => {
-                    self.refused += 1;
-                    let reason = match bound {
-                        Bound::Session => "the queue of a session that the message is for is full",
-                        Bound::Device => "the queues of a device that the message is for are full",
-                        Bound::Total => "the queues of all the broker's sessions together are full",
-                    };
-                    let refused = Refused { code: reason::QUOTA_EXCEEDED, topic, reason };
-                    self.refuse_publish(conn, version, qos, packet_id, refused, now_ms);
-                }
+        let Err(no_room) = self.publish(new, Some(from.session), true, Offer::Refusable, now_ms) else {
+            return self.acknowledge(from);
+        };
+        let bound = no_room.bound;
+        self.note_full(no_room.session, bound, now_ms);
+        match waits {
+            Some(publish) => self.hold_up(from.conn, publish, no_room, now_ms),
+            None => {
+                self.refused += 1;
+                let reason = match bound {
+                    Bound::Session => "the queue of a session that the message is for is full",
+                    Bound::Device => "the queues of a device that the message is for are full",
+                    Bound::Total => "the queues of all the broker's sessions together are full",
+                };
+                self.refuse_publish(from, Refused { code: reason::QUOTA_EXCEEDED, topic, reason }, now_ms);
             }
-            return;
         }
-        match qos {
+    }
+
+    /// The reason code of a refusal, and why, in words.
+    fn may_take(&self, device: &str, topic: &TopicName, publish: &Publish) -> Result<(), (u8, &'static str)> {
+        if !self.policy.may_publish(device, topic) {
+            let reason = "the device may not publish to this topic";
+            tracing::info!(device, %topic, "publish refused: {reason}");
+            return Err((reason::NOT_AUTHORIZED, reason));
+        }
+        if !publish.retain || publish.payload.is_empty() {
+            return Ok(());
+        }
+        let bytes = message::cost(topic, &publish.payload, &publish.properties);
+        self.may_retain(Some(device), topic, bytes).map_err(|reason| {
+            tracing::warn!(device, %topic, "publish refused: {reason}");
+            (reason::QUOTA_EXCEEDED, reason)
+        })
+    }
+
+    fn acknowledge(&mut self, from: &Publisher) {
+        let &Publisher { conn, session: id, packet_id, .. } = from;
+        match from.qos {
             Qos::AtMostOnce => {}
             Qos::AtLeastOnce => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code: 0 }),
             Qos::ExactlyOnce => {
@@ -138,24 +180,17 @@ impl Core {
         }
     }
 
-    fn refuse_publish(
-        &mut self,
-        conn: ConnId,
-        version: Version,
-        qos: Qos,
-        packet_id: u16,
-        refused: Refused,
-        now_ms: u64,
-    ) {
+    fn refuse_publish(&mut self, from: &Publisher, refused: Refused, now_ms: u64) {
         let Refused { code, topic, reason } = refused;
+        let &Publisher { conn, qos, packet_id: id, .. } = from;
         let explain = self.connections.get(&conn).is_some_and(|connection| connection.explain);
-        match (qos, version) {
+        match (qos, from.version) {
             (Qos::AtMostOnce, _) => {}
             (_, Version::V5) if explain && topic.len() <= MAX_TOLD_TOPIC => {
-                self.fx.send(conn, Outgoing::PublishRefused { qos, id: packet_id, code, topic, reason });
+                self.fx.send(conn, Outgoing::PublishRefused { qos, id, code, topic, reason });
             }
-            (Qos::AtLeastOnce, Version::V5) => self.fx.send(conn, Outgoing::PubAck { id: packet_id, code }),
-            (Qos::ExactlyOnce, Version::V5) => self.fx.send(conn, Outgoing::PubRec { id: packet_id, code }),
+            (Qos::AtLeastOnce, Version::V5) => self.fx.send(conn, Outgoing::PubAck { id, code }),
+            (Qos::ExactlyOnce, Version::V5) => self.fx.send(conn, Outgoing::PubRec { id, code }),
             // MQTT 3 cannot refuse one message; an acknowledgement would be a lie.
             _ => self.handle_failed(conn, code, now_ms),
         }
@@ -316,10 +351,9 @@ impl Core {
         let id = self.next_local;
         self.next_local += 1;
         self.router.insert_local(id, &filter);
-        let wanted = |m: &&Arc<Message>| self.router.filter_matches(&filter, &m.topic) && !m.expired(now_ms);
-        for message in self.retained.values().filter(wanted) {
-            self.fx.outputs.push(Output::Local(id, Box::new(received(message))));
-        }
+        let retained = self.retained_for(&filter, now_ms).map(|message| Output::Local(id, Box::new(received(message))));
+        let retained: Vec<Output> = retained.collect();
+        self.fx.outputs.extend(retained);
         self.locals.insert(id, filter);
         id
     }
