@@ -174,7 +174,7 @@ impl Agent {
         info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
 
         let number = genesis.id.number_of(&folder.device);
-        let readings = Arc::new(Readings::open(store.clone(), config.record_queue, number)?);
+        let readings = Arc::new(Readings::new(store.clone(), config.record_queue));
         let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key };

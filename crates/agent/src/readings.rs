@@ -9,9 +9,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use sealcast_agent_core::{control, session};
-use sealcast_ledger::{Body, Number, Record};
+use anyhow::Result;
+use sealcast_agent_core::session;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -26,15 +25,9 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// With what the queue holds, less what stands in the stored replica. At most `most` readings wait.
-    pub fn open(store: Arc<Store>, most: u64, device: Number) -> Result<Self> {
-        // An older version stored a record and took its reading out of the queue one after the other.
-        if store.readings_waiting()? > 0 {
-            let records = store.records()?;
-            let on_ledger = records.iter().map(|bytes| on_ledger(bytes, device)).filter_map(Result::transpose);
-            store.commit(&on_ledger.collect::<Result<Vec<_>>>()?)?;
-        }
-        Ok(Self { store, most, news: Notify::new() })
+    /// With what the queue holds. At most `most` readings wait.
+    pub fn new(store: Arc<Store>, most: u64) -> Self {
+        Self { store, most, news: Notify::new() }
     }
 
     /// Makes the writes of one step durable, readings for the ledger among them. A reading that finds no room in the queue is
@@ -58,29 +51,16 @@ impl Readings {
     }
 }
 
-/// The reading of this device that a record brings onto the ledger.
-fn on_ledger(record: &[u8], device: Number) -> Result<Option<control::Write>> {
-    let record = Record::decode(record).context("the agent's copy of the ledger, in agent.sqlite, cannot be read")?;
-    Ok(match record.entry.body() {
-        Body::Reading(reading) if record.entry.originator() == device => {
-            Some(control::Write::ReadingOnLedger { topic: reading.topic.clone(), sequence: reading.sequence })
-        }
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use sealcast_agent_core::RecordRules;
-    use sealcast_ledger::LedgerId;
+    use sealcast_agent_core::{RecordRules, control};
 
     use super::*;
 
     /// The queue of a folder, and what goes into it.
     fn open(dir: &std::path::Path, text: &str) -> Result<(Readings, RecordRules)> {
         let config = toml::from_str::<crate::config::AgentFile>(text)?.validate()?;
-        let number = LedgerId { chain_id: 1, address: [0; 20] }.operator();
-        Ok((Readings::open(Arc::new(Store::create(dir)?), config.record_queue, number)?, config.record))
+        Ok((Readings::new(Arc::new(Store::create(dir)?), config.record_queue), config.record))
     }
 
     /// A message goes out, with what has to be written before.
