@@ -27,7 +27,10 @@ use self::{
     record::{RecordFile, record_rules},
     values::{PublishFile, ReceiveFile, value_rules},
 };
-use crate::doors::settings::{self, Door, DoorFile, Modbus, ModbusFile};
+use crate::doors::{
+    modbus::settings::{self, Modbus, ModbusFile},
+    settings::{Door, DoorFile},
+};
 
 /// `agent.toml`: see [`Agent`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -246,7 +249,7 @@ impl AgentFile {
             values,
             http: self.http.map(|door| door.validate("http")).transpose()?,
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
-            modbus: settings::modbus(self.modbus)?,
+            modbus: settings::devices(self.modbus)?,
         })
     }
 }

@@ -6,7 +6,7 @@
 pub mod bus;
 mod coap;
 mod http;
-mod modbus;
+pub mod modbus;
 mod rate;
 pub mod settings;
 mod topic;

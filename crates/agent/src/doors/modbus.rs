@@ -9,6 +9,7 @@ mod driver;
 mod faults;
 mod line;
 mod plan;
+pub mod settings;
 mod unit;
 mod value;
 
@@ -25,12 +26,10 @@ use self::{
     driver::News,
     faults::{About, Faults},
     line::{Line, WriteId},
+    settings::{Modbus, Write},
     value::{Command, command},
 };
-use super::{
-    bus::{Bus, Item, Outgoing},
-    settings::{Modbus, Write},
-};
+use super::bus::{Bus, Item, Outgoing};
 
 /// How long a reading waits for the broker.
 const READING_AGE: Duration = Duration::from_secs(5);

@@ -26,10 +26,10 @@ use tokio_modbus::{
 };
 
 use super::{
-    super::settings::Table,
     faults::Lost,
     line::{Answer, Ask, Line, Notice, Output, ReadId, Reply, Request, WriteId},
     plan::Span,
+    settings::Table,
     value::Command,
 };
 

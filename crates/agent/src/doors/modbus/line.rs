@@ -13,9 +13,9 @@ use std::{
 use tokio_modbus::ExceptionCode;
 
 use super::{
-    super::settings::{Modbus, Read, Write},
     faults::{About, Faults, Lost, Scope, explain, pause, scope},
     plan::Span,
+    settings::{Modbus, Read, Write},
     unit::{Pending, Point, Unit},
     value::{Command, payload},
 };

@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
-    super::settings::{ModbusUnit, Read, Write},
     faults::unit_pause,
     plan::{Cut, Span, cut, merge},
+    settings::{ModbusUnit, Read, Write},
     value::Command,
 };
 

@@ -2,7 +2,7 @@
 
 use sealcast_reading::{Decimal, Value, packed::Endian, packed::FieldType};
 
-use super::super::settings::{Read, Write};
+use super::settings::{Read, Write};
 
 /// What is to be written to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,13 +96,13 @@ mod tests {
     use anyhow::{Result, anyhow};
 
     use super::{
-        super::super::settings::{self, ModbusFile, ModbusUnit},
+        super::settings::{self, ModbusFile, ModbusUnit},
         *,
     };
 
     fn device(text: &str) -> Result<ModbusUnit> {
         let file: ModbusFile = toml::from_str(&format!("device = '127.0.0.1:502'\n{text}"))?;
-        let unit = settings::modbus(vec![file])?.pop().and_then(|mut device| device.units.pop());
+        let unit = settings::devices(vec![file])?.pop().and_then(|mut device| device.units.pop());
         unit.ok_or_else(|| anyhow!("no unit"))
     }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    super::super::settings::{self, ModbusFile},
+    super::settings::{self, ModbusFile},
     *,
 };
 
@@ -117,7 +117,7 @@ impl Running {
     fn start(device: &Device, tables: &[&str]) -> Result<Self> {
         let files = tables.iter().map(|text| toml::from_str(&format!("device = '{}'\n{text}", device.address)));
         let files = files.collect::<std::result::Result<Vec<ModbusFile>, _>>()?;
-        let config = settings::modbus(files)?.pop().ok_or_else(|| anyhow!("no device"))?;
+        let config = settings::devices(files)?.pop().ok_or_else(|| anyhow!("no device"))?;
         let line = Line::new(config, std::time::Instant::now());
         let writes = line.writes().map(|(id, _)| id).collect();
         let (sender, news) = mpsc::unbounded_channel();

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 
 use super::{
-    super::super::settings::{self, ModbusFile, Table},
+    super::settings::{self, ModbusFile, Table},
     *,
 };
 
@@ -41,7 +41,7 @@ struct World {
 impl World {
     fn new(tables: &[&str], device: impl FnMut(&Request, Duration) -> Reaction + 'static) -> Result<Self> {
         let files = tables.iter().map(|text| toml::from_str(&format!("device = 'gateway:502'\n{text}")));
-        let config = settings::modbus(files.collect::<std::result::Result<Vec<ModbusFile>, _>>()?)?;
+        let config = settings::devices(files.collect::<std::result::Result<Vec<ModbusFile>, _>>()?)?;
         let [config] = <[Modbus; 1]>::try_from(config).map_err(|_| anyhow!("not one device"))?;
         let start = Instant::now();
         Ok(Self {
