@@ -3,29 +3,27 @@
 mod data;
 #[cfg(test)]
 mod pictures;
+mod plot;
+mod summary;
 mod window;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
-use sealcast_lab::plot::{Ink, Join, Lane, Limit, Line, Mark, Marks, Plot, Span};
 use sealcast_node::{config, files, output};
-use sealcast_quality::{
-    Action, Counts, Finding, Imported, Reason, Recording, RuleSet, SilenceEvent, Span as Time, TopicRules, TopicSpec,
-    Trial, Tried, Understood, learn, try_rules,
+use sealcast_quality::{Imported, RuleSet, TopicSpec, learn, try_rules};
+
+use self::{
+    data::DataOptions,
+    plot::picture,
+    summary::{Summary, printable},
+    window::Window,
 };
-use sealcast_reading::{Value, utc};
-use serde::Serialize;
 
-use self::{data::DataOptions, window::Window};
-
-/// Up to so many readings, each is drawn; beyond, those that were found and how much was sent.
-const DRAWN_ONE_BY_ONE: usize = 400;
 /// Most labelled windows.
 const MAX_WINDOWS: usize = 1_000;
 
@@ -86,31 +84,7 @@ fn percent(text: &str) -> Result<f64, String> {
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Try(options) => run_try(&options),
-        Command::Learn(options) => {
-            let Imported { recording, understood } = options.data.read()?;
-            let recording = recording.first(options.first / 100.0);
-            let filter = options.filter.as_deref().unwrap_or("#");
-            let proposal = learn(filter, &recording)
-                .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
-            // A filter that no agent would take is better said now.
-            let toml = proposal.to_toml();
-            parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {filter}"))?;
-            // As comments: the output stays TOML, and the file that it goes to says what it was learnt from.
-            output::line(&printable(&format!("# Read from {}", file_name(&options.data.path))))?;
-            for line in understood.lines() {
-                output::line(&printable(&format!("#   {line}")))?;
-            }
-            output::line("")?;
-            if options.filter.is_none() {
-                output::line(
-                    "# The filter \"#\" is for every topic. Before an agent uses these rules, put the topic of the",
-                )?;
-                output::line(
-                    "# recording in its place, for example \"plant/1/temperature\" (or learn with --filter).",
-                )?;
-            }
-            output::line(toml.trim_end())
-        }
+        Command::Learn(options) => run_learn(&options),
     }
 }
 
@@ -139,13 +113,30 @@ fn run_try(options: &TryOptions) -> Result<()> {
     if options.json { output::json(&summary) } else { summary.tell() }
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+fn run_learn(options: &LearnOptions) -> Result<()> {
+    let Imported { recording, understood } = options.data.read()?;
+    let recording = recording.first(options.first / 100.0);
+    let filter = options.filter.as_deref().unwrap_or("#");
+    let proposal = learn(filter, &recording)
+        .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
+    // A filter that no agent would take is better said now.
+    let toml = proposal.to_toml();
+    parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {filter}"))?;
+    // As comments: the output stays TOML, and the file that it goes to says what it was learnt from.
+    output::line(&printable(&format!("# Read from {}", file_name(&options.data.path))))?;
+    for line in understood.lines() {
+        output::line(&printable(&format!("#   {line}")))?;
+    }
+    output::line("")?;
+    if options.filter.is_none() {
+        output::line("# The filter \"#\" is for every topic. Before an agent uses these rules, put the topic of the")?;
+        output::line("# recording in its place, for example \"plant/1/temperature\" (or learn with --filter).")?;
+    }
+    output::line(toml.trim_end())
 }
 
-/// What stands in a file may hold what a terminal would act on, and TOML's comments cannot hold.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Rules from a file of `[[quality]]` tables in `dir`, or from an agent's configuration that holds some.
@@ -174,335 +165,6 @@ fn only_topic(specs: &[TopicSpec]) -> Result<String> {
     let levels: Vec<&str> =
         spec.filter.split('/').map(|level| if matches!(level, "+" | "#") { "x" } else { level }).collect();
     Ok(levels.join("/"))
-}
-
-/// What a trial amounts to.
-#[derive(Debug, Serialize)]
-struct Summary {
-    topic: String,
-    filter: String,
-    from: String,
-    to: String,
-    period_ms: Option<u64>,
-    /// How the recording was read.
-    read: Understood,
-    #[serde(flatten)]
-    all: Figures,
-    reasons: Vec<Why>,
-    events: Vec<Said>,
-    windows: Vec<WindowFigures>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outside: Option<Figures>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    schema_left_out: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Figures {
-    readings: usize,
-    passed: usize,
-    flagged: usize,
-    blocked: usize,
-    found_percent: f64,
-    sent: usize,
-    sent_percent: f64,
-}
-
-impl From<Counts> for Figures {
-    fn from(counts: Counts) -> Self {
-        let percent = |part: f64| (part * 1e5).round() / 1e3;
-        Self {
-            readings: counts.readings,
-            passed: counts.passed,
-            flagged: counts.flagged,
-            blocked: counts.blocked,
-            found_percent: percent(counts.found_part()),
-            sent: counts.sent,
-            sent_percent: percent(if counts.readings == 0 { 0.0 } else { counts.sent as f64 / counts.readings as f64 }),
-        }
-    }
-}
-
-impl Figures {
-    fn cells(&self, name: &str) -> [String; 7] {
-        [
-            name.to_owned(),
-            self.readings.to_string(),
-            self.passed.to_string(),
-            self.flagged.to_string(),
-            self.blocked.to_string(),
-            format!("{} %", self.found_percent),
-            format!("{} ({} %)", self.sent, self.sent_percent),
-        ]
-    }
-}
-
-/// One kind of reason.
-#[derive(Debug, Serialize)]
-struct Why {
-    check: &'static str,
-    action: &'static str,
-    readings: usize,
-    first: String,
-    first_ms: u64,
-    /// The first one, in words.
-    reason: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Said {
-    time: String,
-    time_ms: u64,
-    what: String,
-}
-
-#[derive(Debug, Serialize)]
-struct WindowFigures {
-    from: String,
-    to: String,
-    #[serde(flatten)]
-    figures: Figures,
-}
-
-impl Summary {
-    fn new(
-        topic: &str,
-        rule: &TopicRules,
-        recording: &Recording,
-        read: Understood,
-        trial: &Trial,
-        windows: &[Window],
-    ) -> Self {
-        let stamps = || trial.readings.iter().map(|tried| tried.time_ms);
-        let in_window = |window: &Window| WindowFigures {
-            from: utc(window.from_ms),
-            to: utc(window.to_ms),
-            figures: trial.counts_where(|tried| window.holds(tried)).into(),
-        };
-        let outside = || trial.counts_where(|tried| !windows.iter().any(|window| window.holds(tried))).into();
-        Self {
-            topic: topic.to_owned(),
-            filter: rule.filter().as_str().to_owned(),
-            from: utc(stamps().next().unwrap_or(0)),
-            to: utc(stamps().next_back().unwrap_or(0)),
-            period_ms: recording.period_ms(),
-            read,
-            all: trial.counts().into(),
-            reasons: reasons(trial),
-            events: trial.events.iter().map(Said::new).collect(),
-            windows: windows.iter().map(in_window).collect(),
-            outside: (!windows.is_empty()).then(outside),
-            schema_left_out: rule.wants_document(),
-        }
-    }
-
-    fn tell(&self) -> Result<()> {
-        for line in self.read.lines() {
-            output::line(&printable(&line))?;
-        }
-        output::line("")?;
-        let period = self.period_ms.map(|ms| format!(", one in {}", Time(ms))).unwrap_or_default();
-        output::line(&format!(
-            "topic {} by the rules of {}\n{} readings from {} to {}{period}",
-            self.topic, self.filter, self.all.readings, self.from, self.to
-        ))?;
-        if self.schema_left_out {
-            output::line("its schema was not tried: a recording holds values, not messages")?;
-        }
-        output::line("")?;
-        let mut rows = vec![self.all.cells("all")];
-        for window in &self.windows {
-            rows.push(window.figures.cells(&format!("{} to {}", window.from, window.to)));
-        }
-        rows.extend(self.outside.as_ref().map(|figures| figures.cells("outside of these")));
-        output::table(["", "READINGS", "PASSED", "FLAGGED", "BLOCKED", "FOUND", "SENT"], &rows)?;
-        output::line("")?;
-        if self.reasons.is_empty() {
-            output::line("the checks found nothing")?;
-        } else {
-            let rows: Vec<[String; 5]> = self.reasons.iter().map(Why::cells).collect();
-            output::table(["CHECK", "VERDICT", "READINGS", "FIRST", "WHY, THE FIRST TIME"], &rows)?;
-        }
-        for said in &self.events {
-            output::line(&format!("{}  {}", said.time, said.what))?;
-        }
-        Ok(())
-    }
-}
-
-impl Why {
-    fn cells(&self) -> [String; 5] {
-        [
-            self.check.to_owned(),
-            self.action.to_owned(),
-            self.readings.to_string(),
-            self.first.clone(),
-            self.reason.clone(),
-        ]
-    }
-}
-
-impl Said {
-    fn new((time_ms, event): &(u64, SilenceEvent)) -> Self {
-        Self { time: utc(*time_ms), time_ms: *time_ms, what: event.to_string() }
-    }
-}
-
-/// Each kind of reason once, in the order in which they came up.
-fn reasons(trial: &Trial) -> Vec<Why> {
-    let kind = |finding: &Finding| (finding.check, finding.action, std::mem::discriminant::<Reason>(&finding.reason));
-    let mut kinds = Vec::new();
-    let mut reasons: Vec<Why> = Vec::new();
-    for tried in &trial.readings {
-        for finding in tried.verdict.findings() {
-            let at = kinds.iter().position(|known| *known == kind(finding));
-            if let Some(why) = at.and_then(|at| reasons.get_mut(at)) {
-                why.readings += 1;
-                continue;
-            }
-            kinds.push(kind(finding));
-            reasons.push(Why {
-                check: finding.check.as_str(),
-                action: finding.action.as_str(),
-                readings: 1,
-                first: utc(tried.time_ms),
-                first_ms: tried.time_ms,
-                reason: finding.reason.to_string(),
-            });
-        }
-    }
-    reasons
-}
-
-fn float(value: &Value) -> f64 {
-    match value {
-        Value::Number(number) => number.to_f64(),
-        _ => f64::NAN,
-    }
-}
-
-/// A trial as a picture. Times are those of arrival, since those never go back.
-fn picture(title: String, unit: &str, spec: Option<&TopicSpec>, trial: &Trial, windows: &[Window]) -> Plot {
-    let counts = trial.counts();
-    let one_by_one = counts.readings <= DRAWN_ONE_BY_ONE;
-    let reports = spec.is_some_and(|spec| spec.report.is_some());
-    let all = || trial.readings.iter();
-    let values = |wanted: fn(&Tried) -> bool| {
-        all().filter(move |tried| wanted(tried)).map(|tried| (tried.arrival_ms, float(&tried.value))).collect()
-    };
-    let mut plot = Plot {
-        title,
-        note: Noted { counts: &counts, reports }.to_string(),
-        values: unit.to_owned(),
-        lines: vec![Line {
-            name: "measured".to_owned(),
-            ink: Ink::Value,
-            join: Join::Straight,
-            points: unbroken(trial),
-        }],
-        limits: limits(spec),
-        ..Plot::default()
-    };
-    for (at, window) in windows.iter().enumerate() {
-        let mut inside = all().filter(|tried| window.holds(tried)).map(|tried| tried.arrival_ms);
-        if let Some(from_ms) = inside.next() {
-            let to_ms = inside.next_back().unwrap_or(from_ms);
-            plot.spans.push(Span { from_ms, to_ms, name: (at + 1).to_string(), ink: Ink::Local });
-        }
-    }
-    plot.spans.extend(silences(trial));
-    if one_by_one && reports {
-        let points = values(|tried| tried.sent);
-        plot.lines.push(Line { name: "as the receiver has it".into(), ink: Ink::Held, join: Join::Steps, points });
-    }
-    let mut mark = |name: &str, ink, wanted: &dyn Fn(&Tried) -> bool| {
-        let points: Vec<Mark> = all().filter(|tried| wanted(tried)).map(marked).collect();
-        plot.marks.push(Marks { name: format!("{name} ({})", points.len()), ink, points });
-    };
-    if one_by_one {
-        let passed = |tried: &Tried| tried.verdict.action() == Action::Pass;
-        let name = if reports { "sent" } else { "passed" };
-        mark(name, Ink::Sent, &|tried| passed(tried) && tried.sent);
-        mark("not sent, within the band", Ink::Skipped, &|tried| passed(tried) && !tried.sent);
-    }
-    mark("flagged", Ink::Flagged, &|tried| tried.verdict.action() == Action::Flag);
-    mark("blocked", Ink::Blocked, &|tried| tried.verdict.action() == Action::Block);
-    if !one_by_one {
-        let mut lane = |name: &str, ink, happened: fn(&Tried) -> bool| {
-            let points = all().map(|tried| (tried.arrival_ms, happened(tried))).collect();
-            plot.lanes.push(Lane { name: name.to_owned(), legend: String::new(), ink, points });
-        };
-        lane("flagged", Ink::Flagged, |tried| tried.verdict.action() == Action::Flag);
-        lane("blocked", Ink::Blocked, |tried| tried.verdict.action() == Action::Block);
-        lane("sent", Ink::Sent, |tried| tried.sent);
-    }
-    plot
-}
-
-/// What was measured, interrupted where a reading was blocked and where several are missing.
-fn unbroken(trial: &Trial) -> Vec<(u64, f64)> {
-    let neighbours = || trial.readings.iter().zip(trial.readings.iter().skip(1));
-    let mut gaps: Vec<u64> = neighbours().map(|(a, b)| b.arrival_ms.saturating_sub(a.arrival_ms)).collect();
-    gaps.sort_unstable();
-    let longest = gaps.get(gaps.len() / 2).map_or(u64::MAX, |median| median.saturating_mul(3));
-    let mut points: Vec<(u64, f64)> = Vec::new();
-    for tried in &trial.readings {
-        if let Some((last, _)) = points.last().filter(|(last, _)| tried.arrival_ms.saturating_sub(*last) > longest) {
-            points.push((*last, f64::NAN));
-        }
-        let blocked = tried.verdict.action() == Action::Block;
-        points.push((tried.arrival_ms, if blocked { f64::NAN } else { float(&tried.value) }));
-    }
-    points
-}
-
-fn marked(tried: &Tried) -> Mark {
-    Mark { time_ms: tried.arrival_ms, value: float(&tried.value), text: tried.verdict.to_string() }
-}
-
-fn limits(spec: Option<&TopicSpec>) -> Vec<Limit> {
-    let range = spec.and_then(|spec| spec.range.as_ref());
-    let limit = |name: &str, value: Option<_>| {
-        value.map(|value: sealcast_reading::Decimal| Limit { value: value.to_f64(), name: format!("{name} {value}") })
-    };
-    let both = range.map(|range| [limit("range.max", range.max), limit("range.min", range.min)]);
-    both.into_iter().flatten().flatten().collect()
-}
-
-/// From when each silence was noticed to its end.
-fn silences(trial: &Trial) -> Vec<Span> {
-    let last = trial.readings.last().map_or(0, |tried| tried.arrival_ms);
-    let mut spans: Vec<Span> = Vec::new();
-    for (time_ms, event) in &trial.events {
-        match event {
-            SilenceEvent::Silent { .. } => {
-                spans.push(Span { from_ms: *time_ms, to_ms: last, name: "silent".into(), ink: Ink::Flagged });
-            }
-            SilenceEvent::Heard { .. } => {
-                if let Some(span) = spans.last_mut() {
-                    span.to_ms = *time_ms;
-                }
-            }
-        }
-    }
-    spans
-}
-
-struct Noted<'a> {
-    counts: &'a Counts,
-    reports: bool,
-}
-
-impl fmt::Display for Noted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { readings, passed, flagged, blocked, sent, .. } = self.counts;
-        write!(f, "{readings} readings: {passed} passed, {flagged} flagged, {blocked} blocked")?;
-        if self.reports {
-            let percent = if *readings == 0 { 0.0 } else { *sent as f64 * 100.0 / *readings as f64 };
-            write!(f, "; {sent} sent ({percent:.1} %)")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

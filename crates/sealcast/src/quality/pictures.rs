@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use sealcast_lab::plot::{Ink, Join, Line, Mark, Marks, Plot, Span};
 use sealcast_quality::{
-    Checker, Decision, FailSafe, FailSafeOutput, Input, Recorded, Reported, Reporter, Restorer, Sample, SwingingDoor,
+    Action, Checker, Decision, FailSafe, FailSafeOutput, Input, Recorded, Recording, Reported, Reporter, Restorer,
+    Sample, SwingingDoor, TopicRules, Trial, Tried,
 };
-use sealcast_reading::{Decimal, Reading, Special};
+use sealcast_reading::{Decimal, Reading, Special, Value};
 
-use super::*;
+use super::{plot::float, *};
 
 /// 2026-01-05 08:00:00 UTC.
 const START_MS: u64 = 1_767_600_000_000;
