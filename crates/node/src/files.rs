@@ -36,13 +36,7 @@ pub fn read(path: &Path) -> Result<String> {
 
 /// The file as text, if it has at most `most` bytes.
 pub fn read_bounded(path: &Path, most: usize) -> Result<String> {
-    let attempt = || -> Result<String> {
-        let mut text = String::new();
-        let read = fs::File::open(path)?.take(most as u64 + 1).read_to_string(&mut text)?;
-        ensure!(read <= most, "it is larger than {most} bytes");
-        Ok(text)
-    };
-    attempt().with_context(|| format!("cannot read {}", path.display()))
+    String::from_utf8(read_bytes(path, most)?).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The file's bytes, if it has at most `most`.
