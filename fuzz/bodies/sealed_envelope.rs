@@ -1,57 +1,35 @@
 //! Sealed frames: headers, opening, and the stored state of an opener.
 //!
-//! The keys are fixed, so the genuine frames in `fuzz/fixtures/frames.bin` open for ever. Whatever else opens is a
-//! forgery, except in the last mode, where a member of the group says what it likes.
+//! Whatever opens besides the genuine frames is a forgery, except in the last mode, where a member of the group says what it
+//! likes.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
+#[path = "sealed_frames.rs"]
+pub mod frames;
 
-use aws_lc_rs::{
-    aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
-    hkdf::{HKDF_SHA256, KeyType, Salt},
-};
-use sealcast_identity::SigningKey;
-use sealcast_seal::{
-    Authenticity, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber, HandOver,
-    Header, LeafIndex, Member, OpenError, Opened, Opener,
-};
+use std::cell::RefCell;
 
-pub const NOW: u64 = 1_795_366_800_000;
-pub const TOPIC: &str = "hsu/0001/temperature";
-/// A signature per message.
-pub const SIGNED: GroupNumber = GroupNumber(1);
-/// No signatures.
-pub const UNSIGNED: GroupNumber = GroupNumber(2);
+use sealcast_seal::{GroupKeys, GroupNumber, Header, OpenError, Opened, Opener};
 
-/// `length u16 | frame`, sealed by leaf 0 for [`TOPIC`] at [`NOW`] in both groups.
-const FRAMES: &[u8] = include_bytes!("../fixtures/frames.bin");
+use self::frames::{SIGNED, TOPIC, UNSIGNED, encrypt, genuine_frames, group_keys, open};
 
-const UNLIMITED: Freshness = Freshness {
-    live_max_age_ms: None,
-    retained_max_age_ms: None,
-    offline_max_age_ms: None,
-    clock_tolerance_ms: u64::MAX,
-    epoch_grace_ms: None,
-};
-const LIMITED: Freshness = Freshness {
-    live_max_age_ms: Some(60_000),
-    retained_max_age_ms: Some(86_400_000),
-    offline_max_age_ms: Some(3_600_000),
-    clock_tolerance_ms: 2_000,
-    epoch_grace_ms: Some(30_000),
-};
-
-/// The two groups' keys as leaf 1 holds them, and the genuine frames.
+/// The two groups' keys as leaf 1 holds them, and the genuine frames: as many of the one as of the other.
 struct World {
     signed: GroupKeys,
     unsigned: GroupKeys,
     frames: Vec<Vec<u8>>,
 }
 
+impl World {
+    fn group_of(&self, which: usize) -> GroupNumber {
+        if which < self.frames.len() / 2 { SIGNED } else { UNSIGNED }
+    }
+}
+
 thread_local! {
     static WORLD: World = World {
         signed: group_keys(SIGNED, 1),
         unsigned: group_keys(UNSIGNED, 1),
-        frames: parts(FRAMES).map(<[u8]>::to_vec).collect(),
+        frames: genuine_frames(),
     };
     /// What an opener that has seen the genuine frames remembers.
     static SEEN: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
@@ -63,9 +41,9 @@ pub fn run(data: &[u8]) {
         [1, how, which, changes @ ..] => changed(world, *how, *which, changes),
         [2, stored @ ..] => import(world, stored),
         [3, rows @ ..] => restore(world, rows),
-        [4, how, boot, counter @ ..] if counter.len() > 2 => {
+        [4, how, start, counter @ ..] if counter.len() > 2 => {
             let (counter, plaintext) = counter.split_at(2);
-            insider(world, *how, *boot, [counter[0], counter[1]], plaintext);
+            insider(world, *how, *start, [counter[0], counter[1]], plaintext);
         }
         _ => {}
     });
@@ -88,7 +66,8 @@ fn raw(world: &World, how: u8, topic: u8, frame: &[u8]) {
 
 /// A genuine frame, changed: `position u16 | xor u8` again and again; `how` may cut it or add to it.
 fn changed(world: &World, how: u8, which: u8, changes: &[u8]) {
-    let Some(genuine) = world.frames.get(usize::from(which) % world.frames.len().max(1)) else { return };
+    let which = usize::from(which) % world.frames.len();
+    let genuine = &world.frames[which];
     let mut frame = genuine.clone();
     for change in changes.chunks_exact(3) {
         let at = usize::from(u16::from_be_bytes([change[0], change[1]])) % frame.len();
@@ -102,7 +81,7 @@ fn changed(world: &World, how: u8, which: u8, changes: &[u8]) {
     let same = frame == *genuine;
     for keys in [&world.signed, &world.unsigned] {
         let opened = open(&mut Opener::new(), keys, how & 0x3F, TOPIC, &frame);
-        if Header::parse(genuine).is_ok_and(|header| header.group != keys.group()) || !same {
+        if !same || keys.group() != world.group_of(which) {
             assert!(opened.is_err() || world.frames.contains(&frame), "a changed frame opened");
         } else if how & 0x3F == 0 {
             assert!(opened.is_ok(), "a genuine frame did not open: {opened:?}");
@@ -145,7 +124,9 @@ fn restore(world: &World, mut bytes: &[u8]) {
 fn use_up(world: &World, opener: &mut Opener) {
     for frame in &world.frames {
         for keys in [&world.signed, &world.unsigned] {
-            let Ok(Opened::Message(message)) = open(opener, keys, 0, TOPIC, frame) else { continue };
+            let Ok(Opened::Message(message) | Opened::Tombstone(message)) = open(opener, keys, 0, TOPIC, frame) else {
+                continue;
+            };
             opener.mark_delivered(&message.receipt());
             opener.mark_acknowledged(&message.receipt());
             if !message.is_retain() {
@@ -162,11 +143,11 @@ fn use_up(world: &World, opener: &mut Opener) {
 }
 
 /// A plaintext of a member's own making, properly encrypted: it has the epoch's secret, and no other member's key.
-fn insider(world: &World, how: u8, boot: u8, counter: [u8; 2], plaintext: &[u8]) {
-    const SHORTEST_BYTES: usize = 7;
+fn insider(world: &World, how: u8, start: u8, counter: [u8; 2], plaintext: &[u8]) {
+    const SHORTEST_BYTES: usize = 4;
     let counter = u16::from_be_bytes(counter);
     for keys in [&world.signed, &world.unsigned] {
-        let frame = encrypt(keys.group(), boot, counter, TOPIC, plaintext);
+        let frame = encrypt(keys.group(), start, counter, TOPIC, plaintext);
         let mut opener = SEEN.with_borrow_mut(|seen| {
             let seen = seen.get_or_insert_with(|| {
                 let mut opener = Opener::new();
@@ -181,122 +162,11 @@ fn insider(world: &World, how: u8, boot: u8, counter: [u8; 2], plaintext: &[u8])
         let Ok(opened) = opened else { continue };
         let genuine = world.frames.contains(&frame);
         assert!(keys.group() == UNSIGNED || genuine, "a member wrote in another's name");
-        if let Opened::Message(message) = opened {
+        if let Opened::Message(message) | Opened::Tombstone(message) = opened {
             assert!(message.props().len() + message.payload().len() <= plaintext.len());
             opener.mark_delivered(&message.receipt());
             opener.mark_acknowledged(&message.receipt());
             Opener::import(&opener.export()).expect("what was exported is read");
         }
     }
-}
-
-fn open(opener: &mut Opener, keys: &GroupKeys, how: u8, topic: &str, frame: &[u8]) -> Result<Opened, OpenError> {
-    let kind = match how & 3 {
-        1 => DeliveryKind::Retained,
-        2 => DeliveryKind::Offline,
-        _ => DeliveryKind::Live,
-    };
-    let hand_over = match (how >> 2) & 3 {
-        1 => HandOver::Acknowledged { dup: false },
-        2 => HandOver::Acknowledged { dup: true },
-        _ => HandOver::AtMostOnce,
-    };
-    let freshness = if how & 16 == 0 { &UNLIMITED } else { &LIMITED };
-    let now_ms = if how & 32 == 0 { NOW } else { u64::MAX };
-    let opened = opener.open(keys, topic, frame, &Delivery { kind, hand_over, freshness }, now_ms);
-    if let Err(error) = &opened {
-        assert!(!error.to_string().is_empty());
-    }
-    opened
-}
-
-/// The group's keys as the device on `leaf` holds them: epoch 1, members 1111 and 1112.
-pub fn group_keys(group: GroupNumber, leaf: u32) -> GroupKeys {
-    let leaf_at = |leaf| LeafIndex::new(leaf).expect("small");
-    let device = |leaf: u32| (1111 + leaf).to_string().parse().expect("a device id");
-    let roster: BTreeMap<_, _> =
-        (0..2).map(|leaf| (leaf_at(leaf), Member { name: device(leaf), key: *signing_key(leaf).public() })).collect();
-    let mut keys = GroupKeys::new(group, "hsu", device(leaf), 2);
-    let epoch = Epoch {
-        id: EpochId { generation: 0, epoch: 1 },
-        secret: EpochSecret::new(secret(group)),
-        own_leaf: leaf_at(leaf),
-        roster,
-        authenticity: if group == SIGNED { Authenticity::Signature } else { Authenticity::Group },
-        since_ms: NOW,
-    };
-    keys.insert_epoch(epoch).expect("the first epoch");
-    keys
-}
-
-fn secret(group: GroupNumber) -> [u8; 32] {
-    [group.0 as u8; 32]
-}
-
-/// A key that is no secret: its scalar is a small number.
-pub fn signing_key(number: u32) -> Arc<SigningKey> {
-    let mut scalar = [0; 32];
-    scalar[28..].copy_from_slice(&(number + 2).to_be_bytes());
-    let pkcs8 = [PKCS8_P256, &scalar].concat();
-    Arc::new(SigningKey::from_pkcs8_der(&pkcs8).expect("a P-256 key"))
-}
-
-/// PKCS#8 of a P-256 key up to the scalar (RFC 5958, RFC 5915 without the public key).
-const PKCS8_P256: &[u8] = &[
-    0x30, 0x41, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01, 0x06, 0x08, 0x2A,
-    0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07, 0x04, 0x27, 0x30, 0x25, 0x02, 0x01, 0x01, 0x04, 0x20,
-];
-
-struct Length(usize);
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-/// SFrame (RFC 9605 4.4) by hand, so that plaintexts can be encrypted that no sealer makes. Sender: leaf 0 of epoch 1.
-fn encrypt(group: GroupNumber, boot: u8, counter: u16, topic: &str, plaintext: &[u8]) -> Vec<u8> {
-    let key_id = u64::from(boot) << 26 | 1;
-    let mut header = Vec::new();
-    let field = |value: u64, out: &mut Vec<u8>| {
-        if value < 8 {
-            return value as u8;
-        }
-        let bytes: Vec<u8> = value.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
-        out.extend_from_slice(&bytes);
-        8 | (bytes.len() - 1) as u8
-    };
-    let config = field(key_id, &mut header) << 4;
-    let config = config | field(counter.into(), &mut header);
-    header.insert(0, config);
-    let prefix = [0xFE, 1, (group.0 >> 8) as u8, group.0 as u8];
-
-    let prk = Salt::new(HKDF_SHA256, &[]).extract(&secret(group));
-    let expand = |label: &[u8], length| {
-        let info = [label, &key_id.to_be_bytes(), &[0, 4]].concat();
-        let mut out = vec![0; length];
-        prk.expand(&[&info], Length(length)).and_then(|okm| okm.fill(&mut out)).expect("short enough");
-        out
-    };
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &expand(b"SFrame 1.0 Secret key ", 16)).expect("16"));
-    let mut nonce = [0; 12];
-    nonce.copy_from_slice(&expand(b"SFrame 1.0 Secret salt ", 12));
-    for (byte, count) in nonce[10..].iter_mut().zip(counter.to_be_bytes()) {
-        *byte ^= count;
-    }
-    let aad = [&header, prefix.as_slice(), topic.as_bytes()].concat();
-    let mut data = plaintext.to_vec();
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut data).expect("small");
-    [&prefix[..], &header, &data].concat()
-}
-
-/// The parts of `bytes`, each behind its length as u16.
-pub fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let (length, rest) = bytes.split_first_chunk::<2>()?;
-        let (part, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        bytes = rest;
-        Some(part)
-    })
 }

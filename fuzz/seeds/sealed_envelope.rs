@@ -5,7 +5,7 @@ use std::fs;
 use sealcast_identity::SigningKey;
 use sealcast_seal::{Content, Delivery, DeliveryKind, Freshness, HandOver, Opened, Opener, Purpose, QosClass};
 
-use crate::{body, write::fuzz_path};
+use crate::{body::frames as genuine, write::fuzz_path};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -27,17 +27,25 @@ fn frames() -> Result<Vec<Vec<u8>>, Failure> {
         Content { class: QosClass::Acknowledged, props: b"\x01\x01\x03\0\x04text", ..message },
         Content { retain: true, payload: b"{\"t\":21.5}", ..message },
         Content { purpose: Purpose::Will, payload: b"gone", ..message },
-        Content { purpose: Purpose::Reseal { sealed_ms: body::NOW - 1000 }, retain: true, ..message },
+        Content { purpose: Purpose::Reseal { sealed_ms: genuine::NOW - 1000 }, retain: true, ..message },
         Content { payload: b"", ..message },
+        Content { purpose: Purpose::Tombstone, payload: b"", ..message },
     ];
     let mut frames = Vec::new();
-    for group in [body::SIGNED, body::UNSIGNED] {
-        let mut keys = body::group_keys(group, 0);
-        let key: std::sync::Arc<SigningKey> = body::signing_key(0);
-        let boot = keys.next_boot(None)?.stored();
-        let mut sealer = keys.sealer(boot, &key)?;
-        for content in &contents {
-            frames.push(sealer.seal(body::NOW, body::TOPIC, content)?);
+    for group in [genuine::SIGNED, genuine::UNSIGNED] {
+        let mut keys = genuine::group_keys(group, 0);
+        let key: std::sync::Arc<SigningKey> = genuine::signing_key(0);
+        let mut sealer = keys.sealer_at(genuine::start(), &key)?;
+        for (content, height) in contents.iter().zip(39..) {
+            sealer.follow_ledger(height, |_| Some([height as u8; 32]));
+            frames.push(sealer.seal(genuine::NOW, genuine::TOPIC, content)?);
+        }
+        // Batches whose paths have one, two and three hashes.
+        for size in [2, 3, 5] {
+            let batch: Vec<_> = contents.iter().take(size).map(|content| (genuine::TOPIC, *content)).collect();
+            for frame in sealer.seal_batch(genuine::NOW, &batch) {
+                frames.push(frame?);
+            }
         }
     }
     Ok(frames)
@@ -45,7 +53,7 @@ fn frames() -> Result<Vec<Vec<u8>>, Failure> {
 
 pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let fixture = fs::read(fuzz_path("fixtures/frames.bin"))?;
-    let frames: Vec<&[u8]> = body::parts(&fixture).collect();
+    let frames: Vec<&[u8]> = genuine::parts(&fixture).collect();
     let mut seeds = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
         for how in [0, 1, 2, 4 + 16] {
@@ -61,10 +69,9 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let freshness = Freshness::unlimited(1000);
     for frame in &frames {
         let delivery = Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &freshness };
-        for keys in [body::group_keys(body::SIGNED, 1), body::group_keys(body::UNSIGNED, 1)] {
-            let Ok(Opened::Message(message)) = opener.open(&keys, body::TOPIC, frame, &delivery, body::NOW) else {
-                continue;
-            };
+        for keys in [genuine::group_keys(genuine::SIGNED, 1), genuine::group_keys(genuine::UNSIGNED, 1)] {
+            let opened = opener.open(&keys, genuine::TOPIC, frame, &delivery, genuine::NOW);
+            let Ok(Opened::Message(message) | Opened::Tombstone(message)) = opened else { continue };
             opener.mark_delivered(&message.receipt());
             opener.mark_acknowledged(&message.receipt());
         }
@@ -81,10 +88,10 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         rows.extend(value);
     }
     seeds.push(("seed-restore".to_owned(), rows));
-    let time = &body::NOW.to_be_bytes()[2..];
-    for flags in 0..0x40 {
+    for flags in 0..0x80 {
         let how = flags % 16;
-        let plaintext = [&[4, how, 0, 1, flags, flags][..], time, &[3, 1, 1, 2], &[0x5A; 70]].concat();
+        let plaintext =
+            [&[4, how, 0, 1, flags, flags, 0, 7, 7][..], &[3, 1, 1, 2], &[0x5A; 38], &[1, 2], &[0x5A; 64]].concat();
         seeds.push((format!("seed-insider-{flags}"), plaintext));
     }
     Ok(seeds)

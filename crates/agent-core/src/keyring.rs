@@ -11,14 +11,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
-use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Member, Opener, Sealer};
+use sealcast_ledger::{Epoch as LedgerEpoch, GroupNumber, Hash, Number, Replica, TopicFilter};
+use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Opener, Sealer};
 use sealcast_topic::is_control;
 use tracing::{error, info, warn};
 
 pub use self::{
     opening::{Arrival, Away, Received},
-    sealing::Unsealed,
     shared::SharedKeyring,
 };
 use crate::Freshness;
@@ -82,8 +81,6 @@ pub struct Keyring {
     freshness: Freshness,
     replica: Arc<Replica>,
     groups: BTreeMap<GroupNumber, Group>,
-    /// The last boot number that was used up in each epoch that may still become, or is, a group's current one.
-    boots: BTreeMap<(u16, EpochId), u16>,
     /// The last sync that was begun, and the last that found nothing more. None at first: what the replica says may be
     /// long out of date.
     begun: SyncId,
@@ -98,28 +95,19 @@ struct Group {
     keys: GroupKeys,
     sealer: Option<Sealer>,
     roster: Vec<DeviceId>,
-    /// Messages sealed under the current epoch, all boots of this process.
+    /// Messages sealed under the current epoch by this process.
     sealed: u64,
-    /// Why nothing can be sealed under the current epoch, whatever its boot number.
-    broken: Option<String>,
 }
 
 impl Keyring {
-    /// With what the ledger said when the agent last ran, the boot numbers that are on disk, and no keys yet.
-    pub fn new(
-        own: Own,
-        clear: Vec<TopicFilter>,
-        freshness: Freshness,
-        replica: Replica,
-        boots: impl IntoIterator<Item = (u16, EpochId, u16)>,
-    ) -> Self {
+    /// With what the ledger said when the agent last ran, and no keys yet.
+    pub fn new(own: Own, clear: Vec<TopicFilter>, freshness: Freshness, replica: Replica) -> Self {
         Self {
             own,
             clear,
             freshness,
             replica: Arc::new(replica),
             groups: BTreeMap::new(),
-            boots: boots.into_iter().map(|(group, epoch, boot)| ((group, epoch), boot)).collect(),
             begun: SyncId::default(),
             caught_up: None,
             missed: None,
@@ -241,12 +229,20 @@ impl Keyring {
             );
         };
         let seal_number = sealcast_seal::GroupNumber(number.get());
+        let began_at = began_at(&self.replica, epoch);
+        let id = self.replica.genesis().id;
+        let ledger = Ledger { chain_id: id.chain_id, contract: id.address };
         let own = self.groups.entry(number).or_insert_with(|| Group {
-            keys: GroupKeys::new(seal_number, &name, self.own.device.clone(), policy.retention.max(MIN_RETENTION)),
+            keys: GroupKeys::new(
+                ledger,
+                seal_number,
+                &name,
+                self.own.device.clone(),
+                policy.retention.max(MIN_RETENTION),
+            ),
             sealer: None,
             roster: Vec::new(),
             sealed: 0,
-            broken: None,
         });
         let roster: Vec<DeviceId> = epoch.roster.values().map(|(device, _)| device.clone()).collect();
         let id = EpochId { generation: epoch.generation.0, epoch: epoch.epoch.0 };
@@ -266,6 +262,7 @@ impl Keyring {
                 sealcast_ledger::Authenticity::Group => Authenticity::Group,
             },
             since_ms: now_ms,
+            began_at,
         });
         if let Err(error) = taken {
             return error!(group = name, "{error}");
@@ -278,11 +275,8 @@ impl Keyring {
         }
         own.sealer = None;
         own.sealed = 0;
-        own.broken = None;
         own.roster = roster;
         info!(group = name, epoch = %id, members = own.roster.len(), "keys agreed");
-        // An epoch that is over never becomes the current one again.
-        self.boots.retain(|(group, epoch), _| *group != number.get() || *epoch >= id);
     }
 
     /// This device left a group: its keys are wiped.
@@ -336,6 +330,14 @@ impl Keyring {
     pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
         self.groups.iter().filter_map(|(group, own)| Some((*group, own.keys.current()?))).collect()
     }
+}
+
+/// How many entries the ledger had with the commit that began an epoch. `None` for one before the group's last reset.
+fn began_at(replica: &Replica, epoch: &EpochKeys) -> Option<u64> {
+    let made_in = epoch.epoch.0.checked_sub(1).map(LedgerEpoch)?;
+    let group = replica.group(epoch.group).filter(|group| group.generation == epoch.generation)?;
+    let (_, index) = replica.commits_from(group.number, made_in).next()?;
+    index.checked_add(1)
 }
 
 #[cfg(test)]

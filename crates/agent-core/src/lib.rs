@@ -32,9 +32,9 @@ pub mod values;
 pub use self::{
     by_filter::ByFilter,
     freshness::{Freshness, MaxAge, Stale},
-    keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId, Unsealed},
+    keyring::{Arrival, Away, Denied, Keyring, Own, Received, Route, SharedKeyring, SyncId},
     now::Now,
-    outgoing::{Outgoing, own_message, sealed_again},
+    outgoing::{Frame, own_message, sealed_again},
     record::{RecordError, RecordRules, RecordTable},
     retained::{MAX_RETAINED, Retained, RetainedTopics, TooManyRetained},
     step::{Step, Uncommitted},

@@ -2,23 +2,18 @@
 
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{TopicName, check_carried};
-use sealcast_seal::{Content, PendingBoot, Purpose, QosClass};
+use sealcast_seal::{Content, Purpose, QosClass};
 use zeroize::Zeroizing;
 
 use crate::{
-    Denied, Keyring, RecordRules, Retained, RetainedTopics, Route, Step, Unsealed,
+    Denied, Keyring, RecordRules, Retained, RetainedTopics, Route, Step,
     session::Write,
     values::{Own, Unsent},
 };
 
-/// What follows once the writes of the same step are on disk.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// Give it to [`Keyring::begin_boot`], and ask for the message again.
-    BootStored(PendingBoot),
-    /// Publish it.
-    Frame(Vec<u8>),
-}
+/// A frame, to be published once the writes of the same step are on disk. There is one in each step.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame(pub Vec<u8>);
 
 impl From<Denied> for Unsent {
     fn from(denied: Denied) -> Self {
@@ -40,7 +35,7 @@ pub fn own_message(
     topic: &str,
     message: &Own,
     now_ms: u64,
-) -> Result<Step<Write, Outgoing>, Unsent> {
+) -> Result<Step<Write, Frame>, Unsent> {
     let Own { retain, props, payload, recorded } = message;
     // A prefix may have made it too long, and the connection would cut it off to the name of another one.
     TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
@@ -58,10 +53,7 @@ pub fn own_message(
     } else {
         let class = QosClass::Acknowledged;
         let content = Content { purpose: Purpose::Message, class, retain: *retain, props, payload };
-        match keyring.seal(group, topic, &content, now_ms) {
-            Ok(frame) => frame,
-            Err(unsealed) => return needs_boot(unsealed),
-        }
+        keyring.seal(group, topic, &content, now_ms)?
     };
     let mut writes = Vec::new();
     if *retain {
@@ -74,7 +66,7 @@ pub fn own_message(
         let last = keyring.last_sequence(group, topic).unwrap_or(0);
         writes.extend(Write::readings(record, topic, original, last, *at_ms));
     }
-    Ok(Step::new(writes, vec![Outgoing::Frame(frame)]))
+    Ok(Step::new(writes, vec![Frame(frame)]))
 }
 
 /// Seals a retained message of `group` once more, under the group's current epoch.
@@ -86,21 +78,12 @@ pub fn sealed_again(
     group: GroupNumber,
     kept: &Retained,
     now_ms: u64,
-) -> Result<Step<Write, Outgoing>, Unsent> {
+) -> Result<Step<Write, Frame>, Unsent> {
     let Retained { topic, time_ms, props, payload } = kept;
     let purpose = Purpose::Reseal { sealed_ms: *time_ms };
     let content = Content { purpose, class: QosClass::Acknowledged, retain: true, props, payload };
-    match keyring.seal(group, topic, &content, now_ms) {
-        Ok(frame) => Ok(Step::new(Vec::new(), vec![Outgoing::Frame(frame)])),
-        Err(unsealed) => needs_boot(unsealed),
-    }
-}
-
-fn needs_boot(unsealed: Unsealed) -> Result<Step<Write, Outgoing>, Unsent> {
-    match unsealed {
-        Unsealed::NeedsBoot(pending) => Ok(Step::new(vec![Write::boot(&pending)], vec![Outgoing::BootStored(pending)])),
-        Unsealed::Denied(denied) => Err(denied.into()),
-    }
+    let frame = keyring.seal(group, topic, &content, now_ms)?;
+    Ok(Step::new(Vec::new(), vec![Frame(frame)]))
 }
 
 #[cfg(test)]
@@ -132,7 +115,7 @@ mod tests {
         fn new() -> Self {
             let (mut world, group) = World::with_group(2);
             world.commit(group, 0);
-            let mut keyring = world.keyring(0, world.ledger.replica().clone(), &[]);
+            let mut keyring = world.keyring(0, world.ledger.replica().clone());
             let sync = keyring.begin_sync();
             assert!(keyring.set_caught_up(sync));
             keyring.insert_epoch(&world.keys(group, 0, 1, &[0, 1]), START_MS);
@@ -143,7 +126,7 @@ mod tests {
             Self { world, group, keyring, retained: RetainedTopics::default(), record }
         }
 
-        fn step(&mut self, topic: &str, message: &Own) -> Result<Step<Write, Outgoing>, Unsent> {
+        fn step(&mut self, topic: &str, message: &Own) -> Result<Step<Write, Frame>, Unsent> {
             let Self { keyring, retained, record, .. } = self;
             own_message(keyring, retained, record, topic, message, START_MS)
         }
@@ -151,23 +134,17 @@ mod tests {
         /// What the message was sealed to, and what was written before.
         fn send(&mut self, topic: &str, message: &Own) -> (Vec<u8>, Vec<Write>) {
             let mut written = Vec::new();
-            loop {
-                for effect in done(self.step(topic, message).unwrap(), &mut written) {
-                    match effect {
-                        Outgoing::BootStored(pending) => self.keyring.begin_boot(pending.stored()),
-                        Outgoing::Frame(frame) => return (frame, written),
-                    }
-                }
-            }
+            (done(self.step(topic, message).unwrap(), &mut written), written)
         }
     }
 
-    fn done(step: Step<Write, Outgoing>, written: &mut Vec<Write>) -> Vec<Outgoing> {
-        step.commit(|writes| {
+    fn done(step: Step<Write, Frame>, written: &mut Vec<Write>) -> Vec<u8> {
+        let effects = step.commit(|writes| {
             written.extend_from_slice(writes);
             Ok::<_, ()>(())
-        })
-        .unwrap()
+        });
+        let [Frame(frame)] = <[Frame; 1]>::try_from(effects.unwrap()).unwrap();
+        frame
     }
 
     fn alarm(retain: bool, recorded: bool) -> Own {
@@ -176,22 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn the_boot_number_is_on_disk_before_the_first_message_and_what_it_leaves_before_each() {
+    fn what_a_message_leaves_is_on_disk_before_it() {
         let mut scene = Scene::new();
-        let step = scene.step(TOPIC, &alarm(true, true)).unwrap();
-        let failed = step.commit(|writes| Err(writes.to_vec())).unwrap_err();
-        assert!(matches!(failed.error.as_slice(), [Write::Boot { number: 0, .. }]), "{:?}", failed.error);
-        assert!(scene.retained.iter().next().is_none(), "nothing is kept of a message that was not sealed");
-
         let (frame, written) = scene.send(TOPIC, &alarm(true, true));
         assert!(!frame.windows(8).any(|part| part == b"too warm"));
-        let [Write::Boot { number: 0, .. }, Write::Retained(kept), Write::Readings { values, last: 0, .. }] =
-            written.as_slice()
-        else {
+        let [Write::Retained(kept), Write::Readings { values, last: 0, .. }] = written.as_slice() else {
             panic!("{written:?}")
         };
         assert_eq!((kept.topic.as_str(), kept.payload.as_slice(), values.len()), (TOPIC, b"too warm".as_slice(), 1));
-        assert_eq!(scene.send(TOPIC, &alarm(false, false)).1, [], "the boot number is used on");
+        assert_eq!(scene.send(TOPIC, &alarm(false, false)).1, []);
     }
 
     #[test]
@@ -233,13 +203,12 @@ mod tests {
             Retained { topic: TOPIC.into(), time_ms: START_MS, props: Vec::new(), payload: b"off".to_vec().into() };
         let mut written = Vec::new();
         let step = sealed_again(&mut scene.keyring, scene.group, &kept, START_MS).unwrap();
-        let effects = done(step, &mut written);
-        let [Outgoing::Frame(frame)] = effects.as_slice() else { panic!("{effects:?}") };
+        let frame = done(step, &mut written);
         assert_eq!(written, []);
         let open = |retain| {
             let hand_over = HandOver::Acknowledged { dup: false };
             let arrival = Arrival { hand_over, retain, away: None };
-            scene.keyring.open(&mut Opener::new(), scene.group, TOPIC, frame, arrival, START_MS).unwrap()
+            scene.keyring.open(&mut Opener::new(), scene.group, TOPIC, &frame, arrival, START_MS).unwrap()
         };
         assert!(matches!(open(true), Received::Message(message) if message.payload() == b"off"));
         assert!(matches!(open(false), Received::Repeated));

@@ -2,8 +2,8 @@
 //! what order with the disk.
 //!
 //! [`Session`] is fed with bytes of both sides and with the time. [`Session::poll`] gives [`Step`]s: what has to be on disk
-//! (boot numbers, replay windows, retained messages, readings, what is remembered of values), and the bytes and other
-//! effects that depend on it. What becomes of what the client publishes is decided in `publishing`, what of a delivery in
+//! (replay windows, retained messages, readings, what is remembered of values), and the bytes and other effects that
+//! depend on it. What becomes of what the client publishes is decided in `publishing`, what of a delivery in
 //! `delivering`; whether a message may be sealed or opened at all, in [`Keyring::seal`] and [`Keyring::open`].
 
 mod connecting;
@@ -104,8 +104,6 @@ pub struct Session {
     accepted: bool,
     /// Values were judged, and what is remembered of them is not yet on disk.
     judged: bool,
-    /// A boot number is on its way to the disk: what has to be sealed waits for it.
-    booting: bool,
     /// The client said that it goes.
     clean: bool,
     /// The client has subscribed, and has not been told what stands.
@@ -205,7 +203,6 @@ impl Session {
             will: None,
             accepted: false,
             judged: false,
-            booting: false,
             clean: false,
             greet: false,
             restored: Restored::new(rules),
@@ -296,7 +293,6 @@ impl Session {
     ///
     /// The last step has [`Effect::Close`].
     pub fn poll(&mut self, shared: &mut Shared<'_>, room: usize, now: Now) -> Option<Step<Write, Effect>> {
-        self.booting = false;
         match &self.state {
             State::Closed => return None,
             State::Closing { reason } => {

@@ -3,8 +3,8 @@
 /// One step of a part of the agent: what must be on disk, and what follows once it is.
 ///
 /// What follows can be had in one way, [`Step::commit`], which writes first. So no order of statements in a driver can
-/// send what a crash would make untrue: a frame under a boot number that is not stored, an acknowledgement of a message
-/// whose replay window is not, an entry for the ledger that the group has no memory of.
+/// send what a crash would make untrue: an acknowledgement of a message whose replay window is not stored, an entry for the
+/// ledger that the group has no memory of.
 ///
 /// A write that failed may be on disk all the same. So whoever makes steps must be right either way: after a failed
 /// write, what is on disk is what was there before or what the step would have made of it.

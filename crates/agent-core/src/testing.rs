@@ -173,10 +173,10 @@ impl World {
         Me { device: id.clone(), key, chain: chain.clone(), anchors: vec![anchor] }
     }
 
-    /// A device's keyring with this replica, and boot numbers as on disk. `open/#` is in the clear.
-    pub fn keyring(&self, device: usize, replica: Replica, boots: &[(u16, sealcast_seal::EpochId, u16)]) -> Keyring {
+    /// A device's keyring with this replica. `open/#` is in the clear.
+    pub fn keyring(&self, device: usize, replica: Replica) -> Keyring {
         let clear = vec!["open/#".parse().unwrap(), "plant/door".parse().unwrap()];
-        Keyring::new(self.own(device), clear, freshness(), replica, boots.iter().copied())
+        Keyring::new(self.own(device), clear, freshness(), replica)
     }
 
     pub fn operate(&mut self, body: &Body) -> Record {
@@ -209,7 +209,7 @@ fn freshness() -> Freshness {
 pub fn keyring() -> Keyring {
     let mut world = World::new();
     let device = world.device("1111");
-    world.keyring(device, Replica::new(world.genesis), &[])
+    world.keyring(device, Replica::new(world.genesis))
 }
 
 /// What a client's PUBLISH becomes in a proxy.

@@ -179,7 +179,7 @@ impl Agent {
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key };
         let control = Control::new(own.clone(), groups, now_ms());
-        let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica, store.boots()?);
+        let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
         let data = Arc::new(DataPlane::new(keyring, store.clone()));
         let listener = TcpListener::bind(config.listen)
             .await

@@ -252,7 +252,6 @@ impl Client {
         match effect {
             Effect::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
             Effect::ToBroker(bytes) => self.to_broker.extend_from_slice(&bytes),
-            Effect::BootStored(pending) => shared.data.keyring().begin_boot(pending.stored()),
             Effect::Open { id } => self.open(&id).await,
             Effect::AskForNews => shared.data.ask_for_news(),
             Effect::Connected { resumed } => {

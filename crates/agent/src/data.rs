@@ -5,9 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use sealcast_agent_core::{
-    Keyring, Outgoing, Route, SharedKeyring, Step, sealed_again, session::Write, values::Unsent,
-};
+use sealcast_agent_core::{Frame, Keyring, Route, SharedKeyring, Step, sealed_again, session::Write, values::Unsent};
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
@@ -16,9 +14,6 @@ use sealcast_seal::EpochId;
 use tokio::sync::{Notify, watch};
 
 use super::store::Store;
-
-/// Steps to a sealed message: a boot number, perhaps another, and the message.
-const MAX_STEPS: usize = 3;
 
 /// See the module.
 pub struct DataPlane {
@@ -30,7 +25,7 @@ pub struct DataPlane {
 }
 
 impl DataPlane {
-    /// Around `keyring`, whose boot numbers `store` keeps.
+    /// Around `keyring`; `store` keeps the retained messages.
     pub fn new(keyring: Keyring, store: Arc<Store>) -> Self {
         Self {
             device: keyring.device().clone(),
@@ -66,24 +61,16 @@ impl DataPlane {
         &self.device
     }
 
-    /// Seals what `prepare` gives, with the boot number that it may need. `write` makes durable what has to be.
+    /// The frame that `prepare` gives. `write` makes durable what has to be before it leaves.
     pub fn seal(
         &self,
-        mut prepare: impl FnMut(&mut Keyring) -> Result<Step<Write, Outgoing>, Unsent>,
-        write: impl Fn(&[Write]) -> Result<()>,
+        prepare: impl FnOnce(&mut Keyring) -> Result<Step<Write, Frame>, Unsent>,
+        write: impl FnOnce(&[Write]) -> Result<()>,
     ) -> Result<Vec<u8>, Unsent> {
-        // The boot that is asked for first may be of an epoch that is over by the time it is stored.
-        for _ in 0..MAX_STEPS {
-            let step = prepare(&mut self.keyring())?;
-            let effects = step.commit(&write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))?;
-            for effect in effects {
-                match effect {
-                    Outgoing::BootStored(pending) => self.keyring().begin_boot(pending.stored()),
-                    Outgoing::Frame(frame) => return Ok(frame),
-                }
-            }
-        }
-        Err(Unsent::NoKeyYet("the group's keys changed while the message was being sealed".to_owned()))
+        let step = prepare(&mut self.keyring())?;
+        let frames = step.commit(write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))?;
+        let frame = frames.into_iter().next().ok_or_else(|| Unsent::NotYet("nothing was sealed".to_owned()))?;
+        Ok(frame.0)
     }
 
     /// Takes in an epoch that the control plane agreed on.

@@ -1,5 +1,5 @@
-//! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, its boot counters, the
-//! replay windows of its clients, the retained messages that it must seal again, the readings that wait for the ledger,
+//! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, the replay windows of its
+//! clients, the retained messages that it must seal again, the readings that wait for the ledger,
 //! what is remembered of values, and points of archives that wait to be sent.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
@@ -29,7 +29,6 @@ use sealcast_agent_core::{
     values::{ArchiveMessage, ValueRow, ValueWrite},
 };
 use sealcast_node::files::{self, blocking};
-use sealcast_seal::EpochId;
 use zeroize::Zeroizing;
 
 pub use self::commit::CommitError;
@@ -38,12 +37,10 @@ use self::disk::Disk;
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
 const FILE: &str = "agent.sqlite";
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE boot (grp INTEGER, generation INTEGER, epoch INTEGER, boot INTEGER NOT NULL,
-        PRIMARY KEY (grp, generation, epoch)) WITHOUT ROWID;
     CREATE TABLE client (client TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
     CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
@@ -187,19 +184,6 @@ impl Store {
     /// The whole group state.
     pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
         self.read(state)
-    }
-
-    /// The last boot number that this device used in each epoch, with the group's number.
-    pub fn boots(&self) -> Result<Vec<(u16, EpochId, u16)>> {
-        self.read(|db| {
-            let mut query =
-                db.prepare("SELECT grp, generation, epoch, boot FROM boot ORDER BY grp, generation, epoch")?;
-            let rows = query.query_map([], |row| {
-                let epoch = row.get::<_, i64>(2)?.cast_unsigned();
-                Ok((row.get(0)?, EpochId { generation: row.get(1)?, epoch }, row.get(3)?))
-            })?;
-            rows.collect()
-        })
     }
 
     /// What was last saved of a local client.
@@ -424,9 +408,6 @@ mod tests {
         let other = [record(2, b"third"), write("c", Some(b"3")), record(1, b"other")];
         assert!(matches!(store.commit(&other), Err(CommitError::Fault(_))), "a record is never replaced");
         store.commit(&step).context("a step that seemed to fail is committed once more")?;
-        assert_eq!(store.boots()?, []);
-        let boot = |group, epoch, number| session::Write::Boot { group, generation: 0, epoch, number };
-        store.commit_session(&[boot(1, 7, 0), boot(1, 7, 1), boot(2, 7, 5)], 0)?;
         let row = |value: Option<&[u8]>| Row { key: b"k".to_vec(), value: value.map(<[u8]>::to_vec) };
         let client = |id: &str, row, seen_ms| {
             let changes = Changes { replace_all: false, rows: vec![row] };
@@ -450,11 +431,6 @@ mod tests {
         let store = Store::open(dir.path())?;
         assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
         assert_eq!(store.state()?, [("b".to_owned(), Zeroizing::new(b"2".to_vec()))]);
-        let epoch = |epoch| EpochId { generation: 0, epoch };
-        assert_eq!(store.boots()?, [(1, epoch(7), 1), (2, epoch(7), 5)]);
-        store.commit_session(&[boot(1, 8, 0), boot(2, 7, 4)], 0)?;
-        let boots = [(1, epoch(7), 1), (1, epoch(8), 0), (2, epoch(7), 5)];
-        assert_eq!(store.boots()?, boots, "no epoch begins anew, nor is a number taken back");
         let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
         assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));
         assert_eq!(store.client("valve")?.map(|client| (client.seen_ms, client.windows)), Some((3, Vec::new())));

@@ -35,8 +35,9 @@ pub enum Command {
         /// Most messages of one member in an epoch: then the group changes its key. 0 for no limit.
         #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
         epoch_max_messages: u32,
-        /// How many old epochs members can still read: for retained messages, and for members that were offline.
-        #[arg(long, default_value_t = 16, value_name = "EPOCHS")]
+        /// How many old epochs members can still read: for retained messages, and for members that were offline. At most 511,
+        /// as messages can tell no more apart.
+        #[arg(long, default_value_t = 16, value_name = "EPOCHS", value_parser = clap::value_parser!(u16).range(..=511))]
         retention: u16,
         /// How a receiver knows who sent a message.
         #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]

@@ -12,7 +12,7 @@ use std::{
 use sealcast_identity::SigningKey;
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    HandOver, LeafIndex, Member, Opened, Opener, Purpose, QosClass, raw::Raw,
+    HandOver, LeafIndex, Ledger, Member, Opened, Opener, Purpose, QosClass, raw::Raw,
 };
 
 const TOPIC: &str = "hsu/0001/temperature";
@@ -33,7 +33,8 @@ fn measure(authenticity: Authenticity, bytes: usize) -> Result<(), Box<dyn Error
     let key = Arc::new(SigningKey::generate()?);
     let leaf = LeafIndex::new(0).ok_or("leaf 0")?;
     let name: sealcast_identity::DeviceId = "1111".parse()?;
-    let mut keys = GroupKeys::new(GroupNumber(1), "hsu0001", name.clone(), 2);
+    let ledger = Ledger { chain_id: 5318, contract: [7; 20] };
+    let mut keys = GroupKeys::new(ledger, GroupNumber(1), "hsu0001", name.clone(), 2);
     keys.insert_epoch(Epoch {
         id: EpochId { generation: 0, epoch: 1 },
         secret: EpochSecret::new([7; 32]),
@@ -41,9 +42,10 @@ fn measure(authenticity: Authenticity, bytes: usize) -> Result<(), Box<dyn Error
         roster: BTreeMap::from([(leaf, Member { name, key: *key.public() })]),
         authenticity,
         since_ms: NOW_MS,
+        began_at: Some(1),
     })?;
-    let boot = keys.next_boot(None)?.stored();
-    let mut sealer = keys.sealer(boot, &key)?;
+    let mut sealer = keys.sealer(&key)?;
+    sealer.follow_ledger(100, |_| Some([7; 32]));
     let payload = vec![0x55; bytes];
     let content = Content {
         purpose: Purpose::Message,

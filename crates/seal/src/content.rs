@@ -14,6 +14,9 @@ pub enum Purpose {
         /// When it was sealed first, Unix ms.
         sealed_ms: u64,
     },
+    /// Says that its sender deletes the topic's retained message. It has no payload. Published without RETAIN, for those
+    /// who are there; the broker deletes the message because of an empty one, which is not sealed.
+    Tombstone,
 }
 
 /// The quality of service that a message is published with, as far as it decides on the order of delivery: brokers queue
@@ -31,9 +34,9 @@ pub enum QosClass {
 pub struct Content<'a> {
     /// What for.
     pub purpose: Purpose,
-    /// Whether it is published with RETAIN (always so for [`Purpose::Reseal`]). Authenticated: no broker can hand on as
-    /// retained what was not. An empty retained payload deletes the retained message and must be sent clear, or the
-    /// broker does not see it.
+    /// Whether it is published with RETAIN (always so for [`Purpose::Reseal`], never for [`Purpose::Tombstone`]).
+    /// Authenticated: no broker can hand on as retained what was not. An empty retained payload deletes the retained
+    /// message and must be sent clear, or the broker does not see it.
     pub retain: bool,
     /// The QoS of the PUBLISH that carries it (of a will: its will QoS). Authenticated: a broker that delivers it with
     /// another QoS does not move it to the other window.

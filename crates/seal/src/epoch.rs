@@ -28,6 +28,15 @@ impl fmt::Debug for EpochSecret {
     }
 }
 
+/// The ledger whose group it is. A signature names it, so that it proves nothing on another ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// The EVM chain (EIP-155).
+    pub chain_id: u64,
+    /// Address of the contract on it.
+    pub contract: [u8; 20],
+}
+
 /// Which epoch of which generation; ordered as the ledger orders them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EpochId {
@@ -79,4 +88,7 @@ pub struct Epoch {
     pub authenticity: Authenticity,
     /// When it became the current one, Unix ms: the previous epoch ended then.
     pub since_ms: u64,
+    /// How many entries the ledger had with the commit that began it. Reports count from there. `None` if that is not
+    /// known any more: then nothing is reported, and reports are not read.
+    pub began_at: Option<u64>,
 }

@@ -6,7 +6,7 @@ use sealcast_identity::DeviceId;
 
 use crate::{
     epoch::EpochId,
-    header::{GroupNumber, HeaderError, LeafIndex},
+    header::{HeaderError, LeafIndex},
 };
 
 /// Why a frame was not handed on.
@@ -15,19 +15,6 @@ pub enum OpenError {
     /// Not a frame, or none that this version reads.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// Sealed for a group that the topic does not belong to.
-    #[error(
-        "{topic} belongs to group {expected}, but the message is sealed for group number {found}: it was moved from \
-         another topic, or its publisher's ledger is out of date"
-    )]
-    WrongGroup {
-        /// Where it arrived.
-        topic: String,
-        /// The group of that topic.
-        expected: Arc<str>,
-        /// The group that the frame names.
-        found: GroupNumber,
-    },
     /// This device holds no key of the group.
     #[error("no key: {device} is not a member of {group}; grant it, or wait until it has joined")]
     NotMember {
@@ -46,7 +33,7 @@ pub enum OpenError {
         group: Arc<str>,
         /// The current epoch here.
         held: u64,
-        /// The frame's epoch, as its low 12 bits suggest.
+        /// The frame's epoch, as its low 10 bits suggest.
         frame: u64,
     },
     /// Sealed under an epoch that is older than the group's retention.
@@ -57,7 +44,7 @@ pub enum OpenError {
     EpochRetired {
         /// The group's name.
         group: Arc<str>,
-        /// The frame's epoch, as its low 12 bits suggest.
+        /// The frame's epoch, as its low 10 bits suggest.
         frame: u64,
         /// Oldest epoch that is held.
         oldest: u64,
@@ -85,7 +72,7 @@ pub enum OpenError {
     /// The authentication tag does not fit.
     #[error(
         "cannot be opened: a message in the name of {sender} ({group}) was changed on its way, or moved to {topic} \
-         from another topic"
+         from another topic; or its publisher's ledger is out of date, and it is sealed for another group"
     )]
     Undecryptable {
         /// Whom the header names; not proven.

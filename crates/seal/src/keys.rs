@@ -3,10 +3,10 @@
 //! This crate does not see MLS: whoever does hands over each epoch's exporter secret and roster ([`Epoch`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,15 +15,19 @@ use sealcast_identity::{DeviceId, VerifyingKey};
 
 use crate::{
     backend::{DecryptionKey, SUITE},
-    epoch::{Authenticity, Epoch, EpochId, EpochSecret, Member},
+    epoch::{Authenticity, Epoch, EpochId, EpochSecret, Ledger, Member},
     error::OpenError,
-    header::{GroupNumber, KeyId, LeafIndex},
+    header::{EPOCHS_APART, GroupNumber, KeyId, LeafIndex, Start},
+    merkle::Node,
+    plaintext::BatchProof,
     replay::NameTag,
+    roots::Roots,
+    statement::Context,
 };
 
-/// Old epochs that one group keeps at most, whatever its policy says: the frame carries an epoch's low 12 bits, half of
+/// Old epochs that one group keeps at most, whatever its policy says: the frame carries an epoch's low 10 bits, half of
 /// which are needed to tell a later epoch from an older one.
-pub const MAX_RETENTION: u16 = 2047;
+pub const MAX_RETENTION: u16 = (EPOCHS_APART / 2 - 1) as u16;
 /// Expanded sender keys that one epoch keeps; the next one empties the cache.
 const MAX_CACHED_KEYS: usize = 4096;
 
@@ -80,10 +84,33 @@ pub(crate) struct HeldEpoch {
     pub(crate) ended_ms: Option<u64>,
     /// Whether a sealer of this epoch may go on; shared with it.
     pub(crate) current: Arc<AtomicBool>,
-    /// Largest boot that a sealer was made for.
-    pub(crate) last_boot: Option<u16>,
+    /// The starts that this process has made sealers for.
+    pub(crate) starts: BTreeSet<Start>,
+    /// How many entries the ledger had with the commit that began it.
+    pub(crate) began_at: Option<u64>,
     roster: Arc<Roster>,
-    keys: RwLock<BTreeMap<KeyId, Expanded>>,
+    keys: RwLock<BTreeMap<KeyId, Arc<Started>>>,
+}
+
+/// A member that seals under one start, as those who open know it.
+pub(crate) struct Started {
+    pub(crate) sender: Arc<Sender>,
+    /// What its signatures are about.
+    pub(crate) context: Context,
+    /// Batches whose signature was verified. Shared by all local clients: what one has verified the others need not.
+    roots: Mutex<Roots>,
+    key: DecryptionKey,
+}
+
+impl Started {
+    /// Whether the signature of this batch is known to hold.
+    pub(crate) fn has_verified(&self, proof: &BatchProof<'_>, root: &Node) -> bool {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).contains(proof, root)
+    }
+
+    pub(crate) fn note_verified(&self, proof: &BatchProof<'_>, root: &Node) {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(proof, root);
+    }
 }
 
 impl HeldEpoch {
@@ -92,19 +119,18 @@ impl HeldEpoch {
     }
 
     /// Opens a frame of `key_id`: `decrypt` says whether it did with the key it is given. Returns whose key that is.
-    ///
-    /// A cached key is used under the read lock, as counting references to it would cost as much again as the lock; it
-    /// is written to once for each sender and boot.
+    /// `context` says what its signatures are about, and is asked once for each start.
     #[inline]
     pub(crate) fn open(
         &self,
         key_id: KeyId,
+        context: impl FnOnce() -> Context,
         decrypt: impl FnOnce(&DecryptionKey) -> bool,
-    ) -> Result<Arc<Sender>, NotOpened> {
-        if let Some(Expanded { key, sender }) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
-            return if decrypt(key) { Ok(Arc::clone(sender)) } else { Err(NotOpened::Refused) };
+    ) -> Result<Arc<Started>, NotOpened> {
+        if let Some(started) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&key_id) {
+            return if decrypt(&started.key) { Ok(Arc::clone(started)) } else { Err(NotOpened::Refused) };
         }
-        self.open_first(key_id, decrypt)
+        self.open_first(key_id, context, decrypt)
     }
 
     /// The same for a key that is not cached.
@@ -112,21 +138,24 @@ impl HeldEpoch {
     fn open_first(
         &self,
         key_id: KeyId,
+        context: impl FnOnce() -> Context,
         decrypt: impl FnOnce(&DecryptionKey) -> bool,
-    ) -> Result<Arc<Sender>, NotOpened> {
+    ) -> Result<Arc<Started>, NotOpened> {
         let sender = self.sender(key_id.leaf()).ok_or(NotOpened::Refused)?;
         let key = DecryptionKey::derive_from(SUITE, key_id.bits(), self.secret.bytes());
         let key = key.map_err(|_| NotOpened::Library)?;
         if !decrypt(&key) {
             return Err(NotOpened::Refused);
         }
+        let started = Started { sender: Arc::clone(sender), context: context(), roots: Mutex::default(), key };
+        let started = Arc::new(started);
         // Only now, so that made-up key ids do not fill the cache.
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.len() >= MAX_CACHED_KEYS {
             keys.clear();
         }
-        keys.insert(key_id, Expanded { key, sender: Arc::clone(sender) });
-        Ok(Arc::clone(sender))
+        keys.insert(key_id, Arc::clone(&started));
+        Ok(started)
     }
 }
 
@@ -134,12 +163,6 @@ impl Drop for HeldEpoch {
     fn drop(&mut self) {
         self.current.store(false, Ordering::Release);
     }
-}
-
-/// A sender's key ready to use, and whose it is, so that one look-up finds both.
-struct Expanded {
-    key: DecryptionKey,
-    sender: Arc<Sender>,
 }
 
 /// Why an epoch did not open a frame.
@@ -153,6 +176,7 @@ pub(crate) enum NotOpened {
 ///
 /// Shared by all local clients; [`Opener::open`](crate::Opener::open) takes it by `&`.
 pub struct GroupKeys {
+    ledger: Ledger,
     group: GroupNumber,
     name: Arc<str>,
     device: DeviceId,
@@ -166,10 +190,12 @@ pub struct GroupKeys {
 }
 
 impl GroupKeys {
-    /// No keys yet. `name` is the group's and `device` this device's name, both for messages to people; `retention` is
-    /// the policy's number of old epochs that stay readable, at most [`MAX_RETENTION`].
-    pub fn new(group: GroupNumber, name: &str, device: DeviceId, retention: u16) -> Self {
+    /// No keys yet. `ledger` is the one that numbers the group; `name` is the group's and `device` this device's name, both
+    /// for messages to people; `retention` is the policy's number of old epochs that stay readable, at most
+    /// [`MAX_RETENTION`].
+    pub fn new(ledger: Ledger, group: GroupNumber, name: &str, device: DeviceId, retention: u16) -> Self {
         Self {
+            ledger,
             group,
             name: name.into(),
             device,
@@ -222,7 +248,8 @@ impl GroupKeys {
             authenticity: epoch.authenticity,
             ended_ms: None,
             current: Arc::new(AtomicBool::new(true)),
-            last_boot: None,
+            starts: BTreeSet::new(),
+            began_at: epoch.began_at,
             roster,
             keys: RwLock::default(),
         };
@@ -284,9 +311,14 @@ impl GroupKeys {
         self.epochs.first_mut()
     }
 
-    /// Held epochs whose low 12 bits are `tag`, newest first. More than one only across a reset of the group.
+    /// What the signatures of a sender are about.
+    pub(crate) fn context(&self, epoch: EpochId, key_id: KeyId) -> Context {
+        Context::new(&self.ledger, self.group, epoch, key_id)
+    }
+
+    /// Held epochs whose low 10 bits are `tag`, newest first. More than one only across a reset of the group.
     pub(crate) fn tagged(&self, tag: u16) -> impl Iterator<Item = &HeldEpoch> {
-        self.epochs.iter().filter(move |held| held.id.epoch & 0xFFF == u64::from(tag))
+        self.epochs.iter().filter(move |held| KeyId::tag_of(held.id.epoch) == tag)
     }
 
     /// Why no held epoch has `tag`.
@@ -294,14 +326,14 @@ impl GroupKeys {
         let Some(current) = self.current() else {
             return OpenError::NotMember { device: self.device.clone(), group: self.label() };
         };
-        let ahead = u64::from(tag).wrapping_sub(current.epoch) & 0xFFF;
-        if ahead <= 2048 {
+        let ahead = KeyId::epochs_ahead(tag, current.epoch);
+        if ahead <= EPOCHS_APART / 2 {
             let frame = current.epoch.saturating_add(ahead);
             return OpenError::EpochAhead { group: self.label(), held: current.epoch, frame };
         }
         OpenError::EpochRetired {
             group: self.label(),
-            frame: current.epoch.saturating_sub(4096 - ahead),
+            frame: current.epoch.saturating_sub(EPOCHS_APART - ahead),
             oldest: self.epochs.last().map_or(current.epoch, |held| held.id.epoch),
         }
     }

@@ -11,9 +11,11 @@ use crate::{
     error::OpenError,
     freshness::{AgeVerdict, DeliveryKind, Freshness},
     header::{Header, TAG_BYTES},
-    keys::{GroupKeys, HeldEpoch, NotOpened, Sender},
-    plaintext::{Context, Flags, Plaintext, PlaintextError, write_aad},
+    keys::{GroupKeys, HeldEpoch, NotOpened, Sender, Started},
+    plaintext::{Flags, Plaintext, PlaintextError, Proof, write_aad},
     replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
+    report::{LedgerReport, Place},
+    statement::write_message,
 };
 
 /// When a message is done with, by the MQTT quality of service with which it reached the agent.
@@ -53,13 +55,16 @@ pub enum Opened {
         /// Its publisher.
         sender: DeviceId,
     },
+    /// Its sender deletes the topic's retained message. To be marked like a message.
+    Tombstone(Message),
 }
 
 /// A message that may be handed on.
 pub struct Message {
-    sender: Arc<Sender>,
+    from: Arc<Started>,
     age_ms: u64,
     flags: Flags,
+    report: Option<LedgerReport>,
     plaintext: Vec<u8>,
     /// Where in the plaintext the properties begin, the payload begins and the payload ends.
     props_start: usize,
@@ -71,10 +76,15 @@ pub struct Message {
 impl Message {
     /// Who sent it. Proven by a signature if [`Self::is_signed`], else only that some member sent it.
     pub fn sender(&self) -> &DeviceId {
-        &self.sender.name
+        &self.from.sender.name
     }
 
-    /// Whether it bears its sender's signature.
+    /// What it says of its sender's ledger, if it does.
+    pub fn ledger(&self) -> Option<LedgerReport> {
+        self.report
+    }
+
+    /// Whether it bears its sender's signature, be it alone or in a batch.
     pub fn is_signed(&self) -> bool {
         !self.flags.is_unsigned()
     }
@@ -101,7 +111,7 @@ impl Message {
 
     /// When it was sealed (first), by its sender's clock, Unix ms.
     pub fn sealed_ms(&self) -> u64 {
-        self.receipt.time_ms
+        self.receipt.order.time_ms
     }
 
     /// How long ago that is, ms; 0 if it is from the future within the tolerance.
@@ -129,7 +139,7 @@ impl Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("sender", &self.sender.name)
+            .field("sender", self.sender())
             .field("epoch", &self.epoch())
             .field("time_ms", &self.sealed_ms())
             .field("payload_bytes", &self.payload().len())
@@ -143,11 +153,9 @@ pub struct Receipt {
     hand_over: HandOver,
     sender: SenderKey,
     name: NameTag,
-    boot: u16,
-    counter: u32,
-    time_ms: u64,
+    order: Order,
     seen_by: SeenBy,
-    /// The topic's mark, of what was published with RETAIN.
+    /// The topic's mark, of what was published with RETAIN or deletes that.
     retained: Option<MarkKey>,
 }
 
@@ -164,36 +172,24 @@ enum SeenBy {
 
 impl Receipt {
     #[inline]
-    fn new(
-        header: Header,
-        epoch: EpochId,
-        sender: &Sender,
-        flags: Flags,
-        time_ms: u64,
-        topic: &str,
-        delivery: &Delivery<'_>,
-    ) -> Self {
-        let Header { group, key_id, counter, .. } = header;
-        let key = |of| MarkKey::new(of, group, sender.name.as_str(), topic);
+    fn new(key: SenderKey, order: Order, sender: &Sender, flags: Flags, topic: &str, delivery: &Delivery<'_>) -> Self {
+        let mark = |of| MarkKey::new(of, key.group, sender.name.as_str(), topic);
         Self {
             hand_over: delivery.hand_over,
-            sender: SenderKey { group, epoch, leaf: key_id.leaf(), class: flags.class() },
+            sender: key,
             name: sender.tag,
-            boot: key_id.boot(),
-            counter,
-            time_ms,
+            order,
             seen_by: match delivery.kind {
                 DeliveryKind::Retained => SeenBy::Retained,
-                _ if flags.is_will() => SeenBy::Will(key(MarkOf::Will)),
+                _ if flags.is_will() => SeenBy::Will(mark(MarkOf::Will)),
                 _ => SeenBy::Window,
             },
-            retained: flags.is_retain().then(|| key(MarkOf::Retained)),
+            retained: (flags.is_retain() || flags.is_tombstone()).then(|| mark(MarkOf::Retained)),
         }
     }
 
     fn mark(&self, done: bool) -> Mark {
-        let &Self { sender: SenderKey { epoch, .. }, name, boot, counter, time_ms, .. } = self;
-        Mark { order: Order { time_ms, epoch, boot, counter }, sender: name, done }
+        Mark { order: self.order, sender: self.name, done }
     }
 }
 
@@ -205,7 +201,7 @@ pub struct Opener {
     pub(crate) windows: Windows,
     pub(crate) marks: Marks,
     aad: Vec<u8>,
-    transcript: Vec<u8>,
+    statement: Vec<u8>,
 }
 
 impl Opener {
@@ -227,52 +223,35 @@ impl Opener {
         now_ms: u64,
     ) -> Result<Opened, OpenError> {
         let header = Header::parse(frame)?;
-        if header.group != keys.group() {
-            return Err(OpenError::WrongGroup { topic: topic.to_owned(), expected: keys.label(), found: header.group });
-        }
-        let (held, sender, plaintext) = self.decrypt(keys, topic, frame, header)?;
+        let (held, from, plaintext) = self.decrypt(keys, topic, frame, header)?;
+        let sender = &*from.sender;
         let refused = move |refusal: OpenRefusal| refusal.explain(keys, held, header, topic, delivery);
         if keys.is_removed(&sender.name, held.id) {
             return Err(refused(OpenRefusal::Removed));
         }
         let parsed = Plaintext::parse(&plaintext).map_err(OpenRefusal::from).map_err(refused)?;
-        let Plaintext { flags, time_ms, props, payload, signature } = parsed;
+        let Plaintext { flags, report, props, payload, proof, proven } = parsed;
 
         // The window before the signature: a replay then costs no verification.
-        let receipt = Receipt::new(header, held.id, &sender, flags, time_ms, topic, delivery);
-        self.check_seen(&receipt, delivery).map_err(refused)?;
-
-        match (signature, held.authenticity) {
-            (None, Authenticity::Signature) => return Err(refused(OpenRefusal::Unsigned)),
-            (None, Authenticity::Group) => {}
-            (Some(signature), _) => {
-                let Header { group, key_id, counter, .. } = header;
-                let context = Context { group, epoch: held.id, key_id, counter, topic };
-                context.transcript(flags, time_ms, props, payload, &mut self.transcript);
-                if !sender.key.verifies(&self.transcript, signature) {
-                    return Err(refused(OpenRefusal::BadSignature));
-                }
-            }
-        }
-        let age_ms = check_time(held.ended_ms, flags, time_ms, delivery, now_ms).map_err(refused)?;
+        let Header { key_id, counter, .. } = header;
+        let key = SenderKey { group: keys.group(), epoch: held.id, leaf: key_id.leaf(), class: flags.class() };
+        let order = Order { time_ms: header.sealed_ms(now_ms), epoch: held.id, start: key_id.start(), counter };
+        let receipt = Receipt::new(key, order, sender, flags, topic, delivery);
+        self.check_seen(&receipt, flags, delivery).map_err(refused)?;
+        self.check_proof(held, &from, header, topic, proven, proof).map_err(refused)?;
+        let age_ms = check_time(held.ended_ms, flags, receipt.order.time_ms, delivery, now_ms).map_err(refused)?;
         if flags.is_reseal() && delivery.kind != DeliveryKind::Retained {
             return Ok(Opened::SealedAgain { sender: sender.name.clone() });
         }
 
-        let signature_bytes = signature.map_or(0, |signature| signature.len());
-        let payload_end = plaintext.len() - signature_bytes;
+        let place = Place::of(key_id.start(), counter);
+        let report = held.began_at.and_then(|began_at| report.read(began_at, place));
+        let payload_end = proven.len();
         let payload_start = payload_end - payload.len();
         let props_start = payload_start - props.len();
-        Ok(Opened::Message(Message {
-            sender,
-            age_ms,
-            flags,
-            plaintext,
-            props_start,
-            payload_start,
-            payload_end,
-            receipt,
-        }))
+        let message =
+            Message { from, age_ms, flags, report, plaintext, props_start, payload_start, payload_end, receipt };
+        Ok(if flags.is_tombstone() { Opened::Tombstone(message) } else { Opened::Message(message) })
     }
 
     /// The message was handed to the client. At QoS 0 it is done with.
@@ -296,7 +275,7 @@ impl Opener {
     #[inline]
     fn mark(&mut self, receipt: &Receipt, done: bool) {
         match receipt.seen_by {
-            SeenBy::Window => self.windows.mark(receipt.sender, receipt.boot, receipt.counter, done),
+            SeenBy::Window => self.windows.mark(receipt.sender, &receipt.order, done),
             SeenBy::Will(key) => self.marks.mark(key, receipt.mark(done)),
             SeenBy::Retained => {}
         }
@@ -313,19 +292,20 @@ impl Opener {
         topic: &str,
         frame: &[u8],
         header: Header,
-    ) -> Result<(&'k HeldEpoch, Arc<Sender>, Vec<u8>), OpenError> {
+    ) -> Result<(&'k HeldEpoch, Arc<Started>, Vec<u8>), OpenError> {
         let Some(sealed) = frame.get(header.header_bytes()..) else {
             return Err(OpenError::Library);
         };
-        write_aad(frame, header.header_bytes(), topic, &mut self.aad);
+        write_aad(frame, header.header_bytes(), keys.group(), topic, &mut self.aad);
         for held in keys.tagged(header.key_id.epoch_tag()) {
             // The one copy: decrypted in place, it becomes the message.
             let mut plaintext = sealed.to_vec();
             let buffer = DecryptionBufferView { aad: &mut self.aad, data: &mut plaintext };
-            match held.open(header.key_id, |key| key.decrypt(buffer, header.counter.into()).is_ok()) {
-                Ok(sender) => {
+            let context = || keys.context(held.id, header.key_id);
+            match held.open(header.key_id, context, |key| key.decrypt(buffer, header.ctr()).is_ok()) {
+                Ok(from) => {
                     plaintext.truncate(plaintext.len().saturating_sub(TAG_BYTES));
-                    return Ok((held, sender, plaintext));
+                    return Ok((held, from, plaintext));
                 }
                 Err(NotOpened::Refused) => {}
                 Err(NotOpened::Library) => return Err(OpenError::Library),
@@ -334,11 +314,45 @@ impl Opener {
         Err(not_decrypted(keys, topic, header))
     }
 
+    /// Whether the sender has signed what is `proven`, as far as the group wants that.
     #[inline]
-    fn check_seen(&self, receipt: &Receipt, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
+    fn check_proof(
+        &mut self,
+        held: &HeldEpoch,
+        from: &Started,
+        header: Header,
+        topic: &str,
+        proven: &[u8],
+        proof: Proof<'_>,
+    ) -> Result<(), OpenRefusal> {
+        let is_signed = match proof {
+            Proof::Unsigned if held.authenticity == Authenticity::Signature => return Err(OpenRefusal::Unsigned),
+            Proof::Unsigned => true,
+            Proof::Alone(signature) => {
+                from.context.write_alone(header.ctr(), topic, proven, &mut self.statement);
+                from.sender.key.verifies(&self.statement, signature)
+            }
+            Proof::Batch(proof) => {
+                write_message(header.ctr(), topic, proven, &mut self.statement);
+                let root = proof.root(&self.statement);
+                from.has_verified(&proof, &root) || {
+                    from.context.write_batch(proof.size, &root, &mut self.statement);
+                    let holds = from.sender.key.verifies(&self.statement, proof.signature);
+                    if holds {
+                        from.note_verified(&proof, &root);
+                    }
+                    holds
+                }
+            }
+        };
+        if is_signed { Ok(()) } else { Err(OpenRefusal::BadSignature) }
+    }
+
+    #[inline]
+    fn check_seen(&self, receipt: &Receipt, flags: Flags, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
         let again = matches!(delivery.hand_over, HandOver::Acknowledged { dup: true });
         let seen = match &receipt.seen_by {
-            SeenBy::Window => match self.windows.check(&receipt.sender, receipt.boot, receipt.counter) {
+            SeenBy::Window => match self.windows.check(&receipt.sender, &receipt.order) {
                 Ok(seen) => seen,
                 Err(Full) => return Err(OpenRefusal::TooManySenders),
             },
@@ -351,12 +365,12 @@ impl Opener {
         if delivery.kind != DeliveryKind::Retained {
             return Ok(());
         }
-        let Some(key) = &receipt.retained else {
+        let Some(key) = receipt.retained.as_ref().filter(|_| flags.is_retain()) else {
             return Err(OpenRefusal::NotRetained);
         };
         match self.marks.newer_than(key, &receipt.mark(false), delivery.freshness.clock_tolerance_ms) {
             None => Ok(()),
-            Some(newest_ms) => Err(OpenRefusal::RetainedOlder { sealed_ms: receipt.time_ms, newest_ms }),
+            Some(newest_ms) => Err(OpenRefusal::RetainedOlder { sealed_ms: receipt.order.time_ms, newest_ms }),
         }
     }
 }

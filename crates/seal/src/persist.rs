@@ -6,14 +6,14 @@
 use crate::{
     content::QosClass,
     epoch::EpochId,
-    header::{GroupNumber, KeyId, LeafIndex},
+    header::{GroupNumber, LeafIndex, Start},
     open::Opener,
-    replay::{BootWindow, MAX_MARKS, Mark, MarkKey, NameTag, Order, ReplayWindow, SenderKey, SenderState},
+    replay::{MAX_MARKS, Mark, MarkKey, NameTag, Order, ReplayWindow, SenderKey, SenderState, StartWindow},
 };
 
 /// First byte of an export (`version u8 | rows u32 | rows`, each `key length u8 | key | value length u32 | value`) and of
 /// every row's value.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SENDER: u8 = b's';
 const SENDER_ACKNOWLEDGED: u8 = b'a';
 const MARK: u8 = b'm';
@@ -142,7 +142,7 @@ impl Opener {
             MARK => {
                 let key = MarkKey(key.take()?);
                 let (time_ms, epoch) = (value.u64()?, value.epoch()?);
-                let order = Order { time_ms, epoch, boot: value.u16()?, counter: value.u32()? };
+                let order = Order { time_ms, epoch, start: value.start()?, counter: value.u32()? };
                 let mark = Mark { order, sender: NameTag(value.take()?), done: value.flag()? };
                 let before = self.marks.marks.insert(key, mark);
                 if before.is_some() || self.marks.marks.len() > MAX_MARKS {
@@ -165,12 +165,12 @@ fn sender_row(sender: &SenderKey, state: Option<&SenderState>) -> Row {
     write_epoch(sender.epoch, &mut key);
     key.extend_from_slice(&sender.leaf.number().to_be_bytes());
     let value = state.map(|state| {
-        let mut out = vec![VERSION, state.floor.is_some().into()];
-        let (boot, counter) = state.floor.unwrap_or_default();
-        out.extend_from_slice(&boot.to_be_bytes());
-        out.extend_from_slice(&counter.to_be_bytes());
+        let mut out = vec![VERSION];
+        write_floor(state.floor_ms, &mut out);
         for held in &state.windows {
-            out.extend_from_slice(&held.boot.to_be_bytes());
+            write_start(held.start, &mut out);
+            out.extend_from_slice(&held.newest_ms.to_be_bytes());
+            write_floor(held.floor_ms, &mut out);
             held.window.export(&mut out);
         }
         out
@@ -179,17 +179,16 @@ fn sender_row(sender: &SenderKey, state: Option<&SenderState>) -> Row {
 }
 
 fn read_sender(value: &mut Reader<'_>, clock: &mut u64) -> Option<SenderState> {
-    let floor = value.flag()?;
-    let floor = Some((value.u16()?, value.u32()?)).filter(|_| floor);
-    let mut state = SenderState { floor, ..SenderState::default() };
+    let mut state = SenderState { floor_ms: value.floor()?, ..SenderState::default() };
     while !value.0.is_empty() {
-        let boot = value.u16().filter(|boot| *boot <= KeyId::MAX_BOOT)?;
-        if state.windows.last().is_some_and(|last| last.boot >= boot) {
+        let (start, newest_ms, floor_ms) = (value.start()?, value.u64()?, value.floor()?);
+        if state.windows.last().is_some_and(|last| last.start >= start) {
             return None;
         }
         *clock += 1;
         state.windows.reserve_exact(1);
-        state.windows.push(BootWindow { boot, used: *clock, window: ReplayWindow::import(&value.take()?)? });
+        let window = ReplayWindow::import(&value.take()?)?;
+        state.windows.push(StartWindow { start, used: *clock, newest_ms, floor_ms, window });
     }
     Some(state)
 }
@@ -199,7 +198,7 @@ fn mark_row(MarkKey(key): &MarkKey, mark: Option<&Mark>) -> Row {
         let mut out = vec![VERSION];
         out.extend_from_slice(&mark.order.time_ms.to_be_bytes());
         write_epoch(mark.order.epoch, &mut out);
-        out.extend_from_slice(&mark.order.boot.to_be_bytes());
+        write_start(mark.order.start, &mut out);
         out.extend_from_slice(&mark.order.counter.to_be_bytes());
         out.extend_from_slice(&mark.sender.0);
         out.push(mark.done.into());
@@ -211,6 +210,15 @@ fn mark_row(MarkKey(key): &MarkKey, mark: Option<&Mark>) -> Row {
 fn write_epoch(id: EpochId, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.generation.to_be_bytes());
     out.extend_from_slice(&id.epoch.to_be_bytes());
+}
+
+fn write_start(start: Start, out: &mut Vec<u8>) {
+    out.extend_from_slice(&start.bits().to_be_bytes());
+}
+
+fn write_floor(floor_ms: Option<u64>, out: &mut Vec<u8>) {
+    out.push(floor_ms.is_some().into());
+    out.extend_from_slice(&floor_ms.unwrap_or(0).to_be_bytes());
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -246,6 +254,18 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Option<u64> {
         self.take().map(u64::from_be_bytes)
+    }
+
+    fn start(&mut self) -> Option<Start> {
+        Start::new(self.u32()?)
+    }
+
+    fn floor(&mut self) -> Option<Option<u64>> {
+        match (self.flag()?, self.u64()?) {
+            (true, floor_ms) => Some(Some(floor_ms)),
+            (false, 0) => Some(None),
+            _ => None,
+        }
     }
 
     fn epoch(&mut self) -> Option<EpochId> {

@@ -7,7 +7,7 @@ use aws_lc_rs::{
 use sealcast_identity::{KeyError, Signature, SigningKey, VerifyingKey};
 
 use crate::{
-    header::{GroupNumber, Header, KeyId, LeafIndex},
+    header::{GroupNumber, KeyId, LeafIndex, Start, ctr, write_header},
     plaintext::write_aad,
 };
 
@@ -30,8 +30,9 @@ impl Raw {
     /// The same with the additional data that a frame on `topic` authenticates: its header and its topic.
     pub fn on_topic(topic: &str, bytes: usize, signed: bool) -> Result<Self, KeyError> {
         let (mut header, mut aad) = (Vec::new(), Vec::new());
-        Header::write(GroupNumber(1), KeyId::new(0, LeafIndex::FIRST, 1), 1000, &mut header);
-        write_aad(&header, header.len(), topic, &mut aad);
+        let key_id = KeyId::new(Start::LARGEST, LeafIndex::FIRST, 1);
+        write_header(key_id, ctr(u64::MAX, 1000), &mut header);
+        write_aad(&header, header.len(), GroupNumber(1), topic, &mut aad);
         Self::with_aad(aad, bytes, signed)
     }
 

@@ -1,6 +1,8 @@
 //! What one local client has seen: a window for each sender's key, and the newest retained message and will of each
 //! topic. Bounded, and whatever is dropped for room leaves a floor below which all is refused.
 
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +12,7 @@ use aws_lc_rs::digest;
 use crate::{
     content::QosClass,
     epoch::EpochId,
-    header::{GroupNumber, LeafIndex},
+    header::{GroupNumber, LeafIndex, Start},
 };
 
 pub use window::{ReplayWindow, Seen, WINDOW};
@@ -21,8 +23,8 @@ pub const MAX_WINDOWS: usize = 16_384;
 pub const MAX_SENDERS: usize = 131_072;
 /// Topics whose newest retained message or will is remembered for one client; the oldest are dropped, leaving a floor.
 pub const MAX_MARKS: usize = 65_536;
-/// Boots of one sender that have a window at a time.
-const MAX_BOOTS: usize = 4;
+/// Starts of one sender that have a window at a time.
+const MAX_STARTS: usize = 8;
 
 /// Changed rows that are kept track of between two savings.
 const MAX_DIRTY: usize = 65_536;
@@ -76,42 +78,74 @@ pub(crate) struct SenderKey {
 }
 
 /// What is known of one sender's counters.
+///
+/// Starts have no order, so what bounds their number is time: of a start whose window was dropped, all that was seen is as
+/// old as the floor. Whatever has no window of before and is no newer is refused.
 #[derive(Debug, Default)]
 pub(crate) struct SenderState {
-    /// Boot and counter at and below which all is refused.
-    pub(crate) floor: Option<(u16, u32)>,
-    /// By boot, ascending; few, so a Vec is less to look through than a tree, and a tenth of its room.
-    pub(crate) windows: Vec<BootWindow>,
+    /// Time of the newest message that was seen by a window that was dropped.
+    pub(crate) floor_ms: Option<u64>,
+    /// By start, ascending; few, so a Vec is less to look through than a tree, and a tenth of its room.
+    pub(crate) windows: Vec<StartWindow>,
     /// Whether [`Windows::dirty`] has it already.
     pub(crate) dirty: bool,
 }
 
-/// The window of one boot.
+/// The window of one start.
 #[derive(Debug)]
-pub(crate) struct BootWindow {
-    pub(crate) boot: u16,
+pub(crate) struct StartWindow {
+    pub(crate) start: Start,
     /// [`Windows::clock`] when it was marked last.
     pub(crate) used: u64,
+    /// Time of the newest message that it has seen.
+    pub(crate) newest_ms: u64,
+    /// The sender's floor when the window was made: it may be the second one of its start.
+    pub(crate) floor_ms: Option<u64>,
     pub(crate) window: ReplayWindow,
 }
 
+impl StartWindow {
+    fn is_refused(&self, time_ms: u64) -> bool {
+        self.floor_ms.is_some_and(|floor_ms| time_ms <= floor_ms)
+    }
+}
+
 impl SenderState {
-    /// The window of `boot`, a new one if there is none.
-    pub(crate) fn window(&mut self, boot: u16) -> Option<&mut BootWindow> {
-        let at = match self.windows.binary_search_by_key(&boot, |held| held.boot) {
+    fn check(&self, order: &Order) -> Seen {
+        match self.windows.iter().find(|held| held.start == order.start) {
+            Some(held) if held.is_refused(order.time_ms) => Seen::Done,
+            Some(held) => held.window.check(order.counter),
+            None if self.floor_ms.is_some_and(|floor_ms| order.time_ms <= floor_ms) => Seen::Done,
+            None => Seen::New,
+        }
+    }
+
+    /// The window of `start`, a new one if there is none.
+    fn window(&mut self, start: Start) -> Option<&mut StartWindow> {
+        let at = match self.windows.binary_search_by_key(&start, |held| held.start) {
             Ok(at) => at,
             Err(at) => {
-                // One at a time: most senders never have a second boot.
+                // One at a time: most senders never have a second start.
                 self.windows.reserve_exact(1);
-                self.windows.insert(at, BootWindow { boot, used: 0, window: ReplayWindow::new() });
+                let window = ReplayWindow::new();
+                let new = StartWindow { start, used: 0, newest_ms: 0, floor_ms: self.floor_ms, window };
+                self.windows.insert(at, new);
                 at
             }
         };
         self.windows.get_mut(at)
     }
 
-    fn is_below_floor(&self, boot: u16, counter: u32) -> bool {
-        self.floor.is_some_and(|floor| (boot, counter) <= floor)
+    /// Drops the windows that `keep` does not want. What they have seen stays refused.
+    fn retain(&mut self, mut keep: impl FnMut(&StartWindow) -> bool) {
+        let Self { floor_ms, windows, .. } = self;
+        windows.retain(|held| {
+            let keep = keep(held);
+            if !keep {
+                *floor_ms = (*floor_ms).max(held.floor_ms).max(Some(held.newest_ms));
+            }
+            keep
+        });
     }
 }
 
@@ -137,19 +171,16 @@ pub(crate) struct Full;
 
 impl Windows {
     #[inline]
-    pub(crate) fn check(&self, sender: &SenderKey, boot: u16, counter: u32) -> Result<Seen, Full> {
-        let Some(state) = self.get(sender) else {
-            return if self.states.len() < MAX_SENDERS { Ok(Seen::New) } else { Err(Full) };
-        };
-        if state.is_below_floor(boot, counter) {
-            return Ok(Seen::Done);
+    pub(crate) fn check(&self, sender: &SenderKey, order: &Order) -> Result<Seen, Full> {
+        match self.get(sender) {
+            Some(state) => Ok(state.check(order)),
+            None if self.states.len() < MAX_SENDERS => Ok(Seen::New),
+            None => Err(Full),
         }
-        let held = state.windows.iter().find(|held| held.boot == boot);
-        Ok(held.map_or(Seen::New, |held| held.window.check(counter)))
     }
 
-    /// Marks `counter` delivered, or `done` with.
-    pub(crate) fn mark(&mut self, sender: SenderKey, boot: u16, counter: u32, done: bool) {
+    /// Marks a message delivered, or `done` with.
+    pub(crate) fn mark(&mut self, sender: SenderKey, order: &Order, done: bool) {
         let place = match self.place(&sender) {
             Some(place) => place,
             None if self.states.len() >= MAX_SENDERS => return,
@@ -157,7 +188,8 @@ impl Windows {
         };
         self.recent[recent_slot(&sender)] = place;
         let Some((_, state)) = self.states.get_mut(place) else { return };
-        if state.is_below_floor(boot, counter) {
+        // It may have been checked before its window was dropped.
+        if state.check(order) == Seen::Done {
             return;
         }
         self.clock += 1;
@@ -166,18 +198,18 @@ impl Windows {
             self.dirty.add(sender);
         }
         let before = state.windows.len();
-        if let Some(held) = state.window(boot) {
+        if let Some(held) = state.window(order.start) {
             held.used = self.clock;
+            held.newest_ms = held.newest_ms.max(order.time_ms);
             if done {
-                held.window.mark_acknowledged(counter);
+                held.window.mark_acknowledged(order.counter);
             } else {
-                held.window.mark_delivered(counter);
+                held.window.mark_delivered(order.counter);
             }
         }
-        // Boots only grow, so the lowest is the one that will be missed least.
-        while state.windows.len() > MAX_BOOTS {
-            let dropped = state.windows.remove(0);
-            state.floor = state.floor.max(Some((dropped.boot, u32::MAX)));
+        if state.windows.len() > MAX_STARTS {
+            let least = state.windows.iter().map(|held| held.used).min();
+            state.retain(|held| Some(held.used) != least);
         }
         self.count = self.count + state.windows.len() - before;
         if self.count > MAX_WINDOWS {
@@ -249,21 +281,10 @@ impl Windows {
         let (_, last, _) = uses.select_nth_unstable(MAX_WINDOWS / 8);
         let last = *last;
         for (sender, state) in &mut self.states {
-            let SenderState { floor, windows, dirty } = state;
-            let before = windows.len();
-            windows.retain(|held| {
-                let keep = held.used > last;
-                if !keep {
-                    *floor = (*floor).max(held.window.top().map(|top| (held.boot, top)));
-                }
-                keep
-            });
-            // A floor refuses all earlier boots, so their windows are of no more use.
-            if let Some((boot, _)) = *floor {
-                windows.retain(|held| held.boot >= boot);
-            }
-            if windows.len() < before {
-                *dirty = true;
+            let before = state.windows.len();
+            state.retain(|held| held.used > last);
+            if state.windows.len() < before {
+                state.dirty = true;
                 self.dirty.add(*sender);
             }
         }
@@ -336,7 +357,8 @@ fn first_16(hash: &[u8]) -> [u8; 16] {
 pub(crate) struct Order {
     pub(crate) time_ms: u64,
     pub(crate) epoch: EpochId,
-    pub(crate) boot: u16,
+    /// Of no meaning but to tell messages of one millisecond apart.
+    pub(crate) start: Start,
     pub(crate) counter: u32,
 }
 
@@ -416,75 +438,5 @@ impl Marks {
             });
             self.floor_ms = self.floor_ms.max(Some(last));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sender(leaf: u32, epoch: u64) -> SenderKey {
-        let leaf = LeafIndex::new(leaf).expect("14 bits");
-        SenderKey { group: GroupNumber(1), epoch: EpochId { generation: 0, epoch }, leaf, class: QosClass::AtMostOnce }
-    }
-
-    fn is(windows: &Windows, sender: &SenderKey, boot: u16, counter: u32, seen: Seen) -> bool {
-        windows.check(sender, boot, counter).is_ok_and(|found| found == seen)
-    }
-
-    #[test]
-    fn a_window_dropped_for_room_leaves_a_floor() {
-        let mut windows = Windows::default();
-        let total = MAX_WINDOWS as u32 + 1;
-        for i in 0..total {
-            windows.mark(sender(i % 16_384, u64::from(i / 16_384)), 1, 50, true);
-        }
-        assert!(windows.count <= MAX_WINDOWS);
-        let first = sender(0, 0);
-        assert!(windows.get(&first).is_some_and(|state| state.windows.is_empty()), "the least used went");
-        for (boot, counter, seen) in [(0, 9, Seen::Done), (1, 50, Seen::Done), (1, 49, Seen::Done), (1, 51, Seen::New)]
-        {
-            assert!(is(&windows, &first, boot, counter, seen), "boot {boot} counter {counter}");
-        }
-        // What is marked late, for a window that went, does not lower the floor.
-        windows.mark(first, 1, 3, true);
-        assert!(is(&windows, &first, 1, 4, Seen::Done));
-        windows.mark(first, 1, 60, false);
-        assert!(is(&windows, &first, 1, 60, Seen::Delivered));
-        assert!(is(&windows, &first, 1, 50, Seen::Done));
-    }
-
-    #[test]
-    fn a_sender_too_many_is_refused() {
-        let mut windows = Windows::default();
-        for i in 0..MAX_SENDERS as u32 {
-            assert!(windows.restore(sender(i % 16_384, u64::from(i / 16_384)), SenderState::default()));
-        }
-        let one_more = sender(0, 99);
-        assert!(windows.check(&one_more, 0, 0).is_err());
-        windows.mark(one_more, 0, 0, true);
-        assert_eq!(windows.states.len(), MAX_SENDERS);
-        assert!(is(&windows, &sender(0, 0), 0, 0, Seen::New));
-        windows.retain(|sender| sender.epoch.epoch > 0);
-        assert!(is(&windows, &one_more, 0, 0, Seen::New));
-    }
-
-    #[test]
-    fn a_mark_dropped_for_room_leaves_a_floor() {
-        let mut marks = Marks::default();
-        let key = |i: usize| MarkKey::new(MarkOf::Retained, GroupNumber(1), "1111", &i.to_string());
-        let epoch = EpochId { generation: 0, epoch: 1 };
-        let mark = |time_ms: u64| Mark {
-            order: Order { time_ms, epoch, boot: 0, counter: time_ms as u32 },
-            sender: NameTag::of("1111"),
-            done: false,
-        };
-        for i in 0..=MAX_MARKS {
-            marks.mark(key(i), mark(1000 + i as u64));
-        }
-        assert!(marks.marks.len() < MAX_MARKS);
-        assert!(marks.newer_than(&key(0), &mark(1000), 0).is_some(), "cannot be told from a rollback");
-        assert!(marks.newer_than(&key(0), &mark(1000 + MAX_MARKS as u64), 0).is_none());
-        assert_eq!(marks.check_will(&key(0), &mark(1000)), Seen::Done);
     }
 }

@@ -126,13 +126,12 @@ impl Agent {
         let replica = Replica::new(cast.genesis);
         let replica = restore(replica, &mut groups, files.records.iter().cloned(), now.unix_ms)?;
         let own = cast.own(self.device);
-        let boots = files.boots.iter().map(|((group, epoch), boot)| (*group, *epoch, *boot));
         let rules = rules()?;
         let rows: Vec<_> = files.values.iter().map(row).collect();
         let plain = Decoder::new(InputConfig::Number(PlainConfig::default()))?;
         self.process = Some(Process {
             control: Control::new(own.clone(), groups, now.unix_ms),
-            keyring: Keyring::new(own.clone(), Vec::new(), freshness()?, replica, boots),
+            keyring: Keyring::new(own.clone(), Vec::new(), freshness()?, replica),
             values: Values::new(own.device, rules.clone(), &rows, ArchiveOnDisk::default(), now.unix_ms)?,
             retained: RetainedTopics::new(files.retained.keys().cloned()),
             record: RecordRules::new(ByFilter::default(), rules, plain),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use sealcast_agent_core::{Retained, control::Write, session, values::ValueWrite};
-use sealcast_seal::EpochId;
 use zeroize::Zeroizing;
 
 use crate::event::Death;
@@ -25,8 +24,6 @@ pub struct Files {
     pub records: Vec<Vec<u8>>,
     /// Of the groups.
     pub state: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    /// The last boot number of each group and epoch.
-    pub boots: BTreeMap<(u16, EpochId), u16>,
     /// Of each client.
     pub clients: BTreeMap<String, Seen>,
     /// Retained messages, by topic.
@@ -189,10 +186,6 @@ impl Files {
 
     fn session(&mut self, write: &session::Write) {
         match write {
-            session::Write::Boot { group, generation, epoch, number } => {
-                let epoch = EpochId { generation: *generation, epoch: *epoch };
-                self.boots.insert((*group, epoch), *number);
-            }
             session::Write::Client { id, changes, seen_ms } => {
                 let Seen { ms, windows } = self.clients.entry(id.clone()).or_default();
                 *ms = *seen_ms;

@@ -75,7 +75,8 @@ pub struct Ghost {
     pub violations: Vec<Violation>,
     messages: BTreeMap<u32, Message>,
     numbers: HashMap<Hash, u32>,
-    nonces: HashMap<(EpochId, u64, u32), Hash>,
+    /// By epoch, KID and SFrame's counter, which the nonce is made of.
+    nonces: HashMap<(EpochId, u64, u64), Hash>,
     epochs: BTreeMap<(Generation, Epoch), EpochKeys>,
     spies: Vec<Spy>,
     logs: Vec<Log>,
@@ -98,7 +99,11 @@ impl Ghost {
             numbers: HashMap::new(),
             nonces: HashMap::new(),
             epochs: BTreeMap::new(),
-            spies: cast.devices.iter().map(|device| Spy::new(cast.group, &device.id)).collect(),
+            spies: cast
+                .devices
+                .iter()
+                .map(|device| Spy::new(cast.ledger.replica().genesis().id, cast.group, &device.id))
+                .collect(),
             logs: (0..CLIENTS).map(|_| Log::default()).collect(),
             disruptions: vec![0; devices],
             member: vec![None; devices],
@@ -192,7 +197,7 @@ impl Ghost {
         };
         self.sealed += 1;
         let hash = Hash::of(payload);
-        let nonce = (inside.epoch, header.key_id.bits(), header.counter);
+        let nonce = (inside.epoch, header.key_id.bits(), header.ctr());
         if *self.nonces.entry(nonce).or_insert(hash) != hash {
             self.violated("no nonce is used twice", format!("device {device}: {nonce:?}"));
         }

@@ -3,10 +3,10 @@
 use anyhow::{Result, anyhow};
 use sealcast_group::EpochKeys;
 use sealcast_identity::DeviceId;
-use sealcast_ledger::GroupNumber;
+use sealcast_ledger::{GroupNumber, LedgerId};
 use sealcast_seal::{
     Authenticity, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, HandOver, LeafIndex,
-    MAX_RETENTION, Member, Opened, Opener,
+    Ledger, MAX_RETENTION, Member, Opened, Opener,
 };
 
 /// The keys of one device for the one group. They are never wiped: what a removed device could still open.
@@ -26,8 +26,9 @@ pub struct Inside {
 
 impl Spy {
     /// Without keys.
-    pub fn new(group: GroupNumber, device: &DeviceId) -> Self {
-        Self(GroupKeys::new(sealcast_seal::GroupNumber(group.get()), "plant", device.clone(), MAX_RETENTION))
+    pub fn new(ledger: LedgerId, group: GroupNumber, device: &DeviceId) -> Self {
+        let ledger = Ledger { chain_id: ledger.chain_id, contract: ledger.address };
+        Self(GroupKeys::new(ledger, sealcast_seal::GroupNumber(group.get()), "plant", device.clone(), MAX_RETENTION))
     }
 
     /// The device has these keys now. Those that it had before are kept already.
@@ -47,6 +48,7 @@ impl Spy {
             roster: keys.roster.iter().map(member).collect::<Result<_>>()?,
             authenticity: Authenticity::Signature,
             since_ms: 0,
+            began_at: None,
         };
         Ok(self.0.insert_epoch(epoch)?)
     }
@@ -63,7 +65,7 @@ impl Spy {
                     sealed_ms: message.sealed_ms(),
                     is_again: kind == DeliveryKind::Retained,
                 }),
-                Ok(Opened::SealedAgain { .. }) | Err(_) => None,
+                Ok(Opened::SealedAgain { .. } | Opened::Tombstone(_)) | Err(_) => None,
             }
         };
         // Only what was sealed for it opens as a retained message, and only as one does what was sealed again.

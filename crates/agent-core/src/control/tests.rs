@@ -7,7 +7,7 @@ use sealcast_seal::{Content, Purpose, QosClass};
 use self::world::{Disk, Plant};
 use super::*;
 use crate::{
-    Denied, Unsealed,
+    Denied,
     testing::{START_MS, World},
 };
 
@@ -38,13 +38,7 @@ fn position(effects: &[String], name: &str) -> usize {
 fn seal(keyring: &mut Keyring, group: GroupNumber, now_ms: u64) -> Result<Vec<u8>, Denied> {
     let content =
         Content { purpose: Purpose::Message, class: QosClass::Acknowledged, retain: false, props: &[], payload: b"27" };
-    loop {
-        match keyring.seal(group, "plant/a", &content, now_ms) {
-            Ok(frame) => return Ok(frame),
-            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()),
-            Err(Unsealed::Denied(denied)) => return Err(denied),
-        }
-    }
+    keyring.seal(group, "plant/a", &content, now_ms)
 }
 
 #[test]

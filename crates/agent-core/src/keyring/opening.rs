@@ -17,6 +17,8 @@ pub enum Received {
     Message(Message),
     /// A retained message that was sealed again: the client had it when it was live.
     Repeated,
+    /// Its sender says that it deletes the topic's retained message: nothing for the client, but to be marked.
+    Deleted(Message),
 }
 
 /// How a message came from the broker.
@@ -87,6 +89,7 @@ impl Keyring {
         match outcome {
             Ok(Opened::Message(message)) => Ok(Received::Message(message)),
             Ok(Opened::SealedAgain { .. }) => Ok(Received::Repeated),
+            Ok(Opened::Tombstone(message)) => Ok(Received::Deleted(message)),
             Err(OpenError::NotMember { .. }) => Err(waiting),
             Err(error) if error.is_worth_waiting() => Err(match waiting {
                 // No commit has removed it yet, so it may have been granted again.

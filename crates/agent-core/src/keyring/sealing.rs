@@ -1,77 +1,59 @@
 //! Whether a message may be sealed, and under which key.
 
-use sealcast_ledger::GroupNumber;
-use sealcast_seal::{Boot, Content, PendingBoot, SealError};
+use std::sync::Arc;
 
-use super::{Denied, Keyring};
+use sealcast_identity::SigningKey;
+use sealcast_ledger::{GroupNumber, Replica};
+use sealcast_seal::{Content, SealError, Sealer};
 
-/// Why nothing was sealed.
-#[derive(Debug, thiserror::Error)]
-pub enum Unsealed {
-    /// This boot number has to be on disk first: store it, give it to [`Keyring::begin_boot`], and try again.
-    #[error("boot {} has to be stored first", .0.number())]
-    NeedsBoot(PendingBoot),
-    /// It may not be, now or at all.
-    #[error(transparent)]
-    Denied(#[from] Denied),
+use super::{Denied, Group, Keyring};
+
+impl Group {
+    /// The sealer of the current epoch, which reports how far `replica` has read the ledger.
+    fn sealer(&mut self, key: &Arc<SigningKey>, replica: &Replica) -> Result<&mut Sealer, SealError> {
+        let sealer = match self.sealer.take() {
+            Some(sealer) => sealer,
+            None => self.keys.sealer(key)?,
+        };
+        let sealer = self.sealer.insert(sealer);
+        sealer.follow_ledger(replica.height(), |height| replica.head_at(height).map(|head| *head.as_bytes()));
+        Ok(sealer)
+    }
 }
 
 impl Keyring {
     /// Seals a message of this device's clients for a group.
     ///
-    /// It may be sealed only under the epoch that the ledger is at, only while all who hold that epoch's key are granted
-    /// the group, and only under a boot number that is on disk, so that no nonce is used twice.
+    /// It may be sealed only under the epoch that the ledger is at, and only while all who hold that epoch's key are granted
+    /// the group.
     ///
     /// # Errors
-    /// Why it may not be. The keyring is as before then: a boot number that is asked for is the same until one was taken up.
+    /// Why it may not be.
     pub fn seal(
         &mut self,
         group: GroupNumber,
         topic: &str,
         content: &Content<'_>,
         now_ms: u64,
-    ) -> Result<Vec<u8>, Unsealed> {
+    ) -> Result<Vec<u8>, Denied> {
         let waiting = self.why_no_key(group);
         self.may_seal(group)?;
-        let Some(own) = self.groups.get_mut(&group) else { return Err(waiting.into()) };
-        if let Some(sealer) = &mut own.sealer {
-            match sealer.seal(now_ms, topic, content) {
-                Ok(frame) => {
-                    own.sealed += 1;
-                    return Ok(frame);
-                }
-                // A sealer ends with its epoch, and after 2^24 messages.
-                Err(SealError::EpochEnded { .. } | SealError::NeedBoot { .. }) => own.sealer = None,
-                Err(error) => return Err(Denied::Refused(error.to_string()).into()),
+        let (key, replica) = (&self.own.key, &self.replica);
+        let Some(own) = self.groups.get_mut(&group).filter(|own| own.keys.current().is_some()) else {
+            return Err(waiting);
+        };
+        let seal = |own: &mut Group| own.sealer(key, replica)?.seal(now_ms, topic, content);
+        let sealed = match seal(own) {
+            // A sealer ends after 2^24 messages.
+            Err(SealError::NeedStart { .. }) => {
+                own.sealer = None;
+                seal(own)
             }
-        }
-        let Some(epoch) = own.keys.current() else { return Err(waiting.into()) };
-        if let Some(broken) = &own.broken {
-            return Err(Denied::Refused(broken.clone()).into());
-        }
-        // The same one until it was taken up, which `GroupKeys` counts: a write that fails, or is another's too, uses no
-        // other number up.
-        let last = self.boots.get(&(group.get(), epoch)).copied();
-        match own.keys.next_boot(last) {
-            Ok(pending) => Err(Unsealed::NeedsBoot(pending)),
-            Err(error) => Err(Denied::Refused(error.to_string()).into()),
-        }
-    }
-
-    /// Takes up a boot number that is on disk. If nothing can be sealed under it, the next try to seal says why.
-    pub fn begin_boot(&mut self, boot: Boot) {
-        let own = self.groups.iter_mut().find(|(group, _)| group.get() == boot.group().0);
-        let Some((group, own)) = own else { return };
-        let (of, number) = ((group.get(), boot.epoch()), boot.number());
-        match own.keys.sealer(boot, &self.own.key) {
-            Ok(sealer) => {
-                own.sealer = Some(sealer);
-                self.boots.insert(of, number);
-            }
-            // The epoch turned, or somebody else's boot came first: the next try takes another.
-            Err(SealError::BootOfOther { .. } | SealError::BootUsed { .. } | SealError::NotMember { .. }) => {}
-            Err(error) => own.broken = Some(error.to_string()),
-        }
+            sealed => sealed,
+        };
+        let frame = sealed.map_err(|error| Denied::Refused(error.to_string()))?;
+        own.sealed += 1;
+        Ok(frame)
     }
 
     /// Only under the epoch that the ledger is at, and only while all who hold its key are granted. After a restart or a

@@ -26,13 +26,13 @@ impl Scene {
     }
 
     /// A device that has all of the ledger, and just started.
-    fn keyring(&self, device: usize, boots: &[(u16, EpochId, u16)]) -> Keyring {
-        self.world.keyring(device, self.world.ledger.replica().clone(), boots)
+    fn keyring(&self, device: usize) -> Keyring {
+        self.world.keyring(device, self.world.ledger.replica().clone())
     }
 
     /// The same, with the ledger read to its end and the keys of epoch 1.
     fn member(&self, device: usize) -> Keyring {
-        let mut keyring = self.keyring(device, &[]);
+        let mut keyring = self.keyring(device);
         let sync = keyring.begin_sync();
         assert!(keyring.set_caught_up(sync));
         keyring.insert_epoch(&self.keys(device, 1, &[0, 1, 2]), START_MS);
@@ -52,13 +52,6 @@ fn content(retain: bool) -> Content<'static> {
     Content { purpose: Purpose::Message, class: QosClass::Acknowledged, retain, props: &[], payload: b"27" }
 }
 
-/// Seals with the boot that it needs, as if that was stored.
 fn seal(keyring: &mut Keyring, group: GroupNumber, topic: &str, content: &Content<'_>) -> Result<Vec<u8>, Denied> {
-    loop {
-        match keyring.seal(group, topic, content, START_MS) {
-            Ok(frame) => return Ok(frame),
-            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()),
-            Err(Unsealed::Denied(denied)) => return Err(denied),
-        }
-    }
+    keyring.seal(group, topic, content, START_MS)
 }

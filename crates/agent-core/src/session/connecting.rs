@@ -7,7 +7,7 @@ use sealcast_seal::{Content, Purpose};
 use super::{
     DISK_FAILS, Effect, Memory, Session, Shared, State, Unsaved, Until, Waiting, class, publishing::CONTROL_TOPIC,
 };
-use crate::{Away, Denied, Keyring, Now, Route, Unsealed};
+use crate::{Away, Denied, Keyring, Now, Route};
 
 /// What the driver has opened.
 #[derive(Debug)]
@@ -49,14 +49,10 @@ impl Session {
         let will = match request.will.as_ref().map(|will| self.seal_will(shared, will, now)) {
             None => WillAnswer::AsIs,
             Some(Ok(answer)) => answer,
-            Some(Err(Unsealed::NeedsBoot(pending))) => {
-                self.store_boot(pending);
+            Some(Err(denied)) if self.may_wait(shared.keyring, &denied, until, now) => {
                 return Some(Waiting::Connect(request));
             }
-            Some(Err(Unsealed::Denied(denied))) if self.may_wait(shared.keyring, &denied, until, now) => {
-                return Some(Waiting::Connect(request));
-            }
-            Some(Err(Unsealed::Denied(denied))) => {
+            Some(Err(denied)) => {
                 self.refuse_connect(ConnectCode::NotAuthorized, &format!("the will cannot be sealed: {denied}"));
                 return None;
             }
@@ -111,17 +107,17 @@ impl Session {
         self.answered(|proxy| proxy.refuse_connect(code, reason));
     }
 
-    fn seal_will(&mut self, shared: &mut Shared<'_>, will: &WillRequest, now: Now) -> Result<WillAnswer, Unsealed> {
+    fn seal_will(&mut self, shared: &mut Shared<'_>, will: &WillRequest, now: Now) -> Result<WillAnswer, Denied> {
         let topic = will.topic.as_str();
         match shared.keyring.route(topic) {
             Route::Clear => Ok(WillAnswer::AsIs),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into()).into()),
+            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
             Route::Brokers => {
                 self.note(topic, "its will is dropped: topics that begin with $ are the broker's own");
                 Ok(WillAnswer::Dropped)
             }
-            Route::Behind(reason) => Err(Denied::Behind(reason).into()),
-            Route::Refused(reason) => Err(Denied::Refused(reason).into()),
+            Route::Behind(reason) => Err(Denied::Behind(reason)),
+            Route::Refused(reason) => Err(Denied::Refused(reason)),
             // It deletes what the broker keeps. Sealed, it would be kept itself.
             Route::Group(_) if will.retain && will.payload.is_empty() => {
                 self.note_will(will, &Bytes::new(), &[], now);

@@ -62,6 +62,12 @@ impl Session {
                 }
             }
             Ok(Received::Repeated) => self.swallow(&delivery),
+            // Done with at once: there is nothing that the client could acknowledge.
+            Ok(Received::Deleted(message)) => {
+                memory.opener.mark_acknowledged(&message.receipt());
+                self.unsaved = Unsaved::Now;
+                self.swallow(&delivery);
+            }
             Err(denied) => return self.deny(shared, delivery, &denied, until, now),
         }
         None

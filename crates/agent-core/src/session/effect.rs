@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealcast_ledger::ReadingTopic;
 use sealcast_reading::Decimal;
-use sealcast_seal::{Changes, EpochId, PendingBoot};
+use sealcast_seal::Changes;
 
 use tracing::warn;
 
@@ -12,17 +12,6 @@ use crate::{RecordRules, Retained};
 /// What has to be on disk before the effects of the same step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    /// A boot number is used up: the last one of its group and epoch.
-    Boot {
-        /// The group.
-        group: u16,
-        /// Counts the group's resets.
-        generation: u32,
-        /// The epoch.
-        epoch: u64,
-        /// The number.
-        number: u16,
-    },
     /// A local client was here, and its replay windows changed.
     Client {
         /// Its id.
@@ -48,12 +37,6 @@ pub enum Write {
 }
 
 impl Write {
-    /// A boot number that something is to be sealed with.
-    pub fn boot(pending: &PendingBoot) -> Self {
-        let (EpochId { generation, epoch }, group) = (pending.epoch(), pending.group().0);
-        Self::Boot { group, generation, epoch, number: pending.number() }
-    }
-
     /// The readings of a message that goes out, if they are for the ledger, which had `last` as the topic's last sequence
     /// number. What cannot be read is told, and does not hold up the message.
     pub fn readings(rules: &RecordRules, topic: &str, payload: &[u8], last: u64, now_ms: u64) -> Option<Self> {
@@ -74,8 +57,6 @@ pub enum Effect {
     ToClient(Bytes),
     /// For the connection to the broker.
     ToBroker(Bytes),
-    /// Give it to [`crate::Keyring::begin_boot`], which lets the message that waits for it be sealed.
-    BootStored(PendingBoot),
     /// Take the client's [`super::Memory`] from the connection that has it, and connect to the broker; then call
     /// [`super::Session::opened`] or [`super::Session::not_opened`].
     Open {

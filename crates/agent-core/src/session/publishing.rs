@@ -2,11 +2,11 @@
 
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{PublishRefusal, PublishRequest, Qos, RefuseCode, Version};
-use sealcast_seal::{Content, PendingBoot, Purpose};
+use sealcast_seal::{Content, Purpose};
 use zeroize::Zeroizing;
 
-use super::{ClientEvent, DISK_FAILS, Effect, Publishing, Session, Shared, Until, Waiting, Write, class};
-use crate::{Denied, Now, Retained, Route, Unsealed, values::Judged};
+use super::{ClientEvent, DISK_FAILS, Publishing, Session, Shared, Until, Waiting, Write, class};
+use crate::{Denied, Now, Retained, Route, values::Judged};
 
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
@@ -39,31 +39,25 @@ impl Session {
         }
         let outgoing = match route {
             Route::Clear => Ok(Outgoing::AsItIs),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into()).into()),
-            Route::Brokers => Err(Denied::Refused(BROKERS_TOPIC.into()).into()),
-            Route::Behind(reason) => Err(Denied::Behind(reason).into()),
-            Route::Refused(reason) => Err(Denied::Refused(reason).into()),
-            // It would take another boot number.
-            Route::Group(_) if self.booting => return Some(Waiting::Publish(publishing)),
+            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Brokers => Err(Denied::Refused(BROKERS_TOPIC.into())),
+            Route::Behind(reason) => Err(Denied::Behind(reason)),
+            Route::Refused(reason) => Err(Denied::Refused(reason)),
             Route::Group(group) => self.seal(shared, group, &publishing, now),
         };
         let request = &publishing.request;
         match outgoing {
             Ok(Outgoing::Sealed(frame)) => self.answered(|proxy| proxy.seal_done(request.id, frame.into())),
             Ok(Outgoing::AsItIs) => self.answered(|proxy| proxy.pass_clear(request.id)),
-            Err(Unsealed::NeedsBoot(pending)) => {
-                self.store_boot(pending);
-                return Some(Waiting::Publish(publishing));
-            }
             // It is not acknowledged, so its client sends it again when the disk has room.
-            Err(Unsealed::Denied(_)) if shared.disk_fails => {
+            Err(_) if shared.disk_fails => {
                 shared.values.not_sent(request.topic.as_str());
                 self.give_up(DISK_FAILS);
             }
-            Err(Unsealed::Denied(denied)) if self.may_wait(shared.keyring, &denied, until, now) => {
+            Err(denied) if self.may_wait(shared.keyring, &denied, until, now) => {
                 return Some(Waiting::Publish(publishing));
             }
-            Err(Unsealed::Denied(denied)) => self.refuse(shared, request, denied.to_string()),
+            Err(denied) => self.refuse(shared, request, denied.to_string()),
         }
         None
     }
@@ -75,7 +69,7 @@ impl Session {
         group: GroupNumber,
         publishing: &Publishing,
         now: Now,
-    ) -> Result<Outgoing, Unsealed> {
+    ) -> Result<Outgoing, Denied> {
         let Publishing { request, original, .. } = publishing;
         let topic = request.topic.as_str();
         // It deletes what the broker keeps, which only the broker can do.
@@ -106,12 +100,6 @@ impl Session {
             self.writes.extend(Write::readings(shared.record, topic, original, last, now.unix_ms));
         }
         Ok(outgoing)
-    }
-
-    pub(super) fn store_boot(&mut self, pending: PendingBoot) {
-        self.writes.push(Write::boot(&pending));
-        self.effects.push(Effect::BootStored(pending));
-        self.booting = true;
     }
 
     fn refuse(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, reason: String) {

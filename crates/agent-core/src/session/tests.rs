@@ -26,11 +26,11 @@ fn will(payload: &'static str) -> Will {
 }
 
 #[test]
-fn the_broker_hears_of_a_client_when_its_will_is_sealed_under_a_stored_boot_number() {
+fn the_broker_hears_of_a_client_when_its_will_is_sealed() {
     let fleet = Fleet::new();
     let mut rig = Rig::new(&fleet, 0);
     rig.connect(Some(will("away")));
-    assert_eq!(rig.log, ["disk: boot", "broker: CONNECT", "disk: client", "client: CONNACK"]);
+    assert_eq!(rig.log, ["broker: CONNECT", "disk: client", "client: CONNACK"]);
     let Some(Packet::Connect(connect)) = rig.to_broker.first() else { panic!("{:?}", rig.to_broker) };
     let sealed = &connect.will.as_ref().unwrap().payload;
     assert!(!sealed.windows(4).any(|part| part == b"away"));
@@ -77,7 +77,7 @@ fn an_agent_that_ends_lets_what_its_client_has_sent_go_out_first() {
     rig.run();
     assert_eq!((rig.published().len(), rig.closed.is_some()), (1, true));
     // A key is waited for no longer than the agent may take.
-    let mut rig = Rig::with_rules(fleet.without_keys(0, &[]), Arc::default(), ByFilter::default());
+    let mut rig = Rig::with_rules(fleet.without_keys(0), Arc::default(), ByFilter::default());
     rig.connect(None);
     rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
     rig.session.handle_shutdown(rig.now);
@@ -118,7 +118,7 @@ fn a_client_that_breaks_the_rules_right_after_connect_is_let_go() {
 #[test]
 fn a_client_that_goes_as_its_wills_key_comes_is_let_go() {
     let fleet = Fleet::new();
-    let mut rig = Rig::with_rules(fleet.without_keys(0, &[]), Arc::default(), ByFilter::default());
+    let mut rig = Rig::with_rules(fleet.without_keys(0), Arc::default(), ByFilter::default());
     let connect = Packet::Connect(Box::new(rig.connect_packet(Some(will("away")))));
     rig.client(&connect);
     assert!(rig.session.is_waiting() && rig.closed.is_none());
@@ -126,20 +126,4 @@ fn a_client_that_goes_as_its_wills_key_comes_is_let_go() {
     rig.session.handle_client_eof();
     rig.run();
     assert!(rig.closed.is_some() && rig.memory.is_some(), "nothing was opened for it: {:?}", rig.log);
-}
-
-/// As often as it tries, no boot number is used up by it.
-#[test]
-fn a_client_with_a_will_can_connect_once_the_disk_has_room() {
-    let mut rig = Rig::new(&Fleet::new(), 0);
-    let connect = Packet::Connect(Box::new(rig.connect_packet(Some(will("away")))));
-    rig.disk = Disk::Fails;
-    for _ in 0..3 {
-        rig.client(&connect);
-        assert!(rig.closed.take().is_some());
-        rig.session = Session::new(rig::settings(), rig.values.rules(), rig.now);
-    }
-    rig.disk = Disk::Works;
-    rig.client(&connect);
-    assert_eq!(rig.boots().first().map(|(_, _, number)| *number), Some(0));
 }

@@ -111,6 +111,10 @@ impl Values {
                 self.opener.mark_acknowledged(&receipt);
                 Opened::Message(topic, Box::new(opened))
             }
+            Ok(Received::Deleted(opened)) => {
+                self.opener.mark_acknowledged(&opened.receipt());
+                Opened::Nothing
+            }
             Ok(Received::Repeated) | Err(Denied::Refused(_)) => Opened::Nothing,
             Err(Denied::NotYet(_) | Denied::Behind(_)) => Opened::NotYet,
         }

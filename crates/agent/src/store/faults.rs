@@ -4,7 +4,7 @@
 //! | write | tested here | what goes on after it |
 //! | --- | --- | --- |
 //! | `Write::{Record, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
-//! | `session::Write::{Boot, Client}` | `a_write_…` | `agent_core::session::tests` |
+//! | `session::Write::Client` | `a_write_…` | `agent_core::session::tests` |
 //! | `session::Write::Retained` | `a_write_…`, `retained_topics_…` | |
 //! | `session::Write::Readings` | `a_write_…`, `readings_…` | |
 //! | `ValueWrite::{Row, Archive}` | `a_write_…`, `an_archive_…` | `agent_core::values::tests::disk` |
@@ -43,10 +43,6 @@ fn state(key: &str, value: Option<&[u8]>) -> Write {
 
 fn record(index: u64) -> Write {
     Write::Record { index, bytes: index.to_be_bytes().to_vec() }
-}
-
-fn boot(number: u16) -> session::Write {
-    session::Write::Boot { group: 1, generation: 0, epoch: 7, number }
 }
 
 fn client(id: &str, replace_all: bool, rows: &[(&[u8], Option<&[u8]>)]) -> session::Write {
@@ -95,7 +91,7 @@ fn dump(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
 fn prepared(dir: &Path) -> Result<Store> {
     let store = Store::create(dir)?;
     store.commit(&[record(0), state("a", Some(b"1")), state("b", Some(b"1"))])?;
-    store.commit_session(&[boot(0), client("pump", false, &[(b"k", Some(b"w")), (b"l", Some(b"w"))])], MOST)?;
+    store.commit_session(&[client("pump", false, &[(b"k", Some(b"w")), (b"l", Some(b"w"))])], MOST)?;
     store.commit_session(&[retained("t", b"27"), retained("u", b"1"), readings("r", &["1", "2"])?], MOST)?;
     store.write_values(&[row("a", Some(b"1")), row("b", Some(b"1")), archived(1), archived(2)])?;
     Ok(store)
@@ -120,7 +116,6 @@ fn writes() -> Result<[Vec<(&'static str, Act)>; 2]> {
     let others: Vec<_> = others.collect();
     let repeatable: Vec<(&str, Act)> = vec![
         ("records, state and a reading", control(vec![record(1), state("a", None), state("b", Some(b"2")), on_ledger])),
-        ("a boot number", session(vec![boot(1)])),
         ("replay windows", session(vec![windows])),
         ("all replay windows", session(vec![client("pump", true, &[(b"n", Some(b"z"))])])),
         ("a new client", session(vec![client("valve", false, &[(b"k", Some(b"x"))])])),
@@ -333,7 +328,7 @@ fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<(
         assert!(error.contains("is empty") && error.contains("--new-state"), "{error}");
         make()?;
         let store = Store::open(dir.path())?;
-        assert!(store.records()?.is_empty() && store.boots()?.is_empty());
+        assert!(store.records()?.is_empty());
         store.commit(&[record(0)])?;
         drop(store);
         // It succeeded without saying so: enrolling again keeps what is there.

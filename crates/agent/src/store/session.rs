@@ -9,8 +9,6 @@ use sealcast_seal::{Changes, Row};
 
 use super::Store;
 
-/// Epochs whose boot numbers are kept: more than any group retains, and as many as frames can tell apart.
-const BOOTS_KEPT: i64 = 4096;
 /// Topics whose readings this device numbers.
 const MAX_TOPICS: u64 = 4096;
 
@@ -25,9 +23,6 @@ impl Store {
             let mut not_queued = Vec::new();
             for write in writes {
                 match write {
-                    Write::Boot { group, generation, epoch, number } => {
-                        save_boot(db, *group, *generation, *epoch, *number)?;
-                    }
                     Write::Client { id, changes, seen_ms } => save_client(db, id, changes, *seen_ms)?,
                     Write::Retained(message) => keep_retained(db, message)?,
                     Write::Readings { topic, values, last } => {
@@ -90,22 +85,6 @@ impl Store {
             rows.collect()
         })
     }
-}
-
-/// Uses a boot number up, before anything is sealed with it. Those of epochs so long ago that nobody keeps them any more
-/// are forgotten; an epoch that is still kept must never begin with boot 0 again.
-fn save_boot(db: &Connection, group: u16, generation: u32, epoch: u64, boot: u16) -> rusqlite::Result<()> {
-    let (generation, epoch) = (i64::from(generation), epoch.cast_signed());
-    db.execute(
-        "DELETE FROM boot WHERE grp = ?1 AND generation = ?2 AND epoch < ?3",
-        params![group, generation, epoch.saturating_sub(BOOTS_KEPT)],
-    )?;
-    db.execute(
-        "INSERT INTO boot (grp, generation, epoch, boot) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (grp, generation, epoch) DO UPDATE SET boot = max(boot, excluded.boot)",
-        params![group, generation, epoch, boot],
-    )?;
-    Ok(())
 }
 
 /// Saves that a local client was here, and what changed of its replay windows.

@@ -14,7 +14,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::GroupNumber;
 use sealcast_node::now_ms;
 use sealcast_seal::{
-    Authenticity, Content, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Member, Purpose, QosClass,
+    Authenticity, Content, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Purpose, QosClass,
 };
 use sealcast_topic::is_control;
 
@@ -120,7 +120,9 @@ pub fn forge(thief: &Path, victim: &DeviceId, group: GroupNumber, topic: &str, p
         roster.iter().find(|(_, (device, _))| device == victim).context("the victim is not a member")?;
     let leaf = LeafIndex::new(*victim_leaf).context("the victim's leaf")?;
     let own_key = Arc::new(folder.key()?);
-    let mut keys = GroupKeys::new(sealcast_seal::GroupNumber(group.get()), "forged", victim.clone(), 0);
+    let id = folder.genesis().id;
+    let ledger = Ledger { chain_id: id.chain_id, contract: id.address };
+    let mut keys = GroupKeys::new(ledger, sealcast_seal::GroupNumber(group.get()), "forged", victim.clone(), 0);
     keys.insert_epoch(Epoch {
         id: EpochId { generation: generation.0, epoch: epoch.0 },
         secret: EpochSecret::new(*secret),
@@ -128,12 +130,11 @@ pub fn forge(thief: &Path, victim: &DeviceId, group: GroupNumber, topic: &str, p
         roster: BTreeMap::from([(leaf, Member { name: victim.clone(), key: *own_key.public() })]),
         authenticity: Authenticity::Signature,
         since_ms: now_ms(),
+        began_at: None,
     })?;
-    // A boot that the victim has not used, so that no counter was seen before.
-    let boot = keys.next_boot(Some(4_095))?.stored();
     let content =
         Content { purpose: Purpose::Message, class: QosClass::Acknowledged, retain: false, props: &[], payload };
-    Ok(keys.sealer(boot, &own_key)?.seal(now_ms(), topic, &content)?)
+    Ok(keys.sealer(&own_key)?.seal(now_ms(), topic, &content)?)
 }
 
 fn newest_epoch(dir: &Path, folder: &Folder, group: GroupNumber) -> Result<EpochKeys> {

@@ -29,13 +29,16 @@ fn every_single_bit_flip_is_refused() -> Outcome {
 
 #[test]
 fn a_frame_opens_on_its_topic_alone() -> Outcome {
-    let (mut sealer, keys) = World::signed()?.pair()?;
+    let world = World::signed()?;
+    let (mut sealer, keys) = world.pair()?;
     let frame = sealer.seal(NOW, TOPIC, &content(b"21.5"))?;
     let moved = Opener::new().open(&keys, "hsu/0001/setpoint", &frame, &LIVE, NOW);
     assert!(matches!(moved, Err(OpenError::Undecryptable { .. })));
-    let other = GroupKeys::new(GroupNumber(2), "hsu0002", device(1)?, 0);
-    let moved = Opener::new().open(&other, "hsu/0002/a", &frame, &LIVE, NOW);
-    assert!(matches!(moved, Err(OpenError::WrongGroup { found: GROUP, .. })));
+    // Nor is it of another group, were even the keys the same.
+    let mut other = GroupKeys::new(LEDGER, GroupNumber(2), "hsu0002", device(1)?, 0);
+    other.insert_epoch(world.epoch(1, 0, 1)?)?;
+    let moved = Opener::new().open(&other, TOPIC, &frame, &LIVE, NOW);
+    assert!(matches!(moved, Err(OpenError::Undecryptable { .. })));
     Ok(())
 }
 
@@ -45,21 +48,15 @@ fn another_epochs_secret_does_not_open() -> Outcome {
     let (mut sealer, _) = world.pair()?;
     let frame = sealer.seal(NOW, TOPIC, &content(b"21.5"))?;
     // Same tag, another secret.
-    let keys = world.device(1, 4097)?;
+    let keys = world.device(1, 1025)?;
     assert!(matches!(Opener::new().open(&keys, TOPIC, &frame, &LIVE, NOW), Err(OpenError::Undecryptable { .. })));
     Ok(())
 }
 
-/// What the member on leaf 2 seals in the name of the one on leaf 0: it knows the group's secret, not the other's key.
+/// What the member on leaf 2 seals in the name of the one on leaf 0.
 fn forged(world: &World, authenticity: Authenticity) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let mut epoch = world.epoch(0, 0, 1)?;
-    epoch.authenticity = authenticity;
-    let victim = epoch.roster.get_mut(&leaf_at(0)?).ok_or("a victim")?;
-    victim.key = *world.keys[2].public();
-    let mut keys = GroupKeys::new(GROUP, "hsu0001", device(0)?, 0);
-    keys.insert_epoch(epoch)?;
-    let boot = keys.next_boot(Some(5))?.stored();
-    Ok(keys.sealer(boot, &world.keys[2])?.seal(NOW, TOPIC, &content(b"99.9"))?)
+    let world = World { keys: world.keys.clone(), authenticity, retention: 0 };
+    Ok(world.impostor(0, 2)?.seal(NOW, TOPIC, &content(b"99.9"))?)
 }
 
 #[test]
@@ -91,7 +88,7 @@ fn who_is_not_on_the_roster_is_refused() -> Outcome {
     let frame = sealer.seal(NOW, TOPIC, &content(b"21.5"))?;
     let mut epoch = world.epoch(1, 0, 1)?;
     epoch.roster.remove(&leaf_at(0)?);
-    let mut keys = GroupKeys::new(GROUP, "hsu0001", device(1)?, 0);
+    let mut keys = GroupKeys::new(LEDGER, GROUP, "hsu0001", device(1)?, 0);
     keys.insert_epoch(epoch)?;
     let opened = Opener::new().open(&keys, TOPIC, &frame, &LIVE, NOW);
     assert!(matches!(opened, Err(OpenError::UnknownSender { leaf, .. }) if leaf == leaf_at(0)?));
@@ -128,6 +125,31 @@ fn an_old_epoch_is_closed_to_new_messages_after_its_grace() -> Outcome {
         let frame = sealer.seal(NOW + late_ms, TOPIC, &content(b"1"))?;
         let opened = Opener::new().open(&keys, TOPIC, &frame, &LIVE, NOW + late_ms);
         assert_eq!(opened.is_ok(), opens, "{late_ms} ms late: {opened:?}");
+    }
+    Ok(())
+}
+
+/// Whoever knows the group's key may send as many starts as it likes, in its own name or, where nothing is signed, in
+/// another's: nothing grows by it, and nothing passes twice.
+#[test]
+fn invented_starts_fill_nothing_and_let_nothing_pass_twice() -> Outcome {
+    for authenticity in [Authenticity::Signature, Authenticity::Group] {
+        let world = World::new(authenticity)?;
+        let (mut sealer, keys) = world.pair()?;
+        let mut opener = Opener::new();
+        let first = sealer.seal(NOW, TOPIC, &content(b"1"))?;
+        deliver(&mut opener, &keys, &first, &LIVE)?;
+        let (mut sizes, mut invented) = (Vec::new(), world.device(0, 1)?);
+        for i in 0..100 {
+            let frame = world.sealer(&mut invented, 0)?.seal(NOW + i, TOPIC, &content(b"x"))?;
+            let message = message(opener.open(&keys, TOPIC, &frame, &LIVE, NOW + i))?;
+            opener.mark_delivered(&message.receipt());
+            assert!(opener.open(&keys, TOPIC, &frame, &LIVE, NOW + i).is_err(), "twice");
+            sizes.push(opener.export().len());
+        }
+        assert_eq!(sizes[20..].iter().min(), sizes[20..].iter().max());
+        assert!(matches!(opener.open(&keys, TOPIC, &first, &LIVE, NOW), Err(OpenError::Replay { .. })));
+        deliver(&mut opener, &keys, &sealer.seal(NOW + 200, TOPIC, &content(b"2"))?, &LIVE)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Epoch, EpochId, EpochSecret, Freshness, GroupKeys, GroupNumber,
-    HandOver, LeafIndex, Member, Message, OpenError, Opened, Opener, Purpose, QosClass, Sealer,
+    HandOver, LeafIndex, Ledger, Member, Message, OpenError, Opened, Opener, Purpose, QosClass, Sealer,
 };
 
 pub type Outcome = Result<(), Box<dyn Error>>;
@@ -13,6 +13,9 @@ pub type Outcome = Result<(), Box<dyn Error>>;
 pub const NOW: u64 = 1_795_366_800_000;
 pub const TOPIC: &str = "hsu/0001/temperature";
 pub const GROUP: GroupNumber = GroupNumber(1);
+pub const LEDGER: Ledger = Ledger { chain_id: 5318, contract: [7; 20] };
+/// Entries on the ledger with the commit of each epoch.
+pub const BEGAN_AT: u64 = 40;
 /// Limits of one minute live, one hour offline, one day retained; clocks within two seconds.
 pub const FRESHNESS: Freshness = Freshness {
     live_max_age_ms: Some(60_000),
@@ -64,19 +67,31 @@ impl World {
             roster,
             authenticity: self.authenticity,
             since_ms: NOW,
+            began_at: Some(BEGAN_AT),
         })
     }
 
     /// The device on `leaf`, at epoch `epoch` of generation 0.
     pub fn device(&self, leaf: usize, epoch: u64) -> Result<GroupKeys, Box<dyn Error>> {
-        let mut keys = GroupKeys::new(GROUP, "hsu0001", device(leaf)?, self.retention);
+        let mut keys = GroupKeys::new(LEDGER, GROUP, "hsu0001", device(leaf)?, self.retention);
         keys.insert_epoch(self.epoch(leaf, 0, epoch)?)?;
         Ok(keys)
     }
 
     pub fn sealer(&self, keys: &mut GroupKeys, leaf: usize) -> Result<Sealer, Box<dyn Error>> {
-        let boot = keys.next_boot(None)?.stored();
-        Ok(keys.sealer(boot, &self.keys[leaf])?)
+        Ok(keys.sealer(&self.keys[leaf])?)
+    }
+
+    /// What the member on leaf `thief` seals in the name of the one on leaf `victim` with: it knows the group's secret, and
+    /// not the other's key.
+    pub fn impostor(&self, victim: usize, thief: usize) -> Result<Sealer, Box<dyn Error>> {
+        let mut epoch = self.epoch(victim, 0, 1)?;
+        epoch.roster.get_mut(&leaf_at(victim)?).ok_or("a victim")?.key = *self.keys[thief].public();
+        let mut keys = GroupKeys::new(LEDGER, GROUP, "hsu0001", device(victim)?, 0);
+        keys.insert_epoch(epoch)?;
+        let sealer = keys.sealer(&self.keys[thief])?;
+        std::mem::forget(keys);
+        Ok(sealer)
     }
 
     /// A sealer of the device on leaf 0 and the keys of the one on leaf 1, both at epoch 1.
@@ -114,6 +129,7 @@ pub fn message(opened: Result<Opened, OpenError>) -> Result<Message, Box<dyn Err
     match opened? {
         Opened::Message(message) => Ok(message),
         Opened::SealedAgain { .. } => Err("sealed again".into()),
+        Opened::Tombstone(_) => Err("a tombstone".into()),
     }
 }
 

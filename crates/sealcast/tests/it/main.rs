@@ -14,6 +14,7 @@ mod case_04;
 mod demo;
 mod disk;
 mod doors;
+mod envelope;
 mod est;
 mod hostile;
 mod hub;

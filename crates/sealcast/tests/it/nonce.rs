@@ -1,4 +1,4 @@
-//! No two frames on the wire have the same key id and counter, however often an agent is killed while epochs turn.
+//! No two frames on the wire have the same key and nonce, however often an agent is killed while epochs turn.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ fn no_nonce_is_used_twice_when_an_agent_is_killed_again_and_again() {
     let stop = Arc::new(AtomicBool::new(false));
     let _stops = StopsWhenDropped(stop.clone());
     let clients: Vec<_> = (0..WAITING).map(|client| knock(sender.port().to_owned(), client, stop.clone())).collect();
-    let mut frames: BTreeMap<(u64, u32), String> = BTreeMap::new();
+    let mut frames: BTreeMap<(u64, u64), String> = BTreeMap::new();
     let mut epochs = BTreeSet::new();
     // From the group's present epoch on: a grant that is revoked before anyone has acted on it turns no epoch.
     until("frames of the group's first epoch with both members", || {
@@ -119,14 +119,14 @@ pub fn observe(hub: &Hub, dir: &std::path::Path) -> Process {
     )
 }
 
-fn collect(observer: &mut Process, frames: &mut BTreeMap<(u64, u32), String>, epochs: &mut BTreeSet<u16>) {
+fn collect(observer: &mut Process, frames: &mut BTreeMap<(u64, u64), String>, epochs: &mut BTreeSet<u16>) {
     for line in observer.pending() {
         let Some((_, hex)) = line.split_once(' ').filter(|(topic, _)| topic.starts_with("hsu0001/")) else { continue };
         let frame = hex::decode(hex).unwrap();
         let header = Header::parse(&frame).unwrap();
         epochs.insert(header.key_id.epoch_tag());
         // The broker may hand one frame on twice; two frames of one nonce are the end.
-        let before = frames.insert((header.key_id.bits(), header.counter), hex.to_owned());
+        let before = frames.insert((header.key_id.bits(), header.ctr()), hex.to_owned());
         assert!(before.is_none_or(|before| before == hex), "two frames with {:?} {}", header.key_id, header.counter);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::{output, succeed};
 
-const PACKAGES: [&str; 2] = ["pymodbus==3.16.1", "paho-mqtt==2.1.0"];
+const PACKAGES: [&str; 3] = ["pymodbus==3.16.1", "paho-mqtt==2.1.0", "cryptography==50.0.2"];
 
 /// `SEALCAST_TEST_PYTHON`, which has them, or one in a virtual environment that is made here.
 pub fn python() -> &'static Path {
@@ -20,7 +20,7 @@ pub fn python() -> &'static Path {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
         let python = dir.join("bin/python");
         let has = |python: &Path| {
-            let imports = "import pymodbus.simulator, paho.mqtt.client";
+            let imports = "import pymodbus.simulator, paho.mqtt.client, cryptography";
             python.exists() && output(Command::new(python).args(["-c", imports])).status.success()
         };
         // Another run of the tests may make it at this moment. The lock ends with the file, also when this run is killed.

@@ -1,7 +1,7 @@
 //! The control plane's steps: committed, however long the disk takes, and then done.
 
 use sealcast_agent_core::{
-    Outgoing, Retained, Route, Step, Uncommitted,
+    Frame, Retained, Route, Step, Uncommitted,
     control::{Effect, Input, Write},
     sealed_again, session,
     values::Unsent,
@@ -14,8 +14,6 @@ use crate::disk::{Disk, Failed, Writes};
 
 /// A write that the agent cannot go on without is tried again after so long, ms.
 const RETRY_MS: u64 = 500;
-/// Steps to a sealed message: a boot number, perhaps another, and the message.
-const MAX_STEPS: usize = 3;
 
 impl Agent {
     pub(super) fn run_control(&mut self, around: &mut Around<'_>) -> Result<bool, Stop> {
@@ -110,33 +108,25 @@ impl Process {
         Ok(())
     }
 
-    /// Seals a message of the agent's own, with the boot number that it may need.
+    /// Seals a message of the agent's own.
     pub(super) fn seal(
         &mut self,
         disk: &mut Disk,
         around: &Around<'_>,
-        prepare: impl Fn(&mut Self, u64) -> Result<Step<session::Write, Outgoing>, Unsent>,
+        prepare: impl Fn(&mut Self, u64) -> Result<Step<session::Write, Frame>, Unsent>,
     ) -> Result<Result<Vec<u8>, Unsent>, Stop> {
-        for _ in 0..MAX_STEPS {
-            let step = match prepare(self, around.now.unix_ms) {
-                Ok(step) => step,
-                Err(unsent) => return Ok(Err(unsent)),
-            };
-            let effects = match step.commit(|writes| disk.commit(&Writes::Session(writes), around.now.run_ms)) {
-                Ok(effects) => effects,
-                Err(Uncommitted { error, .. }) => {
-                    let unsent = Unsent::NotYet("the disk fails".to_owned());
-                    return fatal(error).map_or(Ok(Err(unsent)), Err);
-                }
-            };
-            for effect in effects {
-                disk.before_effect().map_err(|_| Stop::Died)?;
-                match effect {
-                    Outgoing::BootStored(pending) => self.keyring.begin_boot(pending.stored()),
-                    Outgoing::Frame(frame) => return Ok(Ok(frame)),
-                }
+        let step = match prepare(self, around.now.unix_ms) {
+            Ok(step) => step,
+            Err(unsent) => return Ok(Err(unsent)),
+        };
+        let frames = match step.commit(|writes| disk.commit(&Writes::Session(writes), around.now.run_ms)) {
+            Ok(frames) => frames,
+            Err(Uncommitted { error, .. }) => {
+                let unsent = Unsent::NotYet("the disk fails".to_owned());
+                return fatal(error).map_or(Ok(Err(unsent)), Err);
             }
-        }
-        Ok(Err(Unsent::NoKeyYet("the group's keys changed".to_owned())))
+        };
+        disk.before_effect().map_err(|_| Stop::Died)?;
+        Ok(frames.into_iter().next().map(|Frame(frame)| frame).ok_or(Unsent::NotYet("nothing was sealed".to_owned())))
     }
 }

@@ -191,7 +191,6 @@ impl Process {
                     }
                 }
             }
-            Effect::BootStored(pending) => self.keyring.begin_boot(pending.stored()),
             Effect::Open { id } => self.open(disk, around, client, &id)?,
             Effect::AskForNews => self.control.handle(Input::NewsWanted),
             Effect::Close { .. } => conn.closed = true,

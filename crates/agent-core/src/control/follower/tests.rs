@@ -33,7 +33,7 @@ struct Agent {
 
 impl Agent {
     fn new() -> Self {
-        let keyring = WORLD.keyring(0, Replica::new(WORLD.genesis), &[]);
+        let keyring = WORLD.keyring(0, Replica::new(WORLD.genesis));
         Self { follower: Follower::new(), keyring, now_ms: WORLD.now_ms }
     }
 

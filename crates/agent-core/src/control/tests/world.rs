@@ -47,7 +47,7 @@ impl Disk {
         let (mut groups, genesis) = (self.groups(world, device), world.genesis);
         let replica = restore(Replica::new(genesis), &mut groups, self.records.clone(), world.now_ms)?;
         let control = Control::new(world.own(device), groups, world.now_ms);
-        Ok((control, world.keyring(device, replica, &[])))
+        Ok((control, world.keyring(device, replica)))
     }
 
     pub fn groups(&self, world: &World, device: usize) -> Groups {

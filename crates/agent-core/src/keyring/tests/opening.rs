@@ -122,7 +122,7 @@ fn without_a_key_it_depends_on_the_ledger_whether_waiting_helps() {
     let mut scene = Scene::new();
     let frame = scene.frame("plant/a", false);
     let open = |keyring: &Keyring, scene: &Scene| scene.open(keyring, "plant/a", &frame, LIVE, START_MS).unwrap_err();
-    let mut keyring = scene.keyring(0, &[]);
+    let mut keyring = scene.keyring(0);
     assert!(matches!(open(&keyring, &scene), Denied::NotYet(_)), "it is granted, and waits to be added");
     scene.world.revoke(scene.group, 0);
     scene.follow(&mut keyring);

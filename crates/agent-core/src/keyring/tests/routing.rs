@@ -25,7 +25,7 @@ fn a_topic_goes_by_what_the_ledger_and_the_configuration_say() {
 #[test]
 fn before_the_ledger_was_read_to_its_end_what_may_be_a_groups_waits() {
     let scene = Scene::new();
-    let mut keyring = scene.keyring(0, &[]);
+    let mut keyring = scene.keyring(0);
     for topic in ["open/a", "elsewhere"] {
         assert!(matches!(keyring.route(topic), Route::Behind(reason) if reason.contains(topic)));
     }
@@ -39,7 +39,7 @@ fn before_the_ledger_was_read_to_its_end_what_may_be_a_groups_waits() {
 #[test]
 fn a_ledger_without_this_devices_registration_was_not_read_to_its_end() {
     let scene = Scene::new();
-    let mut keyring = scene.world.keyring(0, Replica::new(scene.world.genesis), &[]);
+    let mut keyring = scene.world.keyring(0, Replica::new(scene.world.genesis));
     let sync = keyring.begin_sync();
     assert!(!keyring.set_caught_up(sync));
     assert!(matches!(keyring.route("open/a"), Route::Behind(_)));

@@ -1,6 +1,6 @@
-//! What may be sealed, and under which boot.
+//! What may be sealed, and under which start.
 
-use sealcast_seal::{Header, PendingBoot};
+use sealcast_seal::{HandOver, Header, Start};
 
 use super::*;
 
@@ -12,22 +12,16 @@ fn assert_waits(keyring: &mut Keyring, group: GroupNumber, words: &str) {
     }
 }
 
-fn boot(frame: &[u8]) -> u16 {
-    Header::parse(frame).unwrap().key_id.boot()
+fn start(frame: &[u8]) -> Start {
+    Header::parse(frame).unwrap().key_id.start()
 }
 
-/// Seals, and gives the boot of the frame and the boots that were to be stored.
-fn seal_counting(keyring: &mut Keyring, group: GroupNumber) -> (u16, Vec<u16>) {
-    let mut stored = Vec::new();
-    loop {
-        match keyring.seal(group, "plant/a", &content(false), START_MS) {
-            Ok(frame) => return (boot(&frame), stored),
-            Err(Unsealed::NeedsBoot(pending)) => {
-                stored.push(pending.number());
-                keyring.begin_boot(pending.stored());
-            }
-            Err(Unsealed::Denied(denied)) => panic!("{denied}"),
-        }
+/// What a member that has seen nothing makes of a frame.
+fn opened(receiver: &Keyring, group: GroupNumber, frame: &[u8]) -> sealcast_seal::Message {
+    let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None };
+    match receiver.open(&mut Opener::default(), group, "plant/a", frame, arrival, START_MS) {
+        Ok(Received::Message(message)) => message,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -42,7 +36,7 @@ fn only_under_the_epoch_that_the_ledger_is_at() {
     keyring.insert_epoch(&scene.keys(0, 2, &[0, 1, 2]), START_MS);
     seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
     // After a restart the kept epochs come before the current one.
-    let mut restarted = scene.keyring(0, &[]);
+    let mut restarted = scene.keyring(0);
     restarted.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
     assert_waits(&mut restarted, scene.group, "still at epoch 1");
 }
@@ -88,7 +82,7 @@ fn not_while_the_disk_cannot_be_written_nor_before_what_was_missed_was_read() {
 #[test]
 fn not_without_a_key() {
     let mut scene = Scene::new();
-    let mut keyring = scene.keyring(0, &[]);
+    let mut keyring = scene.keyring(0);
     assert_waits(&mut keyring, scene.group, "1111 is granted plant and waits until a member adds it");
     scene.world.revoke(scene.group, 0);
     scene.follow(&mut keyring);
@@ -111,92 +105,50 @@ fn not_with_the_keys_of_a_group_that_was_left() {
     assert!(keyring.members(scene.group).is_empty() && keyring.epochs().is_empty());
 }
 
-fn ask(keyring: &mut Keyring, group: GroupNumber) -> PendingBoot {
-    match keyring.seal(group, "plant/a", &content(false), START_MS) {
-        Err(Unsealed::NeedsBoot(pending)) => pending,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Whether it was stored, nobody knows: nothing was sealed under it, so it is asked for again. A disk that fails for long uses
-/// no numbers up.
+/// A restart begins under another key, and so does a copy of the device.
 #[test]
-fn a_boot_number_must_be_stored_first() {
-    let scene = Scene::new();
-    let mut keyring = scene.member(0);
-    let numbers: Vec<u16> = (0..3).map(|_| ask(&mut keyring, scene.group).number()).collect();
-    assert_eq!(numbers, [0, 0, 0]);
-    let pending = ask(&mut keyring, scene.group);
-    keyring.begin_boot(pending.stored());
-    let frame = keyring.seal(scene.group, "plant/a", &content(false), START_MS).unwrap();
-    assert_eq!(boot(&frame), 0);
-}
-
-/// Two connections store a boot at the same time: whoever comes second goes on with what the first has begun.
-#[test]
-fn two_sealers_never_share_a_boot() {
-    let scene = Scene::new();
-    let mut keyring = scene.member(0);
-    let (first, second) = (ask(&mut keyring, scene.group), ask(&mut keyring, scene.group));
-    keyring.begin_boot(second.stored());
-    assert_eq!(seal_counting(&mut keyring, scene.group), (0, vec![]));
-    keyring.begin_boot(first.stored());
-    let counters: Vec<u32> = (0..3)
-        .map(|_| Header::parse(&seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap()).unwrap().counter)
-        .collect();
-    assert_eq!(counters, [1, 2, 3]);
-}
-
-/// An epoch turns, and clients that wait for its key publish at once, each on its own connection to the broker: what they
-/// publish may arrive in any order, and a receiver keeps the windows of few boots.
-#[test]
-fn clients_that_publish_as_an_epoch_turns_share_a_boot() {
-    let scene = Scene::new();
-    let (mut keyring, receiver) = (scene.member(0), scene.member(1));
-    let pending: Vec<PendingBoot> = (0..6).map(|_| ask(&mut keyring, scene.group)).collect();
-    let mut frames = Vec::new();
-    for pending in pending {
-        keyring.begin_boot(pending.stored());
-        frames.push(keyring.seal(scene.group, "plant/a", &content(false), START_MS).unwrap());
-    }
-    frames.rotate_left(1);
-    let mut opener = Opener::default();
-    for frame in &frames {
-        let hand_over = sealcast_seal::HandOver::Acknowledged { dup: false };
-        let arrival = Arrival { hand_over, retain: false, away: None };
-        let opened = receiver.open(&mut opener, scene.group, "plant/a", frame, arrival, START_MS);
-        let Ok(Received::Message(message)) = opened else { panic!("{opened:?}") };
-        opener.mark_delivered(&message.receipt());
-    }
-}
-
-#[test]
-fn a_boot_of_an_epoch_that_is_over_is_not_used() {
+fn each_process_and_each_epoch_has_a_start_of_its_own() {
     let mut scene = Scene::new();
+    let mut frames = Vec::new();
+    for _ in 0..2 {
+        let mut keyring = scene.member(0);
+        frames.extend((0..2).map(|_| seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap()));
+    }
+    assert_eq!(start(&frames[0]), start(&frames[1]));
+    assert_ne!(start(&frames[0]), start(&frames[2]), "equal once in 16 million runs");
     let mut keyring = scene.member(0);
-    let Err(Unsealed::NeedsBoot(late)) = keyring.seal(scene.group, "plant/a", &content(false), START_MS) else {
-        panic!("there is no sealer yet")
-    };
+    let before = seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
     scene.world.commit(scene.group, 1);
     scene.follow(&mut keyring);
     keyring.insert_epoch(&scene.keys(0, 2, &[0, 1, 2]), START_MS);
-    keyring.begin_boot(late.stored());
-    assert_eq!(seal_counting(&mut keyring, scene.group), (0, vec![0]));
+    let after = seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
+    assert_ne!(start(&before), start(&after), "equal once in 16 million runs");
 }
 
 #[test]
-fn boots_go_on_after_a_restart() {
-    let scene = Scene::new();
-    let mut boots = Vec::new();
-    for wanted in 0..3 {
-        let mut keyring = scene.keyring(0, &boots);
-        keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
-        let (used, stored) = seal_counting(&mut keyring, scene.group);
-        assert_eq!((used, stored), (wanted, vec![wanted]));
-        // An epoch that is handed out again, as after a late Welcome, goes on too.
-        keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
-        boots = vec![(scene.group.get(), EpochId { generation: 0, epoch: 1 }, used)];
+fn a_message_says_how_far_its_sender_has_read_the_ledger() {
+    let mut scene = Scene::new();
+    let (mut sender, mut receiver) = (scene.member(0), scene.member(1));
+    for _ in 0..3 {
+        let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
+        let (replica, report) = (sender.replica(), opened(&receiver, scene.group, &frame).ledger().unwrap());
+        assert_eq!(report.height(), replica.height());
+        assert!(report.agrees_with(replica.head().as_bytes()));
+        // Whoever is behind reads it too.
+        scene.world.device(&format!("late{}", replica.height()));
+        scene.follow(&mut sender);
     }
+    // A restart knows where the epoch began, and so does the next epoch.
+    let mut restarted = scene.member(0);
+    let frame = seal(&mut restarted, scene.group, "plant/a", &content(false)).unwrap();
+    assert_eq!(opened(&receiver, scene.group, &frame).ledger().unwrap().height(), restarted.replica().height());
+    scene.world.commit(scene.group, 1);
+    for (device, keyring) in [(0, &mut sender), (1, &mut receiver)] {
+        scene.follow(keyring);
+        keyring.insert_epoch(&scene.keys(device, 2, &[0, 1, 2]), START_MS);
+    }
+    let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
+    assert_eq!(opened(&receiver, scene.group, &frame).ledger().unwrap().height(), sender.replica().height());
 }
 
 #[test]
@@ -206,7 +158,7 @@ fn a_group_whose_epoch_has_sealed_as_many_messages_as_its_policy_allows_wants_an
     world.grant(group, 0);
     world.commit(group, 0);
     let scene = Scene { world, group };
-    let mut keyring = scene.keyring(0, &[]);
+    let mut keyring = scene.keyring(0);
     keyring.insert_epoch(&scene.keys(0, 1, &[0]), START_MS);
     for sealed in 0..3 {
         assert_eq!(keyring.worn_out(), [], "after {sealed}");

@@ -8,23 +8,20 @@ use sealcast_seal::{Content, Opener, Purpose, QosClass};
 
 use super::rig::{Disk, Fleet, Rig, puback, publish};
 use crate::{
-    Keyring, Unsealed,
+    Keyring,
     session::{ClientEvent, Memory, Write},
     testing::START_MS,
 };
 
 /// What `keyring`'s device publishes on `plant/t`.
 fn seal(keyring: &mut Keyring, payload: &[u8], now_ms: u64) -> Vec<u8> {
+    seal_for(keyring, Purpose::Message, payload, now_ms)
+}
+
+fn seal_for(keyring: &mut Keyring, purpose: Purpose, payload: &[u8], now_ms: u64) -> Vec<u8> {
     let group = sealcast_ledger::GroupNumber::new(1).unwrap();
-    let content =
-        Content { purpose: Purpose::Message, class: QosClass::Acknowledged, retain: false, props: b"", payload };
-    loop {
-        match keyring.seal(group, "plant/t", &content, now_ms) {
-            Ok(frame) => return frame,
-            Err(Unsealed::NeedsBoot(pending)) => keyring.begin_boot(pending.stored()),
-            Err(Unsealed::Denied(denied)) => panic!("{denied}"),
-        }
-    }
+    let content = Content { purpose, class: QosClass::Acknowledged, retain: false, props: b"", payload };
+    keyring.seal(group, "plant/t", &content, now_ms).unwrap()
 }
 
 fn delivery(frame: &[u8]) -> Publish {
@@ -127,6 +124,21 @@ fn what_does_not_open_is_acknowledged_and_not_handed_on() {
     rig.broker(&Packet::Publish(delivery(&frame)));
     rig.broker(&Packet::Publish(delivery(b"not sealed")));
     assert_eq!((rig.delivered().len(), rig.acknowledged_to_broker().len(), rig.told.len()), (0, 2, 2));
+}
+
+#[test]
+fn a_tombstone_is_noted_and_not_handed_on() {
+    let (_fleet, mut rig, mut sender) = pair();
+    let tombstone = seal_for(&mut sender, Purpose::Tombstone, b"", START_MS);
+    rig.broker(&Packet::Publish(delivery(&tombstone)));
+    assert_eq!(rig.log, ["disk: client", "broker: acknowledgement"]);
+    assert!(rig.delivered().is_empty() && rig.told.is_empty(), "{:?}", rig.told);
+    rig.broker(&Packet::Publish(delivery(&tombstone)));
+    assert!(
+        matches!(&rig.told[..], [ClientEvent::DeliveryRefused { reason, .. }] if reason.starts_with("replayed")),
+        "{:?}",
+        rig.told
+    );
 }
 
 #[test]

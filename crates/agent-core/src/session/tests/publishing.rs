@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use sealcast_mqtt::{Packet, Qos, Version, reason};
+use sealcast_mqtt::{Qos, Version, reason};
 use sealcast_quality::{RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, InputConfig, PlainConfig};
-use sealcast_seal::EpochId;
 
-use super::rig::{Disk, Fleet, Rig, puback, publish};
+use super::rig::{Disk, Fleet, Rig, puback};
 use crate::{
     ByFilter, RecordTable,
     session::{ClientEvent, Write},
     testing::START_MS,
     values::ValueRules,
 };
-
-fn boot(number: u16) -> Write {
-    Write::Boot { group: 1, generation: 0, epoch: 1, number }
-}
 
 /// Values of `plant/t` above 100 are blocked.
 fn rules() -> Arc<ValueRules> {
@@ -28,14 +23,14 @@ fn rules() -> Arc<ValueRules> {
 }
 
 #[test]
-fn the_first_message_of_an_epoch_waits_until_its_boot_number_is_on_disk() {
+fn what_is_published_is_sealed_and_acknowledged_when_the_broker_has_taken_it() {
     let fleet = Fleet::new();
     let mut rig = Rig::new(&fleet, 0);
     rig.connect(None);
     rig.log.clear();
     rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
     rig.publish("plant/t", Qos::AtMostOnce, false, "22");
-    assert_eq!(rig.log, ["disk: boot", "broker: PUBLISH", "broker: PUBLISH"]);
+    assert_eq!(rig.log, ["broker: PUBLISH", "broker: PUBLISH"]);
     assert!(!rig.published().iter().any(|(_, frame)| frame.windows(2).any(|part| part == b"21")));
     assert!(rig.acknowledged().is_empty(), "the broker has not taken it");
     rig.broker(&puback());
@@ -43,48 +38,9 @@ fn the_first_message_of_an_epoch_waits_until_its_boot_number_is_on_disk() {
 }
 
 #[test]
-fn many_messages_at_once_take_one_boot_number() {
-    let fleet = Fleet::new();
-    let mut rig = Rig::new(&fleet, 0);
-    rig.connect(None);
-    let mut bytes = bytes::BytesMut::new();
-    for _ in 0..5 {
-        Packet::Publish(publish("plant/t", Qos::AtMostOnce, false, b"1")).put(rig.version, &mut bytes).unwrap();
-    }
-    rig.session.handle_client(&bytes);
-    rig.run();
-    assert_eq!(rig.published().len(), 5);
-    assert_eq!(rig.written.iter().filter(|write| matches!(write, Write::Boot { .. })).count(), 1);
-}
-
-/// Neither after a write that failed nor after one that failed and is on disk all the same does a frame leave under its boot
-/// number. Nothing was sealed under it, so it is stored again, in this process; the next process takes another.
-#[test]
-fn nothing_leaves_under_a_boot_number_whose_write_failed() {
-    let fleet = Fleet::new();
-    for disk in [Disk::Fails, Disk::FailsAfterwards] {
-        let mut rig = Rig::new(&fleet, 0);
-        rig.connect(None);
-        rig.disk = disk;
-        rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
-        assert!(rig.closed.is_some() && rig.published().is_empty() && rig.acknowledged().is_empty(), "{disk:?}");
-        rig.disk = Disk::Works;
-        rig.reconnect(false);
-        rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
-        assert_eq!((rig.published().len(), rig.written.last()), (1, Some(&boot(0))), "{disk:?}");
-        let mut keyring = fleet.without_keys(0, &rig.boots());
-        fleet.insert_keys(&mut keyring, 0);
-        let mut next = Rig::with_rules(keyring, Arc::default(), ByFilter::default());
-        next.connect(None);
-        next.publish("plant/t", Qos::AtLeastOnce, false, "22");
-        assert_eq!(next.boots(), [(1, EpochId { generation: 0, epoch: 1 }, 1)], "{disk:?}");
-    }
-}
-
-#[test]
 fn a_message_waits_for_its_key_and_is_refused_when_none_comes() {
     let fleet = Fleet::new();
-    let mut rig = Rig::with_rules(fleet.without_keys(0, &[]), Arc::default(), ByFilter::default());
+    let mut rig = Rig::with_rules(fleet.without_keys(0), Arc::default(), ByFilter::default());
     rig.connect(None);
     rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
     assert!(rig.session.is_waiting() && rig.published().is_empty());
@@ -92,7 +48,7 @@ fn a_message_waits_for_its_key_and_is_refused_when_none_comes() {
     rig.run();
     assert_eq!(rig.published().len(), 1);
 
-    let mut rig = Rig::with_rules(fleet.without_keys(0, &[]), Arc::default(), ByFilter::default());
+    let mut rig = Rig::with_rules(fleet.without_keys(0), Arc::default(), ByFilter::default());
     rig.connect(None);
     rig.publish("plant/t", Qos::AtLeastOnce, false, "21");
     assert_eq!(rig.session.poll_timeout(rig.now, 1), Some(rig.now.run_ms + 10_000));
@@ -171,7 +127,7 @@ fn retained_messages_and_readings_are_on_disk_before_the_message_goes_out() {
     rig.connect(None);
     rig.log.clear();
     rig.publish("plant/t", Qos::AtLeastOnce, true, "21.46");
-    assert_eq!(rig.log, ["disk: boot", "disk: retained", "disk: readings", "broker: PUBLISH"]);
+    assert_eq!(rig.log, ["disk: retained", "disk: readings", "broker: PUBLISH"]);
     let Some(Write::Readings { values, last: 0, .. }) = rig.written.last() else { panic!("{:?}", rig.written) };
     assert_eq!((values[0].0.mantissa(), values[0].1), (215, START_MS));
     // An empty one deletes what the broker keeps: it goes as it is, and is forgotten here.

@@ -1,7 +1,7 @@
 //! A session by calls: what its client and the broker send goes in as packets, and its steps are committed to a disk that
 //! may fail.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use sealcast_ledger::GroupNumber;
@@ -9,7 +9,6 @@ use sealcast_mqtt::{
     Ack, AckKind, Connack, Connect, Frame, Packet, PacketId, Properties, Publish, Qos, Text, TopicName, Version, Will,
 };
 use sealcast_reading::{Decoder, InputConfig, PlainConfig};
-use sealcast_seal::EpochId;
 
 use crate::{
     ByFilter, Keyring, Now, RecordRules, RecordTable, RetainedTopics,
@@ -49,8 +48,8 @@ impl Fleet {
     }
 
     /// A device's key ring that has read the ledger to its end, and has no keys.
-    pub fn without_keys(&self, device: usize, boots: &[(u16, EpochId, u16)]) -> Keyring {
-        let mut keyring = self.world.keyring(device, self.world.ledger.replica().clone(), boots);
+    pub fn without_keys(&self, device: usize) -> Keyring {
+        let mut keyring = self.world.keyring(device, self.world.ledger.replica().clone());
         let sync = keyring.begin_sync();
         assert!(keyring.set_caught_up(sync));
         keyring
@@ -62,7 +61,7 @@ impl Fleet {
 
     /// A member's key ring, with the keys of the present epoch.
     pub fn keyring(&self, device: usize) -> Keyring {
-        let mut keyring = self.without_keys(device, &[]);
+        let mut keyring = self.without_keys(device);
         self.insert_keys(&mut keyring, device);
         keyring
     }
@@ -176,7 +175,6 @@ impl Rig {
                 self.log.extend(packets.iter().map(|packet| format!("broker: {}", kind(packet))));
                 self.to_broker.extend(packets);
             }
-            Effect::BootStored(pending) => self.keyring.begin_boot(pending.stored()),
             Effect::Open { .. } => {
                 let memory = self.memory.take().unwrap();
                 self.session.opened(Opened { memory, max_packet_bytes: None }, &self.keyring);
@@ -273,18 +271,6 @@ impl Rig {
     pub fn acknowledged_to_broker(&self) -> Vec<u8> {
         codes(&self.to_broker)
     }
-
-    /// The last boot numbers on disk, as a restart finds them.
-    pub fn boots(&self) -> Vec<(u16, EpochId, u16)> {
-        let mut boots = BTreeMap::new();
-        for write in &self.written {
-            if let Write::Boot { group, generation, epoch, number } = write {
-                let last = boots.entry((*group, EpochId { generation: *generation, epoch: *epoch })).or_default();
-                *last = (*number).max(*last);
-            }
-        }
-        boots.into_iter().map(|((group, epoch), number)| (group, epoch, number)).collect()
-    }
 }
 
 fn codes(packets: &[Packet]) -> Vec<u8> {
@@ -337,7 +323,6 @@ fn kind(packet: &Packet) -> &'static str {
 
 fn name(write: &Write) -> &'static str {
     match write {
-        Write::Boot { .. } => "boot",
         Write::Client { .. } => "client",
         Write::Retained(_) => "retained",
         Write::Readings { .. } => "readings",
