@@ -24,7 +24,7 @@ pub fn write_fixture() -> Result<(), Failure> {
     world.settle();
     world.nodes[devices[1]].online = false;
     world.grant(group, devices[1]);
-    world.settle();
+    world.run(1);
 
     let node = &world.nodes[devices[1]];
     let key = SigningKey::from_pkcs8_der(&node.pkcs8)?;

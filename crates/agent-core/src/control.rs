@@ -16,6 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 use sealcast_group::{Groups, OutOfOrder, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Body, GroupNumber, Record};
+use sealcast_seal::EpochId;
 use sealcast_topic::ControlTopic;
 use tracing::warn;
 
@@ -244,6 +245,12 @@ impl Control {
                     self.groups.handle_refused(&keyring.replica(), &body, &refusal.to_string(), now_ms);
                 }
             }
+            Submitted::Rejected(reason) => {
+                self.follower.want(now_ms);
+                if let Some(body) = self.submitter.handle_rejected(&reason, now_ms) {
+                    self.groups.handle_refused(&keyring.replica(), &body, &reason, now_ms);
+                }
+            }
             Submitted::Failed(reason) => {
                 self.follower.want(now_ms);
                 self.submitter.handle_failure(&reason, now_ms);
@@ -294,6 +301,10 @@ impl Control {
                     self.reseal.insert(keys.group);
                     self.reseal_at = Deadline::after(now_ms, 0);
                     self.effects.push(Effect::InsertEpoch(keys));
+                }
+                Output::EpochHolds { group, generation, on_ledger } => {
+                    let on_ledger = EpochId { generation: generation.0, epoch: on_ledger.0 };
+                    self.effects.push(Effect::HoldEpoch { group, on_ledger });
                 }
                 Output::Left { group, reason } => {
                     // The broker takes no Welcome from whoever is not a member.

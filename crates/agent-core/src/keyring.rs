@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{Epoch as LedgerEpoch, GroupNumber, Hash, Number, Replica, TopicFilter};
+use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
 use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Opener, Sealer};
 use sealcast_topic::is_control;
 use tracing::{error, info, warn};
@@ -93,6 +93,8 @@ pub struct Keyring {
 
 struct Group {
     keys: GroupKeys,
+    /// The ledger's epoch that the current keys are of. Void commits end epochs of the ledger, and not the group's.
+    on_ledger: EpochId,
     sealer: Option<Sealer>,
     roster: Vec<DeviceId>,
     /// Messages sealed under the current epoch by this process.
@@ -229,7 +231,6 @@ impl Keyring {
             );
         };
         let seal_number = sealcast_seal::GroupNumber(number.get());
-        let began_at = began_at(&self.replica, epoch);
         let id = self.replica.genesis().id;
         let ledger = Ledger { chain_id: id.chain_id, contract: id.address };
         let own = self.groups.entry(number).or_insert_with(|| Group {
@@ -240,6 +241,7 @@ impl Keyring {
                 self.own.device.clone(),
                 policy.retention.max(MIN_RETENTION),
             ),
+            on_ledger: EpochId { generation: 0, epoch: 0 },
             sealer: None,
             roster: Vec::new(),
             sealed: 0,
@@ -262,7 +264,7 @@ impl Keyring {
                 sealcast_ledger::Authenticity::Group => Authenticity::Group,
             },
             since_ms: now_ms,
-            began_at,
+            began_at: Some(epoch.began_at),
         });
         if let Err(error) = taken {
             return error!(group = name, "{error}");
@@ -273,10 +275,18 @@ impl Keyring {
                 own.keys.forget_member(gone, before);
             }
         }
+        own.on_ledger = EpochId { generation: epoch.generation.0, epoch: epoch.on_ledger.0 };
         own.sealer = None;
         own.sealed = 0;
         own.roster = roster;
         info!(group = name, epoch = %id, members = own.roster.len(), "keys agreed");
+    }
+
+    /// The commit that ended the ledger's last epoch was void: the group's keys hold in this one, too.
+    pub fn hold_epoch(&mut self, group: GroupNumber, on_ledger: EpochId) {
+        if let Some(own) = self.groups.get_mut(&group) {
+            own.on_ledger = on_ledger;
+        }
     }
 
     /// This device left a group: its keys are wiped.
@@ -326,18 +336,10 @@ impl Keyring {
         self.groups.get(&group).map(|own| own.roster.clone()).unwrap_or_default()
     }
 
-    /// The groups whose keys this device holds, with their epochs.
+    /// The groups whose keys this device holds, with the ledger's epochs that they are of.
     pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
-        self.groups.iter().filter_map(|(group, own)| Some((*group, own.keys.current()?))).collect()
+        self.groups.iter().filter_map(|(group, own)| own.keys.current().map(|_| (*group, own.on_ledger))).collect()
     }
-}
-
-/// How many entries the ledger had with the commit that began an epoch. `None` for one before the group's last reset.
-fn began_at(replica: &Replica, epoch: &EpochKeys) -> Option<u64> {
-    let made_in = epoch.epoch.0.checked_sub(1).map(LedgerEpoch)?;
-    let group = replica.group(epoch.group).filter(|group| group.generation == epoch.generation)?;
-    let (_, index) = replica.commits_from(group.number, made_in).next()?;
-    index.checked_add(1)
 }
 
 #[cfg(test)]

@@ -147,10 +147,14 @@ impl World {
                 (leaf(*place), (member.id.clone(), *member.key.public()))
             })
             .collect();
+        // In this world no commit is void.
+        let commit = self.ledger.replica().commits_from(group, Epoch(epoch - 1)).next();
         EpochKeys {
             group,
             generation: Generation(0),
             epoch: Epoch(epoch),
+            on_ledger: Epoch(epoch),
+            began_at: commit.map_or(0, |(_, index)| index + 1),
             secret: Zeroizing::new([u8::try_from(epoch).unwrap(); 32]),
             leaf: leaf(device),
             roster: Arc::new(roster),

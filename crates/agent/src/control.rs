@@ -148,6 +148,7 @@ impl Driver {
             Effect::Submit(entry) => self.submit(entry),
             Effect::ListReadings => self.control.handle(Input::Readings(store.oldest_readings()?)),
             Effect::InsertEpoch(keys) => data.insert_epoch(&keys, now_ms()),
+            Effect::HoldEpoch { group, on_ledger } => data.hold_epoch(group, on_ledger),
             Effect::Leave { group, reason } => data.leave(group, &reason),
             Effect::SealRetained(group) => self.seal_retained_again(group),
             Effect::KeysSeen { device, key_package } => {
@@ -176,6 +177,7 @@ impl Driver {
             let submitted = match ledger.submit(&entry).await {
                 Ok(record) => Submitted::Taken(Box::new(record)),
                 Err(SubmitError::Refused(refusal)) => Submitted::Refused(refusal),
+                Err(SubmitError::Rejected { reason }) => Submitted::Rejected(reason),
                 Err(error) => Submitted::Failed(format!("{:#}", anyhow::Error::new(error))),
             };
             let _ = done.send(Input::Submitted(submitted));

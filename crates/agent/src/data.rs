@@ -78,6 +78,11 @@ impl DataPlane {
         self.change_and_tell(|keyring| keyring.insert_epoch(epoch, now_ms));
     }
 
+    /// The group's keys hold in this epoch of the ledger, too.
+    pub fn hold_epoch(&self, group: GroupNumber, on_ledger: EpochId) {
+        self.change_and_tell(|keyring| keyring.hold_epoch(group, on_ledger));
+    }
+
     /// This device left a group: its keys are wiped.
     pub fn leave(&self, group: GroupNumber, reason: &LeftReason) {
         self.change_and_tell(|keyring| keyring.leave(group, reason));

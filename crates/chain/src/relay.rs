@@ -2,7 +2,7 @@
 //!
 //! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
 //! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
-//! refuse is found out by a call, which costs neither a block nor space in the file. What a device puts on the ledger is
+//! refuse is found out by a call, which costs neither a block nor space in the file. A [`Gate`] may refuse more. What a device puts on the ledger is
 //! limited to 64 entries at once and two a second after that; the CA and the operator are not limited.
 //!
 //! | method | parameters | answer |
@@ -54,7 +54,6 @@ const MAX_TOPICS: usize = 256;
 pub(crate) const MAX_RELAY_RECORDS: usize = 256;
 
 /// The relay: one per hub, in front of a [`Ledger`].
-#[derive(Debug)]
 pub struct Relay {
     ledger: Ledger,
     permits: Semaphore,
@@ -62,11 +61,29 @@ pub struct Relay {
     rates: Rates,
     started: Instant,
     operator: OnceCell<PublicKey>,
+    gate: Gate,
+}
+
+/// What the relay asks before it submits a device's entry.
+pub type Gate = Box<dyn Fn(&SignedEntry) -> Result<(), Closed> + Send + Sync>;
+
+/// Why an entry is not submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// It never will be, for this reason.
+    Rejected(String),
+    /// It cannot be told yet whether it may be.
+    NotYet,
 }
 
 impl Relay {
-    /// A relay that submits through `ledger`.
+    /// A relay that submits through `ledger` whatever the contract takes.
     pub fn new(ledger: Ledger) -> Self {
+        Self::with_gate(ledger, Box::new(|_| Ok(())))
+    }
+
+    /// A relay that submits through `ledger` what `gate` lets pass.
+    pub fn with_gate(ledger: Ledger, gate: Gate) -> Self {
         Self {
             ledger,
             permits: Semaphore::new(MAX_RUNNING),
@@ -74,6 +91,7 @@ impl Relay {
             rates: Rates::default(),
             started: Instant::now(),
             operator: OnceCell::new(),
+            gate,
         }
     }
 
@@ -173,6 +191,10 @@ impl Relay {
     async fn submit(&self, mut params: Params) -> Result<Value, RpcFault> {
         let entry = decode(&params.required(0, "entry")?)?;
         self.within_rate(&entry)?;
+        (self.gate)(&entry).map_err(|closed| match closed {
+            Closed::Rejected(reason) => RpcFault::new(rpc_code::REJECTED, reason),
+            Closed::NotYet => RpcFault::new(rpc_code::LIMIT, "the relay is behind the ledger: try again in a moment"),
+        })?;
         match self.ledger.try_submit(&entry).await {
             Ok(submitted) => {
                 // An old entry can be sent again by anybody, and costs its originator nothing.

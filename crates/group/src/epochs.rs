@@ -16,6 +16,7 @@ use crate::{
 struct EpochRow {
     generation: u32,
     epoch: u64,
+    began_at: u64,
     leaf: u32,
     secret: [u8; 32],
     roster: BTreeMap<u32, (String, [u8; 64])>,
@@ -27,8 +28,8 @@ impl Drop for EpochRow {
     }
 }
 
-/// All stored epochs of a group, oldest first.
-pub(crate) fn restore(group: GroupNumber, stored: &Stored) -> Result<Vec<EpochKeys>, RestoreError> {
+/// All stored epochs of a group, oldest first. `voids`: how many commits were void.
+pub(crate) fn restore(group: GroupNumber, voids: u64, stored: &Stored) -> Result<Vec<EpochKeys>, RestoreError> {
     let mut all = Vec::new();
     for (key, bytes) in stored.under(&format!("epoch/{group}/")) {
         let row: EpochRow = decode(key, bytes)?;
@@ -42,6 +43,8 @@ pub(crate) fn restore(group: GroupNumber, stored: &Stored) -> Result<Vec<EpochKe
             group,
             generation: Generation(row.generation),
             epoch: Epoch(row.epoch),
+            on_ledger: Epoch(row.epoch + voids),
+            began_at: row.began_at,
             secret: Zeroizing::new(row.secret),
             leaf: row.leaf,
             roster: Arc::new(roster),
@@ -54,8 +57,14 @@ pub(crate) fn restore(group: GroupNumber, stored: &Stored) -> Result<Vec<EpochKe
 /// Stores one more epoch and forgets those beyond the retention. `known`: epochs that are stored, oldest first.
 pub(crate) fn store(keys: &EpochKeys, retention: u16, known: &mut Vec<u64>, changes: &mut Changes) {
     let roster = keys.roster.iter().map(|(leaf, (device, key))| (*leaf, (device.to_string(), *key.xy()))).collect();
-    let row =
-        EpochRow { generation: keys.generation.0, epoch: keys.epoch.0, leaf: keys.leaf, secret: *keys.secret, roster };
+    let row = EpochRow {
+        generation: keys.generation.0,
+        epoch: keys.epoch.0,
+        began_at: keys.began_at,
+        leaf: keys.leaf,
+        secret: *keys.secret,
+        roster,
+    };
     changes.put(key(keys.group, keys.epoch.0), encode(&row));
     known.push(keys.epoch.0);
     while known.len() > usize::from(retention) + 1 {

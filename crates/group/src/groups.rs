@@ -7,12 +7,13 @@ use sealcast_ledger::{
 use zeroize::Zeroizing;
 
 use crate::{
-    GroupRefusal, LeftReason, Notice, Output, RestoreError, epochs,
+    GroupRefusal, Notice, Output, RestoreError, epochs,
     inboxes::Inboxes,
     mls::Engine,
     own::OwnKeys,
     packages::Packages,
-    slot::{Slot, WELCOME_WAIT_MS},
+    public::Place,
+    slot::Slot,
     standing::may_be_in,
     stored::{Changes, Stored, decode, encode, sha256},
     trust::Trust,
@@ -22,12 +23,11 @@ use crate::{
 /// Most outputs of an inbox, key or notice kind that wait for the driver; the oldest notices go first.
 const MAX_OUTPUTS: usize = 65_536;
 
+/// How far this device's clock may be ahead of the ledger's.
+const CLOCK_TOLERANCE_S: u64 = 60;
+
 /// Where the index of the next ledger entry is stored.
 const NEXT: &str = "ledger/next";
-/// Where older versions stored it, with the time of the last entry.
-const CURSOR: &str = "ledger/cursor";
-/// What older versions stored of the ledger. It is deleted.
-const OF_BEFORE: [&str; 5] = [CURSOR, "ledger/device/", "ledger/grant/", "ledger/group/", "ledger/head/"];
 
 /// Who this device is.
 pub struct Me {
@@ -86,6 +86,8 @@ pub struct Groups {
     pub(crate) engine: Engine,
     /// Index of the next ledger entry.
     next: u64,
+    /// When the last one came.
+    pub(crate) heard_ms: u64,
     pub(crate) own: OwnKeys,
     pub(crate) packages: Packages,
     pub(crate) slots: BTreeMap<GroupNumber, Slot>,
@@ -119,7 +121,7 @@ impl Groups {
         }
         let leaf = me.chain.first().ok_or(GroupRefusal::Malformed("this device has no certificate"))?;
         let certificate = sha256(leaf);
-        let trust = Trust::new(me.anchors, now_ms);
+        let trust = Trust::new(me.anchors);
         let engine = Engine::new(&me.key, &me.chain, trust.clone())?;
         let mut groups = Self {
             number: ledger.number_of(&me.device),
@@ -128,7 +130,8 @@ impl Groups {
             chain: me.chain,
             ledger,
             trust,
-            next: restore_next(&stored)?,
+            next: stored.get(NEXT).map_or(Ok(0), |bytes| decode(NEXT, bytes))?,
+            heard_ms: now_ms,
             own: OwnKeys::restore(&stored, &engine)?,
             engine,
             packages: Packages::default(),
@@ -143,9 +146,6 @@ impl Groups {
         };
         groups.changes.put("ledger/id".to_owned(), name);
         groups.save_next();
-        for (key, _) in OF_BEFORE.iter().flat_map(|prefix| stored.under(prefix)) {
-            groups.changes.delete(key.to_owned());
-        }
         groups.restore_slots(&stored, now_ms)?;
         groups.publish_keys();
         Ok(groups)
@@ -158,20 +158,12 @@ impl Groups {
             let ledger = self.ledger;
             let id = |generation| ledger.mls_group_id(group, Generation(generation));
             let mut slot = Slot::restore(group, bytes, &self.engine, id, stored)?;
-            let retained = epochs::restore(group, stored)?;
+            let retained = epochs::restore(group, slot.public.voids, stored)?;
             slot.epochs = retained.iter().map(|keys| keys.epoch.0).collect();
-            if let Some(why) = slot.stopped.clone() {
-                epochs::forget(group, &mut slot.epochs, &mut self.changes);
-                self.output(Output::Left { group, reason: LeftReason::Stopped(why) });
-                self.slots.insert(group, slot);
-                continue;
-            }
             for keys in retained {
                 self.output(Output::Epoch(keys));
             }
-            if slot.waiting {
-                slot.await_welcome(now_ms + WELCOME_WAIT_MS);
-            }
+            slot.followed_ms = now_ms;
             self.slots.insert(group, slot);
         }
         Ok(())
@@ -182,7 +174,7 @@ impl Groups {
         self.next
     }
 
-    /// The current epoch of a group that this device is a member of.
+    /// The MLS epoch of a group that this device is a member of.
     pub fn epoch(&self, group: GroupNumber) -> Option<Epoch> {
         self.slots.get(&group).and_then(Slot::epoch).filter(|epoch| *epoch > 0).map(Epoch)
     }
@@ -210,15 +202,22 @@ impl Groups {
         if height != index + 1 {
             return Err(OutOfOrder::Replica { index, height });
         }
-        self.trust.set_now(now_ms);
         // Before a later commit: whoever was added by an earlier one can follow from there.
         self.send_due(replica);
-        self.next = height;
+        (self.next, self.heard_ms) = (height, now_ms);
         self.save_next();
         let originator = record.entry.originator();
         match record.entry.body() {
-            Body::Commit(commit) => self.handle_commit(replica, commit, originator, index, record.time_s, now_ms),
-            Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str()),
+            Body::GroupCreated(_) => {
+                if let Some(created) = replica.groups().last() {
+                    self.handle_created(created.number, created.generation, index);
+                }
+            }
+            Body::Commit(commit) => {
+                let place = Place { entry: index, time_s: record.time_s, author: originator };
+                self.handle_commit(replica, commit, &place, now_ms);
+            }
+            Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str(), index),
             Body::KeysPublished(keys) if originator == self.number => {
                 // Keys of ours that we do not have: our state is older than the ledger.
                 let lost = !self.own.has(keys.key_package.as_bytes());
@@ -236,7 +235,6 @@ impl Groups {
         if *device == self.device || bytes.is_empty() {
             return;
         }
-        self.trust.set_now(now_ms);
         match self.packages.take(device, bytes, &self.trust, replica, now_ms) {
             Ok(()) => self.evaluate(replica, now_ms),
             Err(refusal) => self.notice(Some(device.clone()), None, Notice::Refused(refusal)),
@@ -251,7 +249,6 @@ impl Groups {
         if bytes.is_empty() {
             return;
         }
-        self.trust.set_now(now_ms);
         let certificate = self.certificate;
         let wanted = |group| may_be_in(replica, group, &certificate);
         let held = if self.live && !wanted(group) {
@@ -263,10 +260,7 @@ impl Groups {
             self.notice(Some(self.device.clone()), Some(group), Notice::Refused(refusal));
             return;
         }
-        if let Some(known) = replica.group(group) {
-            self.slots.entry(group).or_insert_with(|| Slot::new(known.generation.0));
-            self.try_join(replica, group, now_ms);
-        }
+        self.try_join(replica, group, now_ms);
         self.evaluate(replica, now_ms);
     }
 
@@ -306,7 +300,6 @@ impl Groups {
 
     /// The time has come that [`poll_timeout`](Self::poll_timeout) named.
     pub fn handle_timeout(&mut self, replica: &Replica, now_ms: u64) {
-        self.trust.set_now(now_ms);
         self.evaluate(replica, now_ms);
     }
 
@@ -353,8 +346,8 @@ impl Groups {
         }
     }
 
-    pub(crate) fn submit_commit(&mut self, group: GroupNumber, generation: u32, epoch: u64, commit: Vec<u8>) {
-        let (generation, epoch) = (Generation(generation), Epoch(epoch));
+    pub(crate) fn submit_commit(&mut self, group: GroupNumber, slot: &Slot, commit: Vec<u8>) {
+        let (generation, epoch) = (slot.generation(), slot.on_ledger());
         self.output(Output::Submit(Body::Commit(Commit { group, generation, epoch, commit })));
     }
 
@@ -379,15 +372,22 @@ impl Groups {
         self.changes.put(NEXT.to_owned(), encode(&self.next));
     }
 
+    /// The ledger's time, seconds since 1970, or a little less: clocks differ, and a commit that comes too early by the
+    /// ledger's clock is void.
+    pub(crate) fn ledger_now_s(&self, replica: &Replica, now_ms: u64) -> u64 {
+        let since_s = now_ms.saturating_sub(self.heard_ms) / 1000;
+        replica.last_time_s().saturating_add(since_s).max((now_ms / 1000).saturating_sub(CLOCK_TOLERANCE_S))
+    }
+
+    /// Wakes up when [`ledger_now_s`](Self::ledger_now_s) is this time.
+    pub(crate) fn wake_at_ledger_s(&mut self, replica: &Replica, time_s: u64) {
+        let by_ledger_ms =
+            self.heard_ms.saturating_add(time_s.saturating_sub(replica.last_time_s()).saturating_mul(1000));
+        let by_clock_ms = time_s.saturating_add(CLOCK_TOLERANCE_S).saturating_mul(1000);
+        self.wake_at(by_ledger_ms.min(by_clock_ms));
+    }
+
     pub(crate) fn wake_at(&mut self, at_ms: u64) {
         self.timeout_ms = Some(self.timeout_ms.map_or(at_ms, |known| known.min(at_ms)));
-    }
-}
-
-fn restore_next(stored: &Stored) -> Result<u64, RestoreError> {
-    match (stored.get(NEXT), stored.get(CURSOR)) {
-        (Some(bytes), _) => decode(NEXT, bytes),
-        (None, Some(bytes)) => decode(CURSOR, bytes).map(|(next, _time_s): (u64, u64)| next),
-        (None, None) => Ok(0),
     }
 }

@@ -12,15 +12,24 @@
 #[cfg(test)]
 extern crate self as sealcast_group;
 
+#[cfg(test)]
+mod attacks;
+mod build;
 mod epochs;
 mod follow;
 mod groups;
 mod inboxes;
+mod join;
+mod judge;
 mod mls;
+mod onlooker;
 mod output;
 mod own;
 mod packages;
+mod public;
 mod refusal;
+#[cfg(test)]
+mod rogue;
 mod slot;
 mod standing;
 mod storage;
@@ -35,6 +44,7 @@ mod work;
 mod world;
 
 pub use groups::{Groups, Me, OutOfOrder};
+pub use onlooker::PublicGroups;
 pub use output::{EpochKeys, LeftReason, Notice, Output, Write};
 pub use refusal::GroupRefusal;
 pub use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
@@ -44,3 +54,6 @@ pub use stored::RestoreError;
 pub const MAX_ADDS: usize = 100;
 /// Longest commit, in bytes, that fits into a ledger entry (96 KiB with its other fields).
 pub const MAX_COMMIT_BYTES: usize = 95 * 1024;
+/// An epoch lasts so long by the ledger's clock, in seconds, unless the ledger gives a cause to end it. Otherwise a member
+/// could end epochs until what others have not read yet is older than the group's retention.
+pub const MIN_EPOCH_AGE_S: u64 = 30;

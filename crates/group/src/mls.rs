@@ -10,7 +10,7 @@ use mls_rs::{
     },
     crypto::{SignaturePublicKey, SignatureSecretKey},
     extension::recommended::LastResortKeyPackageExt,
-    group::{CommitSecrets, ExportedTree, GroupContext, GroupInfo, Roster},
+    group::{CommitEffect, CommitSecrets, ExportedTree, GroupContext, GroupInfo, ReceivedMessage, Roster},
     identity::{SigningIdentity, x509::CertificateChain},
     mls_rs_codec::MlsEncode,
     mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle},
@@ -30,9 +30,9 @@ use crate::{
 /// MLS_128_DHKEMP256_AES128GCM_SHA256_P256.
 const SUITE: CipherSuite = CipherSuite::P256_AES128;
 /// Key packages are backdated so that a member whose clock is behind does not refuse them.
-const BACKDATE_S: u64 = 24 * 3600;
-/// MLS checks a leaf's lifetime again whenever somebody joins. Here the certificate bounds it, and the ledger says which
-/// key package is current; a shorter life would only make old groups unjoinable.
+pub(crate) const BACKDATE_S: u64 = 24 * 3600;
+/// The ledger bounds a leaf's life by its certificate. Whoever adds a device demands that the key package lives as long;
+/// afterwards nobody looks at it again.
 const LIFETIME: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
 /// RFC 9605 section 5.2.
 const EXPORTER_LABEL: &[u8] = b"SFrame 1.0 Base Key";
@@ -69,9 +69,9 @@ impl MlsRules for Rules {
         context: &GroupContext,
         _proposals: &ProposalBundle,
     ) -> Result<CommitOptions, Infallible> {
-        // The tree goes beside the Welcome, and each new member has an inbox of its own. The founding commit has a path
-        // so that the founder's leaf loses its lifetime, which joiners would hold against the ledger's clock; later
-        // adds have none, or a thousand members would not fit into a ledger entry.
+        // The tree goes beside the Welcome, and each new member has an inbox of its own. The founding commit has a path,
+        // which shows everybody the founder's leaf; later adds have none, or a thousand members would not fit into a
+        // ledger entry.
         Ok(CommitOptions::new()
             .with_path_required(context.epoch <= 1)
             .with_ratchet_tree_extension(false)
@@ -135,6 +135,16 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub fn new(key: &SigningKey, chain: &[Vec<u8>], trust: Trust) -> Result<Self, GroupRefusal> {
+        Self::with_lifetime(key, chain, trust, LIFETIME)
+    }
+
+    /// With key packages that end so long after [`BACKDATE_S`] before they are made.
+    pub fn with_lifetime(
+        key: &SigningKey,
+        chain: &[Vec<u8>],
+        trust: Trust,
+        lifetime: Duration,
+    ) -> Result<Self, GroupRefusal> {
         let memory = Memory::default();
         let crypto = AwsLcCryptoProvider::new();
         let credential = CertificateChain::from(chain.to_vec()).into_credential();
@@ -143,7 +153,7 @@ impl Engine {
         let identity = SigningIdentity::new(credential, public);
         let signer = SignatureSecretKey::new(secret.to_vec());
         let client = Client::builder()
-            .key_package_lifetime(LIFETIME)
+            .key_package_lifetime(lifetime)
             .crypto_provider(crypto.clone())
             .identity_provider(trust)
             .key_package_repo(memory.clone())
@@ -209,6 +219,7 @@ impl Engine {
         now_s: u64,
     ) -> Result<Built, GroupRefusal> {
         let mut references = BTreeMap::new();
+        // Without a time the library asks the system's clock.
         let mut builder = group.commit_builder().authenticated_data(authenticated_data).commit_time(mls_time(now_s));
         if renew {
             builder = builder.set_new_signing_identity(self.signer.clone(), self.identity.clone());
@@ -243,9 +254,10 @@ impl Engine {
         Ok(Opened { message, info, references })
     }
 
-    pub fn join(&self, opened: &Opened, tree: &[u8], time_s: u64) -> Result<MlsGroup, GroupRefusal> {
+    /// Without a time, so that no member's leaf is too old for somebody to join.
+    pub fn join(&self, opened: &Opened, tree: &[u8]) -> Result<MlsGroup, GroupRefusal> {
         let tree = ExportedTree::from_bytes(tree)?;
-        let (group, _) = self.client.join_group(Some(tree), &opened.message, Some(mls_time(time_s)))?;
+        let (group, _) = self.client.join_group(Some(tree), &opened.message, None)?;
         Ok(group)
     }
 }
@@ -254,6 +266,16 @@ impl Engine {
 pub(crate) fn apply_own(group: &mut MlsGroup, secrets: &[u8]) -> Result<(), GroupRefusal> {
     group.apply_detached_commit(CommitSecrets::from_bytes(secrets)?)?;
     Ok(())
+}
+
+/// Applies another member's commit that counts. Without a time: lifetimes were judged by the ledger's clock (`judge.rs`).
+pub(crate) fn apply(group: &mut MlsGroup, message: MlsMessage) -> Result<(), GroupRefusal> {
+    const NO_COMMIT: GroupRefusal = GroupRefusal::Malformed("MLS does not take the commit for one that goes on");
+    let ReceivedMessage::Commit(commit) = group.process_incoming_message(message)? else { return Err(NO_COMMIT) };
+    match commit.effect {
+        CommitEffect::NewEpoch(_) => Ok(()),
+        CommitEffect::Removed { .. } | CommitEffect::ReInit(_) => Err(NO_COMMIT),
+    }
 }
 
 /// The members.

@@ -32,8 +32,13 @@ pub struct EpochKeys {
     pub group: GroupNumber,
     /// Counts the group's resets.
     pub generation: Generation,
-    /// The MLS epoch, which is also the ledger's: 1 after the founding commit.
+    /// The MLS epoch: 1 after the founding commit.
     pub epoch: Epoch,
+    /// The ledger's epoch, which is further by the commits that were void. It goes on with each of these
+    /// ([`Output::EpochHolds`]). Of an epoch that is over it says nothing.
+    pub on_ledger: Epoch,
+    /// How many entries the ledger had with the commit that began this epoch: all members have the same number.
+    pub began_at: u64,
     /// `MLS-Exporter("SFrame 1.0 Base Key", "", 32)` (RFC 9605 section 5.2, RFC 9420 section 8.5).
     pub secret: Zeroizing<[u8; 32]>,
     /// This device's leaf.
@@ -48,6 +53,7 @@ impl fmt::Debug for EpochKeys {
             .field("group", &self.group)
             .field("generation", &self.generation)
             .field("epoch", &self.epoch)
+            .field("on_ledger", &self.on_ledger)
             .field("leaf", &self.leaf)
             .field("members", &self.roster.len())
             .finish_non_exhaustive()
@@ -66,9 +72,9 @@ pub enum LeftReason {
     /// The group starts again.
     #[error("the group was reset: {0}")]
     Reset(String),
-    /// A commit that the ledger took was not accepted: see [`Notice::Stopped`].
-    #[error("the group has stopped until it is reset: {0}")]
-    Stopped(String),
+    /// It cannot follow a commit: see [`Notice::Behind`].
+    #[error("this device cannot follow the group's last commit, and waits to be added again: {0}")]
+    Behind(String),
 }
 
 /// Something that a person may have to know.
@@ -77,16 +83,23 @@ pub enum Notice {
     /// Something was not accepted; the group goes on.
     #[error("{0}")]
     Refused(GroupRefusal),
-    /// A commit that the ledger took was not accepted: this device has forgotten the group's keys, and so have all
-    /// others that judge as it does. Only a reset brings the group back.
-    #[error(
-        "the group has stopped here until it is reset, because of a commit by {originator}: {why}; if {originator} did \
-         this on purpose, revoke it first (sealcast device revoke), then start the group again (sealcast group reset)"
-    )]
-    Stopped {
+    /// A commit on the ledger breaks a rule that everybody can check. Nobody follows it, and the group goes on.
+    #[error("a commit of {author} is void: {why}; the group goes on without it")]
+    Void {
         /// Who put the commit on the ledger: a device id, or the number of a device that is unknown.
-        originator: String,
-        /// Why it was not accepted.
+        author: String,
+        /// Which rule it breaks.
+        why: GroupRefusal,
+    },
+    /// This device cannot follow a commit that counts. That may be the commit's fault, or this device's.
+    #[error(
+        "this device cannot follow a commit of {author}, and asks to be added again: {why}; nobody else can tell whether \
+         the commit or this device is at fault"
+    )]
+    Behind {
+        /// Who made the commit.
+        author: String,
+        /// What this device found.
         why: GroupRefusal,
     },
     /// The ledger refused an entry; it is tried again while it makes sense.
@@ -128,6 +141,16 @@ pub enum Output {
     /// A new epoch. After a restart all that are retained come, oldest first: nothing may be sealed until the last of them was
     /// taken in.
     Epoch(EpochKeys),
+    /// The commit that ended the ledger's epoch is void: what this device holds as the present epoch is that of this epoch
+    /// of the ledger, too.
+    EpochHolds {
+        /// The group.
+        group: GroupNumber,
+        /// Its generation.
+        generation: Generation,
+        /// The ledger's epoch.
+        on_ledger: Epoch,
+    },
     /// Forget all keys of this group.
     Left {
         /// The group.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mls_rs::MlsMessage;
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{Hash, Replica};
+use sealcast_ledger::{Device, Hash, Replica};
 
 use crate::{
     refusal::GroupRefusal,
@@ -24,6 +24,16 @@ pub(crate) struct Package {
     pub hash: [u8; 32],
     pub message: Vec<u8>,
     pub seen_ms: u64,
+    /// When it ends, seconds since 1970.
+    pub until_s: u64,
+}
+
+impl Package {
+    /// Index of the record by which this device published it.
+    pub fn published(&self, replica: &Replica, device: &Device) -> Option<u64> {
+        let keys = replica.keys(&Hash::from(self.hash))?;
+        (keys.device == device.number && keys.certificate == device.certificate).then_some(keys.at)
+    }
 }
 
 #[derive(Default)]
@@ -56,24 +66,19 @@ impl Packages {
         if verified.id != *device || chain.first().copied() != Some(leaf_der(identity)?) {
             return Err(GroupRefusal::LeafMismatch { device: device.clone() });
         }
+        let until_s = package.expiration()?.seconds_since_epoch();
         let known = replica.device_by_id(device);
         if known.is_none() && self.0.keys().filter(|id| replica.device_by_id(id).is_none()).count() >= STRANGERS {
             return Err(GroupRefusal::Malformed("too many devices publish keys that the ledger does not know"));
         }
         let kept = self.0.entry(device.clone()).or_default();
         if kept.len() >= PER_DEVICE {
-            // Those on the ledger stay, so that a flood of forgeries cannot push them out.
-            let published: Vec<_> = known.into_iter().flat_map(|known| replica.publications(known.number)).collect();
-            let is = |package: &Package, hash: Hash| Hash::from(package.hash) == hash;
-            let named = |package: &&Package| published.iter().any(|published| is(package, published.key_package));
-            let newest = published
-                .iter()
-                .find_map(|published| kept.iter().position(|package| is(package, published.key_package)));
-            let out = kept.iter().position(|package| !named(&package));
-            let out = out.or_else(|| (0..kept.len()).find(|at| Some(*at) != newest)).unwrap_or(0);
+            // Those on the ledger stay, so that a flood of forgeries cannot push them out; of these, the newest.
+            let at = |package: &Package| known.and_then(|known| package.published(replica, known));
+            let out = (0..kept.len()).min_by_key(|place| kept.get(*place).and_then(at)).unwrap_or(0);
             kept.remove(out);
         }
-        kept.push(Package { hash, message: message.to_vec(), seen_ms: now_ms });
+        kept.push(Package { hash, message: message.to_vec(), seen_ms: now_ms, until_s });
         Ok(())
     }
 

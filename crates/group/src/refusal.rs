@@ -87,6 +87,19 @@ pub enum GroupRefusal {
         /// Its end, in seconds since the Unix epoch.
         not_after_s: u64,
     },
+    /// The key package ends before the device's certificate does.
+    #[error(
+        "the key package of device {device} ends at {until_s}, before its certificate, which ends at {not_after_s} (Unix \
+         seconds): only one that lasts as long is accepted"
+    )]
+    ShortLived {
+        /// The device.
+        device: DeviceId,
+        /// The key package's end, in seconds since the Unix epoch.
+        until_s: u64,
+        /// The certificate's end, in seconds since the Unix epoch.
+        not_after_s: u64,
+    },
     /// The commit leaves in a device that had to be removed.
     #[error("the commit for group {group} keeps a device that must be removed: {why}")]
     LeavesIn {
@@ -109,20 +122,73 @@ pub enum GroupRefusal {
         /// The group.
         group: GroupNumber,
     },
-    /// The commit was put on the ledger by another device than the member that made it.
-    #[error("the commit for group {group} was not made by {originator}, which put it on the ledger")]
-    NotByOriginator {
+    /// The commit removes a member for which the ledger gives no reason.
+    #[error(
+        "the commit for group {group} removes {}, and the ledger gives no reason to",
+        .device.as_ref().map_or_else(|| "a member".to_owned(), |device| format!("device {device}"))
+    )]
+    Needless {
         /// The group.
         group: GroupNumber,
-        /// The entry's originator.
-        originator: Number,
+        /// The member.
+        device: Option<DeviceId>,
     },
-    /// The commit is for another MLS group or epoch than its ledger entry says.
-    #[error("the commit for group {group} epoch {epoch} is for another MLS group or epoch than its ledger entry says")]
+    /// The commit ends an epoch that has just begun, without a cause on the ledger.
+    #[error(
+        "the commit for group {group} ends an epoch after {age_s} s, and the ledger gives no cause: at least {} s are \
+         needed then",
+        crate::MIN_EPOCH_AGE_S
+    )]
+    TooSoon {
+        /// The group.
+        group: GroupNumber,
+        /// How long the epoch had lasted.
+        age_s: u64,
+    },
+    /// The commit gives one device two leaves.
+    #[error("the commit for group {group} makes device {device} a member twice")]
+    Twice {
+        /// The group.
+        group: GroupNumber,
+        /// The device.
+        device: DeviceId,
+    },
+    /// The commit removes a leaf that nobody has, or its own, or one of them twice.
+    #[error("the commit for group {group} removes leaf {leaf}, which it cannot remove")]
+    NoSuchLeaf {
+        /// The group.
+        group: GroupNumber,
+        /// The leaf.
+        leaf: u32,
+    },
+    /// The commit lacks the path that what it does demands.
+    #[error("the commit for group {group} has no path, so it does not renew the group's keys")]
+    NoPath {
+        /// The group.
+        group: GroupNumber,
+    },
+    /// The commit was put on the ledger by another device than the member that made it.
+    #[error("the commit for group {group} was not made by {author}, which put it on the ledger")]
+    NotByAuthor {
+        /// The group.
+        group: GroupNumber,
+        /// Who put it on the ledger.
+        author: Number,
+    },
+    /// The MLS group that results is not the one that the ledger shows.
+    #[error("the MLS group {group} has other members at epoch {epoch} than the ledger shows")]
+    OtherRoster {
+        /// The group.
+        group: GroupNumber,
+        /// The MLS epoch.
+        epoch: u64,
+    },
+    /// The commit is for another MLS group or epoch than the group is at.
+    #[error("the commit for group {group} is for another MLS group or epoch than epoch {epoch}, where the group is")]
     WrongPlace {
         /// The group.
         group: GroupNumber,
-        /// The epoch of the entry.
+        /// The group's MLS epoch.
         epoch: u64,
     },
     /// A Welcome for an epoch whose commit the ledger does not have.
@@ -133,21 +199,23 @@ pub enum GroupRefusal {
         /// The epoch that it leads to.
         epoch: u64,
     },
-    /// The committer's ledger is not ours.
+    /// The commit names a ledger that is not ours.
     #[error(
-        "the committer {originator} of group {group} was shown another ledger than this device (entries differ before \
-         {count}): the relay or RPC endpoint shows different histories; compare heads and replace it"
+        "the commit of {author} for group {group} names another ledger than this device's (they differ before entry \
+         {count}): if more than one member does so, the relay or RPC endpoint shows different histories; compare heads \
+         (sealcast ledger verify)"
     )]
     Equivocation {
         /// The group.
         group: GroupNumber,
-        /// The committer.
-        originator: Number,
+        /// The commit's author.
+        author: Number,
         /// Number of entries after which the heads differ.
         count: u64,
     },
-    /// The committer's ledger state cannot be true: from the future, or from before the last commit.
-    #[error("the commit for group {group} names ledger entry {count}, where its committer cannot have been")]
+    /// The ledger state that the commit names cannot be its author's: from the future, from before the last commit, or too
+    /// long ago.
+    #[error("the commit for group {group} names ledger entry {count}, where its author cannot have been")]
     ImpossibleHead {
         /// The group.
         group: GroupNumber,

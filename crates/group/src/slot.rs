@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use mls_rs::mls_rs_codec::{self, MlsDecode, MlsEncode, MlsSize};
-use sealcast_ledger::{GroupNumber, Number};
+use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
     mls::{Engine, Leaf, MlsGroup, leaves},
+    public::{BACKLOG, Public},
     refusal::GroupRefusal,
     stored::{Changes, RestoreError, Stored, decode, encode, sha256},
 };
@@ -15,24 +16,20 @@ use crate::{
 /// How long a Welcome may take after the commit that it belongs to.
 pub(crate) const WELCOME_WAIT_MS: u64 = 60_000;
 
-/// Facts about that many last commits are kept, to check Welcomes against.
-const COMMITS: usize = 64;
-/// That many commits, and bytes of them, are kept for a group that a Welcome is awaited to.
-const BACKLOG: usize = 128;
+/// So many bytes of commits are kept for a group that a Welcome is awaited to.
 const BACKLOG_BYTES: usize = 4 * 1024 * 1024;
 /// That many commits of our own wait for the ledger's word.
 const CANDIDATES: usize = 4;
 
-/// What the ledger said about a commit.
+/// The commit that gave this device its leaf: the one Welcome that is accepted belongs to it.
 #[derive(Clone, MlsSize, MlsEncode, MlsDecode)]
-pub(crate) struct CommitInfo {
-    /// Index of its entry.
-    pub entry: u64,
-    pub time_s: u64,
-    /// Number of entries that its maker had.
-    pub count: u64,
+pub(crate) struct Invitation {
+    /// The MLS epoch that it leads to.
+    pub epoch: u64,
+    /// Its confirmation tag.
     pub tag: [u8; 32],
-    pub originator: [u8; 20],
+    /// Who made it.
+    pub author: [u8; 20],
 }
 
 /// A commit of ours that the ledger may or may not have.
@@ -43,7 +40,6 @@ pub(crate) struct Candidate {
     #[mls_codec(with = "mls_rs_codec::byte_vec")]
     pub secrets: Vec<u8>,
     pub welcomes: Vec<Letter>,
-    pub epoch: u64,
     pub submitted_ms: u64,
     /// Whether the ledger said no to it; kept all the same, in case it had taken an earlier copy.
     pub refused: bool,
@@ -73,42 +69,33 @@ pub(crate) struct Letters {
 
 #[derive(MlsSize, MlsEncode, MlsDecode)]
 struct SlotRow {
-    generation: u32,
-    joined: u64,
-    added: BTreeMap<u32, u64>,
-    commits: BTreeMap<u64, CommitInfo>,
-    stopped: Option<String>,
-    waiting: bool,
+    public: Public,
+    invitation: Option<Invitation>,
 }
 
 #[derive(MlsSize, MlsEncode, MlsDecode)]
 struct BacklogRow {
     #[mls_codec(with = "mls_rs_codec::byte_vec")]
     commit: Vec<u8>,
+    author: [u8; 20],
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Slot {
-    pub generation: u32,
+    /// What everybody knows.
+    pub public: Public,
     /// The MLS group. At epoch 0 it is one that we would found, if the ledger lets us.
     pub group: Option<MlsGroup>,
     /// Its members by leaf index.
     pub leaves: BTreeMap<u32, Leaf>,
-    /// Entry of the commit that added us.
-    pub joined: u64,
-    /// Entries that published the keys by which others were added, where they came after us.
-    pub added: BTreeMap<u32, u64>,
-    /// By the epoch that they were made in.
-    pub commits: BTreeMap<u64, CommitInfo>,
-    /// Commits that we cannot follow yet, by the epoch that they were made in.
-    pub backlog: BTreeMap<u64, Vec<u8>>,
+    /// What our Welcome must fit to, while we have a leaf and not the group.
+    pub invitation: Option<Invitation>,
+    /// Commits that count and that we cannot follow yet, by the MLS epoch that they were made in.
+    pub backlog: BTreeMap<u64, (Vec<u8>, Number)>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
     /// Whether they may not have gone out before a restart.
     letters_due: bool,
-    /// Why we no longer follow this generation.
-    pub stopped: Option<String>,
     /// Since when there is something to commit.
     pub work_since_ms: Option<u64>,
     /// When we last followed a commit.
@@ -117,28 +104,46 @@ pub(crate) struct Slot {
     pub retry_ms: u64,
     /// How often in a row the ledger has refused.
     pub refusals: u32,
-    /// Whether others take us for a member, so that only a Welcome or a new key package of ours helps.
-    pub waiting: bool,
     /// When to stop waiting for the Welcome and ask to be added again; `None` while we may not be in the group.
     pub welcome_due_ms: Option<u64>,
     pub update_requested: bool,
-    /// Epochs whose keys are stored.
+    /// MLS epochs whose keys are stored.
     pub epochs: Vec<u64>,
 }
 
 impl Slot {
-    pub fn new(generation: u32) -> Self {
-        Self { generation, ..Self::default() }
+    pub fn new(public: Public) -> Self {
+        Self {
+            public,
+            group: None,
+            leaves: BTreeMap::new(),
+            invitation: None,
+            backlog: BTreeMap::new(),
+            candidates: BTreeMap::new(),
+            letters: None,
+            letters_due: false,
+            work_since_ms: None,
+            followed_ms: 0,
+            retry_ms: 0,
+            refusals: 0,
+            welcome_due_ms: None,
+            update_requested: false,
+            epochs: Vec::new(),
+        }
+    }
+
+    pub fn generation(&self) -> Generation {
+        Generation(self.public.generation)
+    }
+
+    /// The ledger's epoch.
+    pub fn on_ledger(&self) -> Epoch {
+        Epoch(self.public.on_ledger())
     }
 
     /// The group's MLS epoch, if we are a member.
     pub fn epoch(&self) -> Option<u64> {
         self.group.as_ref().map(|group| group.current_epoch())
-    }
-
-    /// Entry that published the keys of this leaf, or a later one: whoever was there before us is taken as fresh.
-    pub fn added_at(&self, leaf: u32) -> u64 {
-        self.added.get(&leaf).copied().unwrap_or(self.joined)
     }
 
     pub fn restore(
@@ -149,16 +154,10 @@ impl Slot {
         stored: &Stored,
     ) -> Result<Self, RestoreError> {
         let row: SlotRow = decode(&format!("slot/{number}"), row)?;
-        let mut slot = Self {
-            joined: row.joined,
-            added: row.added,
-            commits: row.commits,
-            stopped: row.stopped,
-            waiting: row.waiting,
-            ..Self::new(row.generation)
-        };
+        let generation = row.public.generation;
+        let mut slot = Self { invitation: row.invitation, ..Self::new(row.public) };
         if let Some(snapshot) = stored.get(&format!("mls/{number}")) {
-            let mut group = engine.load(&group_id(row.generation), Zeroizing::new(snapshot.to_vec()))?;
+            let mut group = engine.load(&group_id(generation), Zeroizing::new(snapshot.to_vec()))?;
             group.clear_pending_commit();
             slot.set_group(group)?;
         }
@@ -169,7 +168,8 @@ impl Slot {
         for (key, bytes) in stored.under(&format!("backlog/{number}/")) {
             let epoch = key.rsplit('/').next().and_then(|text| text.parse().ok());
             let row: BacklogRow = decode(key, bytes)?;
-            slot.backlog.insert(epoch.ok_or_else(|| RestoreError::corrupt(key))?, row.commit);
+            let epoch = epoch.ok_or_else(|| RestoreError::corrupt(key))?;
+            slot.backlog.insert(epoch, (row.commit, row.author.into()));
         }
         let key = format!("letters/{number}");
         slot.letters = stored.get(&key).map(|bytes| decode(&key, bytes)).transpose()?;
@@ -180,7 +180,6 @@ impl Slot {
     /// Takes up a group's new state in memory.
     pub fn set_group(&mut self, group: MlsGroup) -> Result<(), GroupRefusal> {
         self.leaves = leaves(&group)?.into_iter().map(|leaf| (leaf.index, leaf)).collect();
-        self.added.retain(|leaf, _| self.leaves.contains_key(leaf));
         self.group = Some(group);
         Ok(())
     }
@@ -189,19 +188,11 @@ impl Slot {
     pub fn drop_group(&mut self, number: GroupNumber, changes: &mut Changes) {
         self.group = None;
         self.leaves.clear();
-        self.added.clear();
         changes.delete(format!("mls/{number}"));
     }
 
     pub fn save(&self, number: GroupNumber, changes: &mut Changes) {
-        let row = SlotRow {
-            generation: self.generation,
-            joined: self.joined,
-            added: self.added.clone(),
-            commits: self.commits.clone(),
-            stopped: self.stopped.clone(),
-            waiting: self.waiting,
-        };
+        let row = SlotRow { public: self.public.clone(), invitation: self.invitation.clone() };
         changes.put(format!("slot/{number}"), encode(&row));
     }
 
@@ -219,25 +210,21 @@ impl Slot {
         Ok(())
     }
 
-    /// Others take us for a member: their Welcome must be here by then.
-    pub fn await_welcome(&mut self, due_ms: u64) {
-        (self.waiting, self.welcome_due_ms) = (true, Some(due_ms));
-    }
-
-    pub fn note_commit(&mut self, epoch: u64, info: CommitInfo) {
-        self.commits.insert(epoch, info);
-        while self.commits.len() > COMMITS {
-            self.commits.pop_first();
-        }
-    }
-
     /// Keeps a commit for the time when the Welcome comes.
-    pub fn keep_for_later(&mut self, number: GroupNumber, epoch: u64, commit: &[u8], changes: &mut Changes) {
-        self.backlog.insert(epoch, commit.to_vec());
-        changes.put(format!("backlog/{number}/{epoch}"), encode(&BacklogRow { commit: commit.to_vec() }));
-        let mut bytes: usize = self.backlog.values().map(Vec::len).sum();
+    pub fn keep_for_later(
+        &mut self,
+        number: GroupNumber,
+        epoch: u64,
+        commit: &[u8],
+        author: Number,
+        changes: &mut Changes,
+    ) {
+        let row = BacklogRow { commit: commit.to_vec(), author: author.into() };
+        changes.put(format!("backlog/{number}/{epoch}"), encode(&row));
+        self.backlog.insert(epoch, (row.commit, author));
+        let mut bytes: usize = self.backlog.values().map(|(commit, _)| commit.len()).sum();
         while self.backlog.len() > BACKLOG || bytes > BACKLOG_BYTES {
-            let Some((epoch, commit)) = self.backlog.pop_first() else { break };
+            let Some((epoch, (commit, _))) = self.backlog.pop_first() else { break };
             bytes -= commit.len();
             changes.delete(format!("backlog/{number}/{epoch}"));
         }
@@ -255,6 +242,12 @@ impl Slot {
         self.candidates.insert(hash, candidate);
     }
 
+    /// The epoch is over, and what was to be done in it.
+    pub fn rest(&mut self, now_ms: u64) {
+        (self.work_since_ms, self.retry_ms, self.refusals) = (None, 0, 0);
+        (self.update_requested, self.followed_ms) = (false, now_ms);
+    }
+
     /// Whether there are so many commits of ours for this epoch that no other may be made. None is ever dropped before
     /// the epoch is over: a commit that was refused may be the second copy of one that was taken.
     pub fn is_full(&self) -> bool {
@@ -270,13 +263,12 @@ impl Slot {
         }
     }
 
-    /// Takes out the candidate that the ledger took, and forgets the others.
+    /// Takes out the candidate that the ledger took, and forgets the others: they were made for the ledger's last epoch.
     pub fn settle(&mut self, number: GroupNumber, commit: &[u8], changes: &mut Changes) -> Option<Candidate> {
         let mut candidates = std::mem::take(&mut self.candidates);
         for hash in candidates.keys() {
             changes.delete(candidate_key(number, hash));
         }
-        (self.work_since_ms, self.retry_ms, self.refusals) = (None, 0, 0);
         candidates.remove(&sha256(commit))
     }
 

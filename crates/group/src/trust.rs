@@ -1,12 +1,6 @@
 //! Who a leaf is, for the MLS library: an X.509 chain that leads to our root.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use mls_rs::{
     ExtensionList, IdentityProvider,
@@ -18,21 +12,19 @@ use sealcast_identity::{Certificate, TrustAnchor, TrustError, VerifiedDevice};
 
 use crate::GroupRefusal;
 
-/// Validates leaves by certificate chain. Cheap to clone; all clones share the clock.
+/// Validates leaves by certificate chain. Cheap to clone.
+///
+/// The library is told that each leaf is as old as its certificate. Whether a certificate has run out is judged by the
+/// ledger's clock, which all share (`judge.rs`): else one old leaf could keep everybody from joining, and members whose
+/// clocks differ would judge differently.
 #[derive(Clone)]
 pub(crate) struct Trust {
     anchors: Arc<Vec<TrustAnchor>>,
-    now_ms: Arc<AtomicU64>,
 }
 
 impl Trust {
-    pub fn new(anchors: Vec<TrustAnchor>, now_ms: u64) -> Self {
-        Self { anchors: Arc::new(anchors), now_ms: Arc::new(AtomicU64::new(now_ms)) }
-    }
-
-    /// The time for those checks to which the library passes none.
-    pub fn set_now(&self, now_ms: u64) {
-        self.now_ms.store(now_ms, Ordering::Relaxed);
+    pub fn new(anchors: Vec<TrustAnchor>) -> Self {
+        Self { anchors: Arc::new(anchors) }
     }
 
     /// Verifies a leaf's chain at `at_ms` and that its signature key is the certificate's.
@@ -63,10 +55,14 @@ pub(crate) fn leaf_der(identity: &SigningIdentity) -> Result<&[u8], GroupRefusal
     .ok_or(GroupRefusal::Malformed("a member's credential is not an X.509 certificate chain"))
 }
 
-fn name(identity: &SigningIdentity) -> Result<Vec<u8>, GroupRefusal> {
-    let certificate = Certificate::from_der(leaf_der(identity)?)
-        .map_err(|_| GroupRefusal::Malformed("a member's certificate is malformed"))?;
-    Ok(certificate.common_name().as_bytes().to_vec())
+/// The name in a leaf's own certificate.
+pub(crate) fn leaf_name(identity: &SigningIdentity) -> Result<String, GroupRefusal> {
+    Ok(leaf_certificate(identity)?.common_name().to_owned())
+}
+
+fn leaf_certificate(identity: &SigningIdentity) -> Result<Certificate, GroupRefusal> {
+    Certificate::from_der(leaf_der(identity)?)
+        .map_err(|_| GroupRefusal::Malformed("a member's certificate is malformed"))
 }
 
 impl IdentityProvider for Trust {
@@ -75,14 +71,11 @@ impl IdentityProvider for Trust {
     fn validate_member(
         &self,
         identity: &SigningIdentity,
-        time: Option<MlsTime>,
+        _time: Option<MlsTime>,
         _context: MemberValidationContext<'_>,
     ) -> Result<(), GroupRefusal> {
-        let at_ms = time.map_or_else(
-            || self.now_ms.load(Ordering::Relaxed),
-            |time| time.seconds_since_epoch().saturating_mul(1000),
-        );
-        self.verify(identity, at_ms).map(drop)
+        let issued_s = leaf_certificate(identity)?.not_before_s();
+        self.verify(identity, issued_s.saturating_mul(1000)).map(drop)
     }
 
     fn validate_external_sender(
@@ -95,7 +88,7 @@ impl IdentityProvider for Trust {
     }
 
     fn identity(&self, identity: &SigningIdentity, _extensions: &ExtensionList) -> Result<Vec<u8>, GroupRefusal> {
-        name(identity)
+        leaf_name(identity).map(String::into_bytes)
     }
 
     fn valid_successor(
@@ -104,7 +97,7 @@ impl IdentityProvider for Trust {
         successor: &SigningIdentity,
         _extensions: &ExtensionList,
     ) -> Result<bool, GroupRefusal> {
-        Ok(name(predecessor)? == name(successor)?)
+        Ok(leaf_name(predecessor)? == leaf_name(successor)?)
     }
 
     fn supported_types(&self) -> Vec<CredentialType> {

@@ -109,6 +109,10 @@ pub(crate) fn read_commit(bytes: &[u8]) -> Result<(MlsMessage, CommitHeader), Gr
     const NO_COMMIT: GroupRefusal =
         GroupRefusal::Malformed("the entry does not hold an MLS commit as a public message");
     let message = MlsMessage::from_bytes(bytes).map_err(|_| NO_COMMIT)?;
+    // Nor anything behind it, or the tag would not be where it is looked for.
+    if message.to_bytes().ok().as_deref() != Some(bytes) {
+        return Err(NO_COMMIT);
+    }
     let MlsMessageDescription::PublicProtocolMessage { group_id, epoch_id, content_type, sender, authenticated_data } =
         message.description()
     else {

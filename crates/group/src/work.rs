@@ -1,15 +1,17 @@
 //! What there is to do: found a group, bring its roster in line with the grants, renew its keys, publish our own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_ledger::{Device, Generation, Group, GroupNumber, Hash, Number, Replica};
+use sealcast_ledger::{Device, Group, GroupNumber, Hash, Number, Replica};
 
 use crate::{
-    GroupRefusal, Groups, MAX_ADDS, MAX_COMMIT_BYTES, Notice,
-    slot::{Candidate, Letter, Slot, WELCOME_WAIT_MS},
-    standing::{fault, holder, may_be_in, rejoined},
+    GroupRefusal, Groups, MAX_ADDS, MIN_EPOCH_AGE_S, Notice,
+    build::{Add, RESUBMIT_MS, Work},
+    judge::{MIN_SEAT_AGE_S, asks_to_rejoin},
+    packages::Package,
+    slot::{Slot, WELCOME_WAIT_MS},
+    standing::{fault, holder, may_be_in},
     stored::short_hex,
-    wire,
 };
 
 /// Each member waits that much longer than the one with the next lower leaf, so that one acts and not all.
@@ -21,8 +23,6 @@ const GATHER_MS: u64 = 20;
 const MAX_GATHER_MS: u64 = 1_500;
 /// Members from this place on wait no longer than the one at it.
 const MAX_RANK: u64 = 30;
-/// After that time without an answer an entry is submitted again.
-const RESUBMIT_MS: u64 = 30_000;
 /// How long the members may take to answer a request to be added again.
 const PATIENT_WAIT_MS: u64 = 600_000;
 /// Between two requests to be added again: at first, and at most.
@@ -40,20 +40,16 @@ const PATIENCE_MS: u64 = 30_000;
 /// That many refused key packages are remembered.
 const MAX_BAD: usize = 4096;
 
-/// What a commit of this device should do.
-struct Work {
-    adds: Vec<(Number, Vec<u8>)>,
+/// A group's members, by what is to be done with them.
+#[derive(Default)]
+struct Sorted {
+    members: BTreeSet<Number>,
+    /// Leaves that have to go.
     removes: Vec<u32>,
-    /// Our leaf gets our present certificate.
-    renew: bool,
-    /// Place among those who could do it.
-    rank: u64,
-}
-
-impl Work {
-    fn only_adds(&self) -> bool {
-        !self.adds.is_empty() && self.removes.is_empty() && !self.renew
-    }
+    /// The leaves of devices that ask to be added again.
+    lost: BTreeMap<Number, u32>,
+    /// How many members come before us.
+    before_us: u64,
 }
 
 impl Groups {
@@ -71,7 +67,7 @@ impl Groups {
         }
         for known in replica.groups() {
             let number = known.number;
-            let mut slot = self.slots.remove(&number).unwrap_or_else(|| Slot::new(known.generation.0));
+            let Some(mut slot) = self.slots.remove(&number) else { continue };
             if let Err(refusal) = self.evaluate_group(replica, known, &mut slot, now_ms) {
                 self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
                 self.back_off(&mut slot, now_ms);
@@ -80,7 +76,7 @@ impl Groups {
         }
     }
 
-    fn back_off(&mut self, slot: &mut Slot, now_ms: u64) {
+    pub(crate) fn back_off(&mut self, slot: &mut Slot, now_ms: u64) {
         let wait = RETRY_MS.saturating_mul(1 << slot.refusals.min(8)).min(MAX_RETRY_MS);
         slot.refusals = slot.refusals.saturating_add(1);
         slot.retry_ms = now_ms + wait;
@@ -112,8 +108,8 @@ impl Groups {
                 self.notice(Some(self.device.clone()), None, Notice::Rejoining);
             }
         }
-        let hash = self.own.current().map(|key| Hash::from(key.hash()));
-        if !replica.publications(self.number).any(|published| Some(published.key_package) == hash) {
+        let published = self.own.current().and_then(|key| replica.keys(&Hash::from(key.hash())));
+        if published.is_none_or(|keys| keys.device != self.number) {
             let due = self.own.submitted_ms.map_or(now_ms, |at| at + RESUBMIT_MS);
             if now_ms >= due {
                 self.submit_keys(now_ms);
@@ -141,17 +137,15 @@ impl Groups {
         now_ms: u64,
     ) -> Result<(), GroupRefusal> {
         let number = known.number;
-        if slot.stopped.is_some() || fault(replica, number, &self.certificate).is_some() {
+        if !may_be_in(replica, number, &self.certificate) {
             slot.work_since_ms = None;
             // Others may still have its leaf when it is granted again: then it waits anew.
             slot.welcome_due_ms = None;
             return Ok(());
         }
-        let epoch = match slot.epoch() {
-            Some(epoch) if epoch == known.epoch.0 => epoch,
-            None if known.epoch.0 == 0 => 0,
-            _ => return self.await_welcome(replica, slot, now_ms),
-        };
+        if slot.epoch().unwrap_or(0) != slot.public.epoch {
+            return self.await_welcome(replica, slot, now_ms);
+        }
         if slot.is_full() && now_ms >= slot.retry_ms {
             slot.revive();
         }
@@ -162,7 +156,7 @@ impl Groups {
                 candidate.submitted_ms = now_ms;
                 due = now_ms + RESUBMIT_MS;
                 let commit = candidate.commit.clone();
-                self.submit_commit(number, slot.generation, epoch, commit);
+                self.submit_commit(number, slot, commit);
             }
             self.wake_at(due);
             return Ok(());
@@ -188,15 +182,15 @@ impl Groups {
             return Ok(());
         }
         if slot.group.is_none() {
-            let id = self.ledger.mls_group_id(number, Generation(slot.generation));
+            let id = self.ledger.mls_group_id(number, slot.generation());
             slot.set_group(self.engine.found(id, now_ms / 1000)?)?;
             slot.save_group(number, &self.engine, &mut self.changes)?;
         }
-        self.commit(replica, number, slot, epoch, work, now_ms)
+        self.commit(replica, number, slot, work, now_ms)
     }
 
     fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), GroupRefusal> {
-        if !slot.waiting {
+        if slot.public.seat_of(&self.certificate).is_none() {
             return Ok(());
         }
         let due = *slot.welcome_due_ms.get_or_insert(now_ms + WELCOME_WAIT_MS);
@@ -212,200 +206,145 @@ impl Groups {
 
     /// What this device should commit, if anything.
     fn work(&mut self, replica: &Replica, known: &Group, slot: &Slot, now_ms: u64) -> Option<Work> {
-        let (number, now_s) = (known.number, now_ms / 1000);
-        let delivers = !self.undelivered.contains(&number);
-        let mut removes = BTreeSet::new();
-        let mut members = BTreeSet::new();
-        let (mut rank, mut renew) = (0, false);
+        let number = known.number;
         let own_leaf = slot.group.as_ref().map(|group| group.current_member_index());
-        for leaf in slot.leaves.values() {
-            let device = holder(replica, &leaf.certificate);
+        let roster = self.sort_seats(replica, number, slot, own_leaf, now_ms)?;
+        let founding = slot.group.is_none();
+        let mut rank = roster.before_us;
+        if founding {
+            rank += replica.granted_devices(number).filter(|device| device.number < self.number).count() as u64;
+        }
+        let adds = self.adds(replica, number, &roster, now_ms);
+        let renew = own_leaf
+            .is_some_and(|own| slot.public.seats.get(&own).is_some_and(|seat| seat.certificate != self.certificate));
+        let update = slot.public.epoch > 0 && self.is_due(replica, known, slot, now_ms);
+        if slot.update_requested || renew {
+            rank = 0;
+        }
+        let any = renew || update || slot.public.epoch == 0 || !adds.is_empty() || !roster.removes.is_empty();
+        any.then_some(Work { adds, removes: roster.removes, renew, rank })
+    }
+
+    /// `None` if we have to be removed ourselves: nothing that we commit would count.
+    fn sort_seats(
+        &mut self,
+        replica: &Replica,
+        number: GroupNumber,
+        slot: &Slot,
+        own_leaf: Option<u32>,
+        now_ms: u64,
+    ) -> Option<Sorted> {
+        let (past, now_s) = (replica.present(), self.ledger_now_s(replica, now_ms));
+        let mut sorted = Sorted::default();
+        for (leaf, seat) in &slot.public.seats {
+            let device = holder(past, &seat.certificate);
             let expired = device.is_none_or(|device| device.not_after_s <= now_s);
-            let faulty = expired || fault(replica, number, &leaf.certificate).is_some();
-            // Without a Welcome that arrives it is no better off.
-            let lost = device.filter(|_| delivers && Some(leaf.index) != own_leaf).is_some_and(|device| {
-                rejoined(replica, device).is_some_and(|entry| {
-                    entry > slot.added_at(leaf.index) && self.usable(replica, device, entry).is_some()
-                })
-            });
-            if Some(leaf.index) == own_leaf {
-                if expired || fault(replica, number, &self.certificate).is_some() {
-                    // Others have to remove us; nothing that we commit would be accepted.
+            if Some(*leaf) == own_leaf {
+                if expired || fault(past, number, &self.certificate).is_some() {
                     return None;
                 }
-                renew = leaf.certificate != self.certificate;
-                members.extend(device.map(|device| device.number));
-            } else if faulty || lost {
-                removes.insert(leaf.index);
+                sorted.members.extend(device.map(|device| device.number));
+                continue;
+            }
+            if expired || fault(past, number, &seat.certificate).is_some() {
+                sorted.removes.push(*leaf);
+                continue;
+            }
+            sorted.before_us += u64::from(own_leaf.is_some_and(|own| *leaf < own));
+            let Some(device) = device else { continue };
+            if !asks_to_rejoin(past, seat) {
+                sorted.members.insert(device.number);
+            } else if seat.since_s + MIN_SEAT_AGE_S > now_s {
+                sorted.members.insert(device.number);
+                self.wake_at_ledger_s(replica, seat.since_s + MIN_SEAT_AGE_S);
             } else {
-                members.extend(device.map(|device| device.number));
-                rank += u64::from(own_leaf.is_some_and(|own| leaf.index < own));
+                sorted.lost.insert(device.number, *leaf);
             }
         }
-        let founding = slot.group.is_none();
-        let mut adds = Vec::new();
-        let mut bytes = 0;
-        let mut complaints = Vec::new();
-        for device in replica.granted_devices(number) {
-            let candidate = device.number;
-            if founding && candidate < self.number {
-                rank += 1;
-            }
-            if !delivers
-                || candidate == self.number
-                || members.contains(&candidate)
+        Some(sorted)
+    }
+
+    /// The devices to be added, as many as one commit takes.
+    fn adds(&mut self, replica: &Replica, number: GroupNumber, roster: &Sorted, now_ms: u64) -> Vec<Add> {
+        let now_s = (now_ms / 1000).max(self.ledger_now_s(replica, now_ms));
+        let (mut adds, mut bytes, mut complaints) = (Vec::new(), 0, Vec::new());
+        // Without a Welcome that arrives nobody is better off.
+        let delivers = !self.undelivered.contains(&number);
+        for device in replica.granted_devices(number).filter(|_| delivers) {
+            if device.number == self.number
+                || roster.members.contains(&device.number)
                 || device.not_after_s <= now_s + EXPIRY_MARGIN_S
             {
                 continue;
             }
-            match self.usable(replica, device, rejoined(replica, device).unwrap_or(0)) {
-                Some(message) if adds.len() < MAX_ADDS && bytes + message.len() <= MAX_ADD_BYTES => {
-                    bytes += message.len();
-                    adds.push((candidate, message.to_vec()));
+            match self.usable(replica, device) {
+                Some(package) if adds.len() < MAX_ADDS && bytes + package.message.len() <= MAX_ADD_BYTES => {
+                    bytes += package.message.len();
+                    let lost = roster.lost.get(&device.number).copied();
+                    adds.push(Add { device: device.number, package: package.message.clone(), lost });
                 }
                 Some(_) => (),
-                None => complaints.extend(self.unpublished(replica, device, now_ms)),
+                None => complaints.extend(self.unusable(replica, device, now_ms)),
             }
         }
-        for (hash, refusal) in complaints {
-            if self.mark_bad(hash)
-                && let GroupRefusal::KeysNotOnLedger { device, .. } = &refusal
-            {
-                self.notice(Some(device.clone()), Some(number), Notice::Refused(refusal));
+        for (hash, device, refusal) in complaints {
+            if self.mark_bad(hash) {
+                self.notice(Some(device), Some(number), Notice::Refused(refusal));
             }
         }
-        let update =
-            slot.epoch().is_some_and(|epoch| epoch > 0) && (slot.update_requested || self.is_old(known, slot, now_s));
-        if slot.update_requested || renew {
-            rank = 0;
+        adds
+    }
+
+    /// Whether the group's policy, or whoever counts its messages, wants a new epoch now; if not yet, wakes up when it may.
+    fn is_due(&mut self, replica: &Replica, known: &Group, slot: &Slot, now_ms: u64) -> bool {
+        let max_age_s = known.policy.epoch_max_age_s.map(|most| u64::from(most.get()));
+        let wanted_s = slot.update_requested.then(|| MIN_EPOCH_AGE_S.min(max_age_s.unwrap_or(u64::MAX)));
+        let Some(age_s) = wanted_s.or(max_age_s) else { return false };
+        let due_s = slot.public.since_s.saturating_add(age_s);
+        if self.ledger_now_s(replica, now_ms) >= due_s {
+            return true;
         }
-        let unfounded = slot.epoch().is_none_or(|epoch| epoch == 0);
-        let any = renew || update || unfounded || !adds.is_empty() || !removes.is_empty();
-        any.then(|| Work { adds, removes: removes.into_iter().collect(), renew, rank })
+        self.wake_at_ledger_s(replica, due_s);
+        false
     }
 
-    /// Whether the group's policy wants a new epoch; if not yet, wakes up when it does.
-    fn is_old(&mut self, known: &Group, slot: &Slot, now_s: u64) -> bool {
-        let Some(max_age_s) = known.policy.epoch_max_age_s else { return false };
-        let Some((_, last)) = slot.commits.last_key_value() else { return false };
-        let due_s = last.time_s.saturating_add(u64::from(max_age_s.get()));
-        if now_s < due_s {
-            self.wake_at(due_s.saturating_mul(1000));
-        }
-        now_s >= due_s
-    }
-
-    /// The device's newest key package that it published at or after `entry` and that we have.
-    fn usable(&self, replica: &Replica, device: &Device, entry: u64) -> Option<&[u8]> {
-        let packages = self.packages.of(&device.id);
-        replica.publications(device.number).take_while(|published| published.at >= entry).find_map(|published| {
-            let found = packages.iter().find(|package| Hash::from(package.hash) == published.key_package);
-            found.filter(|package| !self.bad.contains(&package.hash)).map(|package| package.message.as_slice())
-        })
-    }
-
-    /// Key packages of a device that the ledger does not name although they have been here for a while.
-    fn unpublished(&self, replica: &Replica, device: &Device, now_ms: u64) -> Vec<([u8; 32], GroupRefusal)> {
+    /// The newest key package of the device that a commit may add it with.
+    fn usable(&self, replica: &Replica, device: &Device) -> Option<&Package> {
+        let lost = replica.present().rejoin(device.number).unwrap_or(0);
         let packages = self.packages.of(&device.id).iter();
         packages
-            .filter(|package| package.seen_ms + PATIENCE_MS <= now_ms)
-            .filter(|package| {
-                let hash = Hash::from(package.hash);
-                replica.publications(device.number).all(|published| published.key_package != hash)
-            })
-            .map(|package| {
+            .filter(|package| !self.bad.contains(&package.hash) && package.until_s >= device.not_after_s)
+            .filter_map(|package| Some((package.published(replica, device).filter(|at| *at >= lost)?, package)))
+            .max_by_key(|(at, _)| *at)
+            .map(|(_, package)| package)
+    }
+
+    /// Key packages of a device that nobody may add it with, and why not.
+    fn unusable(
+        &self,
+        replica: &Replica,
+        device: &Device,
+        now_ms: u64,
+    ) -> Vec<([u8; 32], sealcast_identity::DeviceId, GroupRefusal)> {
+        let why = |package: &Package| {
+            let id = device.id.clone();
+            if package.published(replica, device).is_none() {
+                let is_late = package.seen_ms + PATIENCE_MS <= now_ms;
                 let hash = short_hex(&package.hash);
-                (package.hash, GroupRefusal::KeysNotOnLedger { device: device.id.clone(), hash })
-            })
-            .collect()
+                return is_late.then_some(GroupRefusal::KeysNotOnLedger { device: id, hash });
+            }
+            let (until_s, not_after_s) = (package.until_s, device.not_after_s);
+            (until_s < not_after_s).then_some(GroupRefusal::ShortLived { device: id, until_s, not_after_s })
+        };
+        let packages = self.packages.of(&device.id).iter();
+        packages.filter_map(|package| Some((package.hash, device.id.clone(), why(package)?))).collect()
     }
 
     /// `true` if it is news.
-    fn mark_bad(&mut self, hash: [u8; 32]) -> bool {
+    pub(crate) fn mark_bad(&mut self, hash: [u8; 32]) -> bool {
         if self.bad.len() >= MAX_BAD {
             self.bad.pop_first();
         }
         self.bad.insert(hash)
-    }
-
-    /// Builds a commit, stores it, and submits it.
-    fn commit(
-        &mut self,
-        replica: &Replica,
-        number: GroupNumber,
-        slot: &mut Slot,
-        epoch: u64,
-        mut work: Work,
-        now_ms: u64,
-    ) -> Result<(), GroupRefusal> {
-        let now_s = now_ms / 1000;
-        let head = wire::write_ledger_head(replica.height(), replica.head().as_bytes());
-        loop {
-            let Some(group) = &mut slot.group else { return Ok(()) };
-            let built = match self.engine.commit(group, &work.adds, &work.removes, work.renew, head.clone(), now_s) {
-                Ok(built) => built,
-                Err(refusal) if work.adds.is_empty() => return Err(refusal),
-                Err(_) => {
-                    // One of the key packages is at fault: each shows alone whether it is.
-                    let mut good = Vec::new();
-                    for add in std::mem::take(&mut work.adds) {
-                        match self.engine.commit(
-                            group,
-                            std::slice::from_ref(&add),
-                            &work.removes,
-                            work.renew,
-                            head.clone(),
-                            now_s,
-                        ) {
-                            Ok(_) => good.push(add),
-                            Err(refusal) => {
-                                self.mark_bad(crate::stored::sha256(&add.1));
-                                let device = replica.device(add.0).map(|device| device.id.clone());
-                                self.notice(device, Some(number), Notice::Refused(refusal));
-                            }
-                        }
-                    }
-                    work.adds = good;
-                    if work.adds.is_empty() && work.removes.is_empty() && epoch > 0 {
-                        return Ok(());
-                    }
-                    continue;
-                }
-            };
-            let bytes = built.commit.len();
-            if bytes > MAX_COMMIT_BYTES {
-                if work.adds.is_empty() {
-                    return Err(GroupRefusal::TooLarge { group: number, bytes });
-                }
-                work.adds.truncate(work.adds.len() / 2);
-                continue;
-            }
-            let letter = |(to, welcome): (Number, Vec<u8>)| Letter {
-                to: to.into(),
-                payload: wire::write_inbox(&welcome, &built.tree),
-            };
-            let candidate = Candidate {
-                commit: built.commit.clone(),
-                secrets: built.secrets.to_vec(),
-                welcomes: built.welcomes.into_iter().map(letter).collect(),
-                epoch,
-                submitted_ms: now_ms,
-                refused: false,
-            };
-            slot.add_candidate(number, candidate, &mut self.changes);
-            slot.save(number, &mut self.changes);
-            self.submit_commit(number, slot.generation, epoch, built.commit);
-            self.wake_at(now_ms + RESUBMIT_MS);
-            return Ok(());
-        }
-    }
-
-    /// The ledger refused a commit of ours.
-    pub(crate) fn commit_refused(&mut self, number: GroupNumber, commit: &[u8], now_ms: u64) {
-        let Some(mut slot) = self.slots.remove(&number) else { return };
-        if slot.refuse(number, commit, &mut self.changes) {
-            self.back_off(&mut slot, now_ms);
-        }
-        self.slots.insert(number, slot);
     }
 }

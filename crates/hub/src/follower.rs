@@ -1,10 +1,14 @@
 //! The task that keeps the hub's replica at the ledger's head, and pushes each new record to the agents.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use sealcast_broker::{Handle, Qos};
 use sealcast_chain::Ledger;
+use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Event, Record};
 use sealcast_ledger_client::NodeError;
@@ -22,6 +26,8 @@ pub struct Follower {
     pub ledger: Ledger,
     /// By which the broker judges.
     pub replica: SharedReplica,
+    /// By which the relay judges commits. They go in step with the replica.
+    pub groups: Arc<Mutex<PublicGroups>>,
     /// The replica's height, for the relay.
     pub known: watch::Sender<u64>,
     /// Which carries the records.
@@ -64,8 +70,10 @@ impl Follower {
     fn apply(&self, records: &[Record]) -> Result<Vec<String>> {
         let mut revoked = Vec::new();
         let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
             let event = replica.apply(record).context("the hub's own ledger does not verify")?;
+            groups.handle_record(&replica, record);
             if let Event::DeviceRevoked { device, .. } = event {
                 revoked.extend(replica.name_of(device).map(str::to_owned));
             }

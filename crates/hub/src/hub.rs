@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -64,10 +64,11 @@ impl Hub {
         let stop = tasks.stop().clone();
 
         let (ledger, writer) = ledger::open(dir, &config, &keys).await?;
-        let replica = ledger::replica(dir, &ledger, &keys).await?;
+        let (replica, groups) = ledger::replica(dir, &ledger, &keys).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
         let replica: SharedReplica = Arc::new(RwLock::new(replica));
+        let groups = Arc::new(Mutex::new(groups));
 
         let policy = LedgerPolicy { replica: replica.clone(), operator: keys.operator.clone() };
         let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
@@ -85,12 +86,18 @@ impl Hub {
         let tokens = Tokens::open(dir)?;
         let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
 
-        let relay = Relay::new(ledger.clone(), known.subscribe(), broker.handle().clone());
+        let gate = relay::gate(replica.clone(), groups.clone());
+        let relay = Relay::new(ledger.clone(), gate, known.subscribe(), broker.handle().clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));
         let ended = stop.clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
-        let follower =
-            Follower { ledger: ledger.clone(), replica: replica.clone(), known, broker: broker.handle().clone() };
+        let follower = Follower {
+            ledger: ledger.clone(),
+            replica: replica.clone(),
+            groups,
+            known,
+            broker: broker.handle().clone(),
+        };
         tasks.keep("the task that follows the ledger", follower.run(stop));
         let registrar = Registrar::new(keys.authority, ledger);
         let router = est::router(Arc::new(Est { registrar, tokens, config, network_json }));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
+use sealcast_group::PublicGroups;
 use sealcast_ledger::{LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
 
@@ -46,7 +47,7 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
 }
 
 /// A replica of the whole ledger, which must be that of `keys`.
-pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<Replica> {
+pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replica, PublicGroups)> {
     let genesis = ledger.genesis().await?;
     ensure!(
         genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
@@ -54,14 +55,15 @@ pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<Replica
          backup",
         dir.display()
     );
-    let mut replica = Replica::new(genesis);
+    let (mut replica, mut groups) = (Replica::new(genesis), PublicGroups::default());
     loop {
         let page = ledger.records(replica.height(), PAGE).await?;
         if page.is_empty() {
-            return Ok(replica);
+            return Ok((replica, groups));
         }
         for record in &page {
             replica.apply(record).context("the hub's own ledger does not verify")?;
+            groups.handle_record(&replica, record);
         }
     }
 }
@@ -86,7 +88,7 @@ mod tests {
         }
         std::fs::remove_dir(&in_the_way)?;
         let (ledger, _) = open(dir, &config, &keys).await?;
-        assert_eq!(replica(dir, &ledger, &keys).await?.height(), 0);
+        assert_eq!(replica(dir, &ledger, &keys).await?.0.height(), 0);
         let id = ledger.id();
         drop(ledger);
         assert_eq!(open(dir, &config, &keys).await?.0.id(), id);

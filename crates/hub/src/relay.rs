@@ -7,9 +7,12 @@ use std::{
 };
 
 use sealcast_broker::{Handle, Qos, Received};
-use sealcast_chain::{Ledger, Relay as Node};
+use sealcast_chain::{Closed, Gate, Ledger, Relay as Node};
+use sealcast_group::PublicGroups;
+use sealcast_hub_core::SharedReplica;
+use sealcast_ledger::{Body, SignedEntry};
 use sealcast_mqtt::Property;
-use sealcast_node::Tasks;
+use sealcast_node::{Tasks, now_ms};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
@@ -33,8 +36,8 @@ pub struct Relay {
 
 impl Relay {
     /// A relay to `ledger`. `known` is the height of the replica by which the broker judges.
-    pub fn new(ledger: Ledger, known: watch::Receiver<u64>, broker: Handle) -> Self {
-        Self { node: Arc::new(Node::new(ledger.clone())), ledger, known, broker }
+    pub fn new(ledger: Ledger, gate: Gate, known: watch::Receiver<u64>, broker: Handle) -> Self {
+        Self { node: Arc::new(Node::with_gate(ledger.clone(), gate)), ledger, known, broker }
     }
 
     /// The filter of the calls.
@@ -81,6 +84,21 @@ impl Relay {
             warn!(%sender, %error, "the answer to a device's call could not be published");
         }
     }
+}
+
+/// Lets through what members would follow: a void commit costs everybody an epoch of the ledger, and space for ever.
+pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>) -> Gate {
+    Box::new(move |entry: &SignedEntry| {
+        let Body::Commit(commit) = entry.body() else { return Ok(()) };
+        let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+        let groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups.is_behind(commit) {
+            return Err(Closed::NotYet);
+        }
+        let time_s = replica.last_time_s().max(now_ms() / 1000);
+        let judged = groups.check(&replica, entry.originator(), commit, time_s);
+        judged.map_err(|why| Closed::Rejected(format!("the commit would be void: {why}")))
+    })
 }
 
 /// Calls under way, by device.

@@ -84,6 +84,12 @@ pub enum SubmitError {
     /// The contract reverted without one of its errors.
     #[error("the contract refused the entry for a reason that this program does not know: {0}")]
     Reverted(String),
+    /// The relay refuses it, although the contract might take it: nobody would follow it. Final for this entry.
+    #[error("the relay refuses the entry: {reason}")]
+    Rejected {
+        /// The relay's words.
+        reason: String,
+    },
     /// More entries wait than the relay takes, or the device writes more than it may. The same entry can be submitted
     /// again later.
     #[error("{reason}")]

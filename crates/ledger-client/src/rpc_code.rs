@@ -12,6 +12,8 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INTERNAL: i64 = -32603;
 /// The request is well formed, but this server cannot or will not do it.
 pub const SERVER: i64 = -32000;
+/// The server refuses a transaction that the contract might take (EIP-1474).
+pub const REJECTED: i64 = -32003;
 /// More than the server gives out or takes at once (EIP-1474).
 pub const LIMIT: i64 = -32005;
 /// The contract reverted; `data` has its words.

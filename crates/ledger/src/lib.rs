@@ -46,7 +46,8 @@ pub use reading::{MAX_DECIMALS, Reading};
 pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{
-    Device, DeviceState, Event, Group, KeyPackageState, PublishedKeys, Replica, ReplicaError, Summary, verify,
+    Device, DeviceState, Event, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration, Replica,
+    ReplicaError, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};
 pub use topic::{ReadingTopic, TopicFilter};

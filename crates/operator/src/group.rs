@@ -32,7 +32,8 @@ pub enum Command {
         /// Longest life of an epoch, in seconds: then the group changes its key. 0 for no limit.
         #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
         epoch_max_age: u32,
-        /// Most messages of one member in an epoch: then the group changes its key. 0 for no limit.
+        /// Most messages of one member in an epoch: then the group changes its key, but not before the epoch has lasted 30
+        /// seconds. 0 for no limit.
         #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
         epoch_max_messages: u32,
         /// How many old epochs members can still read: for retained messages, and for members that were offline. At most 511,

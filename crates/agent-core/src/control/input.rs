@@ -61,6 +61,8 @@ pub enum Submitted {
     Taken(Box<Record>),
     /// The ledger does not take it.
     Refused(Refusal),
+    /// The relay does not submit it, because nobody would follow it. Why, for a person.
+    Rejected(String),
     /// It may be on the ledger or not. Why, for a person.
     Failed(String),
 }

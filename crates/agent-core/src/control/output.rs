@@ -3,6 +3,7 @@
 use sealcast_group::{EpochKeys, LeftReason, Notice};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Hash, ReadingTopic, SignedEntry};
+use sealcast_seal::EpochId;
 
 use crate::SyncId;
 
@@ -52,6 +53,13 @@ pub enum Effect {
     ListReadings,
     /// Take an epoch into the keyring.
     InsertEpoch(EpochKeys),
+    /// The group's present keys are those of this epoch of the ledger, too: [`Keyring::hold_epoch`](crate::Keyring::hold_epoch).
+    HoldEpoch {
+        /// Which group's.
+        group: GroupNumber,
+        /// The ledger's epoch.
+        on_ledger: EpochId,
+    },
     /// Wipe a group's keys.
     Leave {
         /// Which group's.

@@ -150,6 +150,21 @@ impl Submitter {
         }
     }
 
+    /// The relay does not submit the entry, whatever the ledger would say. Gives what the groups must be told of.
+    pub fn handle_rejected(&mut self, reason: &str, now_ms: u64) -> Option<Body> {
+        match self.take_submission()? {
+            Submission::OnLedger => None,
+            Submission::Body(body) => {
+                info!(kind = %body.kind(), reason, "the relay refused an entry");
+                Some(body)
+            }
+            Submission::Reading { .. } => {
+                self.retry(now_ms);
+                None
+            }
+        }
+    }
+
     /// The entry may be on the ledger or not. To submit it again is safe.
     pub fn handle_failure(&mut self, reason: &str, now_ms: u64) {
         let Some(submission) = self.take_submission() else { return };

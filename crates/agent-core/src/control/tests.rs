@@ -140,7 +140,7 @@ fn a_welcome_is_published_again_until_its_epoch_is_over() {
         if renew {
             nodes[0].control.groups.request_update(world.ledger.replica(), group, world.now_ms);
         }
-        plant.run(5);
+        plant.run(40);
         plant.disconnect(0);
         plant.connect(0);
         let (_, effects) = plant.step(0).unwrap();

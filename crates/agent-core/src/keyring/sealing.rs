@@ -67,7 +67,10 @@ impl Keyring {
             ));
         }
         let (Some(own), Some(on_ledger)) = (self.groups.get(&group), self.replica.group(group)) else { return Ok(()) };
-        let Some(held) = own.keys.current() else { return Ok(()) };
+        if own.keys.current().is_none() {
+            return Ok(());
+        }
+        let held = own.on_ledger;
         let name = &on_ledger.name;
         if self.missed.is_some() {
             return Err(Denied::NotYet(format!(
@@ -77,7 +80,7 @@ impl Keyring {
         }
         if (held.generation, held.epoch) != (on_ledger.generation.0, on_ledger.epoch.0) {
             return Err(Denied::NotYet(format!(
-                "{name} is at epoch {}, but this device is still at epoch {held} and waits for the new keys",
+                "{name} is at epoch {} of the ledger, but this device is still at epoch {held} and waits for the new keys",
                 on_ledger.epoch
             )));
         }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use sealcast_chain::Relay;
+use sealcast_chain::{Closed, Relay};
 use sealcast_ledger::{Body, Refusal, Revoked, SignedEntry};
 use sealcast_ledger_client::{Channel, ChannelError, NodeError, RemoteLedger, SubmitError};
 use serde_json::{Value, json};
@@ -48,6 +48,31 @@ async fn a_device_without_a_wallet_submits_and_reads() {
     let late = world.sign(commit(group, 0, 1), &device.key, device.number).await;
     let refused = remote.submit(&late).await;
     assert!(matches!(refused, Err(SubmitError::Refused(Refusal::WrongEpoch { expected_epoch: 1, .. }))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_gate_stops_is_not_on_the_ledger() {
+    let world = World::new().await;
+    let device = world.register("1111").await;
+    let group = world.group("g", &[&device]).await;
+    let gate = |entry: &SignedEntry| match entry.body() {
+        Body::Commit(commit) if commit.commit.len() > 2000 => Err(Closed::Rejected("too long".to_owned())),
+        Body::Commit(commit) if commit.commit.len() > 1000 => Err(Closed::NotYet),
+        _ => Ok(()),
+    };
+    let shared = Shared(Arc::new(Relay::with_gate(world.ledger.clone(), Box::new(gate))));
+    let remote = RemoteLedger::new(shared, world.id());
+    let before = remote.head().await.unwrap();
+    let submit = async |bytes| {
+        let entry = world.sign(commit(group, 0, bytes), &device.key, device.number).await;
+        remote.submit(&entry).await
+    };
+    let refused = submit(2001).await;
+    assert!(matches!(&refused, Err(SubmitError::Rejected { reason }) if reason == "too long"), "{refused:?}");
+    let refused = submit(2000).await;
+    assert!(matches!(&refused, Err(SubmitError::Busy { .. })), "{refused:?}");
+    assert_eq!(remote.head().await.unwrap(), before);
+    submit(1000).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -140,7 +140,7 @@ fn a_late_joiner_follows_from_its_welcome_on() {
     world.run(10);
     for node in [0, 1, 0] {
         world.request_update(node, group);
-        world.run(10);
+        world.run(40);
     }
     world.nodes[late].online = true;
     world.run(60);

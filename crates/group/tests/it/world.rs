@@ -55,8 +55,10 @@ pub struct Node {
     pub replica: Replica,
     /// Whether records and messages reach it.
     pub online: bool,
-    /// By (group, generation, epoch), all that it was ever handed.
+    /// By (group, generation, MLS epoch), all that it was ever handed.
     pub epochs: BTreeMap<(u16, u32, u64), EpochKeys>,
+    /// The ledger's epoch that its newest keys of a group are of.
+    pub on_ledger: BTreeMap<GroupNumber, Epoch>,
     pub left: Vec<(GroupNumber, LeftReason)>,
     /// For each Welcome that it sent, the epoch that it was handed last.
     pub welcomed: Vec<Option<Epoch>>,
@@ -191,6 +193,7 @@ impl World {
             replica: Replica::new(self.genesis),
             online: true,
             epochs: BTreeMap::new(),
+            on_ledger: BTreeMap::new(),
             left: Vec::new(),
             welcomed: Vec::new(),
             notices: Vec::new(),
@@ -358,7 +361,10 @@ impl World {
                     let id = n.id.clone();
                     self.inboxes.remove(&(id, group));
                 }
-                Output::Epoch(keys) => {
+                Output::EpochHolds { group, on_ledger, .. } => drop(n.on_ledger.insert(group, on_ledger)),
+                Output::Epoch(mut keys) => {
+                    n.on_ledger.insert(keys.group, keys.on_ledger);
+                    keys.on_ledger = keys.epoch;
                     let place = (keys.group.get(), keys.generation.0, keys.epoch.0);
                     if let Some(known) = n.epochs.insert(place, keys.clone()) {
                         assert_eq!(known, keys, "an epoch is what it was");
@@ -444,14 +450,15 @@ impl World {
         }
     }
 
-    /// Asserts that exactly these devices share the group's present epoch, and know each other by it.
+    /// Asserts that exactly these devices share the group's present epoch, and know each other by it. Gives the ledger's
+    /// epoch.
     pub fn assert_members(&self, group: GroupNumber, members: &[usize]) -> u64 {
         let known = self.ledger.replica().group(group).unwrap();
         let mut first: Option<&EpochKeys> = None;
         for &node in members {
             let n = &self.nodes[node];
             let keys = n.newest(group).unwrap_or_else(|| panic!("{} has no keys; {:?}", n.id, n.notices));
-            assert_eq!(keys.epoch, known.epoch, "{} is at the wrong epoch; {:?}", n.id, n.notices);
+            assert_eq!(n.on_ledger.get(&group), Some(&known.epoch), "{} is at the wrong epoch; {:?}", n.id, n.notices);
             assert_eq!(keys.generation, known.generation, "{}", n.id);
             let (device, key) = &keys.roster[&keys.leaf];
             assert_eq!((device, key), (&n.id, n.key().public()));
@@ -461,9 +468,10 @@ impl World {
             let first = first.get_or_insert(keys);
             assert_eq!(first.secret, keys.secret, "{} and {}", n.id, self.nodes[members[0]].id);
         }
+        let present = first.map_or(0, |keys| keys.epoch.0);
         for (node, n) in self.nodes.iter().enumerate() {
             if !members.contains(&node) {
-                let place = (group.get(), known.generation.0, known.epoch.0);
+                let place = (group.get(), known.generation.0, present);
                 assert!(!n.epochs.contains_key(&place), "{} has keys of the present epoch", n.id);
             }
         }

@@ -1,11 +1,11 @@
 //! How a permitted record changes what the replica knows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::{
     HEADS_KEPT, Replica, Subject,
     event::{Event, Summary},
-    state::{Device, DeviceState, Group, PublishedKeys},
+    state::{Device, DeviceState, Group, PublishedKeys, Registration},
 };
 use crate::{
     Body, DeviceRegistered, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits,
@@ -53,7 +53,7 @@ impl Replica {
                 };
                 self.keys.insert(b.key_package, keys);
                 if let Some(device) = self.devices.get_mut(&originator) {
-                    device.publish(b.key_package);
+                    device.publish(b.key_package, b.rejoin, index);
                 }
             }
             Body::GroupCreated(b) => {
@@ -71,7 +71,7 @@ impl Replica {
                         grants: BTreeMap::new(),
                         limits: BTreeMap::new(),
                         created_at: index,
-                        revoked: BTreeMap::new(),
+                        ended: BTreeMap::new(),
                         commits: Vec::new(),
                     });
                 }
@@ -117,20 +117,21 @@ impl Replica {
             state: DeviceState::Active,
             registered_at: index,
             latest_keys: None,
-            published: VecDeque::new(),
-            replaced: VecDeque::new(),
+            has_published: false,
+            rejoins: Vec::new(),
+            registrations: vec![Registration {
+                at: index,
+                key: b.public_key,
+                certificate: b.certificate,
+                not_after_s: b.not_after_s,
+            }],
         };
         if let Some(before) = self.devices.remove(&number) {
             if before.key != b.public_key {
                 // What it was granted was granted to whoever holds the key before.
                 self.void_grants(number, index);
             }
-            let forgotten = device.succeed(before, index);
-            if let Some(certificate) =
-                forgotten.filter(|certificate| self.certificates.get(certificate) == Some(&number))
-            {
-                self.certificates.remove(&certificate);
-            }
+            device.succeed(before);
         }
         self.certificates.insert(b.certificate, number);
         self.devices.insert(number, device);

@@ -3,20 +3,23 @@
 //! A record is applied only if it is the next one, its originator's current key signed it, its head continues the chain,
 //! and the contract's rules permit it. So whoever delivers the records can withhold them, and nothing else.
 //!
-//! Beside what the contract needs for its next decision, the replica keeps since when something holds, as the index of
-//! the record that says so: whoever made a commit is judged by what it must have known. What that takes:
+//! Beside what the contract needs for its next decision, the replica keeps what held after each earlier record, since
+//! whoever made a commit is judged by the ledger that its author knew ([`Past`]). Nothing of that is evicted, or a device
+//! could have it evicted by what it writes. It takes:
 //!
-//! - for each device, up to 8 former certificates and 16 publications;
-//! - for each group and device that was ever granted it, one index;
-//! - for each commit of a group's present generation, one index.
+//! - for each device, all its registrations, and one index for each time that it asked to be added again;
+//! - for each group and device, when each grant began and ended;
+//! - for each commit of a group's present generation, one index;
+//! - each key package's hash with its device, which the contract keeps too, since it takes none twice.
 //!
-//! What grows with the ledger is the table of key packages, because the contract takes none twice, and these commits.
-//! Heads and [`Summary`]s are bounded.
+//! All of that is a small part of the records themselves, which quotas bound. Heads and [`Summary`]s have bounds of their
+//! own.
 
 mod describe;
 mod event;
 mod history;
 mod install;
+mod past;
 mod rules;
 mod state;
 
@@ -30,7 +33,8 @@ use crate::{
 };
 
 pub use event::{Event, Summary};
-pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys};
+pub use past::{Grant, Past};
+pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration};
 
 use history::History;
 
@@ -248,7 +252,7 @@ impl Replica {
         self.device(self.genesis.id.number_of(id))
     }
 
-    /// The device that has this certificate, or had it no more than eight certificates ago.
+    /// The device that has this certificate, or had it.
     #[must_use]
     pub fn device_by_certificate(&self, certificate: &Hash) -> Option<&Device> {
         self.certificates.get(certificate).and_then(|number| self.device(*number))
@@ -332,15 +336,6 @@ impl Replica {
     #[must_use]
     pub fn latest_keys(&self, device: Number) -> Option<&PublishedKeys> {
         self.device(device)?.latest_keys.as_ref().and_then(|hash| self.keys.get(hash))
-    }
-
-    /// What a device published under its present certificate, newest first, of its last sixteen publications. Those from
-    /// before it was revoked or got another key are among them.
-    pub fn publications(&self, device: Number) -> impl Iterator<Item = &PublishedKeys> {
-        self.device(device).into_iter().flat_map(|device| {
-            let published = device.published.iter().rev().filter_map(|hash| self.keys.get(hash));
-            published.filter(|keys| keys.certificate == device.certificate)
-        })
     }
 
     /// Whether a key package may be used to add its device.

@@ -1,6 +1,6 @@
 //! What the replica knows of devices, groups and key packages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use sealcast_identity::{DeviceId, PublicKey};
 
@@ -8,11 +8,6 @@ use crate::{
     Epoch, Generation, GroupName, GroupNumber, Hash, Number, Policy, ReadingTopic, Reason, Serial, TopicFilter,
     TopicLimits,
 };
-
-/// How many of a device's former certificates the replica remembers.
-const CERTIFICATES_KEPT: usize = 8;
-/// How many of a device's publications stand in the order in which they came.
-const PUBLICATIONS_KEPT: usize = 16;
 
 /// A device, as the CA last registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +30,26 @@ pub struct Device {
     /// Index of the record that last registered it.
     pub registered_at: u64,
     pub(super) latest_keys: Option<Hash>,
-    /// The key packages that it published last, oldest first, whatever became of the device since.
-    pub(super) published: VecDeque<Hash>,
-    /// The certificates that it had before, oldest first, each with the index of the record that replaced it.
-    pub(super) replaced: VecDeque<(Hash, u64)>,
+    /// Whether it ever published a key package.
+    pub(super) has_published: bool,
+    /// Indices of the records by which it said that it has lost its group state.
+    pub(super) rejoins: Vec<u64>,
+    /// All that the CA said of it, oldest first; the last is what it is now.
+    pub(super) registrations: Vec<Registration>,
+}
+
+/// What the CA said of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Registration {
+    /// Index of the record.
+    pub at: u64,
+    /// The device's key from then on.
+    pub key: PublicKey,
+    /// SHA-256 of its certificate's DER.
+    pub certificate: Hash,
+    /// When the certificate ends, seconds since 1970.
+    pub not_after_s: u64,
 }
 
 /// Whether a device may do anything.
@@ -63,39 +74,34 @@ impl Device {
     }
 
     /// Index of the record that replaced this certificate of the device by another. `None` for its present one, and for
-    /// those that it did not have or had more than eight certificates ago.
+    /// those that it never had.
     #[must_use]
     pub fn replaced_at(&self, certificate: &Hash) -> Option<u64> {
-        self.replaced.iter().find(|(replaced, _)| replaced == certificate).map(|(_, at)| *at)
+        let last = self.registrations.iter().rposition(|registration| registration.certificate == *certificate)?;
+        self.registrations.get(last + 1).map(|next| next.at)
     }
 
     /// Whether it ever published a key package.
     #[must_use]
     pub fn has_published(&self) -> bool {
-        !self.published.is_empty()
+        self.has_published
     }
 
-    pub(super) fn publish(&mut self, key_package: Hash) {
-        self.latest_keys = Some(key_package);
-        if self.published.len() == PUBLICATIONS_KEPT {
-            self.published.pop_front();
+    pub(super) fn publish(&mut self, key_package: Hash, rejoin: bool, index: u64) {
+        (self.latest_keys, self.has_published) = (Some(key_package), true);
+        if rejoin {
+            self.rejoins.push(index);
         }
-        self.published.push_back(key_package);
     }
 
-    /// Takes over what is remembered of the registration before, which ends with the record `index`. Returns the
-    /// certificate that is too long ago to be remembered, if there is one.
-    pub(super) fn succeed(&mut self, before: Self, index: u64) -> Option<Hash> {
+    /// Takes over what is remembered of the time before this registration.
+    pub(super) fn succeed(&mut self, mut before: Self) {
         if self.key == before.key {
             self.latest_keys = before.latest_keys;
         }
-        (self.published, self.replaced) = (before.published, before.replaced);
-        if before.certificate != self.certificate {
-            self.replaced.retain(|(certificate, _)| *certificate != self.certificate);
-            self.replaced.push_back((before.certificate, index));
-        }
-        let forgotten = self.replaced.len() > CERTIFICATES_KEPT;
-        forgotten.then(|| self.replaced.pop_front()).flatten().map(|(certificate, _)| certificate)
+        before.registrations.append(&mut self.registrations);
+        self.registrations = before.registrations;
+        (self.has_published, self.rejoins) = (before.has_published, before.rejoins);
     }
 }
 
@@ -123,8 +129,8 @@ pub struct Group {
     pub limits: BTreeMap<ReadingTopic, TopicLimits>,
     /// Index of the record that made it.
     pub created_at: u64,
-    /// The devices that were granted and no longer are, each with the index of the record that ended it.
-    pub(super) revoked: BTreeMap<Number, u64>,
+    /// The grants that are over, by device, oldest first.
+    pub(super) ended: BTreeMap<Number, Vec<EndedGrant>>,
     /// The commits of this generation: the one made in epoch `n` has its record's index at `n`.
     pub(super) commits: Vec<u64>,
 }
@@ -134,19 +140,30 @@ impl Group {
     /// key. `None` for a device that is granted or never was.
     #[must_use]
     pub fn revoked_at(&self, device: Number) -> Option<u64> {
-        self.revoked.get(&device).copied()
+        if self.grants.contains_key(&device) {
+            return None;
+        }
+        self.ended.get(&device)?.last().map(|grant| grant.until)
     }
 
     pub(super) fn grant(&mut self, device: Number, index: u64) {
-        self.revoked.remove(&device);
         self.grants.insert(device, index);
     }
 
     pub(super) fn revoke(&mut self, device: Number, index: u64) {
-        if self.grants.remove(&device).is_some() {
-            self.revoked.insert(device, index);
+        if let Some(from) = self.grants.remove(&device) {
+            self.ended.entry(device).or_default().push(EndedGrant { from, until: index });
         }
     }
+}
+
+/// A grant that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct EndedGrant {
+    /// Index of the record that gave it.
+    pub from: u64,
+    /// Index of the record that ended it.
+    pub until: u64,
 }
 
 /// A key package on the ledger.

@@ -57,8 +57,16 @@ impl Scene {
     }
 
     fn publish(&mut self, device: usize, keys: &[u8], certificate: &[u8]) -> Result<Event, Refusal> {
-        let (key_package, certificate) = (Hash::of(keys), Hash::of(certificate));
-        let body = Body::KeysPublished(KeysPublished { key_package, certificate, rejoin: false });
+        self.publish_keys(device, keys, certificate, false)
+    }
+
+    fn publish_to_rejoin(&mut self, device: usize, keys: &[u8], certificate: &[u8]) -> Result<Event, Refusal> {
+        self.publish_keys(device, keys, certificate, true)
+    }
+
+    fn publish_keys(&mut self, device: usize, keys: &[u8], cert: &[u8], rejoin: bool) -> Result<Event, Refusal> {
+        let (key_package, certificate) = (Hash::of(keys), Hash::of(cert));
+        let body = Body::KeysPublished(KeysPublished { key_package, certificate, rejoin });
         self.say(self.cast.number(device), &body)
     }
 

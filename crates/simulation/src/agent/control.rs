@@ -73,6 +73,7 @@ impl Process {
                 self.keyring.insert_epoch(&keys, around.now.unix_ms);
                 around.ghost.agreed(device, &keys);
             }
+            Effect::HoldEpoch { group, on_ledger } => self.keyring.hold_epoch(group, on_ledger),
             Effect::Leave { group, reason } => {
                 self.keyring.leave(group, &reason);
                 around.ghost.left(device);
@@ -80,9 +81,10 @@ impl Process {
             Effect::SealRetained(group) => self.seal_retained(disk, around, group)?,
             Effect::KeysSeen { .. } => {}
             Effect::Notice { notice: Notice::Rejoining, .. } => around.ghost.left(device),
-            Effect::Notice { notice: Notice::Stopped { originator, why }, .. } => {
-                let what = format!("device {device} has stopped because of a commit of {originator}: {why}");
-                around.ghost.violated("no honest member stops its group", what);
+            Effect::Notice { notice: notice @ (Notice::Void { .. } | Notice::Behind { .. }), .. } => {
+                around
+                    .ghost
+                    .violated("every commit of an honest member counts, and can be followed", notice.to_string());
             }
             Effect::Notice { .. } => {}
         }

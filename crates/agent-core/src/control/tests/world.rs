@@ -223,6 +223,7 @@ impl Plant {
                 n.keyring.insert_epoch(&keys, now_ms);
                 n.epochs.push(keys);
             }
+            Effect::HoldEpoch { group, on_ledger } => n.keyring.hold_epoch(group, on_ledger),
             Effect::Leave { group, reason } => {
                 n.keyring.leave(group, &reason);
                 n.left.push((group, reason));

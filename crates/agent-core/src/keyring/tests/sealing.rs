@@ -32,13 +32,27 @@ fn only_under_the_epoch_that_the_ledger_is_at() {
     seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
     scene.world.commit(scene.group, 1);
     scene.follow(&mut keyring);
-    assert_waits(&mut keyring, scene.group, "is at epoch 2, but this device is still at epoch 1");
+    assert_waits(&mut keyring, scene.group, "is at epoch 2 of the ledger, but this device is still at epoch 1");
     keyring.insert_epoch(&scene.keys(0, 2, &[0, 1, 2]), START_MS);
     seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
     // After a restart the kept epochs come before the current one.
     let mut restarted = scene.keyring(0);
     restarted.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
     assert_waits(&mut restarted, scene.group, "still at epoch 1");
+}
+
+#[test]
+fn under_the_same_keys_after_a_commit_that_is_void() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let before = seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
+    scene.world.commit(scene.group, 1);
+    scene.follow(&mut keyring);
+    assert_waits(&mut keyring, scene.group, "is at epoch 2 of the ledger, but this device is still at epoch 1");
+    keyring.hold_epoch(scene.group, EpochId { generation: 0, epoch: 2 });
+    let after = seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
+    assert_eq!(start(&before), start(&after), "nothing begins anew");
+    assert_eq!(keyring.epochs(), [(scene.group, EpochId { generation: 0, epoch: 2 })]);
 }
 
 #[test]

@@ -36,11 +36,11 @@ fn a_grant_that_ended_says_when() {
 }
 
 #[test]
-fn the_last_eight_certificates_before_the_present_one_are_known() {
+fn every_certificate_that_a_device_ever_had_is_known() {
     let mut scene = Scene::new();
     let number = scene.device(2);
     let first = scene.replica().height();
-    for certificate in 0..10 {
+    for certificate in 0..20 {
         scene.register(2, &name(certificate)).unwrap();
     }
     let known = |scene: &Scene, certificate: u8| {
@@ -49,18 +49,16 @@ fn the_last_eight_certificates_before_the_present_one_are_known() {
         assert_eq!(device.number, number);
         Some(device.replaced_at(&certificate))
     };
-    assert_eq!(known(&scene, 0), None, "too long ago");
-    for certificate in 1..9 {
+    for certificate in 0..19 {
         assert_eq!(known(&scene, certificate), Some(Some(first + u64::from(certificate) + 1)));
     }
-    assert_eq!(known(&scene, 9), Some(None), "the present one");
-    // One that comes back is the present one again, and the one that it replaces comes last.
+    assert_eq!(known(&scene, 19), Some(None), "the present one");
+    // One that comes back is the present one again.
     scene.register(2, &name(5)).unwrap();
     assert_eq!(known(&scene, 5), Some(None));
-    assert_eq!(known(&scene, 9), Some(Some(first + 10)));
-    assert_eq!(known(&scene, 1), Some(Some(first + 2)), "there is still room for it");
+    assert_eq!(known(&scene, 19), Some(Some(first + 20)));
     scene.register(2, &name(5)).unwrap();
-    assert_eq!(known(&scene, 9), Some(Some(first + 10)), "the same again replaces nothing");
+    assert_eq!(known(&scene, 19), Some(Some(first + 20)), "the same again replaces nothing");
 }
 
 #[test]
@@ -77,27 +75,55 @@ fn a_certificate_that_another_device_has_now_is_not_forgotten_with_the_first() {
 }
 
 #[test]
-fn publications_are_those_of_the_present_certificate_newest_first() {
+fn what_was_granted_at_an_earlier_time_is_remembered() {
+    let mut scene = Scene::new();
+    let (operator, device) = (ID.operator(), scene.device(0));
+    scene.create(operator, "plant", &["plant/#"]).unwrap();
+    let created = scene.replica().height();
+    for _ in 0..20 {
+        scene.grant(operator, 1, 0).unwrap();
+        scene.revoke(operator, 1, 0).unwrap();
+    }
+    scene.grant(operator, 1, 0).unwrap();
+    scene.revoke_device(operator, 0).unwrap();
+    let grant = |height| scene.replica().past(height).grant(group(1), device);
+    assert_eq!((grant(0), grant(created)), (Grant::Never, Grant::Never));
+    for round in 0..21 {
+        let granted = created + 2 * round;
+        assert_eq!(grant(granted + 1), Grant::Granted, "round {round}");
+        assert_eq!(grant(granted + 2), Grant::Ended { at: granted + 1 }, "round {round}");
+    }
+    assert_eq!(grant(u64::MAX), scene.replica().present().grant(group(1), device));
+    assert_eq!(scene.replica().present().grant(group(2), device), Grant::Never, "there is no such group");
+}
+
+#[test]
+fn what_was_published_and_registered_at_an_earlier_time_is_remembered() {
     let mut scene = Scene::new();
     let device = scene.device(0);
-    let published = |scene: &Scene| scene.replica().publications(device).map(|keys| keys.key_package).collect();
-    let hashes = |keys: &[u8]| keys.iter().map(|key| Hash::of(&[*key])).collect::<Vec<_>>();
-    let has_published = |scene: &Scene| scene.replica().device(device).unwrap().has_published();
-    assert_eq!((published(&scene), has_published(&scene)), (hashes(&[]), false));
-    scene.publish(0, b"a", b"certificate").unwrap();
-    scene.publish(0, b"b", b"certificate").unwrap();
-    assert_eq!(published(&scene), hashes(b"ba"));
-    scene.register(0, b"renewed").unwrap();
-    assert_eq!((published(&scene), has_published(&scene)), (hashes(&[]), true));
-    scene.publish(0, b"c", b"renewed").unwrap();
-    assert_eq!(published(&scene), hashes(b"c"));
-    scene.revoke_device(ID.operator(), 0).unwrap();
-    scene.register(0, b"certificate").unwrap();
-    assert_eq!(published(&scene), hashes(b"ba"));
-    for keys in 0..14 {
+    let before = scene.replica().height();
+    scene.publish(0, b"first", b"certificate").unwrap();
+    for keys in 0..40 {
         scene.publish(0, &name(keys), b"certificate").unwrap();
     }
-    // Of the last sixteen one is under the certificate between.
-    let newest: Vec<u8> = (0..14).rev().chain([b'b']).collect();
-    assert_eq!(published(&scene), hashes(&newest));
+    let lost = scene.replica().height();
+    scene.publish_to_rejoin(0, b"lost", b"certificate").unwrap();
+    let renewed = scene.replica().height();
+    scene.register(0, b"renewed").unwrap();
+    let past = |height| scene.replica().past(height);
+    let published = |height, keys: &[u8]| past(height).keys(&Hash::of(keys)).map(|keys| keys.at);
+    assert_eq!(published(before, b"first"), None);
+    assert_eq!(published(before + 1, b"first"), Some(before));
+    assert_eq!(published(u64::MAX, b"first"), Some(before), "nothing that came later evicts it");
+    let rejoin = |height| past(height).rejoin(device);
+    assert_eq!([lost, lost + 1, u64::MAX].map(rejoin), [None, Some(lost), Some(lost)]);
+    let certificate = |height| past(height).registration(device).map(|registration| registration.certificate);
+    assert_eq!(certificate(renewed), Some(Hash::of(b"certificate")));
+    assert_eq!(certificate(renewed + 1), Some(Hash::of(b"renewed")));
+    let holder = |height, certificate: &[u8]| past(height).holder(&Hash::of(certificate)).map(|device| device.number);
+    assert_eq!(holder(renewed, b"renewed"), None);
+    assert_eq!(holder(renewed + 1, b"renewed"), Some(device));
+    assert_eq!(holder(renewed + 1, b"certificate"), Some(device), "it had it before");
+    assert!(scene.replica().device(device).unwrap().has_published());
+    assert!(!scene.replica().device(scene.device(1)).unwrap().has_published());
 }

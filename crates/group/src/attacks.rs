@@ -1,0 +1,159 @@
+//! Members and devices that use the rules, or what others do by them, against the group.
+
+use std::time::Duration;
+
+use sealcast_ledger::{Body, GroupNumber, Hash, KeysPublished};
+
+use crate::{
+    rogue::{assert_seen_alike, package, rogue, short_lived_package, submit, world},
+    wire,
+    world::World,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Nobody has lost the group, and no log line tells anybody to revoke a device.
+fn assert_unharmed(world: &World, group: GroupNumber, nodes: &[usize]) {
+    assert_seen_alike(world, group);
+    for node in nodes {
+        let n = &world.nodes[*node];
+        assert!(n.left.is_empty(), "{}: {:?}", n.id, n.left);
+        assert!(!n.has_notice("device revoke") && !n.has_notice("group reset"), "{}: {:?}", n.id, n.notices);
+    }
+}
+
+/// Publishes and broadcasts a key package of a device that runs no groups.
+fn publish(world: &mut World, node: usize, package: &[u8], rejoin: bool) {
+    let chain = world.nodes[node].chain.clone();
+    let body = KeysPublished { key_package: Hash::of(package), certificate: Hash::of(&chain[0]), rejoin };
+    submit(world, node, Body::KeysPublished(body));
+    world.keys.insert(world.nodes[node].id.clone(), wire::write_keys(package, &chain));
+}
+
+/// A device that is granted the group and does as the test says.
+fn hostile_device(world: &mut World, group: GroupNumber, lifetime: Duration) -> usize {
+    let node = world.device_for("6666", lifetime);
+    world.nodes[node].groups = None;
+    world.grant(group, node);
+    node
+}
+
+#[test]
+fn hashes_of_key_packages_that_do_not_exist_make_no_commit_void() {
+    let (mut world, group) = world();
+    let hostile = hostile_device(&mut world, group, 365 * DAY);
+    let real = short_lived_package(&world, hostile, 365 * DAY);
+    publish(&mut world, hostile, &real, false);
+    let number = world.number(hostile);
+    // An honest committer has made its commit when the others come.
+    let (_, commit) = rogue(&mut world, group, &[(number, real)], &[], None);
+    let certificate = Hash::of(&world.nodes[hostile].chain[0]);
+    for junk in 0..32 {
+        let body = KeysPublished { key_package: Hash::of(&[junk]), certificate, rejoin: false };
+        submit(&mut world, hostile, Body::KeysPublished(body));
+    }
+    submit(&mut world, 0, commit);
+    for node in [1, 2] {
+        world.catch_up(node);
+        let keys = world.nodes[node].newest(group).unwrap();
+        assert!(keys.roster.values().any(|(id, _)| id.as_str() == "6666"), "{:?}", world.nodes[node].notices);
+    }
+    assert_unharmed(&world, group, &[1, 2]);
+}
+
+/// What a device publishes ends while the commit that adds it is on its way: nobody is to blame, and nothing stops.
+#[test]
+fn keys_that_end_while_the_commit_is_on_its_way_stop_nobody() {
+    // The key package ends, and the certificate.
+    for (package_s, certificate_s) in [(12, 365 * 86_400), (400, 400)] {
+        let (mut world, group) = world();
+        world.lose_submissions.extend([0, 1, 2]);
+        let hostile = hostile_device(&mut world, group, Duration::from_secs(certificate_s));
+        let package = short_lived_package(&world, hostile, Duration::from_secs(package_s));
+        publish(&mut world, hostile, &package, false);
+        world.run(20);
+        world.now_ms += package_s * 1000;
+        world.lose_submissions.clear();
+        world.run(90);
+        assert_unharmed(&world, group, &[0, 1, 2]);
+        world.assert_members(group, &[0, 1, 2]);
+        let next = world.device("7777");
+        world.grant(group, next);
+        world.run(90);
+        world.assert_members(group, &[0, 1, 2, next]);
+    }
+}
+
+#[test]
+fn a_short_lived_key_package_keeps_nobody_from_joining_later() {
+    let (mut world, group) = world();
+    let hostile = hostile_device(&mut world, group, 365 * DAY);
+    let package = short_lived_package(&world, hostile, Duration::from_secs(12));
+    publish(&mut world, hostile, &package, false);
+    let number = world.number(hostile);
+    let (_, commit) = rogue(&mut world, group, &[(number, package)], &[], None);
+    submit(&mut world, 0, commit);
+    world.run(60);
+    let late = world.device("7777");
+    world.grant(group, late);
+    world.run(60);
+    let keys = world.nodes[late].newest(group).expect("it has joined");
+    assert_eq!(Some(&keys.secret), world.nodes[1].newest(group).map(|keys| &keys.secret));
+    let blamed = world.nodes[late].notices.iter().any(|(device, _)| device.as_ref() == Some(&world.nodes[late].id));
+    assert!(!blamed, "{:?}", world.nodes[late].notices);
+    assert_unharmed(&world, group, &[1, 2]);
+}
+
+#[test]
+fn nobody_is_removed_without_a_reason() {
+    let (mut world, group) = world();
+    let leaf = world.nodes[2].newest(group).unwrap().leaf;
+    let before = world.nodes[2].newest(group).unwrap().epoch;
+    for comes_back in [false, true] {
+        let add = package(&world, 2);
+        let adds = if comes_back { vec![add] } else { Vec::new() };
+        let (_, commit) = rogue(&mut world, group, &adds, &[leaf], None);
+        submit(&mut world, 0, commit);
+        world.settle();
+        assert!(world.nodes[1].has_notice("removes device 1113, and the ledger gives no reason to"));
+    }
+    assert_unharmed(&world, group, &[1, 2]);
+    world.assert_members(group, &[0, 1, 2]);
+    assert_eq!(world.nodes[2].newest(group).unwrap().epoch, before);
+}
+
+#[test]
+fn epochs_without_a_cause_do_not_follow_each_other_until_the_retained_ones_are_gone() {
+    let (mut world, group) = world();
+    let before = world.nodes[1].newest(group).unwrap().epoch.0;
+    for _ in 0..40 {
+        let (_, commit) = rogue(&mut world, group, &[], &[], None);
+        submit(&mut world, 0, commit);
+        world.catch_up(1);
+        world.now_ms += 500;
+        // The rogue has to follow its own commits.
+        world.nodes[0].groups = None;
+        let kept = world.nodes[1].store.contains_key(&format!("epoch/{group}/{before:020}"));
+        assert!(kept, "what is under way can still be read");
+        if world.nodes[1].newest(group).unwrap().epoch.0 > before {
+            break;
+        }
+        world.start(0);
+    }
+    assert_unharmed(&world, group, &[1]);
+}
+
+#[test]
+fn a_member_that_asks_to_be_added_again_and_again_costs_no_more_epochs_than_one_that_does_not() {
+    let (mut world, group) = world();
+    let before = world.nodes[1].newest(group).unwrap().epoch.0;
+    world.nodes[2].groups = None;
+    for _ in 0..90 {
+        let package = short_lived_package(&world, 2, 365 * DAY);
+        publish(&mut world, 2, &package, true);
+        world.run(1);
+    }
+    let epochs = world.nodes[1].newest(group).unwrap().epoch.0 - before;
+    assert!((1..=4).contains(&epochs), "{epochs} epochs in 90 s");
+    assert_unharmed(&world, group, &[0, 1]);
+}

@@ -1,0 +1,67 @@
+//! The groups as they look to whoever is in none of them.
+
+use std::collections::BTreeMap;
+
+use sealcast_ledger::{Body, Commit, GroupNumber, Number, Record, Replica};
+
+use crate::{
+    GroupRefusal,
+    judge::{Ruling, judge},
+    public::{Place, Public},
+};
+
+/// All groups, for whoever is in none of them: the hub refuses commits that would be void.
+#[derive(Debug, Default)]
+pub struct PublicGroups(BTreeMap<GroupNumber, Public>);
+
+impl PublicGroups {
+    #[cfg(test)]
+    pub(crate) fn group(&self, group: GroupNumber) -> Option<&Public> {
+        self.0.get(&group)
+    }
+
+    /// Takes the next record, which the replica has just accepted. Each must come once, from the first on.
+    pub fn handle_record(&mut self, replica: &Replica, record: &Record) {
+        let entry = record.index;
+        match record.entry.body() {
+            Body::GroupCreated(_) => {
+                if let Some(created) = replica.groups().last() {
+                    self.0.insert(created.number, Public::begin(created.generation, entry));
+                }
+            }
+            Body::GroupReset(reset) => {
+                if let Some(known) = replica.group(reset.group) {
+                    self.0.insert(known.number, Public::begin(known.generation, entry));
+                }
+            }
+            Body::Commit(commit) => {
+                let Some(public) = self.0.get_mut(&commit.group) else { return };
+                let place = Place { entry, time_s: record.time_s, author: record.entry.originator() };
+                match judge(replica, commit.group, public, &commit.commit, &place) {
+                    Ok(Ruling { seats, .. }) => public.advance(&place, seats),
+                    Err(_) => public.pass_over(&place),
+                }
+            }
+            _ => (),
+        }
+    }
+
+    /// Whether a commit is for a later epoch of the ledger than these records lead to: then there are more of them.
+    pub fn is_behind(&self, commit: &Commit) -> bool {
+        let place = |public: &Public| (public.generation, public.on_ledger());
+        self.0.get(&commit.group).is_none_or(|public| place(public) < (commit.generation.0, commit.epoch.0))
+    }
+
+    /// Whether a commit would count if it were the ledger's next entry, at this time.
+    ///
+    /// # Errors
+    /// Why it would be void. A commit for another epoch than the ledger's is the contract's to refuse, and passes.
+    pub fn check(&self, replica: &Replica, author: Number, commit: &Commit, time_s: u64) -> Result<(), GroupRefusal> {
+        let Some(public) = self.0.get(&commit.group) else { return Ok(()) };
+        if (commit.generation.0, commit.epoch.0) != (public.generation, public.on_ledger()) {
+            return Ok(());
+        }
+        let place = Place { entry: replica.height(), time_s, author };
+        judge(replica, commit.group, public, &commit.commit, &place).map(drop)
+    }
+}
