@@ -8,6 +8,7 @@ use sealcast_ledger::{Body, Commit, GroupNumber, Number, Replica};
 use crate::{
     PublicGroups,
     mls::{BACKDATE_S, Built, Engine},
+    slot::Candidate,
     trust::Trust,
     wire,
     world::{Node, World},
@@ -42,6 +43,10 @@ pub(crate) fn rogue(
     let (epoch, generation) = (slot.on_ledger(), slot.generation());
     let built =
         groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, false, head, world.now_ms / 1000).unwrap();
+    // It follows its own commit, if the others do.
+    let (commit, secrets) = (built.commit.clone(), built.secrets.to_vec());
+    let candidate = Candidate { commit, secrets, welcomes: Vec::new(), submitted_ms: world.now_ms, refused: true };
+    slot.add_candidate(group, candidate, &mut groups.changes);
     let body = Body::Commit(Commit { group, generation, epoch, commit: built.commit.clone() });
     (built, body)
 }
