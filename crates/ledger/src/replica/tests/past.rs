@@ -71,7 +71,6 @@ fn a_certificate_that_another_device_has_now_is_not_forgotten_with_the_first() {
     }
     let holder = scene.replica().device_by_certificate(&Hash::of(b"shared")).unwrap();
     assert_eq!(holder.number, scene.device(1));
-    assert_eq!(scene.replica().device(scene.device(0)).unwrap().replaced_at(&Hash::of(b"shared")), None);
 }
 
 #[test]
@@ -110,6 +109,7 @@ fn what_was_published_and_registered_at_an_earlier_time_is_remembered() {
     scene.publish_to_rejoin(0, b"lost", b"certificate").unwrap();
     let renewed = scene.replica().height();
     scene.register(0, b"renewed").unwrap();
+    scene.register(0, b"renewed again").unwrap();
     let past = |height| scene.replica().past(height);
     let published = |height, keys: &[u8]| past(height).keys(&Hash::of(keys)).map(|keys| keys.at);
     assert_eq!(published(before, b"first"), None);
@@ -123,7 +123,7 @@ fn what_was_published_and_registered_at_an_earlier_time_is_remembered() {
     let holder = |height, certificate: &[u8]| past(height).holder(&Hash::of(certificate)).map(|device| device.number);
     assert_eq!(holder(renewed, b"renewed"), None);
     assert_eq!(holder(renewed + 1, b"renewed"), Some(device));
-    assert_eq!(holder(renewed + 1, b"certificate"), Some(device), "it had it before");
+    assert_eq!(holder(u64::MAX, b"renewed"), Some(device), "it had it before");
     assert!(scene.replica().device(device).unwrap().has_published());
     assert!(!scene.replica().device(scene.device(1)).unwrap().has_published());
 }
