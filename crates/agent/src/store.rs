@@ -16,13 +16,14 @@
 mod commit;
 mod disk;
 mod session;
+mod vault;
 
 use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use sealcast_agent_core::{
     Retained, RetainedTopics,
@@ -32,7 +33,10 @@ use sealcast_node::files::{self, blocking};
 use zeroize::Zeroizing;
 
 pub use self::commit::CommitError;
-use self::disk::Disk;
+use self::{
+    disk::Disk,
+    vault::{StateRow, Vault},
+};
 
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
@@ -45,22 +49,21 @@ const SCHEMA: &str = "
     CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
     CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL) WITHOUT ROWID;
-";
-/// Tables that folders of before may lack.
-const LATER: &str = "
-    CREATE TABLE IF NOT EXISTS reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
+    CREATE TABLE reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
         sequence INTEGER NOT NULL, value BLOB NOT NULL, decimals INTEGER NOT NULL);
-    CREATE UNIQUE INDEX IF NOT EXISTS reading_topic ON reading (topic, sequence);
-    CREATE INDEX IF NOT EXISTS reading_order ON reading (topic, id);
-    CREATE TABLE IF NOT EXISTS archive (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, props BLOB NOT NULL,
+    CREATE UNIQUE INDEX reading_topic ON reading (topic, sequence);
+    CREATE INDEX reading_order ON reading (topic, id);
+    CREATE TABLE archive (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+    CREATE TABLE reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 ";
 
 /// The agent's database.
 pub struct Store {
     connection: Mutex<Connection>,
+    /// Locked before the connection.
+    vault: Mutex<Vault>,
     retained_topics: Mutex<RetainedTopics>,
     disk: Disk,
     _lock: files::Lock,
@@ -90,11 +93,12 @@ impl Store {
                 _ => {}
             }
         }
+        Vault::make(dir)?;
         files::replace(&dir.join(FILE), files::Mode::Secret, |path| {
             let mut connection = Connection::open_with_flags(path, existing())?;
             // Nobody rolls back what was not made to its end.
             connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
-            create(&mut connection)?;
+            create(dir, &mut connection)?;
             connection.close().map_err(|(_, error)| error.into())
         })
     }
@@ -112,17 +116,22 @@ impl Store {
 
     /// Fails if `dir` has no agent's state.
     pub fn require(dir: &Path) -> Result<()> {
-        let path = dir.join(FILE);
-        ensure!(
-            path.exists() && !is_empty(&path),
-            "the agent's state is lost: {} is {}. `sealcast enroll` made this file. It held the group keys, what the device's \
-             clients have already received, its retained messages, and readings that were not sent yet. Do not put an old \
-             copy in its place, because the agent would then use keys a second time. To go on without the lost state, start \
-             the agent once with --new-state: its groups add the device again by themselves. Or enrol the device again with \
-             a new token",
-            path.display(),
-            if path.exists() { "empty" } else { "missing" }
-        );
+        for path in [dir.join(FILE), dir.join(vault::FILE)] {
+            let state = match std::fs::metadata(&path) {
+                Err(_) => "missing",
+                Ok(found) if found.len() == 0 || path.ends_with(FILE) && is_empty(&path) => "empty",
+                Ok(_) => continue,
+            };
+            bail!(
+                "the agent's state is lost: {} is {state}. `sealcast enroll` made this file. {FILE} and {} held the group keys, \
+                 what the device's clients have already received, its retained messages, and readings that were not sent yet. \
+                 Do not put old copies in their place, because the agent would then use keys a second time. To go on without \
+                 the lost state, start the agent once with --new-state: its groups add the device again by themselves. Or \
+                 enrol the device again with a new token",
+                path.display(),
+                vault::FILE
+            );
+        }
         Ok(())
     }
 
@@ -134,6 +143,7 @@ impl Store {
         let connection = connect(&path).with_context(|| format!("cannot use {}", path.display()))?;
         let topics = retained_topics(&connection).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
+            vault: Mutex::new(Vault::open(dir, &connection)?),
             connection: Mutex::new(connection),
             retained_topics: Mutex::new(RetainedTopics::new(topics)),
             disk: Disk::new(path),
@@ -171,9 +181,9 @@ impl Store {
     }
 
     /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
-    pub fn read_state(dir: &Path) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
+    pub fn read_state(dir: &Path) -> Result<Vec<StateRow>> {
         let (path, connection) = open_to_read(dir)?;
-        state(&connection).with_context(|| format!("cannot read {}", path.display()))
+        vault::read_beside(dir, &connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// Every record of the replica, in order.
@@ -182,8 +192,9 @@ impl Store {
     }
 
     /// The whole group state.
-    pub fn state(&self) -> Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
-        self.read(state)
+    pub fn state(&self) -> Result<Vec<StateRow>> {
+        let vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read(|db| vault.state(db))
     }
 
     /// What was last saved of a local client.
@@ -289,8 +300,7 @@ impl Store {
         });
         #[cfg(test)]
         let outcome = sealcast_faults::as_by_disk(outcome);
-        self.disk.note(&outcome);
-        outcome
+        self.disk.noted(outcome)
     }
 }
 
@@ -328,12 +338,12 @@ fn existing() -> OpenFlags {
     OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE)
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+fn create(dir: &Path, connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    transaction.execute_batch(LATER)?;
+    Vault::create_table(dir, &transaction)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }
 
 fn connect(path: &Path) -> Result<Connection> {
@@ -346,7 +356,6 @@ fn connect(path: &Path) -> Result<Connection> {
         version == SCHEMA_VERSION,
         "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
     );
-    transaction.execute_batch(LATER)?;
     transaction.commit()?;
     Ok(connection)
 }
@@ -355,12 +364,6 @@ fn retained_topics(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut query = connection.prepare("SELECT topic FROM retained")?;
     let topics = query.query_map([], |row| row.get(0))?;
     topics.collect()
-}
-
-fn state(connection: &Connection) -> rusqlite::Result<Vec<(String, Zeroizing<Vec<u8>>)>> {
-    let mut query = connection.prepare("SELECT key, value FROM state ORDER BY key")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, Zeroizing::new(row.get(1)?))))?;
-    rows.collect()
 }
 
 fn values(connection: &Connection) -> rusqlite::Result<Vec<ValueRow>> {

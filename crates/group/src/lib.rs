@@ -45,7 +45,7 @@ mod world;
 
 pub use groups::{Groups, Me, OutOfOrder};
 pub use onlooker::PublicGroups;
-pub use output::{EpochKeys, LeftReason, Notice, Output, Write};
+pub use output::{EpochKeys, LeftReason, Notice, Output, Write, is_secret};
 pub use refusal::GroupRefusal;
 pub use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
 pub use stored::RestoreError;

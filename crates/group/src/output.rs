@@ -9,7 +9,8 @@ use crate::GroupRefusal;
 
 /// One change of the stored state: `None` deletes the key.
 ///
-/// Values hold private keys and epoch secrets: store them where only this user can read.
+/// Values hold private keys and epoch secrets ([`is_secret`]): store them where only this user can read, and where nobody can
+/// read them any more once they were replaced or deleted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Write {
     /// Text of `a-z 0-9 /`, at most 128 bytes.
@@ -23,6 +24,11 @@ impl fmt::Debug for Write {
         let size = self.value.as_ref().map(|value| value.len());
         f.debug_struct("Write").field("key", &self.key).field("bytes", &size).finish()
     }
+}
+
+/// Whether the value of this key is secret: of all but the place in the ledger, which changes with every record.
+pub fn is_secret(key: &str) -> bool {
+    !key.starts_with("ledger/")
 }
 
 /// What the data plane needs to know of one epoch of one group.

@@ -1,9 +1,16 @@
 //! The writes of the control plane.
 
+use std::sync::PoisonError;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sealcast_agent_core::control::Write;
+use sealcast_group::is_secret;
 
-use super::{Store, disk::is_disks};
+use super::{
+    Store,
+    disk::is_disks,
+    vault::{Change, delete_row, put_row},
+};
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +29,38 @@ impl Store {
     /// # Errors
     /// The disk fails, or holds another record in the place of one of these.
     pub fn commit(&self, writes: &[Write]) -> Result<(), CommitError> {
-        let outcome = self.try_write(|db| writes.iter().try_for_each(|write| apply(db, write)));
+        let mut vault = self.vault.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.try_write(|db| {
+            let mut secrets = writes.iter().any(changes_secrets).then(|| vault.change(db)).transpose()?;
+            writes.iter().try_for_each(|write| apply(db, secrets.as_mut(), write))?;
+            secrets.map(Change::finish).transpose()
+        });
+        let outcome = match outcome {
+            Ok(Some(retired)) => self.disk.noted(vault.retire(retired)),
+            outcome => outcome.map(drop),
+        };
         outcome.map_err(|error| if is_disks(&error) { CommitError::Disk(error) } else { CommitError::Fault(error) })
     }
 }
 
-fn apply(db: &Connection, write: &Write) -> rusqlite::Result<()> {
+fn changes_secrets(write: &Write) -> bool {
+    matches!(write, Write::State(change) if is_secret(&change.key))
+}
+
+fn apply(db: &Connection, secrets: Option<&mut Change<'_>>, write: &Write) -> rusqlite::Result<()> {
     match write {
-        Write::Record { index, bytes } => return add_record(db, *index, bytes),
-        Write::State(sealcast_group::Write { key, value: Some(value) }) => db
-            .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
-            .execute(params![key, value.as_slice()])?,
-        Write::State(sealcast_group::Write { key, value: None }) => {
-            db.prepare_cached("DELETE FROM state WHERE key = ?1")?.execute([key])?
-        }
+        Write::Record { index, bytes } => add_record(db, *index, bytes),
+        Write::State(change) => match (secrets.filter(|_| is_secret(&change.key)), &change.value) {
+            (Some(secrets), Some(value)) => secrets.put(&change.key, value),
+            (Some(secrets), None) => secrets.delete(&change.key),
+            (None, Some(value)) => put_row(db, &change.key, value),
+            (None, None) => delete_row(db, &change.key),
+        },
         Write::ReadingOnLedger { topic, sequence } => db
             .prepare_cached("DELETE FROM reading WHERE topic = ?1 AND sequence = ?2")?
-            .execute(params![topic.as_str(), sequence.cast_signed()])?,
-    };
-    Ok(())
+            .execute(params![topic.as_str(), sequence.cast_signed()])
+            .map(drop),
+    }
 }
 
 /// A record is never replaced by another.

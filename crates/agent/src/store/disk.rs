@@ -34,12 +34,13 @@ impl Disk {
     }
 
     /// What became of a write.
-    pub(super) fn note<T>(&self, outcome: &rusqlite::Result<T>) {
-        match outcome {
+    pub(super) fn noted<T>(&self, outcome: rusqlite::Result<T>) -> rusqlite::Result<T> {
+        match &outcome {
             Ok(_) => self.note_success(),
             Err(error) if is_disks(error) => self.note_failure(error),
             Err(_) => {}
         }
+        outcome
     }
 
     fn note_failure(&self, failure: &rusqlite::Error) {

@@ -68,10 +68,11 @@ fn archived(id: i64) -> ValueWrite {
     ValueWrite::Archive(ArchiveMessage { id, topic: "a".into(), props: bytes::Bytes::new(), payload: vec![7] })
 }
 
-/// All rows of all tables, as text.
+/// All rows of all tables, as text. Secrets are opened, since each time they are sealed as something else.
 fn dump(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
-    store.read(|db| {
-        let mut names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let mut tables: BTreeMap<_, _> = store.read(|db| {
+        let mut names =
+            db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('state', 'vault')")?;
         let names = names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
         let rows = |name: String| {
             let mut query = db.prepare(&format!("SELECT * FROM {name}"))?;
@@ -84,7 +85,9 @@ fn dump(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
             Ok((name, rows))
         };
         names.into_iter().map(rows).collect()
-    })
+    })?;
+    tables.insert("state".to_owned(), store.state()?.iter().map(|row| format!("{row:?}")).collect());
+    Ok(tables)
 }
 
 /// A database in which each table has something that the writes below change.

@@ -93,7 +93,7 @@ fn an_enrolment_that_cannot_be_is_refused_with_its_reason() {
 
 /// In the order in which an enrolment writes them. One that failed at a file leaves those before it; one that failed although
 /// the file was written leaves that one too.
-const FILES: [&str; 5] = ["device.key", "root.pem", "network.json", "agent.sqlite", "device.pem"];
+const FILES: [&str; 6] = ["device.key", "root.pem", "network.json", "agent.keys", "agent.sqlite", "device.pem"];
 
 #[test]
 fn an_enrolment_that_failed_at_any_file_is_done_again_with_the_same_key() {

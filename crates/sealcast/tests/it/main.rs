@@ -27,6 +27,7 @@ mod paho;
 mod quality;
 mod readings;
 mod recording;
+mod retired;
 mod tour;
 mod values;
 
