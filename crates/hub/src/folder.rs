@@ -1,29 +1,37 @@
-//! The hub's folder: its keys and certificates, made at the first start.
+//! The hub's keys and certificates, made at the first start, in three folders.
 //!
 //! ```text
-//! root.key root.pem          the root CA; the key is needed only here, at the first start
-//! issuing.key issuing.pem    the CA that certifies devices (the file holds its certificate, then the root's)
-//! operator.key operator.pem  who may create groups, grant and revoke; a TLS client of the broker
-//! server.key server.pem      the hub's server certificate, made anew when its names change or its end is near
-//! relay.key                  the Ethereum account that pays for entries (secp256k1, hex)
-//! network.json               what a device has to know, signed by the CA; written anew when that changes
+//! hub/           root.pem
+//!                issuing.key issuing.pem    the CA that certifies devices (its certificate, then the root's)
+//!                operator.pem               who the operator is
+//!                server.key server.pem      the hub's server, made anew when its names change or its end is near
+//!                relay.key                  the Ethereum account that pays for entries (secp256k1, hex)
+//!                network.json               what a device has to know, signed by the CA; written anew when that changes
+//! hub-operator/  operator.key operator.pem  who may create groups, grant and revoke; a TLS client of the broker
+//!                root.pem network.json      for the operator's commands
+//! hub-root/      root.key root.pem          the root CA, which makes issuing CAs
 //! ```
+//!
+//! The hub needs the second and third folder at its first start only. Whoever has the hub's folder and the operator's can make
+//! a member of any group, so they belong on two machines.
 //!
 //! A start that changes nothing writes none of them: a hub must be able to start while its disk is full.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{Authority, Certificate, Network, PublicKey, Root, SigningKey, TrustAnchor, key_to_pem};
+use sealcast_identity::{Authority, Certificate, Network, PublicKey, SigningKey, TrustAnchor, key_to_pem};
 use sealcast_ledger::LedgerId;
 use sealcast_node::files::{self, Mode};
 use zeroize::Zeroizing;
 
-use crate::config;
+use crate::{
+    apart::{self, Folders, YEAR},
+    config,
+};
 
 /// A server certificate that ends within this time is made anew.
 const RENEW: Duration = Duration::from_secs(30 * 86_400);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// The hub's keys.
 pub struct Keys {
@@ -40,14 +48,14 @@ pub struct Keys {
 }
 
 /// Reads the hub's keys, making those that are not there.
-pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
+pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys> {
+    let dir = &folders.hub;
     let path = |name: &str| dir.join(name);
     let keep = |name: &str, text: &str, mode| files::write(&path(name), text.as_bytes(), mode);
 
     if !path("issuing.pem").exists() {
-        let root = Root::create("Sealcast", now_ms, 20 * YEAR)?;
+        let root = apart::root(&folders.root, now_ms)?;
         let authority = root.create_authority("Sealcast", now_ms, 10 * YEAR)?;
-        keep("root.key", &root.key_pem(), Mode::Secret)?;
         keep("root.pem", &root.certificate().to_pem(), Mode::Public)?;
         keep("issuing.key", &authority.key_pem(), Mode::Secret)?;
         // Last: its presence says that the others are there.
@@ -58,10 +66,9 @@ pub fn keys(dir: &Path, config: &config::Hub, now_ms: u64) -> Result<Keys> {
             .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
 
     if !path("operator.pem").exists() {
-        let key = SigningKey::generate()?;
-        let issued = authority.issue_operator(key.public(), now_ms, 10 * YEAR)?;
-        keep("operator.key", &key_to_pem(&key), Mode::Secret)?;
-        keep("operator.pem", &issued.chain_pem(), Mode::Public)?;
+        let chain = apart::make_operator(&folders.operator, &authority, now_ms)?;
+        // Last: its presence says that the operator's folder is made.
+        keep("operator.pem", &chain, Mode::Public)?;
     }
     let operator = files::certificate(&path("operator.pem"))?;
 
@@ -116,8 +123,15 @@ fn usable(
     good.then_some(chain)
 }
 
-/// The signed text of `network`: what is in the folder if it says the same, else a new one, which is written there.
-pub fn network(dir: &Path, network: &Network, authority: &Authority) -> Result<String> {
+/// The signed text of `network`: what is in the folder if it says the same, else a new one, which is written there. If the
+/// operator's folder is still here, it gets a copy.
+pub fn network(folders: &Folders, network: &Network, authority: &Authority) -> Result<String> {
+    let text = own_network(&folders.hub, network, authority)?;
+    apart::tell_operator(&folders.operator, &text, authority);
+    Ok(text)
+}
+
+fn own_network(dir: &Path, network: &Network, authority: &Authority) -> Result<String> {
     let path = dir.join("network.json");
     let anchor = TrustAnchor::new(authority.root().clone()).context("root.pem")?;
     let old = files::read(&path).ok().filter(|text| {
@@ -248,40 +262,55 @@ mod tests {
 
     /// In the order in which a first start writes them. One that failed at a file leaves those before it; one that failed
     /// although the file was written leaves that one too.
-    const KEYS: [&str; 9] = [
-        "root.key",
-        "root.pem",
-        "issuing.key",
-        "issuing.pem",
-        "operator.key",
-        "operator.pem",
-        "server.key",
-        "server.pem",
-        "relay.key",
+    const KEYS: [&str; 12] = [
+        "hub-root/root.key",
+        "hub-root/root.pem",
+        "hub/root.pem",
+        "hub/issuing.key",
+        "hub/issuing.pem",
+        "hub-operator/root.pem",
+        "hub-operator/operator.key",
+        "hub-operator/operator.pem",
+        "hub/operator.pem",
+        "hub/server.key",
+        "hub/server.pem",
+        "hub/relay.key",
     ];
+
+    /// Folders of a hub in `dir`, of which the hub's own is there.
+    fn folders(dir: &Path) -> Folders {
+        std::fs::create_dir(dir.join("hub")).unwrap();
+        Folders::beside(&dir.join("hub")).unwrap()
+    }
 
     #[test]
     fn a_first_start_that_failed_at_any_file_goes_on_with_keys_that_fit() -> Result<()> {
         let config = config::HubFile::default().validate()?;
         let now_ms = sealcast_node::now_ms();
         let first = tempfile::tempdir()?;
-        keys(first.path(), &config, now_ms)?;
+        keys(&folders(first.path()), &config, now_ms)?;
         let read_all = |dir: &Path| KEYS.map(|name| std::fs::read(dir.join(name)).unwrap());
-        assert_eq!(std::fs::read_dir(first.path())?.count(), KEYS.len());
+        let files =
+            ["hub", "hub-operator", "hub-root"].map(|name| std::fs::read_dir(first.path().join(name)).unwrap().count());
+        assert_eq!(files.iter().sum::<usize>(), KEYS.len());
         for written in 0..=KEYS.len() {
             let dir = tempfile::tempdir()?;
+            let folders = folders(dir.path());
             for name in &KEYS[..written] {
+                std::fs::create_dir_all(dir.path().join(name).parent().unwrap())?;
                 std::fs::copy(first.path().join(name), dir.path().join(name))?;
             }
-            let made = keys(dir.path(), &config, now_ms + 1_000)?;
+            let made = keys(&folders, &config, now_ms + 1_000)?;
             let files = read_all(dir.path());
-            let again = keys(dir.path(), &config, now_ms + 2_000)?;
+            let again = keys(&folders, &config, now_ms + 2_000)?;
             assert_eq!(files, read_all(dir.path()), "after {written} files a second start writes");
             assert_eq!((&made.operator, &made.relay_key), (&again.operator, &again.relay_key));
-            let root = files::certificate(&dir.path().join("root.pem"))?;
-            assert_eq!(&root, made.authority.root(), "{written}");
+            for dir in [&folders.hub, &folders.operator, &folders.root] {
+                assert_eq!(&files::certificate(&dir.join("root.pem"))?, made.authority.root(), "{written}");
+            }
             assert!(made.operator.is_issued_by(made.authority.certificate()), "{written}");
-            assert_eq!(files::key(&dir.path().join("operator.key"))?.public(), made.operator.public_key(), "{written}");
+            let operator = files::key(&folders.operator.join("operator.key"))?;
+            assert_eq!(operator.public(), made.operator.public_key(), "{written}");
         }
         Ok(())
     }
@@ -289,23 +318,24 @@ mod tests {
     #[test]
     fn the_server_certificate_and_the_descriptor_are_written_when_they_change() -> Result<()> {
         let dir = tempfile::tempdir()?;
+        let folders = folders(dir.path());
         let config = config::HubFile::default().validate()?;
         let now_ms = sealcast_node::now_ms();
-        let read = || std::fs::read(dir.path().join("server.pem"));
-        keys(dir.path(), &config, now_ms)?;
+        let read = || std::fs::read(folders.hub.join("server.pem"));
+        keys(&folders, &config, now_ms)?;
         let first = read()?;
-        let keys_again = keys(dir.path(), &config, now_ms + 1000)?;
+        let keys_again = keys(&folders, &config, now_ms + 1000)?;
         assert_eq!(read()?, first);
         assert_eq!(keys_again.server_chain.len(), 3);
         let year = u64::try_from(YEAR.as_millis())?;
         let month = u64::try_from(RENEW.as_millis())?;
-        keys(dir.path(), &config, now_ms + year - month - 60_000)?;
+        keys(&folders, &config, now_ms + year - month - 60_000)?;
         assert_eq!(read()?, first, "it is good for another month");
-        keys(dir.path(), &config, now_ms + year - month + 60_000)?;
+        keys(&folders, &config, now_ms + year - month + 60_000)?;
         let second = read()?;
         assert_ne!(second, first, "it ends within a month");
         let names = vec!["localhost".to_owned(), "hub.example".to_owned()];
-        let keys = keys(dir.path(), &config::Hub { names, ..config }, now_ms + year - month + 60_000)?;
+        let keys = keys(&folders, &config::Hub { names, ..config }, now_ms + year - month + 60_000)?;
         assert_ne!(read()?, second, "other names");
 
         let network = |broker: &str, written_ms| Network {
@@ -317,10 +347,16 @@ mod tests {
             hub: "https://localhost:1".to_owned(),
             written_ms,
         };
-        let write = |network: &Network| self::network(dir.path(), network, &keys.authority);
+        let write = |network: &Network| self::network(&folders, network, &keys.authority);
+        let copy = || files::read(&folders.operator.join("network.json"));
         let first = write(&network("localhost:1", now_ms))?;
         assert_eq!(write(&network("localhost:1", now_ms + 5))?, first);
-        assert_ne!(write(&network("localhost:2", now_ms + 5))?, first);
+        let second = write(&network("localhost:2", now_ms + 5))?;
+        assert_ne!(second, first);
+        assert_eq!(copy()?, second, "the operator's commands find the hub");
+        std::fs::remove_dir_all(&folders.operator)?;
+        write(&network("localhost:3", now_ms + 5))?;
+        assert!(!folders.operator.exists(), "a folder that was moved away stays away");
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 
 use crate::{
+    apart::Folders,
     config,
     est::{self, Est},
     folder,
@@ -54,12 +55,18 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts all parts on the folder `dir`. `interceptor` makes the broker a hostile one, for the demo.
-    pub async fn start(dir: &Path, config: config::Hub, interceptor: Option<Arc<dyn Interceptor>>) -> Result<Self> {
+    /// Starts all parts on `folders`. `interceptor` makes the broker a hostile one, for the demo.
+    pub async fn start(
+        folders: &Folders,
+        config: config::Hub,
+        interceptor: Option<Arc<dyn Interceptor>>,
+    ) -> Result<Self> {
+        let dir = &*folders.hub;
         files::create_dir(dir)?;
         let lock = files::lock(dir)?;
         folder::check(dir)?;
-        let keys = folder::keys(dir, &config, now_ms())?;
+        folders.check_apart()?;
+        let keys = folder::keys(folders, &config, now_ms())?;
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
 
@@ -79,7 +86,7 @@ impl Hub {
         let est = listener.local_addr()?;
         let network = describe(&config, &genesis, &keys, mqtt.port(), est.port())?;
         let (broker_address, url) = (network.broker.parse()?, network.hub.clone());
-        let network_json = folder::network(dir, &network, &keys.authority)?;
+        let network_json = folder::network(folders, &network, &keys.authority)?;
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;

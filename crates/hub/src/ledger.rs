@@ -71,15 +71,16 @@ pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder;
+    use crate::{apart::Folders, folder};
 
     /// The address cannot be written, however often the hub starts; then it can.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_first_start_whose_address_was_not_written_goes_on_with_the_same_ledger() -> Result<()> {
         let dir = tempfile::tempdir()?;
-        let dir = dir.path();
+        let dir = &dir.path().join("hub");
+        std::fs::create_dir(dir)?;
         let config = config::HubFile::default().validate()?;
-        let keys = folder::keys(dir, &config, sealcast_node::now_ms())?;
+        let keys = folder::keys(&Folders::beside(dir)?, &config, sealcast_node::now_ms())?;
         let in_the_way = dir.join("ledger.new");
         std::fs::create_dir(&in_the_way)?;
         for _ in 0..3 {

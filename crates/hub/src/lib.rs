@@ -1,5 +1,6 @@
 //! The hub: CA with EST, embedded MQTT broker, embedded ledger and relay in one process.
 
+mod apart;
 mod config;
 mod est;
 mod folder;
@@ -13,6 +14,7 @@ mod tokens;
 mod up;
 
 pub use self::{
+    apart::Folders,
     config::{Hub as HubConfig, HubFile},
     hub::Hub,
     tokens::Tokens,

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use sealcast_node::{config::load, output, shutdown};
 use serde::Serialize;
 
-use crate::{config::HubFile, hub::Hub};
+use crate::{apart::Folders, config::HubFile, hub::Hub};
 
 /// `sealcast up`.
 #[derive(clap::Args)]
@@ -14,6 +14,12 @@ pub struct Options {
     /// The hub's folder. The first start creates it.
     #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
     dir: PathBuf,
+    /// The operator's folder, apart from the hub's. The first start makes it [default: DIR-operator].
+    #[arg(long, env = "SEALCAST_OPERATOR", value_name = "DIR")]
+    operator: Option<PathBuf>,
+    /// The root CA's folder, apart from the hub's. The first start makes it [default: DIR-root].
+    #[arg(long, env = "SEALCAST_ROOT", value_name = "DIR")]
+    root: Option<PathBuf>,
     /// Configuration file [default: DIR/hub.toml, if it exists].
     #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -52,7 +58,8 @@ pub async fn run(options: Options) -> Result<()> {
     if options.check {
         return output::line("the hub's configuration is in order");
     }
-    let hub = Hub::start(&options.dir, config, None).await?;
+    let folders = Folders::new(&options.dir, options.operator, options.root)?;
+    let hub = Hub::start(&folders, config, None).await?;
     let ready = Ready {
         est: hub.est,
         mqtt: hub.mqtt,

@@ -1,6 +1,6 @@
 //! `sealcast device`: invite, list, show, revoke.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Subcommand;
@@ -10,27 +10,30 @@ use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica}
 use sealcast_node::{config, files, now_ms, output};
 use serde::Serialize;
 
-use crate::operator::{HubArgs, Operator};
+use crate::operator::{Operator, OperatorArgs};
 
 /// `sealcast device`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Invite a device: print a one-time token for `sealcast enroll`.
+    /// Invite a device: print a one-time token for `sealcast enroll`. On the hub's machine, as the CA takes the token.
     Add {
         /// The device's id.
         device: DeviceId,
         /// Which hub.
         #[command(flatten)]
         hub: HubArgs,
+        /// As which operator: one that is there tells whether the device is enrolled already.
+        #[command(flatten)]
+        operator: OperatorArgs,
         /// The hub's configuration file, which says how long the token is valid [default: HUB/hub.toml, if it exists].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// List all devices.
     List {
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -39,9 +42,9 @@ pub enum Command {
     Show {
         /// The device's id.
         device: DeviceId,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -53,10 +56,18 @@ pub enum Command {
         /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
     },
+}
+
+/// Which hub.
+#[derive(clap::Args, Debug, Clone)]
+pub struct HubArgs {
+    /// The hub's folder.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    pub hub: PathBuf,
 }
 
 /// A device as people and programs see it.
@@ -118,13 +129,13 @@ pub fn table(rows: &[Row]) -> Result<()> {
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Add { device, hub, config } => {
+        Command::Add { device, hub, operator, config } => {
             let config =
                 config::load::<HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.check(&[], HubFile::validate)?;
-            let token = invite(&hub, device.clone(), &config)?;
+            let token = invite(&hub.hub, device.clone(), &config)?;
             output::line(&token.to_text())?;
-            // Without a running hub nobody knows: the token is good all the same.
-            match Operator::connect(&hub.hub).await {
+            // Without a running hub, or without the operator's folder, nobody knows: the token is good all the same.
+            match Operator::connect(&operator.dir).await {
                 Ok(operator) => operator.replica.device_by_id(&device).map(enrolled_before).iter().for_each(|note| {
                     output::complain(note);
                 }),
@@ -132,13 +143,13 @@ pub async fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::List { hub, json } => {
-            let operator = Operator::connect(&hub.hub).await?;
+        Command::List { operator, json } => {
+            let operator = Operator::connect(&operator.dir).await?;
             let rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
             if json { output::json(&rows) } else { table(&rows) }
         }
-        Command::Show { device, hub, json } => {
-            let operator = Operator::connect(&hub.hub).await?;
+        Command::Show { device, operator, json } => {
+            let operator = Operator::connect(&operator.dir).await?;
             let found = operator.device(&device)?;
             let row = row(&operator.replica, found);
             let history = operator.replica.about_originator(found.number);
@@ -150,8 +161,8 @@ pub async fn run(command: Command) -> Result<()> {
             output::line("")?;
             entries(&history)
         }
-        Command::Revoke { device, reason, hub } => {
-            let mut operator = Operator::connect(&hub.hub).await?;
+        Command::Revoke { device, reason, operator } => {
+            let mut operator = Operator::connect(&operator.dir).await?;
             let number = operator.device(&device)?.number;
             operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
             output::line(&format!("{device} is revoked: the broker refuses it, and its groups change their keys"))
@@ -176,14 +187,14 @@ fn enrolled_before(device: &Device) -> String {
 }
 
 /// Makes a token for `device` and keeps its hash in the hub's folder.
-pub fn invite(hub: &HubArgs, device: DeviceId, config: &HubConfig) -> Result<EnrolmentToken> {
-    let root = hub.hub.join("root.pem");
+pub fn invite(hub: &Path, device: DeviceId, config: &HubConfig) -> Result<EnrolmentToken> {
+    let root = hub.join("root.pem");
     if !root.exists() {
-        bail!("{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)", hub.hub.display());
+        bail!("{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)", hub.display());
     }
     let token = EnrolmentToken::generate(device, &files::certificate(&root)?)?;
     let expires_ms = now_ms() + config.token_lifetime.as_millis() as u64;
-    Tokens::open(&hub.hub)?.put(&token.to_stored(expires_ms))?;
+    Tokens::open(hub)?.put(&token.to_stored(expires_ms))?;
     Ok(token)
 }
 

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     device::{self, Entry},
-    operator::{HubArgs, Operator},
+    operator::{Operator, OperatorArgs},
 };
 
 /// `sealcast group`.
@@ -43,15 +43,15 @@ pub enum Command {
         /// How a receiver knows who sent a message.
         #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
         authenticity: AuthenticityArg,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
     },
     /// List all groups.
     List {
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -60,9 +60,9 @@ pub enum Command {
     Show {
         /// The group's name.
         name: GroupName,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -74,9 +74,9 @@ pub enum Command {
         /// The devices' ids.
         #[arg(required = true)]
         devices: Vec<DeviceId>,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
     },
     /// Remove devices from a group.
     Revoke {
@@ -88,9 +88,9 @@ pub enum Command {
         /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
     },
     /// Set a topic's limits. The ledger judges each reading by them, and takes no readings of a topic without limits.
     Limits(limits::Options),
@@ -101,9 +101,9 @@ pub enum Command {
         /// The reason. It is written to the ledger, where everybody can read it.
         #[arg(long, default_value = "")]
         reason: Reason,
-        /// Which hub.
+        /// As which operator.
         #[command(flatten)]
-        hub: HubArgs,
+        operator: OperatorArgs,
     },
 }
 
@@ -188,8 +188,8 @@ fn overlaps<'a>(new: &Group, groups: impl Iterator<Item = &'a Group>) -> Vec<Str
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Create { name, filters, epoch_max_age, epoch_max_messages, retention, authenticity, hub } => {
-            let mut operator = Operator::connect(&hub.hub).await?;
+        Command::Create { name, filters, epoch_max_age, epoch_max_messages, retention, authenticity, operator } => {
+            let mut operator = Operator::connect(&operator.dir).await?;
             let policy = Policy {
                 epoch_max_age_s: NonZeroU32::new(epoch_max_age),
                 epoch_max_messages: NonZeroU32::new(epoch_max_messages),
@@ -205,13 +205,13 @@ pub async fn run(command: Command) -> Result<()> {
             overlaps(group, operator.replica.groups()).iter().for_each(|note| output::complain(note));
             Ok(())
         }
-        Command::List { hub, json } => {
-            let operator = Operator::connect(&hub.hub).await?;
+        Command::List { operator, json } => {
+            let operator = Operator::connect(&operator.dir).await?;
             let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
             if json { output::json(&rows) } else { table(&rows) }
         }
-        Command::Show { name, hub, json } => {
-            let operator = Operator::connect(&hub.hub).await?;
+        Command::Show { name, operator, json } => {
+            let operator = Operator::connect(&operator.dir).await?;
             let group = operator.group(&name)?;
             let row = Row::new(&operator.replica, group);
             let limits = limits::rows(&operator.replica, group);
@@ -228,8 +228,8 @@ pub async fn run(command: Command) -> Result<()> {
             }
             device::entries(&history)
         }
-        Command::Grant { name, devices, hub } => {
-            let mut operator = Operator::connect(&hub.hub).await?;
+        Command::Grant { name, devices, operator } => {
+            let mut operator = Operator::connect(&operator.dir).await?;
             let group = operator.group(&name)?.number;
             // A name that is wrong stops all of them: nobody has to find out which were done.
             let grant = |id| Ok(Body::Granted(Granted { group, device: operator.device(id)?.number }));
@@ -240,8 +240,8 @@ pub async fn run(command: Command) -> Result<()> {
             };
             operator.submit_all(&bodies, said).await
         }
-        Command::Revoke { name, devices, reason, hub } => {
-            let mut operator = Operator::connect(&hub.hub).await?;
+        Command::Revoke { name, devices, reason, operator } => {
+            let mut operator = Operator::connect(&operator.dir).await?;
             let group = operator.group(&name)?.number;
             let revoke =
                 |id| Ok(Body::Revoked(Revoked { group, device: operator.device(id)?.number, reason: reason.clone() }));
@@ -255,8 +255,8 @@ pub async fn run(command: Command) -> Result<()> {
             operator.submit_all(&bodies, said).await
         }
         Command::Limits(options) => limits::run(options).await,
-        Command::Reset { name, reason, hub } => {
-            let mut operator = Operator::connect(&hub.hub).await?;
+        Command::Reset { name, reason, operator } => {
+            let mut operator = Operator::connect(&operator.dir).await?;
             let group = operator.group(&name)?.number;
             operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
             output::line(&format!("{name} was reset: its members now agree on new keys"))

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     device::Entry,
-    operator::{HubArgs, Operator},
+    operator::{Operator, OperatorArgs},
 };
 
 /// `sealcast ledger`.
@@ -40,9 +40,9 @@ pub enum Command {
 /// Whose copy.
 #[derive(clap::Args)]
 pub struct Source {
-    /// Which hub.
+    /// As which operator.
     #[command(flatten)]
-    hub: HubArgs,
+    operator: OperatorArgs,
     /// An agent's folder: read that agent's copy of the ledger, and do not ask the hub.
     #[arg(long, value_name = "DIR")]
     agent: Option<PathBuf>,
@@ -54,7 +54,7 @@ impl Source {
         match &self.agent {
             Some(dir) => read_replica(dir),
             None => {
-                let operator = Operator::connect(&self.hub.hub).await?;
+                let operator = Operator::connect(&self.operator.dir).await?;
                 Ok((operator.records, operator.replica))
             }
         }

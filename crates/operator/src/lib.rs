@@ -7,4 +7,4 @@ pub mod ledger;
 mod operator;
 pub mod readings;
 
-pub use self::operator::{HubArgs, Operator};
+pub use self::operator::{Operator, OperatorArgs};

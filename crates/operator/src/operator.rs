@@ -20,12 +20,12 @@ const PAGE: usize = 256;
 /// How often an entry is signed anew because somebody else with the operator's key was faster.
 const TRIES: usize = 5;
 
-/// Which hub.
+/// As which operator.
 #[derive(clap::Args, Debug, Clone)]
-pub struct HubArgs {
-    /// The hub's folder, or a folder with the operator's files: operator.key, operator.pem, root.pem, network.json.
-    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
-    pub hub: PathBuf,
+pub struct OperatorArgs {
+    /// The operator's folder, which the hub's first start made: operator.key, operator.pem, root.pem, network.json.
+    #[arg(long = "operator", env = "SEALCAST_OPERATOR", value_name = "DIR", default_value = "hub-operator")]
+    pub dir: PathBuf,
 }
 
 /// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
@@ -45,7 +45,8 @@ impl Operator {
         let path = |name: &str| dir.join(name);
         let network_json = files::read(&path("network.json")).with_context(|| {
             format!(
-                "{} is not a hub's folder, or no hub has been started in it yet: run `sealcast up`, or give the hub's folder with --hub",
+                "{} is not an operator's folder: run `sealcast up`, whose first start makes one beside the hub's folder, or give \
+                 it with --operator",
                 dir.display()
             )
         })?;

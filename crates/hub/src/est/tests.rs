@@ -1,6 +1,6 @@
 //! What becomes of an enrolment and its token when a write fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use sealcast_faults::Fault;
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    apart::Folders,
     folder, ledger,
     tokens::tests::{heal, strike},
 };
@@ -17,6 +18,7 @@ struct Bench {
     est: Arc<Est>,
     token: EnrolmentToken,
     key: SigningKey,
+    hub: PathBuf,
     _dir: TempDir,
 }
 
@@ -24,19 +26,21 @@ struct Bench {
 async fn bench(other: Option<Authority>) -> Result<Bench> {
     let dir = tempfile::tempdir()?;
     let config = config::HubFile::default().validate()?;
-    let keys = folder::keys(dir.path(), &config, now_ms())?;
-    let (ledger, _) = ledger::open(dir.path(), &config, &keys).await?;
+    let folders = Folders::beside(&dir.path().join("hub"))?;
+    std::fs::create_dir(&folders.hub)?;
+    let keys = folder::keys(&folders, &config, now_ms())?;
+    let (ledger, _) = ledger::open(&folders.hub, &config, &keys).await?;
     let token = EnrolmentToken::generate("1111".parse()?, keys.authority.root())?;
-    let tokens = Tokens::open(dir.path())?;
+    let tokens = Tokens::open(&folders.hub)?;
     tokens.put(&token.to_stored(now_ms() + 60_000))?;
     let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger);
     let est = Arc::new(Est { registrar, tokens, config, network_json: String::new() });
-    Ok(Bench { est, token, key: SigningKey::generate()?, _dir: dir })
+    Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, _dir: dir })
 }
 
 impl Bench {
     fn dir(&self) -> &Path {
-        self._dir.path()
+        &self.hub
     }
 
     /// The status that the device gets.

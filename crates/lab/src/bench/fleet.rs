@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, enroll};
-use sealcast_hub::{Hub, HubConfig, HubFile};
+use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{
     Authenticity, Body, Granted, GroupCreated, GroupName, GroupNumber, Hash, Policy, Reason, Revoked, TopicFilter,
@@ -17,7 +17,7 @@ use sealcast_node::{
     output,
     tls::{HostPort, Upstream},
 };
-use sealcast_operator::{HubArgs, Operator, device};
+use sealcast_operator::{Operator, device};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -107,12 +107,12 @@ async fn measure(nodes: usize) -> Result<Row> {
     let ids: Vec<DeviceId> = (1..=nodes).map(|at| Ok(format!("{:04}", 1000 + at).parse()?)).collect::<Result<_>>()?;
     let hub_config =
         HubFile::default().with(Some(([127, 0, 0, 1], 0).into()), Some(([127, 0, 0, 1], 0).into()), &[]).validate()?;
-    let hub_dir = HubArgs { hub: dir.path().join("hub") };
-    let hub = Hub::start(&hub_dir.hub, hub_config.clone(), None).await?;
-    let operator = Operator::connect(&hub_dir.hub).await?;
+    let folders = Folders::beside(&dir.path().join("hub"))?;
+    let hub = Hub::start(&folders, hub_config.clone(), None).await?;
+    let operator = Operator::connect(&folders.operator).await?;
 
     let start = Instant::now();
-    enrol(&hub, &hub_dir, &hub_config, dir.path(), &ids).await?;
+    enrol(&hub, &folders.hub, &hub_config, dir.path(), &ids).await?;
     let enrol_ms = millis(start);
 
     let start = Instant::now();
@@ -179,7 +179,7 @@ async fn measure(nodes: usize) -> Result<Row> {
     })
 }
 
-async fn enrol(hub: &Hub, hub_dir: &HubArgs, config: &HubConfig, dir: &Path, ids: &[DeviceId]) -> Result<()> {
+async fn enrol(hub: &Hub, hub_dir: &Path, config: &HubConfig, dir: &Path, ids: &[DeviceId]) -> Result<()> {
     let mut enrolling = JoinSet::new();
     for id in ids {
         if enrolling.len() >= ENROLLING

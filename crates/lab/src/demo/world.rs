@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, enroll, upstream};
-use sealcast_hub::{Hub, HubConfig, HubFile};
+use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
 use sealcast_node::tls::{HostPort, Upstream};
-use sealcast_operator::{HubArgs, Operator, device};
+use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 
 use super::{hostile::Hostile, observer::Observer};
@@ -60,7 +60,7 @@ pub struct NodeHandle {
 /// See the module.
 pub struct World {
     dir: PathBuf,
-    hub_args: HubArgs,
+    folders: Folders,
     hub_config: HubConfig,
     /// The hub.
     pub hub: Hub,
@@ -82,13 +82,13 @@ impl World {
         let hub_config = HubFile::default()
             .with(Some(([127, 0, 0, 1], 0).into()), Some(([127, 0, 0, 1], 0).into()), &[])
             .validate()?;
-        let hub_args = HubArgs { hub: dir.join("hub") };
+        let folders = Folders::beside(&dir.join("hub"))?;
         let hostile = Hostile::new();
-        let hub = Hub::start(&hub_args.hub, hub_config.clone(), Some(hostile.clone())).await?;
-        let operator = Operator::connect(&hub_args.hub).await?;
+        let hub = Hub::start(&folders, hub_config.clone(), Some(hostile.clone())).await?;
+        let operator = Operator::connect(&folders.operator).await?;
         Ok(Self {
             dir: dir.to_owned(),
-            hub_args,
+            folders,
             hub_config,
             hub,
             hostile,
@@ -101,7 +101,7 @@ impl World {
 
     /// A one-time token for a device.
     pub fn invite(&self, id: &DeviceId) -> Result<EnrolmentToken> {
-        device::invite(&self.hub_args, id.clone(), &self.hub_config)
+        device::invite(&self.folders.hub, id.clone(), &self.hub_config)
     }
 
     /// The folder of a node.

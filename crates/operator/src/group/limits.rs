@@ -11,7 +11,7 @@ use sealcast_node::output;
 use sealcast_reading::{Decimal, Unit, UnitError};
 use serde::Serialize;
 
-use crate::operator::{HubArgs, Operator};
+use crate::operator::{Operator, OperatorArgs};
 
 /// `sealcast group limits`.
 #[derive(clap::Args)]
@@ -45,9 +45,9 @@ pub struct Options {
     /// Let no device record readings.
     #[arg(long)]
     closed: bool,
-    /// Which hub.
+    /// As which operator.
     #[command(flatten)]
-    hub: HubArgs,
+    operator: OperatorArgs,
 }
 
 fn number(text: &str) -> Result<Decimal, sealcast_reading::DecimalError> {
@@ -168,7 +168,7 @@ impl Options {
 pub async fn run(options: Options) -> Result<()> {
     // What is wrong with the numbers is said before anything is asked of the hub.
     options.limits(Reporters::Granted)?;
-    let mut operator = Operator::connect(&options.hub.hub).await?;
+    let mut operator = Operator::connect(&options.operator.dir).await?;
     let reporters = match &options.reporters[..] {
         [] if !options.closed => Reporters::Granted,
         devices => {

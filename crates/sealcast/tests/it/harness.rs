@@ -31,7 +31,9 @@ pub struct Hub {
     _ports: [Port; 2],
     pub est: String,
     pub mqtt: String,
+    /// Holds its folder, `hub`, and what is beside it: `hub-operator`, `hub-root`, the agents.
     pub dir: tempfile::TempDir,
+    path: PathBuf,
 }
 
 impl Hub {
@@ -39,8 +41,9 @@ impl Hub {
         let dir = tempfile::tempdir().unwrap();
         let ports = [Port::reserve(), Port::reserve()];
         let [est, mqtt] = ports.each_ref().map(Port::address);
-        let log = Log::new(format!("hub in {}", dir.path().display()));
-        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir };
+        let path = dir.path().join("hub");
+        let log = Log::new(format!("hub in {}", path.display()));
+        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir, path };
         hub.restart();
         hub
     }
@@ -55,7 +58,7 @@ impl Hub {
 
     /// What starts it, on the same ports: `command` is a [`sealcast`].
     pub fn up(&self, mut command: Command) -> Command {
-        command.arg("up").arg("--dir").arg(self.dir.path()).arg("--json");
+        command.arg("up").arg("--dir").arg(self.path()).arg("--json");
         command.args(["--est", &self.est, "--mqtt", &self.mqtt]);
         command
     }
@@ -71,8 +74,24 @@ impl Hub {
         self.restart();
     }
 
+    /// Its folder.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
+    }
+
+    /// The operator's folder.
+    pub fn operator(&self) -> PathBuf {
+        self.dir.path().join("hub-operator")
+    }
+
+    /// A `sealcast` command, given the hub's folder if it takes it, and the operator's.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = sealcast();
+        command.args(args).arg("--operator").arg(self.operator());
+        if args.starts_with(&["device", "add"]) {
+            command.arg("--hub").arg(self.path());
+        }
+        command
     }
 
     pub fn mqtt_port(&self) -> &str {
@@ -81,7 +100,7 @@ impl Hub {
 
     /// A `sealcast` command of the operator.
     pub fn operate(&self, args: &[&str]) -> String {
-        succeed(sealcast().args(args).arg("--hub").arg(self.path()))
+        succeed(&mut self.command(args))
     }
 
     /// Invites a device and writes its token to a file.
@@ -92,10 +111,10 @@ impl Hub {
         path
     }
 
-    /// Enrols a device; its folder is inside the hub's temporary one.
+    /// Enrols a device; its folder is beside the hub's.
     pub fn enroll(&self, device: &str) -> PathBuf {
         let token = self.invite(device);
-        let dir = self.path().join("agents").join(device);
+        let dir = self.dir.path().join("agents").join(device);
         let url = format!("https://{}", self.est);
         succeed(sealcast().args(["enroll", "--hub", &url]).arg("--token-file").arg(token).arg("--dir").arg(&dir));
         dir

@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::harness::{
-    Agent, Hub, PATIENCE, Process, mosquitto_sub, output, sealcast, sealcast_after, succeed, until, until_joined,
+    Agent, Hub, PATIENCE, Process, mosquitto_sub, output, refuse, sealcast, sealcast_after, succeed, until,
+    until_joined,
 };
 
 /// The hub must end by itself, with exit code 1; what it says.
@@ -251,7 +252,7 @@ fn a_folder_that_has_lost_a_file_is_refused() {
     let mut hub = Hub::start();
     hub.enroll("1111");
     hub.kill();
-    let file = |name: &str| hub.dir.path().join(name);
+    let file = |name: &str| hub.path().join(name);
     let away = file("away");
     for lost in ["ledger.address", "ledger.sqlite", "issuing.pem", "operator.pem", "relay.key", "broker.db"] {
         fs::rename(file(lost), &away).unwrap();
@@ -294,4 +295,31 @@ fn a_start_that_changes_nothing_writes_nothing() {
     let after = inodes(&hub);
     assert_ne!(after[0], before[0]);
     assert_eq!(after[1..], before[1..]);
+}
+
+#[test]
+fn a_hub_runs_without_the_operator_s_key_and_the_root_s() {
+    let mut hub = Hub::start();
+    let own = names(hub.path());
+    assert!(own.iter().all(|name| name != "operator.key" && name != "root.key"), "{own:?}");
+    hub.log.until(&["the operator's key is in", "hub-operator", "whoever has both"]);
+    hub.log.until(&["the root CA's key is in", "hub-root", "offline"]);
+    hub.kill();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("operator");
+    fs::rename(hub.operator(), &moved).unwrap();
+    fs::remove_dir_all(hub.dir.path().join("hub-root")).unwrap();
+    hub.restart();
+    hub.enroll("1111");
+    assert!(!hub.operator().exists(), "a second start makes no other operator");
+    let listed = succeed(sealcast().args(["device", "list", "--operator"]).arg(&moved));
+    assert!(listed.contains("1111"), "{listed}");
+    let said = refuse(["device", "list", "--operator", hub.path().to_str().unwrap()]);
+    assert!(said.contains("operator.key"), "{said}");
+
+    // As a hub of an earlier version left it.
+    hub.kill();
+    fs::copy(moved.join("operator.key"), hub.path().join("operator.key")).unwrap();
+    let said = fails(&hub);
+    assert!(said.contains("must not be") && said.contains("Move it: mkdir"), "{said}");
 }

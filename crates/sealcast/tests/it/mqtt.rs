@@ -183,10 +183,10 @@ fn case_08_what_the_hub_or_the_receiver_does_not_take_is_named_too() {
     drop(agent);
     drop(other);
     // A receiver that takes less: it stays connected, and gets the next message.
-    let dir = hub.path().join("agents/1112");
+    let dir = hub.dir.path().join("agents/1112");
     configure(&dir, "");
     let receiver = Agent::start(&dir, &[]);
-    let sender = Agent::start(&hub.path().join("agents/1111"), &[]);
+    let sender = Agent::start(&hub.dir.path().join("agents/1111"), &[]);
     let mut reader = receiver.subscribe("home/#", &["-V", "mqttv311", "-F", "%t %l"]);
     until("both have their keys", || {
         sender.publish("home/small", "x", &[]);

@@ -10,7 +10,7 @@ use crate::harness::{Agent, Hub, configure, output, refuse, sealcast, succeed, u
 
 /// Standard output and standard error of an operator's command that succeeds.
 fn operate(hub: &Hub, args: &[&str]) -> (String, String) {
-    let output = output(sealcast().args(args).arg("--hub").arg(hub.path()));
+    let output = output(&mut hub.command(args));
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{args:?}: {out}{err}");
     (out, err)

@@ -110,8 +110,9 @@ fn nothing_acknowledged_is_missing_from_the_ledger_whatever_is_killed() {
         own["readings"] == shown["readings"] && own["counts"] == shown["counts"]
     });
 
-    let hub_dir = hub.path().to_str().unwrap();
-    let outside = ["group", "limits", "hsu0001", "--topic", "other/x", "--max", "1", "--hub", hub_dir];
+    let operator = hub.operator();
+    let limits = ["group", "limits", "hsu0001", "--topic", "other/x", "--max", "1", "--operator"];
+    let outside = limits.into_iter().chain(operator.to_str());
     assert!(refuse(outside).contains("none of its filters matches"));
     assert!(hub.operate(&["group", "show", "hsu0001"]).contains("gapless"));
 }
