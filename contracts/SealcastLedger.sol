@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 /// @title The Sealcast ledger
 /// @notice An append-only list of entries: which devices exist, what keys they use, which groups there are, who is in
 /// them, and in what order each group's keys were changed. Every entry is signed (ECDSA P-256 over SHA-256) by its
-/// originator: the CA, the operator or a device. Anyone may submit a signed entry, so a device needs neither an account
-/// nor gas, and msg.sender means nothing here.
+/// originator: the root, the CA, the operator or a device. Anyone may submit a signed entry, so a device needs neither
+/// an account nor gas, and msg.sender means nothing here.
 ///
 /// Trust. This contract checks who may say what, and fixes an order. It holds no secret and sees no group key. Whoever
 /// executes it is not trusted either: each client verifies every signature and the head chain itself, from the `Entry`
@@ -27,6 +27,7 @@ contract SealcastLedger {
     uint8 private constant ANCHOR = 9;
     uint8 private constant GROUP_RESET = 10;
     uint8 private constant LIMITS_SET = 11;
+    uint8 private constant KEY_ROTATED = 13;
 
     // -------------------------------------------------------------------------------- verdicts, see `ReadingJudged`
 
@@ -81,6 +82,10 @@ contract SealcastLedger {
     /// Topics that begin with `$`, and those below `sealcast`, belong to no group.
     error ReservedFilter(string filter);
     error ReservedName(string name);
+    /// The new key has not signed that it takes over, see `takeoverOf`.
+    error BadProof();
+    /// The new key is that of a built-in originator already.
+    error KeyInUse(address originator);
 
     /// `expected` is the originator's next nonce.
     error BadNonce(uint64 expected, uint64 got);
@@ -190,7 +195,11 @@ contract SealcastLedger {
     /// Groups are numbered from 1 to this.
     uint16 public groupCount;
 
+    /// The keys that the contract was deployed with, which the first head is made from: root, CA, operator, x || y each.
+    bytes public genesisKeys;
+
     /// The numbers of the built-in originators, and the block to look for events from.
+    address public immutable root;
     address public immutable ca;
     address public immutable operator;
     uint64 public immutable deployedAt;
@@ -200,7 +209,7 @@ contract SealcastLedger {
     /// The device that published this key package (SHA-256 of the KeyPackage message); zero if none.
     mapping(bytes32 keyPackage => address) public keyPackageOwner;
 
-    mapping(address originator => Key) private builtIn; // ca and operator, fixed at deployment
+    mapping(address originator => Key) private builtIn; // the current keys of root, ca and operator
     mapping(address => Device) private devices;
     mapping(uint16 => Group) private groups;
     mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1 when granted, else 0
@@ -214,25 +223,27 @@ contract SealcastLedger {
 
     // ------------------------------------------------------------------------------------------------ deployment
 
+    /// @param rootKey the root CA's public key, x || y, which never changes
     /// @param caKey the issuing CA's public key, x || y
     /// @param operatorKey the operator's public key, x || y
-    constructor(bytes memory caKey, bytes memory operatorKey) {
+    constructor(bytes memory rootKey, bytes memory caKey, bytes memory operatorKey) {
         if (block.chainid > type(uint64).max) revert ChainIdTooLarge(block.chainid);
         if (!_p256Works()) revert P256Unavailable();
+        root = _number("root");
         ca = _number("ca");
         operator = _number("operator");
         deployedAt = uint64(block.number);
+        builtIn[root] = _publicKey(rootKey);
         builtIn[ca] = _publicKey(caKey);
         builtIn[operator] = _publicKey(operatorKey);
-        head = sha256(
-            abi.encodePacked("sealcast-genesis-v1", uint64(block.chainid), address(this), caKey, operatorKey)
-        );
+        genesisKeys = abi.encodePacked(rootKey, caKey, operatorKey);
+        head = sha256(abi.encodePacked("sealcast-genesis-v2", uint64(block.chainid), address(this), genesisKeys));
     }
 
     // ------------------------------------------------------------------------------------------------ submission
 
     /// @notice Appends an entry, or reverts and changes nothing.
-    /// @param originator the number of who signed it: `numberOf("ca")`, `numberOf("operator")` or a device's
+    /// @param originator the number of who signed it: that of "root", "ca", "operator" (`numberOf`) or a device
     /// @param nonce must be `nonceOf(originator)`
     /// @param body `abi.encode` of the kind's fields, see the function named after the kind
     /// @param signature r || s over SHA-256 of the preimage, see `digestOf`
@@ -264,6 +275,7 @@ contract SealcastLedger {
         else if (kind == ANCHOR) _anchor(originator, body);
         else if (kind == GROUP_RESET) _groupReset(originator, body);
         else if (kind == LIMITS_SET) _limitsSet(originator, body);
+        else if (kind == KEY_ROTATED) _keyRotated(originator, body);
         else revert UnknownKind(kind);
 
         uint64 index = height;
@@ -286,7 +298,9 @@ contract SealcastLedger {
             abi.decode(body, (string, bytes, bytes32, bytes, uint64));
         _requireCanonical(DEVICE_REGISTERED, body, abi.encode(name, publicKey, certificate, serial, notAfter));
         _requireName("device", name);
-        if (_equal(name, "ca") || _equal(name, "operator") || _equal(name, "hub")) revert ReservedName(name);
+        if (_equal(name, "root") || _equal(name, "ca") || _equal(name, "operator") || _equal(name, "hub")) {
+            revert ReservedName(name);
+        }
         Key memory key = _publicKey(publicKey);
         _requireLength("serial", serial.length, 1, MAX_SERIAL);
         if (originator != ca) revert NotAuthorized(DEVICE_REGISTERED, originator);
@@ -478,8 +492,8 @@ contract SealcastLedger {
 
     /// By a member: the Merkle root of the digests of `count` messages.
     function _anchor(address originator, bytes calldata body) private view {
-        (uint16 number, bytes32 root, uint32 count) = abi.decode(body, (uint16, bytes32, uint32));
-        _requireCanonical(ANCHOR, body, abi.encode(number, root, count));
+        (uint16 number, bytes32 merkleRoot, uint32 count) = abi.decode(body, (uint16, bytes32, uint32));
+        _requireCanonical(ANCHOR, body, abi.encode(number, merkleRoot, count));
         if (count == 0) revert BadValue("count", count, 1, type(uint32).max);
         _requireMember(ANCHOR, number, originator);
     }
@@ -532,9 +546,29 @@ contract SealcastLedger {
         limits[key] = Limits(min, max, maxStep, version, decimals, gapless, listed, unit);
     }
 
+    /// By the operator, for itself; or by the root, for the CA: another key from the next entry on. The new key signs
+    /// too, so that it is nobody else's. The number, its nonce, and what it said before stay. The operator's key is not
+    /// for the root to give: it could make itself the operator, and with the CA's key any device a member.
+    function _keyRotated(address originator, bytes calldata body) private {
+        (address whose, bytes memory publicKey, bytes memory proof) = abi.decode(body, (address, bytes, bytes));
+        _requireCanonical(KEY_ROTATED, body, abi.encode(whose, publicKey, proof));
+        Key memory key = _publicKey(publicKey);
+        _requireLength("proof", proof.length, 64, 64);
+        if (whose != (originator == root ? ca : operator) || (originator != root && originator != operator)) {
+            revert NotAuthorized(KEY_ROTATED, originator);
+        }
+        _requireUnused(root, key);
+        _requireUnused(ca, key);
+        _requireUnused(operator, key);
+        (bytes32 r, bytes32 s) = abi.decode(proof, (bytes32, bytes32));
+        if (!_verify(takeoverOf(whose, publicKey), r, s, key)) revert BadProof();
+
+        builtIn[whose] = key;
+    }
+
     // ----------------------------------------------------------------------------------------------------- views
 
-    /// The number of a device, of "ca" or of "operator" on this ledger. A name keeps it when its key changes.
+    /// The number of a device, of "root", of "ca" or of "operator" on this ledger. A name keeps it when its key changes.
     function numberOf(string calldata name) external view returns (address) {
         return _number(name);
     }
@@ -547,6 +581,13 @@ contract SealcastLedger {
     {
         return sha256(
             abi.encodePacked("sealcast-entry-v1", uint64(block.chainid), address(this), kind, originator, nonce, body)
+        );
+    }
+
+    /// What the new key of a built-in originator signs is the preimage of this hash.
+    function takeoverOf(address whose, bytes memory publicKey) public view returns (bytes32) {
+        return sha256(
+            abi.encodePacked("sealcast-takeover-v1", uint64(block.chainid), address(this), whose, publicKey)
         );
     }
 
@@ -623,7 +664,7 @@ contract SealcastLedger {
 
     /// The current key of an originator that may sign.
     function _keyOf(address originator) private view returns (Key memory) {
-        if (originator == ca || originator == operator) return builtIn[originator];
+        if (_isBuiltIn(originator)) return builtIn[originator];
         if (!_exists(devices[originator])) revert UnknownDevice(originator);
         if (!devices[originator].active) revert NotActive(originator);
         return devices[originator].key;
@@ -631,7 +672,15 @@ contract SealcastLedger {
 
     /// Any originator got this far because `_keyOf` let it: what is neither of the built-in ones is an active device.
     function _requireDevice(uint8 kind, address originator) private view {
-        if (originator == ca || originator == operator) revert NotAuthorized(kind, originator);
+        if (_isBuiltIn(originator)) revert NotAuthorized(kind, originator);
+    }
+
+    function _isBuiltIn(address originator) private view returns (bool) {
+        return originator == root || originator == ca || originator == operator;
+    }
+
+    function _requireUnused(address by, Key memory key) private view {
+        if (builtIn[by].x == key.x && builtIn[by].y == key.y) revert KeyInUse(by);
     }
 
     function _requireMember(uint8 kind, uint16 number, address originator) private view {

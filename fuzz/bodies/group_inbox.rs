@@ -146,11 +146,12 @@ fn world() -> &'static World {
         }
         let issuer = sealcast_identity::Certificate::from_der(issuing).expect("a certificate");
         let operator = PublicKey::from_uncompressed(operator).expect("a key");
+        let anchor = TrustAnchor::from_der(root).expect("a root");
         World {
             pkcs8,
             chain: [leaf, issuing],
-            anchor: TrustAnchor::from_der(root).expect("a root"),
-            genesis: Genesis { id: LEDGER, ca: *issuer.public_key(), operator },
+            genesis: Genesis { id: LEDGER, root: *anchor.root().public_key(), ca: *issuer.public_key(), operator },
+            anchor,
             inbox,
             keys,
             records,

@@ -213,7 +213,8 @@ fn world() -> &'static World {
             hex::decode_to_slice(text, &mut xy).expect("hex");
             PublicKey::from_xy(xy).expect("a key")
         };
-        let genesis = Genesis { id: words[1].parse().expect("an id"), ca: key(words[2]), operator: key(words[3]) };
+        let [root, ca, operator] = [2, 3, 4].map(|at| key(words[at]));
+        let genesis = Genesis { id: words[1].parse().expect("an id"), root, ca, operator };
         let records: Vec<_> = line("record").map(|words| hex::decode(words[1]).expect("hex")).collect();
         let mut full = Replica::new(genesis);
         let mut originators = vec![genesis.id.ca(), genesis.id.operator(), Number::from([0; 20])];

@@ -23,6 +23,8 @@ pub fn write_fixtures() -> Result<(), Failure> {
     let network = Network {
         chain_id: 5318,
         ledger: [7; 20],
+        first_ca: *authority.key().public(),
+        first_operator: *operator.certificate.public_key(),
         issuing: authority.certificate().clone(),
         operator: operator.certificate.clone(),
         broker: "hub.example:8883".to_owned(),

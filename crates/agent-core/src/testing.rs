@@ -46,7 +46,8 @@ impl World {
         let authority = root.create_authority("test", START_MS, 3000 * DAY).unwrap();
         let operator = SigningKey::generate().unwrap();
         let id = LedgerId { chain_id: 5318, address: [7; 20] };
-        let genesis = Genesis { id, ca: *authority.key().public(), operator: *operator.public() };
+        let (root_key, ca_key) = (*root.certificate().public_key(), *authority.key().public());
+        let genesis = Genesis { id, root: root_key, ca: ca_key, operator: *operator.public() };
         let ledger = MemoryLedger::new(genesis);
         Self { root, authority, operator, genesis, ledger, devices: Vec::new(), now_ms: START_MS }
     }

@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{EnrolmentToken, NETWORK_PATH, Network, SigningKey, certificates_to_pem, csr, est, key_to_pem};
+use sealcast_identity::{
+    EnrolmentToken, NETWORK_PATH, Network, SigningKey, TrustAnchor, certificates_to_pem, csr, est, key_to_pem,
+};
 use sealcast_node::{
     files::{self, Mode},
     now_ms, output, tls,
@@ -102,6 +104,14 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
         not_after: output::utc(certificate.not_after_s()),
         public_key_sha256: hex::encode(certificate.public_key().fingerprint()),
     })
+}
+
+/// The hub's present network descriptor, verified, and its JSON.
+pub async fn network(hub: &str, anchor: &TrustAnchor) -> Result<(Network, Vec<u8>)> {
+    let https = https::Https::new(hub, tls::client(anchor.root().der(), None)?)?;
+    let json = https.request(NETWORK_PATH, None).await?;
+    let network = Network::verify(&json, anchor, now_ms()).context("the hub's network descriptor")?;
+    Ok((network, json))
 }
 
 fn own_key(dir: &Path) -> Result<SigningKey> {

@@ -71,15 +71,16 @@ impl Folder {
 
     /// The ledger that this device believes.
     pub fn genesis(&self) -> Genesis {
-        genesis(&self.network)
+        genesis(&self.network, &self.anchor)
     }
 }
 
-/// The ledger that a network descriptor names.
-pub fn genesis(network: &Network) -> Genesis {
+/// The ledger that a network descriptor names, which `anchor` verified.
+pub fn genesis(network: &Network, anchor: &TrustAnchor) -> Genesis {
     Genesis {
         id: LedgerId { chain_id: network.chain_id, address: network.ledger },
-        ca: *network.ca_key(),
-        operator: *network.operator_key(),
+        root: *anchor.root().public_key(),
+        ca: network.first_ca,
+        operator: network.first_operator,
     }
 }

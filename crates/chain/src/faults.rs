@@ -19,9 +19,10 @@ impl Bench {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let engine = Engine::open(directory.path().join("ledger"), &EngineConfig::default()).unwrap();
-        let (ca, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let [root, ca, operator] = std::array::from_fn(|_| SigningKey::generate().unwrap());
         let node = Node::embedded(&engine);
-        let ledger = Ledger::deploy(node, Wallet::generate(), ca.public(), operator.public()).await.unwrap();
+        let keys = [&root, &ca, &operator].map(SigningKey::public);
+        let ledger = Ledger::deploy(node, Wallet::generate(), keys).await.unwrap();
         Self { directory, engine, ledger, ca, operator }
     }
 
@@ -77,12 +78,13 @@ async fn a_deployment_that_fails_is_found_or_done_again_at_the_same_address() {
     for fault in Fault::ALL {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
-        let (ca, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let [root, ca, operator] = std::array::from_fn(|_| SigningKey::generate().unwrap());
+        let keys = [&root, &ca, &operator].map(SigningKey::public);
         let wallet = Wallet::generate();
         let engine = Engine::open(&path, &EngineConfig::default()).unwrap();
         engine.inject(fault);
         let same = Wallet::from_secret(&wallet.secret()).unwrap();
-        let deployed = Ledger::deploy(Node::embedded(&engine), same, ca.public(), operator.public()).await;
+        let deployed = Ledger::deploy(Node::embedded(&engine), same, keys).await;
         assert_eq!(deployed.is_ok(), fault.is_persisted(), "{fault:?}");
         drop((engine, deployed));
 
@@ -95,11 +97,12 @@ async fn a_deployment_that_fails_is_found_or_done_again_at_the_same_address() {
             Ok(ledger) => ledger,
             Err(error) => {
                 assert!(matches!(error, AttachError::NoContract { .. }) && !fault.is_persisted(), "{error:?}");
-                Ledger::deploy(Node::embedded(&engine), same(), ca.public(), operator.public()).await.unwrap()
+                Ledger::deploy(Node::embedded(&engine), same(), keys).await.unwrap()
             }
         };
         assert_eq!((ledger.id().address, engine.height()), (address, 1), "{fault:?}");
-        assert_eq!(ledger.genesis().await.unwrap().operator, *operator.public());
+        let genesis = ledger.genesis().await.unwrap();
+        assert_eq!([&genesis.root, &genesis.ca, &genesis.operator], keys);
     }
 }
 

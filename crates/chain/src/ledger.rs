@@ -95,13 +95,22 @@ struct Sender {
     next: Mutex<Option<u64>>,
 }
 
+fn public_key(view: &'static str, xy: Option<&[u8; 64]>) -> Result<PublicKey, NodeError> {
+    let xy = xy.ok_or_else(|| NodeError::answer(view, "too few bytes"))?;
+    PublicKey::from_xy(*xy).map_err(|error| NodeError::answer(view, error))
+}
+
 impl Ledger {
-    /// Deploys a new ledger with these two originators' keys, which cannot be changed.
-    pub async fn deploy(node: Node, wallet: Wallet, ca: &PublicKey, operator: &PublicKey) -> Result<Self, AttachError> {
+    /// Deploys a new ledger with these keys of the root, the CA and the operator. The root's cannot be changed.
+    pub async fn deploy(
+        node: Node,
+        wallet: Wallet,
+        [root, ca, operator]: [&PublicKey; 3],
+    ) -> Result<Self, AttachError> {
         let chain_id = node.chain_id().await?;
         probe(&node).await?;
-        let arguments =
-            abi::constructorCall { caKey: ca.xy().to_vec().into(), operatorKey: operator.xy().to_vec().into() };
+        let [root, ca, operator] = [root, ca, operator].map(|key| Bytes::copy_from_slice(key.xy()));
+        let arguments = abi::constructorCall { rootKey: root, caKey: ca, operatorKey: operator };
         let code = [abi::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
         let sender = Sender { wallet, chain_id, next: Mutex::new(None) };
         let mut ticker = node.ticker();
@@ -150,13 +159,15 @@ impl Ledger {
     /// What a client must be configured with to verify this ledger, as the node says it: for a hub that trusts its own
     /// engine, to hand out.
     pub async fn genesis(&self) -> Result<Genesis, NodeError> {
-        let key = async |number: Number| {
-            let xy = self.view(abi::keyOfCall { originator: contract::address(&number) }).await?;
-            let xy = xy.as_ref().try_into().map_err(|_| NodeError::answer("keyOf", "not 64 bytes"))?;
-            PublicKey::from_xy(xy).map_err(|error| NodeError::answer("keyOf", error))
-        };
-        let id = self.inner.id;
-        Ok(Genesis { id, ca: key(id.ca()).await?, operator: key(id.operator()).await? })
+        let keys = self.view(abi::genesisKeysCall {}).await?;
+        let key = |at: usize| public_key("genesisKeys", keys.get(64 * at..).and_then(<[u8]>::first_chunk));
+        Ok(Genesis { id: self.inner.id, root: key(0)?, ca: key(1)?, operator: key(2)? })
+    }
+
+    /// The key that verifies the originator's next entry, as the node says it.
+    pub async fn key_of(&self, originator: Number) -> Result<PublicKey, NodeError> {
+        let xy = self.view(abi::keyOfCall { originator: contract::address(&originator) }).await?;
+        public_key("keyOf", xy.first_chunk())
     }
 
     pub(crate) fn node(&self) -> &Node {

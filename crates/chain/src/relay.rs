@@ -25,11 +25,10 @@ use alloy::{
     primitives::{Address, B256, Bytes, U64},
     rpc::types::{Filter, FilterBlockOption, TransactionRequest},
 };
-use sealcast_identity::PublicKey;
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
 use sealcast_ledger_client::{Channel, ChannelError, MAX_RELAY_ENTRIES, NodeError, SubmitError, rpc_code};
 use serde_json::{Value, json};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     ledger::{Failure, Ledger},
@@ -60,7 +59,6 @@ pub struct Relay {
     waiting: AtomicUsize,
     rates: Rates,
     started: Instant,
-    operator: OnceCell<PublicKey>,
     gate: Gate,
 }
 
@@ -90,7 +88,6 @@ impl Relay {
             waiting: AtomicUsize::new(0),
             rates: Rates::default(),
             started: Instant::now(),
-            operator: OnceCell::new(),
             gate,
         }
     }
@@ -217,12 +214,10 @@ impl Relay {
         }
         let entries = entries.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         let id = self.ledger.id();
-        let operator =
-            self.operator.get_or_try_init(|| async { Ok::<_, NodeError>(self.ledger.genesis().await?.operator) });
-        let operator = operator.await.map_err(fault)?;
+        let operator = self.ledger.key_of(id.operator()).await.map_err(fault)?;
         let first = entries.first().map_or(0, SignedEntry::nonce);
         for (entry, nonce) in entries.iter().zip(first..) {
-            if entry.originator() != id.operator() || entry.nonce() != nonce || !entry.is_signed_by(operator, &id) {
+            if entry.originator() != id.operator() || entry.nonce() != nonce || !entry.is_signed_by(&operator, &id) {
                 let message = "only entries that the operator signed, with consecutive nonces, are taken together";
                 return Err(RpcFault::new(rpc_code::INVALID_PARAMS, message));
             }
@@ -249,7 +244,7 @@ impl Relay {
     /// Devices are limited; the CA and the operator say who is a device at all.
     fn is_limited(&self, entry: &SignedEntry) -> bool {
         let id = self.ledger.id();
-        entry.originator() != id.ca() && entry.originator() != id.operator()
+        ![id.root(), id.ca(), id.operator()].contains(&entry.originator())
     }
 
     fn within_rate(&self, entry: &SignedEntry) -> Result<(), RpcFault> {

@@ -21,17 +21,19 @@ pub type SharedReplica = Arc<RwLock<Replica>>;
 pub struct LedgerPolicy {
     /// The hub's own replica.
     pub replica: SharedReplica,
-    /// The one certificate that is the operator's.
-    pub operator: Certificate,
 }
 
 impl LedgerPolicy {
     fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (PolicyRefusal, &'static str)> {
-        if certificate.fingerprint() == self.operator.fingerprint() {
-            return Ok(OPERATOR_NAME.into());
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        if certificate.common_name() == OPERATOR_NAME {
+            let key = replica.key_of(replica.genesis().id.operator());
+            return match key == Some(certificate.public_key()) {
+                true => Ok(OPERATOR_NAME.into()),
+                false => Err((PolicyRefusal::NotAuthorized, "the ledger knows another key of the operator")),
+            };
         }
         let id = certificate.device().map_err(|_| (PolicyRefusal::NotAuthorized, "the certificate is no device's"))?;
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         match replica.device_by_id(&id) {
             None => Err((PolicyRefusal::NotAuthorized, "the ledger does not know the device")),
             Some(device) if !device.is_active() => Err((PolicyRefusal::Banned, "the device is revoked")),

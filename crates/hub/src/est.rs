@@ -17,7 +17,7 @@ use sealcast_ledger::{Body, DeviceRegistered, Serial};
 use sealcast_node::now_ms;
 use tracing::{error, info, warn};
 
-use crate::{config, registrar::Registrar, tokens::Tokens};
+use crate::{config, descriptor::Descriptor, registrar::Registrar, tokens::Tokens};
 
 /// What the handlers need.
 pub struct Est {
@@ -28,7 +28,7 @@ pub struct Est {
     /// How long certificates are valid.
     pub config: config::Hub,
     /// The signed network descriptor.
-    pub network_json: String,
+    pub descriptor: Descriptor,
 }
 
 /// The routes.
@@ -47,8 +47,9 @@ async fn ca_certificates(State(est): State<Arc<Est>>) -> Result<Response, Refuse
     Ok(pkcs7(est::CA_CERTIFICATES_TYPE, body))
 }
 
-async fn network(State(est): State<Arc<Est>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], est.network_json.clone())
+async fn network(State(est): State<Arc<Est>>) -> Result<Response, Refused> {
+    let json = est.descriptor.json(&est.registrar.authority).map_err(Refused::internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {

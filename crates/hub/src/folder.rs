@@ -95,11 +95,30 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
         aws_lc_rs::rand::fill(key.as_mut()).context("no randomness from the system")?;
         keep("relay.key", &Zeroizing::new(hex::encode(*key)), Mode::Secret)?;
     }
-    let mut relay_key = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(files::read_secret(&path("relay.key"))?.trim(), relay_key.as_mut())
-        .with_context(|| format!("{} does not hold 64 hex digits", path("relay.key").display()))?;
-
+    let relay_key = relay_key(dir)?;
     Ok(Keys { authority, operator, server_chain, server_key: server_key.to_pkcs8_der().clone(), relay_key })
+}
+
+/// The key of the account that pays for entries.
+pub fn relay_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>> {
+    let path = dir.join("relay.key");
+    let mut key = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(files::read_secret(&path)?.trim(), key.as_mut())
+        .with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
+    Ok(key)
+}
+
+/// The operator's certificate: the one in the folder, if it is of the CA's present key and of the operator's, else a new one.
+/// The ledger says which key is the operator's.
+pub fn operator(dir: &Path, key: &PublicKey, authority: &Authority, now_ms: u64) -> Result<Certificate> {
+    let path = dir.join("operator.pem");
+    let found = files::certificate(&path)?;
+    if found.public_key() == key && found.is_issued_by(authority.certificate()) {
+        return Ok(found);
+    }
+    let issued = authority.issue_operator(key, now_ms, 10 * YEAR)?;
+    files::write(&path, issued.chain_pem().as_bytes(), Mode::Public)?;
+    Ok(issued.certificate)
 }
 
 /// The server certificate that is there, with the CA's, if it still does.
@@ -341,6 +360,8 @@ mod tests {
         let network = |broker: &str, written_ms| Network {
             chain_id: 1,
             ledger: [1; 20],
+            first_ca: *keys.authority.key().public(),
+            first_operator: *keys.operator.public_key(),
             issuing: keys.authority.certificate().clone(),
             operator: keys.operator.clone(),
             broker: broker.to_owned(),

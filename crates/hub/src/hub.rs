@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     apart::Folders,
     config,
+    descriptor::Descriptor,
     est::{self, Est},
     folder,
     follower::Follower,
@@ -71,13 +72,13 @@ impl Hub {
         let stop = tasks.stop().clone();
 
         let (ledger, writer) = ledger::open(dir, &config, &keys).await?;
-        let (replica, groups) = ledger::replica(dir, &ledger, &keys).await?;
+        let (replica, groups) = ledger::replica(dir, &ledger, &keys.authority).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
         let replica: SharedReplica = Arc::new(RwLock::new(replica));
         let groups = Arc::new(Mutex::new(groups));
 
-        let policy = LedgerPolicy { replica: replica.clone(), operator: keys.operator.clone() };
+        let policy = LedgerPolicy { replica: replica.clone() };
         let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
         let mqtt = *broker.addrs().first().context("the broker has no address")?;
         let listener = TcpListener::bind(config.est)
@@ -86,7 +87,7 @@ impl Hub {
         let est = listener.local_addr()?;
         let network = describe(&config, &genesis, &keys, mqtt.port(), est.port())?;
         let (broker_address, url) = (network.broker.parse()?, network.hub.clone());
-        let network_json = folder::network(folders, &network, &keys.authority)?;
+        let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
@@ -107,10 +108,10 @@ impl Hub {
         };
         tasks.keep("the task that follows the ledger", follower.run(stop));
         let registrar = Registrar::new(keys.authority, ledger);
-        let router = est::router(Arc::new(Est { registrar, tokens, config, network_json }));
+        let router = est::router(Arc::new(Est { registrar, tokens, config, descriptor }));
         tasks.keep("EST", https::serve(listener, tls, router, tasks.clone()));
 
-        info!(%url, broker = %network.broker, ledger = %genesis.id, "hub runs");
+        info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
         Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
     }
 
@@ -150,6 +151,8 @@ fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: 
     Ok(Network {
         chain_id: genesis.id.chain_id,
         ledger: genesis.id.address,
+        first_ca: genesis.ca,
+        first_operator: genesis.operator,
         issuing: keys.authority.certificate().clone(),
         operator: keys.operator.clone(),
         broker: address(mqtt),

@@ -5,27 +5,24 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_group::PublicGroups;
+use sealcast_identity::Authority;
 use sealcast_ledger::{LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
 
 use crate::{config, folder::Keys};
 
 const PAGE: usize = 256;
+/// The file that says which contract is the ledger.
+const ADDRESS: &str = "ledger.address";
 
 /// The ledger, and what resolves when nothing writes it any more.
 pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledger, impl Future<Output = ()> + use<>)> {
     let wallet = Wallet::from_secret(&keys.relay_key)?;
-    let engine_config = EngineConfig { chain_id: config.chain_id, funded: vec![wallet.address()] };
-    let engine =
-        Engine::open(dir.join("ledger.sqlite"), &engine_config).context("the embedded ledger cannot be opened")?;
-    let node = Node::embedded(&engine);
+    let engine = engine(dir, config, &wallet)?;
     let mut progress = engine.progress();
     let writer = async move { while progress.changed().await.is_ok() {} };
-    let address = dir.join("ledger.address");
-    if address.exists() {
-        let id: LedgerId =
-            files::read(&address)?.trim().parse().with_context(|| format!("{} cannot be used", address.display()))?;
-        return Ok((Ledger::attach(node, wallet, id.address).await?, writer));
+    if let Some(id) = address(dir)? {
+        return Ok((Ledger::attach(Node::embedded(&engine), wallet, id.address).await?, writer));
     }
     // A first start may have ended between the deployment, which is one block, and the last line.
     let height = engine.progress().borrow().height;
@@ -34,28 +31,62 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
         "{} is missing, but ledger.sqlite holds entries. The missing file says which contract in ledger.sqlite is the \
          ledger; without it, the hub would make an empty ledger that no device knows. Restore the file from a backup. \
          Without a backup, start over with an empty folder: every device then has to enrol again",
-        address.display()
+        dir.join(ADDRESS).display()
     );
+    let node = Node::embedded(&engine);
     let ledger = if height == 0 {
-        Ledger::deploy(node, wallet, keys.authority.key().public(), keys.operator.public_key()).await?
+        let first = [keys.authority.root().public_key(), keys.authority.key().public(), keys.operator.public_key()];
+        Ledger::deploy(node, wallet, first).await?
     } else {
         let deployed = wallet.first_contract();
         Ledger::attach(node, wallet, deployed).await?
     };
-    files::write(&address, ledger.id().to_string().as_bytes(), Mode::Public)?;
+    files::write(&dir.join(ADDRESS), ledger.id().to_string().as_bytes(), Mode::Public)?;
     Ok((ledger, writer))
 }
 
-/// A replica of the whole ledger, which must be that of `keys`.
-pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replica, PublicGroups)> {
-    let genesis = ledger.genesis().await?;
+/// The ledger of a hub that has run before and does not run now.
+pub async fn reopen(dir: &Path, config: &config::Hub, relay_key: &[u8; 32]) -> Result<Ledger> {
+    let wallet = Wallet::from_secret(relay_key)?;
+    let id = address(dir)?.with_context(|| format!("no hub has been started in {}", dir.display()))?;
+    let engine = engine(dir, config, &wallet)?;
+    Ok(Ledger::attach(Node::embedded(&engine), wallet, id.address).await?)
+}
+
+fn engine(dir: &Path, config: &config::Hub, wallet: &Wallet) -> Result<Engine> {
+    let config = EngineConfig { chain_id: config.chain_id, funded: vec![wallet.address()] };
+    Engine::open(dir.join("ledger.sqlite"), &config).context("the embedded ledger cannot be opened")
+}
+
+fn address(dir: &Path) -> Result<Option<LedgerId>> {
+    let path = dir.join(ADDRESS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    files::read(&path)?.trim().parse().map(Some).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// A replica of the whole ledger, which must be that of this CA.
+pub async fn replica(dir: &Path, ledger: &Ledger, authority: &Authority) -> Result<(Replica, PublicGroups)> {
+    let (replica, groups) = read(ledger).await?;
+    let (genesis, known) = (replica.genesis(), replica.key_of(ledger.id().ca()));
     ensure!(
-        genesis.ca == *keys.authority.key().public() && genesis.operator == *keys.operator.public_key(),
-        "the ledger in {} belongs to another CA or operator than the keys in the same folder: restore all files from one \
-         backup",
+        genesis.root == *authority.root().public_key(),
+        "the ledger in {} belongs to another root CA than the keys in the same folder: restore all files from one backup",
         dir.display()
     );
-    let (mut replica, mut groups) = (Replica::new(genesis), PublicGroups::default());
+    ensure!(
+        known == Some(authority.key().public()),
+        "the ledger in {0} knows another key of the issuing CA than {0}/issuing.key. If `sealcast key rotate ca` was \
+         interrupted, run it again; else restore all files from one backup",
+        dir.display()
+    );
+    Ok((replica, groups))
+}
+
+/// A replica of the whole ledger, and its groups' public part.
+pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
+    let (mut replica, mut groups) = (Replica::new(ledger.genesis().await?), PublicGroups::default());
     loop {
         let page = ledger.records(replica.height(), PAGE).await?;
         if page.is_empty() {
@@ -89,7 +120,7 @@ mod tests {
         }
         std::fs::remove_dir(&in_the_way)?;
         let (ledger, _) = open(dir, &config, &keys).await?;
-        assert_eq!(replica(dir, &ledger, &keys).await?.0.height(), 0);
+        assert_eq!(replica(dir, &ledger, &keys.authority).await?.0.height(), 0);
         let id = ledger.id();
         drop(ledger);
         assert_eq!(open(dir, &config, &keys).await?.0.id(), id);

@@ -2,6 +2,7 @@
 
 mod apart;
 mod config;
+mod descriptor;
 mod est;
 mod folder;
 mod follower;
@@ -10,6 +11,7 @@ mod hub;
 mod ledger;
 mod registrar;
 mod relay;
+mod rotation;
 mod tokens;
 mod up;
 
@@ -17,6 +19,7 @@ pub use self::{
     apart::Folders,
     config::{Hub as HubConfig, HubFile},
     hub::Hub,
+    rotation::rotate_ca,
     tokens::Tokens,
     up::{Options, run},
 };

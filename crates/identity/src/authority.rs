@@ -147,6 +147,11 @@ impl Root {
         &self.certificate
     }
 
+    /// The key: the ledger's originator `root`.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// The private key as PEM (PKCS#8, not encrypted): for a file that only its owner reads.
     pub fn key_pem(&self) -> Zeroizing<String> {
         pem::key_to_pem(&self.key)

@@ -23,7 +23,7 @@ pub enum DeviceIdError {
 
 impl DeviceId {
     /// Names of the ledger's built-in originators, which no device may have.
-    pub const RESERVED: [&'static str; 3] = ["ca", "operator", "hub"];
+    pub const RESERVED: [&'static str; 4] = ["root", "ca", "operator", "hub"];
     /// Longest id, in bytes.
     pub const MAX_BYTES: usize = 64;
 

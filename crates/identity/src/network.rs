@@ -17,7 +17,7 @@ pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 /// Longest broker address or hub URL, in bytes.
 pub const MAX_ADDRESS_BYTES: usize = 512;
 
-const FORMAT: &str = "sealcast-network-v1";
+const FORMAT: &str = "sealcast-network-v2";
 
 /// Why a network descriptor cannot be written or is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,9 @@ pub enum NetworkError {
     Key(#[from] KeyError),
 }
 
-/// What a device has to know of its network once it is enrolled. The ledger's genesis follows from it: chain, address,
-/// [`ca_key`](Self::ca_key), [`operator_key`](Self::operator_key).
+/// What a device has to know of its network once it is enrolled. The ledger's genesis follows from it and from the root
+/// that it is verified by: chain, address, and the first keys of the CA and of the operator. The ledger says what keys they
+/// have had since.
 ///
 /// Written by [`to_json`](Self::to_json) with the signature of the issuing CA, read by [`verify`](Self::verify), which is
 /// the only way in: a descriptor that somebody else wrote never becomes a value.
@@ -77,6 +78,10 @@ pub struct Network {
     pub chain_id: u64,
     /// The address of the ledger's contract.
     pub ledger: [u8; 20],
+    /// The key of the issuing CA that the ledger began with.
+    pub first_ca: PublicKey,
+    /// The operator's key that the ledger began with.
+    pub first_operator: PublicKey,
     /// The certificate of the issuing CA.
     pub issuing: Certificate,
     /// The operator's certificate.
@@ -99,29 +104,24 @@ struct Document {
     broker: String,
     hub: String,
     written_ms: u64,
+    first_ca: String,
+    first_operator: String,
     issuing: String,
     operator: String,
     signature: String,
 }
 
 impl Network {
-    /// The originator `ca` on the ledger: the key of the issuing CA.
-    pub fn ca_key(&self) -> &PublicKey {
-        self.issuing.public_key()
-    }
-
-    /// The originator `operator` on the ledger.
-    pub fn operator_key(&self) -> &PublicKey {
-        self.operator.public_key()
-    }
-
-    /// The bytes that are signed: `"sealcast-network-v1" || chain_id u64be || ledger 20 || written_ms u64be`, then broker,
-    /// hub, issuing and operator certificate (DER), each with its length as u32be before it.
+    /// The bytes that are signed: `"sealcast-network-v2" || chain_id u64be || ledger 20 || written_ms u64be`, the first keys
+    /// of the CA and of the operator (`x || y`, 64 bytes each), then broker, hub, issuing and operator certificate (DER), each
+    /// with its length as u32be before it.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut out = FORMAT.as_bytes().to_vec();
         out.extend(self.chain_id.to_be_bytes());
         out.extend(self.ledger);
         out.extend(self.written_ms.to_be_bytes());
+        out.extend(self.first_ca.xy());
+        out.extend(self.first_operator.xy());
         for part in [self.broker.as_bytes(), self.hub.as_bytes(), self.issuing.der(), self.operator.der()] {
             // Bounded far below 4 GiB wherever a value is read or written.
             out.extend((part.len() as u32).to_be_bytes());
@@ -143,6 +143,8 @@ impl Network {
             broker: self.broker.clone(),
             hub: self.hub.clone(),
             written_ms: self.written_ms,
+            first_ca: STANDARD.encode(self.first_ca.xy()),
+            first_operator: STANDARD.encode(self.first_operator.xy()),
             issuing: STANDARD.encode(self.issuing.der()),
             operator: STANDARD.encode(self.operator.der()),
             signature: STANDARD.encode(authority.key().sign(&self.signed_bytes())?),
@@ -164,6 +166,8 @@ impl Network {
         let network = Self {
             chain_id: document.chain_id,
             ledger: ledger_address(&document.ledger)?,
+            first_ca: public_key("first_ca", &document.first_ca)?,
+            first_operator: public_key("first_operator", &document.first_operator)?,
             issuing: certificate("issuing", &document.issuing)?,
             operator: certificate("operator", &document.operator)?,
             broker: document.broker,
@@ -177,7 +181,7 @@ impl Network {
             STANDARD.decode(&document.signature).ok().and_then(|bytes| bytes.try_into().ok());
         let signature =
             signature.ok_or(NetworkError::Field { field: "signature", expected: "64 bytes (r || s) in base64" })?;
-        if !network.ca_key().verifies(&network.signed_bytes(), &signature) {
+        if !network.issuing.public_key().verifies(&network.signed_bytes(), &signature) {
             return Err(NetworkError::Signature);
         }
         let chain = [network.operator.der(), network.issuing.der()];
@@ -193,6 +197,12 @@ fn certificate(field: &'static str, text: &str) -> Result<Certificate, NetworkEr
     let der =
         STANDARD.decode(text).map_err(|_| NetworkError::Field { field, expected: "a certificate's DER in base64" })?;
     Certificate::from_der(&der).map_err(|source| NetworkError::Certificate { field, source })
+}
+
+fn public_key(field: &'static str, text: &str) -> Result<PublicKey, NetworkError> {
+    let xy = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 64]>::try_from(bytes).ok());
+    let expected = NetworkError::Field { field, expected: "a P-256 public key, x || y, in base64" };
+    xy.and_then(|xy| PublicKey::from_xy(xy).ok()).ok_or(expected)
 }
 
 fn ledger_address(text: &str) -> Result<[u8; 20], NetworkError> {
@@ -245,6 +255,8 @@ mod tests {
         Network {
             chain_id: u64::MAX,
             ledger: [0xab; 20],
+            first_ca: *SigningKey::generate().unwrap().public(),
+            first_operator: *SigningKey::generate().unwrap().public(),
             issuing: of.authority.certificate().clone(),
             operator: of.authority.issue_operator(key.public(), NOW_MS, 30 * DAY).unwrap().certificate,
             broker: "broker.example:8883".to_owned(),
@@ -260,8 +272,6 @@ mod tests {
         let json = network.to_json(&ca.authority).unwrap();
         let read = Network::verify(json.as_bytes(), &ca.anchor, NOW_MS).unwrap();
         assert_eq!(read, network);
-        assert_eq!(read.ca_key(), ca.authority.key().public());
-        assert_ne!(read.ca_key(), read.operator_key());
     }
 
     #[test]
@@ -279,12 +289,13 @@ mod tests {
             ("hub.example".to_owned(), "hub.example.org".to_owned()),
             (NOW_MS.to_string(), (NOW_MS + 1).to_string()),
             (base64(&network.operator), base64(&other_operator)),
+            (STANDARD.encode(network.first_ca.xy()), STANDARD.encode(network.first_operator.xy())),
         ] {
             let changed = json.replace(&from, &to);
             assert_ne!(changed, json);
             assert!(matches!(verify(&changed), Err(NetworkError::Signature)), "{to}: {:?}", verify(&changed));
         }
-        assert!(matches!(verify(&json.replace(FORMAT, "sealcast-network-v2")), Err(NetworkError::Format(_))));
+        assert!(matches!(verify(&json.replace(FORMAT, "sealcast-network-v9")), Err(NetworkError::Format(_))));
         assert!(matches!(verify(&json.replacen('{', "{\"more\": 1,", 1)), Err(NetworkError::Json(_))));
         assert!(matches!(verify(&" ".repeat(MAX_DESCRIPTOR_BYTES + 1)), Err(NetworkError::TooLong(_))));
 

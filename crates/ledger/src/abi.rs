@@ -15,9 +15,9 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupName, GroupNumber, GroupReset, Hash, KeysPublished, Kind, Limits, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS,
-    Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial, TopicFilter,
-    UnitText,
+    GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, Limits, LimitsSet, MAX_BODY_BYTES,
+    MAX_FILTERS, Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial,
+    TopicFilter, UnitText,
     limits::MAX_REPORTERS,
     text::{check_length, check_name},
 };
@@ -32,6 +32,7 @@ type CommitT = (Uint<16>, Uint<32>, Uint<64>, BytesT);
 type ReadingT = (Uint<16>, BytesT, Uint<64>, Uint<64>, Int<128>, Uint<8>);
 type AnchorT = (Uint<16>, FixedBytes<32>, Uint<32>);
 type GroupResetT = (Uint<16>, BytesT);
+type KeyRotatedT = (AddressT, BytesT, BytesT);
 type LimitsSetT = (Uint<16>, BytesT, Int<128>, Int<128>, Uint<128>, Uint<8>, BytesT, Bool, Bool, Array<AddressT>);
 
 /// What the decoder may allocate: a body of the greatest length, and room for the words of its arrays.
@@ -102,6 +103,11 @@ fn encode(body: &Body) -> Vec<u8> {
         )),
         Body::Anchor(b) => AnchorT::abi_encode_params(&(b.group.get(), word(b.root), b.count)),
         Body::GroupReset(b) => GroupResetT::abi_encode_params(&(b.group.get(), text(b.reason.as_str()))),
+        Body::KeyRotated(b) => KeyRotatedT::abi_encode_params(&(
+            address(b.whose),
+            Bytes::copy_from_slice(b.public_key.xy()),
+            Bytes::copy_from_slice(&b.proof),
+        )),
         Body::LimitsSet(b) => {
             let (listed, reporters) = match &b.limits.reporters {
                 Reporters::Granted => (false, Vec::new()),
@@ -198,6 +204,13 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             let (of, reason) = decode_params!(GroupResetT, kind, bytes);
             let reason = Reason::from_bytes(&reason)?;
             Body::GroupReset(GroupReset { group: group(of)?, reason })
+        }
+        Kind::KeyRotated => {
+            let (whose, key, proof) = decode_params!(KeyRotatedT, kind, bytes);
+            let public_key = public_key(&key)?;
+            check_length("proof", proof.len(), 64, 64)?;
+            let proof = proof.as_ref().try_into().map_err(|_| Refusal::BadProof)?;
+            Body::KeyRotated(KeyRotated { whose: number(whose), public_key, proof })
         }
         Kind::LimitsSet => {
             let (of, topic, min, max, max_step, decimals, unit, gapless, listed, reporters) =

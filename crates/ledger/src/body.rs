@@ -1,12 +1,12 @@
-//! The eleven kinds of entries, each a struct whose fields were checked when they came in.
+//! The kinds of entries, each a struct whose fields were checked when they came in.
 
 use std::{fmt, num::NonZeroU32};
 
-use sealcast_identity::{DeviceId, PublicKey};
+use sealcast_identity::{DeviceId, KeyError, PublicKey, Signature, SigningKey};
 
 use crate::{
-    Epoch, Generation, GroupName, GroupNumber, Hash, Limits, MAX_DECIMALS, Number, Reading, ReadingTopic, Reason,
-    Refusal, Serial, TopicFilter, text::check_length,
+    Epoch, Generation, GroupName, GroupNumber, Hash, LedgerId, Limits, MAX_DECIMALS, Number, Reading, ReadingTopic,
+    Reason, Refusal, Serial, TopicFilter, text::check_length,
 };
 
 /// Longest body, in bytes: bounds a commit, and with it how many members one can add.
@@ -40,11 +40,13 @@ pub enum Kind {
     GroupReset = 10,
     /// See [`LimitsSet`].
     LimitsSet = 11,
+    /// See [`KeyRotated`].
+    KeyRotated = 13,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DeviceRegistered,
         Self::DeviceRevoked,
         Self::KeysPublished,
@@ -56,6 +58,7 @@ impl Kind {
         Self::Anchor,
         Self::GroupReset,
         Self::LimitsSet,
+        Self::KeyRotated,
     ];
 
     /// The contract's number.
@@ -87,6 +90,7 @@ impl fmt::Display for Kind {
             Self::Anchor => "anchor",
             Self::GroupReset => "group reset",
             Self::LimitsSet => "limits set",
+            Self::KeyRotated => "key rotated",
         })
     }
 }
@@ -233,6 +237,43 @@ pub struct LimitsSet {
     pub limits: Limits,
 }
 
+/// Kind 13, by the operator for itself, or by the root for the CA: another key from the next entry on. The originator's
+/// number and nonce stay, and so does all that it said before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRotated {
+    /// Whose key.
+    pub whose: Number,
+    /// The new one.
+    pub public_key: PublicKey,
+    /// Its signature of `"sealcast-takeover-v1" || chain id u64be || ledger's address || whose || public key`, so that it
+    /// is nobody else's.
+    pub proof: Signature,
+}
+
+impl KeyRotated {
+    const LABEL: &'static [u8] = b"sealcast-takeover-v1";
+
+    /// `key` takes over for `whose`.
+    ///
+    /// # Errors
+    /// The key does not sign.
+    pub fn to(key: &SigningKey, whose: Number, ledger: &LedgerId) -> Result<Self, KeyError> {
+        let public_key = *key.public();
+        let proof = key.sign(&Self::takeover(whose, &public_key, ledger))?;
+        Ok(Self { whose, public_key, proof })
+    }
+
+    /// Whether the new key has signed that it takes over.
+    #[must_use]
+    pub fn is_proven(&self, ledger: &LedgerId) -> bool {
+        self.public_key.verifies(&Self::takeover(self.whose, &self.public_key, ledger), &self.proof)
+    }
+
+    fn takeover(whose: Number, public_key: &PublicKey, ledger: &LedgerId) -> Vec<u8> {
+        [Self::LABEL, &ledger.chain_id.to_be_bytes(), &ledger.address, whose.as_bytes(), public_key.xy()].concat()
+    }
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at its struct")]
@@ -248,6 +289,7 @@ pub enum Body {
     Anchor(Anchor),
     GroupReset(GroupReset),
     LimitsSet(LimitsSet),
+    KeyRotated(KeyRotated),
 }
 
 impl Body {
@@ -266,6 +308,7 @@ impl Body {
             Self::Anchor(_) => Kind::Anchor,
             Self::GroupReset(_) => Kind::GroupReset,
             Self::LimitsSet(_) => Kind::LimitsSet,
+            Self::KeyRotated(_) => Kind::KeyRotated,
         }
     }
 

@@ -154,6 +154,12 @@ impl LedgerId {
     /// Text at the head of an MLS group id.
     const MLS_GROUP_LABEL: &'static [u8] = b"sealcast-group-v1";
 
+    /// The number of the root.
+    #[must_use]
+    pub fn root(&self) -> Number {
+        self.number_of_name("root")
+    }
+
     /// The number of the CA.
     #[must_use]
     pub fn ca(&self) -> Number {
@@ -231,9 +237,11 @@ impl From<LedgerId> for String {
 pub struct Genesis {
     /// Which ledger.
     pub id: LedgerId,
-    /// The issuing CA's key, which registers devices.
+    /// The root CA's key, which says what key the issuing CA has. It never changes.
+    pub root: PublicKey,
+    /// The issuing CA's first key, which registers devices.
     pub ca: PublicKey,
-    /// The operator's key, which makes groups and grants.
+    /// The operator's first key, which makes groups and grants.
     pub operator: PublicKey,
 }
 
@@ -242,9 +250,10 @@ impl Genesis {
     #[must_use]
     pub fn head(&self) -> Hash {
         Hash::of_parts(&[
-            b"sealcast-genesis-v1",
+            b"sealcast-genesis-v2",
             &self.id.chain_id.to_be_bytes(),
             &self.id.address,
+            self.root.xy(),
             self.ca.xy(),
             self.operator.xy(),
         ])

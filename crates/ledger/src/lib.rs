@@ -33,7 +33,7 @@ mod text;
 mod topic;
 
 pub use body::{
-    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset,
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset, KeyRotated,
     KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, Revoked,
 };
 pub use codec::CodecError;

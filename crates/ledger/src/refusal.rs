@@ -55,6 +55,13 @@ pub enum Refusal {
     #[error("{name:?} is a reserved name: choose another device id")]
     ReservedName { name: String },
 
+    /// The new key did not sign.
+    #[error("the new key has not signed that it takes over on this ledger")]
+    BadProof,
+    /// Taken.
+    #[error("the new key is already the key of {originator}: make another")]
+    KeyInUse { originator: Number },
+
     /// Not the originator's next nonce.
     #[error(
         "nonce {got} is not the originator's next, which is {expected}: sign the entry again with nonce {expected}"
@@ -150,6 +157,8 @@ mod errors {
             error BadFilter(string filter, uint256 position);
             error ReservedFilter(string filter);
             error ReservedName(string name);
+            error BadProof();
+            error KeyInUse(address originator);
 
             error BadNonce(uint64 expected, uint64 got);
             error BadSignature();
@@ -207,6 +216,8 @@ impl From<ContractErrors> for Refusal {
             E::BadFilter(e) => Self::BadFilter { filter: e.filter, position: small(e.position) },
             E::ReservedFilter(e) => Self::ReservedFilter { filter: e.filter },
             E::ReservedName(e) => Self::ReservedName { name: e.name },
+            E::BadProof(_) => Self::BadProof,
+            E::KeyInUse(e) => Self::KeyInUse { originator: number(e.originator) },
             E::BadNonce(e) => Self::BadNonce { expected: e.expected, got: e.got },
             E::BadSignature(_) => Self::BadSignature,
             E::NotAuthorized(e) => Self::NotAuthorized { kind: e.kind, originator: number(e.originator) },

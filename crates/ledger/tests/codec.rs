@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupNumber, GroupReset, Hash, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number, Policy, Reading, Record,
-    Reporters, Revoked, SequenceRule, Serial, SignedEntry,
+    GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number, Policy,
+    Reading, Record, Reporters, Revoked, SequenceRule, Serial, SignedEntry,
 };
 
 const ID: LedgerId = LedgerId { chain_id: u64::MAX, address: [7; 20] };
@@ -91,6 +91,10 @@ fn body() -> impl Strategy<Value = Body> {
         ),
         (group(), hash(), 1..=u32::MAX).prop_map(|(group, root, count)| Body::Anchor(Anchor { group, root, count })),
         (group(), reason()).prop_map(|(group, reason)| Body::GroupReset(GroupReset { group, reason })),
+        number().prop_filter_map("a key", |whose| {
+            let key = SigningKey::generate().ok()?;
+            KeyRotated::to(&key, whose, &ID).ok().map(Body::KeyRotated)
+        }),
         (group(), parsed("[a-z/ü€]{1,40}"), limits()).prop_map(|(group, topic, limits)| Body::LimitsSet(LimitsSet {
             group,
             topic,

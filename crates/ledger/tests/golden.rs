@@ -16,13 +16,13 @@ fn lines(first: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
 
 fn genesis() -> Result<(Genesis, Hash), Failure> {
     let words = lines("genesis").next().ok_or("no genesis")?;
-    let [_, id, ca, operator, head] = words[..] else { return Err("genesis".into()) };
+    let [_, id, root, ca, operator, head] = words[..] else { return Err("genesis".into()) };
     let key = |text: &str| -> Result<PublicKey, Failure> {
         let mut xy = [0; 64];
         hex::decode_to_slice(text, &mut xy)?;
         Ok(PublicKey::from_xy(xy)?)
     };
-    Ok((Genesis { id: id.parse()?, ca: key(ca)?, operator: key(operator)? }, head.parse()?))
+    Ok((Genesis { id: id.parse()?, root: key(root)?, ca: key(ca)?, operator: key(operator)? }, head.parse()?))
 }
 
 #[test]
@@ -34,6 +34,7 @@ fn numbers_and_heads_are_the_contracts() -> Result<(), Failure> {
         let [_, name, number] = words[..] else { return Err("number".into()) };
         let number: Number = number.parse()?;
         let ours = match name {
+            "root" => genesis.id.root(),
             "ca" => genesis.id.ca(),
             "operator" => genesis.id.operator(),
             device => genesis.id.number_of(&device.parse()?),

@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod group;
+pub mod key;
 pub mod ledger;
 mod operator;
 pub mod readings;

@@ -3,9 +3,9 @@
 
 use std::{path::Path, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::genesis;
-use sealcast_identity::{DeviceId, Network, SigningKey, TrustAnchor};
+use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor};
 use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{
@@ -39,23 +39,36 @@ pub struct Operator {
     _end: DropGuard,
 }
 
+/// The network that the operator's folder is for.
+pub fn network(dir: &Path) -> Result<(Network, TrustAnchor)> {
+    let path = |name: &str| dir.join(name);
+    let json = files::read(&path("network.json")).with_context(|| {
+        format!(
+            "{} is not an operator's folder: run `sealcast up`, whose first start makes one beside the hub's folder, or give \
+             it with --operator",
+            dir.display()
+        )
+    })?;
+    let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
+    let network = Network::verify(json.as_bytes(), &anchor, now_ms())
+        .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
+    Ok((network, anchor))
+}
+
 impl Operator {
     /// Connects and reads the whole ledger.
     pub async fn connect(dir: &Path) -> Result<Self> {
         let path = |name: &str| dir.join(name);
-        let network_json = files::read(&path("network.json")).with_context(|| {
-            format!(
-                "{} is not an operator's folder: run `sealcast up`, whose first start makes one beside the hub's folder, or give \
-                 it with --operator",
-                dir.display()
-            )
-        })?;
-        let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
-        let network = Network::verify(network_json.as_bytes(), &anchor, now_ms())
-            .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
-        let chain: Vec<Vec<u8>> =
-            files::certificates(&path("operator.pem"))?.iter().map(|certificate| certificate.der().to_vec()).collect();
+        let (network, anchor) = network(dir)?;
+        let chain = files::certificates(&path("operator.pem"))?;
         let key = files::key(&path("operator.key"))?;
+        ensure!(
+            chain.first().map(Certificate::public_key) == Some(key.public()),
+            "operator.key in {0} is not the key of operator.pem. If `sealcast key rotate operator` was interrupted, run it \
+             again; else restore both files from one backup",
+            dir.display()
+        );
+        let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
 
         let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
         let tls = tls::client(anchor.root().der(), Some(&identity))?;
@@ -82,10 +95,11 @@ impl Operator {
         })?;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
+        let genesis = genesis(&network, &anchor);
         let mut operator = Self {
             records: Vec::new(),
-            replica: Replica::new(genesis(&network)),
-            ledger: RemoteLedger::new(link, genesis(&network).id),
+            replica: Replica::new(genesis),
+            ledger: RemoteLedger::new(link, genesis.id),
             key,
             _end: stop.drop_guard(),
         };

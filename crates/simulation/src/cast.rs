@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context as _, Result, anyhow};
 use sealcast_agent_core::Own;
 use sealcast_group::Me;
-use sealcast_identity::{Authority, Certificate, DeviceId, Root, SigningKey, TrustAnchor};
+use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
     Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset, Hash,
     LedgerId, Number, Policy, Refusal, Revoked, Serial, testing::MemoryLedger,
@@ -34,8 +34,6 @@ pub struct Cast {
     root: Root,
     authority: Authority,
     operator: SigningKey,
-    /// The one certificate that is the operator's.
-    pub operator_certificate: Certificate,
     /// What the ledger starts from.
     pub genesis: Genesis,
     /// The ledger.
@@ -53,12 +51,11 @@ impl Cast {
         let authority = root.create_authority("simulation", START_MS, 3000 * DAY)?;
         let operator = SigningKey::generate()?;
         let id = LedgerId { chain_id: 5318, address: [7; 20] };
-        let genesis = Genesis { id, ca: *authority.key().public(), operator: *operator.public() };
-        let operator_certificate = authority.issue_operator(operator.public(), START_MS, 3000 * DAY)?.certificate;
+        let (root_key, ca_key) = (*root.certificate().public_key(), *authority.key().public());
+        let genesis = Genesis { id, root: root_key, ca: ca_key, operator: *operator.public() };
         let group = GroupNumber::new(1).context("a group's number")?;
         let ledger = MemoryLedger::new(genesis);
-        let mut cast =
-            Self { root, authority, operator, operator_certificate, genesis, ledger, devices: Vec::new(), group };
+        let mut cast = Self { root, authority, operator, genesis, ledger, devices: Vec::new(), group };
         let policy = Policy {
             epoch_max_age_s: None,
             epoch_max_messages: None,

@@ -94,7 +94,7 @@ impl Hub {
     /// A hub whose journal is empty.
     pub fn new(cast: &Cast, now: Now) -> Self {
         let replica = Arc::new(RwLock::new(Replica::new(cast.genesis)));
-        let policy = LedgerPolicy { replica, operator: cast.operator_certificate.clone() };
+        let policy = LedgerPolicy { replica };
         let mut hub = Self {
             core: core(&policy),
             image: Image::default(),

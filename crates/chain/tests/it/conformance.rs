@@ -24,8 +24,8 @@ async fn deploy(devices: usize) -> (tempfile::TempDir, Engine, Ledger, Cast) {
     let address = alloy::primitives::Address::from(wallet.address()).create(0).into_array();
     let engine = Engine::open(file(directory.path()), &EngineConfig::default()).unwrap();
     let cast = Cast::new(LedgerId { chain_id: engine.chain_id(), address }, devices).unwrap();
-    let ledger =
-        Ledger::deploy(Node::embedded(&engine), wallet, &cast.genesis.ca, &cast.genesis.operator).await.unwrap();
+    let keys = [&cast.genesis.root, &cast.genesis.ca, &cast.genesis.operator];
+    let ledger = Ledger::deploy(Node::embedded(&engine), wallet, keys).await.unwrap();
     assert_eq!(ledger.id(), cast.genesis.id);
     (directory, engine, ledger, cast)
 }
@@ -214,9 +214,13 @@ async fn malformed_bodies_are_refused_alike() {
     if let Some(last) = dirty.last_mut() {
         *last = 1;
     }
-    let cases: [(u8, Vec<u8>, Option<Refusal>); 15] = [
+    let rotated = |key: &[u8], proof: usize| {
+        let (whose, key, proof) = (alloy::primitives::Address::ZERO, key.to_vec(), vec![1; proof]);
+        (whose, Bytes::from(key), Bytes::from(proof)).abi_encode_params()
+    };
+    let cases: [(u8, Vec<u8>, Option<Refusal>); 18] = [
         (0, vec![], Some(Refusal::UnknownKind { kind: 0 })),
-        (12, good.clone(), Some(Refusal::UnknownKind { kind: 12 })),
+        (99, good.clone(), Some(Refusal::UnknownKind { kind: 99 })),
         (4, trailing, Some(Refusal::BadBody { kind: 4 })),
         (4, dirty, Some(Refusal::BadBody { kind: 4 })),
         // No ABI at all: the contract reverts without data.
@@ -231,6 +235,9 @@ async fn malformed_bodies_are_refused_alike() {
         (1, device("hub", &point), Some(Refusal::ReservedName { name: "hub".into() })),
         (1, device("1111", &[7; 64]), Some(Refusal::BadPublicKey)),
         (1, device(".1", &point), Some(Refusal::BadText { field: "device".into(), position: 0 })),
+        (1, device("root", &point), Some(Refusal::ReservedName { name: "root".into() })),
+        (13, rotated(&[7; 64], 64), Some(Refusal::BadPublicKey)),
+        (13, rotated(&point, 65), Some(Refusal::BadLength { field: "proof".into(), length: 65, min: 64, max: 64 })),
     ];
     for (kind, body, expected) in cases {
         let (originator, key) =

@@ -62,10 +62,10 @@ fn read(directory: &Path, name: &str) -> Vec<u8> {
 }
 
 fn identity(directory: &Path) -> (Genesis, SigningKey) {
-    let ca = SigningKey::from_pkcs8_der(&read(directory, "ca")).unwrap();
-    let operator = SigningKey::from_pkcs8_der(&read(directory, "operator")).unwrap();
+    let [root, ca, operator] =
+        ["root", "ca", "operator"].map(|name| SigningKey::from_pkcs8_der(&read(directory, name)).unwrap());
     let id: LedgerId = String::from_utf8(read(directory, "id")).unwrap().parse().unwrap();
-    (Genesis { id, ca: *ca.public(), operator: *operator.public() }, operator)
+    (Genesis { id, root: *root.public(), ca: *ca.public(), operator: *operator.public() }, operator)
 }
 
 /// The process that is killed, at the latest when the test fails. What it said as errors is printed then.
@@ -106,6 +106,7 @@ async fn acknowledged_entries_survive_kills() {
     let world = World::new().await;
     let directory = world.directory.path().to_path_buf();
     let write = |name: &str, bytes: &[u8]| std::fs::write(directory.join(name), bytes).unwrap();
+    write("root", world.keys.root.to_pkcs8_der());
     write("ca", world.keys.ca.to_pkcs8_der());
     write("operator", world.keys.operator.to_pkcs8_der());
     write("id", world.id().to_string().as_bytes());

@@ -7,9 +7,10 @@ use alloy::{
     sol_types::{SolCall, SolEvent as _},
 };
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
+use sealcast_identity::SigningKey;
 use sealcast_ledger::{
-    Anchor, Body, DeviceRevoked, Event, Granted, GroupNumber, GroupReset, Hash, KeysPublished, LedgerId, Limits,
-    LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters, Revoked, SequenceRule,
+    Anchor, Body, DeviceRevoked, Event, Granted, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, LedgerId,
+    Limits, LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters, Revoked, SequenceRule,
     testing::{Cast, MemoryLedger},
 };
 use sealcast_ledger_client::SubmitError;
@@ -299,7 +300,8 @@ async fn write_the_vectors() {
     let cast = Cast::new(LedgerId { chain_id: 5318, address }, 2).unwrap();
     let genesis = cast.genesis;
     let id = genesis.id;
-    let ledger = Ledger::deploy(Node::embedded(&engine), wallet, &genesis.ca, &genesis.operator).await.unwrap();
+    let keys = [&genesis.root, &genesis.ca, &genesis.operator];
+    let ledger = Ledger::deploy(Node::embedded(&engine), wallet, keys).await.unwrap();
     assert_eq!(ledger.id(), id);
 
     let mut out = String::from(
@@ -309,8 +311,8 @@ async fn write_the_vectors() {
     );
     let key = |key: &sealcast_identity::PublicKey| hex::encode(key.xy());
     let head = ledger.head().await.unwrap().hash;
-    writeln!(out, "genesis {id} {} {} {head}", key(&genesis.ca), key(&genesis.operator)).unwrap();
-    for name in ["ca", "operator", "1111", "1112"] {
+    writeln!(out, "genesis {id} {} {head}", keys.map(key).join(" ")).unwrap();
+    for name in ["root", "ca", "operator", "1111", "1112"] {
         let number = view(&engine, id, SealcastLedger::numberOfCall { name: name.into() }).await.unwrap();
         writeln!(out, "number {name} {}", Number::from(number.into_array())).unwrap();
     }
@@ -319,6 +321,7 @@ async fn write_the_vectors() {
     let g = GroupNumber::new(1).unwrap();
     let certificate = Hash::of(b"certificate");
     let reason = || "décommissionné".parse().unwrap();
+    let rotated = |whose| Body::KeyRotated(KeyRotated::to(&SigningKey::generate().unwrap(), whose, &id).unwrap());
     let listed = Limits { reporters: Reporters::Listed(vec![b]), sequence: SequenceRule::Gapless, ..limits() };
     let mut said = vec![
         (id.ca(), cast.registration(0, certificate)),
@@ -340,6 +343,8 @@ async fn write_the_vectors() {
         (id.operator(), Body::GroupReset(GroupReset { group: g, reason: reason() })),
         (id.operator(), Body::Revoked(Revoked { group: g, device: b, reason: reason() })),
         (id.operator(), Body::DeviceRevoked(DeviceRevoked { device: b, reason: reason() })),
+        (id.root(), rotated(id.ca())),
+        (id.operator(), rotated(id.operator())),
     ]);
     let mut memory = MemoryLedger::new(genesis);
     for (by, body) in said {

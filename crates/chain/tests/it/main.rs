@@ -7,5 +7,6 @@ mod conformance;
 mod crash;
 mod limits;
 mod relay;
+mod rotation;
 mod rpc;
 mod smoke;

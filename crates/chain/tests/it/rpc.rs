@@ -50,9 +50,9 @@ fn bench() -> Bench {
 }
 
 async fn deploy(bench: &Bench) -> SealcastLedger::SealcastLedgerInstance<DynProvider> {
-    let (ca, operator) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
-    let keys = (Bytes::from(ca.public().xy().to_vec()), Bytes::from(operator.public().xy().to_vec()));
-    SealcastLedger::deploy(bench.provider.clone(), keys.0, keys.1).await.unwrap()
+    let keys = std::array::from_fn(|_| Bytes::from(SigningKey::generate().unwrap().public().xy().to_vec()));
+    let [root, ca, operator] = keys;
+    SealcastLedger::deploy(bench.provider.clone(), root, ca, operator).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
-use sealcast_identity::{DeviceId, SigningKey};
+use sealcast_identity::{DeviceId, PublicKey, SigningKey};
 use sealcast_ledger::{
     Authenticity, Body, Commit, DeviceRegistered, Epoch, Generation, Genesis, Granted, GroupCreated, GroupNumber, Hash,
     LedgerId, Number, Policy, Record, Replica, SignedEntry,
@@ -18,13 +18,20 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Kept out of the struct: whoever reopens the file needs the same.
 pub struct Keys {
+    pub root: SigningKey,
     pub ca: SigningKey,
     pub operator: SigningKey,
 }
 
 impl Keys {
     pub fn generate() -> Self {
-        Self { ca: SigningKey::generate().unwrap(), operator: SigningKey::generate().unwrap() }
+        let [root, ca, operator] = std::array::from_fn(|_| SigningKey::generate().unwrap());
+        Self { root, ca, operator }
+    }
+
+    /// As the contract's constructor takes them.
+    pub fn public(&self) -> [&PublicKey; 3] {
+        [&self.root, &self.ca, &self.operator].map(SigningKey::public)
     }
 }
 
@@ -46,8 +53,7 @@ impl World {
         let config = EngineConfig { funded: vec![wallet.address()], ..EngineConfig::default() };
         let engine = Engine::open(file(directory.path()), &config).unwrap();
         let keys = Keys::generate();
-        let ledger =
-            Ledger::deploy(Node::embedded(&engine), wallet, keys.ca.public(), keys.operator.public()).await.unwrap();
+        let ledger = Ledger::deploy(Node::embedded(&engine), wallet, keys.public()).await.unwrap();
         Self { directory, engine, ledger, keys }
     }
 
@@ -56,7 +62,8 @@ impl World {
     }
 
     pub fn genesis(&self) -> Genesis {
-        Genesis { id: self.id(), ca: *self.keys.ca.public(), operator: *self.keys.operator.public() }
+        let [root, ca, operator] = self.keys.public().map(|key| *key);
+        Genesis { id: self.id(), root, ca, operator }
     }
 
     /// Signs with the originator's next nonce.

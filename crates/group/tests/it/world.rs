@@ -114,7 +114,8 @@ impl World {
         let ca = Ca::new();
         let operator = SigningKey::generate().unwrap();
         let id = LedgerId { chain_id: 5318, address: [7; 20] };
-        let genesis = Genesis { id, ca: *ca.authority.key().public(), operator: *operator.public() };
+        let (root_key, ca_key) = (*ca.root.certificate().public_key(), *ca.authority.key().public());
+        let genesis = Genesis { id, root: root_key, ca: ca_key, operator: *operator.public() };
         Self {
             ca,
             operator,

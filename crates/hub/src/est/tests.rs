@@ -1,10 +1,13 @@
 //! What becomes of an enrolment and its token when a write fails.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::RwLock,
+};
 
 use anyhow::{Context as _, Result};
 use sealcast_faults::Fault;
-use sealcast_identity::{Authority, EnrolmentToken, Root, SigningKey, csr};
+use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, csr};
 use tempfile::TempDir;
 
 use super::*;
@@ -33,8 +36,21 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
     let token = EnrolmentToken::generate("1111".parse()?, keys.authority.root())?;
     let tokens = Tokens::open(&folders.hub)?;
     tokens.put(&token.to_stored(now_ms() + 60_000))?;
+    let (replica, _) = ledger::read(&ledger).await?;
+    let network = Network {
+        chain_id: config.chain_id,
+        ledger: ledger.id().address,
+        first_ca: replica.genesis().ca,
+        first_operator: replica.genesis().operator,
+        issuing: keys.authority.certificate().clone(),
+        operator: keys.operator,
+        broker: "localhost:1".to_owned(),
+        hub: "https://localhost:1".to_owned(),
+        written_ms: now_ms(),
+    };
+    let descriptor = Descriptor::new(folders.clone(), network, Arc::new(RwLock::new(replica)), &keys.authority)?;
     let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger);
-    let est = Arc::new(Est { registrar, tokens, config, network_json: String::new() });
+    let est = Arc::new(Est { registrar, tokens, config, descriptor });
     Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, _dir: dir })
 }
 

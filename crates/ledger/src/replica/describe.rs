@@ -48,6 +48,10 @@ impl Replica {
             Event::GroupReset { group, generation, reason } => {
                 format!("{by} reset {} to generation {generation}{}", which(group), because(reason))
             }
+            Event::KeyRotated { whose, public_key } => {
+                let fingerprint = hex::encode(public_key.fingerprint());
+                format!("{by} gave {} the key {}", who(whose), fingerprint.get(..16).unwrap_or(&fingerprint))
+            }
             Event::LimitsSet { group, topic, version } => {
                 let again = if *version > 1 { "new " } else { "" };
                 format!("{by} set {again}limits for {topic} in {}", which(group))

@@ -1,6 +1,6 @@
 //! What a record did, in a form for people and drivers.
 
-use sealcast_identity::DeviceId;
+use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, LimitVerdict, Number, ReadingTopic, Reason, UnitText};
 
@@ -116,10 +116,17 @@ pub enum Event {
         /// How often they were set.
         version: u64,
     },
+    /// The CA or the operator has another key from the next record on.
+    KeyRotated {
+        /// Which.
+        whose: Number,
+        /// The new key.
+        public_key: PublicKey,
+    },
 }
 
 impl Event {
-    /// The device that it is about, other than as its originator.
+    /// The device, or the built-in originator, that it is about, other than as its originator.
     #[must_use]
     pub fn device(&self) -> Option<Number> {
         match self {
@@ -128,6 +135,7 @@ impl Event {
             | Self::KeysPublished { device, .. }
             | Self::Granted { device, .. }
             | Self::Revoked { device, .. } => Some(*device),
+            Self::KeyRotated { whose, .. } => Some(*whose),
             _ => None,
         }
     }

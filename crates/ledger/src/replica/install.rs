@@ -92,6 +92,9 @@ impl Replica {
                 *counter = counter.saturating_add(1);
             }
             Body::Anchor(_) => {}
+            Body::KeyRotated(b) => {
+                self.built_in.insert(b.whose, b.public_key);
+            }
             Body::LimitsSet(b) => self.change_group(b.group, |group| {
                 let version = group.limits.get(&b.topic).map_or(0, |limits| limits.version) + 1;
                 let limits = TopicLimits { limits: b.limits.clone(), version, set_at: index };

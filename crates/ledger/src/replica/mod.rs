@@ -78,6 +78,8 @@ pub struct Replica {
     genesis: Genesis,
     ca: Number,
     operator: Number,
+    /// The current keys of the root, the CA and the operator.
+    built_in: BTreeMap<Number, PublicKey>,
     head: Hash,
     /// The heads after the last records, the newest at the back.
     heads: VecDeque<Hash>,
@@ -119,9 +121,11 @@ impl Replica {
     #[must_use]
     pub fn new(genesis: Genesis) -> Self {
         let head = genesis.head();
+        let (root, ca, operator) = (genesis.id.root(), genesis.id.ca(), genesis.id.operator());
         Self {
-            ca: genesis.id.ca(),
-            operator: genesis.id.operator(),
+            ca,
+            operator,
+            built_in: BTreeMap::from([(root, genesis.root), (ca, genesis.ca), (operator, genesis.operator)]),
             genesis,
             head,
             heads: VecDeque::from([head]),
@@ -224,13 +228,14 @@ impl Replica {
         self.signer(originator).ok()
     }
 
-    /// What people call an originator: `ca`, `operator` or a device id.
+    /// What people call an originator: `root`, `ca`, `operator` or a device id.
     #[must_use]
     pub fn name_of(&self, originator: Number) -> Option<&str> {
         match self.devices.get(&originator) {
             Some(device) => Some(device.id.as_str()),
             None if originator == self.ca => Some("ca"),
             None if originator == self.operator => Some("operator"),
+            None if originator == self.genesis.id.root() => Some("root"),
             None => None,
         }
     }

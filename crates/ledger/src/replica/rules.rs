@@ -3,7 +3,9 @@
 use sealcast_identity::PublicKey;
 
 use super::{Event, Group, Replica, Signatures};
-use crate::{Body, Epoch, Generation, GroupNumber, Kind, Number, Refusal, Reporters, SignedEntry, topic::is_reserved};
+use crate::{
+    Body, Epoch, Generation, GroupNumber, KeyRotated, Kind, Number, Refusal, Reporters, SignedEntry, topic::is_reserved,
+};
 
 impl Replica {
     /// Whether the contract takes the entry in a block of this time, and what it does.
@@ -26,11 +28,8 @@ impl Replica {
 
     /// The current key of an originator that may sign.
     pub(super) fn signer(&self, originator: Number) -> Result<&PublicKey, Refusal> {
-        if originator == self.ca {
-            return Ok(&self.genesis.ca);
-        }
-        if originator == self.operator {
-            return Ok(&self.genesis.operator);
+        if let Some(key) = self.built_in.get(&originator) {
+            return Ok(key);
         }
         let device = self.devices.get(&originator).ok_or(Refusal::UnknownDevice { device: originator })?;
         if device.is_active() { Ok(&device.key) } else { Err(Refusal::NotActive { device: originator }) }
@@ -162,6 +161,7 @@ impl Replica {
                 })?;
                 Ok(Event::GroupReset { group: b.group, generation, reason: b.reason.clone() })
             }
+            Body::KeyRotated(b) => self.rotate(kind, b, by),
             Body::LimitsSet(b) => {
                 let group = self.administered(kind, b.group, by)?;
                 let topic = b.topic.as_str();
@@ -179,6 +179,23 @@ impl Replica {
         }
     }
 
+    fn rotate(&self, kind: Kind, b: &KeyRotated, by: Number) -> Result<Event, Refusal> {
+        let id = &self.genesis.id;
+        let may_be_given = [(id.root(), self.ca), (self.operator, self.operator)].contains(&(by, b.whose));
+        if !may_be_given {
+            return Err(not_authorized(kind, by));
+        }
+        for originator in [id.root(), self.ca, self.operator] {
+            if self.built_in.get(&originator) == Some(&b.public_key) {
+                return Err(Refusal::KeyInUse { originator });
+            }
+        }
+        if !b.is_proven(id) {
+            return Err(Refusal::BadProof);
+        }
+        Ok(Event::KeyRotated { whose: b.whose, public_key: b.public_key })
+    }
+
     fn existing(&self, group: GroupNumber) -> Result<&Group, Refusal> {
         self.group(group).ok_or(Refusal::UnknownGroup { group: group.get() })
     }
@@ -191,7 +208,7 @@ impl Replica {
 
     /// The group, if `by` is a device that may be in it.
     fn joined(&self, kind: Kind, group: GroupNumber, by: Number) -> Result<&Group, Refusal> {
-        if by == self.ca || by == self.operator {
+        if self.built_in.contains_key(&by) {
             return Err(not_authorized(kind, by));
         }
         let found = self.existing(group)?;

@@ -63,18 +63,18 @@ impl MemoryLedger {
 pub struct Cast {
     /// What a ledger for them starts from.
     pub genesis: Genesis,
-    /// By number: the CA, the operator and the devices.
+    /// By number: the root, the CA, the operator and the devices.
     pub keys: BTreeMap<Number, SigningKey>,
     /// The devices, in the order in which they were named.
     pub devices: Vec<DeviceId>,
 }
 
 impl Cast {
-    /// A CA, an operator and so many devices (`1111`, `1112`, ...) with new keys. Nothing is on the ledger yet.
+    /// A root, a CA, an operator and so many devices (`1111`, `1112`, ...) with new keys. Nothing is on the ledger yet.
     pub fn new(id: LedgerId, devices: usize) -> Result<Self, KeyError> {
-        let (ca, operator) = (SigningKey::generate()?, SigningKey::generate()?);
-        let genesis = Genesis { id, ca: *ca.public(), operator: *operator.public() };
-        let mut keys = BTreeMap::from([(id.ca(), ca), (id.operator(), operator)]);
+        let [root, ca, operator] = [SigningKey::generate()?, SigningKey::generate()?, SigningKey::generate()?];
+        let genesis = Genesis { id, root: *root.public(), ca: *ca.public(), operator: *operator.public() };
+        let mut keys = BTreeMap::from([(id.root(), root), (id.ca(), ca), (id.operator(), operator)]);
         let devices: Vec<DeviceId> = (1111..).take(devices).filter_map(|n: usize| n.to_string().parse().ok()).collect();
         for device in &devices {
             keys.insert(id.number_of(device), SigningKey::generate()?);

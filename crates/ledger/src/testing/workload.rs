@@ -5,8 +5,8 @@ use sealcast_identity::{KeyError, SigningKey};
 use super::Cast;
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, Group, GroupCreated, GroupName,
-    GroupNumber, GroupReset, Hash, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, ReadingTopic, Reason,
-    Replica, Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter,
+    GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, ReadingTopic,
+    Reason, Replica, Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter,
 };
 
 /// A source of entries for one ledger. The same seed gives the same kinds of entries in the same order, for ledgers
@@ -15,7 +15,7 @@ use crate::{
 pub struct Workload {
     /// Everybody who may originate entries.
     pub cast: Cast,
-    /// Keys that devices had before: theirs still if the CA's entry was refused.
+    /// Keys that originators had before: theirs still if the entry was refused that gives them another.
     replaced: Vec<SigningKey>,
     random: u64,
 }
@@ -107,7 +107,8 @@ impl Workload {
             }
             _ => device,
         };
-        Ok(match self.below(100) {
+        Ok(match self.below(104) {
+            100.. => self.rotation()?,
             0..14 => {
                 if replica.device(device).is_some() && self.one_in(3) {
                     self.replaced.extend(self.cast.keys.insert(device, SigningKey::generate()?));
@@ -171,6 +172,23 @@ impl Workload {
             }
             _ => (administrator, Body::GroupReset(GroupReset { group, reason: self.reason() })),
         })
+    }
+
+    /// A new key for the CA or the operator, or for somebody who gets none so.
+    fn rotation(&mut self) -> Result<(Number, Body), KeyError> {
+        let id = self.cast.genesis.id;
+        let (by, whose) = [(id.root(), id.ca()), (id.operator(), id.operator())][self.below(2)];
+        let (by, whose) = if self.one_in(4) { (self.anyone(), self.anyone()) } else { (by, whose) };
+        // One that somebody has already, or a new one.
+        let mut key = SigningKey::generate()?;
+        if self.one_in(4) {
+            let other = self.anyone();
+            key = SigningKey::from_pkcs8_der(self.cast.keys[&other].to_pkcs8_der())?;
+        }
+        let mut rotated = KeyRotated::to(&key, if self.one_in(6) { self.anyone() } else { whose }, &id)?;
+        rotated.whose = whose;
+        self.replaced.extend(self.cast.keys.insert(whose, key));
+        Ok((by, Body::KeyRotated(rotated)))
     }
 
     /// Mostly one that the group's first filter matches.

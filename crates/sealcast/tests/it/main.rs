@@ -18,6 +18,7 @@ mod envelope;
 mod est;
 mod hostile;
 mod hub;
+mod keys;
 mod kill;
 mod log;
 mod mqtt;

@@ -1,0 +1,62 @@
+//! Another key for the issuing CA, by the word of the root. The hub must not run meanwhile.
+//!
+//! The new key is on disk before the ledger knows it, and takes the old one's place after that. Whatever was interrupted is
+//! finished when it is done again.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_identity::{Authority, Root};
+use sealcast_ledger::{Body, KeyRotated};
+use sealcast_node::{
+    files::{self, Mode},
+    now_ms,
+};
+
+use crate::{apart::YEAR, config, folder, ledger};
+
+const NEXT_KEY: &str = "next-issuing.key";
+const NEXT_CERTIFICATE: &str = "next-issuing.pem";
+
+/// Gives the hub in the folder `hub` a new issuing CA, which the root CA in the folder `root` signs. Returns its certificate's
+/// SHA-256.
+pub async fn rotate_ca(hub: &Path, root: &Path, config: &config::Hub) -> Result<String> {
+    let _lock = files::lock(hub).context("stop the hub first")?;
+    let anchor = files::certificate(&hub.join("root.pem"))?;
+    let root = Root::from_pem(&files::read_secret(&root.join("root.key"))?, &files::read(&root.join("root.pem"))?)
+        .with_context(|| format!("the root CA in {} cannot be used", root.display()))?;
+    ensure!(
+        *root.certificate() == anchor,
+        "the root CA is not the one of the hub in {}: give the folder that the hub's first start made (--root)",
+        hub.display()
+    );
+    let next = next(hub, &root)?;
+    let ledger = ledger::reopen(hub, config, &*folder::relay_key(hub)?).await?;
+    let (replica, _) = ledger::read(&ledger).await?;
+    let id = ledger.id();
+    if replica.key_of(id.ca()) != Some(next.key().public()) {
+        let body = Body::KeyRotated(KeyRotated::to(next.key(), id.ca(), &id)?);
+        let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), &id)?;
+        ledger.submit(&entry).await.context("the ledger did not take the entry")?;
+    }
+    files::write(&hub.join("issuing.key"), next.key_pem().as_bytes(), Mode::Secret)?;
+    files::write(&hub.join("issuing.pem"), next.chain_pem().as_bytes(), Mode::Public)?;
+    for name in [NEXT_CERTIFICATE, NEXT_KEY] {
+        fs::remove_file(hub.join(name)).with_context(|| format!("cannot remove {name}"))?;
+    }
+    Ok(next.certificate().fingerprint().to_string())
+}
+
+/// The new CA: one that an interrupted rotation has left, or one that is made now.
+fn next(hub: &Path, root: &Root) -> Result<Authority> {
+    let (key, certificate) = (hub.join(NEXT_KEY), hub.join(NEXT_CERTIFICATE));
+    // Written last.
+    if certificate.exists() {
+        return Authority::from_pem(&files::read_secret(&key)?, &files::read(&certificate)?)
+            .with_context(|| format!("{} cannot be used", certificate.display()));
+    }
+    let next = root.create_authority("Sealcast", now_ms(), 10 * YEAR)?;
+    files::write(&key, next.key_pem().as_bytes(), Mode::Secret)?;
+    files::write(&certificate, next.chain_pem().as_bytes(), Mode::Public)?;
+    Ok(next)
+}

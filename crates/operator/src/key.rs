@@ -1,0 +1,115 @@
+//! `sealcast key`: another key for the operator, or for the hub's CA.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Subcommand;
+use sealcast_agent::enroll;
+use sealcast_hub::{Folders, HubFile, rotate_ca};
+use sealcast_identity::{SigningKey, certificates_to_pem, key_to_pem};
+use sealcast_ledger::{Body, KeyRotated};
+use sealcast_node::{
+    config,
+    files::{self, Mode},
+    output,
+};
+
+use crate::{
+    device::HubArgs,
+    operator::{Operator, OperatorArgs, network},
+};
+
+/// The new key until it is in force.
+const NEXT: &str = "next-operator.key";
+
+/// `sealcast key`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Replace a key by a new one. The ledger takes entries of the old one no more; groups and grants stay.
+    #[command(subcommand)]
+    Rotate(Rotate),
+}
+
+/// Whose key.
+#[derive(Subcommand)]
+pub enum Rotate {
+    /// The operator's, while the hub runs. The old key and the new one sign.
+    Operator {
+        /// Which operator.
+        #[command(flatten)]
+        operator: OperatorArgs,
+    },
+    /// The hub's issuing CA's, while the hub does not run. The root CA signs. Certificates of the old CA stay valid.
+    Ca {
+        /// Which hub.
+        #[command(flatten)]
+        hub: HubArgs,
+        /// The root CA's folder [default: HUB-root].
+        #[arg(long, env = "SEALCAST_ROOT", value_name = "DIR")]
+        root: Option<PathBuf>,
+        /// The hub's configuration file, which says which chain the ledger is on [default: HUB/hub.toml, if it exists].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Rotate(Rotate::Operator { operator }) => {
+            let fingerprint = rotate_operator(&operator.dir).await?;
+            output::line(&format!(
+                "the operator has a new key, SHA-256 {fingerprint}: it is in {}, and the ledger refuses the old one",
+                operator.dir.display()
+            ))
+        }
+        Command::Rotate(Rotate::Ca { hub, root, config }) => {
+            let config =
+                config::load::<HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.check(&[], HubFile::validate)?;
+            let folders = Folders::new(&hub.hub, None, root)?;
+            let fingerprint = rotate_ca(&folders.hub, &folders.root, &config).await?;
+            output::line(&format!(
+                "the hub has a new issuing CA, SHA-256 {fingerprint}, and the ledger refuses the old one: start the hub, and put \
+                 the root CA's folder away again"
+            ))
+        }
+    }
+}
+
+/// Gives the operator a new key. Returns its SHA-256. What was interrupted is finished.
+async fn rotate_operator(dir: &Path) -> Result<String> {
+    let path = |name: &str| dir.join(name);
+    let (known, anchor) = network(dir)?;
+    let key = next(&path(NEXT))?;
+    let mut told = enroll::network(&known.hub, &anchor).await?;
+    if told.0.operator.public_key() != key.public() {
+        let mut operator = Operator::connect(dir).await?;
+        let id = operator.replica.genesis().id;
+        operator.submit(Body::KeyRotated(KeyRotated::to(&key, id.operator(), &id)?)).await?;
+        told = enroll::network(&known.hub, &anchor).await?;
+    }
+    let (network, json) = told;
+    ensure!(
+        network.operator.public_key() == key.public(),
+        "the ledger has the new key, but the hub has not certified it: run this command again"
+    );
+    let chain = certificates_to_pem([&network.operator, &network.issuing]);
+    files::write(&path("operator.key"), key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;
+    files::write(&path("network.json"), &json, Mode::Public)?;
+    fs::remove_file(path(NEXT)).with_context(|| format!("cannot remove {}", path(NEXT).display()))?;
+    Ok(hex::encode(key.public().fingerprint()))
+}
+
+/// The new key: one that an interrupted rotation has left, or one that is made now.
+fn next(path: &Path) -> Result<SigningKey> {
+    if path.exists() {
+        return files::key(path);
+    }
+    let key = SigningKey::generate()?;
+    files::write(path, key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    Ok(key)
+}
