@@ -39,7 +39,7 @@ fn members_read_each_other_and_the_broker_sees_sealed_bytes_only() {
     assert_eq!(reader.message(PATIENCE).as_deref(), Some("hsu0001/t 27.0 degrees"));
     let sealed = observer.message(PATIENCE).expect("the broker hands the bytes to every subscriber");
     let sealed = hex::decode(sealed.strip_prefix("hsu0001/t ").unwrap()).unwrap();
-    assert_eq!(sealed[0], 0xfe, "a sealed frame");
+    assert_eq!(sealed[0], 0xfd, "a sealed frame, version 2");
     assert!(!sealed.windows(4).any(|window| window == b"27.0"));
     assert!(sealed.len() <= "27.0 degrees".len() + 100);
     agents[0].nothing_before_marker(MARKER, &mut outsider);
