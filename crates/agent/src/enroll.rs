@@ -71,7 +71,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
     files::create_dir(dir)?;
     // An agent that runs on the folder would go on with the certificate that the new one replaces.
     let _lock = files::lock(dir)?;
-    let key = own_key(dir)?;
+    check_owner(dir, token)?;
     let https = https::Https::new(hub, tls::pinned_client(token.root().0))?;
 
     let authorities = est::parse_certs_only(&https.request(est::CA_CERTIFICATES_PATH, None).await?)?;
@@ -79,6 +79,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
     let network_json = https.request(NETWORK_PATH, None).await?;
     Network::verify(&network_json, &anchor, now_ms()).context("the hub's network descriptor")?;
 
+    let key = own_key(dir)?;
     let request = https::Body {
         authorization: token.authorization(),
         content_type: est::REQUEST_TYPE,
@@ -112,6 +113,27 @@ pub async fn network(hub: &str, anchor: &TrustAnchor) -> Result<(Network, Vec<u8
     let json = https.request(NETWORK_PATH, None).await?;
     let network = Network::verify(&json, anchor, now_ms()).context("the hub's network descriptor")?;
     Ok((network, json))
+}
+
+/// A folder is one device's at one hub: another device would take over its key and its state.
+fn check_owner(dir: &Path, token: &EnrolmentToken) -> Result<()> {
+    let (root, certificate, shown) = (dir.join("root.pem"), dir.join("device.pem"), dir.display());
+    if root.exists() {
+        ensure!(
+            files::certificate(&root)?.fingerprint() == token.root(),
+            "{shown} belongs to a device of another hub, by its root.pem: enrol at this one in a folder of its own"
+        );
+    }
+    if certificate.exists() {
+        let owner = files::certificate(&certificate)?;
+        let (owner, device) = (owner.common_name(), token.device());
+        ensure!(
+            owner == device.as_str(),
+            "{shown} belongs to the device {owner}, by its device.pem, and the token is for {device}: enrol {device} in \
+             a folder of its own"
+        );
+    }
+    Ok(())
 }
 
 fn own_key(dir: &Path) -> Result<SigningKey> {

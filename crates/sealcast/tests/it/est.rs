@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Hub, refuse, sealcast, succeed};
+use crate::harness::{Hub, Port, refuse, sealcast, succeed};
 
 #[test]
 fn curl_and_openssl_alone_can_enrol_a_device() {
@@ -89,6 +89,37 @@ fn an_enrolment_that_cannot_be_is_refused_with_its_reason() {
     hub.enroll("1112");
     let said = attempt(&format!("https://{}", hub.est), &hub.path().join("1112.token"));
     assert!(said.contains("401"), "{said}");
+}
+
+#[test]
+fn a_folder_that_belongs_to_another_device_or_hub_is_not_taken_over() {
+    let (hub, other) = (Hub::start(), Hub::start());
+    let dir = hub.enroll("1111");
+    let kept = || FILES.map(|name| std::fs::read(dir.join(name)).unwrap());
+    let before = kept();
+    let attempt = |hub: &Hub, device: &str| {
+        let (token, url) = (hub.invite(device), format!("https://{}", hub.est));
+        refuse(["enroll", "--hub", &url, "--token-file", token.to_str().unwrap(), "--dir", dir.to_str().unwrap()])
+    };
+    let said = attempt(&hub, "1112");
+    assert!(
+        said.contains("belongs to the device 1111") && said.contains("enrol 1112 in a folder of its own"),
+        "{said}"
+    );
+    let said = attempt(&other, "1111");
+    assert!(said.contains("belongs to a device of another hub"), "{said}");
+    assert!(before == kept(), "nothing in the folder has changed");
+}
+
+#[test]
+fn an_enrolment_that_does_not_reach_its_hub_makes_no_key() {
+    let hub = Hub::start();
+    let token = hub.invite("1111");
+    let dir = hub.path().join("1111");
+    let unused = Port::reserve();
+    let nobody = format!("https://{}", unused.address());
+    refuse(["enroll", "--hub", &nobody, "--token-file", token.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+    assert!(!dir.join("device.key").exists());
 }
 
 /// In the order in which an enrolment writes them. One that failed at a file leaves those before it; one that failed although
