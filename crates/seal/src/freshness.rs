@@ -17,11 +17,12 @@ pub enum DeliveryKind {
 /// A topic's limits on age. `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    /// Oldest live message, ms. Wills are exempt: they are sealed when their client connects.
+    /// Oldest live message, ms. Exempt are wills, which are sealed when their client connects, and what is sealed again,
+    /// which a client gets as retained only.
     pub live_max_age_ms: Option<u64>,
     /// Oldest retained message, ms. Counts from the first sealing, also for messages sealed again.
     pub retained_max_age_ms: Option<u64>,
-    /// Oldest message from an offline session's queue, ms. Wills are exempt.
+    /// Oldest message from an offline session's queue, ms. The same are exempt.
     pub offline_max_age_ms: Option<u64>,
     /// By how much members' clocks may differ, ms: added to every limit, and the most that a message may be from the
     /// future.
@@ -51,13 +52,13 @@ impl Freshness {
         }
     }
 
-    pub(crate) fn judge(&self, kind: DeliveryKind, will: bool, sealed_ms: u64, now_ms: u64) -> AgeVerdict {
+    pub(crate) fn judge(&self, kind: DeliveryKind, may_come_late: bool, sealed_ms: u64, now_ms: u64) -> AgeVerdict {
         let ahead_ms = sealed_ms.saturating_sub(now_ms);
         if ahead_ms > self.clock_tolerance_ms {
             return AgeVerdict::Future { ahead_ms };
         }
         let age_ms = now_ms.saturating_sub(sealed_ms);
-        let exempt = will && kind != DeliveryKind::Retained;
+        let exempt = may_come_late && kind != DeliveryKind::Retained;
         match self.max_age_ms(kind) {
             Some(limit_ms) if !exempt && age_ms > limit_ms.saturating_add(self.clock_tolerance_ms) => {
                 AgeVerdict::TooOld { age_ms, limit_ms }

@@ -388,7 +388,7 @@ fn check_time(
     if let Some(ended_ms) = ended_ms.filter(|ended_ms| freshness.is_after_end(time_ms, *ended_ms)) {
         return Err(OpenRefusal::EpochEnded { late_ms: time_ms.saturating_sub(ended_ms) });
     }
-    match freshness.judge(delivery.kind, flags.is_will(), time_ms, now_ms) {
+    match freshness.judge(delivery.kind, flags.is_will() || flags.is_reseal(), time_ms, now_ms) {
         AgeVerdict::Fresh { age_ms } => Ok(age_ms),
         AgeVerdict::TooOld { age_ms, limit_ms } => Err(OpenRefusal::TooOld { age_ms, limit_ms }),
         AgeVerdict::Future { ahead_ms } => Err(OpenRefusal::Future { ahead_ms }),

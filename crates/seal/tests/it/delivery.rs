@@ -382,6 +382,12 @@ fn sealed_again_it_comes_as_retained_alone_and_no_fresher() -> Outcome {
         let live = opener.open(&keys, TOPIC, &again, &delivery, NOW)?;
         assert!(matches!(live, Opened::SealedAgain { sender } if sender == device(0)?));
     }
+    // Live it is a repetition, whatever its age; as retained its age is that of the first sealing.
+    let strict = Freshness { live_max_age_ms: Some(0), offline_max_age_ms: Some(0), ..FRESHNESS };
+    for delivery in [LIVE, QOS1, OFFLINE] {
+        let delivery = Delivery { freshness: &strict, ..delivery };
+        assert!(matches!(opener.open(&keys, TOPIC, &again, &delivery, NOW)?, Opened::SealedAgain { .. }));
+    }
     assert_eq!(deliver(&mut opener, &keys, &again, &RETAINED)?.age_ms(), 5_000);
     // The frame of the epoch before is now the older one.
     assert!(matches!(opener.open(&keys, TOPIC, &first, &RETAINED, NOW), Err(OpenError::RetainedOlder { .. })));
