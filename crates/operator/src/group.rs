@@ -1,6 +1,7 @@
 //! `sealcast group`: create, list, show, grant, revoke, limits, reset.
 
 mod limits;
+mod overlap;
 
 use std::num::NonZeroU32;
 
@@ -43,6 +44,9 @@ pub enum Command {
         /// How a receiver knows who sent a message.
         #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
         authenticity: AuthenticityArg,
+        /// Create it although one of its filters takes topics from a group that exists.
+        #[arg(long)]
+        overlap: bool,
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
@@ -167,29 +171,21 @@ fn table(rows: &[Row]) -> Result<()> {
     output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
 }
 
-/// Which group counts where a filter of a new group and one of an older group match the same topics.
-fn overlaps<'a>(new: &Group, groups: impl Iterator<Item = &'a Group>) -> Vec<String> {
-    let mut notes = Vec::new();
-    for old in groups.filter(|old| old.number != new.number) {
-        for (ours, theirs) in new.filters.iter().flat_map(|ours| old.filters.iter().map(move |theirs| (ours, theirs))) {
-            if ours.overlaps(theirs) {
-                let winner = if ours.compare_specificity(theirs).is_lt() { new } else { old };
-                notes.push(format!(
-                    "note: {ours} of {} and {theirs} of {} match the same topics. These topics belong to {}, whose filter is \
-                     the more specific",
-                    new.name, old.name, winner.name
-                ));
-            }
-        }
-    }
-    notes
-}
-
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Create { name, filters, epoch_max_age, epoch_max_messages, retention, authenticity, operator } => {
+        Command::Create {
+            name,
+            filters,
+            epoch_max_age,
+            epoch_max_messages,
+            retention,
+            authenticity,
+            overlap,
+            operator,
+        } => {
             let mut operator = Operator::connect(&operator.dir).await?;
+            overlap::Overlaps::new(&name, &filters, operator.replica.groups()).check(overlap)?;
             let policy = Policy {
                 epoch_max_age_s: NonZeroU32::new(epoch_max_age),
                 epoch_max_messages: NonZeroU32::new(epoch_max_messages),
@@ -201,9 +197,7 @@ pub async fn run(command: Command) -> Result<()> {
             };
             operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
             let group = operator.group(&name)?;
-            output::line(&format!("group {name} was created with number {}", group.number))?;
-            overlaps(group, operator.replica.groups()).iter().for_each(|note| output::complain(note));
-            Ok(())
+            output::line(&format!("group {name} was created with number {}", group.number))
         }
         Command::List { operator, json } => {
             let operator = Operator::connect(&operator.dir).await?;

@@ -32,14 +32,17 @@ fn the_operator_is_told_of_devices_and_topics_that_are_known_already() {
     let create = |name: &str, filter: &str| operate(&hub, &["group", "create", name, "--filter", filter]).1;
     assert_eq!(create("plant", "plant/#"), "");
     assert_eq!(create("other", "other/#"), "");
-    let note = create("valves", "plant/+/valve");
-    assert!(
-        note.contains("plant/+/valve of valves and plant/# of plant") && note.contains("belong to valves"),
-        "{note}"
-    );
+    let valves = ["group", "create", "valves", "--filter", "plant/+/valve"];
+    let refused = refuse([&valves[..], &["--operator", hub.operator().to_str().unwrap()]].concat());
+    let loss = "members of plant that are not granted valves can no longer publish or read there";
+    assert!(refused.contains("plant/+/valve takes topics from plant/#") && refused.contains(loss), "{refused}");
+    assert!(refused.contains("--overlap"), "{refused}");
+    assert!(!hub.operate(&["group", "list"]).contains("valves"), "nothing was created");
+    let (_, note) = operate(&hub, &[&valves[..], &["--overlap"]].concat());
+    assert!(note.contains(loss), "{note}");
     let note = create("all", "#");
     assert_eq!(note.lines().count(), 3, "{note}");
-    assert!(note.contains("# of all and other/# of other") && note.contains("belong to other"), "{note}");
+    assert!(note.contains("topics that other/# of group other matches stay with other"), "{note}");
 }
 
 #[test]
