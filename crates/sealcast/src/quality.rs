@@ -69,7 +69,8 @@ pub struct LearnOptions {
     /// Learn only from the first part of the recording: the part before anything went wrong.
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT", value_parser = percent)]
     first: f64,
-    /// The topic filter of the proposed rules [default: "#", every topic].
+    /// The topic filter of the proposed rules [default: the recording's topic, if a column holds it; else "#", every
+    /// topic].
     #[arg(long)]
     filter: Option<String>,
 }
@@ -116,7 +117,9 @@ fn run_try(options: &TryOptions) -> Result<()> {
 fn run_learn(options: &LearnOptions) -> Result<()> {
     let Imported { recording, understood } = options.data.read()?;
     let recording = recording.first(options.first / 100.0);
-    let filter = options.filter.as_deref().unwrap_or("#");
+    let filter = options.filter.as_deref().or(understood.topic.as_deref());
+    let is_known = filter.is_some();
+    let filter = filter.unwrap_or("#");
     let proposal = learn(filter, &recording)
         .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
     // A filter that no agent would take is better said now.
@@ -128,7 +131,7 @@ fn run_learn(options: &LearnOptions) -> Result<()> {
         output::line(&printable(&format!("#   {line}")))?;
     }
     output::line("")?;
-    if options.filter.is_none() {
+    if !is_known {
         output::line("# The filter \"#\" is for every topic. Before an agent uses these rules, put the topic of the")?;
         output::line("# recording in its place, for example \"plant/1/temperature\" (or learn with --filter).")?;
     }

@@ -1,6 +1,6 @@
 //! Which column is which. What is not named is detected by the header's words and by what stands in the first rows.
 
-use sealcast_reading::Decimal;
+use sealcast_reading::{Decimal, Unit};
 
 use super::{
     cell::{Column, Delimiter},
@@ -117,6 +117,8 @@ pub(super) struct Columns {
     pub value: usize,
     /// In the order of `CsvOptions::conditions`.
     pub conditions: Vec<usize>,
+    /// The one that holds MQTT topics.
+    pub topic: Option<usize>,
     /// Those that tell series apart.
     pub series: Vec<usize>,
 }
@@ -148,7 +150,7 @@ impl Columns {
             return Err(Undetected::at(1)(RecordingError::Empty));
         }
         let mut columns =
-            Self { names, width, time, clock: None, value: 0, conditions: Vec::new(), series: Vec::new() };
+            Self { names, width, time, clock: None, value: 0, conditions: Vec::new(), topic: None, series: Vec::new() };
         columns.clock = body.clock_column(&columns);
         for condition in &options.conditions {
             let at = columns.find("--where", &condition.column).map_err(Undetected::at(1))?;
@@ -158,6 +160,7 @@ impl Columns {
         if columns.value == time {
             return Err(Undetected::at(2)(RecordingError::SameColumn));
         }
+        columns.topic = body.topic_column(&columns);
         columns.series = columns.tell_apart(annotated);
         Ok(columns)
     }
@@ -193,8 +196,8 @@ impl Columns {
             let tag = influx && !["", "result", "table", "_start", "_stop", "_time", "_value"].contains(&name.as_str());
             tag || SERIES.contains(&name.as_str())
         };
-        let named = self.names.iter().enumerate();
-        named.filter(|(at, name)| !taken(*at) && Some(*at) != self.clock && wanted(name)).map(|(at, _)| at).collect()
+        let apart = |at: &usize| self.topic == Some(*at) || self.names.get(*at).is_some_and(|name| wanted(name));
+        (0..self.width).filter(|at| !taken(*at) && Some(*at) != self.clock && apart(at)).collect()
     }
 }
 
@@ -291,6 +294,15 @@ impl Sample<'_> {
         clocks.next().filter(|_| clocks.next().is_none())
     }
 
+    /// The column named `topic`, or one under any other name, or none, that holds nothing but topics.
+    fn topic_column(&self, columns: &Columns) -> Option<usize> {
+        let taken = |at: &usize| [Some(columns.time), Some(columns.value), columns.clock].contains(&Some(*at));
+        let named = columns.names.iter().position(|name| name.eq_ignore_ascii_case("topic")).filter(|at| !taken(at));
+        let is_topic = |text: &str| looks_like_topic(text) && !self.is_time(text);
+        let all = |at: &usize| self.filled(*at).next().is_some() && self.filled(*at).all(is_topic);
+        named.or_else(|| (0..columns.width).find(|at| !taken(at) && all(at)))
+    }
+
     fn value_column(&self, columns: &Columns) -> Result<usize, RecordingError> {
         if let Some(column) = &self.options.value_column {
             return columns.find("--value-column", column);
@@ -330,6 +342,19 @@ fn digits(text: &str) -> bool {
 
 fn looks_numeric(text: &str) -> bool {
     Written::split(text).is_some()
+}
+
+/// Levels of words. `m/s` is a unit, `3/4` a fraction.
+fn looks_like_topic(text: &str) -> bool {
+    let is_level = |level: &str| {
+        !level.is_empty() && !level.contains(|c: char| c.is_whitespace() || c.is_control() || "+#".contains(c))
+    };
+    let is_unit = || Unit::new(text).is_ok_and(|unit| unit.standing().is_some());
+    text.contains('/')
+        && text.contains(char::is_alphabetic)
+        && text.split('/').all(is_level)
+        && !looks_numeric(text)
+        && !is_unit()
 }
 
 /// What divides the fields: the delimiter under which most of the sample is understood.

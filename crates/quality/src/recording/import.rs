@@ -201,9 +201,14 @@ impl<'a> Import<'a> {
         let mut words: BTreeMap<String, usize> = BTreeMap::new();
         let mut unit: Option<(String, u64)> = None;
         let mut counts = Counts::default();
+        let mut topic: Option<String> = None;
         let rows_left_out = self.rows(|row| {
             let stamp = self.stamp(row)?;
             self.count(row, stamp, &mut counts);
+            // One of its rows says it: a file with several topics was refused.
+            if let Some(text) = columns.topic.filter(|_| topic.is_none()).map(|at| row.field(at)) {
+                topic = Some(text.to_owned()).filter(|text| !text.is_empty());
+            }
             let text = row.field(columns.value);
             let value = if let Some(special) = no_number(text) {
                 *words.entry(text.to_lowercase()).or_default() += 1;
@@ -244,6 +249,7 @@ impl<'a> Import<'a> {
             clock_column: columns.clock.map(used),
             value_column: used(columns.value),
             conditions: self.options.conditions.iter().map(Condition::to_string).collect(),
+            topic,
             delimiter: self.delimiter.to_string(),
             decimal: numbers.decimal.to_string(),
             thousands: numbers.thousands.map(|sign| sign.to_string()),
@@ -311,7 +317,7 @@ impl<'a> Import<'a> {
         })?;
         let several = columns.series.iter().zip(&series).find(|(_, seen)| seen.len() > 1);
         let Some((at, seen)) = several else { return Ok(()) };
-        Err(RecordingError::Series { column: columns.name(*at).to_owned(), values: named(seen) })
+        Err(RecordingError::Series { column: self.called(*at), values: named(seen) })
     }
 
     /// Series that a column of any other name tells apart. Whoever names the order of the rows has seen what the stamps do.
@@ -330,9 +336,14 @@ impl<'a> Import<'a> {
         let text = |groups: &Groups| groups.words().any(|word| !word.is_empty() && Decimal::parse(word).is_err());
         let found = columns.iter().find(|(_, groups)| text(groups) && groups.are_series(&stamps_ms));
         let Some((at, groups)) = found else { return Ok(()) };
-        let name = Some(self.columns.name(*at)).filter(|name| !name.is_empty());
-        let column = name.map_or_else(|| (at + 1).to_string(), str::to_owned);
+        let column = self.called(*at);
         Err(RecordingError::Interleaved { column, values: named(&groups.words().map(str::to_owned).collect()) })
+    }
+
+    /// How an option names the column: by its number where it has no name.
+    fn called(&self, at: usize) -> String {
+        let name = Some(self.columns.name(at)).filter(|name| !name.is_empty());
+        name.map_or_else(|| (at + 1).to_string(), str::to_owned)
     }
 
     /// Why there is no row.

@@ -17,6 +17,9 @@ pub struct Understood {
     /// Conditions on the rows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
+    /// The MQTT topic of all rows, if a column holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// What stands between the columns.
     pub delimiter: String,
     /// The sign before the decimals.

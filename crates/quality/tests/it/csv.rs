@@ -246,6 +246,28 @@ fn several_series_are_not_mixed() {
     refuses("time,value\n2026-03-01,1.2 K\n2026-03-02,950\n", &[], &["line 3", "is in no unit, but line 2 is in K"]);
 }
 
+/// Whatever their column is called, and if it has no name.
+#[test]
+fn topics_tell_series_apart() {
+    let rows = "2026-03-01 00:00:00,plant/1/temp,20\n2026-03-01 00:00:01,plant/2/temp,60\n2026-03-01 00:00:02,plant/1/temp,21\n";
+    for (header, column) in [("", "2"), ("time,topic,value\n", "topic"), ("time,source,value\n", "source")] {
+        let csv = format!("{header}{rows}");
+        let choice = format!("--where '{column}=…'");
+        refuses(&csv, &[], &["several series", &choice, "plant/1/temp, plant/2/temp"]);
+        let one = check(&csv, &["--where", &format!("{column}=plant/1/temp")], &["20", "21"]);
+        assert_eq!(one.understood.topic.as_deref(), Some("plant/1/temp"));
+        let alone = csv.replace("plant/2", "plant/1");
+        assert_eq!(read(&alone, &[]).understood.topic.as_deref(), Some("plant/1/temp"));
+        // What is no topic beside it.
+        for [first, second] in
+            [["km/h", "km/h"], ["3/4", "4/4"], ["n/a", "ok"], ["a topic/b", "b"], ["01/02/2026", "02/02/2026"]]
+        {
+            let other = csv.replace("plant/1/temp", first).replace("plant/2/temp", second);
+            assert_eq!(read(other.replace("topic", "t"), &[]).understood.topic, None, "{first}");
+        }
+    }
+}
+
 #[test]
 fn exports_of_other_tools() {
     // InfluxDB 2, annotated, two tables.

@@ -177,3 +177,19 @@ fn what_was_understood_stands_before_the_figures() {
     let error = refuse(["quality", "learn", &data, "--time-zone", "Berlin"]);
     assert!(error.contains("is not a time zone: give an IANA name"), "{error}");
 }
+
+#[test]
+fn the_rules_are_for_the_topic_that_was_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log.csv");
+    let row = |at: u32| format!("2026-03-01 00:{:02}:{:02},plant/{}/temp,2{}\n", at / 60, at % 60, at % 2, at % 7);
+    std::fs::write(&path, (0..200).map(row).collect::<String>()).unwrap();
+    let learn = |args: &[&str]| succeed(sealcast().args(["quality", "learn"]).arg(&path).args(args));
+    let chosen = ["--where", "2=plant/1/temp"];
+    let learnt = learn(&chosen);
+    assert!(learnt.contains("filter = \"plant/1/temp\"") && !learnt.contains("every topic"), "{learnt}");
+    let learnt = learn(&[&chosen[..], &["--filter", "plant/+/temp"]].concat());
+    assert!(learnt.contains("filter = \"plant/+/temp\""), "{learnt}");
+    let error = refuse(["quality", "learn", path.to_str().unwrap()]);
+    assert!(error.contains("--where '2=…'") && error.contains("plant/0/temp, plant/1/temp"), "{error}");
+}
