@@ -58,6 +58,8 @@ pub struct Driver {
     stop: CancellationToken,
     /// What calls to the hub came to.
     done: mpsc::UnboundedSender<Input>,
+    /// Whether the hub was ever reached.
+    was_up: bool,
     results: mpsc::UnboundedReceiver<Input>,
 }
 
@@ -67,7 +69,7 @@ impl Driver {
     pub async fn start(control: Control, parts: Parts) -> Result<Self> {
         let (done, results) = mpsc::unbounded_channel();
         let stop = parts.tasks.stop().clone();
-        let mut driver = Self { control, parts, stop, done, results };
+        let mut driver = Self { control, parts, stop, done, was_up: false, results };
         driver.settle().await?;
         Ok(driver)
     }
@@ -101,11 +103,17 @@ impl Driver {
         match event {
             LinkEvent::Up => {
                 info!("the control connection to the hub is up");
+                self.was_up = true;
                 self.control.handle(Input::Up);
                 self.parts.values.with(|values| values.link_up());
             }
             LinkEvent::Down(reason) => {
-                warn!(reason, "the control connection to the hub is lost: the agent keeps its keys and connects again");
+                match self.was_up {
+                    true => {
+                        warn!(reason, "no control connection to the hub: the agent keeps its keys and connects again")
+                    }
+                    false => warn!(reason, "no control connection to the hub yet: the agent tries again"),
+                }
                 self.control.handle(Input::Down);
             }
             LinkEvent::Taken { topic } if is_control(&topic) => self.control.handle(Input::Taken { topic }),

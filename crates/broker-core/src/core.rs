@@ -22,6 +22,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod told;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -130,6 +131,8 @@ pub struct Core {
     next_local: LocalId,
     refused: u64,
     skipped: u64,
+    /// Refusals that the log has.
+    told: told::Told,
     fx: Effects,
 }
 
@@ -166,6 +169,7 @@ impl Core {
             next_local: 1,
             refused: 0,
             skipped: 0,
+            told: told::Told::default(),
             fx: Effects::default(),
         }
     }

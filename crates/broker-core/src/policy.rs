@@ -23,10 +23,10 @@ pub struct Attempt<'a> {
 /// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyRefusal {
-    /// Not authorized: CONNACK 0x87 (MQTT 5), 5 (MQTT 3).
-    NotAuthorized,
-    /// Banned, such as a revoked device: CONNACK 0x8A, 5 in MQTT 3.
-    Banned,
+    /// Not authorized, for this reason, which the log gets: CONNACK 0x87 (MQTT 5), 5 (MQTT 3).
+    NotAuthorized(&'static str),
+    /// Banned, such as a revoked device, for this reason, which the log gets: CONNACK 0x8A, 5 in MQTT 3.
+    Banned(&'static str),
     /// Bad user name or password: CONNACK 0x86, 4 in MQTT 3.
     BadCredentials,
     /// Client identifier not valid: CONNACK 0x85, 2 in MQTT 3.
@@ -38,8 +38,8 @@ pub enum PolicyRefusal {
 impl PolicyRefusal {
     pub(crate) fn code(self) -> u8 {
         match self {
-            Self::NotAuthorized => reason::NOT_AUTHORIZED,
-            Self::Banned => reason::BANNED,
+            Self::NotAuthorized(_) => reason::NOT_AUTHORIZED,
+            Self::Banned(_) => reason::BANNED,
             Self::BadCredentials => reason::BAD_USER_NAME_OR_PASSWORD,
             Self::ClientId => reason::CLIENT_IDENTIFIER_NOT_VALID,
             Self::Unavailable => reason::SERVER_UNAVAILABLE,
@@ -50,8 +50,7 @@ impl PolicyRefusal {
 impl fmt::Display for PolicyRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAuthorized => "not authorized",
-            Self::Banned => "banned",
+            Self::NotAuthorized(why) | Self::Banned(why) => why,
             Self::BadCredentials => "bad user name or password",
             Self::ClientId => "client identifier not valid",
             Self::Unavailable => "unavailable",
@@ -67,6 +66,11 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Whether `device` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT.
     fn may_publish(&self, device: &str, topic: &str) -> bool;
+
+    /// Why it may not, for the log: asked only when it is logged.
+    fn why_not_publish(&self, _device: &str, _topic: &str) -> String {
+        "the device may not publish to this topic".into()
+    }
 
     /// Whether `device` may subscribe to `filter` (a valid filter, without `$share/<group>/`).
     fn may_subscribe(&self, device: &str, filter: &str) -> bool;

@@ -11,7 +11,6 @@ use sealcast_broker_core::{Attempt, Policy, PolicyRefusal};
 use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME};
 use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
 use sealcast_topic::{ControlTopic, is_control};
-use tracing::warn;
 
 /// The hub's copy of the ledger, shared with the task that follows it.
 pub type SharedReplica = Arc<RwLock<Replica>>;
@@ -24,21 +23,21 @@ pub struct LedgerPolicy {
 }
 
 impl LedgerPolicy {
-    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, (PolicyRefusal, &'static str)> {
+    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, PolicyRefusal> {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         if certificate.common_name() == OPERATOR_NAME {
             let key = replica.key_of(replica.genesis().id.operator());
             return match key == Some(certificate.public_key()) {
                 true => Ok(OPERATOR_NAME.into()),
-                false => Err((PolicyRefusal::NotAuthorized, "the ledger knows another key of the operator")),
+                false => Err(PolicyRefusal::NotAuthorized("the ledger knows another key of the operator")),
             };
         }
-        let id = certificate.device().map_err(|_| (PolicyRefusal::NotAuthorized, "the certificate is no device's"))?;
+        let id = certificate.device().map_err(|_| PolicyRefusal::NotAuthorized("the certificate is no device's"))?;
         match replica.device_by_id(&id) {
-            None => Err((PolicyRefusal::NotAuthorized, "the ledger does not know the device")),
-            Some(device) if !device.is_active() => Err((PolicyRefusal::Banned, "the device is revoked")),
+            None => Err(PolicyRefusal::NotAuthorized("the ledger does not know the device")),
+            Some(device) if !device.is_active() => Err(PolicyRefusal::Banned("the device is revoked")),
             Some(device) if device.certificate != Hash::from(certificate.fingerprint().0) => {
-                Err((PolicyRefusal::NotAuthorized, "the device has a newer certificate"))
+                Err(PolicyRefusal::NotAuthorized("the device has a newer certificate"))
             }
             Some(_) => Ok(id.as_str().into()),
         }
@@ -47,12 +46,10 @@ impl LedgerPolicy {
 
 impl Policy for LedgerPolicy {
     fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
-        let peer = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized)?;
-        let certificate = Certificate::from_der(peer.der()).map_err(|_| PolicyRefusal::NotAuthorized)?;
-        self.judge(&certificate).map_err(|(refusal, reason)| {
-            warn!(name = certificate.common_name(), client = attempt.client_id, reason, "connection refused");
-            refusal
-        })
+        let peer = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized("it has no certificate"))?;
+        let certificate = Certificate::from_der(peer.der())
+            .map_err(|_| PolicyRefusal::NotAuthorized("the certificate cannot be read"))?;
+        self.judge(&certificate)
     }
 
     /// Whoever is not in a topic's group cannot open its messages, and so must not stop the members.
@@ -81,6 +78,19 @@ impl Policy for LedgerPolicy {
             Some(ControlTopic::Keys { device: owner }) => owner == device && self.known(device),
             Some(ControlTopic::Inbox { device: addressee, group }) => self.may_publish_inbox(device, addressee, group),
             Some(ControlTopic::Ledger | ControlTopic::Response { .. }) | None => false,
+        }
+    }
+
+    fn why_not_publish(&self, device: &str, topic: &str) -> String {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        match replica.group_for_topic(topic).and_then(|group| replica.group(group)) {
+            Some(group) if !is_control(topic) => {
+                let group = &group.name;
+                format!(
+                    "it is a topic of group {group}, which {device} is not granted (`sealcast group grant {group} {device}`)"
+                )
+            }
+            _ => "the device may not publish to this topic".into(),
         }
     }
 

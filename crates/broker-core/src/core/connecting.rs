@@ -13,7 +13,7 @@ use super::{Core, NewMessage};
 use crate::certificate::PeerCertificate;
 use crate::fault::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
-use crate::policy::{Attempt, PolicyRefusal};
+use crate::policy::Attempt;
 use crate::router::SessionId;
 use crate::topic;
 
@@ -109,7 +109,10 @@ impl Core {
         let attempt = Attempt { certificate, client_id: connect.client_id.as_str(), username };
         let device = self.policy.connect(&attempt).map_err(|refusal| {
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
-            tracing::info!(certificate = name, client_id = connect.client_id.as_str(), "connection refused: {refusal}");
+            let client_id = connect.client_id.as_str();
+            if let Some(unlogged) = self.told.due("connection refused", name, &refusal.to_string(), now_ms) {
+                tracing::warn!(certificate = name, client_id, unlogged, "connection refused: {refusal}");
+            }
             refusal.code()
         })?;
         if connect.will.as_ref().is_some_and(|will| topic::check_levels(&will.topic).is_err()) {
@@ -119,8 +122,11 @@ impl Core {
         if let Some(will) = &connect.will
             && !self.policy.may_publish(&device, &will.topic)
         {
-            tracing::info!(%device, topic = %will.topic, "connection refused: the device may not publish to the topic of its will");
-            return Err(PolicyRefusal::NotAuthorized.code());
+            if let Some(unlogged) = self.told.due("will refused", &device, &will.topic, now_ms) {
+                let reason = self.policy.why_not_publish(&device, &will.topic);
+                tracing::info!(%device, topic = %will.topic, unlogged, "connection refused, because of its will: {reason}");
+            }
+            return Err(reason::NOT_AUTHORIZED);
         }
         let client_id: Arc<str> = if connect.client_id.as_str().is_empty() {
             format!("auto-{}-{now_ms:x}", self.next_session).into()
@@ -195,8 +201,10 @@ impl Core {
 
     /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
-        if let Some((device, client_id)) = self.who(conn) {
-            tracing::info!(device, client_id, code, "connection closed: {}", fault(code));
+        if let Some((device, client_id)) = self.who(conn).map(|(device, id)| (device.to_owned(), id.to_owned()))
+            && let Some(unlogged) = self.told.due("connection closed", &device, fault(code), now_ms)
+        {
+            tracing::info!(device, client_id, code, unlogged, "connection closed: {}", fault(code));
         }
         self.close(conn, code, now_ms);
     }

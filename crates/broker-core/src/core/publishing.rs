@@ -113,7 +113,7 @@ impl Core {
     fn take_publish(&mut self, from: &Publisher, topic: TopicName, mut publish: Publish, now_ms: u64) {
         // What else stands there is between the client and the broker.
         publish.properties.retain(Property::is_forwarded);
-        if let Err((code, reason)) = self.may_take(&from.device, &topic, &publish) {
+        if let Err((code, reason)) = self.may_take(&from.device, &topic, &publish, now_ms) {
             return self.refuse_publish(from, Refused { code, topic, reason }, now_ms);
         }
         // Only MQTT 3 publishers wait with their message; the payload is shared.
@@ -146,18 +146,28 @@ impl Core {
     }
 
     /// The reason code of a refusal, and why, in words.
-    fn may_take(&self, device: &str, topic: &TopicName, publish: &Publish) -> Result<(), (u8, &'static str)> {
+    fn may_take(
+        &mut self,
+        device: &str,
+        topic: &TopicName,
+        publish: &Publish,
+        now_ms: u64,
+    ) -> Result<(), (u8, &'static str)> {
         if !self.policy.may_publish(device, topic) {
-            let reason = "the device may not publish to this topic";
-            tracing::info!(device, %topic, "publish refused: {reason}");
-            return Err((reason::NOT_AUTHORIZED, reason));
+            if let Some(unlogged) = self.told.due("publish refused", device, topic, now_ms) {
+                let reason = self.policy.why_not_publish(device, topic);
+                tracing::info!(device, %topic, unlogged, "publish refused: {reason}");
+            }
+            return Err((reason::NOT_AUTHORIZED, "the device may not publish to this topic"));
         }
         if !publish.retain || publish.payload.is_empty() {
             return Ok(());
         }
         let bytes = message::cost(topic, &publish.payload, &publish.properties);
         self.may_retain(Some(device), topic, bytes).map_err(|reason| {
-            tracing::warn!(device, %topic, "publish refused: {reason}");
+            if let Some(unlogged) = self.told.due("retained message refused", device, topic, now_ms) {
+                tracing::warn!(device, %topic, unlogged, "publish refused: {reason}");
+            }
             (reason::QUOTA_EXCEEDED, reason)
         })
     }

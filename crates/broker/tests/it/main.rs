@@ -29,7 +29,7 @@ pub struct TestPolicy;
 impl Policy for TestPolicy {
     fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
         let name = attempt.certificate.and_then(|c| c.common_name()).or(attempt.username).unwrap_or("anonymous");
-        if name == "revoked" { Err(PolicyRefusal::NotAuthorized) } else { Ok(name.into()) }
+        if name == "revoked" { Err(PolicyRefusal::NotAuthorized("it is revoked")) } else { Ok(name.into()) }
     }
 
     fn may_publish(&self, device: &str, topic: &str) -> bool {

@@ -315,6 +315,16 @@ fn describe(reason: &CloseReason) -> String {
              and offline (limits.max_device_sessions in hub.toml)"
                 .into()
         }
+        CloseReason::Refused(Reason { code: reason::BANNED, .. }) => {
+            "the broker refused the connection: this device is revoked; to let it in again, the operator runs `sealcast \
+             device add` for it, it enrols with the new token, and its groups are granted again"
+                .into()
+        }
+        CloseReason::Refused(Reason { code: reason::NOT_AUTHORIZED, .. }) => {
+            "the broker refused the connection: not authorized, the hub does not know this certificate, or the device has a \
+             newer one: use the folder that was enrolled last, or enrol again"
+                .into()
+        }
         other => other.to_string(),
     }
 }

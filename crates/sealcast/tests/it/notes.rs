@@ -4,6 +4,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
+    process::Command,
 };
 
 use crate::harness::{Agent, Hub, configure, output, refuse, sealcast, succeed, until_joined};
@@ -120,6 +121,49 @@ fn a_device_that_lost_its_group_says_by_what() {
     let token = hub.invite("1112");
     succeed(sealcast().args(["enroll", "--hub", &url]).arg("--token-file").arg(token).arg("--dir").arg(&elsewhere));
     second.log.until(&[" WARN ", "has left the group", "1112 has had another certificate since ledger entry"]);
+}
+
+#[test]
+fn a_device_that_is_revoked_says_so_and_the_hub_says_it_once_a_minute() {
+    let hub = Hub::start();
+    let agent = Agent::start(&hub.enroll("1111"), &[]);
+    agent.log.until(&["the control connection to the hub is up"]);
+    hub.operate(&["device", "revoke", "1111"]);
+    agent.log.until(&[" WARN ", "no control connection to the hub", "this device is revoked", "device add"]);
+    // Each is a connection to the broker that is refused.
+    for _ in 0..5 {
+        anonymous(&agent, 4);
+    }
+    hub.log.until(&[" WARN ", "connection refused: the device is revoked", "1111"]);
+    assert_eq!(hub.log.count("connection refused"), 1);
+}
+
+#[test]
+fn an_agent_that_never_reached_its_hub_has_not_lost_it() {
+    let mut hub = Hub::start();
+    let dir = hub.enroll("1111");
+    hub.kill();
+    let agent = Agent::start(&dir, &[]);
+    agent.log.until(&[" WARN ", "no control connection to the hub yet", "the agent tries again"]);
+}
+
+/// A client with the device's own certificate, beside its agent.
+#[test]
+fn the_hub_names_the_group_of_a_refused_publish_once_a_minute() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    hub.operate(&["group", "create", "hsu0001", "--filter", "hsu0001/#"]);
+    let message = ["-h", "localhost", "-p", hub.mqtt_port(), "-t", "hsu0001/t", "-m", "x", "-q", "1", "-V", "311"];
+    for _ in 0..5 {
+        let mut publish = Command::new("mosquitto_pub");
+        publish.args(message).arg("--cafile").arg(hub.path().join("root.pem"));
+        publish.arg("--cert").arg(dir.join("device.pem")).arg("--key").arg(dir.join("device.key"));
+        assert!(!output(&mut publish).status.success());
+    }
+    let line = hub.log.until(&["publish refused", "group hsu0001", "`sealcast group grant hsu0001 1111`"]);
+    assert!(line.contains("topic=hsu0001/t"), "{line}");
+    hub.log.until(&["connection closed"]);
+    assert_eq!((hub.log.count("publish refused"), hub.log.count("connection closed")), (1, 1));
 }
 
 #[test]
