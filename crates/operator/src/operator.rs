@@ -118,7 +118,7 @@ impl Operator {
             match outcome {
                 Ok(_) => return Ok(()),
                 Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {}
-                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+                Err(error) => return Err(self.refused(error)),
             }
         }
         bail!(
@@ -147,10 +147,18 @@ impl Operator {
             match outcome {
                 Ok(()) => {}
                 Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => tries += 1,
-                Err(error) => return Err(anyhow::Error::new(error).context("the ledger did not take the entry")),
+                Err(error) => return Err(self.refused(error)),
             }
         }
         Ok(())
+    }
+
+    fn refused(&self, error: SubmitError) -> anyhow::Error {
+        let error = match error {
+            SubmitError::Refused(refusal) => anyhow::Error::msg(self.replica.explain(&refusal)),
+            error => error.into(),
+        };
+        error.context("the ledger did not take the entry")
     }
 
     /// Reads and verifies what the ledger has beyond the replica.

@@ -32,7 +32,7 @@ impl Keyring {
             Some(summary) => self.replica.describe(summary),
             None => "its grant ended".to_owned(),
         };
-        format!("{what} (ledger entry {entry}); to let it in again: sealcast group grant {group} {device}")
+        format!("{what} (ledger entry {entry}); to let it in again: `sealcast group grant {group} {device}`")
     }
 
     /// A group's name, if the ledger knows it.

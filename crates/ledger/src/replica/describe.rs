@@ -4,16 +4,14 @@ use super::{
     Replica,
     event::{Event, Summary},
 };
-use crate::{Epoch, GroupNumber, LimitVerdict, Number, Reason, limits::decimal};
+use crate::{Epoch, GroupNumber, LimitVerdict, Number, Reason, Refusal, limits::decimal};
 
 impl Replica {
     /// One line for people, with names for numbers: `operator granted hsu0001 to 1111`.
     #[must_use]
     pub fn describe(&self, summary: &Summary) -> String {
-        let who = |number: &Number| self.name_of(*number).map_or_else(|| number.to_string(), str::to_owned);
-        let which = |number: &GroupNumber| {
-            self.group(*number).map_or_else(|| format!("group {number}"), |group| group.name.to_string())
-        };
+        let who = |number: &Number| self.who(*number);
+        let which = |number: &GroupNumber| self.which(*number);
         let by = who(&summary.originator);
         match &summary.event {
             Event::DeviceRegistered { id, renewed: false, .. } => format!("{by} registered {id}"),
@@ -57,6 +55,30 @@ impl Replica {
                 format!("{by} set {again}limits for {topic} in {}", which(group))
             }
         }
+    }
+
+    /// Why the ledger refuses an entry, with names for numbers: `1112 is already granted hsu0001`.
+    #[must_use]
+    pub fn explain(&self, refusal: &Refusal) -> String {
+        let which = |group: u16| GroupNumber::new(group).map_or_else(|| format!("group {group}"), |it| self.which(it));
+        match refusal {
+            Refusal::NotActive { device } => format!("{} is revoked: enrol it again", self.who(*device)),
+            Refusal::AlreadyRevoked { device } => format!("{} is already revoked", self.who(*device)),
+            Refusal::AlreadyGranted { group, device } => {
+                format!("{} is already granted {}", self.who(*device), which(*group))
+            }
+            Refusal::NotGranted { group, device } => format!("{} is not granted {}", self.who(*device), which(*group)),
+            Refusal::FilterTaken { filter, group } => format!("the filter {filter:?} is taken by {}", which(*group)),
+            other => other.to_string(),
+        }
+    }
+
+    fn who(&self, number: Number) -> String {
+        self.name_of(number).map_or_else(|| number.to_string(), str::to_owned)
+    }
+
+    fn which(&self, number: GroupNumber) -> String {
+        self.group(number).map_or_else(|| format!("group {number}"), |group| group.name.to_string())
     }
 }
 

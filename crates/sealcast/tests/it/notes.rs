@@ -47,6 +47,25 @@ fn the_operator_is_told_of_devices_and_topics_that_are_known_already() {
 }
 
 #[test]
+fn what_the_ledger_refuses_is_told_with_names() {
+    let hub = Hub::start();
+    hub.enroll("1111");
+    hub.enroll("1112");
+    hub.group("plant", "plant/#", &["1111"]);
+    hub.operate(&["device", "revoke", "1112"]);
+    for (args, said) in [
+        (&["group", "grant", "plant", "1111"][..], "1111 is already granted plant"),
+        (&["group", "grant", "plant", "1112"], "1112 is revoked: enrol it again"),
+        (&["group", "revoke", "plant", "1112"], "1112 is not granted plant"),
+        (&["device", "revoke", "1112"], "1112 is already revoked"),
+        (&["group", "create", "other", "--filter", "plant/#"], "the filter \"plant/#\" is taken by plant"),
+    ] {
+        let refused = refuse([args, &["--operator", hub.operator().to_str().unwrap()]].concat());
+        assert!(refused.contains(&format!("the ledger did not take the entry: {said}")), "{args:?}: {refused}");
+    }
+}
+
+#[test]
 fn without_a_running_hub_a_device_is_invited_all_the_same() {
     let mut hub = Hub::start();
     hub.kill();
@@ -112,7 +131,12 @@ fn a_device_that_lost_its_group_says_by_what() {
     let [first, second] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
     until_joined(&first, &second, "hsu0001/probe");
     hub.operate(&["group", "revoke", "hsu0001", "1112", "--reason", "sold"]);
-    second.log.until(&[" WARN ", "hsu0001", "operator revoked hsu0001 from 1112: sold", "group grant hsu0001 1112"]);
+    second.log.until(&[
+        " WARN ",
+        "hsu0001",
+        "operator revoked hsu0001 from 1112: sold",
+        "`sealcast group grant hsu0001 1112`",
+    ]);
     // Another key for the device ends its grants too.
     hub.operate(&["group", "grant", "hsu0001", "1112"]);
     until_joined(&first, &second, "hsu0001/probe");
