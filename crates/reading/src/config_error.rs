@@ -29,7 +29,7 @@ pub enum ConfigError {
     Zone(&'static str),
     /// Units that never convert.
     #[error("`convert_to`: {0}")]
-    Unit(#[from] UnitError),
+    Unit(UnitError),
     /// A name that SenML does not allow (RFC 8428 §4.5.1).
     #[error("`{key}`: `{name}`: {what}")]
     Name {
@@ -40,4 +40,11 @@ pub enum ConfigError {
         /// What is wrong.
         what: String,
     },
+}
+
+// Not its source, since the key's message has it: it would be told twice.
+impl From<UnitError> for ConfigError {
+    fn from(error: UnitError) -> Self {
+        Self::Unit(error)
+    }
 }

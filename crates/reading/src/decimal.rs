@@ -29,7 +29,7 @@ pub struct Decimal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecimalError {
     /// The text is not a decimal number; `at` is the byte of the first character that does not fit.
-    #[error("not a number: unexpected character at byte {at} of it")]
+    #[error("not a number such as 21.5")]
     Syntax {
         /// Offset in bytes from the start of the number.
         at: usize,

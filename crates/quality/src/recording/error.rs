@@ -28,6 +28,9 @@ pub enum RecordingError {
         /// From 1.
         line: u64,
     },
+    /// Another format.
+    #[error("it is not a CSV but looks like {0}: give a text file with a time and a value in each row")]
+    NotCsv(&'static str),
     /// Bytes that are not text in the encoding.
     #[error("it is not {encoding} text: name its encoding with --encoding, for example --encoding windows-1252")]
     Encoding {

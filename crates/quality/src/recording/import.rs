@@ -60,6 +60,9 @@ impl Recording {
         if text.contains('\r') && !text.contains('\n') {
             text = text.replace('\r', "\n").into();
         }
+        if let Some(other) = other_format(&text) {
+            return Err(RecordingError::NotCsv(other));
+        }
         let table = Table::new(&text);
         let delimiter = match options.delimiter.or(table.delimiter) {
             Some(delimiter) => delimiter,
@@ -357,6 +360,17 @@ impl<'a> Import<'a> {
             }
         }
         RecordingError::NoRow { condition: condition.to_string(), values: named(&seen) }
+    }
+}
+
+/// A row begins with neither a brace nor a bracket, and text has no NUL.
+fn other_format(text: &str) -> Option<&'static str> {
+    if text.contains('\0') {
+        Some("binary data")
+    } else if text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '[']) {
+        Some("JSON")
+    } else {
+        None
     }
 }
 

@@ -325,6 +325,13 @@ fn exports_of_other_tools() {
 fn what_is_not_understood_is_refused_with_its_place() {
     refuses("", &[], &["no readings"]);
     refuses("time,value\n", &[], &["no readings"]);
+    for (other, looks) in [
+        ("{\"time\":1,\"value\":2}\n{\"time\":2,\"value\":2}\n", "JSON"),
+        (" [[\"2026-03-01\", 20]]", "JSON"),
+        ("\u{7f}ELF\u{2}\u{1}\u{1}\0\0\0,\0\n", "binary data"),
+    ] {
+        refuses(other, &[], &["it is not a CSV but looks like", looks]);
+    }
     refuses("only text", &[], &["line 1 has 1 field; 2 are expected (separator: comma)"]);
     refuses(
         "time,value\n2026-03-01 00:00:00,1\nyesterday,2\n",

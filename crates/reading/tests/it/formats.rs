@@ -44,7 +44,7 @@ fn numbers_keep_their_digits() {
     check(number, "NaN", "NaN");
     check("format = \"number\"\nunit = \"°F\"\nconvert_to = \"Cel\"", "72.5", "22.50 Cel");
     refused(number, "", "at byte 0: payload is empty, expected a number");
-    refused(number, " 21,5", "at byte 3: not a number: unexpected character at byte 2 of it");
+    refused(number, " 21,5", "at byte 3: not a number such as 21.5");
     refused(number, "1e40", "at byte 0: number has more than 38 digits");
     refused(number, b"21\xff", "at byte 2: text is not UTF-8");
     check(r#"format = "text""#, " on ", "\" on \"");
@@ -123,7 +123,7 @@ fn a_whole_document_without_a_member_is_read() {
     assert_eq!(known(r#"{"v":300.00,"t":null,"s":null,"u":null}"#), ("26.85".into(), false, None, None));
     assert_eq!(known("[1]"), ("nothing".into(), true, None, None));
     // What is there is read as strictly as before, and what is no document is no message without a value.
-    refused(&json, r#"{"v":"unavailable"}"#, "at byte 5 ($.v): not a number: unexpected character at byte 0 of it");
+    refused(&json, r#"{"v":"unavailable"}"#, "at byte 5 ($.v): not a number such as 21.5");
     refused(
         &json,
         r#"{"s":1.5}"#,

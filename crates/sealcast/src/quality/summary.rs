@@ -137,8 +137,13 @@ impl Summary {
         output::line("")?;
         let period = self.period_ms.map(|ms| format!(", one in {}", Time(ms))).unwrap_or_default();
         output::line(&format!(
-            "topic {} by the rules of {}\n{} readings from {} to {}{period}",
-            self.topic, self.filter, self.all.readings, self.from, self.to
+            "topic {} by the rules of {}\n{} reading{} from {} to {}{period}",
+            self.topic,
+            self.filter,
+            self.all.readings,
+            if self.all.readings == 1 { "" } else { "s" },
+            self.from,
+            self.to
         ))?;
         if self.schema_left_out {
             output::line("its schema was not tried: a recording holds values, not messages")?;
