@@ -73,7 +73,10 @@ impl Row {
             or_dash(report.map(|report| report.seen.to_string())),
             or_dash(report.map(|report| report.sent.to_string())),
             or_dash(report.map(|report| format!("{} %", report.saved_percent))),
-            or_dash(self.alarm.map(|alarm| format!("{} times, {}", alarm.count, alarm.reason))),
+            or_dash(self.alarm.map(|alarm| {
+                let times = if alarm.count == 1 { "once".to_owned() } else { format!("{} times", alarm.count) };
+                format!("{times}, {}", alarm.reason)
+            })),
         ]
     }
 }
@@ -86,6 +89,12 @@ pub fn run(options: &Options) -> Result<()> {
     let rows: Vec<Row> = topics.into_iter().map(|(key, measured)| Row::new(key, measured)).collect();
     if options.json {
         return output::json(&rows);
+    }
+    if rows.is_empty() {
+        output::complain(
+            "no topic was measured yet: only topics with rules are ([[quality]], [[publish]] or [[receive]] tables in \
+             agent.toml)",
+        );
     }
     let cells: Vec<_> = rows.into_iter().map(Row::cells).collect();
     output::table(["TOPIC", "NAME", "CYCLE", "LAST READING", "READ", "SENT", "SAVED", "ALARM"], &cells)

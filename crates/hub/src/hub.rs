@@ -175,5 +175,7 @@ async fn start_broker(
         data_dir: Some(dir.to_owned()),
         limits: config.limits.clone(),
     };
-    Broker::start(config, Arc::new(policy), interceptor).await.context("the broker cannot start")
+    Broker::start(config, Arc::new(policy), interceptor)
+        .await
+        .context("the broker cannot start (--mqtt names its address)")
 }

@@ -37,7 +37,7 @@ pub enum Refusal {
     #[error("the length of {field} is {length}; it must be from {min} to {max}")]
     BadLength { field: Cow<'static, str>, length: u64, min: u64, max: u64 },
     /// A character that may not stand there, or not UTF-8.
-    #[error("{field} has a forbidden character at byte {position}")]
+    #[error("{field} has a forbidden character at byte {position}{}", allowed(field))]
     BadText { field: Cow<'static, str>, position: u64 },
     /// A number out of its range.
     #[error("{field} is {value}; it must be from {min} to {max}")]
@@ -128,6 +128,16 @@ pub enum Refusal {
          operator set them (`sealcast group limits`)"
     )]
     NoLimits { group: u16, topic: String },
+}
+
+/// What a text may have, where that is not what one expects.
+fn allowed(field: &str) -> &'static str {
+    match field {
+        "group" | "device" => {
+            ": letters (A to Z, a to z), digits, '_' and '-' are allowed, and '.' behind the first character"
+        }
+        _ => "",
+    }
 }
 
 impl Refusal {

@@ -192,6 +192,8 @@ mod tests {
         for (bad, at) in [("a/b", 1), (".a", 0), ("é", 0), ("a b", 1)] {
             assert_eq!(position(check_name("group", bad.as_bytes())), Some(at), "{bad}");
         }
+        let refused = "hsu 1".parse::<GroupName>().unwrap_err().to_string();
+        assert!(refused.contains("at byte 3: letters (A to Z, a to z), digits, '_' and '-' are allowed"), "{refused}");
         assert!(matches!("".parse::<GroupName>(), Err(Refusal::BadLength { length: 0, .. })));
     }
 }

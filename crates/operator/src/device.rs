@@ -123,7 +123,7 @@ pub fn table(rows: &[Row]) -> Result<()> {
             ]
         })
         .collect();
-    output::table(["NODE", "CONTRACT NUMBER", "PUBLIC KEY SHA-256", "CERTIFICATE", "STATE", "GROUPS"], &cells)
+    output::table(["DEVICE", "CONTRACT NUMBER", "PUBLIC KEY SHA-256", "CERTIFICATE", "STATE", "GROUPS"], &cells)
 }
 
 /// Runs the command.
@@ -145,7 +145,8 @@ pub async fn run(command: Command) -> Result<()> {
         }
         Command::List { operator, json } => {
             let operator = Operator::connect(&operator.dir).await?;
-            let rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
+            let mut rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
+            rows.sort_by(|one, other| one.device.cmp(&other.device));
             if json { output::json(&rows) } else { table(&rows) }
         }
         Command::Show { device, operator, json } => {

@@ -48,7 +48,7 @@ enum Role {
     /// Show the readings on the ledger, with the contract's verdicts.
     #[command(subcommand)]
     Readings(readings::Command),
-    /// Run the paper's experiment on this machine and check each step (about 20 seconds).
+    /// Run the paper's experiment on this machine and check each step (about half a minute).
     Demo(demo::Options),
     /// Measure the cost of sealing, of checks, and of a fleet of agents.
     #[command(subcommand)]

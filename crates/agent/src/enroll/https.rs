@@ -75,10 +75,12 @@ impl Https {
                 .header(header::CONTENT_TYPE, body.content_type);
         }
         let bytes = Bytes::from(body.map(|body| body.bytes).unwrap_or_default());
-        let answer = sender
-            .send_request(request.body(Full::new(bytes))?)
-            .await
-            .context("the hub closed the connection before it answered")?;
+        let answer = sender.send_request(request.body(Full::new(bytes))?).await.with_context(|| {
+            format!(
+                "{address} closed the connection before it answered: give the hub's HTTPS port, which `sealcast up` \
+                     prints (8443 by default), not its broker's"
+            )
+        })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
             .collect()

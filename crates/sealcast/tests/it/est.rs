@@ -117,9 +117,15 @@ fn an_enrolment_that_does_not_reach_its_hub_makes_no_key() {
     let token = hub.invite("1111");
     let dir = hub.path().join("1111");
     let unused = Port::reserve();
-    let nobody = format!("https://{}", unused.address());
-    refuse(["enroll", "--hub", &nobody, "--token-file", token.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
-    assert!(!dir.join("device.key").exists());
+    // Nobody listens, and the broker does.
+    for (address, said) in [(unused.address(), "cannot reach the hub"), (hub.mqtt.clone(), "give the hub's HTTPS port")]
+    {
+        let url = format!("https://{address}");
+        let error =
+            refuse(["enroll", "--hub", &url, "--token-file", token.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+        assert!(error.contains(said), "{error}");
+        assert!(!dir.join("device.key").exists());
+    }
 }
 
 /// In the order in which an enrolment writes them. One that failed at a file leaves those before it; one that failed although

@@ -217,6 +217,9 @@ fn a_wrong_value_is_named_with_its_file_and_line() {
         &format!("# one\n{units}"),
         &["agent.toml, line 2: [[publish]] table number 1 (filter = \"a\"): ", "convert"],
     );
+    configure(&dir, &units.replace("bar", "nosuch"));
+    let error = refuse(["agent", "--check", "--dir", dir.to_str().unwrap()]);
+    assert_eq!(error.matches("unit `nosuch` is in no registry").count(), 1, "{error}");
     let topic = "fail_safe = { on_silence = { after_ms = 1, publish = 'x', topic = '$SYS/x' } }";
     check(
         &format!("{rule}{topic}"),
