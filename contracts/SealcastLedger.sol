@@ -27,6 +27,7 @@ contract SealcastLedger {
     uint8 private constant ANCHOR = 9;
     uint8 private constant GROUP_RESET = 10;
     uint8 private constant LIMITS_SET = 11;
+    uint8 private constant FAULT_REPORTED = 12;
     uint8 private constant KEY_ROTATED = 13;
 
     // -------------------------------------------------------------------------------- verdicts, see `ReadingJudged`
@@ -58,6 +59,10 @@ contract SealcastLedger {
     uint256 private constant MAX_DECIMALS = 38;
     uint256 private constant MAX_UNIT = 32;
     uint256 private constant MAX_REPORTERS = 64;
+    /// Seconds for which a report of a fault counts.
+    uint256 private constant REPORT_LIFE = 7200;
+    /// A grant that was taken back. Never `revocations + 1`, and not the 0 of a device that was never granted.
+    uint256 private constant REVOKED_GRANT = type(uint256).max;
 
     // -------------------------------------------------------------------------------------------------- refusals
 
@@ -181,6 +186,14 @@ contract SealcastLedger {
         int128 value; // the last accepted, in the limits' decimals
     }
 
+    /// The last fault that a device reported of a group.
+    struct Report {
+        address author; // of the commit that it reported
+        uint32 generation;
+        uint48 time; // seconds since 1970
+        bool keptOut;
+    }
+
     struct Counts {
         uint64 accepted;
         uint64 refused;
@@ -212,7 +225,10 @@ contract SealcastLedger {
     mapping(address originator => Key) private builtIn; // the current keys of root, ca and operator
     mapping(address => Device) private devices;
     mapping(uint16 => Group) private groups;
-    mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1 when granted, else 0
+    mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1; 0: never; or REVOKED_GRANT
+    mapping(uint16 => address[]) private everGranted; // each device once
+    mapping(uint16 => mapping(uint32 generation => mapping(uint64 epoch => address))) private authors; // of commits
+    mapping(uint16 => mapping(address => Report)) private reports;
     mapping(bytes32 => uint16) private groupByName; // keccak256(name)
     mapping(bytes32 => uint16) private groupByFilter; // keccak256(filter)
     mapping(uint16 => string[]) private filtersOf;
@@ -275,6 +291,7 @@ contract SealcastLedger {
         else if (kind == ANCHOR) _anchor(originator, body);
         else if (kind == GROUP_RESET) _groupReset(originator, body);
         else if (kind == LIMITS_SET) _limitsSet(originator, body);
+        else if (kind == FAULT_REPORTED) _faultReported(originator, body);
         else if (kind == KEY_ROTATED) _keyRotated(originator, body);
         else revert UnknownKind(kind);
 
@@ -395,6 +412,7 @@ contract SealcastLedger {
         if (!_exists(devices[member])) revert UnknownDevice(member);
         if (!devices[member].active) revert NotActive(member);
         if (granted(number, member)) revert AlreadyGranted(number, member);
+        if (grants[number][member] == 0) everGranted[number].push(member);
         grants[number][member] = uint256(devices[member].revocations) + 1;
     }
 
@@ -406,7 +424,7 @@ contract SealcastLedger {
         _requireOwner(REVOKED, number, originator);
 
         if (!granted(number, member)) revert NotGranted(number, member);
-        grants[number][member] = 0;
+        grants[number][member] = REVOKED_GRANT;
     }
 
     /// By a member: the one MLS commit that ends this epoch. The first to come is it, all others are refused. What is
@@ -423,6 +441,7 @@ contract SealcastLedger {
             revert WrongEpoch(g.generation, g.epoch, generation, epoch);
         }
         g.epoch = epoch + 1;
+        authors[number][generation][epoch] = originator;
     }
 
     /// By a member: one value, `value / 10^decimals`. A reading that breaks the topic's limits is taken all the same, so
@@ -505,8 +524,45 @@ contract SealcastLedger {
         _requireText("reason", reason, 0, MAX_REASON);
         _requireOwner(GROUP_RESET, number, originator);
 
+        _foundAnew(number);
+    }
+
+    function _foundAnew(uint16 number) private {
         groups[number].generation += 1;
         groups[number].epoch = 0;
+    }
+
+    /// By a member: it cannot follow the commit that ended this epoch; or, `keptOut`, the group has left it without keys
+    /// since that commit. Either way it asks to be added again.
+    ///
+    /// When more than half of the members say so of one author, and have said it of nobody else since, the group is
+    /// founded anew. If more than half could not follow its commits, the author is out. What keeps a device out may be
+    /// the network: for that alone nobody loses its grant.
+    function _faultReported(address originator, bytes calldata body) private {
+        (uint16 number, uint32 generation, uint64 epoch, bool keptOut) =
+            abi.decode(body, (uint16, uint32, uint64, bool));
+        _requireCanonical(FAULT_REPORTED, body, abi.encode(number, generation, epoch, keptOut));
+        _requireMember(FAULT_REPORTED, number, originator);
+
+        Group storage g = groups[number];
+        if (generation != g.generation || epoch >= g.epoch) {
+            revert WrongEpoch(g.generation, g.epoch, generation, epoch);
+        }
+        address author = authors[number][generation][epoch];
+        reports[number][originator] = Report(author, generation, uint48(block.timestamp), keptOut);
+
+        (uint256 members, uint256 say, uint256 blame) = (0, 0, 0);
+        address[] storage all = everGranted[number];
+        for (uint256 i = 0; i < all.length; i++) {
+            if (!granted(number, all[i])) continue;
+            members++;
+            Report memory r = reports[number][all[i]];
+            if (r.author != author || r.generation != generation || r.time + REPORT_LIFE < block.timestamp) continue;
+            say++;
+            if (!r.keptOut) blame++;
+        }
+        if (blame * 2 > members) grants[number][author] = REVOKED_GRANT;
+        if (say * 2 > members) _foundAnew(number);
     }
 
     /// By the group's owner: what readings of this topic must keep to, from the next entry on. Replaces what was

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealcast_ledger::{Body, GroupNumber, Hash, KeysPublished};
+use sealcast_ledger::{Body, Epoch, GroupNumber, Hash, KeysPublished};
 
 use crate::{
     rogue::{assert_seen_alike, package, rogue, short_lived_package, submit, world},
@@ -152,4 +152,84 @@ fn a_member_that_asks_to_be_added_again_and_again_costs_no_more_epochs_than_one_
     let epochs = world.nodes[1].newest(group).unwrap().epoch.0 - before;
     assert!((1..=4).contains(&epochs), "{epochs} epochs in 90 s");
     assert_unharmed(&world, group, &[0, 1]);
+}
+
+#[test]
+fn a_founder_that_lets_nobody_in_is_not_waited_for() {
+    let mut world = World::new();
+    let group = world.group("hsu0001", 0);
+    for name in ["1111", "1112", "1113", "1114"] {
+        let node = world.device(name);
+        world.grant(group, node);
+    }
+    let founder = (0..4).min_by_key(|node| world.number(*node)).unwrap();
+    world.refuse_welcomes.insert(founder);
+    world.run(50);
+    let inside = |world: &World| (0..4).filter(|node| world.nodes[*node].newest(group).is_some()).collect::<Vec<_>>();
+    assert_eq!(inside(&world), [founder], "it has founded the group");
+    world.run(60);
+    let replica = world.ledger.replica();
+    assert_eq!(replica.group(group).unwrap().generation.0, 1, "the others have said that they get no keys");
+    let (_, founded_at) = replica.commits_from(group, Epoch(0)).next().unwrap();
+    assert_ne!(replica.commit_at(group, founded_at), Some((Epoch(0), world.number(founder))));
+    world.run(60);
+    // Nobody can tell whether the founder is to blame: it stays.
+    world.assert_members(group, &[0, 1, 2, 3]);
+    assert_seen_alike(&world, group);
+}
+
+#[test]
+fn whoever_got_no_welcome_from_a_member_is_added_by_another() {
+    let (mut world, group) = world();
+    let fourth = world.device("6666");
+    world.settle();
+    world.lose_submissions.extend([0, 1, 2]);
+    world.grant(group, fourth);
+    let add = package(&world, fourth);
+    let (_, commit) = rogue(&mut world, group, std::slice::from_ref(&add), &[], None);
+    submit(&mut world, 0, commit);
+    world.run(70);
+    assert!(world.nodes[fourth].has_notice("gets no keys of the group"), "{:?}", world.nodes[fourth].notices);
+    // Who has not let it in does not get to do so again at once, or could go on for ever.
+    let certificate = Hash::of(&world.nodes[fourth].chain[0]);
+    let seats = &world.nodes[1].groups.as_ref().unwrap().slots[&group].public.seats;
+    let leaf = *seats.iter().find(|(_, seat)| seat.certificate == *certificate.as_bytes()).unwrap().0;
+    let (_, commit) = rogue(&mut world, group, &[add], &[leaf], None);
+    submit(&mut world, 0, commit);
+    world.settle();
+    assert!(world.nodes[1].has_notice("adds device 6666 again, which is for the others to do"));
+    world.lose_submissions.clear();
+    world.run(30);
+    world.assert_members(group, &[0, 1, 2, fourth]);
+    assert_unharmed(&world, group, &[1, 2]);
+}
+
+/// MLS would take it. Its receiver could not follow the next honest member, and would report that one.
+#[test]
+fn a_welcome_without_its_path_secret_is_refused() {
+    let (mut world, group) = world();
+    world.deliver = false;
+    let fourth = world.device("6666");
+    world.settle();
+    world.grant(group, fourth);
+    world.settle();
+    let add = package(&world, fourth);
+    let without = rogue(&mut world, group, std::slice::from_ref(&add), &[], None).0;
+    assert_eq!(wire::has_path_secret(&without.welcomes[0].1), Ok(false), "a commit that only adds has no path");
+    let leaf = world.nodes[2].newest(group).unwrap().leaf;
+    let built = rogue(&mut world, group, std::slice::from_ref(&add), &[leaf], None).0;
+    assert_eq!(wire::has_path_secret(&built.welcomes[0].1), Ok(true));
+
+    let (built, commit) = rogue(&mut world, group, &[add], &[], None);
+    submit(&mut world, 0, commit);
+    world.catch_up(fourth);
+    let payload = wire::write_inbox(&built.welcomes[0].1, &built.tree);
+    let now_ms = world.now_ms;
+    world.with_groups(fourth, |groups, replica| {
+        groups.slots.get_mut(&group).unwrap().invitation.as_mut().unwrap().has_path = true;
+        groups.handle_inbox(replica, group, &payload, now_ms);
+    });
+    world.pump(fourth);
+    assert!(world.nodes[fourth].has_notice("lacks the path secret"), "{:?}", world.nodes[fourth].notices);
+    assert!(world.nodes[fourth].newest(group).is_none());
 }

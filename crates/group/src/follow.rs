@@ -3,22 +3,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_identity::{DeviceId, PublicKey};
-use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Number, Replica};
+use sealcast_ledger::{Commit, Epoch, Generation, GroupNumber, Number, Record, Replica};
 
 use crate::{
     EpochKeys, GroupRefusal, Groups, LeftReason, Notice, Output, epochs,
     judge::{Ruling, judge},
     mls::{self, Leaf},
     public::{Place, Public},
-    slot::{Candidate, Invitation, Letters, Slot, WELCOME_WAIT_MS},
+    slot::{Candidate, Fault, Invitation, Later, Letters, Slot, WELCOME_WAIT_MS},
     standing::{fault, holder},
     wire,
 };
 
 impl Groups {
     /// There is a new group.
-    pub(crate) fn handle_created(&mut self, number: GroupNumber, generation: Generation, entry: u64) {
-        let slot = Slot::new(Public::begin(generation, entry));
+    pub(crate) fn handle_created(&mut self, number: GroupNumber, generation: Generation, entry: u64, time_s: u64) {
+        let slot = Slot::new(Public::begin(generation, entry, time_s));
         slot.save(number, &mut self.changes);
         self.slots.insert(number, slot);
     }
@@ -78,7 +78,7 @@ impl Groups {
         commit: &Commit,
         now_ms: u64,
     ) {
-        let Ruling { message, tag, seats } = ruling;
+        let Ruling { message, tag, seats, has_path } = ruling;
         let epoch = slot.public.epoch;
         slot.public.advance(place, seats);
         slot.set_letters(number, None, &mut self.changes);
@@ -95,7 +95,8 @@ impl Groups {
                 let letters = own.as_ref().map(|own| own.welcomes.clone()).unwrap_or_default();
                 let followed = self.follow(slot, message, own.as_ref().map(|own| own.secrets.as_slice()));
                 if let Err(why) = followed.and_then(|()| self.enter_epoch(replica, number, slot)) {
-                    self.falter(replica, number, slot, place.author, why);
+                    let fault = Fault { epoch: commit.epoch.0, kept_out: false, since: replica.height() };
+                    self.falter(replica, number, slot, fault, place.author, why);
                 } else if !letters.is_empty() {
                     self.send(replica, number, &letters);
                     slot.set_letters(number, Some(Letters { epoch: epoch + 1, letters }), &mut self.changes);
@@ -104,16 +105,20 @@ impl Groups {
             Some(true) => {
                 self.leave(replica, number, slot);
                 slot.clear_backlog(number, &mut self.changes);
-                slot.invitation = Some(Invitation { epoch: epoch + 1, tag, author: place.author.into() });
+                slot.invitation = Some(Invitation { epoch: epoch + 1, tag, author: place.author.into(), has_path });
+                slot.set_fault(None);
                 slot.welcome_due_ms = Some(now_ms + WELCOME_WAIT_MS);
             }
             Some(false) => {
-                slot.keep_for_later(number, epoch, &commit.commit, place.author, &mut self.changes);
+                let (commit, on_ledger) = (commit.commit.clone(), commit.epoch.0);
+                let later = Later { commit, on_ledger, author: place.author.into() };
+                slot.keep_for_later(number, epoch, later, &mut self.changes);
             }
             None => {
                 self.leave(replica, number, slot);
                 slot.clear_backlog(number, &mut self.changes);
-                (slot.invitation, slot.welcome_due_ms) = (None, None);
+                slot.invitation = None;
+                slot.set_fault(None);
             }
         }
     }
@@ -145,13 +150,15 @@ impl Groups {
         self.output(Output::Left { group: number, reason });
     }
 
-    /// This device cannot follow a commit that counts: it leaves the group and asks to be added again. Others may have
-    /// followed it, since a commit's path is encrypted for each part of the group apart.
+    /// This device cannot follow a commit that counts: it leaves the group, and says so on the ledger, which asks the
+    /// others to add it again. They may have followed the commit, since a commit's path is encrypted for each part of the
+    /// group apart.
     pub(crate) fn falter(
         &mut self,
         replica: &Replica,
         number: GroupNumber,
         slot: &mut Slot,
+        fault: Fault,
         author: Number,
         why: GroupRefusal,
     ) {
@@ -159,7 +166,7 @@ impl Groups {
         slot.clear_backlog(number, &mut self.changes);
         epochs::forget(number, &mut slot.epochs, &mut self.changes);
         slot.invitation = None;
-        self.own.rejoin_wanted = true;
+        slot.set_fault(Some(fault));
         self.output(Output::Left { group: number, reason: LeftReason::Behind(why.to_string()) });
         let author = name(replica, author);
         self.notice(Some(self.device.clone()), Some(number), Notice::Behind { author, why });
@@ -202,25 +209,37 @@ impl Groups {
     pub(crate) fn catch_up(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, inviter: Number) {
         let backlog = std::mem::take(&mut slot.backlog);
         let mut author = inviter;
-        for (epoch, (bytes, by)) in backlog {
-            author = by;
+        for (epoch, Later { commit, on_ledger, author: by }) in backlog {
+            author = Number::from(by);
             self.changes.delete(format!("backlog/{number}/{epoch}"));
             if slot.epoch() != Some(epoch) {
                 continue;
             }
-            let followed = wire::read_commit(&bytes).and_then(|(message, _)| self.follow(slot, message, None));
+            let followed = wire::read_commit(&commit).and_then(|(message, _)| self.follow(slot, message, None));
             if let Err(why) = followed.and_then(|()| self.enter_epoch(replica, number, slot)) {
-                return self.falter(replica, number, slot, author, why);
+                let fault = Fault { epoch: on_ledger, kept_out: false, since: replica.height() };
+                return self.falter(replica, number, slot, fault, author, why);
             }
         }
         if slot.epoch() != Some(slot.public.epoch) {
             let why = GroupRefusal::Malformed("some of the commits since this device was added are gone");
-            self.falter(replica, number, slot, author, why);
+            let epoch = slot.on_ledger().0.saturating_sub(1);
+            let fault = Fault { epoch, kept_out: true, since: replica.height() };
+            self.falter(replica, number, slot, fault, author, why);
         }
     }
 
+    /// A device has no keys of a group. If it is one too many, the group starts again.
+    pub(crate) fn handle_report(&mut self, replica: &Replica, number: GroupNumber, record: &Record) {
+        let generation = self.slots.get(&number).map(Slot::generation);
+        let Some(known) = replica.group(number).filter(|known| generation != Some(known.generation)) else { return };
+        let author = known.distrusted.map_or_else(|| "one author".to_owned(), |author| name(replica, author));
+        let reason = format!("more than half of its devices cannot follow {author}, or get no keys from there");
+        self.handle_reset(replica, number, &reason, record);
+    }
+
     /// The group starts again.
-    pub(crate) fn handle_reset(&mut self, replica: &Replica, number: GroupNumber, reason: &str, entry: u64) {
+    pub(crate) fn handle_reset(&mut self, replica: &Replica, number: GroupNumber, reason: &str, record: &Record) {
         let Some(known) = replica.group(number) else { return };
         let Some(mut slot) = self.slots.remove(&number) else { return };
         let was_member = slot.epoch().is_some_and(|epoch| epoch > 0);
@@ -229,7 +248,7 @@ impl Groups {
         slot.clear_backlog(number, &mut self.changes);
         slot.drop_group(number, &mut self.changes);
         epochs::forget(number, &mut slot.epochs, &mut self.changes);
-        self.handle_created(number, known.generation, entry);
+        self.handle_created(number, known.generation, record.index, record.time_s);
         if was_member {
             let reason = LeftReason::Reset(reason.to_owned());
             self.output(Output::Left { group: number, reason });

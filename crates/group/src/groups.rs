@@ -210,14 +210,15 @@ impl Groups {
         match record.entry.body() {
             Body::GroupCreated(_) => {
                 if let Some(created) = replica.groups().last() {
-                    self.handle_created(created.number, created.generation, index);
+                    self.handle_created(created.number, created.generation, index, record.time_s);
                 }
             }
             Body::Commit(commit) => {
                 let place = Place { entry: index, time_s: record.time_s, author: originator };
                 self.handle_commit(replica, commit, &place, now_ms);
             }
-            Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str(), index),
+            Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str(), record),
+            Body::FaultReported(report) => self.handle_report(replica, report.group, record),
             Body::KeysPublished(keys) if originator == self.number => {
                 // Keys of ours that we do not have: our state is older than the ledger.
                 let lost = !self.own.has(keys.key_package.as_bytes());
@@ -273,6 +274,7 @@ impl Groups {
                 self.commit_refused(commit.group, &commit.commit, now_ms);
                 Some(commit.group)
             }
+            Body::FaultReported(report) => Some(report.group),
             Body::KeysPublished(_) => None,
             _ => return,
         };

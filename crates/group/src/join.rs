@@ -59,13 +59,17 @@ impl Groups {
             return Ok(Joined::NotYet);
         }
         // Each commit that adds this device takes the place of the one before: an older Welcome is of no use.
-        let Some(Invitation { tag, author, .. }) =
+        let Some(Invitation { tag, author, has_path, .. }) =
             slot.invitation.clone().filter(|invitation| invitation.epoch == epoch && slot.group.is_none())
         else {
             return Ok(Joined::Done);
         };
         if wire::confirmation_tag(&opened.info)? != tag {
             return Err(GroupRefusal::NotOnLedger { group: number, epoch });
+        }
+        // MLS takes a Welcome without it, and then cannot follow the next honest member.
+        if has_path && !wire::has_path_secret(welcome)? {
+            return Err(GroupRefusal::NoPathSecret { group: number });
         }
         if let Some(fault) = fault(replica.present(), number, &self.certificate) {
             return Err(fault.why);
@@ -76,7 +80,8 @@ impl Groups {
             slot.drop_group(number, &mut self.changes);
             return Err(refusal);
         }
-        (slot.invitation, slot.welcome_due_ms) = (None, None);
+        slot.invitation = None;
+        slot.set_fault(None);
         if self.own.current().is_some_and(|key| opened.references.iter().any(|reference| key.is(reference))) {
             self.rotate_keys(now_ms)?;
         }

@@ -25,6 +25,8 @@ use crate::{
 
 /// A member that asks to be added again is, if it has had its leaf for so long.
 pub(crate) const MIN_SEAT_AGE_S: u64 = 30;
+/// Whoever was not let in by a member, or whose generation ended so, is for the others to let in for so long.
+pub(crate) const TURN_S: u64 = 300;
 /// A member may still have its leaf that long after its certificate's end: removing it takes a member that is awake.
 const EXPIRY_GRACE_S: u64 = 3600;
 
@@ -35,6 +37,8 @@ pub(crate) struct Ruling {
     pub tag: [u8; 32],
     /// Who has which leaf in that epoch.
     pub seats: BTreeMap<u32, Seat>,
+    /// Whether new members get secrets of the tree with it.
+    pub has_path: bool,
 }
 
 /// Judges the commit that ended the group's epoch on the ledger.
@@ -68,16 +72,18 @@ pub(crate) fn judge(
         None => return Err(GroupRefusal::ImpossibleHead { group, count }),
     }
     let sender = header.sender.ok_or(GroupRefusal::External { group })?;
-    let bench = Bench { past: replica.past(count), group, public, place };
+    let bench = Bench { replica, past: replica.past(count), group, public, place };
     let commit = bench.read(&message, sender)?;
     let seats = bench.seats_after(&commit, count)?;
     bench.judge_seats(&seats)?;
-    bench.judge_cause(replica, &commit)?;
-    Ok(Ruling { tag: header.tag, seats, message })
+    bench.judge_cause(&commit)?;
+    let has_path = commit.path.is_some();
+    Ok(Ruling { tag: header.tag, seats, has_path, message })
 }
 
 /// What a commit is judged by.
 struct Bench<'a> {
+    replica: &'a Replica,
     /// The ledger as its author knew it.
     past: Past<'a>,
     group: GroupNumber,
@@ -141,7 +147,12 @@ impl<'a> Bench<'a> {
         let present = self.past.registration(author).ok_or(by_another.clone())?;
         let before = match self.public.seats.get(&sender) {
             Some(seat) => Some(Hash::from(seat.certificate)),
-            None if self.is_founding() && sender == 0 => None,
+            None if self.is_founding() && sender == 0 => {
+                if !may_found(self.replica, group, self.public, author, self.place.time_s) {
+                    return Err(GroupRefusal::NotItsTurn { group, author, device: None });
+                }
+                None
+            }
             None => return Err(GroupRefusal::External { group }),
         };
         if let Some(before) = before {
@@ -195,9 +206,9 @@ impl<'a> Bench<'a> {
         }
         if let Some(path) = commit.path {
             let certificate = sha256(leaf_der(path)?);
-            let Place { time_s, .. } = *self.place;
+            let Place { time_s, entry, .. } = *self.place;
             let seat = seats.entry(commit.sender);
-            let founder = || Seat { certificate, epoch: self.public.epoch, since_s: time_s, keys_at: count };
+            let founder = || Seat { certificate, epoch: self.public.epoch, since_s: time_s, at: entry, keys_at: count };
             seat.and_modify(|seat| seat.certificate = certificate).or_insert_with(founder);
         }
         let mut leaf = 0;
@@ -241,8 +252,8 @@ impl<'a> Bench<'a> {
         let Some(published) = published else {
             return Err(GroupRefusal::KeysNotOnLedger { device: id(), hash: short_hex(&hash) });
         };
-        let (epoch, since_s) = (self.public.epoch, self.place.time_s);
-        Ok(Seat { certificate, epoch, since_s, keys_at: published.at })
+        let Place { entry, time_s, .. } = *self.place;
+        Ok(Seat { certificate, epoch: self.public.epoch, since_s: time_s, at: entry, keys_at: published.at })
     }
 
     /// Whether the ledger gives a reason to remove a member. One that asks to be added again must be in the same commit.
@@ -251,10 +262,17 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let comes_back = added.iter().any(|new| new.certificate == seat.certificate);
-        if comes_back && asks_to_rejoin(self.past, seat) && seat.since_s + MIN_SEAT_AGE_S <= self.place.time_s {
-            return Ok(());
-        }
         let device = holder(self.past, &seat.certificate).map(|device| device.id.clone());
+        if comes_back
+            && asks_to_rejoin(self.past, self.group, seat)
+            && seat.since_s + MIN_SEAT_AGE_S <= self.place.time_s
+        {
+            let Place { author, time_s, .. } = *self.place;
+            if may_bring_back(self.replica, self.past, self.group, self.public, seat, author, time_s) {
+                return Ok(());
+            }
+            return Err(GroupRefusal::NotItsTurn { group: self.group, author, device });
+        }
         Err(GroupRefusal::Needless { group: self.group, device })
     }
 
@@ -285,18 +303,47 @@ impl<'a> Bench<'a> {
     }
 
     /// Whether the ledger gives a cause to end the epoch, or it has lasted long enough to be ended without one.
-    fn judge_cause(&self, replica: &Replica, commit: &Content<'_>) -> Result<(), GroupRefusal> {
+    fn judge_cause(&self, commit: &Content<'_>) -> Result<(), GroupRefusal> {
         let age_s = self.place.time_s.saturating_sub(self.public.since_s);
-        let max_age_s = replica.group(self.group).and_then(|group| group.policy.epoch_max_age_s);
+        let max_age_s = self.replica.group(self.group).and_then(|group| group.policy.epoch_max_age_s);
         let due_s = max_age_s.map_or(MIN_EPOCH_AGE_S, |most| MIN_EPOCH_AGE_S.min(most.get().into()));
         let changes = self.is_founding() || commit.renews || !commit.adds.is_empty() || !commit.removes.is_empty();
         if changes || age_s >= due_s { Ok(()) } else { Err(GroupRefusal::TooSoon { group: self.group, age_s }) }
     }
 }
 
-/// Whether a member has said that it lost its group state, since it published the keys that it was added with.
-pub(crate) fn asks_to_rejoin(past: Past<'_>, seat: &Seat) -> bool {
-    holder(past, &seat.certificate)
-        .and_then(|device| past.rejoin(device.number))
-        .is_some_and(|lost| lost > seat.keys_at)
+/// Whether a member has said that it has no keys of the group since it was added, or that it lost all its group state
+/// since it published the keys that it was added with.
+pub(crate) fn asks_to_rejoin(past: Past<'_>, group: GroupNumber, seat: &Seat) -> bool {
+    let Some(device) = holder(past, &seat.certificate) else { return false };
+    past.rejoin(device.number).is_some_and(|lost| lost > seat.keys_at)
+        || past.report(group, device.number).is_some_and(|(said, _)| said > seat.at)
+}
+
+/// Whether `by` may add a member again that asks for it. If the member got no keys from `by`, the others come first.
+pub(crate) fn may_bring_back(
+    replica: &Replica,
+    past: Past<'_>,
+    group: GroupNumber,
+    public: &Public,
+    seat: &Seat,
+    by: Number,
+    time_s: u64,
+) -> bool {
+    let report = holder(past, &seat.certificate).and_then(|device| past.report(group, device.number));
+    let Some((_, report)) = report.filter(|(said, report)| *said > seat.at && report.kept_out) else { return true };
+    let added_by = replica.commit_at(group, seat.at).map(|(_, author)| author);
+    let others = public.seats.values().filter(|other| {
+        !asks_to_rejoin(past, group, other)
+            && holder(past, &other.certificate).is_some_and(|device| device.number != by)
+    });
+    added_by != Some(by) || report.time_s + TURN_S <= time_s || others.count() == 0
+}
+
+/// Whether `by` may found the group. If the generation before ended because of it, the others come first.
+pub(crate) fn may_found(replica: &Replica, group: GroupNumber, public: &Public, by: Number, time_s: u64) -> bool {
+    let distrusted = replica.group(group).and_then(|group| group.distrusted);
+    distrusted != Some(by)
+        || public.since_s + TURN_S <= time_s
+        || !replica.granted_devices(group).any(|device| device.number != by)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sealcast_ledger::{Body, Commit, GroupNumber, Number, Record, Replica};
+use sealcast_ledger::{Body, Commit, FaultReported, Group, GroupNumber, GroupReset, Number, Record, Replica};
 
 use crate::{
     GroupRefusal,
@@ -26,12 +26,14 @@ impl PublicGroups {
         match record.entry.body() {
             Body::GroupCreated(_) => {
                 if let Some(created) = replica.groups().last() {
-                    self.0.insert(created.number, Public::begin(created.generation, entry));
+                    self.begin(created, record);
                 }
             }
-            Body::GroupReset(reset) => {
-                if let Some(known) = replica.group(reset.group) {
-                    self.0.insert(known.number, Public::begin(known.generation, entry));
+            Body::GroupReset(GroupReset { group, .. }) | Body::FaultReported(FaultReported { group, .. }) => {
+                // A reported fault begins a generation if it is the one too many.
+                let before = self.0.get(group).map(|public| public.generation);
+                if let Some(known) = replica.group(*group).filter(|known| before != Some(known.generation.0)) {
+                    self.begin(known, record);
                 }
             }
             Body::Commit(commit) => {
@@ -44,6 +46,10 @@ impl PublicGroups {
             }
             _ => (),
         }
+    }
+
+    fn begin(&mut self, group: &Group, record: &Record) {
+        self.0.insert(group.number, Public::begin(group.generation, record.index, record.time_s));
     }
 
     /// Whether a commit is for a later epoch of the ledger than these records lead to: then there are more of them.

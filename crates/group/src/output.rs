@@ -111,10 +111,15 @@ pub enum Notice {
     /// The ledger refused an entry; it is tried again while it makes sense.
     #[error("the ledger refused this device's entry: {0}")]
     EntryRefused(String),
-    /// This device cannot follow a group: it was added, but the Welcome or later commits are missing. It asks to be
-    /// added again.
-    #[error("the Welcome did not arrive, or is too old: this device asks to be added again")]
+    /// This device lost keys of its groups that the ledger knows of: it asks to be added to all of them again.
+    #[error("this device lost keys that it had published: it asks all its groups to add it again")]
     Rejoining,
+    /// No member lets this device in, or what a member sent does not reach it.
+    #[error(
+        "this device gets no keys of the group: it says so on the ledger, and asks to be added again; if more than half \
+         of the group's devices say so, it is founded anew"
+    )]
+    KeptOut,
 }
 
 /// What the driver has to do, in this order.

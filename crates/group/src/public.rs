@@ -32,6 +32,8 @@ pub(crate) struct Seat {
     pub epoch: u64,
     /// The time of that commit, seconds since 1970.
     pub since_s: u64,
+    /// The index of that commit's record.
+    pub at: u64,
     /// Index of the record that published the key package which it was added with. The founder has none: the height of
     /// the ledger that it knew.
     pub keys_at: u64,
@@ -45,7 +47,8 @@ pub(crate) struct Public {
     pub epoch: u64,
     /// How many commits were void.
     pub voids: u64,
-    /// When the epoch began, seconds since 1970: the time of its commit's record.
+    /// When the epoch began, seconds since 1970: the time of its commit's record, or of the record that the generation
+    /// begins with.
     pub since_s: u64,
     /// The next commit's author knew at least so many records: all up to the last commit.
     pub least_height: u64,
@@ -57,14 +60,14 @@ pub(crate) struct Public {
 }
 
 impl Public {
-    /// A generation that begins with the record of this index.
-    pub fn begin(generation: Generation, entry: u64) -> Self {
+    /// A generation that begins with the record of this index and time.
+    pub fn begin(generation: Generation, entry: u64, since_s: u64) -> Self {
         let generation = generation.0;
         Self {
             generation,
             epoch: 0,
             voids: 0,
-            since_s: 0,
+            since_s,
             least_height: entry + 1,
             began_at: BTreeMap::new(),
             seats: BTreeMap::new(),

@@ -133,6 +133,26 @@ pub enum GroupRefusal {
         /// The member.
         device: Option<DeviceId>,
     },
+    /// The commit founds a group, or adds a member again, although its author has just been said not to let others in.
+    #[error(
+        "the commit of {author} for group {group} {}, which is for the others to do: devices have said that they got no \
+         keys from its author",
+        .device.as_ref().map_or_else(|| "founds it".to_owned(), |device| format!("adds device {device} again"))
+    )]
+    NotItsTurn {
+        /// The group.
+        group: GroupNumber,
+        /// The commit's author.
+        author: Number,
+        /// The member that it adds again, unless it founds the group.
+        device: Option<DeviceId>,
+    },
+    /// A Welcome without the secrets that its receiver needs to follow other members.
+    #[error("the Welcome to group {group} lacks the path secret that its commit has for each new member")]
+    NoPathSecret {
+        /// The group.
+        group: GroupNumber,
+    },
     /// The commit ends an epoch that has just begun, without a cause on the ledger.
     #[error(
         "the commit for group {group} ends an epoch after {age_s} s, and the ledger gives no cause: at least {} s are \

@@ -30,6 +30,18 @@ pub(crate) struct Invitation {
     pub tag: [u8; 32],
     /// Who made it.
     pub author: [u8; 20],
+    /// Whether the Welcome must bring a secret of the tree's path: without it this device could not follow other members.
+    pub has_path: bool,
+}
+
+/// What keeps this device without keys of the group, for the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, MlsSize, MlsEncode, MlsDecode)]
+pub(crate) struct Fault {
+    /// The ledger's epoch that the commit was made in which it cannot follow, or since which it gets no keys.
+    pub epoch: u64,
+    pub kept_out: bool,
+    /// It is to be said in a record of at least this index.
+    pub since: u64,
 }
 
 /// A commit of ours that the ledger may or may not have.
@@ -71,13 +83,17 @@ pub(crate) struct Letters {
 struct SlotRow {
     public: Public,
     invitation: Option<Invitation>,
+    fault: Option<Fault>,
 }
 
+/// A commit that counts and that we cannot follow yet.
 #[derive(MlsSize, MlsEncode, MlsDecode)]
-struct BacklogRow {
+pub(crate) struct Later {
     #[mls_codec(with = "mls_rs_codec::byte_vec")]
-    commit: Vec<u8>,
-    author: [u8; 20],
+    pub commit: Vec<u8>,
+    /// The ledger's epoch that it was made in.
+    pub on_ledger: u64,
+    pub author: [u8; 20],
 }
 
 /// See the module.
@@ -90,8 +106,14 @@ pub(crate) struct Slot {
     pub leaves: BTreeMap<u32, Leaf>,
     /// What our Welcome must fit to, while we have a leaf and not the group.
     pub invitation: Option<Invitation>,
-    /// Commits that count and that we cannot follow yet, by the MLS epoch that they were made in.
-    pub backlog: BTreeMap<u64, (Vec<u8>, Number)>,
+    /// Why we have no keys of the group.
+    pub fault: Option<Fault>,
+    /// When it was last submitted.
+    pub fault_submitted_ms: Option<u64>,
+    /// How often it was said.
+    pub faults_said: u32,
+    /// By the MLS epoch that they were made in.
+    pub backlog: BTreeMap<u64, Later>,
     pub candidates: BTreeMap<[u8; 32], Candidate>,
     pub letters: Option<Letters>,
     /// Whether they may not have gone out before a restart.
@@ -104,7 +126,7 @@ pub(crate) struct Slot {
     pub retry_ms: u64,
     /// How often in a row the ledger has refused.
     pub refusals: u32,
-    /// When to stop waiting for the Welcome and ask to be added again; `None` while we may not be in the group.
+    /// When to stop waiting for keys and say so on the ledger, again if need be; `None` while we may not be in the group.
     pub welcome_due_ms: Option<u64>,
     pub update_requested: bool,
     /// MLS epochs whose keys are stored.
@@ -118,6 +140,9 @@ impl Slot {
             group: None,
             leaves: BTreeMap::new(),
             invitation: None,
+            fault: None,
+            fault_submitted_ms: None,
+            faults_said: 0,
             backlog: BTreeMap::new(),
             candidates: BTreeMap::new(),
             letters: None,
@@ -155,7 +180,7 @@ impl Slot {
     ) -> Result<Self, RestoreError> {
         let row: SlotRow = decode(&format!("slot/{number}"), row)?;
         let generation = row.public.generation;
-        let mut slot = Self { invitation: row.invitation, ..Self::new(row.public) };
+        let mut slot = Self { invitation: row.invitation, fault: row.fault, ..Self::new(row.public) };
         if let Some(snapshot) = stored.get(&format!("mls/{number}")) {
             let mut group = engine.load(&group_id(generation), Zeroizing::new(snapshot.to_vec()))?;
             group.clear_pending_commit();
@@ -167,9 +192,8 @@ impl Slot {
         }
         for (key, bytes) in stored.under(&format!("backlog/{number}/")) {
             let epoch = key.rsplit('/').next().and_then(|text| text.parse().ok());
-            let row: BacklogRow = decode(key, bytes)?;
             let epoch = epoch.ok_or_else(|| RestoreError::corrupt(key))?;
-            slot.backlog.insert(epoch, (row.commit, row.author.into()));
+            slot.backlog.insert(epoch, decode(key, bytes)?);
         }
         let key = format!("letters/{number}");
         slot.letters = stored.get(&key).map(|bytes| decode(&key, bytes)).transpose()?;
@@ -192,7 +216,7 @@ impl Slot {
     }
 
     pub fn save(&self, number: GroupNumber, changes: &mut Changes) {
-        let row = SlotRow { public: self.public.clone(), invitation: self.invitation.clone() };
+        let row = SlotRow { public: self.public.clone(), invitation: self.invitation.clone(), fault: self.fault };
         changes.put(format!("slot/{number}"), encode(&row));
     }
 
@@ -211,21 +235,13 @@ impl Slot {
     }
 
     /// Keeps a commit for the time when the Welcome comes.
-    pub fn keep_for_later(
-        &mut self,
-        number: GroupNumber,
-        epoch: u64,
-        commit: &[u8],
-        author: Number,
-        changes: &mut Changes,
-    ) {
-        let row = BacklogRow { commit: commit.to_vec(), author: author.into() };
-        changes.put(format!("backlog/{number}/{epoch}"), encode(&row));
-        self.backlog.insert(epoch, (row.commit, author));
-        let mut bytes: usize = self.backlog.values().map(|(commit, _)| commit.len()).sum();
+    pub fn keep_for_later(&mut self, number: GroupNumber, epoch: u64, later: Later, changes: &mut Changes) {
+        changes.put(format!("backlog/{number}/{epoch}"), encode(&later));
+        self.backlog.insert(epoch, later);
+        let mut bytes: usize = self.backlog.values().map(|later| later.commit.len()).sum();
         while self.backlog.len() > BACKLOG || bytes > BACKLOG_BYTES {
-            let Some((epoch, (commit, _))) = self.backlog.pop_first() else { break };
-            bytes -= commit.len();
+            let Some((epoch, later)) = self.backlog.pop_first() else { break };
+            bytes -= later.commit.len();
             changes.delete(format!("backlog/{number}/{epoch}"));
         }
     }
@@ -233,6 +249,14 @@ impl Slot {
     pub fn clear_backlog(&mut self, number: GroupNumber, changes: &mut Changes) {
         for epoch in std::mem::take(&mut self.backlog).into_keys() {
             changes.delete(format!("backlog/{number}/{epoch}"));
+        }
+    }
+
+    /// Whether we have no keys of the group, for this reason from now on.
+    pub fn set_fault(&mut self, fault: Option<Fault>) {
+        (self.fault, self.fault_submitted_ms) = (fault, None);
+        if fault.is_none() {
+            (self.welcome_due_ms, self.faults_said) = (None, 0);
         }
     }
 

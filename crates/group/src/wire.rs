@@ -3,7 +3,7 @@
 use mls_rs::{
     MlsMessage, MlsMessageDescription,
     group::{ContentType, GroupInfo, Sender},
-    mls_rs_codec::{MlsEncode, MlsSize},
+    mls_rs_codec::{self, MlsDecode, MlsEncode, MlsSize},
 };
 
 use crate::GroupRefusal;
@@ -62,6 +62,34 @@ pub(crate) fn read_keys(bytes: &[u8]) -> Result<(&[u8], Vec<&[u8]>), GroupRefusa
         Some((key_package, chain)) if !chain.is_empty() => Ok((key_package, chain.to_vec())),
         _ => Err(GroupRefusal::Malformed("the key broadcast lacks the key package or the certificate chain")),
     }
+}
+
+/// A Welcome (RFC 9420 section 12.4.3.1) as an MLS message.
+#[derive(MlsSize, MlsDecode)]
+struct WelcomeMessage {
+    /// mls10, mls_welcome
+    _head: [u8; 4],
+    _suite: u16,
+    secrets: Vec<EncryptedGroupSecrets>,
+}
+
+#[derive(MlsSize, MlsDecode)]
+struct EncryptedGroupSecrets {
+    #[mls_codec(with = "mls_rs_codec::byte_vec")]
+    _new_member: Vec<u8>,
+    #[mls_codec(with = "mls_rs_codec::byte_vec")]
+    _kem_output: Vec<u8>,
+    #[mls_codec(with = "mls_rs_codec::byte_vec")]
+    ciphertext: Vec<u8>,
+}
+
+/// Whether each receiver of a Welcome gets a path secret: the ciphertext's length tells it. Whoever fills the room with
+/// something else changes the key schedule, and MLS does not take the Welcome.
+pub(crate) fn has_path_secret(welcome: &[u8]) -> Result<bool, GroupRefusal> {
+    /// The joiner secret, the path secret's presence and the path secret, no pre-shared keys, and AES-GCM's tag.
+    const BYTES: usize = (1 + 32) + 1 + (1 + 32) + 1 + 16;
+    let message = WelcomeMessage::mls_decode(&mut &*welcome)?;
+    Ok(message.secrets.iter().all(|secrets| secrets.ciphertext.len() == BYTES))
 }
 
 /// Payload of `sealcast/v1/inbox/<device>/<group>`: version, Welcome message, ratchet tree.

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_ledger::{Device, Group, GroupNumber, Hash, Number, Replica};
+use sealcast_ledger::{Body, Device, Epoch, FaultReported, Group, GroupNumber, Hash, Number, Replica};
 
 use crate::{
-    GroupRefusal, Groups, MAX_ADDS, MIN_EPOCH_AGE_S, Notice,
+    GroupRefusal, Groups, MAX_ADDS, MIN_EPOCH_AGE_S, Notice, Output,
     build::{Add, RESUBMIT_MS, Work},
-    judge::{MIN_SEAT_AGE_S, asks_to_rejoin},
+    judge::{MIN_SEAT_AGE_S, TURN_S, asks_to_rejoin, may_bring_back, may_found},
     packages::Package,
-    slot::{Slot, WELCOME_WAIT_MS},
+    slot::{Fault, Slot, WELCOME_WAIT_MS},
     standing::{fault, holder, may_be_in},
     stored::short_hex,
 };
@@ -23,8 +23,12 @@ const GATHER_MS: u64 = 20;
 const MAX_GATHER_MS: u64 = 1_500;
 /// Members from this place on wait no longer than the one at it.
 const MAX_RANK: u64 = 30;
-/// How long the members may take to answer a request to be added again.
+/// How long the members may take to let a device in that is granted, or that asks to be added again: at first.
 const PATIENT_WAIT_MS: u64 = 600_000;
+/// And at most, when they have not answered several.
+const MAX_PATIENT_WAIT_MS: u64 = 3_600_000;
+/// So often a device says that it cannot follow a commit, before it says only that it gets no keys.
+const STUBBORN: u32 = 3;
 /// Between two requests to be added again: at first, and at most.
 const REJOIN_WAIT_MS: u64 = 60_000;
 const MAX_REJOIN_WAIT_MS: u64 = 3_600_000;
@@ -140,11 +144,12 @@ impl Groups {
         if !may_be_in(replica, number, &self.certificate) {
             slot.work_since_ms = None;
             // Others may still have its leaf when it is granted again: then it waits anew.
-            slot.welcome_due_ms = None;
+            slot.set_fault(None);
             return Ok(());
         }
         if slot.epoch().unwrap_or(0) != slot.public.epoch {
-            return self.await_welcome(replica, slot, now_ms);
+            self.wait_outside(replica, number, slot, now_ms);
+            return Ok(());
         }
         if slot.is_full() && now_ms >= slot.retry_ms {
             slot.revive();
@@ -189,19 +194,46 @@ impl Groups {
         self.commit(replica, number, slot, work, now_ms)
     }
 
-    fn await_welcome(&mut self, replica: &Replica, slot: &mut Slot, now_ms: u64) -> Result<(), GroupRefusal> {
-        if slot.public.seat_of(&self.certificate).is_none() {
-            return Ok(());
+    /// There are keys of the group, and we have none. After a while we say so on the ledger, which is a reason to add us
+    /// again; and again if that is of no use.
+    fn wait_outside(&mut self, replica: &Replica, number: GroupNumber, slot: &mut Slot, now_ms: u64) {
+        let said = |fault: &Fault| {
+            let known = replica.group(number).and_then(|group| group.report(self.number));
+            known.is_some_and(|(at, _)| at >= fault.since)
+        };
+        if let Some(fault) = slot.fault.filter(|fault| !said(fault)) {
+            let due = slot.fault_submitted_ms.map_or(now_ms, |at| at + RESUBMIT_MS);
+            if now_ms >= due {
+                slot.fault_submitted_ms = Some(now_ms);
+                let (generation, epoch) = (slot.generation(), Epoch(fault.epoch));
+                let report = FaultReported { group: number, generation, epoch, kept_out: fault.kept_out };
+                self.output(Output::Submit(Body::FaultReported(report)));
+            }
+            slot.welcome_due_ms = None;
+            self.wake_at(due.max(now_ms + RESUBMIT_MS));
+            return;
         }
-        let due = *slot.welcome_due_ms.get_or_insert(now_ms + WELCOME_WAIT_MS);
+        let seat = slot.public.seat_of(&self.certificate);
+        let wait = match slot.fault {
+            None if seat.is_some() => WELCOME_WAIT_MS,
+            _ => PATIENT_WAIT_MS.saturating_mul(1 << slot.faults_said.min(3)).min(MAX_PATIENT_WAIT_MS),
+        };
+        let due = *slot.welcome_due_ms.get_or_insert(now_ms + wait);
         if now_ms < due {
             self.wake_at(due);
-            return Ok(());
+            return;
         }
-        slot.welcome_due_ms = Some(now_ms + PATIENT_WAIT_MS);
-        self.wake_at(now_ms + PATIENT_WAIT_MS);
-        self.own.rejoin_wanted = true;
-        self.evaluate_own_keys(replica, now_ms)
+        let (epoch, since) = (slot.on_ledger().0.saturating_sub(1), replica.height());
+        let fault = match slot.fault {
+            Some(fault) if !fault.kept_out && slot.faults_said < STUBBORN => Fault { since, ..fault },
+            // All who get no keys name the last commit: so they are counted together.
+            _ => Fault { epoch, kept_out: true, since },
+        };
+        slot.faults_said = slot.faults_said.saturating_add(1);
+        slot.set_fault(Some(fault));
+        slot.save(number, &mut self.changes);
+        self.notice(Some(self.device.clone()), Some(number), Notice::KeptOut);
+        self.wait_outside(replica, number, slot, now_ms);
     }
 
     /// What this device should commit, if anything.
@@ -212,6 +244,10 @@ impl Groups {
         let founding = slot.group.is_none();
         let mut rank = roster.before_us;
         if founding {
+            if !may_found(replica, number, &slot.public, self.number, self.ledger_now_s(replica, now_ms)) {
+                self.wake_at_ledger_s(replica, slot.public.since_s + TURN_S);
+                return None;
+            }
             rank += replica.granted_devices(number).filter(|device| device.number < self.number).count() as u64;
         }
         let adds = self.adds(replica, number, &roster, now_ms);
@@ -250,13 +286,16 @@ impl Groups {
                 sorted.removes.push(*leaf);
                 continue;
             }
-            sorted.before_us += u64::from(own_leaf.is_some_and(|own| *leaf < own));
             let Some(device) = device else { continue };
-            if !asks_to_rejoin(past, seat) {
+            if !asks_to_rejoin(past, number, seat) {
+                sorted.before_us += u64::from(own_leaf.is_some_and(|own| *leaf < own));
                 sorted.members.insert(device.number);
             } else if seat.since_s + MIN_SEAT_AGE_S > now_s {
                 sorted.members.insert(device.number);
                 self.wake_at_ledger_s(replica, seat.since_s + MIN_SEAT_AGE_S);
+            } else if !may_bring_back(replica, past, number, &slot.public, seat, self.number, now_s) {
+                sorted.members.insert(device.number);
+                self.wake_at_ledger_s(replica, now_s + TURN_S);
             } else {
                 sorted.lost.insert(device.number, *leaf);
             }

@@ -14,10 +14,10 @@ use alloy_sol_types::{
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, Limits, LimitsSet, MAX_BODY_BYTES,
-    MAX_FILTERS, Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked, SequenceRule, Serial,
-    TopicFilter, UnitText,
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, FaultReported, Generation, Granted,
+    GroupCreated, GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, Limits, LimitsSet,
+    MAX_BODY_BYTES, MAX_FILTERS, Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked,
+    SequenceRule, Serial, TopicFilter, UnitText,
     limits::MAX_REPORTERS,
     text::{check_length, check_name},
 };
@@ -32,6 +32,7 @@ type CommitT = (Uint<16>, Uint<32>, Uint<64>, BytesT);
 type ReadingT = (Uint<16>, BytesT, Uint<64>, Uint<64>, Int<128>, Uint<8>);
 type AnchorT = (Uint<16>, FixedBytes<32>, Uint<32>);
 type GroupResetT = (Uint<16>, BytesT);
+type FaultReportedT = (Uint<16>, Uint<32>, Uint<64>, Bool);
 type KeyRotatedT = (AddressT, BytesT, BytesT);
 type LimitsSetT = (Uint<16>, BytesT, Int<128>, Int<128>, Uint<128>, Uint<8>, BytesT, Bool, Bool, Array<AddressT>);
 
@@ -103,6 +104,9 @@ fn encode(body: &Body) -> Vec<u8> {
         )),
         Body::Anchor(b) => AnchorT::abi_encode_params(&(b.group.get(), word(b.root), b.count)),
         Body::GroupReset(b) => GroupResetT::abi_encode_params(&(b.group.get(), text(b.reason.as_str()))),
+        Body::FaultReported(b) => {
+            FaultReportedT::abi_encode_params(&(b.group.get(), b.generation.0, b.epoch.0, b.kept_out))
+        }
         Body::KeyRotated(b) => KeyRotatedT::abi_encode_params(&(
             address(b.whose),
             Bytes::copy_from_slice(b.public_key.xy()),
@@ -204,6 +208,11 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             let (of, reason) = decode_params!(GroupResetT, kind, bytes);
             let reason = Reason::from_bytes(&reason)?;
             Body::GroupReset(GroupReset { group: group(of)?, reason })
+        }
+        Kind::FaultReported => {
+            let (of, generation, epoch, kept_out) = decode_params!(FaultReportedT, kind, bytes);
+            let (generation, epoch) = (Generation(generation), Epoch(epoch));
+            Body::FaultReported(FaultReported { group: group(of)?, generation, epoch, kept_out })
         }
         Kind::KeyRotated => {
             let (whose, key, proof) = decode_params!(KeyRotatedT, kind, bytes);

@@ -13,6 +13,8 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 96 * 1024;
 /// Most filters of one group.
 pub const MAX_FILTERS: usize = 16;
+/// For how many seconds a reported fault counts.
+pub const REPORT_LIFE_S: u64 = 7200;
 
 /// What an entry is. The numbers are the contract's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,13 +42,15 @@ pub enum Kind {
     GroupReset = 10,
     /// See [`LimitsSet`].
     LimitsSet = 11,
+    /// See [`FaultReported`].
+    FaultReported = 12,
     /// See [`KeyRotated`].
     KeyRotated = 13,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DeviceRegistered,
         Self::DeviceRevoked,
         Self::KeysPublished,
@@ -58,6 +62,7 @@ impl Kind {
         Self::Anchor,
         Self::GroupReset,
         Self::LimitsSet,
+        Self::FaultReported,
         Self::KeyRotated,
     ];
 
@@ -90,6 +95,7 @@ impl fmt::Display for Kind {
             Self::Anchor => "anchor",
             Self::GroupReset => "group reset",
             Self::LimitsSet => "limits set",
+            Self::FaultReported => "fault reported",
             Self::KeyRotated => "key rotated",
         })
     }
@@ -237,6 +243,25 @@ pub struct LimitsSet {
     pub limits: Limits,
 }
 
+/// Kind 12, by a granted device: it has no keys of the group since a commit, and asks to be added again.
+///
+/// The report counts for [`REPORT_LIFE_S`], until the device's next one of the group. When more than half of those that
+/// are granted say so of one author's commits, the group is founded anew, with the next generation. If more than half
+/// could not follow them, the author loses its grant. What keeps a device out may be the network, so that alone costs
+/// nobody its grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FaultReported {
+    /// The group.
+    pub group: GroupNumber,
+    /// Its present generation.
+    pub generation: Generation,
+    /// The epoch that the commit was made in.
+    pub epoch: Epoch,
+    /// `false`: the device cannot follow the commit, which is on the ledger for everybody. `true`: what would let it in
+    /// did not come with or after the commit.
+    pub kept_out: bool,
+}
+
 /// Kind 13, by the operator for itself, or by the root for the CA: another key from the next entry on. The originator's
 /// number and nonce stay, and so does all that it said before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,6 +314,7 @@ pub enum Body {
     Anchor(Anchor),
     GroupReset(GroupReset),
     LimitsSet(LimitsSet),
+    FaultReported(FaultReported),
     KeyRotated(KeyRotated),
 }
 
@@ -308,6 +334,7 @@ impl Body {
             Self::Anchor(_) => Kind::Anchor,
             Self::GroupReset(_) => Kind::GroupReset,
             Self::LimitsSet(_) => Kind::LimitsSet,
+            Self::FaultReported(_) => Kind::FaultReported,
             Self::KeyRotated(_) => Kind::KeyRotated,
         }
     }

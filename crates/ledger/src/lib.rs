@@ -33,8 +33,9 @@ mod text;
 mod topic;
 
 pub use body::{
-    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Granted, GroupCreated, GroupReset, KeyRotated,
-    KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, Revoked,
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, FaultReported, Granted, GroupCreated,
+    GroupReset, KeyRotated, KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, REPORT_LIFE_S,
+    Revoked,
 };
 pub use codec::CodecError;
 pub use entry::{SignError, SignedEntry};
@@ -46,8 +47,8 @@ pub use reading::{MAX_DECIMALS, Reading};
 pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{
-    Device, DeviceState, Event, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration, Replica,
-    ReplicaError, Summary, verify,
+    Device, DeviceState, Event, FaultOutcome, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration,
+    Replica, ReplicaError, Report, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};
 pub use topic::{ReadingTopic, TopicFilter};

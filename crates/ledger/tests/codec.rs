@@ -5,9 +5,9 @@ use std::num::{NonZeroU32, NonZeroU128};
 use proptest::prelude::*;
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
-    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Granted, GroupCreated,
-    GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number, Policy,
-    Reading, Record, Reporters, Revoked, SequenceRule, Serial, SignedEntry,
+    Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, FaultReported, Generation, Granted,
+    GroupCreated, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number,
+    Policy, Reading, Record, Reporters, Revoked, SequenceRule, Serial, SignedEntry,
 };
 
 const ID: LedgerId = LedgerId { chain_id: u64::MAX, address: [7; 20] };
@@ -90,6 +90,10 @@ fn body() -> impl Strategy<Value = Body> {
             }
         ),
         (group(), hash(), 1..=u32::MAX).prop_map(|(group, root, count)| Body::Anchor(Anchor { group, root, count })),
+        (group(), any::<u32>(), any::<u64>(), any::<bool>()).prop_map(|(group, generation, epoch, kept_out)| {
+            let (generation, epoch) = (Generation(generation), Epoch(epoch));
+            Body::FaultReported(FaultReported { group, generation, epoch, kept_out })
+        }),
         (group(), reason()).prop_map(|(group, reason)| Body::GroupReset(GroupReset { group, reason })),
         number().prop_filter_map("a key", |whose| {
             let key = SigningKey::generate().ok()?;
@@ -117,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), kind in 0..13_u8) {
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), kind in 0..14_u8) {
         let _ = Record::decode(&bytes);
         let _ = SignedEntry::decode(&bytes);
         let _ = Record::decode(&[&[1][..], &bytes].concat());

@@ -218,9 +218,10 @@ async fn malformed_bodies_are_refused_alike() {
         let (whose, key, proof) = (alloy::primitives::Address::ZERO, key.to_vec(), vec![1; proof]);
         (whose, Bytes::from(key), Bytes::from(proof)).abi_encode_params()
     };
-    let cases: [(u8, Vec<u8>, Option<Refusal>); 18] = [
+    let cases: [(u8, Vec<u8>, Option<Refusal>); 19] = [
         (0, vec![], Some(Refusal::UnknownKind { kind: 0 })),
         (99, good.clone(), Some(Refusal::UnknownKind { kind: 99 })),
+        (12, (1u16, 0u32, 0u64, U256::from(2)).abi_encode_params(), None),
         (4, trailing, Some(Refusal::BadBody { kind: 4 })),
         (4, dirty, Some(Refusal::BadBody { kind: 4 })),
         // No ABI at all: the contract reverts without data.

@@ -9,8 +9,9 @@ use alloy::{
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
-    Anchor, Body, DeviceRevoked, Event, Granted, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, LedgerId,
-    Limits, LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters, Revoked, SequenceRule,
+    Anchor, Body, DeviceRevoked, Epoch, Event, FaultReported, Generation, Granted, GroupNumber, GroupReset, Hash,
+    KeyRotated, KeysPublished, LedgerId, Limits, LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters,
+    Revoked, SequenceRule,
     testing::{Cast, MemoryLedger},
 };
 use sealcast_ledger_client::SubmitError;
@@ -23,21 +24,21 @@ alloy::sol!(
     "../../contracts/SealcastLedger.json"
 );
 
-fn hex_of(bytes: &[u8]) -> String {
+pub fn hex_of(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 
-fn address(number: Number) -> Address {
+pub fn address(number: Number) -> Address {
     (*number.as_bytes()).into()
 }
 
-async fn request(engine: &Engine, method: &str, params: serde_json::Value) -> serde_json::Value {
+pub async fn request(engine: &Engine, method: &str, params: serde_json::Value) -> serde_json::Value {
     let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     serde_json::from_slice(&engine.handle(request.to_string().as_bytes()).await).unwrap()
 }
 
 /// A view of the contract, or why it reverts.
-async fn view<C: SolCall>(engine: &Engine, ledger: LedgerId, call: C) -> Result<C::Return, Option<Refusal>> {
+pub async fn view<C: SolCall>(engine: &Engine, ledger: LedgerId, call: C) -> Result<C::Return, Option<Refusal>> {
     let call = serde_json::json!({ "to": hex_of(&ledger.address), "input": hex_of(&call.abi_encode()) });
     let answer = request(engine, "eth_call", serde_json::json!([call, "latest"])).await;
     let bytes = |text: &serde_json::Value| hex::decode(text.as_str().unwrap().trim_start_matches("0x")).unwrap();
@@ -318,7 +319,7 @@ async fn write_the_vectors() {
     }
 
     let (a, b) = (cast.number(0), cast.number(1));
-    let g = GroupNumber::new(1).unwrap();
+    let (g, generation) = (GroupNumber::new(1).unwrap(), Generation(0));
     let certificate = Hash::of(b"certificate");
     let reason = || "décommissionné".parse().unwrap();
     let rotated = |whose| Body::KeyRotated(KeyRotated::to(&SigningKey::generate().unwrap(), whose, &id).unwrap());
@@ -331,6 +332,7 @@ async fn write_the_vectors() {
         (id.operator(), Body::Granted(Granted { group: g, device: a })),
         (id.operator(), Body::Granted(Granted { group: g, device: b })),
         (a, commit(g, 0, 40)),
+        (b, Body::FaultReported(FaultReported { group: g, generation, epoch: Epoch(0), kept_out: false })),
         (b, Body::Anchor(Anchor { group: g, root: Hash::of(b"root"), count: 3 })),
         (id.operator(), set(g, "g/temp", limits())),
     ];

@@ -5,6 +5,7 @@ mod world;
 
 mod conformance;
 mod crash;
+mod faults;
 mod limits;
 mod relay;
 mod rotation;

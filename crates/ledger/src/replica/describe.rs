@@ -2,7 +2,7 @@
 
 use super::{
     Replica,
-    event::{Event, Summary},
+    event::{Event, FaultOutcome, Summary},
 };
 use crate::{Epoch, GroupNumber, LimitVerdict, Number, Reason, Refusal, limits::decimal};
 
@@ -45,6 +45,17 @@ impl Replica {
             Event::Anchored { group, count, .. } => format!("{by} anchored {count} messages of {}", which(group)),
             Event::GroupReset { group, generation, reason } => {
                 format!("{by} reset {} to generation {generation}{}", which(group), because(reason))
+            }
+            Event::FaultReported { group, epoch, author, kept_out, outcome, .. } => {
+                let what = if *kept_out { "got no keys since" } else { "cannot follow" };
+                let then = match outcome {
+                    FaultOutcome::Noted => String::new(),
+                    FaultOutcome::FoundedAnew => ", as more than half say: it is founded anew".to_owned(),
+                    FaultOutcome::AuthorOut => {
+                        format!(", as more than half say: it is founded anew, without {}", who(author))
+                    }
+                };
+                format!("{by} {what} the commit of {} that ended epoch {epoch} of {}{then}", who(author), which(group))
             }
             Event::KeyRotated { whose, public_key } => {
                 let fingerprint = hex::encode(public_key.fingerprint());

@@ -4,6 +4,17 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, LimitVerdict, Number, ReadingTopic, Reason, UnitText};
 
+/// What comes of a reported fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultOutcome {
+    /// The group goes on; the device is to be added again.
+    Noted,
+    /// More than half of those that are granted say so of this author: the group is founded anew.
+    FoundedAnew,
+    /// And more than half could not follow its commits: it has lost its grant.
+    AuthorOut,
+}
+
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -107,6 +118,21 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// A device has no keys of a group since a commit, and asks to be added again.
+    FaultReported {
+        /// The group.
+        group: GroupNumber,
+        /// The generation of the commit.
+        generation: Generation,
+        /// The epoch that the commit was made in.
+        epoch: Epoch,
+        /// Who put the commit on the ledger.
+        author: Number,
+        /// Whether the device could have followed the commit, and got no keys.
+        kept_out: bool,
+        /// What comes of it.
+        outcome: FaultOutcome,
+    },
     /// Readings of a topic must keep to new limits.
     LimitsSet {
         /// The group.
@@ -134,7 +160,8 @@ impl Event {
             | Self::DeviceRevoked { device, .. }
             | Self::KeysPublished { device, .. }
             | Self::Granted { device, .. }
-            | Self::Revoked { device, .. } => Some(*device),
+            | Self::Revoked { device, .. }
+            | Self::FaultReported { author: device, outcome: FaultOutcome::AuthorOut, .. } => Some(*device),
             Self::KeyRotated { whose, .. } => Some(*whose),
             _ => None,
         }
@@ -151,6 +178,7 @@ impl Event {
             | Self::Reading { group, .. }
             | Self::Anchored { group, .. }
             | Self::GroupReset { group, .. }
+            | Self::FaultReported { group, .. }
             | Self::LimitsSet { group, .. } => Some(*group),
             _ => None,
         }

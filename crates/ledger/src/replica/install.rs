@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     HEADS_KEPT, Replica, Subject,
-    event::{Event, Summary},
-    state::{Device, DeviceState, Group, PublishedKeys, Registration},
+    event::{Event, FaultOutcome, Summary},
+    state::{CommitMade, Device, DeviceState, Group, PublishedKeys, Registration, Report},
 };
 use crate::{
     Body, DeviceRegistered, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits,
@@ -23,7 +23,7 @@ impl Replica {
         }
         self.heads.push_back(record.head);
         self.nonces.insert(originator, record.entry.nonce() + 1);
-        self.install_body(record.entry.body(), event, originator, record.index);
+        self.install_body(record, event, originator);
 
         let summary = Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() };
         let about = event.device().filter(|device| *device != originator).map(Subject::Originator);
@@ -33,8 +33,9 @@ impl Replica {
         }
     }
 
-    fn install_body(&mut self, body: &Body, event: &Event, originator: Number, index: u64) {
-        match body {
+    fn install_body(&mut self, record: &Record, event: &Event, originator: Number) {
+        let index = record.index;
+        match record.entry.body() {
             Body::DeviceRegistered(b) => self.register(b, index),
             Body::DeviceRevoked(b) => {
                 if let Some(device) = self.devices.get_mut(&b.device) {
@@ -73,6 +74,8 @@ impl Replica {
                         created_at: index,
                         ended: BTreeMap::new(),
                         commits: Vec::new(),
+                        reports: BTreeMap::new(),
+                        distrusted: None,
                     });
                 }
             }
@@ -80,7 +83,7 @@ impl Replica {
             Body::Revoked(b) => self.change_group(b.group, |group| group.revoke(b.device, index)),
             Body::Commit(b) => self.change_group(b.group, |group| {
                 group.epoch = Epoch(b.epoch.0 + 1);
-                group.commits.push(index);
+                group.commits.push(CommitMade { at: index, by: originator });
             }),
             Body::Reading(b) => {
                 let stream = self.stream(originator, b.group, &b.topic);
@@ -100,11 +103,20 @@ impl Replica {
                 let limits = TopicLimits { limits: b.limits.clone(), version, set_at: index };
                 group.limits.insert(b.topic.clone(), limits);
             }),
-            Body::GroupReset(b) => self.change_group(b.group, |group| {
-                group.generation = Generation(group.generation.0 + 1);
-                group.epoch = Epoch(0);
-                group.commits.clear();
-            }),
+            Body::GroupReset(b) => self.change_group(b.group, |group| group.found_anew(None)),
+            Body::FaultReported(b) => {
+                let Event::FaultReported { author, outcome, .. } = event else { return };
+                let report = Report { author: *author, time_s: record.time_s, kept_out: b.kept_out };
+                self.change_group(b.group, |group| {
+                    group.reports.entry(originator).or_default().push((index, report));
+                    if *outcome == FaultOutcome::AuthorOut {
+                        group.revoke(*author, index);
+                    }
+                    if *outcome != FaultOutcome::Noted {
+                        group.found_anew(Some(*author));
+                    }
+                });
+            }
         }
     }
 

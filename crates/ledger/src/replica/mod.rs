@@ -9,7 +9,7 @@
 //!
 //! - for each device, all its registrations, and one index for each time that it asked to be added again;
 //! - for each group and device, when each grant began and ended;
-//! - for each commit of a group's present generation, one index;
+//! - for each commit of a group's present generation, and each fault reported in it, one index and a few more bytes;
 //! - each key package's hash with its device, which the contract keeps too, since it takes none twice.
 //!
 //! All of that is a small part of the records themselves, which quotas bound. Heads and [`Summary`]s have bounds of their
@@ -32,9 +32,9 @@ use crate::{
     SignedEntry, Stream, TopicFilter, TopicLimits,
 };
 
-pub use event::{Event, Summary};
+pub use event::{Event, FaultOutcome, Summary};
 pub use past::{Grant, Past};
-pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration};
+pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration, Report};
 
 use history::History;
 
@@ -180,7 +180,7 @@ impl Replica {
     /// What the contract would say to this body from this originator now, nonce and signature aside.
     pub fn preview(&self, originator: Number, body: &Body) -> Result<Event, Refusal> {
         self.signer(originator)?;
-        self.permit(body, originator)
+        self.permit(body, originator, self.last_time_s)
     }
 
     /// What the replica started from.
@@ -328,7 +328,18 @@ impl Replica {
     /// its record.
     pub fn commits_from(&self, group: GroupNumber, epoch: Epoch) -> impl Iterator<Item = (Epoch, u64)> {
         let commits = self.group(group).map_or(&[][..], |group| &group.commits);
-        (0..).map(Epoch).zip(commits.iter().copied()).skip(usize::try_from(epoch.0).unwrap_or(usize::MAX))
+        (0..)
+            .map(Epoch)
+            .zip(commits.iter().map(|commit| commit.at))
+            .skip(usize::try_from(epoch.0).unwrap_or(usize::MAX))
+    }
+
+    /// The commit of the group's present generation that is the record of this index, and the epoch that it was made in.
+    #[must_use]
+    pub fn commit_at(&self, group: GroupNumber, index: u64) -> Option<(Epoch, Number)> {
+        let commits = &self.group(group)?.commits;
+        let place = commits.binary_search_by_key(&index, |commit| commit.at).ok()?;
+        Some((Epoch(place as u64), commits.get(place)?.by))
     }
 
     /// Who published a key package, and when.

@@ -2,7 +2,7 @@
 
 use super::{
     Replica,
-    state::{Device, PublishedKeys, Registration},
+    state::{Device, PublishedKeys, Registration, Report},
 };
 use crate::{GroupNumber, Hash, Number};
 
@@ -95,6 +95,13 @@ impl<'a> Past<'a> {
     #[must_use]
     pub fn rejoin(&self, device: Number) -> Option<u64> {
         self.replica.device(device)?.rejoins.iter().rev().copied().find(|at| self.has(*at))
+    }
+
+    /// What a device had last reported of a group in its present generation, and the index of the record.
+    #[must_use]
+    pub fn report(&self, group: GroupNumber, device: Number) -> Option<(u64, &'a Report)> {
+        let reports = self.replica.group(group)?.reports.get(&device)?;
+        reports.iter().rev().find(|(at, _)| self.has(*at)).map(|(at, report)| (*at, report))
     }
 
     fn has(&self, index: u64) -> bool {

@@ -2,9 +2,10 @@
 
 use sealcast_identity::PublicKey;
 
-use super::{Event, Group, Replica, Signatures};
+use super::{Event, FaultOutcome, Group, Replica, Signatures, state::Report};
 use crate::{
-    Body, Epoch, Generation, GroupNumber, KeyRotated, Kind, Number, Refusal, Reporters, SignedEntry, topic::is_reserved,
+    Body, Epoch, Generation, GroupNumber, KeyRotated, Kind, Number, REPORT_LIFE_S, Refusal, Reporters, SignedEntry,
+    topic::is_reserved,
 };
 
 impl Replica {
@@ -23,7 +24,7 @@ impl Replica {
         if signatures == Signatures::Check && !entry.is_signed_by(key, &self.genesis.id) {
             return Err(Refusal::BadSignature);
         }
-        self.permit(entry.body(), by)
+        self.permit(entry.body(), by, time_s)
     }
 
     /// The current key of an originator that may sign.
@@ -35,7 +36,7 @@ impl Replica {
         if device.is_active() { Ok(&device.key) } else { Err(Refusal::NotActive { device: originator }) }
     }
 
-    pub(super) fn permit(&self, body: &Body, by: Number) -> Result<Event, Refusal> {
+    pub(super) fn permit(&self, body: &Body, by: Number, time_s: u64) -> Result<Event, Refusal> {
         let kind = body.kind();
         match body {
             Body::DeviceRegistered(b) => {
@@ -114,12 +115,7 @@ impl Replica {
                 let group = self.joined(kind, b.group, by)?;
                 // The contract's arithmetic is checked: the last epoch of all cannot be ended.
                 if (b.generation, b.epoch) != (group.generation, group.epoch) || b.epoch == Epoch(u64::MAX) {
-                    return Err(Refusal::WrongEpoch {
-                        expected_generation: group.generation.0,
-                        expected_epoch: group.epoch.0,
-                        got_generation: b.generation.0,
-                        got_epoch: b.epoch.0,
-                    });
+                    return Err(wrong_epoch(group, b.generation, b.epoch));
                 }
                 Ok(Event::Committed {
                     group: b.group,
@@ -160,6 +156,20 @@ impl Replica {
                     max: u32::MAX.into(),
                 })?;
                 Ok(Event::GroupReset { group: b.group, generation, reason: b.reason.clone() })
+            }
+            Body::FaultReported(b) => {
+                let group = self.joined(kind, b.group, by)?;
+                let commit = group.commit(b.epoch).filter(|_| b.generation == group.generation);
+                let Some(commit) = commit else { return Err(wrong_epoch(group, b.generation, b.epoch)) };
+                let report = Report { author: commit.by, time_s, kept_out: b.kept_out };
+                Ok(Event::FaultReported {
+                    group: b.group,
+                    generation: b.generation,
+                    epoch: b.epoch,
+                    author: commit.by,
+                    kept_out: b.kept_out,
+                    outcome: outcome(group, by, report),
+                })
             }
             Body::KeyRotated(b) => self.rotate(kind, b, by),
             Body::LimitsSet(b) => {
@@ -213,6 +223,33 @@ impl Replica {
         }
         let found = self.existing(group)?;
         if self.is_granted(group, by) { Ok(found) } else { Err(Refusal::NotGranted { group: group.get(), device: by }) }
+    }
+}
+
+/// What comes of a report by a device, with what the others have said.
+fn outcome(group: &Group, by: Number, report: Report) -> FaultOutcome {
+    let (members, mut say, mut blame) = (group.grants.len(), 0, 0);
+    for member in group.grants.keys() {
+        let said = if *member == by { Some(&report) } else { group.report(*member).map(|(_, report)| report) };
+        let Some(said) = said.filter(|said| said.author == report.author) else { continue };
+        if said.time_s + REPORT_LIFE_S >= report.time_s {
+            say += 1;
+            blame += usize::from(!said.kept_out);
+        }
+    }
+    match (say * 2 > members, blame * 2 > members) {
+        (_, true) => FaultOutcome::AuthorOut,
+        (true, false) => FaultOutcome::FoundedAnew,
+        (false, false) => FaultOutcome::Noted,
+    }
+}
+
+fn wrong_epoch(group: &Group, generation: Generation, epoch: Epoch) -> Refusal {
+    Refusal::WrongEpoch {
+        expected_generation: group.generation.0,
+        expected_epoch: group.epoch.0,
+        got_generation: generation.0,
+        got_epoch: epoch.0,
     }
 }
 

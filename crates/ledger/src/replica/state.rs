@@ -131,8 +131,33 @@ pub struct Group {
     pub created_at: u64,
     /// The grants that are over, by device, oldest first.
     pub(super) ended: BTreeMap<Number, Vec<EndedGrant>>,
-    /// The commits of this generation: the one made in epoch `n` has its record's index at `n`.
-    pub(super) commits: Vec<u64>,
+    /// The commits of this generation: the one made in epoch `n` at `n`.
+    pub(super) commits: Vec<CommitMade>,
+    /// The faults reported in this generation by device, oldest first, each with its record's index.
+    pub(super) reports: BTreeMap<Number, Vec<(u64, Report)>>,
+    /// Whose commits ended the generation before this one, if it ended by reports of faults.
+    pub distrusted: Option<Number>,
+}
+
+/// A commit on the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CommitMade {
+    /// Index of its record.
+    pub at: u64,
+    /// Who put it there.
+    pub by: Number,
+}
+
+/// What a device said of a group that it has no keys of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Whose commit it reported.
+    pub author: Number,
+    /// When, seconds since 1970.
+    pub time_s: u64,
+    /// Whether it could have followed the commit, and got no keys.
+    pub kept_out: bool,
 }
 
 impl Group {
@@ -144,6 +169,25 @@ impl Group {
             return None;
         }
         self.ended.get(&device)?.last().map(|grant| grant.until)
+    }
+
+    /// The commit of this generation that ended this epoch.
+    pub(super) fn commit(&self, epoch: Epoch) -> Option<&CommitMade> {
+        self.commits.get(usize::try_from(epoch.0).ok()?)
+    }
+
+    /// The fault that a device last reported in this generation, and the index of the record.
+    #[must_use]
+    pub fn report(&self, device: Number) -> Option<(u64, &Report)> {
+        self.reports.get(&device)?.last().map(|(at, report)| (*at, report))
+    }
+
+    /// The next generation begins.
+    pub(super) fn found_anew(&mut self, distrusted: Option<Number>) {
+        (self.generation, self.epoch) = (Generation(self.generation.0 + 1), Epoch(0));
+        self.commits.clear();
+        self.reports.clear();
+        self.distrusted = distrusted;
     }
 
     pub(super) fn grant(&mut self, device: Number, index: u64) {

@@ -1,5 +1,6 @@
 //! The rules one by one, against a model at random, and against records that were tampered with.
 
+mod faults;
 mod past;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -615,6 +616,9 @@ struct Model {
     names: BTreeSet<String>,
     filters: BTreeSet<String>,
     at: Vec<(u32, u64)>,
+    /// Who made the commits of each group's generation, and whom each device blames there, or only could not get in by.
+    authors: Vec<Vec<Number>>,
+    reports: Vec<BTreeMap<Number, (Number, bool)>>,
     grants: BTreeSet<(u16, Number)>,
     group_filters: Vec<Vec<TopicFilter>>,
     limited: BTreeSet<(u16, String)>,
@@ -622,6 +626,29 @@ struct Model {
 }
 
 impl Model {
+    fn begin_anew(&mut self, place: usize) {
+        self.at[place] = (self.at[place].0 + 1, 0);
+        self.authors[place].clear();
+        self.reports[place].clear();
+    }
+
+    fn count_reports(&mut self, group: u16, author: Number) {
+        let place = usize::from(group) - 1;
+        let members: Vec<Number> =
+            self.grants.iter().filter(|(of, _)| *of == group).map(|(_, device)| *device).collect();
+        let said = |kept_out| {
+            let report = (author, kept_out);
+            members.iter().filter(|member| self.reports[place].get(member) == Some(&report)).count()
+        };
+        let (blame, kept_out) = (said(false), said(true));
+        if 2 * blame > members.len() {
+            self.grants.remove(&(group, author));
+        }
+        if 2 * (blame + kept_out) > members.len() {
+            self.begin_anew(place);
+        }
+    }
+
     /// Does what a body says if `by` may say it; else answers false.
     fn say(&mut self, by: Number, body: &Body) -> bool {
         let is_device = self.active.get(&by) == Some(&true);
@@ -669,6 +696,8 @@ impl Model {
                     self.filters.extend(own);
                     self.group_filters.push(b.filters.clone());
                     self.at.push((0, 0));
+                    self.authors.push(Vec::new());
+                    self.reports.push(BTreeMap::new());
                 }
                 allowed
             }
@@ -683,6 +712,7 @@ impl Model {
                 match self.at.get_mut(usize::from(b.group.get()) - 1) {
                     Some(at) if in_it && *at == (b.generation.0, b.epoch.0) => {
                         at.1 += 1;
+                        self.authors[usize::from(b.group.get()) - 1].push(by);
                         true
                     }
                     _ => false,
@@ -717,9 +747,23 @@ impl Model {
             }
             Body::GroupReset(b) => {
                 administers && {
-                    let at = &mut self.at[usize::from(b.group.get()) - 1];
-                    *at = (at.0 + 1, 0);
+                    self.begin_anew(usize::from(b.group.get()) - 1);
                     true
+                }
+            }
+            Body::FaultReported(b) => {
+                let place = usize::from(b.group.get()) - 1;
+                let author =
+                    self.authors.get(place).and_then(|made| made.get(usize::try_from(b.epoch.0).ok()?)).copied();
+                match author {
+                    Some(author)
+                        if self.grants.contains(&(b.group.get(), by)) && self.at[place].0 == b.generation.0 =>
+                    {
+                        self.reports[place].insert(by, (author, b.kept_out));
+                        self.count_reports(b.group.get(), author);
+                        true
+                    }
+                    _ => false,
                 }
             }
         }

@@ -4,9 +4,9 @@ use sealcast_identity::{KeyError, SigningKey};
 
 use super::Cast;
 use crate::{
-    Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, Group, GroupCreated, GroupName,
-    GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Limits, LimitsSet, Number, Policy, Reading, ReadingTopic,
-    Reason, Replica, Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter,
+    Anchor, Authenticity, Body, Commit, DeviceRevoked, Epoch, FaultReported, Generation, Granted, Group, GroupCreated,
+    GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Limits, LimitsSet, Number, Policy, Reading,
+    ReadingTopic, Reason, Replica, Reporters, Revoked, SequenceRule, SignError, SignedEntry, TopicFilter,
 };
 
 /// A source of entries for one ledger. The same seed gives the same kinds of entries in the same order, for ledgers
@@ -166,9 +166,17 @@ impl Workload {
                 let reading = Reading { group, topic, time_ms: self.next(), sequence, value, decimals };
                 (member, Body::Reading(reading))
             }
-            91..96 => {
+            91..94 => {
                 let root = self.hash();
                 (member, Body::Anchor(Anchor { group, root, count: self.below(1000) as u32 + 1 }))
+            }
+            94..98 => {
+                let generation = of.map_or_else(Default::default, |group| group.generation);
+                let ended = of.map_or(0, |group| group.epoch.0);
+                let beyond = u64::from(self.one_in(6));
+                let epoch = Epoch(self.next() % (ended + beyond).max(1));
+                let report = FaultReported { group, generation, epoch, kept_out: self.one_in(3) };
+                (member, Body::FaultReported(report))
             }
             _ => (administrator, Body::GroupReset(GroupReset { group, reason: self.reason() })),
         })

@@ -80,7 +80,7 @@ impl Process {
             }
             Effect::SealRetained(group) => self.seal_retained(disk, around, group)?,
             Effect::KeysSeen { .. } => {}
-            Effect::Notice { notice: Notice::Rejoining, .. } => around.ghost.left(device),
+            Effect::Notice { notice: Notice::Rejoining | Notice::KeptOut, .. } => around.ghost.left(device),
             Effect::Notice { notice: notice @ (Notice::Void { .. } | Notice::Behind { .. }), .. } => {
                 around
                     .ghost
