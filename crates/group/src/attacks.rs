@@ -204,6 +204,24 @@ fn whoever_got_no_welcome_from_a_member_is_added_by_another() {
     assert_unharmed(&world, group, &[1, 2]);
 }
 
+#[test]
+fn a_commit_that_some_cannot_follow_keeps_nobody_out_for_long() {
+    let (mut world, group) = world();
+    world.now_ms += 60_000;
+    world.nodes[0].groups.as_ref().unwrap().engine.crypto().spoil(1);
+    let (_, commit) = rogue(&mut world, group, &[], &[], None);
+    submit(&mut world, 0, commit);
+    world.lose_submissions.insert(0);
+    world.catch_up(1);
+    world.catch_up(2);
+    let behind = |world: &World| [1, 2].map(|node| !world.nodes[node].left.is_empty());
+    assert!(behind(&world).contains(&true) && behind(&world).contains(&false), "{:?}", behind(&world));
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+    assert_eq!(world.ledger.replica().group(group).unwrap().generation.0, 0);
+    assert_seen_alike(&world, group);
+}
+
 /// MLS would take it. Its receiver could not follow the next honest member, and would report that one.
 #[test]
 fn a_welcome_without_its_path_secret_is_refused() {

@@ -18,6 +18,8 @@ mod build;
 mod epochs;
 mod follow;
 mod groups;
+#[cfg(test)]
+mod hostile;
 mod inboxes;
 mod join;
 mod judge;
@@ -30,6 +32,8 @@ mod public;
 mod refusal;
 #[cfg(test)]
 mod rogue;
+#[cfg(test)]
+mod sabotage;
 mod slot;
 mod standing;
 mod storage;

@@ -16,10 +16,13 @@ use mls_rs::{
     mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle},
     storage_provider::KeyPackageData,
 };
-use mls_rs_crypto_awslc::AwsLcCryptoProvider;
+#[cfg(not(test))]
+use mls_rs_crypto_awslc::AwsLcCryptoProvider as Crypto;
 use sealcast_identity::SigningKey;
 use zeroize::Zeroizing;
 
+#[cfg(test)]
+use crate::sabotage::Crypto;
 use crate::{
     GroupRefusal, Number,
     storage::Memory,
@@ -41,7 +44,7 @@ type Config = WithMlsRules<
     Rules,
     WithGroupStateStorage<
         Memory,
-        WithKeyPackageRepo<Memory, WithIdentityProvider<Trust, WithCryptoProvider<AwsLcCryptoProvider, BaseConfig>>>,
+        WithKeyPackageRepo<Memory, WithIdentityProvider<Trust, WithCryptoProvider<Crypto, BaseConfig>>>,
     >,
 >;
 
@@ -130,7 +133,7 @@ pub(crate) struct Engine {
     identity: SigningIdentity,
     signer: SignatureSecretKey,
     memory: Memory,
-    crypto: AwsLcCryptoProvider,
+    crypto: Crypto,
 }
 
 impl Engine {
@@ -146,7 +149,7 @@ impl Engine {
         lifetime: Duration,
     ) -> Result<Self, GroupRefusal> {
         let memory = Memory::default();
-        let crypto = AwsLcCryptoProvider::new();
+        let crypto = Crypto::new();
         let credential = CertificateChain::from(chain.to_vec()).into_credential();
         let public = SignaturePublicKey::from(key.public().to_uncompressed().to_vec());
         let secret = key.scalar().map_err(|error| GroupRefusal::Mls(error.to_string()))?;
@@ -162,6 +165,11 @@ impl Engine {
             .signing_identity(identity.clone(), signer.clone(), SUITE)
             .build();
         Ok(Self { client, identity, signer, memory, crypto })
+    }
+
+    #[cfg(test)]
+    pub fn crypto(&self) -> &Crypto {
+        &self.crypto
     }
 
     pub fn memory(&self) -> &Memory {

@@ -36,19 +36,31 @@ pub(crate) fn rogue(
     head: Option<Vec<u8>>,
 ) -> (Built, Body) {
     world.catch_up(0);
-    let Node { groups, replica, .. } = &mut world.nodes[0];
-    let groups = groups.as_mut().unwrap();
+    rogue_of(world, 0, group, adds, removes, head).unwrap()
+}
+
+/// The same by any member. `None` if it is none now, or MLS itself does not let it.
+pub(crate) fn rogue_of(
+    world: &mut World,
+    node: usize,
+    group: GroupNumber,
+    adds: &[(Number, Vec<u8>)],
+    removes: &[u32],
+    head: Option<Vec<u8>>,
+) -> Option<(Built, Body)> {
+    let Node { groups, replica, .. } = &mut world.nodes[node];
+    let groups = groups.as_mut()?;
     let head = head.unwrap_or_else(|| wire::write_ledger_head(replica.height(), replica.head().as_bytes()));
-    let slot = groups.slots.get_mut(&group).unwrap();
+    let slot = groups.slots.get_mut(&group)?;
     let (epoch, generation) = (slot.on_ledger(), slot.generation());
-    let built =
-        groups.engine.commit(slot.group.as_mut().unwrap(), adds, removes, false, head, world.now_ms / 1000).unwrap();
+    let mls = slot.group.as_mut()?;
+    let built = groups.engine.commit(mls, adds, removes, false, head, world.now_ms / 1000).ok()?;
     // It follows its own commit, if the others do.
     let (commit, secrets) = (built.commit.clone(), built.secrets.to_vec());
     let candidate = Candidate { commit, secrets, welcomes: Vec::new(), submitted_ms: world.now_ms, refused: true };
     slot.add_candidate(group, candidate, &mut groups.changes);
     let body = Body::Commit(Commit { group, generation, epoch, commit: built.commit.clone() });
-    (built, body)
+    Some((built, body))
 }
 
 /// Puts an entry of a device on the ledger, past what its groups want.

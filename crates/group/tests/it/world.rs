@@ -106,6 +106,8 @@ pub struct World {
     pub lose_submissions: BTreeSet<usize>,
     /// Devices whose Welcomes the broker refuses, and which their drivers still have to deliver.
     pub refuse_welcomes: BTreeSet<usize>,
+    /// Devices that send no Welcomes, and believe they do.
+    pub swallow_welcomes: BTreeSet<usize>,
     pub undelivered: BTreeMap<(usize, GroupNumber), (DeviceId, Vec<u8>)>,
 }
 
@@ -133,6 +135,7 @@ impl World {
             refused: 0,
             lose_submissions: BTreeSet::new(),
             refuse_welcomes: BTreeSet::new(),
+            swallow_welcomes: BTreeSet::new(),
             undelivered: BTreeMap::new(),
         }
     }
@@ -347,6 +350,7 @@ impl World {
                     self.keys.insert(id, bytes);
                     self.sent += 1;
                 }
+                Output::PublishInbox { .. } if self.swallow_welcomes.contains(&node) => (),
                 Output::PublishInbox { device, group, bytes } if self.refuse_welcomes.contains(&node) => {
                     self.undelivered.insert((node, group), (device, bytes));
                     self.tell_undelivered(node);
