@@ -259,6 +259,9 @@ impl Rig {
                 let refusal = PublishRefusal { code: RefuseCode::NotAuthorized, reason: "no".to_owned(), disconnect };
                 self.proxy.refuse(request.id, refusal)
             }
+            (Output::Publish(request), _) if request.retain && request.payload.is_empty() => {
+                self.proxy.announce(request.id, "announcement".into())
+            }
             (Output::Publish(request), _) => self.proxy.seal_done(request.id, request.payload),
             (Output::Delivery(delivery), Policy::Clear) => self.proxy.pass(delivery.id),
             (Output::Delivery(delivery), Policy::Refuse) => self.proxy.swallow(delivery.id),

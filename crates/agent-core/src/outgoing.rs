@@ -11,9 +11,14 @@ use crate::{
     values::{Own, Unsent},
 };
 
-/// A frame, to be published once the writes of the same step are on disk. There is one in each step.
+/// What is published once the writes of the same step are on disk, in the step's order.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Frame(pub Vec<u8>);
+pub struct Frame {
+    /// Whether the broker keeps it.
+    pub retain: bool,
+    /// A sealed message; empty where it deletes what the broker keeps.
+    pub payload: Vec<u8>,
+}
 
 impl From<Denied> for Unsent {
     fn from(denied: Denied) -> Self {
@@ -24,7 +29,8 @@ impl From<Denied> for Unsent {
     }
 }
 
-/// Seals a message of the agent's own. An empty one goes as it is: it deletes what the broker keeps.
+/// Seals a message of the agent's own. An empty retained one deletes what the broker keeps: it goes as it is, behind its
+/// tombstone.
 ///
 /// # Errors
 /// It may not be sent, or not yet.
@@ -48,13 +54,18 @@ pub fn own_message(
             return Err(Unsent::Refused(reason));
         }
     };
-    let frame = if payload.is_empty() {
-        Vec::new()
-    } else {
-        let class = QosClass::Acknowledged;
-        let content = Content { purpose: Purpose::Message, class, retain: *retain, props, payload };
-        keyring.seal(group, topic, &content, now_ms)?
+    let deletes = *retain && payload.is_empty();
+    let content = Content {
+        purpose: if deletes { Purpose::Tombstone } else { Purpose::Message },
+        class: QosClass::Acknowledged,
+        retain: *retain && !deletes,
+        props,
+        payload,
     };
+    let mut frames = vec![Frame { retain: content.retain, payload: keyring.seal(group, topic, &content, now_ms)? }];
+    if deletes {
+        frames.push(Frame { retain: true, payload: Vec::new() });
+    }
     let mut writes = Vec::new();
     if *retain {
         let payload = Zeroizing::new(payload.to_vec());
@@ -66,7 +77,7 @@ pub fn own_message(
         let last = keyring.last_sequence(group, topic).unwrap_or(0);
         writes.extend(Write::readings(record, topic, original, last, *at_ms));
     }
-    Ok(Step::new(writes, vec![Frame(frame)]))
+    Ok(Step::new(writes, frames))
 }
 
 /// Seals a retained message of `group` once more, under the group's current epoch.
@@ -82,8 +93,8 @@ pub fn sealed_again(
     let Retained { topic, time_ms, props, payload } = kept;
     let purpose = Purpose::Reseal { sealed_ms: *time_ms };
     let content = Content { purpose, class: QosClass::Acknowledged, retain: true, props, payload };
-    let frame = keyring.seal(group, topic, &content, now_ms)?;
-    Ok(Step::new(Vec::new(), vec![Frame(frame)]))
+    let payload = keyring.seal(group, topic, &content, now_ms)?;
+    Ok(Step::new(Vec::new(), vec![Frame { retain: true, payload }]))
 }
 
 #[cfg(test)]
@@ -134,17 +145,25 @@ mod tests {
         /// What the message was sealed to, and what was written before.
         fn send(&mut self, topic: &str, message: &Own) -> (Vec<u8>, Vec<Write>) {
             let mut written = Vec::new();
-            (done(self.step(topic, message).unwrap(), &mut written), written)
+            (one(self.step(topic, message).unwrap(), &mut written), written)
         }
     }
 
-    fn done(step: Step<Write, Frame>, written: &mut Vec<Write>) -> Vec<u8> {
+    fn done(step: Step<Write, Frame>, written: &mut Vec<Write>) -> Vec<Frame> {
         let effects = step.commit(|writes| {
             written.extend_from_slice(writes);
             Ok::<_, ()>(())
         });
-        let [Frame(frame)] = <[Frame; 1]>::try_from(effects.unwrap()).unwrap();
-        frame
+        effects.unwrap()
+    }
+
+    fn one(step: Step<Write, Frame>, written: &mut Vec<Write>) -> Vec<u8> {
+        let [Frame { payload, .. }] = <[Frame; 1]>::try_from(done(step, written)).unwrap();
+        payload
+    }
+
+    fn live() -> Arrival {
+        Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None }
     }
 
     fn alarm(retain: bool, recorded: bool) -> Own {
@@ -165,11 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_message_is_not_sealed_and_forgets_what_was_kept() {
+    fn an_empty_message_follows_its_tombstone_and_forgets_what_was_kept() {
         let mut scene = Scene::new();
         scene.send(TOPIC, &alarm(true, false));
-        let (frame, written) = scene.send(TOPIC, &Own::empty());
-        assert_eq!(frame, b"");
+        let mut written = Vec::new();
+        let frames = done(scene.step(TOPIC, &Own::empty()).unwrap(), &mut written);
+        let [tombstone, Frame { retain: true, payload }] = &frames[..] else { panic!("{frames:?}") };
+        assert_eq!((tombstone.retain, payload.as_slice()), (false, &b""[..]));
+        let opened = scene.keyring.open(&mut Opener::new(), scene.group, TOPIC, &tombstone.payload, live(), START_MS);
+        assert!(matches!(opened, Ok(Received::Deleted(_))), "{opened:?}");
         assert!(matches!(written.as_slice(), [Write::Retained(kept)] if kept.payload.is_empty()), "{written:?}");
         assert!(scene.retained.iter().next().is_none());
     }
@@ -203,7 +226,7 @@ mod tests {
             Retained { topic: TOPIC.into(), time_ms: START_MS, props: Vec::new(), payload: b"off".to_vec().into() };
         let mut written = Vec::new();
         let step = sealed_again(&mut scene.keyring, scene.group, &kept, START_MS).unwrap();
-        let frame = done(step, &mut written);
+        let frame = one(step, &mut written);
         assert_eq!(written, []);
         let open = |retain| {
             let hand_over = HandOver::Acknowledged { dup: false };

@@ -53,7 +53,7 @@ pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
     archive::Archives,
     arrive::{Arrived, Deliver, Incoming},
-    marks::MAX_CHECK_BYTES,
+    marks::{DELETED, MAX_CHECK_BYTES},
     measured::{Measured, MeasuredError, measured},
     output::{Local, Output},
     own::{Due, Own, Unsent},

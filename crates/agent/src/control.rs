@@ -193,7 +193,7 @@ impl Driver {
     }
 
     fn seal_retained_again(&mut self, group: GroupNumber) {
-        match self.parts.data.seal_retained_again(group, |topic, frame| self.publish(topic, frame)) {
+        match self.parts.data.seal_retained_again(group, |topic, frame| self.publish(topic, frame.payload)) {
             // Refused: this device is no longer a member.
             Ok(Ok(()) | Err(Unsent::Refused(_))) => {}
             Ok(Err(Unsent::NotYet(_) | Unsent::NoKeyYet(_))) => self.control.handle(Input::NotSealed(group)),

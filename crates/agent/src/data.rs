@@ -61,16 +61,14 @@ impl DataPlane {
         &self.device
     }
 
-    /// The frame that `prepare` gives. `write` makes durable what has to be before it leaves.
+    /// The frames that `prepare` gives. `write` makes durable what has to be before they leave.
     pub fn seal(
         &self,
         prepare: impl FnOnce(&mut Keyring) -> Result<Step<Write, Frame>, Unsent>,
         write: impl FnOnce(&[Write]) -> Result<()>,
-    ) -> Result<Vec<u8>, Unsent> {
+    ) -> Result<Vec<Frame>, Unsent> {
         let step = prepare(&mut self.keyring())?;
-        let frames = step.commit(write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))?;
-        let frame = frames.into_iter().next().ok_or_else(|| Unsent::NotYet("nothing was sealed".to_owned()))?;
-        Ok(frame.0)
+        step.commit(write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))
     }
 
     /// Takes in an epoch that the control plane agreed on.
@@ -92,18 +90,18 @@ impl DataPlane {
     pub fn seal_retained_again(
         &self,
         group: GroupNumber,
-        mut publish: impl FnMut(&str, Vec<u8>),
+        mut publish: impl FnMut(&str, Frame),
     ) -> Result<Result<(), Unsent>> {
         for kept in self.store.retained()? {
             if self.keyring().route(&kept.topic) != Route::Group(group) {
                 continue;
             }
-            let frame = self.seal(
+            let frames = self.seal(
                 |keyring| sealed_again(keyring, group, &kept, now_ms()),
                 |writes| self.store.commit_session(writes, 0).map(drop),
             );
-            match frame {
-                Ok(frame) => publish(&kept.topic, frame),
+            match frames {
+                Ok(frames) => frames.into_iter().for_each(|frame| publish(&kept.topic, frame)),
                 Err(unsent) => return Ok(Err(unsent)),
             }
         }

@@ -93,8 +93,11 @@ impl Events {
 
     /// Logs the event, unless the same was logged a moment ago of the client with this id, and tells whoever listens.
     pub fn put(&self, id: &str, event: ClientEvent) {
+        let unsealed = "no member has sealed that: the broker did it, or an empty will, or a client that has no agent";
+        let unsealed = unsealed.to_owned();
         let (what, client, topic, reason) = match &event {
             ClientEvent::DeliveryRefused { client, topic, reason, .. } => ("delivery refused", client, topic, reason),
+            ClientEvent::Deleted { client, topic } => ("retained message deleted", client, topic, &unsealed),
             ClientEvent::NotSubscribed { client, topic, reason } => ("subscription refused", client, topic, reason),
             ClientEvent::PublishRefused { client, topic, reason } => ("publish refused", client, topic, reason),
         };

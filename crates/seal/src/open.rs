@@ -94,6 +94,11 @@ impl Message {
         self.flags.is_will()
     }
 
+    /// Whether its sender deletes the topic's retained message.
+    pub fn is_tombstone(&self) -> bool {
+        self.flags.is_tombstone()
+    }
+
     /// Whether it was published with RETAIN.
     pub fn is_retain(&self) -> bool {
         self.flags.is_retain()

@@ -17,7 +17,7 @@ pub enum Received {
     Message(Message),
     /// A retained message that was sealed again: the client had it when it was live.
     Repeated,
-    /// Its sender says that it deletes the topic's retained message: nothing for the client, but to be marked.
+    /// Its sender says that it deletes the topic's retained message.
     Deleted(Message),
 }
 

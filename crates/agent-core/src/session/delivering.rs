@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{ClientEvent, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
 use crate::{
     Arrival, Denied, Now, Received, Route,
-    values::{Arrived, Deliver, Incoming},
+    values::{Arrived, DELETED, Deliver, Incoming, Values},
 };
 
 impl Session {
@@ -20,8 +20,7 @@ impl Session {
         now: Now,
     ) -> Option<Waiting> {
         match shared.keyring.route(delivery.topic.as_str()) {
-            // It says that a retained message is gone, and anybody can: nothing to hand on, and nothing to report.
-            Route::Group(_) if delivery.payload.is_empty() => self.swallow(&delivery),
+            Route::Group(_) if delivery.payload.is_empty() => return self.attend_deletion(delivery),
             Route::Group(group) => return self.open(shared, group, delivery, until, now),
             Route::Clear => self.answered(|proxy| proxy.pass(delivery.id)),
             Route::Brokers => {
@@ -52,7 +51,8 @@ impl Session {
         let arrival = Arrival { hand_over, retain: delivery.retain, away: self.away };
         let (topic, frame) = (delivery.topic.as_str(), &delivery.payload);
         match shared.keyring.open(&mut memory.opener, group, topic, frame, arrival, now.unix_ms) {
-            Ok(Received::Message(message)) => {
+            Ok(Received::Repeated) => self.swallow(&delivery),
+            Ok(Received::Message(message) | Received::Deleted(message)) => {
                 let frame = FrameId::of(frame);
                 // The broker says of its own accord that it sends something again: once on a connection it may.
                 if memory.is_unacknowledged(frame) && !self.repeated.insert(frame) {
@@ -61,24 +61,50 @@ impl Session {
                     self.judge_delivery(shared, &delivery, &message, now);
                 }
             }
-            Ok(Received::Repeated) => self.swallow(&delivery),
-            // Done with at once: there is nothing that the client could acknowledge.
-            Ok(Received::Deleted(message)) => {
-                memory.opener.mark_acknowledged(&message.receipt());
-                self.unsaved = Unsaved::Now;
-                self.swallow(&delivery);
-            }
             Err(denied) => return self.deny(shared, delivery, &denied, until, now),
         }
         None
+    }
+
+    /// An empty message, which is not sealed, so that the broker can read it: what the broker kept of the topic is deleted. It
+    /// says nothing to whoever had the deleting member's tombstone. Else nobody vouches for it: the client gets it only if it
+    /// can see that.
+    fn attend_deletion(&mut self, delivery: Delivery) -> Option<Waiting> {
+        let topic = &delivery.topic;
+        let is_on_topic = |waiting: &Waiting| matches!(waiting, Waiting::Delivery(other) if other.topic == *topic);
+        if self.waiting.iter().any(|(waiting, _)| is_on_topic(waiting)) {
+            return Some(Waiting::Delivery(delivery));
+        }
+        let is_known = self.memory.as_ref().is_some_and(|memory| memory.deleted.contains(topic.as_str()));
+        if is_known {
+            self.swallow(&delivery);
+            return None;
+        }
+        let (client, topic) = (self.label.clone(), topic.as_str().to_owned());
+        self.tell(ClientEvent::Deleted { client, topic });
+        if self.sees_flags() {
+            self.answered(|proxy| proxy.deliver_empty(delivery.id, &[(DELETED, "broker")]));
+        } else {
+            self.swallow(&delivery);
+        }
+        None
+    }
+
+    /// Whether the client reads the user properties that the agent adds.
+    fn sees_flags(&self) -> bool {
+        self.settings.sees_flags && self.version == Version::V5
     }
 
     /// A message that opened: whether the client gets it is a matter of what it says.
     fn judge_delivery(&mut self, shared: &mut Shared<'_>, delivery: &Delivery, message: &Message, now: Now) {
         let freshness = shared.keyring.freshness();
         let arrived = Arrived::new(&delivery.topic, &delivery.payload, message, delivery.retain, freshness);
-        let sees_flags = self.settings.sees_flags && self.version == Version::V5;
-        let refused = match shared.values.arrive(&arrived, sees_flags, now.unix_ms) {
+        let incoming = if message.is_tombstone() {
+            Values::deleted(&arrived)
+        } else {
+            shared.values.arrive(&arrived, self.sees_flags(), now.unix_ms)
+        };
+        let refused = match incoming {
             Incoming::Deliver(deliver) => return self.hand_on(shared, delivery, message, *deliver, now),
             refused => refused,
         };
@@ -118,6 +144,9 @@ impl Session {
         let Some(memory) = &mut self.memory else { return };
         let receipt = message.receipt();
         memory.opener.mark_delivered(&receipt);
+        if message.is_tombstone() || message.is_retain() {
+            memory.deleted.note(delivery.topic.as_str(), message.is_tombstone());
+        }
         if delivery.qos != Qos::AtMostOnce {
             memory.receipts.insert(delivery.id, (receipt, FrameId::of(&delivery.payload)));
         } else if self.unsaved == Unsaved::No {

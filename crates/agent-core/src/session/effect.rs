@@ -112,6 +112,13 @@ pub enum ClientEvent {
         /// Why.
         reason: String,
     },
+    /// What the broker kept of a topic was deleted, and no member has sealed that.
+    Deleted {
+        /// The local client that subscribes to it.
+        client: String,
+        /// The topic.
+        topic: String,
+    },
     /// A filter of the client was not subscribed to.
     NotSubscribed {
         /// The local client.

@@ -1,6 +1,6 @@
 //! What is remembered of a local client between its connections.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sealcast_mqtt::{DeliveryId, SessionState};
 use sealcast_seal::{Opener, Receipt};
@@ -14,8 +14,33 @@ pub struct Memory {
     pub mqtt: SessionState,
     /// The same, as messages.
     pub receipts: HashMap<DeliveryId, (Receipt, FrameId)>,
+    /// Topics whose retained message a member has deleted, by what the client was told last.
+    pub deleted: Deleted,
     /// Until when the client is known to have been here, Unix ms; `None` if it was never here before.
     pub seen_ms: Option<u64>,
+}
+
+/// As many topics are remembered as deleted. Of a further one the broker's own deletion is told once more.
+const MAX_DELETED: usize = 1024;
+
+/// Topics without a retained message.
+#[derive(Debug, Default)]
+pub struct Deleted(BTreeSet<String>);
+
+impl Deleted {
+    /// What the client was handed last on `topic` says that its retained message is deleted, or that there is one.
+    pub fn note(&mut self, topic: &str, is_deleted: bool) {
+        if !is_deleted {
+            self.0.remove(topic);
+        } else if self.0.len() < MAX_DELETED {
+            self.0.insert(topic.to_owned());
+        }
+    }
+
+    /// Whether the client knows it.
+    pub fn contains(&self, topic: &str) -> bool {
+        self.0.contains(topic)
+    }
 }
 
 /// Tells sealed frames apart: the authentication tag at their end.

@@ -15,6 +15,8 @@ const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's
 enum Outgoing {
     AsItIs,
     Sealed(Vec<u8>),
+    /// As it is, once this tombstone has gone before it.
+    Announced(Vec<u8>),
 }
 
 impl Session {
@@ -48,6 +50,7 @@ impl Session {
         let request = &publishing.request;
         match outgoing {
             Ok(Outgoing::Sealed(frame)) => self.answered(|proxy| proxy.seal_done(request.id, frame.into())),
+            Ok(Outgoing::Announced(frame)) => self.answered(|proxy| proxy.announce(request.id, frame.into())),
             Ok(Outgoing::AsItIs) => self.answered(|proxy| proxy.pass_clear(request.id)),
             // It is not acknowledged, so its client sends it again when the disk has room.
             Err(_) if shared.disk_fails => {
@@ -72,19 +75,16 @@ impl Session {
     ) -> Result<Outgoing, Denied> {
         let Publishing { request, original, .. } = publishing;
         let topic = request.topic.as_str();
-        // It deletes what the broker keeps, which only the broker can do.
-        let outgoing = if request.retain && request.payload.is_empty() {
-            Outgoing::AsItIs
-        } else {
-            let content = Content {
-                purpose: Purpose::Message,
-                class: class(request.qos),
-                retain: request.retain,
-                props: &request.sealed_properties,
-                payload: &request.payload,
-            };
-            Outgoing::Sealed(shared.keyring.seal(group, topic, &content, now.unix_ms)?)
+        // It deletes what the broker keeps, so the broker has to read it.
+        let deletes = request.retain && request.payload.is_empty();
+        let content = Content {
+            purpose: if deletes { Purpose::Tombstone } else { Purpose::Message },
+            class: class(request.qos),
+            retain: request.retain && !deletes,
+            props: &request.sealed_properties,
+            payload: &request.payload,
         };
+        let frame = shared.keyring.seal(group, topic, &content, now.unix_ms)?;
         if request.retain {
             let retained = Retained {
                 topic: topic.to_owned(),
@@ -95,11 +95,12 @@ impl Session {
             shared.retained.keep(&retained).map_err(|error| Denied::Refused(error.to_string()))?;
             self.writes.push(Write::Retained(retained));
         }
-        if matches!(outgoing, Outgoing::Sealed(_)) {
-            let last = shared.keyring.last_sequence(group, topic).unwrap_or(0);
-            self.writes.extend(Write::readings(shared.record, topic, original, last, now.unix_ms));
+        if deletes {
+            return Ok(Outgoing::Announced(frame));
         }
-        Ok(outgoing)
+        let last = shared.keyring.last_sequence(group, topic).unwrap_or(0);
+        self.writes.extend(Write::readings(shared.record, topic, original, last, now.unix_ms));
+        Ok(Outgoing::Sealed(frame))
     }
 
     fn refuse(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, reason: String) {

@@ -147,7 +147,7 @@ impl Values {
             return Incoming::Withhold("its sealed properties are malformed".into());
         };
         if said.alarm {
-            return self.alarm(arrived, props);
+            return self.alarm(arrived, &props);
         }
         let Judgement { worth, incoming, diverted } =
             judge(arrived, &said, props, self.rules.receive(topic), sees_flags);
@@ -169,22 +169,20 @@ impl Values {
         incoming
     }
 
-    fn alarm(&self, arrived: &Arrived<'_>, props: Properties) -> Incoming {
+    /// Its sender has deleted the topic's retained message. That is no value, neither good nor bad.
+    pub fn deleted(arrived: &Arrived<'_>) -> Incoming {
+        let Ok((_, props)) = marks::read(&arrived.props) else {
+            return Incoming::Withhold("its sealed properties are malformed".into());
+        };
+        deliver_unjudged(arrived, &props, (marks::DELETED, "sender"), true)
+    }
+
+    fn alarm(&self, arrived: &Arrived<'_>, props: &Properties) -> Incoming {
         let device = self.rules.alarm_device(arrived.topic.as_str());
         if let Some(device) = device.filter(|device| *device != arrived.sender.as_str()) {
             return Incoming::Withhold(format!("an alarm in the name of {device}, which only {device} may raise"));
         }
-        let mut extra = arrived.extra();
-        extra.push((marks::ALARM, "1".to_owned()));
-        Incoming::Deliver(Box::new(Deliver {
-            payload: arrived.payload.clone(),
-            props: props.encode().unwrap_or_default(),
-            extra,
-            time_ms: arrived.sealed_ms,
-            fresh: false,
-            records: Vec::new(),
-            empty: false,
-        }))
+        deliver_unjudged(arrived, props, (marks::ALARM, "1"), false)
     }
 
     fn is_new_diversion(&mut self, frame: u64) -> bool {
@@ -197,6 +195,21 @@ impl Values {
         self.diverted.push_back(frame);
         true
     }
+}
+
+/// What is no value, and is handed on with a property that says so. `empty`: it takes the place of none.
+fn deliver_unjudged(arrived: &Arrived<'_>, props: &Properties, said: (&'static str, &str), empty: bool) -> Incoming {
+    let mut extra = arrived.extra();
+    extra.push((said.0, said.1.to_owned()));
+    Incoming::Deliver(Box::new(Deliver {
+        payload: arrived.payload.clone(),
+        props: props.encode().unwrap_or_default(),
+        extra,
+        time_ms: arrived.sealed_ms,
+        fresh: false,
+        records: Vec::new(),
+        empty,
+    }))
 }
 
 /// Reads a message that is no alarm.

@@ -13,6 +13,9 @@ pub const ALARM: &str = "sealcast-alarm";
 pub const ARCHIVE: &str = "sealcast-archive";
 /// The message has no value: neither good nor bad, and silence goes on.
 pub const EMPTY: &str = "sealcast-no-value";
+/// The topic's retained message was deleted: by the `sender` of the message, or at the `broker`. Never sealed: what says it
+/// is a tombstone, or that there is none.
+pub const DELETED: &str = "sealcast-deleted";
 /// Most bytes that a verdict adds inside the seal.
 pub const MAX_CHECK_BYTES: u32 = 160;
 /// The name under which a value that is too old is flagged, beside those of the checks.

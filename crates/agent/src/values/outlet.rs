@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sealcast_agent_core::{
-    own_message,
+    Frame, own_message,
     values::{Own, Unsent},
 };
 use sealcast_node::{Answer, Link, now_ms};
@@ -27,19 +27,25 @@ pub struct Outlet {
 impl Values {
     /// Seals a message and publishes it over the agent's own connection.
     pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
-        let frame = self.prepare(out, topic, message)?;
-        out.link.publish(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+        for Frame { retain, payload } in self.prepare(out, topic, message)? {
+            out.link.publish(topic, retain, payload).map_err(|error| Unsent::NotYet(error.to_string()))?;
+        }
+        Ok(())
     }
 
-    /// The same; gives what the broker will say of it.
+    /// The same; gives what the broker will say of the last frame.
     pub(super) fn send_told(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Answer, Unsent> {
-        let frame = self.prepare(out, topic, message)?;
-        out.link.publish_told(topic, message.retain, frame).map_err(|error| Unsent::NotYet(error.to_string()))
+        let mut told = Err(Unsent::NotYet("nothing was sealed".to_owned()));
+        for Frame { retain, payload } in self.prepare(out, topic, message)? {
+            let answer = out.link.publish_told(topic, retain, payload);
+            told = Ok(answer.map_err(|error| Unsent::NotYet(error.to_string()))?);
+        }
+        told
     }
 
     /// Seals a message, once what has to be on disk before it leaves is there.
-    fn prepare(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Vec<u8>, Unsent> {
-        let frame = out.data.seal(
+    fn prepare(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Vec<Frame>, Unsent> {
+        let frames = out.data.seal(
             |keyring| {
                 let retained = &mut self.store.retained_topics();
                 own_message(keyring, retained, &out.config.record, topic, message, now_ms())
@@ -48,6 +54,6 @@ impl Values {
         )?;
         // Once, if it has to be tried again.
         message.recorded = None;
-        Ok(frame)
+        Ok(frames)
     }
 }

@@ -89,7 +89,7 @@ impl Proxy {
         }
     }
 
-    fn answer_delivery(&mut self, id: DeliveryId, answer: Answer) -> Result<(), AnswerError> {
+    pub(super) fn answer_delivery(&mut self, id: DeliveryId, answer: Answer) -> Result<(), AnswerError> {
         if !self.down.answer(id.0, answer) {
             return Err(AnswerError::NotWaiting);
         }
@@ -295,6 +295,9 @@ impl Proxy {
             && ack.is_error()
         {
             self.outputs.push_back(Output::PublishRejected { topic, code: ack.code });
+        }
+        if self.take_announced(&ack) {
+            return Ok(());
         }
         match ack.kind {
             AckKind::Pubrel if self.session.swallowed.remove(&ack.packet_id) => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sealcast_topic::TopicName;
 
 use super::types::{CloseReason, PublishRefusal};
-use crate::packets::{EncodeError, ParseError, Properties, Property, Publish, Version};
+use crate::packets::{EncodeError, PacketId, ParseError, Properties, Property, Publish, Version};
 
 /// A place in the order.
 pub(super) enum Slot {
@@ -27,7 +27,7 @@ impl Slot {
     }
 
     fn is_ready(&self) -> bool {
-        !matches!(self, Self::Held(held) if held.answer.is_none())
+        !matches!(self, Self::Held(held) if matches!(held.answer, None | Some(Answer::Announced)))
     }
 }
 
@@ -53,6 +53,10 @@ pub(super) enum Answer {
         extra: Vec<Property>,
     },
     Withhold(Option<PublishRefusal>),
+    /// This goes before it, in a message of its own.
+    Announce(Bytes),
+    /// That has gone, and the broker has not acknowledged it.
+    Announced,
     /// Withheld, and acknowledged to its sender as if the broker had it.
     Acknowledge,
 }
@@ -101,6 +105,12 @@ impl Lane {
         self.slots.push_back(slot);
     }
 
+    /// Puts back what was taken.
+    pub(super) fn push_front(&mut self, slot: Slot) {
+        self.bytes += slot.bytes();
+        self.slots.push_front(slot);
+    }
+
     pub(super) fn extend(&mut self, slots: impl IntoIterator<Item = Slot>) {
         slots.into_iter().for_each(|slot| self.push(slot));
     }
@@ -117,6 +127,16 @@ impl Lane {
 
     pub(super) fn is_waiting(&self, id: u64) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Held(held) if held.id == id && held.answer.is_none()))
+    }
+
+    /// Takes the first slot if it waits for the broker to acknowledge its announcement under this packet identifier.
+    pub(super) fn take_announced(&mut self, packet_id: PacketId) -> Option<Box<Held>> {
+        let slot = self.slots.pop_front_if(|slot| {
+            matches!(slot, Slot::Held(held)
+                if matches!(held.answer, Some(Answer::Announced)) && held.publish.packet_id == Some(packet_id))
+        })?;
+        self.bytes -= slot.bytes();
+        if let Slot::Held(held) = slot { Some(held) } else { None }
     }
 
     /// Takes the first slot if nothing holds it up.

@@ -9,6 +9,7 @@
 //! maximum and topic aliases stay as that side sees them.
 
 mod connecting;
+mod deleting;
 mod down;
 mod lane;
 mod subscribing;

@@ -220,7 +220,8 @@ pub struct Connected {
 
 /// A message that the client publishes. `Debug` shows the payload's length only.
 ///
-/// An empty payload with `retain` deletes the broker's retained message: sealing it would put one there instead.
+/// An empty payload with `retain` deletes the broker's retained message: sealing it would put one there instead
+/// ([`crate::Proxy::announce`]).
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublishRequest {
     /// To answer by.

@@ -64,7 +64,7 @@ impl Proxy {
         self.answer_publish(id, Answer::Acknowledge)
     }
 
-    fn answer_publish(&mut self, id: PublishId, answer: Answer) -> Result<(), AnswerError> {
+    pub(super) fn answer_publish(&mut self, id: PublishId, answer: Answer) -> Result<(), AnswerError> {
         if !self.up.answer(id.0, answer) {
             return Err(AnswerError::NotWaiting);
         }
@@ -274,6 +274,7 @@ impl Proxy {
                     self.refuse_held(&held, refusal);
                 }
                 Ready::Held(held, Answer::Acknowledge) => self.acknowledge_held(&held),
+                Ready::Held(held, Answer::Announce(announcement)) => self.announce_held(held, announcement),
                 Ready::Held(held, answer) => self.publish_held(held, answer),
             }
         }
@@ -301,7 +302,7 @@ impl Proxy {
         }
     }
 
-    fn publish_held(&mut self, held: Box<Held>, answer: Answer) {
+    pub(super) fn publish_held(&mut self, held: Box<Held>, answer: Answer) {
         let max = self.broker_max_bytes;
         let sealed = matches!(answer, Answer::Replace { .. });
         let receipt = Receipt::of(&held);
@@ -310,24 +311,32 @@ impl Proxy {
                 let counter =
                     if sealed { &mut self.counters.published_sealed } else { &mut self.counters.published_clear };
                 *counter += 1;
-                if let Some(packet_id) = receipt.packet_id.filter(|_| self.version == Version::V5) {
-                    self.published.insert(packet_id, receipt.topic);
+                if let Some(packet_id) = receipt.packet_id {
+                    self.note_published(packet_id, &receipt.topic);
                 }
                 self.outputs.push_back(Output::ToBroker(bytes));
             }
-            Rendered::TooLarge(size) => {
-                let (id, topic) = (PublishId(receipt.id), receipt.topic.clone());
-                self.outputs.push_back(Output::PublishTooLarge { id, topic, size, max });
-                let reason = format!(
-                    "packet of {size} bytes to {} exceeds the broker's limit of {max}: send less at once",
-                    receipt.topic
-                );
-                self.refuse_receipt(
-                    &receipt,
-                    PublishRefusal { code: RefuseCode::QuotaExceeded, reason, disconnect: false },
-                );
-            }
+            Rendered::TooLarge(size) => self.refuse_oversized(&receipt, size),
         }
+    }
+
+    /// The broker's acknowledgement, which may refuse it, names the packet identifier alone.
+    pub(super) fn note_published(&mut self, packet_id: PacketId, topic: &TopicName) {
+        if self.version == Version::V5 {
+            self.published.insert(packet_id, topic.clone());
+        }
+    }
+
+    pub(super) fn refuse_too_large(&mut self, held: &Held, size: usize) {
+        self.refuse_oversized(&Receipt::of(held), size);
+    }
+
+    fn refuse_oversized(&mut self, receipt: &Receipt, size: usize) {
+        let (max, topic) = (self.broker_max_bytes, receipt.topic.clone());
+        let reason =
+            format!("packet of {size} bytes to {topic} exceeds the broker's limit of {max}: send less at once");
+        self.outputs.push_back(Output::PublishTooLarge { id: PublishId(receipt.id), topic, size, max });
+        self.refuse_receipt(receipt, PublishRefusal { code: RefuseCode::QuotaExceeded, reason, disconnect: false });
     }
 
     fn refuse_held(&mut self, held: &Held, refusal: PublishRefusal) {
@@ -364,7 +373,7 @@ impl Proxy {
         }
     }
 
-    fn send_refusal(&mut self, kind: AckKind, packet_id: PacketId, code: u8, reason: &str) {
+    pub(super) fn send_refusal(&mut self, kind: AckKind, packet_id: PacketId, code: u8, reason: &str) {
         let reason = if self.reason_on_acks { reason } else { "" };
         self.send_with_reason(reason, |properties| Ack { kind, packet_id, code, properties }.encode(Version::V5));
     }

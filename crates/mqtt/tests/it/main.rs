@@ -4,6 +4,7 @@
 
 mod client;
 mod codec;
+mod deleting;
 mod differential;
 mod flows;
 mod harness;

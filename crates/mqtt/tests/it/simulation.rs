@@ -15,6 +15,8 @@ struct Plan {
     qos: Qos,
     /// Let through, or withheld.
     through: bool,
+    /// An announcement goes up before it.
+    announced: bool,
     /// Picks the request that is answered in its round.
     turn: u8,
     alias: bool,
@@ -22,8 +24,8 @@ struct Plan {
 
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let qos = prop_oneof![Just(Qos::AtMostOnce), Just(Qos::AtLeastOnce), Just(Qos::ExactlyOnce)];
-    let plan = (qos, any::<bool>(), any::<u8>(), any::<bool>());
-    vec(plan.prop_map(|(qos, through, turn, alias)| Plan { qos, through, turn, alias }), 1..30)
+    let plan = (qos, any::<bool>(), any::<bool>(), any::<u8>(), any::<bool>());
+    vec(plan.prop_map(|(qos, through, announced, turn, alias)| Plan { qos, through, announced, turn, alias }), 1..30)
 }
 
 /// The receiving end of either way: acknowledges, and knows aliases.
@@ -122,6 +124,10 @@ fn payload_of(number: usize) -> Bytes {
     Bytes::from(format!("message {number}"))
 }
 
+fn announcement_of(payload: &Bytes) -> Bytes {
+    [b"before ", payload.as_ref()].concat().into()
+}
+
 /// The driver: keeps what is asked and answers one of it now and then.
 #[derive(Default)]
 struct Driver {
@@ -144,6 +150,9 @@ impl Driver {
             plans[std::str::from_utf8(payload).unwrap().trim_start_matches("message ").parse::<usize>().unwrap()]
         };
         match self.waiting.swap_remove(turn % self.waiting.len()) {
+            Output::Publish(request) if plan(up, &request.payload).announced && plan(up, &request.payload).through => {
+                rig.answer(|proxy| proxy.announce(request.id, announcement_of(&request.payload)))
+            }
             Output::Publish(request) if plan(up, &request.payload).through => {
                 rig.answer(|proxy| proxy.seal_done(request.id, request.payload))
             }
@@ -197,12 +206,16 @@ proptest! {
         }
         prop_assert!(!rig.proxy.is_closed());
         prop_assert!(driver.waiting.is_empty());
-        let expected = |plans: &[Plan]| -> Vec<_> {
-            let numbered = plans.iter().enumerate().filter(|(_, plan)| plan.through);
-            numbered.map(|(number, _)| (topic_of(number), payload_of(number))).collect()
+        let through = |plans: &[Plan]| -> Vec<_> {
+            plans.iter().copied().enumerate().filter(|(_, plan)| plan.through).collect()
         };
-        prop_assert_eq!(broker.seen, expected(&up));
-        prop_assert_eq!(client.seen, expected(&down));
+        let message = |number| (topic_of(number), payload_of(number));
+        let sent = through(&up).into_iter().flat_map(|(number, plan)| {
+            let announcement = (topic_of(number), announcement_of(&payload_of(number)));
+            plan.announced.then_some(announcement).into_iter().chain([message(number)])
+        });
+        prop_assert_eq!(broker.seen, sent.collect::<Vec<_>>());
+        prop_assert_eq!(client.seen, through(&down).into_iter().map(|(number, _)| message(number)).collect::<Vec<_>>());
         prop_assert!(client_out.open.is_empty(), "client waits for {:?}", client_out.open);
         prop_assert!(broker_out.open.is_empty(), "broker waits for {:?}", broker_out.open);
         let reliable = |plans: &[Plan], through| {

@@ -11,6 +11,7 @@ mod raw;
 mod archive;
 mod bench;
 mod case_04;
+mod case_10;
 mod demo;
 mod disk;
 mod doors;

@@ -99,7 +99,11 @@ impl Process {
             }
             let sealed = |process: &mut Self, now_ms| sealed_again(&mut process.keyring, group, &kept, now_ms);
             match self.seal(disk, around, sealed)? {
-                Ok(frame) => drop(self.link.publish(&kept.topic, true, frame)),
+                Ok(frames) => {
+                    for Frame { retain, payload } in frames {
+                        drop(self.link.publish(&kept.topic, retain, payload));
+                    }
+                }
                 Err(Unsent::NotYet(_) | Unsent::NoKeyYet(_)) => {
                     self.control.handle(Input::NotSealed(group));
                     return Ok(());
@@ -116,7 +120,7 @@ impl Process {
         disk: &mut Disk,
         around: &Around<'_>,
         prepare: impl Fn(&mut Self, u64) -> Result<Step<session::Write, Frame>, Unsent>,
-    ) -> Result<Result<Vec<u8>, Unsent>, Stop> {
+    ) -> Result<Result<Vec<Frame>, Unsent>, Stop> {
         let step = match prepare(self, around.now.unix_ms) {
             Ok(step) => step,
             Err(unsent) => return Ok(Err(unsent)),
@@ -129,6 +133,6 @@ impl Process {
             }
         };
         disk.before_effect().map_err(|_| Stop::Died)?;
-        Ok(frames.into_iter().next().map(|Frame(frame)| frame).ok_or(Unsent::NotYet("nothing was sealed".to_owned())))
+        Ok(Ok(frames))
     }
 }

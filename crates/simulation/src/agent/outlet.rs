@@ -1,7 +1,7 @@
 //! What the agent itself publishes: alarms of values that were blocked or flagged.
 
 use sealcast_agent_core::{
-    Uncommitted, own_message,
+    Frame, Uncommitted, own_message,
     values::{Due, Output, Own, Unsent},
 };
 
@@ -63,9 +63,10 @@ impl Process {
         topic: &str,
         message: &Own,
     ) -> Result<Result<(), Unsent>, Stop> {
-        let frame = self.seal(disk, around, |process, now_ms| {
+        let frames = self.seal(disk, around, |process, now_ms| {
             own_message(&mut process.keyring, &mut process.retained, &process.record, topic, message, now_ms)
         })?;
-        Ok(frame.and_then(|frame| self.link.publish(topic, message.retain, frame).map_err(Unsent::NotYet)))
+        let publish = |Frame { retain, payload }| self.link.publish(topic, retain, payload).map_err(Unsent::NotYet);
+        Ok(frames.and_then(|frames| frames.into_iter().try_for_each(publish)))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use sealcast_mqtt::{Qos, Version, reason};
+use sealcast_mqtt::{Packet, Qos, Version, reason};
 use sealcast_quality::{RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, InputConfig, PlainConfig};
+use sealcast_seal::{HandOver, Opener};
 
 use super::rig::{Disk, Fleet, Rig, puback};
 use crate::{
-    ByFilter, RecordTable,
+    Arrival, ByFilter, Received, RecordTable,
     session::{ClientEvent, Write},
     testing::START_MS,
     values::ValueRules,
@@ -130,16 +131,52 @@ fn retained_messages_and_readings_are_on_disk_before_the_message_goes_out() {
     assert_eq!(rig.log, ["disk: retained", "disk: readings", "broker: PUBLISH"]);
     let Some(Write::Readings { values, last: 0, .. }) = rig.written.last() else { panic!("{:?}", rig.written) };
     assert_eq!((values[0].0.mantissa(), values[0].1), (215, START_MS));
-    // An empty one deletes what the broker keeps: it goes as it is, and is forgotten here.
-    rig.log.clear();
-    rig.broker(&puback());
-    rig.publish("plant/t", Qos::AtLeastOnce, true, "");
-    assert_eq!(rig.log, ["client: acknowledgement", "disk: retained", "broker: PUBLISH"]);
-    assert_eq!(rig.published().last(), Some(&("plant/t", "".into())));
     // With a disk that fails, neither.
     rig.broker(&puback());
     rig.disk = Disk::Fails;
     let before = rig.published().len();
     rig.publish("plant/t", Qos::AtLeastOnce, true, "22");
     assert_eq!((rig.published().len(), rig.closed.is_some()), (before, true));
+}
+
+/// The broker has to read what deletes its message. Before that, the members read who deletes it.
+#[test]
+fn what_deletes_a_retained_message_goes_as_it_is_behind_its_tombstone() {
+    let fleet = Fleet::new();
+    let mut rig = Rig::new(&fleet, 0);
+    rig.connect(None);
+    rig.publish("plant/t", Qos::AtLeastOnce, true, "21");
+    rig.broker(&puback());
+    rig.log.clear();
+    rig.publish("plant/t", Qos::AtLeastOnce, true, "");
+    assert_eq!(rig.log, ["disk: retained", "broker: PUBLISH"]);
+    assert!(rig.retained.iter().next().is_none(), "nothing to seal again");
+    rig.broker(&puback());
+    let flags: Vec<_> = rig.to_broker.iter().filter_map(retain).collect();
+    assert_eq!((flags, rig.published().len()), (vec![true, false, true], 3));
+    let published = rig.published();
+    assert_eq!(published[2].1, "");
+    let mut opener = Opener::new();
+    let arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
+    let tombstone = fleet.keyring(1).open(&mut opener, fleet.group, "plant/t", &published[1].1, arrival, START_MS);
+    let Ok(Received::Deleted(tombstone)) = tombstone else { panic!("{tombstone:?}") };
+    assert_eq!((tombstone.sender(), tombstone.payload()), (rig.keyring.device(), &b""[..]));
+    assert_eq!(rig.acknowledged().len(), 1, "the broker has not taken the second one");
+    rig.broker(&puback());
+    assert_eq!(rig.acknowledged(), [reason::SUCCESS; 2]);
+}
+
+#[test]
+fn only_a_member_deletes() {
+    let fleet = Fleet::new();
+    let mut rig = Rig::with_rules(fleet.without_keys(0), Arc::default(), ByFilter::default());
+    rig.connect(None);
+    rig.publish("plant/t", Qos::AtLeastOnce, true, "");
+    assert!(rig.session.is_waiting());
+    rig.wait(10_000);
+    assert_eq!((rig.acknowledged(), rig.published().len()), (vec![reason::NOT_AUTHORIZED], 0));
+}
+
+fn retain(packet: &Packet) -> Option<bool> {
+    if let Packet::Publish(publish) = packet { Some(publish.retain) } else { None }
 }
