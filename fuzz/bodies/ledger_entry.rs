@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use sealcast_identity::PublicKey;
-use sealcast_ledger::{Body, Genesis, Kind, Number, Record, Refusal, Replica, ReplicaError, SignedEntry};
+use sealcast_ledger::{AttestedHead, Body, Genesis, Kind, Number, Record, Refusal, Replica, ReplicaError, SignedEntry};
 
 /// What the contract itself wrote.
 pub const CONTRACT: &str = include_str!("../../crates/ledger/tests/contract.txt");
@@ -35,6 +35,7 @@ pub fn run(data: &[u8]) {
         }
         [6, records @ ..] => history(records),
         [7, from, entries @ ..] => unsigned(*from, entries),
+        [8, statement @ ..] => attested(statement),
         _ => {}
     }
 }
@@ -52,6 +53,13 @@ fn signed_entry(bytes: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// Nobody has the operator's key, so nothing is taken for its word.
+fn attested(bytes: &[u8]) {
+    let genesis = &world().genesis;
+    let error = AttestedHead::verify(bytes, &genesis.operator, &genesis.id).expect_err("nobody has signed it");
+    assert!(!error.to_string().is_empty());
 }
 
 fn one_record(bytes: &[u8]) {

@@ -170,6 +170,7 @@ impl Control {
                 Ok(record) => self.take_record(keyring, &record, now_ms)?,
                 Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
             },
+            Some(ControlTopic::Head) => self.hear_operator(keyring, payload, now_ms),
             Some(ControlTopic::Keys { device }) => {
                 let Ok(device) = device.parse::<DeviceId>() else { return Ok(()) };
                 self.groups.handle_keys(&keyring.replica(), &device, payload, now_ms);
@@ -184,6 +185,12 @@ impl Control {
         Ok(())
     }
 
+    fn hear_operator(&mut self, keyring: &mut impl SharedKeyring, statement: &[u8], now_ms: u64) {
+        if keyring.change(|keyring| keyring.hear_operator(statement, now_ms)) == Ok(true) {
+            self.follower.want(now_ms);
+        }
+    }
+
     fn take_answer(
         &mut self,
         keyring: &mut impl SharedKeyring,
@@ -194,6 +201,7 @@ impl Control {
             self.take_record(keyring, record, now_ms)?;
         }
         if self.follower.handle_answer(keyring, records.is_empty(), now_ms) {
+            keyring.change(|keyring| keyring.settle_news(now_ms));
             self.groups.set_live(&keyring.replica(), true, now_ms);
             self.submitter.look_again();
             self.reseal_at = Deadline::after(now_ms, 0);
@@ -270,6 +278,9 @@ impl Control {
         }
         if self.tick.is_due(now_ms) {
             self.tick = Deadline::after(now_ms, TICK_MS);
+            if keyring.read(|keyring| keyring.has_news_to_tell(now_ms)) {
+                keyring.change(|keyring| keyring.tell_news(now_ms));
+            }
             for group in keyring.read(Keyring::worn_out) {
                 self.groups.request_update(&keyring.replica(), group, now_ms);
             }

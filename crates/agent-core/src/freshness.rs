@@ -1,4 +1,4 @@
-//! How old a message may be.
+//! How old a message may be, and the operator's word on the ledger.
 
 use serde::Deserialize;
 
@@ -35,6 +35,8 @@ pub struct Freshness {
     pub clock_tolerance_ms: u64,
     /// For topics that no table matches.
     pub default: MaxAge,
+    /// How old the operator's word on the ledger may be before a person is told; `None`: nobody is.
+    pub ledger_ms: Option<u64>,
     /// For single topics.
     pub topics: ByFilter<MaxAge>,
 }

@@ -2,10 +2,13 @@
 //!
 //! Whether a message may be sealed is decided in [`Keyring::seal`], whether one may be opened in [`Keyring::open`].
 
+mod hearing;
+mod news;
 mod opening;
 mod sealing;
 mod shared;
 mod standing;
+mod sync;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,9 +19,12 @@ use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIn
 use sealcast_topic::is_control;
 use tracing::{error, info, warn};
 
+use self::news::News;
 pub use self::{
+    news::{Doubt, Speaker},
     opening::{Arrival, Away, Received},
     shared::SharedKeyring,
+    sync::SyncId,
 };
 use crate::Freshness;
 
@@ -56,10 +62,6 @@ pub enum Denied {
     Refused(String),
 }
 
-/// One reading of the ledger to its end; they count up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct SyncId(u64);
-
 /// Whose keys they are.
 #[derive(Debug, Clone)]
 pub struct Own {
@@ -89,6 +91,7 @@ pub struct Keyring {
     missed: Option<SyncId>,
     /// The ledger cannot be followed, because the disk does not take its records.
     stalled: bool,
+    news: News,
 }
 
 struct Group {
@@ -114,6 +117,7 @@ impl Keyring {
             caught_up: None,
             missed: None,
             stalled: false,
+            news: News::default(),
         }
     }
 

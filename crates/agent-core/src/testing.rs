@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 use sealcast_group::{EpochKeys, Me};
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Genesis, Granted, GroupCreated,
-    GroupNumber, Hash, LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters, Revoked,
-    SequenceRule, Serial, SignedEntry, testing::MemoryLedger,
+    AttestedHead, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Genesis, Granted,
+    GroupCreated, GroupNumber, Hash, LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters,
+    Revoked, SequenceRule, Serial, SignedEntry, testing::MemoryLedger,
 };
 use sealcast_mqtt::{
     Connack, Connect, Output, PacketId, Properties, Proxy, ProxyConfig, Publish, PublishRequest, Qos, SessionState,
@@ -189,6 +189,11 @@ impl World {
         self.say(self.genesis.id.operator(), &operator, body)
     }
 
+    /// The operator's statement on a ledger, signed.
+    pub fn attest(&self, said: &AttestedHead) -> Vec<u8> {
+        said.sign(&self.operator, &self.genesis.id).unwrap()
+    }
+
     /// What the ledger says to an entry.
     pub fn submit(&mut self, entry: &SignedEntry) -> Result<Record, Refusal> {
         self.ledger.submit(entry, self.now_ms / 1000)
@@ -207,7 +212,7 @@ fn freshness() -> Freshness {
     let default =
         MaxAge { live_ms: Some(60_000), offline_ms: Some(600_000), retained_ms: Some(3_600_000), stale: Stale::Refuse };
     let old = ("plant/old/#".parse::<RuleFilter>().unwrap(), MaxAge { stale: Stale::Flag, ..default });
-    Freshness { clock_tolerance_ms: 1_000, default, topics: ByFilter::new(vec![old]) }
+    Freshness { clock_tolerance_ms: 1_000, ledger_ms: Some(600_000), default, topics: ByFilter::new(vec![old]) }
 }
 
 /// A keyring that has read nothing of the ledger.

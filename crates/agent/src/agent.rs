@@ -189,6 +189,7 @@ impl Agent {
         let device = folder.device.clone();
         let mut filters = vec![
             ControlTopic::Ledger.to_string(),
+            ControlTopic::Head.to_string(),
             ControlTopic::Keys { device: "+" }.to_string(),
             ControlTopic::Inbox { device: device.as_str(), group: "+" }.to_string(),
         ];

@@ -52,6 +52,7 @@ pub struct AgentFile {
     /// How long a message waits for a group key that is on its way, in ms. Default 10,000.
     key_wait_ms: u64,
     freshness: FreshnessFile,
+    ledger: LedgerFile,
     /// Freshness for single topics, the most specific filter that matches counts.
     topic: Vec<TopicFile>,
     /// Rules for values, the most specific filter that matches counts.
@@ -73,6 +74,20 @@ pub struct AgentFile {
     coap: Option<DoorFile>,
     /// Modbus devices. Default none.
     modbus: Vec<ModbusFile>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LedgerFile {
+    /// How old the operator's newest word on the ledger may be before the agent warns, in ms; 0: it never does. Default
+    /// 900,000: 15 minutes.
+    max_age_ms: u64,
+}
+
+impl Default for LedgerFile {
+    fn default() -> Self {
+        Self { max_age_ms: 900_000 }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -123,6 +138,7 @@ impl Default for AgentFile {
             max_packet_bytes: 1 << 20,
             key_wait_ms: 10_000,
             freshness: FreshnessFile::default(),
+            ledger: LedgerFile::default(),
             topic: Vec::new(),
             quality: Vec::new(),
             publish: Vec::new(),
@@ -245,7 +261,12 @@ impl AgentFile {
             max_clients: self.max_clients,
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
-            freshness: Freshness { clock_tolerance_ms: self.freshness.clock_tolerance_ms, default, topics },
+            freshness: Freshness {
+                clock_tolerance_ms: self.freshness.clock_tolerance_ms,
+                ledger_ms: limit(self.ledger.max_age_ms),
+                default,
+                topics,
+            },
             values,
             http: self.http.map(|door| door.validate("http")).transpose()?,
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,

@@ -75,6 +75,7 @@ impl Policy for LedgerPolicy {
         }
         match ControlTopic::parse(topic) {
             Some(ControlTopic::Request { node }) => node == device,
+            Some(ControlTopic::Head) => device == OPERATOR_NAME,
             Some(ControlTopic::Keys { device: owner }) => owner == device && self.known(device),
             Some(ControlTopic::Inbox { device: addressee, group }) => self.may_publish_inbox(device, addressee, group),
             Some(ControlTopic::Ledger | ControlTopic::Response { .. }) | None => false,
@@ -99,7 +100,7 @@ impl Policy for LedgerPolicy {
             return true;
         }
         match ControlTopic::parse(filter) {
-            Some(ControlTopic::Ledger | ControlTopic::Keys { .. }) => true,
+            Some(ControlTopic::Ledger | ControlTopic::Head | ControlTopic::Keys { .. }) => true,
             Some(ControlTopic::Response { node } | ControlTopic::Inbox { device: node, .. }) => node == device,
             Some(ControlTopic::Request { .. }) | None => false,
         }

@@ -10,6 +10,7 @@
 //! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`ReadingTopic`], [`TopicFilter`] |
 //! | `limits` | [`Limits`] of readings, the [`LimitVerdict`] on one |
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
+//! | `attested` | [`AttestedHead`]: the operator's word on how far the ledger is |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
 //! | `testing` | an in-memory ledger for other crates' tests (feature `testing`) |
@@ -18,6 +19,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod abi;
+mod attested;
 mod body;
 mod codec;
 mod entry;
@@ -32,6 +34,7 @@ pub mod testing;
 mod text;
 mod topic;
 
+pub use attested::{AttestedError, AttestedHead};
 pub use body::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, FaultReported, Granted, GroupCreated,
     GroupReset, KeyRotated, KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, REPORT_LIFE_S,

@@ -10,6 +10,7 @@ use sealcast_node::output;
 use serde::Serialize;
 
 use crate::{
+    attest,
     device::Entry,
     operator::{Operator, OperatorArgs},
 };
@@ -35,6 +36,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell the agents how far the ledger is, until stopped: signed by the operator, so that they notice a hub that withholds
+    /// entries from them.
+    Attest(attest::Options),
 }
 
 /// Whose copy.
@@ -111,6 +115,7 @@ pub async fn run(command: Command) -> Result<()> {
                 .collect();
             output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT", "HEAD"], &cells)
         }
+        Command::Attest(options) => attest::run(options).await,
         Command::Verify { source, json } => {
             let (_, replica) = source.read().await?;
             if json {

@@ -1,6 +1,7 @@
 //! The operator's commands: devices, groups, the ledger and its readings. They reach a running hub over its broker, with the
 //! operator's key, and believe what they have verified themselves.
 
+mod attest;
 pub mod device;
 pub mod group;
 pub mod key;

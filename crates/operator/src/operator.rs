@@ -6,12 +6,13 @@ use std::{path::Path, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::genesis;
 use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor};
-use sealcast_ledger::{Body, Device, Group, GroupName, Record, Refusal, Replica};
+use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refusal, Replica};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{
     Link, LinkEvent, Tasks, files, now_ms,
     tls::{self, HostPort, Identity, Upstream},
 };
+use sealcast_topic::ControlTopic;
 use tokio_util::sync::DropGuard;
 
 /// How long the hub may take to answer: it may be a small or a busy machine.
@@ -34,6 +35,7 @@ pub struct Operator {
     pub records: Vec<Record>,
     /// What they amount to.
     pub replica: Replica,
+    link: Link,
     ledger: RemoteLedger<Link>,
     key: SigningKey,
     _end: DropGuard,
@@ -99,7 +101,8 @@ impl Operator {
         let mut operator = Self {
             records: Vec::new(),
             replica: Replica::new(genesis),
-            ledger: RemoteLedger::new(link, genesis.id),
+            ledger: RemoteLedger::new(link.clone(), genesis.id),
+            link,
             key,
             _end: stop.drop_guard(),
         };
@@ -159,6 +162,24 @@ impl Operator {
             error => error.into(),
         };
         error.context("the ledger did not take the entry")
+    }
+
+    /// Signs how far the ledger is now, and has the broker keep that for the agents. [`Self::records`] are given up.
+    pub async fn attest(&mut self) -> Result<AttestedHead> {
+        self.catch_up().await?;
+        self.records = Vec::new();
+        let id = self.replica.genesis().id;
+        ensure!(
+            self.replica.key_of(id.operator()) == Some(self.key.public()),
+            "the ledger's operator has another key by now: start this again with the folder that has it"
+        );
+        let said = AttestedHead { time_ms: now_ms(), height: self.replica.height(), head: self.replica.head() };
+        let answer = self.link.publish_told(&ControlTopic::Head.to_string(), true, said.sign(&self.key, &id)?)?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(Ok(()))) => Ok(said),
+            Ok(Ok(Err(reason))) => bail!("the hub's broker refused it: {reason}"),
+            _ => bail!("the hub's broker did not acknowledge it"),
+        }
     }
 
     /// Reads and verifies what the ledger has beyond the replica.

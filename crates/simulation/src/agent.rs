@@ -230,5 +230,5 @@ fn freshness() -> Result<Freshness> {
     let limit = Some(LIVE_MS);
     let live = MaxAge { live_ms: limit, retained_ms: limit, offline_ms: limit, stale: Stale::Refuse };
     let topics = ByFilter::new(vec![("plant/+/live".parse::<RuleFilter>()?, live)]);
-    Ok(Freshness { clock_tolerance_ms: TOLERANCE_MS, default, topics })
+    Ok(Freshness { clock_tolerance_ms: TOLERANCE_MS, ledger_ms: None, default, topics })
 }

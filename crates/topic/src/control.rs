@@ -20,6 +20,8 @@ pub fn is_control(topic: &str) -> bool {
 pub enum ControlTopic<'a> {
     /// `sealcast/v1/ledger`: the hub pushes the ledger's records.
     Ledger,
+    /// `sealcast/v1/head`: how far the ledger is, signed by its operator, retained.
+    Head,
     /// `sealcast/v1/keys/<device>`: the device's key package, retained.
     Keys {
         /// Whose it is.
@@ -55,6 +57,7 @@ impl<'a> ControlTopic<'a> {
         }
         match levels {
             [Some("ledger"), None, ..] => Some(Self::Ledger),
+            [Some("head"), None, ..] => Some(Self::Head),
             [Some("keys"), Some(device), None, ..] => Some(Self::Keys { device }),
             [Some("inbox"), Some(device), Some(group), None] => Some(Self::Inbox { device, group }),
             [Some("rpc"), Some(node), Some("request"), None] => Some(Self::Request { node }),
@@ -69,6 +72,7 @@ impl fmt::Display for ControlTopic<'_> {
         f.write_str(PREFIX)?;
         match self {
             Self::Ledger => f.write_str("ledger"),
+            Self::Head => f.write_str("head"),
             Self::Keys { device } => write!(f, "keys/{device}"),
             Self::Inbox { device, group } => write!(f, "inbox/{device}/{group}"),
             Self::Request { node } => write!(f, "rpc/{node}/request"),
@@ -87,6 +91,7 @@ mod tests {
     fn the_texts_stay_as_they_are() {
         for (topic, text) in [
             (ControlTopic::Ledger, "sealcast/v1/ledger"),
+            (ControlTopic::Head, "sealcast/v1/head"),
             (ControlTopic::Keys { device: "1111" }, "sealcast/v1/keys/1111"),
             (ControlTopic::Keys { device: "+" }, "sealcast/v1/keys/+"),
             (ControlTopic::Inbox { device: "1111", group: "7" }, "sealcast/v1/inbox/1111/7"),
@@ -138,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|keys|inbox|rpc)(/(1111|\\+|request|response|)){0,4}") {
+        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|head|keys|inbox|rpc)(/(1111|\\+|request|response|)){0,4}") {
             if let Some(topic) = ControlTopic::parse(&text) {
                 prop_assert_eq!(topic.to_string(), text);
             }

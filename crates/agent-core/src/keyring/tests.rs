@@ -1,3 +1,4 @@
+mod news;
 mod opening;
 mod routing;
 mod sealing;

@@ -5,7 +5,7 @@ use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
 use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
-use super::{ClientEvent, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
+use super::{ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
 use crate::{
     Arrival, Denied, Now, Received, Route,
     values::{Arrived, DELETED, Deliver, Incoming, Values},
@@ -97,6 +97,9 @@ impl Session {
 
     /// A message that opened: whether the client gets it is a matter of what it says.
     fn judge_delivery(&mut self, shared: &mut Shared<'_>, delivery: &Delivery, message: &Message, now: Now) {
+        if shared.keyring.hear(message, now.unix_ms) == Ok(true) {
+            self.effects.push(Effect::AskForNews);
+        }
         let freshness = shared.keyring.freshness();
         let arrived = Arrived::new(&delivery.topic, &delivery.payload, message, delivery.retain, freshness);
         let incoming = if message.is_tombstone() {

@@ -4,6 +4,7 @@ mod log;
 mod port;
 mod process;
 mod publisher;
+mod relay;
 
 use std::{
     net::SocketAddr,
@@ -20,6 +21,7 @@ pub use self::{
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,
+    relay::Relay,
 };
 
 /// A hub in a folder of its own.

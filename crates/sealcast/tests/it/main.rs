@@ -32,5 +32,6 @@ mod recording;
 mod retired;
 mod tour;
 mod values;
+mod withheld;
 
 use harness::PATIENCE;

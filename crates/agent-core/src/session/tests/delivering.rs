@@ -142,6 +142,17 @@ fn a_frame_of_an_unknown_epoch_waits_until_the_ledger_was_asked() {
 }
 
 #[test]
+fn a_sender_that_has_read_more_of_the_ledger_has_the_hub_asked_and_holds_nothing_up() {
+    let (mut fleet, mut rig, mut sender) = pair();
+    rig.broker(&Packet::Publish(delivery(&seal(&mut sender, b"21", START_MS))));
+    assert_eq!(rig.asked, 0);
+    fleet.world.group("other");
+    let frame = seal(&mut fleet.keyring(0), b"22", START_MS);
+    rig.broker(&Packet::Publish(delivery(&frame)));
+    assert_eq!((rig.asked, rig.delivered().len()), (1, 2));
+}
+
+#[test]
 fn while_the_ledger_is_out_of_reach_a_message_stays_at_the_broker() {
     let (mut fleet, mut rig, _) = pair();
     fleet.commit();

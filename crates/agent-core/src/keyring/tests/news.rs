@@ -1,0 +1,163 @@
+//! What others say of the ledger.
+
+use sealcast_identity::SigningKey;
+use sealcast_ledger::{AttestedHead, Hash};
+use sealcast_seal::{HandOver, Message};
+
+use super::*;
+
+const MINUTE_MS: u64 = 60_000;
+const LIVE: Arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
+
+/// The ledger is read to its end, as far as the hub shows it.
+fn sync(keyring: &mut Keyring, now_ms: u64) -> Vec<Doubt> {
+    let sync = keyring.begin_sync();
+    assert!(keyring.set_caught_up(sync));
+    keyring.settle_news(now_ms)
+}
+
+impl Scene {
+    /// A message of device 1, which has read all of the ledger, as `keyring`'s device opens it.
+    fn message(&self, keyring: &Keyring) -> Message {
+        let frame = seal(&mut self.member(1), self.group, "plant/a", &content(false)).unwrap();
+        match keyring.open(&mut Opener::new(), self.group, "plant/a", &frame, LIVE, START_MS) {
+            Ok(Received::Message(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The ledger grows, without an effect on the group.
+    fn grow(&mut self) {
+        let name = format!("g{}", self.world.ledger.replica().height());
+        self.world.group(&name);
+    }
+
+    /// The operator's word on the ledger as it is.
+    fn statement(&self, time_ms: u64) -> Vec<u8> {
+        let replica = self.world.ledger.replica();
+        self.world.attest(&AttestedHead { time_ms, height: replica.height(), head: replica.head() })
+    }
+}
+
+#[test]
+fn a_member_that_has_read_more_has_the_hub_asked_and_is_not_told_of_if_it_shows_it() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let message = scene.message(&keyring);
+    assert_eq!(keyring.hear(&message, START_MS), Ok(false));
+    scene.grow();
+    let message = scene.message(&keyring);
+    assert_eq!(keyring.hear(&message, START_MS), Ok(true));
+    assert_eq!(keyring.hear(&message, START_MS + 1), Ok(false), "the hub is asked already");
+    scene.follow(&mut keyring);
+    assert_eq!(sync(&mut keyring, START_MS), []);
+    assert_eq!(keyring.hear(&message, START_MS + MINUTE_MS), Ok(false));
+}
+
+#[test]
+fn what_the_hub_does_not_show_although_it_was_asked_is_told_once_in_a_while() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let shown = keyring.replica().height();
+    scene.grow();
+    let message = scene.message(&keyring);
+    // A sync that was begun before the message came says nothing of it.
+    let begun = keyring.begin_sync();
+    assert_eq!(keyring.hear(&message, START_MS), Ok(true));
+    assert!(keyring.set_caught_up(begun));
+    assert_eq!(keyring.settle_news(START_MS), []);
+    let speaker = Speaker::Member(scene.world.devices[1].id.clone());
+    let withheld = [Doubt::Withheld { speaker, read: shown + 1, shown }];
+    assert_eq!(sync(&mut keyring, START_MS), withheld);
+    assert_eq!(sync(&mut keyring, START_MS + MINUTE_MS), []);
+    assert_eq!(keyring.hear(&message, START_MS + 10 * MINUTE_MS), Ok(true));
+    assert_eq!(sync(&mut keyring, START_MS + 10 * MINUTE_MS), withheld);
+    // Nothing stops because of what one member says.
+    assert!(seal(&mut keyring, scene.group, "plant/a", &content(false)).is_ok());
+}
+
+#[test]
+fn a_member_on_another_branch_is_found_out() {
+    let mut scene = Scene::new();
+    let before = scene.world.ledger.clone();
+    scene.world.group("other");
+    let mut other = scene.member(0);
+    scene.world.ledger = before;
+    scene.grow();
+    let mut same = scene.member(0);
+    assert_eq!(
+        (other.replica().height(), other.replica().head() == same.replica().head()),
+        (same.replica().height(), false)
+    );
+    let (speaker, height) = (Speaker::Member(scene.world.devices[1].id.clone()), same.replica().height());
+    let mut sender = scene.member(1);
+    let mut heard = || {
+        let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
+        [&mut other, &mut same].map(|keyring| {
+            let opened = keyring.open(&mut Opener::new(), scene.group, "plant/a", &frame, LIVE, START_MS);
+            let Ok(Received::Message(message)) = opened else { panic!("{opened:?}") };
+            keyring.hear(&message, START_MS)
+        })
+    };
+    // Of one message in 4,096 the piece of the head is the same by chance. The next one has another piece.
+    let heard = [heard(), heard()];
+    assert!(heard.iter().any(|[other, _]| *other == Err(Doubt::OtherLedger { speaker: speaker.clone(), height })));
+    assert!(heard.iter().all(|[_, same]| *same == Ok(false)), "{heard:?}");
+}
+
+#[test]
+fn the_operators_word_is_news_once_this_device_has_read_as_far() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    assert_eq!(keyring.news.age_ms(START_MS), None);
+    assert_eq!(keyring.hear_operator(&scene.statement(START_MS), START_MS), Ok(false));
+    assert_eq!(keyring.news.age_ms(START_MS + 5), Some(5));
+    // An older one that comes again makes nothing older or newer.
+    assert_eq!(keyring.hear_operator(&scene.statement(START_MS - 100), START_MS), Ok(false));
+    assert_eq!(keyring.news.age_ms(START_MS + 5), Some(5));
+
+    scene.grow();
+    let (shown, newer_ms) = (keyring.replica().height(), START_MS + MINUTE_MS);
+    assert_eq!(keyring.hear_operator(&scene.statement(newer_ms), newer_ms), Ok(true), "the hub is asked");
+    let withheld = Doubt::Withheld { speaker: Speaker::Operator, read: shown + 1, shown };
+    assert_eq!(sync(&mut keyring, newer_ms), [withheld]);
+    assert_eq!(keyring.news.age_ms(newer_ms), Some(MINUTE_MS), "nothing new has come");
+    scene.follow(&mut keyring);
+    assert_eq!(sync(&mut keyring, newer_ms), []);
+    assert_eq!(keyring.news.age_ms(newer_ms), Some(0));
+}
+
+#[test]
+fn what_is_not_the_operators_word_on_this_ledger_is_no_news() {
+    let scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let replica = scene.world.ledger.replica();
+    let said = AttestedHead { time_ms: START_MS, height: replica.height(), head: replica.head() };
+    let forged = said.sign(&SigningKey::generate().unwrap(), &scene.world.genesis.id).unwrap();
+    assert_eq!(keyring.hear_operator(&forged, START_MS), Ok(true), "the operator may have a new key");
+    assert_eq!(sync(&mut keyring, START_MS), []);
+    // Signed for later than now, so that it stays news for longer.
+    assert_eq!(keyring.hear_operator(&scene.statement(START_MS + 1_001), START_MS), Ok(false));
+    assert_eq!(keyring.news.age_ms(START_MS), None);
+    let other = scene.world.attest(&AttestedHead { head: Hash::from([1; 32]), ..said });
+    let doubt = Doubt::OtherLedger { speaker: Speaker::Operator, height: said.height };
+    assert_eq!(keyring.hear_operator(&other, START_MS), Err(doubt));
+    assert_eq!(keyring.news.age_ms(START_MS), None);
+}
+
+#[test]
+fn that_no_news_come_is_told_and_that_they_come_again() {
+    let scene = Scene::new();
+    let mut keyring = scene.member(0);
+    // The limit is ten minutes.
+    assert!(!keyring.has_news_to_tell(START_MS + 60 * MINUTE_MS), "this operator may never say anything");
+    keyring.hear_operator(&scene.statement(START_MS), START_MS).unwrap();
+    let late_ms = START_MS + 10 * MINUTE_MS + 1;
+    assert!(!keyring.has_news_to_tell(late_ms - 1) && keyring.has_news_to_tell(late_ms));
+    keyring.tell_news(late_ms);
+    assert!(!keyring.has_news_to_tell(late_ms + MINUTE_MS) && keyring.has_news_to_tell(late_ms + 10 * MINUTE_MS));
+    keyring.hear_operator(&scene.statement(late_ms), late_ms).unwrap();
+    assert!(keyring.has_news_to_tell(late_ms));
+    keyring.tell_news(late_ms);
+    assert!(!keyring.has_news_to_tell(late_ms));
+}
