@@ -75,6 +75,8 @@ pub struct Ghost {
     pub violations: Vec<Violation>,
     messages: BTreeMap<u32, Message>,
     numbers: HashMap<Hash, u32>,
+    /// Devices and topics whose retained message they have said to delete.
+    announced: BTreeSet<(usize, String)>,
     /// By epoch, KID and SFrame's counter, which the nonce is made of.
     nonces: HashMap<(EpochId, u64, u64), Hash>,
     epochs: BTreeMap<(Generation, Epoch), EpochKeys>,
@@ -97,6 +99,7 @@ impl Ghost {
             violations: Vec::new(),
             messages: BTreeMap::new(),
             numbers: HashMap::new(),
+            announced: BTreeSet::new(),
             nonces: HashMap::new(),
             epochs: BTreeMap::new(),
             spies: cast
@@ -187,6 +190,9 @@ impl Ghost {
     /// Something leaves an agent for a topic of the group.
     pub fn leaves(&mut self, cast: &Cast, device: usize, keyring: &Keyring, topic: &str, payload: &[u8], now: Now) {
         if payload.is_empty() {
+            if !self.announced.remove(&(device, topic.to_owned())) {
+                self.violated("what deletes is announced", format!("device {device} on {topic}"));
+            }
             return;
         }
         let Ok(header) = Header::parse(payload) else {
@@ -196,6 +202,9 @@ impl Ghost {
             return self.violated("what is sealed opens", format!("device {device} on {topic}: {header:?}"));
         };
         self.sealed += 1;
+        if inside.deletes {
+            self.announced.insert((device, topic.to_owned()));
+        }
         let hash = Hash::of(payload);
         let nonce = (inside.epoch, header.key_id.bits(), header.ctr());
         if *self.nonces.entry(nonce).or_insert(hash) != hash {

@@ -22,6 +22,8 @@ pub struct Inside {
     pub sealed_ms: u64,
     /// A retained message that its publisher has sealed again, under a later epoch.
     pub is_again: bool,
+    /// Its sender deletes the topic's retained message.
+    pub deletes: bool,
 }
 
 impl Spy {
@@ -59,13 +61,14 @@ impl Spy {
         let as_kind = |kind| {
             let delivery = Delivery { kind, hand_over: HandOver::AtMostOnce, freshness: &freshness };
             match Opener::new().open(&self.0, topic, frame, &delivery, now_ms) {
-                Ok(Opened::Message(message)) => Some(Inside {
+                Ok(Opened::Message(message) | Opened::Tombstone(message)) => Some(Inside {
                     payload: message.payload().to_vec(),
                     epoch: message.epoch(),
                     sealed_ms: message.sealed_ms(),
                     is_again: kind == DeliveryKind::Retained,
+                    deletes: message.is_tombstone(),
                 }),
-                Ok(Opened::SealedAgain { .. } | Opened::Tombstone(_)) | Err(_) => None,
+                Ok(Opened::SealedAgain { .. }) | Err(_) => None,
             }
         };
         // Only what was sealed for it opens as a retained message, and only as one does what was sealed again.
