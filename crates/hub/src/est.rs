@@ -17,7 +17,12 @@ use sealcast_ledger::{Body, DeviceRegistered, Serial};
 use sealcast_node::now_ms;
 use tracing::{error, info, warn};
 
-use crate::{config, descriptor::Descriptor, registrar::Registrar, tokens::Tokens};
+use crate::{
+    config,
+    descriptor::Descriptor,
+    registrar::Registrar,
+    tokens::{Claimed, Tokens},
+};
 
 /// What the handlers need.
 pub struct Est {
@@ -86,7 +91,16 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
             },
         )?;
     // Until the token is used up the device has nothing, and can try again with it, whatever fails or is killed.
-    let claim = est.tokens.claim(token).map_err(Refused::internal)?.ok_or_else(unknown)?;
+    let claim = match est.tokens.claim(token, issued.certificate.public_key()).map_err(Refused::internal)? {
+        Claimed::Taken(claim) => claim,
+        Claimed::Gone => return Err(unknown()),
+        Claimed::OtherKey => {
+            return Err(Refused::unauthorized(format!(
+                "device {device} began to enrol with that token and another key, which may be on the ledger: enrol with \
+                 that key, or make another token with `sealcast device add {device}`"
+            )));
+        }
+    };
     register(&est.registrar, device, &issued)
         .await
         .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })?;

@@ -26,6 +26,12 @@ impl Registrar {
         Self { authority, ledger, submitting: Mutex::new(()) }
     }
 
+    /// Holds up whatever is to be submitted, until it is dropped.
+    #[cfg(test)]
+    pub(crate) async fn hold_up(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.submitting.lock().await
+    }
+
     /// Signs `body` as the CA and waits until the ledger has it.
     pub async fn submit(&self, body: Body) -> Result<()> {
         let _turn = self.submitting.lock().await;

@@ -2,10 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::Pin,
     sync::RwLock,
+    task::Poll,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sealcast_faults::Fault;
 use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, csr};
 use tempfile::TempDir;
@@ -61,20 +63,50 @@ impl Bench {
 
     /// The status that the device gets.
     async fn enroll(&self) -> Result<StatusCode> {
-        let body = est::simple_enroll_body(&csr(&self.key, self.token.device())?);
+        self.enroll_with(&self.token, &self.key).await
+    }
+
+    async fn enroll_with(&self, token: &EnrolmentToken, key: &SigningKey) -> Result<StatusCode> {
+        let body = est::simple_enroll_body(&csr(key, token.device())?);
         let headers = HeaderMap::from_iter([
-            (header::AUTHORIZATION, self.token.authorization().parse()?),
+            (header::AUTHORIZATION, token.authorization().parse()?),
             (header::CONTENT_TYPE, est::REQUEST_TYPE.parse()?),
         ]);
         let answer = simple_enroll(State(self.est.clone()), headers, body.into()).await;
         Ok(answer.map_or_else(|refused| refused.status, |response| response.status()))
     }
+
+    /// An enrolment that is given up while it waits for the ledger: its device hangs up, or its time is over.
+    async fn give_up(&self) {
+        let _turn = self.est.registrar.hold_up().await;
+        begin(std::pin::pin!(self.enroll())).await;
+    }
+
+    /// What the operator does while the hub runs: another process.
+    fn make_token(&self) -> Result<EnrolmentToken> {
+        let token = EnrolmentToken::generate(self.token.device().clone(), self.est.registrar.authority.root())?;
+        Tokens::open(self.dir())?.put(&token.to_stored(now_ms() + 60_000))?;
+        Ok(token)
+    }
+}
+
+/// Runs it until it waits for the ledger.
+async fn begin(mut request: Pin<&mut impl Future<Output = Result<StatusCode>>>) {
+    std::future::poll_fn(|context| {
+        assert!(request.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_good_for_one_certificate_whatever_fails() -> Result<()> {
-    for fault in Fault::ALL {
+    for (fault, is_presented) in Fault::ALL.into_iter().flat_map(|fault| [(fault, false), (fault, true)]) {
         let bench = bench(None).await?;
+        if is_presented {
+            // Then the first write that fails is the one which uses the token up.
+            bench.give_up().await;
+        }
         strike(&bench.est.tokens, fault)?;
         for _ in 0..2 {
             assert_eq!(bench.enroll().await?, StatusCode::INTERNAL_SERVER_ERROR, "{fault:?}");
@@ -99,17 +131,7 @@ async fn a_token_is_good_for_one_of_two_at_once() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_outlives_an_enrolment_that_does_not_end() -> Result<()> {
     let bench = bench(None).await?;
-    // The device hangs up while the ledger is being asked: its request is dropped where it waits.
-    {
-        let mut request = std::pin::pin!(bench.enroll());
-        std::future::poll_fn(|context| {
-            assert!(request.as_mut().poll(context).is_pending());
-            std::task::Poll::Ready(())
-        })
-        .await;
-        let token = bench.est.tokens.of(bench.token.device())?.context("it is used up")?;
-        assert!(bench.est.tokens.claim(token)?.is_none(), "the enrolment has it");
-    }
+    bench.give_up().await;
     assert!(Tokens::open(bench.dir())?.of(bench.token.device())?.is_some());
     assert_eq!(bench.enroll().await?, StatusCode::OK);
     Ok(())
@@ -123,5 +145,45 @@ async fn a_token_outlives_a_registration_that_the_ledger_does_not_take() -> Resu
     assert_eq!(bench.enroll().await?, StatusCode::SERVICE_UNAVAILABLE);
     let kept = Tokens::open(bench.dir())?.of(bench.token.device())?;
     assert_eq!(kept.map(|token| token.secret_sha256), Some(bench.token.to_stored(0).secret_sha256));
+    Ok(())
+}
+
+/// The registration that was given up may come onto the ledger at any time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_whose_enrolment_was_given_up_brings_no_second_key_onto_the_ledger() -> Result<()> {
+    let bench = bench(None).await?;
+    bench.give_up().await;
+    let thief = SigningKey::generate()?;
+    assert_eq!(bench.enroll_with(&bench.token, &thief).await?, StatusCode::UNAUTHORIZED);
+    assert_eq!(bench.enroll().await?, StatusCode::OK);
+    assert_eq!(bench.enroll_with(&bench.token, &thief).await?, StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_made_while_an_enrolment_fails_is_the_one_that_counts() -> Result<()> {
+    let other = Root::create("other", now_ms(), std::time::Duration::from_secs(86_400))?;
+    let other = other.create_authority("other", now_ms(), std::time::Duration::from_secs(86_400))?;
+    for other in [None, Some(other)] {
+        let fails = other.is_some();
+        let bench = bench(other).await?;
+        let newer = {
+            let mut request = std::pin::pin!(bench.enroll());
+            let turn = bench.est.registrar.hold_up().await;
+            begin(request.as_mut()).await;
+            let newer = bench.make_token()?;
+            drop(turn);
+            if fails {
+                assert_eq!(request.await?, StatusCode::SERVICE_UNAVAILABLE);
+            }
+            newer
+        };
+        assert_eq!(bench.enroll().await?, StatusCode::UNAUTHORIZED, "the old one is no token any more");
+        let kept = bench.est.tokens.of(newer.device())?;
+        assert_eq!(kept.map(|token| token.secret_sha256), Some(newer.to_stored(0).secret_sha256));
+        if !fails {
+            assert_eq!(bench.enroll_with(&newer, &SigningKey::generate()?).await?, StatusCode::OK);
+        }
+    }
     Ok(())
 }
