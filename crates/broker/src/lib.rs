@@ -48,5 +48,5 @@ pub use sealcast_broker_core::{
     Attempt, ClassLimits, Intercepted, Interception, Interceptor, Limits, PeerCertificate, Policy, PolicyRefusal,
     Properties, Qos, Received, Stats, TopicError,
 };
-pub use server::{Broker, Handle, HandleError, Running, StartError};
+pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers};
 pub use tls::{TlsError, TlsIdentity};

@@ -27,7 +27,7 @@ use crate::journal::{Journal, JournalError};
 use crate::tls::TlsError;
 pub(crate) use event::ServerEvent;
 pub(crate) use shared::Shared;
-pub(crate) use strangers::Stranger;
+pub use strangers::{MaxStrangers, Stranger, Strangers};
 
 /// Packets from all connections that wait for the core.
 const EVENTS: usize = 1024;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -42,7 +42,6 @@ pub fn router(est: Arc<Est>) -> Router {
         .route(est::CA_CERTIFICATES_PATH, get(ca_certificates))
         .route(est::ENROLL_PATH, post(simple_enroll))
         .route(NETWORK_PATH, get(network))
-        .layer(DefaultBodyLimit::max(est::MAX_REQUEST_BODY_BYTES))
         .with_state(est)
 }
 

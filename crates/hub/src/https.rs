@@ -1,32 +1,75 @@
-//! An HTTPS server for an axum router: a bounded number of connections, a time limit on each handshake and request.
+//! An HTTPS server for an axum router: a bounded number of connections, of each host fewer, and a time limit on each step.
 
 use std::{sync::Arc, time::Duration};
 
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::Request,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use hyper::{StatusCode, header, header::HeaderValue};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
+use sealcast_broker::{MaxStrangers, Stranger, Strangers};
 use sealcast_node::Tasks;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-const MAX_CONNECTIONS: usize = 256;
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(60);
+/// What connections may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once. More wait until there is a place.
+    pub max_connections: usize,
+    /// Connections of one host at once. More are closed.
+    pub max_host: usize,
+    /// Largest body of a request.
+    pub max_body_bytes: usize,
+    /// How long the handshake, a request's head and its body may take, each.
+    pub step: Duration,
+    /// How long a connection may be open.
+    pub longest: Duration,
+}
+
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// What serves one connection.
+#[derive(Clone)]
+struct Server {
+    acceptor: TlsAcceptor,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+    /// Cancelled when [`serve`] returns: no connection outlives the time that it has to finish.
+    cut: CancellationToken,
+}
+
 /// Serves until `tasks` end, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router: axum::Router, tasks: Tasks) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    router: Router,
+    limits: Limits,
+    tasks: Tasks,
+) {
     let stop = tasks.stop();
-    // Cancelled when this returns: no connection outlives the time that it has to finish.
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
-    let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = router.layer(middleware::from_fn(move |request, next| whole(request, next, limits)));
+    let server = Server { acceptor: TlsAcceptor::from(tls), router, limits, stop: stop.clone(), cut };
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let max = MaxStrangers { host: limits.max_host, loopback: limits.max_host };
+    let strangers = Strangers::new(max, "EST connection refused: this address has as many as it may");
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
@@ -45,36 +88,58 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, router
                 }
             },
         };
-        let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
-        let (stop, cut) = (stop.clone(), cut.clone());
+        let Some(stranger) = strangers.admit(peer.ip()) else { continue };
+        let connection = server.clone().serve(tcp, stranger, graceful.watcher());
         tasks.spawn(async move {
             let _place = place;
-            let connection = async {
-                let handshake = tokio::select! {
-                    () = stop.cancelled() => return,
-                    handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)) => handshake,
-                };
-                let stream = match handshake {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => return debug!(%peer, %error, "no TLS"),
-                    Err(_) => return debug!(%peer, "no TLS in time"),
-                };
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADERS)
-                    .max_buf_size(64 << 10)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-                match tokio::time::timeout(LONGEST, watcher.watch(connection)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => debug!(%peer, %error, "HTTP"),
-                    Err(_) => debug!(%peer, "connection open for too long"),
-                }
-            };
-            tokio::select! {
-                () = cut.cancelled() => {}
-                () = connection => {}
+            if let Err(reason) = connection.await {
+                debug!(%peer, "EST connection closed: {reason}");
             }
         });
     }
-    let _ = tokio::time::timeout(DRAIN, graceful.shutdown()).await;
+    let _ = timeout(DRAIN, graceful.shutdown()).await;
+}
+
+impl Server {
+    async fn serve(self, tcp: TcpStream, _place: Stranger, watcher: Watcher) -> Result<(), String> {
+        let stream = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            handshake = timeout(self.limits.step, self.acceptor.accept(tcp)) => match handshake {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return Err(format!("no TLS: {error}")),
+                Err(_) => return Err("no TLS in time".into()),
+            },
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.step)
+            .max_buf_size(64 << 10)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        tokio::select! {
+            () = self.cut.cancelled() => Ok(()),
+            outcome = timeout(self.limits.longest, watcher.watch(connection)) => match outcome {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(_) => Err("it was open for too long".into()),
+            },
+        }
+    }
+}
+
+/// Hands a request on once its body is there.
+async fn whole(request: Request, next: Next, limits: Limits) -> Response {
+    let (head, body) = request.into_parts();
+    // The rest of a body is not waited for: the connection ends with the answer.
+    let refused = |status: StatusCode, reason: String| {
+        let mut response = (status, format!("{reason}\n")).into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    };
+    match timeout(limits.step, to_bytes(body, limits.max_body_bytes)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Err(error)) => {
+            let reason = format!("the body, of at most {} bytes, cannot be read: {error}", limits.max_body_bytes);
+            refused(StatusCode::PAYLOAD_TOO_LARGE, reason)
+        }
+        Err(_) => refused(StatusCode::REQUEST_TIMEOUT, format!("the body was not there in {:?}", limits.step)),
+    }
 }

@@ -108,8 +108,9 @@ impl Hub {
         };
         tasks.keep("the task that follows the ledger", follower.run(stop));
         let registrar = Registrar::new(keys.authority, ledger);
+        let limits = est_limits(&config);
         let router = est::router(Arc::new(Est { registrar, tokens, config, descriptor }));
-        tasks.keep("EST", https::serve(listener, tls, router, tasks.clone()));
+        tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 
         info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
         Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
@@ -159,6 +160,17 @@ fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: 
         hub: format!("https://{}", address(est)),
         written_ms: now_ms(),
     })
+}
+
+/// What EST's connections may take. Of one host, loopback too, as many as the broker lets in before it knows them.
+fn est_limits(config: &config::Hub) -> https::Limits {
+    https::Limits {
+        max_connections: 1_024,
+        max_host: config.limits.max_unauthenticated,
+        max_body_bytes: sealcast_identity::est::MAX_REQUEST_BODY_BYTES,
+        step: Duration::from_secs(5),
+        longest: Duration::from_secs(60),
+    }
 }
 
 async fn start_broker(

@@ -7,7 +7,7 @@ use sealcast_broker_core::Limits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::event::ServerEvent;
-use super::strangers::Strangers;
+use super::strangers::{MaxStrangers, Strangers};
 
 /// Bytes of packets from all connections that wait for the core.
 const EVENT_BYTES: usize = 64 * 1024 * 1024;
@@ -23,10 +23,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(events: mpsc::Sender<ServerEvent>, limits: Limits) -> Self {
+        let max = MaxStrangers { host: limits.max_unauthenticated, loopback: limits.max_unauthenticated_loopback };
+        let refusal = "connection refused: as many connections from this address as may have not sent CONNECT yet";
         Self {
             events,
             memory: Arc::new(Semaphore::new(EVENT_BYTES)),
-            strangers: Strangers::new(&limits),
+            strangers: Strangers::new(max, refusal),
             next_conn: AtomicU64::new(1),
             limits,
         }

@@ -4,13 +4,20 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sealcast_broker_core::Limits;
+/// How many connections of one address a [`Strangers`] lets in.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxStrangers {
+    /// Of one host: an IPv4 address, or a /64 of IPv6.
+    pub host: usize,
+    /// Of a loopback address.
+    pub loopback: usize,
+}
 
-/// Connections without a complete CONNECT, by peer. Bounded by the number of connections.
-pub(crate) struct Strangers {
+/// Connections of a server that nobody has vouched for, by peer. Bounded by the number of connections.
+pub struct Strangers {
     peers: Mutex<HashMap<IpAddr, Peer>>,
-    max: usize,
-    max_loopback: usize,
+    max: MaxStrangers,
+    refusal: &'static str,
 }
 
 #[derive(Default)]
@@ -21,28 +28,28 @@ struct Peer {
 }
 
 /// The place of one such connection, until it is dropped.
-pub(crate) struct Stranger {
+pub struct Stranger {
     strangers: Arc<Strangers>,
     peer: IpAddr,
 }
 
 impl Strangers {
-    pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        let (max, max_loopback) = (limits.max_unauthenticated, limits.max_unauthenticated_loopback);
-        Arc::new(Self { peers: Mutex::default(), max, max_loopback })
+    /// Lets in so many. `refusal` is for the log: which connection is refused, and why.
+    pub fn new(max: MaxStrangers, refusal: &'static str) -> Arc<Self> {
+        Arc::new(Self { peers: Mutex::default(), max, refusal })
     }
 
     /// A place for one more, or `None` if its peer has all that it may.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Stranger> {
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Stranger> {
         let peer = host(peer);
-        let max = if peer.is_loopback() { self.max_loopback } else { self.max };
+        let max = if peer.is_loopback() { self.max.loopback } else { self.max.host };
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let found = peers.entry(peer).or_default();
         if found.connections < max {
             found.connections += 1;
             return Some(Stranger { strangers: self.clone(), peer });
         }
-        let text = "connection refused: as many connections from this address as may have not sent CONNECT yet";
+        let text = self.refusal;
         if std::mem::replace(&mut found.told, true) {
             tracing::debug!(%peer, limit = max, "{text}");
         } else {
@@ -78,8 +85,7 @@ mod tests {
 
     #[test]
     fn one_host_cannot_hold_all() {
-        let limits = Limits { max_unauthenticated: 2, max_unauthenticated_loopback: 3, ..Limits::default() };
-        let strangers = Strangers::new(&limits);
+        let strangers = Strangers::new(MaxStrangers { host: 2, loopback: 3 }, "connection refused");
         let admit = |peer: &str| strangers.admit(peer.parse().unwrap());
         let held = [admit("192.0.2.1"), admit("::ffff:192.0.2.1")];
         assert!(held.iter().all(Option::is_some) && admit("192.0.2.1").is_none());

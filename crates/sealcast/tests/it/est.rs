@@ -1,10 +1,17 @@
 //! A device without our software enrols: `openssl` makes key and request, `curl` speaks EST.
 
-use std::process::Command;
+use std::{
+    net::SocketAddr,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpSocket, TcpStream},
+};
 
-use crate::harness::{Hub, Port, refuse, sealcast, succeed};
+use crate::harness::{Hub, Port, refuse, sealcast, succeed, until};
 
 #[test]
 fn curl_and_openssl_alone_can_enrol_a_device() {
@@ -154,4 +161,44 @@ fn an_enrolment_that_failed_at_any_file_is_done_again_with_the_same_key() {
             std::fs::read(first.join("device.key")).unwrap() == std::fs::read(dir.path().join("device.key")).unwrap();
         assert_eq!(same, written > 0, "a key that was made is kept");
     }
+}
+
+/// Connections that say nothing. A server that took 256 and let the others wait would let nobody in for ten seconds.
+const SILENT: usize = 380;
+
+async fn connect(from: &str, to: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    socket.connect(to.parse::<SocketAddr>().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_host_with_silent_connections_keeps_no_other_from_enrolling() {
+    let hub = Hub::start();
+    let mut silent = Vec::new();
+    for _ in 0..SILENT {
+        silent.push(connect("127.0.0.2", &hub.est).await);
+    }
+    let mut command = Command::new("curl");
+    let root = hub.path().join("root.pem");
+    command.args(["-sS", "--fail", "--max-time", "8", "--interface", "127.0.0.3", "--cacert"]).arg(root);
+    succeed(command.args(["-o", "/dev/null", &format!("https://{}/.well-known/est/cacerts", hub.est)]));
+    // Those that have no place are closed at once.
+    assert_eq!(silent.last_mut().unwrap().read(&mut [0]).await.unwrap(), 0);
+}
+
+#[test]
+fn a_request_whose_body_does_not_come_is_answered_soon_and_holds_no_place() {
+    let hub = Hub::start();
+    let mut command = Command::new("curl");
+    command.args(["-s", "-u", "1111:secret", "-H", "Content-Type: application/pkcs10", "--cacert"]);
+    command.arg(hub.path().join("root.pem")).args(["-X", "POST", "-T", ".", "-o", "/dev/null", "-w", "%{http_code}"]);
+    command.arg(format!("https://{}/.well-known/est/simpleenroll", hub.est));
+    // The body's end never comes.
+    let mut curl = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let stdin = curl.stdin.take().unwrap();
+    until("it is answered", || curl.try_wait().unwrap().is_some());
+    drop(stdin);
+    let said = curl.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), "408");
 }
