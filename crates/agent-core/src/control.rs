@@ -259,6 +259,7 @@ impl Control {
                     self.groups.handle_refused(&keyring.replica(), &body, &reason, now_ms);
                 }
             }
+            Submitted::Later { reason, wait_ms } => self.submitter.handle_later(&reason, wait_ms, now_ms),
             Submitted::Failed(reason) => {
                 self.follower.want(now_ms);
                 self.submitter.handle_failure(&reason, now_ms);

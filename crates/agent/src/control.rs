@@ -186,6 +186,7 @@ impl Driver {
                 Ok(record) => Submitted::Taken(Box::new(record)),
                 Err(SubmitError::Refused(refusal)) => Submitted::Refused(refusal),
                 Err(SubmitError::Rejected { reason }) => Submitted::Rejected(reason),
+                Err(SubmitError::Busy { reason, wait_ms }) => Submitted::Later { reason, wait_ms },
                 Err(error) => Submitted::Failed(format!("{:#}", anyhow::Error::new(error))),
             };
             let _ = done.send(Input::Submitted(submitted));

@@ -192,11 +192,16 @@ impl Ledger {
 
     /// Like [`submit`](Self::submit), with the contract's own words for a refusal.
     pub(crate) async fn try_submit(&self, entry: &SignedEntry) -> Result<Submitted, Failure> {
-        let inner = &*self.inner;
         // First as a call: what the contract refuses costs neither a block nor a place in the file.
-        if let Err(failure) = self.would_take(entry).await {
-            return self.unless_taken(entry, failure).await;
+        match self.would_take(entry).await {
+            Ok(()) => self.send(entry).await,
+            Err(failure) => self.unless_taken(entry, failure).await,
         }
+    }
+
+    /// Submits an entry that the contract [would take](Self::would_take).
+    pub(crate) async fn send(&self, entry: &SignedEntry) -> Result<Submitted, Failure> {
+        let inner = &*self.inner;
         let data = contract::submission(entry);
         let mut ticker = inner.node.ticker();
         let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await?;
@@ -267,7 +272,7 @@ impl Ledger {
     }
 
     /// A used nonce may mean that this very entry was taken before and the answer lost.
-    async fn unless_taken(&self, entry: &SignedEntry, failure: Failure) -> Result<Submitted, Failure> {
+    pub(crate) async fn unless_taken(&self, entry: &SignedEntry, failure: Failure) -> Result<Submitted, Failure> {
         if let SubmitError::Refused(Refusal::BadNonce { expected, got }) = failure.error
             && expected > got
             && let Some(record) = self.find(entry).await?
@@ -497,6 +502,11 @@ pub(crate) struct Failure {
 impl Failure {
     fn reverted(data: Vec<u8>) -> Self {
         Self { error: SubmitError::reverted(&data), revert: Some(data) }
+    }
+
+    /// Whether the entry may be on the ledger, or come to be.
+    pub(crate) fn may_be_on_ledger(&self) -> bool {
+        matches!(self.error, SubmitError::Pending { .. } | SubmitError::Node(_))
     }
 }
 

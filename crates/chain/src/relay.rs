@@ -2,8 +2,8 @@
 //!
 //! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
 //! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
-//! refuse is found out by a call, which costs neither a block nor space in the file. A [`Gate`] may refuse more. What a device puts on the ledger is
-//! limited to 64 entries at once and two a second after that; the CA and the operator are not limited.
+//! refuse is found out by a call, which costs neither a block nor space in the file. A [`Gate`] may refuse more. Quotas
+//! bound what devices put on the ledger, see [`RelayLimits`]; the CA and the operator have none.
 //!
 //! | method | parameters | answer |
 //! | --- | --- | --- |
@@ -26,14 +26,16 @@ use alloy::{
     rpc::types::{Filter, FilterBlockOption, TransactionRequest},
 };
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
-use sealcast_ledger_client::{Channel, ChannelError, MAX_RELAY_ENTRIES, NodeError, SubmitError, rpc_code};
+use sealcast_ledger_client::{
+    Channel, ChannelError, MAX_RELAY_ENTRIES, NodeError, RETRY_AFTER_MS, SubmitError, rpc_code,
+};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    ledger::{Failure, Ledger},
-    rate::{self, Rates},
-    rpc::{Params, Request, RpcFault, encode, parse, response, to_json},
+    ledger::{Failure, Ledger, Submitted},
+    quota::{OverQuota, Quotas, RelayLimits},
+    rpc::{Params, Request, RpcFault, encode, parse, response},
 };
 
 /// The longest request: the longest entry in hex and what is around it.
@@ -57,7 +59,7 @@ pub struct Relay {
     ledger: Ledger,
     permits: Semaphore,
     waiting: AtomicUsize,
-    rates: Rates,
+    quotas: Quotas,
     started: Instant,
     gate: Gate,
 }
@@ -75,18 +77,18 @@ pub enum Closed {
 }
 
 impl Relay {
-    /// A relay that submits through `ledger` whatever the contract takes.
-    pub fn new(ledger: Ledger) -> Self {
-        Self::with_gate(ledger, Box::new(|_| Ok(())))
+    /// A relay that submits through `ledger`, within `limits`, whatever the contract takes.
+    pub fn new(ledger: Ledger, limits: RelayLimits) -> Self {
+        Self::with_gate(ledger, limits, Box::new(|_| Ok(())))
     }
 
-    /// A relay that submits through `ledger` what `gate` lets pass.
-    pub fn with_gate(ledger: Ledger, gate: Gate) -> Self {
+    /// A relay that submits through `ledger`, within `limits`, what `gate` lets pass.
+    pub fn with_gate(ledger: Ledger, limits: RelayLimits, gate: Gate) -> Self {
         Self {
             ledger,
             permits: Semaphore::new(MAX_RUNNING),
             waiting: AtomicUsize::new(0),
-            rates: Rates::default(),
+            quotas: Quotas::new(limits),
             started: Instant::now(),
             gate,
         }
@@ -187,21 +189,38 @@ impl Relay {
 
     async fn submit(&self, mut params: Params) -> Result<Value, RpcFault> {
         let entry = decode(&params.required(0, "entry")?)?;
-        self.within_rate(&entry)?;
+        // Before the quotas: what is never submitted must not be told to wait for room.
         (self.gate)(&entry).map_err(|closed| match closed {
             Closed::Rejected(reason) => RpcFault::new(rpc_code::REJECTED, reason),
             Closed::NotYet => RpcFault::new(rpc_code::LIMIT, "the relay is behind the ledger: try again in a moment"),
         })?;
-        match self.ledger.try_submit(&entry).await {
-            Ok(submitted) => {
-                // An old entry can be sent again by anybody, and costs its originator nothing.
-                if submitted.is_new && self.is_limited(&entry) {
-                    self.rates.charge(entry.originator(), self.now_ms());
-                }
-                to_json(Bytes::from(submitted.record.encode()))
-            }
-            Err(failure) => Err(refusal(&entry, failure)),
+        let is_limited = self.is_limited(&entry);
+        if is_limited {
+            self.quotas.check(&entry, self.now_ms()).map_err(over_quota)?;
         }
+        let outcome = match self.ledger.would_take(&entry).await {
+            Err(failure) => self.ledger.unless_taken(&entry, failure).await,
+            Ok(()) if is_limited => self.submit_within_quotas(&entry).await?,
+            Ok(()) => self.ledger.send(&entry).await,
+        };
+        outcome
+            .map(|submitted| Value::String(alloy::hex::encode_prefixed(submitted.record.encode())))
+            .map_err(|failure| refusal(&entry, failure))
+    }
+
+    /// For an entry that the contract would take: its originator has signed it.
+    async fn submit_within_quotas(&self, entry: &SignedEntry) -> Result<Result<Submitted, Failure>, RpcFault> {
+        // Before it is sent: what is under way at the same time must not exceed a quota together.
+        self.quotas.take(entry, self.now_ms()).map_err(over_quota)?;
+        let outcome = self.ledger.send(entry).await;
+        let is_new = match &outcome {
+            Ok(submitted) => submitted.is_new,
+            Err(failure) => failure.may_be_on_ledger(),
+        };
+        if !is_new {
+            self.quotas.give_back(entry);
+        }
+        Ok(outcome)
     }
 
     /// Not each is tried as a call before it takes its place in a block, so they have to be the operator's, and its
@@ -245,22 +264,6 @@ impl Relay {
     fn is_limited(&self, entry: &SignedEntry) -> bool {
         let id = self.ledger.id();
         ![id.root(), id.ca(), id.operator()].contains(&entry.originator())
-    }
-
-    fn within_rate(&self, entry: &SignedEntry) -> Result<(), RpcFault> {
-        if !self.is_limited(entry) {
-            return Ok(());
-        }
-        self.rates.check(entry.originator(), self.now_ms()).map_err(|wait_ms| {
-            let message = format!(
-                "device {} writes too much to the ledger: {} entries at once, then one in {} ms; try again in \
-                 {wait_ms} ms",
-                entry.originator(),
-                rate::BURST,
-                rate::INTERVAL_MS
-            );
-            RpcFault::new(rpc_code::LIMIT, message)
-        })
     }
 
     fn now_ms(&self) -> u64 {
@@ -352,6 +355,11 @@ fn decode(bytes: &Bytes) -> Result<SignedEntry, RpcFault> {
     })
 }
 
+fn over_quota(over: OverQuota) -> RpcFault {
+    let data = Some(json!({ RETRY_AFTER_MS: over.wait_ms }));
+    RpcFault { code: rpc_code::LIMIT, message: over.to_string(), data }
+}
+
 /// Why an entry is not on the ledger.
 fn refusal(entry: &SignedEntry, failure: Failure) -> RpcFault {
     match failure {
@@ -368,7 +376,7 @@ fn refusal(entry: &SignedEntry, failure: Failure) -> RpcFault {
 fn fault(error: NodeError) -> RpcFault {
     match error {
         NodeError::Refused { code, message, revert, .. } => {
-            RpcFault { code, message, data: revert.map(alloy::hex::encode_prefixed) }
+            RpcFault { code, message, data: revert.map(|data| Value::String(alloy::hex::encode_prefixed(data))) }
         }
         other => {
             tracing::warn!(error = %other, "the relay got an error from the ledger's node");

@@ -1,6 +1,7 @@
 //! `hub.toml`, made into typed values before anything is opened.
 
 mod limits;
+mod relay;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,7 +12,7 @@ use sealcast_node::{
 };
 use serde::Deserialize;
 
-use self::limits::LimitsFile;
+use self::{limits::LimitsFile, relay::RelayFile};
 
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,6 +35,8 @@ pub struct HubFile {
     chain_id: u64,
     /// What devices may use of the broker.
     limits: LimitsFile,
+    /// What devices may put on the ledger.
+    relay: RelayFile,
     /// Largest MQTT packet that the broker takes, in bytes. Default 4,194,304.
     max_packet_bytes: usize,
 }
@@ -48,6 +51,7 @@ impl Default for HubFile {
             token_hours: 24,
             chain_id: 7526,
             limits: LimitsFile::default(),
+            relay: RelayFile::default(),
             max_packet_bytes: MAX_MESSAGE_BYTES,
         }
     }
@@ -70,6 +74,8 @@ pub struct Hub {
     pub chain_id: u64,
     /// What devices may use of the broker.
     pub limits: sealcast_broker::Limits,
+    /// What devices may put on the ledger.
+    pub relay: sealcast_chain::RelayLimits,
 }
 
 impl HubFile {
@@ -113,6 +119,7 @@ impl HubFile {
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
             limits: self.limits.validate(self.max_packet_bytes)?,
+            relay: self.relay.validate()?,
         })
     }
 }

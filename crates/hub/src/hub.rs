@@ -95,7 +95,7 @@ impl Hub {
         let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
 
         let gate = relay::gate(replica.clone(), groups.clone());
-        let relay = Relay::new(ledger.clone(), gate, known.subscribe(), broker.handle().clone());
+        let relay = Relay::new(ledger.clone(), config.relay, gate, known.subscribe(), broker.handle().clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));
         let ended = stop.clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sealcast_broker::{Handle, Qos, Received};
-use sealcast_chain::{Closed, Gate, Ledger, Relay as Node};
+use sealcast_chain::{Closed, Gate, Ledger, Relay as Node, RelayLimits};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Body, SignedEntry};
@@ -35,9 +35,11 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to `ledger`. `known` is the height of the replica by which the broker judges.
-    pub fn new(ledger: Ledger, gate: Gate, known: watch::Receiver<u64>, broker: Handle) -> Self {
-        Self { node: Arc::new(Node::with_gate(ledger.clone(), gate)), ledger, known, broker }
+    /// A relay to `ledger`, within `limits`, for what `gate` lets pass. `known` is the height of the replica by which the
+    /// broker judges.
+    pub fn new(ledger: Ledger, limits: RelayLimits, gate: Gate, known: watch::Receiver<u64>, broker: Handle) -> Self {
+        let node = Node::with_gate(ledger.clone(), limits, gate);
+        Self { node: Arc::new(node), ledger, known, broker }
     }
 
     /// The filter of the calls.

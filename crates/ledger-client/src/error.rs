@@ -31,6 +31,8 @@ pub enum NodeError {
         message: String,
         /// What the contract said, if it reverted; empty if it gave no reason.
         revert: Option<Vec<u8>>,
+        /// When to come again, if a quota is exhausted and the relay says so.
+        wait_ms: Option<u64>,
     },
     /// The answer is not what the method gives.
     #[error("the ledger's node gave a wrong answer to {method}: {what}")]
@@ -53,7 +55,7 @@ impl NodeError {
         // Nodes give a revert code 3 or, the older ones, say it in words alone.
         let reverted = code == rpc_code::REVERTED || message.contains("revert");
         let revert = reverted.then(|| data().unwrap_or_default());
-        Self::Refused { method: method.into(), code, message, revert }
+        Self::Refused { method: method.into(), code, message, revert, wait_ms: None }
     }
 
     /// An answer that is not what `method` gives.
@@ -96,6 +98,8 @@ pub enum SubmitError {
     Busy {
         /// The relay's words: what is too much, and when to try again.
         reason: String,
+        /// When to try again, if the relay knows.
+        wait_ms: Option<u64>,
     },
     /// The engine dropped it before a block had it. It is not on the ledger; the same entry can be submitted again.
     #[error("the ledger could not store the entry: check the hub's log and disk, then try again")]

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{Channel, NodeError};
 
+/// In the data of an error with the code [`LIMIT`](crate::rpc_code::LIMIT): after how many milliseconds there is room for
+/// the same request.
+pub const RETRY_AFTER_MS: &str = "retryAfterMs";
+
 /// A JSON-RPC client over a channel.
 #[derive(Debug)]
 pub(crate) struct Caller<C> {
@@ -36,9 +40,14 @@ impl ErrorObject {
     pub(crate) fn refused(self, method: &'static str) -> NodeError {
         // Nodes send the contract's words as hex; some send an object with more in it, which says nothing here.
         let data = self.data;
-        NodeError::refused(method, self.code, self.message, || {
+        let wait = data.as_ref().and_then(|data| data.get(RETRY_AFTER_MS)).and_then(Value::as_u64);
+        let mut error = NodeError::refused(method, self.code, self.message, || {
             serde_json::from_value::<Bytes>(data?).ok().map(|bytes| bytes.to_vec())
-        })
+        });
+        if let NodeError::Refused { wait_ms, .. } = &mut error {
+            *wait_ms = wait;
+        }
+        error
     }
 }
 
@@ -138,5 +147,13 @@ mod tests {
         let other = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32005,"message":"too much","data":"0x01"}}"#;
         assert_eq!(revert(other), None);
         assert!(ask::<u64>(other).unwrap_err().is_limit());
+        let wait = |answer| match ask::<u64>(answer).unwrap_err() {
+            NodeError::Refused { wait_ms, .. } => wait_ms,
+            error => panic!("{error:?}"),
+        };
+        assert_eq!(wait(other), None);
+        let later =
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32005,"message":"too much","data":{"retryAfterMs":7}}}"#;
+        assert_eq!(wait(later), Some(7));
     }
 }

@@ -21,4 +21,5 @@ pub mod rpc_code;
 
 pub use channel::{Channel, ChannelError};
 pub use error::{NodeError, SubmitError};
+pub use json_rpc::RETRY_AFTER_MS;
 pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};

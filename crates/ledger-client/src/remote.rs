@@ -163,7 +163,9 @@ fn taken(method: &'static str, entry: &SignedEntry, bytes: &[u8], id: &LedgerId)
 
 fn refused(error: NodeError) -> SubmitError {
     match error {
-        NodeError::Refused { code: rpc_code::LIMIT, message, .. } => SubmitError::Busy { reason: message },
+        NodeError::Refused { code: rpc_code::LIMIT, message, wait_ms, .. } => {
+            SubmitError::Busy { reason: message, wait_ms }
+        }
         NodeError::Refused { code: rpc_code::REJECTED, message, .. } => SubmitError::Rejected { reason: message },
         error => error.into(),
     }

@@ -63,6 +63,13 @@ pub enum Submitted {
     Refused(Refusal),
     /// The relay does not submit it, because nobody would follow it. Why, for a person.
     Rejected(String),
+    /// It is not on the ledger: the relay's quotas have no room for it now.
+    Later {
+        /// Which quota, for a person.
+        reason: String,
+        /// When to submit it again, as the relay says.
+        wait_ms: Option<u64>,
+    },
     /// It may be on the ledger or not. Why, for a person.
     Failed(String),
 }

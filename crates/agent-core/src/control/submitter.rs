@@ -13,6 +13,8 @@ use crate::{Own, deadline::Deadline};
 
 /// An entry that did not go through for a passing reason is submitted again after so long.
 const RETRY_MS: u64 = 500;
+/// The longest wait that the relay can ask for. What it has no room for then, it refuses again.
+const MAX_LATER_MS: u64 = 60_000;
 
 /// See the module.
 pub(super) struct Submitter {
@@ -22,6 +24,8 @@ pub(super) struct Submitter {
     readings: Readings,
     /// Topics whose readings the ledger would not take now: the log says why, once.
     held: BTreeSet<ReadingTopic>,
+    /// The log has said that the relay takes entries later; once until it takes one.
+    is_later_told: bool,
 }
 
 enum State {
@@ -64,7 +68,13 @@ enum Readings {
 
 impl Submitter {
     pub fn new() -> Self {
-        Self { state: State::Idle, bodies: VecDeque::new(), readings: Readings::Unknown, held: BTreeSet::new() }
+        Self {
+            state: State::Idle,
+            bodies: VecDeque::new(),
+            readings: Readings::Unknown,
+            held: BTreeSet::new(),
+            is_later_told: false,
+        }
     }
 
     /// Something for the groups. They ask again after a while; a body that still waits does not wait twice.
@@ -123,6 +133,7 @@ impl Submitter {
     pub fn handle_taken(&mut self, index: u64, now_ms: u64) {
         // If the hub says so and it is not true: the entry can be submitted again, and a body is asked for again.
         self.state = State::Taken { index, until: Deadline::after(now_ms, RETRY_MS) };
+        self.is_later_told = false;
     }
 
     /// The ledger does not take the entry. Gives what the groups must be told of: it is not submitted again.
@@ -144,7 +155,7 @@ impl Submitter {
                 if !stale_nonce {
                     debug!(reason = %refusal, "a reading was refused");
                 }
-                self.retry(now_ms);
+                self.retry_after(RETRY_MS, now_ms);
                 None
             }
         }
@@ -159,7 +170,7 @@ impl Submitter {
                 Some(body)
             }
             Submission::Reading { .. } => {
-                self.retry(now_ms);
+                self.retry_after(RETRY_MS, now_ms);
                 None
             }
         }
@@ -167,13 +178,17 @@ impl Submitter {
 
     /// The entry may be on the ledger or not. To submit it again is safe.
     pub fn handle_failure(&mut self, reason: &str, now_ms: u64) {
-        let Some(submission) = self.take_submission() else { return };
-        match submission {
-            Submission::OnLedger => return,
-            Submission::Body(body) => self.submit_again(body, now_ms),
-            Submission::Reading { .. } => self.retry(now_ms),
+        if self.wait(RETRY_MS, now_ms) {
+            warn!("an entry did not reach the ledger, and is sent again: {reason}");
         }
-        warn!("an entry did not reach the ledger, and is sent again: {reason}");
+    }
+
+    /// The relay has no room for the entry now, which is no fault of anybody's.
+    pub fn handle_later(&mut self, reason: &str, wait_ms: Option<u64>, now_ms: u64) {
+        let wait_ms = wait_ms.unwrap_or(RETRY_MS).clamp(RETRY_MS, MAX_LATER_MS);
+        if self.wait(wait_ms, now_ms) && !std::mem::replace(&mut self.is_later_told, true) {
+            info!("this device's entries wait until the relay takes them: {reason}");
+        }
     }
 
     /// What to do next, with a connection.
@@ -229,12 +244,23 @@ impl Submitter {
 
     fn submit_again(&mut self, body: Body, now_ms: u64) {
         self.bodies.push_front(body);
-        self.retry(now_ms);
+        self.retry_after(RETRY_MS, now_ms);
     }
 
-    fn retry(&mut self, now_ms: u64) {
+    /// Submits what is being submitted once more, after a while; false if that is not needed.
+    fn wait(&mut self, wait_ms: u64, now_ms: u64) -> bool {
+        match self.take_submission() {
+            None | Some(Submission::OnLedger) => return false,
+            Some(Submission::Body(body)) => self.bodies.push_front(body),
+            Some(Submission::Reading { .. }) => {}
+        }
+        self.retry_after(wait_ms, now_ms);
+        true
+    }
+
+    fn retry_after(&mut self, wait_ms: u64, now_ms: u64) {
         self.look_again();
-        self.state = State::Retry { at: Deadline::after(now_ms, RETRY_MS) };
+        self.state = State::Retry { at: Deadline::after(now_ms, wait_ms) };
     }
 }
 

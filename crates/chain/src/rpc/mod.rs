@@ -25,8 +25,8 @@ const MAX_BATCH_RESPONSE_BYTES: usize = 32 << 20;
 pub(crate) struct RpcFault {
     pub(crate) code: i64,
     pub(crate) message: String,
-    /// For a revert what the contract said, in hex.
-    pub(crate) data: Option<String>,
+    /// For a revert what the contract said, in hex; for a quota when to come again.
+    pub(crate) data: Option<Value>,
 }
 
 impl RpcFault {
@@ -42,14 +42,14 @@ impl RpcFault {
         Self {
             code: rpc_code::REVERTED,
             message: "execution reverted".into(),
-            data: Some(alloy::hex::encode_prefixed(output)),
+            data: Some(Value::String(alloy::hex::encode_prefixed(output))),
         }
     }
 
     pub(crate) fn to_value(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let (Some(data), Some(error)) = (&self.data, error.as_object_mut()) {
-            error.insert("data".into(), Value::String(data.clone()));
+            error.insert("data".into(), data.clone());
         }
         error
     }

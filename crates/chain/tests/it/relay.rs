@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use sealcast_chain::{Closed, Relay};
+use sealcast_chain::{Closed, Relay, RelayLimits};
 use sealcast_ledger::{Body, Refusal, Revoked, SignedEntry};
 use sealcast_ledger_client::{Channel, ChannelError, NodeError, RemoteLedger, SubmitError};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ impl Channel for Shared {
 }
 
 fn remote(world: &World) -> (Shared, RemoteLedger<Shared>) {
-    let shared = Shared(Arc::new(Relay::new(world.ledger.clone())));
+    let shared = Shared(Arc::new(Relay::new(world.ledger.clone(), RelayLimits::default())));
     (shared.clone(), RemoteLedger::new(shared, world.id()))
 }
 
@@ -60,7 +60,7 @@ async fn what_the_gate_stops_is_not_on_the_ledger() {
         Body::Commit(commit) if commit.commit.len() > 1000 => Err(Closed::NotYet),
         _ => Ok(()),
     };
-    let shared = Shared(Arc::new(Relay::with_gate(world.ledger.clone(), Box::new(gate))));
+    let shared = Shared(Arc::new(Relay::with_gate(world.ledger.clone(), RelayLimits::default(), Box::new(gate))));
     let remote = RemoteLedger::new(shared, world.id());
     let before = remote.head().await.unwrap();
     let submit = async |bytes| {
@@ -199,7 +199,7 @@ async fn no_device_fills_the_ledger() {
         let most = 64 + begun.elapsed().as_millis() as u64 / 500 + 1;
         assert!(taken <= most, "{taken} entries in {:?}", begun.elapsed());
     };
-    let SubmitError::Busy { reason } = refused else { panic!("{refused:?}") };
+    let SubmitError::Busy { reason, wait_ms: Some(1..=500) } = refused else { panic!("{refused:?}") };
     assert!(reason.contains("writes too much to the ledger") && reason.contains("try again in"), "{reason}");
     assert!(taken >= 64, "{taken}");
     // The others go on, and so does who administers.
@@ -226,6 +226,32 @@ async fn no_device_fills_the_ledger() {
     while let Err(error) = remote.submit(&entry).await {
         assert!(matches!(error, SubmitError::Busy { .. }) && asked.elapsed() < PATIENCE, "{error:?}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_commits_grow_the_ledger_by_no_more_than_the_quota_and_the_others_still_commit() {
+    let world = World::new().await;
+    let (hostile, honest) = (world.register("1111").await, world.register("1112").await);
+    let group = world.group("g", &[&hostile, &honest]).await;
+    let (_, remote) = remote(&world);
+    let begun = std::time::Instant::now();
+    let mut bytes = 0;
+    for epoch in 0.. {
+        let entry = commit(group, epoch, 97_000).sign(&hostile.key, hostile.number, epoch, &world.id()).unwrap();
+        match remote.submit(&entry).await {
+            Ok(record) => bytes += record.entry.encode().len() as u64,
+            Err(SubmitError::Busy { reason, wait_ms: Some(_) }) if reason.contains("device_bytes") => break,
+            Err(error) => panic!("{error:?}"),
+        }
+        let quota = RelayLimits::default().device_bytes;
+        let most = quota.burst + quota.per_hour * (begun.elapsed().as_secs() + 1) / 3_600;
+        assert!(bytes <= most, "{bytes} bytes of garbage after {epoch} commits");
+    }
+    let epoch = world.replica().await.group(group).unwrap().epoch.0;
+    for epoch in epoch..epoch + 20 {
+        let entry = world.sign(commit(group, epoch, 2_000), &honest.key, honest.number).await;
+        remote.submit(&entry).await.unwrap();
     }
 }
 

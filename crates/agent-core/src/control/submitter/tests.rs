@@ -197,6 +197,28 @@ fn a_call_that_failed_is_made_again_at_once_if_the_connection_comes_back() {
 }
 
 #[test]
+fn an_entry_that_the_relay_has_no_room_for_comes_again_when_the_relay_says_and_within_a_minute() {
+    for (wait_ms, expected_ms) in
+        [(None, RETRY_MS), (Some(1), RETRY_MS), (Some(7_000), 7_000), (Some(u64::MAX), MAX_LATER_MS)]
+    {
+        for of_groups in [true, false] {
+            let mut agent = Agent::new();
+            match of_groups {
+                true => agent.submitter.put(keys(1)),
+                false => agent.queue = vec![reading("plant/a", 1)],
+            }
+            let entry = agent.next().unwrap();
+            agent.submitter.handle_later("too much", wait_ms, agent.now_ms);
+            assert_eq!(agent.submitter.poll_timeout(), Some(agent.now_ms + expected_ms));
+            agent.now_ms += expected_ms - 1;
+            assert!(agent.next().is_none(), "{wait_ms:?}");
+            agent.now_ms += 1;
+            assert_eq!(agent.next().unwrap().body(), entry.body());
+        }
+    }
+}
+
+#[test]
 fn what_the_replica_has_is_not_submitted_again_although_its_call_failed() {
     for (late, of_groups) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut agent = Agent::new();
