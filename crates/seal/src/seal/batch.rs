@@ -12,7 +12,7 @@ use crate::{
 
 impl Sealer {
     /// Seals messages that wait, each with its topic, and gives their frames in the same order. One signature covers up to
-    /// [`MAX_BATCH`](crate::MAX_BATCH) of them; one that is alone is sealed as [`Self::seal`] does it. Each frame proves its
+    /// [`MAX_BATCH`] of them; one that is alone is sealed as [`Self::seal`] does it. Each frame proves its
     /// sender by itself, whatever becomes of the others.
     ///
     /// A message that cannot be sealed does not hold up the others.
