@@ -11,7 +11,9 @@ mod delivering;
 mod effect;
 mod ending;
 mod memory;
+mod output;
 mod publishing;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -20,11 +22,11 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-use sealcast_mqtt::{ConnectRequest, Delivery, Output, Proxy, ProxyConfig, PublishRequest, Version, WillAnswer};
+use sealcast_mqtt::{Proxy, ProxyConfig, Version};
 use sealcast_seal::QosClass;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use self::state::{Draining, State, Unsaved, Until, Waiting};
 pub use self::{
     connecting::{NotOpened, Opened},
     effect::{ClientEvent, Effect, Write},
@@ -32,7 +34,7 @@ pub use self::{
     memory::{FrameId, Memory},
 };
 use crate::{
-    Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step, SyncId,
+    Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step,
     values::{Local, MAX_CHECK_BYTES, Restored, ValueRules, Values},
 };
 
@@ -112,66 +114,6 @@ pub struct Session {
     restored: Option<Restored>,
     writes: Vec<Write>,
     effects: Vec<Effect>,
-}
-
-/// How far a session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    /// CONNECT has not come.
-    New,
-    /// The driver opens the client's memory and the connection to the broker.
-    Opening { will: WillAnswer, clean_start: bool },
-    /// Bytes go both ways.
-    Open,
-    /// To be closed, for this reason.
-    Closing { reason: String },
-    /// Nothing follows.
-    Closed,
-}
-
-/// A connection that the agent ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Draining {
-    /// For DISCONNECT.
-    code: u8,
-    /// For a person.
-    reason: &'static str,
-    /// From then on nothing is waited for, by [`Now::run_ms`].
-    until_ms: u64,
-}
-
-/// How long a message waits.
-#[derive(Debug, Clone, Copy)]
-struct Until {
-    /// By [`Now::run_ms`].
-    deadline_ms: u64,
-    /// The last sync with the ledger that was begun when the message was found to need a later one.
-    news: Option<SyncId>,
-}
-
-enum Waiting {
-    Connect(Box<ConnectRequest>),
-    Publish(Box<Publishing>),
-    Delivery(Delivery),
-}
-
-/// A message on its way up.
-struct Publishing {
-    request: PublishRequest,
-    /// What the device wrote, before it was converted.
-    original: Bytes,
-    /// Its values were judged, and are not again.
-    judged: bool,
-}
-
-/// Whether the replay windows have to be saved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unsaved {
-    No,
-    /// By then ([`Now::run_ms`]).
-    By(u64),
-    /// Before anything else goes out.
-    Now,
 }
 
 impl Session {
@@ -378,56 +320,6 @@ impl Session {
 
     fn is_ending(&self) -> bool {
         matches!(self.state, State::Closing { .. } | State::Closed)
-    }
-
-    fn handle_output(&mut self, shared: &mut Shared<'_>, output: Output, now: Now) {
-        let until = Until { deadline_ms: now.run_ms.saturating_add(self.settings.key_wait_ms), news: None };
-        match output {
-            Output::ToBroker(bytes) => self.effects.push(Effect::ToBroker(bytes)),
-            Output::ToClient(bytes) => self.effects.push(Effect::ToClient(bytes)),
-            Output::Connect(request) => {
-                self.begin_connect(&request);
-                self.attend(shared, Waiting::Connect(request), until, now);
-            }
-            Output::Connected(connected) => self.handle_connected(&connected, now),
-            Output::Publish(request) => {
-                let original = request.payload.clone();
-                let publishing = Box::new(Publishing { request, original, judged: false });
-                self.attend(shared, Waiting::Publish(publishing), until, now);
-            }
-            Output::Delivery(delivery) => self.attend(shared, Waiting::Delivery(delivery), until, now),
-            Output::Subscribed(_) => self.greet = true,
-            Output::Acked(id) => self.handle_acked(id),
-            Output::PublishRejected { topic, code } => {
-                let reason = format!("the broker refused it with reason code {code:#04x}");
-                self.not_sent(shared, topic.as_str(), reason);
-            }
-            Output::PublishTooLarge { topic, size, max, .. } => {
-                let reason = format!(
-                    "it has {size} bytes once it is sealed, but the broker takes at most {max}: raise max_packet_bytes in hub.toml"
-                );
-                self.not_sent(shared, topic.as_str(), reason);
-            }
-            Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
-            Output::FilterUnfit { filter, reason } => {
-                let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
-                self.tell(ClientEvent::NotSubscribed { client, topic, reason });
-            }
-            Output::DeliveryTooLarge { size, max, .. } => {
-                warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
-            }
-            Output::DeliveryOversized { topic, size, max } => {
-                let reason = format!(
-                    "it has {size} bytes, but the agent takes at most {max}: raise max_packet_bytes in agent.toml"
-                );
-                let (client, topic) = (self.label.clone(), topic.into());
-                self.tell(ClientEvent::DeliveryRefused { client, topic, bytes: size, reason });
-            }
-            Output::DeliveryInvalid(error) => {
-                warn!(client = self.label, %error, "message dropped: the broker sent a malformed one");
-            }
-            Output::Closed(reason) => self.handle_closed(&reason),
-        }
     }
 
     fn attend(&mut self, shared: &mut Shared<'_>, waiting: Waiting, mut until: Until, now: Now) {

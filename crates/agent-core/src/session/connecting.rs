@@ -5,7 +5,9 @@ use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, SessionState, WillAn
 use sealcast_seal::{Content, Purpose};
 
 use super::{
-    DISK_FAILS, Effect, Memory, Session, Shared, State, Unsaved, Until, Waiting, class, publishing::CONTROL_TOPIC,
+    DISK_FAILS, Effect, Memory, Session, Shared, class,
+    publishing::CONTROL_TOPIC,
+    state::{State, Unsaved, Until, Waiting},
 };
 use crate::{Away, Denied, Keyring, Now, Route};
 

@@ -5,7 +5,10 @@ use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
 use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
-use super::{ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, Unsaved, Until, Waiting, inject};
+use super::{
+    ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, inject,
+    state::{Unsaved, Until, Waiting},
+};
 use crate::{
     Arrival, Denied, Now, Received, Route,
     values::{Arrived, DELETED, Deliver, Incoming, Values},

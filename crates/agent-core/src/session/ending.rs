@@ -4,7 +4,10 @@ use sealcast_mqtt::{CloseReason, ParseError, Version, WillRequest, reason};
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use super::{Draining, Effect, Session, Shared, State, Unsaved, Write};
+use super::{
+    Effect, Session, Shared, Write,
+    state::{Draining, State, Unsaved},
+};
 use crate::{Now, Retained, Step};
 
 /// How long the rest of the bytes may take to go out once the connection is over.

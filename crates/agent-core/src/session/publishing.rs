@@ -5,7 +5,10 @@ use sealcast_mqtt::{PublishRefusal, PublishRequest, Qos, RefuseCode, Version};
 use sealcast_seal::{Content, Purpose};
 use zeroize::Zeroizing;
 
-use super::{ClientEvent, DISK_FAILS, Publishing, Session, Shared, Until, Waiting, Write, class};
+use super::{
+    ClientEvent, DISK_FAILS, Session, Shared, Write, class,
+    state::{Publishing, Until, Waiting},
+};
 use crate::{Denied, Now, Retained, Route, values::Judged};
 
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";

@@ -1,0 +1,66 @@
+//! What a session is made of.
+
+use bytes::Bytes;
+use sealcast_mqtt::{ConnectRequest, Delivery, PublishRequest, WillAnswer};
+
+use crate::SyncId;
+
+/// How far a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// CONNECT has not come.
+    New,
+    /// The driver opens the client's memory and the connection to the broker.
+    Opening { will: WillAnswer, clean_start: bool },
+    /// Bytes go both ways.
+    Open,
+    /// To be closed, for this reason.
+    Closing { reason: String },
+    /// Nothing follows.
+    Closed,
+}
+
+/// A connection that the agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Draining {
+    /// For DISCONNECT.
+    pub(super) code: u8,
+    /// For a person.
+    pub(super) reason: &'static str,
+    /// From then on nothing is waited for, by [`crate::Now::run_ms`].
+    pub(super) until_ms: u64,
+}
+
+/// How long a message waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Until {
+    /// By [`crate::Now::run_ms`].
+    pub(super) deadline_ms: u64,
+    /// The last sync with the ledger that was begun when the message was found to need a later one.
+    pub(super) news: Option<SyncId>,
+}
+
+pub(super) enum Waiting {
+    Connect(Box<ConnectRequest>),
+    Publish(Box<Publishing>),
+    Delivery(Delivery),
+}
+
+/// A message on its way up.
+pub(super) struct Publishing {
+    pub(super) request: PublishRequest,
+    /// What the device wrote, before it was converted.
+    pub(super) original: Bytes,
+    /// Its values were judged, and are not again.
+    pub(super) judged: bool,
+}
+
+/// Whether the replay windows have to be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsaved {
+    No,
+    /// By then ([`crate::Now::run_ms`]).
+    By(u64),
+    /// Before anything else goes out.
+    Now,
+}
