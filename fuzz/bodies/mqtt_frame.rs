@@ -140,6 +140,7 @@ fn proxy(config: u8, mut operations: &[u8]) {
     let config = ProxyConfig {
         max_frame_bytes: pick(1, 1 << 20, 96) as u32,
         seal_overhead_bytes: pick(2, 108, 0) as u32,
+        open_overhead_bytes: pick(2, 302, 0) as u32,
         max_topic_aliases: pick(4, 64, 1) as u16,
         max_waiting_frames: pick(8, 64, 2),
         max_waiting_bytes: pick(16, 1 << 20, 128),

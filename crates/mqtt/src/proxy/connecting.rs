@@ -50,7 +50,7 @@ pub(super) fn connect_upstream(
     }
     if changed.version == Version::V5 {
         let wanted = changed.properties.maximum_packet_size();
-        let raised = wanted.map_or(u32::MAX, |size| size.saturating_add(config.seal_overhead_bytes));
+        let raised = wanted.map_or(u32::MAX, |size| size.saturating_add(config.open_overhead_bytes));
         changed.properties.set(Property::MaximumPacketSize(raised.min(config.max_frame_bytes)));
         lower_aliases(&mut changed.properties, config.max_topic_aliases);
     }

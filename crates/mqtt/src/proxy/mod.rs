@@ -56,6 +56,8 @@ struct Side {
     eof: bool,
     /// Its last packet is in the lane; what comes after it is not read.
     done: bool,
+    /// What is wrong with its last packet.
+    fault: Option<ParseError>,
 }
 
 /// One local client and its connection to the broker.
@@ -96,7 +98,8 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy for a client that has just opened its connection.
     pub fn new(config: ProxyConfig) -> Self {
-        let side = || Side { splitter: Splitter::new(config.max_frame_bytes as usize), eof: false, done: false };
+        let side =
+            || Side { splitter: Splitter::new(config.max_frame_bytes as usize), eof: false, done: false, fault: None };
         Self {
             config,
             phase: Phase::AwaitConnect,
@@ -291,6 +294,12 @@ impl Proxy {
             self.down = Lane::default();
             self.outputs.push_back(Output::Closed(reason));
         }
+    }
+
+    /// The client broke the protocol. What it sent before still goes up, as it does before DISCONNECT.
+    fn fault_client(&mut self, error: ParseError) {
+        self.client.done = true;
+        self.client.fault = Some(error);
     }
 
     fn fail_client(&mut self, error: ParseError) {

@@ -14,8 +14,12 @@ use crate::packets::{PacketId, ParseError, Properties, Qos, Text, Version, reaso
 pub struct ProxyConfig {
     /// Largest frame accepted from either side, in bytes. Told to both sides in MQTT 5.
     pub max_frame_bytes: u32,
-    /// Most bytes by which sealing makes a frame larger: envelope, signature and property framing.
+    /// Most bytes by which sealing has to make a frame larger: envelope, signature and property framing. The client is told
+    /// to send so much less than the broker takes.
     pub seal_overhead_bytes: u32,
+    /// Most bytes by which the frame of a message that is received may have been made larger: in a batch, it is by more. The
+    /// broker is told to send so much more than the client takes.
+    pub open_overhead_bytes: u32,
     /// Most topic aliases for each way (MQTT 5). The sides' own maxima are lowered to it.
     pub max_topic_aliases: u16,
     /// Most frames that wait behind an unanswered request, for each way.
@@ -25,12 +29,14 @@ pub struct ProxyConfig {
 }
 
 impl Default for ProxyConfig {
-    /// 1 MiB frames and as much waiting, 64 aliases, 64 waiting frames, 108 bytes of overhead: 100 for a signed
-    /// envelope, 4 for the length of the sealed properties, 3 for a longer remaining length, 1 in reserve.
+    /// 1 MiB frames and as much waiting, 64 aliases, 64 waiting frames, 108 bytes of overhead: 100 for an envelope that is
+    /// signed alone, 4 for the length of the sealed properties, 3 for a longer remaining length, 1 in reserve. In a batch an
+    /// envelope has 294.
     fn default() -> Self {
         Self {
             max_frame_bytes: 1 << 20,
             seal_overhead_bytes: 108,
+            open_overhead_bytes: 302,
             max_topic_aliases: 64,
             max_waiting_frames: 64,
             max_waiting_bytes: 1 << 20,
@@ -239,6 +245,8 @@ pub struct PublishRequest {
     /// Encoded MQTT 5 properties that go inside the seal ([`crate::Property::is_sealed`]). Empty if none. User
     /// properties whose name begins with `sealcast-` are not among them: they are for the receiving agent to set.
     pub sealed_properties: Bytes,
+    /// The longest sealed payload with which the broker is sure to take it.
+    pub max_payload_bytes: usize,
 }
 
 /// A message that the broker delivers. `Debug` shows the payload's length only.

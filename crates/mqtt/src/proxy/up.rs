@@ -18,6 +18,8 @@ use crate::topic::{NotCarried, check_carried};
 
 /// As much of a topic is shown to a person, in characters.
 const MAX_SHOWN: usize = 100;
+/// The remaining length has 1 byte at least, 4 at most.
+const MAX_LENGTH_GROWTH: usize = 3;
 
 impl Proxy {
     /// Answers [`Output::Publish`] with the sealed payload. The properties given in
@@ -74,6 +76,10 @@ impl Proxy {
 
     /// Takes one frame from the client. `false` if there is none or it must wait.
     pub(super) fn step_client(&mut self) -> bool {
+        if let Some(error) = self.client.fault.take_if(|_| self.up.is_empty()) {
+            self.fail_client(error);
+            return true;
+        }
         if self.client.done || !self.lane_has_room(&self.up) {
             return false;
         }
@@ -84,7 +90,7 @@ impl Proxy {
                 if self.is_closed() {
                     return false;
                 }
-                self.fail_client(error);
+                self.fault_client(error);
                 return true;
             }
         };
@@ -100,13 +106,13 @@ impl Proxy {
         match self.client.splitter.next_frame() {
             Ok(Some(frame)) => {
                 if let Err(error) = self.client_frame(frame) {
-                    self.fail_client(error);
+                    self.fault_client(error);
                 }
                 true
             }
             Ok(None) => false,
             Err(error) => {
-                self.fail_client(error);
+                self.fault_client(error);
                 true
             }
         }
@@ -207,6 +213,7 @@ impl Proxy {
             return Ok(());
         }
         let (inside, _) = publish.properties.partition_sealed();
+        let max_payload_bytes = self.max_payload_bytes(frame.bytes().len(), &publish, &topic);
         self.outputs.push_back(Output::Publish(PublishRequest {
             id: PublishId(id),
             topic: topic.clone(),
@@ -216,9 +223,16 @@ impl Proxy {
             payload: publish.payload.clone(),
             // Every value was read from the wire, so it fits its field.
             sealed_properties: inside.without_agents().encode().unwrap_or_default(),
+            max_payload_bytes,
         }));
         self.up.push(Slot::Held(Box::new(Held { id, frame: frame.into_bytes(), publish, topic, answer: None })));
         Ok(())
+    }
+
+    /// With the properties that go inside still outside, a topic in the place of its alias, and the longest remaining length.
+    fn max_payload_bytes(&self, frame_bytes: usize, publish: &Publish, topic: &TopicName) -> usize {
+        let around = frame_bytes.saturating_sub(publish.payload.len()) + topic.as_str().len() + MAX_LENGTH_GROWTH;
+        self.broker_max_bytes.saturating_sub(around)
     }
 
     fn take_filters(&mut self, judged: Judged) {

@@ -24,9 +24,9 @@ fn sizes_in_connect_and_connack() {
     };
     let full = 1 << 20;
     check(None, full, None, full - 108);
-    check(Some(1000), 1108, Some(1000), 892);
+    check(Some(1000), 1302, Some(1000), 892);
     check(Some(u32::MAX), full, Some(u32::MAX), full - 108);
-    check(Some(1), 109, Some(1), 1);
+    check(Some(1), 303, Some(1), 1);
 }
 
 #[test]
@@ -40,6 +40,35 @@ fn a_refusing_connack_passes_as_it_is() {
         rig.broker(frame);
         assert_eq!(rig.to_client, frame);
         assert_eq!(rig.events.last(), Some(&Output::Closed(CloseReason::BrokerRefused { code: frame[3] })));
+    }
+}
+
+/// Whatever stands around it: aliases, properties inside and outside, a longer remaining length.
+#[test]
+fn a_payload_of_the_length_that_is_given_fits_the_broker() {
+    let v = Version::V5;
+    for max in [200, 300, 20_000] {
+        let limits = [Property::MaximumPacketSize(max), Property::TopicAliasMaximum(9)];
+        let mut rig = Rig::resumed(v, SessionState::default(), &[], &limits);
+        let content_type = Property::ContentType(text("text/plain"));
+        let first = Publish {
+            properties: [Property::TopicAlias(3), Property::MessageExpiry(60), content_type].into_iter().collect(),
+            ..message(Qos::AtLeastOnce)
+        };
+        let again = Publish {
+            topic: None,
+            properties: [Property::TopicAlias(3)].into_iter().collect(),
+            ..message(Qos::AtLeastOnce)
+        };
+        for publish in [first, again] {
+            rig.client(&publish.encode(v).unwrap());
+            let request = rig.request();
+            let sealed = vec![0; request.max_payload_bytes];
+            rig.answer(|proxy| proxy.seal_done(request.id, sealed.into()));
+            assert_eq!((rig.take_events().as_slice(), rig.take_broker().len()), ([].as_slice(), 1));
+            let spare = max as usize - request.max_payload_bytes;
+            assert!(spare < 60, "of {max} bytes {spare} are not used");
+        }
     }
 }
 
@@ -126,6 +155,21 @@ fn malformed_from_the_client() {
     check(&[0x40, 2, 0, 0], 0x82);
     check(&[0x20, 2, 0, 0], 0x82);
     check(&connect(Version::V5).encode().unwrap(), 0x82);
+}
+
+#[test]
+fn what_came_before_a_malformed_packet_goes_up_first() {
+    for version in VERSIONS {
+        let mut rig = Rig::open(version);
+        let mut bytes = message(Qos::AtMostOnce).encode(version).unwrap().to_vec();
+        bytes.extend_from_slice(&[0x00, 0]);
+        rig.client(&bytes);
+        let request = rig.request();
+        assert!(!rig.proxy.is_closed() && !rig.proxy.wants_client_bytes());
+        rig.answer(|proxy| proxy.seal_done(request.id, "sealed".into()));
+        assert_eq!(rig.take_broker().len(), 1);
+        assert!(matches!(rig.events[..], [Output::Closed(CloseReason::ClientMalformed(_))]), "{:?}", rig.events);
+    }
 }
 
 #[test]
