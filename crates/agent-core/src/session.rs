@@ -6,6 +6,7 @@
 //! depend on it. What becomes of what the client publishes is decided in `publishing`, what of a delivery in
 //! `delivering`; whether a message may be sealed or opened at all, in [`Keyring::seal`] and [`Keyring::open`].
 
+mod batch;
 mod connecting;
 mod delivering;
 mod effect;
@@ -26,12 +27,16 @@ use sealcast_mqtt::{Proxy, ProxyConfig, Version};
 use sealcast_seal::QosClass;
 use tracing::debug;
 
-use self::state::{Draining, State, Unsaved, Until, Waiting};
+use self::{
+    batch::Batch,
+    state::{Draining, State, Unsaved, Until, Waiting},
+};
 pub use self::{
     connecting::{NotOpened, Opened},
     effect::{ClientEvent, Effect, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
     memory::{FrameId, Memory},
+    state::Settings,
 };
 use crate::{
     Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step,
@@ -59,21 +64,6 @@ pub struct Shared<'a> {
     pub disk_fails: bool,
 }
 
-/// How a session treats its client.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Names the connection where values are judged.
-    pub connection: u64,
-    /// Where the client connects from, for the log.
-    pub address: String,
-    /// It reads user properties if it speaks MQTT 5.
-    pub sees_flags: bool,
-    /// Largest packet of either side, in bytes.
-    pub max_packet_bytes: usize,
-    /// How long a message waits for a key, ms.
-    pub key_wait_ms: u64,
-}
-
 /// See the module.
 pub struct Session {
     proxy: Proxy,
@@ -99,6 +89,8 @@ pub struct Session {
     repeated: HashSet<FrameId>,
     /// Messages that wait for a key, each until its deadline.
     waiting: VecDeque<(Waiting, Until)>,
+    /// Messages that are about to be sealed together; none between one call of [`Session::poll`] and the next.
+    batch: Option<Batch>,
     unsaved: Unsaved,
     /// The retained will that the broker publishes at once if the client does not take leave.
     will: Option<Retained>,
@@ -126,7 +118,11 @@ impl Session {
         };
         // The verdict is sealed too.
         let check = if rules.is_empty() { 0 } else { MAX_CHECK_BYTES };
-        let config = ProxyConfig { seal_overhead_bytes: config.seal_overhead_bytes + check, ..config };
+        let config = ProxyConfig {
+            seal_overhead_bytes: config.seal_overhead_bytes + check,
+            open_overhead_bytes: config.open_overhead_bytes + check,
+            ..config
+        };
         Self {
             proxy: Proxy::new(config),
             connect_by_ms: now.run_ms.saturating_add(CONNECT_PATIENCE_MS),
@@ -141,6 +137,7 @@ impl Session {
             away: None,
             repeated: HashSet::new(),
             waiting: VecDeque::new(),
+            batch: None,
             unsaved: Unsaved::No,
             will: None,
             accepted: false,
@@ -311,10 +308,13 @@ impl Session {
             }
             self.attend(shared, waiting, until, now);
         }
-        while !self.is_ending()
-            && let Some(output) = self.proxy.poll()
-        {
-            self.handle_output(shared, output, now);
+        while !self.is_ending() {
+            match self.proxy.poll() {
+                Some(output) => self.handle_output(shared, output, now),
+                // No more messages came: nothing waits for others to be sealed with.
+                None if self.batch.is_some() => self.seal_batch(shared, now),
+                None => return,
+            }
         }
     }
 
@@ -322,10 +322,18 @@ impl Session {
         matches!(self.state, State::Closing { .. } | State::Closed)
     }
 
+    /// Whether nothing more is taken from the client, also where [`sealcast_mqtt::Output::Closed`] is still to be polled.
+    fn is_over(&self) -> bool {
+        self.is_ending() || self.proxy.is_closed()
+    }
+
     fn attend(&mut self, shared: &mut Shared<'_>, waiting: Waiting, mut until: Until, now: Now) {
         let left = match waiting {
             Waiting::Connect(request) => self.attend_connect(shared, request, &mut until, now),
-            Waiting::Publish(publishing) => self.attend_publish(shared, publishing, &mut until, now),
+            Waiting::Publish(publishing) => {
+                self.attend_publish(shared, publishing, until, now);
+                None
+            }
             Waiting::Delivery(delivery) => self.attend_delivery(shared, delivery, &mut until, now),
         };
         if let Some(waiting) = left {

@@ -182,6 +182,9 @@ impl Client {
             let reads = |buffer: &BytesMut| buffer.len() < 2 * shared.config.max_packet_bytes + UNREAD;
             let read_client = session.wants_client_bytes() && room(to_broker) && reads(to_client);
             let read_broker = session.wants_broker_bytes() && room(to_client) && reads(to_broker);
+            // What comes in one read is sealed and written together.
+            from_client.reserve(CHUNK);
+            from_broker.reserve(CHUNK);
             tokio::select! {
                 () = shared.stop.cancelled(), if ending < Ending::Shutdown => {
                     ending = Ending::Shutdown;

@@ -55,8 +55,7 @@ impl Keyring {
         arrival: Arrival,
         now_ms: u64,
     ) -> Result<Received, Denied> {
-        let waiting = self.why_no_key(group);
-        let Some(own) = self.groups.get(&group) else { return Err(waiting) };
+        let Some(own) = self.groups.get(&group) else { return Err(self.why_no_key(group)) };
         let age = self.freshness.of(topic);
         let freshness = Freshness {
             live_max_age_ms: age.live_ms,
@@ -90,8 +89,8 @@ impl Keyring {
             Ok(Opened::Message(message)) => Ok(Received::Message(message)),
             Ok(Opened::SealedAgain { .. }) => Ok(Received::Repeated),
             Ok(Opened::Tombstone(message)) => Ok(Received::Deleted(message)),
-            Err(OpenError::NotMember { .. }) => Err(waiting),
-            Err(error) if error.is_worth_waiting() => Err(match waiting {
+            Err(OpenError::NotMember { .. }) => Err(self.why_no_key(group)),
+            Err(error) if error.is_worth_waiting() => Err(match self.why_no_key(group) {
                 // No commit has removed it yet, so it may have been granted again.
                 Denied::Refused(reason) if own.keys.current().is_some() => Denied::Behind(reason),
                 Denied::Refused(reason) => Denied::Refused(reason),

@@ -19,16 +19,26 @@ impl Group {
         sealer.follow_ledger(replica.height(), |height| replica.head_at(height).map(|head| *head.as_bytes()));
         Ok(sealer)
     }
+
+    fn seal_batch(
+        &mut self,
+        key: &Arc<SigningKey>,
+        replica: &Replica,
+        messages: &[(&str, Content<'_>)],
+        now_ms: u64,
+    ) -> Vec<Result<Vec<u8>, SealError>> {
+        match self.sealer(key, replica) {
+            Ok(sealer) => sealer.seal_batch(now_ms, messages),
+            Err(error) => vec![Err(error); messages.len()],
+        }
+    }
 }
 
 impl Keyring {
     /// Seals a message of this device's clients for a group.
     ///
-    /// It may be sealed only under the epoch that the ledger is at, and only while all who hold that epoch's key are granted
-    /// the group.
-    ///
     /// # Errors
-    /// Why it may not be.
+    /// Why it may not be ([`Self::may_seal`]), or cannot be.
     pub fn seal(
         &mut self,
         group: GroupNumber,
@@ -36,29 +46,42 @@ impl Keyring {
         content: &Content<'_>,
         now_ms: u64,
     ) -> Result<Vec<u8>, Denied> {
-        let waiting = self.why_no_key(group);
-        self.may_seal(group)?;
-        let (key, replica) = (&self.own.key, &self.replica);
-        let Some(own) = self.groups.get_mut(&group).filter(|own| own.keys.current().is_some()) else {
-            return Err(waiting);
-        };
-        let seal = |own: &mut Group| own.sealer(key, replica)?.seal(now_ms, topic, content);
-        let sealed = match seal(own) {
-            // A sealer ends after 2^24 messages.
-            Err(SealError::NeedStart { .. }) => {
-                own.sealer = None;
-                seal(own)
-            }
-            sealed => sealed,
-        };
-        let frame = sealed.map_err(|error| Denied::Refused(error.to_string()))?;
-        own.sealed += 1;
-        Ok(frame)
+        let sealed = self.seal_batch(group, &[(topic, *content)], now_ms).pop();
+        sealed.unwrap_or_else(|| Err(Denied::Refused("there is nothing to seal".into())))
     }
 
-    /// Only under the epoch that the ledger is at, and only while all who hold its key are granted. After a restart or a
-    /// commit the keys come a moment later than the ledger's word.
-    fn may_seal(&self, group: GroupNumber) -> Result<(), Denied> {
+    /// Seals messages for a group that were published one after the other, each with its topic, and gives what came of each
+    /// in the same order. In a group that signs, one signature covers up to [`MAX_BATCH`](sealcast_seal::MAX_BATCH) of them.
+    pub fn seal_batch(
+        &mut self,
+        group: GroupNumber,
+        messages: &[(&str, Content<'_>)],
+        now_ms: u64,
+    ) -> Vec<Result<Vec<u8>, Denied>> {
+        let denied = |denied: Denied| vec![Err(denied); messages.len()];
+        if let Err(why) = self.may_seal(group) {
+            return denied(why);
+        }
+        let (key, replica) = (&self.own.key, &self.replica);
+        let Some(own) = self.groups.get_mut(&group) else { return denied(self.why_no_key(group)) };
+        let mut frames = own.seal_batch(key, replica, messages, now_ms);
+        // A sealer ends after 2^24 messages.
+        let ended = frames.iter().position(|frame| matches!(frame, Err(SealError::NeedStart { .. })));
+        if let Some((at, rest)) = ended.and_then(|at| Some((at, messages.get(at..)?))) {
+            own.sealer = None;
+            frames.truncate(at);
+            frames.extend(own.seal_batch(key, replica, rest, now_ms));
+        }
+        own.sealed += frames.iter().flatten().count() as u64;
+        frames.into_iter().map(|frame| frame.map_err(|error| Denied::Refused(error.to_string()))).collect()
+    }
+
+    /// Whether anything may be sealed for a group: only under the epoch that the ledger is at, and only while all who hold its
+    /// key are granted the group. After a restart or a commit the keys come a moment later than the ledger's word.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_seal(&self, group: GroupNumber) -> Result<(), Denied> {
         if self.stalled {
             return Err(Denied::NotYet(
                 "the agent's disk cannot be written, so the agent cannot follow the ledger: nothing is sealed until there is \
@@ -66,10 +89,10 @@ impl Keyring {
                     .into(),
             ));
         }
-        let (Some(own), Some(on_ledger)) = (self.groups.get(&group), self.replica.group(group)) else { return Ok(()) };
-        if own.keys.current().is_none() {
-            return Ok(());
-        }
+        let own = self.groups.get(&group).filter(|own| own.keys.current().is_some());
+        let (Some(own), Some(on_ledger)) = (own, self.replica.group(group)) else {
+            return Err(self.why_no_key(group));
+        };
         let held = own.on_ledger;
         let name = &on_ledger.name;
         if self.missed.is_some() {

@@ -44,6 +44,7 @@ impl Session {
     pub(super) fn close(&mut self, shared: &mut Shared<'_>, reason: String, now: Now) -> Step<Write, Effect> {
         self.state = State::Closed;
         self.waiting.clear();
+        self.batch = None;
         if !self.clean {
             shared.values.cut(self.settings.connection);
         }

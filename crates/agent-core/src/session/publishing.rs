@@ -1,4 +1,4 @@
-//! What a client publishes: judged, sealed, recorded, or refused with the reason.
+//! What a client publishes: judged, sealed, or refused with the reason.
 
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{PublishRefusal, PublishRequest, Qos, RefuseCode, Version};
@@ -14,96 +14,121 @@ use crate::{Denied, Now, Retained, Route, values::Judged};
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
 
-/// What goes to the broker of a message that may go.
-enum Outgoing {
-    AsItIs,
-    Sealed(Vec<u8>),
-    /// As it is, once this tombstone has gone before it.
-    Announced(Vec<u8>),
-}
-
 impl Session {
-    /// Seals what the client publishes, if it may go. Gives it back if it has to wait.
+    /// Takes what the client publishes: what is for a group and may go is sealed at [`Self::seal_batch`].
     pub(super) fn attend_publish(
         &mut self,
         shared: &mut Shared<'_>,
-        mut publishing: Box<Publishing>,
-        until: &mut Until,
+        publishing: Box<Publishing>,
+        until: Until,
         now: Now,
-    ) -> Option<Waiting> {
+    ) {
         let route = shared.keyring.route(publishing.request.topic.as_str());
-        if route == Route::Brokers {
-            self.publish_brokers(&publishing.request);
-            return None;
+        if !matches!((&route, &self.batch), (Route::Group(group), Some(batch)) if batch.group == *group) {
+            self.seal_batch(shared, now);
         }
-        if matches!(route, Route::Group(_)) && !publishing.judged {
-            if !self.judge(shared, &mut publishing.request, now) {
-                return None;
-            }
-            publishing.judged = true;
+        // A message before this one was refused in the one way that some clients understand.
+        if self.is_over() {
+            return;
         }
-        let outgoing = match route {
-            Route::Clear => Ok(Outgoing::AsItIs),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
-            Route::Brokers => Err(Denied::Refused(BROKERS_TOPIC.into())),
-            Route::Behind(reason) => Err(Denied::Behind(reason)),
-            Route::Refused(reason) => Err(Denied::Refused(reason)),
-            Route::Group(group) => self.seal(shared, group, &publishing, now),
+        let denied = match route {
+            Route::Group(group) => return self.attend_sealed(shared, group, publishing, until, now),
+            Route::Clear => return self.answered(|proxy| proxy.pass_clear(publishing.request.id)),
+            Route::Brokers => return self.publish_brokers(&publishing.request),
+            Route::Control => Denied::Refused(CONTROL_TOPIC.into()),
+            Route::Behind(reason) => Denied::Behind(reason),
+            Route::Refused(reason) => Denied::Refused(reason),
         };
-        let request = &publishing.request;
-        match outgoing {
-            Ok(Outgoing::Sealed(frame)) => self.answered(|proxy| proxy.seal_done(request.id, frame.into())),
-            Ok(Outgoing::Announced(frame)) => self.answered(|proxy| proxy.announce(request.id, frame.into())),
-            Ok(Outgoing::AsItIs) => self.answered(|proxy| proxy.pass_clear(request.id)),
-            // It is not acknowledged, so its client sends it again when the disk has room.
-            Err(_) if shared.disk_fails => {
-                shared.values.not_sent(request.topic.as_str());
-                self.give_up(DISK_FAILS);
-            }
-            Err(denied) if self.may_wait(shared.keyring, &denied, until, now) => {
-                return Some(Waiting::Publish(publishing));
-            }
-            Err(denied) => self.refuse(shared, request, denied.to_string()),
-        }
-        None
+        self.deny_publish(shared, publishing, &denied, until, now);
     }
 
-    /// Seals a message for a group, and has written down what must be before it goes out.
-    fn seal(
+    /// Takes a message for a group.
+    fn attend_sealed(
         &mut self,
         shared: &mut Shared<'_>,
         group: GroupNumber,
-        publishing: &Publishing,
+        mut publishing: Box<Publishing>,
+        until: Until,
         now: Now,
-    ) -> Result<Outgoing, Denied> {
-        let Publishing { request, original, .. } = publishing;
-        let topic = request.topic.as_str();
-        // It deletes what the broker keeps, so the broker has to read it.
-        let deletes = request.retain && request.payload.is_empty();
+    ) {
+        if !publishing.judged {
+            if !self.judge(shared, &mut publishing.request, now) {
+                return;
+            }
+            publishing.judged = true;
+        }
+        let request = &publishing.request;
+        if request.retain && request.payload.is_empty() {
+            self.seal_batch(shared, now);
+            return self.delete(shared, group, publishing, until, now);
+        }
+        // Those that come after the first meet the same key ring.
+        let allowed = if self.batch.is_some() { Ok(()) } else { shared.keyring.may_seal(group) };
+        match allowed {
+            Ok(()) => self.put_in_batch(shared, group, publishing, until, now),
+            Err(denied) => self.deny_publish(shared, publishing, &denied, until, now),
+        }
+    }
+
+    /// What becomes of a message that cannot be sealed, or not now.
+    pub(super) fn deny_publish(
+        &mut self,
+        shared: &mut Shared<'_>,
+        publishing: Box<Publishing>,
+        denied: &Denied,
+        mut until: Until,
+        now: Now,
+    ) {
+        if shared.disk_fails {
+            // It is not acknowledged, so its client sends it again when the disk has room.
+            shared.values.not_sent(publishing.request.topic.as_str());
+            self.give_up(DISK_FAILS);
+        } else if self.may_wait(shared.keyring, denied, &mut until, now) {
+            self.waiting.push_back((Waiting::Publish(publishing), until));
+        } else {
+            self.refuse(shared, &publishing.request, denied.to_string());
+        }
+    }
+
+    /// An empty retained message deletes what the broker keeps, so the broker has to read it. A tombstone goes before it.
+    fn delete(
+        &mut self,
+        shared: &mut Shared<'_>,
+        group: GroupNumber,
+        publishing: Box<Publishing>,
+        until: Until,
+        now: Now,
+    ) {
+        // A message before this one was refused.
+        if self.is_over() {
+            return;
+        }
+        let request = &publishing.request;
         let content = Content {
-            purpose: if deletes { Purpose::Tombstone } else { Purpose::Message },
+            purpose: Purpose::Tombstone,
             class: class(request.qos),
-            retain: request.retain && !deletes,
+            retain: false,
             props: &request.sealed_properties,
             payload: &request.payload,
         };
-        let frame = shared.keyring.seal(group, topic, &content, now.unix_ms)?;
-        if request.retain {
-            let retained = Retained {
-                topic: topic.to_owned(),
-                time_ms: now.unix_ms,
-                props: request.sealed_properties.to_vec(),
-                payload: Zeroizing::new(request.payload.to_vec()),
-            };
-            shared.retained.keep(&retained).map_err(|error| Denied::Refused(error.to_string()))?;
-            self.writes.push(Write::Retained(retained));
+        let sealed = shared.keyring.seal(group, request.topic.as_str(), &content, now.unix_ms);
+        match sealed.and_then(|frame| self.keep(shared, request, now).map(|()| frame)) {
+            Ok(frame) => self.answered(|proxy| proxy.announce(request.id, frame.into())),
+            Err(denied) => self.deny_publish(shared, publishing, &denied, until, now),
         }
-        if deletes {
-            return Ok(Outgoing::Announced(frame));
-        }
-        let last = shared.keyring.last_sequence(group, topic).unwrap_or(0);
-        self.writes.extend(Write::readings(shared.record, topic, original, last, now.unix_ms));
-        Ok(Outgoing::Sealed(frame))
+    }
+
+    /// Has written down what the broker will keep.
+    pub(super) fn keep(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, now: Now) -> Result<(), Denied> {
+        let retained = Retained {
+            topic: request.topic.as_str().to_owned(),
+            time_ms: now.unix_ms,
+            props: request.sealed_properties.to_vec(),
+            payload: Zeroizing::new(request.payload.to_vec()),
+        };
+        shared.retained.keep(&retained).map_err(|error| Denied::Refused(error.to_string()))?;
+        self.writes.push(Write::Retained(retained));
+        Ok(())
     }
 
     fn refuse(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, reason: String) {

@@ -5,6 +5,21 @@ use sealcast_mqtt::{ConnectRequest, Delivery, PublishRequest, WillAnswer};
 
 use crate::SyncId;
 
+/// How a session treats its client.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names the connection where values are judged.
+    pub connection: u64,
+    /// Where the client connects from, for the log.
+    pub address: String,
+    /// It reads user properties if it speaks MQTT 5.
+    pub sees_flags: bool,
+    /// Largest packet of either side, in bytes.
+    pub max_packet_bytes: usize,
+    /// How long a message waits for a key, ms.
+    pub key_wait_ms: u64,
+}
+
 /// How far a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {

@@ -1,5 +1,6 @@
 //! What leaves an agent, and what had to be on disk before.
 
+mod batches;
 mod deleting;
 mod delivering;
 mod publishing;

@@ -78,6 +78,8 @@ pub struct Rig {
     pub disk: Disk,
     /// All that is on disk, in order.
     pub written: Vec<Write>,
+    /// Transactions that this took.
+    pub commits: usize,
     /// Writes and packets in the order in which they happened.
     pub log: Vec<String>,
     pub to_client: Vec<Packet>,
@@ -120,6 +122,7 @@ impl Rig {
             now,
             disk: Disk::Works,
             written: Vec::new(),
+            commits: 0,
             log: Vec::new(),
             to_client: Vec::new(),
             to_broker: Vec::new(),
@@ -144,8 +147,9 @@ impl Rig {
             let disk_fails = self.disk == Disk::Fails;
             let mut shared = Shared { keyring, values, retained, record, disk_fails };
             let Some(step) = self.session.poll(&mut shared, 1 << 16, self.now) else { return };
-            let (disk, written, log) = (self.disk, &mut self.written, &mut self.log);
+            let (disk, written, log, commits) = (self.disk, &mut self.written, &mut self.log, &mut self.commits);
             let outcome = step.commit(|writes| {
+                *commits += 1;
                 if disk != Disk::Fails {
                     log.extend(writes.iter().map(|write| format!("disk: {}", name(write))));
                     written.extend_from_slice(writes);
@@ -189,6 +193,20 @@ impl Rig {
     /// A packet of the client.
     pub fn client(&mut self, packet: &Packet) {
         self.session.handle_client(&encode(packet, self.version));
+        self.run();
+    }
+
+    /// Packets of the client that are read at once.
+    pub fn client_at_once(&mut self, packets: impl IntoIterator<Item = Packet>) {
+        let bytes: Vec<u8> = packets.into_iter().flat_map(|packet| encode(&packet, self.version)).collect();
+        self.session.handle_client(&bytes);
+        self.run();
+    }
+
+    /// Packets of the broker that are read at once.
+    pub fn broker_at_once(&mut self, packets: impl IntoIterator<Item = Packet>) {
+        let bytes: Vec<u8> = packets.into_iter().flat_map(|packet| encode(&packet, self.version)).collect();
+        self.session.handle_broker(&bytes);
         self.run();
     }
 
@@ -297,7 +315,7 @@ pub fn puback() -> Packet {
     Packet::Ack(Ack::success(AckKind::Puback, PacketId::new(7).unwrap()))
 }
 
-fn encode(packet: &Packet, version: Version) -> BytesMut {
+pub fn encode(packet: &Packet, version: Version) -> BytesMut {
     let mut bytes = BytesMut::new();
     packet.put(version, &mut bytes).unwrap();
     bytes
