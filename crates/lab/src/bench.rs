@@ -1,19 +1,22 @@
 //! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
-//! beside sealing; how a fleet of agents behaves.
+//! beside sealing; how a fleet of agents behaves; how many messages go through two of them.
 
 mod fleet;
 mod quality;
+mod site;
+mod throughput;
 
 use std::{
     hint::black_box,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use sealcast_node::{now_ms, output};
 use sealcast_seal::{
-    Authenticity, Content, Delivery, DeliveryKind, Freshness, HandOver, Opened, Opener, Purpose, QosClass, raw::Raw,
+    Authenticity, Content, Delivery, DeliveryKind, Freshness, HandOver, MAX_BATCH, Opened, Opener, Purpose, QosClass,
+    raw::Raw,
 };
 use serde::Serialize;
 
@@ -27,6 +30,20 @@ pub enum Command {
         /// How long to measure each row, in ms.
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
         millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure how many messages a second go from one client through its agent, the hub's broker and another agent to
+    /// another client: signed, and not.
+    Throughput {
+        /// How many messages each round sends: QoS 0, 100 bytes.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        messages: u32,
+        /// How often each mode is measured. The best of its rounds counts: what else the machine does slows some, speeds
+        /// none.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+        rounds: u8,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -53,8 +70,41 @@ pub enum Command {
 
 const SIZES: [usize; 2] = [100, 1024];
 const TOPIC: &str = "hsu0001/room1/temperature";
-/// Calls timed together: few enough for the caches, enough for the clock.
-const BATCH: u32 = 64;
+
+/// How messages prove their sender.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Each by a signature of its own.
+    Alone,
+    /// Each by the signature of its batch.
+    Batch,
+    /// Not.
+    Group,
+}
+
+impl Mode {
+    const ALL: [Self; 3] = [Self::Alone, Self::Batch, Self::Group];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "signed",
+            Self::Batch => "signed, in a batch of 64",
+            Self::Group => "group",
+        }
+    }
+
+    fn authenticity(self) -> Authenticity {
+        match self {
+            Self::Alone | Self::Batch => Authenticity::Signature,
+            Self::Group => Authenticity::Group,
+        }
+    }
+
+    /// Whether the message at this place of a batch costs a signature.
+    fn signs(self, at: usize) -> bool {
+        self == Self::Alone || self == Self::Batch && at == 0
+    }
+}
 
 #[derive(Serialize)]
 struct Row {
@@ -71,6 +121,7 @@ struct Row {
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Seal { millis, json } => run_seal(millis, json),
+        Command::Throughput { messages, rounds, json } => throughput::run(messages, rounds, json).await,
         Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
         Command::Fleet { nodes, json } => {
             let sizes: Vec<usize> = nodes.into_iter().map(usize::from).collect();
@@ -82,7 +133,7 @@ pub async fn run(command: Command) -> Result<()> {
 fn run_seal(millis: u64, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for payload_bytes in SIZES {
-        for mode in [Authenticity::Signature, Authenticity::Group] {
+        for mode in Mode::ALL {
             rows.push(measure(payload_bytes, mode, Duration::from_millis(millis))?);
         }
     }
@@ -106,9 +157,9 @@ fn run_seal(millis: u64, json: bool) -> Result<()> {
     output::table(["PAYLOAD", "MODE", "FRAME", "ADDED", "SEAL us (x RAW)", "OPEN us (x RAW)"], &cells)
 }
 
-/// Takes the four in turns and of each the quickest batch: what else the machine does slows some, speeds none.
-fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> Result<Row> {
-    let (keys, mut sealer) = lone_member(authenticity)?;
+/// Takes the four in turns and of each the quickest 64: what else the machine does slows some, speeds none.
+fn measure(payload_bytes: usize, mode: Mode, long: Duration) -> Result<Row> {
+    let (keys, mut sealer) = lone_member(mode.authenticity())?;
     let payload = vec![0x55; payload_bytes];
     let content = Content {
         purpose: Purpose::Message,
@@ -117,53 +168,61 @@ fn measure(payload_bytes: usize, authenticity: Authenticity, long: Duration) -> 
         props: &[],
         payload: &payload,
     };
+    let batch = [(TOPIC, content); MAX_BATCH];
     let freshness = Freshness::unlimited(0);
     let delivery = Delivery { kind: DeliveryKind::Live, hand_over: HandOver::AtMostOnce, freshness: &freshness };
-    let mut raw = Raw::on_topic(TOPIC, payload_bytes, authenticity == Authenticity::Signature)?;
+    let (mut signed, mut bare) =
+        (Raw::on_topic(TOPIC, payload_bytes, true)?, Raw::on_topic(TOPIC, payload_bytes, false)?);
     let mut opener = Opener::new();
     let now = now_ms();
     let mut frame_bytes = 0;
     let mut best = [Duration::MAX; 4];
     let end = Instant::now() + long;
     while Instant::now() < end {
-        let mut frames = Vec::with_capacity(BATCH as usize);
-        best[0] = best[0].min(time(|| {
-            frames.push(black_box(sealer.seal(now, TOPIC, &content)?));
-            Ok(())
-        })?);
-        best[1] = best[1].min(time(|| {
+        let mut frames = Vec::with_capacity(MAX_BATCH);
+        let start = Instant::now();
+        if mode == Mode::Batch {
+            frames.extend(sealer.seal_batch(now, &batch).into_iter().flatten());
+        } else {
+            for _ in 0..MAX_BATCH {
+                frames.push(black_box(sealer.seal(now, TOPIC, &content)?));
+            }
+        }
+        best[0] = best[0].min(start.elapsed());
+        ensure!(frames.len() == MAX_BATCH, "a message was not sealed");
+        let raw_seal = time(|at| {
+            let raw = if mode.signs(at) { &mut signed } else { &mut bare };
             black_box(raw.seal()?);
             Ok(())
-        })?);
-        let mut sealed = frames.iter();
-        best[2] = best[2].min(time(|| {
-            let frame = sealed.next().context("a frame for each call")?;
+        });
+        best[1] = best[1].min(raw_seal?);
+        let open = time(|at| {
+            let frame = frames.get(at).context("a frame for each call")?;
             let Opened::Message(message) = opener.open(&keys, TOPIC, frame, &delivery, now)? else {
                 bail!("an own message did not open");
             };
             opener.mark_delivered(&message.receipt());
             black_box(message.payload());
             Ok(())
-        })?);
-        best[3] = best[3].min(time(|| {
-            black_box(raw.open()?);
+        });
+        best[2] = best[2].min(open?);
+        let raw_open = time(|at| {
+            black_box(if mode.signs(at) { &signed } else { &bare }.open()?);
             Ok(())
-        })?);
+        });
+        best[3] = best[3].min(raw_open?);
         frame_bytes = frames.first().map_or(0, Vec::len);
     }
     let [seal_us, raw_seal_us, open_us, raw_open_us] =
-        best.map(|batch| (batch.as_secs_f64() * 1e9 / f64::from(BATCH)).round() / 1e3);
-    let mode = match authenticity {
-        Authenticity::Signature => "signed",
-        Authenticity::Group => "group",
-    };
-    Ok(Row { payload_bytes, mode, frame_bytes, seal_us, raw_seal_us, open_us, raw_open_us })
+        best.map(|all| (all.as_secs_f64() * 1e9 / MAX_BATCH as f64).round() / 1e3);
+    Ok(Row { payload_bytes, mode: mode.name(), frame_bytes, seal_us, raw_seal_us, open_us, raw_open_us })
 }
 
-fn time(mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
+/// So many calls are timed together: few enough for the caches, enough for the clock.
+fn time(mut call: impl FnMut(usize) -> Result<()>) -> Result<Duration> {
     let start = Instant::now();
-    for _ in 0..BATCH {
-        call()?;
+    for at in 0..MAX_BATCH {
+        call(at)?;
     }
     Ok(start.elapsed())
 }

@@ -18,6 +18,22 @@ fn a_fleet_agrees() {
 }
 
 #[test]
+fn all_messages_arrive_as_they_were_sent() {
+    let out = succeed(sealcast().args(["bench", "throughput", "--messages", "2000", "--rounds", "1", "--json"]));
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    assert_eq!(rows.iter().map(|row| row["mode"].as_str().unwrap()).collect::<Vec<_>>(), ["group", "signed"]);
+    assert!(rows.iter().all(|row| row["messages_per_s"].as_f64().unwrap() > 0.0), "{rows:?}");
+}
+
+#[test]
+fn sealing_is_measured() {
+    let out = succeed(sealcast().args(["bench", "seal", "--millis", "50", "--json"]));
+    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let added = |row: &Value| row["frame_bytes"].as_u64().unwrap() - row["payload_bytes"].as_u64().unwrap();
+    assert_eq!(rows.iter().map(added).collect::<Vec<_>>(), [100, 294, 36, 100, 294, 36]);
+}
+
+#[test]
 fn checks_are_measured() {
     let out = succeed(sealcast().args(["bench", "quality", "--millis", "50", "--json"]));
     let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
