@@ -27,10 +27,7 @@ use sealcast_mqtt::{Proxy, ProxyConfig, Version};
 use sealcast_seal::QosClass;
 use tracing::debug;
 
-use self::{
-    batch::Batch,
-    state::{Draining, State, Unsaved, Until, Waiting},
-};
+use self::state::{Batch, Draining, State, Unsaved, Until, Waiting};
 pub use self::{
     connecting::{NotOpened, Opened},
     effect::{ClientEvent, Effect, Write},

@@ -9,18 +9,12 @@ use sealcast_seal::{Content, MAX_BATCH, MAX_OVERHEAD_BATCH, Purpose};
 
 use super::{
     Session, Shared, Write, class,
-    state::{Publishing, Until},
+    state::{Batch, Publishing, Until},
 };
 use crate::{Denied, Now};
 
 /// The length of the sealed properties takes so many bytes at most.
 const MAX_LENGTH_BYTES: usize = 4;
-
-/// See the module.
-pub(super) struct Batch {
-    pub(super) group: GroupNumber,
-    messages: Vec<(Box<Publishing>, Until)>,
-}
 
 impl Session {
     /// Adds a message that may be sealed to those that came right before it.

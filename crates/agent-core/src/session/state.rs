@@ -1,6 +1,7 @@
 //! What a session is made of.
 
 use bytes::Bytes;
+use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{ConnectRequest, Delivery, PublishRequest, WillAnswer};
 
 use crate::SyncId;
@@ -78,4 +79,10 @@ pub(super) enum Unsaved {
     By(u64),
     /// Before anything else goes out.
     Now,
+}
+
+/// Messages for a group that came together, and wait to be sealed together.
+pub(super) struct Batch {
+    pub(super) group: GroupNumber,
+    pub(super) messages: Vec<(Box<Publishing>, Until)>,
 }
