@@ -1,26 +1,32 @@
 //! The Merkle tree of a batch (RFC 9162 §2.1): the hashes of a few messages, a root over them, and each one's path to it.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 
 /// A hash in the tree.
 pub(crate) type Node = [u8; 32];
 
-/// The hash of a message (RFC 9162 §2.1.1).
-pub(crate) fn leaf(message: &[u8]) -> Node {
-    hash(&[&[0x00], message])
+/// What the hash of a leaf is of begins so (RFC 9162 §2.1.1).
+pub(crate) const LEAF: u8 = 0x00;
+/// What the hash of another node is of begins so.
+const NODE: u8 = 0x01;
+
+/// The hash of a leaf: `marked` is [`LEAF`] and the message.
+pub(crate) fn leaf(marked: &[u8]) -> Node {
+    hash(marked)
 }
 
 fn parent(left: &Node, right: &Node) -> Node {
-    hash(&[&[0x01], left, right])
+    let mut children = [NODE; 1 + 2 * size_of::<Node>()];
+    let (one, other) = children[1..].split_at_mut(size_of::<Node>());
+    one.copy_from_slice(left);
+    other.copy_from_slice(right);
+    hash(&children)
 }
 
-fn hash(parts: &[&[u8]]) -> Node {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
+/// In one call, which takes half the time of one that is begun, fed and finished.
+fn hash(bytes: &[u8]) -> Node {
+    let mut out = Node::default();
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
 }
 
@@ -123,7 +129,7 @@ mod tests {
     }
 
     fn leaves(count: usize) -> Vec<Node> {
-        (0..count).map(|i| leaf(&i.to_be_bytes())).collect()
+        (0..count).map(|i| leaf(&[&[LEAF], i.to_be_bytes().as_slice()].concat())).collect()
     }
 
     #[test]
@@ -145,9 +151,9 @@ mod tests {
     fn the_hashes_are_those_of_the_rfc() {
         let hex = |node: Node| node.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // SHA-256 of 0x00, and of 0x01 and two of them: sha256sum says the same.
-        assert_eq!(hex(leaf(b"")), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+        assert_eq!(hex(leaf(&[LEAF])), "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
         assert_eq!(
-            hex(parent(&leaf(b""), &leaf(b""))),
+            hex(parent(&leaf(&[LEAF]), &leaf(&[LEAF]))),
             "fe43d66afa4a9a5c4f9c9da89f4ffb52635c8f342e7ffb731d68e36c5982072a"
         );
     }

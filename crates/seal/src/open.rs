@@ -15,7 +15,7 @@ use crate::{
     plaintext::{Flags, Plaintext, PlaintextError, Proof, write_aad},
     replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
     report::{LedgerReport, Place},
-    statement::write_message,
+    statement::write_leaf,
 };
 
 /// When a message is done with, by the MQTT quality of service with which it reached the agent.
@@ -338,7 +338,7 @@ impl Opener {
                 from.sender.key.verifies(&self.statement, signature)
             }
             Proof::Batch(proof) => {
-                write_message(header.ctr(), topic, proven, &mut self.statement);
+                write_leaf(header.ctr(), topic, proven, &mut self.statement);
                 let root = proof.root(&self.statement);
                 from.has_verified(&proof, &root) || {
                     from.context.write_batch(proof.size, &root, &mut self.statement);

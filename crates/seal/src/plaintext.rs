@@ -140,9 +140,9 @@ pub(crate) struct BatchProof<'a> {
 }
 
 impl BatchProof<'_> {
-    /// The root that this message leads to.
-    pub(crate) fn root(&self, message: &[u8]) -> Node {
-        merkle::root_of(merkle::leaf(message), self.index.into(), self.size.into(), self.path)
+    /// The root that a leaf leads to, which [`crate::statement::write_leaf`] wrote.
+    pub(crate) fn root(&self, leaf: &[u8]) -> Node {
+        merkle::root_of(merkle::leaf(leaf), self.index.into(), self.size.into(), self.path)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     epoch::{EpochId, Ledger},
     header::{GroupNumber, KeyId},
-    merkle::Node,
+    merkle::{LEAF, Node},
 };
 
 /// Begins the statement about one message.
@@ -54,10 +54,11 @@ impl Context {
     }
 }
 
-/// Puts a message into `out`, emptied first, as it is hashed in a batch: `CTR u64 | topic length u32 | topic | inside`, where
-/// `inside` is the plaintext without its proof.
-pub(crate) fn write_message(ctr: u64, topic: &str, inside: &[u8], out: &mut Vec<u8>) {
+/// Puts a message into `out`, emptied first, as it is hashed in a batch: `0x00 | CTR u64 | topic length u32 | topic | inside`,
+/// where `inside` is the plaintext without its proof.
+pub(crate) fn write_leaf(ctr: u64, topic: &str, inside: &[u8], out: &mut Vec<u8>) {
     out.clear();
+    out.push(LEAF);
     append_message(ctr, topic, inside, out);
 }
 

@@ -7,7 +7,7 @@ use crate::{
     content::Content,
     merkle::{Tree, leaf},
     plaintext::{MAX_BATCH, ProofKind, write_path},
-    statement::write_message,
+    statement::write_leaf,
 };
 
 impl Sealer {
@@ -32,7 +32,7 @@ impl Sealer {
         let mut leaves = Vec::with_capacity(ready);
         for (topic, draft) in drafts.iter_mut().flatten() {
             draft.set_proof(ProofKind::Batch);
-            write_message(draft.ctr, topic, draft.inside(), &mut self.statement);
+            write_leaf(draft.ctr, topic, draft.inside(), &mut self.statement);
             leaves.push(leaf(&self.statement));
         }
         let tree = Tree::new(leaves);
