@@ -182,26 +182,33 @@ impl Client {
             let reads = |buffer: &BytesMut| buffer.len() < 2 * shared.config.max_packet_bytes + UNREAD;
             let read_client = session.wants_client_bytes() && room(to_broker) && reads(to_client);
             let read_broker = session.wants_broker_bytes() && room(to_client) && reads(to_broker);
-            // What comes in one read is sealed and written together.
             from_client.reserve(CHUNK);
             from_broker.reserve(CHUNK);
             tokio::select! {
                 () = shared.stop.cancelled(), if ending < Ending::Shutdown => {
                     ending = Ending::Shutdown;
-                    read_arrived(&mut client_reader, session).await;
+                    take_arrived(&mut client_reader, &mut from_client, session).await;
                     session.handle_shutdown(now());
                 }
                 () = taken_over.cancelled(), if ending < Ending::TakeOver => {
                     ending = Ending::TakeOver;
-                    read_arrived(&mut client_reader, session).await;
+                    take_arrived(&mut client_reader, &mut from_client, session).await;
                     session.handle_take_over(now());
                 }
                 read = client_reader.read_buf(&mut from_client), if read_client => match read {
-                    Ok(1..) => session.handle_client(&from_client.split()),
+                    Ok(1..) => {
+                        read_arrived(&mut client_reader, &mut from_client).await;
+                        session.handle_client(&from_client.split());
+                    }
                     _ => session.handle_client_eof(),
                 },
                 read = read_some(&mut broker_reader, &mut from_broker), if read_broker => match read {
-                    Ok(1..) => session.handle_broker(&from_broker.split()),
+                    Ok(1..) => {
+                        if let Some(reader) = &mut broker_reader {
+                            read_arrived(reader, &mut from_broker).await;
+                        }
+                        session.handle_broker(&from_broker.split());
+                    }
                     _ => session.handle_broker_eof(),
                 },
                 written = client_writer.write_buf(to_client), if !to_client.is_empty() => client_deaf = written.is_err(),
@@ -334,25 +341,28 @@ impl Client {
     }
 }
 
-/// Takes in what the client has sent and nobody has read, without waiting for more.
-async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, session: &mut Session) {
-    let mut bytes = BytesMut::with_capacity(CHUNK);
-    let mut taken = 0;
-    while session.wants_client_bytes() && taken < BUFFER {
+/// Takes in what the client has sent and nobody has read.
+async fn take_arrived<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut BytesMut, session: &mut Session) {
+    if session.wants_client_bytes() {
+        read_arrived(reader, bytes).await;
+        session.handle_client(&bytes.split());
+    }
+}
+
+/// Reads what has arrived, without waiting for more: what is taken in at once is sealed, opened and written together.
+async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut BytesMut) {
+    while bytes.len() < BUFFER {
+        bytes.reserve(CHUNK);
         let read = tokio::task::unconstrained(async {
             tokio::select! {
                 biased;
-                read = reader.read_buf(&mut bytes) => read.unwrap_or(0),
+                read = reader.read_buf(bytes) => read.unwrap_or(0),
                 () = std::future::ready(()) => 0,
             }
         });
-        let count = read.await;
-        if count == 0 {
+        if read.await == 0 {
             return;
         }
-        taken += count;
-        session.handle_client(&bytes.split());
-        bytes.reserve(CHUNK);
     }
 }
 
