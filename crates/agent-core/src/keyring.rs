@@ -156,8 +156,10 @@ impl Keyring {
     /// That sync found nothing more: when it was begun the replica had all. False if it cannot have had, since not even
     /// this device's own registration is there.
     pub fn set_caught_up(&mut self, sync: SyncId) -> bool {
-        let registered =
-            self.replica.device(self.own.number).is_some_and(|own| own.certificate == self.own.certificate);
+        // The ledger may have a newer certificate for the same key, which is still on its way.
+        let registered = self.replica.device(self.own.number).is_some_and(|own| {
+            own.key == *self.own.key.public() && own.registration_of(&self.own.certificate).is_some()
+        });
         if registered {
             self.caught_up = Some(sync);
             self.missed = self.missed.filter(|missed| sync <= *missed);

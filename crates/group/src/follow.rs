@@ -83,7 +83,7 @@ impl Groups {
         slot.public.advance(place, seats);
         slot.set_letters(number, None, &mut self.changes);
         slot.rest(now_ms);
-        let seat = slot.public.seat_of(&self.certificate).map(|seat| seat.epoch == epoch);
+        let seat = self.own_seat(replica, slot).map(|seat| seat.epoch == epoch);
         if epoch == 0 && own.is_none() {
             // Somebody else founded the group.
             slot.drop_group(number, &mut self.changes);
@@ -145,7 +145,7 @@ impl Groups {
         }
         slot.drop_group(number, &mut self.changes);
         epochs::forget(number, &mut slot.epochs, &mut self.changes);
-        let fault = fault(replica.present(), number, &self.certificate);
+        let fault = fault(replica.present(), number, &self.certificate_on_ledger(replica));
         let reason = fault.map_or(LeftReason::Replaced, |fault| LeftReason::Removed(fault.why));
         self.output(Output::Left { group: number, reason });
     }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sealcast_identity::{DeviceId, SigningKey, TrustAnchor};
+use sealcast_identity::{Certificate, DeviceId, PublicKey, SigningKey, TrustAnchor};
 use sealcast_ledger::{
     Body, Commit, Epoch, Generation, Genesis, GroupNumber, Hash, KeysPublished, LedgerId, Number, Record, Replica,
 };
@@ -12,7 +12,7 @@ use crate::{
     mls::Engine,
     own::OwnKeys,
     packages::Packages,
-    public::Place,
+    public::{Place, Seat},
     slot::Slot,
     standing::may_be_in,
     stored::{Changes, Stored, decode, encode, sha256},
@@ -79,7 +79,9 @@ pub enum OutOfOrder {
 pub struct Groups {
     pub(crate) device: DeviceId,
     pub(crate) number: Number,
+    /// SHA-256 of the certificate that its leaves and key packages get.
     pub(crate) certificate: [u8; 32],
+    key: PublicKey,
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) ledger: LedgerId,
     pub(crate) trust: Trust,
@@ -119,14 +121,14 @@ impl Groups {
         if stored.get("ledger/id").is_some_and(|found| found != name.as_slice()) {
             return Err(RestoreError::OtherLedger);
         }
-        let leaf = me.chain.first().ok_or(GroupRefusal::Malformed("this device has no certificate"))?;
-        let certificate = sha256(leaf);
+        let certificate = sha256(leaf_of(&me.chain)?);
         let trust = Trust::new(me.anchors);
         let engine = Engine::new(&me.key, &me.chain, trust.clone())?;
         let mut groups = Self {
             number: ledger.number_of(&me.device),
             device: me.device,
             certificate,
+            key: *me.key.public(),
             chain: me.chain,
             ledger,
             trust,
@@ -250,7 +252,7 @@ impl Groups {
         if bytes.is_empty() {
             return;
         }
-        let certificate = self.certificate;
+        let certificate = self.certificate_on_ledger(replica);
         let wanted = |group| may_be_in(replica, group, &certificate);
         let held = if self.live && !wanted(group) {
             Err(GroupRefusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
@@ -280,6 +282,43 @@ impl Groups {
         };
         self.notice(Some(self.device.clone()), group, Notice::EntryRefused(reason.to_owned()));
         self.evaluate(replica, now_ms);
+    }
+
+    /// This device has another certificate for the same key. As soon as the ledger has it, each leaf of this device gets it
+    /// by a commit of its own, and a key package with it is published. Until then the leaves stay as they are, and good.
+    ///
+    /// `chain`: DER, leaf first, without the root.
+    pub fn renew(&mut self, replica: &Replica, chain: Vec<Vec<u8>>, now_ms: u64) -> Result<(), GroupRefusal> {
+        let leaf = leaf_of(&chain)?;
+        if Certificate::from_der(leaf).is_ok_and(|leaf| *leaf.public_key() != self.key) {
+            return Err(GroupRefusal::Malformed("the new certificate is for another key"));
+        }
+        self.certificate = sha256(leaf);
+        self.engine.renew(&chain, self.trust.clone());
+        self.chain = chain;
+        self.evaluate(replica, now_ms);
+        Ok(())
+    }
+
+    /// The certificate that the ledger has for our key: ours, or while one of the two lags behind, another one.
+    pub(crate) fn certificate_on_ledger(&self, replica: &Replica) -> [u8; 32] {
+        let registered = replica.device(self.number).filter(|device| device.key == self.key);
+        registered.map_or(self.certificate, |device| *device.certificate.as_bytes())
+    }
+
+    /// Whether the ledger has our certificate: before that nobody takes it for ours.
+    pub(crate) fn is_registered(&self, replica: &Replica) -> bool {
+        self.certificate_on_ledger(replica) == self.certificate
+    }
+
+    /// Our seat in a group, which may have an older certificate of ours.
+    pub(crate) fn own_seat<'a>(&self, replica: &Replica, slot: &'a Slot) -> Option<&'a Seat> {
+        let device = replica.device(self.number).filter(|device| device.key == self.key);
+        let is_older = |seat: &Seat| {
+            let registered = device.and_then(|device| device.registration_of(&Hash::from(seat.certificate)));
+            registered.is_some_and(|registered| registered.revocation.is_none())
+        };
+        slot.public.seats.values().find(|seat| seat.certificate == self.certificate || is_older(seat))
     }
 
     /// Names the groups for which the broker refuses Welcomes of this device. It adds nobody to them until they are
@@ -392,4 +431,8 @@ impl Groups {
     pub(crate) fn wake_at(&mut self, at_ms: u64) {
         self.timeout_ms = Some(self.timeout_ms.map_or(at_ms, |known| known.min(at_ms)));
     }
+}
+
+fn leaf_of(chain: &[Vec<u8>]) -> Result<&[u8], GroupRefusal> {
+    chain.first().map(Vec::as_slice).ok_or(GroupRefusal::Malformed("this device has no certificate"))
 }

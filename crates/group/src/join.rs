@@ -71,7 +71,7 @@ impl Groups {
         if has_path && !wire::has_path_secret(welcome)? {
             return Err(GroupRefusal::NoPathSecret { group: number });
         }
-        if let Some(fault) = fault(replica.present(), number, &self.certificate) {
+        if let Some(fault) = fault(replica.present(), number, &self.certificate_on_ledger(replica)) {
             return Err(fault.why);
         }
         let group = self.engine.join(&opened, tree)?;

@@ -258,11 +258,14 @@ impl<'a> Bench<'a> {
 
     /// Whether the ledger gives a reason to remove a member. One that asks to be added again must be in the same commit.
     fn judge_remove(&self, seat: &Seat, added: &[Seat]) -> Result<(), GroupRefusal> {
+        let device = |seat: &Seat| holder(self.past, &seat.certificate);
         if fault(self.past, self.group, &seat.certificate).is_some() || self.is_expired(seat, 0) {
             return Ok(());
         }
-        let comes_back = added.iter().any(|new| new.certificate == seat.certificate);
-        let device = holder(self.past, &seat.certificate).map(|device| device.id.clone());
+        // By another certificate, if it has renewed its own meanwhile.
+        let number = device(seat).map(|device| device.number);
+        let comes_back = added.iter().any(|new| device(new).map(|device| device.number) == number);
+        let device = device(seat).map(|device| device.id.clone());
         if comes_back
             && asks_to_rejoin(self.past, self.group, seat)
             && seat.since_s + MIN_SEAT_AGE_S <= self.place.time_s

@@ -11,7 +11,7 @@ use mls_rs::{
     crypto::{SignaturePublicKey, SignatureSecretKey},
     extension::recommended::LastResortKeyPackageExt,
     group::{CommitEffect, CommitSecrets, ExportedTree, GroupContext, GroupInfo, ReceivedMessage, Roster},
-    identity::{SigningIdentity, x509::CertificateChain},
+    identity::{Credential, SigningIdentity, x509::CertificateChain},
     mls_rs_codec::MlsEncode,
     mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle},
     storage_provider::KeyPackageData,
@@ -150,21 +150,19 @@ impl Engine {
     ) -> Result<Self, GroupRefusal> {
         let memory = Memory::default();
         let crypto = Crypto::new();
-        let credential = CertificateChain::from(chain.to_vec()).into_credential();
         let public = SignaturePublicKey::from(key.public().to_uncompressed().to_vec());
         let secret = key.scalar().map_err(|error| GroupRefusal::Mls(error.to_string()))?;
-        let identity = SigningIdentity::new(credential, public);
+        let identity = SigningIdentity::new(credential(chain), public);
         let signer = SignatureSecretKey::new(secret.to_vec());
-        let client = Client::builder()
-            .key_package_lifetime(lifetime)
-            .crypto_provider(crypto.clone())
-            .identity_provider(trust)
-            .key_package_repo(memory.clone())
-            .group_state_storage(memory.clone())
-            .mls_rules(Rules)
-            .signing_identity(identity.clone(), signer.clone(), SUITE)
-            .build();
+        let client = client(&identity, &signer, &memory, &crypto, trust, lifetime);
         Ok(Self { client, identity, signer, memory, crypto })
+    }
+
+    /// From now on leaves and key packages get this chain, which is for the same key. Groups that are loaded stay as they
+    /// are.
+    pub fn renew(&mut self, chain: &[Vec<u8>], trust: Trust) {
+        self.identity.credential = credential(chain);
+        self.client = client(&self.identity, &self.signer, &self.memory, &self.crypto, trust, LIFETIME);
     }
 
     #[cfg(test)]
@@ -268,6 +266,29 @@ impl Engine {
         let (group, _) = self.client.join_group(Some(tree), &opened.message, None)?;
         Ok(group)
     }
+}
+
+fn credential(chain: &[Vec<u8>]) -> Credential {
+    CertificateChain::from(chain.to_vec()).into_credential()
+}
+
+fn client(
+    identity: &SigningIdentity,
+    signer: &SignatureSecretKey,
+    memory: &Memory,
+    crypto: &Crypto,
+    trust: Trust,
+    lifetime: Duration,
+) -> Client<Config> {
+    Client::builder()
+        .key_package_lifetime(lifetime)
+        .crypto_provider(crypto.clone())
+        .identity_provider(trust)
+        .key_package_repo(memory.clone())
+        .group_state_storage(memory.clone())
+        .mls_rules(Rules)
+        .signing_identity(identity.clone(), signer.clone(), SUITE)
+        .build()
 }
 
 /// Applies a commit of our own that the ledger has taken.

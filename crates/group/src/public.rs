@@ -79,11 +79,6 @@ impl Public {
         self.epoch + self.voids
     }
 
-    /// The seat of the member with this certificate.
-    pub fn seat_of(&self, certificate: &[u8; 32]) -> Option<&Seat> {
-        self.seats.values().find(|seat| seat.certificate == *certificate)
-    }
-
     /// A commit that does not count.
     pub fn pass_over(&mut self, place: &Place) {
         self.voids += 1;

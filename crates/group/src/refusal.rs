@@ -52,10 +52,8 @@ pub enum GroupRefusal {
         /// The name in it, if it could be read.
         subject: String,
     },
-    /// The device has a newer certificate.
-    #[error(
-        "device {device} has had another certificate since ledger entry {entry}: its old keys are no longer accepted"
-    )]
+    /// The device has another key by now.
+    #[error("device {device} has had another key since ledger entry {entry}: its old keys are no longer accepted")]
     SupersededCertificate {
         /// The device.
         device: DeviceId,

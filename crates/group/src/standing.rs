@@ -1,6 +1,6 @@
 //! What the ledger said of a leaf at some time: whose it is, and whether it may be in a group.
 
-use sealcast_ledger::{Device, DeviceState, Grant, GroupNumber, Hash, Past, Replica};
+use sealcast_ledger::{Device, DeviceState, Grant, GroupNumber, Hash, Past, Replica, Revocation};
 
 use crate::{GroupRefusal, stored::short_hex};
 
@@ -35,8 +35,9 @@ pub(crate) fn fault(past: Past<'_>, group: GroupNumber, certificate: &[u8; 32]) 
     {
         faults.push(Fault { since: at, why: GroupRefusal::DeviceRevoked { device: name(), entry: at } });
     }
-    if past.registration(device.number).is_none_or(|present| present.certificate != certificate) {
-        let entry = device.replaced_at(&certificate).unwrap_or(0);
+    // A leaf follows the certificate when its device commits. Until then it has an older one, for the same key.
+    let registered = past.registration_of(device.number, &certificate);
+    if let Some(Revocation { at: entry, .. }) = registered.and_then(|registered| past.revocation(registered)) {
         faults.push(Fault { since: entry, why: GroupRefusal::SupersededCertificate { device: name(), entry } });
     }
     match past.grant(group, device.number) {

@@ -35,8 +35,9 @@ const MAX_REJOIN_WAIT_MS: u64 = 3_600_000;
 /// Between a refusal by the ledger and the next try: at first, and at most.
 const RETRY_MS: u64 = 3_000;
 const MAX_RETRY_MS: u64 = 60_000;
-/// A device whose certificate ends within this time is not added any more.
-const EXPIRY_MARGIN_S: u64 = 300;
+/// A device whose certificate ends within this time is not added any more: it might end before the commit is on the
+/// ledger, which would be void then.
+const EXPIRY_MARGIN_S: u64 = 10;
 /// Key packages beyond this size wait for the next commit: with the update path it has to fit into a ledger entry.
 const MAX_ADD_BYTES: usize = 60 * 1024;
 /// So long may a key package precede its ledger entry before somebody is told.
@@ -64,7 +65,7 @@ impl Groups {
         if !self.live {
             return;
         }
-        let certificate = self.certificate;
+        let certificate = self.certificate_on_ledger(replica);
         self.inboxes.keep(|group| may_be_in(replica, group, &certificate));
         if let Err(refusal) = self.evaluate_own_keys(replica, now_ms) {
             self.notice(Some(self.device.clone()), None, Notice::Refused(refusal));
@@ -141,7 +142,7 @@ impl Groups {
         now_ms: u64,
     ) -> Result<(), GroupRefusal> {
         let number = known.number;
-        if !may_be_in(replica, number, &self.certificate) {
+        if !may_be_in(replica, number, &self.certificate_on_ledger(replica)) {
             slot.work_since_ms = None;
             // Others may still have its leaf when it is granted again: then it waits anew.
             slot.set_fault(None);
@@ -213,7 +214,7 @@ impl Groups {
             self.wake_at(due.max(now_ms + RESUBMIT_MS));
             return;
         }
-        let seat = slot.public.seat_of(&self.certificate);
+        let seat = self.own_seat(replica, slot);
         let wait = match slot.fault {
             None if seat.is_some() => WELCOME_WAIT_MS,
             _ => PATIENT_WAIT_MS.saturating_mul(1 << slot.faults_said.min(3)).min(MAX_PATIENT_WAIT_MS),
@@ -251,8 +252,10 @@ impl Groups {
             rank += replica.granted_devices(number).filter(|device| device.number < self.number).count() as u64;
         }
         let adds = self.adds(replica, number, &roster, now_ms);
-        let renew = own_leaf
-            .is_some_and(|own| slot.public.seats.get(&own).is_some_and(|seat| seat.certificate != self.certificate));
+        let renew = self.is_registered(replica)
+            && own_leaf
+                .and_then(|own| slot.public.seats.get(&own))
+                .is_some_and(|seat| seat.certificate != self.certificate);
         let update = slot.public.epoch > 0 && self.is_due(replica, known, slot, now_ms);
         if slot.update_requested || renew {
             rank = 0;
@@ -276,7 +279,9 @@ impl Groups {
             let device = holder(past, &seat.certificate);
             let expired = device.is_none_or(|device| device.not_after_s <= now_s);
             if Some(*leaf) == own_leaf {
-                if expired || fault(past, number, &self.certificate).is_some() {
+                // What we commit gives our leaf our present certificate.
+                let own = if self.is_registered(replica) { &self.certificate } else { &seat.certificate };
+                if expired || fault(past, number, own).is_some() {
                     return None;
                 }
                 sorted.members.extend(device.map(|device| device.number));

@@ -2,6 +2,10 @@
 //!
 //! Sans-IO, so that `sealcast-simulation` judges by the same rules as `sealcast-hub`.
 
+mod holder;
 mod policy;
 
-pub use self::policy::{LedgerPolicy, SharedReplica};
+pub use self::{
+    holder::{CertificateRefusal, device_of},
+    policy::{LedgerPolicy, SharedReplica},
+};

@@ -9,8 +9,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sealcast_broker_core::{Attempt, Policy, PolicyRefusal};
 use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME};
-use sealcast_ledger::{Device, GroupNumber, Hash, Replica};
+use sealcast_ledger::{Device, GroupNumber, Replica};
 use sealcast_topic::{ControlTopic, is_control};
+
+use crate::{CertificateRefusal, device_of};
 
 /// The hub's copy of the ledger, shared with the task that follows it.
 pub type SharedReplica = Arc<RwLock<Replica>>;
@@ -32,15 +34,11 @@ impl LedgerPolicy {
                 false => Err(PolicyRefusal::NotAuthorized("the ledger knows another key of the operator")),
             };
         }
-        let id = certificate.device().map_err(|_| PolicyRefusal::NotAuthorized("the certificate is no device's"))?;
-        match replica.device_by_id(&id) {
-            None => Err(PolicyRefusal::NotAuthorized("the ledger does not know the device")),
-            Some(device) if !device.is_active() => Err(PolicyRefusal::Banned("the device is revoked")),
-            Some(device) if device.certificate != Hash::from(certificate.fingerprint().0) => {
-                Err(PolicyRefusal::NotAuthorized("the device has a newer certificate"))
-            }
-            Some(_) => Ok(id.as_str().into()),
-        }
+        let device = device_of(&replica, certificate).map_err(|refusal| match refusal {
+            CertificateRefusal::DeviceRevoked => PolicyRefusal::Banned(refusal.reason()),
+            _ => PolicyRefusal::NotAuthorized(refusal.reason()),
+        })?;
+        Ok(device.id.as_str().into())
     }
 }
 

@@ -51,7 +51,7 @@ pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{
     Device, DeviceState, Event, FaultOutcome, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration,
-    Replica, ReplicaError, Report, Summary, verify,
+    Replica, ReplicaError, Report, Revocation, RevocationCause, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};
 pub use topic::{ReadingTopic, TopicFilter};

@@ -215,6 +215,69 @@ fn a_renewed_certificate_takes_the_old_ones_place() {
 }
 
 #[test]
+fn a_member_that_renews_its_certificate_stays_one() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    for renewals in 1..=2 {
+        let (id, key) = (world.nodes[1].id.clone(), world.nodes[1].key());
+        let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
+        world.register(&id, &issued);
+        // The answer is late: the others see the new certificate, and this device does not have it yet.
+        world.run(60);
+        assert_eq!(world.assert_members(group, &[0, 1, 2]), before + renewals - 1, "the old leaf is good");
+        world.nodes[1].chain = chain(&issued);
+        let (renewed, now_ms) = (chain(&issued), world.now_ms);
+        world.with_groups(1, |groups, replica| groups.renew(replica, renewed, now_ms).unwrap());
+        world.pump(1);
+        world.run(60);
+        assert_eq!(world.assert_members(group, &[0, 1, 2]), before + renewals, "one commit, by itself");
+        assert_eq!(world.nodes[0].left, [], "{renewals}");
+        assert_eq!(world.nodes[1].left, [], "{renewals}");
+    }
+    // Its key package has the new certificate: it can be added to another group.
+    let another = world.group("another", 0);
+    world.grant(another, 0);
+    world.grant(another, 1);
+    world.run(60);
+    world.assert_members(another, &[0, 1]);
+    world.start(1);
+    world.run(60);
+    world.assert_members(group, &[0, 1, 2]);
+}
+
+#[test]
+fn a_certificate_that_comes_before_its_record_waits_for_it() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    let (id, key) = (world.nodes[1].id.clone(), world.nodes[1].key());
+    let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
+    let (renewed, now_ms) = (chain(&issued), world.now_ms);
+    world.nodes[1].chain = renewed.clone();
+    world.with_groups(1, |groups, replica| groups.renew(replica, renewed, now_ms).unwrap());
+    world.run(60);
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), before);
+    assert_eq!(world.nodes[1].notices, []);
+    world.register(&id, &issued);
+    world.run(60);
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), before + 1);
+}
+
+#[test]
+fn a_member_that_renews_its_certificate_and_loses_its_state_comes_back() {
+    let (mut world, group) = world_of(3, 0);
+    let before = world.assert_members(group, &[0, 1, 2]);
+    let (id, key) = (world.nodes[1].id.clone(), world.nodes[1].key());
+    let issued = world.ca.issue(&id, &key, world.now_ms, 30 * DAY);
+    world.register(&id, &issued);
+    world.nodes[1].chain = chain(&issued);
+    world.nodes[1].store = Store::new();
+    world.nodes[1].epochs.clear();
+    world.start(1);
+    world.run(60);
+    assert_eq!(world.assert_members(group, &[0, 1, 2]), before + 1, "removed and added in one commit");
+}
+
+#[test]
 fn another_key_under_a_granted_name_is_no_member() {
     let (mut world, group) = world_of(3, 0);
     // The CA alone cannot make a member: it issues to itself under a name that is granted.

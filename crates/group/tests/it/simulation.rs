@@ -40,6 +40,8 @@ struct Simulation {
     commits: BTreeMap<(u16, u32, u64), (usize, usize)>,
     mirror: MemoryLedger,
     last: BTreeMap<GroupNumber, usize>,
+    /// Renewed certificates that are on the ledger, and whose devices did not get them.
+    late: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
 impl Simulation {
@@ -60,7 +62,16 @@ impl Simulation {
         world.deliver = false;
         let mirror = MemoryLedger::new(world.genesis);
         let wanted = vec![BTreeMap::new()];
-        Self { world, groups, dice: Dice(seed), wanted, commits: BTreeMap::new(), mirror, last: BTreeMap::new() }
+        Self {
+            world,
+            groups,
+            dice: Dice(seed),
+            wanted,
+            commits: BTreeMap::new(),
+            mirror,
+            last: BTreeMap::new(),
+            late: BTreeMap::new(),
+        }
     }
 
     fn event(&mut self) -> String {
@@ -89,8 +100,26 @@ impl Simulation {
                 let issued = self.world.ca.issue(&id, &key, self.world.now_ms, year);
                 self.world.register(&id, &issued);
                 self.world.nodes[node].chain = crate::world::chain(&issued);
+                self.late.remove(&node);
                 self.world.start(node);
                 format!("register {node} again")
+            }
+            7 if self.dice.roll(2) == 0 => {
+                let (id, key) = (self.world.nodes[node].id.clone(), self.world.nodes[node].key());
+                let year = std::time::Duration::from_secs(365 * 86_400);
+                let renewed = self.world.ca.issue(&id, &key, self.world.now_ms, year);
+                self.world.register(&id, &renewed);
+                let (renewed, now_ms) = (crate::world::chain(&renewed), self.world.now_ms);
+                let arrives = self.dice.roll(3) > 0;
+                if !arrives {
+                    self.late.insert(node, renewed);
+                } else {
+                    self.late.remove(&node);
+                    self.world.nodes[node].chain = renewed.clone();
+                    self.world.with_groups(node, |groups, replica| groups.renew(replica, renewed, now_ms).unwrap());
+                    self.world.pump(node);
+                }
+                format!("{node} is registered with a renewed certificate; it gets it: {arrives}")
             }
             8 if self.dice.roll(6) == 0 => {
                 self.world.reset(group);
@@ -236,6 +265,9 @@ impl Simulation {
         self.world.lose_submissions.clear();
         self.world.deliver = true;
         for node in 0..NODES {
+            if let Some(renewed) = self.late.remove(&node) {
+                self.world.nodes[node].chain = renewed;
+            }
             self.world.start(node);
         }
         self.world.run(30);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     HEADS_KEPT, Replica, Subject,
     event::{Event, FaultOutcome, Summary},
-    state::{CommitMade, Device, DeviceState, Group, PublishedKeys, Registration, Report},
+    state::{CommitMade, Device, DeviceState, Group, PublishedKeys, Registration, Report, Revocation, RevocationCause},
 };
 use crate::{
     Body, DeviceRegistered, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits,
@@ -41,6 +41,8 @@ impl Replica {
                 if let Some(device) = self.devices.get_mut(&b.device) {
                     device.state = DeviceState::Revoked { reason: b.reason.clone(), at: index };
                     device.latest_keys = None;
+                    let cause = RevocationCause::DeviceRevoked;
+                    device.end_certificates(Revocation { at: index, time_s: self.last_time_s, cause });
                 }
                 self.void_grants(b.device, index);
             }
@@ -138,11 +140,15 @@ impl Replica {
                 at: index,
                 key: b.public_key,
                 certificate: b.certificate,
+                serial: b.serial.clone(),
                 not_after_s: b.not_after_s,
+                revocation: None,
             }],
         };
-        if let Some(before) = self.devices.remove(&number) {
+        if let Some(mut before) = self.devices.remove(&number) {
             if before.key != b.public_key {
+                let cause = RevocationCause::OtherKey;
+                before.end_certificates(Revocation { at: index, time_s: self.last_time_s, cause });
                 // What it was granted was granted to whoever holds the key before.
                 self.void_grants(number, index);
             }

@@ -34,7 +34,9 @@ use crate::{
 
 pub use event::{Event, FaultOutcome, Summary};
 pub use past::{Grant, Past};
-pub use state::{Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration, Report};
+pub use state::{
+    Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration, Report, Revocation, RevocationCause,
+};
 
 use history::History;
 

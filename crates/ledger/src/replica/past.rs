@@ -2,7 +2,7 @@
 
 use super::{
     Replica,
-    state::{Device, PublishedKeys, Registration, Report},
+    state::{Device, PublishedKeys, Registration, Report, Revocation},
 };
 use crate::{GroupNumber, Hash, Number};
 
@@ -68,6 +68,12 @@ impl<'a> Past<'a> {
     pub fn registration_of(&self, device: Number, certificate: &Hash) -> Option<&'a Registration> {
         let registrations = self.replica.device(device)?.registrations.iter().rev();
         registrations.filter(|registration| self.has(registration.at)).find(|found| found.certificate == *certificate)
+    }
+
+    /// Why a certificate that the CA had registered could not be used any more.
+    #[must_use]
+    pub fn revocation(&self, registration: &Registration) -> Option<Revocation> {
+        registration.revocation.filter(|revocation| self.has(revocation.at))
     }
 
     /// Whether the device might be a member of the group. Whoever is revoked as a device has no grants.

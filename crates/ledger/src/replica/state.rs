@@ -48,8 +48,32 @@ pub struct Registration {
     pub key: PublicKey,
     /// SHA-256 of its certificate's DER.
     pub certificate: Hash,
+    /// The certificate's serial number.
+    pub serial: Serial,
     /// When the certificate ends, seconds since 1970.
     pub not_after_s: u64,
+    /// Why the certificate must not be used any more. A newer one for the same key is no reason.
+    pub revocation: Option<Revocation>,
+}
+
+/// The end of a certificate before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// Index of the record that ended it.
+    pub at: u64,
+    /// The time of that record, seconds since 1970.
+    pub time_s: u64,
+    /// What the record did.
+    pub cause: RevocationCause,
+}
+
+/// What ends a certificate before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationCause {
+    /// The device was revoked.
+    DeviceRevoked,
+    /// The device was registered with another key.
+    OtherKey,
 }
 
 /// Whether a device may do anything.
@@ -73,12 +97,16 @@ impl Device {
         self.state == DeviceState::Active
     }
 
-    /// Index of the record that replaced this certificate of the device by another. `None` for its present one, and for
-    /// those that it never had.
+    /// All that the CA said of it, oldest first; the last is what it is now.
     #[must_use]
-    pub fn replaced_at(&self, certificate: &Hash) -> Option<u64> {
-        let last = self.registrations.iter().rposition(|registration| registration.certificate == *certificate)?;
-        self.registrations.get(last + 1).map(|next| next.at)
+    pub fn registrations(&self) -> &[Registration] {
+        &self.registrations
+    }
+
+    /// What the CA said when it last registered this certificate for the device.
+    #[must_use]
+    pub fn registration_of(&self, certificate: &Hash) -> Option<&Registration> {
+        self.registrations.iter().rev().find(|registration| registration.certificate == *certificate)
     }
 
     /// Whether it ever published a key package.
@@ -91,6 +119,13 @@ impl Device {
         (self.latest_keys, self.has_published) = (Some(key_package), true);
         if rejoin {
             self.rejoins.push(index);
+        }
+    }
+
+    /// From now on none of its certificates may be used.
+    pub(super) fn end_certificates(&mut self, revocation: Revocation) {
+        for registration in &mut self.registrations {
+            registration.revocation.get_or_insert(revocation);
         }
     }
 

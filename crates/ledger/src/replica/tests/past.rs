@@ -36,29 +36,38 @@ fn a_grant_that_ended_says_when() {
 }
 
 #[test]
-fn every_certificate_that_a_device_ever_had_is_known() {
+fn every_certificate_that_a_device_ever_had_is_known_until_it_is_revoked() {
     let mut scene = Scene::new();
-    let number = scene.device(2);
-    let first = scene.replica().height();
-    for certificate in 0..20 {
+    let (operator, number) = (ID.operator(), scene.device(2));
+    let revocation = |scene: &Scene, certificate: u8| {
+        let certificate = Hash::of(&name(certificate));
+        let device = scene.replica().device_by_certificate(&certificate).unwrap();
+        assert_eq!(device.number, number);
+        device.registration_of(&certificate).unwrap().revocation
+    };
+    let last = |scene: &Scene, cause| {
+        let (at, time_s) = (scene.replica().height() - 1, scene.replica().last_time_s());
+        Some(Revocation { at, time_s, cause })
+    };
+    for certificate in 0..3 {
         scene.register(2, &name(certificate)).unwrap();
     }
-    let known = |scene: &Scene, certificate: u8| {
-        let certificate = Hash::of(&name(certificate));
-        let device = scene.replica().device_by_certificate(&certificate)?;
-        assert_eq!(device.number, number);
-        Some(device.replaced_at(&certificate))
-    };
-    for certificate in 0..19 {
-        assert_eq!(known(&scene, certificate), Some(Some(first + u64::from(certificate) + 1)));
-    }
-    assert_eq!(known(&scene, 19), Some(None), "the present one");
-    // One that comes back is the present one again.
-    scene.register(2, &name(5)).unwrap();
-    assert_eq!(known(&scene, 5), Some(None));
-    assert_eq!(known(&scene, 19), Some(Some(first + 20)));
-    scene.register(2, &name(5)).unwrap();
-    assert_eq!(known(&scene, 19), Some(Some(first + 20)), "the same again replaces nothing");
+    assert_eq!([0, 1, 2].map(|certificate| revocation(&scene, certificate)), [None; 3], "the key is the same");
+    scene.revoke_device(operator, 2).unwrap();
+    let revoked = last(&scene, RevocationCause::DeviceRevoked);
+    scene.register(2, &name(3)).unwrap();
+    let height = scene.replica().height();
+    scene.cast.keys.insert(number, SigningKey::generate().unwrap());
+    scene.register(2, &name(4)).unwrap();
+    let rekeyed = last(&scene, RevocationCause::OtherKey);
+    let found = [0, 1, 2, 3, 4].map(|certificate| revocation(&scene, certificate));
+    assert_eq!(found, [revoked, revoked, revoked, rekeyed, None], "what has ended does not end again");
+    // One that comes back is good again.
+    scene.register(2, &name(0)).unwrap();
+    assert_eq!(revocation(&scene, 0), None);
+    let past = scene.replica().past(height);
+    let then = [2, 3].map(|certificate| past.registration_of(number, &Hash::of(&name(certificate))).unwrap());
+    assert_eq!(then.map(|registration| past.revocation(registration)), [revoked, None], "before the other key came");
 }
 
 #[test]
