@@ -27,8 +27,9 @@ pub struct HubFile {
     /// Names and addresses at which devices reach the hub. The server certificate holds them all; enrolled devices are
     /// told the first. Default `["localhost", "127.0.0.1"]`.
     names: Vec<String>,
-    /// How long a device's certificate is valid, in days. Default 365.
-    certificate_days: u32,
+    /// How long a device's certificate is valid, in seconds. Its agent renews it after two thirds of that. Default
+    /// 31,536,000 (365 days).
+    certificate_lifetime_s: u32,
     /// How long an enrolment token can be used, in hours. Default 24.
     token_hours: u32,
     /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
@@ -47,7 +48,7 @@ impl Default for HubFile {
             est: SocketAddr::from(([127, 0, 0, 1], 8443)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             names: vec!["localhost".into(), "127.0.0.1".into()],
-            certificate_days: 365,
+            certificate_lifetime_s: 365 * 86_400,
             token_hours: 24,
             chain_id: 7526,
             limits: LimitsFile::default(),
@@ -98,7 +99,10 @@ impl HubFile {
                 "names: {name:?} is neither a host name nor an IP address"
             );
         }
-        ensure!((1..=3650).contains(&self.certificate_days), "certificate_days: must be from 1 to 3650");
+        ensure!(
+            (30..=315_360_000).contains(&self.certificate_lifetime_s),
+            "certificate_lifetime_s: must be from 30 to 315360000, which is ten years"
+        );
         ensure!((1..=8760).contains(&self.token_hours), "token_hours: must be from 1 to 8760");
         ensure!((1..1 << 32).contains(&self.chain_id), "chain_id: must be from 1 to 4294967295");
         ensure!(
@@ -115,7 +119,7 @@ impl HubFile {
             est: self.est,
             mqtt: self.mqtt,
             names: self.names,
-            certificate_lifetime: Duration::from_secs(u64::from(self.certificate_days) * 86_400),
+            certificate_lifetime: Duration::from_secs(self.certificate_lifetime_s.into()),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
             limits: self.limits.validate(self.max_packet_bytes)?,

@@ -1,39 +1,66 @@
 //! Enrolment over Secure Transport (RFC 7030): the CA's HTTPS side.
 //!
-//! `/cacerts` and `/simpleenroll`, and beside them the network descriptor, which tells a device where ledger and broker are.
+//! `/cacerts`, `/simpleenroll` and `/simplereenroll`, and beside them the network descriptor, which tells a device where
+//! ledger and broker are, and the list of revoked certificates.
 
-use std::sync::Arc;
+mod renewals;
+
+use std::sync::{Arc, PoisonError};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use sealcast_identity::{BasicCredentials, DeviceId, Fingerprint, Issued, NETWORK_PATH, est};
+use sealcast_hub_core::{CertificateRefusal, SharedReplica, device_of};
+use sealcast_identity::{
+    BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Fingerprint, Issued, NETWORK_PATH, est,
+};
 use sealcast_ledger::{Body, DeviceRegistered, Serial};
-use sealcast_node::now_ms;
+use sealcast_node::{now_ms, output};
 use tracing::{error, info, warn};
 
+use self::renewals::{Decided, Renewals};
 use crate::{
     config,
     descriptor::Descriptor,
+    https::Peer,
     registrar::Registrar,
+    revocations::Revocations,
     tokens::{Claimed, Tokens},
 };
 
 /// What the handlers need.
 pub struct Est {
     /// The CA.
-    pub registrar: Registrar,
+    registrar: Registrar,
     /// The tokens that were given out.
-    pub tokens: Tokens,
+    tokens: Tokens,
     /// How long certificates are valid.
-    pub config: config::Hub,
+    config: config::Hub,
     /// The signed network descriptor.
-    pub descriptor: Descriptor,
+    descriptor: Descriptor,
+    /// By which a certificate is judged.
+    replica: SharedReplica,
+    renewals: Renewals,
+    revocations: Revocations,
+}
+
+impl Est {
+    /// With nothing renewed yet. `descriptor`: the signed network descriptor.
+    pub fn new(
+        registrar: Registrar,
+        tokens: Tokens,
+        config: config::Hub,
+        descriptor: Descriptor,
+        replica: SharedReplica,
+    ) -> Self {
+        let (renewals, revocations) = (Renewals::default(), Revocations::default());
+        Self { registrar, tokens, config, descriptor, replica, renewals, revocations }
+    }
 }
 
 /// The routes.
@@ -41,7 +68,9 @@ pub fn router(est: Arc<Est>) -> Router {
     Router::new()
         .route(est::CA_CERTIFICATES_PATH, get(ca_certificates))
         .route(est::ENROLL_PATH, post(simple_enroll))
+        .route(est::REENROLL_PATH, post(simple_reenroll))
         .route(NETWORK_PATH, get(network))
+        .route(CRL_PATH, get(revocation_list))
         .with_state(est)
 }
 
@@ -74,21 +103,7 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
         sealcast_identity::PresentedError::Expired(_) => Refused::unauthorized(error.to_string()),
         sealcast_identity::PresentedError::Wrong(_) => unknown(),
     })?;
-    let request = est::parse_simple_enroll(text(header::CONTENT_TYPE), &body).map_err(|error| {
-        let status = match error {
-            est::EstError::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            est::EstError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Refused { status, reason: chain(&error) }
-    })?;
-    let issued =
-        est.registrar.authority.decide_enrolment(&request, device, now, est.config.certificate_lifetime).map_err(
-            |error| match error.is_requesters_fault() {
-                true => Refused { status: StatusCode::BAD_REQUEST, reason: chain(&error) },
-                false => Refused::internal(error),
-            },
-        )?;
+    let issued = decide(&est, device, text(header::CONTENT_TYPE), &body, now)?;
     // Until the token is used up the device has nothing, and can try again with it, whatever fails or is killed.
     let claim = match est.tokens.claim(token, issued.certificate.public_key()).map_err(Refused::internal)? {
         Claimed::Taken(claim) => claim,
@@ -109,6 +124,82 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
     info!(%device, serial = hex::encode(issued.certificate.serial()), "enrolled");
     let body = est::certs_only_body([&issued.certificate]).map_err(Refused::internal)?;
     Ok(pkcs7(est::ISSUED_TYPE, body))
+}
+
+/// A certificate for the same device and the same key, for whoever shows the present one (RFC 7030 section 4.2.2). Another
+/// key would end all grants of the device, so that takes a token of the operator's.
+async fn simple_reenroll(
+    State(est): State<Arc<Est>>,
+    Extension(Peer(shown)): Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let shown = shown.and_then(|der| Certificate::from_der(&der).ok());
+    let shown =
+        shown.ok_or_else(|| Refused::forbidden("show the device's certificate in TLS to renew it".to_owned()))?;
+    let refused = |refusal: CertificateRefusal| {
+        Refused::forbidden(format!("the certificate of {:?} is not renewed: {}", shown.common_name(), refusal.reason()))
+    };
+    let id = shown.device().map_err(|_| refused(CertificateRefusal::NoDevice))?;
+    let _turn = est.renewals.turn(&id).await;
+    let device = {
+        let replica = est.replica.read().unwrap_or_else(PoisonError::into_inner);
+        device_of(&replica, &shown).cloned().map_err(refused)?
+    };
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let issued = decide(&est, &device.id, content_type, &body, now_ms())?;
+    if issued.certificate.public_key() != &device.key {
+        return Err(Refused {
+            status: StatusCode::BAD_REQUEST,
+            reason: format!(
+                "a renewal is for the same key, and another one takes a token: make one with `sealcast device add {}`",
+                device.id
+            ),
+        });
+    }
+    let certificate = match est.renewals.decide(&device, &shown, now_ms()) {
+        Decided::Again(certificate) => certificate,
+        Decided::TooEarly { due_s } => {
+            return Err(Refused {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                reason: format!("the certificate of {} can be renewed from {} on", device.id, output::utc(due_s)),
+            });
+        }
+        Decided::New => {
+            register(&est.registrar, &device.id, &issued)
+                .await
+                .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })?;
+            est.renewals.keep(device.id.clone(), issued.certificate.clone());
+            issued.certificate
+        }
+    };
+    info!(device = %device.id, serial = hex::encode(certificate.serial()), "renewed");
+    let body = est::certs_only_body([&certificate]).map_err(Refused::internal)?;
+    Ok(pkcs7(est::ISSUED_TYPE, body))
+}
+
+async fn revocation_list(State(est): State<Arc<Est>>) -> Result<Response, Refused> {
+    let list = est.revocations.list(&est.registrar.authority, &est.replica, now_ms()).map_err(Refused::internal)?;
+    Ok(([(header::CONTENT_TYPE, CRL_TYPE)], list).into_response())
+}
+
+/// What the CA decides on a request of `device`.
+fn decide(est: &Est, device: &DeviceId, content_type: &str, body: &[u8], now_ms: u64) -> Result<Issued, Refused> {
+    let request = est::parse_simple_enroll(content_type, body).map_err(|error| {
+        let status = match error {
+            est::EstError::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            est::EstError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Refused { status, reason: chain(&error) }
+    })?;
+    let lifetime = est.config.certificate_lifetime;
+    est.registrar.authority.decide_enrolment(&request, device, now_ms, lifetime).map_err(|error| {
+        match error.is_requesters_fault() {
+            true => Refused { status: StatusCode::BAD_REQUEST, reason: chain(&error) },
+            false => Refused::internal(error),
+        }
+    })
 }
 
 async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> anyhow::Result<()> {
@@ -144,6 +235,10 @@ struct Refused {
 impl Refused {
     fn unauthorized(reason: String) -> Self {
         Self { status: StatusCode::UNAUTHORIZED, reason }
+    }
+
+    fn forbidden(reason: String) -> Self {
+        Self { status: StatusCode::FORBIDDEN, reason }
     }
 
     fn internal(error: impl Into<anyhow::Error>) -> Self {

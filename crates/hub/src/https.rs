@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
     extract::Request,
     middleware::{self, Next},
@@ -15,6 +15,7 @@ use hyper_util::{
     server::graceful::{GracefulShutdown, Watcher},
     service::TowerToHyperService,
 };
+use rustls_pki_types::CertificateDer;
 use sealcast_broker::{MaxStrangers, Stranger, Strangers};
 use sealcast_node::Tasks;
 use tokio::{
@@ -42,6 +43,10 @@ pub struct Limits {
 }
 
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// The certificate that a connection's client has shown, if it has: the CA's, and not ended. An extension of each request.
+#[derive(Clone)]
+pub struct Peer(pub Option<CertificateDer<'static>>);
 
 /// What serves one connection.
 #[derive(Clone)]
@@ -110,11 +115,13 @@ impl Server {
                 Err(_) => return Err("no TLS in time".into()),
             },
         };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let router = self.router.layer(Extension(Peer(shown.cloned())));
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.step)
             .max_buf_size(64 << 10)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         tokio::select! {
             () = self.cut.cancelled() => Ok(()),
             outcome = timeout(self.limits.longest, watcher.watch(connection)) => match outcome {

@@ -90,7 +90,8 @@ impl Hub {
         let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
-        let tls = tls::server(&Identity { chain: &keys.server_chain, key: &keys.server_key })?;
+        let identity = Identity { chain: &keys.server_chain, key: &keys.server_key };
+        let tls = tls::server(&identity, keys.authority.root().der())?;
         let tokens = Tokens::open(dir)?;
         let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
 
@@ -109,7 +110,8 @@ impl Hub {
         tasks.keep("the task that follows the ledger", follower.run(stop));
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
-        let router = est::router(Arc::new(Est { registrar, tokens, config, descriptor }));
+        let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone());
+        let router = est::router(Arc::new(est_of));
         tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 
         info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");

@@ -11,6 +11,7 @@ mod hub;
 mod ledger;
 mod registrar;
 mod relay;
+mod revocations;
 mod rotation;
 mod tokens;
 mod up;

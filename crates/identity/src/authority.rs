@@ -12,13 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     Certificate, CertificateError, DeviceId, KeyError, PemError, PublicKey, Request, RequestError, SigningKey,
-    certificate::date,
+    certificate::{BACKDATE_MS, date},
     pem,
     request::{Signer, Subject, device_uri},
 };
-
-/// How far back every certificate's validity begins, so that a receiver whose clock is a little behind takes it.
-pub const BACKDATE_MS: u64 = 5 * 60 * 1000;
 
 /// Common name of the operator's client certificate, which is a name no device can have.
 pub const OPERATOR_NAME: &str = "operator";
@@ -33,7 +30,7 @@ pub const HUB_NAME: &str = "hub";
 pub const MAX_SERVER_NAMES: usize = 32;
 
 /// 9999-12-31T23:59:59Z, the last second that X.509 can write.
-const LAST_SECOND: u64 = 253_402_300_799;
+pub(crate) const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Why the CA could not be made, read, or issue something.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,9 @@ const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 
+/// How far back every certificate's validity begins, so that a receiver whose clock is a little behind takes it.
+pub const BACKDATE_MS: u64 = 5 * 60 * 1000;
+
 /// SHA-256 of a certificate's DER: what the ledger keeps of it. Text: 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -167,6 +170,11 @@ impl Certificate {
         self.0.not_after_s
     }
 
+    /// When it was issued, in seconds since the Unix epoch: its validity begins [`BACKDATE_MS`] before.
+    pub fn issued_s(&self) -> u64 {
+        self.0.not_before_s.saturating_add(BACKDATE_MS / 1000).min(self.0.not_after_s)
+    }
+
     /// Whether `now_ms` (Unix ms) lies in the period of validity, both ends included.
     pub fn is_valid_at(&self, now_ms: u64) -> bool {
         (self.0.not_before_s..=self.0.not_after_s).contains(&(now_ms / 1000))
@@ -304,6 +312,7 @@ mod tests {
         assert_eq!(certificate, issued.certificate);
         assert_eq!((certificate.common_name(), certificate.issuer()), ("1111", "CN=test issuing CA"));
         assert_eq!(certificate.public_key(), key.public());
+        assert_eq!(certificate.issued_s(), NOW_MS / 1000);
         assert_eq!(certificate.fingerprint(), Fingerprint(sha256(certificate.der())));
         assert_eq!(certificate.fingerprint().to_string().parse(), Ok(certificate.fingerprint()));
         assert!(certificate.is_valid_at(NOW_MS) && !certificate.is_valid_at(0) && !certificate.is_valid_at(u64::MAX));

@@ -12,6 +12,7 @@
 
 mod authority;
 mod certificate;
+mod crl;
 pub mod est;
 mod id;
 mod key;
@@ -25,10 +26,10 @@ mod token;
 mod trust;
 
 pub use authority::{
-    Authority, AuthorityError, BACKDATE_MS, CLIENT_ID_PREFIX, EnrolError, HUB_NAME, Issued, MAX_SERVER_NAMES,
-    OPERATOR_NAME, Root,
+    Authority, AuthorityError, CLIENT_ID_PREFIX, EnrolError, HUB_NAME, Issued, MAX_SERVER_NAMES, OPERATOR_NAME, Root,
 };
-pub use certificate::{Certificate, CertificateError, Fingerprint, FingerprintError};
+pub use certificate::{BACKDATE_MS, Certificate, CertificateError, Fingerprint, FingerprintError};
+pub use crl::{CRL_PATH, CRL_TYPE, Revoked};
 pub use id::{DeviceId, DeviceIdError};
 pub use key::{KeyError, PublicKey, Signature, SigningKey, VerifyingKey};
 pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError};

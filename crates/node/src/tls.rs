@@ -4,7 +4,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs::default_provider},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 
@@ -72,14 +73,21 @@ pub fn pinned_client(root_fingerprint: [u8; 32]) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// A server that asks its clients for no certificate: EST, where they come to get one.
-pub fn server(identity: &Identity<'_>) -> Result<Arc<ServerConfig>> {
+/// A server whose clients may show a certificate under `root`, and need not: EST, where they come to get one. No connection
+/// takes over from an earlier one who the client is, so a certificate that has ended is not shown again in that way.
+pub fn server(identity: &Identity<'_>, root: &[u8]) -> Result<Arc<ServerConfig>> {
     let (chain, key) = identity.parts();
+    let clients = WebPkiClientVerifier::builder(Arc::new(roots(root)?))
+        .allow_unauthenticated()
+        .build()
+        .context("the CA's root certificate cannot be used")?;
     let mut config = ServerConfig::builder()
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)
         .context("the server's certificate and key do not belong together")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -180,7 +188,7 @@ impl fmt::Display for HostPort {
 #[derive(Clone)]
 pub struct Upstream {
     address: HostPort,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Arc<RwLock<Arc<ClientConfig>>>>,
     /// 0 while it is not known.
     max_packet_bytes: Arc<AtomicUsize>,
 }
@@ -188,12 +196,21 @@ pub struct Upstream {
 impl Upstream {
     /// A broker at `address`, over TLS if there is a configuration for it.
     pub fn new(address: HostPort, tls: Option<Arc<ClientConfig>>) -> Self {
+        let tls = tls.map(|config| Arc::new(RwLock::new(config)));
         Self { address, tls, max_packet_bytes: Arc::default() }
     }
 
     /// The TLS configuration, `None` for plain TCP.
     pub fn tls(&self) -> Option<Arc<ClientConfig>> {
-        self.tls.clone()
+        self.tls.as_ref().map(|config| config.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// All connections that are opened from now on get this configuration, those of clones too. Over plain TCP there is
+    /// none.
+    pub fn set_tls(&self, new: Arc<ClientConfig>) {
+        if let Some(config) = &self.tls {
+            *config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
     }
 
     /// The largest packet that it takes, as it has said on an MQTT 5 connection; `None` while that is not known. MQTT 3.1.1

@@ -1,6 +1,6 @@
 //! Mutual TLS with rcgen's certificates: root -> issuing CA -> device, as in the field.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -137,6 +137,28 @@ async fn strangers_do_not_get_in() {
         let revoked = pki.issue("revoked", ExtendedKeyUsagePurpose::ClientAuth);
         let (_, code) = connect(&pki, Some(&revoked), addr).unwrap();
         assert_eq!(code, 5, "not authorized");
+    });
+}
+
+/// A session that is resumed does not show its client's certificate again, which may have ended meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_connection_shows_its_certificate() {
+    let pki = Pki::new();
+    let (_broker, addr) = pki.broker().await;
+    let device = pki.issue("1111", ExtendedKeyUsagePurpose::ClientAuth);
+    let config = Arc::new(client_config(&pki, Some(&device)));
+    tokio::task::block_in_place(|| {
+        for _ in 0..2 {
+            let tls = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+            let socket = TcpStream::connect(addr).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut stream = StreamOwned::new(tls, socket);
+            stream.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\x3c\0\x01c").unwrap();
+            let mut connack = [0; 4];
+            stream.read_exact(&mut connack).unwrap();
+            assert_eq!(connack, [0x20, 2, 0, 0]);
+            assert_eq!(stream.conn.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        }
     });
 }
 

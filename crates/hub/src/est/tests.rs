@@ -5,11 +5,14 @@ use std::{
     pin::Pin,
     sync::RwLock,
     task::Poll,
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use sealcast_chain::Ledger;
 use sealcast_faults::Fault;
 use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, csr};
+use sealcast_ledger::{DeviceRevoked, Hash, Replica};
 use tempfile::TempDir;
 
 use super::*;
@@ -19,11 +22,16 @@ use crate::{
     tokens::tests::{heal, strike},
 };
 
+const LIFETIME: Duration = Duration::from_secs(3_600);
+/// Half of it is over at once.
+const SHORT: Duration = Duration::from_secs(1);
+
 struct Bench {
     est: Arc<Est>,
     token: EnrolmentToken,
     key: SigningKey,
     hub: PathBuf,
+    ledger: Ledger,
     _dir: TempDir,
 }
 
@@ -50,10 +58,11 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
         hub: "https://localhost:1".to_owned(),
         written_ms: now_ms(),
     };
-    let descriptor = Descriptor::new(folders.clone(), network, Arc::new(RwLock::new(replica)), &keys.authority)?;
-    let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger);
-    let est = Arc::new(Est { registrar, tokens, config, descriptor });
-    Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, _dir: dir })
+    let replica = Arc::new(RwLock::new(replica));
+    let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
+    let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger.clone());
+    let est = Arc::new(Est::new(registrar, tokens, config, descriptor, replica));
+    Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, ledger, _dir: dir })
 }
 
 impl Bench {
@@ -74,6 +83,42 @@ impl Bench {
         ]);
         let answer = simple_enroll(State(self.est.clone()), headers, body.into()).await;
         Ok(answer.map_or_else(|refused| refused.status, |response| response.status()))
+    }
+
+    /// Brings the hub's replica to the ledger's head.
+    async fn follow(&self) -> Result<()> {
+        let height = self.replica(Replica::height);
+        for record in self.ledger.records(height, 100).await? {
+            self.est.replica.write().unwrap_or_else(PoisonError::into_inner).apply(&record)?;
+        }
+        Ok(())
+    }
+
+    fn replica<T>(&self, read: impl FnOnce(&Replica) -> T) -> T {
+        read(&self.est.replica.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a certificate of the device's key onto the ledger, which is valid for so long.
+    async fn certify(&self, device: &str, lifetime: Duration) -> Result<Certificate> {
+        let (authority, device) = (&self.est.registrar.authority, device.parse()?);
+        let issued = authority.issue_device(&device, self.key.public(), now_ms(), lifetime)?;
+        register(&self.est.registrar, &device, &issued).await?;
+        self.follow().await?;
+        Ok(issued.certificate)
+    }
+
+    /// What a device gets that shows a certificate, and asks for one for this key.
+    async fn renew(&self, shown: Option<&Certificate>, key: &SigningKey) -> Result<Result<Certificate, StatusCode>> {
+        let body = est::simple_enroll_body(&csr(key, self.token.device())?);
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, est::REQUEST_TYPE.parse()?)]);
+        let peer = Peer(shown.map(|shown| shown.der().to_vec().into()));
+        match simple_reenroll(State(self.est.clone()), Extension(peer), headers, body.into()).await {
+            Err(refused) => Ok(Err(refused.status)),
+            Ok(answer) => {
+                let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await?;
+                Ok(Ok(est::parse_issued(&body, key.public())?.into_iter().next().context("no certificate")?))
+            }
+        }
     }
 
     /// An enrolment that is given up while it waits for the ledger: its device hangs up, or its time is over.
@@ -139,8 +184,8 @@ async fn a_token_outlives_an_enrolment_that_does_not_end() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_outlives_a_registration_that_the_ledger_does_not_take() -> Result<()> {
-    let other = Root::create("other", now_ms(), std::time::Duration::from_secs(86_400))?;
-    let other = other.create_authority("other", now_ms(), std::time::Duration::from_secs(86_400))?;
+    let other = Root::create("other", now_ms(), Duration::from_secs(86_400))?;
+    let other = other.create_authority("other", now_ms(), Duration::from_secs(86_400))?;
     let bench = bench(Some(other)).await?;
     assert_eq!(bench.enroll().await?, StatusCode::SERVICE_UNAVAILABLE);
     let kept = Tokens::open(bench.dir())?.of(bench.token.device())?;
@@ -162,8 +207,8 @@ async fn a_token_whose_enrolment_was_given_up_brings_no_second_key_onto_the_ledg
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_made_while_an_enrolment_fails_is_the_one_that_counts() -> Result<()> {
-    let other = Root::create("other", now_ms(), std::time::Duration::from_secs(86_400))?;
-    let other = other.create_authority("other", now_ms(), std::time::Duration::from_secs(86_400))?;
+    let other = Root::create("other", now_ms(), Duration::from_secs(86_400))?;
+    let other = other.create_authority("other", now_ms(), Duration::from_secs(86_400))?;
     for other in [None, Some(other)] {
         let fails = other.is_some();
         let bench = bench(other).await?;
@@ -185,5 +230,62 @@ async fn a_token_that_is_made_while_an_enrolment_fails_is_the_one_that_counts() 
             assert_eq!(bench.enroll_with(&newer, &SigningKey::generate()?).await?, StatusCode::OK);
         }
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_on_the_ledger_before_its_device_has_it() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    let new = bench.renew(Some(&old), &bench.key).await?.map_err(|status| anyhow::anyhow!("{status}"))?;
+    assert!(new.not_after_s() > old.not_after_s());
+    assert_eq!((new.common_name(), new.public_key()), (old.common_name(), old.public_key()));
+    bench.follow().await?;
+    let device = bench.replica(|replica| replica.device_by_id(bench.token.device()).cloned());
+    assert_eq!(device.map(|device| device.certificate), Some(Hash::from(new.fingerprint().0)));
+    Ok(())
+}
+
+/// A renewal is an entry on the ledger, and may be had once in half a lifetime.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_did_not_get_the_answer_gets_the_same_one_again() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    let first = bench.renew(Some(&old), &bench.key).await?;
+    let height = bench.ledger.records(0, 100).await?.len();
+    // Before the hub's replica has it, and after.
+    assert_eq!(bench.renew(Some(&old), &bench.key).await?, first);
+    bench.follow().await?;
+    assert_eq!(bench.renew(Some(&old), &bench.key).await?, first);
+    let new = first.map_err(|status| anyhow::anyhow!("{status}"))?;
+    assert_eq!(bench.renew(Some(&new), &bench.key).await?, Err(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(bench.ledger.records(0, 100).await?.len(), height);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_takes_a_good_certificate_and_its_key() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    let renew = async |shown: Option<&Certificate>, key: &SigningKey| -> Result<_> {
+        Ok(bench.renew(shown, key).await?.map(|_| StatusCode::OK))
+    };
+    let other = SigningKey::generate()?;
+    assert_eq!(renew(None, &bench.key).await?, Err(StatusCode::FORBIDDEN));
+    assert_eq!(renew(Some(&old), &other).await?, Err(StatusCode::BAD_REQUEST), "another key takes a token");
+    let authority = &bench.est.registrar.authority;
+    let unknown = authority.issue_device(bench.token.device(), bench.key.public(), now_ms(), LIFETIME)?.certificate;
+    assert_eq!(renew(Some(&unknown), &bench.key).await?, Err(StatusCode::FORBIDDEN), "not on the ledger");
+    let another = bench.certify("1112", SHORT).await?;
+    assert_eq!(renew(Some(&another), &bench.key).await?, Err(StatusCode::BAD_REQUEST), "another device's");
+    let operator = authority.issue_operator(bench.key.public(), now_ms(), LIFETIME)?.certificate;
+    assert_eq!(renew(Some(&operator), &bench.key).await?, Err(StatusCode::FORBIDDEN));
+    let id = bench.ledger.id();
+    let revoked = DeviceRevoked { device: id.number_of(bench.token.device()), reason: "lost".parse()? };
+    bench.est.registrar.submit(Body::DeviceRevoked(revoked)).await?;
+    bench.follow().await?;
+    assert_eq!(renew(Some(&old), &bench.key).await?, Err(StatusCode::FORBIDDEN), "revoked");
+    bench.certify("1111", LIFETIME).await?;
+    assert_eq!(renew(Some(&old), &bench.key).await?, Err(StatusCode::FORBIDDEN), "revoked before it enrolled again");
     Ok(())
 }
