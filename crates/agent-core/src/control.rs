@@ -144,6 +144,11 @@ impl Control {
             Input::Submitted(submitted) => self.take_submitted(keyring, submitted, now_ms)?,
             Input::ReadingQueued => self.submitter.handle_queue_changed(),
             Input::Readings(oldest) => self.submitter.handle_readings(oldest),
+            Input::Renewed { chain } => {
+                if let Err(refusal) = self.groups.renew(&keyring.replica(), chain, now_ms) {
+                    warn!("the groups do not take this device's new certificate: {refusal}");
+                }
+            }
             Input::NewsWanted => self.follower.want(now_ms),
             Input::NotSealed(group) => {
                 self.reseal.insert(group);

@@ -10,6 +10,7 @@
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
 //! | `outgoing` | [`own_message`]: what the agent itself publishes on topics of groups |
 //! | `control` | [`control::Control`]: follows the ledger, agrees on group keys, submits entries |
+//! | `renewal` | [`Renewal`]: when the device's certificate is renewed |
 //! | `session` | [`session::Session`]: one client's connection, from its bytes to the broker's |
 //! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,6 +23,7 @@ mod keyring;
 mod now;
 mod outgoing;
 mod record;
+mod renewal;
 mod retained;
 pub mod session;
 mod step;
@@ -36,6 +38,7 @@ pub use self::{
     now::Now,
     outgoing::{Frame, own_message, sealed_again},
     record::{RecordError, RecordRules, RecordTable},
+    renewal::{Renewal, Warning},
     retained::{MAX_RETAINED, Retained, RetainedTopics, TooManyRetained},
     step::{Step, Uncommitted},
 };

@@ -26,7 +26,10 @@ use sealcast_node::{
 };
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -39,6 +42,7 @@ use crate::{
     folder::Folder,
     readings::Readings,
     refusals::Refusals,
+    renewal::Renewer,
     sessions::Sessions,
     store::Store,
     values::{Outlet, Values},
@@ -197,6 +201,7 @@ impl Agent {
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
         let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
         let keys_seen = Arc::new(Mutex::default());
+        let (control_of, renewed) = mpsc::channel(1);
         let parts = Parts {
             data: data.clone(),
             store: store.clone(),
@@ -205,10 +210,23 @@ impl Agent {
             ledger: RemoteLedger::new(link.clone(), genesis.id),
             link: link.clone(),
             keys_seen: keys_seen.clone(),
+            renewed,
             tasks: tasks.clone(),
         };
         let driver = Driver::start(control, parts).await?;
         let outlet = Outlet { config: config.clone(), data: data.clone(), link, readings: readings.clone() };
+        let renewer = Renewer {
+            dir: dir.to_owned(),
+            device: device.clone(),
+            key: folder.key()?,
+            chain: folder.chain,
+            anchor: folder.anchor,
+            hub: folder.network.hub,
+            upstream: upstream.clone(),
+            data: data.clone(),
+            control: control_of,
+        };
+        tasks.keep("the task that renews the certificate", renewer.run(stop.clone()));
         tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
         tasks.keep("the control task", driver.run(link_events));
 

@@ -47,6 +47,8 @@ pub struct Parts {
     pub ledger: RemoteLedger<Link>,
     /// What was broadcast.
     pub keys_seen: Arc<Mutex<KeysSeen>>,
+    /// New certificates of this device.
+    pub renewed: mpsc::Receiver<Input>,
     /// What runs beside the control task.
     pub tasks: Tasks,
 }
@@ -91,6 +93,7 @@ impl Driver {
                     }
                 }
                 Some(result) = self.results.recv() => self.control.handle(result),
+                Some(renewed) = self.parts.renewed.recv() => self.control.handle(renewed),
                 () = readings.news() => self.control.handle(Input::ReadingQueued),
                 () = data.news_wanted() => self.control.handle(Input::NewsWanted),
                 () = tokio::time::sleep(next) => {}

@@ -2,8 +2,6 @@
 //!
 //! The token names the root certificate of the hub that made it, so the first connection already trusts that hub only.
 
-mod https;
-
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
@@ -11,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::{
-    EnrolmentToken, NETWORK_PATH, Network, SigningKey, TrustAnchor, certificates_to_pem, csr, est, key_to_pem,
+    Certificate, DeviceId, EnrolmentToken, NETWORK_PATH, Network, SigningKey, TrustAnchor, VerifiedDevice,
+    certificates_to_pem, csr, est, key_to_pem,
 };
 use sealcast_node::{
     files::{self, Mode},
@@ -19,7 +18,7 @@ use sealcast_node::{
 };
 use zeroize::Zeroizing;
 
-use crate::store::Store;
+use crate::{https, store::Store};
 
 /// `sealcast enroll`.
 #[derive(clap::Args)]
@@ -81,16 +80,12 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
 
     let key = own_key(dir)?;
     let request = https::Body {
-        authorization: token.authorization(),
+        authorization: Some(token.authorization()),
         content_type: est::REQUEST_TYPE,
         bytes: est::simple_enroll_body(&csr(&key, token.device())?).into_bytes(),
     };
     let answer = https.request(est::ENROLL_PATH, Some(request)).await?;
-    let mut chain = est::parse_issued(&answer, key.public()).context("the hub's answer")?;
-    // RFC 7030 §4.2.3: the answer holds the certificate; its issuer comes with /cacerts.
-    chain.extend(authorities.into_iter().filter(|authority| authority.fingerprint() != token.root()));
-    let verified = anchor.verify_device(&chain.iter().map(|c| c.der()).collect::<Vec<_>>(), now_ms())?;
-    ensure!(&verified.id == token.device(), "the hub certified {} instead of {}", verified.id, token.device());
+    let (chain, verified) = certified(&answer, authorities, &key, token.device(), &anchor)?;
 
     files::write(&dir.join("root.pem"), anchor.root().to_pem().as_bytes(), Mode::Public)?;
     files::write(&dir.join("network.json"), &network_json, Mode::Public)?;
@@ -134,6 +129,22 @@ fn check_owner(dir: &Path, token: &EnrolmentToken) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The chain in the hub's answer, leaf first, if it is this device's for this key.
+pub fn certified(
+    answer: &[u8],
+    authorities: Vec<Certificate>,
+    key: &SigningKey,
+    device: &DeviceId,
+    anchor: &TrustAnchor,
+) -> Result<(Vec<Certificate>, VerifiedDevice)> {
+    let mut chain = est::parse_issued(answer, key.public()).context("the hub's answer")?;
+    // RFC 7030 §4.2.3: the answer holds the certificate; its issuer comes with /cacerts.
+    chain.extend(authorities.into_iter().filter(|authority| authority != anchor.root()));
+    let verified = anchor.verify_device(&chain.iter().map(|c| c.der()).collect::<Vec<_>>(), now_ms())?;
+    ensure!(&verified.id == device, "the hub certified {} instead of {device}", verified.id);
+    Ok((chain, verified))
 }
 
 fn own_key(dir: &Path) -> Result<SigningKey> {

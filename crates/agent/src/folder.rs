@@ -1,15 +1,11 @@
 //! The device's folder, as `sealcast enroll` left it.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor, TrustError, key_from_pem};
 use sealcast_ledger::{Genesis, LedgerId};
 use sealcast_node::{files, now_ms};
-use tracing::warn;
-
-/// A certificate that ends sooner is warned of.
-const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// What a device is and where it belongs.
 pub struct Folder {
@@ -44,9 +40,6 @@ impl Folder {
                 .context("this device's certificate has expired: enrol the device again with a new token"),
             error => anyhow::Error::new(error).context(format!("{} cannot be used", path("device.pem").display())),
         })?;
-        if !verified.certificate.is_valid_at(now + ENDS_SOON.as_millis() as u64) {
-            warn!(device = %verified.id, "the device's certificate expires in less than 14 days: enrol it again");
-        }
         let network = Network::verify(files::read(&path("network.json"))?.as_bytes(), &anchor, now)
             .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
         let folder =

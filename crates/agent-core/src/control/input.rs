@@ -45,6 +45,11 @@ pub enum Input {
     /// The oldest waiting reading of each topic, oldest first: what came of
     /// [`Effect::ListReadings`](super::Effect::ListReadings).
     Readings(Vec<QueuedReading>),
+    /// This device has got another certificate for its key: the chain, DER, leaf first, without the root.
+    Renewed {
+        /// The chain.
+        chain: Vec<Vec<u8>>,
+    },
     /// Somebody waits for what the ledger says now.
     NewsWanted,
     /// Nothing could be sealed for [`Effect::SealRetained`](super::Effect::SealRetained).

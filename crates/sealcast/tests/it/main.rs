@@ -12,6 +12,7 @@ mod archive;
 mod bench;
 mod case_04;
 mod case_10;
+mod certificates;
 mod demo;
 mod disk;
 mod doors;

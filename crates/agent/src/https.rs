@@ -1,4 +1,4 @@
-//! The few HTTPS requests of an enrolment.
+//! The few HTTPS requests of an enrolment and a renewal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,8 +23,8 @@ pub struct Https {
 
 /// What is sent along with a request.
 pub struct Body<'a> {
-    /// `Authorization` header.
-    pub authorization: Zeroizing<String>,
+    /// `Authorization` header, unless the certificate in TLS says who asks.
+    pub authorization: Option<Zeroizing<String>>,
     /// `Content-Type` header.
     pub content_type: &'a str,
     /// The body.
@@ -69,10 +69,10 @@ impl Https {
         tokio::spawn(connection);
         let mut request = Request::builder().uri(path).header(header::HOST, address.to_string());
         if let Some(body) = &body {
-            request = request
-                .method(Method::POST)
-                .header(header::AUTHORIZATION, body.authorization.as_str())
-                .header(header::CONTENT_TYPE, body.content_type);
+            request = request.method(Method::POST).header(header::CONTENT_TYPE, body.content_type);
+            if let Some(authorization) = &body.authorization {
+                request = request.header(header::AUTHORIZATION, authorization.as_str());
+            }
         }
         let bytes = Bytes::from(body.map(|body| body.bytes).unwrap_or_default());
         let answer = sender.send_request(request.body(Full::new(bytes))?).await.with_context(|| {
