@@ -113,6 +113,25 @@ pub fn overlap(filter: &str, other: &str) -> bool {
     }
 }
 
+/// Whether every topic that `other` matches is matched by `filter`.
+#[must_use]
+pub fn covers(filter: &str, other: &str) -> bool {
+    if other.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    // Each topic has a first level.
+    let other = if other == "#" { "+/#" } else { other };
+    let (mut ours, mut theirs) = (filter.split('/'), other.split('/'));
+    loop {
+        return match (ours.next(), theirs.next()) {
+            (Some("#"), _) | (None, None) => true,
+            (Some("+"), Some(level)) if level != "#" => continue,
+            (Some(level), Some(other)) if level == other => continue,
+            _ => false,
+        };
+    }
+}
+
 /// `Less` if `filter` is more specific than `other`, for two filters that match the same topic: level by level, a literal
 /// comes before `+` and `+` before `#`.
 #[must_use]
@@ -170,9 +189,10 @@ mod tests {
         }
     }
 
-    /// All filters and topics of few levels: two filters overlap if some topic is matched by both.
+    /// All filters and topics of few levels: two filters overlap if some topic is matched by both, and one covers the other
+    /// if no topic is matched by the other alone.
     #[test]
-    fn overlapping_filters_have_a_topic_in_common() {
+    fn how_two_filters_stand_to_each_other() {
         let of = |levels: &[&str], most: u32| -> Vec<String> {
             let mut all = vec![String::new()];
             let mut longest = all.clone();
@@ -194,6 +214,8 @@ mod tests {
         for (one, other) in filters.iter().flat_map(|one| filters.iter().map(move |other| (one, other))) {
             let common = topics.iter().any(|topic| matches(one, topic) && matches(other, topic));
             assert_eq!(overlap(one, other), common, "{one} {other}");
+            let all = topics.iter().all(|topic| !matches(other, topic) || matches(one, topic));
+            assert_eq!(covers(one, other), all, "{one} {other}");
             // One of two that differ is always the more specific.
             if common && one != other {
                 assert!(compare_specificity(one, other).is_ne(), "{one} {other}");

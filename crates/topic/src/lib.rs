@@ -9,7 +9,9 @@ mod filter;
 mod name;
 
 pub use control::{CONTROL_LEVEL, ControlTopic, is_control};
-pub use filter::{FilterError, Subscription, check_filter, compare_specificity, matches, misplaced_wildcard, overlap};
+pub use filter::{
+    FilterError, Subscription, check_filter, compare_specificity, covers, matches, misplaced_wildcard, overlap,
+};
 pub use name::{MAX_TOPIC_BYTES, TopicError, TopicName};
 
 /// Most levels of a topic or filter that Sealcast carries. MQTT sets no limit, brokers do: mosquitto closes the

@@ -152,6 +152,18 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether it changes which devices and groups there are, and who is granted what.
+    pub(super) fn changes_rights(&self) -> bool {
+        matches!(
+            self,
+            Self::DeviceRegistered { .. }
+                | Self::DeviceRevoked { .. }
+                | Self::GroupCreated { .. }
+                | Self::Granted { .. }
+                | Self::Revoked { .. }
+        )
+    }
+
     /// The device, or the built-in originator, that it is about, other than as its originator.
     #[must_use]
     pub fn device(&self) -> Option<Number> {

@@ -24,6 +24,7 @@ impl Replica {
         self.heads.push_back(record.head);
         self.nonces.insert(originator, record.entry.nonce() + 1);
         self.install_body(record, event, originator);
+        self.rights_version += u64::from(event.changes_rights());
 
         let summary = Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() };
         let about = event.device().filter(|device| *device != originator).map(Subject::Originator);
@@ -63,6 +64,7 @@ impl Replica {
                 if let Event::GroupCreated { group: number, .. } = event {
                     self.group_names.insert(b.name.clone(), *number);
                     self.filters.extend(b.filters.iter().map(|filter| (filter.clone(), *number)));
+                    b.filters.iter().for_each(|filter| self.topics.insert(filter, *number));
                     self.groups.push(Group {
                         number: *number,
                         name: b.name.clone(),

@@ -22,6 +22,7 @@ mod install;
 mod past;
 mod rules;
 mod state;
+mod topics;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -39,6 +40,7 @@ pub use state::{
 };
 
 use history::History;
+use topics::Topics;
 
 /// How many of the last heads [`Replica::head_at`] knows.
 const HEADS_KEPT: usize = 4096;
@@ -95,6 +97,9 @@ pub struct Replica {
     groups: Vec<Group>,
     group_names: BTreeMap<GroupName, GroupNumber>,
     filters: BTreeMap<TopicFilter, GroupNumber>,
+    topics: Topics,
+    /// Records that have changed who may do what.
+    rights_version: u64,
     keys: BTreeMap<Hash, PublishedKeys>,
     /// By who reports what.
     streams: BTreeMap<(Number, GroupNumber, ReadingTopic), Stream>,
@@ -139,6 +144,8 @@ impl Replica {
             groups: Vec::new(),
             group_names: BTreeMap::new(),
             filters: BTreeMap::new(),
+            topics: Topics::default(),
+            rights_version: 0,
             keys: BTreeMap::new(),
             streams: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -374,22 +381,23 @@ impl Replica {
 
     /// The group that a topic belongs to, `None` if it is in clear or reserved.
     ///
-    /// Of the groups with a matching filter, the one whose filter is most specific; of equals, the one with the lower
-    /// number. A narrower filter takes topics out of a group, so only the operator creates groups.
+    /// Of the groups with a matching filter, the one whose filter is most specific. A narrower filter takes topics out of a
+    /// group, so only the operator creates groups.
     ///
-    /// Looks at every filter: a caller with many messages keeps the answers, until the next
-    /// [`Event::GroupCreated`].
+    /// A caller with many messages keeps the answers, until the next [`Event::GroupCreated`].
     #[must_use]
     pub fn group_for_topic(&self, topic: &str) -> Option<GroupNumber> {
         if crate::topic::is_reserved(topic) {
             return None;
         }
-        // In the order of their numbers: of equals the first is taken.
-        let filters = self.groups.iter().flat_map(|group| group.filters.iter().map(move |filter| (group, filter)));
-        filters
-            .filter(|(_, filter)| filter.matches(topic))
-            .min_by(|(_, a), (_, b)| a.compare_specificity(b))
-            .map(|(group, _)| group.number)
+        self.topics.find(topic)
+    }
+
+    /// Changes with each record about which devices there are, by which certificates, what groups there are, and who is
+    /// granted them. Whoever keeps answers to such questions asks again when it has changed.
+    #[must_use]
+    pub fn rights_version(&self) -> u64 {
+        self.rights_version
     }
 
     /// What the ledger's newest records say of, or by, an originator, oldest first: up to 64 about devices, groups and
