@@ -21,7 +21,7 @@ pub use certificate::PeerCertificate;
 pub use limits::{ClassLimits, Limits};
 pub use message::{Message, Received};
 pub use packets::{ConnAckProperties, Incoming, Outgoing, Subscribed};
-pub use policy::{Attempt, Intercepted, Interception, Interceptor, Policy, PolicyRefusal};
+pub use policy::{Attempt, Credential, Intercepted, Interception, Interceptor, Peer, Policy, PolicyRefusal};
 pub use router::{LocalId, SessionId};
 pub use sealcast_mqtt::{Properties, Qos};
 pub use topic::{TopicError, parse_topic, validate_filter};

@@ -9,6 +9,26 @@ use sealcast_mqtt::{Qos, reason};
 
 use crate::certificate::PeerCertificate;
 
+/// What the owner of the broker knows a device by, such as the SHA-256 of its key.
+pub type Credential = [u8; 32];
+
+/// Who is behind a connection, as [`Policy::connect`] has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The device's name: sessions belong to it, [`crate::Core::handle_disconnect_device`] takes it, and with client
+    /// certificates it is usually their CN.
+    pub device: Arc<str>,
+    /// By which it connected. The device may have another one by now.
+    pub credential: Option<Credential>,
+}
+
+impl From<&str> for Peer {
+    /// A device that has no credential.
+    fn from(device: &str) -> Self {
+        Self { device: device.into(), credential: None }
+    }
+}
+
 /// A client that wants to connect.
 #[derive(Debug)]
 pub struct Attempt<'a> {
@@ -60,15 +80,14 @@ impl fmt::Display for PolicyRefusal {
 
 /// Access rules. Called from the broker's single core task: answers must be cheap and must not block.
 pub trait Policy: Send + Sync + 'static {
-    /// Decides on a CONNECT and names the device behind it. The name is what the other calls get, what sessions belong
-    /// to, and what [`crate::Core::handle_disconnect_device`] takes; with client certificates it is usually their CN.
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal>;
+    /// Decides on a CONNECT and names the device behind it.
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Peer, PolicyRefusal>;
 
-    /// Whether `device` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT.
-    fn may_publish(&self, device: &str, topic: &str) -> bool;
+    /// Whether `peer` may publish to `topic` (a valid topic name). Asked for wills too, at CONNECT and when they are due.
+    fn may_publish(&self, peer: &Peer, topic: &str) -> bool;
 
     /// Why it may not, for the log: asked only when it is logged.
-    fn why_not_publish(&self, _device: &str, _topic: &str) -> String {
+    fn why_not_publish(&self, _peer: &Peer, _topic: &str) -> String {
         "the device may not publish to this topic".into()
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    ConnId, Core, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError, parse_topic,
-    validate_filter,
+    ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
+    parse_topic, validate_filter,
 };
 use sealcast_mqtt::{Properties, Qos};
 use tokio::net::{TcpListener, TcpStream};
@@ -280,6 +280,17 @@ impl Handle {
     pub async fn disconnect_device(&self, device: impl Into<String>) -> Result<usize, HandleError> {
         let device = device.into();
         self.ask(|done| ServerEvent::DisconnectDevice { device, done }).await
+    }
+
+    /// A device has this credential now: ends its connections by another one. Its sessions stay, wills are not sent.
+    /// Returns how many connections there were.
+    pub async fn replace_credential(
+        &self,
+        device: impl Into<String>,
+        credential: Credential,
+    ) -> Result<usize, HandleError> {
+        let device = device.into();
+        self.ask(|done| ServerEvent::NewCredential { device, credential, done }).await
     }
 
     /// Current figures.

@@ -7,8 +7,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sealcast_broker_core::{Attempt, Policy, PolicyRefusal};
-use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME};
+use sealcast_broker_core::{Attempt, Credential, Peer, Policy, PolicyRefusal};
+use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME, PublicKey};
 use sealcast_ledger::{Device, GroupNumber, Replica};
 use sealcast_topic::{ControlTopic, is_control};
 
@@ -25,12 +25,12 @@ pub struct LedgerPolicy {
 }
 
 impl LedgerPolicy {
-    fn judge(&self, certificate: &Certificate) -> Result<Arc<str>, PolicyRefusal> {
+    fn judge(&self, certificate: &Certificate) -> Result<Peer, PolicyRefusal> {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         if certificate.common_name() == OPERATOR_NAME {
             let key = replica.key_of(replica.genesis().id.operator());
             return match key == Some(certificate.public_key()) {
-                true => Ok(OPERATOR_NAME.into()),
+                true => Ok(Peer { device: OPERATOR_NAME.into(), credential: credential(&replica, OPERATOR_NAME) }),
                 false => Err(PolicyRefusal::NotAuthorized("the ledger knows another key of the operator")),
             };
         }
@@ -38,14 +38,14 @@ impl LedgerPolicy {
             CertificateRefusal::DeviceRevoked => PolicyRefusal::Banned(refusal.reason()),
             _ => PolicyRefusal::NotAuthorized(refusal.reason()),
         })?;
-        Ok(device.id.as_str().into())
+        Ok(Peer { device: device.id.as_str().into(), credential: Some(device.key.fingerprint()) })
     }
 }
 
 impl Policy for LedgerPolicy {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
-        let peer = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized("it has no certificate"))?;
-        let certificate = Certificate::from_der(peer.der())
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
+        let certificate = attempt.certificate.ok_or(PolicyRefusal::NotAuthorized("it has no certificate"))?;
+        let certificate = Certificate::from_der(certificate.der())
             .map_err(|_| PolicyRefusal::NotAuthorized("the certificate cannot be read"))?;
         self.judge(&certificate)
     }
@@ -67,21 +67,37 @@ impl Policy for LedgerPolicy {
         client_id.strip_prefix(CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()
     }
 
-    fn may_publish(&self, device: &str, topic: &str) -> bool {
+    /// A former key gives no right to publish, in the moment before its connections are ended too.
+    fn may_publish(&self, peer: &Peer, topic: &str) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let device = &*peer.device;
+        // The operator's key is rotated over a connection by the former one, which calls the relay until that is done.
+        if device == OPERATOR_NAME && topic == (ControlTopic::Request { node: OPERATOR_NAME }).to_string() {
+            return true;
+        }
+        if peer.credential.is_none() || peer.credential != credential(&replica, device) {
+            return false;
+        }
         if !is_control(topic) {
-            return self.may_publish_application(device, topic);
+            return may_publish_application(&replica, device, topic);
         }
         match ControlTopic::parse(topic) {
             Some(ControlTopic::Request { node }) => node == device,
             Some(ControlTopic::Head) => device == OPERATOR_NAME,
-            Some(ControlTopic::Keys { device: owner }) => owner == device && self.known(device),
-            Some(ControlTopic::Inbox { device: addressee, group }) => self.may_publish_inbox(device, addressee, group),
+            Some(ControlTopic::Keys { device: owner }) => owner == device && device != OPERATOR_NAME,
+            Some(ControlTopic::Inbox { device: addressee, group }) => {
+                may_publish_inbox(&replica, device, addressee, group)
+            }
             Some(ControlTopic::Ledger | ControlTopic::Response { .. }) | None => false,
         }
     }
 
-    fn why_not_publish(&self, device: &str, topic: &str) -> String {
+    fn why_not_publish(&self, peer: &Peer, topic: &str) -> String {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let device = &*peer.device;
+        if peer.credential != credential(&replica, device) {
+            return "the ledger knows the device by another key now".into();
+        }
         match replica.group_for_topic(topic).and_then(|group| replica.group(group)) {
             Some(group) if !is_control(topic) => {
                 let group = &group.name;
@@ -105,32 +121,28 @@ impl Policy for LedgerPolicy {
     }
 }
 
-impl LedgerPolicy {
-    fn may_publish_application(&self, device: &str, topic: &str) -> bool {
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        match replica.group_for_topic(topic) {
-            // The operator holds no group key: it says who is in a group, and nothing in it.
-            Some(group) => is_granted(&replica, device, group),
-            None => device == OPERATOR_NAME || active(&replica, device).is_some(),
-        }
+/// What the ledger knows an active device, or the operator, by now: the fingerprint of its key. A renewed certificate is for
+/// the same key, and ends nothing.
+pub fn credential(replica: &Replica, device: &str) -> Option<Credential> {
+    match device {
+        OPERATOR_NAME => replica.key_of(replica.genesis().id.operator()).map(PublicKey::fingerprint),
+        device => active(replica, device).map(|device| device.key.fingerprint()),
     }
+}
 
-    /// A Welcome goes from member to member; its addressee takes it away.
-    fn may_publish_inbox(&self, device: &str, addressee: &str, group: &str) -> bool {
-        let Ok(number) = group.parse::<GroupNumber>() else { return false };
-        if number.to_string() != group {
-            return false;
-        }
-        if device == addressee {
-            return self.known(device);
-        }
-        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        is_granted(&replica, device, number) && is_granted(&replica, addressee, number)
-    }
+fn may_publish_application(replica: &Replica, device: &str, topic: &str) -> bool {
+    // The operator holds no group key: it says who is in a group, and nothing in it.
+    replica.group_for_topic(topic).is_none_or(|group| is_granted(replica, device, group))
+}
 
-    fn known(&self, device: &str) -> bool {
-        active(&self.replica.read().unwrap_or_else(PoisonError::into_inner), device).is_some()
+/// A Welcome goes from member to member; its addressee takes it away.
+fn may_publish_inbox(replica: &Replica, device: &str, addressee: &str, group: &str) -> bool {
+    let Ok(number) = group.parse::<GroupNumber>() else { return false };
+    if number.to_string() != group {
+        return false;
     }
+    let addressed = device == addressee && device != OPERATOR_NAME;
+    addressed || is_granted(replica, device, number) && is_granted(replica, addressee, number)
 }
 
 fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {
@@ -141,3 +153,6 @@ fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {
 fn is_granted(replica: &Replica, device: &str, group: GroupNumber) -> bool {
     active(replica, device).is_some_and(|device| replica.is_granted(group, device.number))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sealcast_broker::{Handle, Qos};
+use sealcast_broker::{Credential, Handle, Qos};
 use sealcast_chain::Ledger;
 use sealcast_group::PublicGroups;
-use sealcast_hub_core::SharedReplica;
-use sealcast_ledger::{Event, Record};
+use sealcast_hub_core::{SharedReplica, credential};
+use sealcast_ledger::{Event, Former, Record, Replica};
 use sealcast_ledger_client::NodeError;
 use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
@@ -19,6 +19,27 @@ use tracing::{error, warn};
 
 /// The hub ends when its ledger could not be read for so long.
 const UNREAD: Duration = Duration::from_secs(30);
+
+/// Who may no longer be connected.
+enum Barred {
+    /// A revoked device.
+    Device(String),
+    /// Whoever connected as this device by a key that it had before.
+    Former { device: String, credential: Credential },
+}
+
+impl Barred {
+    fn by(replica: &Replica, event: Event) -> Option<Self> {
+        match event {
+            Event::DeviceRevoked { device, .. } => replica.name_of(device).map(|name| Self::Device(name.to_owned())),
+            Event::DeviceRegistered { id, former: Former::OtherKey, .. } => {
+                let credential = credential(replica, id.as_str())?;
+                Some(Self::Former { device: id.to_string(), credential })
+            }
+            _ => None,
+        }
+    }
+}
 
 /// See the module.
 pub struct Follower {
@@ -49,8 +70,9 @@ impl Follower {
             match records {
                 Ok(records) => {
                     unread_since = None;
-                    let revoked = self.apply(&records)?;
-                    self.push(records, revoked).await;
+                    let barred = self.apply(&records)?;
+                    self.disconnect(barred).await;
+                    self.push(records).await;
                 }
                 Err(error) => {
                     let since = *unread_since.get_or_insert_with(Instant::now);
@@ -66,28 +88,33 @@ impl Follower {
         }
     }
 
-    /// Brings the replica forward; gives the devices that are revoked now.
-    fn apply(&self, records: &[Record]) -> Result<Vec<String>> {
-        let mut revoked = Vec::new();
+    /// Brings the replica forward; gives whose connections must end now.
+    fn apply(&self, records: &[Record]) -> Result<Vec<Barred>> {
+        let mut barred = Vec::new();
         let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
             let event = replica.apply(record).context("the hub's own ledger does not verify")?;
             groups.handle_record(&replica, record);
-            if let Event::DeviceRevoked { device, .. } = event {
-                revoked.extend(replica.name_of(device).map(str::to_owned));
-            }
+            barred.extend(Barred::by(&replica, event));
         }
         self.known.send_replace(replica.height());
-        Ok(revoked)
+        Ok(barred)
     }
 
-    async fn push(&self, records: Vec<Record>, revoked: Vec<String>) {
-        for name in revoked {
-            if let Err(error) = self.broker.disconnect_device(name).await {
-                warn!(%error, "a revoked device could not be disconnected");
+    async fn disconnect(&self, barred: Vec<Barred>) {
+        for barred in barred {
+            let ended = match barred {
+                Barred::Device(name) => self.broker.disconnect_device(name).await,
+                Barred::Former { device, credential } => self.broker.replace_credential(device, credential).await,
+            };
+            if let Err(error) = ended {
+                warn!(%error, "a device that is revoked or has another key could not be disconnected");
             }
         }
+    }
+
+    async fn push(&self, records: Vec<Record>) {
         for record in records {
             let push = self.broker.publish(ControlTopic::Ledger.to_string(), record.encode(), Qos::AtLeastOnce, false);
             if let Err(error) = push.await {

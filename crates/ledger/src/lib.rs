@@ -50,7 +50,7 @@ pub use reading::{MAX_DECIMALS, Reading};
 pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{
-    Device, DeviceState, Event, FaultOutcome, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration,
+    Device, DeviceState, Event, FaultOutcome, Former, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration,
     Replica, ReplicaError, Report, Revocation, RevocationCause, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};

@@ -12,8 +12,8 @@ use sealcast_broker_core::{
     ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
     Received,
 };
-use sealcast_hub_core::LedgerPolicy;
-use sealcast_ledger::{Event, Replica, SignedEntry};
+use sealcast_hub_core::{LedgerPolicy, credential};
+use sealcast_ledger::{Event, Former, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
@@ -250,20 +250,27 @@ impl Hub {
 
     /// The hub's replica, by which the broker judges, follows the ledger; records go out. `false` if there is none.
     pub fn follow(&mut self, cast: &Cast, net: &mut Net, now: Now) -> Result<bool> {
-        let mut revoked = Vec::new();
+        let (mut revoked, mut rekeyed) = (Vec::new(), Vec::new());
         let mut news = Vec::new();
         {
             let mut replica = self.policy.replica.write().unwrap_or_else(PoisonError::into_inner);
             for record in cast.ledger.records().iter().skip(usize::try_from(replica.height())?) {
                 let event = replica.apply(record).context("the hub's own ledger does not verify")?;
-                if let Event::DeviceRevoked { device, .. } = event {
-                    revoked.extend(replica.name_of(device).map(str::to_owned));
+                match event {
+                    Event::DeviceRevoked { device, .. } => revoked.extend(replica.name_of(device).map(str::to_owned)),
+                    Event::DeviceRegistered { id, former: Former::OtherKey, .. } => {
+                        rekeyed.extend(credential(&replica, id.as_str()).map(|credential| (id, credential)))
+                    }
+                    _ => {}
                 }
                 news.push(record.encode());
             }
         }
         for name in revoked {
             self.core.handle_disconnect_device(&name);
+        }
+        for (id, credential) in rekeyed {
+            self.core.handle_new_credential(id.as_str(), credential, now.unix_ms);
         }
         for record in &news {
             self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), Properties::new(), now)?;

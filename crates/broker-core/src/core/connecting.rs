@@ -13,7 +13,7 @@ use super::{Core, NewMessage};
 use crate::certificate::PeerCertificate;
 use crate::fault::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
-use crate::policy::Attempt;
+use crate::policy::{Attempt, Credential, Peer};
 use crate::router::SessionId;
 use crate::topic;
 
@@ -22,7 +22,7 @@ const EXPLAINED_BYTES: usize = 4096;
 
 /// Who may connect.
 struct Admitted {
-    device: Arc<str>,
+    peer: Peer,
     client_id: Arc<str>,
     /// In a place for control connections.
     reserved: bool,
@@ -37,7 +37,7 @@ impl Core {
         connect: Connect,
         now_ms: u64,
     ) {
-        let Admitted { device, client_id, reserved } = match self.admit(certificate, &connect, now_ms) {
+        let Admitted { peer, client_id, reserved } = match self.admit(certificate, &connect, now_ms) {
             Ok(admitted) => admitted,
             Err(code) => {
                 self.fx.send(conn, Outgoing::ConnAck { session_present: false, code, properties: None });
@@ -46,7 +46,7 @@ impl Core {
             }
         };
         let assigned = connect.client_id.as_str().is_empty().then(|| Text::lossy(&client_id, client_id.len()));
-        let key = SessionKey { device: device.clone(), client_id };
+        let key = SessionKey { device: peer.device.clone(), client_id };
         let present = self.take_over(&key, connect.clean_start, now_ms);
         let cap = u32::try_from(self.limits.max_session_expiry.as_secs()).unwrap_or(u32::MAX);
         let wanted_expiry_s = wanted_expiry_s(&connect);
@@ -67,6 +67,7 @@ impl Core {
             session.conn = Some(conn);
             session.window = usize::from(connect.properties.receive_maximum().min(self.limits.max_inflight)).max(1);
             session.expiry_s = expiry_s;
+            session.credential = peer.credential;
             session.will = connect.will;
             session.will_due_ms = None;
         }
@@ -75,7 +76,7 @@ impl Core {
             conn,
             Connection {
                 session: id,
-                device,
+                peer,
                 version: connect.version,
                 aliases: HashMap::new(),
                 max_packet_bytes,
@@ -107,7 +108,7 @@ impl Core {
         }
         let username = connect.username.as_ref().map(Text::as_str);
         let attempt = Attempt { certificate, client_id: connect.client_id.as_str(), username };
-        let device = self.policy.connect(&attempt).map_err(|refusal| {
+        let peer = self.policy.connect(&attempt).map_err(|refusal| {
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
             let client_id = connect.client_id.as_str();
             if let Some(unlogged) = self.told.due("connection refused", name, &refusal.to_string(), now_ms) {
@@ -115,15 +116,16 @@ impl Core {
             }
             refusal.code()
         })?;
+        let device = peer.device.clone();
         if connect.will.as_ref().is_some_and(|will| topic::check_levels(&will.topic).is_err()) {
             tracing::info!(%device, "connection refused: the topic of the will has too many levels");
             return Err(reason::TOPIC_NAME_INVALID);
         }
         if let Some(will) = &connect.will
-            && !self.policy.may_publish(&device, &will.topic)
+            && !self.policy.may_publish(&peer, &will.topic)
         {
             if let Some(unlogged) = self.told.due("will refused", &device, &will.topic, now_ms) {
-                let reason = self.policy.why_not_publish(&device, &will.topic);
+                let reason = self.policy.why_not_publish(&peer, &will.topic);
                 tracing::info!(%device, topic = %will.topic, unlogged, "connection refused, because of its will: {reason}");
             }
             return Err(reason::NOT_AUTHORIZED);
@@ -156,7 +158,7 @@ impl Core {
                 return Err(reason::QUOTA_EXCEEDED);
             }
         }
-        Ok(Admitted { device, client_id, reserved })
+        Ok(Admitted { peer, client_id, reserved })
     }
 
     /// Ends another connection of the same session, and the session itself unless it goes on.
@@ -260,8 +262,8 @@ impl Core {
         match delay_ms {
             None => {}
             Some(0) => {
-                let device = session.key.device.clone();
-                self.wills.extend(session.will.take().map(|will| Due { session: id, device, will }));
+                let peer = session.peer();
+                self.wills.extend(session.will.take().map(|will| Due { session: id, peer, will }));
             }
             Some(delay_ms) => {
                 session.will_due_ms = Some(now_ms.saturating_add(delay_ms));
@@ -274,8 +276,8 @@ impl Core {
     /// Forgets a session. Its will, if one waits, is due, and so is what it was to get by shared subscriptions.
     pub(super) fn end_session(&mut self, id: SessionId) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
-        let device = session.key.device.clone();
-        self.wills.extend(session.will.take().map(|will| Due { session: id, device, will }));
+        let peer = session.peer();
+        self.wills.extend(session.will.take().map(|will| Due { session: id, peer, will }));
         self.by_key.remove(&session.key);
         self.usages.session_end(&session.key.device, session.reserved);
         self.reserved_sessions -= usize::from(session.reserved);
@@ -301,9 +303,9 @@ impl Core {
 
     /// Sends the wills that are due, and those that become due by that: there are no more of them than sessions.
     pub(super) fn publish_wills(&mut self, now_ms: u64) {
-        while let Some(Due { session, device, mut will }) = self.wills.pop_front() {
+        while let Some(Due { session, peer, mut will }) = self.wills.pop_front() {
             // Rights may have gone since CONNECT.
-            if !self.policy.may_publish(&device, &will.topic) {
+            if !self.policy.may_publish(&peer, &will.topic) {
                 continue;
             }
             will.properties.retain(Property::is_forwarded);
@@ -313,7 +315,7 @@ impl Core {
                 qos: will.qos,
                 retain: will.retain,
                 properties: will.properties,
-                sender: Some(device),
+                sender: Some(peer.device),
             };
             // Nobody is there to be told that a session has no room for it.
             let _ = self.publish(new, Some(session), true, Offer::Final, now_ms);
@@ -324,7 +326,7 @@ impl Core {
     pub fn handle_disconnect_device(&mut self, device: &str) -> usize {
         let ids: Vec<SessionId> =
             self.by_key.iter().filter(|(key, _)| &*key.device == device).map(|(_, id)| *id).collect();
-        self.wills.retain(|due| &*due.device != device);
+        self.wills.retain(|due| &*due.peer.device != device);
         let mut online = 0;
         for id in ids {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -336,6 +338,22 @@ impl Core {
             self.end_session(id);
         }
         online
+    }
+
+    /// A device has this credential now: ends its connections by another one, without their wills. Its sessions stay the
+    /// device's. Returns how many connections there were.
+    pub fn handle_new_credential(&mut self, device: &str, credential: Credential, now_ms: u64) -> usize {
+        let is_stale = |peer: &Peer| &*peer.device == device && peer.credential != Some(credential);
+        self.wills.retain(|due| !is_stale(&due.peer));
+        for session in self.sessions.values_mut().filter(|session| is_stale(&session.peer())) {
+            (session.will, session.will_due_ms) = (None, None);
+        }
+        let stale = self.connections.iter().filter(|(_, connection)| is_stale(&connection.peer));
+        let stale: Vec<ConnId> = stale.map(|(conn, _)| *conn).collect();
+        for conn in &stale {
+            self.close(*conn, reason::ADMINISTRATIVE_ACTION, now_ms);
+        }
+        stale.len()
     }
 
     /// The broker stops: clients are told, sessions stay.

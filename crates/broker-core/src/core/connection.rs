@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sealcast_mqtt::{TopicName, Version};
 
 use crate::packets::Incoming;
+use crate::policy::Peer;
 use crate::router::SessionId;
 
 /// Topic aliases that a client may set.
@@ -22,7 +23,7 @@ pub(super) const MAX_HELD_BYTES: usize = 64 * 1024;
 /// A client that has connected.
 pub(super) struct Connection {
     pub session: SessionId,
-    pub device: Arc<str>,
+    pub peer: Peer,
     pub version: Version,
     /// MQTT 5 topic aliases that the client has set.
     pub aliases: HashMap<u16, TopicName>,

@@ -301,7 +301,7 @@ impl Core {
             let topic = connection.pressure.topic();
             let full = self.sessions.get(&by).map(|session| session.key.clone());
             tracing::warn!(
-                device = %connection.device,
+                device = %connection.peer.device,
                 client_id = client_id.as_deref().unwrap_or_default(),
                 topic,
                 full_device = full.as_ref().map_or("", |key| &*key.device),

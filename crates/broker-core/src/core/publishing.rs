@@ -13,7 +13,7 @@ use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
 use crate::packets::Outgoing;
-use crate::policy::{Intercepted, Interception};
+use crate::policy::{Intercepted, Interception, Peer};
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 
@@ -21,7 +21,7 @@ use crate::topic;
 struct Publisher {
     conn: ConnId,
     session: SessionId,
-    device: Arc<str>,
+    peer: Peer,
     version: Version,
     qos: Qos,
     /// 0 at QoS 0.
@@ -77,7 +77,7 @@ impl Core {
         let from = Publisher {
             conn,
             session: connection.session,
-            device: connection.device.clone(),
+            peer: connection.peer.clone(),
             version: connection.version,
             qos: publish.qos,
             packet_id: publish.packet_id.map_or(0, PacketId::value),
@@ -113,7 +113,7 @@ impl Core {
     fn take_publish(&mut self, from: &Publisher, topic: TopicName, mut publish: Publish, now_ms: u64) {
         // What else stands there is between the client and the broker.
         publish.properties.retain(Property::is_forwarded);
-        if let Err((code, reason)) = self.may_take(&from.device, &topic, &publish, now_ms) {
+        if let Err((code, reason)) = self.may_take(&from.peer, &topic, &publish, now_ms) {
             return self.refuse_publish(from, Refused { code, topic, reason }, now_ms);
         }
         // Only MQTT 3 publishers wait with their message; the payload is shared.
@@ -124,7 +124,7 @@ impl Core {
             qos: from.qos,
             retain: publish.retain,
             properties: publish.properties,
-            sender: Some(from.device.clone()),
+            sender: Some(from.peer.device.clone()),
         };
         let Err(no_room) = self.publish(new, Some(from.session), true, Offer::Refusable, now_ms) else {
             return self.acknowledge(from);
@@ -148,14 +148,15 @@ impl Core {
     /// The reason code of a refusal, and why, in words.
     fn may_take(
         &mut self,
-        device: &str,
+        peer: &Peer,
         topic: &TopicName,
         publish: &Publish,
         now_ms: u64,
     ) -> Result<(), (u8, &'static str)> {
-        if !self.policy.may_publish(device, topic) {
+        let device = &*peer.device;
+        if !self.policy.may_publish(peer, topic) {
             if let Some(unlogged) = self.told.due("publish refused", device, topic, now_ms) {
-                let reason = self.policy.why_not_publish(device, topic);
+                let reason = self.policy.why_not_publish(peer, topic);
                 tracing::info!(device, %topic, unlogged, "publish refused: {reason}");
             }
             return Err((reason::NOT_AUTHORIZED, "the device may not publish to this topic"));

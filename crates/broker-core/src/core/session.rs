@@ -9,6 +9,7 @@ use super::connection::ConnId;
 use super::queue::{Delivery, Queue};
 use super::usage::{Loads, Reminder};
 use crate::packets::Subscribed;
+use crate::policy::{Credential, Peer};
 use crate::router::SessionId;
 
 /// Sessions belong to a device: client identifiers of two devices never meet.
@@ -46,6 +47,8 @@ pub(super) struct Session {
     pub next_packet_id: u16,
     /// QoS 2 packet identifiers from the client whose PUBREL is awaited.
     pub inbound: BTreeSet<u16>,
+    /// Of the connection that it has, or had last.
+    pub credential: Option<Credential>,
     pub will: Option<Will>,
     pub will_due_ms: Option<u64>,
     /// It has one of the places that are reserved for control connections.
@@ -70,10 +73,16 @@ impl Session {
             inflight: BTreeMap::new(),
             next_packet_id: 1,
             inbound: BTreeSet::new(),
+            credential: None,
             will: None,
             will_due_ms: None,
             reserved: false,
         }
+    }
+
+    /// Who connected to it last.
+    pub(super) fn peer(&self) -> Peer {
+        Peer { device: self.key.device.clone(), credential: self.credential }
     }
 
     /// Whether it outlives its connection.
@@ -85,7 +94,7 @@ impl Session {
 /// A will to be published.
 pub(super) struct Due {
     pub session: SessionId,
-    pub device: Arc<str>,
+    pub peer: Peer,
     pub will: Will,
 }
 

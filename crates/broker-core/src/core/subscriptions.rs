@@ -51,7 +51,7 @@ impl Core {
         now_ms: u64,
     ) {
         let Some(connection) = self.connections.get(&conn) else { return };
-        let (id, device, bridge) = (connection.session, connection.device.clone(), connection.bridge);
+        let (id, device, bridge) = (connection.session, connection.peer.device.clone(), connection.bridge);
         let mut brought = Brought::default();
         let subscribe = |(text, wanted): (String, Subscribed)| {
             let subscribed = Subscribed { options: options(wanted.options, bridge, &text), ..wanted };

@@ -12,16 +12,16 @@ use sealcast_mqtt::{Connect, PacketId, Property, Publish, Text, Version, Will, r
 use super::*;
 use crate::limits::ClassLimits;
 use crate::packets::{Outgoing, Subscribed};
-use crate::policy::{Attempt, PolicyRefusal};
+use crate::policy::{Attempt, Peer, PolicyRefusal};
 
 /// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
 struct Names;
 
 impl Policy for Names {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
         Ok(attempt.username.unwrap_or("device").into())
     }
-    fn may_publish(&self, _: &str, _: &str) -> bool {
+    fn may_publish(&self, _: &Peer, _: &str) -> bool {
         true
     }
     fn may_subscribe(&self, _: &str, _: &str) -> bool {

@@ -39,8 +39,8 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&id).filter(|session| session.conn.is_none()) else { return };
         if session.will_due_ms.is_some_and(|due| due <= now_ms) {
             session.will_due_ms = None;
-            let (will, device) = (session.will.take(), session.key.device.clone());
-            self.wills.extend(will.map(|will| Due { session: id, device, will }));
+            let (will, peer) = (session.will.take(), session.peer());
+            self.wills.extend(will.map(|will| Due { session: id, peer, will }));
         }
         if session.expires_at().is_some_and(|at| at <= now_ms) {
             tracing::info!(device = %session.key.device, client_id = %session.key.client_id,

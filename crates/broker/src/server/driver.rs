@@ -150,6 +150,9 @@ impl Driver {
             ServerEvent::DisconnectDevice { device, done } => {
                 let _ = done.send(self.core.handle_disconnect_device(&device));
             }
+            ServerEvent::NewCredential { device, credential, done } => {
+                let _ = done.send(self.core.handle_new_credential(&device, credential, now));
+            }
             ServerEvent::Stats { done } => {
                 let _ = done.send(self.core.stats());
             }

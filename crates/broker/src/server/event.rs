@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealcast_broker_core::{ConnId, HubMessage, Incoming, PeerCertificate, Received, Stats};
+use sealcast_broker_core::{ConnId, Credential, HubMessage, Incoming, PeerCertificate, Received, Stats};
 use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -17,5 +17,6 @@ pub(crate) enum ServerEvent {
     Publish { message: Box<HubMessage>, done: oneshot::Sender<()> },
     Subscribe { filter: String, sender: mpsc::Sender<Received>, done: oneshot::Sender<()> },
     DisconnectDevice { device: String, done: oneshot::Sender<usize> },
+    NewCredential { device: String, credential: Credential, done: oneshot::Sender<usize> },
     Stats { done: oneshot::Sender<Stats> },
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealcast_broker::{
-    Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Policy, PolicyRefusal, Running,
+    Attempt, Broker, BrokerConfig, Interceptor, Limits, ListenerConfig, Peer, Policy, PolicyRefusal, Running,
 };
 
 /// How long anything may take that has to happen. It is long because a build may run beside the tests; a wait ends as soon
@@ -27,14 +27,14 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct TestPolicy;
 
 impl Policy for TestPolicy {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
         let name = attempt.certificate.and_then(|c| c.common_name()).or(attempt.username).unwrap_or("anonymous");
         if name == "revoked" { Err(PolicyRefusal::NotAuthorized("it is revoked")) } else { Ok(name.into()) }
     }
 
-    fn may_publish(&self, device: &str, topic: &str) -> bool {
+    fn may_publish(&self, peer: &Peer, topic: &str) -> bool {
         match topic.strip_prefix("keys/") {
-            Some(owner) => owner == device,
+            Some(owner) => owner == &*peer.device,
             None => !topic.starts_with("forbidden/"),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Replica,
-    event::{Event, FaultOutcome, Summary},
+    event::{Event, FaultOutcome, Former, Summary},
 };
 use crate::{Epoch, GroupNumber, LimitVerdict, Number, Reason, Refusal, limits::decimal};
 
@@ -14,8 +14,11 @@ impl Replica {
         let which = |number: &GroupNumber| self.which(*number);
         let by = who(&summary.originator);
         match &summary.event {
-            Event::DeviceRegistered { id, renewed: false, .. } => format!("{by} registered {id}"),
-            Event::DeviceRegistered { id, renewed: true, .. } => format!("{by} renewed {id}"),
+            Event::DeviceRegistered { id, former, .. } => match former {
+                Former::Nothing => format!("{by} registered {id}"),
+                Former::SameKey => format!("{by} renewed {id}"),
+                Former::OtherKey => format!("{by} registered {id} again, with another key"),
+            },
             Event::DeviceRevoked { device, reason } => format!("{by} revoked {}{}", who(device), because(reason)),
             Event::KeysPublished { rejoin: false, .. } => format!("{by} published a key package"),
             Event::KeysPublished { rejoin: true, .. } => format!("{by} published a key package to rejoin its groups"),

@@ -15,6 +15,17 @@ pub enum FaultOutcome {
     AuthorOut,
 }
 
+/// What the ledger had of a device when it was registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// Nothing: it is new.
+    Nothing,
+    /// A certificate for the same key.
+    SameKey,
+    /// A certificate for another key.
+    OtherKey,
+}
+
 /// What an applied record did. The originator and a commit's bytes are in the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -24,8 +35,8 @@ pub enum Event {
         device: Number,
         /// Its id.
         id: DeviceId,
-        /// Whether it was registered before.
-        renewed: bool,
+        /// Whether it was registered before, and for which key.
+        former: Former,
         /// SHA-256 of the certificate.
         certificate: Hash,
         /// When that ends, seconds since 1970.

@@ -33,7 +33,7 @@ use crate::{
     SignedEntry, Stream, TopicFilter, TopicLimits,
 };
 
-pub use event::{Event, FaultOutcome, Summary};
+pub use event::{Event, FaultOutcome, Former, Summary};
 pub use past::{Grant, Past};
 pub use state::{
     Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration, Report, Revocation, RevocationCause,

@@ -2,7 +2,7 @@
 
 use sealcast_identity::PublicKey;
 
-use super::{Event, FaultOutcome, Group, Replica, Signatures, state::Report};
+use super::{Event, FaultOutcome, Former, Group, Replica, Signatures, state::Report};
 use crate::{
     Body, Epoch, Generation, GroupNumber, KeyRotated, Kind, Number, REPORT_LIFE_S, Refusal, Reporters, SignedEntry,
     topic::is_reserved,
@@ -51,7 +51,11 @@ impl Replica {
                 Ok(Event::DeviceRegistered {
                     device,
                     id: b.device.clone(),
-                    renewed: known.is_some(),
+                    former: match known {
+                        None => Former::Nothing,
+                        Some(known) if known.key == b.public_key => Former::SameKey,
+                        Some(_) => Former::OtherKey,
+                    },
                     certificate: b.certificate,
                     not_after_s: b.not_after_s,
                 })

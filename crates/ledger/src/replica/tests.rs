@@ -160,7 +160,7 @@ fn only_the_ca_registers_and_only_ca_and_operator_revoke() {
     assert_eq!(scene.revoke_device(ID.ca(), 0), Err(Refusal::AlreadyRevoked { device }));
     assert_eq!(scene.publish(0, b"k", b"certificate"), Err(Refusal::NotActive { device }));
     assert_eq!(scene.replica().key_of(device), None);
-    assert!(matches!(scene.register(0, b"new"), Ok(Event::DeviceRegistered { renewed: true, .. })));
+    assert!(matches!(scene.register(0, b"new"), Ok(Event::DeviceRegistered { former: Former::SameKey, .. })));
     scene.publish(0, b"k", b"new").unwrap();
 }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use sealcast_broker::{Attempt, Broker, BrokerConfig, Limits, ListenerConfig, Policy, PolicyRefusal, Running};
+use sealcast_broker::{Attempt, Broker, BrokerConfig, Limits, ListenerConfig, Peer, Policy, PolicyRefusal, Running};
 use sealcast_mqtt::{Frame, PacketType, Publish, Splitter, Version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,11 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Gate;
 
 impl Policy for Gate {
-    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+    fn connect(&self, _: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
         Ok("node".into())
     }
 
-    fn may_publish(&self, _: &str, topic: &str) -> bool {
+    fn may_publish(&self, _: &Peer, topic: &str) -> bool {
         !topic.contains("refused")
     }
 

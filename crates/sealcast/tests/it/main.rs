@@ -8,6 +8,7 @@ mod python;
 #[allow(dead_code, reason = "each of the two uses a part of it")]
 mod raw;
 
+mod access;
 mod archive;
 mod bench;
 mod case_04;

@@ -327,10 +327,10 @@ fn a_filter_that_stands_in_one_packet_twice_brings_what_is_retained_once() {
 struct Counting(AtomicUsize);
 
 impl Policy for Counting {
-    fn connect(&self, attempt: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+    fn connect(&self, attempt: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
         Names.connect(attempt)
     }
-    fn may_publish(&self, _: &str, _: &str) -> bool {
+    fn may_publish(&self, _: &Peer, _: &str) -> bool {
         true
     }
     fn may_subscribe(&self, _: &str, _: &str) -> bool {

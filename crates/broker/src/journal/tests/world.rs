@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    Attempt, ConnId, Core, Image, Incoming, JournalRecord, Limits, Outgoing, Output, Policy, PolicyRefusal, Restored,
-    Subscribed,
+    Attempt, ConnId, Core, Image, Incoming, JournalRecord, Limits, Outgoing, Output, Peer, Policy, PolicyRefusal,
+    Restored, Subscribed,
 };
 use sealcast_faults::{Fault, mend};
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version};
@@ -16,10 +16,10 @@ use super::super::{SCHEMA, read, write};
 struct Everyone;
 
 impl Policy for Everyone {
-    fn connect(&self, _: &Attempt<'_>) -> Result<Arc<str>, PolicyRefusal> {
+    fn connect(&self, _: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
         Ok("device".into())
     }
-    fn may_publish(&self, _: &str, _: &str) -> bool {
+    fn may_publish(&self, _: &Peer, _: &str) -> bool {
         true
     }
     fn may_subscribe(&self, _: &str, _: &str) -> bool {

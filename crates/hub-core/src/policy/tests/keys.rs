@@ -1,0 +1,54 @@
+//! A device that has enrolled again: whoever holds its former key is connected still.
+
+use sealcast_broker_core::Outgoing;
+use sealcast_mqtt::reason;
+
+use super::world::World;
+
+/// Publishing in the moment in which the ledger has the new key, and the connection has not been ended yet.
+#[test]
+fn a_former_key_gives_no_right_to_publish() {
+    let mut world = World::new();
+    let former = world.register("1111");
+    let reader = world.register("1112");
+    let group = world.group("g", "g/#");
+    world.grant(group, "1111");
+    world.grant(group, "1112");
+    let reader = world.connect(&reader, "reader", None).unwrap();
+    world.subscribe(reader, &["g/#", "sealcast/v1/keys/1111", "open/#"]);
+    let thief = world.connect(&former, "thief", Some("g/will")).unwrap();
+    assert_eq!(world.publish(thief, "g/t", false), (Some(0), vec![reader]));
+
+    let current = world.register("1111");
+    world.grant(group, "1111");
+    for topic in ["g/t", "sealcast/v1/keys/1111", "sealcast/v1/rpc/1111/request", "open/t"] {
+        assert_eq!(world.publish(thief, topic, false), (Some(reason::NOT_AUTHORIZED), vec![]), "{topic}");
+    }
+    let own = world.connect(&current, "own", None).unwrap();
+    assert_eq!(world.publish(own, "g/t", false), (Some(0), vec![reader]));
+    // Nor does a will that it left.
+    assert!(world.close(thief).is_empty());
+    assert_eq!(world.connect(&former, "thief", None), None);
+}
+
+#[test]
+fn a_new_key_ends_the_connections_by_the_former_one_and_no_others() {
+    let mut world = World::new();
+    let former = world.register("1111");
+    let other = world.register("1112");
+    let other = world.connect(&other, "other", None).unwrap();
+    let thief = world.connect(&former, "thief", Some("will")).unwrap();
+    world.subscribe(other, &["will"]);
+    let current = world.register("1111");
+    let own = world.connect(&current, "own", None).unwrap();
+
+    let key = sealcast_identity::Certificate::from_der(current.der()).unwrap().public_key().fingerprint();
+    assert_eq!(world.core.handle_new_credential("1111", key, 0), 1);
+    let outputs = world.outputs();
+    let [(conn, Outgoing::Disconnect { code })] = outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((conn, code), (thief, reason::ADMINISTRATIVE_ACTION));
+    assert_eq!(world.publish(own, "will", false), (Some(0), vec![other]));
+    // The device's session goes on with its new key.
+    assert!(world.connect(&current, "thief", None).is_some());
+    assert_eq!(world.core.stats().sessions, 3);
+}

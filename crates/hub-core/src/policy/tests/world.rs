@@ -1,0 +1,191 @@
+//! A ledger, and a broker's core that judges by it.
+
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use sealcast_broker_core::{ConnId, Core, Incoming, Limits, Outgoing, Output, PeerCertificate, Subscribed};
+use sealcast_identity::{Authority, DeviceId, Root, SigningKey};
+use sealcast_ledger::{
+    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Number, Policy,
+    Replica, Serial, SignedEntry, testing::MemoryLedger,
+};
+use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version, Will};
+use sealcast_topic::CONTROL_LEVEL;
+
+use crate::{LedgerPolicy, SharedReplica};
+
+const NOW_MS: u64 = 1_767_225_600_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub struct World {
+    authority: Authority,
+    operator: SigningKey,
+    ledger: MemoryLedger,
+    replica: SharedReplica,
+    pub core: Core,
+    connections: ConnId,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let root = Root::create("test", NOW_MS, 3650 * DAY).unwrap();
+        let authority = root.create_authority("test", NOW_MS, 3000 * DAY).unwrap();
+        let operator = SigningKey::generate().unwrap();
+        let id = LedgerId { chain_id: 5318, address: [7; 20] };
+        let (root, ca) = (*root.certificate().public_key(), *authority.key().public());
+        let genesis = Genesis { id, root, ca, operator: *operator.public() };
+        let replica = Arc::new(RwLock::new(Replica::new(genesis)));
+        let policy = LedgerPolicy { replica: replica.clone() };
+        let limits = Limits { reserved_levels: vec![CONTROL_LEVEL.to_owned()], ..Limits::default() };
+        let core = Core::new(limits, Arc::new(policy), None);
+        Self { authority, operator, ledger: MemoryLedger::new(genesis), replica, core, connections: 0 }
+    }
+
+    fn sign(&self, body: &Body, by: Number, key: &SigningKey) -> SignedEntry {
+        body.sign(key, by, self.ledger.replica().next_nonce(by), &self.id()).unwrap()
+    }
+
+    /// The ledger takes an entry, and the broker's replica knows it.
+    fn submit(&mut self, entry: &SignedEntry) {
+        let record = self.ledger.submit(entry, NOW_MS / 1000).unwrap();
+        self.replica.write().unwrap().apply(&record).unwrap();
+    }
+
+    pub fn operate(&mut self, body: &Body) {
+        let entry = self.sign(body, self.id().operator(), &self.operator);
+        self.submit(&entry);
+    }
+
+    fn id(&self) -> LedgerId {
+        self.ledger.replica().genesis().id
+    }
+
+    /// Registers a device with a new key, also one that has one.
+    pub fn register(&mut self, name: &str) -> PeerCertificate {
+        let device: DeviceId = name.parse().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let certificate = self.authority.issue_device(&device, key.public(), NOW_MS, 365 * DAY).unwrap().certificate;
+        let body = Body::DeviceRegistered(DeviceRegistered {
+            device,
+            public_key: *key.public(),
+            certificate: Hash::of(certificate.der()),
+            serial: Serial::new(certificate.serial()).unwrap(),
+            not_after_s: certificate.not_after_s(),
+        });
+        let entry = self.sign(&body, self.id().ca(), self.authority.key());
+        self.submit(&entry);
+        PeerCertificate::from_leaf(certificate.der())
+    }
+
+    pub fn group(&mut self, name: &str, filter: &str) -> GroupNumber {
+        let policy = Policy {
+            epoch_max_age_s: None,
+            epoch_max_messages: None,
+            retention: 1,
+            authenticity: Authenticity::Signature,
+        };
+        let filters = vec![filter.parse().unwrap()];
+        self.operate(&Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy }));
+        self.ledger.replica().group_by_name(&name.parse().unwrap()).unwrap().number
+    }
+
+    pub fn grant(&mut self, group: GroupNumber, device: &str) {
+        let device = self.id().number_of(&device.parse().unwrap());
+        self.operate(&Body::Granted(Granted { group, device }));
+    }
+
+    /// The connection, if it is accepted.
+    pub fn connect(&mut self, by: &PeerCertificate, client_id: &str, will: Option<&str>) -> Option<ConnId> {
+        self.connections += 1;
+        let conn = self.connections;
+        self.core.handle_connect(conn, Some(by), connect(client_id, will), NOW_MS);
+        let accepted = |packet: &(ConnId, Outgoing)| matches!(packet.1, Outgoing::ConnAck { code: 0, .. });
+        self.outputs().iter().any(accepted).then_some(conn)
+    }
+
+    /// The connection breaks. Gives who gets a message for it.
+    pub fn close(&mut self, conn: ConnId) -> Vec<ConnId> {
+        self.core.handle_closed(conn, NOW_MS);
+        let outputs = self.outputs();
+        self.receivers(outputs)
+    }
+
+    pub fn outputs(&mut self) -> Vec<(ConnId, Outgoing)> {
+        let outputs = self.core.take_effects(NOW_MS).outputs.into_iter();
+        outputs
+            .filter_map(|output| match output {
+                Output::Send(conn, packet) => Some((conn, packet)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The reason code of PUBACK, and who got the message.
+    pub fn publish(&mut self, conn: ConnId, topic: &str, retain: bool) -> (Option<u8>, Vec<ConnId>) {
+        let publish = Publish {
+            dup: false,
+            qos: Qos::AtLeastOnce,
+            retain,
+            topic: Some(TopicName::new(topic).unwrap()),
+            packet_id: PacketId::new(1),
+            properties: Properties::new(),
+            payload: "x".into(),
+        };
+        self.core.handle_packet(conn, Incoming::Publish(publish), NOW_MS);
+        let outputs = self.outputs();
+        let code = outputs.iter().find_map(|(to, packet)| match packet {
+            Outgoing::PubAck { code, .. } if *to == conn => Some(*code),
+            _ => None,
+        });
+        (code, self.receivers(outputs))
+    }
+
+    /// Who got a message. Each is acknowledged.
+    pub fn receivers(&mut self, outputs: Vec<(ConnId, Outgoing)>) -> Vec<ConnId> {
+        let mut receivers = Vec::new();
+        for (conn, packet) in outputs {
+            if let Outgoing::Publish { id, qos, .. } = packet {
+                receivers.push(conn);
+                if qos > Qos::AtMostOnce {
+                    self.core.handle_packet(conn, Incoming::PubAck { id }, NOW_MS);
+                }
+            }
+        }
+        receivers
+    }
+
+    /// The reason codes of SUBACK, and how many retained messages came.
+    pub fn subscribe(&mut self, conn: ConnId, filters: &[&str]) -> (Vec<u8>, usize) {
+        let filters = filters.iter().map(|filter| ((*filter).to_owned(), Subscribed::new(Qos::AtLeastOnce))).collect();
+        self.core.handle_packet(conn, Incoming::Subscribe { id: 1, filters }, NOW_MS);
+        let outputs = self.outputs();
+        let codes = outputs.iter().find_map(|(_, packet)| match packet {
+            Outgoing::SubAck { codes, .. } => Some(codes.clone()),
+            _ => None,
+        });
+        (codes.unwrap(), self.receivers(outputs).len())
+    }
+}
+
+fn connect(client_id: &str, will: Option<&str>) -> Connect {
+    let will = will.map(|topic| Will {
+        topic: TopicName::new(topic).unwrap(),
+        payload: "will".into(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: Properties::new(),
+    });
+    Connect {
+        version: Version::V5,
+        bridge: false,
+        client_id: Text::new(client_id).unwrap(),
+        clean_start: false,
+        keep_alive_s: 0,
+        properties: Properties::from_iter([Property::SessionExpiry(100_000), Property::RequestProblemInfo(0)]),
+        will,
+        username: None,
+        password: None,
+    }
+}
