@@ -10,6 +10,7 @@ mod deliveries;
 mod effects;
 mod image;
 mod left;
+mod members;
 mod pressure;
 mod publishing;
 mod queue;
@@ -38,6 +39,7 @@ use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
 use connection::Connection;
 use left::Left;
+use members::Members;
 use session::{Due, Session};
 use usage::Class;
 
@@ -94,6 +96,7 @@ pub struct Stats {
 pub struct Core {
     limits: Limits,
     policy: Arc<dyn Policy>,
+    members: Members,
     interceptor: Option<Arc<dyn Interceptor>>,
     connections: HashMap<ConnId, Connection>,
     sessions: HashMap<SessionId, Session>,
@@ -142,6 +145,7 @@ impl Core {
         let router = Router::new(Reserved::new(limits.reserved_levels.clone()));
         Self {
             limits,
+            members: Members::new(policy.clone()),
             policy,
             interceptor,
             connections: HashMap::new(),
@@ -176,6 +180,7 @@ impl Core {
 
     /// What has come out since the last call. Connections that were held up go on here.
     pub fn take_effects(&mut self, now_ms: u64) -> Effects {
+        self.members.refresh();
         loop {
             self.settle(now_ms);
             self.go_on(now_ms);
@@ -211,6 +216,7 @@ impl Core {
 
     /// A packet of a client that has connected; ignored when the connection is gone.
     pub fn handle_packet(&mut self, conn: ConnId, packet: Incoming, now_ms: u64) {
+        self.members.refresh();
         // "Offline" goes out before the "online" of the client that comes back.
         self.settle(now_ms);
         let Some(connection) = self.connections.get(&conn) else { return };
@@ -242,6 +248,7 @@ impl Core {
 
     /// Ends sessions that have expired, sends wills that are due, closes connections that were held up for too long.
     pub fn handle_timeout(&mut self, now_ms: u64) {
+        self.members.refresh();
         self.give_up_waiting(now_ms);
         self.drop_expired(now_ms);
         self.look_at_sessions(now_ms);

@@ -102,9 +102,21 @@ pub trait Policy: Send + Sync + 'static {
         None
     }
 
-    /// Whether `device` is a member of a group that [`Self::group`] has named.
+    /// Whether `device` is a member of a group that [`Self::group`] has named. Answers are kept as long as
+    /// [`Self::version`] stays.
     fn is_member(&self, _device: &str, _group: u64) -> bool {
         true
+    }
+
+    /// Whether messages for a group go to its members only, whatever other devices have subscribed to: also what was queued
+    /// for a device when it still was a member, and what is retained.
+    fn members_only(&self) -> bool {
+        false
+    }
+
+    /// Changes whenever an answer of [`Self::is_member`] may have changed. Asked at each packet.
+    fn version(&self) -> u64 {
+        0
     }
 
     /// Whether a client of `device` with this identifier is the device's control connection, for which

@@ -7,5 +7,5 @@ mod policy;
 
 pub use self::{
     holder::{CertificateRefusal, device_of},
-    policy::{LedgerPolicy, SharedReplica, credential},
+    policy::{LedgerPolicy, Readers, SharedReplica, credential},
 };

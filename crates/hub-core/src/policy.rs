@@ -1,16 +1,16 @@
 //! Who may do what at the hub's broker, by the ledger as it is now.
 //!
-//! Every active device may subscribe to application topics: who can read them is decided by keys, not by the broker.
-//! To publish on a group's topics a device must be granted in the group: what a stranger writes there opens nowhere, but
-//! it could flood the members and replace what is retained for them. The control topics are each their owners' alone,
+//! Whatever is on a group's topics is for devices that are granted in the group. What a stranger writes there opens nowhere,
+//! but it could flood the members and replace what is retained for them. What a stranger gets from there it cannot open,
+//! but sees when who sends how much; [`Readers::Anyone`] lets it see that. The control topics are each their owners' alone,
 //! and only a filter that names their first level reaches them ([`sealcast_broker_core::Limits::reserved_levels`]).
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sealcast_broker_core::{Attempt, Credential, Peer, Policy, PolicyRefusal};
 use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME, PublicKey};
-use sealcast_ledger::{Device, GroupNumber, Replica};
-use sealcast_topic::{ControlTopic, is_control};
+use sealcast_ledger::{Device, GroupNumber, Replica, TopicFilter};
+use sealcast_topic::{ControlTopic, covers, is_control, overlap};
 
 use crate::{CertificateRefusal, device_of};
 
@@ -22,6 +22,18 @@ pub type SharedReplica = Arc<RwLock<Replica>>;
 pub struct LedgerPolicy {
     /// The hub's own replica.
     pub replica: SharedReplica,
+    /// Who gets the messages of groups.
+    pub readers: Readers,
+}
+
+/// Who gets the sealed messages of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Devices that are granted in the group.
+    #[default]
+    Granted,
+    /// Every active device, though it cannot open them.
+    Anyone,
 }
 
 impl LedgerPolicy {
@@ -60,6 +72,14 @@ impl Policy for LedgerPolicy {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
         let number = u16::try_from(group).ok().and_then(GroupNumber::new);
         number.is_some_and(|group| is_granted(&replica, device, group))
+    }
+
+    fn members_only(&self) -> bool {
+        self.readers == Readers::Granted
+    }
+
+    fn version(&self) -> u64 {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner).rights_version()
     }
 
     /// What a node's own connection (`Link` of `sealcast-node`) calls itself, at agents and in the operator's commands.
@@ -111,13 +131,32 @@ impl Policy for LedgerPolicy {
 
     fn may_subscribe(&self, device: &str, filter: &str) -> bool {
         if !is_control(filter) {
-            return true;
+            return self.readers == Readers::Anyone || self.may_subscribe_application(device, filter);
         }
         match ControlTopic::parse(filter) {
             Some(ControlTopic::Ledger | ControlTopic::Head | ControlTopic::Keys { .. }) => true,
             Some(ControlTopic::Response { node } | ControlTopic::Inbox { device: node, .. }) => node == device,
             Some(ControlTopic::Request { .. }) | None => false,
         }
+    }
+}
+
+impl LedgerPolicy {
+    /// Not if all that a filter can match belongs to groups, and the device is granted in none of them: it would wait for
+    /// nothing. Of a wider filter, such as `#`, the device gets what is allowed.
+    fn may_subscribe_application(&self, device: &str, filter: &str) -> bool {
+        let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let device = active(&replica, device).map(|device| device.number);
+        let mut is_covered = false;
+        for group in replica.groups() {
+            for of_group in group.filters.iter().map(TopicFilter::as_str).filter(|of_group| overlap(of_group, filter)) {
+                if device.is_some_and(|device| replica.is_granted(group.number, device)) {
+                    return true;
+                }
+                is_covered |= covers(of_group, filter);
+            }
+        }
+        !is_covered
     }
 }
 

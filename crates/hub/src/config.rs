@@ -6,6 +6,7 @@ mod relay;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
+use sealcast_hub_core::Readers;
 use sealcast_node::{
     MAX_MESSAGE_BYTES,
     config::{MAX_PACKET_BYTES, address},
@@ -34,6 +35,8 @@ pub struct HubFile {
     token_hours: u32,
     /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
     chain_id: u64,
+    /// Which devices may subscribe to a group's topics, and get what is sent there. Default `granted`.
+    subscribe: Subscribe,
     /// What devices may use of the broker.
     limits: LimitsFile,
     /// What devices may put on the ledger.
@@ -51,11 +54,22 @@ impl Default for HubFile {
             certificate_lifetime_s: 365 * 86_400,
             token_hours: 24,
             chain_id: 7526,
+            subscribe: Subscribe::Granted,
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
             max_packet_bytes: MAX_MESSAGE_BYTES,
         }
     }
+}
+
+/// Which devices may subscribe to a group's topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subscribe {
+    /// Those that are granted the group.
+    Granted,
+    /// All, though they cannot open what they get.
+    Anyone,
 }
 
 /// The hub's configuration, checked.
@@ -73,6 +87,8 @@ pub struct Hub {
     pub token_lifetime: Duration,
     /// The embedded ledger's chain id.
     pub chain_id: u64,
+    /// Who gets the messages of groups.
+    pub readers: Readers,
     /// What devices may use of the broker.
     pub limits: sealcast_broker::Limits,
     /// What devices may put on the ledger.
@@ -88,6 +104,11 @@ impl HubFile {
             self.names = names.to_vec();
         }
         self
+    }
+
+    /// Replaces who may subscribe to a group's topics.
+    pub fn with_subscribe(self, subscribe: Subscribe) -> Self {
+        Self { subscribe, ..self }
     }
 
     /// Checks every value.
@@ -122,6 +143,10 @@ impl HubFile {
             certificate_lifetime: Duration::from_secs(self.certificate_lifetime_s.into()),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
+            readers: match self.subscribe {
+                Subscribe::Granted => Readers::Granted,
+                Subscribe::Anyone => Readers::Anyone,
+            },
             limits: self.limits.validate(self.max_packet_bytes)?,
             relay: self.relay.validate()?,
         })

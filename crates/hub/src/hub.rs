@@ -78,7 +78,7 @@ impl Hub {
         let replica: SharedReplica = Arc::new(RwLock::new(replica));
         let groups = Arc::new(Mutex::new(groups));
 
-        let policy = LedgerPolicy { replica: replica.clone() };
+        let policy = LedgerPolicy { replica: replica.clone(), readers: config.readers };
         let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
         let mqtt = *broker.addrs().first().context("the broker has no address")?;
         let listener = TcpListener::bind(config.est)

@@ -18,7 +18,7 @@ mod up;
 
 pub use self::{
     apart::Folders,
-    config::{Hub as HubConfig, HubFile},
+    config::{Hub as HubConfig, HubFile, Subscribe},
     hub::Hub,
     rotation::rotate_ca,
     tokens::Tokens,

@@ -12,7 +12,7 @@ use sealcast_broker_core::{
     ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
     Received,
 };
-use sealcast_hub_core::{LedgerPolicy, credential};
+use sealcast_hub_core::{LedgerPolicy, Readers, credential};
 use sealcast_ledger::{Event, Former, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
@@ -94,7 +94,7 @@ impl Hub {
     /// A hub whose journal is empty.
     pub fn new(cast: &Cast, now: Now) -> Self {
         let replica = Arc::new(RwLock::new(Replica::new(cast.genesis)));
-        let policy = LedgerPolicy { replica };
+        let policy = LedgerPolicy { replica, readers: Readers::Granted };
         let mut hub = Self {
             core: core(&policy),
             image: Image::default(),

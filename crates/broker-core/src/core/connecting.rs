@@ -37,6 +37,7 @@ impl Core {
         connect: Connect,
         now_ms: u64,
     ) {
+        self.members.refresh();
         let Admitted { peer, client_id, reserved } = match self.admit(certificate, &connect, now_ms) {
             Ok(admitted) => admitted,
             Err(code) => {

@@ -22,6 +22,8 @@ pub(super) struct Terms {
     pub share: Option<Arc<str>>,
     /// The group of the message's topic.
     pub group: Option<u64>,
+    /// It is given up first when all queues together are full, whoever it is for.
+    pub surplus: bool,
 }
 
 impl Terms {
@@ -33,6 +35,7 @@ impl Terms {
             subscription_ids: target.subscription_ids,
             share: target.share,
             group,
+            surplus: false,
         }
     }
 }
@@ -84,7 +87,7 @@ impl Core {
             subscription_ids: terms.subscription_ids,
             share: terms.share,
             group: terms.group,
-            surplus: false,
+            surplus: terms.surplus,
             maybe_sent: false,
             released: false,
             stored,
@@ -136,8 +139,9 @@ impl Core {
             let too_large = connection.max_packet_bytes.is_some_and(|max| {
                 publish_size(connection.version, &delivery.message, delivery.qos, &delivery.subscription_ids) > max
             });
+            let barred = !self.members.may_receive(&session.key.device, delivery.group);
             // MQTT 5, §3.1.2.11.4: as if sent. §3.3.2.3.3: expired messages are not sent.
-            if too_large || delivery.message.expired(now_ms) {
+            if barred || too_large || delivery.message.expired(now_ms) {
                 self.finish(id, &delivery);
                 continue;
             }

@@ -217,7 +217,7 @@ impl Core {
         let waited_for = |conn: &ConnId| {
             let held = self.connections.get(conn).map(|connection| &connection.pressure);
             let group = held.and_then(|held| self.policy.group(held.topic()));
-            group.is_none_or(|group| self.policy.is_member(&session.key.device, group))
+            group.is_none_or(|group| self.members.include(&session.key.device, group))
         };
         let shares = session.shared_subscriptions().filter_map(|(text, _)| self.share_waits.get(&**text));
         let conns: Vec<ConnId> = shares.flatten().copied().filter(waited_for).collect();

@@ -1,5 +1,6 @@
 //! From a PUBLISH to everyone who gets it.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use sealcast_mqtt::{PacketId, Property, Publish, Qos, TopicName, Version, reason
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
 use super::effects::{JournalRecord, Output};
-use super::shares::Members;
 use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
@@ -222,6 +222,7 @@ impl Core {
 
     /// A message of the hub's own.
     pub fn handle_hub_publish(&mut self, mut message: HubMessage, token: u64, now_ms: u64) {
+        self.members.refresh();
         self.settle(now_ms);
         message.properties.retain(Property::is_forwarded);
         let new = NewMessage {
@@ -281,10 +282,9 @@ impl Core {
     ) -> Result<Matches, NoRoom> {
         let class = Class::of(&self.router, &message.topic);
         self.drop_expired(now_ms);
-        let members = Members::new(&self.policy);
         // Each turn ends a session, after which a share may have a better member, and others may have room.
         loop {
-            let mut found = self.matches(message, class, group, from, &members);
+            let mut found = self.matches(message, class, group, from);
             if message.qos == Qos::AtMostOnce {
                 return Ok(found);
             }
@@ -323,7 +323,7 @@ impl Core {
     /// Ends a session that must not hold up this message's publisher, if there is one.
     fn make_room(&mut self, id: SessionId, bound: Bound, class: Class, group: Option<u64>) -> bool {
         let Some(session) = self.sessions.get(&id) else { return false };
-        let member = group.map(|group| self.policy.is_member(&session.key.device, group));
+        let member = group.map(|group| self.members.include(&session.key.device, group));
         let ends = match (class, bound) {
             (Class::Application, _) if member == Some(false) => Some((
                 id,
@@ -362,7 +362,9 @@ impl Core {
         let id = self.next_local;
         self.next_local += 1;
         self.router.insert_local(id, &filter);
-        let retained = self.retained_for(&filter, now_ms).map(|message| Output::Local(id, Box::new(received(message))));
+        let looked = Cell::default();
+        let retained =
+            self.retained_for(&filter, &looked, now_ms).map(|message| Output::Local(id, Box::new(received(message))));
         let retained: Vec<Output> = retained.collect();
         self.fx.outputs.extend(retained);
         self.locals.insert(id, filter);

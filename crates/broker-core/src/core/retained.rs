@@ -1,5 +1,6 @@
 //! Retained messages: who may have how many, and which ones a filter matches.
 
+use std::cell::Cell;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -57,14 +58,21 @@ impl Core {
         self.retained.insert(message.topic.clone(), message.clone());
     }
 
-    /// Retained messages that match: only topics that begin as the filter does are looked at.
-    pub(super) fn retained_for<'a>(&'a self, filter: &'a str, now_ms: u64) -> impl Iterator<Item = &'a Arc<Message>> {
+    /// Retained messages that match: only topics that begin as the filter does are looked at, and counted in `looked`.
+    pub(super) fn retained_for<'a>(
+        &'a self,
+        filter: &'a str,
+        looked: &'a Cell<usize>,
+        now_ms: u64,
+    ) -> impl Iterator<Item = &'a Arc<Message>> {
         let literal = filter.split(['+', '#']).next().unwrap_or(filter);
         // `a/#` matches `a` too.
         let prefix = literal.strip_suffix('/').filter(|_| literal.len() < filter.len()).unwrap_or(literal);
+        let end = if literal.len() < filter.len() { Bound::Unbounded } else { Bound::Included(filter) };
         self.retained
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<str, _>((Bound::Included(prefix), end))
             .take_while(move |(topic, _)| topic.starts_with(prefix))
+            .inspect(|_| looked.set(looked.get() + 1))
             .filter(move |(topic, message)| self.router.filter_matches(filter, topic) && !message.expired(now_ms))
             .map(|(_, message)| message)
     }

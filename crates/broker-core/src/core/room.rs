@@ -36,8 +36,8 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let class = Class::of(&self.router, &delivery.message.topic);
         let device = &session.key.device;
-        let owed = delivery.group.is_some_and(|group| self.policy.is_member(device, group));
-        delivery.surplus = class == Class::Control || !owed;
+        let owed = delivery.group.is_some_and(|group| self.members.include(device, group));
+        delivery.surplus |= class == Class::Control || !owed;
         let bytes = delivery.cost();
         self.usages.queue(device, class, bytes, delivery.surplus);
         if delivery.surplus {

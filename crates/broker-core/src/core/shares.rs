@@ -15,10 +15,8 @@
 //! Until its turn comes, a delivery counts for the device that it waited for. In the journal it stays where it is, without
 //! a session, and moves by one record: a crash between two slices loses nothing, and no message is handed over twice.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use sealcast_mqtt::Qos;
 
@@ -26,37 +24,15 @@ use super::Core;
 use super::deliveries::Terms;
 use super::effects::JournalRecord;
 use super::left::Left;
+use super::members::Members;
 use super::queue::Delivery;
 use super::session::Session;
 use super::usage::{Class, Usages};
 use crate::limits::Limits;
 use crate::message::{Message, delivery_cost};
 use crate::packets::Subscribed;
-use crate::policy::Policy;
 use crate::router::{self, Matches, SessionId, Subscriber};
 use crate::topic;
-
-/// Who is in which group, asked once for each device and group: while one message, or one slice, finds its members.
-pub(super) struct Members {
-    policy: Arc<dyn Policy>,
-    known: RefCell<HashMap<u64, HashMap<Arc<str>, bool>>>,
-}
-
-impl Members {
-    pub(super) fn new(policy: &Arc<dyn Policy>) -> Self {
-        Self { policy: policy.clone(), known: RefCell::default() }
-    }
-
-    fn include(&self, device: &str, group: u64) -> bool {
-        let mut known = self.known.borrow_mut();
-        let known = known.entry(group).or_default();
-        known.get(device).copied().unwrap_or_else(|| {
-            let answer = self.policy.is_member(device, group);
-            known.insert(device.into(), answer);
-            answer
-        })
-    }
-}
 
 /// What a member of a share is judged by.
 struct Judge<'a> {
@@ -74,6 +50,10 @@ struct Judge<'a> {
 impl router::Judge for Judge<'_> {
     fn waits_for(&self, device: &str) -> bool {
         self.group.is_none_or(|group| self.members.include(device, group))
+    }
+
+    fn serves_others(&self) -> bool {
+        !self.members.are_exclusive()
     }
 
     fn waits(&self) -> bool {
@@ -99,11 +79,15 @@ impl Core {
         class: Class,
         group: Option<u64>,
         from: Option<SessionId>,
-        members: &Members,
     ) -> Matches {
-        let (sessions, usages, limits) = (&self.sessions, &self.usages, &self.limits);
+        let (sessions, usages, limits, members) = (&self.sessions, &self.usages, &self.limits, &self.members);
         let judge = Judge { sessions, usages, limits, members, message, class, group, kept: false };
-        self.router.matches(&message.topic, from, &judge)
+        let mut found = self.router.matches(&message.topic, from, &judge);
+        if group.is_some() && members.are_exclusive() {
+            let device = |id: &SessionId| sessions.get(id).map(|session| &session.key.device);
+            found.sessions.retain(|id, _| device(id).is_some_and(|device| members.may_receive(device, group)));
+        }
+        found
     }
 
     /// The client of a session has come or gone: its shared subscriptions are for online members, or for others.
@@ -144,7 +128,6 @@ impl Core {
     /// Gives what ended sessions were to get by shared subscriptions to other members: as much as one slice has. Not
     /// inside what ends a session: when many sessions end at once, none of them is a member any more.
     pub(super) fn hand_over(&mut self, now_ms: u64) {
-        let members = Members::new(&self.policy);
         while self.slice_left > 0
             && let Some(Left { delivery, device }) = self.left.pop_front()
         {
@@ -153,7 +136,7 @@ impl Core {
             if let Some(device) = &device {
                 self.usages.left_end(device, class, delivery.cost(), delivery.surplus);
             }
-            if delivery.message.expired(now_ms) || !self.hand_over_one(&delivery, class, &members, now_ms) {
+            if delivery.message.expired(now_ms) || !self.hand_over_one(&delivery, class, now_ms) {
                 self.fx.record(JournalRecord::DeliveryEnd { order: delivery.order });
             }
             // Only now, so that the journal keeps its copy of the message.
@@ -165,9 +148,9 @@ impl Core {
     }
 
     /// False if the share has nobody for it.
-    fn hand_over_one(&mut self, delivery: &Delivery, class: Class, members: &Members, now_ms: u64) -> bool {
+    fn hand_over_one(&mut self, delivery: &Delivery, class: Class, now_ms: u64) -> bool {
         let (Some(share), message, group) = (&delivery.share, &delivery.message, delivery.group) else { return false };
-        let (sessions, usages, limits) = (&self.sessions, &self.usages, &self.limits);
+        let (sessions, usages, limits, members) = (&self.sessions, &self.usages, &self.limits, &self.members);
         let mut judge = Judge { sessions, usages, limits, members, message, class, group, kept: true };
         let target = self.router.member(share, &judge).or_else(|| {
             judge.kept = false;

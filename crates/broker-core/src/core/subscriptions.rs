@@ -1,5 +1,6 @@
 //! SUBSCRIBE, UNSUBSCRIBE and the retained messages that a subscription brings.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -21,23 +22,35 @@ use crate::topic;
 const MAX_SHARES: usize = 16;
 const MAX_SHARE_BYTES: usize = 512;
 
+/// Retained topics that the filters of one SUBSCRIBE are held against. The filter that passes it is the last.
+const MAX_LOOKED: usize = 500_000;
+
+/// A retained message that a filter brings.
+struct Retained {
+    message: Arc<Message>,
+    group: Option<u64>,
+    subscribed: Subscribed,
+}
+
 /// What one SUBSCRIBE brings of what is retained.
 #[derive(Default)]
 struct Brought {
-    messages: Vec<(Arc<Message>, Subscribed)>,
+    messages: Vec<Retained>,
     /// A filter that stands in one packet again and again brings them once.
     filters: HashSet<String>,
+    looked: usize,
     /// What of it is queued, and what goes out at QoS 0.
     queued: Loads,
     passing: Loads,
 }
 
 impl Brought {
-    fn add(&mut self, class: Class, message: &Arc<Message>, subscribed: Subscribed) -> Load {
+    fn add(&mut self, class: Class, retained: Retained) -> Load {
+        let Retained { message, subscribed, .. } = &retained;
         let queued = subscribed.options.qos.min(message.qos) > Qos::AtMostOnce;
         let load = if queued { &mut self.queued } else { &mut self.passing }.of_mut(class);
         load.add(message.cost());
-        self.messages.push((message.clone(), subscribed));
+        self.messages.push(retained);
         *load
     }
 }
@@ -62,14 +75,15 @@ impl Core {
         };
         let codes = filters.into_iter().map(subscribe).collect();
         self.fx.send(conn, Outgoing::SubAck { id: packet_id, codes });
-        for (message, subscribed) in brought.messages {
+        for Retained { message, group, subscribed } in brought.messages {
             let terms = Terms {
                 qos: subscribed.options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: subscribed.id.into_iter().collect(),
                 share: None,
+                group,
                 // It stays retained: the client can ask for it again.
-                group: None,
+                surplus: true,
             };
             self.deliver(id, &message, terms, now_ms);
         }
@@ -90,7 +104,9 @@ impl Core {
             reason::TOPIC_FILTER_INVALID
         })?;
         if !self.policy.may_subscribe(device, filter) {
-            tracing::info!(%device, filter = text, "subscription refused: the device may not subscribe to it");
+            if let Some(unlogged) = self.told.due("subscription refused", device, text, now_ms) {
+                tracing::info!(%device, filter = text, unlogged, "subscription refused: the device may not subscribe to it");
+            }
             return Err(reason::NOT_AUTHORIZED);
         }
         let Some(session) = self.sessions.get(&id) else { return Err(reason::FIRST_FAILURE) };
@@ -114,7 +130,7 @@ impl Core {
             };
         if brings && brought.filters.insert(text.to_owned()) && !self.bring(id, filter, subscribed, brought, now_ms) {
             tracing::warn!(%device, filter = text, "subscription refused: there is no room for the retained messages \
-                that it brings; the client can subscribe again once it has read what waits, with fewer filters at once");
+                that it brings, or the packet has too many filters for what is retained; the client can subscribe again once it has read what waits, with fewer filters at once");
             return Err(reason::QUOTA_EXCEEDED);
         }
         let Some(session) = self.sessions.get_mut(&id) else { return Err(reason::FIRST_FAILURE) };
@@ -134,10 +150,19 @@ impl Core {
     /// Adds what is retained and matches a filter to what its packet brings; false, and nothing, if that is too much.
     fn bring(&self, id: SessionId, filter: &str, subscribed: Subscribed, brought: &mut Brought, now_ms: u64) -> bool {
         let (before, queued, passing) = (brought.messages.len(), brought.queued, brought.passing);
-        let fits = self.retained_for(filter, now_ms).all(|message| {
-            let class = Class::of(&self.router, &message.topic);
-            brought.add(class, message, subscribed).has_room(0, 0, self.most_brought(class))
-        });
+        let Some(device) = self.sessions.get(&id).map(|session| &session.key.device) else { return false };
+        let looked = Cell::new(brought.looked);
+        let fits = looked.get() < MAX_LOOKED
+            && self.retained_for(filter, &looked, now_ms).all(|message| {
+                let group = self.policy.group(&message.topic);
+                if !self.members.may_receive(device, group) {
+                    return true;
+                }
+                let class = Class::of(&self.router, &message.topic);
+                let retained = Retained { message: message.clone(), group, subscribed };
+                brought.add(class, retained).has_room(0, 0, self.most_brought(class))
+            });
+        brought.looked = looked.get();
         let fits = fits && self.takes(id, brought.queued);
         if !fits {
             brought.messages.truncate(before);

@@ -26,6 +26,8 @@ pub(crate) struct Subscriber {
 pub(crate) trait Judge {
     /// Whether publishers wait for sessions of this device.
     fn waits_for(&self, device: &str) -> bool;
+    /// Whether the message can go to others.
+    fn serves_others(&self) -> bool;
     /// Whether the message can wait for a member that is away.
     fn waits(&self) -> bool;
     /// Whether a member that has subscribed like this is asked at all.
@@ -113,8 +115,11 @@ impl Share {
 
     /// One member: of a device for which publishers wait, before others; with room, before others; online, before others.
     pub(super) fn pick(&mut self, judge: &dyn Judge) -> Option<Target> {
-        let found = self.pick_of(&|device| judge.waits_for(device), judge);
-        let (session, subscribed) = found.or_else(|| self.pick_of(&|device| !judge.waits_for(device), judge))?;
+        let mut found = self.pick_of(&|device| judge.waits_for(device), judge);
+        if found.is_none() && judge.serves_others() {
+            found = self.pick_of(&|device| !judge.waits_for(device), judge);
+        }
+        let (session, subscribed) = found?;
         Some(Target::new(session, &subscribed, Some(self.text.clone())))
     }
 
@@ -170,6 +175,9 @@ pub(super) mod tests {
     impl Judge for Fake {
         fn waits_for(&self, device: &str) -> bool {
             !device.starts_with('o')
+        }
+        fn serves_others(&self) -> bool {
+            true
         }
         fn waits(&self) -> bool {
             !self.at_qos_0

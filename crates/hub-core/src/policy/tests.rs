@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod keys;
+mod readers;
 mod world;

@@ -97,13 +97,14 @@ async fn measure(nodes: usize) -> Result<Row> {
     let group = fleet.site.make_group(GROUP, Authenticity::Signature, &all_but_last).await?;
     let group_ms = millis(start);
     let group_epochs = fleet.site.operator.replica.group(group).context("the group")?.epoch.0;
-    for app in fleet.apps.iter_mut().skip(1) {
+    for app in fleet.apps.iter_mut().take(nodes - 1).skip(1) {
         app.subscribe(TOPIC).await?;
     }
 
     let start = Instant::now();
     let device = fleet.site.number_of(nodes - 1)?;
     fleet.site.operator.submit(Body::Granted(Granted { group, device })).await?;
+    fleet.apps.last_mut().context("the last node")?.subscribe(TOPIC).await?;
     fleet.site.members_agree(group, &(0..nodes).collect::<Vec<_>>()).await?;
     fleet.send_to_all(1, nodes).await?;
     let grant_to_readable_ms = millis(start);

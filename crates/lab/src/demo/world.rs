@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, enroll, upstream};
-use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
+use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
 use sealcast_node::tls::{HostPort, Upstream};
@@ -81,6 +81,8 @@ impl World {
     pub async fn start(dir: &Path) -> Result<Self> {
         let hub_config = HubFile::default()
             .with(Some(([127, 0, 0, 1], 0).into()), Some(([127, 0, 0, 1], 0).into()), &[])
+            // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
+            .with_subscribe(Subscribe::Anyone)
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;
         let hostile = Hostile::new();

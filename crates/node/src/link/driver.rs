@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     calls::{Call, CallId, Calls},
@@ -62,15 +62,25 @@ enum Owner {
     Call(CallId),
 }
 
-/// The only other request is the one SUBSCRIBE of a connection.
-type Connection = connection::Connection<Owner, ()>;
+/// The only other requests are SUBSCRIBEs, one at a time.
+type Connection = connection::Connection<Owner, Subscription>;
+
+/// What a SUBSCRIBE asks for.
+struct Subscription {
+    filters: Vec<String>,
+    /// It is the first of its connection, for all filters.
+    first: bool,
+}
 
 /// See the module.
 pub(super) struct Driver {
     pub(super) client_id: Text,
     pub(super) upstream: Upstream,
     pub(super) filters: Vec<String>,
+    /// Those that the broker has refused on this connection.
+    pub(super) refused: Vec<String>,
     pub(super) response_topic: TopicName,
+    pub(super) ledger_topic: TopicName,
     pub(super) publications: mpsc::Receiver<Publication>,
     pub(super) requests: mpsc::Receiver<Call>,
     pub(super) calls: Calls,
@@ -183,6 +193,9 @@ impl Driver {
                     continue;
                 }
             };
+            if matches!(&output, Output::Message(publish, _) if publish.topic.as_ref() == Some(&self.ledger_topic)) {
+                self.subscribe_again(connection);
+            }
             let (event, receipt) = match output {
                 Output::Closed(reason) => return Some(reason),
                 Output::Message(publish, receipt) => (self.handle_publish(publish), receipt),
@@ -212,29 +225,62 @@ impl Driver {
         }
     }
 
-    fn handle_output(&self, connection: &mut Connection, output: Output<Owner, ()>) -> Option<LinkEvent> {
+    fn handle_output(&mut self, connection: &mut Connection, output: Output<Owner, Subscription>) -> Option<LinkEvent> {
         match output {
             Output::Connected(connected) => {
                 self.upstream.note_max_packet_bytes(connected.limits.max_packet_bytes);
-                let filters: Vec<_> = self.filters.iter().map(|filter| (filter.as_str(), Qos::AtLeastOnce)).collect();
-                if let Err(rejected) = connection.client().subscribe(&filters, ()) {
-                    warn!(error = %rejected.error, "cannot subscribe to the control topics");
-                }
+                self.refused.clear();
+                self.subscribe(connection, Subscription { filters: self.filters.clone(), first: true });
                 None
             }
-            Output::Subscribed((), results) => {
-                for (filter, result) in self.filters.iter().zip(results) {
-                    if let Err(reason) = result {
-                        warn!(filter, %reason, "the broker refused a control subscription");
-                    }
-                }
-                Some(LinkEvent::Up)
-            }
+            Output::Subscribed(subscription, results) => self.handle_subscribed(subscription, results),
             Output::Published(owner, Outcome::Taken) => taken(owner),
             Output::Published(owner, Outcome::Refused(reason)) => self.handle_refused(owner, &reason),
             // The cut that is about to be told says so to their owners.
             Output::Published(_, Outcome::Unknown | Outcome::Unsent) => None,
-            Output::Unsubscribed(..) | Output::Pong(()) | Output::Message(..) | Output::Closed(_) => None,
+            Output::Unsubscribed(..) | Output::Pong(_) | Output::Message(..) | Output::Closed(_) => None,
+        }
+    }
+
+    fn subscribe(&mut self, connection: &mut Connection, subscription: Subscription) {
+        let filters = subscription.filters.clone();
+        let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), Qos::AtLeastOnce)).collect();
+        if let Err(rejected) = connection.client().subscribe(&filters, subscription) {
+            warn!(error = %rejected.error, "cannot subscribe");
+            self.refused = rejected.token.filters;
+        }
+    }
+
+    fn handle_subscribed(
+        &mut self,
+        subscription: Subscription,
+        results: Vec<Result<Qos, Reason>>,
+    ) -> Option<LinkEvent> {
+        let Subscription { filters, first } = subscription;
+        for (filter, result) in filters.into_iter().zip(results) {
+            match result {
+                Ok(_) if first => {}
+                Ok(_) => info!(filter, "subscribed: the broker refused it before"),
+                Err(reason) => {
+                    if first {
+                        warn!(
+                            filter, %reason,
+                            "the broker refused a subscription of this node: it asks again at each record of the ledger, \
+                             such as a grant of the group that has these topics"
+                        );
+                    }
+                    self.refused.push(filter);
+                }
+            }
+        }
+        first.then_some(LinkEvent::Up)
+    }
+
+    /// A record may have given this node the right to what the broker has refused.
+    fn subscribe_again(&mut self, connection: &mut Connection) {
+        if !self.refused.is_empty() {
+            let filters = std::mem::take(&mut self.refused);
+            self.subscribe(connection, Subscription { filters, first: false });
         }
     }
 

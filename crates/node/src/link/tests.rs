@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use sealcast_broker::{Attempt, Broker, BrokerConfig, Limits, ListenerConfig, Peer, Policy, PolicyRefusal, Running};
@@ -15,7 +19,11 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Gate;
+/// What is refused, and what is refused until it is granted.
+#[derive(Default)]
+struct Gate {
+    granted: Arc<AtomicBool>,
+}
 
 impl Policy for Gate {
     fn connect(&self, _: &Attempt<'_>) -> Result<Peer, PolicyRefusal> {
@@ -26,15 +34,19 @@ impl Policy for Gate {
         !topic.contains("refused")
     }
 
-    fn may_subscribe(&self, _: &str, _: &str) -> bool {
-        true
+    fn may_subscribe(&self, _: &str, filter: &str) -> bool {
+        filter != "granted/#" || self.granted.load(Ordering::SeqCst)
     }
 }
 
 async fn broker() -> (Running, SocketAddr) {
+    broker_with(Gate::default()).await
+}
+
+async fn broker_with(gate: Gate) -> (Running, SocketAddr) {
     let listeners = vec![ListenerConfig::Tcp { addr: ([127, 0, 0, 1], 0).into() }];
     let config = BrokerConfig { listeners, data_dir: None, limits: Limits::default() };
-    let broker = Broker::start(config, Arc::new(Gate), None).await.unwrap();
+    let broker = Broker::start(config, Arc::new(gate), None).await.unwrap();
     let addr = broker.addrs()[0];
     (broker, addr)
 }
@@ -75,6 +87,26 @@ async fn what_the_broker_says_of_a_message_is_told_to_its_owner() {
     let message = |topic: &str, payload| (topic.to_owned(), Bytes::from_static(payload), Some(false));
     assert_eq!(messages, [message("taken/a", b"1"), message("taken/b", b"3"), message("taken/c", b"4")]);
     assert_eq!((refusals, takings), (vec!["refused/a".to_owned()], vec!["taken/c".to_owned()]));
+}
+
+#[tokio::test]
+async fn what_the_broker_refused_is_asked_for_again_when_the_ledger_has_something_new() {
+    let gate = Gate::default();
+    let granted = gate.granted.clone();
+    let (broker, addr) = broker_with(gate).await;
+    let ledger = ControlTopic::Ledger.to_string();
+    let (_link, mut events, _tasks) = open(addr, "node", &[&ledger, "granted/#"]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let publish = async |topic: &str, retain| {
+        broker.handle().publish(topic, "x", sealcast_broker::Qos::AtLeastOnce, retain).await.unwrap();
+    };
+    publish("granted/kept", true).await;
+    for grant in [false, true] {
+        granted.store(grant, Ordering::SeqCst);
+        publish(&ledger, false).await;
+        assert!(matches!(next(&mut events).await, LinkEvent::Message { topic, .. } if topic == ledger));
+    }
+    assert!(matches!(next(&mut events).await, LinkEvent::Message { topic, .. } if topic == "granted/kept"));
 }
 
 #[tokio::test]

@@ -145,7 +145,9 @@ fn a_sender_with_a_full_disk_takes_nothing_that_it_must_remember_and_goes_on_whe
 
 #[test]
 fn nothing_is_sealed_for_a_revoked_member_while_the_disk_is_full_or_before_the_ledger_was_read_again() {
-    let hub = Hub::start();
+    let mut hub = Hub::start();
+    // So that the revoked member sees what the broker sees.
+    hub.configure("subscribe = 'anyone'");
     let dirs = hub.members("hsu0001", ["", ""]);
     let sender = Limited::start(&dirs[0]);
     let receiver = Agent::start(&dirs[1], &[]);

@@ -331,3 +331,23 @@ fn one_packet_brings_no_more_than_all_that_is_retained_or_may_be_queued() {
         assert_eq!(codes, Some(&want), "{limit}");
     }
 }
+
+#[test]
+fn one_packet_holds_its_filters_against_so_many_retained_topics_at_most() {
+    const TOPICS: usize = 1_000;
+    let mut bench = Bench::new(Limits::default());
+    let p = bench.v5("d", "p");
+    for at in 0..TOPICS {
+        bench.publish(p, 1, &format!("t{at}/x"), |publish| publish.retain = true);
+    }
+    let a = bench.v5("d", "a");
+    let filters: Vec<String> = (0..TOPICS).map(|at| format!("+/{at}")).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    let codes = bench.subscribe_all(a, &filters);
+    let (taken, refused) = codes.split_at(500);
+    assert!(taken.iter().all(|code| *code == 1) && refused.iter().all(|code| *code == reason::QUOTA_EXCEEDED));
+    // What names its topics is held against those alone.
+    let named: Vec<String> = (0..TOPICS / 2).map(|at| format!("t{at}/x")).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    assert!(bench.subscribe_all(a, &named).iter().all(|code| *code == 1));
+}

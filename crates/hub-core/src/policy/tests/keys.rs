@@ -4,11 +4,12 @@ use sealcast_broker_core::Outgoing;
 use sealcast_mqtt::reason;
 
 use super::world::World;
+use crate::Readers;
 
 /// Publishing in the moment in which the ledger has the new key, and the connection has not been ended yet.
 #[test]
 fn a_former_key_gives_no_right_to_publish() {
-    let mut world = World::new();
+    let mut world = World::new(Readers::Granted);
     let former = world.register("1111");
     let reader = world.register("1112");
     let group = world.group("g", "g/#");
@@ -33,7 +34,7 @@ fn a_former_key_gives_no_right_to_publish() {
 
 #[test]
 fn a_new_key_ends_the_connections_by_the_former_one_and_no_others() {
-    let mut world = World::new();
+    let mut world = World::new(Readers::Granted);
     let former = world.register("1111");
     let other = world.register("1112");
     let other = world.connect(&other, "other", None).unwrap();

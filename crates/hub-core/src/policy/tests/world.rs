@@ -9,12 +9,12 @@ use sealcast_broker_core::{ConnId, Core, Incoming, Limits, Outgoing, Output, Pee
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey};
 use sealcast_ledger::{
     Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Number, Policy,
-    Replica, Serial, SignedEntry, testing::MemoryLedger,
+    Replica, Revoked, Serial, SignedEntry, testing::MemoryLedger,
 };
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version, Will};
 use sealcast_topic::CONTROL_LEVEL;
 
-use crate::{LedgerPolicy, SharedReplica};
+use crate::{LedgerPolicy, Readers, SharedReplica};
 
 const NOW_MS: u64 = 1_767_225_600_000;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -29,7 +29,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub fn new(readers: Readers) -> Self {
         let root = Root::create("test", NOW_MS, 3650 * DAY).unwrap();
         let authority = root.create_authority("test", NOW_MS, 3000 * DAY).unwrap();
         let operator = SigningKey::generate().unwrap();
@@ -37,7 +37,7 @@ impl World {
         let (root, ca) = (*root.certificate().public_key(), *authority.key().public());
         let genesis = Genesis { id, root, ca, operator: *operator.public() };
         let replica = Arc::new(RwLock::new(Replica::new(genesis)));
-        let policy = LedgerPolicy { replica: replica.clone() };
+        let policy = LedgerPolicy { replica: replica.clone(), readers };
         let limits = Limits { reserved_levels: vec![CONTROL_LEVEL.to_owned()], ..Limits::default() };
         let core = Core::new(limits, Arc::new(policy), None);
         Self { authority, operator, ledger: MemoryLedger::new(genesis), replica, core, connections: 0 }
@@ -96,6 +96,11 @@ impl World {
         self.operate(&Body::Granted(Granted { group, device }));
     }
 
+    pub fn revoke(&mut self, group: GroupNumber, device: &str) {
+        let device = self.id().number_of(&device.parse().unwrap());
+        self.operate(&Body::Revoked(Revoked { group, device, reason: "test".parse().unwrap() }));
+    }
+
     /// The connection, if it is accepted.
     pub fn connect(&mut self, by: &PeerCertificate, client_id: &str, will: Option<&str>) -> Option<ConnId> {
         self.connections += 1;
@@ -110,6 +115,25 @@ impl World {
         self.core.handle_closed(conn, NOW_MS);
         let outputs = self.outputs();
         self.receivers(outputs)
+    }
+
+    /// Connects, and gives the topics of what comes by itself.
+    pub fn connect_and_receive(&mut self, by: &PeerCertificate, client_id: &str) -> Vec<String> {
+        self.connections += 1;
+        let connect = connect(client_id, None);
+        self.core.handle_connect(self.connections, Some(by), connect, NOW_MS);
+        let mut topics = Vec::new();
+        loop {
+            let outputs = self.outputs();
+            let messages = outputs.iter().filter_map(|(_, packet)| match packet {
+                Outgoing::Publish { message, .. } => Some(message.topic.to_string()),
+                _ => None,
+            });
+            topics.extend(messages);
+            if self.receivers(outputs).is_empty() {
+                return topics;
+            }
+        }
     }
 
     pub fn outputs(&mut self) -> Vec<(ConnId, Outgoing)> {
