@@ -67,7 +67,7 @@ impl Row {
         let report = self.report.as_ref();
         [
             self.topic,
-            self.name,
+            or_dash(Some(self.name).filter(|name| !name.is_empty())),
             or_dash(self.period_ms.map(|period| Span(period).to_string())),
             or_dash(self.last_ms.map(sealcast_reading::utc)),
             or_dash(report.map(|report| report.seen.to_string())),
