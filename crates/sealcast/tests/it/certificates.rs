@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
-use crate::harness::{Agent, Hub, Publisher, output, succeed, until, until_joined};
+use crate::harness::{Agent, Hub, Publisher, output, sealcast, succeed, until, until_joined};
 
 /// Short, and long enough to enrol and join while the machine is busy.
 const LIFETIME_S: u64 = 60;
@@ -48,6 +48,26 @@ fn certificates_are_renewed_while_clients_stay_and_messages_flow() {
     agents[0].restart();
     agents[0].publish("hsu0001/count", "again", &[]);
     reader.before("again");
+}
+
+#[test]
+fn a_renewal_after_the_ca_has_a_new_key_brings_a_certificate_of_the_new_ca() {
+    let mut hub = short_lived();
+    let agents = ["1111", "1112"].map(|device| Agent::start(&hub.enroll(device), &[]));
+    hub.group("hsu0001", "hsu0001/#", &["1111", "1112"]);
+    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    hub.kill();
+    succeed(sealcast().args(["key", "rotate", "ca", "--hub"]).arg(hub.path()));
+    hub.restart();
+    let is_of_the_new_ca = |agent: &Agent| {
+        let mut verify = Command::new("openssl");
+        verify.args(["verify", "-partial_chain", "-trusted"]).arg(hub.path().join("issuing.pem"));
+        output(verify.arg(agent.dir.join("device.pem"))).status.success()
+    };
+    assert!(!agents.iter().any(is_of_the_new_ca));
+    until("both have renewed their certificates", || agents.iter().all(is_of_the_new_ca));
+    until_joined(&agents[1], &agents[0], "hsu0001/again");
+    assert_eq!(agents[0].log.count("cannot be renewed"), 0);
 }
 
 #[test]
