@@ -177,8 +177,9 @@ fn pem(text: &str) {
         assert!((1..=MAX_CERTIFICATES).contains(&certificates.len()));
         assert_eq!(certificates_from_pem(&certificates_to_pem(&certificates)).ok(), Some(certificates));
     }
-    if let Ok(key) = key_from_pem(text) {
-        let again = key_from_pem(&key_to_pem(&key)).expect("our own");
+    if let Ok(key) = key_from_pem(text, None) {
+        let pem = key_to_pem(&key, None).expect("a key as PEM");
+        let again = key_from_pem(&pem, None).expect("our own");
         assert_eq!(again.public(), key.public());
     }
     let _ = text.parse::<DeviceId>().is_ok();

@@ -83,7 +83,7 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     seed(6, "token", token.to_text().as_bytes());
     seed(7, "network", &read("network.json")?);
     seed(8, "chain", certificates_to_pem(&certificates).as_bytes());
-    seed(8, "key", key_to_pem(&key).as_bytes());
+    seed(8, "key", key_to_pem(&key, None)?.as_bytes());
     Ok(seeds)
 }
 

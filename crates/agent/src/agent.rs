@@ -15,11 +15,11 @@ use sealcast_agent_core::{
     session::ClientEvent,
 };
 use sealcast_group::{Groups, Me};
-use sealcast_identity::DeviceId;
+use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Hash, Record, Replica};
 use sealcast_ledger_client::RemoteLedger;
 use sealcast_node::{
-    Link, Tasks,
+    KeyFiles, Link, PassphraseArgs, Tasks,
     config::{folder_of, load},
     now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
@@ -69,6 +69,8 @@ pub struct Options {
     /// Topic filter that passes unsealed, in addition to `clear` in the configuration. Can be repeated.
     #[arg(long, value_name = "FILTER")]
     clear: Vec<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
     /// Start with an empty state, in a folder that has lost its agent.sqlite.
     #[arg(long)]
     new_state: bool,
@@ -101,13 +103,14 @@ pub async fn run(options: Options) -> Result<()> {
     ];
     let given: Vec<&str> = given.into_iter().flatten().collect();
     let config = load::<config::AgentFile>(options.config.as_deref(), &file)?.check(&given, |found| {
-        let found = found.with_files(folder_of(&file))?;
+        let found = found.with_files(folder_of(&file))?.with_passphrase(options.passphrase.passphrase_file);
         found.with(options.listen, options.upstream, &options.clear).validate()
     })?;
     if options.check {
         let folder = Folder::open(&options.dir)?;
+        let key = folder.key(&KeyFiles::new(config.passphrase_file.as_deref())?)?;
         Store::require(&options.dir)?;
-        upstream(&folder, &config)?;
+        upstream(&folder, &key, &config)?;
         for door in config.http.iter().chain(&config.coap) {
             door.token(&options.dir)?;
         }
@@ -159,7 +162,9 @@ impl Agent {
     /// Starts the agent of the device in `dir`: it listens when this returns, and joins its groups as soon as it can.
     pub async fn start(dir: &Path, config: config::Agent) -> Result<Self> {
         let folder = Folder::open(dir)?;
-        let upstream = upstream(&folder, &config)?;
+        let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
+        let key = folder.key(&key_files)?;
+        let upstream = upstream(&folder, &key, &config)?;
         let store = Arc::new(Store::open(dir)?);
         store.forget_old_clients()?;
         let config = Arc::new(config);
@@ -169,7 +174,7 @@ impl Agent {
         let genesis = folder.genesis();
         let me = Me {
             device: folder.device.clone(),
-            key: folder.key()?,
+            key: key.clone(),
             chain: folder.chain_der(),
             anchors: vec![folder.anchor.clone()],
         };
@@ -179,9 +184,8 @@ impl Agent {
 
         let number = genesis.id.number_of(&folder.device);
         let readings = Arc::new(Readings::new(store.clone(), config.record_queue));
-        let key = Arc::new(folder.key()?);
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
-        let own = Own { device: folder.device.clone(), number, certificate, key };
+        let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
         let control = Control::new(own.clone(), groups, now_ms());
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
         let data = Arc::new(DataPlane::new(keyring, store.clone()));
@@ -218,7 +222,7 @@ impl Agent {
         let renewer = Renewer {
             dir: dir.to_owned(),
             device: device.clone(),
-            key: folder.key()?,
+            key,
             chain: folder.chain,
             anchor: folder.anchor,
             hub: folder.network.hub,
@@ -322,14 +326,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
 }
 
 /// The broker that a device connects to.
-pub fn upstream(folder: &Folder, config: &config::Agent) -> Result<Upstream> {
+pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Result<Upstream> {
     let (address, secure) = match &config.upstream {
         UpstreamChoice::Enrolled => (folder.network.broker.parse()?, true),
         UpstreamChoice::Tls(address) => (address.clone(), true),
         UpstreamChoice::Plain(address) => (address.clone(), false),
     };
     let tls = if secure {
-        let key = folder.key()?;
         let identity = Identity { chain: &folder.chain_der(), key: key.to_pkcs8_der() };
         Some(tls::client(folder.anchor.root().der(), Some(&identity))?)
     } else {

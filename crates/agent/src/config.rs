@@ -6,7 +6,7 @@ mod values;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -43,6 +43,9 @@ pub struct AgentFile {
     listen_beyond_loopback: bool,
     /// The broker, `mqtts://HOST:PORT` (with the device's certificate) or `mqtt://HOST:PORT`. Default: what the hub said at enrolment.
     upstream: Option<String>,
+    /// The file with the passphrase of the device's private key. Default: systemd's credential, if there is one, else the key is
+    /// not encrypted.
+    passphrase_file: Option<PathBuf>,
     /// Topic filters that pass as they are, sealed by nobody. Default none: a topic that no group covers is refused.
     clear: Vec<String>,
     /// Most clients at a time. Default 256.
@@ -133,6 +136,7 @@ impl Default for AgentFile {
             listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
             listen_beyond_loopback: false,
             upstream: None,
+            passphrase_file: None,
             clear: Vec::new(),
             max_clients: 256,
             max_packet_bytes: 1 << 20,
@@ -171,6 +175,8 @@ pub struct Agent {
     pub listen: SocketAddr,
     /// The broker.
     pub upstream: UpstreamChoice,
+    /// Where the passphrase of the device's private key is.
+    pub passphrase_file: Option<PathBuf>,
     /// Filters of topics that pass unsealed.
     pub clear: Vec<TopicFilter>,
     /// Most clients at a time.
@@ -204,9 +210,15 @@ impl AgentFile {
         self
     }
 
-    /// Reads the files that it names; paths are relative to `dir`, the folder of the configuration's own file.
+    /// Replaces where the passphrase is, if an option says so.
+    pub fn with_passphrase(self, file: Option<PathBuf>) -> Self {
+        Self { passphrase_file: file.or(self.passphrase_file), ..self }
+    }
+
+    /// Reads the schemas that it names; paths are relative to `dir`, the folder of the configuration's own file.
     pub fn with_files(mut self, dir: &Path) -> Result<Self> {
         read_schemas(&mut self.quality, dir)?;
+        self.passphrase_file = self.passphrase_file.map(|file| dir.join(file));
         Ok(self)
     }
 
@@ -258,6 +270,7 @@ impl AgentFile {
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
+            passphrase_file: self.passphrase_file,
             max_clients: self.max_clients,
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),

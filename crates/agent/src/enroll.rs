@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::{
     Certificate, DeviceId, EnrolmentToken, NETWORK_PATH, Network, SigningKey, TrustAnchor, VerifiedDevice,
-    certificates_to_pem, csr, est, key_to_pem,
+    certificates_to_pem, csr, est,
 };
 use sealcast_node::{
+    KeyFiles, PassphraseArgs,
     files::{self, Mode},
     now_ms, output, tls,
 };
@@ -32,6 +33,8 @@ pub struct Options {
     /// The device's folder. It is created if it does not exist.
     #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
     dir: PathBuf,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -43,7 +46,7 @@ pub async fn run(options: Options) -> Result<()> {
         .trim()
         .parse()
         .with_context(|| format!("{} does not hold an enrolment token", options.token_file.display()))?;
-    let device = enroll(&options.hub, &token, &options.dir).await?;
+    let device = enroll(&options.hub, &token, &options.dir, &options.passphrase.key_files()?).await?;
     if options.json {
         return output::json(&device);
     }
@@ -66,7 +69,7 @@ pub struct Enrolled {
 }
 
 /// Makes the device's key in `dir`, unless it has one there, and gets a certificate for it.
-pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enrolled> {
+pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path, key_files: &KeyFiles) -> Result<Enrolled> {
     files::create_dir(dir)?;
     // An agent that runs on the folder would go on with the certificate that the new one replaces.
     let _lock = files::lock(dir)?;
@@ -78,7 +81,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path) -> Result<Enr
     let network_json = https.request(NETWORK_PATH, None).await?;
     Network::verify(&network_json, &anchor, now_ms()).context("the hub's network descriptor")?;
 
-    let key = own_key(dir)?;
+    let key = own_key(dir, key_files)?;
     let request = https::Body {
         authorization: Some(token.authorization()),
         content_type: est::REQUEST_TYPE,
@@ -147,13 +150,13 @@ pub fn certified(
     Ok((chain, verified))
 }
 
-fn own_key(dir: &Path) -> Result<SigningKey> {
+fn own_key(dir: &Path, key_files: &KeyFiles) -> Result<SigningKey> {
     let path = dir.join("device.key");
     if path.exists() {
-        return files::key(&path);
+        return key_files.read(&path);
     }
     let key = SigningKey::generate()?;
-    files::write(&path, key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    key_files.write(&path, &key)?;
     Ok(key)
 }
 

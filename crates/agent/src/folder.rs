@@ -1,18 +1,21 @@
 //! The device's folder, as `sealcast enroll` left it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor, TrustError, key_from_pem};
+use sealcast_identity::{
+    Certificate, DeviceId, Network, PublicKey, SigningKey, TrustAnchor, TrustError, VerifiedDevice,
+};
 use sealcast_ledger::{Genesis, LedgerId};
-use sealcast_node::{files, now_ms};
+use sealcast_node::{KeyFiles, files, now_ms};
 
 /// What a device is and where it belongs.
 pub struct Folder {
+    dir: PathBuf,
     /// Its id.
     pub device: DeviceId,
-    /// Its private key, PEM, from which [`Folder::key`] makes a key for each part that needs one.
-    key_pem: zeroize::Zeroizing<String>,
+    /// Its public key.
+    pub public_key: PublicKey,
     /// Its certificate and those above it, leaf first, without the root.
     pub chain: Vec<Certificate>,
     /// The CA's root.
@@ -22,7 +25,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Reads and checks everything.
+    /// Reads and checks everything but the private key.
     pub fn open(dir: &Path) -> Result<Self> {
         let path = |name: &str| dir.join(name);
         ensure!(
@@ -42,19 +45,19 @@ impl Folder {
         })?;
         let network = Network::verify(files::read(&path("network.json"))?.as_bytes(), &anchor, now)
             .with_context(|| format!("{} cannot be used", path("network.json").display()))?;
-        let folder =
-            Self { device: verified.id, key_pem: files::read_secret(&path("device.key"))?, chain, anchor, network };
-        ensure!(
-            folder.key()?.public() == &verified.public_key,
-            "device.key in {} is not the key of device.pem: restore both from one backup, or enrol the device again in an empty folder",
-            dir.display()
-        );
-        Ok(folder)
+        let VerifiedDevice { id: device, public_key, .. } = verified;
+        Ok(Self { dir: dir.to_owned(), device, public_key, chain, anchor, network })
     }
 
-    /// The device's key.
-    pub fn key(&self) -> Result<SigningKey> {
-        key_from_pem(&self.key_pem).context("device.key cannot be used")
+    /// Reads the device's private key.
+    pub fn key(&self, key_files: &KeyFiles) -> Result<SigningKey> {
+        let key = key_files.read(&self.dir.join("device.key"))?;
+        ensure!(
+            *key.public() == self.public_key,
+            "device.key in {} is not the key of device.pem: restore both from one backup, or enrol the device again in an empty folder",
+            self.dir.display()
+        );
+        Ok(key)
     }
 
     /// The certificate chain as DER, leaf first, without the root.

@@ -8,8 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_identity::{Authority, Root, SigningKey, key_to_pem};
-use sealcast_node::files::{self, Mode};
+use sealcast_identity::{Authority, Root, SigningKey};
+use sealcast_node::{
+    KeyFiles,
+    files::{self, Mode},
+};
 use tracing::{info, warn};
 
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -85,15 +88,15 @@ impl Folders {
 }
 
 /// The root CA in `dir`: the one that is there, or a new one.
-pub fn root(dir: &Path, now_ms: u64) -> Result<Root> {
+pub fn root(dir: &Path, key_files: &KeyFiles, now_ms: u64) -> Result<Root> {
     let (key, certificate) = (dir.join("root.key"), dir.join("root.pem"));
     if certificate.exists() {
-        return Root::from_pem(&files::read_secret(&key)?, &files::read(&certificate)?)
+        return Root::new(key_files.read(&key)?, &files::read(&certificate)?)
             .with_context(|| format!("the root CA in {} cannot be used", dir.display()));
     }
     files::create_dir(dir)?;
     let root = Root::create("Sealcast", now_ms, 20 * YEAR)?;
-    files::write(&key, root.key_pem().as_bytes(), Mode::Secret)?;
+    key_files.write(&key, root.key())?;
     files::write(&certificate, root.certificate().to_pem().as_bytes(), Mode::Public)?;
     info!(
         "the root CA's key is in {}: only a new issuing CA needs it, and the hub runs without it. Move the folder to a medium \
@@ -104,7 +107,7 @@ pub fn root(dir: &Path, now_ms: u64) -> Result<Root> {
 }
 
 /// Makes the operator's folder, and gives the operator's certificates. What a failed start has left there is used.
-pub fn make_operator(dir: &Path, authority: &Authority, now_ms: u64) -> Result<String> {
+pub fn make_operator(dir: &Path, authority: &Authority, key_files: &KeyFiles, now_ms: u64) -> Result<String> {
     let path = |name: &str| dir.join(name);
     let (root, key) = (path("root.pem"), path("operator.key"));
     if root.exists() {
@@ -124,9 +127,9 @@ pub fn make_operator(dir: &Path, authority: &Authority, now_ms: u64) -> Result<S
         files::write(&root, authority.root().to_pem().as_bytes(), Mode::Public)?;
     }
     if !key.exists() {
-        files::write(&key, key_to_pem(&SigningKey::generate()?).as_bytes(), Mode::Secret)?;
+        key_files.write(&key, &SigningKey::generate()?)?;
     }
-    let chain = authority.issue_operator(files::key(&key)?.public(), now_ms, 10 * YEAR)?.chain_pem();
+    let chain = authority.issue_operator(key_files.read(&key)?.public(), now_ms, 10 * YEAR)?.chain_pem();
     files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;
     info!(
         "the operator's key is in {}, apart from the hub's folder, because whoever has both can let any device into any group. \
@@ -202,18 +205,18 @@ mod tests {
     fn a_folder_of_another_hub_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let [first, second] = ["first", "second"].map(|name| {
-            let root = root(&dir.path().join(name), sealcast_node::now_ms()).unwrap();
+            let root = root(&dir.path().join(name), &KeyFiles::default(), sealcast_node::now_ms()).unwrap();
             root.create_authority("Sealcast", sealcast_node::now_ms(), Duration::from_secs(3_600)).unwrap()
         });
         let operator = dir.path().join("operator");
-        make_operator(&operator, &first, sealcast_node::now_ms()).unwrap();
+        make_operator(&operator, &first, &KeyFiles::default(), sealcast_node::now_ms()).unwrap();
         tell_operator(&operator, "the first hub's", &first);
-        let refused = said(make_operator(&operator, &second, sealcast_node::now_ms()));
+        let refused = said(make_operator(&operator, &second, &KeyFiles::default(), sealcast_node::now_ms()));
         assert!(refused.contains("another hub's operator"), "{refused}");
         tell_operator(&operator, "the second hub's", &second);
         assert_eq!(fs::read_to_string(operator.join("network.json")).unwrap(), "the first hub's");
         fs::remove_file(operator.join("root.pem")).unwrap();
-        let refused = said(make_operator(&operator, &second, sealcast_node::now_ms()));
+        let refused = said(make_operator(&operator, &second, &KeyFiles::default(), sealcast_node::now_ms()));
         assert!(refused.contains("without a root.pem"), "{refused}");
     }
 }

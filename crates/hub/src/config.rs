@@ -3,7 +3,11 @@
 mod limits;
 mod relay;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use sealcast_hub_core::Readers;
@@ -35,6 +39,9 @@ pub struct HubFile {
     token_hours: u32,
     /// The EVM chain id of the embedded ledger, chosen at the first start. Default 7526.
     chain_id: u64,
+    /// The file with the passphrase of the private keys. Default: systemd's credential, if there is one, else the keys are not
+    /// encrypted.
+    passphrase_file: Option<PathBuf>,
     /// Which devices may subscribe to a group's topics, and get what is sent there. Default `granted`.
     subscribe: Subscribe,
     /// What devices may use of the broker.
@@ -54,6 +61,7 @@ impl Default for HubFile {
             certificate_lifetime_s: 365 * 86_400,
             token_hours: 24,
             chain_id: 7526,
+            passphrase_file: None,
             subscribe: Subscribe::Granted,
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
@@ -87,6 +95,8 @@ pub struct Hub {
     pub token_lifetime: Duration,
     /// The embedded ledger's chain id.
     pub chain_id: u64,
+    /// Where the passphrase of the private keys is.
+    pub passphrase_file: Option<PathBuf>,
     /// Who gets the messages of groups.
     pub readers: Readers,
     /// What devices may use of the broker.
@@ -104,6 +114,16 @@ impl HubFile {
             self.names = names.to_vec();
         }
         self
+    }
+
+    /// Takes the paths that it has as relative to `dir`, the folder of the configuration's own file.
+    pub fn with_paths(self, dir: &Path) -> Self {
+        Self { passphrase_file: self.passphrase_file.map(|file| dir.join(file)), ..self }
+    }
+
+    /// Replaces where the passphrase is, if an option says so.
+    pub fn with_passphrase(self, file: Option<PathBuf>) -> Self {
+        Self { passphrase_file: file.or(self.passphrase_file), ..self }
     }
 
     /// Replaces who may subscribe to a group's topics.
@@ -143,6 +163,7 @@ impl HubFile {
             certificate_lifetime: Duration::from_secs(self.certificate_lifetime_s.into()),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
+            passphrase_file: self.passphrase_file,
             readers: match self.subscribe {
                 Subscribe::Granted => Readers::Granted,
                 Subscribe::Anyone => Readers::Anyone,

@@ -20,9 +20,12 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{Authority, Certificate, Network, PublicKey, SigningKey, TrustAnchor, key_to_pem};
+use sealcast_identity::{Authority, Certificate, Network, PublicKey, SigningKey, TrustAnchor};
 use sealcast_ledger::LedgerId;
-use sealcast_node::files::{self, Mode};
+use sealcast_node::{
+    KeyFiles,
+    files::{self, Mode},
+};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -50,33 +53,33 @@ pub struct Keys {
 /// Reads the hub's keys, making those that are not there.
 pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys> {
     let dir = &folders.hub;
+    let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
     let path = |name: &str| dir.join(name);
     let keep = |name: &str, text: &str, mode| files::write(&path(name), text.as_bytes(), mode);
 
     if !path("issuing.pem").exists() {
-        let root = apart::root(&folders.root, now_ms)?;
+        let root = apart::root(&folders.root, &key_files, now_ms)?;
         let authority = root.create_authority("Sealcast", now_ms, 10 * YEAR)?;
         keep("root.pem", &root.certificate().to_pem(), Mode::Public)?;
-        keep("issuing.key", &authority.key_pem(), Mode::Secret)?;
+        key_files.write(&path("issuing.key"), authority.key())?;
         // Last: its presence says that the others are there.
         keep("issuing.pem", &authority.chain_pem(), Mode::Public)?;
     }
-    let authority =
-        Authority::from_pem(&files::read_secret(&path("issuing.key"))?, &files::read(&path("issuing.pem"))?)
-            .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
+    let authority = Authority::new(key_files.read(&path("issuing.key"))?, &files::read(&path("issuing.pem"))?)
+        .with_context(|| format!("the CA in {} cannot be used", dir.display()))?;
 
     if !path("operator.pem").exists() {
-        let chain = apart::make_operator(&folders.operator, &authority, now_ms)?;
+        let chain = apart::make_operator(&folders.operator, &authority, &key_files, now_ms)?;
         // Last: its presence says that the operator's folder is made.
         keep("operator.pem", &chain, Mode::Public)?;
     }
     let operator = files::certificate(&path("operator.pem"))?;
 
     let server_key = if path("server.key").exists() {
-        files::key(&path("server.key"))?
+        key_files.read(&path("server.key"))?
     } else {
         let key = SigningKey::generate()?;
-        keep("server.key", &key_to_pem(&key), Mode::Secret)?;
+        key_files.write(&path("server.key"), &key)?;
         key
     };
     let chain = match usable(&path("server.pem"), &authority, server_key.public(), &config.names, now_ms) {
@@ -328,7 +331,7 @@ mod tests {
                 assert_eq!(&files::certificate(&dir.join("root.pem"))?, made.authority.root(), "{written}");
             }
             assert!(made.operator.is_issued_by(made.authority.certificate()), "{written}");
-            let operator = files::key(&folders.operator.join("operator.key"))?;
+            let operator = KeyFiles::default().read(&folders.operator.join("operator.key"))?;
             assert_eq!(operator.public(), made.operator.public_key(), "{written}");
         }
         Ok(())

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_identity::{Authority, Root};
 use sealcast_ledger::{Body, KeyRotated};
 use sealcast_node::{
+    KeyFiles,
     files::{self, Mode},
     now_ms,
 };
@@ -18,19 +19,26 @@ use crate::{apart::YEAR, config, folder, ledger};
 const NEXT_KEY: &str = "next-issuing.key";
 const NEXT_CERTIFICATE: &str = "next-issuing.pem";
 
-/// Gives the hub in the folder `hub` a new issuing CA, which the root CA in the folder `root` signs. Returns its certificate's
-/// SHA-256.
-pub async fn rotate_ca(hub: &Path, root: &Path, config: &config::Hub) -> Result<String> {
+/// Gives the hub in the folder `hub` a new issuing CA, which the root CA in the folder `root` signs; `root_passphrase` is where
+/// its passphrase is, if it is not the hub's. Returns the new certificate's SHA-256.
+pub async fn rotate_ca(
+    hub: &Path,
+    root: &Path,
+    root_passphrase: Option<&Path>,
+    config: &config::Hub,
+) -> Result<String> {
+    let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
+    let root_key_files = root_passphrase.map_or_else(|| Ok(key_files.clone()), |file| KeyFiles::new(Some(file)))?;
     let _lock = files::lock(hub).context("stop the hub first")?;
     let anchor = files::certificate(&hub.join("root.pem"))?;
-    let root = Root::from_pem(&files::read_secret(&root.join("root.key"))?, &files::read(&root.join("root.pem"))?)
+    let root = Root::new(root_key_files.read(&root.join("root.key"))?, &files::read(&root.join("root.pem"))?)
         .with_context(|| format!("the root CA in {} cannot be used", root.display()))?;
     ensure!(
         *root.certificate() == anchor,
         "the root CA is not the one of the hub in {}: give the folder that the hub's first start made (--root)",
         hub.display()
     );
-    let next = next(hub, &root)?;
+    let next = next(hub, &root, &key_files)?;
     let ledger = ledger::reopen(hub, config, &*folder::relay_key(hub)?).await?;
     let (replica, _) = ledger::read(&ledger).await?;
     let id = ledger.id();
@@ -39,7 +47,7 @@ pub async fn rotate_ca(hub: &Path, root: &Path, config: &config::Hub) -> Result<
         let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), &id)?;
         ledger.submit(&entry).await.context("the ledger did not take the entry")?;
     }
-    files::write(&hub.join("issuing.key"), next.key_pem().as_bytes(), Mode::Secret)?;
+    key_files.write(&hub.join("issuing.key"), next.key())?;
     files::write(&hub.join("issuing.pem"), next.chain_pem().as_bytes(), Mode::Public)?;
     for name in [NEXT_CERTIFICATE, NEXT_KEY] {
         fs::remove_file(hub.join(name)).with_context(|| format!("cannot remove {name}"))?;
@@ -48,15 +56,15 @@ pub async fn rotate_ca(hub: &Path, root: &Path, config: &config::Hub) -> Result<
 }
 
 /// The new CA: one that an interrupted rotation has left, or one that is made now.
-fn next(hub: &Path, root: &Root) -> Result<Authority> {
+fn next(hub: &Path, root: &Root, key_files: &KeyFiles) -> Result<Authority> {
     let (key, certificate) = (hub.join(NEXT_KEY), hub.join(NEXT_CERTIFICATE));
     // Written last.
     if certificate.exists() {
-        return Authority::from_pem(&files::read_secret(&key)?, &files::read(&certificate)?)
+        return Authority::new(key_files.read(&key)?, &files::read(&certificate)?)
             .with_context(|| format!("{} cannot be used", certificate.display()));
     }
     let next = root.create_authority("Sealcast", now_ms(), 10 * YEAR)?;
-    files::write(&key, next.key_pem().as_bytes(), Mode::Secret)?;
+    key_files.write(&key, next.key())?;
     files::write(&certificate, next.chain_pem().as_bytes(), Mode::Public)?;
     Ok(next)
 }

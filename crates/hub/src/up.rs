@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Result, bail};
-use sealcast_node::{config::load, output, shutdown};
+use sealcast_node::{
+    KeyFiles, PassphraseArgs,
+    config::{folder_of, load},
+    output, shutdown,
+};
 use serde::Serialize;
 
 use crate::{apart::Folders, config::HubFile, hub::Hub};
@@ -33,6 +37,8 @@ pub struct Options {
     /// 127.0.0.1].
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
     /// Check the configuration, then exit.
     #[arg(long)]
     check: bool,
@@ -53,9 +59,13 @@ struct Ready {
 pub async fn run(options: Options) -> Result<()> {
     let given = [options.est.map(|_| "est"), options.mqtt.map(|_| "mqtt"), options.names.first().map(|_| "names")];
     let given: Vec<&str> = given.into_iter().flatten().collect();
-    let config = load::<HubFile>(options.config.as_deref(), &options.dir.join("hub.toml"))?
-        .check(&given, |file| file.with(options.est, options.mqtt, &options.names).validate())?;
+    let path = options.config.clone().unwrap_or_else(|| options.dir.join("hub.toml"));
+    let config = load::<HubFile>(options.config.as_deref(), &path)?.check(&given, |file| {
+        let file = file.with_paths(folder_of(&path)).with_passphrase(options.passphrase.passphrase_file);
+        file.with(options.est, options.mqtt, &options.names).validate()
+    })?;
     if options.check {
+        KeyFiles::new(config.passphrase_file.as_deref())?;
         return output::line("the hub's configuration is in order");
     }
     let folders = Folders::new(&options.dir, options.operator, options.root)?;

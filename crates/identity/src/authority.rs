@@ -8,7 +8,6 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, ServerName};
-use zeroize::Zeroizing;
 
 use crate::{
     Certificate, CertificateError, DeviceId, KeyError, PemError, PublicKey, Request, RequestError, SigningKey,
@@ -65,9 +64,6 @@ pub enum AuthorityError {
         /// The time that was passed in.
         now: String,
     },
-    /// The PEM text of a key.
-    #[error("the CA's key file")]
-    KeyFile(#[source] PemError),
     /// The PEM text of the certificates.
     #[error("the CA's certificate file")]
     CertificateFile(#[source] PemError),
@@ -124,9 +120,8 @@ impl Root {
         Ok(Self { certificate: Certificate::from_der(written.der()).map_err(AuthorityError::Written)?, key })
     }
 
-    /// Reads what [`key_pem`](Self::key_pem) and the certificate's [`Certificate::to_pem`] wrote.
-    pub fn from_pem(key: &str, certificate: &str) -> Result<Self, AuthorityError> {
-        let key = pem::key_from_pem(key).map_err(AuthorityError::KeyFile)?;
+    /// From its key, and what the certificate's [`Certificate::to_pem`] wrote.
+    pub fn new(key: SigningKey, certificate: &str) -> Result<Self, AuthorityError> {
         let certificates = pem::certificates_from_pem(certificate).map_err(AuthorityError::CertificateFile)?;
         let [certificate] = <[Certificate; 1]>::try_from(certificates)
             .map_err(|_| AuthorityError::Mismatch("the root's file must hold the root certificate alone"))?;
@@ -147,11 +142,6 @@ impl Root {
     /// The key: the ledger's originator `root`.
     pub fn key(&self) -> &SigningKey {
         &self.key
-    }
-
-    /// The private key as PEM (PKCS#8, not encrypted): for a file that only its owner reads.
-    pub fn key_pem(&self) -> Zeroizing<String> {
-        pem::key_to_pem(&self.key)
     }
 
     /// A new issuing CA under this root, with a new key, that may issue end certificates only (path length 0). It ends
@@ -179,9 +169,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads the issuing key, and the chain that [`chain_pem`](Self::chain_pem) wrote: issuing certificate, then root.
-    pub fn from_pem(key: &str, chain: &str) -> Result<Self, AuthorityError> {
-        let key = pem::key_from_pem(key).map_err(AuthorityError::KeyFile)?;
+    /// From the issuing key, and the chain that [`chain_pem`](Self::chain_pem) wrote: issuing certificate, then root.
+    pub fn new(key: SigningKey, chain: &str) -> Result<Self, AuthorityError> {
         let chain = pem::certificates_from_pem(chain).map_err(AuthorityError::CertificateFile)?;
         let [certificate, root] = <[Certificate; 2]>::try_from(chain).map_err(|_| {
             AuthorityError::Mismatch("the chain file must hold two certificates: the issuing CA's, then the root's")
@@ -213,11 +202,6 @@ impl Authority {
     /// The issuing key, for the `ca` entries on the ledger and the [network descriptor](crate::Network).
     pub fn key(&self) -> &SigningKey {
         &self.key
-    }
-
-    /// The private key as PEM (PKCS#8, not encrypted): for a file that only its owner reads.
-    pub fn key_pem(&self) -> Zeroizing<String> {
-        pem::key_to_pem(&self.key)
     }
 
     /// Issuing certificate, then root, as PEM.
@@ -503,26 +487,26 @@ mod tests {
     #[test]
     fn survives_a_reload_and_notices_files_that_do_not_belong_together() {
         let network = Network::new();
-        let (key, chain) = (network.authority.key_pem(), network.authority.chain_pem());
-        let again = Authority::from_pem(&key, &chain).unwrap();
+        let (key, chain) = (network.authority.key(), network.authority.chain_pem());
+        let again = Authority::new(key.clone(), &chain).unwrap();
         let device = SigningKey::generate().unwrap();
         let issued = again.issue_device(&id("1111"), device.public(), NOW_MS, DAY).unwrap();
         assert!(network.anchor.verify_device(&crate::testing::chain_der(&issued), NOW_MS).is_ok());
-        let root = Root::from_pem(&network.root.key_pem(), &network.root.certificate().to_pem()).unwrap();
+        let root = Root::new(network.root.key().clone(), &network.root.certificate().to_pem()).unwrap();
         assert!(root.create_authority("second", NOW_MS, DAY).unwrap().certificate().is_issued_by(root.certificate()));
 
         let other = Network::new();
-        let mismatch = |key: &str, chain: &str| match Authority::from_pem(key, chain) {
+        let mismatch = |key: &SigningKey, chain: &str| match Authority::new(key.clone(), chain) {
             Err(AuthorityError::Mismatch(_)) => (),
             other => panic!("{other:?}"),
         };
-        mismatch(&other.authority.key_pem(), &chain);
-        mismatch(&key, &(again.certificate().to_pem() + &other.root.certificate().to_pem()));
-        mismatch(&key, &again.certificate().to_pem());
-        mismatch(&network.root.key_pem(), &(again.root().to_pem() + &again.certificate().to_pem()));
-        assert!(matches!(Authority::from_pem(&chain, &key), Err(AuthorityError::KeyFile(PemError::OtherKind { .. }))));
-        assert!(matches!(Authority::from_pem(&key, &key), Err(AuthorityError::CertificateFile(_))));
-        assert!(Root::from_pem(&other.root.key_pem(), &root.certificate().to_pem()).is_err());
+        mismatch(other.authority.key(), &chain);
+        mismatch(key, &(again.certificate().to_pem() + &other.root.certificate().to_pem()));
+        mismatch(key, &again.certificate().to_pem());
+        mismatch(network.root.key(), &(again.root().to_pem() + &again.certificate().to_pem()));
+        let key_pem = pem::key_to_pem(key, None).unwrap();
+        assert!(matches!(Authority::new(key.clone(), &key_pem), Err(AuthorityError::CertificateFile(_))));
+        assert!(Root::new(other.root.key().clone(), &root.certificate().to_pem()).is_err());
     }
 
     #[test]
@@ -566,7 +550,7 @@ mod tests {
         refused(&[&forged.certificate, &device.certificate, &device.issuer]);
         assert!(!forged.certificate.is_issued_by(&device.certificate));
 
-        let key = SigningKey::from_pkcs8_der(network.authority.key.to_pkcs8_der()).unwrap();
+        let key = network.authority.key.clone();
         let issuing = Root { key, certificate: network.authority.certificate.clone() };
         let below = issuing.create_authority("below", NOW_MS, DAY).unwrap();
         let forged = below.issue_device(&id("1112"), victim.public(), NOW_MS, DAY).unwrap();

@@ -231,7 +231,7 @@ mod tests {
         for body in ["", "  \n", "MII*", "csr=MIIB"] {
             assert!(matches!(parse_simple_enroll(REQUEST_TYPE, body.as_bytes()), Err(EstError::Encoding(_))), "{body}");
         }
-        let pem = crate::key_to_pem(&key);
+        let pem = crate::key_to_pem(&key, None).unwrap();
         let answer = parse_simple_enroll(REQUEST_TYPE, pem.as_bytes());
         assert!(matches!(answer, Err(EstError::Pem(PemError::OtherKind { found: "a private key", .. }))), "{answer:?}");
     }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{
     digest,
@@ -24,6 +24,9 @@ pub enum KeyError {
     /// Not an uncompressed point on P-256.
     #[error("not a P-256 public key (64 bytes x || y on the curve)")]
     Public,
+    /// A file asks for more work than any machine should do for a passphrase.
+    #[error("its encryption asks for more memory or time than is allowed: is the file damaged?")]
+    Work,
     /// The crypto library refused, which it does only when it is out of memory or entropy.
     #[error("the crypto library failed")]
     Library,
@@ -35,8 +38,11 @@ impl From<Unspecified> for KeyError {
     }
 }
 
-/// A P-256 private key: the one key of a node, for its certificate, its MLS leaf and its ledger entries.
-pub struct SigningKey {
+/// A P-256 private key: the one key of a node, for its certificate, its MLS leaf and its ledger entries. Clones share it.
+#[derive(Clone)]
+pub struct SigningKey(Arc<Secret>);
+
+struct Secret {
     pair: EcdsaKeyPair,
     pkcs8: Zeroizing<Vec<u8>>,
     public: PublicKey,
@@ -60,36 +66,36 @@ impl SigningKey {
 
     fn from_pair(pair: EcdsaKeyPair, pkcs8: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         let public = PublicKey::from_uncompressed(pair.public_key().as_ref())?;
-        Ok(Self { pair, pkcs8, public, random: SystemRandom::new() })
+        Ok(Self(Arc::new(Secret { pair, pkcs8, public, random: SystemRandom::new() })))
     }
 
     /// The key as PKCS#8 DER.
     pub fn to_pkcs8_der(&self) -> &Zeroizing<Vec<u8>> {
-        &self.pkcs8
+        &self.0.pkcs8
     }
 
     /// The private scalar, 32 bytes big-endian, as MLS libraries want it.
     pub fn scalar(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        let bytes: EcPrivateKeyBin<'static> = self.pair.private_key().as_be_bytes()?;
+        let bytes: EcPrivateKeyBin<'static> = self.0.pair.private_key().as_be_bytes()?;
         let scalar = bytes.as_ref().try_into().map_err(|_| KeyError::Library)?;
         Ok(Zeroizing::new(scalar))
     }
 
     /// The public half.
     pub fn public(&self) -> &PublicKey {
-        &self.public
+        &self.0.public
     }
 
     /// ECDSA over SHA-256 of `message`.
     pub fn sign(&self, message: &[u8]) -> Result<Signature, KeyError> {
-        let signature = self.pair.sign(&self.random, message)?;
+        let signature = self.0.pair.sign(&self.0.random, message)?;
         signature.as_ref().try_into().map_err(|_| KeyError::Library)
     }
 }
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey").field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("SigningKey").field("public", self.public()).finish_non_exhaustive()
     }
 }
 

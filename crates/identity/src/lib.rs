@@ -13,10 +13,12 @@
 mod authority;
 mod certificate;
 mod crl;
+mod encrypted;
 pub mod est;
 mod id;
 mod key;
 mod network;
+mod passphrase;
 mod pem;
 mod request;
 mod signed;
@@ -30,11 +32,14 @@ pub use authority::{
 };
 pub use certificate::{BACKDATE_MS, Certificate, CertificateError, Fingerprint, FingerprintError};
 pub use crl::{CRL_PATH, CRL_TYPE, Revoked};
+pub use encrypted::DecryptError;
 pub use id::{DeviceId, DeviceIdError};
 pub use key::{KeyError, PublicKey, Signature, SigningKey, VerifyingKey};
 pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError};
+pub use passphrase::{MAX_PASSPHRASE_BYTES, Passphrase, PassphraseError, Work};
 pub use pem::{
-    MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, key_from_pem, key_to_pem,
+    MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, is_encrypted, key_from_pem,
+    key_to_pem,
 };
 pub use request::{CreateRequestError, MAX_REQUEST_BYTES, Request, RequestError, csr};
 pub use token::{

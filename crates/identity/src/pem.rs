@@ -5,7 +5,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
-use crate::{Certificate, CertificateError, KeyError, SigningKey};
+use crate::{
+    Certificate, CertificateError, KeyError, Passphrase, SigningKey,
+    encrypted::{self, DecryptError},
+};
 
 /// Most certificates that are read from one file or chain.
 pub const MAX_CERTIFICATES: usize = 8;
@@ -62,6 +65,15 @@ pub enum PemError {
     /// A key section whose content is not a P-256 key.
     #[error("the private key in the file is not usable")]
     Key(#[from] KeyError),
+    /// An encrypted key, and no passphrase.
+    #[error(
+        "the private key in the file is encrypted: give the file that holds its passphrase (--passphrase-file, or \
+         passphrase_file in the configuration)"
+    )]
+    Locked,
+    /// An encrypted key that the passphrase does not open.
+    #[error("the private key in the file is not usable")]
+    Encrypted(#[from] DecryptError),
 }
 
 /// The certificates of a PEM text, in its order; at least one, at most [`MAX_CERTIFICATES`]. Text between the sections
@@ -98,11 +110,22 @@ pub fn certificates_to_pem<'a>(certificates: impl IntoIterator<Item = &'a Certif
     certificates.into_iter().map(|certificate| armour("CERTIFICATE", certificate.der())).collect()
 }
 
-/// The one private key of a PEM text: unencrypted PKCS#8 (`-----BEGIN PRIVATE KEY-----`), P-256.
-pub fn key_from_pem(text: &str) -> Result<SigningKey, PemError> {
-    const EXPECTED: &str = "a P-256 private key (PEM, PKCS#8, not encrypted)";
+const ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY-----";
+
+/// Whether the private key of a PEM text is encrypted.
+pub fn is_encrypted(text: &str) -> bool {
+    text.contains(ENCRYPTED)
+}
+
+/// The one private key of a PEM text: P-256, in PKCS#8, as it is (`-----BEGIN PRIVATE KEY-----`) or encrypted
+/// (`-----BEGIN ENCRYPTED PRIVATE KEY-----`). `passphrase` opens an encrypted one.
+pub fn key_from_pem(text: &str, passphrase: Option<&Passphrase>) -> Result<SigningKey, PemError> {
+    const EXPECTED: &str = "a P-256 private key (PEM, PKCS#8)";
+    let is_encrypted = is_encrypted(text);
+    // The library skips sections whose label it does not know.
+    let plain = is_encrypted.then(|| Zeroizing::new(text.replace(ENCRYPTED, "PRIVATE KEY-----")));
     let mut found = None;
-    for section in sections(text, EXPECTED)? {
+    for section in sections(plain.as_ref().map_or(text, |text| text), EXPECTED)? {
         let (kind, der) = section?;
         if kind != SectionKind::PrivateKey {
             return Err(PemError::OtherKind { expected: EXPECTED, found: kind_name(kind) });
@@ -111,19 +134,21 @@ pub fn key_from_pem(text: &str) -> Result<SigningKey, PemError> {
             return Err(PemError::TooMuch { expected: EXPECTED, limit: "one key" });
         }
     }
-    match found {
-        Some(der) => Ok(SigningKey::from_pkcs8_der(&der)?),
-        None if text.contains("BEGIN ENCRYPTED PRIVATE KEY") => Err(PemError::OtherKind {
-            expected: EXPECTED,
-            found: "an encrypted private key (decrypt it with `openssl pkcs8 -in <file> -out <new file>`)",
-        }),
-        None => Err(PemError::NotPem { expected: EXPECTED, label: "PRIVATE KEY" }),
+    match (found, passphrase) {
+        (Some(_), None) if is_encrypted => Err(PemError::Locked),
+        (Some(der), Some(passphrase)) if is_encrypted => Ok(encrypted::decrypt(&der, passphrase)?),
+        (Some(der), _) => Ok(SigningKey::from_pkcs8_der(&der)?),
+        (None, _) => Err(PemError::NotPem { expected: EXPECTED, label: "PRIVATE KEY" }),
     }
 }
 
-/// `key` as PEM, PKCS#8, not encrypted. Write it to a file that only its owner can read.
-pub fn key_to_pem(key: &SigningKey) -> Zeroizing<String> {
-    Zeroizing::new(armour("PRIVATE KEY", key.to_pkcs8_der()))
+/// `key` as PEM, PKCS#8, encrypted with the passphrase if there is one. Write it to a file that only its owner can read.
+pub fn key_to_pem(key: &SigningKey, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, KeyError> {
+    let pem = match passphrase {
+        Some(passphrase) => armour("ENCRYPTED PRIVATE KEY", &encrypted::encrypt(key, passphrase)?),
+        None => armour("PRIVATE KEY", key.to_pkcs8_der()),
+    };
+    Ok(Zeroizing::new(pem))
 }
 
 /// The one certificate signing request of a PEM text, as DER. Its content is not looked at.
@@ -215,34 +240,30 @@ mod tests {
         assert_eq!(certificates_from_pem(&issued.chain_pem()).unwrap(), chain);
         let around = format!("subject=1111\r\n{}\nend", issued.chain_pem().replace('\n', "\r\n"));
         assert_eq!(certificates_from_pem(&around).unwrap(), chain);
-        assert_eq!(key_from_pem(&key_to_pem(&key)).unwrap().public(), key.public());
+        let pem = key_to_pem(&key, None).unwrap();
+        assert_eq!(key_from_pem(&pem, None).unwrap().public(), key.public());
     }
 
     #[test]
     fn openssl_reads_our_keys_and_we_read_its() {
         let (key, _) = Network::new().device("1111");
-        let Some(der) = openssl(&["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], key_to_pem(&key).as_bytes())
-        else {
-            return;
-        };
+        let pem = key_to_pem(&key, None).unwrap();
+        let Some(der) = openssl(&["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], pem.as_bytes()) else { return };
         assert_eq!(SigningKey::from_pkcs8_der(&der).unwrap().public(), key.public());
         let text = |args: &[&str]| String::from_utf8(openssl(args, b"").unwrap()).unwrap();
         let theirs = text(&[&["genpkey"], P256_KEY].concat());
-        assert!(key_from_pem(&theirs).is_ok());
+        assert!(key_from_pem(&theirs, None).is_ok());
         let p384 = text(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
-        assert!(matches!(key_from_pem(&p384), Err(PemError::Key(KeyError::Private(_)))));
+        assert!(matches!(key_from_pem(&p384, None), Err(PemError::Key(KeyError::Private(_)))));
         let sec1 = text(&["ecparam", "-name", "prime256v1", "-genkey"]);
-        let error = key_from_pem(&sec1).unwrap_err().to_string();
+        let error = key_from_pem(&sec1, None).unwrap_err().to_string();
         assert!(error.contains("openssl pkcs8 -topk8"), "{error}");
-        let encrypted = text(&[&["genpkey"], P256_KEY, &["-aes-128-cbc", "-pass", "pass:not-a-secret"]].concat());
-        let error = key_from_pem(&encrypted).unwrap_err().to_string();
-        assert!(error.contains("encrypted"), "{error}");
     }
 
     #[test]
     fn says_what_was_expected_and_what_was_found() {
         let (key, issued) = Network::new().device("1111");
-        let (key, chain) = (key_to_pem(&key), issued.chain_pem());
+        let (key, chain) = (key_to_pem(&key, None).unwrap(), issued.chain_pem());
         let certificates = |text: &str, part: &str| {
             let error = certificates_from_pem(text).unwrap_err().to_string();
             assert!(error.contains("certificates (PEM)") && error.contains(part), "{error}");
@@ -256,7 +277,7 @@ mod tests {
         certificates(&chain.repeat(5), "8 certificates");
         certificates(&" ".repeat(MAX_PEM_BYTES + 1), "256 KiB");
         let keys = |text: &str, part: &str| {
-            let error = key_from_pem(text).unwrap_err().to_string();
+            let error = key_from_pem(text, None).unwrap_err().to_string();
             assert!(error.contains("private key") && error.contains(part), "{error}");
         };
         keys(&chain, "a certificate");

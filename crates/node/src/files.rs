@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_identity::{Certificate, SigningKey, certificates_from_pem, key_from_pem};
+use sealcast_identity::{Certificate, certificates_from_pem};
 use zeroize::Zeroizing;
 
 /// Who may read a file that is written.
@@ -63,11 +63,6 @@ pub fn certificates(path: &Path) -> Result<Vec<Certificate>> {
 /// The first certificate of a PEM file.
 pub fn certificate(path: &Path) -> Result<Certificate> {
     certificates(path)?.into_iter().next().with_context(|| format!("{} holds no certificate", path.display()))
-}
-
-/// The private key of a PEM file.
-pub fn key(path: &Path) -> Result<SigningKey> {
-    key_from_pem(&read_secret(path)?).with_context(|| format!("{} cannot be used", path.display()))
 }
 
 /// Replaces `path` by `content`: after a crash the old file or the new one is there, never a part.

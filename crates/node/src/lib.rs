@@ -6,6 +6,7 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod files;
+mod key_files;
 mod link;
 pub mod output;
 pub mod process;
@@ -15,6 +16,7 @@ pub mod tls;
 
 pub use self::{
     clock::now_ms,
+    key_files::{KeyFiles, PassphraseArgs},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     tasks::{Outcome, Tasks},
 };

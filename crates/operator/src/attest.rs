@@ -6,7 +6,7 @@ use anyhow::Result;
 use sealcast_node::{output, shutdown};
 use tracing::warn;
 
-use crate::operator::{Operator, OperatorArgs};
+use crate::operator::OperatorArgs;
 
 /// `sealcast ledger attest`.
 #[derive(clap::Args)]
@@ -21,7 +21,7 @@ pub struct Options {
 
 /// Runs the command. It goes on while the hub is away, and with the ledger that it has read: another one is refused.
 pub async fn run(options: Options) -> Result<()> {
-    let mut operator = Operator::connect(&options.operator.dir).await?;
+    let mut operator = options.operator.connect().await?;
     let attest = async {
         let mut every = tokio::time::interval(Duration::from_secs(options.every));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

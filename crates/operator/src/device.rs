@@ -10,7 +10,7 @@ use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica}
 use sealcast_node::{config, files, now_ms, output};
 use serde::Serialize;
 
-use crate::operator::{Operator, OperatorArgs};
+use crate::operator::OperatorArgs;
 
 /// `sealcast device`.
 #[derive(Subcommand)]
@@ -135,7 +135,7 @@ pub async fn run(command: Command) -> Result<()> {
             let token = invite(&hub.hub, device.clone(), &config)?;
             output::line(&token.to_text())?;
             // Without a running hub, or without the operator's folder, nobody knows: the token is good all the same.
-            match Operator::connect(&operator.dir).await {
+            match operator.connect().await {
                 Ok(operator) => operator.replica.device_by_id(&device).map(enrolled_before).iter().for_each(|note| {
                     output::complain(note);
                 }),
@@ -144,13 +144,13 @@ pub async fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::List { operator, json } => {
-            let operator = Operator::connect(&operator.dir).await?;
+            let operator = operator.connect().await?;
             let mut rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
             rows.sort_by(|one, other| one.device.cmp(&other.device));
             if json { output::json(&rows) } else { table(&rows) }
         }
         Command::Show { device, operator, json } => {
-            let operator = Operator::connect(&operator.dir).await?;
+            let operator = operator.connect().await?;
             let found = operator.device(&device)?;
             let row = row(&operator.replica, found);
             let history = operator.replica.about_originator(found.number);
@@ -163,7 +163,7 @@ pub async fn run(command: Command) -> Result<()> {
             entries(&history)
         }
         Command::Revoke { device, reason, operator } => {
-            let mut operator = Operator::connect(&operator.dir).await?;
+            let mut operator = operator.connect().await?;
             let number = operator.device(&device)?.number;
             operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
             output::line(&format!("{device} is revoked: the broker refuses it, and its groups change their keys"))

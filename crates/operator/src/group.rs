@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     device::{self, Entry},
-    operator::{Operator, OperatorArgs},
+    operator::OperatorArgs,
 };
 
 /// `sealcast group`.
@@ -184,7 +184,7 @@ pub async fn run(command: Command) -> Result<()> {
             overlap,
             operator,
         } => {
-            let mut operator = Operator::connect(&operator.dir).await?;
+            let mut operator = operator.connect().await?;
             overlap::Overlaps::new(&name, &filters, operator.replica.groups()).check(overlap)?;
             let policy = Policy {
                 epoch_max_age_s: NonZeroU32::new(epoch_max_age),
@@ -200,12 +200,12 @@ pub async fn run(command: Command) -> Result<()> {
             output::line(&format!("group {name} was created with number {}", group.number))
         }
         Command::List { operator, json } => {
-            let operator = Operator::connect(&operator.dir).await?;
+            let operator = operator.connect().await?;
             let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
             if json { output::json(&rows) } else { table(&rows) }
         }
         Command::Show { name, operator, json } => {
-            let operator = Operator::connect(&operator.dir).await?;
+            let operator = operator.connect().await?;
             let group = operator.group(&name)?;
             let row = Row::new(&operator.replica, group);
             let limits = limits::rows(&operator.replica, group);
@@ -223,7 +223,7 @@ pub async fn run(command: Command) -> Result<()> {
             device::entries(&history)
         }
         Command::Grant { name, devices, operator } => {
-            let mut operator = Operator::connect(&operator.dir).await?;
+            let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
             // A name that is wrong stops all of them: nobody has to find out which were done.
             let grant = |id| Ok(Body::Granted(Granted { group, device: operator.device(id)?.number }));
@@ -235,7 +235,7 @@ pub async fn run(command: Command) -> Result<()> {
             operator.submit_all(&bodies, said).await
         }
         Command::Revoke { name, devices, reason, operator } => {
-            let mut operator = Operator::connect(&operator.dir).await?;
+            let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
             let revoke =
                 |id| Ok(Body::Revoked(Revoked { group, device: operator.device(id)?.number, reason: reason.clone() }));
@@ -250,7 +250,7 @@ pub async fn run(command: Command) -> Result<()> {
         }
         Command::Limits(options) => limits::run(options).await,
         Command::Reset { name, reason, operator } => {
-            let mut operator = Operator::connect(&operator.dir).await?;
+            let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
             operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
             output::line(&format!("{name} was reset: its members now agree on new keys"))

@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use sealcast_agent::enroll;
 use sealcast_hub::{Folders, HubFile, rotate_ca};
-use sealcast_identity::{SigningKey, certificates_to_pem, key_to_pem};
+use sealcast_identity::{SigningKey, certificates_to_pem};
 use sealcast_ledger::{Body, KeyRotated};
 use sealcast_node::{
-    config,
+    KeyFiles, PassphraseArgs,
+    config::{self, folder_of},
     files::{self, Mode},
     output,
 };
@@ -53,6 +54,12 @@ pub enum Rotate {
         /// The hub's configuration file, which says which chain the ledger is on [default: HUB/hub.toml, if it exists].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// How the hub's keys are read and written.
+        #[command(flatten)]
+        passphrase: PassphraseArgs,
+        /// File with the passphrase of the root CA's key [default: the hub's].
+        #[arg(long, value_name = "FILE")]
+        root_passphrase_file: Option<PathBuf>,
     },
 }
 
@@ -60,17 +67,19 @@ pub enum Rotate {
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Rotate(Rotate::Operator { operator }) => {
-            let fingerprint = rotate_operator(&operator.dir).await?;
+            let fingerprint = rotate_operator(&operator).await?;
             output::line(&format!(
                 "the operator has a new key, SHA-256 {fingerprint}: it is in {}, and the ledger refuses the old one",
                 operator.dir.display()
             ))
         }
-        Command::Rotate(Rotate::Ca { hub, root, config }) => {
-            let config =
-                config::load::<HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.check(&[], HubFile::validate)?;
+        Command::Rotate(Rotate::Ca { hub, root, config, passphrase, root_passphrase_file }) => {
+            let path = config.clone().unwrap_or_else(|| hub.hub.join("hub.toml"));
+            let config = config::load::<HubFile>(config.as_deref(), &path)?.check(&[], |file| {
+                file.with_paths(folder_of(&path)).with_passphrase(passphrase.passphrase_file).validate()
+            })?;
             let folders = Folders::new(&hub.hub, None, root)?;
-            let fingerprint = rotate_ca(&folders.hub, &folders.root, &config).await?;
+            let fingerprint = rotate_ca(&folders.hub, &folders.root, root_passphrase_file.as_deref(), &config).await?;
             output::line(&format!(
                 "the hub has a new issuing CA, SHA-256 {fingerprint}, and the ledger refuses the old one: start the hub, and put \
                  the root CA's folder away again"
@@ -80,13 +89,14 @@ pub async fn run(command: Command) -> Result<()> {
 }
 
 /// Gives the operator a new key. Returns its SHA-256. What was interrupted is finished.
-async fn rotate_operator(dir: &Path) -> Result<String> {
+async fn rotate_operator(operator: &OperatorArgs) -> Result<String> {
+    let (dir, key_files) = (&operator.dir, operator.passphrase.key_files()?);
     let path = |name: &str| dir.join(name);
     let (known, anchor) = network(dir)?;
-    let key = next(&path(NEXT))?;
+    let key = next(&path(NEXT), &key_files)?;
     let mut told = enroll::network(&known.hub, &anchor).await?;
     if told.0.operator.public_key() != key.public() {
-        let mut operator = Operator::connect(dir).await?;
+        let mut operator = Operator::connect(dir, &key_files).await?;
         let id = operator.replica.genesis().id;
         operator.submit(Body::KeyRotated(KeyRotated::to(&key, id.operator(), &id)?)).await?;
         told = enroll::network(&known.hub, &anchor).await?;
@@ -97,7 +107,7 @@ async fn rotate_operator(dir: &Path) -> Result<String> {
         "the ledger has the new key, but the hub has not certified it: run this command again"
     );
     let chain = certificates_to_pem([&network.operator, &network.issuing]);
-    files::write(&path("operator.key"), key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    key_files.write(&path("operator.key"), &key)?;
     files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;
     files::write(&path("network.json"), &json, Mode::Public)?;
     fs::remove_file(path(NEXT)).with_context(|| format!("cannot remove {}", path(NEXT).display()))?;
@@ -105,11 +115,11 @@ async fn rotate_operator(dir: &Path) -> Result<String> {
 }
 
 /// The new key: one that an interrupted rotation has left, or one that is made now.
-fn next(path: &Path) -> Result<SigningKey> {
+fn next(path: &Path, key_files: &KeyFiles) -> Result<SigningKey> {
     if path.exists() {
-        return files::key(path);
+        return key_files.read(path);
     }
     let key = SigningKey::generate()?;
-    files::write(path, key_to_pem(&key).as_bytes(), Mode::Secret)?;
+    key_files.write(path, &key)?;
     Ok(key)
 }

@@ -9,11 +9,7 @@ use sealcast_ledger::{Record, Replica, Summary};
 use sealcast_node::output;
 use serde::Serialize;
 
-use crate::{
-    attest,
-    device::Entry,
-    operator::{Operator, OperatorArgs},
-};
+use crate::{attest, device::Entry, operator::OperatorArgs};
 
 /// `sealcast ledger`.
 #[derive(Subcommand)]
@@ -58,7 +54,7 @@ impl Source {
         match &self.agent {
             Some(dir) => read_replica(dir),
             None => {
-                let operator = Operator::connect(&self.operator.dir).await?;
+                let operator = self.operator.connect().await?;
                 Ok((operator.records, operator.replica))
             }
         }

@@ -9,7 +9,7 @@ use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor}
 use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refusal, Replica};
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{
-    Link, LinkEvent, Tasks, files, now_ms,
+    KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks, files, now_ms,
     tls::{self, HostPort, Identity, Upstream},
 };
 use sealcast_topic::ControlTopic;
@@ -27,6 +27,16 @@ pub struct OperatorArgs {
     /// The operator's folder, which the hub's first start made: operator.key, operator.pem, root.pem, network.json.
     #[arg(long = "operator", env = "SEALCAST_OPERATOR", value_name = "DIR", default_value = "hub-operator")]
     pub dir: PathBuf,
+    /// How its key is read.
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+impl OperatorArgs {
+    /// Connects as this operator, and reads the whole ledger.
+    pub async fn connect(&self) -> Result<Operator> {
+        Operator::connect(&self.dir, &self.passphrase.key_files()?).await
+    }
 }
 
 /// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
@@ -59,11 +69,11 @@ pub fn network(dir: &Path) -> Result<(Network, TrustAnchor)> {
 
 impl Operator {
     /// Connects and reads the whole ledger.
-    pub async fn connect(dir: &Path) -> Result<Self> {
+    pub async fn connect(dir: &Path, key_files: &KeyFiles) -> Result<Self> {
         let path = |name: &str| dir.join(name);
         let (network, anchor) = network(dir)?;
         let chain = files::certificates(&path("operator.pem"))?;
-        let key = files::key(&path("operator.key"))?;
+        let key = key_files.read(&path("operator.key"))?;
         ensure!(
             chain.first().map(Certificate::public_key) == Some(key.public()),
             "operator.key in {0} is not the key of operator.pem. If `sealcast key rotate operator` was interrupted, run it \

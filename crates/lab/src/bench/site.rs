@@ -12,7 +12,10 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{
     Authenticity, Body, Granted, GroupCreated, GroupName, GroupNumber, Hash, Number, Policy, TopicFilter,
 };
-use sealcast_node::tls::{HostPort, Upstream};
+use sealcast_node::{
+    KeyFiles,
+    tls::{HostPort, Upstream},
+};
 use sealcast_operator::{Operator, device};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -63,7 +66,7 @@ impl Site {
         let hub_config = HubFile::default().with(any(), any(), &[]).validate()?;
         let folders = Folders::beside(&dir.path().join("hub"))?;
         let hub = Hub::start(&folders, hub_config.clone(), None).await?;
-        let operator = Operator::connect(&folders.operator).await?;
+        let operator = Operator::connect(&folders.operator, &KeyFiles::default()).await?;
         let id = |at: usize| Ok(Node { id: format!("{:04}", 1000 + at).parse()?, agent: None });
         let patience = Duration::from_secs(120 + 2 * nodes as u64);
         let nodes = (1..=nodes).map(id).collect::<Result<_>>()?;
@@ -81,7 +84,7 @@ impl Site {
             }
             let token = device::invite(&self.folders.hub, id.clone(), &self.hub_config)?;
             let (url, dir) = (self.hub.url.clone(), self.dir.path().join(id.as_str()));
-            enrolling.spawn(async move { enroll::enroll(&url, &token, &dir).await.map(drop) });
+            enrolling.spawn(async move { enroll::enroll(&url, &token, &dir, &KeyFiles::default()).await.map(drop) });
         }
         while let Some(ended) = enrolling.join_next().await {
             ended.context("enrolment")??;

@@ -12,7 +12,7 @@ use sealcast_broker::{Intercepted, Interception, Interceptor};
 use sealcast_group::{EpochKeys, Groups, Me, Output};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::GroupNumber;
-use sealcast_node::now_ms;
+use sealcast_node::{KeyFiles, now_ms};
 use sealcast_seal::{
     Authenticity, Content, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Purpose, QosClass,
 };
@@ -119,7 +119,7 @@ pub fn forge(thief: &Path, victim: &DeviceId, group: GroupNumber, topic: &str, p
     let (victim_leaf, _) =
         roster.iter().find(|(_, (device, _))| device == victim).context("the victim is not a member")?;
     let leaf = LeafIndex::new(*victim_leaf).context("the victim's leaf")?;
-    let own_key = Arc::new(folder.key()?);
+    let own_key = Arc::new(folder.key(&KeyFiles::default())?);
     let id = folder.genesis().id;
     let ledger = Ledger { chain_id: id.chain_id, contract: id.address };
     let mut keys = GroupKeys::new(ledger, sealcast_seal::GroupNumber(group.get()), "forged", victim.clone(), 0);
@@ -140,7 +140,7 @@ pub fn forge(thief: &Path, victim: &DeviceId, group: GroupNumber, topic: &str, p
 fn newest_epoch(dir: &Path, folder: &Folder, group: GroupNumber) -> Result<EpochKeys> {
     let me = Me {
         device: folder.device.clone(),
-        key: folder.key()?,
+        key: folder.key(&KeyFiles::default())?,
         chain: folder.chain_der(),
         anchors: vec![folder.anchor.clone()],
     };

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_agent::{Folder, enroll};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Event, Hash};
-use sealcast_node::output;
+use sealcast_node::{KeyFiles, output};
 use sealcast_operator::device;
 use sealcast_topic::ControlTopic;
 use serde_json::json;
@@ -28,9 +28,10 @@ pub async fn enrol(world: &mut World, report: &mut Report) -> Result<()> {
         let dir = world.node_dir(&id);
         world.enroll(&token, &dir).await?;
         let own = Folder::open(&dir)?;
-        keys.push((name.to_owned(), hex::encode(own.key()?.public().fingerprint())));
+        keys.push((name.to_owned(), hex::encode(own.public_key.fingerprint())));
         if name == NODES[0] {
-            let again = enroll::enroll(&world.hub.url, &token, &dir.with_extension("again")).await;
+            let again =
+                enroll::enroll(&world.hub.url, &token, &dir.with_extension("again"), &KeyFiles::default()).await;
             let said = again.map_or_else(|error| format!("{error:#}"), |_| "enrolled twice".into());
             report.check(FIGURE, "an enrolment token works once", true, said.contains("401"))?;
             std::fs::remove_dir_all(dir.with_extension("again")).context("the refused device's folder")?;

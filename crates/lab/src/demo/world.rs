@@ -11,7 +11,10 @@ use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, enroll, upstream};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
-use sealcast_node::tls::{HostPort, Upstream};
+use sealcast_node::{
+    KeyFiles,
+    tls::{HostPort, Upstream},
+};
 use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 
@@ -87,7 +90,7 @@ impl World {
         let folders = Folders::beside(&dir.join("hub"))?;
         let hostile = Hostile::new();
         let hub = Hub::start(&folders, hub_config.clone(), Some(hostile.clone())).await?;
-        let operator = Operator::connect(&folders.operator).await?;
+        let operator = Operator::connect(&folders.operator, &KeyFiles::default()).await?;
         Ok(Self {
             dir: dir.to_owned(),
             folders,
@@ -113,7 +116,7 @@ impl World {
 
     /// Enrols a device with `token`.
     pub async fn enroll(&self, token: &EnrolmentToken, dir: &Path) -> Result<()> {
-        enroll::enroll(&self.hub.url, token, dir).await.map(drop)
+        enroll::enroll(&self.hub.url, token, dir, &KeyFiles::default()).await.map(drop)
     }
 
     /// Starts the agent and the application of an enrolled node; `agent_toml` is its configuration.
@@ -137,7 +140,7 @@ impl World {
     pub async fn observe(&mut self) -> Result<()> {
         let folder = Folder::open(&self.node(2)?.dir)?;
         let config = AgentFile::default().validate()?;
-        let upstream = upstream(&folder, &config)?;
+        let upstream = upstream(&folder, &folder.key(&KeyFiles::default())?, &config)?;
         self.observer = Some(Observer::open(&upstream, &["hsu0001/#", "hsu0002/#", CLEAR]).await?);
         Ok(())
     }

@@ -11,7 +11,7 @@ use sealcast_node::output;
 use sealcast_reading::{Decimal, Unit, UnitError};
 use serde::Serialize;
 
-use crate::operator::{Operator, OperatorArgs};
+use crate::operator::OperatorArgs;
 
 /// `sealcast group limits`.
 #[derive(clap::Args)]
@@ -168,7 +168,7 @@ impl Options {
 pub async fn run(options: Options) -> Result<()> {
     // What is wrong with the numbers is said before anything is asked of the hub.
     options.limits(Reporters::Granted)?;
-    let mut operator = Operator::connect(&options.operator.dir).await?;
+    let mut operator = options.operator.connect().await?;
     let reporters = match &options.reporters[..] {
         [] if !options.closed => Reporters::Granted,
         devices => {

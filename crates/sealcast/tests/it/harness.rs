@@ -40,10 +40,17 @@ pub struct Hub {
 
 impl Hub {
     pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// Starts it for the first time in a folder that `prepare` has put something into.
+    pub fn start_with(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = [Port::reserve(), Port::reserve()];
         let [est, mqtt] = ports.each_ref().map(Port::address);
         let path = dir.path().join("hub");
+        std::fs::create_dir(&path).unwrap();
+        prepare(&path);
         let log = Log::new(format!("hub in {}", path.display()));
         let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir, path };
         hub.restart();

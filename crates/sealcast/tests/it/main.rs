@@ -10,6 +10,7 @@ mod raw;
 
 mod access;
 mod archive;
+mod at_rest;
 mod bench;
 mod case_04;
 mod case_10;

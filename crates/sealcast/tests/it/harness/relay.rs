@@ -12,7 +12,7 @@ use std::{
 
 use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Publish, Qos, Splitter, Version};
 use sealcast_node::{
-    files,
+    KeyFiles, files,
     tls::{self, Identity, Stream, Upstream},
 };
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl Relay {
             .iter()
             .map(|certificate| certificate.der().to_vec())
             .collect();
-        let key = files::key(&dir.join("device.key")).unwrap();
+        let key = KeyFiles::default().read(&dir.join("device.key")).unwrap();
         let root = files::certificate(&dir.join("root.pem")).unwrap();
         let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
         let port = mqtt.rsplit_once(':').unwrap().1;

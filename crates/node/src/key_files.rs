@@ -1,0 +1,182 @@
+//! Private keys on disk: for their owner only, and encrypted where a passphrase is given.
+
+use std::{
+    env, fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_identity::{
+    MAX_PASSPHRASE_BYTES, MAX_PEM_BYTES, Passphrase, SigningKey, is_encrypted, key_from_pem, key_to_pem,
+};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use crate::files::{self, Mode};
+
+/// The credential's name, see `LoadCredential=` and `LoadCredentialEncrypted=` in systemd.exec(5).
+const CREDENTIAL: &str = "sealcast-passphrase";
+/// Where systemd has put a service's credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// Where a command finds the passphrase.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct PassphraseArgs {
+    /// File with the passphrase of the private keys, which are written encrypted [default: the systemd credential
+    /// sealcast-passphrase, if there is one].
+    #[arg(long, env = "SEALCAST_PASSPHRASE_FILE", value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseArgs {
+    /// Reads it.
+    pub fn key_files(&self) -> Result<KeyFiles> {
+        KeyFiles::new(self.passphrase_file.as_deref())
+    }
+}
+
+/// How a role's private keys are read and written.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFiles {
+    passphrase: Option<Passphrase>,
+}
+
+impl KeyFiles {
+    /// With the passphrase in `file`, else with systemd's credential, else without any.
+    pub fn new(file: Option<&Path>) -> Result<Self> {
+        let credential = env::var_os(CREDENTIALS).map(|dir| Path::new(&dir).join(CREDENTIAL));
+        let passphrase = match (file, credential.filter(|path| path.exists())) {
+            (Some(file), _) => Some(passphrase(file, Reader::Owner)?),
+            (None, Some(credential)) => Some(passphrase(&credential, Reader::Service)?),
+            (None, None) => None,
+        };
+        Ok(Self { passphrase })
+    }
+
+    /// The passphrase, if there is one.
+    pub fn passphrase(&self) -> Option<&Passphrase> {
+        self.passphrase.as_ref()
+    }
+
+    /// The private key of a PEM file.
+    pub fn read(&self, path: &Path) -> Result<SigningKey> {
+        let text = secret(path, MAX_PEM_BYTES, Reader::Owner)?;
+        let text = str::from_utf8(&text).with_context(|| format!("{} is not a PEM file", path.display()))?;
+        let key =
+            key_from_pem(text, self.passphrase()).with_context(|| format!("{} cannot be used", path.display()))?;
+        if self.passphrase.is_some() && !is_encrypted(text) {
+            warn!(
+                "{0} is not encrypted, although a passphrase is given. Encrypt it: openssl pkcs8 -topk8 -scrypt -in {0} -out \
+                 {0}.new -passout file:PASSPHRASE_FILE && mv {0}.new {0}",
+                path.display()
+            );
+        }
+        Ok(key)
+    }
+
+    /// Replaces `path` by `key`.
+    pub fn write(&self, path: &Path, key: &SigningKey) -> Result<()> {
+        files::write(path, key_to_pem(key, self.passphrase())?.as_bytes(), Mode::Secret)
+    }
+}
+
+/// Who may read a secret's file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Its owner alone.
+    Owner,
+    /// Whom systemd lets: by an access control list, which the file's mode does not show.
+    Service,
+}
+
+fn passphrase(path: &Path, reader: Reader) -> Result<Passphrase> {
+    let content = secret(path, MAX_PASSPHRASE_BYTES + 2, reader).context("the passphrase")?;
+    Passphrase::from_file(&content).with_context(|| format!("the passphrase in {}", path.display()))
+}
+
+/// The file's content, wiped from memory when it is dropped.
+fn secret(path: &Path, most: usize, reader: Reader) -> Result<Zeroizing<Vec<u8>>> {
+    let attempt = || -> Result<_> {
+        let file = fs::File::open(path)?;
+        let mode = file.metadata()?.mode() & 0o777;
+        ensure!(
+            reader == Reader::Service || mode & 0o077 == 0,
+            "others than its owner may use it (mode {mode:03o}): chmod 600 {}",
+            path.display()
+        );
+        // Grown in steps it would leave copies in memory.
+        let mut content = Zeroizing::new(Vec::with_capacity(most + 1));
+        let read = file.take(most as u64 + 1).read_to_end(&mut content)?;
+        ensure!(read <= most, "it is larger than {most} bytes");
+        Ok(content)
+    };
+    attempt().with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn file(dir: &Path, name: &str, content: &str, mode: u32) -> PathBuf {
+        let path = dir.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn said<T>(outcome: Result<T>) -> String {
+        outcome.map_or_else(|error| format!("{error:#}"), |_| "taken".to_owned())
+    }
+
+    #[test]
+    fn a_key_is_written_under_the_passphrase_and_read_with_it_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("device.key"), SigningKey::generate().unwrap());
+        let with = |text| KeyFiles::new(Some(&file(dir.path(), "passphrase", text, 0o600))).unwrap();
+        let (right, wrong) = (with("correct-horse\n"), with("battery-staple\n"));
+        right.write(&path, &key).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(right.read(&path).unwrap().public(), key.public());
+        let refused = said(wrong.read(&path));
+        assert!(refused.contains("device.key") && refused.contains("another passphrase"), "{refused}");
+        let refused = said(KeyFiles::default().read(&path));
+        assert!(refused.contains("device.key") && refused.contains("--passphrase-file"), "{refused}");
+        // One that was there before is read, passphrase or not.
+        KeyFiles::default().write(&path, &key).unwrap();
+        assert_eq!(right.read(&path).unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_and_so_is_one_that_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = key_to_pem(&SigningKey::generate().unwrap(), None).unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o755] {
+            let path = file(dir.path(), "a.key", &key, mode);
+            let refused = said(KeyFiles::default().read(&path));
+            assert!(refused.contains("others than its owner") && refused.contains("chmod 600"), "{mode:o}: {refused}");
+            let path = file(dir.path(), "passphrase", "x\n", mode);
+            let refused = said(KeyFiles::new(Some(&path)));
+            assert!(refused.contains("passphrase") && refused.contains("chmod 600"), "{mode:o}: {refused}");
+        }
+        for mode in [0o600, 0o400] {
+            assert!(KeyFiles::default().read(&file(dir.path(), &format!("{mode:o}.key"), &key, mode)).is_ok());
+        }
+        let missing = dir.path().join("missing");
+        assert!(
+            said(KeyFiles::new(Some(&missing))).contains("missing: No such file"),
+            "{}",
+            said(KeyFiles::new(Some(&missing)))
+        );
+        assert!(said(KeyFiles::default().read(&missing)).contains("missing: No such file"));
+        let empty = file(dir.path(), "empty", "\n", 0o600);
+        assert!(said(KeyFiles::new(Some(&empty))).contains("empty"));
+        let long = file(dir.path(), "long", &"x".repeat(MAX_PASSPHRASE_BYTES + 9), 0o600);
+        assert!(said(KeyFiles::new(Some(&long))).contains("larger than"));
+    }
+}

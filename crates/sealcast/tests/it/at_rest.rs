@@ -1,0 +1,132 @@
+//! Keys at rest: where a passphrase is given, no private key lies on a disk in the clear.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::harness::{Agent, Hub, configure, output, sealcast, succeed, until_joined};
+
+const PASSPHRASE: &str = "correct-horse-battery-staple";
+
+/// A file of the owner alone.
+fn secret(path: &Path, content: &str) -> PathBuf {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_owned()
+}
+
+/// What `command` says when it fails.
+fn refusal(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(!output.status.success(), "{command:?} succeeded");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All files below `dir` that hold a key in PEM, with its label.
+fn keys(dir: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            found.extend(keys(&path));
+        } else if let Ok(text) = fs::read_to_string(&path)
+            && let Some(label) = text.lines().find(|line| line.ends_with("PRIVATE KEY-----"))
+        {
+            found.push((path, label.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn private_keys_are_encrypted_where_a_passphrase_is_given() {
+    let mut hub = Hub::start_with(|dir| {
+        secret(&dir.join("passphrase"), &format!("{PASSPHRASE}\n"));
+        fs::write(dir.join("hub.toml"), "passphrase_file = 'passphrase'").unwrap();
+    });
+    let passphrase = hub.path().join("passphrase");
+    let operate = |hub: &Hub, args: &[&str]| {
+        succeed(hub.command(args).arg("--passphrase-file").arg(&passphrase));
+    };
+    let said = refusal(&mut hub.command(&["group", "list"]));
+    assert!(said.contains("operator.key") && said.contains("--passphrase-file"), "{said}");
+    operate(&hub, &["group", "create", "hsu0001", "--filter", "hsu0001/#"]);
+
+    let dirs = ["1111", "1112"].map(|device| {
+        let token = hub.invite(device);
+        let dir = hub.dir.path().join(device);
+        let mut enroll = sealcast();
+        enroll.args(["enroll", "--hub", &format!("https://{}", hub.est)]).arg("--token-file").arg(token);
+        succeed(enroll.arg("--dir").arg(&dir).arg("--passphrase-file").arg(&passphrase));
+        configure(&dir, &format!("passphrase_file = {passphrase:?}"));
+        dir
+    });
+    operate(&hub, &["group", "grant", "hsu0001", "1111", "1112"]);
+    let [first, second] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+    until_joined(&first, &second, "hsu0001/probe");
+
+    // Keys that are made later, too.
+    operate(&hub, &["key", "rotate", "operator"]);
+    hub.kill();
+    succeed(sealcast().args(["key", "rotate", "ca", "--hub"]).arg(hub.path()));
+    hub.restart();
+    until_joined(&first, &second, "hsu0001/probe");
+    let found = keys(hub.dir.path());
+    let names: Vec<_> = found.iter().map(|(path, _)| path.file_name().unwrap().to_str().unwrap()).collect();
+    for name in ["issuing.key", "server.key", "operator.key", "root.key", "device.key"] {
+        assert!(names.contains(&name), "{name}: {names:?}");
+    }
+    let clear: Vec<_> = found.iter().filter(|(_, label)| label != "-----BEGIN ENCRYPTED PRIVATE KEY-----").collect();
+    assert!(clear.is_empty(), "{clear:?}");
+
+    // Without the passphrase, and with another one, nobody gets anywhere, and the agent says so before it runs.
+    let other = secret(&hub.dir.path().join("other"), "another-passphrase\n");
+    let agent = |extra: &[&str]| refusal(sealcast().args(["agent", "--check", "--dir"]).arg(&dirs[0]).args(extra));
+    let said = agent(&["--passphrase-file", other.to_str().unwrap()]);
+    assert!(said.contains("device.key") && said.contains("another passphrase"), "{said}");
+    configure(&dirs[0], "");
+    let said = agent(&[]);
+    assert!(said.contains("device.key") && said.contains("passphrase_file"), "{said}");
+    hub.kill();
+    fs::remove_file(hub.path().join("hub.toml")).unwrap();
+    let said = refusal(&mut hub.up(sealcast()));
+    assert!(said.contains("issuing.key") && said.contains("passphrase_file"), "{said}");
+}
+
+#[test]
+fn systemd_s_credential_opens_a_key_that_openssl_has_encrypted() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    let key = dir.join("device.key");
+    let credentials = tempfile::tempdir().unwrap();
+    let credential = secret(&credentials.path().join("sealcast-passphrase"), PASSPHRASE);
+    let check = || {
+        let mut command = sealcast();
+        command.args(["agent", "--check", "--dir"]).arg(&dir).env("CREDENTIALS_DIRECTORY", credentials.path());
+        command
+    };
+    // It says how the key is encrypted, and that does it.
+    let said = output(&mut check());
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let advice = said.split("Encrypt it: ").nth(1).unwrap_or_else(|| panic!("{said}")).lines().next().unwrap();
+    let advice = advice.replace("PASSPHRASE_FILE", credential.to_str().unwrap());
+    succeed(Command::new("sh").args(["-ec", &advice]));
+    assert!(fs::read_to_string(&key).unwrap().contains("BEGIN ENCRYPTED PRIVATE KEY"));
+    // The mode of a credential shows the mask of its access control list.
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o440)).unwrap();
+    let checked = output(&mut check());
+    assert!(
+        checked.status.success() && !String::from_utf8_lossy(&checked.stderr).contains("not encrypted"),
+        "{checked:?}"
+    );
+    fs::remove_file(&credential).unwrap();
+    let said = refusal(&mut check());
+    assert!(said.contains("is encrypted"), "{said}");
+
+    // A key that others may read is no secret.
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refusal(&mut check());
+    assert!(said.contains("device.key") && said.contains("chmod 600"), "{said}");
+}
