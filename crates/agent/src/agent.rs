@@ -108,8 +108,10 @@ pub async fn run(options: Options) -> Result<()> {
     })?;
     if options.check {
         let folder = Folder::open(&options.dir)?;
-        let key = folder.key(&KeyFiles::new(config.passphrase_file.as_deref())?)?;
+        let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
+        let key = folder.key(&key_files)?;
         Store::require(&options.dir)?;
+        Store::read_state(&options.dir, key_files.passphrase())?;
         upstream(&folder, &key, &config)?;
         for door in config.http.iter().chain(&config.coap) {
             door.token(&options.dir)?;
@@ -118,7 +120,7 @@ pub async fn run(options: Options) -> Result<()> {
     }
     if options.new_state {
         Folder::open(&options.dir)?;
-        Store::replace_lost(&options.dir)?;
+        Store::replace_lost(&options.dir, KeyFiles::new(config.passphrase_file.as_deref())?.passphrase())?;
     }
     let agent = Agent::start(&options.dir, config).await?;
     let ready = Ready {
@@ -165,7 +167,7 @@ impl Agent {
         let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
         let key = folder.key(&key_files)?;
         let upstream = upstream(&folder, &key, &config)?;
-        let store = Arc::new(Store::open(dir)?);
+        let store = Arc::new(Store::open(dir, key_files.passphrase())?);
         store.forget_old_clients()?;
         let config = Arc::new(config);
         let tasks = Tasks::default();

@@ -93,7 +93,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path, key_files: &K
     files::write(&dir.join("root.pem"), anchor.root().to_pem().as_bytes(), Mode::Public)?;
     files::write(&dir.join("network.json"), &network_json, Mode::Public)?;
     // An agent whose folder lacks it has lost its state. A device that enrols again keeps what it has.
-    Store::make(dir)?;
+    Store::make(dir, key_files.passphrase())?;
     // Last: with it the folder is complete.
     files::write(&dir.join("device.pem"), certificates_to_pem(&chain).as_bytes(), Mode::Public)?;
     let certificate = &verified.certificate;

@@ -29,6 +29,7 @@ use sealcast_agent_core::{
     Retained, RetainedTopics,
     values::{ArchiveMessage, ValueRow, ValueWrite},
 };
+use sealcast_identity::Passphrase;
 use sealcast_node::files::{self, blocking};
 use zeroize::Zeroizing;
 
@@ -80,7 +81,7 @@ pub struct Client {
 impl Store {
     /// Makes an empty `agent.sqlite` in `dir`, unless one is there. For whoever has locked the folder. A file that is there has
     /// its tables, whatever failed when it was made.
-    pub fn make(dir: &Path) -> Result<()> {
+    pub fn make(dir: &Path, passphrase: Option<&Passphrase>) -> Result<()> {
         if Self::require(dir).is_ok() {
             return Ok(());
         }
@@ -93,25 +94,25 @@ impl Store {
                 _ => {}
             }
         }
-        Vault::make(dir)?;
+        Vault::make(dir, passphrase)?;
         files::replace(&dir.join(FILE), files::Mode::Secret, |path| {
             let mut connection = Connection::open_with_flags(path, existing())?;
             // Nobody rolls back what was not made to its end.
             connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
-            create(dir, &mut connection)?;
+            create(dir, passphrase, &mut connection)?;
             connection.close().map_err(|(_, error)| error.into())
         })
     }
 
     /// Makes a new, empty `agent.sqlite` for a folder that has lost its own, because somebody asked for it.
-    pub fn replace_lost(dir: &Path) -> Result<()> {
+    pub fn replace_lost(dir: &Path, passphrase: Option<&Passphrase>) -> Result<()> {
         let _lock = files::lock(dir)?;
         ensure!(
             Self::require(dir).is_err(),
             "--new-state is for a folder that has lost its state, but {} is there: start the agent without this option",
             dir.join(FILE).display()
         );
-        Self::make(dir)
+        Self::make(dir, passphrase)
     }
 
     /// Fails if `dir` has no agent's state.
@@ -136,14 +137,14 @@ impl Store {
     }
 
     /// Opens `agent.sqlite` in `dir`, and takes it for this process alone.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Self> {
         let lock = files::lock(dir)?;
         Self::require(dir)?;
         let path = dir.join(FILE);
         let connection = connect(&path).with_context(|| format!("cannot use {}", path.display()))?;
         let topics = retained_topics(&connection).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
-            vault: Mutex::new(Vault::open(dir, &connection)?),
+            vault: Mutex::new(Vault::open(dir, passphrase, &connection)?),
             connection: Mutex::new(connection),
             retained_topics: Mutex::new(RetainedTopics::new(topics)),
             disk: Disk::new(path),
@@ -154,8 +155,8 @@ impl Store {
     /// Opens a new one.
     #[cfg(test)]
     pub fn create(dir: &Path) -> Result<Self> {
-        Self::make(dir)?;
-        Self::open(dir)
+        Self::make(dir, None)?;
+        Self::open(dir, None)
     }
 
     /// Lets the file have so many pages: a full disk.
@@ -181,9 +182,9 @@ impl Store {
     }
 
     /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
-    pub fn read_state(dir: &Path) -> Result<Vec<StateRow>> {
+    pub fn read_state(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Vec<StateRow>> {
         let (path, connection) = open_to_read(dir)?;
-        vault::read_beside(dir, &connection).with_context(|| format!("cannot read {}", path.display()))
+        vault::read_beside(dir, passphrase, &connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// Every record of the replica, in order.
@@ -338,10 +339,10 @@ fn existing() -> OpenFlags {
     OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE)
 }
 
-fn create(dir: &Path, connection: &mut Connection) -> Result<()> {
+fn create(dir: &Path, passphrase: Option<&Passphrase>, connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    Vault::create_table(dir, &transaction)?;
+    Vault::create_table(dir, passphrase, &transaction)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(transaction.commit()?)
 }
@@ -427,11 +428,11 @@ mod tests {
             session::Write::Retained(Retained { topic: "t".into(), time_ms: 5, props: vec![1], payload })
         };
         store.commit_session(&[retained(b"27")], 0)?;
-        let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| "opened twice".into());
+        let error = Store::open(dir.path(), None).map_or_else(|error| format!("{error:#}"), |_| "opened twice".into());
         assert!(error.contains("in use"), "{error}");
         drop(store);
 
-        let store = Store::open(dir.path())?;
+        let store = Store::open(dir.path(), None)?;
         assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
         assert_eq!(store.state()?, [("b".to_owned(), Zeroizing::new(b"2".to_vec()))]);
         let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));

@@ -132,7 +132,7 @@ mod tests {
             assert_eq!((committed.effects.len(), committed.waited, tries.get()), (1, true, expected), "{fault:?}");
             assert!(!store.is_failing());
             drop(store);
-            assert_eq!(Store::open(dir.path())?.records()?, [b"first".to_vec(), b"second".to_vec()], "{fault:?}");
+            assert_eq!(Store::open(dir.path(), None)?.records()?, [b"first".to_vec(), b"second".to_vec()], "{fault:?}");
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ fn a_write_that_failed_is_on_disk_whole_or_not_at_all_and_can_be_done_again() ->
             strike(&store, fault)?;
             assert!(act(&store).is_err(), "{name}, {fault:?}");
             drop(store);
-            let store = Store::open(dir.path())?;
+            let store = Store::open(dir.path(), None)?;
             let left = dump(&store)?;
             // Of two transactions the second one did not begin.
             if name != "clients of long ago" {
@@ -248,7 +248,7 @@ fn readings_have_numbers_without_gap_or_double() -> Result<()> {
         strike(&store, fault)?;
         store.commit_session(&[readings("r", &["3", "4"])?], MOST).unwrap_err();
         drop(store);
-        let store = Store::open(dir.path())?;
+        let store = Store::open(dir.path(), None)?;
         store.commit_session(&[readings("r", &["3", "4"])?], MOST)?;
         let mut taken = Vec::new();
         while let [QueuedReading { topic, sequence, value, .. }] = &store.oldest_readings()?[..] {
@@ -294,7 +294,7 @@ fn an_archive_message_is_neither_lost_nor_doubled() -> Result<()> {
             };
             assert_eq!(waiting(&store)?, expected, "{fault:?}, {sent}");
             drop(store);
-            let ArchiveOnDisk { waiting, last_id } = Store::open(dir.path())?.archive()?;
+            let ArchiveOnDisk { waiting, last_id } = Store::open(dir.path(), None)?.archive()?;
             assert_eq!((waiting.messages, last_id), (expected.len() as u64, 5));
         }
     }
@@ -306,7 +306,7 @@ fn an_archive_message_is_neither_lost_nor_doubled() -> Result<()> {
 fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<()> {
     for new_state in [false, true] {
         let dir = tempfile::tempdir()?;
-        let make = || if new_state { Store::replace_lost(dir.path()) } else { Store::make(dir.path()) };
+        let make = || if new_state { Store::replace_lost(dir.path(), None) } else { Store::make(dir.path(), None) };
         // A lost database's log, with what it held, is not the new one's.
         let lost = tempfile::tempdir()?;
         let store = prepared(lost.path())?;
@@ -327,16 +327,16 @@ fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<(
         half.pragma_update(None, "journal_mode", "WAL")?;
         drop(half);
         assert!(std::fs::metadata(dir.path().join(FILE))?.len() > 0);
-        let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| String::new());
+        let error = Store::open(dir.path(), None).map_or_else(|error| format!("{error:#}"), |_| String::new());
         assert!(error.contains("is empty") && error.contains("--new-state"), "{error}");
         make()?;
-        let store = Store::open(dir.path())?;
+        let store = Store::open(dir.path(), None)?;
         assert!(store.records()?.is_empty());
         store.commit(&[record(0)])?;
         drop(store);
         // It succeeded without saying so: enrolling again keeps what is there.
-        Store::make(dir.path())?;
-        assert_eq!(Store::open(dir.path())?.records()?.len(), 1);
+        Store::make(dir.path(), None)?;
+        assert_eq!(Store::open(dir.path(), None)?.records()?.len(), 1);
     }
     Ok(())
 }

@@ -8,101 +8,66 @@
 //! `agent.keys` has two slots, and the database says which of them it uses. A transaction that replaces or deletes a secret
 //! seals the keys of all others under a fresh master key, in the slot that was not in use. Once it is on disk, the slot that
 //! was in use until then is overwritten, with the fresh key for the next time. If the agent dies in between, its next start
-//! does that.
+//! does that. Under a passphrase the slots hold their keys wrapped, and all else is the same: so a master key from before the
+//! passphrase goes as any other does.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::FileExt as _,
-    path::Path,
-};
+mod aead;
+mod key_file;
+
+use std::{collections::BTreeMap, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    error::Unspecified,
-    rand,
-};
 use rusqlite::{Connection, OptionalExtension as _, params, types::Type};
-use sealcast_node::files::{self, Mode};
+use sealcast_identity::Passphrase;
 use zeroize::Zeroizing;
 
-/// Holds the master key.
-pub(super) const FILE: &str = "agent.keys";
+pub(super) use self::key_file::FILE;
+use self::{
+    aead::{KEY_BYTES, Key, fresh_key},
+    key_file::{KeyFile, KeyFileError, Slot},
+};
+
 const TABLE: &str =
     "CREATE TABLE vault (one INTEGER PRIMARY KEY CHECK (one = 1), slot INTEGER NOT NULL, keys BLOB NOT NULL)";
-/// Where the second slot begins: in another block than the first one, so that a write that a power cut tears spares the other.
-const SLOT_BYTES: u64 = 4096;
-const KEY_BYTES: usize = 32;
 /// What the keys are sealed as.
 const KEYS: &str = "sealcast vault";
 
-/// An AES-256 key.
-type Key = Zeroizing<[u8; KEY_BYTES]>;
-
-/// One of the places of the master key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Slot {
-    First,
-    Second,
-}
-
-impl Slot {
-    fn other(self) -> Self {
-        if self == Self::First { Self::Second } else { Self::First }
-    }
-
-    fn offset(self) -> u64 {
-        if self == Self::First { 0 } else { SLOT_BYTES }
-    }
-
-    fn of_row(number: i64) -> rusqlite::Result<Self> {
-        match number {
-            0 => Ok(Self::First),
-            1 => Ok(Self::Second),
-            _ => Err(damaged("the slot of the master key")),
-        }
-    }
-
-    fn to_row(self) -> i64 {
-        i64::from(self == Self::Second)
-    }
-}
-
 /// The master key's file, of an agent that has its folder to itself.
 pub(super) struct Vault {
-    file: File,
+    file: KeyFile,
     /// Nothing was ever sealed under the key in the slot that is not in use.
     is_next_fresh: bool,
 }
 
 impl Vault {
     /// Makes the file, with new keys. No secret of a database that was there can be read afterwards.
-    pub fn make(dir: &Path) -> Result<()> {
-        let mut slots = Zeroizing::new(vec![0; SLOT_BYTES as usize + KEY_BYTES]);
-        rand::fill(&mut slots).context("no randomness from the system")?;
-        files::write(&dir.join(FILE), &slots, Mode::Secret)
+    pub fn make(dir: &Path, passphrase: Option<&Passphrase>) -> Result<()> {
+        KeyFile::make(dir, passphrase)
     }
 
     /// Makes the table of a new database, whose file is there.
-    pub fn create_table(dir: &Path, db: &Connection) -> Result<()> {
+    pub fn create_table(dir: &Path, passphrase: Option<&Passphrase>, db: &Connection) -> Result<()> {
         db.execute_batch(TABLE)?;
-        let file = File::open(dir.join(FILE))?;
-        Ok(Keys::default().save(db, Slot::First, &read_key(&file, Slot::First)?)?)
+        let file = KeyFile::open_to_read(dir, passphrase)?;
+        Ok(Keys::default().save(db, Slot::First, &file.read(Slot::First)?)?)
     }
 
-    /// Opens the file of the database `db`. What a crash has left of a retired key is gone afterwards.
-    pub fn open(dir: &Path, db: &Connection) -> Result<Self> {
-        let path = dir.join(FILE);
+    /// Opens the file of the database `db`. What a crash has left of a retired key is gone afterwards, and so is a master key
+    /// that was there before the passphrase.
+    pub fn open(dir: &Path, passphrase: Option<&Passphrase>, db: &Connection) -> Result<Self> {
         let attempt = || -> Result<Self> {
-            let file = OpenOptions::new().read(true).write(true).open(&path)?;
-            let (slot, _) = Keys::load(db, &file)?;
-            let mut vault = Self { file, is_next_fresh: false };
+            let mut vault = Self { file: KeyFile::open(dir, passphrase)?, is_next_fresh: false };
+            let (slot, _) = Keys::load(db, &vault.file)?;
             vault.renew(slot.other())?;
+            if vault.file.is_to_be_wrapped(slot)? {
+                let transaction = db.unchecked_transaction()?;
+                let retired = vault.change(&transaction)?.finish()?;
+                transaction.commit()?;
+                vault.retire(retired)?;
+            }
             Ok(vault)
         };
-        attempt().with_context(|| format!("cannot use {}", path.display()))
+        attempt().with_context(|| format!("cannot use {}", dir.join(FILE).display()))
     }
 
     /// The secrets of `db`, to be changed within a transaction.
@@ -121,11 +86,9 @@ impl Vault {
         Ok(self.renew(retired.0)?)
     }
 
-    fn renew(&mut self, slot: Slot) -> Result<(), DiskError> {
+    fn renew(&mut self, slot: Slot) -> Result<(), KeyFileError> {
         self.is_next_fresh = false;
-        let key = fresh_key().map_err(|_| io::Error::other("no randomness from the system"))?;
-        self.file.write_all_at(&*key, slot.offset())?;
-        self.file.sync_data()?;
+        self.file.renew(slot)?;
         self.is_next_fresh = true;
         Ok(())
     }
@@ -136,7 +99,7 @@ impl Vault {
             self.renew(slot.other())?;
         }
         self.is_next_fresh = false;
-        Ok(read_key(&self.file, slot.other())?)
+        Ok(self.file.read(slot.other())?)
     }
 }
 
@@ -144,9 +107,8 @@ impl Vault {
 pub type StateRow = (String, Zeroizing<Vec<u8>>);
 
 /// Reads all rows of `state` in an agent's folder beside the agent, which may be changing them.
-pub(super) fn read_beside(dir: &Path, db: &Connection) -> Result<Vec<StateRow>> {
-    let path = dir.join(FILE);
-    let file = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+pub(super) fn read_beside(dir: &Path, passphrase: Option<&Passphrase>, db: &Connection) -> Result<Vec<StateRow>> {
+    let file = KeyFile::open_to_read(dir, passphrase)?;
     loop {
         let before = vault_row(db)?;
         let transaction = db.unchecked_transaction()?;
@@ -201,10 +163,10 @@ impl Change<'_> {
 struct Keys(BTreeMap<String, Key>);
 
 impl Keys {
-    fn load(db: &Connection, file: &File) -> rusqlite::Result<(Slot, Self)> {
+    fn load(db: &Connection, file: &KeyFile) -> rusqlite::Result<(Slot, Self)> {
         let (slot, sealed) = vault_row(db)?.ok_or_else(|| damaged("the row of the master key"))?;
-        let slot = Slot::of_row(slot)?;
-        let bytes = open(&read_key(file, slot)?, KEYS, sealed)?;
+        let slot = Slot::of_row(slot).ok_or_else(|| damaged("the slot of the master key"))?;
+        let bytes = open(&file.read(slot)?, KEYS, &sealed)?;
         Ok((slot, Self::decode(&bytes).ok_or_else(|| damaged(KEYS))?))
     }
 
@@ -243,11 +205,11 @@ impl Keys {
 /// All rows of `state`: those that have a key are sealed.
 fn read(db: &Connection, keys: &Keys) -> rusqlite::Result<Vec<StateRow>> {
     let mut query = db.prepare("SELECT key, value FROM state ORDER BY key")?;
-    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let rows = rows.map(|row| {
         let (name, value) = row?;
         let value = match keys.0.get(&name) {
-            Some(key) => open(key, &name, value)?,
+            Some(key) => open(key, &name, &value)?,
             None => Zeroizing::new(value),
         };
         Ok((name, value))
@@ -271,34 +233,12 @@ fn vault_row(db: &Connection) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
     db.prepare_cached("SELECT slot, keys FROM vault")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
-fn read_key(file: &File, slot: Slot) -> Result<Key, DiskError> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    file.read_exact_at(&mut *key, slot.offset())?;
-    Ok(key)
-}
-
-fn fresh_key() -> Result<Key, Unspecified> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    rand::fill(&mut *key)?;
-    Ok(key)
-}
-
-/// `value` under `key`, with the nonce before it. Only under the same name does it open again.
 fn seal(key: &Key, name: &str, value: &[u8]) -> rusqlite::Result<Vec<u8>> {
-    let failed = |_| damaged(name);
-    let aead = RandomizedNonceKey::new(&AES_256_GCM, &**key).map_err(failed)?;
-    let mut sealed = Zeroizing::new(Vec::with_capacity(value.len() + AES_256_GCM.tag_len()));
-    sealed.extend_from_slice(value);
-    let nonce = aead.seal_in_place_append_tag(Aad::from(name), &mut *sealed).map_err(failed)?;
-    Ok([nonce.as_ref().as_slice(), &sealed].concat())
+    aead::seal(key, name.as_bytes(), value).map_err(|_| damaged(name))
 }
 
-fn open(key: &Key, name: &str, sealed: Vec<u8>) -> rusqlite::Result<Zeroizing<Vec<u8>>> {
-    let mut sealed = Zeroizing::new(sealed);
-    let aead = RandomizedNonceKey::new(&AES_256_GCM, &**key).map_err(|_| damaged(name))?;
-    let (nonce, sealed) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(|| damaged(name))?;
-    let opened = aead.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(name), sealed);
-    Ok(Zeroizing::new(opened.map_err(|_| damaged(name))?.to_vec()))
+fn open(key: &Key, name: &str, sealed: &[u8]) -> rusqlite::Result<Zeroizing<Vec<u8>>> {
+    aead::open(key, name.as_bytes(), sealed).map_err(|_| damaged(name))
 }
 
 /// What cannot be mended: the files do not belong together, or are damaged.
@@ -308,16 +248,13 @@ fn damaged(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Blob, words.into())
 }
 
-/// The disk's error at `agent.keys`. To whoever writes it is as one at `agent.sqlite`.
-#[derive(Debug, thiserror::Error)]
-#[error("{FILE}: {0}")]
-struct DiskError(#[from] io::Error);
-
-impl From<DiskError> for rusqlite::Error {
-    fn from(error: DiskError) -> Self {
-        let code = match error.0.kind() {
-            io::ErrorKind::StorageFull => rusqlite::ffi::SQLITE_FULL,
-            _ => rusqlite::ffi::SQLITE_IOERR,
+/// To whoever writes, the disk's error at `agent.keys` is as one at `agent.sqlite`.
+impl From<KeyFileError> for rusqlite::Error {
+    fn from(error: KeyFileError) -> Self {
+        let code = match &error {
+            KeyFileError::Disk(disk) if disk.kind() == io::ErrorKind::StorageFull => rusqlite::ffi::SQLITE_FULL,
+            KeyFileError::Disk(_) => rusqlite::ffi::SQLITE_IOERR,
+            _ => return Self::FromSqlConversionFailure(0, Type::Blob, Box::new(error)),
         };
         Self::SqliteFailure(rusqlite::ffi::Error::new(code), Some(error.to_string()))
     }

@@ -144,7 +144,7 @@ fn newest_epoch(dir: &Path, folder: &Folder, group: GroupNumber) -> Result<Epoch
         chain: folder.chain_der(),
         anchors: vec![folder.anchor.clone()],
     };
-    let mut groups = Groups::new(me, &folder.genesis(), Store::read_state(dir)?, now_ms())?;
+    let mut groups = Groups::new(me, &folder.genesis(), Store::read_state(dir, None)?, now_ms())?;
     let mut newest: Option<EpochKeys> = None;
     while let Some(output) = groups.poll_output() {
         match output {

@@ -7,6 +7,9 @@ use std::{
     process::Command,
 };
 
+use sealcast_agent::Store;
+use sealcast_node::KeyFiles;
+
 use crate::harness::{Agent, Hub, configure, output, sealcast, succeed, until_joined};
 
 const PASSPHRASE: &str = "correct-horse-battery-staple";
@@ -81,6 +84,27 @@ fn private_keys_are_encrypted_where_a_passphrase_is_given() {
     let clear: Vec<_> = found.iter().filter(|(_, label)| label != "-----BEGIN ENCRYPTED PRIVATE KEY-----").collect();
     assert!(clear.is_empty(), "{clear:?}");
 
+    // What an agent keeps of its groups is no use without the passphrase, nor is any file of its folder.
+    let said = Store::read_state(&dirs[0], None).map_or_else(|error| format!("{error:#}"), |_| "read".to_owned());
+    assert!(said.contains("agent.keys is encrypted"), "{said}");
+    let key_files = KeyFiles::new(Some(&passphrase)).unwrap();
+    let device_key = key_files.read(&dirs[0].join("device.key")).unwrap();
+    let mut secrets = vec![device_key.scalar().unwrap().to_vec()];
+    for (name, value) in Store::read_state(&dirs[0], key_files.passphrase()).unwrap() {
+        // Generation, epoch and leaf come before the exporter secret.
+        secrets.extend(name.starts_with("epoch/").then(|| value[16..][..32].to_vec()));
+        secrets.extend(name.starts_with("mls/").then(|| value.to_vec()));
+    }
+    assert!(secrets.len() >= 3, "{}", secrets.len());
+    for file in fs::read_dir(&dirs[0]).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let bytes = fs::read(&file).unwrap();
+        let text = String::from_utf8_lossy(&bytes).replace('\n', "");
+        for secret in &secrets {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{}", file.display());
+            assert!(!text.contains(&hex::encode(secret)), "{}", file.display());
+        }
+    }
+
     // Without the passphrase, and with another one, nobody gets anywhere, and the agent says so before it runs.
     let other = secret(&hub.dir.path().join("other"), "another-passphrase\n");
     let agent = |extra: &[&str]| refusal(sealcast().args(["agent", "--check", "--dir"]).arg(&dirs[0]).args(extra));
@@ -121,9 +145,21 @@ fn systemd_s_credential_opens_a_key_that_openssl_has_encrypted() {
         checked.status.success() && !String::from_utf8_lossy(&checked.stderr).contains("not encrypted"),
         "{checked:?}"
     );
+    let without = refusal(sealcast().args(["agent", "--check", "--dir"]).arg(&dir));
+    assert!(without.contains("device.key") && without.contains("is encrypted"), "{without}");
+
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).unwrap();
+    // The agent's state is moved under the passphrase when it starts with it; then it does not start without.
+    let agent = Agent::start(&dir, &["--passphrase-file", credential.to_str().unwrap()]);
+    drop(agent);
+    let plain = hub.dir.path().join("plain.key");
+    let mut decrypt = Command::new("openssl");
+    decrypt.args(["pkcs8", "-passin", &format!("file:{}", credential.display())]).arg("-in").arg(&key);
+    succeed(decrypt.arg("-out").arg(&plain));
+    fs::rename(&plain, &key).unwrap();
     fs::remove_file(&credential).unwrap();
     let said = refusal(&mut check());
-    assert!(said.contains("is encrypted"), "{said}");
+    assert!(said.contains("agent.keys is encrypted") && said.contains("passphrase_file"), "{said}");
 
     // A key that others may read is no secret.
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();

@@ -50,7 +50,7 @@ type State = BTreeMap<String, Vec<u8>>;
 
 /// What the agent in `dir` has stored of its groups, as it reads it itself.
 fn state(dir: &Path) -> State {
-    let rows = Store::read_state(dir).unwrap();
+    let rows = Store::read_state(dir, None).unwrap();
     rows.into_iter().map(|(key, value)| (key, value.to_vec())).collect()
 }
 

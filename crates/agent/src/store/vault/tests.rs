@@ -14,9 +14,18 @@ fn state(key: &str, value: Option<&[u8]>) -> Write {
     Write::State(sealcast_group::Write { key: key.to_owned(), value })
 }
 
+fn passphrase(text: &str) -> Passphrase {
+    Passphrase::from_file(text.as_bytes()).unwrap()
+}
+
 /// A store with two secrets.
 fn prepared(dir: &Path) -> Result<Store> {
-    let store = Store::create(dir)?;
+    prepared_with(dir, None)
+}
+
+fn prepared_with(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Store> {
+    Store::make(dir, passphrase)?;
+    let store = Store::open(dir, passphrase)?;
     store.commit(&[state("ledger/next", Some(b"7")), state("epoch/1/1", Some(OLD)), state("epoch/1/2", Some(KEPT))])?;
     Ok(store)
 }
@@ -28,15 +37,18 @@ fn files_with(dir: &Path, wanted: &[u8]) -> Vec<String> {
     files.filter(|path| holds(path)).map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
 }
 
+fn slot(store: &Store) -> Result<Slot> {
+    Ok(Slot::of_row(store.read(vault_row)?.unwrap().0).unwrap())
+}
+
 /// What a thief needs for the secrets of now: the master key.
 fn master(store: &Store, dir: &Path) -> Result<Key> {
-    let slot = store.read(|db| Slot::of_row(vault_row(db)?.unwrap().0))?;
-    Ok(read_key(&File::open(dir.join(FILE))?, slot)?)
+    Ok(KeyFile::open_to_read(dir, None)?.read(slot(store)?)?)
 }
 
 /// The key of a secret, as the database has it.
 fn key_of(store: &Store, dir: &Path, name: &str) -> Result<Key> {
-    let file = File::open(dir.join(FILE))?;
+    let file = KeyFile::open_to_read(dir, None)?;
     Ok(store.read(|db| Keys::load(db, &file))?.1.0.remove(name).unwrap())
 }
 
@@ -55,9 +67,9 @@ fn a_secret_that_is_replaced_or_deleted_takes_its_keys_with_it() -> Result<()> {
             assert!(files_with(dir.path(), gone).is_empty(), "{change:?}");
         }
         drop(store);
-        let rows = Store::open(dir.path())?.state()?;
+        let rows = Store::open(dir.path(), None)?.state()?;
         assert_eq!(rows.iter().find(|(key, _)| key == "epoch/1/2").unwrap().1.as_slice(), KEPT);
-        assert_eq!(rows, Store::read_state(dir.path())?);
+        assert_eq!(rows, Store::read_state(dir.path(), None)?);
     }
     Ok(())
 }
@@ -72,7 +84,7 @@ fn a_key_that_a_crash_has_left_is_destroyed_at_the_next_start() -> Result<()> {
     store.commit(&[state("epoch/1/1", None)]).unwrap_err();
     drop(store);
     assert_eq!(files_with(dir.path(), &*retired), [FILE], "it crashed too late");
-    let store = Store::open(dir.path())?;
+    let store = Store::open(dir.path(), None)?;
     assert!(files_with(dir.path(), &*retired).is_empty());
     assert_eq!(store.state()?.len(), 2);
     Ok(())
@@ -101,6 +113,90 @@ fn no_key_is_used_again_after_a_write_that_failed() -> Result<()> {
     Ok(())
 }
 
+fn said<T>(outcome: Result<T>) -> String {
+    outcome.map_or_else(|error| format!("{error:#}"), |_| "opened".to_owned())
+}
+
+#[test]
+fn with_a_passphrase_the_master_key_is_in_no_file() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (right, wrong) = (passphrase("correct horse"), passphrase("battery staple"));
+    let store = prepared_with(dir.path(), Some(&right))?;
+    let mut retired = Vec::new();
+    for round in [b"first", b"later"] {
+        let opened = KeyFile::open_to_read(dir.path(), Some(&right))?;
+        let at = slot(&store)?;
+        assert!(files_with(dir.path(), &*opened.read(at)?).is_empty(), "the key in use");
+        assert!(files_with(dir.path(), &*opened.read(at.other())?).is_empty(), "the next one");
+        // What a thief who learns the passphrase later needs is destroyed as it is without one.
+        let wrapped = opened.raw(at)?;
+        assert_eq!(files_with(dir.path(), &*wrapped), [FILE], "the search finds what is there");
+        retired.push(wrapped);
+        store.commit(&[state("epoch/1/1", Some(round))])?;
+        assert!(retired.iter().all(|wrapped| files_with(dir.path(), &**wrapped).is_empty()));
+    }
+    drop(store);
+    let before = std::fs::read(dir.path().join(FILE))?;
+    let refused = said(Store::open(dir.path(), None));
+    assert!(refused.contains("agent.keys is encrypted: give the file"), "{refused}");
+    let refused = said(Store::read_state(dir.path(), None));
+    assert!(refused.contains("agent.keys is encrypted: give the file"), "{refused}");
+    let refused = said(Store::open(dir.path(), Some(&wrong)));
+    assert!(refused.contains("another passphrase"), "{refused}");
+    assert_eq!(std::fs::read(dir.path().join(FILE))?, before, "who cannot open it changes nothing");
+    let rows = Store::read_state(dir.path(), Some(&right))?;
+    assert_eq!(rows, Store::open(dir.path(), Some(&right))?.state()?);
+    assert_eq!(rows.iter().find(|(key, _)| key == "epoch/1/2").unwrap().1.as_slice(), KEPT);
+    Ok(())
+}
+
+/// Also if the start at which it is moved fails, in whichever way.
+#[test]
+fn a_master_key_from_before_the_passphrase_is_gone_after_a_start_with_it() -> Result<()> {
+    let right = passphrase("correct horse");
+    for fault in [None].into_iter().chain(Fault::ALL.map(Some)) {
+        let dir = tempfile::tempdir()?;
+        let store = prepared(dir.path())?;
+        let (bare, rows) = (master(&store, dir.path())?, store.state()?);
+        drop(store);
+        assert_eq!(files_with(dir.path(), &*bare), [FILE]);
+        if let Some(fault) = fault {
+            let db = crate::store::connect(&dir.path().join(crate::store::FILE))?;
+            fault.strike(&db)?;
+            assert!(Vault::open(dir.path(), Some(&right), &db).is_err(), "{fault:?}");
+            assert_eq!(files_with(dir.path(), &*bare), [FILE], "{fault:?}: it failed too late");
+        }
+        assert_eq!(Store::open(dir.path(), Some(&right))?.state()?, rows, "{fault:?}");
+        assert!(files_with(dir.path(), &*bare).is_empty(), "{fault:?}");
+        assert!(said(Store::open(dir.path(), None)).contains("is encrypted"), "{fault:?}");
+        // A second start has nothing to move.
+        let wrapped = KeyFile::open_to_read(dir.path(), Some(&right))?;
+        let before = Store::open(dir.path(), Some(&right)).and_then(|store| slot(&store))?;
+        assert_eq!(slot(&Store::open(dir.path(), Some(&right))?)?, before);
+        assert!(!wrapped.is_to_be_wrapped(before)? && !wrapped.is_to_be_wrapped(before.other())?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_damaged_is_not_read_as_something_else() -> Result<()> {
+    let right = passphrase("correct horse");
+    let dir = tempfile::tempdir()?;
+    let whole = prepared_with(dir.path(), Some(&right)).and_then(|store| slot(&store))?;
+    let bytes = std::fs::read(dir.path().join(FILE))?;
+    let start =
+        if whole == Slot::First { 0 } else { bytes.len() - KeyFile::open_to_read(dir.path(), None)?.raw(whole)?.len() };
+    // The first byte, the work, the salt, the nonce, the key, the tag.
+    for at in [0, 1, 2, 6, 22, 40, 81] {
+        let mut damaged = bytes.clone();
+        damaged[start + at] ^= 0x80;
+        std::fs::write(dir.path().join(FILE), damaged)?;
+        let refused = said(Store::read_state(dir.path(), Some(&right)));
+        assert!(refused.contains("damaged"), "byte {at}: {refused}");
+    }
+    Ok(())
+}
+
 /// Records of the ledger come all the time, and change no secret: they cost no new key.
 #[test]
 fn what_is_not_secret_moves_no_key() -> Result<()> {
@@ -118,7 +214,7 @@ fn the_state_is_read_whole_beside_an_agent_that_changes_it() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let store = prepared(dir.path())?;
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| (0..200).try_for_each(|_| Store::read_state(dir.path()).map(drop)));
+        let reader = scope.spawn(|| (0..200).try_for_each(|_| Store::read_state(dir.path(), None).map(drop)));
         let mut round = 0_u64;
         while !reader.is_finished() || round < 10 {
             store.commit(&[state("epoch/1/1", Some(&round.to_be_bytes()))])?;
@@ -134,7 +230,7 @@ fn a_key_file_of_another_agent_is_refused() -> Result<()> {
     drop(prepared(dir.path())?);
     drop(prepared(other.path())?);
     std::fs::copy(other.path().join(FILE), dir.path().join(FILE))?;
-    let error = Store::open(dir.path()).map_or_else(|error| format!("{error:#}"), |_| String::new());
+    let error = Store::open(dir.path(), None).map_or_else(|error| format!("{error:#}"), |_| String::new());
     assert!(error.contains(FILE) && error.contains("not of the same agent"), "{error}");
     Ok(())
 }
