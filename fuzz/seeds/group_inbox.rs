@@ -32,7 +32,7 @@ pub fn write_fixture() -> Result<(), Failure> {
     let keys = |place: usize| world.keys.get(&world.nodes[devices[place]].id).ok_or("no keys");
     let records = world.ledger.records();
     let mut parts: Vec<Vec<u8>> = vec![
-        key.to_pkcs8_der().to_vec(),
+        key.to_pkcs8_der()?.to_vec(),
         node.chain[0].clone(),
         node.chain[1].clone(),
         world.ca.root.certificate().der().to_vec(),

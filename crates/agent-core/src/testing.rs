@@ -78,7 +78,7 @@ impl World {
         };
         let chain = vec![issued.certificate.der().to_vec(), issued.issuer.der().to_vec()];
         self.devices.push(Device { id, key: Arc::new(key), chain, certificate });
-        let ca = SigningKey::from_pkcs8_der(self.authority.key().to_pkcs8_der()).unwrap();
+        let ca = self.authority.key().clone();
         self.say(self.genesis.id.ca(), &ca, &Body::DeviceRegistered(body));
         self.devices.len() - 1
     }
@@ -173,7 +173,7 @@ impl World {
 
     pub fn me(&self, device: usize) -> Me {
         let Device { id, key, chain, .. } = &self.devices[device];
-        let key = SigningKey::from_pkcs8_der(key.to_pkcs8_der()).unwrap();
+        let key = SigningKey::clone(key);
         let anchor = TrustAnchor::new(self.root.certificate().clone()).unwrap();
         Me { device: id.clone(), key, chain: chain.clone(), anchors: vec![anchor] }
     }
@@ -185,7 +185,7 @@ impl World {
     }
 
     pub fn operate(&mut self, body: &Body) -> Record {
-        let operator = SigningKey::from_pkcs8_der(self.operator.to_pkcs8_der()).unwrap();
+        let operator = self.operator.clone();
         self.say(self.genesis.id.operator(), &operator, body)
     }
 

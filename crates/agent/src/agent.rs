@@ -335,7 +335,7 @@ pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Re
         UpstreamChoice::Plain(address) => (address.clone(), false),
     };
     let tls = if secure {
-        let identity = Identity { chain: &folder.chain_der(), key: key.to_pkcs8_der() };
+        let identity = Identity { chain: &folder.chain_der(), key };
         Some(tls::client(folder.anchor.root().der(), Some(&identity))?)
     } else {
         None

@@ -88,7 +88,7 @@ impl Renewer {
     async fn renew(&mut self) -> Result<()> {
         let ders: Vec<Vec<u8>> = self.chain.iter().map(|certificate| certificate.der().to_vec()).collect();
         let root = self.anchor.root().der();
-        let identity = Identity { chain: &ders, key: self.key.to_pkcs8_der() };
+        let identity = Identity { chain: &ders, key: &self.key };
         let https = https::Https::new(&self.hub, tls::client(root, Some(&identity))?)?;
         let authorities = est::parse_certs_only(&https.request(est::CA_CERTIFICATES_PATH, None).await?)?;
         let request = https::Body {
@@ -111,7 +111,7 @@ impl Renewer {
     /// Uses the new certificate from now on, once it is on disk.
     async fn replace(&mut self, chain: Vec<Certificate>) -> Result<()> {
         let ders: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
-        let identity = Identity { chain: &ders, key: self.key.to_pkcs8_der() };
+        let identity = Identity { chain: &ders, key: &self.key };
         let config = tls::client(self.anchor.root().der(), Some(&identity))?;
         let pem = certificates_to_pem(&chain);
         files::blocking(|| files::write(&self.dir.join("device.pem"), pem.as_bytes(), Mode::Public))?;

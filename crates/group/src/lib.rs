@@ -15,6 +15,7 @@ extern crate self as sealcast_group;
 #[cfg(test)]
 mod attacks;
 mod build;
+mod crypto;
 mod epochs;
 mod follow;
 mod groups;

@@ -16,15 +16,16 @@ use mls_rs::{
     mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle},
     storage_provider::KeyPackageData,
 };
-#[cfg(not(test))]
-use mls_rs_crypto_awslc::AwsLcCryptoProvider as Crypto;
 use sealcast_identity::SigningKey;
 use zeroize::Zeroizing;
 
+#[cfg(not(test))]
+use crate::crypto::Crypto;
 #[cfg(test)]
 use crate::sabotage::Crypto;
 use crate::{
     GroupRefusal, Number,
+    crypto::no_secret,
     storage::Memory,
     stored::sha256,
     trust::{Trust, leaf_der, mls_time},
@@ -149,11 +150,10 @@ impl Engine {
         lifetime: Duration,
     ) -> Result<Self, GroupRefusal> {
         let memory = Memory::default();
-        let crypto = Crypto::new();
+        let crypto = Crypto::new(key.clone());
         let public = SignaturePublicKey::from(key.public().to_uncompressed().to_vec());
-        let secret = key.scalar().map_err(|error| GroupRefusal::Mls(error.to_string()))?;
         let identity = SigningIdentity::new(credential(chain), public);
-        let signer = SignatureSecretKey::new(secret.to_vec());
+        let signer = no_secret();
         let client = client(&identity, &signer, &memory, &crypto, trust, lifetime);
         Ok(Self { client, identity, signer, memory, crypto })
     }

@@ -195,7 +195,7 @@ fn an_expired_certificate() {
 fn a_ca_certificate_as_a_leaf() {
     let (mut world, group) = world();
     let authority = world.ca.authority.certificate().clone();
-    let key = SigningKey::from_pkcs8_der(world.ca.authority.key().to_pkcs8_der()).unwrap();
+    let key = world.ca.authority.key().clone();
     let chain = vec![authority.der().to_vec()];
     let message = foreign_package(&key, &chain, world.now_ms);
     let id: DeviceId = "6666".parse().unwrap();

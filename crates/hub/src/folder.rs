@@ -44,8 +44,8 @@ pub struct Keys {
     pub operator: Certificate,
     /// Certificate of the hub's servers, leaf first, with the root for clients that pin it.
     pub server_chain: Vec<Vec<u8>>,
-    /// Its key, PKCS#8 DER.
-    pub server_key: Zeroizing<Vec<u8>>,
+    /// Its key.
+    pub server_key: SigningKey,
     /// The relay's secp256k1 key.
     pub relay_key: Zeroizing<[u8; 32]>,
 }
@@ -99,7 +99,7 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
         keep("relay.key", &Zeroizing::new(hex::encode(*key)), Mode::Secret)?;
     }
     let relay_key = relay_key(dir)?;
-    Ok(Keys { authority, operator, server_chain, server_key: server_key.to_pkcs8_der().clone(), relay_key })
+    Ok(Keys { authority, operator, server_chain, server_key, relay_key })
 }
 
 /// The key of the account that pays for entries.

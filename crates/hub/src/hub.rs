@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
 use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::Network;
@@ -182,8 +183,9 @@ async fn start_broker(
     policy: LedgerPolicy,
     interceptor: Option<Arc<dyn Interceptor>>,
 ) -> Result<sealcast_broker::Running> {
-    let (chain, key) = Identity { chain: &keys.server_chain, key: &keys.server_key }.parts();
-    let identity = TlsIdentity::from_der(chain, key, vec![keys.authority.root().der().to_vec().into()]);
+    let chain = keys.server_chain.iter().map(|der| der.clone().into()).collect();
+    let key = PrivatePkcs8KeyDer::from(keys.server_key.to_pkcs8_der().context("server.key")?.to_vec());
+    let identity = TlsIdentity::from_der(chain, key.into(), vec![keys.authority.root().der().to_vec().into()]);
     let config = BrokerConfig {
         listeners: vec![ListenerConfig::Tls { addr: config.mqtt, identity }],
         data_dir: Some(dir.to_owned()),

@@ -147,7 +147,17 @@ impl Root {
     /// A new issuing CA under this root, with a new key, that may issue end certificates only (path length 0). It ends
     /// with the root at the latest.
     pub fn create_authority(&self, name: &str, now_ms: u64, lifetime: Duration) -> Result<Authority, AuthorityError> {
-        let key = SigningKey::generate()?;
+        self.certify_authority(SigningKey::generate()?, name, now_ms, lifetime)
+    }
+
+    /// The same, for a key that is there.
+    pub fn certify_authority(
+        &self,
+        key: SigningKey,
+        name: &str,
+        now_ms: u64,
+        lifetime: Duration,
+    ) -> Result<Authority, AuthorityError> {
         let params = ca_params(&format!("{} issuing CA", checked_name(name)?), 0);
         let certificate = sign(params, key.public(), &self.key, &self.certificate, now_ms, lifetime)?;
         Ok(Authority { key, certificate, root: self.certificate.clone() })

@@ -62,7 +62,7 @@ pub(crate) fn decrypt(der: &[u8], passphrase: &Passphrase) -> Result<SigningKey,
         }
         _ => {}
     }
-    let opened = sealed.encryption_algorithm.decrypt(passphrase.bytes(), sealed.encrypted_data.as_bytes());
+    let opened = sealed.encryption_algorithm.decrypt(passphrase.expose(), sealed.encrypted_data.as_bytes());
     let pkcs8 = Zeroizing::new(opened.map_err(|error| match error {
         // Of a padding that is wrong, the library says that encrypting failed.
         pkcs5::Error::DecryptFailed | pkcs5::Error::EncryptFailed => DecryptError::Passphrase,
@@ -82,7 +82,7 @@ pub(crate) fn encrypt(key: &SigningKey, passphrase: &Passphrase) -> Result<Vec<u
     rand::fill(&mut iv)?;
     let library = |_| KeyError::Library;
     let parameters = Parameters::scrypt_aes256cbc(Work::PRESENT.params()?, &salt, &iv).map_err(library)?;
-    let encrypted_data = parameters.encrypt(passphrase.bytes(), key.to_pkcs8_der()).map_err(library)?;
+    let encrypted_data = parameters.encrypt(passphrase.expose(), key.to_pkcs8_der()?).map_err(library)?;
     to_der(parameters, &encrypted_data).map_err(|_| KeyError::Library)
 }
 
@@ -151,13 +151,13 @@ mod tests {
     #[test]
     fn no_wrong_passphrase_is_taken_for_another_fault() {
         let weak = Parameters::pbkdf2_sha256_aes256cbc(1, b"salt", &[7; IV_BYTES]).unwrap();
-        let encrypted_data = weak.encrypt("right", SigningKey::generate().unwrap().to_pkcs8_der()).unwrap();
+        let encrypted_data = weak.encrypt("right", SigningKey::generate().unwrap().to_pkcs8_der().unwrap()).unwrap();
         let der = to_der(weak.clone(), &encrypted_data).unwrap();
         assert!(decrypt(&der, &passphrase("right")).is_ok());
         let wrong = (0..4_000).map(|number: u32| passphrase(&number.to_string()));
         let mut padded = 0;
         for wrong in wrong {
-            padded += u32::from(weak.decrypt(wrong.bytes(), &encrypted_data).is_ok());
+            padded += u32::from(weak.decrypt(wrong.expose(), &encrypted_data).is_ok());
             assert!(matches!(decrypt(&der, &wrong), Err(DecryptError::Passphrase)));
         }
         assert!(padded > 0, "none has such a padding");

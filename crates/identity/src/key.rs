@@ -4,11 +4,15 @@ use aws_lc_rs::{
     digest,
     encoding::{AsBigEndian as _, EcPrivateKeyBin},
     error::Unspecified,
-    rand::SystemRandom,
+    rand::{self, SystemRandom},
     signature::{
         ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
         UnparsedPublicKey,
     },
+};
+use der::{
+    Encode as _,
+    asn1::{SequenceOf, UintRef},
 };
 use zeroize::Zeroizing;
 
@@ -27,6 +31,12 @@ pub enum KeyError {
     /// A file asks for more work than any machine should do for a passphrase.
     #[error("its encryption asks for more memory or time than is allowed: is the file damaged?")]
     Work,
+    /// A token refused.
+    #[error("the token that holds the private key does not sign: {0}")]
+    Token(String),
+    /// Of a key in a token nobody has a copy.
+    #[error("the private key is in a token, and does not leave it")]
+    InToken,
     /// The crypto library refused, which it does only when it is out of memory or entropy.
     #[error("the crypto library failed")]
     Library,
@@ -38,15 +48,24 @@ impl From<Unspecified> for KeyError {
     }
 }
 
+/// A private key that signs in a smart card, a TPM or an HSM, and stays there.
+pub trait Token: Send + Sync {
+    /// ECDSA of a SHA-256 digest, or why the token does not sign.
+    fn sign(&self, digest: &[u8; 32]) -> Result<Signature, String>;
+}
+
 /// A P-256 private key: the one key of a node, for its certificate, its MLS leaf and its ledger entries. Clones share it.
 #[derive(Clone)]
-pub struct SigningKey(Arc<Secret>);
+pub struct SigningKey(Arc<Key>);
 
-struct Secret {
-    pair: EcdsaKeyPair,
-    pkcs8: Zeroizing<Vec<u8>>,
+struct Key {
     public: PublicKey,
-    random: SystemRandom,
+    secret: Secret,
+}
+
+enum Secret {
+    Here { pair: EcdsaKeyPair, pkcs8: Zeroizing<Vec<u8>>, random: SystemRandom },
+    Token(Box<dyn Token>),
 }
 
 impl SigningKey {
@@ -66,17 +85,33 @@ impl SigningKey {
 
     fn from_pair(pair: EcdsaKeyPair, pkcs8: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
         let public = PublicKey::from_uncompressed(pair.public_key().as_ref())?;
-        Ok(Self(Arc::new(Secret { pair, pkcs8, public, random: SystemRandom::new() })))
+        let secret = Secret::Here { pair, pkcs8, random: SystemRandom::new() };
+        Ok(Self(Arc::new(Key { public, secret })))
     }
 
-    /// The key as PKCS#8 DER.
-    pub fn to_pkcs8_der(&self) -> &Zeroizing<Vec<u8>> {
-        &self.0.pkcs8
+    /// The key in `token`, whose public half is `public`. It has to sign once, so that a token which cannot is noticed now.
+    pub fn in_token(public: PublicKey, token: Box<dyn Token>) -> Result<Self, KeyError> {
+        let key = Self(Arc::new(Key { public, secret: Secret::Token(token) }));
+        let mut challenge = [0; 32];
+        rand::fill(&mut challenge)?;
+        if !public.verifies(&challenge, &key.sign(&challenge)?) {
+            return Err(KeyError::Token("its private key does not belong to its public key".to_owned()));
+        }
+        Ok(key)
     }
 
-    /// The private scalar, 32 bytes big-endian, as MLS libraries want it.
+    /// The key as PKCS#8 DER, unless it is in a token.
+    pub fn to_pkcs8_der(&self) -> Result<&Zeroizing<Vec<u8>>, KeyError> {
+        match &self.0.secret {
+            Secret::Here { pkcs8, .. } => Ok(pkcs8),
+            Secret::Token(_) => Err(KeyError::InToken),
+        }
+    }
+
+    /// The private scalar, 32 bytes big-endian, unless it is in a token.
     pub fn scalar(&self) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-        let bytes: EcPrivateKeyBin<'static> = self.0.pair.private_key().as_be_bytes()?;
+        let Secret::Here { pair, .. } = &self.0.secret else { return Err(KeyError::InToken) };
+        let bytes: EcPrivateKeyBin<'static> = pair.private_key().as_be_bytes()?;
         let scalar = bytes.as_ref().try_into().map_err(|_| KeyError::Library)?;
         Ok(Zeroizing::new(scalar))
     }
@@ -88,8 +123,13 @@ impl SigningKey {
 
     /// ECDSA over SHA-256 of `message`.
     pub fn sign(&self, message: &[u8]) -> Result<Signature, KeyError> {
-        let signature = self.0.pair.sign(&self.0.random, message)?;
-        signature.as_ref().try_into().map_err(|_| KeyError::Library)
+        match &self.0.secret {
+            Secret::Here { pair, random, .. } => {
+                let signature = pair.sign(random, message)?;
+                signature.as_ref().try_into().map_err(|_| KeyError::Library)
+            }
+            Secret::Token(token) => token.sign(&sha256(message)).map_err(KeyError::Token),
+        }
     }
 }
 
@@ -139,10 +179,26 @@ impl PublicKey {
 
     /// SHA-256 of `x || y`: what a person compares, in part, as hex.
     pub fn fingerprint(&self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out.copy_from_slice(digest::digest(&digest::SHA256, &self.0).as_ref());
-        out
+        sha256(&self.0)
     }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out
+}
+
+/// `r || s` as X.509, TLS and MLS want it: `SEQUENCE { INTEGER r, INTEGER s }` (RFC 5480 appendix A).
+pub fn signature_to_der(signature: &Signature) -> Result<Vec<u8>, KeyError> {
+    let (r, s) = signature.split_at(32);
+    let parts = || -> der::Result<Vec<u8>> {
+        let mut parts = SequenceOf::<UintRef<'_>, 2>::new();
+        parts.add(UintRef::new(r)?)?;
+        parts.add(UintRef::new(s)?)?;
+        parts.to_der()
+    };
+    parts().map_err(|_| KeyError::Library)
 }
 
 impl fmt::Debug for PublicKey {
@@ -201,7 +257,7 @@ mod tests {
     #[test]
     fn signs_and_verifies_and_survives_a_round_trip() -> Result<(), KeyError> {
         let key = SigningKey::generate()?;
-        let again = SigningKey::from_pkcs8_der(key.to_pkcs8_der())?;
+        let again = SigningKey::from_pkcs8_der(key.to_pkcs8_der()?)?;
         assert_eq!(key.public(), again.public());
         assert_eq!(*key.scalar()?, *again.scalar()?);
         let signature = again.sign(b"reading")?;
@@ -211,6 +267,34 @@ mod tests {
         let parsed = VerifyingKey::new(*key.public())?;
         assert!(parsed.verifies(b"reading", &signature));
         assert!(!parsed.verifies(b"readinG", &signature));
+        Ok(())
+    }
+
+    struct Card(SigningKey);
+
+    impl Token for Card {
+        fn sign(&self, digest: &[u8; 32]) -> Result<Signature, String> {
+            // What this key signs is hashed before; a card signs the digest that it is given.
+            let pair = match &self.0.0.secret {
+                Secret::Here { pair, .. } => pair,
+                Secret::Token(_) => return Err("no key".to_owned()),
+            };
+            let digest =
+                digest::Digest::import_less_safe(digest, &digest::SHA256).map_err(|error| error.to_string())?;
+            let signature = pair.sign_digest(&digest).map_err(|error| error.to_string())?;
+            signature.as_ref().try_into().map_err(|_| "its length".to_owned())
+        }
+    }
+
+    #[test]
+    fn a_key_in_a_token_signs_and_does_not_leave_it() -> Result<(), KeyError> {
+        let (inside, other) = (SigningKey::generate()?, SigningKey::generate()?);
+        let key = SigningKey::in_token(*inside.public(), Box::new(Card(inside.clone())))?;
+        assert!(inside.public().verifies(b"reading", &key.sign(b"reading")?));
+        assert!(matches!(key.to_pkcs8_der(), Err(KeyError::InToken)));
+        assert!(matches!(key.scalar(), Err(KeyError::InToken)));
+        let foreign = SigningKey::in_token(*other.public(), Box::new(Card(inside)));
+        assert!(matches!(foreign, Err(KeyError::Token(_))), "{foreign:?}");
         Ok(())
     }
 

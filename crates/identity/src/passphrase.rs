@@ -47,7 +47,8 @@ impl Passphrase {
         Ok(key)
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// Its bytes, for those who have to hand it on.
+    pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_passphrase_is_the_one_line_of_its_file() {
-        let read = |text: &str| Passphrase::from_file(text.as_bytes()).map(|read| read.bytes().to_vec());
+        let read = |text: &str| Passphrase::from_file(text.as_bytes()).map(|read| read.expose().to_vec());
         for text in ["correct horse", "correct horse\n"] {
             assert_eq!(read(text).unwrap(), b"correct horse", "{text:?}");
         }

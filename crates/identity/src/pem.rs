@@ -146,7 +146,7 @@ pub fn key_from_pem(text: &str, passphrase: Option<&Passphrase>) -> Result<Signi
 pub fn key_to_pem(key: &SigningKey, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, KeyError> {
     let pem = match passphrase {
         Some(passphrase) => armour("ENCRYPTED PRIVATE KEY", &encrypted::encrypt(key, passphrase)?),
-        None => armour("PRIVATE KEY", key.to_pkcs8_der()),
+        None => armour("PRIVATE KEY", key.to_pkcs8_der()?),
     };
     Ok(Zeroizing::new(pem))
 }

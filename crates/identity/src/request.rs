@@ -1,9 +1,6 @@
 //! Certificate signing requests (PKCS#10, RFC 2986): made by a device, judged by the CA.
 
-use der::{
-    Decode as _,
-    asn1::{ObjectIdentifier, UintRef},
-};
+use der::{Decode as _, asn1::ObjectIdentifier};
 use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm};
 use x509_cert::{
     ext::{
@@ -16,6 +13,7 @@ use x509_cert::{
 use crate::{
     DeviceId, PublicKey, SigningKey,
     certificate::{common_name, p256_key},
+    key::signature_to_der,
     signed::Signed,
 };
 
@@ -211,7 +209,7 @@ impl rcgen::PublicKeyData for Signer<'_> {
 impl rcgen::SigningKey for Signer<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         let signature = self.key.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)?;
-        ecdsa_sig_value(&signature).map_err(|_| rcgen::Error::RemoteKeyError)
+        signature_to_der(&signature).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 
@@ -232,14 +230,4 @@ impl rcgen::PublicKeyData for Subject {
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         &PKCS_ECDSA_P256_SHA256
     }
-}
-
-/// `r || s` as X.509 wants it: `SEQUENCE { INTEGER r, INTEGER s }` (RFC 5480 appendix A).
-fn ecdsa_sig_value(signature: &crate::Signature) -> der::Result<Vec<u8>> {
-    use der::{Encode as _, asn1::SequenceOf};
-    let (r, s) = signature.split_at(32);
-    let mut parts = SequenceOf::<UintRef<'_>, 2>::new();
-    parts.add(UintRef::new(r)?)?;
-    parts.add(UintRef::new(s)?)?;
-    parts.to_der()
 }

@@ -12,15 +12,17 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs::default_provider},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
+    sign::{CertifiedKey, Signer, SingleCertAndKey, public_key_to_spki},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, alg_id};
+use sealcast_identity::{SigningKey, signature_to_der};
 
 use crate::config::MAX_PACKET_BYTES;
 
@@ -33,19 +35,50 @@ pub fn install_provider() {
     let _ = default_provider().install_default();
 }
 
-/// A certificate chain, leaf first, and its key in PKCS#8.
+/// A certificate chain, leaf first, and its key, wherever that is.
 pub struct Identity<'a> {
     /// DER, leaf first.
     pub chain: &'a [Vec<u8>],
-    /// PKCS#8 DER.
-    pub key: &'a [u8],
+    /// The leaf's.
+    pub key: &'a SigningKey,
 }
 
 impl Identity<'_> {
     /// As rustls takes them.
-    pub fn parts(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    fn certified(&self) -> Result<Arc<SingleCertAndKey>> {
         let chain = self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        (chain, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.to_vec())))
+        let certified = CertifiedKey::new(chain, Arc::new(Key(self.key.clone())));
+        certified.keys_match().context("this node's certificate and key do not belong together")?;
+        Ok(Arc::new(SingleCertAndKey::from(certified)))
+    }
+}
+
+/// Signs handshakes.
+#[derive(Debug)]
+struct Key(SigningKey);
+
+impl rustls::sign::SigningKey for Key {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| Box::new(Self(self.0.clone())) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(public_key_to_spki(&alg_id::ECDSA_P256, self.0.public().to_uncompressed()))
+    }
+}
+
+impl Signer for Key {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let signature = self.0.sign(message).and_then(|signature| signature_to_der(&signature));
+        signature.map_err(|error| rustls::Error::General(error.to_string()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256
     }
 }
 
@@ -54,12 +87,7 @@ pub fn client(root: &[u8], identity: Option<&Identity<'_>>) -> Result<Arc<Client
     let builder = ClientConfig::builder().with_root_certificates(roots(root)?);
     let config = match identity {
         None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let (chain, key) = identity.parts();
-            builder
-                .with_client_auth_cert(chain, key)
-                .context("this node's certificate and key do not belong together")?
-        }
+        Some(identity) => builder.with_client_cert_resolver(identity.certified()?),
     };
     Ok(Arc::new(config))
 }
@@ -76,15 +104,12 @@ pub fn pinned_client(root_fingerprint: [u8; 32]) -> Arc<ClientConfig> {
 /// A server whose clients may show a certificate under `root`, and need not: EST, where they come to get one. No connection
 /// takes over from an earlier one who the client is, so a certificate that has ended is not shown again in that way.
 pub fn server(identity: &Identity<'_>, root: &[u8]) -> Result<Arc<ServerConfig>> {
-    let (chain, key) = identity.parts();
     let clients = WebPkiClientVerifier::builder(Arc::new(roots(root)?))
         .allow_unauthenticated()
         .build()
         .context("the CA's root certificate cannot be used")?;
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(clients)
-        .with_single_cert(chain, key)
-        .context("the server's certificate and key do not belong together")?;
+    let mut config =
+        ServerConfig::builder().with_client_cert_verifier(clients).with_cert_resolver(identity.certified()?);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -82,7 +82,7 @@ impl Operator {
         );
         let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
 
-        let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
+        let identity = Identity { chain: &chain, key: &key };
         let tls = tls::client(anchor.root().der(), Some(&identity))?;
         let address: HostPort = network.broker.parse()?;
         let tasks = Tasks::default();

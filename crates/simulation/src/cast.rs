@@ -146,7 +146,7 @@ impl Cast {
     /// A device as its groups have it.
     pub fn me(&self, device: usize) -> Result<Me> {
         let Device { id, key, chain, .. } = &self.devices[device];
-        let key = SigningKey::from_pkcs8_der(key.to_pkcs8_der()).map_err(|error| anyhow!("{error}"))?;
+        let key = SigningKey::clone(key);
         let anchor = TrustAnchor::new(self.root.certificate().clone())?;
         Ok(Me { device: id.clone(), key, chain: chain.clone(), anchors: vec![anchor] })
     }

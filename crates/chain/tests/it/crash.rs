@@ -106,14 +106,14 @@ async fn acknowledged_entries_survive_kills() {
     let world = World::new().await;
     let directory = world.directory.path().to_path_buf();
     let write = |name: &str, bytes: &[u8]| std::fs::write(directory.join(name), bytes).unwrap();
-    write("root", world.keys.root.to_pkcs8_der());
-    write("ca", world.keys.ca.to_pkcs8_der());
-    write("operator", world.keys.operator.to_pkcs8_der());
+    write("root", world.keys.root.to_pkcs8_der().unwrap());
+    write("ca", world.keys.ca.to_pkcs8_der().unwrap());
+    write("operator", world.keys.operator.to_pkcs8_der().unwrap());
     write("id", world.id().to_string().as_bytes());
     write("wallet", &*Wallet::generate().secret());
     for lane in 0..4 {
         let device = world.register(&format!("lane{lane}")).await;
-        write(&format!("lane{lane}"), device.key.to_pkcs8_der());
+        write(&format!("lane{lane}"), device.key.to_pkcs8_der().unwrap());
     }
     let genesis = world.genesis();
     let World { directory: _keep, engine, ledger, .. } = world;

@@ -147,12 +147,12 @@ impl World {
     }
 
     pub fn as_operator(&mut self, body: Body) -> Result<Record, String> {
-        let key = SigningKey::from_pkcs8_der(self.operator.to_pkcs8_der()).unwrap();
+        let key = self.operator.clone();
         self.submit(self.genesis.id.operator(), &key, body)
     }
 
     pub fn as_ca(&mut self, body: Body) -> Result<Record, String> {
-        let key = SigningKey::from_pkcs8_der(self.ca.authority.key().to_pkcs8_der()).unwrap();
+        let key = self.ca.authority.key().clone();
         self.submit(self.genesis.id.ca(), &key, body)
     }
 
@@ -190,7 +190,7 @@ impl World {
     pub fn add_node(&mut self, id: DeviceId, key: &SigningKey, chain: Vec<Vec<u8>>) -> usize {
         self.nodes.push(Node {
             id,
-            pkcs8: key.to_pkcs8_der().clone(),
+            pkcs8: key.to_pkcs8_der().unwrap().clone(),
             chain,
             store: Store::new(),
             groups: None,

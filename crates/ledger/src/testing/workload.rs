@@ -191,7 +191,7 @@ impl Workload {
         let mut key = SigningKey::generate()?;
         if self.one_in(4) {
             let other = self.anyone();
-            key = SigningKey::from_pkcs8_der(self.cast.keys[&other].to_pkcs8_der())?;
+            key = self.cast.keys[&other].clone();
         }
         let mut rotated = KeyRotated::to(&key, if self.one_in(6) { self.anyone() } else { whose }, &id)?;
         rotated.whose = whose;

@@ -42,7 +42,7 @@ impl Relay {
             .collect();
         let key = KeyFiles::default().read(&dir.join("device.key")).unwrap();
         let root = files::certificate(&dir.join("root.pem")).unwrap();
-        let identity = Identity { chain: &chain, key: key.to_pkcs8_der() };
+        let identity = Identity { chain: &chain, key: &key };
         let port = mqtt.rsplit_once(':').unwrap().1;
         let tls = tls::client(root.der(), Some(&identity)).unwrap();
         let upstream = Upstream::new(format!("localhost:{port}").parse().unwrap(), Some(tls));
