@@ -35,6 +35,9 @@ pub struct Options {
     dir: PathBuf,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    /// The `pkcs11:` URI of the device's key: it is in a token, which makes it if it is not there [default: a new key in DIR].
+    #[arg(long, value_name = "URI")]
+    key: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -46,7 +49,8 @@ pub async fn run(options: Options) -> Result<()> {
         .trim()
         .parse()
         .with_context(|| format!("{} does not hold an enrolment token", options.token_file.display()))?;
-    let device = enroll(&options.hub, &token, &options.dir, &options.passphrase.key_files()?).await?;
+    let key_files = options.passphrase.key_files()?;
+    let device = enroll(&options.hub, &token, &options.dir, &key_files, options.key.as_deref()).await?;
     if options.json {
         return output::json(&device);
     }
@@ -68,8 +72,14 @@ pub struct Enrolled {
     public_key_sha256: String,
 }
 
-/// Makes the device's key in `dir`, unless it has one there, and gets a certificate for it.
-pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path, key_files: &KeyFiles) -> Result<Enrolled> {
+/// Makes the device's key in `dir`, or the one that `key_uri` names, unless it has one there, and gets a certificate for it.
+pub async fn enroll(
+    hub: &str,
+    token: &EnrolmentToken,
+    dir: &Path,
+    key_files: &KeyFiles,
+    key_uri: Option<&str>,
+) -> Result<Enrolled> {
     files::create_dir(dir)?;
     // An agent that runs on the folder would go on with the certificate that the new one replaces.
     let _lock = files::lock(dir)?;
@@ -81,7 +91,7 @@ pub async fn enroll(hub: &str, token: &EnrolmentToken, dir: &Path, key_files: &K
     let network_json = https.request(NETWORK_PATH, None).await?;
     Network::verify(&network_json, &anchor, now_ms()).context("the hub's network descriptor")?;
 
-    let key = own_key(dir, key_files)?;
+    let key = own_key(dir, key_files, key_uri)?;
     let request = https::Body {
         authorization: Some(token.authorization()),
         content_type: est::REQUEST_TYPE,
@@ -150,14 +160,17 @@ pub fn certified(
     Ok((chain, verified))
 }
 
-fn own_key(dir: &Path, key_files: &KeyFiles) -> Result<SigningKey> {
+fn own_key(dir: &Path, key_files: &KeyFiles, uri: Option<&str>) -> Result<SigningKey> {
     let path = dir.join("device.key");
-    if path.exists() {
-        return key_files.read(&path);
+    if !path.exists() {
+        return key_files.make(&path, uri);
     }
-    let key = SigningKey::generate()?;
-    key_files.write(&path, &key)?;
-    Ok(key)
+    ensure!(
+        uri.is_none_or(|uri| KeyFiles::is_for(&path, uri)),
+        "{} is there already, and is not the key that --key names: enrol in an empty folder to give the device another key",
+        path.display()
+    );
+    key_files.read(&path)
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>> {

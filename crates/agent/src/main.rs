@@ -29,6 +29,8 @@ enum Role {
 
 fn main() -> ExitCode {
     let Cli { log, role } = Cli::parse();
+    #[cfg(feature = "pkcs11")]
+    sealcast_token::install();
     let lasts = match role {
         Role::Run(_) => Lasts::UntilStopped,
         Role::Enroll(_) | Role::Topics(_) => Lasts::UntilDone,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_identity::{Authority, Root, SigningKey};
+use sealcast_identity::{Authority, Root};
 use sealcast_node::{
     KeyFiles,
     files::{self, Mode},
@@ -127,7 +127,7 @@ pub fn make_operator(dir: &Path, authority: &Authority, key_files: &KeyFiles, no
         files::write(&root, authority.root().to_pem().as_bytes(), Mode::Public)?;
     }
     if !key.exists() {
-        key_files.write(&key, &SigningKey::generate()?)?;
+        key_files.make(&key, None)?;
     }
     let chain = authority.issue_operator(key_files.read(&key)?.public(), now_ms, 10 * YEAR)?.chain_pem();
     files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;

@@ -42,6 +42,9 @@ pub struct HubFile {
     /// The file with the passphrase of the private keys. Default: systemd's credential, if there is one, else the keys are not
     /// encrypted.
     passphrase_file: Option<PathBuf>,
+    /// The `pkcs11:` URI of the issuing CA's key, for the first start: it is in a token, which makes it if it is not there.
+    /// Default: a new key in the hub's folder.
+    issuing_key: Option<String>,
     /// Which devices may subscribe to a group's topics, and get what is sent there. Default `granted`.
     subscribe: Subscribe,
     /// What devices may use of the broker.
@@ -62,6 +65,7 @@ impl Default for HubFile {
             token_hours: 24,
             chain_id: 7526,
             passphrase_file: None,
+            issuing_key: None,
             subscribe: Subscribe::Granted,
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
@@ -97,6 +101,8 @@ pub struct Hub {
     pub chain_id: u64,
     /// Where the passphrase of the private keys is.
     pub passphrase_file: Option<PathBuf>,
+    /// Which key in a token the issuing CA gets at the first start.
+    pub issuing_key: Option<String>,
     /// Who gets the messages of groups.
     pub readers: Readers,
     /// What devices may use of the broker.
@@ -164,6 +170,7 @@ impl HubFile {
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
             chain_id: self.chain_id,
             passphrase_file: self.passphrase_file,
+            issuing_key: self.issuing_key,
             readers: match self.subscribe {
                 Subscribe::Granted => Readers::Granted,
                 Subscribe::Anyone => Readers::Anyone,

@@ -59,9 +59,9 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
 
     if !path("issuing.pem").exists() {
         let root = apart::root(&folders.root, &key_files, now_ms)?;
-        let authority = root.create_authority("Sealcast", now_ms, 10 * YEAR)?;
+        let key = key_files.make(&path("issuing.key"), config.issuing_key.as_deref())?;
+        let authority = root.certify_authority(key, "Sealcast", now_ms, 10 * YEAR)?;
         keep("root.pem", &root.certificate().to_pem(), Mode::Public)?;
-        key_files.write(&path("issuing.key"), authority.key())?;
         // Last: its presence says that the others are there.
         keep("issuing.pem", &authority.chain_pem(), Mode::Public)?;
     }
@@ -78,9 +78,7 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
     let server_key = if path("server.key").exists() {
         key_files.read(&path("server.key"))?
     } else {
-        let key = SigningKey::generate()?;
-        key_files.write(&path("server.key"), &key)?;
-        key
+        key_files.make(&path("server.key"), None)?
     };
     let chain = match usable(&path("server.pem"), &authority, server_key.public(), &config.names, now_ms) {
         Some(chain) => chain,

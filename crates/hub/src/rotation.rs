@@ -20,11 +20,13 @@ const NEXT_KEY: &str = "next-issuing.key";
 const NEXT_CERTIFICATE: &str = "next-issuing.pem";
 
 /// Gives the hub in the folder `hub` a new issuing CA, which the root CA in the folder `root` signs; `root_passphrase` is where
-/// its passphrase is, if it is not the hub's. Returns the new certificate's SHA-256.
+/// its passphrase is, if it is not the hub's. The new key is in the token that `key_uri` names, if there is one. Returns the new
+/// certificate's SHA-256.
 pub async fn rotate_ca(
     hub: &Path,
     root: &Path,
     root_passphrase: Option<&Path>,
+    key_uri: Option<&str>,
     config: &config::Hub,
 ) -> Result<String> {
     let key_files = KeyFiles::new(config.passphrase_file.as_deref())?;
@@ -38,7 +40,7 @@ pub async fn rotate_ca(
         "the root CA is not the one of the hub in {}: give the folder that the hub's first start made (--root)",
         hub.display()
     );
-    let next = next(hub, &root, &key_files)?;
+    let next = next(hub, &root, &key_files, key_uri)?;
     let ledger = ledger::reopen(hub, config, &*folder::relay_key(hub)?).await?;
     let (replica, _) = ledger::read(&ledger).await?;
     let id = ledger.id();
@@ -47,7 +49,7 @@ pub async fn rotate_ca(
         let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), &id)?;
         ledger.submit(&entry).await.context("the ledger did not take the entry")?;
     }
-    key_files.write(&hub.join("issuing.key"), next.key())?;
+    files::write(&hub.join("issuing.key"), files::read_secret(&hub.join(NEXT_KEY))?.as_bytes(), Mode::Secret)?;
     files::write(&hub.join("issuing.pem"), next.chain_pem().as_bytes(), Mode::Public)?;
     for name in [NEXT_CERTIFICATE, NEXT_KEY] {
         fs::remove_file(hub.join(name)).with_context(|| format!("cannot remove {name}"))?;
@@ -56,15 +58,15 @@ pub async fn rotate_ca(
 }
 
 /// The new CA: one that an interrupted rotation has left, or one that is made now.
-fn next(hub: &Path, root: &Root, key_files: &KeyFiles) -> Result<Authority> {
+fn next(hub: &Path, root: &Root, key_files: &KeyFiles, key_uri: Option<&str>) -> Result<Authority> {
     let (key, certificate) = (hub.join(NEXT_KEY), hub.join(NEXT_CERTIFICATE));
     // Written last.
     if certificate.exists() {
         return Authority::new(key_files.read(&key)?, &files::read(&certificate)?)
             .with_context(|| format!("{} cannot be used", certificate.display()));
     }
-    let next = root.create_authority("Sealcast", now_ms(), 10 * YEAR)?;
-    key_files.write(&key, next.key())?;
+    KeyFiles::check_other(&hub.join("issuing.key"), key_uri)?;
+    let next = root.certify_authority(key_files.make(&key, key_uri)?, "Sealcast", now_ms(), 10 * YEAR)?;
     files::write(&certificate, next.chain_pem().as_bytes(), Mode::Public)?;
     Ok(next)
 }

@@ -1,10 +1,12 @@
-//! Private keys on disk: for their owner only, and encrypted where a passphrase is given.
+//! Private keys on disk: for their owner only, and encrypted where a passphrase is given. In the place of a key a file may hold
+//! the `pkcs11:` URI (RFC 7512) of one that is in a token.
 
 use std::{
     env, fs,
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +23,9 @@ const CREDENTIAL: &str = "sealcast-passphrase";
 /// Where systemd has put a service's credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
+/// What the URI of a key in a token begins with.
+const PKCS11: &str = "pkcs11:";
+
 /// Where a command finds the passphrase.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct PassphraseArgs {
@@ -36,6 +41,21 @@ impl PassphraseArgs {
         KeyFiles::new(self.passphrase_file.as_deref())
     }
 }
+
+/// What is done about a key that a token does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is an error.
+    Refuse,
+    /// The token makes it.
+    Make,
+}
+
+/// Opens the key that a `pkcs11:` URI names. The passphrase is the token's PIN, unless the URI names another.
+pub type OpenInToken = fn(&str, Option<&Passphrase>, IfMissing) -> Result<SigningKey>;
+
+/// Programs without PKCS#11 have none.
+static TOKENS: OnceLock<OpenInToken> = OnceLock::new();
 
 /// How a role's private keys are read and written.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +75,12 @@ impl KeyFiles {
         Ok(Self { passphrase })
     }
 
+    /// From now on this process reads keys in tokens by `open`.
+    pub fn install_tokens(open: OpenInToken) {
+        // A second call is of the same program.
+        let _ = TOKENS.set(open);
+    }
+
     /// The passphrase, if there is one.
     pub fn passphrase(&self) -> Option<&Passphrase> {
         self.passphrase.as_ref()
@@ -64,6 +90,9 @@ impl KeyFiles {
     pub fn read(&self, path: &Path) -> Result<SigningKey> {
         let text = secret(path, MAX_PEM_BYTES, Reader::Owner)?;
         let text = str::from_utf8(&text).with_context(|| format!("{} is not a PEM file", path.display()))?;
+        if text.starts_with(PKCS11) {
+            return self.in_token(text.trim_end(), IfMissing::Refuse).with_context(|| path.display().to_string());
+        }
         let key =
             key_from_pem(text, self.passphrase()).with_context(|| format!("{} cannot be used", path.display()))?;
         if self.passphrase.is_some() && !is_encrypted(text) {
@@ -76,9 +105,48 @@ impl KeyFiles {
         Ok(key)
     }
 
+    /// Makes a new key and puts it into `path`. Where `token` is the `pkcs11:` URI of a key, the token makes it, unless it has
+    /// it already.
+    pub fn make(&self, path: &Path, token: Option<&str>) -> Result<SigningKey> {
+        match token {
+            None => {
+                let key = SigningKey::generate()?;
+                self.write(path, &key)?;
+                Ok(key)
+            }
+            Some(uri) => {
+                let key = self.in_token(uri, IfMissing::Make)?;
+                files::write(path, format!("{uri}\n").as_bytes(), Mode::Secret)?;
+                Ok(key)
+            }
+        }
+    }
+
+    /// Whether `path` names the key in a token that `uri` does.
+    pub fn is_for(path: &Path, uri: &str) -> bool {
+        secret(path, MAX_PEM_BYTES, Reader::Owner).is_ok_and(|text| text.trim_ascii_end() == uri.as_bytes())
+    }
+
+    /// Refuses the key in `path`, which is to be replaced, as the one in its place.
+    pub fn check_other(path: &Path, uri: Option<&str>) -> Result<()> {
+        ensure!(
+            uri.is_none_or(|uri| !Self::is_for(path, uri)),
+            "{} is the key that --key names: name another one",
+            path.display()
+        );
+        Ok(())
+    }
+
     /// Replaces `path` by `key`.
     pub fn write(&self, path: &Path, key: &SigningKey) -> Result<()> {
         files::write(path, key_to_pem(key, self.passphrase())?.as_bytes(), Mode::Secret)
+    }
+
+    fn in_token(&self, uri: &str, if_missing: IfMissing) -> Result<SigningKey> {
+        let open = TOKENS.get().with_context(|| {
+            format!("the key {uri} is in a token, and this program was built without PKCS#11 (`--features pkcs11`)")
+        })?;
+        open(uri, self.passphrase(), if_missing)
     }
 }
 
@@ -150,6 +218,20 @@ mod tests {
         // One that was there before is read, passphrase or not.
         KeyFiles::default().write(&path, &key).unwrap();
         assert_eq!(right.read(&path).unwrap().public(), key.public());
+    }
+
+    /// Nothing has installed tokens here.
+    #[test]
+    fn a_program_without_pkcs11_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let uri = "pkcs11:object=1111";
+        let path = file(dir.path(), "device.key", "pkcs11:object=1111\n", 0o600);
+        let refused = said(KeyFiles::default().read(&path));
+        assert!(refused.contains("device.key") && refused.contains("--features pkcs11"), "{refused}");
+        assert!(KeyFiles::is_for(&path, uri) && !KeyFiles::is_for(&path, "pkcs11:object=111"));
+        let other = dir.path().join("other.key");
+        assert!(said(KeyFiles::default().make(&other, Some(uri))).contains("--features pkcs11"));
+        assert!(!other.exists() && !KeyFiles::is_for(&other, uri));
     }
 
     #[test]

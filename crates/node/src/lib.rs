@@ -16,7 +16,7 @@ pub mod tls;
 
 pub use self::{
     clock::now_ms,
-    key_files::{KeyFiles, PassphraseArgs},
+    key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     tasks::{Outcome, Tasks},
 };

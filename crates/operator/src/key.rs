@@ -42,6 +42,9 @@ pub enum Rotate {
         /// Which operator.
         #[command(flatten)]
         operator: OperatorArgs,
+        /// The `pkcs11:` URI of the new key: it is in a token, which makes it if it is not there.
+        #[arg(long, value_name = "URI")]
+        key: Option<String>,
     },
     /// The hub's issuing CA's, while the hub does not run. The root CA signs. Certificates of the old CA stay valid.
     Ca {
@@ -60,26 +63,31 @@ pub enum Rotate {
         /// File with the passphrase of the root CA's key [default: the hub's].
         #[arg(long, value_name = "FILE")]
         root_passphrase_file: Option<PathBuf>,
+        /// The `pkcs11:` URI of the new key: it is in a token, which makes it if it is not there.
+        #[arg(long, value_name = "URI")]
+        key: Option<String>,
     },
 }
 
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Rotate(Rotate::Operator { operator }) => {
-            let fingerprint = rotate_operator(&operator).await?;
+        Command::Rotate(Rotate::Operator { operator, key }) => {
+            let fingerprint = rotate_operator(&operator, key.as_deref()).await?;
             output::line(&format!(
                 "the operator has a new key, SHA-256 {fingerprint}: it is in {}, and the ledger refuses the old one",
                 operator.dir.display()
             ))
         }
-        Command::Rotate(Rotate::Ca { hub, root, config, passphrase, root_passphrase_file }) => {
+        Command::Rotate(Rotate::Ca { hub, root, config, passphrase, root_passphrase_file, key }) => {
             let path = config.clone().unwrap_or_else(|| hub.hub.join("hub.toml"));
             let config = config::load::<HubFile>(config.as_deref(), &path)?.check(&[], |file| {
                 file.with_paths(folder_of(&path)).with_passphrase(passphrase.passphrase_file).validate()
             })?;
             let folders = Folders::new(&hub.hub, None, root)?;
-            let fingerprint = rotate_ca(&folders.hub, &folders.root, root_passphrase_file.as_deref(), &config).await?;
+            let fingerprint =
+                rotate_ca(&folders.hub, &folders.root, root_passphrase_file.as_deref(), key.as_deref(), &config)
+                    .await?;
             output::line(&format!(
                 "the hub has a new issuing CA, SHA-256 {fingerprint}, and the ledger refuses the old one: start the hub, and put \
                  the root CA's folder away again"
@@ -89,11 +97,11 @@ pub async fn run(command: Command) -> Result<()> {
 }
 
 /// Gives the operator a new key. Returns its SHA-256. What was interrupted is finished.
-async fn rotate_operator(operator: &OperatorArgs) -> Result<String> {
+async fn rotate_operator(operator: &OperatorArgs, key_uri: Option<&str>) -> Result<String> {
     let (dir, key_files) = (&operator.dir, operator.passphrase.key_files()?);
     let path = |name: &str| dir.join(name);
     let (known, anchor) = network(dir)?;
-    let key = next(&path(NEXT), &key_files)?;
+    let key = next(dir, &key_files, key_uri)?;
     let mut told = enroll::network(&known.hub, &anchor).await?;
     if told.0.operator.public_key() != key.public() {
         let mut operator = Operator::connect(dir, &key_files).await?;
@@ -107,7 +115,7 @@ async fn rotate_operator(operator: &OperatorArgs) -> Result<String> {
         "the ledger has the new key, but the hub has not certified it: run this command again"
     );
     let chain = certificates_to_pem([&network.operator, &network.issuing]);
-    key_files.write(&path("operator.key"), &key)?;
+    files::write(&path("operator.key"), files::read_secret(&path(NEXT))?.as_bytes(), Mode::Secret)?;
     files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;
     files::write(&path("network.json"), &json, Mode::Public)?;
     fs::remove_file(path(NEXT)).with_context(|| format!("cannot remove {}", path(NEXT).display()))?;
@@ -115,11 +123,11 @@ async fn rotate_operator(operator: &OperatorArgs) -> Result<String> {
 }
 
 /// The new key: one that an interrupted rotation has left, or one that is made now.
-fn next(path: &Path, key_files: &KeyFiles) -> Result<SigningKey> {
+fn next(dir: &Path, key_files: &KeyFiles, key_uri: Option<&str>) -> Result<SigningKey> {
+    let path = dir.join(NEXT);
     if path.exists() {
-        return key_files.read(path);
+        return key_files.read(&path);
     }
-    let key = SigningKey::generate()?;
-    key_files.write(path, &key)?;
-    Ok(key)
+    KeyFiles::check_other(&dir.join("operator.key"), key_uri)?;
+    key_files.make(&path, key_uri)
 }

@@ -57,6 +57,8 @@ enum Role {
 
 fn main() -> ExitCode {
     let Cli { log, role } = Cli::parse();
+    #[cfg(feature = "pkcs11")]
+    sealcast_token::install();
     let lasts = match role {
         Role::Up(_) | Role::Agent(_) => Lasts::UntilStopped,
         _ => Lasts::UntilDone,

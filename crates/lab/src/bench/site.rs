@@ -84,7 +84,8 @@ impl Site {
             }
             let token = device::invite(&self.folders.hub, id.clone(), &self.hub_config)?;
             let (url, dir) = (self.hub.url.clone(), self.dir.path().join(id.as_str()));
-            enrolling.spawn(async move { enroll::enroll(&url, &token, &dir, &KeyFiles::default()).await.map(drop) });
+            enrolling
+                .spawn(async move { enroll::enroll(&url, &token, &dir, &KeyFiles::default(), None).await.map(drop) });
         }
         while let Some(ended) = enrolling.join_next().await {
             ended.context("enrolment")??;

@@ -31,7 +31,7 @@ pub async fn enrol(world: &mut World, report: &mut Report) -> Result<()> {
         keys.push((name.to_owned(), hex::encode(own.public_key.fingerprint())));
         if name == NODES[0] {
             let again =
-                enroll::enroll(&world.hub.url, &token, &dir.with_extension("again"), &KeyFiles::default()).await;
+                enroll::enroll(&world.hub.url, &token, &dir.with_extension("again"), &KeyFiles::default(), None).await;
             let said = again.map_or_else(|error| format!("{error:#}"), |_| "enrolled twice".into());
             report.check(FIGURE, "an enrolment token works once", true, said.contains("401"))?;
             std::fs::remove_dir_all(dir.with_extension("again")).context("the refused device's folder")?;

@@ -116,7 +116,7 @@ impl World {
 
     /// Enrols a device with `token`.
     pub async fn enroll(&self, token: &EnrolmentToken, dir: &Path) -> Result<()> {
-        enroll::enroll(&self.hub.url, token, dir, &KeyFiles::default()).await.map(drop)
+        enroll::enroll(&self.hub.url, token, dir, &KeyFiles::default(), None).await.map(drop)
     }
 
     /// Starts the agent and the application of an enrolled node; `agent_toml` is its configuration.

@@ -15,21 +15,21 @@ use crate::harness::{Agent, Hub, configure, output, sealcast, succeed, until_joi
 const PASSPHRASE: &str = "correct-horse-battery-staple";
 
 /// A file of the owner alone.
-fn secret(path: &Path, content: &str) -> PathBuf {
+pub fn secret(path: &Path, content: &str) -> PathBuf {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     path.to_owned()
 }
 
 /// What `command` says when it fails.
-fn refusal(command: &mut Command) -> String {
+pub fn refusal(command: &mut Command) -> String {
     let output = output(command);
     assert!(!output.status.success(), "{command:?} succeeded");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// All files below `dir` that hold a key in PEM, with its label.
-fn keys(dir: &Path) -> Vec<(PathBuf, String)> {
+pub fn keys(dir: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -45,7 +45,7 @@ fn keys(dir: &Path) -> Vec<(PathBuf, String)> {
 
 #[test]
 fn private_keys_are_encrypted_where_a_passphrase_is_given() {
-    let mut hub = Hub::start_with(|dir| {
+    let mut hub = Hub::start_with(&[], |dir| {
         secret(&dir.join("passphrase"), &format!("{PASSPHRASE}\n"));
         fs::write(dir.join("hub.toml"), "passphrase_file = 'passphrase'").unwrap();
     });
@@ -91,6 +91,7 @@ fn private_keys_are_encrypted_where_a_passphrase_is_given() {
     let device_key = key_files.read(&dirs[0].join("device.key")).unwrap();
     let mut secrets = vec![device_key.scalar().unwrap().to_vec()];
     for (name, value) in Store::read_state(&dirs[0], key_files.passphrase()).unwrap() {
+        assert!(!value.windows(32).any(|window| window == secrets[0]), "{name} holds the device's key");
         // Generation, epoch and leaf come before the exporter secret.
         secrets.extend(name.starts_with("epoch/").then(|| value[16..][..32].to_vec()));
         secrets.extend(name.starts_with("mls/").then(|| value.to_vec()));

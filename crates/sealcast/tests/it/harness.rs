@@ -5,6 +5,7 @@ mod port;
 mod process;
 mod publisher;
 mod relay;
+mod soft_token;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +23,7 @@ pub use self::{
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,
     relay::Relay,
+    soft_token::SoftToken,
 };
 
 /// A hub in a folder of its own.
@@ -36,15 +38,16 @@ pub struct Hub {
     /// Holds its folder, `hub`, and what is beside it: `hub-operator`, `hub-root`, the agents.
     pub dir: tempfile::TempDir,
     path: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Hub {
     pub fn start() -> Self {
-        Self::start_with(|_| {})
+        Self::start_with(&[], |_| {})
     }
 
-    /// Starts it for the first time in a folder that `prepare` has put something into.
-    pub fn start_with(prepare: impl FnOnce(&Path)) -> Self {
+    /// Starts it for the first time, with this in its environment, in a folder that `prepare` has put something into.
+    pub fn start_with(environment: &[(String, String)], prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = [Port::reserve(), Port::reserve()];
         let [est, mqtt] = ports.each_ref().map(Port::address);
@@ -52,14 +55,15 @@ impl Hub {
         std::fs::create_dir(&path).unwrap();
         prepare(&path);
         let log = Log::new(format!("hub in {}", path.display()));
-        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir, path };
+        let environment = environment.to_vec();
+        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir, path, environment };
         hub.restart();
         hub
     }
 
     /// Starts it, always on the same ports.
     pub fn restart(&mut self) {
-        let process = Process::logged(&mut self.up(sealcast()), self.log.share());
+        let process = Process::logged(self.up(sealcast()).envs(self.environment.iter().cloned()), self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the hub says where it listens, as JSON");
         assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), Some(&*self.mqtt)), "{ready}");
         self.process = Some(process);
@@ -173,7 +177,7 @@ pub struct Agent {
     pub listen: String,
     /// What it said of itself when it was ready.
     pub ready: Value,
-    binary: fn() -> Command,
+    binary: Box<dyn Fn() -> Command>,
     extra: Vec<String>,
 }
 
@@ -183,7 +187,7 @@ impl Agent {
     }
 
     /// The same, where `binary` gives the command that the arguments are added to.
-    pub fn start_by(binary: fn() -> Command, dir: &Path, extra: &[&str]) -> Self {
+    pub fn start_by(binary: impl Fn() -> Command + 'static, dir: &Path, extra: &[&str]) -> Self {
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect();
         let port = Port::reserve();
         let log = Log::new(format!("agent in {}", dir.display()));
@@ -194,7 +198,7 @@ impl Agent {
             _port: port,
             dir: dir.to_owned(),
             ready: Value::Null,
-            binary,
+            binary: Box::new(binary),
             extra,
         };
         agent.restart();

@@ -33,6 +33,7 @@ mod quality;
 mod readings;
 mod recording;
 mod retired;
+mod token;
 mod tour;
 mod values;
 mod withheld;
