@@ -5,7 +5,9 @@
 use std::sync::OnceLock;
 
 use sealcast_identity::PublicKey;
-use sealcast_ledger::{AttestedHead, Body, Genesis, Kind, Number, Record, Refusal, Replica, ReplicaError, SignedEntry};
+use sealcast_ledger::{
+    AttestedHead, Body, Checkpoint, Genesis, Kind, Number, Record, Refusal, Replica, ReplicaError, SignedEntry,
+};
 
 /// What the contract itself wrote.
 pub const CONTRACT: &str = include_str!("../../crates/ledger/tests/contract.txt");
@@ -36,6 +38,7 @@ pub fn run(data: &[u8]) {
         [6, records @ ..] => history(records),
         [7, from, entries @ ..] => unsigned(*from, entries),
         [8, statement @ ..] => attested(statement),
+        [9, statement @ ..] => checkpoint(statement),
         _ => {}
     }
 }
@@ -59,6 +62,13 @@ fn signed_entry(bytes: &[u8]) {
 fn attested(bytes: &[u8]) {
     let genesis = &world().genesis;
     let error = AttestedHead::verify(bytes, &genesis.operator, &genesis.id).expect_err("nobody has signed it");
+    assert!(!error.to_string().is_empty());
+}
+
+/// Nor a device's.
+fn checkpoint(bytes: &[u8]) {
+    let genesis = &world().genesis;
+    let error = Checkpoint::verify(bytes, genesis.id.ca(), &genesis.ca, &genesis.id).expect_err("nobody has signed it");
     assert!(!error.to_string().is_empty());
 }
 

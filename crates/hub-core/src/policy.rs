@@ -104,7 +104,9 @@ impl Policy for LedgerPolicy {
         match ControlTopic::parse(topic) {
             Some(ControlTopic::Request { node }) => node == device,
             Some(ControlTopic::Head) => device == OPERATOR_NAME,
-            Some(ControlTopic::Keys { device: owner }) => owner == device && device != OPERATOR_NAME,
+            Some(ControlTopic::Keys { device: owner } | ControlTopic::Checkpoint { device: owner }) => {
+                owner == device && device != OPERATOR_NAME
+            }
             Some(ControlTopic::Inbox { device: addressee, group }) => {
                 may_publish_inbox(&replica, device, addressee, group)
             }
@@ -135,7 +137,11 @@ impl Policy for LedgerPolicy {
         }
         match ControlTopic::parse(filter) {
             Some(ControlTopic::Ledger | ControlTopic::Head | ControlTopic::Keys { .. }) => true,
-            Some(ControlTopic::Response { node } | ControlTopic::Inbox { device: node, .. }) => node == device,
+            Some(
+                ControlTopic::Response { node }
+                | ControlTopic::Inbox { device: node, .. }
+                | ControlTopic::Checkpoint { device: node },
+            ) => node == device,
             Some(ControlTopic::Request { .. }) | None => false,
         }
     }

@@ -11,6 +11,7 @@
 //! | `limits` | [`Limits`] of readings, the [`LimitVerdict`] on one |
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `attested` | [`AttestedHead`]: the operator's word on how far the ledger is |
+//! | `checkpoint` | [`Checkpoint`]: a device's word on how far its folder has come |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
 //! | `testing` | an in-memory ledger for other crates' tests (feature `testing`) |
@@ -21,6 +22,7 @@
 mod abi;
 mod attested;
 mod body;
+mod checkpoint;
 mod codec;
 mod entry;
 mod id;
@@ -40,6 +42,7 @@ pub use body::{
     GroupReset, KeyRotated, KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, REPORT_LIFE_S,
     Revoked,
 };
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use codec::CodecError;
 pub use entry::{SignError, SignedEntry};
 pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};

@@ -27,6 +27,11 @@ pub enum ControlTopic<'a> {
         /// Whose it is.
         device: &'a str,
     },
+    /// `sealcast/v1/checkpoint/<device>`: how far the device's folder has come, signed by the device, retained.
+    Checkpoint {
+        /// Whose it is.
+        device: &'a str,
+    },
     /// `sealcast/v1/inbox/<device>/<group>`: the Welcome for a new member, retained until that member clears it.
     Inbox {
         /// The new member.
@@ -59,6 +64,7 @@ impl<'a> ControlTopic<'a> {
             [Some("ledger"), None, ..] => Some(Self::Ledger),
             [Some("head"), None, ..] => Some(Self::Head),
             [Some("keys"), Some(device), None, ..] => Some(Self::Keys { device }),
+            [Some("checkpoint"), Some(device), None, ..] => Some(Self::Checkpoint { device }),
             [Some("inbox"), Some(device), Some(group), None] => Some(Self::Inbox { device, group }),
             [Some("rpc"), Some(node), Some("request"), None] => Some(Self::Request { node }),
             [Some("rpc"), Some(node), Some("response"), None] => Some(Self::Response { node }),
@@ -74,6 +80,7 @@ impl fmt::Display for ControlTopic<'_> {
             Self::Ledger => f.write_str("ledger"),
             Self::Head => f.write_str("head"),
             Self::Keys { device } => write!(f, "keys/{device}"),
+            Self::Checkpoint { device } => write!(f, "checkpoint/{device}"),
             Self::Inbox { device, group } => write!(f, "inbox/{device}/{group}"),
             Self::Request { node } => write!(f, "rpc/{node}/request"),
             Self::Response { node } => write!(f, "rpc/{node}/response"),
@@ -94,6 +101,7 @@ mod tests {
             (ControlTopic::Head, "sealcast/v1/head"),
             (ControlTopic::Keys { device: "1111" }, "sealcast/v1/keys/1111"),
             (ControlTopic::Keys { device: "+" }, "sealcast/v1/keys/+"),
+            (ControlTopic::Checkpoint { device: "1111" }, "sealcast/v1/checkpoint/1111"),
             (ControlTopic::Inbox { device: "1111", group: "7" }, "sealcast/v1/inbox/1111/7"),
             (ControlTopic::Request { node: "1111" }, "sealcast/v1/rpc/1111/request"),
             (ControlTopic::Response { node: "1111" }, "sealcast/v1/rpc/1111/response"),
@@ -123,6 +131,8 @@ mod tests {
             "sealcast/v1/keys//x",
             "sealcast/v1/keys/1111/",
             "sealcast/v1/keys/1111/x",
+            "sealcast/v1/checkpoint",
+            "sealcast/v1/checkpoint/1111/x",
             "sealcast/v1/inbox/1111",
             "sealcast/v1/inbox//7",
             "sealcast/v1/inbox/1111/7/x",
@@ -143,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|head|keys|inbox|rpc)(/(1111|\\+|request|response|)){0,4}") {
+        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|head|keys|checkpoint|inbox|rpc)(/(1111|\\+|request|response|)){0,4}") {
             if let Some(topic) = ControlTopic::parse(&text) {
                 prop_assert_eq!(topic.to_string(), text);
             }

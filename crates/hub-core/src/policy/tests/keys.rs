@@ -32,6 +32,24 @@ fn a_former_key_gives_no_right_to_publish() {
     assert_eq!(world.connect(&former, "thief", None), None);
 }
 
+/// A later one would make the device drop its keys.
+#[test]
+fn a_checkpoint_is_its_device_s_own() {
+    let mut world = World::new(Readers::Granted);
+    let connections = ["1111", "1112"].map(|name| {
+        let certificate = world.register(name);
+        world.connect(&certificate, name, None).unwrap()
+    });
+    let [own, other] = connections;
+    let topic = "sealcast/v1/checkpoint/1111";
+    for filter in [topic, "sealcast/v1/checkpoint/+"] {
+        assert_eq!(world.subscribe(other, &[filter]).0, [reason::NOT_AUTHORIZED], "{filter}");
+    }
+    assert_eq!(world.subscribe(own, &[topic]).0, [1]);
+    assert_eq!(world.publish(other, topic, true), (Some(reason::NOT_AUTHORIZED), vec![]));
+    assert_eq!(world.publish(own, topic, true), (Some(0), vec![own]));
+}
+
 #[test]
 fn a_new_key_ends_the_connections_by_the_former_one_and_no_others() {
     let mut world = World::new(Readers::Granted);
