@@ -1,31 +1,35 @@
 //! The control plane of an agent: its replica of the ledger, its groups, and what they say to the broker and the ledger.
 //!
-//! [`Control`] ties three parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
-//! `outbox` keeps what this device has at the broker. It is told what happened as [`Input`]s, and gives [`Step`]s.
+//! [`Control`] ties four parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
+//! `outbox` keeps what this device has at the broker, `rollback` notices that the folder is an old copy. It is told what
+//! happened as [`Input`]s, and gives [`Step`]s.
 
+mod anew;
 mod follower;
 mod input;
 mod keys_seen;
 mod outbox;
 mod output;
 mod restore;
+mod rollback;
 mod submitter;
 
 use std::collections::{BTreeSet, VecDeque};
 
 use sealcast_group::{Groups, OutOfOrder, Output};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{Body, GroupNumber, Record};
+use sealcast_ledger::{Body, GroupNumber, LedgerId, Record};
 use sealcast_seal::EpochId;
 use sealcast_topic::ControlTopic;
 use tracing::warn;
 
-use self::{follower::Follower, keys_seen::key_package, outbox::Outbox, submitter::Submitter};
+use self::{follower::Follower, keys_seen::key_package, outbox::Outbox, rollback::Rollback, submitter::Submitter};
 pub use self::{
     input::{Input, QueuedReading, Submitted},
     keys_seen::KeysSeen,
     output::{Effect, Write},
     restore::{RestoreError, restore},
+    rollback::FolderPast,
 };
 use crate::{Keyring, Own, SharedKeyring, Step, deadline::Deadline};
 
@@ -42,6 +46,12 @@ pub struct Control {
     follower: Follower,
     submitter: Submitter,
     outbox: Outbox,
+    rollback: Rollback,
+    started_ms: u64,
+    /// The ledger was read to its end since the start.
+    caught_up: bool,
+    /// The folder turned out to be old in this step.
+    began_anew: bool,
     /// Groups whose retained messages have to be sealed again, and when that is tried.
     reseal: BTreeSet<GroupNumber>,
     reseal_at: Deadline,
@@ -54,13 +64,17 @@ pub struct Control {
 
 impl Control {
     /// With groups that fit the keyring's replica: see [`restore()`].
-    pub fn new(own: Own, groups: Groups, now_ms: u64) -> Self {
+    pub fn new(own: Own, groups: Groups, past: FolderPast, now_ms: u64) -> Self {
         Self {
             own,
             groups,
             follower: Follower::new(),
             submitter: Submitter::new(),
             outbox: Outbox::default(),
+            rollback: Rollback::new(past, now_ms),
+            started_ms: now_ms,
+            caught_up: false,
+            began_anew: false,
             reseal: BTreeSet::new(),
             reseal_at: Deadline::after(now_ms, 0),
             tick: Deadline::after(now_ms, TICK_MS),
@@ -91,13 +105,18 @@ impl Control {
     ) -> Result<Option<Step<Write, Effect>>, OutOfOrder> {
         while let Some(input) = self.inputs.pop_front() {
             self.take(keyring, input, now_ms)?;
+            // What comes next may let the clients seal again, and the old keys are wiped by an effect of this step.
+            if std::mem::take(&mut self.began_anew) {
+                break;
+            }
         }
         self.look_after(keyring, now_ms);
         self.follow_groups(keyring, now_ms);
         if self.follower.is_up() {
             self.effects.extend(self.follower.poll(keyring, now_ms));
-            self.effects.extend(self.submitter.poll(&self.own, &keyring.replica(), now_ms));
+            self.submit(&keyring.replica(), now_ms);
             self.seal_retained(now_ms);
+            self.make_checkpoint(keyring, now_ms);
         }
         let step = Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects));
         Ok((!step.is_empty()).then_some(step))
@@ -109,7 +128,8 @@ impl Control {
         let retained = (up && !self.reseal.is_empty()).then(|| self.reseal_at.at_ms());
         let submitter = self.submitter.poll_timeout().filter(|_| up);
         let outbox = self.outbox.poll_timeout().filter(|_| up);
-        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, outbox, retained]
+        let checkpoint = (up && self.caught_up).then(|| self.rollback.due_ms());
+        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, outbox, retained, checkpoint]
             .into_iter()
             .flatten()
             .fold(self.tick.at_ms(), u64::min)
@@ -176,6 +196,11 @@ impl Control {
                 Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
             },
             Some(ControlTopic::Head) => self.hear_operator(keyring, payload, now_ms),
+            Some(ControlTopic::Checkpoint { .. }) => {
+                if let Some(sign) = self.rollback.handle_checkpoint(&self.own, &ledger_of(keyring), payload) {
+                    self.begin_anew(sign);
+                }
+            }
             Some(ControlTopic::Keys { device }) => {
                 let Ok(device) = device.parse::<DeviceId>() else { return Ok(()) };
                 self.groups.handle_keys(&keyring.replica(), &device, payload, now_ms);
@@ -206,6 +231,7 @@ impl Control {
             self.take_record(keyring, record, now_ms)?;
         }
         if self.follower.handle_answer(keyring, records.is_empty(), now_ms) {
+            self.caught_up = true;
             keyring.change(|keyring| keyring.settle_news(now_ms));
             self.groups.set_live(&keyring.replica(), true, now_ms);
             self.submitter.look_again();
@@ -224,10 +250,17 @@ impl Control {
         if !self.follower.take(keyring, record, now_ms) {
             return Ok(());
         }
+        let is_own = record.entry.originator() == self.own.number;
+        if is_own {
+            let (forget, sign) = self.rollback.handle_own(&self.own, &ledger_of(keyring), record);
+            self.writes.extend(forget);
+            // Before the groups try to follow what they made themselves and do not know.
+            sign.into_iter().for_each(|sign| self.begin_anew(sign));
+        }
         self.groups.handle_record(&keyring.replica(), record, now_ms)?;
         self.writes.push(Write::Record { index: record.index, bytes: record.encode() });
         let body = record.entry.body();
-        if record.entry.originator() == self.own.number {
+        if is_own {
             self.submitter.handle_own(body);
             if let Body::Reading(reading) = body {
                 let (topic, sequence) = (reading.topic.clone(), reading.sequence);
@@ -317,6 +350,7 @@ impl Control {
                     self.tell_undelivered(keyring, now_ms);
                     self.reseal.insert(keys.group);
                     self.reseal_at = Deadline::after(now_ms, 0);
+                    self.rollback.want(now_ms);
                     self.effects.push(Effect::InsertEpoch(keys));
                 }
                 Output::EpochHolds { group, generation, on_ledger } => {
@@ -367,6 +401,10 @@ impl Control {
     fn publish(&mut self, topic: String, payload: Vec<u8>) {
         self.effects.push(Effect::Publish { topic, payload });
     }
+}
+
+fn ledger_of(keyring: &impl SharedKeyring) -> LedgerId {
+    keyring.read(|keyring| keyring.replica().genesis().id)
 }
 
 fn keys_topic(device: &DeviceId) -> String {

@@ -188,7 +188,7 @@ impl Agent {
         let readings = Arc::new(Readings::new(store.clone(), config.record_queue));
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
-        let control = Control::new(own.clone(), groups, now_ms());
+        let control = Control::new(own.clone(), groups, store.past()?, now_ms());
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
         let data = Arc::new(DataPlane::new(keyring, store.clone()));
         let listener = TcpListener::bind(config.listen)
@@ -198,6 +198,7 @@ impl Agent {
 
         let device = folder.device.clone();
         let mut filters = vec![
+            ControlTopic::Checkpoint { device: device.as_str() }.to_string(),
             ControlTopic::Ledger.to_string(),
             ControlTopic::Head.to_string(),
             ControlTopic::Keys { device: "+" }.to_string(),

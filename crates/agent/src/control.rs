@@ -83,6 +83,9 @@ impl Driver {
         loop {
             let next = Duration::from_millis(self.control.poll_timeout().saturating_sub(now_ms())).min(TICK);
             tokio::select! {
+                // What the broker keeps was sent before the ledger's last answer, and is judged before it: it may show that
+                // the folder is an old copy, and with that answer clients may seal again.
+                biased;
                 () = stop.cancelled() => return Ok(()),
                 event = events.recv() => {
                     let Some(event) = event else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, the replay windows of its
-//! clients, the retained messages that it must seal again, the readings that wait for the ledger,
-//! what is remembered of values, and points of archives that wait to be sent.
+//! clients, the retained messages that it must seal again, the readings that wait for the ledger, how far it has come, what
+//! is remembered of values, and points of archives that wait to be sent.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none.
@@ -15,6 +15,7 @@
 
 mod commit;
 mod disk;
+mod past;
 mod session;
 mod vault;
 
@@ -42,7 +43,7 @@ use self::{
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
 const FILE: &str = "agent.sqlite";
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -57,6 +58,8 @@ const SCHEMA: &str = "
     CREATE TABLE archive (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL);
     CREATE TABLE reading_sequence (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE checkpoint (number INTEGER NOT NULL, mark BLOB NOT NULL);
+    CREATE TABLE submitted (nonce INTEGER, digest BLOB, PRIMARY KEY (nonce, digest)) WITHOUT ROWID;
     CREATE TABLE value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 ";
 
@@ -126,7 +129,7 @@ impl Store {
             bail!(
                 "the agent's state is lost: {} is {state}. `sealcast enroll` made this file. {FILE} and {} held the group keys, \
                  what the device's clients have already received, its retained messages, and readings that were not sent yet. \
-                 Do not put old copies in their place, because the agent would then use keys a second time. To go on without \
+                 Old copies are of no use in their place: the agent would notice, and drop the keys in them. To go on without \
                  the lost state, start the agent once with --new-state: its groups add the device again by themselves. Or \
                  enrol the device again with a new token",
                 path.display(),

@@ -243,11 +243,7 @@ impl Groups {
         let Some(known) = replica.group(number) else { return };
         let Some(mut slot) = self.slots.remove(&number) else { return };
         let was_member = slot.epoch().is_some_and(|epoch| epoch > 0);
-        slot.settle(number, &[], &mut self.changes);
-        slot.set_letters(number, None, &mut self.changes);
-        slot.clear_backlog(number, &mut self.changes);
-        slot.drop_group(number, &mut self.changes);
-        epochs::forget(number, &mut slot.epochs, &mut self.changes);
+        slot.forget(number, &mut self.changes);
         self.handle_created(number, known.generation, record.index, record.time_s);
         if was_member {
             let reason = LeftReason::Reset(reason.to_owned());

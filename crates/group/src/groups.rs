@@ -7,7 +7,7 @@ use sealcast_ledger::{
 use zeroize::Zeroizing;
 
 use crate::{
-    GroupRefusal, Notice, Output, RestoreError, epochs,
+    GroupRefusal, LeftReason, Notice, Output, RestoreError, epochs,
     inboxes::Inboxes,
     mls::Engine,
     own::OwnKeys,
@@ -221,11 +221,6 @@ impl Groups {
             }
             Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str(), record),
             Body::FaultReported(report) => self.handle_report(replica, report.group, record),
-            Body::KeysPublished(keys) if originator == self.number => {
-                // Keys of ours that we do not have: our state is older than the ledger.
-                let lost = !self.own.has(keys.key_package.as_bytes());
-                self.own.rejoin_wanted |= lost && self.own.current().is_some_and(|key| !key.rejoin);
-            }
             Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => return Ok(()),
             _ => (),
         }
@@ -329,6 +324,22 @@ impl Groups {
             self.undelivered = groups;
             self.evaluate(replica, now_ms);
         }
+    }
+
+    /// This device has done more than its stored state knows, so that the state is an old copy: it drops all keys, and asks its
+    /// groups to add it again. Why it is known, for a person. Takes effect with the next call.
+    pub fn begin_anew(&mut self, why: &str) {
+        self.own.lose(&self.engine, &mut self.changes);
+        self.inboxes = Inboxes::default();
+        for (number, slot) in &mut self.slots {
+            let was_member = slot.epoch().is_some_and(|epoch| epoch > 0);
+            slot.forget(*number, &mut self.changes);
+            slot.save(*number, &mut self.changes);
+            if was_member {
+                self.outputs.push_back(Output::Left { group: *number, reason: LeftReason::Outdated });
+            }
+        }
+        self.notice(Some(self.device.clone()), None, Notice::Outdated(why.to_owned()));
     }
 
     /// Asks for a new epoch of this group, for instance because its limit of messages is reached.

@@ -78,6 +78,9 @@ pub enum LeftReason {
     /// The group starts again.
     #[error("the group was reset: {0}")]
     Reset(String),
+    /// Its stored state is an old copy: see [`Notice::Outdated`].
+    #[error("its keys are from an old copy of this device's folder: it waits to be added again")]
+    Outdated,
     /// It cannot follow a commit: see [`Notice::Behind`].
     #[error("this device cannot follow the group's last commit, and waits to be added again: {0}")]
     Behind(String),
@@ -111,6 +114,13 @@ pub enum Notice {
     /// The ledger refused an entry; it is tried again while it makes sense.
     #[error("the ledger refused this device's entry: {0}")]
     EntryRefused(String),
+    /// The stored state is older than what this device has done.
+    #[error(
+        "this agent's folder is older than what the device has done: {0}. The folder was restored from a copy, or a copy of \
+         it runs elsewhere. The agent drops all keys of groups that it had, and asks its groups to add the device again. If \
+         nobody restored the folder, revoke the device, and enrol it again with a new key"
+    )]
+    Outdated(String),
     /// This device lost keys of its groups that the ledger knows of: it asks to be added to all of them again.
     #[error("this device lost keys that it had published: it asks all its groups to add it again")]
     Rejoining,

@@ -70,10 +70,6 @@ impl OwnKeys {
         self.keys.last()
     }
 
-    pub fn has(&self, hash: &[u8; 32]) -> bool {
-        self.keys.iter().any(|key| key.hash() == *hash)
-    }
-
     /// Makes a new one and forgets the oldest.
     pub fn make(
         &mut self,
@@ -96,5 +92,14 @@ impl OwnKeys {
             changes.delete(OwnKey::key(oldest.sequence));
         }
         Ok(())
+    }
+
+    /// Forgets all of them, and wants to say so.
+    pub fn lose(&mut self, engine: &Engine, changes: &mut Changes) {
+        for key in self.keys.drain(..) {
+            engine.memory().forget_key_package(&key.id);
+            changes.delete(OwnKey::key(key.sequence));
+        }
+        (self.submitted_ms, self.rejoin_wanted) = (None, true);
     }
 }

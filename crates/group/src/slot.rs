@@ -7,6 +7,7 @@ use sealcast_ledger::{Epoch, Generation, GroupNumber, Number};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::{
+    epochs,
     mls::{Engine, Leaf, MlsGroup, leaves},
     public::{BACKLOG, Public},
     refusal::GroupRefusal,
@@ -213,6 +214,17 @@ impl Slot {
         self.group = None;
         self.leaves.clear();
         changes.delete(format!("mls/{number}"));
+    }
+
+    /// Forgets all that only this device knows: its keys, and what it would do with them.
+    pub fn forget(&mut self, number: GroupNumber, changes: &mut Changes) {
+        self.settle(number, &[], changes);
+        self.set_letters(number, None, changes);
+        self.clear_backlog(number, changes);
+        self.drop_group(number, changes);
+        epochs::forget(number, &mut self.epochs, changes);
+        self.invitation = None;
+        self.set_fault(None);
     }
 
     pub fn save(&self, number: GroupNumber, changes: &mut Changes) {

@@ -96,12 +96,7 @@ impl Groups {
         if !device.is_active() || device.certificate != Hash::from(certificate) {
             return Ok(());
         }
-        if self.own.current().is_none_or(|key| key.certificate != certificate) {
-            // A device that has published before and has no keys has lost its state.
-            let rejoin = device.has_published() && self.own.current().is_none();
-            self.own.make(&self.engine, certificate, rejoin, now_ms / 1000, &mut self.changes)?;
-            self.publish_keys();
-        } else if self.own.rejoin_wanted {
+        if self.own.rejoin_wanted {
             if now_ms < self.own.rejoin_after_ms {
                 self.wake_at(self.own.rejoin_after_ms);
             } else {
@@ -112,6 +107,11 @@ impl Groups {
                 self.publish_keys();
                 self.notice(Some(self.device.clone()), None, Notice::Rejoining);
             }
+        } else if self.own.current().is_none_or(|key| key.certificate != certificate) {
+            // A device that has published before and has no keys has lost its state.
+            let rejoin = device.has_published() && self.own.current().is_none();
+            self.own.make(&self.engine, certificate, rejoin, now_ms / 1000, &mut self.changes)?;
+            self.publish_keys();
         }
         let published = self.own.current().and_then(|key| replica.keys(&Hash::from(key.hash())));
         if published.is_none_or(|keys| keys.device != self.number) {

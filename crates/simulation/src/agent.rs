@@ -130,7 +130,7 @@ impl Agent {
         let rows: Vec<_> = files.values.iter().map(row).collect();
         let plain = Decoder::new(InputConfig::Number(PlainConfig::default()))?;
         self.process = Some(Process {
-            control: Control::new(own.clone(), groups, now.unix_ms),
+            control: Control::new(own.clone(), groups, files.past.clone(), now.unix_ms),
             keyring: Keyring::new(own.clone(), Vec::new(), freshness()?, replica),
             values: Values::new(own.device, rules.clone(), &rows, ArchiveOnDisk::default(), now.unix_ms)?,
             retained: RetainedTopics::new(files.retained.keys().cloned()),

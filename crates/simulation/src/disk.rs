@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use sealcast_agent_core::{Retained, control::Write, session, values::ValueWrite};
+use sealcast_agent_core::{
+    Retained,
+    control::{FolderPast, Write},
+    session,
+    values::ValueWrite,
+};
 use zeroize::Zeroizing;
 
 use crate::event::Death;
@@ -26,6 +31,8 @@ pub struct Files {
     pub state: BTreeMap<String, Zeroizing<Vec<u8>>>,
     /// Of each client.
     pub clients: BTreeMap<String, Seen>,
+    /// What it says of its own past.
+    pub past: FolderPast,
     /// Retained messages, by topic.
     pub retained: BTreeMap<String, Retained>,
     /// What is remembered of values.
@@ -180,6 +187,18 @@ impl Files {
             }
             Write::State(sealcast_group::Write { key, value: None }) => drop(self.state.remove(key)),
             Write::ReadingOnLedger { .. } => {}
+            Write::Submitted { nonce, digest } => {
+                let entry = (*nonce, *digest);
+                if !self.past.submitted.contains(&entry) {
+                    self.past.submitted.push(entry);
+                }
+            }
+            Write::Answered { nonce } => self.past.submitted.retain(|(other, _)| other > nonce),
+            Write::Checkpoint(checkpoint) => self.past.checkpoint = Some(*checkpoint),
+            Write::BeginAnew { before_ms } => {
+                self.past.checkpoint = None;
+                self.retained.retain(|_, kept| kept.time_ms >= *before_ms);
+            }
         }
         Ok(())
     }

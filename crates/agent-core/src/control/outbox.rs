@@ -41,6 +41,11 @@ impl Outbox {
         self.0.insert(topic, Message { payload, group, refused });
     }
 
+    /// Forgets a message: what the broker has of it stays there.
+    pub fn withdraw(&mut self, topic: &str) {
+        self.0.remove(topic);
+    }
+
     /// Forgets a group's Welcomes.
     pub fn forget(&mut self, group: GroupNumber) {
         self.0.retain(|_, message| message.group != Some(group));

@@ -2,7 +2,7 @@
 
 use sealcast_group::{EpochKeys, LeftReason, Notice};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{GroupNumber, Hash, ReadingTopic, SignedEntry};
+use sealcast_ledger::{Checkpoint, GroupNumber, Hash, ReadingTopic, SignedEntry};
 use sealcast_seal::EpochId;
 
 use crate::SyncId;
@@ -25,6 +25,26 @@ pub enum Write {
         topic: ReadingTopic,
         /// Which.
         sequence: u64,
+    },
+    /// An entry of this device is about to be submitted.
+    Submitted {
+        /// Its nonce. Until the ledger has one with it, several may be on their way.
+        nonce: u64,
+        /// Its digest.
+        digest: Hash,
+    },
+    /// The ledger has an entry of this device with this nonce: those that were submitted with it are forgotten.
+    Answered {
+        /// The nonce.
+        nonce: u64,
+    },
+    /// How far the folder has come, in the place of the last one.
+    Checkpoint(Checkpoint),
+    /// The folder is older than what its device has done: it has no checkpoint any more, and none of the retained messages
+    /// from before.
+    BeginAnew {
+        /// Before when, Unix ms.
+        before_ms: u64,
     },
 }
 

@@ -85,6 +85,11 @@ impl Submitter {
         }
     }
 
+    /// What the groups wanted before is not theirs any more.
+    pub fn forget_bodies(&mut self) {
+        self.bodies.clear();
+    }
+
     /// The connection is there again.
     pub fn handle_up(&mut self) {
         if let State::Retry { .. } = self.state {

@@ -56,6 +56,9 @@ impl Keyring {
         now_ms: u64,
     ) -> Result<Received, Denied> {
         let Some(own) = self.groups.get(&group) else { return Err(self.why_no_key(group)) };
+        if self.caught_up.is_none() {
+            return Err(self.why_not_yet(group));
+        }
         let age = self.freshness.of(topic);
         let freshness = Freshness {
             live_max_age_ms: age.live_ms,

@@ -95,6 +95,9 @@ impl Keyring {
         };
         let held = own.on_ledger;
         let name = &on_ledger.name;
+        if self.caught_up.is_none() {
+            return Err(self.why_not_yet(group));
+        }
         if self.missed.is_some() {
             return Err(Denied::NotYet(format!(
                 "the agent's disk could not be written for a while: nothing is sealed for {name} until the ledger was read \

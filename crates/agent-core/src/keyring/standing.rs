@@ -21,6 +21,15 @@ impl Keyring {
         }
     }
 
+    /// Why the keys of `group` that are on disk are not used before the ledger was read: this device may have done more since
+    /// they were written, if the folder was restored from a copy.
+    pub(super) fn why_not_yet(&self, group: GroupNumber) -> Denied {
+        let name = self.name(group);
+        Denied::Behind(format!(
+            "after a start the keys of {name} wait until the ledger was read to its end; is the hub running?"
+        ))
+    }
+
     /// What ended this device's grant, by the ledger, and what to do.
     pub(super) fn why_removed(&self, group: &str, refusal: &GroupRefusal) -> String {
         let GroupRefusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };

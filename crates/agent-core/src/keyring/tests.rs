@@ -34,8 +34,7 @@ impl Scene {
     /// The same, with the ledger read to its end and the keys of epoch 1.
     fn member(&self, device: usize) -> Keyring {
         let mut keyring = self.keyring(device);
-        let sync = keyring.begin_sync();
-        assert!(keyring.set_caught_up(sync));
+        catch_up(&mut keyring);
         keyring.insert_epoch(&self.keys(device, 1, &[0, 1, 2]), START_MS);
         keyring
     }
@@ -47,6 +46,12 @@ impl Scene {
             keyring.replica_mut().apply(record).unwrap();
         }
     }
+}
+
+/// The ledger was read to its end.
+fn catch_up(keyring: &mut Keyring) {
+    let sync = keyring.begin_sync();
+    assert!(keyring.set_caught_up(sync));
 }
 
 fn content(retain: bool) -> Content<'static> {

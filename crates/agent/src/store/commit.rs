@@ -9,6 +9,7 @@ use sealcast_group::is_secret;
 use super::{
     Store,
     disk::is_disks,
+    past,
     vault::{Change, delete_row, put_row},
 };
 
@@ -35,6 +36,9 @@ impl Store {
             writes.iter().try_for_each(|write| apply(db, secrets.as_mut(), write))?;
             secrets.map(Change::finish).transpose()
         });
+        if writes.iter().any(|write| matches!(write, Write::BeginAnew { .. })) {
+            self.count_retained();
+        }
         let outcome = match outcome {
             Ok(Some(retired)) => self.disk.noted(vault.retire(retired)),
             outcome => outcome.map(drop),
@@ -60,6 +64,10 @@ fn apply(db: &Connection, secrets: Option<&mut Change<'_>>, write: &Write) -> ru
             .prepare_cached("DELETE FROM reading WHERE topic = ?1 AND sequence = ?2")?
             .execute(params![topic.as_str(), sequence.cast_signed()])
             .map(drop),
+        Write::Submitted { nonce, digest } => past::add_submitted(db, *nonce, digest),
+        Write::Answered { nonce } => past::forget_submitted(db, *nonce),
+        Write::Checkpoint(checkpoint) => past::put_checkpoint(db, checkpoint),
+        Write::BeginAnew { before_ms } => past::begin_anew(db, *before_ms),
     }
 }
 

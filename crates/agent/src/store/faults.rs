@@ -4,6 +4,7 @@
 //! | write | tested here | what goes on after it |
 //! | --- | --- | --- |
 //! | `Write::{Record, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
+//! | `Write::{Submitted, Answered, Checkpoint, BeginAnew}` | `a_write_…` | `agent_core::control::tests::copies` |
 //! | `session::Write::Client` | `a_write_…` | `agent_core::session::tests` |
 //! | `session::Write::Retained` | `a_write_…`, `retained_topics_…` | |
 //! | `session::Write::Readings` | `a_write_…`, `readings_…` | |
@@ -21,6 +22,7 @@ use sealcast_agent_core::{
     values::ArchiveOnDisk,
 };
 use sealcast_faults::{Fault, mend};
+use sealcast_ledger::{Checkpoint, Hash};
 use sealcast_seal::{Changes, Row};
 
 use super::*;
@@ -43,6 +45,14 @@ fn state(key: &str, value: Option<&[u8]>) -> Write {
 
 fn record(index: u64) -> Write {
     Write::Record { index, bytes: index.to_be_bytes().to_vec() }
+}
+
+fn checkpoint(number: u64) -> Write {
+    Write::Checkpoint(Checkpoint { number, mark: [7; 16] })
+}
+
+fn submitted(nonce: u64, digest: u8) -> Write {
+    Write::Submitted { nonce, digest: Hash::of(&[digest]) }
 }
 
 fn client(id: &str, replace_all: bool, rows: &[(&[u8], Option<&[u8]>)]) -> session::Write {
@@ -94,6 +104,7 @@ fn dump(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
 fn prepared(dir: &Path) -> Result<Store> {
     let store = Store::create(dir)?;
     store.commit(&[record(0), state("a", Some(b"1")), state("b", Some(b"1"))])?;
+    store.commit(&[checkpoint(1), submitted(1, 1), submitted(1, 2), submitted(2, 3)])?;
     store.commit_session(&[client("pump", false, &[(b"k", Some(b"w")), (b"l", Some(b"w"))])], MOST)?;
     store.commit_session(&[retained("t", b"27"), retained("u", b"1"), readings("r", &["1", "2"])?], MOST)?;
     store.write_values(&[row("a", Some(b"1")), row("b", Some(b"1")), archived(1), archived(2)])?;
@@ -119,6 +130,9 @@ fn writes() -> Result<[Vec<(&'static str, Act)>; 2]> {
     let others: Vec<_> = others.collect();
     let repeatable: Vec<(&str, Act)> = vec![
         ("records, state and a reading", control(vec![record(1), state("a", None), state("b", Some(b"2")), on_ledger])),
+        ("what is submitted, and a checkpoint", control(vec![submitted(3, 4), checkpoint(2)])),
+        ("an answer", control(vec![Write::Answered { nonce: 1 }])),
+        ("that the folder is a copy", control(vec![Write::BeginAnew { before_ms: 6 }])),
         ("replay windows", session(vec![windows])),
         ("all replay windows", session(vec![client("pump", true, &[(b"n", Some(b"z"))])])),
         ("a new client", session(vec![client("valve", false, &[(b"k", Some(b"x"))])])),
@@ -298,6 +312,36 @@ fn an_archive_message_is_neither_lost_nor_doubled() -> Result<()> {
             assert_eq!((waiting.messages, last_id), (expected.len() as u64, 5));
         }
     }
+    Ok(())
+}
+
+#[test]
+fn what_a_folder_says_of_its_past_is_what_was_written() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = prepared(dir.path())?;
+    let digest = |digest| Hash::of(&[digest]);
+    let mut past = store.past()?;
+    past.submitted.sort();
+    let mut expected = vec![(1, digest(1)), (1, digest(2)), (2, digest(3))];
+    expected.sort();
+    assert_eq!((past.checkpoint, past.submitted), (Some(Checkpoint { number: 1, mark: [7; 16] }), expected));
+    store.commit(&[checkpoint(u64::MAX), Write::Answered { nonce: 1 }])?;
+    drop(store);
+    let store = Store::open(dir.path())?;
+    let past = store.past()?;
+    assert_eq!(past.checkpoint.map(|checkpoint| checkpoint.number), Some(u64::MAX));
+    assert_eq!(past.submitted, [(2, digest(3))]);
+    // What the clients have retained since stays.
+    let newer = session::Write::Retained(Retained {
+        topic: "newer".into(),
+        time_ms: 9,
+        props: Vec::new(),
+        payload: Zeroizing::new(b"28".to_vec()),
+    });
+    store.commit_session(&[newer], MOST)?;
+    store.commit(&[Write::BeginAnew { before_ms: 9 }])?;
+    assert_eq!(store.past()?.checkpoint, None);
+    assert_eq!(store.retained()?.into_iter().map(|kept| kept.topic).collect::<Vec<_>>(), ["newer"]);
     Ok(())
 }
 

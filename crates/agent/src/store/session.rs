@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sealcast_agent_core::{Retained, control::QueuedReading, session::Write};
+use sealcast_agent_core::{Retained, RetainedTopics, control::QueuedReading, session::Write};
 use sealcast_ledger::ReadingTopic;
 use sealcast_reading::Decimal;
 use sealcast_seal::{Changes, Row};
 
-use super::Store;
+use super::{Store, retained_topics};
 
 /// Topics whose readings this device numbers.
 const MAX_TOPICS: u64 = 4096;
@@ -48,6 +48,13 @@ impl Store {
             if let Ok(on_disk) = on_disk {
                 self.retained_topics().settle(topic, on_disk);
             }
+        }
+    }
+
+    /// Counts them anew, after some were forgotten, or may have been. Where the disk cannot be read, the count stays.
+    pub(super) fn count_retained(&self) {
+        if let Ok(topics) = self.read(retained_topics) {
+            *self.retained_topics() = RetainedTopics::new(topics);
         }
     }
 

@@ -47,9 +47,12 @@ impl Mosquitto {
         broker
     }
 
-    /// One that also listens on `port`.
-    fn on(port: &Port) -> Self {
-        Self::start(&format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number()))
+    /// One that listens where the hub's broker did, with its certificate, and without TLS on `port`.
+    fn in_place_of(hub: &Hub, port: &Port) -> Self {
+        let file = |name: &str| hub.path().join(name).display().to_string();
+        let (cert, key) = (file("server.pem"), file("server.key"));
+        let plain = format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number());
+        Self::start(&format!("{plain}listener {} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n", hub.mqtt_port()))
     }
 
     fn publish(&self, topic: &str, payload: &str) {
@@ -379,13 +382,11 @@ fn a_client_that_says_disconnect_loses_nothing_on_the_hubs_broker() {
 
 #[test]
 fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
-    let (_hub, mut agent, _other) = home("");
+    let (mut hub, agent, _other) = home("");
+    // It has its keys, and has read the ledger; from here on it has another broker.
+    hub.kill();
     let port = Port::reserve();
-    let mosquitto = Mosquitto::on(&port);
-    // It has its keys; from here on it has another broker.
-    let dir = agent.dir.clone();
-    agent.end();
-    let agent = Agent::start(&dir, &["--upstream", &format!("mqtt://{}", port.address())]);
+    let mosquitto = Mosquitto::in_place_of(&hub, &port);
     let direct: SocketAddr = port.address().parse().unwrap();
     keep_all(agent.address());
     assert_eq!(kept(direct, "home/run/#").len(), RUNS * DELETES);

@@ -177,6 +177,7 @@ impl Process {
             Output::Connected(_) => {
                 let device = self.keyring.device().as_str();
                 let topics = [
+                    ControlTopic::Checkpoint { device },
                     ControlTopic::Ledger,
                     ControlTopic::Keys { device: "+" },
                     ControlTopic::Inbox { device, group: "+" },

@@ -35,6 +35,10 @@ fn check(at: Moment, nodes: &[usize]) {
                 assert!(step > 10, "{node} has few steps");
                 break;
             }
+            for node in &plant.nodes {
+                let alarms = node.notices.iter().filter(|notice| notice.contains("folder is older"));
+                assert_eq!(alarms.count(), 0, "{node_of} at {step}: a crash is no copy", node_of = node.device);
+            }
             let group = plant.world.ledger.replica().groups().next().unwrap().number;
             plant.assert_members(group, &[0, 2]);
             assert!(plant.nodes[0].disk.readings.is_empty(), "{node} at {step}: the reading waits");

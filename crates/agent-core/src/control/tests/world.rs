@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Keyring, SyncId, Uncommitted,
-    control::{Control, Effect, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
+    control::{Control, Effect, FolderPast, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
     testing::World,
 };
 
@@ -18,6 +18,7 @@ pub struct Disk {
     pub records: Vec<Vec<u8>>,
     pub state: BTreeMap<String, Zeroizing<Vec<u8>>>,
     pub readings: Vec<QueuedReading>,
+    pub past: FolderPast,
 }
 
 impl Disk {
@@ -38,6 +39,10 @@ impl Disk {
                 Write::ReadingOnLedger { topic, sequence } => {
                     self.readings.retain(|queued| queued.topic != *topic || queued.sequence != *sequence);
                 }
+                Write::Submitted { nonce, digest } => self.past.submitted.push((*nonce, *digest)),
+                Write::Answered { nonce } => self.past.submitted.retain(|(other, _)| other > nonce),
+                Write::Checkpoint(checkpoint) => self.past.checkpoint = Some(*checkpoint),
+                Write::BeginAnew { .. } => self.past.checkpoint = None,
             }
         }
     }
@@ -46,7 +51,7 @@ impl Disk {
     pub fn open(&self, world: &World, device: usize) -> Result<(Control, Keyring), RestoreError> {
         let (mut groups, genesis) = (self.groups(world, device), world.genesis);
         let replica = restore(Replica::new(genesis), &mut groups, self.records.clone(), world.now_ms)?;
-        let control = Control::new(world.own(device), groups, world.now_ms);
+        let control = Control::new(world.own(device), groups, self.past.clone(), world.now_ms);
         Ok((control, world.keyring(device, replica)))
     }
 
@@ -94,6 +99,28 @@ pub struct Node {
     pub crashes: usize,
 }
 
+impl Node {
+    /// An agent of a device, with this disk.
+    pub fn new(world: &World, device: usize, disk: Disk) -> Self {
+        let (control, keyring) = disk.open(world, device).unwrap();
+        Self {
+            device,
+            disk,
+            control,
+            keyring,
+            up: false,
+            calls: VecDeque::new(),
+            keys_seen: KeysSeen::default(),
+            epochs: Vec::new(),
+            left: Vec::new(),
+            notices: Vec::new(),
+            resealed: Vec::new(),
+            crash: None,
+            crashes: 0,
+        }
+    }
+}
+
 pub struct Plant {
     pub world: World,
     pub nodes: Vec<Node>,
@@ -107,26 +134,7 @@ pub struct Plant {
 
 impl Plant {
     pub fn new(world: World) -> Self {
-        let node = |device| {
-            let disk = Disk::default();
-            let (control, keyring) = disk.open(&world, device).unwrap();
-            Node {
-                device,
-                disk,
-                control,
-                keyring,
-                up: false,
-                calls: VecDeque::new(),
-                keys_seen: KeysSeen::default(),
-                epochs: Vec::new(),
-                left: Vec::new(),
-                notices: Vec::new(),
-                resealed: Vec::new(),
-                crash: None,
-                crashes: 0,
-            }
-        };
-        let nodes = (0..world.devices.len()).map(node).collect();
+        let nodes = (0..world.devices.len()).map(|device| Node::new(&world, device, Disk::default())).collect();
         Self { world, nodes, retained: BTreeMap::new(), refused: BTreeSet::new(), mute: false }
     }
 
@@ -157,8 +165,9 @@ impl Plant {
 
     fn deliver(&mut self, node: usize, topic: &str, payload: &[u8]) {
         let id = &self.world.devices[self.nodes[node].device].id;
-        let subscribed =
-            topic.starts_with("sealcast/v1/keys/") || topic.starts_with(&format!("sealcast/v1/inbox/{id}/"));
+        let subscribed = topic.starts_with("sealcast/v1/keys/")
+            || topic.starts_with(&format!("sealcast/v1/inbox/{id}/"))
+            || topic == format!("sealcast/v1/checkpoint/{id}");
         if self.nodes[node].up && subscribed {
             let (topic, payload) = (topic.to_owned(), payload.to_vec().into());
             self.nodes[node].control.handle(Input::Message { topic, payload });

@@ -50,6 +50,17 @@ fn what_a_member_sealed_opens_on_its_topic() {
 }
 
 #[test]
+fn after_a_start_nothing_opens_before_the_ledger_was_read_to_its_end() {
+    let scene = Scene::new();
+    let (frame, mut keyring) = (scene.frame("plant/a", false), scene.keyring(0));
+    keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
+    let early = scene.open(&keyring, "plant/a", &frame, LIVE, START_MS);
+    assert!(matches!(early, Err(Denied::Behind(reason)) if reason.contains("after a start")));
+    catch_up(&mut keyring);
+    assert!(matches!(scene.open(&keyring, "plant/a", &frame, LIVE, START_MS), Ok(Received::Message(_))));
+}
+
+#[test]
 fn a_live_message_may_be_as_old_as_its_topic_allows() {
     let scene = Scene::new();
     let frame = scene.frame("plant/a", false);

@@ -37,8 +37,21 @@ fn only_under_the_epoch_that_the_ledger_is_at() {
     seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
     // After a restart the kept epochs come before the current one.
     let mut restarted = scene.keyring(0);
+    catch_up(&mut restarted);
     restarted.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
     assert_waits(&mut restarted, scene.group, "still at epoch 1");
+}
+
+/// Until then nobody knows whether the folder is an old copy.
+#[test]
+fn after_a_start_not_before_the_ledger_was_read_to_its_end() {
+    let scene = Scene::new();
+    let mut keyring = scene.keyring(0);
+    keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
+    let early = seal(&mut keyring, scene.group, "plant/a", &content(false));
+    assert!(matches!(early, Err(Denied::Behind(reason)) if reason.contains("after a start")));
+    catch_up(&mut keyring);
+    seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
 }
 
 #[test]
@@ -173,6 +186,7 @@ fn a_group_whose_epoch_has_sealed_as_many_messages_as_its_policy_allows_wants_an
     world.commit(group, 0);
     let scene = Scene { world, group };
     let mut keyring = scene.keyring(0);
+    catch_up(&mut keyring);
     keyring.insert_epoch(&scene.keys(0, 1, &[0]), START_MS);
     for sealed in 0..3 {
         assert_eq!(keyring.worn_out(), [], "after {sealed}");
