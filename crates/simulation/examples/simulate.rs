@@ -53,9 +53,11 @@ fn main() -> ExitCode {
             }
         }
     }
-    let Report { steps, events, faults, sealed, delivered, acknowledged, records } = total;
+    let Report { steps, events, faults, sealed, delivered, acknowledged, noticed, records } = total;
     println!("{runs} seeds from {seed} on, {steps} steps in {} s; no invariant was broken", start.elapsed().as_secs());
-    println!("{sealed} messages sealed, {delivered} delivered, {acknowledged} acknowledged; {records} ledger records");
+    println!(
+        "{sealed} messages sealed, {delivered} delivered, {acknowledged} acknowledged; {noticed} copies noticed; {records} ledger records"
+    );
     table("events", &events);
     table("faults", &faults);
     ExitCode::SUCCESS
@@ -71,6 +73,7 @@ fn add(total: &mut Report, report: &Report) {
     total.sealed += report.sealed;
     total.delivered += report.delivered;
     total.acknowledged += report.acknowledged;
+    total.noticed += report.noticed;
     total.records += report.records;
     for (sum, counts) in [(&mut total.events, &report.events), (&mut total.faults, &report.faults)] {
         counts.iter().for_each(|(name, count)| *sum.entry(name.clone()).or_default() += count);

@@ -67,6 +67,8 @@ pub struct Disk {
     pub files: Files,
     /// Until when writes fail ([`sealcast_agent_core::Now::run_ms`]), and whether they are there all the same.
     fails: Option<(u64, bool)>,
+    /// As it was when somebody copied it.
+    copy: Option<Files>,
     /// At which write the agent dies.
     trap: Option<(usize, Death)>,
     /// The agent dies after so many more effects.
@@ -88,9 +90,27 @@ impl Disk {
         self.trap = Some((writes, death));
     }
 
+    /// Somebody copies what is on it.
+    pub fn copy(&mut self) {
+        self.copy = Some(self.files.clone());
+    }
+
+    /// What the last copy says of its past.
+    pub fn copied(&self) -> Option<&FolderPast> {
+        self.copy.as_ref().map(|files| &files.past)
+    }
+
+    /// Somebody puts the last copy back.
+    pub fn put_back(&mut self) {
+        if let Some(files) = &self.copy {
+            self.files = files.clone();
+        }
+    }
+
     /// Everything works.
     pub fn mend(&mut self) {
-        *self = Self { files: std::mem::take(&mut self.files), counts: self.counts, ..Self::default() };
+        let (files, copy) = (std::mem::take(&mut self.files), self.copy.take());
+        *self = Self { files, copy, counts: self.counts, ..Self::default() };
     }
 
     /// The agent that starts now has no death before it, but the disk is as it is.

@@ -40,6 +40,10 @@ pub enum Event {
     Restart { device: usize },
     /// An agent dies at the write after so many more, in this way.
     Crash { device: usize, writes: usize, death: Death },
+    /// Somebody copies an agent's folder.
+    CopyFolder { device: usize },
+    /// An agent ends, and starts again from the last copy of its folder.
+    PutBack { device: usize },
     /// An agent's disk takes no writes for a while; some are there all the same.
     DiskFails { device: usize, ms: u64, persisted: bool },
     /// An agent's own connection to the broker breaks.
@@ -100,7 +104,15 @@ impl Event {
         use Event::*;
         !matches!(
             self,
-            Publish { .. } | Connect { .. } | Leave { .. } | Move { .. } | Settle | Pass { .. } | Grant { .. } | Quiet
+            Publish { .. }
+                | Connect { .. }
+                | Leave { .. }
+                | Move { .. }
+                | Settle
+                | Pass { .. }
+                | Grant { .. }
+                | CopyFolder { .. }
+                | Quiet
         )
     }
 }
@@ -152,8 +164,10 @@ fn publish(rng: &mut Rng) -> Event {
 
 fn fault(rng: &mut Rng) -> Event {
     let device = rng.place(DEVICES);
-    match rng.below(8) {
+    match rng.below(10) {
         0 => Event::Restart { device },
+        8 => Event::CopyFolder { device },
+        9 => Event::PutBack { device },
         1..4 => {
             let death = [Death::Lost, Death::Persisted, Death::Effects(rng.place(4))][rng.place(3)];
             Event::Crash { device, writes: rng.place(6), death }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sealcast_agent_core::{Keyring, Now};
 use sealcast_broker_core::ConnId;
-use sealcast_group::EpochKeys;
+use sealcast_group::{EpochKeys, Notice};
 use sealcast_ledger::{Epoch, Generation, Hash};
 use sealcast_mqtt::{Publish, Qos};
 use sealcast_seal::{EpochId, Header};
@@ -83,12 +83,18 @@ pub struct Ghost {
     spies: Vec<Spy>,
     logs: Vec<Log>,
     disruptions: Vec<u64>,
+    /// Devices whose folder was replaced by a copy, which has not been noticed yet.
+    copies: BTreeSet<usize>,
+    /// Of each such device, the group's epoch at that time.
+    past: BTreeMap<usize, EpochId>,
     /// The generation in which a device has keys.
     member: Vec<Option<Generation>>,
     /// Messages that were handed to clients.
     pub delivered: u64,
     /// Messages that were sealed.
     pub sealed: u64,
+    /// How often an agent noticed that its folder is a copy.
+    pub noticed: u64,
 }
 
 impl Ghost {
@@ -109,9 +115,12 @@ impl Ghost {
                 .collect(),
             logs: (0..CLIENTS).map(|_| Log::default()).collect(),
             disruptions: vec![0; devices],
+            copies: BTreeSet::new(),
+            past: BTreeMap::new(),
             member: vec![None; devices],
             delivered: 0,
             sealed: 0,
+            noticed: 0,
         }
     }
 
@@ -173,6 +182,23 @@ impl Ghost {
         self.disrupted(device);
     }
 
+    /// A device's folder is replaced by a copy.
+    pub fn put_back(&mut self, device: usize, cast: &Cast) {
+        self.copies.insert(device);
+        if let Some(group) = cast.ledger.replica().group(cast.group) {
+            self.past.insert(device, EpochId { generation: group.generation.0, epoch: group.epoch.0 });
+        }
+        self.left(device);
+    }
+
+    /// An agent has noticed that its folder is a copy.
+    pub fn notices(&mut self, device: usize, notice: &Notice) {
+        self.noticed += 1;
+        if !self.copies.remove(&device) {
+            self.violated("only a copy is taken for one", format!("device {device}: {notice}"));
+        }
+    }
+
     /// A device has agreed on an epoch.
     pub fn agreed(&mut self, device: usize, keys: &EpochKeys) {
         self.member[device] = Some(keys.generation);
@@ -201,6 +227,10 @@ impl Ghost {
         let Some(inside) = self.spies[device].open(topic, payload, now.unix_ms) else {
             return self.violated("what is sealed opens", format!("device {device} on {topic}: {header:?}"));
         };
+        if self.past.get(&device).is_some_and(|past| inside.epoch <= *past) {
+            let what = format!("device {device} on {topic} under {}", inside.epoch);
+            self.violated("nothing is sealed under the keys of a copy", what);
+        }
         self.sealed += 1;
         if inside.deletes {
             self.announced.insert((device, topic.to_owned()));

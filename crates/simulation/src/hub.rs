@@ -13,7 +13,7 @@ use sealcast_broker_core::{
     Received,
 };
 use sealcast_hub_core::{LedgerPolicy, Readers, credential};
-use sealcast_ledger::{Event, Former, Replica, SignedEntry};
+use sealcast_ledger::{Checkpoint, Event, Former, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
@@ -134,6 +134,14 @@ impl Hub {
         self.start(now);
         net.wires.values_mut().for_each(Wire::broker_gone);
         self.flush(net, now);
+    }
+
+    /// How far a device's folder has come, as the broker will say even if it dies now.
+    pub fn kept_checkpoint(&self, cast: &Cast, device: usize) -> Option<Checkpoint> {
+        let own = cast.own(device);
+        let topic = ControlTopic::Checkpoint { device: own.device.as_str() }.to_string();
+        let kept = self.image.restored().retained.into_iter().find(|kept| kept.topic.as_str() == topic)?;
+        Checkpoint::verify(&kept.payload, own.number, own.key.public(), &cast.genesis.id).ok()
     }
 
     /// Takes the next frame of a connection, or its end. `false` if there is neither.

@@ -27,6 +27,8 @@ pub struct Report {
     pub delivered: u64,
     /// See [`Self::sealed`].
     pub acknowledged: u64,
+    /// How often an agent noticed that its folder is a copy.
+    pub noticed: u64,
     /// Records on the ledger.
     pub records: u64,
 }
@@ -83,6 +85,7 @@ pub fn run(events: &[Event]) -> Result<Report, Box<Failure>> {
         report.sealed = world.ghost.sealed;
         report.delivered = world.ghost.delivered;
         report.acknowledged = world.ghost.acknowledged() as u64;
+        report.noticed = world.ghost.noticed;
         report.records = world.records();
         Ok(())
     }));

@@ -150,6 +150,11 @@ impl World {
                 Ok(())
             }
             Event::Restart { device } => self.restart(device),
+            Event::CopyFolder { device } => {
+                self.agents[device].disk.copy();
+                Ok(())
+            }
+            Event::PutBack { device } => self.put_back(device),
             Event::Crash { device, writes, death } => {
                 self.agents[device].disk.set_trap(writes, death);
                 Ok(())
@@ -250,6 +255,22 @@ impl World {
     fn restart(&mut self, device: usize) -> Result<()> {
         self.with_agent(device, |agent, around| {
             agent.kill(around);
+            agent.start(around)
+        })
+    }
+
+    /// A copy of which nothing shows that it is one is not put back: there is one that is as new.
+    fn put_back(&mut self, device: usize) -> Result<()> {
+        self.settle()?;
+        let Some(copied) = self.agents[device].disk.copied().map(|past| past.checkpoint) else { return Ok(()) };
+        let kept = self.hub.kept_checkpoint(&self.cast, device);
+        if copied.zip(kept).is_none_or(|(copied, kept)| kept.number <= copied.number) {
+            return Ok(());
+        }
+        self.ghost.put_back(device, &self.cast);
+        self.with_agent(device, |agent, around| {
+            agent.kill(around);
+            agent.disk.put_back();
             agent.start(around)
         })
     }

@@ -81,6 +81,7 @@ impl Process {
             Effect::SealRetained(group) => self.seal_retained(disk, around, group)?,
             Effect::KeysSeen { .. } => {}
             Effect::Notice { notice: Notice::Rejoining | Notice::KeptOut, .. } => around.ghost.left(device),
+            Effect::Notice { notice: notice @ Notice::Outdated(_), .. } => around.ghost.notices(device, &notice),
             Effect::Notice { notice: notice @ (Notice::Void { .. } | Notice::Behind { .. }), .. } => {
                 around
                     .ghost
