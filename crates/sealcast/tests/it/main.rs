@@ -15,6 +15,7 @@ mod bench;
 mod case_04;
 mod case_10;
 mod certificates;
+mod copies;
 mod demo;
 mod disk;
 mod doors;

@@ -33,30 +33,29 @@ fn no_nonce_is_used_twice_when_an_agent_is_killed_again_and_again() {
     let stop = Arc::new(AtomicBool::new(false));
     let _stops = StopsWhenDropped(stop.clone());
     let clients: Vec<_> = (0..WAITING).map(|client| knock(sender.port().to_owned(), client, stop.clone())).collect();
-    let mut frames: BTreeMap<(u64, u64), String> = BTreeMap::new();
-    let mut epochs = BTreeSet::new();
+    let mut frames = Frames::default();
     // From the group's present epoch on: a grant that is revoked before anyone has acted on it turns no epoch.
     until("frames of the group's first epoch with both members", || {
-        collect(&mut observer, &mut frames, &mut epochs);
-        epochs.contains(&epoch(&hub))
+        frames.collect(&mut observer);
+        frames.epochs.contains(&epoch(&hub))
     });
     for round in 0..ROUNDS {
         let command = if round % 2 == 0 { "grant" } else { "revoke" };
         hub.operate(&["group", command, "hsu0001", "1113"]);
         sender.kill();
         sender.restart();
-        let (before, turned) = (frames.len(), epochs.len());
+        let (before, turned) = (frames.seen.len(), frames.epochs.len());
         until("frames of the new start and of a new epoch", || {
-            collect(&mut observer, &mut frames, &mut epochs);
-            frames.len() >= before + 10 && epochs.len() > turned
+            frames.collect(&mut observer);
+            frames.seen.len() >= before + 10 && frames.epochs.len() > turned
         });
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().unwrap();
     }
-    collect(&mut observer, &mut frames, &mut epochs);
-    assert!(epochs.len() >= ROUNDS, "epochs: {epochs:?}");
+    frames.collect(&mut observer);
+    assert!(frames.epochs.len() >= ROUNDS, "epochs: {:?}", frames.epochs);
 }
 
 /// The group's epoch on the ledger.
@@ -119,14 +118,38 @@ pub fn observe(hub: &Hub, dir: &std::path::Path) -> Process {
     )
 }
 
-fn collect(observer: &mut Process, frames: &mut BTreeMap<(u64, u64), String>, epochs: &mut BTreeSet<u16>) {
-    for line in observer.pending() {
-        let Some((_, hex)) = line.split_once(' ').filter(|(topic, _)| topic.starts_with("hsu0001/")) else { continue };
-        let frame = hex::decode(hex).unwrap();
-        let header = Header::parse(&frame).unwrap();
-        epochs.insert(header.key_id.epoch_tag());
-        // The broker may hand one frame on twice; two frames of one nonce are the end.
-        let before = frames.insert((header.key_id.bits(), header.ctr()), hex.to_owned());
-        assert!(before.is_none_or(|before| before == hex), "two frames with {:?} {}", header.key_id, header.counter);
+/// What whoever observes the broker has seen of the group's messages.
+#[derive(Default)]
+pub struct Frames {
+    /// By KID and counter, each with its topic.
+    seen: BTreeMap<(u64, u64), (String, Vec<u8>)>,
+    /// The epochs that they are sealed under.
+    pub epochs: BTreeSet<u16>,
+}
+
+impl Frames {
+    pub fn collect(&mut self, observer: &mut Process) {
+        for line in observer.pending() {
+            let Some((topic, hex)) = line.split_once(' ').filter(|(topic, _)| topic.starts_with("hsu0001/")) else {
+                continue;
+            };
+            let frame = hex::decode(hex).unwrap();
+            let header = Header::parse(&frame).unwrap();
+            self.epochs.insert(header.key_id.epoch_tag());
+            // The broker may hand one frame on twice; two frames of one nonce are the end.
+            let place = (header.key_id.bits(), header.ctr());
+            let (_, first) = self.seen.entry(place).or_insert_with(|| (topic.to_owned(), frame.clone()));
+            assert!(*first == frame, "two frames with {:?} {}", header.key_id, header.counter);
+        }
+    }
+
+    /// Those on a topic.
+    pub fn of(&self, topic: &str) -> Vec<Vec<u8>> {
+        self.seen.values().filter(|(of, _)| of == topic).map(|(_, frame)| frame.clone()).collect()
+    }
+
+    /// The epochs that those on a topic are sealed under.
+    pub fn epochs_of(&self, topic: &str) -> BTreeSet<u16> {
+        self.of(topic).iter().map(|frame| Header::parse(frame).unwrap().key_id.epoch_tag()).collect()
     }
 }
