@@ -44,10 +44,11 @@ pub fn run(data: &[u8]) {
         bytes = rest;
         let group = GroupNumber::new(if what & 0x80 == 0 { 1 } else { 2 }).expect("not 0");
         let [first, third] = [device("1111"), device("1113")];
+        let committer = if what & 0x40 == 0 { &first } else { &third };
         match what & 7 {
-            0 => groups.handle_inbox(&replica, group, part, NOW_MS),
+            0 => groups.handle_inbox(&replica, group, committer, part, NOW_MS),
             1 => groups.handle_keys(&replica, &first, part, NOW_MS),
-            2 => groups.handle_inbox(&replica, group, &changed(world.inbox, part), NOW_MS),
+            2 => groups.handle_inbox(&replica, group, committer, &changed(world.inbox, part), NOW_MS),
             3 => groups.handle_keys(&replica, &first, &changed(world.keys[0], part), NOW_MS),
             4 => groups.handle_keys(&replica, &third, &changed(world.keys[usize::from(what >> 7)], part), NOW_MS),
             5 => groups.handle_timeout(&replica, NOW_MS + 60_000),
@@ -112,7 +113,8 @@ fn genuine() -> &'static [EpochKeys] {
     GENUINE.get_or_init(|| {
         let world = world();
         let (mut groups, replica) = start(world);
-        groups.handle_inbox(&replica, GroupNumber::new(1).expect("not 0"), world.inbox, NOW_MS);
+        let (group, committer) = (GroupNumber::new(1).expect("not 0"), device("1111"));
+        groups.handle_inbox(&replica, group, &committer, world.inbox, NOW_MS);
         let outputs = std::iter::from_fn(|| groups.poll_output());
         let epochs: Vec<_> =
             outputs.filter_map(|output| if let Output::Epoch(keys) = output { Some(keys) } else { None }).collect();

@@ -28,7 +28,7 @@ pub fn write_fixture() -> Result<(), Failure> {
 
     let node = &world.nodes[devices[1]];
     let key = SigningKey::from_pkcs8_der(&node.pkcs8)?;
-    let inbox = world.inboxes.get(&(node.id.clone(), group)).ok_or("no Welcome")?;
+    let (_, inbox) = world.welcome(devices[1], group);
     let keys = |place: usize| world.keys.get(&world.nodes[devices[place]].id).ok_or("no keys");
     let records = world.ledger.records();
     let mut parts: Vec<Vec<u8>> = vec![
@@ -37,7 +37,7 @@ pub fn write_fixture() -> Result<(), Failure> {
         node.chain[1].clone(),
         world.ca.root.certificate().der().to_vec(),
         world.operator.public().to_uncompressed().to_vec(),
-        inbox.clone(),
+        inbox,
         keys(0)?.clone(),
         keys(2)?.clone(),
         u32::try_from(records.len())?.to_be_bytes().to_vec(),
@@ -69,6 +69,7 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut seeds = vec![
         ("seed-inbox".to_owned(), say(0, inbox)?),
         ("seed-inbox-other-group".to_owned(), say(0x80, inbox)?),
+        ("seed-inbox-other-committer".to_owned(), [say(0x40, inbox)?, say(0, inbox)?].concat()),
         ("seed-keys-first".to_owned(), say(1, first)?),
         ("seed-keys-third-as-first".to_owned(), say(1, third)?),
         ("seed-genuine".to_owned(), [say(2, b"")?, say(3, b"")?, say(0x84, b"")?, say(6, b"")?, say(5, b"")?].concat()),

@@ -206,9 +206,11 @@ impl Control {
                 self.groups.handle_keys(&keyring.replica(), &device, payload, now_ms);
                 self.see_keys(device, payload);
             }
-            Some(ControlTopic::Inbox { group, .. }) => {
-                let Ok(group) = group.parse::<GroupNumber>() else { return Ok(()) };
-                self.groups.handle_inbox(&keyring.replica(), group, payload, now_ms);
+            Some(ControlTopic::Inbox { group, committer, .. }) => {
+                let (Ok(group), Ok(committer)) = (group.parse::<GroupNumber>(), committer.parse::<DeviceId>()) else {
+                    return Ok(());
+                };
+                self.groups.handle_inbox(&keyring.replica(), group, &committer, payload, now_ms);
             }
             _ => {}
         }
@@ -339,13 +341,15 @@ impl Control {
                     self.publish(topic, bytes);
                 }
                 Output::PublishInbox { device, group, bytes } => {
-                    let topic = inbox(&device, group);
+                    let topic = inbox(&device, group, &self.own.device);
                     self.outbox.put(topic.clone(), bytes.clone(), Some(group));
                     self.publish(topic, bytes);
                 }
-                Output::ClearInbox { group } => self.publish(inbox(&self.own.device, group), Vec::new()),
+                Output::ClearInbox { group, committer } => {
+                    self.publish(inbox(&self.own.device, group, &committer), Vec::new());
+                }
                 Output::Epoch(keys) => {
-                    // A Welcome is for one epoch: once that is over it would only be in the way of a newer one.
+                    // A Welcome is for one epoch: once that is over, its addressee may need a newer one.
                     self.outbox.forget(keys.group);
                     self.tell_undelivered(keyring, now_ms);
                     self.reseal.insert(keys.group);
@@ -411,8 +415,9 @@ fn keys_topic(device: &DeviceId) -> String {
     ControlTopic::Keys { device: device.as_str() }.to_string()
 }
 
-fn inbox(device: &DeviceId, group: GroupNumber) -> String {
-    ControlTopic::Inbox { device: device.as_str(), group: &group.to_string() }.to_string()
+fn inbox(device: &DeviceId, group: GroupNumber, committer: &DeviceId) -> String {
+    let (device, group, committer) = (device.as_str(), &group.to_string(), committer.as_str());
+    ControlTopic::Inbox { device, group, committer }.to_string()
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ impl Agent {
             ControlTopic::Ledger.to_string(),
             ControlTopic::Head.to_string(),
             ControlTopic::Keys { device: "+" }.to_string(),
-            ControlTopic::Inbox { device: device.as_str(), group: "+" }.to_string(),
+            ControlTopic::Inbox { device: device.as_str(), group: "+", committer: "+" }.to_string(),
         ];
         filters.extend(config.values.watched());
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sealcast_ledger::{Body, Epoch, GroupNumber, Hash, KeysPublished};
+use sealcast_ledger::{Body, Epoch, Generation, GroupNumber, Hash, KeysPublished};
 
 use crate::{
+    inboxes::Early,
     rogue::{assert_seen_alike, package, rogue, short_lived_package, submit, world},
     wire,
     world::World,
@@ -242,12 +243,81 @@ fn a_welcome_without_its_path_secret_is_refused() {
     submit(&mut world, 0, commit);
     world.catch_up(fourth);
     let payload = wire::write_inbox(&built.welcomes[0].1, &built.tree);
-    let now_ms = world.now_ms;
-    world.with_groups(fourth, |groups, replica| {
+    world.with_groups(fourth, |groups, _| {
         groups.slots.get_mut(&group).unwrap().invitation.as_mut().unwrap().has_path = true;
-        groups.handle_inbox(replica, group, &payload, now_ms);
     });
-    world.pump(fourth);
+    let committer = world.nodes[0].id.clone();
+    world.deliver_welcome(fourth, group, &committer, &payload);
     assert!(world.nodes[fourth].has_notice("lacks the path secret"), "{:?}", world.nodes[fourth].notices);
     assert!(world.nodes[fourth].newest(group).is_none());
+}
+
+/// A member that writes into the newcomer's inbox whatever the broker lets it: before the ledger has the commit, and
+/// after it.
+#[test]
+fn no_member_pushes_out_the_welcome_of_another() {
+    for before in [true, false] {
+        let (mut world, group) = world();
+        let late = world.device("6666");
+        world.settle();
+        let add = package(&world, late);
+        let mut made_up = || {
+            let built = rogue(&mut world, group, std::slice::from_ref(&add), &[], None).0;
+            wire::write_inbox(&built.welcomes[0].1, &built.tree)
+        };
+        let flood: Vec<_> = (0..8).map(|_| made_up()).chain([b"junk".to_vec()]).collect();
+        // An honest member lets it in, and it has not heard so.
+        world.lose_submissions.insert(0);
+        world.grant(group, late);
+        world.catch_up(late);
+        world.nodes[late].online = false;
+        world.run(10);
+        let (author, genuine) = world.welcome(late, group);
+        let hostile = world.nodes[0].id.clone();
+        assert_ne!(author, hostile);
+        if !before {
+            world.catch_up(late);
+        }
+        for payload in flood.iter().chain([&genuine]) {
+            world.deliver_welcome(late, group, &hostile, payload);
+        }
+        if before {
+            world.deliver_welcome(late, group, &author, &genuine);
+            world.inboxes.clear();
+            world.catch_up(late);
+        } else {
+            assert!(world.nodes[late].newest(group).is_none(), "a Welcome of somebody else's");
+            assert!(world.inboxes.contains_key(&(world.nodes[late].id.clone(), group, author.clone())));
+            world.deliver_welcome(late, group, &author, &genuine);
+        }
+        // No time has passed in which it could have asked for another.
+        assert!(world.nodes[late].newest(group).is_some(), "{:?}", world.nodes[late].notices);
+        assert!(!world.nodes[late].has_notice("gets no keys"));
+        world.nodes[late].online = true;
+        world.settle();
+        world.assert_members(group, &[0, 1, 2, late]);
+        assert!(world.inboxes.is_empty(), "it has tidied up: {:?}", world.inboxes.keys());
+    }
+}
+
+/// Many members together can fill all places. That keeps nobody out who knows the commit already.
+#[test]
+fn a_welcome_whose_commit_is_on_the_ledger_needs_no_place() {
+    let (mut world, group) = world();
+    let late = world.device("6666");
+    world.settle();
+    world.deliver = false;
+    world.grant(group, late);
+    world.run(10);
+    let (author, genuine) = world.welcome(late, group);
+    world.with_groups(late, |groups, _| {
+        let mut fill = |member: usize| {
+            let early = Early { leads_to: (Generation(0), 99), payload: vec![0; genuine.len() - 1] };
+            groups.inboxes.hold(group, &member.to_string().parse().unwrap(), early).is_ok()
+        };
+        let taken = (10_000..).take_while(|member| fill(*member)).count();
+        assert!(taken > 1_000, "{taken}");
+    });
+    world.deliver_welcome(late, group, &author, &genuine);
+    world.assert_members(group, &[0, 1, 2, late]);
 }

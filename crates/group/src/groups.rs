@@ -239,26 +239,29 @@ impl Groups {
         }
     }
 
-    /// Takes a retained `sealcast/v1/inbox/<this device>/<group>` payload.
+    /// Takes a retained `sealcast/v1/inbox/<this device>/<group>/<committer>` payload.
     ///
-    /// Everybody can write into inboxes: what is for a group that this device may not be in is dropped. While the driver
-    /// is not [live](Self::set_live) the ledger may yet name the group, so until then it is held, within bounds.
-    pub fn handle_inbox(&mut self, replica: &Replica, group: GroupNumber, bytes: &[u8], now_ms: u64) {
+    /// Whoever made the commit that adds this device is on the ledger: a Welcome from anybody else's place is refused.
+    /// Nor is one taken for a group that this device may not be in. While the driver is not [live](Self::set_live) the
+    /// ledger may yet name the group, so until then it is held, within bounds.
+    pub fn handle_inbox(
+        &mut self,
+        replica: &Replica,
+        group: GroupNumber,
+        committer: &DeviceId,
+        bytes: &[u8],
+        now_ms: u64,
+    ) {
         if bytes.is_empty() {
             return;
         }
-        let certificate = self.certificate_on_ledger(replica);
-        let wanted = |group| may_be_in(replica, group, &certificate);
-        let held = if self.live && !wanted(group) {
-            Err(GroupRefusal::Inbox { group, why: "there is no such group, or this device is not granted it" })
-        } else {
-            self.inboxes.hold(group, bytes, wanted)
-        };
-        if let Err(refusal) = held {
+        if self.live && !may_be_in(replica, group, &self.certificate_on_ledger(replica)) {
+            let why = "there is no such group, or this device is not granted it";
+            let refusal = GroupRefusal::Inbox { group, why };
             self.notice(Some(self.device.clone()), Some(group), Notice::Refused(refusal));
             return;
         }
-        self.try_join(replica, group, now_ms);
+        self.take_welcome(replica, group, committer, bytes, now_ms);
         self.evaluate(replica, now_ms);
     }
 

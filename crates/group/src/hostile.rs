@@ -166,10 +166,10 @@ impl Simulation {
                 let to = self.world.nodes[to].id.clone();
                 let old = self.world.old_inboxes.len();
                 let bytes = match self.dice.roll(2) {
-                    0 if old > 0 => self.world.old_inboxes[self.dice.roll(old)].2.clone(),
+                    0 if old > 0 => self.world.old_inboxes[self.dice.roll(old)].1.clone(),
                     _ => vec![1; self.dice.roll(200)],
                 };
-                self.world.inboxes.insert((to.clone(), group), bytes);
+                self.world.inboxes.insert((to.clone(), group, self.world.nodes[hostile].id.clone()), bytes);
                 format!("another Welcome for {to}")
             }
             9 => {

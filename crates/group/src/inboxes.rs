@@ -1,9 +1,13 @@
 //! Welcomes that came before the ledger entries that they need.
 //!
-//! Any member of the network can write into any inbox, so what is held is bounded, and nothing that is held gives way to
-//! something that came later for the same group: which of them is good shows when the ledger has come.
+//! Each member has one place for each group, as at the broker. What it puts there replaces what it had there, and
+//! nothing of anybody else. All places together are bounded. When they are full, whoever has the most in them gives
+//! way: so one member alone cannot push out another's Welcome.
 
 use std::collections::BTreeMap;
+
+use sealcast_identity::DeviceId;
+use sealcast_ledger::Generation;
 
 use crate::{GroupNumber, GroupRefusal};
 
@@ -12,62 +16,62 @@ use crate::{GroupNumber, GroupRefusal};
 pub(crate) const MAX_INBOX_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes that are held for all groups.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
-/// Most payloads that are held for one group.
-const MAX_HELD: usize = 4;
+
+/// A Welcome that this device can open.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Early {
+    /// Where it leads to, as it says: the generation and the MLS epoch.
+    pub leads_to: (Generation, u64),
+    pub payload: Vec<u8>,
+}
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Inboxes {
-    held: BTreeMap<GroupNumber, Vec<Vec<u8>>>,
+    held: BTreeMap<(GroupNumber, DeviceId), Early>,
 }
 
 impl Inboxes {
-    /// Keeps a payload. `wanted`: whether this device may be in a group, as far as it knows; the others make room.
-    pub fn hold(
-        &mut self,
-        group: GroupNumber,
-        payload: &[u8],
-        wanted: impl Fn(GroupNumber) -> bool,
-    ) -> Result<(), GroupRefusal> {
-        let refused = |why| Err(GroupRefusal::Inbox { group, why });
-        if payload.len() > MAX_INBOX_BYTES {
-            return refused("it is longer than 4 MiB");
+    /// Puts a Welcome into its committer's place.
+    pub fn hold(&mut self, group: GroupNumber, committer: &DeviceId, early: Early) -> Result<(), GroupRefusal> {
+        let place = (group, committer.clone());
+        self.held.remove(&place);
+        let bytes = early.payload.len();
+        while self.bytes(|_| true) + bytes > MAX_HELD_BYTES {
+            if !self.take_from_whoever_has_more_than(bytes + self.bytes(|of| of == committer)) {
+                return Err(GroupRefusal::Inbox { group, why: "16 MiB of others wait for the ledger already" });
+            }
         }
-        let of_group = self.held.get(&group).map(Vec::as_slice).unwrap_or_default();
-        if of_group.iter().any(|held| held == payload) {
-            return Ok(());
-        }
-        if of_group.len() >= MAX_HELD {
-            return refused("four others wait for the ledger already");
-        }
-        while self.bytes() + payload.len() > MAX_HELD_BYTES {
-            let unwanted = self.held.keys().copied().find(|other| wanted(group) && !wanted(*other));
-            let Some(unwanted) = unwanted else { return refused("16 MiB of others wait for the ledger already") };
-            self.held.remove(&unwanted);
-        }
-        self.held.entry(group).or_default().push(payload.to_vec());
+        self.held.insert(place, early);
         Ok(())
     }
 
-    /// Takes out what is held for a group, oldest first.
-    pub fn take(&mut self, group: GroupNumber) -> Vec<Vec<u8>> {
-        self.held.remove(&group).unwrap_or_default()
-    }
-
-    /// Puts back what was taken and cannot be used yet.
-    pub fn put_back(&mut self, group: GroupNumber, payloads: Vec<Vec<u8>>) {
-        if !payloads.is_empty() {
-            self.held.insert(group, payloads);
-        }
+    /// Takes out what is held for a group and due.
+    pub fn take(&mut self, group: GroupNumber, is_due: impl Fn(&Early) -> bool) -> Vec<(DeviceId, Early)> {
+        let due = self.held.extract_if(.., |(of, _), early| *of == group && is_due(early));
+        due.map(|((_, committer), early)| (committer, early)).collect()
     }
 
     /// Forgets what is held for other groups than those that are wanted.
     pub fn keep(&mut self, wanted: impl Fn(GroupNumber) -> bool) {
-        self.held.retain(|group, _| wanted(*group));
+        self.held.retain(|(group, _), _| wanted(*group));
     }
 
-    fn bytes(&self) -> usize {
-        self.held.values().flatten().map(Vec::len).sum()
+    /// Empties the largest place of the committer that has the most. `false` if none has more than this.
+    fn take_from_whoever_has_more_than(&mut self, bytes: usize) -> bool {
+        let mut by_committer: BTreeMap<&DeviceId, usize> = BTreeMap::new();
+        for ((_, committer), early) in &self.held {
+            *by_committer.entry(committer).or_default() += early.payload.len();
+        }
+        let most = by_committer.into_iter().filter(|(_, most)| *most > bytes).max_by_key(|(_, most)| *most);
+        let of_most = |(committer, _)| self.held.iter().filter(move |((_, of), _)| of == committer);
+        let largest = most.and_then(|most| of_most(most).max_by_key(|(_, early)| early.payload.len()));
+        let largest = largest.map(|(place, _)| place.clone());
+        largest.is_some_and(|place| self.held.remove(&place).is_some())
+    }
+
+    fn bytes(&self, of: impl Fn(&DeviceId) -> bool) -> usize {
+        self.held.iter().filter(|((_, committer), _)| of(committer)).map(|(_, early)| early.payload.len()).sum()
     }
 }
 
@@ -75,30 +79,57 @@ impl Inboxes {
 mod tests {
     use super::*;
 
+    const MIB: usize = 1024 * 1024;
+
     fn group(number: u16) -> GroupNumber {
         GroupNumber::new(number).unwrap()
     }
 
+    fn device(name: &str) -> DeviceId {
+        name.parse().unwrap()
+    }
+
+    fn early(epoch: u64, bytes: usize) -> Early {
+        Early { leads_to: (Generation(0), epoch), payload: vec![0; bytes] }
+    }
+
+    fn held(inboxes: &Inboxes) -> usize {
+        inboxes.bytes(|_| true)
+    }
+
     #[test]
-    fn what_is_held_is_bounded_and_stays() {
+    fn a_committers_welcome_takes_the_place_of_its_last_one_and_of_nobody_elses() {
         let mut inboxes = Inboxes::default();
-        let wanted = |number: GroupNumber| number.get() == 1;
-        assert!(inboxes.hold(group(1), &vec![0; MAX_INBOX_BYTES + 1], wanted).is_err());
-        inboxes.hold(group(1), b"good", wanted).unwrap();
-        inboxes.hold(group(1), b"good", wanted).unwrap();
-        for other in [b"a", b"b", b"c"] {
-            inboxes.hold(group(1), other, wanted).unwrap();
+        for (committer, epoch) in [("1111", 1), ("1112", 2), ("1111", 3), ("1111", 4)] {
+            inboxes.hold(group(1), &device(committer), early(epoch, 10)).unwrap();
         }
-        assert!(inboxes.hold(group(1), b"d", wanted).is_err());
-        // Made-up groups fill the rest, and no more than that.
-        let taken = (2..1000).filter(|n| inboxes.hold(group(*n), &vec![0; 1 << 20], wanted).is_ok()).count();
-        assert_eq!(taken, 15);
-        assert!(inboxes.bytes() <= MAX_HELD_BYTES);
-        assert_eq!(inboxes.take(group(1)).first().map(Vec::as_slice), Some(&b"good"[..]));
-        // A group that this device is in has precedence.
-        inboxes.hold(group(1), &vec![1; 3 << 20], wanted).unwrap();
-        assert!(inboxes.bytes() <= MAX_HELD_BYTES);
-        inboxes.keep(wanted);
-        assert_eq!(inboxes.bytes(), 3 << 20);
+        inboxes.hold(group(2), &device("1111"), early(5, 10)).unwrap();
+        assert_eq!(inboxes.take(group(1), |early| early.leads_to.1 < 4), [(device("1112"), early(2, 10))]);
+        assert_eq!(inboxes.take(group(1), |_| true), [(device("1111"), early(4, 10))]);
+        inboxes.keep(|number| number != group(2));
+        assert_eq!(held(&inboxes), 0);
+    }
+
+    #[test]
+    fn one_committer_pushes_out_nothing_but_its_own() {
+        let mut inboxes = Inboxes::default();
+        inboxes.hold(group(1), &device("1111"), early(1, MIB)).unwrap();
+        let refused =
+            (1..1000).filter(|n| inboxes.hold(group(*n), &device("6666"), early(9, 4 * MIB)).is_err()).count();
+        assert_eq!(refused, 999 - 3, "it fills the rest, and no more than that");
+        // Honest ones have room all the same.
+        for n in 2..=4 {
+            inboxes.hold(group(1), &device(&format!("111{n}")), early(1, MIB)).unwrap();
+            assert!(held(&inboxes) <= MAX_HELD_BYTES);
+        }
+        assert_eq!(inboxes.take(group(1), |early| early.leads_to.1 == 1).len(), 4);
+    }
+
+    #[test]
+    fn all_together_are_bounded_however_many_they_are() {
+        let mut inboxes = Inboxes::default();
+        let taken = |n: usize, inboxes: &mut Inboxes| inboxes.hold(group(1), &device(&format!("{n}")), early(1, MIB));
+        let taken = (1000..1100).filter(|n| taken(*n, &mut inboxes).is_ok()).count();
+        assert_eq!((taken, held(&inboxes)), (16, MAX_HELD_BYTES));
     }
 }

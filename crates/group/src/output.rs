@@ -144,8 +144,8 @@ pub enum Output {
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Publish, retained, QoS 1, on `sealcast/v1/inbox/<device>/<group>`. It is a Welcome to the epoch that was handed out
-    /// last: with the group's next [`Output::Epoch`] it is out of date.
+    /// Publish, retained, QoS 1, on `sealcast/v1/inbox/<device>/<group>/<this device>`. It is a Welcome to the epoch that was
+    /// handed out last: with the group's next [`Output::Epoch`] it is out of date.
     PublishInbox {
         /// To whom.
         device: DeviceId,
@@ -154,10 +154,13 @@ pub enum Output {
         /// The payload.
         bytes: Vec<u8>,
     },
-    /// Clear this device's own retained inbox of this group.
+    /// Clear a place of this device's own inbox: publish nothing, retained, on
+    /// `sealcast/v1/inbox/<this device>/<group>/<committer>`.
     ClearInbox {
         /// Of which group.
         group: GroupNumber,
+        /// Whose place.
+        committer: DeviceId,
     },
     /// A new epoch. After a restart all that are retained come, oldest first: nothing may be sealed until the last of them was
     /// taken in.

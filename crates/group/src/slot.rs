@@ -162,6 +162,11 @@ impl Slot {
         Generation(self.public.generation)
     }
 
+    /// The generation, and the MLS epoch by the ledger.
+    pub fn present(&self) -> (Generation, u64) {
+        (self.generation(), self.public.epoch)
+    }
+
     /// The ledger's epoch.
     pub fn on_ledger(&self) -> Epoch {
         Epoch(self.public.on_ledger())

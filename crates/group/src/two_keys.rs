@@ -238,14 +238,12 @@ fn a_welcome_whose_commit_is_not_on_the_ledger() {
     world.now_ms += 2_000;
     world.run(20);
     world.catch_up(fourth);
-    let now_ms = world.now_ms;
-    world.with_groups(fourth, |groups, replica| groups.handle_inbox(replica, group, &payload, now_ms));
-    world.pump(fourth);
+    let (author, good) = world.welcome(fourth, group);
+    // Not even from whoever made the commit that the ledger has.
+    world.deliver_welcome(fourth, group, &author, &payload);
     let text = "belongs to a commit that is not on the ledger";
     assert!(world.nodes[fourth].has_notice(text), "{:?}", world.nodes[fourth].notices);
-    // The right one is still good.
-    world.deliver = true;
-    world.run(200);
+    world.deliver_welcome(fourth, group, &author, &good);
     world.assert_members(group, &[0, 1, 2, fourth]);
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn has_path_secret(welcome: &[u8]) -> Result<bool, GroupRefusal> {
     Ok(message.secrets.iter().all(|secrets| secrets.ciphertext.len() == BYTES))
 }
 
-/// Payload of `sealcast/v1/inbox/<device>/<group>`: version, Welcome message, ratchet tree.
+/// Payload of `sealcast/v1/inbox/<device>/<group>/<committer>`: version, Welcome message, ratchet tree.
 pub(crate) fn write_inbox(welcome: &[u8], tree: &[u8]) -> Vec<u8> {
     join(&[INBOX_VERSION], &[welcome, tree])
 }

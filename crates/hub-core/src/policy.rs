@@ -107,8 +107,8 @@ impl Policy for LedgerPolicy {
             Some(ControlTopic::Keys { device: owner } | ControlTopic::Checkpoint { device: owner }) => {
                 owner == device && device != OPERATOR_NAME
             }
-            Some(ControlTopic::Inbox { device: addressee, group }) => {
-                may_publish_inbox(&replica, device, addressee, group)
+            Some(ControlTopic::Inbox { device: addressee, group, committer }) => {
+                may_publish_inbox(&replica, device, addressee, group, committer)
             }
             Some(ControlTopic::Ledger | ControlTopic::Response { .. }) | None => false,
         }
@@ -180,14 +180,14 @@ fn may_publish_application(replica: &Replica, device: &str, topic: &str) -> bool
     replica.group_for_topic(topic).is_none_or(|group| is_granted(replica, device, group))
 }
 
-/// A Welcome goes from member to member; its addressee takes it away.
-fn may_publish_inbox(replica: &Replica, device: &str, addressee: &str, group: &str) -> bool {
+/// A Welcome goes from member to member, each of which has a place of its own. Its addressee takes it away.
+fn may_publish_inbox(replica: &Replica, device: &str, addressee: &str, group: &str, committer: &str) -> bool {
     let Ok(number) = group.parse::<GroupNumber>() else { return false };
-    if number.to_string() != group {
+    if number.to_string() != group || committer.parse::<DeviceId>().is_err() {
         return false;
     }
     let addressed = device == addressee && device != OPERATOR_NAME;
-    addressed || is_granted(replica, device, number) && is_granted(replica, addressee, number)
+    addressed || device == committer && is_granted(replica, device, number) && is_granted(replica, addressee, number)
 }
 
 fn active<'a>(replica: &'a Replica, device: &str) -> Option<&'a Device> {

@@ -32,12 +32,14 @@ pub enum ControlTopic<'a> {
         /// Whose it is.
         device: &'a str,
     },
-    /// `sealcast/v1/inbox/<device>/<group>`: the Welcome for a new member, retained until that member clears it.
+    /// `sealcast/v1/inbox/<device>/<group>/<committer>`: the Welcome for a new member, retained until that member clears it.
     Inbox {
         /// The new member.
         device: &'a str,
         /// The group's number.
         group: &'a str,
+        /// The member that made the commit, and alone writes here.
+        committer: &'a str,
     },
     /// `sealcast/v1/rpc/<node>/request`: a node calls the hub's relay.
     Request {
@@ -56,7 +58,7 @@ impl<'a> ControlTopic<'a> {
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let mut rest = text.strip_prefix(PREFIX)?.split('/');
-        let levels = [rest.next(), rest.next(), rest.next(), rest.next()];
+        let levels = [rest.next(), rest.next(), rest.next(), rest.next(), rest.next()];
         if levels.contains(&Some("")) {
             return None;
         }
@@ -65,9 +67,11 @@ impl<'a> ControlTopic<'a> {
             [Some("head"), None, ..] => Some(Self::Head),
             [Some("keys"), Some(device), None, ..] => Some(Self::Keys { device }),
             [Some("checkpoint"), Some(device), None, ..] => Some(Self::Checkpoint { device }),
-            [Some("inbox"), Some(device), Some(group), None] => Some(Self::Inbox { device, group }),
-            [Some("rpc"), Some(node), Some("request"), None] => Some(Self::Request { node }),
-            [Some("rpc"), Some(node), Some("response"), None] => Some(Self::Response { node }),
+            [Some("inbox"), Some(device), Some(group), Some(committer), None] => {
+                Some(Self::Inbox { device, group, committer })
+            }
+            [Some("rpc"), Some(node), Some("request"), None, ..] => Some(Self::Request { node }),
+            [Some("rpc"), Some(node), Some("response"), None, ..] => Some(Self::Response { node }),
             _ => None,
         }
     }
@@ -81,7 +85,7 @@ impl fmt::Display for ControlTopic<'_> {
             Self::Head => f.write_str("head"),
             Self::Keys { device } => write!(f, "keys/{device}"),
             Self::Checkpoint { device } => write!(f, "checkpoint/{device}"),
-            Self::Inbox { device, group } => write!(f, "inbox/{device}/{group}"),
+            Self::Inbox { device, group, committer } => write!(f, "inbox/{device}/{group}/{committer}"),
             Self::Request { node } => write!(f, "rpc/{node}/request"),
             Self::Response { node } => write!(f, "rpc/{node}/response"),
         }
@@ -102,7 +106,8 @@ mod tests {
             (ControlTopic::Keys { device: "1111" }, "sealcast/v1/keys/1111"),
             (ControlTopic::Keys { device: "+" }, "sealcast/v1/keys/+"),
             (ControlTopic::Checkpoint { device: "1111" }, "sealcast/v1/checkpoint/1111"),
-            (ControlTopic::Inbox { device: "1111", group: "7" }, "sealcast/v1/inbox/1111/7"),
+            (ControlTopic::Inbox { device: "1111", group: "7", committer: "2222" }, "sealcast/v1/inbox/1111/7/2222"),
+            (ControlTopic::Inbox { device: "1111", group: "+", committer: "+" }, "sealcast/v1/inbox/1111/+/+"),
             (ControlTopic::Request { node: "1111" }, "sealcast/v1/rpc/1111/request"),
             (ControlTopic::Response { node: "1111" }, "sealcast/v1/rpc/1111/response"),
         ] {
@@ -134,8 +139,10 @@ mod tests {
             "sealcast/v1/checkpoint",
             "sealcast/v1/checkpoint/1111/x",
             "sealcast/v1/inbox/1111",
-            "sealcast/v1/inbox//7",
-            "sealcast/v1/inbox/1111/7/x",
+            "sealcast/v1/inbox/1111/7",
+            "sealcast/v1/inbox//7/2222",
+            "sealcast/v1/inbox/1111/7/",
+            "sealcast/v1/inbox/1111/7/2222/x",
             "sealcast/v1/rpc/1111",
             "sealcast/v1/rpc/1111/answer",
             "sealcast/v1/rpc/1111/request/",
@@ -153,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|head|keys|checkpoint|inbox|rpc)(/(1111|\\+|request|response|)){0,4}") {
+        fn what_is_read_is_written_alike(text in "sealcast/v1/(ledger|head|keys|checkpoint|inbox|rpc)(/(1111|\\+|request|response|)){0,5}") {
             if let Some(topic) = ControlTopic::parse(&text) {
                 prop_assert_eq!(topic.to_string(), text);
             }

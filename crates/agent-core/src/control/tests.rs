@@ -161,7 +161,8 @@ fn while_the_broker_refuses_a_welcome_nobody_is_added_and_afterwards_everybody_i
     plant.connect(0);
     plant.run(5);
     plant.assert_members(group, &[0]);
-    let inbox = |name: &str| format!("sealcast/v1/inbox/{name}/{group}");
+    let committer = &plant.world.devices[0].id;
+    let inbox = |name: &str| format!("sealcast/v1/inbox/{name}/{group}/{committer}");
     plant.refused = [inbox("2222"), inbox("3333")].into();
     plant.connect(1);
     plant.run(20);
@@ -260,8 +261,9 @@ fn what_cannot_be_read_is_passed_over() {
         "sealcast/v1/ledger".to_owned(),
         format!("sealcast/v1/keys/{device}"),
         "sealcast/v1/keys/not a device".to_owned(),
-        format!("sealcast/v1/inbox/{device}/{group}"),
-        format!("sealcast/v1/inbox/{device}/none"),
+        format!("sealcast/v1/inbox/{device}/{group}/2222"),
+        format!("sealcast/v1/inbox/{device}/none/2222"),
+        format!("sealcast/v1/inbox/{device}/{group}/not a device"),
         "sealcast/v2/something".to_owned(),
     ] {
         plant.nodes[0].control.handle(Input::Message { topic, payload: vec![1, 2, 3].into() });

@@ -332,8 +332,8 @@ fn control_topics_have_retained_messages_of_their_own() {
         assert_eq!(one.publish_acked(&format!("r/{n}"), b"x", 1, n), 0);
     }
     assert_eq!(one.publish_acked("r/3", b"x", 1, 3), 0x97);
-    assert_eq!(one.publish_acked("sealcast/v1/inbox/2222/1", b"Welcome", 1, 4), 0, "no matter what else it has");
-    assert_eq!(one.publish_acked("sealcast/v1/inbox/3333/1", b"Welcome", 1, 5), 0x97, "a limit of its own");
+    assert_eq!(one.publish_acked("sealcast/v1/inbox/2222/1/1111", b"Welcome", 1, 4), 0, "no matter what else it has");
+    assert_eq!(one.publish_acked("sealcast/v1/inbox/3333/1/1111", b"Welcome", 1, 5), 0x97, "a limit of its own");
     let (mut two, _) = Client::connect(broker.addr, &Connect { user: Some("2222"), ..clean("c", true) });
     assert_eq!(two.publish_acked("r/4", b"x", 1, 1), 0);
     assert_eq!(two.publish_acked("r/5", b"x", 1, 2), 0x97, "of all devices: refused before it is acknowledged");

@@ -301,11 +301,9 @@ fn inboxes_of_groups_that_are_not_granted_are_dropped() {
     let (mut world, group) = world_of(2, 0);
     let late = world.device("2222");
     world.settle();
-    let now_ms = world.now_ms;
+    let committer = world.nodes[0].id.clone();
     for number in 1..1000 {
-        let group = GroupNumber::new(number).unwrap();
-        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &[1; 100_000], now_ms));
-        world.pump(late);
+        world.deliver_welcome(late, GroupNumber::new(number).unwrap(), &committer, &[1; 100_000]);
     }
     let dropped = world.nodes[late].notices.iter().filter(|(_, n)| n.to_string().contains("is dropped")).count();
     assert_eq!(dropped, 999);
@@ -315,7 +313,7 @@ fn inboxes_of_groups_that_are_not_granted_are_dropped() {
 }
 
 #[test]
-fn a_welcome_that_is_held_does_not_give_way_to_a_bad_one() {
+fn a_welcome_that_is_held_does_not_give_way_to_what_others_send() {
     let (mut world, group) = world_of(2, 0);
     let late = world.device("2222");
     world.settle();
@@ -324,14 +322,14 @@ fn a_welcome_that_is_held_does_not_give_way_to_a_bad_one() {
     world.nodes[late].online = false;
     world.deliver = false;
     world.run(10);
-    let id = world.nodes[late].id.clone();
-    let good = world.inboxes[&(id, group)].clone();
+    let (committer, good) = world.welcome(late, group);
+    let other = world.nodes[usize::from(committer == world.nodes[0].id)].id.clone();
     // The same Welcome with another tree, made up after it, and sent before the ledger's commit arrives.
     let mut bad = good.clone();
     *bad.last_mut().unwrap() ^= 1;
-    let (now_ms, asked) = (world.now_ms, world.refused);
-    for payload in [&good, &bad] {
-        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, payload, now_ms));
+    let asked = world.refused;
+    for (from, payload) in [(&committer, &good), (&other, &bad)] {
+        world.deliver_welcome(late, group, from, payload);
     }
     world.inboxes.clear();
     world.catch_up(late);
@@ -403,7 +401,7 @@ fn many_devices_are_added_in_batches_that_fit_into_an_entry() {
     let epochs = world.assert_members(group, &(0..60).collect::<Vec<_>>());
     assert!(epochs <= 3, "{epochs} epochs for 60 devices that wait together");
     // What 1,000 members need is far below the 4 MiB that an inbox may have.
-    let longest = world.old_inboxes.iter().map(|(_, _, bytes)| bytes.len()).max().unwrap();
+    let longest = world.old_inboxes.iter().map(|(_, bytes)| bytes.len()).max().unwrap();
     assert!(longest * 1000 / 60 < 3 << 20, "{longest} bytes for 60 members");
 }
 
@@ -457,7 +455,7 @@ fn changed_payloads_do_no_harm() {
     world.grant(group, late);
     world.run(10);
     let id = world.nodes[late].id.clone();
-    let welcome = world.inboxes[&(id.clone(), group)].clone();
+    let (committer, welcome) = world.welcome(late, group);
     let keys = world.keys[&id].clone();
     world.catch_up(late);
     let now_ms = world.now_ms;
@@ -467,15 +465,12 @@ fn changed_payloads_do_no_harm() {
         bad_welcome[place] ^= 1 << (step % 8);
         let place = step * keys.len() / 150;
         bad_keys[place] ^= 1 << (step % 8);
-        world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &bad_welcome, now_ms));
+        world.deliver_welcome(late, group, &committer, &bad_welcome);
         assert_eq!(world.nodes[late].groups.as_ref().unwrap().epoch(group), None, "bit of byte {place}");
         world.with_groups(0, |groups, replica| groups.handle_keys(replica, &id, &bad_keys, now_ms));
-        world.with_groups(late, |groups, replica| {
-            groups.handle_inbox(replica, group, &welcome[..place.min(welcome.len())], now_ms)
-        });
+        world.deliver_welcome(late, group, &committer, &welcome[..place.min(welcome.len())]);
     }
-    world.pump(late);
-    world.with_groups(late, |groups, replica| groups.handle_inbox(replica, group, &welcome, now_ms));
+    world.deliver_welcome(late, group, &committer, &welcome);
     world.deliver = true;
     world.run(60);
     world.assert_members(group, &[0, 1, late]);

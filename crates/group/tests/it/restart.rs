@@ -145,7 +145,8 @@ fn a_welcome_that_may_not_have_gone_out_goes_out_once_more() {
     world.grant(group, fourth);
     world.run(20);
     world.assert_members(group, &[0, 1, 2, fourth]);
-    let welcomes = |world: &World| world.old_inboxes.iter().filter(|(id, ..)| *id == world.nodes[fourth].id).count();
+    let welcomes =
+        |world: &World| world.old_inboxes.iter().filter(|((id, ..), _)| *id == world.nodes[fourth].id).count();
     let before = welcomes(&world);
     world.start(node);
     world.pump(node);

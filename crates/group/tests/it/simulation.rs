@@ -167,12 +167,10 @@ impl Simulation {
             }
             27..30 if !self.world.old_inboxes.is_empty() => {
                 // Old and repeated ones too.
-                let (device, group, bytes) =
+                let ((device, group, committer), bytes) =
                     self.world.old_inboxes[self.dice.roll(self.world.old_inboxes.len())].clone();
                 let to = self.world.nodes.iter().position(|n| n.id == device).unwrap();
-                let now_ms = self.world.now_ms;
-                self.world.with_groups(to, |groups, replica| groups.handle_inbox(replica, group, &bytes, now_ms));
-                self.world.pump(to);
+                self.world.deliver_welcome(to, group, &committer, &bytes);
                 format!("{to} gets a Welcome to {group}, of whatever age")
             }
             30..33 if !self.world.old_keys.is_empty() => {

@@ -20,6 +20,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub type Store = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
+/// Of an inbox: the device, the group, the committer.
+pub type Place = (DeviceId, GroupNumber, DeviceId);
+
 pub struct Ca {
     pub root: Root,
     pub authority: Authority,
@@ -91,10 +94,11 @@ pub struct World {
     pub now_ms: u64,
     pub nodes: Vec<Node>,
     pub keys: BTreeMap<DeviceId, Vec<u8>>,
-    pub inboxes: BTreeMap<(DeviceId, GroupNumber), Vec<u8>>,
+    /// By device, group and committer.
+    pub inboxes: BTreeMap<Place, Vec<u8>>,
     /// All that was ever published, in order.
     pub old_keys: Vec<(DeviceId, Vec<u8>)>,
-    pub old_inboxes: Vec<(DeviceId, GroupNumber, Vec<u8>)>,
+    pub old_inboxes: Vec<(Place, Vec<u8>)>,
     /// Number of messages published.
     pub sent: u64,
     /// Deliver retained messages at once.
@@ -312,11 +316,26 @@ impl World {
         for (device, bytes) in &self.keys {
             groups.handle_keys(&n.replica, device, bytes, now_ms);
         }
-        for ((device, group), bytes) in &self.inboxes {
+        for ((device, group, committer), bytes) in &self.inboxes {
             if *device == n.id {
-                groups.handle_inbox(&n.replica, *group, bytes, now_ms);
+                groups.handle_inbox(&n.replica, *group, committer, bytes, now_ms);
             }
         }
+        self.pump(node);
+    }
+
+    /// The Welcome that the broker retains for a device, and whose it is.
+    pub fn welcome(&self, node: usize, group: GroupNumber) -> (DeviceId, Vec<u8>) {
+        let mut of_device =
+            self.inboxes.iter().filter(|((device, of, _), _)| *device == self.nodes[node].id && *of == group);
+        let ((.., committer), bytes) = of_device.next().unwrap();
+        (committer.clone(), bytes.clone())
+    }
+
+    /// Hands a device what a committer has put into its inbox.
+    pub fn deliver_welcome(&mut self, node: usize, group: GroupNumber, committer: &DeviceId, bytes: &[u8]) {
+        let now_ms = self.now_ms;
+        self.with_groups(node, |groups, replica| groups.handle_inbox(replica, group, committer, bytes, now_ms));
         self.pump(node);
     }
 
@@ -358,13 +377,14 @@ impl World {
                 Output::PublishInbox { device, group, bytes } => {
                     let epoch = n.newest(group).map(|keys| keys.epoch);
                     n.welcomed.push(epoch);
-                    self.old_inboxes.push((device.clone(), group, bytes.clone()));
-                    self.inboxes.insert((device, group), bytes);
+                    let place = (device, group, n.id.clone());
+                    self.old_inboxes.push((place.clone(), bytes.clone()));
+                    self.inboxes.insert(place, bytes);
                     self.sent += 1;
                 }
-                Output::ClearInbox { group } => {
+                Output::ClearInbox { group, committer } => {
                     let id = n.id.clone();
-                    self.inboxes.remove(&(id, group));
+                    self.inboxes.remove(&(id, group, committer));
                 }
                 Output::EpochHolds { group, on_ledger, .. } => drop(n.on_ledger.insert(group, on_ledger)),
                 Output::Epoch(mut keys) => {
@@ -392,7 +412,7 @@ impl World {
     pub fn deliver_welcomes(&mut self) {
         self.refuse_welcomes.clear();
         for ((node, group), (device, bytes)) in std::mem::take(&mut self.undelivered) {
-            self.inboxes.insert((device, group), bytes);
+            self.inboxes.insert((device, group, self.nodes[node].id.clone()), bytes);
             self.tell_undelivered(node);
         }
         self.settle();

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod inboxes;
 mod keys;
 mod readers;
 mod world;

@@ -180,7 +180,7 @@ impl Process {
                     ControlTopic::Checkpoint { device },
                     ControlTopic::Ledger,
                     ControlTopic::Keys { device: "+" },
-                    ControlTopic::Inbox { device, group: "+" },
+                    ControlTopic::Inbox { device, group: "+", committer: "+" },
                     ControlTopic::Response { node: device },
                 ];
                 let filters = topics.map(|topic| topic.to_string());
