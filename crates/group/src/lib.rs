@@ -24,6 +24,7 @@ mod hostile;
 mod inboxes;
 mod join;
 mod judge;
+mod keys;
 mod mls;
 mod onlooker;
 mod output;

@@ -1,4 +1,4 @@
-//! This device's own key packages.
+//! This device's own key packages, with their private parts.
 
 use mls_rs::{
     mls_rs_codec::{self, MlsDecode, MlsEncode, MlsSize},
@@ -11,7 +11,7 @@ use crate::{
     stored::{Changes, RestoreError, Stored, decode, encode, sha256},
 };
 
-/// Private parts of that many last key packages are kept, for Welcomes that were made before the newest was known.
+/// Private parts of at most so many key packages are kept.
 const KEPT: usize = 8;
 
 #[derive(MlsSize, MlsEncode, MlsDecode)]
@@ -34,6 +34,11 @@ impl OwnKey {
 
     pub fn is(&self, reference: &[u8]) -> bool {
         self.id == reference
+    }
+
+    /// Its place among all that this device ever made.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     fn key(sequence: u64) -> String {
@@ -70,7 +75,11 @@ impl OwnKeys {
         self.keys.last()
     }
 
-    /// Makes a new one and forgets the oldest.
+    pub fn iter(&self) -> impl Iterator<Item = &OwnKey> {
+        self.keys.iter()
+    }
+
+    /// Makes a new one. Of too many it forgets the oldest.
     pub fn make(
         &mut self,
         engine: &Engine,
@@ -86,20 +95,27 @@ impl OwnKeys {
         self.keys.push(key);
         self.submitted_ms = None;
         self.rejoin_wanted &= !rejoin;
-        while self.keys.len() > KEPT {
-            let oldest = self.keys.remove(0);
-            engine.memory().forget_key_package(&oldest.id);
-            changes.delete(OwnKey::key(oldest.sequence));
+        while self.keys.len() > KEPT
+            && let Some(oldest) = self.keys.first().map(OwnKey::sequence)
+        {
+            self.forget(oldest, engine, changes);
         }
         Ok(())
     }
 
     /// Forgets all of them, and wants to say so.
     pub fn lose(&mut self, engine: &Engine, changes: &mut Changes) {
-        for key in self.keys.drain(..) {
-            engine.memory().forget_key_package(&key.id);
-            changes.delete(OwnKey::key(key.sequence));
+        while let Some(first) = self.keys.first().map(OwnKey::sequence) {
+            self.forget(first, engine, changes);
         }
         (self.submitted_ms, self.rejoin_wanted) = (None, true);
+    }
+
+    /// Forgets one, on disk and in memory.
+    pub fn forget(&mut self, sequence: u64, engine: &Engine, changes: &mut Changes) {
+        for gone in self.keys.extract_if(.., |key| key.sequence == sequence) {
+            engine.memory().forget_key_package(&gone.id);
+            changes.delete(OwnKey::key(sequence));
+        }
     }
 }

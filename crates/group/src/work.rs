@@ -1,8 +1,8 @@
-//! What there is to do: found a group, bring its roster in line with the grants, renew its keys, publish our own.
+//! What there is to do for the groups: found one, bring its roster in line with the grants, renew its keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_ledger::{Body, Device, Epoch, FaultReported, Group, GroupNumber, Hash, Number, Replica};
+use sealcast_ledger::{Body, Device, Epoch, FaultReported, Group, GroupNumber, Number, Replica};
 
 use crate::{
     GroupRefusal, Groups, MAX_ADDS, MIN_EPOCH_AGE_S, Notice, Output,
@@ -29,9 +29,6 @@ const PATIENT_WAIT_MS: u64 = 600_000;
 const MAX_PATIENT_WAIT_MS: u64 = 3_600_000;
 /// So often a device says that it cannot follow a commit, before it says only that it gets no keys.
 const STUBBORN: u32 = 3;
-/// Between two requests to be added again: at first, and at most.
-const REJOIN_WAIT_MS: u64 = 60_000;
-const MAX_REJOIN_WAIT_MS: u64 = 3_600_000;
 /// Between a refusal by the ledger and the next try: at first, and at most.
 const RETRY_MS: u64 = 3_000;
 const MAX_RETRY_MS: u64 = 60_000;
@@ -67,6 +64,7 @@ impl Groups {
         }
         let certificate = self.certificate_on_ledger(replica);
         self.inboxes.keep(|group| may_be_in(replica, group, &certificate));
+        self.forget_superseded_keys(replica, now_ms);
         if let Err(refusal) = self.evaluate_own_keys(replica, now_ms) {
             self.notice(Some(self.device.clone()), None, Notice::Refused(refusal));
         }
@@ -87,52 +85,6 @@ impl Groups {
         slot.retry_ms = now_ms + wait;
         self.wake_at(slot.retry_ms);
     }
-
-    // ------------------------------------------------------------------------------------------ our own keys
-
-    fn evaluate_own_keys(&mut self, replica: &Replica, now_ms: u64) -> Result<(), GroupRefusal> {
-        let certificate = self.certificate;
-        let Some(device) = replica.device(self.number) else { return Ok(()) };
-        if !device.is_active() || device.certificate != Hash::from(certificate) {
-            return Ok(());
-        }
-        if self.own.rejoin_wanted {
-            if now_ms < self.own.rejoin_after_ms {
-                self.wake_at(self.own.rejoin_after_ms);
-            } else {
-                let wait = REJOIN_WAIT_MS.saturating_mul(1 << self.own.rejoins.min(6)).min(MAX_REJOIN_WAIT_MS);
-                self.own.rejoins = self.own.rejoins.saturating_add(1);
-                (self.own.rejoin_wanted, self.own.rejoin_after_ms) = (false, now_ms + wait);
-                self.own.make(&self.engine, certificate, true, now_ms / 1000, &mut self.changes)?;
-                self.publish_keys();
-                self.notice(Some(self.device.clone()), None, Notice::Rejoining);
-            }
-        } else if self.own.current().is_none_or(|key| key.certificate != certificate) {
-            // A device that has published before and has no keys has lost its state.
-            let rejoin = device.has_published() && self.own.current().is_none();
-            self.own.make(&self.engine, certificate, rejoin, now_ms / 1000, &mut self.changes)?;
-            self.publish_keys();
-        }
-        let published = self.own.current().and_then(|key| replica.keys(&Hash::from(key.hash())));
-        if published.is_none_or(|keys| keys.device != self.number) {
-            let due = self.own.submitted_ms.map_or(now_ms, |at| at + RESUBMIT_MS);
-            if now_ms >= due {
-                self.submit_keys(now_ms);
-            }
-            self.wake_at(due.max(now_ms + RESUBMIT_MS));
-        }
-        Ok(())
-    }
-
-    /// Replaces our key package by a fresh one.
-    pub(crate) fn rotate_keys(&mut self, now_ms: u64) -> Result<(), GroupRefusal> {
-        self.own.make(&self.engine, self.certificate, false, now_ms / 1000, &mut self.changes)?;
-        self.own.rejoins = 0;
-        self.publish_keys();
-        Ok(())
-    }
-
-    // ------------------------------------------------------------------------------------------------ groups
 
     fn evaluate_group(
         &mut self,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod life;
+mod private_parts;
 mod restart;
 mod simulation;
 mod world;

@@ -54,6 +54,7 @@ impl Replica {
                     certificate: b.certificate,
                     rejoin: b.rejoin,
                     at: index,
+                    time_s: self.last_time_s,
                 };
                 self.keys.insert(b.key_package, keys);
                 if let Some(device) = self.devices.get_mut(&originator) {

@@ -259,6 +259,8 @@ pub struct PublishedKeys {
     pub rejoin: bool,
     /// Index of the record.
     pub at: u64,
+    /// Time of the record, seconds since 1970.
+    pub time_s: u64,
 }
 
 /// Whether a key package may be used.

@@ -1,4 +1,4 @@
-//! What a group's keys were before the current epoch is in no file of an agent's folder.
+//! What a group's keys were before the current epoch is in no file of an agent's folder, nor is what opened its Welcome.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -39,11 +39,45 @@ fn secrets_of_retired_epochs_are_in_no_file_of_the_agent() {
     check(&dirs[0], &retired);
 }
 
+/// Whoever has recorded the Welcome must not be able to open it with what is there later.
+#[test]
+fn the_private_part_of_a_used_key_package_is_in_no_file_of_the_agent() {
+    let hub = Hub::start();
+    let dirs = ["1111", "1112"].map(|device| hub.enroll(device));
+    hub.operate(&["group", "create", "hsu0001", "--filter", "hsu0001/#"]);
+    hub.operate(&["group", "grant", "hsu0001", "1111"]);
+    let mut agents = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+    let (mut used, mut after) = (BTreeMap::new(), BTreeMap::new());
+    until("a group, and a key package of whoever joins it", || {
+        used = key_packages(&state(&dirs[1]));
+        !used.is_empty() && epoch(&state(&dirs[0])).is_some()
+    });
+    hub.operate(&["group", "grant", "hsu0001", "1112"]);
+    until_joined(&agents[0], &agents[1], "hsu0001/probe");
+    until("the used one is forgotten", || {
+        after = state(&dirs[1]);
+        key_packages(&after).keys().all(|name| !used.contains_key(name))
+    });
+    let kept: HashSet<_> = after.values().flat_map(|value| pieces(value)).collect();
+    let gone: Vec<_> = used.values().flat_map(|value| pieces(value)).filter(|piece| !kept.contains(piece)).collect();
+    check(&dirs[1], &gone);
+    agents[1].kill();
+    check(&dirs[1], &gone);
+}
+
+/// This device's own, with their private parts.
+fn key_packages(state: &State) -> State {
+    state.clone().into_iter().filter(|(name, _)| name.starts_with("own/")).collect()
+}
+
+fn pieces(bytes: &[u8]) -> HashSet<Vec<u8>> {
+    bytes.windows(SECRET).map(<[u8]>::to_vec).collect()
+}
+
 /// Such pieces of what everybody may know: the ledger.
 fn public(dir: &Path) -> HashSet<Vec<u8>> {
     let (records, _) = read_replica(dir).unwrap();
-    let bytes = records.iter().map(|record| record.encode());
-    bytes.flat_map(|bytes| bytes.windows(SECRET).map(<[u8]>::to_vec).collect::<Vec<_>>()).collect()
+    records.iter().flat_map(|record| pieces(&record.encode())).collect()
 }
 
 type State = BTreeMap<String, Vec<u8>>;
@@ -63,7 +97,7 @@ fn epoch(state: &State) -> Option<&str> {
 fn secrets_of_one(before: &State, after: &State) -> Vec<Vec<u8>> {
     // Generation, epoch and leaf come first.
     let exporter = before[epoch(before).unwrap()][16..][..SECRET].to_vec();
-    let mls = |state: &State| state["mls/1"].windows(SECRET).map(<[u8]>::to_vec).collect::<HashSet<_>>();
+    let mls = |state: &State| pieces(&state["mls/1"]);
     let mut found: Vec<_> = mls(before).difference(&mls(after)).cloned().collect();
     found.push(exporter);
     found
@@ -73,7 +107,7 @@ fn secrets_of_one(before: &State, after: &State) -> Vec<Vec<u8>> {
 fn check(dir: &Path, secrets: &[Vec<u8>]) {
     let public = public(dir);
     let secrets: HashSet<&[u8]> = secrets.iter().filter(|piece| !public.contains(*piece)).map(Vec::as_slice).collect();
-    assert!(secrets.len() > 100, "{} pieces of MLS states", secrets.len());
+    assert!(secrets.len() > 100, "{} pieces of secrets", secrets.len());
     for file in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
         let bytes = std::fs::read(&file).unwrap();
         let found = bytes.windows(SECRET).filter(|window| secrets.contains(window)).count();

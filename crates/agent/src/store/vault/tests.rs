@@ -54,10 +54,13 @@ fn key_of(store: &Store, dir: &Path, name: &str) -> Result<Key> {
 
 #[test]
 fn a_secret_that_is_replaced_or_deleted_takes_its_keys_with_it() -> Result<()> {
-    for change in [state("epoch/1/1", None), state("epoch/1/1", Some(b"new"))] {
+    let own = "own/00000000000000000007";
+    for (name, value) in [("epoch/1/1", None), ("epoch/1/1", Some(&b"new"[..])), (own, None)] {
+        let change = state(name, value);
         let dir = tempfile::tempdir()?;
         let store = prepared(dir.path())?;
-        let (master, key) = (master(&store, dir.path())?, key_of(&store, dir.path(), "epoch/1/1")?);
+        store.commit(&[state(name, Some(OLD))])?;
+        let (master, key) = (master(&store, dir.path())?, key_of(&store, dir.path(), name)?);
         assert_eq!(files_with(dir.path(), &*master), [FILE], "the search finds what is there");
         // A reader keeps SQLite from clearing its log.
         let reader = Connection::open(dir.path().join("agent.sqlite"))?;
