@@ -162,6 +162,7 @@ contract SealcastLedger {
         uint32 epochMaxMessages;
         uint16 retention;
         uint8 authenticity;
+        uint32 ledgerMaxAge;
     }
 
     /// What readings of one topic must keep to. Numbers are in units of `10^-decimals`.
@@ -369,12 +370,13 @@ contract SealcastLedger {
             uint32 epochMaxAge,
             uint32 epochMaxMessages,
             uint16 retention,
-            uint8 authenticity
-        ) = abi.decode(body, (string, string[], uint32, uint32, uint16, uint8));
+            uint8 authenticity,
+            uint32 ledgerMaxAge
+        ) = abi.decode(body, (string, string[], uint32, uint32, uint16, uint8, uint32));
         _requireCanonical(
             GROUP_CREATED,
             body,
-            abi.encode(name, filters, epochMaxAge, epochMaxMessages, retention, authenticity)
+            abi.encode(name, filters, epochMaxAge, epochMaxMessages, retention, authenticity, ledgerMaxAge)
         );
         _requireName("group", name);
         _requireLength("filters", filters.length, 1, MAX_FILTERS);
@@ -401,6 +403,7 @@ contract SealcastLedger {
         g.epochMaxMessages = epochMaxMessages;
         g.retention = retention;
         g.authenticity = authenticity;
+        g.ledgerMaxAge = ledgerMaxAge;
     }
 
     /// By the group's owner: the device may be a member.

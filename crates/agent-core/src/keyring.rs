@@ -5,6 +5,7 @@
 mod hearing;
 mod news;
 mod opening;
+mod overdue;
 mod sealing;
 mod shared;
 mod standing;
@@ -340,6 +341,10 @@ impl Keyring {
     /// The members of a group's current epoch.
     pub fn members(&self, group: GroupNumber) -> Vec<DeviceId> {
         self.groups.get(&group).map(|own| own.roster.clone()).unwrap_or_default()
+    }
+
+    fn has_keys(&self, group: GroupNumber) -> bool {
+        self.groups.get(&group).is_some_and(|own| own.keys.current().is_some())
     }
 
     /// The groups whose keys this device holds, with the ledger's epochs that they are of.

@@ -2,7 +2,7 @@
 //! `testing` those of its driver.
 #![allow(clippy::unwrap_used, clippy::new_without_default, missing_docs, reason = "for tests only")]
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sealcast_group::{EpochKeys, Me};
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
@@ -22,6 +22,14 @@ use crate::{ByFilter, Freshness, Keyring, MaxAge, Own, Stale};
 
 pub const START_MS: u64 = 1_767_225_600_000;
 const DAY: Duration = Duration::from_secs(86_400);
+/// Of a group that nothing else is said of.
+pub const POLICY: Policy = Policy {
+    epoch_max_age_s: None,
+    epoch_max_messages: None,
+    retention: 3,
+    authenticity: Authenticity::Signature,
+    ledger_max_age_s: None,
+};
 
 pub struct Device {
     pub id: DeviceId,
@@ -85,17 +93,11 @@ impl World {
 
     /// A group that covers all topics below its name.
     pub fn group(&mut self, name: &str) -> GroupNumber {
-        self.group_of(name, 0)
+        self.group_of(name, POLICY)
     }
 
-    /// The same, with a new epoch after so many messages.
-    pub fn group_of(&mut self, name: &str, max_messages: u32) -> GroupNumber {
-        let policy = Policy {
-            epoch_max_age_s: None,
-            epoch_max_messages: NonZeroU32::new(max_messages),
-            retention: 3,
-            authenticity: Authenticity::Signature,
-        };
+    /// The same, with another policy.
+    pub fn group_of(&mut self, name: &str, policy: Policy) -> GroupNumber {
         let filters = vec![format!("{name}/#").parse().unwrap()];
         self.operate(&Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy }));
         self.ledger.replica().groups().last().unwrap().number

@@ -32,6 +32,7 @@ impl Bench {
             epoch_max_messages: None,
             retention: 0,
             authenticity: sealcast_ledger::Authenticity::Group,
+            ledger_max_age_s: None,
         };
         let group = GroupCreated {
             name: format!("g{nonce}").parse().unwrap(),

@@ -25,7 +25,7 @@ use crate::{
 type DeviceRegisteredT = (BytesT, BytesT, FixedBytes<32>, BytesT, Uint<64>);
 type DeviceRevokedT = (AddressT, BytesT);
 type KeysPublishedT = (FixedBytes<32>, FixedBytes<32>, Bool);
-type GroupCreatedT = (BytesT, Array<BytesT>, Uint<32>, Uint<32>, Uint<16>, Uint<8>);
+type GroupCreatedT = (BytesT, Array<BytesT>, Uint<32>, Uint<32>, Uint<16>, Uint<8>, Uint<32>);
 type GrantedT = (Uint<16>, AddressT);
 type RevokedT = (Uint<16>, AddressT, BytesT);
 type CommitT = (Uint<16>, Uint<32>, Uint<64>, BytesT);
@@ -88,6 +88,7 @@ fn encode(body: &Body) -> Vec<u8> {
             b.policy.epoch_max_messages.map_or(0, NonZeroU32::get),
             b.policy.retention,
             b.policy.authenticity as u8,
+            b.policy.ledger_max_age_s.map_or(0, NonZeroU32::get),
         )),
         Body::Granted(b) => GrantedT::abi_encode_params(&(b.group.get(), address(b.device))),
         Body::Revoked(b) => RevokedT::abi_encode_params(&(b.group.get(), address(b.device), text(b.reason.as_str()))),
@@ -156,7 +157,7 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             })
         }
         Kind::GroupCreated => {
-            let (name, filters, max_age, max_messages, retention, authenticity) =
+            let (name, filters, max_age, max_messages, retention, authenticity, ledger_max_age) =
                 decode_params!(GroupCreatedT, kind, bytes);
             let name = GroupName::from_bytes(&name)?;
             check_length("filters", filters.len(), 1, MAX_FILTERS)?;
@@ -173,6 +174,7 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
                         return Err(Refusal::BadValue { field, value, min: 0, max: 1 });
                     }
                 },
+                ledger_max_age_s: NonZeroU32::new(ledger_max_age),
             };
             Body::GroupCreated(GroupCreated { name, filters, policy })
         }

@@ -144,11 +144,11 @@ pub struct GroupCreated {
     pub name: GroupName,
     /// Its topics: 1 to 16 filters that no group has yet.
     pub filters: Vec<TopicFilter>,
-    /// How its keys are handled.
+    /// How its keys are handled, and when its members stop sealing.
     pub policy: Policy,
 }
 
-/// How a group's keys are handled; fixed when it is created.
+/// How a group's keys are handled, and when its members stop sealing; fixed when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// After how many seconds an epoch must end; `None`: no limit.
@@ -159,6 +159,9 @@ pub struct Policy {
     pub retention: u16,
     /// Who can be shown to have sent a message.
     pub authenticity: Authenticity,
+    /// Members seal nothing when the operator's newest word on the ledger ([`AttestedHead`](crate::AttestedHead)) is older,
+    /// in seconds; `None`: they seal without it.
+    pub ledger_max_age_s: Option<NonZeroU32>,
 }
 
 /// What proves where a message comes from.

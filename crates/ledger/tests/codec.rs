@@ -29,11 +29,14 @@ fn parsed<T: std::str::FromStr + std::fmt::Debug>(pattern: &'static str) -> impl
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    (any::<u32>(), any::<u32>(), any::<u16>(), any::<bool>()).prop_map(|(age, messages, retention, signed)| Policy {
-        epoch_max_age_s: NonZeroU32::new(age),
-        epoch_max_messages: NonZeroU32::new(messages),
-        retention,
-        authenticity: if signed { Authenticity::Signature } else { Authenticity::Group },
+    (any::<[u32; 3]>(), any::<u16>(), any::<bool>()).prop_map(|([age, messages, ledger_age], retention, signed)| {
+        Policy {
+            epoch_max_age_s: NonZeroU32::new(age),
+            epoch_max_messages: NonZeroU32::new(messages),
+            retention,
+            authenticity: if signed { Authenticity::Signature } else { Authenticity::Group },
+            ledger_max_age_s: NonZeroU32::new(ledger_age),
+        }
     })
 }
 

@@ -44,6 +44,10 @@ pub enum Command {
         /// How a receiver knows who sent a message.
         #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
         authenticity: AuthenticityArg,
+        /// Members seal nothing while the operator's newest word on the ledger is older than so many seconds: `sealcast ledger
+        /// attest` has to run all the time, and to say it more often. 0: they seal without it.
+        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+        ledger_max_age: u32,
         /// Create it although one of its filters takes topics from a group that exists.
         #[arg(long)]
         overlap: bool,
@@ -132,6 +136,7 @@ struct Row {
     epoch_max_age_s: Option<NonZeroU32>,
     epoch_max_messages: Option<NonZeroU32>,
     retention: u16,
+    ledger_max_age_s: Option<NonZeroU32>,
 }
 
 impl Row {
@@ -150,6 +155,7 @@ impl Row {
             epoch_max_age_s: group.policy.epoch_max_age_s,
             epoch_max_messages: group.policy.epoch_max_messages,
             retention: group.policy.retention,
+            ledger_max_age_s: group.policy.ledger_max_age_s,
         }
     }
 }
@@ -171,6 +177,18 @@ fn table(rows: &[Row]) -> Result<()> {
     output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
 }
 
+/// How the group's keys are handled, and when its members stop sealing.
+fn policy_table(row: &Row) -> Result<()> {
+    let or_none = |limit: Option<NonZeroU32>, unit| limit.map_or_else(|| "none".to_owned(), |it| format!("{it}{unit}"));
+    let cells = [
+        or_none(row.epoch_max_age_s, " s"),
+        or_none(row.epoch_max_messages, ""),
+        row.retention.to_string(),
+        or_none(row.ledger_max_age_s, " s"),
+    ];
+    output::table(["EPOCH MAX AGE", "EPOCH MAX MESSAGES", "RETENTION", "LEDGER MAX AGE"], &[cells])
+}
+
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
@@ -181,6 +199,7 @@ pub async fn run(command: Command) -> Result<()> {
             epoch_max_messages,
             retention,
             authenticity,
+            ledger_max_age,
             overlap,
             operator,
         } => {
@@ -194,6 +213,7 @@ pub async fn run(command: Command) -> Result<()> {
                     AuthenticityArg::Signature => Authenticity::Signature,
                     AuthenticityArg::Group => Authenticity::Group,
                 },
+                ledger_max_age_s: NonZeroU32::new(ledger_max_age),
             };
             operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
             let group = operator.group(&name)?;
@@ -214,7 +234,9 @@ pub async fn run(command: Command) -> Result<()> {
             if json {
                 return output::json(&serde_json::json!({ "group": row, "limits": limits, "history": history }));
             }
-            table(&[row])?;
+            table(std::slice::from_ref(&row))?;
+            output::line("")?;
+            policy_table(&row)?;
             output::line("")?;
             if !limits.is_empty() {
                 limits::table(&limits)?;

@@ -61,6 +61,7 @@ impl Cast {
             epoch_max_messages: None,
             retention: RETENTION,
             authenticity: Authenticity::Signature,
+            ledger_max_age_s: None,
         };
         let created = GroupCreated { name: "plant".parse()?, filters: vec!["plant/#".parse()?], policy };
         cast.operate(&Body::GroupCreated(created), START_MS)?;

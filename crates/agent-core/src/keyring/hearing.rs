@@ -2,13 +2,12 @@
 
 use sealcast_ledger::AttestedHead;
 use sealcast_seal::Message;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     Keyring,
-    news::{Doubt, QUIET_MS, Speaker},
+    news::{Doubt, Speaker},
 };
-use crate::deadline::Deadline;
 
 impl Keyring {
     /// A message that opened also says what its sender has read of the ledger. `true` if the hub is to be asked for news.
@@ -66,34 +65,5 @@ impl Keyring {
         let mut doubts = self.news.settle(self.replica.height(), sync);
         doubts.retain(|doubt| self.news.tell(doubt, now_ms));
         doubts
-    }
-
-    /// Whether [`Self::tell_news`] has something to tell.
-    pub fn has_news_to_tell(&self, now_ms: u64) -> bool {
-        match self.news.late {
-            Some(again) => again.is_due(now_ms) || !self.is_news_late(now_ms),
-            None => self.is_news_late(now_ms),
-        }
-    }
-
-    /// Tells that the operator's word on the ledger does not come any more, or comes again.
-    pub fn tell_news(&mut self, now_ms: u64) {
-        let age_s = self.news.age_ms(now_ms).map(|age_ms| age_ms / 1000);
-        if self.is_news_late(now_ms) {
-            self.news.late = Some(Deadline::after(now_ms, QUIET_MS));
-            warn!(
-                age_s,
-                "the operator's newest word on the ledger is older than ledger.max_age_ms: what is newer may be withheld from \
-                 this agent. Does `sealcast ledger attest` run, and does the hub's broker pass on what it says?"
-            );
-        } else if self.news.late.take().is_some() {
-            info!(age_s, "the operator's word on the ledger comes again");
-        }
-    }
-
-    /// An operator that has said nothing since this agent was started may never say anything.
-    fn is_news_late(&self, now_ms: u64) -> bool {
-        let limit_ms = self.freshness.ledger_ms;
-        self.news.age_ms(now_ms).zip(limit_ms).is_some_and(|(age_ms, limit_ms)| age_ms > limit_ms)
     }
 }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use sealcast_identity::DeviceId;
-use sealcast_ledger::Replica;
+use sealcast_ledger::{GroupNumber, Replica};
 use tracing::{error, warn};
 
 use super::sync::SyncId;
@@ -94,6 +94,15 @@ fn or_else(speaker: &Speaker) -> String {
     }
 }
 
+/// Whose limit on the age of the operator's word it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Limited {
+    /// This agent's own, by its configuration: after it a person is told.
+    Agent,
+    /// A group's, by its policy: after it nothing is sealed.
+    Group(GroupNumber),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct News {
@@ -104,8 +113,8 @@ pub(super) struct News {
     pub attested_ms: Option<u64>,
     /// The operator's last statement, if more of the ledger has to be read before it can be judged.
     pub pending: Option<Vec<u8>>,
-    /// It was told that there is no news, and is told again then.
-    pub late: Option<Deadline>,
+    /// The limits on its age that were told to be passed, and when each is told again.
+    pub overdue: BTreeMap<Limited, Deadline>,
 }
 
 /// Somebody has read more than this device.

@@ -59,7 +59,7 @@ impl Keyring {
         now_ms: u64,
     ) -> Vec<Result<Vec<u8>, Denied>> {
         let denied = |denied: Denied| vec![Err(denied); messages.len()];
-        if let Err(why) = self.may_seal(group) {
+        if let Err(why) = self.may_seal(group, now_ms) {
             return denied(why);
         }
         let (key, replica) = (&self.own.key, &self.replica);
@@ -76,12 +76,13 @@ impl Keyring {
         frames.into_iter().map(|frame| frame.map_err(|error| Denied::Refused(error.to_string()))).collect()
     }
 
-    /// Whether anything may be sealed for a group: only under the epoch that the ledger is at, and only while all who hold its
-    /// key are granted the group. After a restart or a commit the keys come a moment later than the ledger's word.
+    /// Whether anything may be sealed for a group: only under the epoch that the ledger is at, only while all who hold its key
+    /// are granted the group, and only if the operator's word on the ledger is as new as the group's policy asks for. After a
+    /// restart or a commit the keys come a moment later than the ledger's word.
     ///
     /// # Errors
     /// Why not.
-    pub fn may_seal(&self, group: GroupNumber) -> Result<(), Denied> {
+    pub fn may_seal(&self, group: GroupNumber, now_ms: u64) -> Result<(), Denied> {
         if self.stalled {
             return Err(Denied::NotYet(
                 "the agent's disk cannot be written, so the agent cannot follow the ledger: nothing is sealed until there is \
@@ -115,7 +116,7 @@ impl Keyring {
             Some(gone) => Err(Denied::NotYet(format!(
                 "{gone} is being removed from {name}: nothing is sealed until it is removed"
             ))),
-            None => Ok(()),
+            None => self.check_news(on_ledger, now_ms),
         }
     }
 }

@@ -1,8 +1,10 @@
 mod news;
 mod opening;
+mod overdue;
 mod routing;
 mod sealing;
 
+use sealcast_ledger::AttestedHead;
 use sealcast_seal::{Content, Purpose, QosClass};
 
 use super::*;
@@ -37,6 +39,12 @@ impl Scene {
         catch_up(&mut keyring);
         keyring.insert_epoch(&self.keys(device, 1, &[0, 1, 2]), START_MS);
         keyring
+    }
+
+    /// The operator's word on the ledger as it is.
+    fn statement(&self, time_ms: u64) -> Vec<u8> {
+        let replica = self.world.ledger.replica();
+        self.world.attest(&AttestedHead { time_ms, height: replica.height(), head: replica.head() })
     }
 
     /// Gives a keyring what the ledger has beyond it.

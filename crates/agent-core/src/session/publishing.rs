@@ -63,7 +63,7 @@ impl Session {
             return self.delete(shared, group, publishing, until, now);
         }
         // Those that come after the first meet the same key ring.
-        let allowed = if self.batch.is_some() { Ok(()) } else { shared.keyring.may_seal(group) };
+        let allowed = if self.batch.is_some() { Ok(()) } else { shared.keyring.may_seal(group, now.unix_ms) };
         match allowed {
             Ok(()) => self.put_in_batch(shared, group, publishing, until, now),
             Err(denied) => self.deny_publish(shared, publishing, &denied, until, now),

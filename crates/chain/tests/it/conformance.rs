@@ -1,5 +1,7 @@
 //! The contract and the replica must agree on every entry: what is taken, why the rest is not, and every head.
 
+use std::num::NonZeroU32;
+
 use alloy::{
     primitives::{B256, Bytes, U256},
     sol_types::{SolCall as _, SolValue as _},
@@ -9,12 +11,12 @@ use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Body, Commit, DeviceRevoked, Epoch, Generation, Granted, GroupNumber, GroupReset, Hash, KeysPublished,
-    LedgerId, Refusal, Revoked, SignedEntry,
+    LedgerId, Policy, Refusal, Revoked, SignedEntry,
     testing::{Cast, MemoryLedger, Workload},
 };
 use sealcast_ledger_client::SubmitError;
 
-use crate::limits::same_verdicts;
+use crate::limits::{same_verdicts, view};
 use crate::world::{World, commit, file, group, registration};
 
 /// A contract for this cast, whose ledger id must be foreseen: it is in the cast's numbers.
@@ -63,6 +65,17 @@ async fn agree(seed: u64, entries: usize) {
     assert_eq!((head.height, head.hash), (memory.replica().height(), memory.replica().head()));
     for number in workload.cast.keys.keys() {
         assert_eq!(ledger.nonce_of(*number).await.unwrap(), memory.replica().next_nonce(*number));
+    }
+    for group in memory.replica().groups() {
+        let call = SealcastLedger::groupCall { number: group.number.get() };
+        let theirs = view(&engine, ledger.id(), call).await.unwrap();
+        let number = |limit: Option<NonZeroU32>| limit.map_or(0, NonZeroU32::get);
+        let Policy { epoch_max_age_s, epoch_max_messages, retention, authenticity, ledger_max_age_s } = group.policy;
+        assert_eq!(
+            (theirs.epochMaxAge, theirs.epochMaxMessages, theirs.ledgerMaxAge),
+            (number(epoch_max_age_s), number(epoch_max_messages), number(ledger_max_age_s))
+        );
+        assert_eq!((theirs.retention, theirs.authenticity), (retention, authenticity as u8));
     }
     same_verdicts(&engine, ledger.id(), *memory.replica().genesis(), memory.records()).await;
     println!("seed {seed}: {taken} taken, {refused} refused");
@@ -201,7 +214,7 @@ async fn malformed_bodies_are_refused_alike() {
     };
     let params = |filter: &str, authenticity: u8| {
         let filters = vec![filter.to_owned()];
-        ("g".to_owned(), filters, 0u32, 0u32, 0u16, U256::from(authenticity)).abi_encode_params()
+        ("g".to_owned(), filters, 0u32, 0u32, 0u16, U256::from(authenticity), 0u32).abi_encode_params()
     };
     let device = |name: &str, key: &[u8]| {
         let (key, serial) = (key.to_vec(), vec![1u8]);

@@ -145,6 +145,7 @@ pub fn group(name: &str, filters: &[&str]) -> Body {
             epoch_max_messages: None,
             retention: 3,
             authenticity: Authenticity::Signature,
+            ledger_max_age_s: None,
         },
     })
 }

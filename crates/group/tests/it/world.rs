@@ -247,6 +247,7 @@ impl World {
             epoch_max_messages: None,
             retention: 3,
             authenticity: Authenticity::Signature,
+            ledger_max_age_s: None,
         };
         let filters = vec![format!("{name}/#").parse().unwrap()];
         self.as_operator(Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy })).unwrap();

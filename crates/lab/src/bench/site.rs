@@ -136,7 +136,13 @@ impl Site {
         authenticity: Authenticity,
         members: &[usize],
     ) -> Result<GroupNumber> {
-        let policy = Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 4, authenticity };
+        let policy = Policy {
+            epoch_max_age_s: None,
+            epoch_max_messages: None,
+            retention: 4,
+            authenticity,
+            ledger_max_age_s: None,
+        };
         let filters: Vec<TopicFilter> = vec![format!("{name}/#").parse()?];
         let name: GroupName = name.parse()?;
         self.operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;

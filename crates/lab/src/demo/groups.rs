@@ -24,8 +24,13 @@ const READING_2: &str = "{\"sensor\":\"1114\",\"temperature\":19.5}";
 
 /// Creates a group over `filter` and waits until `members`, who are granted it, have its keys.
 pub async fn create(world: &mut World, name: &str, filter: &str, members: &[usize]) -> Result<()> {
-    let policy =
-        Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 4, authenticity: Authenticity::Signature };
+    let policy = Policy {
+        epoch_max_age_s: None,
+        epoch_max_messages: None,
+        retention: 4,
+        authenticity: Authenticity::Signature,
+        ledger_max_age_s: None,
+    };
     let filters: Vec<TopicFilter> = vec![filter.parse()?];
     world.submit(Body::GroupCreated(GroupCreated { name: name.parse()?, filters, policy })).await?;
     for member in members {

@@ -139,7 +139,13 @@ fn group(number: u16) -> GroupNumber {
 }
 
 fn policy() -> Policy {
-    Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 3, authenticity: Authenticity::Signature }
+    Policy {
+        epoch_max_age_s: None,
+        epoch_max_messages: None,
+        retention: 3,
+        authenticity: Authenticity::Signature,
+        ledger_max_age_s: None,
+    }
 }
 
 fn denied(kind: Kind, originator: Number) -> Result<Event, Refusal> {

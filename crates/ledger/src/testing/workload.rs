@@ -253,6 +253,7 @@ impl Workload {
             epoch_max_messages: std::num::NonZeroU32::new(self.below(2) as u32 * 100_000),
             retention: self.below(10) as u16,
             authenticity: if self.one_in(2) { Authenticity::Signature } else { Authenticity::Group },
+            ledger_max_age_s: std::num::NonZeroU32::new(self.below(2) as u32 * 600),
         };
         GroupCreated { name, filters, policy }
     }

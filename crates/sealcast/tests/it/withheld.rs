@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use crate::harness::{Agent, Hub, PROBE_INTERVAL, Process, Relay, output, sealcast, until, until_joined};
+use serde_json::Value;
+
+use crate::harness::{Agent, Hub, PROBE_INTERVAL, Process, Relay, configure, output, sealcast, until, until_joined};
 
 /// `sealcast ledger attest`, each second.
 fn attest(hub: &Hub) -> Process {
@@ -56,4 +58,37 @@ fn an_agent_tells_that_the_operators_word_does_not_come_any_more() {
     assert!(said.contains("Not authorized"), "{said}");
     let _second = attest(&hub);
     behind.log.until(&[" INFO ", "the operator's word on the ledger comes again"]);
+}
+
+#[test]
+fn a_group_that_asks_for_it_seals_only_while_the_operator_says_how_far_the_ledger_is() {
+    let hub = Hub::start();
+    let members = ["1111", "1112"];
+    let dirs = members.map(|device| hub.enroll(device));
+    // What the first one's clients publish waits, what the second one's publish is refused.
+    for (dir, config) in dirs.iter().zip(["key_wait_ms = 600000", "key_wait_ms = 0"]) {
+        configure(dir, config);
+    }
+    hub.operate(&["group", "create", "home", "--filter", "home/#", "--ledger-max-age", "4"]);
+    hub.operate(&["group", "grant", "home", members[0], members[1]]);
+    let shown: Value = serde_json::from_str(&hub.operate(&["group", "show", "home", "--json"])).unwrap();
+    assert_eq!(shown["group"]["ledger_max_age_s"], 4);
+    let [agent, reader] = dirs.map(|dir| Agent::start(&dir, &[]));
+    for agent in [&agent, &reader] {
+        agent.log.until(&[" WARN ", "nothing is sealed for the group", "has not come since this agent was started"]);
+    }
+    let first = attest(&hub);
+    agent.log.until(&[" INFO ", "as new again as the group asks for"]);
+    until_joined(&agent, &reader, "home/probe");
+    first.kill();
+    agent.log.until(&[" WARN ", "nothing is sealed for the group", " s old, and"]);
+    reader.log.until(&[" WARN ", "nothing is sealed for the group", " s old, and"]);
+    let said = reader.refusal("home/t", "20", &[]);
+    assert!(said.contains("seal nothing when it is older than 4 s"), "{said}");
+    let mut arrivals = reader.subscribe("home/t", &[]);
+    let mut publish = Command::new("mosquitto_pub");
+    publish.args(["-V", "mqttv5", "-p", agent.port(), "-t", "home/t", "-m", "21", "-q", "1"]);
+    let _publish = Process::start(&mut publish);
+    let _second = attest(&hub);
+    assert_eq!(arrivals.before("home/t 21"), [""; 0]);
 }

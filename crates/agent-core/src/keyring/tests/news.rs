@@ -31,12 +31,6 @@ impl Scene {
         let name = format!("g{}", self.world.ledger.replica().height());
         self.world.group(&name);
     }
-
-    /// The operator's word on the ledger as it is.
-    fn statement(&self, time_ms: u64) -> Vec<u8> {
-        let replica = self.world.ledger.replica();
-        self.world.attest(&AttestedHead { time_ms, height: replica.height(), head: replica.head() })
-    }
 }
 
 #[test]
@@ -143,21 +137,4 @@ fn what_is_not_the_operators_word_on_this_ledger_is_no_news() {
     let doubt = Doubt::OtherLedger { speaker: Speaker::Operator, height: said.height };
     assert_eq!(keyring.hear_operator(&other, START_MS), Err(doubt));
     assert_eq!(keyring.news.age_ms(START_MS), None);
-}
-
-#[test]
-fn that_no_news_come_is_told_and_that_they_come_again() {
-    let scene = Scene::new();
-    let mut keyring = scene.member(0);
-    // The limit is ten minutes.
-    assert!(!keyring.has_news_to_tell(START_MS + 60 * MINUTE_MS), "this operator may never say anything");
-    keyring.hear_operator(&scene.statement(START_MS), START_MS).unwrap();
-    let late_ms = START_MS + 10 * MINUTE_MS + 1;
-    assert!(!keyring.has_news_to_tell(late_ms - 1) && keyring.has_news_to_tell(late_ms));
-    keyring.tell_news(late_ms);
-    assert!(!keyring.has_news_to_tell(late_ms + MINUTE_MS) && keyring.has_news_to_tell(late_ms + 10 * MINUTE_MS));
-    keyring.hear_operator(&scene.statement(late_ms), late_ms).unwrap();
-    assert!(keyring.has_news_to_tell(late_ms));
-    keyring.tell_news(late_ms);
-    assert!(!keyring.has_news_to_tell(late_ms));
 }

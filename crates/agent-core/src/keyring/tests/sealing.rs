@@ -1,8 +1,12 @@
 //! What may be sealed, and under which start.
 
+use std::num::NonZeroU32;
+
+use sealcast_ledger::Policy;
 use sealcast_seal::{HandOver, Header, Start};
 
 use super::*;
+use crate::testing::POLICY;
 
 /// Why nothing is sealed now, in words that the reason contains.
 fn assert_waits(keyring: &mut Keyring, group: GroupNumber, words: &str) {
@@ -181,7 +185,7 @@ fn a_message_says_how_far_its_sender_has_read_the_ledger() {
 #[test]
 fn a_group_whose_epoch_has_sealed_as_many_messages_as_its_policy_allows_wants_another() {
     let (mut world, _) = World::with_group(1);
-    let group = world.group_of("busy", 3);
+    let group = world.group_of("busy", Policy { epoch_max_messages: NonZeroU32::new(3), ..POLICY });
     world.grant(group, 0);
     world.commit(group, 0);
     let scene = Scene { world, group };

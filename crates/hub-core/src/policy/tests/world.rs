@@ -85,6 +85,7 @@ impl World {
             epoch_max_messages: None,
             retention: 1,
             authenticity: Authenticity::Signature,
+            ledger_max_age_s: None,
         };
         let filters = vec![filter.parse().unwrap()];
         self.operate(&Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy }));
