@@ -321,3 +321,59 @@ fn a_welcome_whose_commit_is_on_the_ledger_needs_no_place() {
     world.deliver_welcome(late, group, &author, &genuine);
     world.assert_members(group, &[0, 1, 2, late]);
 }
+
+/// One member spoils one other's way at each commit, and adds it again without a Welcome before the others do.
+#[test]
+fn a_member_does_not_keep_another_one_out_for_most_of_the_time() {
+    let (mut world, group) = world();
+    for name in ["1114", "1115", "1116"] {
+        let node = world.device(name);
+        world.grant(group, node);
+    }
+    world.run(120);
+    let (mut inside_s, mut spoilt) = (0, 0);
+    world.lose_submissions.insert(0);
+    let victim = (1..6)
+        .find(|node| {
+            world.nodes[*node]
+                .newest(group)
+                .is_some_and(|keys| keys.leaf == world.nodes[0].newest(group).unwrap().leaf ^ 1)
+        })
+        .unwrap();
+    let seat = |world: &World| {
+        let certificate = Hash::of(&world.nodes[victim].chain[0]);
+        let slot = &world.nodes[0].groups.as_ref().unwrap().slots[&group];
+        slot.public.seats.iter().find(|(_, seat)| seat.certificate == *certificate.as_bytes()).map(|(leaf, _)| *leaf)
+    };
+    const OBSERVED_S: u32 = 1_800;
+    for _ in 0..OBSERVED_S {
+        world.run(1);
+        let Some(current) = world.nodes[0].newest(group).map(|keys| keys.epoch) else { continue };
+        let is_in = world.nodes[victim].newest(group).is_some_and(|keys| keys.epoch == current)
+            && world.nodes[victim].groups.as_ref().unwrap().slots[&group].group.is_some();
+        inside_s += u32::from(is_in);
+        world.catch_up(0);
+        let groups = world.nodes[0].groups.as_ref().unwrap();
+        let age_s = (world.now_ms / 1000).saturating_sub(groups.slots[&group].public.since_s);
+        if is_in && age_s >= 31 {
+            // The first path secret is for the neighbour alone.
+            world.nodes[0].groups.as_ref().unwrap().engine.crypto().spoil(1);
+            let (_, commit) = rogue(&mut world, group, &[], &[], None);
+            world.nodes[0].groups.as_ref().unwrap().engine.crypto().spoil(0);
+            submit(&mut world, 0, commit);
+            spoilt += 1;
+            world.settle();
+            // The victim has said so. Whoever it has blamed adds it again at once, and sends no Welcome.
+            world.catch_up(0);
+            if let Some(leaf) = seat(&world) {
+                let add = package(&world, victim);
+                let (_, commit) = rogue(&mut world, group, &[add], &[leaf], None);
+                submit(&mut world, 0, commit);
+                world.settle();
+            }
+        }
+    }
+    assert!(world.ledger.replica().is_granted(group, world.number(0)), "put out: no finding");
+    assert!(spoilt > 10, "{spoilt}");
+    assert!(inside_s * 4 > OBSERVED_S * 3, "inside for {inside_s} s; {spoilt} spoilt commits");
+}

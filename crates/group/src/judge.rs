@@ -323,7 +323,8 @@ pub(crate) fn asks_to_rejoin(past: Past<'_>, group: GroupNumber, seat: &Seat) ->
         || past.report(group, device.number).is_some_and(|(said, _)| said > seat.at)
 }
 
-/// Whether `by` may add a member again that asks for it. If the member got no keys from `by`, the others come first.
+/// Whether `by` may add a member again that asks for it. If `by` made the commit that the member could not follow, or added
+/// the member last, the others come first: it could put the member out again and again.
 pub(crate) fn may_bring_back(
     replica: &Replica,
     past: Past<'_>,
@@ -334,13 +335,14 @@ pub(crate) fn may_bring_back(
     time_s: u64,
 ) -> bool {
     let report = holder(past, &seat.certificate).and_then(|device| past.report(group, device.number));
-    let Some((_, report)) = report.filter(|(said, report)| *said > seat.at && report.kept_out) else { return true };
+    let Some((_, report)) = report.filter(|(said, _)| *said > seat.at) else { return true };
     let added_by = replica.commit_at(group, seat.at).map(|(_, author)| author);
     let others = public.seats.values().filter(|other| {
         !asks_to_rejoin(past, group, other)
             && holder(past, &other.certificate).is_some_and(|device| device.number != by)
     });
-    added_by != Some(by) || report.time_s + TURN_S <= time_s || others.count() == 0
+    let is_blamed = report.author == by || added_by == Some(by);
+    !is_blamed || report.time_s + TURN_S <= time_s || others.count() == 0
 }
 
 /// Whether `by` may found the group. If the generation before ended because of it, the others come first.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use sealcast_agent_core::Own;
 use sealcast_group::Me;
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};

@@ -327,7 +327,7 @@ fn what_a_folder_says_of_its_past_is_what_was_written() -> Result<()> {
     assert_eq!((past.checkpoint, past.submitted), (Some(Checkpoint { number: 1, mark: [7; 16] }), expected));
     store.commit(&[checkpoint(u64::MAX), Write::Answered { nonce: 1 }])?;
     drop(store);
-    let store = Store::open(dir.path())?;
+    let store = Store::open(dir.path(), None)?;
     let past = store.past()?;
     assert_eq!(past.checkpoint.map(|checkpoint| checkpoint.number), Some(u64::MAX));
     assert_eq!(past.submitted, [(2, digest(3))]);
