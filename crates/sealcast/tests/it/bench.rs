@@ -30,7 +30,10 @@ fn sealing_is_measured() {
     let out = succeed(sealcast().args(["bench", "seal", "--millis", "50", "--json"]));
     let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
     let added = |row: &Value| row["frame_bytes"].as_u64().unwrap() - row["payload_bytes"].as_u64().unwrap();
-    assert_eq!(rows.iter().map(added).collect::<Vec<_>>(), [100, 294, 36, 100, 294, 36]);
+    let most = [100, 294, 36, 100, 294, 36];
+    assert_eq!(rows.len(), most.len());
+    // A start with leading zeros is shorter.
+    assert!(rows.iter().map(added).zip(most).all(|(added, most)| (most - 3..=most).contains(&added)), "{rows:?}");
 }
 
 #[test]
