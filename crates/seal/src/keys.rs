@@ -20,7 +20,7 @@ use crate::{
     header::{EPOCHS_APART, GroupNumber, KeyId, LeafIndex, Start},
     merkle::Node,
     plaintext::BatchProof,
-    replay::NameTag,
+    replay::SenderTag,
     roots::Roots,
     statement::Context,
 };
@@ -68,7 +68,7 @@ pub enum EpochError {
 pub(crate) struct Sender {
     pub(crate) name: DeviceId,
     /// What its name stands for in marks: hashed once, not with every retained message.
-    pub(crate) tag: NameTag,
+    pub(crate) tag: SenderTag,
     pub(crate) key: VerifyingKey,
 }
 
@@ -366,7 +366,11 @@ impl GroupKeys {
                     changed = true;
                     let key = VerifyingKey::new(member.key)
                         .map_err(|_| EpochError::Key { group: self.label(), device: member.name.clone() })?;
-                    Arc::new(Sender { tag: NameTag::of(member.name.as_str()), name: member.name.clone(), key })
+                    Arc::new(Sender {
+                        tag: SenderTag::new(self.group, member.name.as_str()),
+                        name: member.name.clone(),
+                        key,
+                    })
                 }
             };
             parsed.insert(*leaf, sender);

@@ -13,7 +13,7 @@ use crate::{
     header::{Header, TAG_BYTES},
     keys::{GroupKeys, HeldEpoch, NotOpened, Sender, Started},
     plaintext::{Flags, Plaintext, PlaintextError, Proof, write_aad},
-    replay::{Full, Mark, MarkKey, MarkOf, Marks, NameTag, Order, Seen, SenderKey, Windows},
+    replay::{Full, Mark, MarkKey, MarkOf, Marks, Order, Seen, SenderKey, SenderTag, Windows},
     report::{LedgerReport, Place},
     statement::write_leaf,
 };
@@ -157,7 +157,7 @@ impl fmt::Debug for Message {
 pub struct Receipt {
     hand_over: HandOver,
     sender: SenderKey,
-    name: NameTag,
+    name: SenderTag,
     order: Order,
     seen_by: SeenBy,
     /// The topic's mark, of what was published with RETAIN or deletes that.

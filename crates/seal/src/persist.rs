@@ -1,6 +1,6 @@
 //! What an [`Opener`] remembers, as rows of bytes: so that a restart does not let old messages pass again.
 //!
-//! One row for each sender of an epoch and class of QoS, one for each topic's mark, one for the marks' floor. A store with keys takes
+//! One row for each sender of an epoch and class of QoS, one for each topic's mark, one for the floor of a sender's marks. A store with keys takes
 //! [`Opener::changes`], which costs what was touched; a plain file takes [`Opener::export`].
 
 use crate::{
@@ -8,7 +8,9 @@ use crate::{
     epoch::EpochId,
     header::{GroupNumber, LeafIndex, Start},
     open::Opener,
-    replay::{MAX_MARKS, Mark, MarkKey, NameTag, Order, ReplayWindow, SenderKey, SenderState, StartWindow},
+    replay::{
+        MAX_MARKS, MAX_SENDERS, Mark, MarkKey, Order, ReplayWindow, SenderKey, SenderState, SenderTag, StartWindow,
+    },
 };
 
 /// First byte of an export (`version u8 | rows u32 | rows`, each `key length u8 | key | value length u32 | value`) and of
@@ -52,14 +54,10 @@ impl Opener {
             return Changes { replace_all: true, rows: self.rows().collect() };
         };
         let senders = senders.iter().map(|sender| sender_row(sender, self.windows.get(sender)));
-        let marks = marks.iter().flat_map(|key| {
-            // A mark goes only for room, and then the floor has risen.
-            let floor = if self.marks.marks.contains_key(key) { None } else { self.floor_row() };
-            [Some(mark_row(key, self.marks.marks.get(key))), floor]
-        });
-        let mut rows: Vec<Row> = senders.chain(marks.flatten()).collect();
-        rows.sort_by(|a, b| a.key.cmp(&b.key));
-        rows.dedup_by(|a, b| a.key == b.key);
+        // A mark goes only for room, and then a floor has risen.
+        let floors = marks.iter().any(|key| !self.marks.marks.contains_key(key)).then(|| self.floor_rows());
+        let marks = marks.iter().map(|key| mark_row(key, self.marks.marks.get(key)));
+        let rows = senders.chain(marks).chain(floors.into_iter().flatten()).collect();
         Changes { replace_all: false, rows }
     }
 
@@ -115,12 +113,14 @@ impl Opener {
     fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         let senders = self.windows.iter().map(|(sender, state)| sender_row(sender, Some(state)));
         let marks = self.marks.marks.iter().map(|(key, mark)| mark_row(key, Some(mark)));
-        senders.chain(marks).chain(self.floor_row())
+        senders.chain(marks).chain(self.floor_rows())
     }
 
-    fn floor_row(&self) -> Option<Row> {
-        let floor_ms = self.marks.floor_ms?;
-        Some(Row { key: vec![FLOOR], value: Some([&[VERSION][..], &floor_ms.to_be_bytes()].concat()) })
+    fn floor_rows(&self) -> impl Iterator<Item = Row> + '_ {
+        self.marks.floors_ms.iter().map(|(SenderTag(sender), floor_ms)| Row {
+            key: [&[FLOOR][..], sender].concat(),
+            value: Some([&[VERSION][..], &floor_ms.to_be_bytes()].concat()),
+        })
     }
 
     fn read_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
@@ -143,13 +143,18 @@ impl Opener {
                 let key = MarkKey(key.take()?);
                 let (time_ms, epoch) = (value.u64()?, value.epoch()?);
                 let order = Order { time_ms, epoch, start: value.start()?, counter: value.u32()? };
-                let mark = Mark { order, sender: NameTag(value.take()?), done: value.flag()? };
+                let mark = Mark { order, sender: SenderTag(value.take()?), done: value.flag()? };
                 let before = self.marks.marks.insert(key, mark);
                 if before.is_some() || self.marks.marks.len() > MAX_MARKS {
                     return None;
                 }
             }
-            FLOOR => self.marks.floor_ms = Some(value.u64()?),
+            FLOOR => {
+                let before = self.marks.floors_ms.insert(SenderTag(key.take()?), value.u64()?);
+                if before.is_some() || self.marks.floors_ms.len() > MAX_SENDERS {
+                    return None;
+                }
+            }
             _ => return None,
         }
         (key.0.is_empty() && value.0.is_empty()).then_some(())

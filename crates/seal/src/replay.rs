@@ -21,8 +21,11 @@ pub use window::{ReplayWindow, Seen, WINDOW};
 pub const MAX_WINDOWS: usize = 16_384;
 /// Senders (leaf, epoch and class of QoS) known to one client; messages of more are refused.
 pub const MAX_SENDERS: usize = 131_072;
-/// Topics whose newest retained message or will is remembered for one client; the oldest are dropped, leaving a floor.
+/// Topics whose newest retained message or will is remembered for one client. Of the sender that has most of them the oldest
+/// are dropped, leaving a floor.
 pub const MAX_MARKS: usize = 65_536;
+/// At least so many marks are dropped at a time, if their sender has as many: dropping looks at all of them.
+const MIN_DROPPED: usize = 64;
 /// Starts of one sender that have a window at a time.
 const MAX_STARTS: usize = 8;
 
@@ -362,13 +365,16 @@ pub(crate) struct Order {
     pub(crate) counter: u32,
 }
 
-/// A sender's name in a mark: its hash, so that it has one length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NameTag(pub(crate) [u8; 16]);
+/// A group's member in a mark: the hash of its name, so that it has one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SenderTag(pub(crate) [u8; 16]);
 
-impl NameTag {
-    pub(crate) fn of(name: &str) -> Self {
-        Self(first_16(digest::digest(&digest::SHA256, name.as_bytes()).as_ref()))
+impl SenderTag {
+    pub(crate) fn new(group: GroupNumber, name: &str) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(&group.0.to_be_bytes());
+        hash.update(name.as_bytes());
+        Self(first_16(hash.finish().as_ref()))
     }
 }
 
@@ -376,7 +382,7 @@ impl NameTag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) order: Order,
-    pub(crate) sender: NameTag,
+    pub(crate) sender: SenderTag,
     /// For wills: whether the client is done with it.
     pub(crate) done: bool,
 }
@@ -385,8 +391,8 @@ pub(crate) struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) marks: BTreeMap<MarkKey, Mark>,
-    /// Time of the newest mark that was dropped for room: a topic without a mark takes only what is newer.
-    pub(crate) floor_ms: Option<u64>,
+    /// Times of the newest marks that were dropped for room: a topic without a mark takes only what is newer of that sender.
+    pub(crate) floors_ms: BTreeMap<SenderTag, u64>,
     pub(crate) dirty: Dirty<MarkKey>,
 }
 
@@ -395,7 +401,7 @@ impl Marks {
     /// different senders are so only as far as their clocks agree.
     pub(crate) fn newer_than(&self, key: &MarkKey, mark: &Mark, clock_tolerance_ms: u64) -> Option<u64> {
         let Some(newest) = self.marks.get(key) else {
-            return self.floor_ms.filter(|floor_ms| mark.order.time_ms <= *floor_ms);
+            return self.floor_over(mark);
         };
         let older = if newest.sender == mark.sender {
             mark.order < newest.order
@@ -408,7 +414,7 @@ impl Marks {
     /// What is known of a will.
     pub(crate) fn check_will(&self, key: &MarkKey, mark: &Mark) -> Seen {
         match self.marks.get(key) {
-            None if self.floor_ms.is_some_and(|floor_ms| mark.order.time_ms <= floor_ms) => Seen::Done,
+            None if self.floor_over(mark).is_some() => Seen::Done,
             None => Seen::New,
             Some(newest) if mark.order > newest.order => Seen::New,
             Some(newest) if mark.order == newest.order && !newest.done => Seen::Delivered,
@@ -426,17 +432,32 @@ impl Marks {
             newest.done |= mark.done;
         }
         if self.marks.len() > MAX_MARKS {
-            let mut times: Vec<u64> = self.marks.values().map(|mark| mark.order.time_ms).collect();
-            let (_, last, _) = times.select_nth_unstable(MAX_MARKS / 8);
-            let last = *last;
-            self.marks.retain(|key, mark| {
-                let keep = mark.order.time_ms > last;
-                if !keep {
-                    self.dirty.add(*key);
-                }
-                keep
-            });
-            self.floor_ms = self.floor_ms.max(Some(last));
+            self.make_room();
         }
+    }
+
+    fn floor_over(&self, mark: &Mark) -> Option<u64> {
+        self.floors_ms.get(&mark.sender).copied().filter(|floor_ms| mark.order.time_ms <= *floor_ms)
+    }
+
+    /// Drops the oldest marks of the sender that has most of them: no sender pushes out what is known of another.
+    fn make_room(&mut self) {
+        let mut times: BTreeMap<SenderTag, Vec<u64>> = BTreeMap::new();
+        for mark in self.marks.values() {
+            times.entry(mark.sender).or_default().push(mark.order.time_ms);
+        }
+        let Some((sender, mut times)) = times.into_iter().max_by_key(|(_, times)| times.len()) else { return };
+        let last = (times.len() / 8).max(MIN_DROPPED).min(times.len() - 1);
+        let (_, last_ms, _) = times.select_nth_unstable(last);
+        let last_ms = *last_ms;
+        self.marks.retain(|key, mark| {
+            let keep = mark.sender != sender || mark.order.time_ms > last_ms;
+            if !keep {
+                self.dirty.add(*key);
+            }
+            keep
+        });
+        let floor_ms = self.floors_ms.entry(sender).or_default();
+        *floor_ms = last_ms.max(*floor_ms);
     }
 }

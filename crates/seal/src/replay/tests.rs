@@ -89,7 +89,7 @@ fn a_mark_dropped_for_room_leaves_a_floor() {
     let epoch = EpochId { generation: 0, epoch: 1 };
     let mark = |time_ms: u64| Mark {
         order: Order { epoch, ..at(0, time_ms as u32, time_ms) },
-        sender: NameTag::of("1111"),
+        sender: SenderTag::new(GroupNumber(1), "1111"),
         done: false,
     };
     for i in 0..=MAX_MARKS {
@@ -99,4 +99,22 @@ fn a_mark_dropped_for_room_leaves_a_floor() {
     assert!(marks.newer_than(&key(0), &mark(1000), 0).is_some(), "cannot be told from a rollback");
     assert!(marks.newer_than(&key(0), &mark(1000 + MAX_MARKS as u64), 0).is_none());
     assert_eq!(marks.check_will(&key(0), &mark(1000)), Seen::Done);
+}
+
+/// A member of one group says many topics with RETAIN: what a client knows of other groups' topics must not go for that.
+#[test]
+fn marks_of_one_group_do_not_push_out_those_of_another() {
+    let mark =
+        |group, time_ms, sender| Mark { order: at(1, 0, time_ms), sender: SenderTag::new(group, sender), done: false };
+    let valve = |of, sender| MarkKey::new(of, GroupNumber(2), sender, "valve/state");
+    let mut marks = Marks::default();
+    for i in 0..=MAX_MARKS {
+        let topic = format!("flood/{i}");
+        marks.mark(MarkKey::new(MarkOf::Retained, GroupNumber(1), "", &topic), mark(GroupNumber(1), 2_000, "flooder"));
+    }
+    // Sealed before the flood, as a will is when its client connects, and a retained message long before it is asked for.
+    let will = marks.check_will(&valve(MarkOf::Will, "valve"), &mark(GroupNumber(2), 1_999, "valve"));
+    assert_eq!(will, Seen::New, "the will of a device of another group is taken for a replay");
+    let older = marks.newer_than(&valve(MarkOf::Retained, ""), &mark(GroupNumber(2), 1_999, "valve"), 60_000);
+    assert_eq!(older, None, "a retained message of another group is taken for an older one");
 }
