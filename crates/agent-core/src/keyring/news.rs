@@ -15,6 +15,8 @@ use crate::deadline::Deadline;
 
 /// Whoever says again and again that there is more makes this device ask no sooner again.
 const ASK_EVERY_MS: u64 = 10_000;
+/// So long the hub has to show what somebody has read, whether it answers or not.
+const SHOW_WITHIN_MS: u64 = 60_000;
 /// The same is told again after so long.
 pub(super) const QUIET_MS: u64 = 600_000;
 /// As many speakers are remembered.
@@ -41,7 +43,7 @@ impl fmt::Display for Speaker {
 /// What does not fit what the hub shows. For a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Doubt {
-    /// The hub was asked for all, and has not shown as much as somebody has read.
+    /// The hub has not shown as much as somebody has read, though it was asked for all or has had the time.
     Withheld {
         /// Who has read more.
         speaker: Speaker,
@@ -114,17 +116,38 @@ pub(super) struct News {
     /// The operator's last statement, if more of the ledger has to be read before it can be judged.
     pub pending: Option<Vec<u8>>,
     /// The limits on its age that were told to be passed, and when each is told again.
-    pub overdue: BTreeMap<Limited, Deadline>,
+    pub passed: BTreeMap<Limited, Deadline>,
 }
 
 /// Somebody has read more than this device.
 #[derive(Debug)]
 struct Ahead {
+    /// What the hub has to show first. What is said later does not put that off.
+    first: Claim,
+    /// What was said last.
+    last: Claim,
+    /// The hub is not asked again before.
+    again: Deadline,
+}
+
+/// So much somebody has read.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
     read: u64,
     /// The last sync that was begun before that was heard.
     heard: SyncId,
-    /// The hub is not asked again before.
-    again: Deadline,
+    /// It has to be shown until then.
+    due: Deadline,
+}
+
+impl Ahead {
+    /// The hub has shown so many entries. `false` if that is all that was claimed.
+    fn handle_shown(&mut self, shown: u64) -> bool {
+        if self.first.read <= shown {
+            self.first = self.last;
+        }
+        self.first.read > shown
+    }
 }
 
 impl News {
@@ -149,20 +172,40 @@ impl News {
     }
 
     fn note_ahead(&mut self, speaker: Speaker, read: u64, heard: SyncId, now_ms: u64) -> bool {
-        match self.ahead.get(&speaker) {
+        let again = Deadline::after(now_ms, ASK_EVERY_MS);
+        let claim = Claim { read, heard, due: Deadline::after(now_ms, SHOW_WITHIN_MS) };
+        let is_full = self.ahead.len() >= MAX_SPEAKERS;
+        match self.ahead.get_mut(&speaker) {
             Some(known) if !known.again.is_due(now_ms) => return false,
-            None if self.ahead.len() >= MAX_SPEAKERS => return false,
-            _ => {}
+            Some(known) => (known.last, known.again) = (claim, again),
+            None if is_full => return false,
+            None => _ = self.ahead.insert(speaker, Ahead { first: claim, last: claim, again }),
         }
-        self.ahead.insert(speaker, Ahead { read, heard, again: Deadline::after(now_ms, ASK_EVERY_MS) });
         true
     }
 
     /// The ledger was read to its end by `sync`.
     pub fn settle(&mut self, shown: u64, sync: SyncId) -> Vec<Doubt> {
-        self.ahead.retain(|_, ahead| ahead.read > shown);
-        let unshown = self.ahead.iter().filter(|(_, ahead)| sync > ahead.heard);
-        unshown.map(|(speaker, ahead)| Doubt::Withheld { speaker: speaker.clone(), read: ahead.read, shown }).collect()
+        self.unshown(shown, |claim| sync > claim.heard)
+    }
+
+    /// What has not been shown in time, though the ledger was not read to its end either: whoever withholds it carries the
+    /// answers, too.
+    pub fn overdue(&mut self, shown: u64, now_ms: u64) -> Vec<Doubt> {
+        self.unshown(shown, |claim| claim.due.is_due(now_ms))
+    }
+
+    fn unshown(&mut self, shown: u64, is_late: impl Fn(&Claim) -> bool) -> Vec<Doubt> {
+        self.ahead.retain(|_, ahead| ahead.handle_shown(shown));
+        let late = self.ahead.iter().filter(|(_, ahead)| is_late(&ahead.first));
+        late.map(|(speaker, ahead)| Doubt::Withheld { speaker: speaker.clone(), read: ahead.first.read, shown })
+            .collect()
+    }
+
+    /// Whether [`Self::overdue`] may have something that is not told yet.
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        let is_quiet = |speaker| self.quiet.get(speaker).is_some_and(|quiet| !quiet.is_due(now_ms));
+        self.ahead.iter().any(|(speaker, ahead)| ahead.first.due.is_due(now_ms) && !is_quiet(speaker))
     }
 
     /// Tells it, unless something was told of the same speaker a while ago. `true` if it did.

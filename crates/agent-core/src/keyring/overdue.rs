@@ -42,16 +42,17 @@ impl Keyring {
     /// Whether [`Self::tell_news`] has something to tell.
     pub fn has_news_to_tell(&self, now_ms: u64) -> bool {
         let overdue = self.overdue(now_ms);
-        let told = &self.news.overdue;
+        let told = &self.news.passed;
         overdue.iter().any(|limited| told.get(limited).is_none_or(|again| again.is_due(now_ms)))
             || told.keys().any(|limited| !overdue.contains(limited))
+            || self.news.is_overdue(now_ms)
     }
 
     /// Tells that the operator's word on the ledger does not come any more, or comes again, and which groups stop or go on
     /// because of it.
     pub fn tell_news(&mut self, now_ms: u64) {
         let overdue = self.overdue(now_ms);
-        let mut told = std::mem::take(&mut self.news.overdue);
+        let mut told = std::mem::take(&mut self.news.passed);
         for limited in told.keys().filter(|limited| !overdue.contains(limited)) {
             self.tell_in_time(*limited, now_ms);
         }
@@ -62,7 +63,10 @@ impl Keyring {
                 self.tell_overdue(limited, now_ms);
             }
         }
-        self.news.overdue = told;
+        self.news.passed = told;
+        for doubt in self.news.overdue(self.replica.height(), now_ms) {
+            self.news.tell(&doubt, now_ms);
+        }
     }
 
     fn tell_in_time(&self, limited: Limited, now_ms: u64) {

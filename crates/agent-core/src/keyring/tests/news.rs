@@ -138,3 +138,62 @@ fn what_is_not_the_operators_word_on_this_ledger_is_no_news() {
     assert_eq!(keyring.hear_operator(&other, START_MS), Err(doubt));
     assert_eq!(keyring.news.age_ms(START_MS), None);
 }
+
+/// Whoever withholds the ledger also carries the questions and the answers.
+#[test]
+fn answers_that_come_after_the_next_message_do_not_silence_the_doubt() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    scene.grow();
+    let message = scene.message(&keyring);
+    let mut told = Vec::new();
+    assert_eq!(keyring.hear(&message, START_MS), Ok(true));
+    for turn in 0..100 {
+        let asked_ms = START_MS + turn * 10_500 + 600;
+        let asked = keyring.begin_sync();
+        assert_eq!(keyring.hear(&message, asked_ms + 9_900), Ok(true), "the hub is to be asked again");
+        // The answer shows nothing. It comes just within the 10 s that a call may take.
+        assert!(keyring.set_caught_up(asked));
+        told.extend(keyring.settle_news(asked_ms + 9_950));
+    }
+    assert!(!told.is_empty(), "a quarter of an hour without a word");
+}
+
+#[test]
+fn what_is_not_shown_in_time_is_told_though_the_hub_never_answers() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    scene.grow();
+    let message = scene.message(&keyring);
+    assert_eq!(keyring.hear(&message, START_MS), Ok(true));
+    keyring.begin_sync();
+    for later_ms in [10_000, 20_000, 50_000] {
+        assert_eq!(keyring.hear(&message, START_MS + later_ms), Ok(true));
+    }
+    assert!(!keyring.has_news_to_tell(START_MS + MINUTE_MS - 1));
+    assert!(keyring.has_news_to_tell(START_MS + MINUTE_MS));
+    keyring.tell_news(START_MS + MINUTE_MS);
+    assert!(!keyring.has_news_to_tell(START_MS + MINUTE_MS), "it is told");
+    assert!(keyring.has_news_to_tell(START_MS + 11 * MINUTE_MS), "and told again");
+    scene.follow(&mut keyring);
+    keyring.tell_news(START_MS + 11 * MINUTE_MS);
+    assert!(!keyring.has_news_to_tell(START_MS + 30 * MINUTE_MS), "it was shown");
+}
+
+/// A member that reads on while the hub shows what it had read before.
+#[test]
+fn a_hub_that_is_always_a_little_behind_withholds_nothing() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    scene.grow();
+    let first = scene.message(&keyring);
+    assert_eq!(keyring.hear(&first, START_MS), Ok(true));
+    let asked = keyring.begin_sync();
+    scene.follow(&mut keyring);
+    scene.grow();
+    let second = scene.message(&keyring);
+    assert_eq!(keyring.hear(&second, START_MS + 10_000), Ok(true));
+    assert!(keyring.set_caught_up(asked));
+    assert_eq!(keyring.settle_news(START_MS + 10_000), []);
+    assert!(!keyring.has_news_to_tell(START_MS + MINUTE_MS));
+}
