@@ -115,9 +115,7 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
             )));
         }
     };
-    register(&est.registrar, device, &issued)
-        .await
-        .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })?;
+    register(&est.registrar, device, &issued).await?;
     if !claim.spend().map_err(Refused::internal)? {
         return Err(unknown());
     }
@@ -141,7 +139,7 @@ async fn simple_reenroll(
         Refused::forbidden(format!("the certificate of {:?} is not renewed: {}", shown.common_name(), refusal.reason()))
     };
     let id = shown.device().map_err(|_| refused(CertificateRefusal::NoDevice))?;
-    let _turn = est.renewals.turn(&id).await;
+    let turn = est.renewals.turn(&id).await;
     let device = {
         let replica = est.replica.read().unwrap_or_else(PoisonError::into_inner);
         device_of(&replica, &shown).cloned().map_err(refused)?
@@ -166,16 +164,26 @@ async fn simple_reenroll(
             });
         }
         Decided::New => {
-            register(&est.registrar, &device.id, &issued)
-                .await
-                .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })?;
-            est.renewals.keep(device.id.clone(), issued.certificate.clone());
-            issued.certificate
+            to_the_end(async move {
+                let _turn = turn;
+                register(&est.registrar, &device.id, &issued).await?;
+                info!(device = %device.id, serial = hex::encode(issued.certificate.serial()), "renewed");
+                est.renewals.keep(device.id, issued.certificate.clone());
+                Ok(issued.certificate)
+            })
+            .await?
         }
     };
-    info!(device = %device.id, serial = hex::encode(certificate.serial()), "renewed");
     let body = est::certs_only_body([&certificate]).map_err(Refused::internal)?;
     Ok(pkcs7(est::ISSUED_TYPE, body))
+}
+
+/// Goes on also when the client hangs up meanwhile. It could have one entry after the other on the ledger, and the hub
+/// would have no note of them.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::spawn(work).await.map_err(Refused::internal)?
 }
 
 async fn revocation_list(State(est): State<Arc<Est>>) -> Result<Response, Refused> {
@@ -202,17 +210,20 @@ fn decide(est: &Est, device: &DeviceId, content_type: &str, body: &[u8], now_ms:
     })
 }
 
-async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> anyhow::Result<()> {
+async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> Result<(), Refused> {
     let certificate = &issued.certificate;
     let Fingerprint(fingerprint) = certificate.fingerprint();
     let entry = Body::DeviceRegistered(DeviceRegistered {
         device: device.clone(),
         public_key: *certificate.public_key(),
         certificate: fingerprint.into(),
-        serial: Serial::new(certificate.serial())?,
+        serial: Serial::new(certificate.serial()).map_err(Refused::internal)?,
         not_after_s: certificate.not_after_s(),
     });
-    registrar.submit(entry).await
+    registrar
+        .submit(entry)
+        .await
+        .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })
 }
 
 fn pkcs7(content_type: &'static str, body: String) -> Response {

@@ -102,7 +102,7 @@ impl Bench {
     async fn certify(&self, device: &str, lifetime: Duration) -> Result<Certificate> {
         let (authority, device) = (&self.est.registrar.authority, device.parse()?);
         let issued = authority.issue_device(&device, self.key.public(), now_ms(), lifetime)?;
-        register(&self.est.registrar, &device, &issued).await?;
+        register(&self.est.registrar, &device, &issued).await.map_err(|refused| anyhow::anyhow!(refused.reason))?;
         self.follow().await?;
         Ok(issued.certificate)
     }
@@ -287,5 +287,29 @@ async fn a_renewal_takes_a_good_certificate_and_its_key() -> Result<()> {
     assert_eq!(renew(Some(&old), &bench.key).await?, Err(StatusCode::FORBIDDEN), "revoked");
     bench.certify("1111", LIFETIME).await?;
     assert_eq!(renew(Some(&old), &bench.key).await?, Err(StatusCode::FORBIDDEN), "revoked before it enrolled again");
+    Ok(())
+}
+
+/// Its connection ends after the ledger has the registration, and before the hub has noted it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_gives_up_each_renewal_writes_no_more_than_one_to_the_ledger() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    tokio::time::sleep(SHORT).await;
+    let height = async || anyhow::Ok(bench.ledger.height().await?);
+    let first = height().await?;
+    for _ in 0..10 {
+        let before = height().await?;
+        let mut request = Box::pin(bench.renew(Some(&old), &bench.key));
+        let mut given = false;
+        while !given && height().await? == before {
+            let polled = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
+            given = polled.is_ready();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(request);
+        bench.follow().await?;
+    }
+    assert!(height().await? <= first + 1, "{} registrations", height().await? - first);
     Ok(())
 }
