@@ -282,8 +282,8 @@ impl Handle {
         self.ask(|done| ServerEvent::DisconnectDevice { device, done }).await
     }
 
-    /// A device has this credential now: ends its connections by another one. Its sessions stay, wills are not sent.
-    /// Returns how many connections there were.
+    /// A device has this credential now: ends its connections and sessions by another one; wills are not sent. Returns how
+    /// many connections there were.
     pub async fn replace_credential(
         &self,
         device: impl Into<String>,

@@ -10,6 +10,7 @@ use sealcast_broker::{Credential, Handle, Qos};
 use sealcast_chain::Ledger;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::{SharedReplica, credential};
+use sealcast_identity::OPERATOR_NAME;
 use sealcast_ledger::{Event, Former, Record, Replica};
 use sealcast_ledger_client::NodeError;
 use sealcast_topic::ControlTopic;
@@ -20,11 +21,14 @@ use tracing::{error, warn};
 /// The hub ends when its ledger could not be read for so long.
 const UNREAD: Duration = Duration::from_secs(30);
 
+/// Whoever rotates the operator's key hears of it over a connection by the former one.
+const ROTATION: Duration = Duration::from_secs(5);
+
 /// Who may no longer be connected.
 enum Barred {
     /// A revoked device.
     Device(String),
-    /// Whoever connected as this device by a key that it had before.
+    /// Whoever connected as this device, or as the operator, by a key that it had before.
     Former { device: String, credential: Credential },
 }
 
@@ -36,7 +40,25 @@ impl Barred {
                 let credential = credential(replica, id.as_str())?;
                 Some(Self::Former { device: id.to_string(), credential })
             }
+            Event::KeyRotated { whose, .. } if whose == replica.genesis().id.operator() => {
+                let credential = credential(replica, OPERATOR_NAME)?;
+                Some(Self::Former { device: OPERATOR_NAME.to_owned(), credential })
+            }
             _ => None,
+        }
+    }
+
+    fn is_operator(&self) -> bool {
+        matches!(self, Self::Former { device, .. } if device == OPERATOR_NAME)
+    }
+
+    async fn disconnect(self, broker: &Handle) {
+        let ended = match self {
+            Self::Device(name) => broker.disconnect_device(name).await,
+            Self::Former { device, credential } => broker.replace_credential(device, credential).await,
+        };
+        if let Err(error) = ended {
+            warn!(%error, "whoever is revoked or has another key could not be disconnected");
         }
     }
 }
@@ -104,13 +126,15 @@ impl Follower {
 
     async fn disconnect(&self, barred: Vec<Barred>) {
         for barred in barred {
-            let ended = match barred {
-                Barred::Device(name) => self.broker.disconnect_device(name).await,
-                Barred::Former { device, credential } => self.broker.replace_credential(device, credential).await,
-            };
-            if let Err(error) = ended {
-                warn!(%error, "a device that is revoked or has another key could not be disconnected");
+            if !barred.is_operator() {
+                barred.disconnect(&self.broker).await;
+                continue;
             }
+            let broker = self.broker.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(ROTATION).await;
+                barred.disconnect(&broker).await;
+            });
         }
     }
 

@@ -278,7 +278,7 @@ impl Hub {
             self.core.handle_disconnect_device(&name);
         }
         for (id, credential) in rekeyed {
-            self.core.handle_new_credential(id.as_str(), credential, now.unix_ms);
+            self.core.handle_new_credential(id.as_str(), credential);
         }
         for record in &news {
             self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), Properties::new(), now)?;

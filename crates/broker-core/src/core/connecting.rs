@@ -325,9 +325,13 @@ impl Core {
 
     /// Ends every connection and session of a device; waiting wills are not sent. Returns how many were online.
     pub fn handle_disconnect_device(&mut self, device: &str) -> usize {
-        let ids: Vec<SessionId> =
-            self.by_key.iter().filter(|(key, _)| &*key.device == device).map(|(_, id)| *id).collect();
-        self.wills.retain(|due| &*due.peer.device != device);
+        self.end_sessions(|peer| &*peer.device == device)
+    }
+
+    fn end_sessions(&mut self, of: impl Fn(&Peer) -> bool) -> usize {
+        let sessions = self.sessions.iter().filter(|(_, session)| of(&session.peer()));
+        let ids: Vec<SessionId> = sessions.map(|(id, _)| *id).collect();
+        self.wills.retain(|due| !of(&due.peer));
         let mut online = 0;
         for id in ids {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
@@ -341,20 +345,10 @@ impl Core {
         online
     }
 
-    /// A device has this credential now: ends its connections by another one, without their wills. Its sessions stay the
-    /// device's. Returns how many connections there were.
-    pub fn handle_new_credential(&mut self, device: &str, credential: Credential, now_ms: u64) -> usize {
-        let is_stale = |peer: &Peer| &*peer.device == device && peer.credential != Some(credential);
-        self.wills.retain(|due| !is_stale(&due.peer));
-        for session in self.sessions.values_mut().filter(|session| is_stale(&session.peer())) {
-            (session.will, session.will_due_ms) = (None, None);
-        }
-        let stale = self.connections.iter().filter(|(_, connection)| is_stale(&connection.peer));
-        let stale: Vec<ConnId> = stale.map(|(conn, _)| *conn).collect();
-        for conn in &stale {
-            self.close(*conn, reason::ADMINISTRATIVE_ACTION, now_ms);
-        }
-        stale.len()
+    /// Ends every connection and session of a device that is not by this credential, its present one; their wills are not
+    /// sent. Whoever made them would still fill the device's places and queues. Returns how many were online.
+    pub fn handle_new_credential(&mut self, device: &str, credential: Credential) -> usize {
+        self.end_sessions(|peer| &*peer.device == device && peer.credential != Some(credential))
     }
 
     /// The broker stops: clients are told, sessions stay.

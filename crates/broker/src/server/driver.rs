@@ -151,7 +151,7 @@ impl Driver {
                 let _ = done.send(self.core.handle_disconnect_device(&device));
             }
             ServerEvent::NewCredential { device, credential, done } => {
-                let _ = done.send(self.core.handle_new_credential(&device, credential, now));
+                let _ = done.send(self.core.handle_new_credential(&device, credential));
             }
             ServerEvent::Stats { done } => {
                 let _ = done.send(self.core.stats());

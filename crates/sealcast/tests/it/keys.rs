@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::harness::{Agent, Hub, output, refuse, sealcast, succeed, until_joined};
+use crate::harness::{Agent, Hub, mosquitto_sub, output, refuse, sealcast, succeed, until, until_joined};
 
 /// A copy of the files of a folder.
 fn copy(from: &Path, to: &Path) {
@@ -18,8 +18,14 @@ fn the_operator_gets_a_new_key_and_the_old_one_is_refused() {
     let [first, second] = hub.pair("hsu0001", ["", ""]);
     let old = hub.dir.path().join("old-operator");
     copy(&hub.operator(), &old);
+    let identity = ["--cafile", "--cert", "--key"].map(str::to_owned);
+    let files = [hub.path().join("root.pem"), old.join("operator.pem"), old.join("operator.key")];
+    let files = files.map(|path| path.to_str().unwrap().to_owned());
+    let identity: Vec<&str> = identity.iter().zip(&files).flat_map(|(option, path)| [&**option, &**path]).collect();
+    let mut thief = mosquitto_sub(hub.mqtt_port(), "open/#", &identity);
     let said = hub.operate(&["key", "rotate", "operator"]);
     assert!(said.contains("the operator has a new key"), "{said}");
+    until("who is connected by the old key is not any more", || thief.exit_code().is_some());
 
     let said = refuse(["group", "reset", "hsu0001", "--operator", old.to_str().unwrap()]);
     assert!(said.contains("cannot connect"), "{said}");

@@ -62,12 +62,33 @@ fn a_new_key_ends_the_connections_by_the_former_one_and_no_others() {
     let own = world.connect(&current, "own", None).unwrap();
 
     let key = sealcast_identity::Certificate::from_der(current.der()).unwrap().public_key().fingerprint();
-    assert_eq!(world.core.handle_new_credential("1111", key, 0), 1);
+    assert_eq!(world.core.handle_new_credential("1111", key), 1);
     let outputs = world.outputs();
     let [(conn, Outgoing::Disconnect { code })] = outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((conn, code), (thief, reason::ADMINISTRATIVE_ACTION));
     assert_eq!(world.publish(own, "will", false), (Some(0), vec![other]));
-    // The device's session goes on with its new key.
+    // Nothing of its former sessions is left to take places and queues.
+    assert_eq!(world.core.stats().sessions, 2);
     assert!(world.connect(&current, "thief", None).is_some());
     assert_eq!(world.core.stats().sessions, 3);
+}
+
+/// What a former key leaves behind must not be full one day, and hold up the group.
+#[test]
+fn a_session_that_a_former_key_has_left_takes_nothing_that_the_device_gets_later() {
+    let mut world = World::new(Readers::Granted);
+    let (former, other) = (world.register("1111"), world.register("1112"));
+    let group = world.group("g", "g/#");
+    world.grant(group, "1111");
+    world.grant(group, "1112");
+    let other = world.connect(&other, "other", None).unwrap();
+    let thief = world.connect(&former, "thief", None).unwrap();
+    world.subscribe(thief, &["g/#"]);
+    let current = world.register("1111");
+    let key = sealcast_identity::Certificate::from_der(current.der()).unwrap().public_key().fingerprint();
+    assert_eq!(world.core.handle_new_credential("1111", key), 1);
+    world.outputs();
+    world.grant(group, "1111");
+    world.publish(other, "g/t", false);
+    assert_eq!(world.connect_and_receive(&current, "thief"), [""; 0], "it waited in the thief's session");
 }
