@@ -24,6 +24,8 @@ const QUIET_MS: u64 = 10_000;
 /// See the module.
 pub(super) struct Follower {
     state: State,
+    /// The last answer was empty, and was not final because of news that came during its question.
+    repeated: bool,
     /// Until then nothing is reported.
     quiet: Option<Deadline>,
 }
@@ -46,7 +48,7 @@ enum State {
 
 impl Follower {
     pub fn new() -> Self {
-        Self { state: State::Away, quiet: None }
+        Self { state: State::Away, repeated: false, quiet: None }
     }
 
     pub fn is_up(&self) -> bool {
@@ -102,11 +104,14 @@ impl Follower {
     /// `true` if the replica has all that the ledger had when it was asked.
     pub fn handle_answer(&mut self, keyring: &mut impl SharedKeyring, empty: bool, now_ms: u64) -> bool {
         let State::Asking { sync, from, again } = self.state else { return false };
-        let more = if empty { again } else { height(keyring) > from };
-        if more {
+        // The hub can push what nobody has signed during each question. So news put off the end once only.
+        let repeat = empty && again && !self.repeated;
+        self.repeated = repeat;
+        if repeat || !empty && height(keyring) > from {
             self.wait(now_ms, 0);
         } else if empty && keyring.change(|keyring| keyring.set_caught_up(sync)) {
-            self.state = State::Idle { refresh: Deadline::after(now_ms, REFRESH_MS) };
+            let pause_ms = if again { 0 } else { REFRESH_MS };
+            self.state = State::Idle { refresh: Deadline::after(now_ms, pause_ms) };
             return true;
         } else {
             // Nothing that can be true came: do not ask in a circle.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Opener;
 
 fn sender(leaf: u32, epoch: u64) -> SenderKey {
     let leaf = LeafIndex::new(leaf).expect("14 bits");
@@ -117,4 +118,26 @@ fn marks_of_one_group_do_not_push_out_those_of_another() {
     assert_eq!(will, Seen::New, "the will of a device of another group is taken for a replay");
     let older = marks.newer_than(&valve(MarkOf::Retained, ""), &mark(GroupNumber(2), 1_999, "valve"), 60_000);
     assert_eq!(older, None, "a retained message of another group is taken for an older one");
+}
+
+#[test]
+fn floors_are_stored_when_they_rise() {
+    let mut opener = Opener::new();
+    let mark = |opener: &mut Opener, i: usize| {
+        let of = if i.is_multiple_of(2) { MarkOf::Retained } else { MarkOf::Will };
+        let sender = SenderTag::new(GroupNumber(7), "1111");
+        let mark = Mark { order: at(1, 0, 1_000 + i as u64), sender, done: true };
+        opener.marks.mark(MarkKey::new(of, GroupNumber(7), "1111", &i.to_string()), mark);
+    };
+    (0..MAX_MARKS).for_each(|i| mark(&mut opener, i));
+    let mut stored: BTreeMap<_, _> = opener.changes().rows.into_iter().map(|row| (row.key, row.value)).collect();
+    mark(&mut opener, MAX_MARKS);
+    let changes = opener.changes();
+    assert!(!changes.replace_all, "only what has changed is stored");
+    stored.extend(changes.rows.into_iter().map(|row| (row.key, row.value)));
+    let rows = stored.iter().filter_map(|(key, value)| Some((&**key, &**value.as_ref()?)));
+    assert_eq!(opener.marks.floors_ms.len(), 1);
+    for again in [Opener::restore(rows), Opener::import(&opener.export())].map(Result::unwrap) {
+        assert_eq!((&again.marks.floors_ms, &again.marks.marks), (&opener.marks.floors_ms, &opener.marks.marks));
+    }
 }

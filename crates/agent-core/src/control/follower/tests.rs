@@ -304,3 +304,17 @@ proptest! {
         prop_assert!(agent.keyring.is_caught_up_after(goal));
     }
 }
+
+/// A hub that pushes a record of long after, and shows none before it, is not asked for ever without a result.
+#[test]
+fn a_hub_that_withholds_and_pushes_while_it_is_asked_is_read_to_its_end() {
+    let mut agent = Agent::at(10);
+    agent.follower.want(agent.now_ms);
+    let mut ended = false;
+    for _ in 0..1_000 {
+        let asked = agent.ask().unwrap();
+        assert!(!agent.push(&forged(30)), "whose signature nobody has looked at");
+        ended |= agent.answer(asked, &[]);
+    }
+    assert!(ended, "what others say of the ledger is never judged");
+}
