@@ -20,7 +20,8 @@ use sealcast_identity::{
     BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Fingerprint, Issued, NETWORK_PATH, est,
 };
 use sealcast_ledger::{Body, DeviceRegistered, Serial};
-use sealcast_node::{now_ms, output};
+use sealcast_node::{Tasks, now_ms, output};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use self::renewals::{Decided, Renewals};
@@ -47,6 +48,8 @@ pub struct Est {
     replica: SharedReplica,
     renewals: Renewals,
     revocations: Revocations,
+    /// Under which registrations run to their end.
+    tasks: Tasks,
 }
 
 impl Est {
@@ -57,9 +60,23 @@ impl Est {
         config: config::Hub,
         descriptor: Descriptor,
         replica: SharedReplica,
+        tasks: Tasks,
     ) -> Self {
         let (renewals, revocations) = (Renewals::default(), Revocations::default());
-        Self { registrar, tokens, config, descriptor, replica, renewals, revocations }
+        Self { registrar, tokens, config, descriptor, replica, renewals, revocations, tasks }
+    }
+
+    /// Runs `work` to its end, whether or not its request is dropped meanwhile: what the ledger has must be noted.
+    async fn complete<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (done, answer) = oneshot::channel();
+        self.tasks.spawn(async move {
+            // Nobody hears it if the peer has hung up.
+            let _ = done.send(work.await);
+        });
+        answer.await.map_err(|_| Refused::internal(anyhow::anyhow!("a registration panicked")))?
     }
 }
 
@@ -164,26 +181,20 @@ async fn simple_reenroll(
             });
         }
         Decided::New => {
-            to_the_end(async move {
+            let (under, id) = (est.clone(), device.id.clone());
+            let renewal = async move {
+                // The next renewal is decided when this one is noted.
                 let _turn = turn;
-                register(&est.registrar, &device.id, &issued).await?;
-                info!(device = %device.id, serial = hex::encode(issued.certificate.serial()), "renewed");
-                est.renewals.keep(device.id, issued.certificate.clone());
+                register(&under.registrar, &id, &issued).await?;
+                under.renewals.keep(id, issued.certificate.clone());
                 Ok(issued.certificate)
-            })
-            .await?
+            };
+            est.complete(renewal).await?
         }
     };
+    info!(device = %device.id, serial = hex::encode(certificate.serial()), "renewed");
     let body = est::certs_only_body([&certificate]).map_err(Refused::internal)?;
     Ok(pkcs7(est::ISSUED_TYPE, body))
-}
-
-/// Goes on also when the client hangs up meanwhile. It could have one entry after the other on the ledger, and the hub
-/// would have no note of them.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
-) -> Result<T, Refused> {
-    tokio::spawn(work).await.map_err(Refused::internal)?
 }
 
 async fn revocation_list(State(est): State<Arc<Est>>) -> Result<Response, Refused> {

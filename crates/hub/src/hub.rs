@@ -111,7 +111,7 @@ impl Hub {
         tasks.keep("the task that follows the ledger", follower.run(stop));
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
-        let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone());
+        let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());
         let router = est::router(Arc::new(est_of));
         tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 

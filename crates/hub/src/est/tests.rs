@@ -61,7 +61,7 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
     let replica = Arc::new(RwLock::new(replica));
     let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
     let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger.clone());
-    let est = Arc::new(Est::new(registrar, tokens, config, descriptor, replica));
+    let est = Arc::new(Est::new(registrar, tokens, config, descriptor, replica, Tasks::default()));
     Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, ledger, _dir: dir })
 }
 
