@@ -18,7 +18,7 @@ use crate::{
     epoch::{Authenticity, Epoch, EpochId, EpochSecret, Ledger, Member},
     error::OpenError,
     header::{EPOCHS_APART, GroupNumber, KeyId, LeafIndex, Start},
-    merkle::Node,
+    merkle::{Node, Way},
     plaintext::BatchProof,
     replay::SenderTag,
     roots::Roots,
@@ -103,13 +103,13 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Whether the signature of this batch is known to hold.
-    pub(crate) fn has_verified(&self, proof: &BatchProof<'_>, root: &Node) -> bool {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).contains(proof, root)
+    /// Whether the message with this hash is of a batch whose signature is known to hold.
+    pub(crate) fn has_verified(&self, proof: &BatchProof<'_>, leaf: Node) -> bool {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).cover(proof, leaf)
     }
 
-    pub(crate) fn note_verified(&self, proof: &BatchProof<'_>, root: &Node) {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(proof, root);
+    pub(crate) fn note_verified(&self, proof: &BatchProof<'_>, way: Way) {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).insert(proof, way);
     }
 }
 

@@ -65,10 +65,11 @@ impl Tree {
     }
 }
 
-/// On which side of the way from leaf `index` to the root of `size` leaves the next hash stands, from the bottom up.
-fn sides(index: usize, size: usize) -> impl Iterator<Item = Side> {
+/// On which side of the way from leaf `index` to the root of `size` leaves the next hash stands, for each level from the
+/// bottom up; `None` where there is nothing beside the way.
+fn sides(index: usize, size: usize) -> impl Iterator<Item = Option<Side>> {
     let levels = std::iter::successors(Some((index, size)), |(index, size)| Some((index / 2, size.div_ceil(2))));
-    levels.take_while(|(_, size)| *size > 1).filter_map(|(index, size)| match index % 2 {
+    levels.take_while(|(_, size)| *size > 1).map(|(index, size)| match index % 2 {
         1 => Some(Side::Left),
         _ if index + 1 < size => Some(Side::Right),
         _ => None,
@@ -82,14 +83,84 @@ enum Side {
 
 /// How many hashes the path of leaf `index` has.
 pub(crate) fn path_len(index: usize, size: usize) -> usize {
-    sides(index, size).count()
+    sides(index, size).flatten().count()
 }
 
-/// The root that `leaf` and its path lead to (RFC 9162 §2.1.3.2). `path` has [`path_len`] hashes.
-pub(crate) fn root_of(leaf: Node, index: usize, size: usize, path: &[Node]) -> Node {
-    sides(index, size).zip(path).fold(leaf, |node, (side, beside)| match side {
-        Side::Left => parent(beside, &node),
-        Side::Right => parent(&node, beside),
+/// The way from a leaf to the root, with all hashes on it and beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Way {
+    index: usize,
+    size: usize,
+    /// From the leaf up, without the root.
+    levels: Vec<Level>,
+    root: Node,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Level {
+    on: Node,
+    beside: Option<Node>,
+}
+
+impl Way {
+    /// Where `leaf` and its path lead to (RFC 9162 §2.1.3.2). `path` has [`path_len`] hashes.
+    pub(crate) fn new(leaf: Node, index: usize, size: usize, path: &[Node]) -> Self {
+        let mut levels = Vec::with_capacity(path.len() + 1);
+        let root = climb(leaf, sides(index, size), &mut path.iter(), &mut levels);
+        Self { index, size, levels, root }
+    }
+
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
+
+    /// How many leaves the tree has.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether another leaf of the tree and its path lead to the same root. If so this becomes its way. That hashes only what
+    /// is below the place where the two ways meet: above it, the path has to be the same, hash by hash.
+    pub(crate) fn turn_to(&mut self, leaf: Node, index: usize, path: &[Node]) -> bool {
+        let meet = (usize::BITS - (self.index ^ index).leading_zeros()) as usize;
+        let mut path = path.iter();
+        let Some(apart) = meet.checked_sub(1) else {
+            let own = self.levels.first().map_or(self.root, |level| level.on);
+            return own == leaf && path.eq(self.beside_from(0));
+        };
+        // One level below they stand beside each other.
+        let mut levels = Vec::with_capacity(apart);
+        let on = climb(leaf, sides(index, self.size).take(apart), &mut path, &mut levels);
+        let Some(level) = self.levels.get(apart) else { return false };
+        if level.beside != Some(on) || path.next() != Some(&level.on) || !path.eq(self.beside_from(meet)) {
+            return false;
+        }
+        levels.push(Level { on, beside: Some(level.on) });
+        self.levels.splice(..meet, levels);
+        self.index = index;
+        true
+    }
+
+    fn beside_from(&self, level: usize) -> impl Iterator<Item = &Node> {
+        self.levels.iter().skip(level).filter_map(|level| level.beside.as_ref())
+    }
+}
+
+/// Goes up from `node`, notes each level, and gives the hash that is reached.
+fn climb<'n>(
+    node: Node,
+    sides: impl Iterator<Item = Option<Side>>,
+    path: &mut impl Iterator<Item = &'n Node>,
+    levels: &mut Vec<Level>,
+) -> Node {
+    sides.fold(node, |on, side| {
+        let beside = side.as_ref().and_then(|_| path.next().copied());
+        levels.push(Level { on, beside });
+        match (side, beside) {
+            (Some(Side::Left), Some(beside)) => parent(&beside, &on),
+            (Some(Side::Right), Some(beside)) => parent(&on, &beside),
+            _ => on,
+        }
     })
 }
 
@@ -142,7 +213,7 @@ mod tests {
                 let expected = path(index, &leaves);
                 let own: Vec<Node> = tree.path(index).copied().collect();
                 assert_eq!((&own, path_len(index, size)), (&expected, expected.len()), "{index} of {size}");
-                assert_eq!(root_of(*leaf, index, size, &own), tree.root());
+                assert_eq!(*Way::new(*leaf, index, size, &own).root(), tree.root());
             }
         }
     }
@@ -158,23 +229,70 @@ mod tests {
         );
     }
 
+    fn path_of(tree: &Tree, index: usize) -> Vec<Node> {
+        tree.path(index).copied().collect()
+    }
+
+    #[test]
+    fn the_way_of_a_lone_leaf_is_that_leafs_alone() {
+        let [own, other] = [leaf(b"own"), leaf(b"other")];
+        let mut way = Way::new(own, 0, 1, &[]);
+        assert!(way.turn_to(own, 0, &[]) && !way.turn_to(other, 0, &[]) && !way.turn_to(own, 0, &[other]));
+    }
+
     proptest! {
         #[test]
-        fn another_leaf_place_or_path_leads_elsewhere(size in 2..65usize, index: prop::sample::Index, other: prop::sample::Index,
+        fn another_leaf_place_or_path_leads_elsewhere(size in 2..130usize, index: prop::sample::Index, other: prop::sample::Index,
                                                       at: prop::sample::Index) {
             let (index, other) = (index.index(size), other.index(size));
             let leaves = leaves(size);
             let tree = Tree::new(leaves.clone());
-            let path: Vec<Node> = tree.path(index).copied().collect();
+            let path = path_of(&tree, index);
+            let root_of = |leaf, index, path: &[Node]| *Way::new(leaf, index, size, path).root();
             if index != other {
-                prop_assert_ne!(root_of(leaves[other], index, size, &path), tree.root());
+                prop_assert_ne!(root_of(leaves[other], index, &path), tree.root());
                 if path_len(other, size) == path.len() {
-                    prop_assert_ne!(root_of(leaves[index], other, size, &path), tree.root());
+                    prop_assert_ne!(root_of(leaves[index], other, &path), tree.root());
                 }
             }
             let mut changed = path.clone();
             changed[at.index(path.len())][0] ^= 1;
-            prop_assert_ne!(root_of(leaves[index], index, size, &changed), tree.root());
+            prop_assert_ne!(root_of(leaves[index], index, &changed), tree.root());
+        }
+
+        /// However the leaves follow each other.
+        #[test]
+        fn a_way_turns_to_the_leaves_of_its_tree(size in 2..130usize, order: Vec<prop::sample::Index>) {
+            let leaves = leaves(size);
+            let tree = Tree::new(leaves.clone());
+            let way_of = |index: usize| Way::new(leaves[index], index, size, &path_of(&tree, index));
+            let mut way = way_of(0);
+            for index in order.into_iter().map(|index| index.index(size)) {
+                prop_assert!(way.turn_to(leaves[index], index, &path_of(&tree, index)));
+                prop_assert_eq!(&way, &way_of(index));
+            }
+        }
+
+        /// Nor with a hash that is wrong, missing or too much.
+        #[test]
+        fn a_way_turns_to_nothing_else(size in 2..130usize, from: prop::sample::Index, to: prop::sample::Index,
+                                       other: prop::sample::Index, at: prop::sample::Index) {
+            let (from, to, other) = (from.index(size), to.index(size), other.index(size));
+            let leaves = leaves(size);
+            let tree = Tree::new(leaves.clone());
+            let before = Way::new(leaves[from], from, size, &path_of(&tree, from));
+            let mut way = before.clone();
+            let path = path_of(&tree, to);
+            let mut changed = path.clone();
+            changed[at.index(path.len())][0] ^= 1;
+            prop_assert!(!way.turn_to(leaves[to], to, &changed));
+            prop_assert!(!way.turn_to(leaves[to], to, &path[1..]));
+            prop_assert!(!way.turn_to(leaves[to], to, &[&path[..], &path[..1]].concat()));
+            if to != other {
+                prop_assert!(!way.turn_to(leaves[other], to, &path));
+                prop_assert!(!way.turn_to(leaves[to], other, &path));
+            }
+            prop_assert_eq!(way, before);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     freshness::{AgeVerdict, DeliveryKind, Freshness},
     header::{Header, TAG_BYTES},
     keys::{GroupKeys, HeldEpoch, NotOpened, Sender, Started},
+    merkle::leaf,
     plaintext::{Flags, Plaintext, PlaintextError, Proof, write_aad},
     replay::{Full, Mark, MarkKey, MarkOf, Marks, Order, Seen, SenderKey, SenderTag, Windows},
     report::{LedgerReport, Place},
@@ -339,12 +340,13 @@ impl Opener {
             }
             Proof::Batch(proof) => {
                 write_leaf(header.ctr(), topic, proven, &mut self.statement);
-                let root = proof.root(&self.statement);
-                from.has_verified(&proof, &root) || {
-                    from.context.write_batch(proof.size, &root, &mut self.statement);
+                let leaf = leaf(&self.statement);
+                from.has_verified(&proof, leaf) || {
+                    let way = proof.way(leaf);
+                    from.context.write_batch(proof.size, way.root(), &mut self.statement);
                     let holds = from.sender.key.verifies(&self.statement, proof.signature);
                     if holds {
-                        from.note_verified(&proof, &root);
+                        from.note_verified(&proof, way);
                     }
                     holds
                 }

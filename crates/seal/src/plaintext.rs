@@ -6,7 +6,7 @@ use sealcast_identity::Signature;
 use crate::{
     content::{Content, Purpose, QosClass},
     header::{GroupNumber, MARKER, MAX_SFRAME_HEADER_BYTES, PREAMBLE_BYTES, PREFIX_BYTES},
-    merkle::{self, Node},
+    merkle::{self, Node, Way},
     report::RawReport,
 };
 
@@ -140,9 +140,9 @@ pub(crate) struct BatchProof<'a> {
 }
 
 impl BatchProof<'_> {
-    /// The root that a leaf leads to, which [`crate::statement::write_leaf`] wrote.
-    pub(crate) fn root(&self, leaf: &[u8]) -> Node {
-        merkle::root_of(merkle::leaf(leaf), self.index.into(), self.size.into(), self.path)
+    /// The way from the message's hash to the root.
+    pub(crate) fn way(&self, leaf: Node) -> Way {
+        Way::new(leaf, self.index.into(), self.size.into(), self.path)
     }
 }
 

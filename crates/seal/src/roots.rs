@@ -3,7 +3,10 @@
 
 use sealcast_identity::Signature;
 
-use crate::{merkle::Node, plaintext::BatchProof};
+use crate::{
+    merkle::{Node, Way},
+    plaintext::BatchProof,
+};
 
 /// Batches of one start that are remembered. Their messages come one after the other, so few are in progress at a time; a
 /// batch that was forgotten costs another verification, and nothing else.
@@ -12,35 +15,32 @@ const MAX_ROOTS: usize = 8;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Roots {
-    verified: Vec<VerifiedRoot>,
+    verified: Vec<VerifiedBatch>,
     /// Which one the next takes the place of.
     oldest: usize,
 }
 
-/// A root, and the signature over it that holds. Another signature of the same root is verified anew, as if it were another
-/// batch: what is accepted always bears its proof.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct VerifiedRoot {
-    root: Node,
-    size: u8,
+/// A batch whose signature holds. Another signature of the same root is verified anew, as if it were another batch: what is
+/// accepted always bears its proof.
+#[derive(Debug)]
+struct VerifiedBatch {
     signature: Signature,
-}
-
-impl VerifiedRoot {
-    fn new(proof: &BatchProof<'_>, root: &Node) -> Self {
-        Self { root: *root, size: proof.size, signature: *proof.signature }
-    }
+    /// Of its message that came last: the next one's way meets it soon.
+    way: Way,
 }
 
 impl Roots {
-    /// Whether this very signature was verified.
+    /// Whether the message with this hash is of a batch whose very signature was verified.
     #[inline]
-    pub(crate) fn contains(&self, proof: &BatchProof<'_>, root: &Node) -> bool {
-        self.verified.contains(&VerifiedRoot::new(proof, root))
+    pub(crate) fn cover(&mut self, proof: &BatchProof<'_>, leaf: Node) -> bool {
+        let size = usize::from(proof.size);
+        let same = |batch: &&mut VerifiedBatch| batch.way.size() == size && batch.signature == *proof.signature;
+        self.verified.iter_mut().filter(same).any(|batch| batch.way.turn_to(leaf, proof.index.into(), proof.path))
     }
 
-    pub(crate) fn insert(&mut self, proof: &BatchProof<'_>, root: &Node) {
-        let verified = VerifiedRoot::new(proof, root);
+    /// The signature of `proof` holds, for the root of `way`.
+    pub(crate) fn insert(&mut self, proof: &BatchProof<'_>, way: Way) {
+        let verified = VerifiedBatch { signature: *proof.signature, way };
         match self.verified.get_mut(self.oldest) {
             Some(oldest) => *oldest = verified,
             None => self.verified.push(verified),
@@ -52,21 +52,34 @@ impl Roots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::merkle::{LEAF, Tree, leaf};
 
     #[test]
     fn remembers_the_last_few_and_no_other_signature() {
         let (signature, another) = ([1; 64], [2; 64]);
-        let proof = BatchProof { path: &[], index: 0, size: 2, signature: &signature };
+        let leaves = |batch: u8| [0, 1, 2].map(|place| leaf(&[LEAF, batch, place]));
+        let trees: Vec<Tree> = (0..20).map(|batch| Tree::new(leaves(batch).to_vec())).collect();
+        let path = |batch: u8, place: u8| trees[usize::from(batch)].path(place.into()).copied().collect::<Vec<_>>();
         let mut roots = Roots::default();
+        let mut covers = |batch, place, size, signature: &Signature, insert: bool| {
+            let (path, leaf) = (path(batch, place), leaves(batch)[usize::from(place)]);
+            let proof = BatchProof { path: &path, index: place, size, signature };
+            if insert {
+                roots.insert(&proof, proof.way(leaf));
+            }
+            roots.cover(&proof, leaf)
+        };
         for i in 0..20 {
-            assert!(!roots.contains(&proof, &[i; 32]));
-            roots.insert(&proof, &[i; 32]);
+            assert!(!covers(i, 0, 3, &signature, false));
+            assert!(covers(i, 0, 3, &signature, true));
             for j in 0..20 {
-                assert_eq!(roots.contains(&proof, &[j; 32]), j <= i && usize::from(i - j) < MAX_ROOTS, "{j} of {i}");
+                let remembered = j <= i && usize::from(i - j) < MAX_ROOTS;
+                for place in [2, 0, 1] {
+                    assert_eq!(covers(j, place, 3, &signature, false), remembered, "message {place} of {j}, after {i}");
+                }
             }
         }
-        assert!(roots.contains(&BatchProof { index: 1, ..proof }, &[19; 32]), "the same batch, from another message");
-        assert!(!roots.contains(&BatchProof { signature: &another, ..proof }, &[19; 32]));
-        assert!(!roots.contains(&BatchProof { size: 3, ..proof }, &[19; 32]));
+        assert!(!covers(19, 0, 3, &another, false));
+        assert!(!covers(19, 0, 4, &signature, false));
     }
 }
