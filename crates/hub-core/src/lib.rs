@@ -2,10 +2,12 @@
 //!
 //! Sans-IO, so that `sealcast-simulation` judges by the same rules as `sealcast-hub`.
 
+mod barred;
 mod holder;
 mod policy;
 
 pub use self::{
+    barred::Barred,
     holder::{CertificateRefusal, device_of},
-    policy::{LedgerPolicy, Readers, SharedReplica, credential},
+    policy::{LedgerPolicy, Readers, SharedReplica},
 };

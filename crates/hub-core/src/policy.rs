@@ -168,7 +168,7 @@ impl LedgerPolicy {
 
 /// What the ledger knows an active device, or the operator, by now: the fingerprint of its key. A renewed certificate is for
 /// the same key, and ends nothing.
-pub fn credential(replica: &Replica, device: &str) -> Option<Credential> {
+pub(crate) fn credential(replica: &Replica, device: &str) -> Option<Credential> {
     match device {
         OPERATOR_NAME => replica.key_of(replica.genesis().id.operator()).map(PublicKey::fingerprint),
         device => active(replica, device).map(|device| device.key.fingerprint()),

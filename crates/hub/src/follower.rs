@@ -6,12 +6,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sealcast_broker::{Credential, Handle, Qos};
+use sealcast_broker::{Handle, HandleError, Qos};
 use sealcast_chain::Ledger;
 use sealcast_group::PublicGroups;
-use sealcast_hub_core::{SharedReplica, credential};
+use sealcast_hub_core::{Barred, SharedReplica};
 use sealcast_identity::OPERATOR_NAME;
-use sealcast_ledger::{Event, Former, Record, Replica};
+use sealcast_ledger::Record;
 use sealcast_ledger_client::NodeError;
 use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
@@ -23,45 +23,6 @@ const UNREAD: Duration = Duration::from_secs(30);
 
 /// Whoever rotates the operator's key hears of it over a connection by the former one.
 const ROTATION: Duration = Duration::from_secs(5);
-
-/// Who may no longer be connected.
-enum Barred {
-    /// A revoked device.
-    Device(String),
-    /// Whoever connected as this device, or as the operator, by a key that it had before.
-    Former { device: String, credential: Credential },
-}
-
-impl Barred {
-    fn by(replica: &Replica, event: Event) -> Option<Self> {
-        match event {
-            Event::DeviceRevoked { device, .. } => replica.name_of(device).map(|name| Self::Device(name.to_owned())),
-            Event::DeviceRegistered { id, former: Former::OtherKey, .. } => {
-                let credential = credential(replica, id.as_str())?;
-                Some(Self::Former { device: id.to_string(), credential })
-            }
-            Event::KeyRotated { whose, .. } if whose == replica.genesis().id.operator() => {
-                let credential = credential(replica, OPERATOR_NAME)?;
-                Some(Self::Former { device: OPERATOR_NAME.to_owned(), credential })
-            }
-            _ => None,
-        }
-    }
-
-    fn is_operator(&self) -> bool {
-        matches!(self, Self::Former { device, .. } if device == OPERATOR_NAME)
-    }
-
-    async fn disconnect(self, broker: &Handle) {
-        let ended = match self {
-            Self::Device(name) => broker.disconnect_device(name).await,
-            Self::Former { device, credential } => broker.replace_credential(device, credential).await,
-        };
-        if let Err(error) = ended {
-            warn!(%error, "whoever is revoked or has another key could not be disconnected");
-        }
-    }
-}
 
 /// See the module.
 pub struct Follower {
@@ -118,7 +79,7 @@ impl Follower {
         for record in records {
             let event = replica.apply(record).context("the hub's own ledger does not verify")?;
             groups.handle_record(&replica, record);
-            barred.extend(Barred::by(&replica, event));
+            barred.extend(Barred::by(&replica, &event));
         }
         self.known.send_replace(replica.height());
         Ok(barred)
@@ -126,15 +87,19 @@ impl Follower {
 
     async fn disconnect(&self, barred: Vec<Barred>) {
         for barred in barred {
-            if !barred.is_operator() {
-                barred.disconnect(&self.broker).await;
-                continue;
-            }
-            let broker = self.broker.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(ROTATION).await;
-                barred.disconnect(&broker).await;
-            });
+            let ended = match barred {
+                Barred::Device(name) => self.broker.disconnect_device(name).await,
+                Barred::FormerDevice { device, credential } => self.broker.replace_credential(device, credential).await,
+                Barred::FormerOperator { credential } => {
+                    let broker = self.broker.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(ROTATION).await;
+                        note(broker.replace_credential(OPERATOR_NAME, credential).await);
+                    });
+                    continue;
+                }
+            };
+            note(ended);
         }
     }
 
@@ -145,5 +110,11 @@ impl Follower {
                 warn!(%error, "a ledger record could not be pushed: the agents will ask for it");
             }
         }
+    }
+}
+
+fn note(ended: Result<usize, HandleError>) {
+    if let Err(error) = ended {
+        warn!(%error, "whoever is revoked or has another key could not be disconnected");
     }
 }

@@ -12,8 +12,9 @@ use sealcast_broker_core::{
     ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
     Received,
 };
-use sealcast_hub_core::{LedgerPolicy, Readers, credential};
-use sealcast_ledger::{Checkpoint, Event, Former, Replica, SignedEntry};
+use sealcast_hub_core::{Barred, LedgerPolicy, Readers};
+use sealcast_identity::OPERATOR_NAME;
+use sealcast_ledger::{Checkpoint, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
@@ -258,27 +259,21 @@ impl Hub {
 
     /// The hub's replica, by which the broker judges, follows the ledger; records go out. `false` if there is none.
     pub fn follow(&mut self, cast: &Cast, net: &mut Net, now: Now) -> Result<bool> {
-        let (mut revoked, mut rekeyed) = (Vec::new(), Vec::new());
-        let mut news = Vec::new();
+        let (mut barred, mut news) = (Vec::new(), Vec::new());
         {
             let mut replica = self.policy.replica.write().unwrap_or_else(PoisonError::into_inner);
             for record in cast.ledger.records().iter().skip(usize::try_from(replica.height())?) {
                 let event = replica.apply(record).context("the hub's own ledger does not verify")?;
-                match event {
-                    Event::DeviceRevoked { device, .. } => revoked.extend(replica.name_of(device).map(str::to_owned)),
-                    Event::DeviceRegistered { id, former: Former::OtherKey, .. } => {
-                        rekeyed.extend(credential(&replica, id.as_str()).map(|credential| (id, credential)))
-                    }
-                    _ => {}
-                }
+                barred.extend(Barred::by(&replica, &event));
                 news.push(record.encode());
             }
         }
-        for name in revoked {
-            self.core.handle_disconnect_device(&name);
-        }
-        for (id, credential) in rekeyed {
-            self.core.handle_new_credential(id.as_str(), credential);
+        for barred in barred {
+            match barred {
+                Barred::Device(name) => self.core.handle_disconnect_device(&name),
+                Barred::FormerDevice { device, credential } => self.core.handle_new_credential(&device, credential),
+                Barred::FormerOperator { credential } => self.core.handle_new_credential(OPERATOR_NAME, credential),
+            };
         }
         for record in &news {
             self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), Properties::new(), now)?;
