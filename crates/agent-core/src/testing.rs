@@ -9,7 +9,7 @@ use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
     AttestedHead, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, Generation, Genesis, Granted,
     GroupCreated, GroupNumber, Hash, LedgerId, Limits, LimitsSet, Number, Policy, Record, Refusal, Replica, Reporters,
-    Revoked, SequenceRule, Serial, SignedEntry, testing::MemoryLedger,
+    Revoked, SequenceRule, SignedEntry, testing::MemoryLedger,
 };
 use sealcast_mqtt::{
     Connack, Connect, Output, PacketId, Properties, Proxy, ProxyConfig, Publish, PublishRequest, Qos, SessionState,
@@ -77,13 +77,7 @@ impl World {
         let key = SigningKey::generate().unwrap();
         let issued = self.authority.issue_device(&id, key.public(), self.now_ms, 365 * DAY).unwrap();
         let certificate = Hash::of(issued.certificate.der());
-        let body = DeviceRegistered {
-            device: id.clone(),
-            public_key: *key.public(),
-            certificate,
-            serial: Serial::new(issued.certificate.serial()).unwrap(),
-            not_after_s: issued.certificate.not_after_s(),
-        };
+        let body = DeviceRegistered::new(id.clone(), &issued.certificate).unwrap();
         let chain = vec![issued.certificate.der().to_vec(), issued.issuer.der().to_vec()];
         self.devices.push(Device { id, key: Arc::new(key), chain, certificate });
         let ca = self.authority.key().clone();

@@ -16,10 +16,8 @@ use axum::{
     routing::{get, post},
 };
 use sealcast_hub_core::{CertificateRefusal, SharedReplica, device_of};
-use sealcast_identity::{
-    BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Fingerprint, Issued, NETWORK_PATH, est,
-};
-use sealcast_ledger::{Body, DeviceRegistered, Serial};
+use sealcast_identity::{BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Issued, NETWORK_PATH, est};
+use sealcast_ledger::{Body, DeviceRegistered};
 use sealcast_node::{Tasks, now_ms, output};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -222,17 +220,9 @@ fn decide(est: &Est, device: &DeviceId, content_type: &str, body: &[u8], now_ms:
 }
 
 async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> Result<(), Refused> {
-    let certificate = &issued.certificate;
-    let Fingerprint(fingerprint) = certificate.fingerprint();
-    let entry = Body::DeviceRegistered(DeviceRegistered {
-        device: device.clone(),
-        public_key: *certificate.public_key(),
-        certificate: fingerprint.into(),
-        serial: Serial::new(certificate.serial()).map_err(Refused::internal)?,
-        not_after_s: certificate.not_after_s(),
-    });
+    let registered = DeviceRegistered::new(device.clone(), &issued.certificate).map_err(Refused::internal)?;
     registrar
-        .submit(entry)
+        .submit(Body::DeviceRegistered(registered))
         .await
         .map_err(|error| Refused { status: StatusCode::SERVICE_UNAVAILABLE, reason: format!("{error:#}") })
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32};
 
-use sealcast_identity::{DeviceId, KeyError, PublicKey, Signature, SigningKey};
+use sealcast_identity::{Certificate, DeviceId, KeyError, PublicKey, Signature, SigningKey};
 
 use crate::{
     Epoch, Generation, GroupName, GroupNumber, Hash, LedgerId, Limits, MAX_DECIMALS, Number, Reading, ReadingTopic,
@@ -115,6 +115,22 @@ pub struct DeviceRegistered {
     pub serial: Serial,
     /// When the certificate ends, seconds since 1970. Not enforced by the ledger.
     pub not_after_s: u64,
+}
+
+impl DeviceRegistered {
+    /// What the ledger has of a certificate that was issued to `device`.
+    ///
+    /// # Errors
+    /// The certificate's serial number is too long.
+    pub fn new(device: DeviceId, certificate: &Certificate) -> Result<Self, Refusal> {
+        Ok(Self {
+            device,
+            public_key: *certificate.public_key(),
+            certificate: Hash::of(certificate.der()),
+            serial: Serial::new(certificate.serial())?,
+            not_after_s: certificate.not_after_s(),
+        })
+    }
 }
 
 /// Kind 2, by the CA or the operator: the device may do nothing any more, and loses all grants.

@@ -7,8 +7,8 @@ use sealcast_agent_core::Own;
 use sealcast_group::Me;
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset, Hash,
-    LedgerId, Number, Policy, Refusal, Revoked, Serial, testing::MemoryLedger,
+    Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset,
+    LedgerId, Number, Policy, Refusal, Revoked, testing::MemoryLedger,
 };
 
 /// When a run begins, Unix ms.
@@ -78,13 +78,7 @@ impl Cast {
         let id: DeviceId = name.parse()?;
         let key = SigningKey::generate()?;
         let issued = self.authority.issue_device(&id, key.public(), START_MS, 365 * DAY)?;
-        let registration = DeviceRegistered {
-            device: id.clone(),
-            public_key: *key.public(),
-            certificate: Hash::of(issued.certificate.der()),
-            serial: Serial::new(issued.certificate.serial())?,
-            not_after_s: issued.certificate.not_after_s(),
-        };
+        let registration = DeviceRegistered::new(id.clone(), &issued.certificate)?;
         let chain = vec![issued.certificate.der().to_vec(), issued.issuer.der().to_vec()];
         Ok(Device { number: self.genesis.id.number_of(&id), id, key: Arc::new(key), registration, chain })
     }

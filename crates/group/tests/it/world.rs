@@ -11,7 +11,7 @@ use sealcast_group::{EpochKeys, Groups, LeftReason, Me, Notice, Output};
 use sealcast_identity::{Authority, DeviceId, Issued, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
     Authenticity, Body, DeviceRegistered, DeviceRevoked, Epoch, Genesis, Granted, GroupCreated, GroupNumber,
-    GroupReset, Hash, LedgerId, Number, Policy, Record, Replica, Revoked, Serial, testing::MemoryLedger,
+    GroupReset, LedgerId, Number, Policy, Record, Replica, Revoked, testing::MemoryLedger,
 };
 use zeroize::Zeroizing;
 
@@ -165,14 +165,7 @@ impl World {
     }
 
     pub fn register(&mut self, id: &DeviceId, issued: &Issued) {
-        let certificate = &issued.certificate;
-        let body = DeviceRegistered {
-            device: id.clone(),
-            public_key: *certificate.public_key(),
-            certificate: Hash::of(certificate.der()),
-            serial: Serial::new(certificate.serial()).unwrap(),
-            not_after_s: certificate.not_after_s(),
-        };
+        let body = DeviceRegistered::new(id.clone(), &issued.certificate).unwrap();
         self.as_ca(Body::DeviceRegistered(body)).unwrap();
     }
 

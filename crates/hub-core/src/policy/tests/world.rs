@@ -8,8 +8,8 @@ use std::{
 use sealcast_broker_core::{ConnId, Core, Incoming, Limits, Outgoing, Output, PeerCertificate, Subscribed};
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Number, Policy,
-    Replica, Revoked, Serial, SignedEntry, testing::MemoryLedger,
+    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, LedgerId, Number, Policy,
+    Replica, Revoked, SignedEntry, testing::MemoryLedger,
 };
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version, Will};
 use sealcast_topic::CONTROL_LEVEL;
@@ -67,13 +67,7 @@ impl World {
         let device: DeviceId = name.parse().unwrap();
         let key = SigningKey::generate().unwrap();
         let certificate = self.authority.issue_device(&device, key.public(), NOW_MS, 365 * DAY).unwrap().certificate;
-        let body = Body::DeviceRegistered(DeviceRegistered {
-            device,
-            public_key: *key.public(),
-            certificate: Hash::of(certificate.der()),
-            serial: Serial::new(certificate.serial()).unwrap(),
-            not_after_s: certificate.not_after_s(),
-        });
+        let body = Body::DeviceRegistered(DeviceRegistered::new(device, &certificate).unwrap());
         let entry = self.sign(&body, self.id().ca(), self.authority.key());
         self.submit(&entry);
         PeerCertificate::from_leaf(certificate.der())
