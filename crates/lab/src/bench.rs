@@ -1,7 +1,9 @@
 //! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
 //! beside sealing; how a fleet of agents behaves; how many messages go through two of them.
 
+mod client;
 mod fleet;
+mod proxy;
 mod quality;
 mod site;
 mod throughput;
@@ -42,6 +44,27 @@ pub enum Command {
         messages: u32,
         /// How often each mode is measured. The best of its rounds counts: what else the machine does slows some, speeds
         /// none.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+        rounds: u8,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare clients behind agents with clients that talk straight to a broker: the hub's, and mosquitto where it is installed.
+    Proxy {
+        /// How many messages each cell sends; to ten subscribers a tenth of them.
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+        messages: u32,
+        /// At which QoS.
+        #[arg(long, default_value = "0,1", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(0..=1))]
+        qos: Vec<u8>,
+        /// How large the payloads are, in bytes.
+        #[arg(long, default_value = "100,1024", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+        bytes: Vec<u32>,
+        /// How many clients receive each message.
+        #[arg(long, default_value = "1,10", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=50))]
+        clients: Vec<u8>,
+        /// How often each cell is measured. The best of its rounds counts: what else the machine does slows some, speeds none.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
         rounds: u8,
         /// Print JSON.
@@ -122,6 +145,10 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Seal { millis, json } => run_seal(millis, json),
         Command::Throughput { messages, rounds, json } => throughput::run(messages, rounds, json).await,
+        Command::Proxy { messages, qos, bytes, clients, rounds, json } => {
+            let cells = proxy::Cell::all(&qos, &bytes, &clients)?;
+            proxy::run(&cells, messages as usize, rounds, json).await
+        }
         Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
         Command::Fleet { nodes, json } => {
             let sizes: Vec<usize> = nodes.into_iter().map(usize::from).collect();

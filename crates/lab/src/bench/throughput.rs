@@ -4,36 +4,27 @@
 //! A few thousand messages are on their way at a time: enough to keep everything busy, and not so many that the broker has
 //! to drop one. Nothing is left out of what arrives: it is compared with what was sent, byte for byte.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use bytes::BytesMut;
 use sealcast_ledger::Authenticity;
-use sealcast_mqtt::{
-    Connect, Frame, Packet, PacketId, PacketType, Properties, Publish, Qos, Subscribe, SubscriptionOptions, Text,
-    TopicName, Version,
-};
+use sealcast_mqtt::{Packet, Properties, Publish, Qos, TopicName};
 use sealcast_node::{
     output,
     tls::{Stream, Upstream},
 };
 use serde::Serialize;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::watch,
-    time::timeout,
+use tokio::{io::AsyncWriteExt as _, sync::watch};
+
+use super::{
+    client::{CHUNK, VERSION, connect, read, subscribe},
+    site::Site,
 };
 
-use super::site::Site;
-
 const PAYLOAD_BYTES: usize = 100;
-const VERSION: Version = Version::V311;
 /// Messages that are on their way at most.
 const WINDOW: usize = 8_000;
-/// Bytes that are written, or read, at a time.
-const CHUNK: usize = 64 << 10;
-/// How long nothing may arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one mode reached.
 #[derive(Debug, Serialize)]
@@ -92,7 +83,7 @@ async fn round(sender: &Upstream, receiver: &Upstream, topic: &str, messages: u3
     let frames = frames(topic, messages)?;
     let frame_bytes = frames.len() / messages as usize;
     let mut receiver = connect(receiver, "receiver").await?;
-    subscribe(&mut receiver, topic).await?;
+    subscribe(&mut receiver, topic, Qos::AtMostOnce).await?;
     let sender = connect(sender, "sender").await?;
     let (arrived, arrivals) = watch::channel(0);
     let start = Instant::now();
@@ -144,53 +135,10 @@ async fn receive(mut stream: Box<dyn Stream>, frames: &[u8], arrived: watch::Sen
     let mut bytes = BytesMut::with_capacity(CHUNK);
     let mut rest = frames;
     while !rest.is_empty() {
-        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.context("a message did not arrive")??;
-        ensure!(read > 0, "the agent has closed the connection");
+        read(&mut stream, &mut bytes).await?;
         rest = rest.strip_prefix(bytes.as_ref()).context("other messages arrived than were sent")?;
         bytes.clear();
         arrived.send_replace(frames.len() - rest.len());
     }
     Ok(())
-}
-
-async fn connect(upstream: &Upstream, client_id: &str) -> Result<Box<dyn Stream>> {
-    let connect = Connect {
-        version: VERSION,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        properties: Properties::new(),
-        client_id: Text::new(client_id)?,
-        will: None,
-        username: None,
-        password: None,
-    };
-    let mut stream = upstream.connect().await?;
-    ask(&mut stream, &Packet::Connect(Box::new(connect)), PacketType::Connack).await?;
-    Ok(stream)
-}
-
-async fn subscribe(stream: &mut Box<dyn Stream>, topic: &str) -> Result<()> {
-    let subscribe = Subscribe {
-        packet_id: PacketId::new(1).context("1 is an identifier")?,
-        properties: Properties::new(),
-        filters: vec![(Text::new(topic)?, SubscriptionOptions::new(Qos::AtMostOnce))],
-    };
-    ask(stream, &Packet::Subscribe(subscribe), PacketType::Suback).await
-}
-
-/// Sends a packet and waits for the one that answers it.
-async fn ask(stream: &mut Box<dyn Stream>, packet: &Packet, answer: PacketType) -> Result<()> {
-    let mut bytes = BytesMut::new();
-    packet.put(VERSION, &mut bytes)?;
-    stream.write_all(&bytes).await?;
-    bytes.clear();
-    loop {
-        if let Some(frame) = Frame::take(&mut bytes, VERSION, CHUNK)? {
-            ensure!(frame.packet() == answer && bytes.is_empty(), "{:?} instead of {answer:?}", frame.packet());
-            return Ok(());
-        }
-        let read = timeout(PATIENCE, stream.read_buf(&mut bytes)).await.context("no answer in time")??;
-        ensure!(read > 0, "the agent has closed the connection");
-    }
 }

@@ -1,0 +1,181 @@
+//! `sealcast bench proxy`: what the agents cost beside the broker alone. One run compares clients that talk straight to a
+//! broker, plain or over TLS, with clients behind agents, sealed or signed. Hub, agents and mosquitto are processes of their
+//! own, as at a user's; the clients are here.
+//!
+//! Each cell is measured on all ways in turns, several times, so that what else the machine does meets all of them alike.
+
+mod load;
+mod process;
+mod site;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sealcast_mqtt::Qos;
+use sealcast_node::output;
+use serde::Serialize;
+
+use self::site::{Site, Way};
+
+/// At what rate latency is measured, in messages a second.
+const RATE: u32 = 2_000;
+
+/// One way under one load.
+#[derive(Debug, Serialize)]
+struct Row {
+    broker: &'static str,
+    mode: &'static str,
+    qos: u8,
+    payload_bytes: usize,
+    subscribers: usize,
+    /// Messages that the publisher sent in a second and all subscribers have got, in the best round.
+    messages_per_s: f64,
+    /// Compared with the plain connection to mosquitto, if it is here.
+    of_plain: Option<f64>,
+    /// Half of the messages took no longer, at [`RATE`], in ms. For one subscriber only.
+    p50_ms: Option<f64>,
+    /// 99 of 100 messages took no longer.
+    p99_ms: Option<f64>,
+    servers: Vec<Server>,
+}
+
+/// What one process of a way used.
+#[derive(Debug, Clone, Serialize)]
+struct Server {
+    role: &'static str,
+    cpu_us_per_message: f64,
+    rss_mib: f64,
+}
+
+/// What is measured of a way under one load.
+#[derive(Default)]
+struct Measured {
+    messages_per_s: f64,
+    p50: Option<Duration>,
+    p99: Option<Duration>,
+    servers: Vec<Server>,
+}
+
+/// One load, which is measured on all ways.
+#[derive(Clone, Copy)]
+pub struct Cell {
+    qos: Qos,
+    payload_bytes: usize,
+    subscribers: usize,
+}
+
+impl Cell {
+    /// All combinations.
+    pub fn all(qos: &[u8], payload_bytes: &[u32], subscribers: &[u8]) -> Result<Vec<Self>> {
+        let mut cells = Vec::new();
+        for qos in qos {
+            let qos = Qos::from_bits(*qos).context("QoS 0 or 1")?;
+            for payload_bytes in payload_bytes.iter().map(|bytes| *bytes as usize) {
+                cells.extend(subscribers.iter().map(|count| Self { qos, payload_bytes, subscribers: (*count).into() }));
+            }
+        }
+        Ok(cells)
+    }
+}
+
+/// Measures each cell with so many messages, in so many rounds.
+pub async fn run(cells: &[Cell], messages: usize, rounds: u8, json: bool) -> Result<()> {
+    let site = Site::start().await?;
+    let mut rows = Vec::new();
+    for cell in cells.iter().copied() {
+        let mut best: Vec<Measured> = site.ways.iter().map(|_| Measured::default()).collect();
+        for _ in 0..rounds {
+            for (way, best) in site.ways.iter().zip(&mut best) {
+                let measured = measure(&site, way, cell, messages).await?;
+                if measured.messages_per_s > best.messages_per_s {
+                    best.messages_per_s = measured.messages_per_s;
+                    best.servers = measured.servers;
+                }
+                best.p50 = [best.p50, measured.p50].into_iter().flatten().min();
+                best.p99 = [best.p99, measured.p99].into_iter().flatten().min();
+            }
+        }
+        let plain = site.ways.iter().zip(&best).find(|(way, _)| way.mode == site::PLAIN).map(|(_, m)| m.messages_per_s);
+        rows.extend(site.ways.iter().zip(best).map(|(way, measured)| row(way, cell, measured, plain)));
+    }
+    if json {
+        return output::json(&rows);
+    }
+    table(&rows)?;
+    site.missing.iter().try_for_each(|missing| output::line(missing))
+}
+
+async fn measure(site: &Site, way: &Way, cell: Cell, messages: usize) -> Result<Measured> {
+    let Cell { qos, payload_bytes, subscribers } = cell;
+    let messages = messages / subscribers;
+    let through = || way.through.iter().filter_map(|at| site.processes.get(*at));
+    let before = through().map(|process| process.cpu()).collect::<Result<Vec<_>>>()?;
+    let took = way.load(qos, payload_bytes, subscribers, messages).at_full_speed().await?;
+    let servers = through().zip(before).map(|(process, before)| {
+        Ok(Server {
+            role: process.role,
+            cpu_us_per_message: round((process.cpu()? - before).as_secs_f64() * 1e6 / messages as f64),
+            rss_mib: round(process.rss_bytes()? as f64 / f64::from(1 << 20)),
+        })
+    });
+    let servers = servers.collect::<Result<_>>()?;
+    let (mut p50, mut p99) = (None, None);
+    if subscribers == 1 {
+        let latencies = way.load(qos, payload_bytes, 1, RATE as usize).at_rate(RATE).await?;
+        p50 = latencies.get(latencies.len() / 2).copied();
+        p99 = latencies.get(latencies.len() * 99 / 100).copied();
+    }
+    Ok(Measured { messages_per_s: messages as f64 / took.as_secs_f64(), p50, p99, servers })
+}
+
+fn row(way: &Way, cell: Cell, measured: Measured, plain: Option<f64>) -> Row {
+    let ms = |latency: Option<Duration>| latency.map(|latency| round(latency.as_secs_f64() * 1e3));
+    Row {
+        broker: way.broker,
+        mode: way.mode,
+        qos: cell.qos as u8,
+        payload_bytes: cell.payload_bytes,
+        subscribers: cell.subscribers,
+        messages_per_s: measured.messages_per_s.round(),
+        of_plain: plain.map(|plain| round(measured.messages_per_s / plain)),
+        p50_ms: ms(measured.p50),
+        p99_ms: ms(measured.p99),
+        servers: measured.servers,
+    }
+}
+
+fn table(rows: &[Row]) -> Result<()> {
+    let shown = |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
+    let cells: Vec<[String; 9]> = rows
+        .iter()
+        .map(|row| {
+            let servers: Vec<String> = row
+                .servers
+                .iter()
+                .map(|server| {
+                    format!("{} {:.1} us, {:.0} MiB", server.role, server.cpu_us_per_message, server.rss_mib)
+                })
+                .collect();
+            [
+                row.qos.to_string(),
+                row.payload_bytes.to_string(),
+                format!("1->{}", row.subscribers),
+                format!("{}, {}", row.broker, row.mode),
+                format!("{:.0}", row.messages_per_s),
+                shown(row.of_plain),
+                shown(row.p50_ms),
+                shown(row.p99_ms),
+                servers.join("; "),
+            ]
+        })
+        .collect();
+    output::table(
+        ["QOS", "BYTES", "CLIENTS", "BROKER, WAY", "MESSAGES/s", "OF PLAIN", "p50 ms", "p99 ms", "CPU A MESSAGE, MEMORY"],
+        &cells,
+    )
+}
+
+/// To two digits behind the point.
+fn round(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
