@@ -1,12 +1,11 @@
 //! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
-//! beside sealing; how a fleet of agents behaves; how many messages go through two of them.
+//! beside sealing; how a fleet of agents behaves; what the agents cost beside a broker alone.
 
 mod client;
 mod fleet;
 mod proxy;
 mod quality;
 mod site;
-mod throughput;
 
 use std::{
     hint::black_box,
@@ -32,20 +31,6 @@ pub enum Command {
         /// How long to measure each row, in ms.
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
         millis: u64,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Measure how many messages a second go from one client through its agent, the hub's broker and another agent to
-    /// another client: signed, and not.
-    Throughput {
-        /// How many messages each round sends: QoS 0, 100 bytes.
-        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-        messages: u32,
-        /// How often each mode is measured. The best of its rounds counts: what else the machine does slows some, speeds
-        /// none.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
-        rounds: u8,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -111,7 +96,7 @@ impl Mode {
     fn name(self) -> &'static str {
         match self {
             Self::Alone => "signed",
-            Self::Batch => "signed, in a batch of 64",
+            Self::Batch => "signed, in a batch of 128",
             Self::Group => "group",
         }
     }
@@ -144,7 +129,6 @@ struct Row {
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Seal { millis, json } => run_seal(millis, json),
-        Command::Throughput { messages, rounds, json } => throughput::run(messages, rounds, json).await,
         Command::Proxy { messages, qos, bytes, clients, rounds, json } => {
             let cells = proxy::Cell::all(&qos, &bytes, &clients)?;
             proxy::run(&cells, messages as usize, rounds, json).await

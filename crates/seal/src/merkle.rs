@@ -94,9 +94,11 @@ pub(crate) struct Way {
     /// From the leaf up, without the root.
     levels: Vec<Level>,
     root: Node,
+    /// What a turn has climbed, kept for its memory.
+    climbed: Vec<Level>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Level {
     on: Node,
     beside: Option<Node>,
@@ -107,7 +109,7 @@ impl Way {
     pub(crate) fn new(leaf: Node, index: usize, size: usize, path: &[Node]) -> Self {
         let mut levels = Vec::with_capacity(path.len() + 1);
         let root = climb(leaf, sides(index, size), &mut path.iter(), &mut levels);
-        Self { index, size, levels, root }
+        Self { index, size, levels, root, climbed: Vec::new() }
     }
 
     pub(crate) fn root(&self) -> &Node {
@@ -129,14 +131,16 @@ impl Way {
             return own == leaf && path.eq(self.beside_from(0));
         };
         // One level below they stand beside each other.
-        let mut levels = Vec::with_capacity(apart);
-        let on = climb(leaf, sides(index, self.size).take(apart), &mut path, &mut levels);
+        self.climbed.clear();
+        let on = climb(leaf, sides(index, self.size).take(apart), &mut path, &mut self.climbed);
         let Some(level) = self.levels.get(apart) else { return false };
         if level.beside != Some(on) || path.next() != Some(&level.on) || !path.eq(self.beside_from(meet)) {
             return false;
         }
-        levels.push(Level { on, beside: Some(level.on) });
-        self.levels.splice(..meet, levels);
+        self.climbed.push(Level { on, beside: Some(level.on) });
+        for (known, level) in self.levels.iter_mut().zip(&self.climbed) {
+            *known = *level;
+        }
         self.index = index;
         true
     }

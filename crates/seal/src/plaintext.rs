@@ -13,7 +13,7 @@ use crate::{
 /// Bytes of a signature.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// Most messages that one signature covers.
-pub const MAX_BATCH: usize = 64;
+pub const MAX_BATCH: usize = 128;
 /// Bytes of the longest way to a batch's signature: its hashes, the message's place and the batch's last place.
 pub(crate) const MAX_PATH_BYTES: usize = 32 * MAX_BATCH.ilog2() as usize + 2;
 /// Largest MQTT variable byte integer (MQTT 5 §1.5.5).

@@ -152,9 +152,7 @@ fn table(rows: &[Row]) -> Result<()> {
             let servers: Vec<String> = row
                 .servers
                 .iter()
-                .map(|server| {
-                    format!("{} {:.1} us, {:.0} MiB", server.role, server.cpu_us_per_message, server.rss_mib)
-                })
+                .map(|server| format!("{} {:.1} us, {:.0} MiB", server.role, server.cpu_us_per_message, server.rss_mib))
                 .collect();
             [
                 row.qos.to_string(),
@@ -170,7 +168,17 @@ fn table(rows: &[Row]) -> Result<()> {
         })
         .collect();
     output::table(
-        ["QOS", "BYTES", "CLIENTS", "BROKER, WAY", "MESSAGES/s", "OF PLAIN", "p50 ms", "p99 ms", "CPU A MESSAGE, MEMORY"],
+        [
+            "QOS",
+            "BYTES",
+            "CLIENTS",
+            "BROKER, WAY",
+            "MESSAGES/s",
+            "OF PLAIN",
+            "p50 ms",
+            "p99 ms",
+            "CPU A MESSAGE, MEMORY",
+        ],
         &cells,
     )
 }

@@ -31,7 +31,7 @@ pub struct ProxyConfig {
 impl Default for ProxyConfig {
     /// 1 MiB frames and as much waiting, 64 aliases, 64 waiting frames, 108 bytes of overhead: 100 for an envelope that is
     /// signed alone, 4 for the length of the sealed properties, 3 for a longer remaining length, 1 in reserve. In a batch an
-    /// envelope has 294.
+    /// envelope has 326.
     fn default() -> Self {
         Self {
             max_frame_bytes: 1 << 20,

@@ -58,7 +58,7 @@ fn one_that_is_alone_costs_no_more_than_without_a_batch() -> Outcome {
     assert_eq!(batch_of(&mut sealer, 1)?, [alone]);
     assert_eq!(batch_of(&mut sealer, 2)?, [alone + 34; 2]);
     let full = batch_of(&mut sealer, MAX_BATCH)?;
-    assert_eq!((full[0], full[0] - 100), (alone + 6 * 32 + 2, MAX_OVERHEAD_BATCH));
+    assert_eq!((full[0], full[0] - 100), (alone + 7 * 32 + 2, MAX_OVERHEAD_BATCH));
     // The 65th has a signature of its own.
     assert_eq!(batch_of(&mut sealer, MAX_BATCH + 1)?.last(), Some(&alone));
     assert!(batch_of(&mut sealer, 0)?.is_empty());

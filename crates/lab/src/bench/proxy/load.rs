@@ -38,7 +38,6 @@ pub struct Load {
     pub messages: usize,
 }
 
-
 impl Load {
     /// Sends all messages as fast as they are taken. Gives the time until all subscribers have all of them, and the publisher
     /// all acknowledgements.

@@ -68,7 +68,8 @@ impl Process {
 
     /// What it has in memory, in bytes.
     pub fn rss_bytes(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the process has ended")?;
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("the process has ended")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
         Ok(kib << 10)
