@@ -94,8 +94,6 @@ pub(crate) struct Way {
     /// From the leaf up, without the root.
     levels: Vec<Level>,
     root: Node,
-    /// What a turn has climbed, kept for its memory.
-    climbed: Vec<Level>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +107,7 @@ impl Way {
     pub(crate) fn new(leaf: Node, index: usize, size: usize, path: &[Node]) -> Self {
         let mut levels = Vec::with_capacity(path.len() + 1);
         let root = climb(leaf, sides(index, size), &mut path.iter(), &mut levels);
-        Self { index, size, levels, root, climbed: Vec::new() }
+        Self { index, size, levels, root }
     }
 
     pub(crate) fn root(&self) -> &Node {
@@ -131,16 +129,14 @@ impl Way {
             return own == leaf && path.eq(self.beside_from(0));
         };
         // One level below they stand beside each other.
-        self.climbed.clear();
-        let on = climb(leaf, sides(index, self.size).take(apart), &mut path, &mut self.climbed);
+        let mut levels = Vec::with_capacity(meet);
+        let on = climb(leaf, sides(index, self.size).take(apart), &mut path, &mut levels);
         let Some(level) = self.levels.get(apart) else { return false };
         if level.beside != Some(on) || path.next() != Some(&level.on) || !path.eq(self.beside_from(meet)) {
             return false;
         }
-        self.climbed.push(Level { on, beside: Some(level.on) });
-        for (known, level) in self.levels.iter_mut().zip(&self.climbed) {
-            *known = *level;
-        }
+        levels.push(Level { on, beside: Some(level.on) });
+        self.levels.iter_mut().zip(levels).for_each(|(known, level)| *known = level);
         self.index = index;
         true
     }
