@@ -3,7 +3,7 @@
 //! is remembered of values, and points of archives that wait to be sent.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
-//! all of it is there or none.
+//! all of it is there or none. What several sessions write at a time is one transaction together.
 //!
 //! `sealcast enroll` makes the file, so an agent whose folder lacks it has lost its state.
 //!
@@ -17,6 +17,7 @@ mod commit;
 mod disk;
 mod past;
 mod session;
+mod together;
 mod vault;
 
 use std::{
@@ -37,6 +38,7 @@ use zeroize::Zeroizing;
 pub use self::commit::CommitError;
 use self::{
     disk::Disk,
+    together::Together,
     vault::{StateRow, Vault},
 };
 
@@ -69,6 +71,8 @@ pub struct Store {
     /// Locked before the connection.
     vault: Mutex<Vault>,
     retained_topics: Mutex<RetainedTopics>,
+    /// What sessions are about to write.
+    together: Together,
     disk: Disk,
     _lock: files::Lock,
 }
@@ -150,6 +154,7 @@ impl Store {
             vault: Mutex::new(Vault::open(dir, passphrase, &connection)?),
             connection: Mutex::new(connection),
             retained_topics: Mutex::new(RetainedTopics::new(topics)),
+            together: Together::default(),
             disk: Disk::new(path),
             _lock: lock,
         })

@@ -16,31 +16,9 @@ const MAX_TOPICS: u64 = 4096;
 pub type NotQueued = (ReadingTopic, String);
 
 impl Store {
-    /// Makes writes durable, all or none; what is remembered of values is not among them. They may be there already, from a try
-    /// that seemed to fail. At most `most` readings wait for the ledger: those beyond are not kept, and told.
-    pub fn commit_session(&self, writes: &[Write], most: u64) -> Result<Vec<NotQueued>> {
-        let outcome = self.write(|db| {
-            let mut not_queued = Vec::new();
-            for write in writes {
-                match write {
-                    Write::Client { id, changes, seen_ms } => save_client(db, id, changes, *seen_ms)?,
-                    Write::Retained(message) => keep_retained(db, message)?,
-                    Write::Readings { topic, values, last } => {
-                        let reason = queue_readings(db, topic, values, *last, most)?;
-                        not_queued.extend(reason.map(|reason| (topic.clone(), reason)));
-                    }
-                    Write::Values => {}
-                }
-            }
-            Ok(not_queued)
-        });
-        self.settle_retained(writes, outcome.is_ok());
-        outcome
-    }
-
     /// Counts the topics of retained messages as they are on disk. A write that failed may be there all the same; where the
     /// disk cannot be read either, the count stays as if the write had succeeded.
-    fn settle_retained(&self, writes: &[Write], written: bool) {
+    pub(super) fn settle_retained(&self, writes: &[Write], written: bool) {
         let messages =
             writes.iter().filter_map(|write| if let Write::Retained(kept) = write { Some(kept) } else { None });
         for Retained { topic, payload, .. } in messages {
@@ -92,6 +70,23 @@ impl Store {
             rows.collect()
         })
     }
+}
+
+/// Makes the writes of one step. At most `most` readings wait for the ledger: those beyond are not kept, and told.
+pub(super) fn write_step(db: &Connection, writes: &[Write], most: u64) -> rusqlite::Result<Vec<NotQueued>> {
+    let mut not_queued = Vec::new();
+    for write in writes {
+        match write {
+            Write::Client { id, changes, seen_ms } => save_client(db, id, changes, *seen_ms)?,
+            Write::Retained(message) => keep_retained(db, message)?,
+            Write::Readings { topic, values, last } => {
+                let reason = queue_readings(db, topic, values, *last, most)?;
+                not_queued.extend(reason.map(|reason| (topic.clone(), reason)));
+            }
+            Write::Values => {}
+        }
+    }
+    Ok(not_queued)
 }
 
 /// Saves that a local client was here, and what changed of its replay windows.
