@@ -34,7 +34,7 @@ use sealcast_mqtt::{Properties, Qos, TopicName};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::packets::{Incoming, Outgoing};
-use crate::policy::{Interceptor, Policy};
+use crate::policy::{Interceptor, Peer, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
 use connection::Connection;
@@ -286,7 +286,7 @@ impl Core {
             retain: publish.retain,
             expires_ms: publish.properties.message_expiry_s().map(|s| now_ms.saturating_add(u64::from(s) * 1000)),
             properties: publish.properties,
-            sender: publish.sender,
+            sender: publish.sender.map(|peer| peer.device),
         })
     }
 }
@@ -297,5 +297,5 @@ struct NewMessage {
     qos: Qos,
     retain: bool,
     properties: Properties,
-    sender: Option<Arc<str>>,
+    sender: Option<Peer>,
 }

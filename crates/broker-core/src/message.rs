@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, Qos, TopicName};
 
+use crate::policy::{Credential, Peer};
+
 /// A message that reached an in-process subscriber ([`crate::Core::handle_local_subscribe`]).
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -18,8 +20,9 @@ pub struct Received {
     pub retain: bool,
     /// What travels from the publisher to the subscriber (MQTT 5, §3.3.2.3). Empty for MQTT 3.
     pub properties: Properties,
-    /// The device that published it, as [`crate::Policy::connect`] named it; `None` for the hub's own messages.
-    pub sender: Option<Arc<str>>,
+    /// Who published it, as [`crate::Policy::connect`] named it; `None` for the hub's own messages. By which credential is
+    /// not known of a retained message.
+    pub sender: Option<Peer>,
 }
 
 /// A message inside the broker, shared by all who wait for it.
@@ -41,6 +44,19 @@ pub struct Message {
     pub expires_ms: Option<u64>,
     /// The device that published it; `None` for the hub.
     pub sender: Option<Arc<str>>,
+}
+
+impl Received {
+    pub(crate) fn new(message: &Message, credential: Option<Credential>) -> Self {
+        Self {
+            topic: message.topic.clone(),
+            payload: message.payload.clone(),
+            qos: message.qos,
+            retain: message.retain,
+            properties: message.properties.clone(),
+            sender: message.sender.clone().map(|device| Peer { device, credential }),
+        }
+    }
 }
 
 impl Message {

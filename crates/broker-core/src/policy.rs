@@ -13,7 +13,7 @@ use crate::certificate::PeerCertificate;
 pub type Credential = [u8; 32];
 
 /// Who is behind a connection, as [`Policy::connect`] has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     /// The device's name: sessions belong to it, [`crate::Core::handle_disconnect_device`] takes it, and with client
     /// certificates it is usually their CN.

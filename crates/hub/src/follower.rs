@@ -13,9 +13,9 @@ use sealcast_hub_core::{Barred, SharedReplica};
 use sealcast_identity::OPERATOR_NAME;
 use sealcast_ledger::Record;
 use sealcast_ledger_client::NodeError;
+use sealcast_node::Tasks;
 use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 /// The hub ends when its ledger could not be read for so long.
@@ -36,18 +36,20 @@ pub struct Follower {
     pub known: watch::Sender<u64>,
     /// Which carries the records.
     pub broker: Handle,
+    /// The hub's.
+    pub tasks: Tasks,
 }
 
 impl Follower {
-    /// Runs until `stop`. Fails if a record does not verify, or cannot be read: a replica that stands still would let revoked
-    /// devices in.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    /// Runs until the tasks end. Fails if a record does not verify, or cannot be read: a replica that stands still would let
+    /// revoked devices in.
+    pub async fn run(self) -> Result<()> {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
         loop {
             let records = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = self.tasks.stop().cancelled() => return Ok(()),
                 records = watch.next() => records,
             };
             match records {
@@ -92,7 +94,7 @@ impl Follower {
                 Barred::FormerDevice { device, credential } => self.broker.replace_credential(device, credential).await,
                 Barred::FormerOperator { credential } => {
                     let broker = self.broker.clone();
-                    tokio::spawn(async move {
+                    self.tasks.beside("the end of connections by the operator's former key", async move {
                         tokio::time::sleep(ROTATION).await;
                         note(broker.replace_credential(OPERATOR_NAME, credential).await);
                     });

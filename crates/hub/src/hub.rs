@@ -70,7 +70,6 @@ impl Hub {
         folders.check_apart()?;
         let keys = folder::keys(folders, &config, now_ms())?;
         let tasks = Tasks::default();
-        let stop = tasks.stop().clone();
 
         let (ledger, writer) = ledger::open(dir, &config, &keys).await?;
         let (replica, groups) = ledger::replica(dir, &ledger, &keys.authority).await?;
@@ -99,7 +98,7 @@ impl Hub {
         let gate = relay::gate(replica.clone(), groups.clone());
         let relay = Relay::new(ledger.clone(), config.relay, gate, known.subscribe(), broker.handle().clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));
-        let ended = stop.clone();
+        let ended = tasks.stop().clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
         let follower = Follower {
             ledger: ledger.clone(),
@@ -107,8 +106,9 @@ impl Hub {
             groups,
             known,
             broker: broker.handle().clone(),
+            tasks: tasks.clone(),
         };
-        tasks.keep("the task that follows the ledger", follower.run(stop));
+        tasks.keep("the task that follows the ledger", follower.run());
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
         let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sealcast_broker::{Handle, Qos, Received};
+use sealcast_broker::{Handle, Peer, Qos, Received};
 use sealcast_chain::{Closed, Gate, Ledger, Relay as Node, RelayLimits};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
@@ -19,8 +19,9 @@ use tracing::{debug, warn};
 
 /// Calls from devices that wait to be answered.
 pub const MAX_CALLS_WAITING: usize = 4096;
-/// Calls of one device that are answered at a time; more are dropped, so that no device takes the relay from the others.
-const MAX_CALLS_PER_DEVICE: usize = 16;
+/// Calls by one key of a device that are answered at a time; more are dropped, so that nobody takes the relay from the
+/// others. By key: whoever has a former one must not take it from the present one, least of all from the operator.
+const MAX_CALLS_PER_KEY: usize = 16;
 /// How long the hub's replica may be behind its ledger.
 const BEHIND: Duration = Duration::from_secs(10);
 
@@ -61,10 +62,10 @@ impl Relay {
             };
             let Some(sender) = call.sender.clone() else { continue };
             let Some(turn) = turns.take(&sender) else {
-                debug!(%sender, "a call was dropped: {MAX_CALLS_PER_DEVICE} calls of this device are under way");
+                debug!(sender = %sender.device, "a call was dropped: {MAX_CALLS_PER_KEY} calls by this key are under way");
                 continue;
             };
-            tasks.spawn(self.clone().answer(sender, call, turn));
+            tasks.spawn(self.clone().answer(sender.device, call, turn));
         }
     }
 
@@ -103,36 +104,54 @@ pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>) -> Gate {
     })
 }
 
-/// Calls under way, by device.
+/// Calls under way, by device and key.
 #[derive(Clone, Default)]
-struct Turns(Arc<Mutex<BTreeMap<Arc<str>, usize>>>);
+struct Turns(Arc<Mutex<BTreeMap<Peer, usize>>>);
 
 /// A call under way, until it is dropped.
 struct Turn {
     turns: Turns,
-    device: Arc<str>,
+    caller: Peer,
 }
 
 impl Turns {
-    fn take(&self, device: &Arc<str>) -> Option<Turn> {
+    fn take(&self, caller: &Peer) -> Option<Turn> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = counts.entry(device.clone()).or_default();
-        if *calls >= MAX_CALLS_PER_DEVICE {
+        let calls = counts.entry(caller.clone()).or_default();
+        if *calls >= MAX_CALLS_PER_KEY {
             return None;
         }
         *calls += 1;
-        Some(Turn { turns: self.clone(), device: device.clone() })
+        Some(Turn { turns: self.clone(), caller: caller.clone() })
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut counts = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.get_mut(&self.device) {
+        match counts.get_mut(&self.caller) {
             Some(calls) if *calls > 1 => *calls -= 1,
             _ => {
-                counts.remove(&self.device);
+                counts.remove(&self.caller);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_by_a_former_key_take_no_turn_of_the_present_one() {
+        let by = |credential| Peer { device: "operator".into(), credential: Some([credential; 32]) };
+        let turns = Turns::default();
+        let mut held: Vec<Option<Turn>> = (0..MAX_CALLS_PER_KEY).map(|_| turns.take(&by(1))).collect();
+        assert!(held.iter().all(Option::is_some) && turns.take(&by(1)).is_none());
+        assert!(turns.take(&by(2)).is_some());
+        held.pop();
+        assert!(turns.take(&by(1)).is_some());
+        held.clear();
+        assert!(turns.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty());
     }
 }

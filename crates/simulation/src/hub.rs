@@ -251,10 +251,12 @@ impl Hub {
     }
 
     fn call(&mut self, _: LocalId, received: Received) {
-        let (Some(node), Some(correlation)) = (received.sender, received.properties.correlation_data()) else { return };
+        let (Some(sender), Some(correlation)) = (received.sender, received.properties.correlation_data()) else {
+            return;
+        };
         let Ok(request) = <[u8; 8]>::try_from(&*received.payload) else { return };
         let Ok(request) = usize::try_from(u64::from_be_bytes(request)) else { return };
-        self.calls.push(Call { node, request, correlation });
+        self.calls.push(Call { node: sender.device, request, correlation });
     }
 
     /// The hub's replica, by which the broker judges, follows the ledger; records go out. `false` if there is none.

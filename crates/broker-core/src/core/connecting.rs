@@ -316,7 +316,7 @@ impl Core {
                 qos: will.qos,
                 retain: will.retain,
                 properties: will.properties,
-                sender: Some(peer.device),
+                sender: Some(peer),
             };
             // Nobody is there to be told that a session has no room for it.
             let _ = self.publish(new, Some(session), true, Offer::Final, now_ms);

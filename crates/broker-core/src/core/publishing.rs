@@ -13,7 +13,7 @@ use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
 use crate::message::{self, Message, Received};
 use crate::packets::Outgoing;
-use crate::policy::{Intercepted, Interception, Peer};
+use crate::policy::{Credential, Intercepted, Interception, Peer};
 use crate::router::{LocalId, Matches, SessionId};
 use crate::topic;
 
@@ -124,7 +124,7 @@ impl Core {
             qos: from.qos,
             retain: publish.retain,
             properties: publish.properties,
-            sender: Some(from.peer.device.clone()),
+            sender: Some(from.peer.clone()),
         };
         let Err(no_room) = self.publish(new, Some(from.session), true, Offer::Refusable, now_ms) else {
             return self.acknowledge(from);
@@ -254,20 +254,21 @@ impl Core {
                 qos: new.qos,
                 retain: new.retain,
             };
-            let verdict = interceptor.publish(new.sender.as_deref(), &mut message);
+            let verdict = interceptor.publish(new.sender.as_ref().map(|peer| &*peer.device), &mut message);
             let Ok(topic) = topic::parse_topic(&message.topic) else { return Ok(()) };
             if verdict == Interception::Drop {
                 return Ok(());
             }
             (new.topic, new.payload, new.qos, new.retain) = (topic, message.payload, message.qos, message.retain);
         }
+        let credential = new.sender.as_ref().and_then(|peer| peer.credential);
         let message = self.new_message(new, now_ms);
         let group = self.policy.group(&message.topic);
         let found = self.receivers(&message, group, from, offer, now_ms)?;
         if message.retain {
             self.retain(&message);
         }
-        self.route(&message, group, found, now_ms);
+        self.route(&message, credential, group, found, now_ms);
         Ok(())
     }
 
@@ -348,12 +349,19 @@ impl Core {
         true
     }
 
-    fn route(&mut self, message: &Arc<Message>, group: Option<u64>, found: Matches, now_ms: u64) {
+    fn route(
+        &mut self,
+        message: &Arc<Message>,
+        credential: Option<Credential>,
+        group: Option<u64>,
+        found: Matches,
+        now_ms: u64,
+    ) {
         for target in found.sessions.into_values().chain(found.shares) {
             self.deliver(target.session, message, Terms::new(message, group, target), now_ms);
         }
         for local in found.locals {
-            self.fx.outputs.push(Output::Local(local, Box::new(received(message))));
+            self.fx.outputs.push(Output::Local(local, Box::new(Received::new(message, credential))));
         }
     }
 
@@ -363,8 +371,8 @@ impl Core {
         self.next_local += 1;
         self.router.insert_local(id, &filter);
         let looked = Cell::default();
-        let retained =
-            self.retained_for(&filter, &looked, now_ms).map(|message| Output::Local(id, Box::new(received(message))));
+        let retained = self.retained_for(&filter, &looked, now_ms);
+        let retained = retained.map(|message| Output::Local(id, Box::new(Received::new(message, None))));
         let retained: Vec<Output> = retained.collect();
         self.fx.outputs.extend(retained);
         self.locals.insert(id, filter);
@@ -376,17 +384,6 @@ impl Core {
         if let Some(filter) = self.locals.remove(&id) {
             self.router.remove_local(id, &filter);
         }
-    }
-}
-
-fn received(message: &Message) -> Received {
-    Received {
-        topic: message.topic.clone(),
-        payload: message.payload.clone(),
-        qos: message.qos,
-        retain: message.retain,
-        properties: message.properties.clone(),
-        sender: message.sender.clone(),
     }
 }
 

@@ -20,7 +20,7 @@ async fn the_hub_publishes_and_hears_who_asked() {
         client.message().payload
     });
     let request = requests.recv().await.unwrap();
-    assert_eq!((&*request.topic, request.sender.as_deref()), ("sealcast/v1/rpc/1111/request", Some("1111")));
+    assert_eq!((&*request.topic, request.sender), ("sealcast/v1/rpc/1111/request", Some("1111".into())));
     handle.publish("sealcast/v1/rpc/1111/response", "answer", Qos::AtLeastOnce, false).await.unwrap();
     assert_eq!(client.await.unwrap(), b"answer");
     assert!(matches!(handle.publish("a/+", "", Qos::AtMostOnce, false).await, Err(HandleError::Topic(_))));

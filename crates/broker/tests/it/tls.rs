@@ -119,7 +119,7 @@ async fn the_certificate_names_the_device() {
         assert_eq!(client.closed(), None);
     });
     let received = heard.recv().await.unwrap();
-    assert_eq!((&received.payload[..], received.sender.as_deref()), (&b"mine"[..], Some("1111")));
+    assert_eq!((&received.payload[..], received.sender), (&b"mine"[..], Some("1111".into())));
     assert!(heard.try_recv().is_err());
     assert!(broker.shutdown(PATIENCE).await);
 }

@@ -1,6 +1,7 @@
 //! A device that has enrolled again: whoever holds its former key is connected still.
 
-use sealcast_broker_core::Outgoing;
+use sealcast_broker_core::{Outgoing, Output, Peer, PeerCertificate};
+use sealcast_identity::Certificate;
 use sealcast_mqtt::reason;
 
 use super::world::World;
@@ -61,8 +62,7 @@ fn a_new_key_ends_the_connections_by_the_former_one_and_no_others() {
     let current = world.register("1111");
     let own = world.connect(&current, "own", None).unwrap();
 
-    let key = sealcast_identity::Certificate::from_der(current.der()).unwrap().public_key().fingerprint();
-    assert_eq!(world.core.handle_new_credential("1111", key), 1);
+    assert_eq!(world.core.handle_new_credential("1111", key_of(&current)), 1);
     let outputs = world.outputs();
     let [(conn, Outgoing::Disconnect { code })] = outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((conn, code), (thief, reason::ADMINISTRATIVE_ACTION));
@@ -85,10 +85,30 @@ fn a_session_that_a_former_key_has_left_takes_nothing_that_the_device_gets_later
     let thief = world.connect(&former, "thief", None).unwrap();
     world.subscribe(thief, &["g/#"]);
     let current = world.register("1111");
-    let key = sealcast_identity::Certificate::from_der(current.der()).unwrap().public_key().fingerprint();
-    assert_eq!(world.core.handle_new_credential("1111", key), 1);
+    assert_eq!(world.core.handle_new_credential("1111", key_of(&current)), 1);
     world.outputs();
     world.grant(group, "1111");
     world.publish(other, "g/t", false);
     assert_eq!(world.connect_and_receive(&current, "thief"), [""; 0], "it waited in the thief's session");
+}
+
+/// By which the relay counts calls: those by a former key are not the present one's.
+#[test]
+fn what_the_hub_hears_tells_the_sender_s_key() {
+    let mut world = World::new(Readers::Granted);
+    world.core.handle_local_subscribe("sealcast/v1/rpc/+/request".to_owned(), 0);
+    let certificate = world.register("1111");
+    let conn = world.connect(&certificate, "own", None).unwrap();
+    world.send(conn, "sealcast/v1/rpc/1111/request", false);
+    let outputs = world.core.take_effects(0).outputs.into_iter();
+    let heard = outputs.filter_map(|output| match output {
+        Output::Local(_, received) => received.sender,
+        _ => None,
+    });
+    let sender = Peer { device: "1111".into(), credential: Some(key_of(&certificate)) };
+    assert_eq!(heard.collect::<Vec<_>>(), [sender]);
+}
+
+fn key_of(certificate: &PeerCertificate) -> [u8; 32] {
+    Certificate::from_der(certificate.der()).unwrap().public_key().fingerprint()
 }

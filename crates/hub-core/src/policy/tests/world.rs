@@ -141,8 +141,7 @@ impl World {
             .collect()
     }
 
-    /// The reason code of PUBACK, and who got the message.
-    pub fn publish(&mut self, conn: ConnId, topic: &str, retain: bool) -> (Option<u8>, Vec<ConnId>) {
+    pub fn send(&mut self, conn: ConnId, topic: &str, retain: bool) {
         let publish = Publish {
             dup: false,
             qos: Qos::AtLeastOnce,
@@ -153,6 +152,11 @@ impl World {
             payload: "x".into(),
         };
         self.core.handle_packet(conn, Incoming::Publish(publish), NOW_MS);
+    }
+
+    /// The reason code of PUBACK, and who got the message.
+    pub fn publish(&mut self, conn: ConnId, topic: &str, retain: bool) -> (Option<u8>, Vec<ConnId>) {
+        self.send(conn, topic, retain);
         let outputs = self.outputs();
         let code = outputs.iter().find_map(|(to, packet)| match packet {
             Outgoing::PubAck { code, .. } if *to == conn => Some(*code),
