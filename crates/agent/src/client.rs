@@ -1,7 +1,7 @@
 //! One local MQTT client: moves the bytes of its connection and of its own connection to the broker. What becomes of them
 //! is decided in [`Session`].
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::BytesMut;
 use sealcast_agent_core::{
@@ -13,7 +13,7 @@ use sealcast_node::{
     tls::{Stream, Upstream},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf},
     sync::broadcast,
     time::Instant,
 };
@@ -32,10 +32,8 @@ use super::{
 };
 use crate::config;
 
-/// Bytes that are read at a time.
-const CHUNK: usize = 16 << 10;
 /// As many bytes wait for a side before nothing more is taken from the other.
-const BUFFER: usize = 4 * CHUNK;
+const BUFFER: usize = 64 << 10;
 /// As many bytes wait for a side, beyond what the other side may have sent to it, before nothing more is taken from that
 /// side itself: they answer what it sent, and it does not read them. A side that reads is never so far behind.
 const UNREAD: usize = 1 << 20;
@@ -102,7 +100,8 @@ pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stre
         max_packet_bytes: shared.config.max_packet_bytes,
         key_wait_ms: u64::try_from(shared.config.key_wait.as_millis()).unwrap_or(u64::MAX),
     };
-    let client = Client {
+    // Boxed: else it takes its space twice, before and while it runs.
+    let client = Box::new(Client {
         session: Session::new(settings, shared.values.rules(), now()),
         socket,
         broker: None,
@@ -113,7 +112,7 @@ pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stre
         local: shared.values.local(),
         closed: false,
         shared,
-    };
+    });
     client.run().await;
 }
 
@@ -143,10 +142,8 @@ enum Ending {
 }
 
 impl Client {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         let mut changed = self.shared.data.changed();
-        let mut from_client = BytesMut::with_capacity(CHUNK);
-        let mut from_broker = BytesMut::with_capacity(CHUNK);
         // A write that failed says nothing of what the other side has sent: it is read to its end first.
         let (mut client_deaf, mut broker_deaf) = (false, false);
         let mut ending = Ending::None;
@@ -165,7 +162,7 @@ impl Client {
             // A client that takes nothing gets no more of its repeats: there is nothing to wake up for.
             let timeout = self.session.poll_timeout(now(), self.room());
             let (shared, taken_over) = (self.shared.clone(), self.taken_over.clone());
-            let Self { session, socket, broker, to_client, to_broker, local, .. } = &mut self;
+            let Self { session, socket, broker, to_client, to_broker, local, .. } = &mut *self;
             let waits = session.is_waiting();
             let (mut client_reader, mut client_writer) = tokio::io::split(socket);
             let (mut broker_reader, mut broker_writer) = match broker {
@@ -182,34 +179,24 @@ impl Client {
             let reads = |buffer: &BytesMut| buffer.len() < 2 * shared.config.max_packet_bytes + UNREAD;
             let read_client = session.wants_client_bytes() && room(to_broker) && reads(to_client);
             let read_broker = session.wants_broker_bytes() && room(to_client) && reads(to_broker);
-            from_client.reserve(CHUNK);
-            from_broker.reserve(CHUNK);
             tokio::select! {
                 () = shared.stop.cancelled(), if ending < Ending::Shutdown => {
                     ending = Ending::Shutdown;
-                    take_arrived(&mut client_reader, &mut from_client, session).await;
+                    take_arrived(&mut client_reader, session).await;
                     session.handle_shutdown(now());
                 }
                 () = taken_over.cancelled(), if ending < Ending::TakeOver => {
                     ending = Ending::TakeOver;
-                    take_arrived(&mut client_reader, &mut from_client, session).await;
+                    take_arrived(&mut client_reader, session).await;
                     session.handle_take_over(now());
                 }
-                read = client_reader.read_buf(&mut from_client), if read_client => match read {
-                    Ok(1..) => {
-                        read_arrived(&mut client_reader, &mut from_client).await;
-                        session.handle_client(&from_client.split());
-                    }
-                    _ => session.handle_client_eof(),
+                read = read_arrived(&mut client_reader), if read_client => match read.is_empty() {
+                    false => session.handle_client(&read),
+                    true => session.handle_client_eof(),
                 },
-                read = read_some(&mut broker_reader, &mut from_broker), if read_broker => match read {
-                    Ok(1..) => {
-                        if let Some(reader) = &mut broker_reader {
-                            read_arrived(reader, &mut from_broker).await;
-                        }
-                        session.handle_broker(&from_broker.split());
-                    }
-                    _ => session.handle_broker_eof(),
+                read = read_some(&mut broker_reader), if read_broker => match read.is_empty() {
+                    false => session.handle_broker(&read),
+                    true => session.handle_broker_eof(),
                 },
                 written = client_writer.write_buf(to_client), if !to_client.is_empty() => client_deaf = written.is_err(),
                 written = write_some(&mut broker_writer, to_broker), if !to_broker.is_empty() => {
@@ -227,7 +214,7 @@ impl Client {
                 () = sleep_until(timeout.map(instant_of)), if timeout.is_some() => {}
             }
         }
-        self.finish().await;
+        Box::pin(self.finish()).await;
     }
 
     /// How many bytes the client may be given now.
@@ -262,7 +249,8 @@ impl Client {
         match effect {
             Effect::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
             Effect::ToBroker(bytes) => self.to_broker.extend_from_slice(&bytes),
-            Effect::Open { id } => self.open(&id).await,
+            // Apart, so that a connection does not keep the space that opening one takes.
+            Effect::Open { id } => Box::pin(self.open(&id)).await,
             Effect::AskForNews => shared.data.ask_for_news(),
             Effect::Connected { resumed } => {
                 shared.refusals.note_accepted(self.session.name());
@@ -342,28 +330,41 @@ impl Client {
 }
 
 /// Takes in what the client has sent and nobody has read.
-async fn take_arrived<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut BytesMut, session: &mut Session) {
+async fn take_arrived<R: AsyncRead + Unpin>(reader: &mut R, session: &mut Session) {
     if session.wants_client_bytes() {
-        read_arrived(reader, bytes).await;
-        session.handle_client(&bytes.split());
+        let nothing = std::future::ready(Vec::new());
+        let arrived = tokio::select! {
+            biased;
+            arrived = read_arrived(reader) => arrived,
+            nothing = nothing => nothing,
+        };
+        session.handle_client(&arrived);
     }
 }
 
-/// Reads what has arrived, without waiting for more: what is taken in at once is sealed, opened and written together.
-async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R, bytes: &mut BytesMut) {
-    while bytes.len() < BUFFER {
-        bytes.reserve(CHUNK);
-        let read = tokio::task::unconstrained(async {
-            tokio::select! {
-                biased;
-                read = reader.read_buf(bytes) => read.unwrap_or(0),
-                () = std::future::ready(()) => 0,
-            }
-        });
-        if read.await == 0 {
-            return;
-        }
+/// Waits until bytes arrive, and reads all that have, up to [`BUFFER`]: what is taken in at once is sealed, opened and written
+/// together. Nothing at the stream's end. A connection that waits holds no memory for what it waits for.
+async fn read_arrived<R: AsyncRead + Unpin>(reader: &mut R) -> Vec<u8> {
+    thread_local! {
+        static ARRIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
     }
+    let read = poll_fn(|context| {
+        ARRIVED.with_borrow_mut(|arrived| {
+            let mut arrived = ReadBuf::new(arrived);
+            loop {
+                let before = arrived.filled().len();
+                let poll = Pin::new(&mut *reader).poll_read(context, &mut arrived);
+                let has_more = arrived.filled().len() > before && arrived.remaining() > 0;
+                match poll {
+                    Poll::Pending if arrived.filled().is_empty() => return Poll::Pending,
+                    Poll::Ready(Ok(())) if has_more => {}
+                    // The end, or what went wrong, is met again.
+                    _ => return Poll::Ready(arrived.filled().to_vec()),
+                }
+            }
+        })
+    });
+    tokio::task::unconstrained(read).await
 }
 
 async fn sleep_until(then: Option<Instant>) {
@@ -373,9 +374,9 @@ async fn sleep_until(then: Option<Instant>) {
     }
 }
 
-async fn read_some(reader: &mut Option<ReadHalf<&mut Box<dyn Stream>>>, into: &mut BytesMut) -> std::io::Result<usize> {
+async fn read_some(reader: &mut Option<ReadHalf<&mut Box<dyn Stream>>>) -> Vec<u8> {
     match reader {
-        Some(reader) => reader.read_buf(into).await,
+        Some(reader) => read_arrived(reader).await,
         None => std::future::pending().await,
     }
 }

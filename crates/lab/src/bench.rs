@@ -52,6 +52,9 @@ pub enum Command {
         /// How often each cell is measured. The best of its rounds counts: what else the machine does slows some, speeds none.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
         rounds: u8,
+        /// With how many idle connections an agent's memory is measured. Each takes two files at the agent: see `ulimit -n`.
+        #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u16).range(0..=1_000))]
+        connections: u16,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -129,9 +132,9 @@ struct Row {
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Seal { millis, json } => run_seal(millis, json),
-        Command::Proxy { messages, qos, bytes, clients, rounds, json } => {
+        Command::Proxy { messages, qos, bytes, clients, rounds, connections, json } => {
             let cells = proxy::Cell::all(&qos, &bytes, &clients)?;
-            proxy::run(&cells, messages as usize, rounds, json).await
+            proxy::run(&cells, messages as usize, rounds, connections.into(), json).await
         }
         Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
         Command::Fleet { nodes, json } => {

@@ -78,9 +78,25 @@ impl Cell {
     }
 }
 
-/// Measures each cell with so many messages, in so many rounds.
-pub async fn run(cells: &[Cell], messages: usize, rounds: u8, json: bool) -> Result<()> {
-    let site = Site::start().await?;
+/// What a run has measured.
+#[derive(Serialize)]
+struct Report {
+    loads: Vec<Row>,
+    idle: Idle,
+}
+
+/// An agent whose clients are connected and say nothing.
+#[derive(Serialize)]
+struct Idle {
+    connections: usize,
+    rss_mib: f64,
+}
+
+/// Measures each cell with so many messages, in so many rounds; then so many idle connections.
+pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize, json: bool) -> Result<()> {
+    let site = Site::start(connections).await?;
+    // Before the loads, which leave their buffers behind.
+    let idle = Idle { connections, rss_mib: mib(site.rss_with(connections).await?) };
     let mut rows = Vec::new();
     for cell in cells.iter().copied() {
         let mut best: Vec<Measured> = site.ways.iter().map(|_| Measured::default()).collect();
@@ -99,9 +115,10 @@ pub async fn run(cells: &[Cell], messages: usize, rounds: u8, json: bool) -> Res
         rows.extend(site.ways.iter().zip(best).map(|(way, measured)| row(way, cell, measured, plain)));
     }
     if json {
-        return output::json(&rows);
+        return output::json(&Report { loads: rows, idle });
     }
     table(&rows)?;
+    output::line(&format!("an agent with {} idle connections: {:.0} MiB", idle.connections, idle.rss_mib))?;
     site.missing.iter().try_for_each(|missing| output::line(missing))
 }
 
@@ -115,7 +132,7 @@ async fn measure(site: &Site, way: &Way, cell: Cell, messages: usize) -> Result<
         Ok(Server {
             role: process.role,
             cpu_us_per_message: round((process.cpu()? - before).as_secs_f64() * 1e6 / messages as f64),
-            rss_mib: round(process.rss_bytes()? as f64 / f64::from(1 << 20)),
+            rss_mib: mib(process.rss_bytes()?),
         })
     });
     let servers = servers.collect::<Result<_>>()?;
@@ -181,6 +198,10 @@ fn table(rows: &[Row]) -> Result<()> {
         ],
         &cells,
     )
+}
+
+fn mib(bytes: u64) -> f64 {
+    round(bytes as f64 / f64::from(1 << 20))
 }
 
 /// To two digits behind the point.

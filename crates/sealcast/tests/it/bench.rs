@@ -19,13 +19,26 @@ fn a_fleet_agrees() {
 
 #[test]
 fn agents_are_compared_with_brokers() {
-    let out =
-        succeed(sealcast().args(["bench", "proxy", "--messages", "1000", "--rounds", "1", "--bytes", "100", "--json"]));
-    let rows: Vec<Value> = serde_json::from_str(&out).unwrap();
+    let out = succeed(sealcast().args([
+        "bench",
+        "proxy",
+        "--messages",
+        "1000",
+        "--rounds",
+        "1",
+        "--bytes",
+        "100",
+        "--connections",
+        "20",
+        "--json",
+    ]));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(report["idle"]["rss_mib"].as_f64().unwrap() > 0.0, "{report}");
+    let rows = report["loads"].as_array().unwrap();
     let ways = ["direct TLS", "group", "signed", "direct plain", "direct TLS"];
     let modes: Vec<&str> = rows.iter().map(|row| row["mode"].as_str().unwrap()).collect();
     assert_eq!(modes, ways.repeat(4), "at QoS 0 and 1, to one and to ten clients");
-    for row in &rows {
+    for row in rows {
         assert!(row["messages_per_s"].as_f64().unwrap() > 0.0, "{row}");
         assert_eq!(row["p50_ms"].is_number(), row["subscribers"] == 1, "{row}");
         let servers = row["servers"].as_array().unwrap();

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::{load::Load, process::Process};
+use super::{super::client::connect, load::Load, process::Process};
 
 /// How long anything may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,8 +82,8 @@ struct AgentReady {
 }
 
 impl Site {
-    /// Starts all of it, and waits until messages come through on each way.
-    pub async fn start() -> Result<Self> {
+    /// Starts all of it, and waits until messages come through on each way. Agents take some more clients than `connections`.
+    pub async fn start(connections: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("sealcast-bench-").tempdir().context("no temporary folder")?;
         let hub = dir.path().join("hub");
         let text = |path: &Path| path.to_str().map(str::to_owned).context("the temporary folder's name is not UTF-8");
@@ -93,7 +93,10 @@ impl Site {
         let mut processes = vec![process];
 
         let mut agents = Vec::new();
-        let config = format!("listen = '127.0.0.1:0'\nclear = ['{OPEN}/#']\n[freshness]\nmax_age_ms = 0\n");
+        let max_clients = connections + 64;
+        let config = format!(
+            "listen = '127.0.0.1:0'\nmax_clients = {max_clients}\nclear = ['{OPEN}/#']\n[freshness]\nmax_age_ms = 0\n"
+        );
         for (id, role) in DEVICES.iter().zip(["sending agent", "receiving agent"]) {
             let agent = dir.path().join(id);
             enrol(&hub, ready.est, id, &agent).await?;
@@ -127,6 +130,17 @@ impl Site {
             open_way(way).await.with_context(|| format!("{}, {}", way.broker, way.mode))?;
         }
         Ok(site)
+    }
+
+    /// What the sending agent has in memory, in bytes, while so many clients are connected to it and say nothing.
+    pub async fn rss_with(&self, connections: usize) -> Result<u64> {
+        let way = self.ways.iter().find(|way| way.mode == GROUPS[0].0).context("a way through the agents")?;
+        let agent = way.through.get(1).and_then(|at| self.processes.get(*at)).context("the agent")?;
+        let mut clients = Vec::new();
+        for at in 0..connections {
+            clients.push(connect(&way.publisher, &format!("idle-{at}")).await?);
+        }
+        agent.rss_bytes()
     }
 
     /// A mosquitto whose TLS listener asks for the devices' certificates, as the hub's broker does.
