@@ -2,6 +2,7 @@
 //!
 //! Whether a message may be sealed is decided in [`Keyring::seal`], whether one may be opened in [`Keyring::open`].
 
+mod clear;
 mod hearing;
 mod news;
 mod opening;
@@ -15,13 +16,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
-use sealcast_ledger::{GroupNumber, Hash, Number, Replica, TopicFilter};
+use sealcast_ledger::{GroupNumber, Hash, Number, Replica};
 use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Opener, Sealer};
 use sealcast_topic::is_control;
 use tracing::{error, info, warn};
 
 use self::news::News;
 pub use self::{
+    clear::{ClearFilter, ClearFilterError},
     news::{Doubt, Speaker},
     opening::{Arrival, Away, Received},
     shared::SharedKeyring,
@@ -41,7 +43,8 @@ pub enum Route {
     Clear,
     /// The agents' own topics, which clients neither write nor read.
     Control,
-    /// The broker's own topics, which begin with `$`: nothing is sent there, and nothing from there is handed on.
+    /// The broker's own topics, which begin with `$`: nothing is sent there, and nothing from there is handed on, unless the
+    /// configuration says that they are clear.
     Brokers,
     /// Not known before the ledger was read to its end: it may be a group's. As [`Denied::Behind`].
     Behind(String),
@@ -80,7 +83,7 @@ pub struct Own {
 pub struct Keyring {
     own: Own,
     /// Topics that pass unsealed.
-    clear: Vec<TopicFilter>,
+    clear: Vec<ClearFilter>,
     freshness: Freshness,
     replica: Arc<Replica>,
     groups: BTreeMap<GroupNumber, Group>,
@@ -107,7 +110,7 @@ struct Group {
 
 impl Keyring {
     /// With what the ledger said when the agent last ran, and no keys yet.
-    pub fn new(own: Own, clear: Vec<TopicFilter>, freshness: Freshness, replica: Replica) -> Self {
+    pub fn new(own: Own, clear: Vec<ClearFilter>, freshness: Freshness, replica: Replica) -> Self {
         Self {
             own,
             clear,
@@ -194,8 +197,9 @@ impl Keyring {
         if is_control(topic) {
             return Route::Control;
         }
+        // No group covers such a topic, whatever the ledger says.
         if topic.starts_with('$') {
-            return Route::Brokers;
+            return if self.is_clear(topic) { Route::Clear } else { Route::Brokers };
         }
         if let Some(group) = self.replica.group_for_topic(topic) {
             return Route::Group(group);
@@ -205,12 +209,16 @@ impl Keyring {
                 "the ledger is out of reach, so nobody knows whether a group covers {topic}: is the hub running?"
             ));
         }
-        if self.clear.iter().any(|filter| filter.matches(topic)) {
+        if self.is_clear(topic) {
             return Route::Clear;
         }
         Route::Refused(format!(
             "no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"
         ))
+    }
+
+    fn is_clear(&self, topic: &str) -> bool {
+        self.clear.iter().any(|filter| filter.matches(topic))
     }
 
     /// The sequence number of this device's last reading of `topic` on the ledger, as far as the replica knows.

@@ -34,7 +34,10 @@ pub mod values;
 pub use self::{
     by_filter::ByFilter,
     freshness::{Freshness, MaxAge, Stale},
-    keyring::{Arrival, Away, Denied, Doubt, Keyring, Own, Received, Route, SharedKeyring, Speaker, SyncId},
+    keyring::{
+        Arrival, Away, ClearFilter, ClearFilterError, Denied, Doubt, Keyring, Own, Received, Route, SharedKeyring,
+        Speaker, SyncId,
+    },
     now::Now,
     outgoing::{Frame, own_message, sealed_again},
     record::{RecordError, RecordRules, RecordTable},

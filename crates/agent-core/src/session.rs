@@ -6,6 +6,7 @@
 //! depend on it. What becomes of what the client publishes is decided in `publishing`, what of a delivery in
 //! `delivering`; whether a message may be sealed or opened at all, in [`Keyring::seal`] and [`Keyring::open`].
 
+mod annotate;
 mod batch;
 mod connecting;
 mod delivering;
@@ -29,6 +30,7 @@ use tracing::debug;
 
 use self::state::{Batch, Draining, State, Unsaved, Until, Waiting};
 pub use self::{
+    annotate::Annotate,
     connecting::{NotOpened, Opened},
     effect::{ClientEvent, Effect, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
@@ -195,7 +197,7 @@ impl Session {
 
     /// A message of the agent's own for its local clients.
     pub fn handle_local(&mut self, message: &Local) {
-        inject(&mut self.proxy, message);
+        inject(&mut self.proxy, self.settings.annotate, message);
     }
 
     /// Messages of the agent's own were lost, because the client is too slow.
@@ -246,13 +248,13 @@ impl Session {
         }
         if let Some(restored) = &mut self.restored {
             for message in restored.due(shared.values.rules(), now.unix_ms, room) {
-                inject(&mut self.proxy, &message);
+                inject(&mut self.proxy, self.settings.annotate, &message);
             }
         }
         self.work(shared, now);
         if std::mem::take(&mut self.greet) {
             for message in shared.values.standing() {
-                inject(&mut self.proxy, &message);
+                inject(&mut self.proxy, self.settings.annotate, &message);
             }
             self.work(shared, now);
         }
@@ -388,9 +390,8 @@ impl Session {
     }
 }
 
-fn inject(proxy: &mut Proxy, message: &Local) {
-    let properties: Vec<_> = message.properties.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    proxy.inject(&message.topic, message.payload.clone(), &properties);
+fn inject(proxy: &mut Proxy, annotate: Annotate, message: &Local) {
+    proxy.inject(&message.topic, message.payload.clone(), &annotate.of(&message.properties));
 }
 
 /// QoS 1 and 2 messages may wait in queues while QoS 0 ones overtake them: each class has its own order.

@@ -49,6 +49,9 @@ use sealcast_reading::ConfigError;
 use sealcast_seal::Opener;
 use tracing::{debug, error, info, warn};
 
+#[cfg(test)]
+pub(crate) use self::marks::CHECK;
+pub(crate) use self::marks::{SENDER, is_notable};
 pub use self::{
     alarm::{Alarm, Kind as AlarmKind},
     archive::Archives,

@@ -312,7 +312,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
                         debug!(%error, "TCP_NODELAY");
                     }
                     tasks.spawn(async move {
-                        serve_at(peer.to_string(), shared, Box::new(socket), true).await;
+                        let annotate = shared.config.annotate;
+                        serve_at(peer.to_string(), shared, Box::new(socket), annotate).await;
                         drop(place);
                     });
                 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time:
 
 use bytes::BytesMut;
 use sealcast_agent_core::{
-    session::{self, DRAIN_MS, Effect, NotOpened, Opened, Session},
+    session::{self, Annotate, DRAIN_MS, Effect, NotOpened, Opened, Session},
     values::Local,
 };
 use sealcast_node::{
@@ -86,17 +86,17 @@ impl Shared {
     }
 }
 
-/// Serves `socket` until either side is done. `sees_flags`: its MQTT 5 clients see what the agent says of a value.
-pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
-    serve_at("within the agent".to_owned(), shared, socket, sees_flags).await;
+/// Serves `socket` until either side is done. `annotate`: what its MQTT 5 clients are told.
+pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, annotate: Annotate) {
+    serve_at("within the agent".to_owned(), shared, socket, annotate).await;
 }
 
 /// The same for a client whose address is `address`.
-pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stream>, sees_flags: bool) {
+pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stream>, annotate: Annotate) {
     let settings = session::Settings {
         connection: shared.values.with(|values| values.next_client()),
         address,
-        sees_flags,
+        annotate,
         max_packet_bytes: shared.config.max_packet_bytes,
         key_wait_ms: u64::try_from(shared.config.key_wait.as_millis()).unwrap_or(u64::MAX),
     };

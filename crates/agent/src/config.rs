@@ -12,8 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent_core::{Freshness, MaxAge, RecordRules, Stale, values::ValueRules};
-use sealcast_ledger::TopicFilter;
+use sealcast_agent_core::{ClearFilter, Freshness, MaxAge, RecordRules, Stale, session::Annotate, values::ValueRules};
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
     files,
@@ -46,8 +45,12 @@ pub struct AgentFile {
     /// The file with the passphrase of the device's private key. Default: systemd's credential, if there is one, else the key is
     /// not encrypted.
     passphrase_file: Option<PathBuf>,
-    /// Topic filters that pass as they are, sealed by nobody. Default none: a topic that no group covers is refused.
+    /// Topic filters that pass as they are, sealed by nobody; `$SYS/#` for what the broker says of itself. Default none: a
+    /// topic that no group covers is refused.
     clear: Vec<String>,
+    /// Of which messages MQTT 5 clients are told, in user properties, who sent them and what the checks found: `none`,
+    /// `flagged` or `all`. Default `flagged`: of those of which something is to be said.
+    annotate: Annotate,
     /// Most clients at a time. Default 256.
     max_clients: usize,
     /// Largest MQTT packet of a client, in bytes. Default 1,048,576.
@@ -138,6 +141,7 @@ impl Default for AgentFile {
             upstream: None,
             passphrase_file: None,
             clear: Vec::new(),
+            annotate: Annotate::default(),
             max_clients: 256,
             max_packet_bytes: 1 << 20,
             key_wait_ms: 10_000,
@@ -178,7 +182,9 @@ pub struct Agent {
     /// Where the passphrase of the device's private key is.
     pub passphrase_file: Option<PathBuf>,
     /// Filters of topics that pass unsealed.
-    pub clear: Vec<TopicFilter>,
+    pub clear: Vec<ClearFilter>,
+    /// What MQTT 5 clients are told of the messages that they get.
+    pub annotate: Annotate,
     /// Most clients at a time.
     pub max_clients: usize,
     /// Largest packet of a client.
@@ -224,8 +230,8 @@ impl AgentFile {
 
     /// Checks every value.
     pub fn validate(self) -> Result<Agent> {
-        let filter = |key: &str, text: &str| -> Result<TopicFilter> {
-            text.parse().with_context(|| format!("{key}: {text:?} is not a topic filter"))
+        let clear = |text: &String| -> Result<ClearFilter> {
+            text.parse().with_context(|| format!("clear: {text:?} cannot pass unsealed"))
         };
         let loopback = |ip: IpAddr| ip.is_loopback();
         ensure!(
@@ -269,8 +275,9 @@ impl AgentFile {
             record_queue: self.record_queue,
             listen: self.listen,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
-            clear: self.clear.iter().map(|text| filter("clear", text)).collect::<Result<_>>()?,
+            clear: self.clear.iter().map(clear).collect::<Result<_>>()?,
             passphrase_file: self.passphrase_file,
+            annotate: self.annotate,
             max_clients: self.max_clients,
             max_packet_bytes: self.max_packet_bytes,
             key_wait: Duration::from_millis(self.key_wait_ms),
@@ -352,9 +359,11 @@ mod tests {
             ("upstream = 'broker:1883'", "mqtts://"),
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("clear = ['a/#/b']", "clear"),
+            ("annotate = 'some'", "some"),
             ("max_clients = 0", "max_clients"),
             ("max_packet_bytes = 268435461", "268435460"),
-            ("clear = ['$SYS/#']", "clear"),
+            ("clear = ['$share/g/a']", "leave out $share"),
+            ("clear = ['sealcast/#']", "for the agents themselves"),
             ("[[quality]]\nfilter = 'a'\nrnage = { min = 1 }", "rnage"),
             ("[[quality]]\nfilter = 'a/#/b'\nrange = { min = 1 }", "a/#/b"),
             ("[[quality]]\nfilter = 'a'\nrange = { min = 2, max = 1 }", "range"),

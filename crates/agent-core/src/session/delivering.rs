@@ -1,7 +1,7 @@
 //! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
 
 use sealcast_ledger::GroupNumber;
-use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
+use sealcast_mqtt::{Delivery, DeliveryId, Qos};
 use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
@@ -11,8 +11,11 @@ use super::{
 };
 use crate::{
     Arrival, Denied, Now, Received, Route,
-    values::{Arrived, DELETED, Deliver, Incoming, Values},
+    values::{Arrived, DELETED, Deliver, Incoming, SENDER, Values},
 };
+
+const BROKERS_TOPIC: &str = "not handed on: topics that begin with $ are the broker's own; list a filter such as $SYS/# under \
+                             `clear` if clients are to read them";
 
 impl Session {
     pub(super) fn attend_delivery(
@@ -27,7 +30,7 @@ impl Session {
             Route::Group(group) => return self.open(shared, group, delivery, until, now),
             Route::Clear => self.answered(|proxy| proxy.pass(delivery.id)),
             Route::Brokers => {
-                self.note(delivery.topic.as_str(), "not handed on: topics that begin with $ are the broker's own");
+                self.note(delivery.topic.as_str(), BROKERS_TOPIC);
                 self.swallow(&delivery);
             }
             // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.
@@ -93,11 +96,6 @@ impl Session {
         None
     }
 
-    /// Whether the client reads the user properties that the agent adds.
-    fn sees_flags(&self) -> bool {
-        self.settings.sees_flags && self.version == Version::V5
-    }
-
     /// A message that opened: whether the client gets it is a matter of what it says.
     fn judge_delivery(&mut self, shared: &mut Shared<'_>, delivery: &Delivery, message: &Message, now: Now) {
         if shared.keyring.hear(message, now.unix_ms) == Ok(true) {
@@ -133,14 +131,14 @@ impl Session {
         mut deliver: Deliver,
         now: Now,
     ) {
-        deliver.extra.push(("sealcast-sender", message.sender().to_string()));
+        deliver.extra.push((SENDER, message.sender().to_string()));
         let rules = shared.values.rules();
         if let Some(restored) = &mut self.restored {
             for missed in restored.before(rules, &delivery.topic, &deliver) {
-                inject(&mut self.proxy, &missed);
+                inject(&mut self.proxy, self.settings.annotate, &missed);
             }
         }
-        let extra: Vec<_> = deliver.extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let extra = self.settings.annotate.of(&deliver.extra);
         if let Err(error) = self.proxy.deliver(delivery.id, deliver.payload.clone(), deliver.props.clone(), &extra) {
             return self.withhold(delivery, format!("{}: {error}", message.sender()));
         }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{ConnectRequest, Delivery, PublishRequest, WillAnswer};
 
+use super::Annotate;
 use crate::SyncId;
 
 /// How a session treats its client.
@@ -13,8 +14,8 @@ pub struct Settings {
     pub connection: u64,
     /// Where the client connects from, for the log.
     pub address: String,
-    /// It reads user properties if it speaks MQTT 5.
-    pub sees_flags: bool,
+    /// What it is told of the messages that it gets, if it speaks MQTT 5.
+    pub annotate: Annotate,
     /// Largest packet of either side, in bytes.
     pub max_packet_bytes: usize,
     /// How long a message waits for a key, ms.

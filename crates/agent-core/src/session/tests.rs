@@ -1,5 +1,6 @@
 //! What leaves an agent, and what had to be on disk before.
 
+mod annotating;
 mod batches;
 mod deleting;
 mod delivering;

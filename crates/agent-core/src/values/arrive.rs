@@ -80,7 +80,7 @@ impl<'a> Arrived<'a> {
     }
 
     fn extra(&self) -> Vec<(&'static str, String)> {
-        self.retained.then(|| ("sealcast-age-ms", self.age_ms.to_string())).into_iter().collect()
+        self.retained.then(|| (marks::AGE, self.age_ms.to_string())).into_iter().collect()
     }
 }
 

@@ -5,6 +5,10 @@ use bytes::Bytes;
 use sealcast_mqtt::{ParseError, Properties, Property, PropertySet, Text};
 use sealcast_quality::Marks;
 
+/// The member that sent the message.
+pub const SENDER: &str = "sealcast-sender";
+/// How old a retained message is, ms.
+pub const AGE: &str = "sealcast-age-ms";
 /// The verdict.
 pub const CHECK: &str = "sealcast-check";
 /// The message is an agent's alarm, not a value.
@@ -16,6 +20,8 @@ pub const EMPTY: &str = "sealcast-no-value";
 /// The topic's retained message was deleted: by the `sender` of the message, or at the `broker`. Never sealed: what says it
 /// is a tombstone, or that there is none.
 pub const DELETED: &str = "sealcast-deleted";
+/// A verdict: no check found anything.
+const PASS: &str = "pass";
 /// Most bytes that a verdict adds inside the seal.
 pub const MAX_CHECK_BYTES: u32 = 160;
 /// The name under which a value that is too old is flagged, beside those of the checks.
@@ -37,13 +43,22 @@ pub struct Said {
 impl Said {
     /// Whether a check found something.
     pub fn is_flagged(&self) -> bool {
-        self.check.as_deref().is_some_and(|check| check != "pass")
+        self.check.as_deref().is_some_and(|check| check != PASS)
     }
+}
+
+/// Whether more can be said of a message than who sent it, how old it is, and that no check found anything.
+pub fn is_notable(said: &[(&'static str, String)]) -> bool {
+    said.iter().any(|(name, value)| match *name {
+        SENDER | AGE => false,
+        CHECK => value != PASS,
+        _ => true,
+    })
 }
 
 /// The verdict as text.
 pub fn text(marks: Marks) -> String {
-    if marks.is_empty() { "pass".into() } else { format!("flag:{marks}") }
+    if marks.is_empty() { PASS.into() } else { format!("flag:{marks}") }
 }
 
 /// All sealed properties.

@@ -44,7 +44,7 @@ fn paho_gets_reason_codes_and_verdicts_as_far_as_its_version_has_them() {
         filter = 'hsu0001/t'
         range = { min = -20, max = 120 }
         step = { max = 10 }";
-    let [sender, receiver] = hub.pair("hsu0001", [rules, ""]);
+    let [sender, receiver] = hub.pair("hsu0001", [rules, "annotate = 'all'"]);
     let five = subscriber(&receiver, "5", TOPIC);
     let three = subscriber(&receiver, "3.1.1", TOPIC);
     let alarms = subscriber(&receiver, "5", "hsu0001/alarm/#");

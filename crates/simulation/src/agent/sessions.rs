@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use sealcast_agent_core::{
     Now,
     control::Input,
-    session::{Effect, Memory, NotOpened, Opened, Session, Settings, Shared, Write},
+    session::{Annotate, Effect, Memory, NotOpened, Opened, Session, Settings, Shared, Write},
 };
 use sealcast_broker_core::ConnId;
 use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Property, Publish, Version};
@@ -37,7 +37,7 @@ impl Agent {
         let settings = Settings {
             connection: process.values.next_client(),
             address: format!("client {client}"),
-            sees_flags: true,
+            annotate: Annotate::default(),
             max_packet_bytes: MAX_FRAME,
             key_wait_ms: KEY_WAIT_MS,
         };

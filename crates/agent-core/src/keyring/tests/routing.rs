@@ -11,6 +11,7 @@ fn a_topic_goes_by_what_the_ledger_and_the_configuration_say() {
         ("sealcast", Route::Control),
         ("$SYS/uptime", Route::Brokers),
         ("$share", Route::Brokers),
+        ("$SYS/open/uptime", Route::Clear),
         ("plant/a", Route::Group(scene.group)),
         // A group's filter wins over `clear`.
         ("plant/door", Route::Group(scene.group)),
@@ -31,6 +32,7 @@ fn before_the_ledger_was_read_to_its_end_what_may_be_a_groups_waits() {
     }
     assert_eq!(keyring.route("plant/a"), Route::Group(scene.group), "that is known");
     assert_eq!(keyring.route("sealcast/v1/ledger"), Route::Control);
+    assert_eq!(keyring.route("$SYS/open/uptime"), Route::Clear, "no group covers it");
     let sync = keyring.begin_sync();
     assert!(keyring.set_caught_up(sync));
     assert_eq!(keyring.route("open/a"), Route::Clear);

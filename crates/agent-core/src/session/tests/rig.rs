@@ -12,7 +12,7 @@ use sealcast_reading::{Decoder, InputConfig, PlainConfig};
 
 use crate::{
     ByFilter, Keyring, Now, RecordRules, RecordTable, RetainedTopics,
-    session::{ClientEvent, Effect, Memory, Opened, Session, Settings, Shared, Write},
+    session::{Annotate, ClientEvent, Effect, Memory, Opened, Session, Settings, Shared, Write},
     testing::{START_MS, World},
     values::{ArchiveOnDisk, ValueRules, Values},
 };
@@ -96,7 +96,7 @@ pub fn settings() -> Settings {
     Settings {
         connection: 1,
         address: "127.0.0.1:1".to_owned(),
-        sees_flags: true,
+        annotate: Annotate::default(),
         max_packet_bytes: 1 << 16,
         key_wait_ms: 10_000,
     }

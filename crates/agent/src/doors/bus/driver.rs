@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use sealcast_agent_core::values::Local;
+use sealcast_agent_core::{session::Annotate, values::Local};
 use sealcast_mqtt::{
     Connect, Properties, Property, Publish, Qos, Text, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason, RequestError},
@@ -78,7 +78,7 @@ impl Driver {
         loop {
             let (near, far) = tokio::io::duplex(DUPLEX_BYTES);
             // What a door hands on has no place for a verdict.
-            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), false));
+            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), Annotate::None));
             let started = Instant::now();
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
