@@ -184,7 +184,9 @@ impl Outgoing {
             Self::ConnAck { session_present, code, properties } => {
                 let code = if v5 { *code } else { reason::connack_v311(*code) };
                 let properties = properties.as_ref().map(ConnAckProperties::list).unwrap_or_default();
-                Connack { session_present: *session_present, code, properties }.put(version, out)
+                // MQTT 3.1 has no such flag.
+                let session_present = *session_present && version != Version::V31;
+                Connack { session_present, code, properties }.put(version, out)
             }
             Self::Publish { message, qos, retain, dup, id, subscription_ids, remaining_s } => {
                 let head = PublishHead {
@@ -209,8 +211,7 @@ impl Outgoing {
                 put_ack(kind, *id, *code, why.into_iter().collect(), version, out)
             }
             Self::SubAck { id, codes } => {
-                let codes: Bytes =
-                    codes.iter().map(|code| if v5 { *code } else { reason::suback_v311(*code) }).collect();
+                let codes: Bytes = codes.iter().map(|code| reason::suback(*code, version)).collect();
                 Suback { packet_id: packet_id(*id)?, properties: Properties::new(), codes }.put(version, out)
             }
             Self::UnsubAck { id, codes } => {

@@ -7,7 +7,7 @@
 //! [`client`] is the other side: a client of a broker, for connections of the agent's own.
 //!
 //! Sans-IO: bytes go in by [`Proxy::handle_client`] and [`Proxy::handle_broker`], work comes out of [`Proxy::poll`].
-//! It speaks MQTT 3.1.1 and MQTT 5 (OASIS standards); MQTT 3.1 (`MQIsdp`) is refused with return code 1.
+//! It speaks MQTT 3.1.1 and MQTT 5 (OASIS standards). A client of MQTT 3.1 (`MQIsdp`) is one of MQTT 3.1.1 to the broker.
 //!
 //! It parses only CONNECT, CONNACK, PUBLISH, the acknowledgements and subscriptions, because only they carry what is
 //! sealed, what depends on its size, and topics for which a broker would close the connection. A proxy that decoded and

@@ -107,7 +107,11 @@ fn each_version_is_told_what_it_knows() {
     let refused = Outgoing::ConnAck { session_present: false, code: reason::BANNED, properties: None };
     check(&refused, Version::V31, &[0x20, 2, 0, 5]);
     check(&refused, Version::V5, &[0x20, 3, 0, 0x8A, 0]);
+    let resumed = Outgoing::ConnAck { session_present: true, code: 0, properties: None };
+    check(&resumed, Version::V31, &[0x20, 2, 0, 0]);
+    check(&resumed, Version::V311, &[0x20, 2, 1, 0]);
     let suback = Outgoing::SubAck { id: 7, codes: vec![1, reason::QUOTA_EXCEEDED] };
+    check(&suback, Version::V31, &[0x90, 4, 0, 7, 1, 0]);
     check(&suback, Version::V311, &[0x90, 4, 0, 7, 1, 0x80]);
     check(&suback, Version::V5, &[0x90, 5, 0, 7, 0, 1, 0x97]);
     let unsuback = Outgoing::UnsubAck { id: 7, codes: vec![0, 0x11] };

@@ -95,8 +95,10 @@ impl Connect {
                 properties,
             })
         };
-        let username = if flags & USERNAME != 0 { Some(reader.text("user name")?) } else { None };
-        let password = if flags & PASSWORD != 0 { Some(reader.binary("password")?) } else { None };
+        // In MQTT 3.1 either may be missing although its flag is set: so did older clients (3.1).
+        let is_there = |reader: &Reader<'_>, flag| flags & flag != 0 && !(version == Version::V31 && reader.is_empty());
+        let username = if is_there(&reader, USERNAME) { Some(reader.text("user name")?) } else { None };
+        let password = if is_there(&reader, PASSWORD) { Some(reader.binary("password")?) } else { None };
         reader.end()?;
         let clean_start = flags & CLEAN != 0;
         Ok(Self { version, bridge, clean_start, keep_alive_s, properties, client_id, will, username, password })

@@ -82,7 +82,7 @@ pub enum ParseError {
     #[error("more than {MAX_FILTERS} topic filters in one {0}")]
     TooManyFilters(PacketType),
     /// Not a version that is spoken here.
-    #[error("{} is not supported: set the client to MQTT 3.1.1 or MQTT 5", protocol(*level))]
+    #[error("MQTT protocol level {level} is not supported: set the client to MQTT 3.1.1 or MQTT 5")]
     Protocol {
         /// The level byte of CONNECT.
         level: u8,
@@ -136,12 +136,6 @@ impl ParseError {
         // The top bit marks a bridge, which tries again without it.
         if matches!(self, Self::Protocol { level } if level & 0x7F > 5) { Version::V5 } else { Version::V311 }
     }
-}
-
-/// What a person calls the version with this protocol level.
-fn protocol(level: u8) -> String {
-    // The top bit marks a bridge.
-    if level & 0x7F == 3 { "MQTT 3.1".to_owned() } else { format!("MQTT protocol level {level}") }
 }
 
 /// A packet that cannot be put into bytes.

@@ -11,6 +11,8 @@ use super::wire::{Reader, peek_varint};
 
 /// Most bytes that can follow a fixed header.
 pub const MAX_REMAINING_BYTES: usize = super::wire::MAX_VARINT as usize;
+/// The flag that says that a packet was sent before.
+const DUP: u8 = 0b1000;
 
 impl PacketType {
     /// The type in a frame's first byte. MQTT 3.1 lets DUP stand in some packets that later versions have no flags in.
@@ -40,7 +42,7 @@ impl PacketType {
         let valid = match packet {
             Self::Publish => flags & 0b0110 != 0b0110,
             Self::Pubrel | Self::Subscribe | Self::Unsubscribe => {
-                flags == 0b0010 || version == Version::V31 && flags == 0b1010
+                flags == 0b0010 || version == Version::V31 && flags == 0b0010 | DUP
             }
             _ => flags == 0,
         };
@@ -100,6 +102,18 @@ impl Frame {
         self.bytes.slice(self.header_bytes..)
     }
 
+    /// The frame as MQTT 3.1.1 has it: no DUP but in PUBLISH.
+    pub(crate) fn without_stray_dup(self) -> Self {
+        if self.packet == PacketType::Publish || self.flags() & DUP == 0 {
+            return self;
+        }
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        if let Some(first) = bytes.first_mut() {
+            *first &= !DUP;
+        }
+        Self { bytes: bytes.freeze(), ..self }
+    }
+
     /// Reads what follows the fixed header.
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader::new(&self.bytes, self.header_bytes)
@@ -147,21 +161,28 @@ impl Header {
     }
 }
 
-/// Cuts a byte stream of MQTT 3.1.1 or 5 into [`Frame`]s. Frames share one buffer; they are not copied.
+/// Cuts a byte stream into [`Frame`]s. Frames share one buffer; they are not copied.
 ///
 /// Holds what has been fed and not yet taken: bounded by the frame limit plus what its user feeds at once.
 #[derive(Debug)]
 pub struct Splitter {
     buffer: BytesMut,
     max_frame_bytes: usize,
+    version: Version,
     /// Bytes of a frame over the limit that are still to be dropped.
     skip_bytes: usize,
 }
 
 impl Splitter {
-    /// A splitter that refuses frames of more than `max_frame_bytes` (with their fixed header).
+    /// A splitter that refuses frames of more than `max_frame_bytes` (with their fixed header). It takes what MQTT 3.1.1 and
+    /// 5 allow, which is the same for both.
     pub fn new(max_frame_bytes: usize) -> Self {
-        Self { buffer: BytesMut::new(), max_frame_bytes, skip_bytes: 0 }
+        Self { buffer: BytesMut::new(), max_frame_bytes, version: Version::V5, skip_bytes: 0 }
+    }
+
+    /// Takes what `version` allows from the next frame on.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Adds the next bytes of the stream.
@@ -177,7 +198,7 @@ impl Splitter {
     /// The stream cannot be read on: unknown type, wrong flags, malformed remaining length, or a frame over the limit
     /// (known as soon as its header is). Every further call returns the same.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ParseError> {
-        Frame::take(&mut self.buffer, Version::V5, self.max_frame_bytes)
+        Frame::take(&mut self.buffer, self.version, self.max_frame_bytes)
     }
 
     /// After [`ParseError::TooLarge`]: passes over the frame if it is a PUBLISH. Its start, which says what to acknowledge,
@@ -186,7 +207,7 @@ impl Splitter {
     /// # Errors
     /// The frame is of another type, or malformed.
     pub(crate) fn skip_publish(&mut self) -> Result<Option<Frame>, ParseError> {
-        let Some(header) = Header::peek(&self.buffer, Version::V5)? else { return Ok(None) };
+        let Some(header) = Header::peek(&self.buffer, self.version)? else { return Ok(None) };
         if header.packet != PacketType::Publish {
             return Err(ParseError::Unexpected(header.packet));
         }
@@ -213,7 +234,7 @@ impl Splitter {
     /// # Errors
     /// As [`Splitter::next_frame`].
     pub fn peek_packet(&self) -> Result<Option<PacketType>, ParseError> {
-        let header = Header::peek_limited(&self.buffer, Version::V5, self.max_frame_bytes)?;
+        let header = Header::peek_limited(&self.buffer, self.version, self.max_frame_bytes)?;
         Ok(header.filter(|header| self.buffer.len() >= header.frame_bytes()).map(|header| header.packet))
     }
 

@@ -1,5 +1,7 @@
 //! Reason codes (MQTT 5 2.4), and the return codes that MQTT 3.1.1 has in CONNACK (3.2.2.3).
 
+use super::version::Version;
+
 macro_rules! reasons {
     ($($code:literal $constant:ident = $name:literal;)*) => {
         $(#[doc = concat!("`", stringify!($code), "`: ", $name, ".")] pub const $constant: u8 = $code;)*
@@ -87,9 +89,15 @@ pub fn from_connack_v311(code: u8) -> u8 {
     }
 }
 
-/// The code in a SUBACK of MQTT 3.1.1, which has one for all failures.
-pub fn suback_v311(code: u8) -> u8 {
-    if code >= FIRST_FAILURE { UNSPECIFIED } else { code }
+/// The code in a SUBACK of `version`. MQTT 3.1.1 has one for all failures. MQTT 3.1 has none, and wants a refused filter
+/// granted (3.8).
+pub fn suback(code: u8, version: Version) -> u8 {
+    match version {
+        Version::V5 => code,
+        Version::V311 if code >= FIRST_FAILURE => UNSPECIFIED,
+        Version::V31 if code >= FIRST_FAILURE => SUCCESS,
+        Version::V31 | Version::V311 => code,
+    }
 }
 
 #[cfg(test)]
@@ -108,8 +116,9 @@ mod tests {
         for code in FIRST_FAILURE..=0xA2 {
             assert!(name(code).is_some(), "{code:#04x}");
             assert!((1..=5).contains(&connack_v311(code)), "{code:#04x}");
-            assert_eq!(suback_v311(code), UNSPECIFIED);
+            let told = [Version::V31, Version::V311, Version::V5].map(|version| suback(code, version));
+            assert_eq!(told, [0, UNSPECIFIED, code]);
         }
-        assert_eq!([suback_v311(0), suback_v311(2), connack_v311(0)], [0, 2, 0]);
+        assert_eq!([suback(0, Version::V311), suback(2, Version::V31), connack_v311(0)], [0, 2, 0]);
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::types::{AnswerError, ConnectRequest, ProxyConfig, WillAnswer, WillRequest};
+use super::v31::upstream_version;
 use crate::packets::{Connect, Properties, Property, Version};
 
 /// CONNECT as the driver is asked about it.
@@ -13,7 +14,7 @@ pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {
         Version::V31 | Version::V311 => u32::MAX,
     };
     ConnectRequest {
-        version: connect.version,
+        version: upstream_version(connect.version),
         client_id: connect.client_id.clone(),
         clean_start: connect.clean_start,
         keep_alive_s: connect.keep_alive_s,
@@ -38,7 +39,7 @@ pub(super) fn connect_upstream(
     connect: &Connect,
     will: WillAnswer,
 ) -> Result<Bytes, AnswerError> {
-    let mut changed = connect.clone();
+    let mut changed = Connect { version: upstream_version(connect.version), ..connect.clone() };
     match will {
         WillAnswer::AsIs => {}
         WillAnswer::Dropped => changed.will = None,

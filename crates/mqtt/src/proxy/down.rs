@@ -5,7 +5,7 @@ use sealcast_topic::TopicName;
 
 use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
-use super::subscribing::{MAX_SUBSCRIPTIONS, matches_any};
+use super::subscribing::{MAX_SUBSCRIPTIONS, Merged, matches_any};
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
 use super::up::shown;
 use super::{Phase, Proxy};
@@ -171,9 +171,11 @@ impl Proxy {
             }
             PacketType::Auth if v5 => self.down.push(Slot::Frame(frame.into_bytes())),
             PacketType::Suback => {
-                let (bytes, granted) = self.subscribing.suback(frame, self.version);
+                let (bytes, Merged { granted, refused, .. }) = self.subscribing.suback(frame, self.version);
+                let bytes = self.in_clients_version(bytes);
                 self.down.push(Slot::Frame(bytes));
                 self.flush_down();
+                self.tell_refused(&refused);
                 if !granted.is_empty() {
                     for filter in &granted {
                         self.note_subscription(filter);
@@ -212,7 +214,7 @@ impl Proxy {
                 .find(|p| if let Property::ServerKeepAlive(seconds) = p { Some(*seconds) } else { None }),
             session_expiry_s: properties.session_expiry_s(),
         }));
-        let mut bytes = frame.into_bytes();
+        let mut bytes = self.in_clients_version(frame.into_bytes());
         if accepted && self.version == Version::V5 {
             let limit = connack.properties.maximum_packet_size();
             self.broker_max_bytes = limit.map_or(MAX_REMAINING_BYTES, |size| size as usize);

@@ -15,6 +15,7 @@ mod lane;
 mod subscribing;
 mod types;
 mod up;
+mod v31;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -70,7 +71,10 @@ struct Side {
 pub struct Proxy {
     config: ProxyConfig,
     phase: Phase,
+    /// What the broker is spoken to in, MQTT 3.1.1 or 5, and the client too unless `client_is_v31`.
     version: Version,
+    /// The client speaks MQTT 3.1. Few brokers still do, so to the broker it is one of MQTT 3.1.1.
+    client_is_v31: bool,
     client: Side,
     broker: Side,
     up: Lane,
@@ -104,6 +108,7 @@ impl Proxy {
             config,
             phase: Phase::AwaitConnect,
             version: Version::V311,
+            client_is_v31: false,
             client: side(),
             broker: side(),
             up: Lane::default(),
@@ -247,7 +252,7 @@ impl Proxy {
         self.counters
     }
 
-    /// The client's protocol version; MQTT 3.1.1 until CONNECT has come.
+    /// The protocol version, MQTT 3.1.1 or 5; MQTT 3.1.1 until CONNECT has come. A client of MQTT 3.1 counts as one of 3.1.1.
     pub fn version(&self) -> Version {
         self.version
     }

@@ -74,25 +74,28 @@ impl Pending {
         }
     }
 
-    /// The SUBACK for the client, and the filters that it grants.
-    pub(super) fn suback(&mut self, frame: Frame, version: Version) -> (Bytes, Vec<Box<str>>) {
-        let Ok(suback) = Suback::parse(&frame, version) else { return (frame.into_bytes(), Vec::new()) };
-        let Some(asked) = self.subscribe.remove(&suback.packet_id) else { return (frame.into_bytes(), Vec::new()) };
+    /// The SUBACK for the client, and what it answers.
+    pub(super) fn suback(&mut self, frame: Frame, version: Version) -> (Bytes, Merged) {
+        let Ok(suback) = Suback::parse(&frame, version) else { return (frame.into_bytes(), Merged::default()) };
+        let Some(asked) = self.subscribe.remove(&suback.packet_id) else {
+            return (frame.into_bytes(), Merged::default());
+        };
         let whole = all_passed(&asked);
-        let (codes, granted) = merge(asked, &suback.codes);
+        let merged = merge(asked, &suback.codes);
         if whole {
-            return (frame.into_bytes(), granted);
+            return (frame.into_bytes(), merged);
         }
-        let changed = Suback { codes, ..suback }.encode(version);
-        (changed.unwrap_or_else(|_| frame.into_bytes()), granted)
+        let changed = Suback { codes: merged.codes.clone(), ..suback }.encode(version);
+        (changed.unwrap_or_else(|_| frame.into_bytes()), merged)
     }
 
     /// The UNSUBACK for the client.
     pub(super) fn unsuback(&mut self, frame: Frame, version: Version) -> Bytes {
         let Ok(unsuback) = Unsuback::parse(&frame, version) else { return frame.into_bytes() };
         let Some(asked) = self.unsubscribe.remove(&unsuback.packet_id) else { return frame.into_bytes() };
-        let (codes, _) = merge(asked, &unsuback.codes);
-        Unsuback { codes, ..unsuback }.encode(version).unwrap_or_else(|_| frame.into_bytes())
+        Unsuback { codes: merge(asked, &unsuback.codes).codes, ..unsuback }
+            .encode(version)
+            .unwrap_or_else(|_| frame.into_bytes())
     }
 }
 
@@ -195,7 +198,7 @@ fn judge<R: Request>(
     if unfit == 0 && !R::ALWAYS_NOTED {
         return Judged::pass(frame);
     }
-    let code = |code| if version == Version::V5 { code } else { reason::suback_v311(code) };
+    let code = |code| reason::suback(code, version);
     let asked: Vec<Asked> = request
         .filters()
         .zip(&errors)
@@ -228,21 +231,30 @@ fn judge<R: Request>(
     Judged { pass, answer: None, refused }
 }
 
-/// The codes for the client, from those of the broker and of what was refused here, and the filters that are granted.
-fn merge(asked: Vec<Asked>, given: &Bytes) -> (Bytes, Vec<Box<str>>) {
+/// An answer of the broker, together with what was refused here.
+#[derive(Default)]
+pub(super) struct Merged {
+    /// For the client.
+    codes: Bytes,
+    /// Filters that the broker granted.
+    pub(super) granted: Vec<Box<str>>,
+    /// Filters that it refused.
+    pub(super) refused: Vec<Box<str>>,
+}
+
+fn merge(asked: Vec<Asked>, given: &Bytes) -> Merged {
     let mut given = given.iter();
-    let (mut codes, mut granted) = (Vec::with_capacity(asked.len()), Vec::new());
+    let mut codes = Vec::with_capacity(asked.len());
+    let (mut granted, mut refused) = (Vec::new(), Vec::new());
     for one in asked {
         match one {
             Asked::Refused(code) => codes.push(code),
             Asked::Passed(filter) => {
                 let Some(code) = given.next() else { break };
                 codes.push(*code);
-                if *code < reason::FIRST_FAILURE {
-                    granted.push(filter);
-                }
+                if *code < reason::FIRST_FAILURE { granted.push(filter) } else { refused.push(filter) }
             }
         }
     }
-    (codes.into(), granted)
+    Merged { codes: codes.into(), granted, refused }
 }

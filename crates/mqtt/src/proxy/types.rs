@@ -89,7 +89,8 @@ pub enum Output {
         /// What is wrong with it.
         reason: Box<str>,
     },
-    /// A filter for which a broker may close the connection was refused in SUBACK or UNSUBACK.
+    /// A filter for which a broker may close the connection was refused in SUBACK or UNSUBACK. Or the broker refused one
+    /// that a client of MQTT 3.1 asked for, which cannot be told.
     FilterUnfit {
         /// The filter, shortened.
         filter: Box<str>,
@@ -136,7 +137,7 @@ pub enum Output {
 /// A client wants to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
-    /// MQTT 3.1.1 or 5.
+    /// MQTT 3.1.1 or 5. A client of MQTT 3.1 counts as one of 3.1.1.
     pub version: Version,
     /// May be empty: then see [`Connected::assigned_client_id`].
     pub client_id: Text,

@@ -9,6 +9,7 @@ use super::subscribing::{Judged, covers, ended};
 use super::types::{
     AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRefusal, PublishRequest, RefuseCode,
 };
+use super::v31::{NO_CLIENT_ID, lacks_client_id, upstream_version};
 use super::{Phase, Proxy};
 use crate::packets::{
     Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
@@ -105,6 +106,7 @@ impl Proxy {
         }
         match self.client.splitter.next_frame() {
             Ok(Some(frame)) => {
+                let frame = if self.client_is_v31 { frame.without_stray_dup() } else { frame };
                 if let Err(error) = self.client_frame(frame) {
                     self.fault_client(error);
                 }
@@ -159,14 +161,21 @@ impl Proxy {
         if frame.packet() != PacketType::Connect {
             return Err(ParseError::Unexpected(frame.packet()));
         }
-        let connect = match parse_connect(&frame) {
+        let connect = match Connect::parse(&frame) {
             Ok(connect) => connect,
             Err(error) => {
                 self.reject_connect(&frame, &error);
                 return Err(error);
             }
         };
-        self.version = connect.version;
+        self.client_is_v31 = connect.version == Version::V31;
+        self.version = upstream_version(connect.version);
+        self.client.splitter.set_version(connect.version);
+        if lacks_client_id(&connect) {
+            self.send_connack(ConnectCode::ClientIdentifierNotValid.code(self.version), NO_CLIENT_ID);
+            self.finish(CloseReason::ConnectRefused { reason: NO_CLIENT_ID.to_owned() });
+            return Ok(());
+        }
         if let Some(error) = connect.will.as_ref().and_then(|will| unfit(&will.topic, &will.properties)) {
             let reason = format!("the will's {error}");
             self.send_connack(ConnectCode::TopicNameInvalid.code(self.version), &reason);
@@ -241,7 +250,8 @@ impl Proxy {
             self.outputs.push_back(Output::FilterUnfit { filter: shown(&refused.filter), reason });
         }
         self.up.extend(judged.pass.map(Slot::Frame));
-        self.outputs.extend(judged.answer.map(Output::ToClient));
+        let answer = judged.answer.map(|answer| self.in_clients_version(answer));
+        self.outputs.extend(answer.map(Output::ToClient));
     }
 
     fn client_ack(&mut self, frame: Frame) -> Result<(), ParseError> {
@@ -420,14 +430,6 @@ fn unfit(topic: &TopicName, properties: &Properties) -> Option<String> {
     let response = || check_carried(response?.as_str()).err();
     let say = |error: NotCarried| error.to_string();
     check_carried(topic.as_str()).err().map(say).or_else(|| response().map(|error| format!("response {error}")))
-}
-
-/// MQTT 3.1 is not spoken here.
-fn parse_connect(frame: &Frame) -> Result<Connect, ParseError> {
-    match Connect::parse_version(frame) {
-        Ok(version @ Version::V31) => Err(ParseError::Protocol { level: version.level() }),
-        _ => Connect::parse(frame),
-    }
 }
 
 /// The start of a topic, for a person.

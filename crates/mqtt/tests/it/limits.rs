@@ -190,8 +190,8 @@ fn first_packets_that_are_refused() {
         assert_eq!(rig.to_client.get(..answer.len()), Some(answer), "{bytes:02x?}");
         assert_eq!(rig.to_client.is_empty(), answer.is_empty());
     };
-    check(b"\x10\x0E\0\x06MQIsdp\x03\x02\0\0\0\0", &[0x20, 2, 0, 1]);
-    check(b"\x10\x0E\0\x06MQIsdp\x83\x02\0\0\0\0", &[0x20, 2, 0, 1]);
+    check(b"\x10\x0E\0\x06MQIsdp\x02\x02\0\0\0\0", &[0x20, 2, 0, 1]);
+    check(b"\x10\x0E\0\x06MQIsdp\x82\x02\0\0\0\0", &[0x20, 2, 0, 1]);
     let v6 = b"\x10\x0C\0\x04MQTT\x06\x02\0\0\0\0";
     let mut rig = Rig::fresh();
     rig.client(v6);

@@ -13,3 +13,4 @@ mod own;
 mod refused;
 mod simulation;
 mod unfit;
+mod v31;

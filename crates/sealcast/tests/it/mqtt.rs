@@ -119,10 +119,25 @@ fn case_07_a_mosquitto_bridge_of_mqtt_5_works_both_ways() {
 }
 
 #[test]
-fn case_07_a_bridge_of_mqtt_3_1_is_told_what_to_change() {
-    let (_hub, agent, _other) = home("");
-    let _local = bridge(&agent, "bridge_protocol_version mqttv31\nrestart_timeout 1\n");
-    agent.log.until(&[" WARN ", "connection closed", "MQTT 3.1 is not supported", "MQTT 3.1.1"]);
+fn case_07_a_mosquitto_bridge_of_mqtt_3_1_works_both_ways() {
+    the_bridge_works_both_ways("bridge_protocol_version mqttv31\n");
+}
+
+#[test]
+fn clients_of_mqtt_3_1_publish_and_get_messages_at_any_qos() {
+    let (_hub, agent, other) = home("");
+    for qos in ["0", "1", "2"] {
+        let v31 = ["-V", "mqttv31", "-q", qos];
+        let mut reader = other.subscribe("home/old/#", &v31);
+        agent.publish("home/old/1", qos, &v31);
+        assert_eq!(reader.message(PATIENCE), Some(format!("home/old/1 {qos}")));
+    }
+    // It gets what was kept while it was away.
+    let session = ["-V", "mqttv31", "-q", "1", "-i", "old", "-c"];
+    drop(other.subscribe("home/old/#", &session));
+    agent.publish("home/old/2", "while it was away", &["-V", "mqttv31", "-q", "1"]);
+    let mut reader = other.subscribe("home/old/#", &session);
+    assert_eq!(reader.message(PATIENCE).as_deref(), Some("home/old/2 while it was away"));
 }
 
 /// Publishes zeros with mosquitto_pub; whether it got its acknowledgement within `patience_s` seconds.
