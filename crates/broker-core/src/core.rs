@@ -60,8 +60,6 @@ pub struct HubMessage {
     pub qos: Qos,
     /// RETAIN flag.
     pub retain: bool,
-    /// What travels to the subscribers (MQTT 5, §3.3.2.3).
-    pub properties: Properties,
     /// False for what an interceptor injects.
     pub intercept: bool,
 }

@@ -15,7 +15,7 @@ use sealcast_broker_core::{
     ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
     parse_topic, validate_filter,
 };
-use sealcast_mqtt::{Properties, Qos};
+use sealcast_mqtt::Qos;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -227,20 +227,8 @@ impl Handle {
         qos: Qos,
         retain: bool,
     ) -> Result<(), HandleError> {
-        self.publish_with(topic, payload, qos, retain, Properties::new()).await
-    }
-
-    /// [`Self::publish`] with MQTT 5 properties, such as the correlation data of a response.
-    pub async fn publish_with(
-        &self,
-        topic: impl Into<String>,
-        payload: impl Into<Bytes>,
-        qos: Qos,
-        retain: bool,
-        properties: Properties,
-    ) -> Result<(), HandleError> {
         let (topic, payload) = (parse_topic(&topic.into())?, payload.into());
-        self.send(HubMessage { topic, payload, qos, retain, properties, intercept: true }).await
+        self.send(HubMessage { topic, payload, qos, retain, intercept: true }).await
     }
 
     /// Publishes past the [`Interceptor`]: what a hostile broker makes up or plays again.
@@ -252,8 +240,7 @@ impl Handle {
         retain: bool,
     ) -> Result<(), HandleError> {
         let (topic, payload) = (parse_topic(&topic.into())?, payload.into());
-        let properties = Properties::new();
-        self.send(HubMessage { topic, payload, qos, retain, properties, intercept: false }).await
+        self.send(HubMessage { topic, payload, qos, retain, intercept: false }).await
     }
 
     async fn send(&self, message: HubMessage) -> Result<(), HandleError> {

@@ -1,4 +1,4 @@
-//! Answers the JSON-RPC calls of devices: MQTT 5 request and response.
+//! Answers the JSON-RPC calls of devices. A call's own id names its answer.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,6 @@ use sealcast_chain::{Closed, Gate, Ledger, Relay as Node, RelayLimits};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Body, SignedEntry};
-use sealcast_mqtt::Property;
 use sealcast_node::{Tasks, now_ms};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
@@ -80,10 +79,9 @@ impl Relay {
             );
         }
         drop(turn);
-        // To the sender by its certificate, whatever response topic it asked for.
+        // To the sender by its certificate.
         let topic = ControlTopic::Response { node: &sender }.to_string();
-        let properties = call.properties.correlation_data().map(Property::CorrelationData).into_iter().collect();
-        if let Err(error) = self.broker.publish_with(topic, answer, Qos::AtLeastOnce, false, properties).await {
+        if let Err(error) = self.broker.publish(topic, answer, Qos::AtLeastOnce, false).await {
             warn!(%sender, %error, "the answer to a device's call could not be published");
         }
     }

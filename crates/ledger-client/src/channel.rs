@@ -14,6 +14,9 @@ pub enum ChannelError {
     /// The connection is down.
     #[error("the connection to the hub is down: {0}")]
     Down(String),
+    /// There is no [`CallId`](crate::CallId) for the request.
+    #[error("no randomness from the system")]
+    Random,
     /// The request or its answer is longer than the channel carries.
     #[error("a message of {bytes} bytes is too long: at most {max} bytes can be sent")]
     TooLarge {

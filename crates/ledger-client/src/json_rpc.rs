@@ -1,12 +1,10 @@
 //! Requests and answers of JSON-RPC 2.0, one at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use alloy_primitives::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{Channel, NodeError};
+use crate::{CallId, Channel, NodeError};
 
 /// In the data of an error with the code [`LIMIT`](crate::rpc_code::LIMIT): after how many milliseconds there is room for
 /// the same request.
@@ -16,7 +14,6 @@ pub const RETRY_AFTER_MS: &str = "retryAfterMs";
 #[derive(Debug)]
 pub(crate) struct Caller<C> {
     channel: C,
-    next_id: AtomicU64,
 }
 
 /// Exactly one of `result` and `error` (JSON-RPC 2.0, 5). A null result is one too, of a method that gives none.
@@ -53,7 +50,7 @@ impl ErrorObject {
 
 impl<C: Channel> Caller<C> {
     pub(crate) fn new(channel: C) -> Self {
-        Self { channel, next_id: AtomicU64::new(1) }
+        Self { channel }
     }
 
     pub(crate) async fn request<R: DeserializeOwned>(
@@ -61,13 +58,10 @@ impl<C: Channel> Caller<C> {
         method: &'static str,
         params: impl Serialize,
     ) -> Result<R, NodeError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let failed = |error| NodeError::Transport { method: method.into(), source: Box::new(error) };
+        let id = CallId::random().map_err(failed)?.to_string();
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let answer = self
-            .channel
-            .call(request.to_string().into_bytes())
-            .await
-            .map_err(|error| NodeError::Transport { method: method.into(), source: error.into() })?;
+        let answer = self.channel.call(request.to_string().into_bytes()).await.map_err(failed)?;
         let wrong = |what: String| NodeError::answer(method, what);
         let answer: Response = serde_json::from_slice(&answer).map_err(|error| wrong(error.to_string()))?;
         if answer.id != id {

@@ -7,18 +7,21 @@
 //! | module | what |
 //! | --- | --- |
 //! | `channel` | [`Channel`]: carries one message there and its answer back |
+//! | `call_id` | [`CallId`]: the id of a request and its answer |
 //! | `json_rpc` | requests and answers (JSON-RPC 2.0), and [`rpc_code`] |
 //! | `error` | [`NodeError`] and [`SubmitError`], which the hub's own client gives too |
 //! | `remote` | [`RemoteLedger`]: the client |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod call_id;
 mod channel;
 mod error;
 mod json_rpc;
 mod remote;
 pub mod rpc_code;
 
+pub use call_id::CallId;
 pub use channel::{Channel, ChannelError};
 pub use error::{NodeError, SubmitError};
 pub use json_rpc::RETRY_AFTER_MS;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use sealcast_identity::CLIENT_ID_PREFIX;
-use sealcast_ledger_client::{Channel, ChannelError};
+use sealcast_ledger_client::{CallId, Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, oneshot};
@@ -98,10 +98,11 @@ impl Link {
         self.outgoing.try_send(publication).map_err(|_| LinkError::Busy)
     }
 
-    /// One JSON-RPC call to the hub's relay, over MQTT 5 request/response.
+    /// One JSON-RPC call to the hub's relay. The answer repeats the request's [`CallId`], which alone says that it is this
+    /// call's: no property of MQTT 5 does.
     pub async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, LinkError> {
         self.up()?;
-        let id = random::<16>().map_err(|error| LinkError::Down(error.to_string()))?;
+        let id = CallId::of(&request).ok_or(LinkError::Unnamed)?;
         let topic =
             topic_of(ControlTopic::Request { node: &self.node }).map_err(|error| LinkError::Down(error.to_string()))?;
         let call = Call { id, topic, request: request.into() };

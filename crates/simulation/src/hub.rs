@@ -15,7 +15,7 @@ use sealcast_broker_core::{
 use sealcast_hub_core::{Barred, LedgerPolicy, Readers};
 use sealcast_identity::OPERATOR_NAME;
 use sealcast_ledger::{Checkpoint, Replica, SignedEntry};
-use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Property, Publish, Qos, TopicName};
+use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
 use crate::{
@@ -61,8 +61,8 @@ pub struct Carried {
 
 struct Call {
     node: Arc<str>,
+    id: u64,
     request: usize,
-    correlation: Bytes,
 }
 
 /// See the module.
@@ -251,12 +251,8 @@ impl Hub {
     }
 
     fn call(&mut self, _: LocalId, received: Received) {
-        let (Some(sender), Some(correlation)) = (received.sender, received.properties.correlation_data()) else {
-            return;
-        };
-        let Ok(request) = <[u8; 8]>::try_from(&*received.payload) else { return };
-        let Ok(request) = usize::try_from(u64::from_be_bytes(request)) else { return };
-        self.calls.push(Call { node: sender.device, request, correlation });
+        let (Some(sender), Some((id, request))) = (received.sender, read_named(&received.payload)) else { return };
+        self.calls.push(Call { node: sender.device, id, request });
     }
 
     /// The hub's replica, by which the broker judges, follows the ledger; records go out. `false` if there is none.
@@ -278,15 +274,15 @@ impl Hub {
             };
         }
         for record in &news {
-            self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), Properties::new(), now)?;
+            self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), now)?;
         }
         self.flush(net, now);
         Ok(!news.is_empty())
     }
 
-    fn publish(&mut self, topic: &str, payload: Bytes, properties: Properties, now: Now) -> Result<()> {
+    fn publish(&mut self, topic: &str, payload: Bytes, now: Now) -> Result<()> {
         let topic = TopicName::new(topic)?;
-        let message = HubMessage { topic, payload, qos: Qos::AtLeastOnce, retain: false, properties, intercept: false };
+        let message = HubMessage { topic, payload, qos: Qos::AtLeastOnce, retain: false, intercept: false };
         self.core.handle_hub_publish(message, 0, now.unix_ms);
         Ok(())
     }
@@ -308,7 +304,7 @@ impl Hub {
 
     /// Answers one of the calls that wait. Nobody learns of a record before the broker's rules know it.
     pub fn answer(&mut self, cast: &mut Cast, net: &mut Net, place: usize, now: Now) -> Result<()> {
-        let Call { node, request, correlation } = self.calls.remove(place);
+        let Call { node, id, request } = self.calls.remove(place);
         let answer = match self.requests[request].clone() {
             Request::Ask { from, most } => {
                 let records = cast.ledger.records().iter().skip(usize::try_from(from)?);
@@ -321,10 +317,8 @@ impl Hub {
         };
         self.follow(cast, net, now)?;
         self.answers.push(answer);
-        let payload = (self.answers.len() as u64 - 1).to_be_bytes();
-        let properties = [Property::CorrelationData(correlation)].into_iter().collect();
-        let topic = ControlTopic::Response { node: &node }.to_string();
-        self.publish(&topic, Bytes::copy_from_slice(&payload), properties, now)?;
+        let payload = named(id, self.answers.len() - 1);
+        self.publish(&ControlTopic::Response { node: &node }.to_string(), payload, now)?;
         self.flush(net, now);
         Ok(())
     }
@@ -362,6 +356,19 @@ impl Hub {
         wire.down.push_back(bytes);
         true
     }
+}
+
+/// The payload of a request or an answer: the call's id, and the place of what it says in [`Hub::requests`] or
+/// [`Hub::answers`].
+pub fn named(id: u64, place: usize) -> Bytes {
+    [id.to_be_bytes(), (place as u64).to_be_bytes()].concat().into()
+}
+
+/// Its opposite.
+pub fn read_named(payload: &[u8]) -> Option<(u64, usize)> {
+    let (id, place) = payload.split_at_checked(8)?;
+    let [id, place] = [id, place].map(|bytes| bytes.try_into().ok().map(u64::from_be_bytes));
+    Some((id?, usize::try_from(place?).ok()?))
 }
 
 /// A broker on an empty journal.

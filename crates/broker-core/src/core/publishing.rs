@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sealcast_mqtt::{PacketId, Property, Publish, Qos, TopicName, Version, reason};
+use sealcast_mqtt::{PacketId, Properties, Property, Publish, Qos, TopicName, Version, reason};
 
 use super::connection::{ALIAS_MAX, ConnId};
 use super::deliveries::Terms;
@@ -221,16 +221,15 @@ impl Core {
     }
 
     /// A message of the hub's own.
-    pub fn handle_hub_publish(&mut self, mut message: HubMessage, token: u64, now_ms: u64) {
+    pub fn handle_hub_publish(&mut self, message: HubMessage, token: u64, now_ms: u64) {
         self.members.refresh();
         self.settle(now_ms);
-        message.properties.retain(Property::is_forwarded);
         let new = NewMessage {
             topic: message.topic,
             payload: message.payload,
             qos: message.qos,
             retain: message.retain,
-            properties: message.properties,
+            properties: Properties::new(),
             sender: None,
         };
         let _ = self.publish(new, None, message.intercept, Offer::Final, now_ms);

@@ -1,4 +1,4 @@
-//! Calls that wait for their answer, by what names them in both messages (MQTT 5 4.10).
+//! Calls that wait for their answer, by what names them in both messages: the id of JSON-RPC.
 
 use std::{
     collections::HashMap,
@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sealcast_ledger_client::CallId;
 use sealcast_mqtt::TopicName;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,8 +16,6 @@ use super::event::LinkError;
 const MAX_OUTGOING_CALLS: usize = 256;
 const MAX_CALLS: usize = 1024;
 
-/// The correlation data of a call.
-pub(super) type CallId = [u8; 16];
 type Waiting = HashMap<CallId, oneshot::Sender<Result<Vec<u8>, LinkError>>>;
 
 /// A request on its way.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use sealcast_ledger_client::CallId;
 use sealcast_mqtt::{
-    Connect, Properties, Property, Publish, Qos, Text, TopicName, Version,
+    Connect, Properties, Publish, Qos, Text, TopicName, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason},
     reason,
 };
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    calls::{Call, CallId, Calls},
+    calls::{Call, Calls},
     event::{LinkError, LinkEvent, MAX_EVENTS, MAX_MESSAGE_BYTES},
     state::State,
 };
@@ -301,22 +302,18 @@ impl Driver {
             let (topic, retain) = (topic.as_str().to_owned(), publish.retain);
             return Some(LinkEvent::Message { topic, payload: publish.payload, retain, dup });
         }
-        let id =
-            publish.properties.find(|p| if let Property::CorrelationData(id) = p { Some(id.clone()) } else { None });
-        let id: CallId = id?.as_ref().try_into().ok()?;
-        self.calls.answer(&id, Ok(publish.payload.to_vec()));
+        if let Some(id) = CallId::of(&publish.payload) {
+            self.calls.answer(&id, Ok(publish.payload.into()));
+        }
         None
     }
 
     fn send_call(&self, connection: &mut Connection, call: Call) {
-        let Ok(response_topic) = Text::new(self.response_topic.as_str()) else { return };
-        let properties =
-            [Property::ResponseTopic(response_topic), Property::CorrelationData(Bytes::copy_from_slice(&call.id))];
         let message = Message {
             topic: call.topic,
             qos: Qos::AtLeastOnce,
             retain: false,
-            properties: properties.into_iter().collect(),
+            properties: Properties::new(),
             payload: call.request,
         };
         if let Err(rejected) = connection.client().publish(&message, Owner::Call(call.id)) {

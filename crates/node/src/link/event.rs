@@ -55,6 +55,9 @@ pub enum LinkError {
     /// The queue is full.
     #[error("too much is waiting to be sent to the hub")]
     Busy,
+    /// A call whose request has no [`CallId`](sealcast_ledger_client::CallId).
+    #[error("the request has no id by which its answer could be found")]
+    Unnamed,
     /// The broker refused it, with its reason.
     #[error("the broker refused the message: {0}")]
     Refused(String),

@@ -59,6 +59,16 @@ fn open(addr: SocketAddr, node: &str, filters: &[&str]) -> (Link, mpsc::Receiver
     (link, events, tasks)
 }
 
+/// A request, and what names it.
+fn request() -> (CallId, Vec<u8>) {
+    let id = CallId::random().unwrap();
+    (id, format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"m"}}"#).into_bytes())
+}
+
+fn answer(id: CallId) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":null}}"#)
+}
+
 async fn next(events: &mut mpsc::Receiver<LinkEvent>) -> LinkEvent {
     timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
 }
@@ -114,8 +124,34 @@ async fn a_call_whose_request_is_refused_does_not_wait_for_its_answer() {
     let (_broker, addr) = broker().await;
     let (link, mut events, _tasks) = open(addr, "refused", &[]);
     assert!(matches!(next(&mut events).await, LinkEvent::Up));
-    let answer = link.call(b"request".to_vec()).await;
+    let (_, request) = request();
+    let answer = link.call(request).await;
     assert!(matches!(answer, Err(LinkError::Refused(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_is_the_calls_that_has_its_id() {
+    let (broker, addr) = broker().await;
+    let mut requests = broker.handle().subscribe(ControlTopic::Request { node: "+" }.to_string(), 8).await.unwrap();
+    let (link, mut events, _tasks) = open(addr, "node", &[]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let [(first, first_request), (second, second_request)] = [request(), request()];
+    let answering = async {
+        for request in [&first_request, &second_request] {
+            let received = timeout(PATIENCE, requests.recv()).await.unwrap().unwrap();
+            assert_eq!(received.payload, *request);
+            assert!(received.properties.is_empty(), "{:?}", received.properties);
+        }
+        let topic = ControlTopic::Response { node: "node" }.to_string();
+        for payload in ["garbage".into(), answer(CallId::random().unwrap()), answer(second), answer(first)] {
+            broker.handle().publish(&*topic, payload, sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
+        }
+    };
+    let (first_answer, second_answer, ()) =
+        tokio::join!(link.call(first_request.clone()), link.call(second_request.clone()), answering);
+    assert_eq!(first_answer.unwrap(), answer(first).as_bytes());
+    assert_eq!(second_answer.unwrap(), answer(second).as_bytes());
+    assert!(matches!(link.call(b"no id".to_vec()).await, Err(LinkError::Unnamed)));
 }
 
 /// A broker that takes connections and subscriptions, and answers nothing else.
@@ -162,11 +198,12 @@ async fn what_a_cut_swallows_is_told_and_not_sent_again() {
     let mut mute = Mute::accept(&listener).await;
     assert!(matches!(next(&mut events).await, LinkEvent::Up));
 
+    let (_, request) = request();
     let calling = tokio::spawn({
-        let link = link.clone();
-        async move { link.call(b"call".to_vec()).await }
+        let (link, request) = (link.clone(), request.clone());
+        async move { link.call(request).await }
     });
-    assert_eq!(mute.published().await, "call");
+    assert_eq!(mute.published().await, request);
     // More than may be on their way at a time.
     let answers: Vec<_> = (0..1000).map(|_| link.publish_told("t", false, b"before".to_vec()).unwrap()).collect();
     assert_eq!(mute.published().await, "before");

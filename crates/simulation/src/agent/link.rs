@@ -5,19 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use sealcast_agent_core::{
     Now, SyncId,
     control::{Input, Submitted},
 };
 use sealcast_broker_core::ConnId;
 use sealcast_mqtt::{
-    Properties, Property, Qos, TopicName,
+    Properties, Qos, TopicName,
     client::{self, Config, Message},
 };
 use sealcast_topic::ControlTopic;
 
-use crate::net::MAX_FRAME;
+use crate::{hub::named, net::MAX_FRAME};
 
 /// How long an answer may take, ms.
 const CALL_MS: u64 = 10_000;
@@ -89,14 +88,13 @@ impl Link {
     pub(super) fn call(&mut self, node: &str, place: usize, call: Call, now: Now) -> Result<(), String> {
         let (_, client) = self.connection.as_mut().filter(|_| self.up).ok_or("the link is down")?;
         self.last_call += 1;
-        let id = Bytes::copy_from_slice(&self.last_call.to_be_bytes());
         let topic = TopicName::new(&ControlTopic::Request { node }.to_string()).map_err(|error| error.to_string())?;
         let message = Message {
             topic,
             qos: Qos::AtLeastOnce,
             retain: false,
-            properties: [Property::CorrelationData(id)].into_iter().collect(),
-            payload: Bytes::copy_from_slice(&(place as u64).to_be_bytes()),
+            properties: Properties::new(),
+            payload: named(self.last_call, place),
         };
         client.publish(&message, Owner::Call(self.last_call)).map_err(|rejected| rejected.error.to_string())?;
         self.calls.insert(self.last_call, (call, now.run_ms + CALL_MS));

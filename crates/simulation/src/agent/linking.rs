@@ -14,7 +14,7 @@ use super::{
     link::{AGAIN_MS, CONFIG, Call, Owner, failed},
 };
 use crate::{
-    hub::{Answer, Request},
+    hub::{Answer, Request, read_named},
     net::End,
 };
 
@@ -51,17 +51,9 @@ impl Process {
             let input = Input::Message { topic: topic.as_str().to_owned(), payload: publish.payload };
             return self.control.handle(input);
         }
-        let id =
-            publish.properties.correlation_data().and_then(|id| Some(u64::from_be_bytes(id.as_ref().try_into().ok()?)));
-        let place = <[u8; 8]>::try_from(&*publish.payload)
-            .ok()
-            .and_then(|place| usize::try_from(u64::from_be_bytes(place)).ok());
-        let (Some(call), Some(answer)) =
-            (id.and_then(|id| self.take_call(id)), place.and_then(|place| around.hub.answers.get(place)))
-        else {
-            return;
-        };
-        match (call, answer.clone()) {
+        let Some((id, place)) = read_named(&publish.payload) else { return };
+        let (Some(call), Some(answer)) = (self.take_call(id), around.hub.answers.get(place).cloned()) else { return };
+        match (call, answer) {
             (Call::Ask(sync), Answer::Records(records)) => {
                 self.control.handle(Input::Records { sync, answer: Ok(records) });
             }
