@@ -3,15 +3,17 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use sealcast_broker::{Handle, Peer, Qos, Received};
-use sealcast_chain::{Closed, Gate, Ledger, Relay as Node, RelayLimits};
+use sealcast_chain::{Closed, Gate, Ledger, MAX_RELAY_REQUEST_BYTES, Relay as Node, RelayLimits};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Body, SignedEntry};
 use sealcast_node::{Tasks, now_ms};
+use sealcast_parts::{Assembler, Limits};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
@@ -21,6 +23,13 @@ pub const MAX_CALLS_WAITING: usize = 4096;
 /// Calls by one key of a device that are answered at a time; more are dropped, so that nobody takes the relay from the
 /// others. By key: whoever has a former one must not take it from the present one, least of all from the operator.
 const MAX_CALLS_PER_KEY: usize = 16;
+/// Calls in parts, by device.
+const PARTS: Limits = Limits {
+    message_bytes: MAX_RELAY_REQUEST_BYTES,
+    topic_bytes: 8 * MAX_RELAY_REQUEST_BYTES,
+    total_bytes: 64 * MAX_RELAY_REQUEST_BYTES,
+    age_ms: 60_000,
+};
 /// How long the hub's replica may be behind its ledger.
 const BEHIND: Duration = Duration::from_secs(10);
 
@@ -49,7 +58,8 @@ impl Relay {
 
     /// Takes the calls until `tasks` end, each in a task of its own.
     pub async fn run(self, mut calls: mpsc::Receiver<Received>, tasks: Tasks) {
-        let turns = Turns::default();
+        let (turns, start) = (Turns::default(), Instant::now());
+        let mut parts = Assembler::new(PARTS);
         loop {
             let call = tokio::select! {
                 () = tasks.stop().cancelled() => return,
@@ -59,17 +69,26 @@ impl Relay {
                 // The broker has stopped, and says why.
                 return tasks.stop().cancelled().await;
             };
-            let Some(sender) = call.sender.clone() else { continue };
+            let Some(sender) = call.sender else { continue };
+            let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let request = match parts.take(&sender.device, call.payload, now_ms) {
+                Ok(Some(request)) => request,
+                Ok(None) => continue,
+                Err(error) => {
+                    debug!(sender = %sender.device, %error, "a call was dropped");
+                    continue;
+                }
+            };
             let Some(turn) = turns.take(&sender) else {
                 debug!(sender = %sender.device, "a call was dropped: {MAX_CALLS_PER_KEY} calls by this key are under way");
                 continue;
             };
-            tasks.spawn(self.clone().answer(sender.device, call, turn));
+            tasks.spawn(self.clone().answer(sender.device, request, turn));
         }
     }
 
-    async fn answer(mut self, sender: Arc<str>, call: Received, turn: Turn) {
-        let answer = self.node.handle(&call.payload).await;
+    async fn answer(mut self, sender: Arc<str>, request: Bytes, turn: Turn) {
+        let answer = self.node.handle(&request).await;
         // Whoever learns of a grant may act on it at once, and the broker's rules are the replica's.
         if let Ok(height) = self.ledger.height().await
             && tokio::time::timeout(BEHIND, self.known.wait_for(|known| *known >= height)).await.is_err()

@@ -3,11 +3,19 @@
 //! It keeps no session at the broker. Whatever it may have missed while it was away is retained there (keys, inbox) or
 //! asked for again (ledger), so a connection that comes back subscribes anew and its owner catches up on
 //! [`LinkEvent::Up`]. A publish or a call that a broken connection swallowed fails, and its owner repeats it.
+//!
+//! The broker may be anybody's. It speaks MQTT 5 or 3.1.1, and nothing here needs more than 3.1.1 has. Control messages
+//! that are longer than it carries go in parts. Its acknowledgements prove little, so owners wait for answers.
 
 mod calls;
+mod capabilities;
 mod driver;
+mod ending;
 mod event;
+mod sending;
 mod state;
+mod subscription;
+mod version;
 
 use std::sync::Arc;
 
@@ -16,12 +24,12 @@ use sealcast_identity::CLIENT_ID_PREFIX;
 use sealcast_ledger_client::{CallId, Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_topic::ControlTopic;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::event::{Answer, LinkError, LinkEvent, MAX_MESSAGE_BYTES};
 use self::{
     calls::{Call, Calls},
-    driver::{Driver, Publication},
+    driver::{Broker, Driver, Publication},
     event::{CALL_TIMEOUT, MAX_EVENTS},
     state::State,
 };
@@ -37,6 +45,7 @@ pub struct Link {
     outgoing: mpsc::Sender<Publication>,
     calls: Calls,
     state: State,
+    unanswered: Arc<Notify>,
 }
 
 impl Link {
@@ -52,8 +61,8 @@ impl Link {
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let (outgoing, publications) = mpsc::channel(MAX_OUTGOING);
         let (calls, requests) = Calls::new();
-        let state = State::default();
-        let link = Self { node: node.into(), outgoing, calls, state };
+        let (state, unanswered) = (State::default(), Arc::default());
+        let link = Self { node: node.into(), outgoing, calls, state, unanswered };
         let response_topic = topic_of(ControlTopic::Response { node: &link.node })?;
         let driver = Driver {
             client_id: Text::new(&client_id)?,
@@ -68,6 +77,8 @@ impl Link {
             state: link.state.clone(),
             events: sender,
             stop: tasks.stop().clone(),
+            unanswered: link.unanswered.clone(),
+            broker: Broker::default(),
         };
         tasks.keep("the connection to the hub", driver.run());
         Ok((link, events))
@@ -107,7 +118,10 @@ impl Link {
             topic_of(ControlTopic::Request { node: &self.node }).map_err(|error| LinkError::Down(error.to_string()))?;
         let call = Call { id, topic, request: request.into() };
         match tokio::time::timeout(CALL_TIMEOUT, self.calls.call(call)).await {
-            Err(_) => Err(LinkError::Timeout),
+            Err(_) => {
+                self.unanswered.notify_one();
+                Err(LinkError::Timeout)
+            }
             Ok(answer) => answer,
         }
     }

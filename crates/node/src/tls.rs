@@ -26,6 +26,8 @@ use sealcast_identity::{SigningKey, signature_to_der};
 
 use crate::config::MAX_PACKET_BYTES;
 
+/// Where control messages are cut: a common limit of brokers is 128 KB, and MQTT 3.1.1 has no word for it.
+const PART_BYTES: usize = 64 << 10;
 /// How long a connection may take until TLS stands.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -216,13 +218,25 @@ pub struct Upstream {
     tls: Option<Arc<RwLock<Arc<ClientConfig>>>>,
     /// 0 while it is not known.
     max_packet_bytes: Arc<AtomicUsize>,
+    part_bytes: usize,
 }
 
 impl Upstream {
     /// A broker at `address`, over TLS if there is a configuration for it.
     pub fn new(address: HostPort, tls: Option<Arc<ClientConfig>>) -> Self {
         let tls = tls.map(|config| Arc::new(RwLock::new(config)));
-        Self { address, tls, max_packet_bytes: Arc::default() }
+        Self { address, tls, max_packet_bytes: Arc::default(), part_bytes: PART_BYTES }
+    }
+
+    /// Sets where control messages are cut if the broker does not say how much it takes.
+    #[must_use]
+    pub fn with_part_bytes(self, part_bytes: usize) -> Self {
+        Self { part_bytes, ..self }
+    }
+
+    /// Where control messages are cut, unless the broker says that it takes less.
+    pub fn part_bytes(&self) -> usize {
+        self.part_bytes
     }
 
     /// The TLS configuration, `None` for plain TCP.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::packets::{Properties, Property, Text, Version, reason};
+use crate::packets::{Properties, Property, Text, reason};
 
 /// Why a server refused something: its code, and its own words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +24,9 @@ impl Reason {
         Self { code, text }
     }
 
-    /// The code of a CONNACK.
-    pub(super) fn of_connack(version: Version, code: u8, properties: &Properties) -> Self {
-        let code = if version == Version::V5 { code } else { reason::from_connack_v311(code) };
-        Self::with_properties(code, properties)
+    /// The code of a CONNACK. A server of MQTT 3.1.1 answers a CONNECT of MQTT 5 in its own way.
+    pub(super) fn of_connack(code: u8, properties: &Properties) -> Self {
+        Self::with_properties(reason::from_connack_v311(code), properties)
     }
 
     /// The standard's name of the code.

@@ -27,7 +27,7 @@ impl From<ParseError> for Fault {
 impl Default for ServerLimits {
     fn default() -> Self {
         let (receive_maximum, max_qos) = (u16::MAX, Qos::ExactlyOnce);
-        Self { receive_maximum, max_packet_bytes: None, max_qos, retain: true, keep_alive_s: None }
+        Self { receive_maximum, max_packet_bytes: None, max_qos, retain: true, wildcards: true, keep_alive_s: None }
     }
 }
 
@@ -41,6 +41,7 @@ impl ServerLimits {
                 Property::MaximumQos(0) => limits.max_qos = Qos::AtMostOnce,
                 Property::MaximumQos(_) => limits.max_qos = Qos::AtLeastOnce,
                 Property::RetainAvailable(available) => limits.retain = *available != 0,
+                Property::WildcardSubscriptions(available) => limits.wildcards = *available != 0,
                 Property::ServerKeepAlive(seconds) => limits.keep_alive_s = Some(*seconds),
                 _ => {}
             }
@@ -125,7 +126,7 @@ impl<P, R> Client<P, R> {
     fn handle_connack(&mut self, frame: &Frame, now: Instant) -> Result<(), Fault> {
         let Connack { session_present, code, properties } = Connack::parse(frame, self.version)?;
         if code != 0 {
-            self.close(CloseReason::Refused(Reason::of_connack(self.version, code, &properties)));
+            self.close(CloseReason::Refused(Reason::of_connack(code, &properties)));
             return Ok(());
         }
         // Whoever begins anew knows nothing that could go on (MQTT 5 3.2.2.1.1).

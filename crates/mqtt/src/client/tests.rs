@@ -170,6 +170,13 @@ fn a_refusal_has_its_reason_in_both_versions() {
 }
 
 #[test]
+fn a_server_of_the_older_version_says_so_in_its_own_form() {
+    let mut pair = Pair::connecting(V5);
+    pair.hear(&[0x20, 2, 0, 1]);
+    assert_eq!(pair.told(), closed(CloseReason::Refused(Reason::new(0x84))));
+}
+
+#[test]
 fn a_server_that_goes_on_with_a_session_nobody_has_is_left() {
     let mut pair = Pair::connecting(V5);
     pair.hear(&Connack { session_present: true, code: 0, properties: Properties::new() }.encode(V5).unwrap());
@@ -183,10 +190,11 @@ fn what_the_server_takes_is_kept_to() {
         Property::MaximumPacketSize(40),
         Property::MaximumQos(1),
         Property::RetainAvailable(0),
+        Property::WildcardSubscriptions(0),
         Property::ServerKeepAlive(100),
     ];
     let (mut pair, limits) = Pair::open_with(V5, &properties);
-    assert_eq!((limits.receive_maximum, limits.keep_alive_s), (1, Some(100)));
+    assert_eq!((limits.receive_maximum, limits.keep_alive_s, limits.wildcards), (1, Some(100), false));
     assert_eq!(pair.publish(Qos::AtLeastOnce, 40, 1), Err(RequestError::TooLarge { size: 48, max: 40 }));
     assert_eq!(pair.publish(Qos::ExactlyOnce, 1, 1), Err(RequestError::Qos(Qos::ExactlyOnce)));
     let retained = pair.client.publish(&message(Qos::AtMostOnce, true, 1), 1);

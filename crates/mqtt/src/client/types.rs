@@ -52,6 +52,8 @@ pub struct ServerLimits {
     pub max_qos: Qos,
     /// Whether it keeps messages.
     pub retain: bool,
+    /// Whether a filter may have wildcards.
+    pub wildcards: bool,
     /// Keep alive in seconds instead of the client's own.
     pub keep_alive_s: Option<u16>,
 }

@@ -1,25 +1,34 @@
 //! The link's task: connects again and again, and hands on what comes.
 
-use std::time::Duration;
+mod publishing;
+mod subscribing;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sealcast_ledger_client::CallId;
 use sealcast_mqtt::{
     Connect, Properties, Publish, Qos, Text, TopicName, Version,
-    client::{CloseReason, Config, Message, Outcome, Output, Reason},
-    reason,
+    client::{CloseReason, Config, Connected, Outcome, Output},
 };
+use sealcast_parts::{Assembler, Limits};
+use sealcast_topic::is_control;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::{
     calls::{Call, Calls},
+    capabilities::Capabilities,
+    ending::{describe, greeting_of},
     event::{LinkError, LinkEvent, MAX_EVENTS, MAX_MESSAGE_BYTES},
+    sending::Sending,
     state::State,
+    subscription::{Subscription, Why},
+    version::{Greeting, Known},
 };
 use crate::{
     connection,
@@ -48,6 +57,16 @@ const CONFIG: Config = Config {
     ping_patience: Duration::from_secs(20),
 };
 
+/// How often all filters are asked for again at most, while calls have no answer.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(60);
+/// Parts of messages. More than one long message of a topic may be on its way.
+const PARTS: Limits = Limits {
+    message_bytes: MAX_MESSAGE_BYTES,
+    topic_bytes: 2 * MAX_MESSAGE_BYTES,
+    total_bytes: 4 * MAX_MESSAGE_BYTES,
+    age_ms: 60_000,
+};
+
 /// A message to be published.
 pub(super) struct Publication {
     pub(super) topic: TopicName,
@@ -57,21 +76,14 @@ pub(super) struct Publication {
     pub(super) answer: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-/// Whose PUBACK it is.
+/// Whose message was taken or refused.
 enum Owner {
     Message { topic: TopicName, answer: Option<oneshot::Sender<Result<(), String>>> },
     Call(CallId),
 }
 
-/// The only other requests are SUBSCRIBEs, one at a time.
-type Connection = connection::Connection<Owner, Subscription>;
-
-/// What a SUBSCRIBE asks for.
-struct Subscription {
-    filters: Vec<String>,
-    /// It is the first of its connection, for all filters.
-    first: bool,
-}
+/// A publish's token names the whole message in [`Sending`]. The only other requests are SUBSCRIBEs.
+type Connection = connection::Connection<u64, Subscription>;
 
 /// See the module.
 pub(super) struct Driver {
@@ -88,6 +100,29 @@ pub(super) struct Driver {
     pub(super) state: State,
     pub(super) events: mpsc::Sender<LinkEvent>,
     pub(super) stop: CancellationToken,
+    /// A call had no answer.
+    pub(super) unanswered: Arc<Notify>,
+    pub(super) broker: Broker,
+}
+
+/// What is known of the broker, and what is on its way from and to it.
+pub(super) struct Broker {
+    known: Known,
+    /// What it said last, on this connection or an earlier one.
+    capabilities: Option<Capabilities>,
+    sending: Sending<Owner>,
+    parts: Assembler,
+    /// By which [`Self::parts`] counts time.
+    start: Instant,
+    subscribed: Instant,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        let (parts, start) = (Assembler::new(PARTS), Instant::now());
+        let (known, sending) = (Known::default(), Sending::default());
+        Self { known, capabilities: None, sending, parts, start, subscribed: start }
+    }
 }
 
 /// Why a connection ended.
@@ -95,6 +130,16 @@ enum End {
     /// For this reason; the next one is made.
     Cut(String),
     /// The node ends, or nobody takes the events any more.
+    Over,
+}
+
+/// Why a connection is not served any more.
+enum Served {
+    /// The broker or the stream ended it.
+    Closed(CloseReason),
+    /// The broker cannot do what is needed.
+    Unusable(String),
+    /// This side ends.
     Over,
 }
 
@@ -122,6 +167,7 @@ impl Driver {
     fn down(&mut self, reason: String) -> Option<LinkEvent> {
         let before = std::mem::replace(&mut *self.state.lock(), Err(reason.clone()));
         while self.publications.try_recv().is_ok() {}
+        self.broker.sending = Sending::default();
         while self.requests.try_recv().is_ok() {}
         self.calls.fail(&LinkError::Down(reason.clone()));
         // Each state once: a refusal must not hide behind a cut that came before it.
@@ -129,39 +175,37 @@ impl Driver {
         changed.then_some(LinkEvent::Down(reason))
     }
 
+    /// One connection, or why there is none. A broker that does not take the first version is asked in the other one.
     async fn connection(&mut self, failures: &mut usize) -> End {
-        let opened = tokio::select! {
-            () = self.stop.cancelled() => return End::Over,
-            opened = timeout(CONNECT_PATIENCE, self.upstream.connect()) => opened,
-        };
-        let connection = match opened {
-            Err(_) => return End::Cut(describe(&CloseReason::Silent)),
-            Ok(opened) => opened.and_then(|stream| self.greet(stream)),
-        };
-        let mut connection = match connection {
-            Ok(connection) => connection,
-            Err(error) => return End::Cut(format!("{error:#}")),
-        };
-        let deadline = || Instant::now() + FAREWELL;
-        match self.serve(&mut connection, failures).await {
-            None => {
-                connection.client().disconnect(0);
-                connection.finish(deadline()).await;
-                End::Over
-            }
-            Some(reason) => {
-                // A broker that ended the connection itself, or is silent, hears nothing more.
-                if matches!(reason, CloseReason::Protocol(_)) {
-                    connection.finish(deadline()).await;
+        let mut version = self.broker.known.first();
+        loop {
+            let connected = tokio::select! {
+                () = self.stop.cancelled() => return End::Over,
+                opened = timeout(CONNECT_PATIENCE, self.upstream.connect()) => opened,
+            };
+            let connection = match connected {
+                Err(_) => return End::Cut(describe(&CloseReason::Silent)),
+                Ok(opened) => opened.and_then(|stream| self.greet(stream, version)),
+            };
+            let mut connection = match connection {
+                Ok(connection) => connection,
+                Err(error) => return End::Cut(format!("{error:#}")),
+            };
+            let (greeting, served) = self.serve(&mut connection, version, failures).await;
+            let end = finish(connection, served).await;
+            match self.broker.known.note(version, greeting) {
+                Some(other) if matches!(end, End::Cut(_)) => {
+                    info!(broker = %self.upstream, "the broker does not take MQTT 5: MQTT 3.1.1 is tried");
+                    version = other;
                 }
-                End::Cut(describe(&reason))
+                _ => return end,
             }
         }
     }
 
-    fn greet(&self, stream: Box<dyn Stream>) -> anyhow::Result<Connection> {
+    fn greet(&self, stream: Box<dyn Stream>, version: Version) -> anyhow::Result<Connection> {
         let connect = Connect {
-            version: Version::V5,
+            version,
             bridge: false,
             clean_start: true,
             keep_alive_s: KEEP_ALIVE_S,
@@ -174,33 +218,55 @@ impl Driver {
         Connection::new(stream, connect, CONFIG)
     }
 
-    /// Why the broker or the stream ended the connection; `None` if this side does.
-    async fn serve(&mut self, connection: &mut Connection, failures: &mut usize) -> Option<CloseReason> {
+    /// How the broker took the CONNECT, and how the connection ended.
+    async fn serve(
+        &mut self,
+        connection: &mut Connection,
+        version: Version,
+        failures: &mut usize,
+    ) -> (Greeting, Served) {
+        let mut greeting = Greeting::Closed;
         loop {
-            let room = connection.has_room();
+            if let Some(refused) = self.hand_over(connection)
+                && !self.tell(connection, refused).await
+            {
+                return (greeting, Served::Over);
+            }
+            let room = connection.has_room() && !self.broker.sending.is_waiting();
             let output = tokio::select! {
-                () = self.stop.cancelled() => return None,
+                () = self.stop.cancelled() => return (greeting, Served::Over),
                 output = connection.next() => output,
                 Some(call) = self.requests.recv(), if room => {
-                    self.send_call(connection, call);
+                    self.take_call(call);
                     continue;
                 }
                 Some(publication) = self.publications.recv(), if room => {
-                    if let Some(refused) = send(connection, publication)
+                    if let Some(refused) = self.take_publication(publication)
                         && !self.tell(connection, refused).await
                     {
-                        return None;
+                        return (greeting, Served::Over);
                     }
+                    continue;
+                }
+                () = self.unanswered.notified(), if greeting == Greeting::Answered => {
+                    self.subscribe_unanswered(connection);
                     continue;
                 }
             };
             if matches!(&output, Output::Message(publish, _) if publish.topic.as_ref() == Some(&self.ledger_topic)) {
-                self.subscribe_again(connection);
+                self.subscribe_refused(connection);
             }
             let (event, receipt) = match output {
-                Output::Closed(reason) => return Some(reason),
+                Output::Closed(reason) => return (greeting_of(greeting, &reason), Served::Closed(reason)),
                 Output::Message(publish, receipt) => (self.handle_publish(publish), receipt),
-                output => (self.handle_output(connection, output), None),
+                Output::Connected(connected) => {
+                    greeting = Greeting::Answered;
+                    if let Some(why) = self.handle_connected(connection, version, &connected) {
+                        return (greeting, Served::Unusable(why));
+                    }
+                    continue;
+                }
+                output => (self.handle_output(output), None),
             };
             if matches!(event, Some(LinkEvent::Up)) {
                 *failures = 0;
@@ -209,12 +275,34 @@ impl Driver {
             if let Some(event) = event
                 && !self.tell(connection, event).await
             {
-                return None;
+                return (greeting, Served::Over);
             }
             if let Some(receipt) = receipt {
                 connection.client().acknowledge(receipt);
             }
         }
+    }
+
+    /// The broker has accepted the connection. Gives why it is of no use.
+    fn handle_connected(
+        &mut self,
+        connection: &mut Connection,
+        version: Version,
+        connected: &Connected,
+    ) -> Option<String> {
+        let capabilities = Capabilities { version, limits: connected.limits };
+        if version == Version::V5 {
+            self.upstream.note_max_packet_bytes(connected.limits.max_packet_bytes);
+        }
+        if self.broker.capabilities.replace(capabilities) != Some(capabilities) {
+            info!(broker = %self.upstream, "connected to the broker: {capabilities}");
+        }
+        if let Some(why) = capabilities.unusable() {
+            return Some(format!("the broker at {} cannot be used: {why}", self.upstream));
+        }
+        self.refused.clear();
+        self.subscribe(connection, Subscription { filters: self.filters.clone(), why: Why::First });
+        None
     }
 
     /// Hands an event on, as soon as its owner takes it. `false` if nobody does any more.
@@ -226,148 +314,62 @@ impl Driver {
         }
     }
 
-    fn handle_output(&mut self, connection: &mut Connection, output: Output<Owner, Subscription>) -> Option<LinkEvent> {
+    fn handle_output(&mut self, output: Output<u64, Subscription>) -> Option<LinkEvent> {
         match output {
-            Output::Connected(connected) => {
-                self.upstream.note_max_packet_bytes(connected.limits.max_packet_bytes);
-                self.refused.clear();
-                self.subscribe(connection, Subscription { filters: self.filters.clone(), first: true });
-                None
-            }
             Output::Subscribed(subscription, results) => self.handle_subscribed(subscription, results),
-            Output::Published(owner, Outcome::Taken) => taken(owner),
-            Output::Published(owner, Outcome::Refused(reason)) => self.handle_refused(owner, &reason),
+            Output::Published(whole, Outcome::Taken) => self.broker.sending.taken(whole).and_then(publishing::taken),
+            Output::Published(whole, Outcome::Refused(reason)) => self.handle_refused(whole, reason.to_string()),
             // The cut that is about to be told says so to their owners.
             Output::Published(_, Outcome::Unknown | Outcome::Unsent) => None,
-            Output::Unsubscribed(..) | Output::Pong(_) | Output::Message(..) | Output::Closed(_) => None,
+            Output::Connected(_) | Output::Unsubscribed(..) | Output::Pong(_) | Output::Message(..) => None,
+            Output::Closed(_) => None,
         }
     }
 
-    fn subscribe(&mut self, connection: &mut Connection, subscription: Subscription) {
-        let filters = subscription.filters.clone();
-        let filters: Vec<_> = filters.iter().map(|filter| (filter.as_str(), Qos::AtLeastOnce)).collect();
-        if let Err(rejected) = connection.client().subscribe(&filters, subscription) {
-            warn!(error = %rejected.error, "cannot subscribe");
-            self.refused = rejected.token.filters;
-        }
-    }
-
-    fn handle_subscribed(
-        &mut self,
-        subscription: Subscription,
-        results: Vec<Result<Qos, Reason>>,
-    ) -> Option<LinkEvent> {
-        let Subscription { filters, first } = subscription;
-        for (filter, result) in filters.into_iter().zip(results) {
-            match result {
-                Ok(_) if first => {}
-                Ok(_) => info!(filter, "subscribed: the broker refused it before"),
-                Err(reason) => {
-                    if first {
-                        warn!(
-                            filter, %reason,
-                            "the broker refused a subscription of this node: it asks again at each record of the ledger, \
-                             such as a grant of the group that has these topics"
-                        );
-                    }
-                    self.refused.push(filter);
-                }
-            }
-        }
-        first.then_some(LinkEvent::Up)
-    }
-
-    /// A record may have given this node the right to what the broker has refused.
-    fn subscribe_again(&mut self, connection: &mut Connection) {
-        if !self.refused.is_empty() {
-            let filters = std::mem::take(&mut self.refused);
-            self.subscribe(connection, Subscription { filters, first: false });
-        }
-    }
-
-    fn handle_refused(&self, owner: Owner, reason: &Reason) -> Option<LinkEvent> {
-        match owner {
-            Owner::Message { topic, answer } => Some(refused(&topic, answer, reason.to_string())),
-            Owner::Call(id) => {
-                self.calls.answer(&id, Err(LinkError::Refused(reason.to_string())));
-                None
-            }
-        }
-    }
-
-    fn handle_publish(&self, publish: Publish) -> Option<LinkEvent> {
+    fn handle_publish(&mut self, publish: Publish) -> Option<LinkEvent> {
         let topic = publish.topic?;
+        let payload = if is_control(&topic) { self.put_together(&topic, publish.payload)? } else { publish.payload };
         if topic != self.response_topic {
             let dup = (publish.qos != Qos::AtMostOnce).then_some(publish.dup);
             let (topic, retain) = (topic.as_str().to_owned(), publish.retain);
-            return Some(LinkEvent::Message { topic, payload: publish.payload, retain, dup });
+            return Some(LinkEvent::Message { topic, payload, retain, dup });
         }
-        if let Some(id) = CallId::of(&publish.payload) {
-            self.calls.answer(&id, Ok(publish.payload.into()));
+        if let Some(id) = CallId::of(&payload) {
+            self.calls.answer(&id, Ok(payload.into()));
         }
         None
     }
 
-    fn send_call(&self, connection: &mut Connection, call: Call) {
-        let message = Message {
-            topic: call.topic,
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            properties: Properties::new(),
-            payload: call.request,
-        };
-        if let Err(rejected) = connection.client().publish(&message, Owner::Call(call.id)) {
-            self.calls.answer(&call.id, Err(LinkError::Refused(rejected.error.to_string())));
-        }
-    }
-}
-
-/// Publishes a message. Tells if it cannot be.
-fn send(connection: &mut Connection, publication: Publication) -> Option<LinkEvent> {
-    let Publication { topic, retain, payload, answer } = publication;
-    let owner = Owner::Message { topic: topic.clone(), answer };
-    let message = Message { topic, qos: Qos::AtLeastOnce, retain, properties: Properties::new(), payload };
-    let rejected = connection.client().publish(&message, owner).err()?;
-    let Owner::Message { topic, answer } = rejected.token else { return None };
-    Some(refused(&topic, answer, rejected.error.to_string()))
-}
-
-fn taken(owner: Owner) -> Option<LinkEvent> {
-    match owner {
-        Owner::Message { answer: Some(answer), .. } => {
-            let _ = answer.send(Ok(()));
+    fn put_together(&mut self, topic: &str, payload: Bytes) -> Option<Bytes> {
+        let now_ms = u64::try_from(self.broker.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let taken = self.broker.parts.take(topic, payload, now_ms);
+        taken.unwrap_or_else(|error| {
+            debug!(topic, %error, "a message to this node was dropped");
             None
-        }
-        Owner::Message { topic, answer: None } => Some(LinkEvent::Taken { topic: topic.as_str().to_owned() }),
-        // Its answer comes as a message.
-        Owner::Call(_) => None,
+        })
     }
 }
 
-fn refused(topic: &TopicName, answer: Option<oneshot::Sender<Result<(), String>>>, reason: String) -> LinkEvent {
-    if let Some(answer) = answer {
-        let _ = answer.send(Err(reason.clone()));
-    }
-    LinkEvent::Refused { topic: topic.as_str().to_owned(), reason }
-}
-
-fn describe(reason: &CloseReason) -> String {
-    match reason {
-        CloseReason::Refused(Reason { code: reason::QUOTA_EXCEEDED, .. }) => {
-            "the broker refused the connection: quota exceeded, this device has as many sessions there as it may, online \
-             and offline (limits.max_device_sessions in hub.toml)"
-                .into()
+/// Ends a connection, and says why it ended.
+async fn finish(mut connection: Connection, served: Served) -> End {
+    let deadline = Instant::now() + FAREWELL;
+    match served {
+        Served::Over => {
+            connection.client().disconnect(0);
+            connection.finish(deadline).await;
+            End::Over
         }
-        CloseReason::Refused(Reason { code: reason::BANNED, .. }) => {
-            "the broker refused the connection: this device is revoked; to let it in again, the operator runs `sealcast \
-             device add` for it, it enrols with the new token, and its groups are granted again"
-                .into()
+        Served::Unusable(reason) => {
+            connection.client().disconnect(0);
+            connection.finish(deadline).await;
+            End::Cut(reason)
         }
-        CloseReason::Refused(Reason { code: reason::NOT_AUTHORIZED, .. }) => {
-            "the broker refused the connection: not authorized, the hub does not know this certificate, or the device has a \
-             newer one: use the folder that was enrolled last, or enrol again"
-                .into()
+        Served::Closed(reason) => {
+            // A broker that ended the connection itself, or is silent, hears nothing more.
+            if matches!(reason, CloseReason::Protocol(_)) {
+                connection.finish(deadline).await;
+            }
+            End::Cut(describe(&reason))
         }
-        other => other.to_string(),
     }
 }

@@ -44,8 +44,12 @@ async fn broker() -> (Running, SocketAddr) {
 }
 
 async fn broker_with(gate: Gate) -> (Running, SocketAddr) {
+    broker_within(gate, Limits::default()).await
+}
+
+async fn broker_within(gate: Gate, limits: Limits) -> (Running, SocketAddr) {
     let listeners = vec![ListenerConfig::Tcp { addr: ([127, 0, 0, 1], 0).into() }];
-    let config = BrokerConfig { listeners, data_dir: None, limits: Limits::default() };
+    let config = BrokerConfig { listeners, data_dir: None, limits };
     let broker = Broker::start(config, Arc::new(gate), None).await.unwrap();
     let addr = broker.addrs()[0];
     (broker, addr)
@@ -154,6 +158,10 @@ async fn an_answer_is_the_calls_that_has_its_id() {
     assert!(matches!(link.call(b"no id".to_vec()).await, Err(LinkError::Unnamed)));
 }
 
+async fn accept(listener: &TcpListener) -> TcpStream {
+    timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0
+}
+
 /// A broker that takes connections and subscriptions, and answers nothing else.
 struct Mute {
     stream: TcpStream,
@@ -162,14 +170,20 @@ struct Mute {
 
 impl Mute {
     async fn accept(listener: &TcpListener) -> Self {
-        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-        let mut mute = Self { stream, splitter: Splitter::new(1 << 20) };
-        assert_eq!(mute.read().await.packet(), PacketType::Connect);
-        mute.stream.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        let stream = accept(listener).await;
+        let mut mute = Self::greeted(stream, &[0x20, 3, 0, 0, 0]).await;
         let subscribe = mute.read().await;
         assert_eq!(subscribe.packet(), PacketType::Subscribe);
         let id: [u8; 2] = *subscribe.content().first_chunk().unwrap();
         mute.stream.write_all(&[0x90, 4, id[0], id[1], 0, 1]).await.unwrap();
+        mute
+    }
+
+    /// One that answers CONNECT in this way.
+    async fn greeted(stream: TcpStream, connack: &[u8]) -> Self {
+        let mut mute = Self { stream, splitter: Splitter::new(1 << 20) };
+        assert_eq!(mute.read().await.packet(), PacketType::Connect);
+        mute.stream.write_all(connack).await.unwrap();
         mute
     }
 
@@ -228,4 +242,114 @@ async fn what_a_cut_swallows_is_told_and_not_sent_again() {
     });
     ended.unwrap();
     assert_eq!(last.packet(), PacketType::Disconnect);
+}
+
+/// Calls and publishes through a broker that takes no MQTT 5, and answers such a CONNECT in this way.
+async fn speaks_to_an_old_broker(answer_to_v5: &'static [u8]) {
+    let (broker, addr) = broker().await;
+    let front = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let front_addr = front.local_addr().unwrap();
+    let relaying = tokio::spawn(async move {
+        let mut refused = accept(&front).await;
+        let connect = read_connect(&mut refused).await;
+        assert_eq!(connect[8], 5, "MQTT 5 is tried first");
+        refused.write_all(answer_to_v5).await.unwrap();
+        drop(refused);
+        let mut client = accept(&front).await;
+        let connect = read_connect(&mut client).await;
+        assert_eq!(connect[8], 4, "then MQTT 3.1.1");
+        let mut server = TcpStream::connect(addr).await.unwrap();
+        server.write_all(&connect).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    });
+    let mut requests = broker.handle().subscribe(ControlTopic::Request { node: "+" }.to_string(), 8).await.unwrap();
+    let (link, mut events, tasks) = open(front_addr, "node", &["t/#"]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up), "the first attempt is not told");
+    let (id, request) = request();
+    let answering = async {
+        assert_eq!(timeout(PATIENCE, requests.recv()).await.unwrap().unwrap().payload, *request);
+        let topic = ControlTopic::Response { node: "node" }.to_string();
+        broker.handle().publish(topic, answer(id), sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
+    };
+    let (called, ()) = tokio::join!(link.call(request.clone()), answering);
+    assert_eq!(called.unwrap(), answer(id).as_bytes());
+    let taken = link.publish_told("t/a", false, b"1".to_vec()).unwrap();
+    assert_eq!(timeout(PATIENCE, taken).await.unwrap(), Ok(Ok(())));
+    assert!(matches!(next(&mut events).await, LinkEvent::Message { topic, .. } if topic == "t/a"));
+    tasks.end(PATIENCE).await.unwrap();
+    relaying.await.unwrap();
+}
+
+async fn read_connect(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut rest = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut rest).await.unwrap();
+    [&head[..], &rest].concat()
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_mqtt_5_is_spoken_to_in_the_older_version() {
+    speaks_to_an_old_broker(&[0x20, 2, 0, 1]).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_at_mqtt_5_is_spoken_to_in_the_older_version() {
+    speaks_to_an_old_broker(&[]).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_do_what_is_needed_is_refused_with_the_reason() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (_link, mut events, _tasks) = open(listener.local_addr().unwrap(), "node", &[]);
+    // Maximum QoS 0.
+    let mut mute = Mute::greeted(accept(&listener).await, &[0x20, 5, 0, 0, 2, 0x24, 0]).await;
+    assert_eq!(mute.read().await.packet(), PacketType::Disconnect);
+    drop(mute);
+    let LinkEvent::Down(reason) = next(&mut events).await else { panic!("it is of no use") };
+    assert!(reason.contains("QoS 1"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_long_control_message_goes_in_parts_and_arrives_whole() {
+    let limits = Limits { max_packet_bytes: 8 << 10, ..Limits::default() };
+    let (broker, addr) = broker_within(Gate::default(), limits).await;
+    let topic = ControlTopic::Keys { device: "other" }.to_string();
+    let mut at_broker = broker.handle().subscribe(&*topic, 64).await.unwrap();
+    let (link, mut events, _tasks) = open(addr, "node", &[&topic]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let long: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
+    let short = b"short".to_vec();
+    for message in [&long, &short] {
+        let taken = link.publish_told(&topic, true, message.clone()).unwrap();
+        assert_eq!(timeout(PATIENCE, taken).await.unwrap(), Ok(Ok(())));
+        let LinkEvent::Message { payload, .. } = next(&mut events).await else { panic!("a message") };
+        assert!(payload == *message);
+    }
+    let mut parts = 0;
+    loop {
+        let received = timeout(PATIENCE, at_broker.recv()).await.unwrap().unwrap();
+        assert!(received.payload.len() < 8 << 10);
+        if received.retain {
+            assert_eq!(received.payload, *short, "a part alone is of no use");
+            break;
+        }
+        parts += 1;
+    }
+    // 400,000 bytes, 8,138 in each.
+    assert_eq!(parts, 50);
+}
+
+#[tokio::test]
+async fn an_applications_message_is_not_cut() {
+    let (_broker, addr) = broker().await;
+    let (link, mut events, _tasks) = open(addr, "node", &["t/#"]);
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    link.publish("t/a", false, vec![0xFF; 200_000]).unwrap();
+    let payload = loop {
+        if let LinkEvent::Message { payload, .. } = next(&mut events).await {
+            break payload;
+        }
+    };
+    assert!(payload == vec![0xFF; 200_000]);
 }

@@ -1,0 +1,84 @@
+//! What a link publishes: messages and calls, in parts where they are long.
+
+use bytes::Bytes;
+use sealcast_mqtt::TopicName;
+use sealcast_topic::is_control;
+use tokio::sync::oneshot;
+
+use super::{
+    super::{
+        calls::Call,
+        event::{LinkError, LinkEvent},
+    },
+    Connection, Driver, Owner, Publication,
+};
+
+impl Driver {
+    pub(super) fn take_call(&mut self, call: Call) {
+        if let Err((Owner::Call(id), reason)) = self.put(call.topic, false, call.request, Owner::Call(call.id)) {
+            self.calls.answer(&id, Err(LinkError::Refused(reason)));
+        }
+    }
+
+    pub(super) fn take_publication(&mut self, publication: Publication) -> Option<LinkEvent> {
+        let Publication { topic, retain, payload, answer } = publication;
+        let owner = Owner::Message { topic: topic.clone(), answer };
+        match self.put(topic, retain, payload, owner) {
+            Err((Owner::Message { topic, answer }, reason)) => Some(refused(&topic, answer, reason)),
+            _ => None,
+        }
+    }
+
+    /// Messages of the control plane are cut; others are read by applications, which know of no parts.
+    fn put(&mut self, topic: TopicName, retain: bool, payload: Bytes, owner: Owner) -> Result<(), (Owner, String)> {
+        let said = self.broker.capabilities.as_ref();
+        let retain = retain && said.is_none_or(|said| said.limits.retain);
+        let max = match said {
+            Some(said) if is_control(&topic) => {
+                Some(said.max_payload_bytes(topic.as_str().len(), retain, self.upstream.part_bytes()))
+            }
+            _ => None,
+        };
+        self.broker.sending.put(topic, retain, payload, max, owner)
+    }
+
+    /// Hands what waits to the connection, as much as there is room for. Tells if a message cannot be published.
+    pub(super) fn hand_over(&mut self, connection: &mut Connection) -> Option<LinkEvent> {
+        while connection.has_room() {
+            let piece = self.broker.sending.next()?;
+            if let Err(rejected) = connection.client().publish(&piece.message, piece.whole) {
+                return self.handle_refused(piece.whole, rejected.error.to_string());
+            }
+        }
+        None
+    }
+
+    pub(super) fn handle_refused(&mut self, whole: u64, reason: String) -> Option<LinkEvent> {
+        match self.broker.sending.refused(whole)? {
+            Owner::Message { topic, answer } => Some(refused(&topic, answer, reason)),
+            Owner::Call(id) => {
+                self.calls.answer(&id, Err(LinkError::Refused(reason)));
+                None
+            }
+        }
+    }
+}
+
+pub(super) fn taken(owner: Owner) -> Option<LinkEvent> {
+    match owner {
+        Owner::Message { answer: Some(answer), .. } => {
+            let _ = answer.send(Ok(()));
+            None
+        }
+        Owner::Message { topic, answer: None } => Some(LinkEvent::Taken { topic: topic.as_str().to_owned() }),
+        // Its answer comes as a message.
+        Owner::Call(_) => None,
+    }
+}
+
+fn refused(topic: &TopicName, answer: Option<oneshot::Sender<Result<(), String>>>, reason: String) -> LinkEvent {
+    if let Some(answer) = answer {
+        let _ = answer.send(Err(reason.clone()));
+    }
+    LinkEvent::Refused { topic: topic.as_str().to_owned(), reason }
+}

@@ -1,0 +1,201 @@
+//! Puts messages together.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    Digest, MARKER,
+    part::{Part, digest_of},
+};
+
+/// What an unfinished message takes beside its pieces, about; and so each piece.
+const OVERHEAD_BYTES: usize = 128;
+
+/// How much an [`Assembler`] keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest message.
+    pub message_bytes: usize,
+    /// Unfinished messages of one topic, together.
+    pub topic_bytes: usize,
+    /// Those of all topics.
+    pub total_bytes: usize,
+    /// How long a message may take from its first part to its last, ms.
+    pub age_ms: u64,
+}
+
+/// Why a part was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartError {
+    /// It begins as a part does, and is none.
+    #[error("a malformed part of a message")]
+    Malformed,
+    /// Another part of the message says another number of parts.
+    #[error("a part that does not fit the others of its message")]
+    Misfit,
+    /// The message is longer than one may be.
+    #[error("parts of a message that is longer than {0} bytes")]
+    TooLong(usize),
+    /// The whole is not what the parts say: one of them is forged or damaged. All were dropped.
+    #[error("parts that do not give the message that they name")]
+    Digest,
+}
+
+/// Puts the parts of messages together, topic by topic. What would take more than [`Limits`] is dropped, the oldest of the
+/// topic that has most: whoever floods one topic does not hold up the others.
+#[derive(Debug)]
+pub struct Assembler {
+    limits: Limits,
+    topics: BTreeMap<Arc<str>, Topic>,
+    bytes: usize,
+    /// When old ones are looked for again.
+    sweep_ms: u64,
+}
+
+/// A topic's unfinished messages, the oldest first.
+#[derive(Debug, Default)]
+struct Topic {
+    unfinished: VecDeque<Unfinished>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    message: Digest,
+    count: u16,
+    pieces: BTreeMap<u16, Box<[u8]>>,
+    /// With what they take beside.
+    bytes: usize,
+    begun_ms: u64,
+}
+
+impl Unfinished {
+    fn length(&self) -> usize {
+        self.pieces.values().map(|piece| piece.len()).sum()
+    }
+
+    fn whole(self) -> Result<Bytes, PartError> {
+        let mut whole = BytesMut::with_capacity(self.length());
+        self.pieces.values().for_each(|piece| whole.extend_from_slice(piece));
+        if digest_of(&whole) == self.message { Ok(whole.freeze()) } else { Err(PartError::Digest) }
+    }
+}
+
+impl Assembler {
+    /// One that keeps nothing yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, topics: BTreeMap::new(), bytes: 0, sweep_ms: 0 }
+    }
+
+    /// What its unfinished messages take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A payload has come on `topic`. Gives the message that it is, or that it completes. A repeated part of a complete
+    /// message begins it anew, and is forgotten with time.
+    ///
+    /// # Errors
+    /// [`PartError`]: what came is of no use.
+    pub fn take(&mut self, topic: &str, payload: Bytes, now_ms: u64) -> Result<Option<Bytes>, PartError> {
+        if payload.first() != Some(&MARKER) {
+            return Ok(Some(payload));
+        }
+        self.sweep(now_ms);
+        let part = Part::read(&payload).ok_or(PartError::Malformed)?;
+        let mut unfinished = self.remove(topic, &part.message).unwrap_or_else(|| Unfinished {
+            message: part.message,
+            count: part.count,
+            pieces: BTreeMap::new(),
+            bytes: OVERHEAD_BYTES,
+            begun_ms: now_ms,
+        });
+        let outcome = self.add(&mut unfinished, &part);
+        if outcome.is_ok() && unfinished.pieces.len() == usize::from(unfinished.count) {
+            return unfinished.whole().map(Some);
+        }
+        if outcome != Err(PartError::TooLong(self.limits.message_bytes)) && !unfinished.pieces.is_empty() {
+            self.insert(topic, unfinished);
+        }
+        outcome.map(|()| None)
+    }
+
+    fn add(&self, unfinished: &mut Unfinished, part: &Part<'_>) -> Result<(), PartError> {
+        if part.count != unfinished.count {
+            return Err(PartError::Misfit);
+        }
+        // The first one stays: a second that differs would spoil the message either way.
+        if unfinished.pieces.contains_key(&part.index) {
+            return Ok(());
+        }
+        if unfinished.length() + part.piece.len() > self.limits.message_bytes {
+            return Err(PartError::TooLong(self.limits.message_bytes));
+        }
+        unfinished.bytes += part.piece.len() + OVERHEAD_BYTES;
+        unfinished.pieces.insert(part.index, part.piece.into());
+        Ok(())
+    }
+
+    fn insert(&mut self, topic: &str, unfinished: Unfinished) {
+        let bytes = unfinished.bytes;
+        let of = match self.topics.get_mut(topic) {
+            Some(of) => of,
+            None => self.topics.entry(topic.into()).or_default(),
+        };
+        let at = of.unfinished.partition_point(|other| other.begun_ms <= unfinished.begun_ms);
+        of.unfinished.insert(at, unfinished);
+        of.bytes += bytes;
+        self.bytes += bytes;
+        while self.topics.get(topic).is_some_and(|of| of.bytes > self.limits.topic_bytes) {
+            self.drop_oldest(&Arc::from(topic));
+        }
+        while self.bytes > self.limits.total_bytes {
+            let most = self.topics.iter().max_by_key(|(_, of)| of.bytes).map(|(topic, _)| topic.clone());
+            let Some(most) = most else { return };
+            self.drop_oldest(&most);
+        }
+    }
+
+    fn remove(&mut self, topic: &str, message: &Digest) -> Option<Unfinished> {
+        let of = self.topics.get_mut(topic)?;
+        let at = of.unfinished.iter().position(|unfinished| unfinished.message == *message)?;
+        let unfinished = of.unfinished.remove(at)?;
+        of.bytes -= unfinished.bytes;
+        self.bytes -= unfinished.bytes;
+        if of.unfinished.is_empty() {
+            self.topics.remove(topic);
+        }
+        Some(unfinished)
+    }
+
+    fn drop_oldest(&mut self, topic: &Arc<str>) {
+        let oldest = self.topics.get(topic).and_then(|of| of.unfinished.front()).map(|unfinished| unfinished.message);
+        if let Some(message) = oldest {
+            self.remove(topic, &message);
+        }
+    }
+
+    /// Drops those that took too long. Looks for them now and then only.
+    fn sweep(&mut self, now_ms: u64) {
+        if now_ms < self.sweep_ms {
+            return;
+        }
+        let age_ms = self.limits.age_ms;
+        self.sweep_ms = now_ms.saturating_add(age_ms / 4);
+        self.topics.retain(|_, of| {
+            of.unfinished.retain(|unfinished| now_ms.saturating_sub(unfinished.begun_ms) <= age_ms);
+            of.bytes = of.unfinished.iter().map(|unfinished| unfinished.bytes).sum();
+            !of.unfinished.is_empty()
+        });
+        self.bytes = self.topics.values().map(|of| of.bytes).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests;
