@@ -29,7 +29,7 @@ pub struct ProxyConfig {
 }
 
 impl Default for ProxyConfig {
-    /// 1 MiB frames and as much waiting, 64 aliases, 64 waiting frames, 108 bytes of overhead: 100 for an envelope that is
+    /// 1 MiB frames and as much waiting, 64 aliases, 128 waiting frames (as many as share a signature), 108 bytes of overhead: 100 for an envelope that is
     /// signed alone, 4 for the length of the sealed properties, 3 for a longer remaining length, 1 in reserve. In a batch an
     /// envelope has 326.
     fn default() -> Self {
@@ -38,7 +38,7 @@ impl Default for ProxyConfig {
             seal_overhead_bytes: 108,
             open_overhead_bytes: 302,
             max_topic_aliases: 64,
-            max_waiting_frames: 64,
+            max_waiting_frames: 128,
             max_waiting_bytes: 1 << 20,
         }
     }

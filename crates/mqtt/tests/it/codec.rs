@@ -313,7 +313,15 @@ proptest! {
         if let Ok(frame) = Frame::from_bytes(bytes.clone().into())
             && let Ok(packet) = Connect::parse(&frame)
         {
-            prop_assert_eq!(packet.encode().map_err(fail)?, bytes);
+            let again = packet.encode().map_err(fail)?;
+            match packet.version {
+                // A user name or a password may be missing though its flag is set, and then the flag goes, too.
+                Version::V31 => {
+                    let frame = Frame::from_bytes(again).map_err(fail)?;
+                    prop_assert_eq!(Connect::parse(&frame).map_err(fail)?, packet);
+                }
+                Version::V311 | Version::V5 => prop_assert_eq!(again, bytes),
+            }
         }
     }
 }
