@@ -3,7 +3,7 @@
 //! `/cacerts`, `/simpleenroll` and `/simplereenroll`, and beside them the network descriptor, which tells a device where
 //! ledger and broker are, and the list of revoked certificates.
 
-mod renewals;
+mod certificates;
 
 use std::sync::{Arc, PoisonError};
 
@@ -16,13 +16,15 @@ use axum::{
     routing::{get, post},
 };
 use sealcast_hub_core::{CertificateRefusal, SharedReplica, device_of};
-use sealcast_identity::{BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Issued, NETWORK_PATH, est};
+use sealcast_identity::{
+    BasicCredentials, CRL_PATH, CRL_TYPE, Certificate, DeviceId, Issued, NETWORK_PATH, StoredToken, est,
+};
 use sealcast_ledger::{Body, DeviceRegistered};
 use sealcast_node::{Tasks, now_ms, output};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 use tracing::{error, info, warn};
 
-use self::renewals::{Decided, Renewals};
+use self::certificates::{Certificates, Renewal};
 use crate::{
     config,
     descriptor::Descriptor,
@@ -44,7 +46,7 @@ pub struct Est {
     descriptor: Descriptor,
     /// By which a certificate is judged.
     replica: SharedReplica,
-    renewals: Renewals,
+    certificates: Certificates,
     revocations: Revocations,
     /// Under which registrations run to their end.
     tasks: Tasks,
@@ -60,15 +62,26 @@ impl Est {
         replica: SharedReplica,
         tasks: Tasks,
     ) -> Self {
-        let (renewals, revocations) = (Renewals::default(), Revocations::default());
-        Self { registrar, tokens, config, descriptor, replica, renewals, revocations, tasks }
+        let (certificates, revocations) = (Certificates::default(), Revocations::default());
+        Self { registrar, tokens, config, descriptor, replica, certificates, revocations, tasks }
     }
 
-    /// Runs `work` to its end, whether or not its request is dropped meanwhile: what the ledger has must be noted.
-    async fn complete<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Refused>> + Send + 'static,
-    ) -> Result<T, Refused> {
+    /// Puts a certificate onto the ledger and notes that, whether or not its request is dropped meanwhile: whoever asks again
+    /// gets this one. `token`: that of an enrolment. Holds the device's `turn` to its end.
+    async fn register(
+        self: &Arc<Self>,
+        device: &DeviceId,
+        certificate: Certificate,
+        token: Option<StoredToken>,
+        turn: OwnedMutexGuard<()>,
+    ) -> Result<Certificate, Refused> {
+        let (est, device) = (self.clone(), device.clone());
+        let work = async move {
+            let _turn = turn;
+            register(&est.registrar, &device, &certificate).await?;
+            est.certificates.keep(device, certificate.clone(), token.as_ref());
+            Ok(certificate)
+        };
         let (done, answer) = oneshot::channel();
         self.tasks.spawn(async move {
             // Nobody hears it if the peer has hung up.
@@ -118,9 +131,10 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
         sealcast_identity::PresentedError::Expired(_) => Refused::unauthorized(error.to_string()),
         sealcast_identity::PresentedError::Wrong(_) => unknown(),
     })?;
-    let issued = decide(&est, device, text(header::CONTENT_TYPE), &body, now)?;
+    let turn = est.certificates.turn(device).await;
+    let certificate = decide(&est, device, text(header::CONTENT_TYPE), &body, now)?.certificate;
     // Until the token is used up the device has nothing, and can try again with it, whatever fails or is killed.
-    let claim = match est.tokens.claim(token, issued.certificate.public_key()).map_err(Refused::internal)? {
+    let claim = match est.tokens.claim(token.clone(), certificate.public_key()).map_err(Refused::internal)? {
         Claimed::Taken(claim) => claim,
         Claimed::Gone => return Err(unknown()),
         Claimed::OtherKey => {
@@ -130,12 +144,19 @@ async fn simple_enroll(State(est): State<Arc<Est>>, headers: HeaderMap, body: By
             )));
         }
     };
-    register(&est.registrar, device, &issued).await?;
+    let registered = {
+        let replica = est.replica.read().unwrap_or_else(PoisonError::into_inner);
+        est.certificates.enrolled(&token, certificate.public_key(), &replica)
+    };
+    let certificate = match registered {
+        Some(registered) => registered,
+        None => est.register(device, certificate, Some(token), turn).await?,
+    };
     if !claim.spend().map_err(Refused::internal)? {
         return Err(unknown());
     }
-    info!(%device, serial = hex::encode(issued.certificate.serial()), "enrolled");
-    let body = est::certs_only_body([&issued.certificate]).map_err(Refused::internal)?;
+    info!(%device, serial = hex::encode(certificate.serial()), "enrolled");
+    let body = est::certs_only_body([&certificate]).map_err(Refused::internal)?;
     Ok(pkcs7(est::ISSUED_TYPE, body))
 }
 
@@ -154,14 +175,14 @@ async fn simple_reenroll(
         Refused::forbidden(format!("the certificate of {:?} is not renewed: {}", shown.common_name(), refusal.reason()))
     };
     let id = shown.device().map_err(|_| refused(CertificateRefusal::NoDevice))?;
-    let turn = est.renewals.turn(&id).await;
+    let turn = est.certificates.turn(&id).await;
     let device = {
         let replica = est.replica.read().unwrap_or_else(PoisonError::into_inner);
         device_of(&replica, &shown).cloned().map_err(refused)?
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let issued = decide(&est, &device.id, content_type, &body, now_ms())?;
-    if issued.certificate.public_key() != &device.key {
+    let certificate = decide(&est, &device.id, content_type, &body, now_ms())?.certificate;
+    if certificate.public_key() != &device.key {
         return Err(Refused {
             status: StatusCode::BAD_REQUEST,
             reason: format!(
@@ -170,25 +191,16 @@ async fn simple_reenroll(
             ),
         });
     }
-    let certificate = match est.renewals.decide(&device, &shown, now_ms()) {
-        Decided::Again(certificate) => certificate,
-        Decided::TooEarly { due_s } => {
+    let certificate = match est.certificates.renewal(&device, &shown, now_ms()) {
+        Renewal::Again(registered) => registered,
+        Renewal::OtherKey => return Err(refused(CertificateRefusal::Revoked)),
+        Renewal::TooEarly { due_s } => {
             return Err(Refused {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 reason: format!("the certificate of {} can be renewed from {} on", device.id, output::utc(due_s)),
             });
         }
-        Decided::New => {
-            let (under, id) = (est.clone(), device.id.clone());
-            let renewal = async move {
-                // The next renewal is decided when this one is noted.
-                let _turn = turn;
-                register(&under.registrar, &id, &issued).await?;
-                under.renewals.keep(id, issued.certificate.clone());
-                Ok(issued.certificate)
-            };
-            est.complete(renewal).await?
-        }
+        Renewal::New => est.register(&device.id, certificate, None, turn).await?,
     };
     info!(device = %device.id, serial = hex::encode(certificate.serial()), "renewed");
     let body = est::certs_only_body([&certificate]).map_err(Refused::internal)?;
@@ -219,8 +231,8 @@ fn decide(est: &Est, device: &DeviceId, content_type: &str, body: &[u8], now_ms:
     })
 }
 
-async fn register(registrar: &Registrar, device: &DeviceId, issued: &Issued) -> Result<(), Refused> {
-    let registered = DeviceRegistered::new(device.clone(), &issued.certificate).map_err(Refused::internal)?;
+async fn register(registrar: &Registrar, device: &DeviceId, certificate: &Certificate) -> Result<(), Refused> {
+    let registered = DeviceRegistered::new(device.clone(), certificate).map_err(Refused::internal)?;
     registrar
         .submit(Body::DeviceRegistered(registered))
         .await

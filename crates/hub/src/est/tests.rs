@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use sealcast_chain::Ledger;
 use sealcast_faults::Fault;
 use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, csr};
-use sealcast_ledger::{DeviceRevoked, Hash, Replica};
+use sealcast_ledger::{Device, DeviceRevoked, Hash, Replica};
 use tempfile::TempDir;
 
 use super::*;
@@ -70,6 +70,32 @@ impl Bench {
         &self.hub
     }
 
+    /// The certificates that the ledger has of the device 1111.
+    async fn registered(&self) -> Result<Vec<Hash>> {
+        self.follow().await?;
+        let device = self.replica(|replica| replica.device_by_id(self.token.device()).cloned());
+        let registrations = device.iter().flat_map(|device| device.registrations());
+        Ok(registrations.map(|registration| registration.certificate).collect())
+    }
+
+    /// Begins `request` so many times. Its peer hangs up as soon as the ledger has an entry of it, before the hub has the ledger's
+    /// answer.
+    async fn hang_up<T>(&self, times: u32, request: impl AsyncFn(&Self) -> Result<T>) -> Result<()> {
+        for _ in 0..times {
+            let before = self.ledger.height().await?;
+            let mut request = Box::pin(request(self));
+            let mut is_answered = false;
+            while !is_answered && self.ledger.height().await? == before {
+                let polled = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
+                is_answered = polled.is_ready();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            drop(request);
+            self.follow().await?;
+        }
+        Ok(())
+    }
+
     /// The status that the device gets.
     async fn enroll(&self) -> Result<StatusCode> {
         self.enroll_with(&self.token, &self.key).await
@@ -102,7 +128,9 @@ impl Bench {
     async fn certify(&self, device: &str, lifetime: Duration) -> Result<Certificate> {
         let (authority, device) = (&self.est.registrar.authority, device.parse()?);
         let issued = authority.issue_device(&device, self.key.public(), now_ms(), lifetime)?;
-        register(&self.est.registrar, &device, &issued).await.map_err(|refused| anyhow::anyhow!(refused.reason))?;
+        register(&self.est.registrar, &device, &issued.certificate)
+            .await
+            .map_err(|refused| anyhow::anyhow!(refused.reason))?;
         self.follow().await?;
         Ok(issued.certificate)
     }
@@ -290,26 +318,52 @@ async fn a_renewal_takes_a_good_certificate_and_its_key() -> Result<()> {
     Ok(())
 }
 
-/// Its connection ends after the ledger has the registration, and before the hub has noted it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_gives_up_each_renewal_writes_no_more_than_one_to_the_ledger() -> Result<()> {
     let bench = bench(None).await?;
     let old = bench.certify("1111", SHORT).await?;
     tokio::time::sleep(SHORT).await;
-    let height = async || anyhow::Ok(bench.ledger.height().await?);
-    let first = height().await?;
-    for _ in 0..10 {
-        let before = height().await?;
-        let mut request = Box::pin(bench.renew(Some(&old), &bench.key));
-        let mut given = false;
-        while !given && height().await? == before {
-            let polled = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
-            given = polled.is_ready();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        drop(request);
-        bench.follow().await?;
-    }
-    assert!(height().await? <= first + 1, "{} registrations", height().await? - first);
+    bench.hang_up(10, async |bench| bench.renew(Some(&old), &bench.key).await).await?;
+    let registered = bench.registered().await?.len();
+    assert!(registered <= 2, "{registered} registrations");
+    Ok(())
+}
+
+/// Neither by its token alone, nor by its token and its certificate in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_gives_up_each_enrolment_writes_no_more_than_one_to_the_ledger() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    bench.hang_up(1, Bench::enroll).await?;
+    let renewed = bench.renew(Some(&old), &bench.key).await?.map_err(|status| anyhow::anyhow!("{status}"))?;
+    bench.hang_up(9, Bench::enroll).await?;
+    assert_eq!(bench.registered().await?, [&old, &renewed].map(|certificate| Hash::from(certificate.fingerprint().0)));
+    assert_eq!(bench.est.tokens.of(bench.token.device())?, None, "the token is used up by the second try");
+    Ok(())
+}
+
+/// What the ledger has of a device that was revoked since is of no use to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enrolment_that_was_given_up_and_revoked_gets_another_certificate() -> Result<()> {
+    let bench = bench(None).await?;
+    bench.hang_up(1, Bench::enroll).await?;
+    let id = bench.ledger.id();
+    let revoked = DeviceRevoked { device: id.number_of(bench.token.device()), reason: "lost".parse()? };
+    bench.est.registrar.submit(Body::DeviceRevoked(revoked)).await?;
+    bench.follow().await?;
+    assert_eq!(bench.enroll().await?, StatusCode::OK);
+    assert_eq!(bench.registered().await?.len(), 2);
+    assert_eq!(bench.replica(|replica| replica.device_by_id(bench.token.device()).map(Device::is_active)), Some(true));
+    Ok(())
+}
+
+/// The hub's replica learns of its new key after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_has_just_enrolled_another_key_renews_no_certificate_of_the_old_one() -> Result<()> {
+    let bench = bench(None).await?;
+    let old = bench.certify("1111", SHORT).await?;
+    assert_eq!(bench.enroll_with(&bench.token, &SigningKey::generate()?).await?, StatusCode::OK);
+    assert_eq!(bench.renew(Some(&old), &bench.key).await?, Err(StatusCode::FORBIDDEN));
+    assert_eq!(bench.registered().await?.len(), 2);
     Ok(())
 }
