@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use rustls_pki_types::CertificateDer;
 use sealcast_broker::{MaxStrangers, Stranger, Strangers};
-use sealcast_node::Tasks;
+use sealcast_node::{Tasks, accepted};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -79,20 +79,13 @@ pub async fn serve(
     loop {
         let next = async {
             let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
+            (place, accepted("EST", || listener.accept()).await)
         };
-        let (place, tcp, peer) = tokio::select! {
+        let (place, (tcp, peer)) = tokio::select! {
             () = stop.cancelled() => break,
-            next = next => match next {
-                (Err(_), _) => break,
-                (Ok(place), Ok((tcp, peer))) => (place, tcp, peer),
-                (Ok(_), Err(error)) => {
-                    warn!(%error, "EST cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+            next = next => next,
         };
+        let Ok(place) = place else { break };
         let Some(stranger) = strangers.admit(peer.ip()) else { continue };
         let connection = server.clone().serve(tcp, stranger, graceful.watcher());
         tasks.spawn(async move {

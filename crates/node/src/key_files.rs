@@ -150,6 +150,25 @@ impl KeyFiles {
     }
 }
 
+/// Longest password in CONNECT (MQTT 5, 3.1.3.6).
+const MAX_PASSWORD_BYTES: usize = 65_535;
+
+/// The password that is the one line of `path`, which only its owner may read. It may have any bytes but line ends.
+pub fn read_password(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let mut content = read_secret(path, MAX_PASSWORD_BYTES + 2)?;
+    let end = content.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(content.len());
+    let rest = content.get(end..).unwrap_or_default();
+    ensure!(end > 0, "{} holds no password in its first line", path.display());
+    ensure!(matches!(rest, b"" | b"\n" | b"\r\n"), "{} has more than one line", path.display());
+    content.truncate(end);
+    Ok(content)
+}
+
+/// A secret's file, of at most `most` bytes, which only its owner may read.
+pub fn read_secret(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>> {
+    secret(path, most, Reader::Owner)
+}
+
 /// Who may read a secret's file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
@@ -218,6 +237,18 @@ mod tests {
         // One that was there before is read, passphrase or not.
         KeyFiles::default().write(&path, &key).unwrap();
         assert_eq!(right.read(&path).unwrap().public(), key.public());
+    }
+
+    #[test]
+    fn a_password_is_one_line_that_only_its_owner_may_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| read_password(&file(dir.path(), "password", text, 0o600));
+        for text in ["a b", "a b\n", "a b\r\n"] {
+            assert_eq!(read(text).unwrap().as_slice(), b"a b");
+        }
+        assert!(said(read("")).contains("no password") && said(read("\nx")).contains("no password"));
+        assert!(said(read("a\nb")).contains("more than one line"));
+        assert!(said(read_password(&file(dir.path(), "open", "x", 0o644))).contains("chmod 600"));
     }
 
     /// Nothing has installed tokens here.

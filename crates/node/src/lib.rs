@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a role. The agent links this without the hub's ledger and broker.
 
+mod accept;
 mod clock;
 pub mod config;
 pub mod connection;
@@ -13,10 +14,12 @@ pub mod process;
 pub mod shutdown;
 mod tasks;
 pub mod tls;
+pub mod web_socket;
 
 pub use self::{
+    accept::accepted,
     clock::now_ms,
-    key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs},
+    key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     tasks::{Outcome, Tasks},
 };

@@ -23,6 +23,7 @@ use hyper_util::{
 };
 use sealcast_ledger::TopicFilter;
 use sealcast_mqtt::{Text, TopicName};
+use sealcast_node::accepted;
 use tokio::{net::TcpListener, sync::Semaphore, time::Interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -65,17 +66,9 @@ pub async fn serve(listener: TcpListener, door: Door, token: Option<Token>, bus:
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
+        let (tcp, _) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let tcp = match accepted {
-            Ok((tcp, _)) => tcp,
-            Err(error) => {
-                warn!(%error, "HTTP door cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
+            accepted = accepted("the HTTP door", || listener.accept()) => accepted,
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             warn!("HTTP door: connection refused, because {MAX_CONNECTIONS} connections are already open");
