@@ -241,7 +241,7 @@ impl Session {
                 self.give_up("no CONNECT in time");
                 return self.poll(shared, room, now);
             }
-            State::New | State::Opening { .. } | State::Open => {}
+            State::New | State::Login { .. } | State::Opening { .. } | State::Open => {}
         }
         if let Some(Draining { code, reason, .. }) = self.draining.take_if(|draining| now.run_ms >= draining.until_ms) {
             self.proxy.close(code, reason);

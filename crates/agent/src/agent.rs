@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -26,20 +27,18 @@ use sealcast_node::{
 };
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, mpsc},
-};
-use tracing::{debug, info, warn};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::info;
 
 use crate::{
-    client::{Shared, serve_at},
+    client::Shared,
     config::{self, UpstreamChoice},
     control::{Driver, Parts},
     data::DataPlane,
     doors,
     events::Events,
     folder::Folder,
+    listeners::{self, Bound},
     readings::Readings,
     refusals::Refusals,
     renewal::Renewer,
@@ -60,7 +59,7 @@ pub struct Options {
     /// Configuration file [default: DIR/agent.toml, if it exists].
     #[arg(long, env = "SEALCAST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the device's MQTT clients connect [default: 127.0.0.1:1883].
+    /// Where the device's MQTT clients connect over plain TCP [default: 127.0.0.1:1883, if agent.toml has no listeners].
     #[arg(long, env = "SEALCAST_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// The hub's broker, mqtts://HOST:PORT or mqtt://HOST:PORT [default: the address from enrolment].
@@ -85,12 +84,43 @@ pub struct Options {
 #[derive(Serialize)]
 struct Ready {
     device: String,
-    listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<String>,
     upstream: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     coap: Option<SocketAddr>,
+}
+
+/// Where an agent's MQTT clients connect.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// Over plain TCP, as `listen` says.
+    pub listen: Option<SocketAddr>,
+    /// Besides, as the `[[listener]]` tables say.
+    pub listeners: Vec<String>,
+}
+
+impl Addresses {
+    /// The listener of `listen` is the first one.
+    fn of(config: &config::Agent, bound: &[Bound]) -> Self {
+        let (plain, others) = bound.split_at(usize::from(config.listen.is_some()));
+        Self {
+            listen: plain.first().and_then(Bound::address),
+            listeners: others.iter().map(|bound| bound.listener.to_string()).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listen = self.listen.map(|address| address.to_string());
+        let all: Vec<&str> = listen.as_deref().into_iter().chain(self.listeners.iter().map(String::as_str)).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 /// Runs an agent until the process is told to stop.
@@ -113,6 +143,7 @@ pub async fn run(options: Options) -> Result<()> {
         Store::require(&options.dir)?;
         Store::read_state(&options.dir, key_files.passphrase())?;
         upstream(&folder, &key, &config)?;
+        listeners::prepare(&config)?;
         for door in config.http.iter().chain(&config.coap) {
             door.token(&options.dir)?;
         }
@@ -125,13 +156,14 @@ pub async fn run(options: Options) -> Result<()> {
     let agent = Agent::start(&options.dir, config).await?;
     let ready = Ready {
         device: agent.device.to_string(),
-        listen: agent.listen,
+        listen: agent.addresses.listen,
+        listeners: agent.addresses.listeners.clone(),
         upstream: agent.upstream.to_string(),
         http: agent.doors.http,
         coap: agent.doors.coap,
     };
     let mut words =
-        format!("agent of {}: MQTT clients connect to {}; broker {}", ready.device, ready.listen, ready.upstream);
+        format!("agent of {}: MQTT clients connect to {}; broker {}", ready.device, agent.addresses, ready.upstream);
     for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
         words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
     }
@@ -150,7 +182,7 @@ pub struct Agent {
     /// Its device.
     pub device: DeviceId,
     /// Where its clients connect.
-    pub listen: SocketAddr,
+    pub addresses: Addresses,
     /// Its broker.
     pub upstream: Upstream,
     /// Its doors beside MQTT.
@@ -191,10 +223,11 @@ impl Agent {
         let control = Control::new(own.clone(), groups, store.past()?, now_ms());
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
         let data = Arc::new(DataPlane::new(keyring, store.clone()));
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
-        let listen = listener.local_addr()?;
+        let mut listeners = Vec::new();
+        for prepared in listeners::prepare(&config)? {
+            listeners.push(prepared.bind().await?);
+        }
+        let addresses = Addresses::of(&config, &listeners);
 
         let device = folder.device.clone();
         let mut filters = vec![
@@ -249,7 +282,11 @@ impl Agent {
             refusals: Refusals::default(),
             stop: stop.clone(),
         });
-        tasks.keep("the agent's door for MQTT clients", accept(listener, shared.clone(), tasks.clone()));
+        let places = Arc::new(Semaphore::new(shared.config.max_clients));
+        for listener in listeners {
+            let serving = listener.serve(shared.clone(), places.clone(), tasks.clone());
+            tasks.keep("a listener for MQTT clients", serving);
+        }
         let doors = match doors::open(dir, &shared, &tasks).await {
             Ok(doors) => doors,
             Err(error) => {
@@ -257,8 +294,8 @@ impl Agent {
                 return Err(error);
             }
         };
-        info!(%device, %listen, %upstream, "agent runs");
-        Ok(Self { device, listen, upstream, doors, shared, keys_seen, tasks })
+        info!(%device, listen = %addresses, %upstream, "agent runs");
+        Ok(Self { device, addresses, upstream, doors, shared, keys_seen, tasks })
     }
 
     /// Resolves when the agent cannot go on, with the reason.
@@ -295,38 +332,6 @@ fn advise(error: RestoreError) -> anyhow::Error {
         RestoreError::Damaged(_) | RestoreError::GroupsLead { .. } => "the agent's copy of the ledger is damaged",
     };
     anyhow!(error).context(format!("{what}: move agent.sqlite away, and start the agent once with --new-state"))
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: Tasks) {
-    let places = Arc::new(Semaphore::new(shared.config.max_clients));
-    loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((socket, peer)) => match places.clone().try_acquire_owned() {
-                Ok(place) => {
-                    let shared = shared.clone();
-                    if let Err(error) = socket.set_nodelay(true) {
-                        debug!(%error, "TCP_NODELAY");
-                    }
-                    tasks.spawn(async move {
-                        let annotate = shared.config.annotate;
-                        serve_at(peer.to_string(), shared, Box::new(socket), annotate).await;
-                        drop(place);
-                    });
-                }
-                Err(_) => {
-                    warn!(%peer, "client refused: as many are connected as max_clients in agent.toml allows, {}", shared.config.max_clients)
-                }
-            },
-            Err(error) => {
-                warn!(%error, "cannot accept a client");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 /// The broker that a device connects to.

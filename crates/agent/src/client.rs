@@ -8,12 +8,13 @@ use sealcast_agent_core::{
     session::{self, Annotate, DRAIN_MS, Effect, NotOpened, Opened, Session},
     values::Local,
 };
+use sealcast_mqtt::Credentials;
 use sealcast_node::{
     connection::see_off,
     tls::{Stream, Upstream},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf},
     sync::broadcast,
     time::Instant,
 };
@@ -30,7 +31,7 @@ use super::{
     store::Store,
     values::Values,
 };
-use crate::config;
+use crate::{config, listeners::Login};
 
 /// As many bytes wait for a side before nothing more is taken from the other.
 const BUFFER: usize = 64 << 10;
@@ -86,16 +87,23 @@ impl Shared {
     }
 }
 
-/// Serves `socket` until either side is done. `annotate`: what its MQTT 5 clients are told.
-pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, annotate: Annotate) {
-    serve_at("within the agent".to_owned(), shared, socket, annotate).await;
+/// How a client is let in and treated.
+pub struct Terms {
+    /// Where it connects from, for the log.
+    pub address: String,
+    /// What it is told of the messages that it gets, if it speaks MQTT 5.
+    pub annotate: Annotate,
+    /// What it must give.
+    pub login: Option<Arc<Login>>,
 }
 
-/// The same for a client whose address is `address`.
-pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stream>, annotate: Annotate) {
+/// Serves `socket` until either side is done.
+pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, terms: Terms) {
+    let Terms { address, annotate, login } = terms;
     let settings = session::Settings {
         connection: shared.values.with(|values| values.next_client()),
         address,
+        login: login.is_some(),
         annotate,
         max_packet_bytes: shared.config.max_packet_bytes,
         key_wait_ms: u64::try_from(shared.config.key_wait.as_millis()).unwrap_or(u64::MAX),
@@ -104,6 +112,7 @@ pub async fn serve_at(address: String, shared: Arc<Shared>, socket: Box<dyn Stre
     let client = Box::new(Client {
         session: Session::new(settings, shared.values.rules(), now()),
         socket,
+        login,
         broker: None,
         to_client: BytesMut::new(),
         to_broker: BytesMut::new(),
@@ -120,6 +129,7 @@ struct Client {
     shared: Arc<Shared>,
     session: Session,
     socket: Box<dyn Stream>,
+    login: Option<Arc<Login>>,
     broker: Option<Box<dyn Stream>>,
     to_client: BytesMut,
     to_broker: BytesMut,
@@ -146,6 +156,8 @@ impl Client {
         let mut changed = self.shared.data.changed();
         // A write that failed says nothing of what the other side has sent: it is read to its end first.
         let (mut client_deaf, mut broker_deaf) = (false, false);
+        // The stream may still hold bytes that were written.
+        let (mut client_holds, mut broker_holds) = (false, false);
         let mut ending = Ending::None;
         loop {
             changed.mark_unchanged();
@@ -155,9 +167,11 @@ impl Client {
             }
             if client_deaf {
                 self.to_client.clear();
+                client_holds = false;
             }
             if broker_deaf {
                 self.to_broker.clear();
+                broker_holds = false;
             }
             // A client that takes nothing gets no more of its repeats: there is nothing to wake up for.
             let timeout = self.session.poll_timeout(now(), self.room());
@@ -198,10 +212,10 @@ impl Client {
                     false => session.handle_broker(&read),
                     true => session.handle_broker_eof(),
                 },
-                written = client_writer.write_buf(to_client), if !to_client.is_empty() => client_deaf = written.is_err(),
-                written = write_some(&mut broker_writer, to_broker), if !to_broker.is_empty() => {
-                    broker_deaf = written.is_err();
-                }
+                written = write_some(&mut client_writer, to_client, &mut client_holds),
+                    if client_holds || !to_client.is_empty() => client_deaf = written.is_err(),
+                written = write_to(&mut broker_writer, to_broker, &mut broker_holds),
+                    if broker_holds || !to_broker.is_empty() => broker_deaf = written.is_err(),
                 _ = changed.changed(), if waits => {}
                 message = local.recv(), if room(to_client) => match message {
                     Ok(message) => session.handle_local(&message),
@@ -249,7 +263,8 @@ impl Client {
         match effect {
             Effect::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
             Effect::ToBroker(bytes) => self.to_broker.extend_from_slice(&bytes),
-            // Apart, so that a connection does not keep the space that opening one takes.
+            // Apart, so that a connection does not keep the space that these take.
+            Effect::CheckLogin { credentials } => Box::pin(self.check_login(credentials)).await,
             Effect::Open { id } => Box::pin(self.open(&id)).await,
             Effect::AskForNews => shared.data.ask_for_news(),
             Effect::Connected { resumed } => {
@@ -265,6 +280,14 @@ impl Client {
                 self.closed = true;
             }
         }
+    }
+
+    async fn check_login(&mut self, credentials: Credentials) {
+        let is_right = match &self.login {
+            Some(login) => login.admits(&credentials).await,
+            None => false,
+        };
+        self.session.login_checked(is_right, now());
     }
 
     /// Takes the client's memory from the connection that has it, and connects to the broker.
@@ -381,16 +404,29 @@ async fn read_some(reader: &mut Option<ReadHalf<&mut Box<dyn Stream>>>) -> Vec<u
     }
 }
 
-async fn write_some(
+async fn write_to(
     writer: &mut Option<WriteHalf<&mut Box<dyn Stream>>>,
     from: &mut BytesMut,
-) -> std::io::Result<usize> {
+    holds: &mut bool,
+) -> std::io::Result<()> {
     match writer {
-        Some(writer) => {
-            let written = writer.write_buf(from).await?;
-            writer.flush().await?;
-            Ok(written)
-        }
+        Some(writer) => write_some(writer, from, holds).await,
         None => std::future::pending().await,
     }
+}
+
+/// Writes what the stream takes now, and has it send that. `holds` stays set while it may still hold some: this may be given
+/// up after the writing.
+async fn write_some<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    from: &mut BytesMut,
+    holds: &mut bool,
+) -> std::io::Result<()> {
+    if !from.is_empty() {
+        writer.write_buf(from).await?;
+        *holds = true;
+    }
+    writer.flush().await?;
+    *holds = false;
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! `agent.toml`, made into typed values before anything is opened.
 
 mod by_filter;
+pub mod listener;
 mod record;
 mod values;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,10 +20,11 @@ use sealcast_node::{
     tls::HostPort,
 };
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use self::{
     by_filter::by_filter,
+    listener::{Listener, ListenerFile, listeners},
     record::{RecordFile, record_rules},
     values::{PublishFile, ReceiveFile, value_rules},
 };
@@ -31,15 +33,20 @@ use crate::doors::{
     settings::{Door, DoorFile},
 };
 
+/// Where clients connect if nothing else is said.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
+
 /// `agent.toml`: see [`Agent`] for each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentFile {
-    /// Where the device's MQTT clients connect. Default `127.0.0.1:1883`.
-    #[serde(deserialize_with = "address")]
-    listen: SocketAddr,
+    /// Where the device's MQTT clients connect over plain TCP. Default `127.0.0.1:1883`, or none if there are `listener` tables.
+    #[serde(deserialize_with = "some_address")]
+    listen: Option<SocketAddr>,
     /// Allows `listen` to be more than loopback, where anybody who reaches it speaks as this device. Default false.
     listen_beyond_loopback: bool,
+    /// More places where they connect, or other ones. Default none.
+    listener: Vec<ListenerFile>,
     /// The broker, `mqtts://HOST:PORT` (with the device's certificate) or `mqtt://HOST:PORT`. Default: what the hub said at enrolment.
     upstream: Option<String>,
     /// The file with the passphrase of the device's private key. Default: systemd's credential, if there is one, else the key is
@@ -136,8 +143,9 @@ struct TopicFile {
 impl Default for AgentFile {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            listen: None,
             listen_beyond_loopback: false,
+            listener: Vec::new(),
             upstream: None,
             passphrase_file: None,
             clear: Vec::new(),
@@ -175,8 +183,10 @@ pub enum UpstreamChoice {
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Agent {
-    /// Where clients connect.
-    pub listen: SocketAddr,
+    /// Where clients connect over plain TCP, as `listen` says.
+    pub listen: Option<SocketAddr>,
+    /// Where they connect besides.
+    pub listeners: Vec<Listener>,
     /// The broker.
     pub upstream: UpstreamChoice,
     /// Where the passphrase of the device's private key is.
@@ -210,7 +220,7 @@ pub struct Agent {
 impl AgentFile {
     /// Replaces what a flag or the environment gave.
     pub fn with(mut self, listen: Option<SocketAddr>, upstream: Option<String>, clear: &[String]) -> Self {
-        self.listen = listen.unwrap_or(self.listen);
+        self.listen = listen.or(self.listen);
         self.upstream = upstream.or(self.upstream);
         self.clear.extend_from_slice(clear);
         self
@@ -224,6 +234,7 @@ impl AgentFile {
     /// Reads the schemas that it names; paths are relative to `dir`, the folder of the configuration's own file.
     pub fn with_files(mut self, dir: &Path) -> Result<Self> {
         read_schemas(&mut self.quality, dir)?;
+        self.listener.iter_mut().for_each(|table| table.set_dir(dir));
         self.passphrase_file = self.passphrase_file.map(|file| dir.join(file));
         Ok(self)
     }
@@ -233,13 +244,14 @@ impl AgentFile {
         let clear = |text: &String| -> Result<ClearFilter> {
             text.parse().with_context(|| format!("clear: {text:?} cannot pass unsealed"))
         };
-        let loopback = |ip: IpAddr| ip.is_loopback();
-        ensure!(
-            loopback(self.listen.ip()) || self.listen_beyond_loopback,
-            "listen: {} can be reached from other machines, and whoever reaches it speaks as this device; if you \
-             want that, set listen_beyond_loopback = true",
-            self.listen
-        );
+        let listen = self.listen.or_else(|| self.listener.is_empty().then_some(DEFAULT_LISTEN));
+        if let Some(listen) = listen {
+            ensure!(
+                listen.ip().is_loopback() || self.listen_beyond_loopback,
+                "listen: {listen} can be reached from other machines, and whoever reaches it speaks as this device; if you \
+                 want that, set listen_beyond_loopback = true"
+            );
+        }
         ensure!((1..=65_536).contains(&self.max_clients), "max_clients: must be from 1 to 65536");
         ensure!(
             (128..=MAX_PACKET_BYTES).contains(&self.max_packet_bytes),
@@ -273,7 +285,8 @@ impl AgentFile {
         Ok(Agent {
             record: record_rules(self.record, values.clone())?,
             record_queue: self.record_queue,
-            listen: self.listen,
+            listen,
+            listeners: listeners(self.listener)?,
             upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
             clear: self.clear.iter().map(clear).collect::<Result<_>>()?,
             passphrase_file: self.passphrase_file,
@@ -309,6 +322,10 @@ pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
     Ok(())
 }
 
+fn some_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
 fn upstream(url: &str) -> Result<UpstreamChoice> {
     match url.split_once("://") {
         Some(("mqtts", address)) => Ok(UpstreamChoice::Tls(address.parse().context("upstream")?)),
@@ -330,6 +347,20 @@ mod tests {
         let agent = AgentFile::default().validate()?;
         assert_eq!(agent.freshness.of("a/b").live_ms, Some(30_000));
         assert_eq!(agent.freshness.of("a/b").retained_ms, None);
+        assert_eq!((agent.listen, agent.listeners), (Some(DEFAULT_LISTEN), vec![]));
+        Ok(())
+    }
+
+    #[test]
+    fn listener_tables_take_the_place_of_the_default_and_stand_beside_what_is_said() -> Result<()> {
+        let table = "[[listener]]\nlisten = 'unix:/run/s'";
+        let other = agent(table)?;
+        assert_eq!((other.listen, other.listeners.len()), (None, 1));
+        let both = agent(&format!("listen = '127.0.0.1:7'\n{table}"))?;
+        assert_eq!((both.listen.map(|address| address.port()), both.listeners.len()), (Some(7), 1));
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 8)));
+        let flag = toml::from_str::<AgentFile>(table)?.with(address, None, &[]).validate()?;
+        assert_eq!((flag.listen, flag.listeners.len()), (address, 1));
         Ok(())
     }
 
@@ -356,6 +387,11 @@ mod tests {
         for (text, part) in [
             ("lisen = '127.0.0.1:1'", "lisen"),
             ("listen = '0.0.0.0:1883'", "listen_beyond_loopback"),
+            ("listen = 'localhost'", "127.0.0.1:1883"),
+            (
+                "[[listener]]\nlisten = '127.0.0.1:1883'",
+                "[[listener]] table number 1 (listen = \"127.0.0.1:1883\"): listen",
+            ),
             ("upstream = 'broker:1883'", "mqtts://"),
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("clear = ['a/#/b']", "clear"),

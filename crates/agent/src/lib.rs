@@ -14,6 +14,7 @@ pub mod enroll;
 mod events;
 mod folder;
 mod https;
+mod listeners;
 mod readings;
 mod refusals;
 mod renewal;

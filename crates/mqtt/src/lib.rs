@@ -25,7 +25,7 @@ pub use packets::{
     Version, Will, reason,
 };
 pub use proxy::{
-    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId,
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Credentials, Delivery, DeliveryId,
     MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode,
     SessionState, WillAnswer, WillRequest,
 };

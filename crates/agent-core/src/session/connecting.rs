@@ -1,7 +1,7 @@
 //! How a client connects: its memory, its will, its own connection to the broker, and what the broker says to it.
 
 use bytes::Bytes;
-use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, SessionState, WillAnswer, WillRequest};
+use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, Credentials, SessionState, WillAnswer, WillRequest};
 use sealcast_seal::{Content, Purpose};
 
 use super::{
@@ -39,6 +39,30 @@ impl Session {
         }
         self.version = request.version;
         self.keep_session = request.session_expiry_s > 0;
+    }
+
+    /// Nothing is done for a client before it is let in: its will would be sealed, and so signed.
+    pub(super) fn ask_for_login(&mut self, request: Box<ConnectRequest>) {
+        self.proxy.set_credentials(Credentials::default());
+        self.effects.push(Effect::CheckLogin { credentials: request.credentials.clone() });
+        self.state = State::Login { request };
+    }
+
+    /// What [`Effect::CheckLogin`] asked for.
+    pub fn login_checked(&mut self, is_right: bool, now: Now) {
+        let request = match &mut self.state {
+            State::Login { request } => request.clone(),
+            _ => return,
+        };
+        if is_right {
+            self.state = State::New;
+            let deadline_ms = now.run_ms.saturating_add(self.settings.key_wait_ms);
+            self.waiting.push_back((Waiting::Connect(request), Until { deadline_ms, news: None }));
+        } else {
+            self.state = State::Open;
+            let reason = format!("bad user name or password, from {}", self.settings.address);
+            self.refuse_connect(ConnectCode::BadUserNameOrPassword, &reason);
+        }
     }
 
     pub(super) fn attend_connect(

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use sealcast_ledger::ReadingTopic;
+use sealcast_mqtt::Credentials;
 use sealcast_reading::Decimal;
 use sealcast_seal::Changes;
 
@@ -57,6 +58,11 @@ pub enum Effect {
     ToClient(Bytes),
     /// For the connection to the broker.
     ToBroker(Bytes),
+    /// Look whether these let a client in, then call [`super::Session::login_checked`].
+    CheckLogin {
+        /// What the client gives.
+        credentials: Credentials,
+    },
     /// Take the client's [`super::Memory`] from the connection that has it, and connect to the broker; then call
     /// [`super::Session::opened`] or [`super::Session::not_opened`].
     Open {

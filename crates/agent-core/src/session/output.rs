@@ -17,7 +17,11 @@ impl Session {
             Output::ToClient(bytes) => self.effects.push(Effect::ToClient(bytes)),
             Output::Connect(request) => {
                 self.begin_connect(&request);
-                self.attend(shared, Waiting::Connect(request), until, now);
+                if self.settings.login {
+                    self.ask_for_login(request);
+                } else {
+                    self.attend(shared, Waiting::Connect(request), until, now);
+                }
             }
             Output::Connected(connected) => self.handle_connected(&connected, now),
             Output::Publish(request) => {

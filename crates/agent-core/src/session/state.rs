@@ -16,6 +16,8 @@ pub struct Settings {
     pub address: String,
     /// What it is told of the messages that it gets, if it speaks MQTT 5.
     pub annotate: Annotate,
+    /// Its client has to give a user name and password, which are this agent's and not the broker's.
+    pub login: bool,
     /// Largest packet of either side, in bytes.
     pub max_packet_bytes: usize,
     /// How long a message waits for a key, ms.
@@ -27,6 +29,8 @@ pub struct Settings {
 pub(super) enum State {
     /// CONNECT has not come.
     New,
+    /// The driver looks at the client's user name and password.
+    Login { request: Box<ConnectRequest> },
     /// The driver opens the client's memory and the connection to the broker.
     Opening { will: WillAnswer, clean_start: bool },
     /// Bytes go both ways.

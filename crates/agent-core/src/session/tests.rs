@@ -4,6 +4,7 @@ mod annotating;
 mod batches;
 mod deleting;
 mod delivering;
+mod login;
 mod publishing;
 mod rig;
 

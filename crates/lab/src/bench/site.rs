@@ -53,7 +53,8 @@ impl Node {
 
     /// Where its local clients connect.
     pub fn local(&self) -> Result<Upstream> {
-        let address = HostPort { host: "127.0.0.1".into(), port: self.agent()?.listen.port() };
+        let listen = self.agent()?.addresses.listen.context("the agent does not listen on TCP")?;
+        let address = HostPort { host: "127.0.0.1".into(), port: listen.port() };
         Ok(Upstream::new(address, None))
     }
 }

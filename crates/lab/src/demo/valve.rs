@@ -323,7 +323,7 @@ impl<'a> Stage<'a> {
 
     /// A controller at the valve's agent.
     async fn control(&self, temperature: &str, command: &'static str) -> Result<Controller> {
-        Controller::start(&self.world.node(self.valve)?.local(), temperature, command).await
+        Controller::start(&self.world.node(self.valve)?.local()?, temperature, command).await
     }
 
     /// Marks in the picture what the agents refuse from now on.

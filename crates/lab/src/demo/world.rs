@@ -213,14 +213,14 @@ impl World {
 impl NodeHandle {
     async fn start(id: DeviceId, dir: PathBuf, agent_toml: &str) -> Result<Self> {
         let agent = Agent::start(&dir, toml::from_str::<AgentFile>(agent_toml)?.validate()?).await?;
-        let mut app = App::connect(&local(&agent), &format!("app-{id}")).await?;
+        let mut app = App::connect(&local(&agent)?, &format!("app-{id}")).await?;
         app.subscribe(&marker(&id)).await?;
         let events = agent.events();
         Ok(Self { id, dir, agent, app, events, markers: 0 })
     }
 
     /// Where its applications connect.
-    pub fn local(&self) -> Upstream {
+    pub fn local(&self) -> Result<Upstream> {
         local(&self.agent)
     }
 
@@ -291,8 +291,9 @@ fn marker(id: &DeviceId) -> String {
     format!("{MARKER}/{id}")
 }
 
-fn local(agent: &Agent) -> Upstream {
-    Upstream::new(HostPort { host: "127.0.0.1".into(), port: agent.listen.port() }, None)
+fn local(agent: &Agent) -> Result<Upstream> {
+    let listen = agent.addresses.listen.context("the agent does not listen on TCP")?;
+    Ok(Upstream::new(HostPort { host: "127.0.0.1".into(), port: listen.port() }, None))
 }
 
 async fn refusal(events: &mut broadcast::Receiver<ClientEvent>, id: &DeviceId, topic: &str) -> Result<(usize, String)> {

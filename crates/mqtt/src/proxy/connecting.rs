@@ -2,9 +2,22 @@
 
 use bytes::Bytes;
 
-use super::types::{AnswerError, ConnectRequest, ProxyConfig, WillAnswer, WillRequest};
-use super::v31::upstream_version;
+use super::types::{AnswerError, ConnectRequest, Credentials, ProxyConfig, WillAnswer, WillRequest};
 use crate::packets::{Connect, Properties, Property, Version};
+
+/// Why a CONNECT of MQTT 3.1 is refused.
+pub(super) const NO_CLIENT_ID: &str = "MQTT 3.1 has no client without a client identifier";
+
+/// The version in which the broker is spoken to for a client of `version`.
+pub(super) fn upstream_version(version: Version) -> Version {
+    if version == Version::V31 { Version::V311 } else { version }
+}
+
+/// Whether a broker of MQTT 3.1 has to refuse the client's identifier. Longer ones than 23 characters are the broker's to
+/// judge: MQTT 3.1.1 has no such limit, and clients that call themselves 3.1 go beyond it.
+pub(super) fn lacks_client_id(connect: &Connect) -> bool {
+    connect.version == Version::V31 && connect.client_id.as_str().is_empty()
+}
 
 /// CONNECT as the driver is asked about it.
 pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {
@@ -19,7 +32,7 @@ pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {
         clean_start: connect.clean_start,
         keep_alive_s: connect.keep_alive_s,
         session_expiry_s,
-        username: connect.username.clone(),
+        credentials: Credentials { username: connect.username.clone(), password: connect.password.clone() },
         will: connect.will.as_ref().map(|will| WillRequest {
             topic: will.topic.clone(),
             payload: will.payload.clone(),
@@ -31,15 +44,19 @@ pub(super) fn connect_request(connect: &Connect) -> ConnectRequest {
     }
 }
 
-/// CONNECT as the broker gets it: the will sealed, and in MQTT 5 the sizes that sealing changes. As it came if nothing
-/// is to be changed.
+/// CONNECT as the broker gets it: the will sealed, `credentials` in the place of the client's own if there are any, and in
+/// MQTT 5 the sizes that sealing changes. As it came if nothing is to be changed.
 pub(super) fn connect_upstream(
     config: &ProxyConfig,
     frame: &Bytes,
     connect: &Connect,
     will: WillAnswer,
+    credentials: Option<Credentials>,
 ) -> Result<Bytes, AnswerError> {
     let mut changed = Connect { version: upstream_version(connect.version), ..connect.clone() };
+    if let Some(Credentials { username, password }) = credentials {
+        (changed.username, changed.password) = (username, password);
+    }
     match will {
         WillAnswer::AsIs => {}
         WillAnswer::Dropped => changed.will = None,

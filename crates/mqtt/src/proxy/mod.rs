@@ -31,8 +31,8 @@ use subscribing::Pending;
 
 pub use subscribing::MAX_SUBSCRIPTIONS;
 pub use types::{
-    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Delivery, DeliveryId, Output,
-    Outstanding, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode, SessionState, WillAnswer,
+    AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Credentials, Delivery, DeliveryId,
+    Output, Outstanding, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode, SessionState, WillAnswer,
     WillRequest,
 };
 
@@ -92,6 +92,8 @@ pub struct Proxy {
     reason_on_acks: bool,
     next_publish: u64,
     subscribing: Pending,
+    /// Go up in the place of the client's own.
+    credentials: Option<Credentials>,
     /// The code and reason with which the connection ends once what the client has sent has gone up.
     closing: Option<(u8, String)>,
     /// The client's DISCONNECT asks the broker to forget the will.
@@ -124,6 +126,7 @@ impl Proxy {
             reason_on_acks: true,
             next_publish: 0,
             subscribing: Pending::default(),
+            credentials: None,
             closing: None,
             forgoes_will: false,
             counters: Counters::default(),
@@ -193,7 +196,7 @@ impl Proxy {
     /// [`AnswerError::NotWaiting`], or [`AnswerError::Will`] if there is no will or it is too long.
     pub fn accept(&mut self, will: WillAnswer, session: SessionState) -> Result<(), AnswerError> {
         let Phase::AwaitAnswer { frame, connect } = &self.phase else { return Err(AnswerError::NotWaiting) };
-        let bytes = connecting::connect_upstream(&self.config, frame, connect, will)?;
+        let bytes = connecting::connect_upstream(&self.config, frame, connect, will, self.credentials.clone())?;
         self.session = session;
         self.phase = Phase::AwaitConnack;
         self.outputs.push_back(Output::ToBroker(bytes));
@@ -235,6 +238,11 @@ impl Proxy {
     /// which the broker does not say it. Call it before [`Proxy::accept`].
     pub fn set_broker_max_bytes(&mut self, max: usize) {
         self.broker_max_bytes = max;
+    }
+
+    /// The broker gets these in the place of the client's own. Call it before [`Proxy::accept`].
+    pub fn set_credentials(&mut self, credentials: Credentials) {
+        self.credentials = Some(credentials);
     }
 
     /// Whether the client said by DISCONNECT that its will is not to be published (MQTT 5 3.14.2.1).

@@ -147,10 +147,19 @@ pub struct ConnectRequest {
     pub keep_alive_s: u16,
     /// MQTT 5: seconds, `u32::MAX`: for ever. MQTT 3.1.1: 0 with Clean Session, otherwise `u32::MAX`.
     pub session_expiry_s: u32,
-    /// User name, which the broker gets unchanged.
-    pub username: Option<Text>,
+    /// User name and password, which the broker gets unchanged ([`crate::Proxy::set_credentials`] replaces them).
+    pub credentials: Credentials,
     /// The will to be sealed.
     pub will: Option<WillRequest>,
+}
+
+/// User name and password. `Debug` shows neither.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Credentials {
+    /// User name.
+    pub username: Option<Text>,
+    /// Password.
+    pub password: Option<Bytes>,
 }
 
 /// The will of a [`ConnectRequest`].
@@ -408,6 +417,12 @@ pub struct Counters {
     pub delivery_swallowed: u64,
     pub delivery_invalid: u64,
     pub delivery_too_large: u64,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
 }
 
 impl fmt::Debug for WillRequest {

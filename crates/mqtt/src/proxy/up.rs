@@ -3,13 +3,12 @@
 use bytes::Bytes;
 use sealcast_topic::TopicName;
 
-use super::connecting::connect_request;
+use super::connecting::{NO_CLIENT_ID, connect_request, lacks_client_id, upstream_version};
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
 use super::subscribing::{Judged, covers, ended};
 use super::types::{
     AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRefusal, PublishRequest, RefuseCode,
 };
-use super::v31::{NO_CLIENT_ID, lacks_client_id, upstream_version};
 use super::{Phase, Proxy};
 use crate::packets::{
     Ack, AckKind, Connect, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,

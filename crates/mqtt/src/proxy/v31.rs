@@ -9,23 +9,10 @@ use bytes::Bytes;
 use super::Proxy;
 use super::types::Output;
 use super::up::shown;
-use crate::packets::{Connack, Connect, Frame, PacketType, Suback, Version, reason};
+use crate::packets::{Connack, Frame, PacketType, Suback, Version, reason};
 
-/// Why a CONNECT of MQTT 3.1 is refused.
-pub(super) const NO_CLIENT_ID: &str = "MQTT 3.1 has no client without a client identifier";
 /// Why nothing comes by a filter that the client was granted.
 const NOT_TOLD: &str = "the broker refused it, which MQTT 3.1 has no way to tell the client";
-
-/// The version in which the broker is spoken to for a client of `version`.
-pub(super) fn upstream_version(version: Version) -> Version {
-    if version == Version::V31 { Version::V311 } else { version }
-}
-
-/// Whether a broker of MQTT 3.1 has to refuse the client's identifier. Longer ones than 23 characters are the broker's to
-/// judge: MQTT 3.1.1 has no such limit, and clients that call themselves 3.1 go beyond it.
-pub(super) fn lacks_client_id(connect: &Connect) -> bool {
-    connect.version == Version::V31 && connect.client_id.as_str().is_empty()
-}
 
 impl Proxy {
     /// A CONNACK or SUBACK as the client's own version has it.

@@ -25,6 +25,7 @@ mod hostile;
 mod hub;
 mod keys;
 mod kill;
+mod listeners;
 mod log;
 mod mqtt;
 mod nonce;

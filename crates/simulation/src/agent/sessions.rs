@@ -38,6 +38,7 @@ impl Agent {
             connection: process.values.next_client(),
             address: format!("client {client}"),
             annotate: Annotate::default(),
+            login: false,
             max_packet_bytes: MAX_FRAME,
             key_wait_ms: KEY_WAIT_MS,
         };
@@ -195,6 +196,8 @@ impl Process {
             Effect::AskForNews => self.control.handle(Input::NewsWanted),
             Effect::Close { .. } => conn.closed = true,
             Effect::Connected { .. }
+            // No session asks for a login.
+            | Effect::CheckLogin { .. }
             | Effect::Refused { .. }
             | Effect::Tell(_)
             | Effect::Note { .. }

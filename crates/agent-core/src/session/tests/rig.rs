@@ -86,6 +86,8 @@ pub struct Rig {
     pub to_broker: Vec<Packet>,
     pub told: Vec<ClientEvent>,
     pub asked: usize,
+    /// How long the driver takes to look at a password.
+    pub login_ms: u64,
     pub closed: Option<String>,
     pub version: Version,
     /// What the driver will give to the client's next connection.
@@ -97,6 +99,7 @@ pub fn settings() -> Settings {
         connection: 1,
         address: "127.0.0.1:1".to_owned(),
         annotate: Annotate::default(),
+        login: false,
         max_packet_bytes: 1 << 16,
         key_wait_ms: 10_000,
     }
@@ -128,6 +131,7 @@ impl Rig {
             to_broker: Vec::new(),
             told: Vec::new(),
             asked: 0,
+            login_ms: 0,
             closed: None,
             version: Version::V5,
             memory: Some(Memory::default()),
@@ -182,6 +186,12 @@ impl Rig {
             Effect::Open { .. } => {
                 let memory = self.memory.take().unwrap();
                 self.session.opened(Opened { memory, max_packet_bytes: None }, &self.keyring);
+            }
+            Effect::CheckLogin { credentials } => {
+                self.log.push("login".to_owned());
+                self.now.run_ms += self.login_ms;
+                let is_right = credentials.password.as_deref() == Some(b"right");
+                self.session.login_checked(is_right, self.now);
             }
             Effect::AskForNews => self.asked += 1,
             Effect::Tell(event) => self.told.push(event),

@@ -21,7 +21,7 @@ use super::{
     message::{Incoming, Outgoing, Refused, Request},
     subscriptions::Subscriptions,
 };
-use crate::client::{self, Shared};
+use crate::client::{self, Shared, Terms};
 
 /// Messages on their way, each direction.
 const MAX_IN_FLIGHT: u16 = 64;
@@ -78,7 +78,8 @@ impl Driver {
         loop {
             let (near, far) = tokio::io::duplex(DUPLEX_BYTES);
             // What a door hands on has no place for a verdict.
-            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), Annotate::None));
+            let terms = Terms { address: "within the agent".to_owned(), annotate: Annotate::None, login: None };
+            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), terms));
             let started = Instant::now();
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
