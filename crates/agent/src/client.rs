@@ -15,7 +15,7 @@ use sealcast_node::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf},
-    sync::broadcast,
+    sync::{OwnedSemaphorePermit, broadcast},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -95,11 +95,13 @@ pub struct Terms {
     pub annotate: Annotate,
     /// What it must give.
     pub login: Option<Arc<Login>>,
+    /// Its place among those that are not let in yet.
+    pub stranger: Option<OwnedSemaphorePermit>,
 }
 
 /// Serves `socket` until either side is done.
 pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, terms: Terms) {
-    let Terms { address, annotate, login } = terms;
+    let Terms { address, annotate, login, stranger } = terms;
     let settings = session::Settings {
         connection: shared.values.with(|values| values.next_client()),
         address,
@@ -113,6 +115,7 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, terms: Terms) {
         session: Session::new(settings, shared.values.rules(), now()),
         socket,
         login,
+        stranger,
         broker: None,
         to_client: BytesMut::new(),
         to_broker: BytesMut::new(),
@@ -130,6 +133,7 @@ struct Client {
     session: Session,
     socket: Box<dyn Stream>,
     login: Option<Arc<Login>>,
+    stranger: Option<OwnedSemaphorePermit>,
     broker: Option<Box<dyn Stream>>,
     to_client: BytesMut,
     to_broker: BytesMut,
@@ -292,6 +296,7 @@ impl Client {
 
     /// Takes the client's memory from the connection that has it, and connects to the broker.
     async fn open(&mut self, id: &str) {
+        self.stranger = None;
         let shared = self.shared.clone();
         if !shared.store.probe() {
             return self.session.not_opened(NotOpened::Disk);

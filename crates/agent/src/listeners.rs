@@ -13,7 +13,11 @@ use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration}
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use sealcast_agent_core::session::Annotate;
 use sealcast_node::{Tasks, accepted, tls::Stream};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
@@ -30,6 +34,9 @@ use crate::{
 
 /// How long TLS and WebSocket may take until MQTT can be spoken.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// One in so many of all clients may be one that its listener has not let in yet, and more wait. Else whoever reaches one
+/// listener and proves nothing would keep the clients of all others out.
+const STRANGERS: usize = 4;
 
 /// A listener with what its files say, before it is bound.
 pub struct Prepared {
@@ -66,6 +73,14 @@ struct Guest {
     from: String,
     /// The number of the user whose process it is; known at a Unix socket.
     user: Option<u32>,
+}
+
+/// What a guest takes.
+struct Places {
+    /// Of all clients, to its end.
+    client: OwnedSemaphorePermit,
+    /// Of those that are not let in yet.
+    stranger: OwnedSemaphorePermit,
 }
 
 /// Reads the files of all listeners.
@@ -118,12 +133,18 @@ impl Bound {
     /// Serves clients until the agent ends. Each takes one of `places`.
     pub async fn serve(self, shared: Arc<Shared>, places: Arc<Semaphore>, tasks: Tasks) {
         let who = format!("the listener {}", self.listener);
+        let strangers = Arc::new(Semaphore::new(shared.config.max_clients.div_ceil(STRANGERS)));
         loop {
-            let guest = tokio::select! {
-                () = shared.stop.cancelled() => return,
-                guest = accepted(&who, || self.socket.accept()) => guest,
+            let next = async {
+                let stranger = strangers.clone().acquire_owned().await;
+                (stranger, accepted(&who, || self.socket.accept()).await)
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
+            let (stranger, guest) = tokio::select! {
+                () = shared.stop.cancelled() => return,
+                next = next => next,
+            };
+            let Ok(stranger) = stranger else { return };
+            let Ok(client) = places.clone().try_acquire_owned() else {
                 let from = guest.from;
                 warn!(
                     from,
@@ -132,11 +153,8 @@ impl Bound {
                 );
                 continue;
             };
-            let (shared, gate) = (shared.clone(), self.gate.clone());
-            tasks.spawn(async move {
-                receive(guest, gate, shared).await;
-                drop(place);
-            });
+            let places = Places { client, stranger };
+            tasks.spawn(receive(guest, self.gate.clone(), shared.clone(), places));
         }
     }
 }
@@ -160,16 +178,21 @@ impl Socket {
 }
 
 /// Lets a guest in, and serves it to its end.
-async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>) {
+async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>, places: Places) {
+    let Places { client: _place, stranger } = places;
     let (from, max_packet_bytes) = (guest.from.clone(), shared.config.max_packet_bytes);
     let admitted = tokio::select! {
         () = shared.stop.cancelled() => return,
-        admitted = timeout(HANDSHAKE, gate.admit(guest, max_packet_bytes)) => admitted,
+        admitted = timeout(HANDSHAKE, Box::pin(gate.admit(guest, max_packet_bytes))) => admitted,
     };
     match admitted.unwrap_or_else(|_| Err(anyhow!("no handshake within {} s", HANDSHAKE.as_secs()))) {
         Ok(stream) => {
-            let annotate = gate.annotate.unwrap_or(shared.config.annotate);
-            let terms = Terms { address: from, annotate, login: gate.login.clone() };
+            let terms = Terms {
+                address: from,
+                annotate: gate.annotate.unwrap_or(shared.config.annotate),
+                login: gate.login.clone(),
+                stranger: Some(stranger),
+            };
             client::serve(shared, stream, terms).await;
         }
         Err(error) => {

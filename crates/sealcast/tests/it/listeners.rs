@@ -206,6 +206,19 @@ fn clients_connect_over_websocket() {
 }
 
 #[test]
+fn whoever_proves_nothing_keeps_nobody_else_out() {
+    let (_hub, agent, _other) = site("max_clients = 8\n[[listener]]\nlisten = 'mqtt://127.0.0.1:0'");
+    let address: SocketAddr = url(&agent, 0).strip_prefix("mqtt://").unwrap().parse().unwrap();
+    let silent: Vec<_> = (0..20).map(|_| Client::open(address, false).unwrap()).collect();
+    assert!(publishes(&["-h", "127.0.0.1", "-p", agent.port()]), "at the other listener");
+    assert!(agent.log.lines(&["max_clients"]).is_empty());
+    // Whoever waits gets in when they are gone.
+    let options = Connect { id: "late", clean: true, ..Connect::default() };
+    drop(silent);
+    Client::connect(address, &options);
+}
+
+#[test]
 fn a_check_reads_what_the_listeners_need() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");

@@ -78,7 +78,8 @@ impl Driver {
         loop {
             let (near, far) = tokio::io::duplex(DUPLEX_BYTES);
             // What a door hands on has no place for a verdict.
-            let terms = Terms { address: "within the agent".to_owned(), annotate: Annotate::None, login: None };
+            let terms =
+                Terms { address: "within the agent".to_owned(), annotate: Annotate::None, login: None, stranger: None };
             self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), terms));
             let started = Instant::now();
             let reason = tokio::select! {
