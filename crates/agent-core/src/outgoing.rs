@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn live() -> Arrival {
-        Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None }
+        Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None, copy: false }
     }
 
     fn alarm(retain: bool, recorded: bool) -> Own {
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(written, []);
         let open = |retain| {
             let hand_over = HandOver::Acknowledged { dup: false };
-            let arrival = Arrival { hand_over, retain, away: None };
+            let arrival = Arrival { hand_over, retain, away: None, copy: false };
             scene.keyring.open(&mut Opener::new(), scene.group, TOPIC, &frame, arrival, START_MS).unwrap()
         };
         assert!(matches!(open(true), Received::Message(message) if message.payload() == b"off"));

@@ -9,6 +9,7 @@
 mod annotate;
 mod batch;
 mod connecting;
+mod copies;
 mod delivering;
 mod effect;
 mod ending;
@@ -20,7 +21,7 @@ mod state;
 mod tests;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -32,9 +33,10 @@ use self::state::{Batch, Draining, State, Unsaved, Until, Waiting};
 pub use self::{
     annotate::Annotate,
     connecting::{NotOpened, Opened},
+    copies::Copies,
     effect::{ClientEvent, Effect, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
-    memory::{FrameId, Memory},
+    memory::{FrameId, Memory, Turn},
     state::Settings,
 };
 use crate::{
@@ -84,8 +86,8 @@ pub struct Session {
     seen_ms: Option<u64>,
     /// While it was away, if the broker had kept the session.
     away: Option<Away>,
-    /// Deliveries that the client was given a second time on this connection, not having acknowledged the first.
-    repeated: HashSet<FrameId>,
+    /// How often the client was given a message once more on this connection, not having acknowledged it before.
+    repeated: HashMap<FrameId, usize>,
     /// Messages that wait for a key, each until its deadline.
     waiting: VecDeque<(Waiting, Until)>,
     /// Messages that are about to be sealed together; none between one call of [`Session::poll`] and the next.
@@ -134,7 +136,7 @@ impl Session {
             keep_session: false,
             seen_ms: None,
             away: None,
-            repeated: HashSet::new(),
+            repeated: HashMap::new(),
             waiting: VecDeque::new(),
             batch: None,
             unsaved: Unsaved::No,

@@ -93,20 +93,31 @@ pub struct Terms {
     pub address: String,
     /// What it is told of the messages that it gets, if it speaks MQTT 5.
     pub annotate: Annotate,
+    /// A message that several of its filters match comes once for each of them, as far as the broker sends it so.
+    pub copies: bool,
     /// What it must give.
     pub login: Option<Arc<Login>>,
     /// Its place among those that are not let in yet.
     pub stranger: Option<OwnedSemaphorePermit>,
 }
 
+impl Terms {
+    /// The doors' own client. It has no place for what is said of a message, and hands each one to all who want it.
+    pub fn within() -> Self {
+        let address = "within the agent".to_owned();
+        Self { address, annotate: Annotate::None, copies: false, login: None, stranger: None }
+    }
+}
+
 /// Serves `socket` until either side is done.
 pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, terms: Terms) {
-    let Terms { address, annotate, login, stranger } = terms;
+    let Terms { address, annotate, copies, login, stranger } = terms;
     let settings = session::Settings {
         connection: shared.values.with(|values| values.next_client()),
         address,
-        login: login.is_some(),
         annotate,
+        login: login.is_some(),
+        copies,
         max_packet_bytes: shared.config.max_packet_bytes,
         key_wait_ms: u64::try_from(shared.config.key_wait.as_millis()).unwrap_or(u64::MAX),
     };

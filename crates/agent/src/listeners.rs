@@ -190,6 +190,7 @@ async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>, places: Pla
             let terms = Terms {
                 address: from,
                 annotate: gate.annotate.unwrap_or(shared.config.annotate),
+                copies: true,
                 login: gate.login.clone(),
                 stranger: Some(stranger),
             };

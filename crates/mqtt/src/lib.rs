@@ -27,7 +27,7 @@ pub use packets::{
 pub use proxy::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Credentials, Delivery, DeliveryId,
     MAX_SUBSCRIPTIONS, Output, Outstanding, Proxy, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode,
-    SessionState, WillAnswer, WillRequest,
+    SessionState, Subscriptions, WillAnswer, WillRequest,
 };
 pub use sealcast_topic::{MAX_TOPIC_BYTES, MAX_TOPIC_LEVELS, TopicError, TopicName};
 pub use topic::{NotCarried, check_carried};

@@ -199,6 +199,15 @@ impl Receipt {
     }
 }
 
+/// Which delivery of a frame it is to its client.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// The one that is not to have been seen.
+    First,
+    /// One beside it.
+    Further,
+}
+
 /// Opens what one local client receives, and remembers what that client has seen.
 ///
 /// Memory is bounded ([`MAX_WINDOWS`](crate::MAX_WINDOWS) and the like), and what does not fit is refused.
@@ -228,6 +237,32 @@ impl Opener {
         delivery: &Delivery<'_>,
         now_ms: u64,
     ) -> Result<Opened, OpenError> {
+        self.open_as(Turn::First, keys, topic, frame, delivery, now_ms)
+    }
+
+    /// Opens another copy of a frame that was handed to the client before, which several of the client's subscriptions ask
+    /// for. To what is remembered it would be a replay: whoever calls this has to bound the copies.
+    pub fn open_copy(
+        &mut self,
+        keys: &GroupKeys,
+        topic: &str,
+        frame: &[u8],
+        delivery: &Delivery<'_>,
+        now_ms: u64,
+    ) -> Result<Opened, OpenError> {
+        self.open_as(Turn::Further, keys, topic, frame, delivery, now_ms)
+    }
+
+    #[inline]
+    fn open_as(
+        &mut self,
+        turn: Turn,
+        keys: &GroupKeys,
+        topic: &str,
+        frame: &[u8],
+        delivery: &Delivery<'_>,
+        now_ms: u64,
+    ) -> Result<Opened, OpenError> {
         let header = Header::parse(frame)?;
         let (held, from, plaintext) = self.decrypt(keys, topic, frame, header)?;
         let sender = &*from.sender;
@@ -243,7 +278,10 @@ impl Opener {
         let key = SenderKey { group: keys.group(), epoch: held.id, leaf: key_id.leaf(), class: flags.class() };
         let order = Order { time_ms: header.sealed_ms(now_ms), epoch: held.id, start: key_id.start(), counter };
         let receipt = Receipt::new(key, order, sender, flags, topic, delivery);
-        self.check_seen(&receipt, flags, delivery).map_err(refused)?;
+        if turn == Turn::First {
+            self.check_seen(&receipt, delivery).map_err(refused)?;
+        }
+        self.check_retained(&receipt, flags, delivery).map_err(refused)?;
         self.check_proof(held, &from, header, topic, proven, proof).map_err(refused)?;
         let age_ms = check_time(held.ended_ms, flags, receipt.order.time_ms, delivery, now_ms).map_err(refused)?;
         if flags.is_reseal() && delivery.kind != DeliveryKind::Retained {
@@ -356,7 +394,7 @@ impl Opener {
     }
 
     #[inline]
-    fn check_seen(&self, receipt: &Receipt, flags: Flags, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
+    fn check_seen(&self, receipt: &Receipt, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
         let again = matches!(delivery.hand_over, HandOver::Acknowledged { dup: true });
         let seen = match &receipt.seen_by {
             SeenBy::Window => match self.windows.check(&receipt.sender, &receipt.order) {
@@ -369,6 +407,12 @@ impl Opener {
         if seen == Seen::Done || seen == Seen::Delivered && !again {
             return Err(OpenRefusal::Replay);
         }
+        Ok(())
+    }
+
+    /// Whether what comes as a retained message is one, and none older than the client has had.
+    #[inline]
+    fn check_retained(&self, receipt: &Receipt, flags: Flags, delivery: &Delivery<'_>) -> Result<(), OpenRefusal> {
         if delivery.kind != DeliveryKind::Retained {
             return Ok(());
         }

@@ -30,6 +30,8 @@ pub struct Arrival {
     pub retain: bool,
     /// While the client was away, if the broker had kept the session: what was sealed then waited there.
     pub away: Option<Away>,
+    /// It is another copy of what the client was given, for another of its subscriptions. Whoever says so counts them.
+    pub copy: bool,
 }
 
 /// When a client was away, by this agent's own notes.
@@ -69,7 +71,11 @@ impl Keyring {
         };
         let mut attempt = |kind, freshness| {
             let delivery = Delivery { kind, hand_over: arrival.hand_over, freshness };
-            opener.open(&own.keys, topic, frame, &delivery, now_ms)
+            if arrival.copy {
+                opener.open_copy(&own.keys, topic, frame, &delivery, now_ms)
+            } else {
+                opener.open(&own.keys, topic, frame, &delivery, now_ms)
+            }
         };
         let kind = if arrival.retain { DeliveryKind::Retained } else { DeliveryKind::Live };
         let outcome = match (attempt(kind, &freshness), arrival.away) {

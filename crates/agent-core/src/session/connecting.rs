@@ -187,6 +187,7 @@ impl Session {
             && !connected.session_present
         {
             memory.receipts.clear();
+            memory.copies.forget();
         }
         if self.keep_session {
             self.unsaved = Unsaved::Now;

@@ -6,7 +6,7 @@ use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
 use super::{
-    ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, inject,
+    ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, Turn, inject,
     state::{Unsaved, Until, Waiting},
 };
 use crate::{
@@ -54,14 +54,18 @@ impl Session {
             Qos::AtMostOnce => HandOver::AtMostOnce,
             _ => HandOver::Acknowledged { dup: delivery.dup },
         };
-        let arrival = Arrival { hand_over, retain: delivery.retain, away: self.away };
-        let (topic, frame) = (delivery.topic.as_str(), &delivery.payload);
+        let (topic, frame, id) = (delivery.topic.as_str(), &delivery.payload, FrameId::of(&delivery.payload));
+        let turn = memory.turn(&delivery, id);
+        let copy = match turn {
+            Turn::First => false,
+            Turn::Further => true,
+            Turn::Again(_) => memory.copies.knows(id),
+        };
+        let arrival = Arrival { hand_over, retain: delivery.retain, away: self.away, copy };
         match shared.keyring.open(&mut memory.opener, group, topic, frame, arrival, now.unix_ms) {
             Ok(Received::Repeated) => self.swallow(&delivery),
             Ok(Received::Message(message) | Received::Deleted(message)) => {
-                let frame = FrameId::of(frame);
-                // The broker says of its own accord that it sends something again: once on a connection it may.
-                if memory.is_unacknowledged(frame) && !self.repeated.insert(frame) {
+                if matches!(turn, Turn::Again(_)) && !self.may_repeat(id) {
                     self.withhold(&delivery, "replayed: the broker sends it again and again".to_owned());
                 } else {
                     self.judge_delivery(shared, &delivery, &message, now);
@@ -70,6 +74,15 @@ impl Session {
             Err(denied) => return self.deny(shared, delivery, &denied, until, now),
         }
         None
+    }
+
+    /// The broker says of its own accord that it sends something again: once on a connection it may, as often as the client
+    /// was given it and has not acknowledged it.
+    fn may_repeat(&mut self, frame: FrameId) -> bool {
+        let given = self.memory.as_ref().map_or(0, |memory| memory.unacknowledged(frame));
+        let repeated = self.repeated.entry(frame).or_default();
+        *repeated += 1;
+        *repeated <= given
     }
 
     /// An empty message, which is not sealed, so that the broker can read it: what the broker kept of the topic is deleted. It
@@ -146,14 +159,22 @@ impl Session {
             restored.handed_on(rules, &delivery.topic, &deliver, now.unix_ms);
         }
         let Some(memory) = &mut self.memory else { return };
-        let receipt = message.receipt();
+        let (receipt, frame) = (message.receipt(), FrameId::of(&delivery.payload));
+        match memory.turn(delivery, frame) {
+            // It takes the place of the earlier one.
+            Turn::Again(earlier) => drop(memory.receipts.remove(&earlier)),
+            _ => memory.copies.hand_on(frame, if self.settings.copies { delivery.copies } else { 1 }),
+        }
         memory.opener.mark_delivered(&receipt);
         if message.is_tombstone() || message.is_retain() {
             memory.deleted.note(delivery.topic.as_str(), message.is_tombstone());
         }
         if delivery.qos != Qos::AtMostOnce {
-            memory.receipts.insert(delivery.id, (receipt, FrameId::of(&delivery.payload)));
-        } else if self.unsaved == Unsaved::No {
+            memory.receipts.insert(delivery.id, (receipt, frame));
+            return;
+        }
+        memory.copies.finish(frame);
+        if self.unsaved == Unsaved::No {
             self.unsaved = Unsaved::By(now.run_ms.saturating_add(SAVE_DELAY_MS));
         }
     }
@@ -194,8 +215,11 @@ impl Session {
     /// The client has it for good. The broker hears so in the same step, once the replay windows are on disk.
     pub(super) fn handle_acked(&mut self, id: DeliveryId) {
         let Some(memory) = &mut self.memory else { return };
-        if let Some((receipt, _)) = memory.receipts.remove(&id) {
-            memory.opener.mark_acknowledged(&receipt);
+        if let Some((receipt, frame)) = memory.receipts.remove(&id) {
+            // Of a copy that it has not acknowledged, the broker may yet send it again.
+            if memory.copies.finish(frame) {
+                memory.opener.mark_acknowledged(&receipt);
+            }
             self.unsaved = Unsaved::Now;
         }
     }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sealcast_mqtt::{DeliveryId, SessionState};
+use sealcast_mqtt::{Delivery, DeliveryId, SessionState};
 use sealcast_seal::{Opener, Receipt};
+
+use super::Copies;
 
 /// Which messages a client has seen, and which it has not acknowledged.
 #[derive(Debug, Default)]
@@ -14,10 +16,23 @@ pub struct Memory {
     pub mqtt: SessionState,
     /// The same, as messages.
     pub receipts: HashMap<DeliveryId, (Receipt, FrameId)>,
+    /// Messages of which it is to have several copies.
+    pub copies: Copies,
     /// Topics whose retained message a member has deleted, by what the client was told last.
     pub deleted: Deleted,
     /// Until when the client is known to have been here, Unix ms; `None` if it was never here before.
     pub seen_ms: Option<u64>,
+}
+
+/// What a delivery is to its client, as far as the windows do not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The first of its frame, or as the windows have it.
+    First,
+    /// Another copy, for another of the client's filters.
+    Further,
+    /// That one once more, which the client has not acknowledged.
+    Again(DeliveryId),
 }
 
 /// As many topics are remembered as deleted. Of a further one the broker's own deletion is told once more.
@@ -55,8 +70,21 @@ impl FrameId {
 }
 
 impl Memory {
-    /// Whether the client was given this frame and has not acknowledged it.
-    pub fn is_unacknowledged(&self, frame: FrameId) -> bool {
-        self.receipts.values().any(|(_, given)| *given == frame)
+    /// How often the client was given this frame and has not acknowledged it.
+    pub fn unacknowledged(&self, frame: FrameId) -> usize {
+        self.receipts.values().filter(|(_, given)| *given == frame).count()
+    }
+
+    /// What a delivery of `frame` is to its client.
+    pub fn turn(&self, delivery: &Delivery, frame: FrameId) -> Turn {
+        let gave = |id: &DeliveryId| self.receipts.get(id).is_some_and(|(_, given)| *given == frame);
+        let earlier = delivery.redelivery_of.filter(gave);
+        // It should come under the same identifier.
+        let unnamed = || self.receipts.keys().copied().find(gave).filter(|_| delivery.dup);
+        match earlier {
+            Some(earlier) => Turn::Again(earlier),
+            None if self.copies.expects(frame) => Turn::Further,
+            None => unnamed().map_or(Turn::First, Turn::Again),
+        }
     }
 }

@@ -47,7 +47,9 @@ impl Session {
                 let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
                 self.tell(ClientEvent::NotSubscribed { client, topic, reason });
             }
-            Output::DeliveryTooLarge { size, max, .. } => {
+            Output::DeliveryTooLarge { id, size, max } => {
+                // The broker hears that the client has it.
+                self.handle_acked(id);
                 warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
             }
             Output::DeliveryOversized { topic, size, max } => {

@@ -18,6 +18,8 @@ pub struct Settings {
     pub annotate: Annotate,
     /// Its client has to give a user name and password, which are this agent's and not the broker's.
     pub login: bool,
+    /// A message that several of its filters match comes once for each of them, as far as the broker sends it so.
+    pub copies: bool,
     /// Largest packet of either side, in bytes.
     pub max_packet_bytes: usize,
     /// How long a message waits for a key, ms.

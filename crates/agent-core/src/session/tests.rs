@@ -2,6 +2,7 @@
 
 mod annotating;
 mod batches;
+mod copies;
 mod deleting;
 mod delivering;
 mod login;

@@ -103,7 +103,7 @@ impl Values {
             return Opened::Nothing;
         }
         let hand_over = message.dup.map_or(HandOver::AtMostOnce, |dup| HandOver::Acknowledged { dup });
-        let arrival = Arrival { hand_over, retain: message.retain, away: None };
+        let arrival = Arrival { hand_over, retain: message.retain, away: None, copy: false };
         match keyring.open(&mut self.opener, group, topic.as_str(), &message.payload, arrival, now_ms) {
             Ok(Received::Message(opened)) => {
                 let receipt = opened.receipt();

@@ -5,10 +5,10 @@ use sealcast_topic::TopicName;
 
 use super::connecting::lower_aliases;
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
-use super::subscribing::{MAX_SUBSCRIPTIONS, Merged, matches_any};
+use super::subscribing::Merged;
 use super::types::{AnswerError, CloseReason, Connected, Delivery, DeliveryId, Output, Outstanding};
 use super::up::shown;
-use super::{Phase, Proxy};
+use super::{Phase, Proxy, Subscriptions};
 use crate::packets::{
     Ack, AckKind, Connack, Disconnect, Frame, MAX_REMAINING_BYTES, PacketId, PacketType, ParseError, Properties,
     Property, PropertySet, Publish, Qos, Text, Version,
@@ -65,7 +65,7 @@ impl Proxy {
     /// Gives the client a QoS 0 message of the agent's own, if it has subscribed to `topic`. `properties` are left out in
     /// MQTT 3.1.1. `false`: it has not subscribed, is not connected, or does not take so large a frame.
     pub fn inject(&mut self, topic: &TopicName, payload: Bytes, properties: &[(&str, &str)]) -> bool {
-        if !matches!(self.phase, Phase::Open) || !matches_any(&self.session.subscriptions, topic.as_str()) {
+        if !matches!(self.phase, Phase::Open) || !self.session.subscriptions.wants(topic.as_str()) {
             return false;
         }
         let own = |text: &str| Text::lossy(text, usize::from(u16::MAX));
@@ -178,13 +178,14 @@ impl Proxy {
                 self.tell_refused(&refused);
                 if !granted.is_empty() {
                     for filter in &granted {
-                        self.note_subscription(filter);
+                        self.session.subscriptions.grant(filter);
                     }
                     self.outputs.push_back(Output::Subscribed(granted));
                 }
             }
             PacketType::Unsuback => {
-                let bytes = self.subscribing.unsuback(frame, self.version);
+                let (bytes, ended) = self.subscribing.unsuback(frame, self.version);
+                ended.iter().for_each(|filter| self.session.subscriptions.end(filter));
                 self.down.push(Slot::Frame(bytes));
             }
             other => return Err(ParseError::Unexpected(other)),
@@ -202,7 +203,7 @@ impl Proxy {
             self.session.delivered.clear();
             self.session.received.clear();
             self.session.acknowledged.clear();
-            self.session.subscriptions.clear();
+            self.session.subscriptions = Subscriptions::default();
         }
         let properties = &connack.properties;
         self.outputs.push_back(Output::Connected(Connected {
@@ -263,10 +264,7 @@ impl Proxy {
                 return Ok(());
             }
         };
-        // A session that this process has not seen begin: its filters are learnt from what they bring.
-        if !matches_any(&self.session.subscriptions, topic.as_str()) {
-            self.note_subscription(topic.as_str());
-        }
+        let copies = self.copies(topic.as_str());
         let id = self.session.next_delivery;
         self.session.next_delivery += 1;
         let earlier = packet_id.and_then(|packet_id| self.session.delivered.get(&packet_id));
@@ -277,6 +275,7 @@ impl Proxy {
             retain: publish.retain,
             dup: publish.dup,
             redelivery_of: earlier.filter(|_| publish.dup).map(|outstanding| outstanding.id),
+            copies,
             payload: publish.payload.clone(),
             properties: publish.properties.clone(),
         }));
@@ -284,10 +283,11 @@ impl Proxy {
         Ok(())
     }
 
-    fn note_subscription(&mut self, filter: &str) {
-        if self.session.subscriptions.len() < MAX_SUBSCRIPTIONS {
-            self.session.subscriptions.insert(filter.into());
-        }
+    /// How many copies of a message the broker may send. A filter brings messages before it is known to be granted.
+    fn copies(&mut self, topic: &str) -> usize {
+        let subscriptions = &mut self.session.subscriptions;
+        let matching = subscriptions.delivered(topic) + self.subscribing.matching(topic, subscriptions);
+        matching.max(1)
     }
 
     fn broker_ack(&mut self, frame: Frame) -> Result<(), ParseError> {

@@ -13,6 +13,7 @@ mod deleting;
 mod down;
 mod lane;
 mod subscribing;
+mod subscriptions;
 mod types;
 mod up;
 mod v31;
@@ -29,7 +30,7 @@ use crate::packets::{
 use lane::Lane;
 use subscribing::Pending;
 
-pub use subscribing::MAX_SUBSCRIPTIONS;
+pub use subscriptions::{MAX_SUBSCRIPTIONS, Subscriptions};
 pub use types::{
     AnswerError, CloseReason, ConnectCode, ConnectRequest, Connected, Counters, Credentials, Delivery, DeliveryId,
     Output, Outstanding, ProxyConfig, PublishId, PublishRefusal, PublishRequest, RefuseCode, SessionState, WillAnswer,

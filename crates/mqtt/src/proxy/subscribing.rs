@@ -1,21 +1,20 @@
 //! What a client subscribes to (MQTT 5 3.8 to 3.11).
 //!
-//! What is noted of it says which of the agent's own messages a client wants. A filter for which a broker would close the
-//! connection is taken out and refused here; the others go on. What cannot be read is left to the broker to judge.
+//! What is noted of it says which of the agent's own messages a client wants, and how many copies of a message a broker may
+//! send. A filter for which a broker would close the connection is taken out and refused here; the others go on. What cannot
+//! be read is left to the broker to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use sealcast_topic::matches;
 
+use super::subscriptions::{Subscriptions, is_for};
 use crate::packets::{
     EncodeError, Frame, PacketId, ParseError, Properties, Suback, Subscribe, Text, Unsuback, Unsubscribe, Version,
     reason,
 };
 use crate::topic::{NotCarried, check_filter};
 
-/// Most filters that are noted for one session; further ones get nothing of the agent's own.
-pub const MAX_SUBSCRIPTIONS: usize = 1024;
 /// Most SUBSCRIBE, and most UNSUBSCRIBE, that wait for their answer and are noted.
 const MAX_PENDING: usize = 64;
 
@@ -23,7 +22,6 @@ const MAX_PENDING: usize = 64;
 #[derive(Default)]
 pub(super) struct Pending {
     subscribe: BTreeMap<PacketId, Vec<Asked>>,
-    /// Only those of which a filter was taken out.
     unsubscribe: BTreeMap<PacketId, Vec<Asked>>,
 }
 
@@ -32,6 +30,12 @@ enum Asked {
     Passed(Box<str>),
     /// Refused here with this reason code.
     Refused(u8),
+}
+
+impl Asked {
+    fn passed(self) -> Option<Box<str>> {
+        if let Self::Passed(filter) = self { Some(filter) } else { None }
+    }
 }
 
 /// A filter that is refused here.
@@ -59,19 +63,26 @@ impl Pending {
     /// Judges and notes a SUBSCRIBE.
     pub(super) fn subscribe(&mut self, frame: Frame, version: Version) -> Result<Judged, ParseError> {
         match Subscribe::parse(&frame, version) {
-            Ok(request) => Ok(judge(Some(&mut self.subscribe), frame, request, version)),
+            Ok(request) => Ok(judge(&mut self.subscribe, frame, request, version)),
             Err(error @ ParseError::NoLocalShared(_)) => Err(error),
             Err(_) => Ok(Judged::pass(frame)),
         }
     }
 
-    /// Judges an UNSUBSCRIBE, and notes it if something is to be put into its answer. That of MQTT 3.1.1 has no codes.
+    /// Judges and notes an UNSUBSCRIBE.
     pub(super) fn unsubscribe(&mut self, frame: Frame, version: Version) -> Judged {
-        let noted = if version == Version::V5 { Some(&mut self.unsubscribe) } else { None };
         match Unsubscribe::parse(&frame, version) {
-            Ok(request) => judge(noted, frame, request, version),
+            Ok(request) => judge(&mut self.unsubscribe, frame, request, version),
             Err(_) => Judged::pass(frame),
         }
+    }
+
+    /// How many filters that match `topic` are asked for and not yet granted.
+    pub(super) fn matching(&self, topic: &str, granted: &Subscriptions) -> usize {
+        let asked = self.subscribe.values().flatten();
+        let filters = asked.filter_map(|one| if let Asked::Passed(filter) = one { Some(filter) } else { None });
+        let new: BTreeSet<_> = filters.filter(|filter| is_for(filter, topic) && !granted.has(filter)).collect();
+        new.len()
     }
 
     /// The SUBACK for the client, and what it answers.
@@ -89,13 +100,20 @@ impl Pending {
         (changed.unwrap_or_else(|_| frame.into_bytes()), merged)
     }
 
-    /// The UNSUBACK for the client.
-    pub(super) fn unsuback(&mut self, frame: Frame, version: Version) -> Bytes {
-        let Ok(unsuback) = Unsuback::parse(&frame, version) else { return frame.into_bytes() };
-        let Some(asked) = self.unsubscribe.remove(&unsuback.packet_id) else { return frame.into_bytes() };
-        Unsuback { codes: merge(asked, &unsuback.codes).codes, ..unsuback }
-            .encode(version)
-            .unwrap_or_else(|_| frame.into_bytes())
+    /// The UNSUBACK for the client, and the filters that it ends. That of MQTT 3.1.1 has no codes, and ends all of them.
+    pub(super) fn unsuback(&mut self, frame: Frame, version: Version) -> (Bytes, Vec<Box<str>>) {
+        let Ok(unsuback) = Unsuback::parse(&frame, version) else { return (frame.into_bytes(), Vec::new()) };
+        let Some(asked) = self.unsubscribe.remove(&unsuback.packet_id) else { return (frame.into_bytes(), Vec::new()) };
+        if version != Version::V5 {
+            return (frame.into_bytes(), asked.into_iter().filter_map(Asked::passed).collect());
+        }
+        let whole = all_passed(&asked);
+        let Merged { codes, granted: ended, .. } = merge(asked, &unsuback.codes);
+        if whole {
+            return (frame.into_bytes(), ended);
+        }
+        let changed = Unsuback { codes, ..unsuback }.encode(version);
+        (changed.unwrap_or_else(|_| frame.into_bytes()), ended)
     }
 }
 
@@ -103,30 +121,10 @@ fn all_passed(asked: &[Asked]) -> bool {
     asked.iter().all(|one| matches!(one, Asked::Passed(_)))
 }
 
-/// The filters that an UNSUBSCRIBE ends.
-pub(super) fn ended(frame: &Frame, version: Version) -> Vec<Box<str>> {
-    let filters = Unsubscribe::parse(frame, version).map(|request| request.filters);
-    filters.unwrap_or_default().iter().map(|filter| filter.as_str().into()).collect()
-}
-
-/// Whether one of `filters` matches (MQTT 5 4.7). Shared subscriptions match nothing: which of their clients a message is
-/// for only the broker knows.
-pub(super) fn matches_any(filters: &BTreeSet<Box<str>>, topic: &str) -> bool {
-    filters.iter().any(|filter| matches(filter, topic))
-}
-
-/// Whether `known` ends with `filter`: it is the same, or a topic that was learnt from it. One that stands for itself too
-/// is learnt again when it brings something.
-pub(super) fn covers(filter: &str, known: &str) -> bool {
-    filter == known || (!known.contains(['+', '#']) && matches(filter, known))
-}
-
 /// A SUBSCRIBE or UNSUBSCRIBE.
 trait Request: Sized {
     /// What is answered where there is no room to wait for the broker's answer.
     const NO_ROOM: u8;
-    /// Whether it is noted also if all of its filters go on.
-    const ALWAYS_NOTED: bool;
 
     fn id(&self) -> PacketId;
     fn filters(&self) -> impl Iterator<Item = &str>;
@@ -138,7 +136,6 @@ trait Request: Sized {
 
 impl Request for Subscribe {
     const NO_ROOM: u8 = reason::QUOTA_EXCEEDED;
-    const ALWAYS_NOTED: bool = true;
 
     fn id(&self) -> PacketId {
         self.packet_id
@@ -160,7 +157,6 @@ impl Request for Subscribe {
 
 impl Request for Unsubscribe {
     const NO_ROOM: u8 = reason::UNSPECIFIED;
-    const ALWAYS_NOTED: bool = false;
 
     fn id(&self) -> PacketId {
         self.packet_id
@@ -184,9 +180,9 @@ fn kept<T>(all: Vec<T>, keep: impl Iterator<Item = bool>) -> Vec<T> {
     all.into_iter().zip(keep).filter_map(|(one, keep)| keep.then_some(one)).collect()
 }
 
-/// What becomes of a packet, which is noted in `pending` if there is that.
+/// What becomes of a packet, which is noted in `pending`.
 fn judge<R: Request>(
-    pending: Option<&mut BTreeMap<PacketId, Vec<Asked>>>,
+    pending: &mut BTreeMap<PacketId, Vec<Asked>>,
     frame: Frame,
     request: R,
     version: Version,
@@ -194,10 +190,7 @@ fn judge<R: Request>(
     let errors: Vec<Option<NotCarried>> = request.filters().map(|filter| check_filter(filter).err()).collect();
     let unfit = errors.iter().flatten().count();
     let id = request.id();
-    let room = pending.as_ref().is_none_or(|noted| noted.len() < MAX_PENDING || noted.contains_key(&id));
-    if unfit == 0 && !R::ALWAYS_NOTED {
-        return Judged::pass(frame);
-    }
+    let room = pending.len() < MAX_PENDING || pending.contains_key(&id);
     let code = |code| reason::suback(code, version);
     let asked: Vec<Asked> = request
         .filters()
@@ -208,7 +201,7 @@ fn judge<R: Request>(
         })
         .collect();
     if unfit == 0 {
-        if let (Some(pending), true) = (pending, room) {
+        if room {
             pending.insert(id, asked);
         }
         return Judged::pass(frame);
@@ -224,9 +217,7 @@ fn judge<R: Request>(
         let answer = R::encode_answer(id, codes.collect(), version).ok();
         return Judged { pass: None, answer, refused };
     }
-    if let Some(pending) = pending {
-        pending.insert(id, asked);
-    }
+    pending.insert(id, asked);
     let pass = request.encode_some(errors.iter().map(Option::is_none), version).ok();
     Judged { pass, answer: None, refused }
 }

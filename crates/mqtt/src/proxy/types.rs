@@ -7,6 +7,7 @@ use bytes::Bytes;
 use sealcast_topic::TopicName;
 use thiserror::Error;
 
+use super::Subscriptions;
 use crate::packets::{PacketId, ParseError, Properties, Qos, Text, Version, reason};
 
 /// Bounds of one [`crate::Proxy`].
@@ -275,6 +276,9 @@ pub struct Delivery {
     /// The earlier delivery under the same packet identifier that the client has not acknowledged. A message that was
     /// handed on then may be handed on again; any other message that comes twice is a replay.
     pub redelivery_of: Option<DeliveryId>,
+    /// How many of the client's filters match the topic. A broker may send a copy for each of them (MQTT 5 3.3.4). 1 if
+    /// none is known that does.
+    pub copies: usize,
     /// The bytes from the broker.
     pub payload: Bytes,
     /// The properties beside the payload, as the broker gave them: not authenticated.
@@ -385,9 +389,8 @@ pub struct SessionState {
     pub next_delivery: u64,
     /// QoS 2 publishes that were acknowledged here and whose PUBREL is still to come.
     pub acknowledged: BTreeSet<PacketId>,
-    /// Filters that the broker granted, at most [`crate::MAX_SUBSCRIPTIONS`], and topics that it delivered without one
-    /// that is known here.
-    pub subscriptions: BTreeSet<Box<str>>,
+    /// What the client is subscribed to.
+    pub subscriptions: Subscriptions,
 }
 
 /// A delivery that the client has not acknowledged.

@@ -5,7 +5,7 @@ use sealcast_topic::TopicName;
 
 use super::connecting::{NO_CLIENT_ID, connect_request, lacks_client_id, upstream_version};
 use super::lane::{Answer, Held, Ready, Rendered, Slot};
-use super::subscribing::{Judged, covers, ended};
+use super::subscribing::Judged;
 use super::types::{
     AnswerError, CloseReason, ConnectCode, Output, PublishId, PublishRefusal, PublishRequest, RefuseCode,
 };
@@ -144,9 +144,6 @@ impl Proxy {
                 self.take_filters(judged);
             }
             PacketType::Unsubscribe => {
-                for filter in ended(&frame, self.version) {
-                    self.session.subscriptions.retain(|known| !covers(&filter, known));
-                }
                 let judged = self.subscribing.unsubscribe(frame, self.version);
                 self.take_filters(judged);
             }

@@ -93,12 +93,20 @@ fn wanting(first: u8, version: Version, filters: &[&str]) -> Vec<u8> {
 }
 
 fn suback(version: Version, codes: &[u8]) -> Vec<u8> {
+    answer(0x90, version, codes)
+}
+
+fn unsuback(version: Version) -> Vec<u8> {
+    answer(0xB0, version, if version == Version::V5 { &[0] } else { &[] })
+}
+
+fn answer(first: u8, version: Version, codes: &[u8]) -> Vec<u8> {
     let mut content = vec![0, 1];
     if version == Version::V5 {
         content.push(0);
     }
     content.extend_from_slice(codes);
-    [vec![0x90, u8::try_from(content.len()).unwrap()], content].concat()
+    [vec![first, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 #[test]
@@ -129,6 +137,8 @@ fn gives_messages_of_its_own_to_who_subscribed() {
         assert!(!give(&mut rig, "c").is_empty());
 
         rig.client(&wanting(0xA2, version, &["a/+"]));
+        rig.broker(&unsuback(version));
+        assert_eq!(rig.take_client().len(), 1);
         assert!(give(&mut rig, "a/1").is_empty(), "not wanted any more");
     }
 }
@@ -141,5 +151,32 @@ fn learns_the_filters_of_an_old_session_from_what_they_bring() {
     rig.broker(&message(Qos::AtMostOnce).encode(v).unwrap());
     assert!(rig.proxy.inject(&topic("hsu/1"), "x".into(), &[]));
     rig.client(&wanting(0xA2, v, &["hsu/#"]));
+    rig.broker(&unsuback(v));
     assert!(!rig.proxy.inject(&topic("hsu/1"), "x".into(), &[]));
+}
+
+#[test]
+fn counts_the_filters_for_which_a_broker_may_send_a_copy() {
+    for version in VERSIONS {
+        let mut rig = Rig::open(version);
+        let copies = |rig: &mut Rig| {
+            rig.broker(&message(Qos::AtMostOnce).encode(version).unwrap());
+            let Some(Output::Delivery(delivery)) = rig.take_events().pop() else { panic!("no delivery") };
+            rig.answer(|proxy| proxy.pass(delivery.id));
+            rig.take_client();
+            delivery.copies
+        };
+        assert_eq!(copies(&mut rig), 1, "none is known");
+        rig.client(&wanting(0x82, version, &["hsu/+", "hsu/#", "$share/g/hsu/1", "a"]));
+        assert_eq!(copies(&mut rig), 3, "asked for");
+        rig.broker(&suback(version, &[1, 0x80, 0, 0]));
+        rig.take_events();
+        rig.take_client();
+        assert_eq!(copies(&mut rig), 2, "granted");
+        rig.client(&wanting(0xA2, version, &["hsu/+"]));
+        assert_eq!(copies(&mut rig), 2, "what is on its way still comes");
+        rig.broker(&unsuback(version));
+        rig.take_client();
+        assert_eq!(copies(&mut rig), 1, "ended");
+    }
 }

@@ -433,3 +433,26 @@ fn what_was_stored_is_read_or_refused() -> Outcome {
     assert!(Opener::import(&[&stored[..], &[0]].concat()).is_err());
     Ok(())
 }
+
+#[test]
+fn a_copy_is_opened_although_it_was_seen_and_is_held_to_everything_else() -> Outcome {
+    let world = World::signed()?;
+    let (mut sender, keys) = (world.device(0, 1)?, world.device(1, 1)?);
+    let mut sealer = world.sealer(&mut sender, 0)?;
+    let mut opener = Opener::new();
+    let frame = sealer.seal(NOW, TOPIC, &content(b"21"))?;
+    deliver(&mut opener, &keys, &frame, &LIVE)?;
+    assert!(is_replay(&opener.open(&keys, TOPIC, &frame, &LIVE, NOW)));
+    let Opened::Message(copy) = opener.open_copy(&keys, TOPIC, &frame, &QOS1, NOW)? else {
+        return Err("no message".into());
+    };
+    opener.mark_delivered(&copy.receipt());
+    assert!(is_replay(&opener.open(&keys, TOPIC, &frame, &LIVE, NOW)), "nothing is forgotten");
+
+    assert!(opener.open_copy(&keys, "plant/other", &frame, &LIVE, NOW).is_err());
+    let late = opener.open_copy(&keys, TOPIC, &frame, &LIVE, NOW + 1_000_000_000);
+    assert!(matches!(late, Err(OpenError::TooOld { .. })), "{late:?}");
+    let not_retained = opener.open_copy(&keys, TOPIC, &frame, &RETAINED, NOW);
+    assert!(matches!(not_retained, Err(OpenError::NotRetained { .. })), "{not_retained:?}");
+    Ok(())
+}

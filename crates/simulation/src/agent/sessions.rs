@@ -39,6 +39,7 @@ impl Agent {
             address: format!("client {client}"),
             annotate: Annotate::default(),
             login: false,
+            copies: true,
             max_packet_bytes: MAX_FRAME,
             key_wait_ms: KEY_WAIT_MS,
         };

@@ -7,7 +7,8 @@ use sealcast_seal::{HandOver, Message};
 use super::*;
 
 const MINUTE_MS: u64 = 60_000;
-const LIVE: Arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
+const LIVE: Arrival =
+    Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None, copy: false };
 
 /// The ledger is read to its end, as far as the hub shows it.
 fn sync(keyring: &mut Keyring, now_ms: u64) -> Vec<Doubt> {

@@ -4,7 +4,8 @@ use sealcast_seal::HandOver;
 
 use super::*;
 
-const LIVE: Arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
+const LIVE: Arrival =
+    Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None, copy: false };
 const RETAINED: Arrival = Arrival { retain: true, ..LIVE };
 const MINUTE_MS: u64 = 60_000;
 

@@ -80,7 +80,7 @@ fn what_a_member_says_does_not_make_a_group_seal() {
     let (mut keyring, mut other) = (member(&scene, 0), member(&scene, 1));
     other.hear_operator(&scene.statement(START_MS), START_MS).unwrap();
     let frame = other.seal(scene.group, "strict/t", &content(false), START_MS).unwrap();
-    let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None };
+    let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None, copy: false };
     let opened = keyring.open(&mut Opener::new(), scene.group, "strict/t", &frame, arrival, START_MS);
     let Ok(Received::Message(message)) = opened else { panic!("{opened:?}") };
     assert_eq!(message.ledger().unwrap().height(), keyring.replica().height());

@@ -22,7 +22,7 @@ fn start(frame: &[u8]) -> Start {
 
 /// What a member that has seen nothing makes of a frame.
 fn opened(receiver: &Keyring, group: GroupNumber, frame: &[u8]) -> sealcast_seal::Message {
-    let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None };
+    let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None, copy: false };
     match receiver.open(&mut Opener::default(), group, "plant/a", frame, arrival, START_MS) {
         Ok(Received::Message(message)) => message,
         other => panic!("{other:?}"),

@@ -61,7 +61,7 @@ fn added(rig: &Rig) -> Vec<usize> {
 fn read(receiver: &Keyring, group: GroupNumber, rig: &Rig) -> Vec<Bytes> {
     let (mut opener, mut read) = (Opener::new(), Vec::new());
     for (topic, frame) in rig.published() {
-        let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None };
+        let arrival = Arrival { hand_over: HandOver::AtMostOnce, retain: false, away: None, copy: false };
         match receiver.open(&mut opener, group, topic, &frame, arrival, START_MS) {
             Ok(Received::Message(message)) => {
                 opener.mark_delivered(&message.receipt());

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What `keyring`'s device publishes on `plant/t`.
-fn seal(keyring: &mut Keyring, payload: &[u8], now_ms: u64) -> Vec<u8> {
+pub fn seal(keyring: &mut Keyring, payload: &[u8], now_ms: u64) -> Vec<u8> {
     let class = QosClass::Acknowledged;
     seal_content(keyring, &Content { purpose: Purpose::Message, class, retain: false, props: b"", payload }, now_ms)
 }

@@ -157,7 +157,7 @@ fn what_deletes_a_retained_message_goes_as_it_is_behind_its_tombstone() {
     let published = rig.published();
     assert_eq!(published[2].1, "");
     let mut opener = Opener::new();
-    let arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None };
+    let arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None, copy: false };
     let tombstone = fleet.keyring(1).open(&mut opener, fleet.group, "plant/t", &published[1].1, arrival, START_MS);
     let Ok(Received::Deleted(tombstone)) = tombstone else { panic!("{tombstone:?}") };
     assert_eq!((tombstone.sender(), tombstone.payload()), (rig.keyring.device(), &b""[..]));

@@ -100,6 +100,7 @@ pub fn settings() -> Settings {
         address: "127.0.0.1:1".to_owned(),
         annotate: Annotate::default(),
         login: false,
+        copies: true,
         max_packet_bytes: 1 << 16,
         key_wait_ms: 10_000,
     }

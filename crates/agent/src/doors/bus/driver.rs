@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use sealcast_agent_core::{session::Annotate, values::Local};
+use sealcast_agent_core::values::Local;
 use sealcast_mqtt::{
     Connect, Properties, Property, Publish, Qos, Text, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason, RequestError},
@@ -77,10 +77,7 @@ impl Driver {
         let mut failures = 0;
         loop {
             let (near, far) = tokio::io::duplex(DUPLEX_BYTES);
-            // What a door hands on has no place for a verdict.
-            let terms =
-                Terms { address: "within the agent".to_owned(), annotate: Annotate::None, login: None, stranger: None };
-            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), terms));
+            self.tasks.spawn(client::serve(self.shared.clone(), Box::new(far), Terms::within()));
             let started = Instant::now();
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
