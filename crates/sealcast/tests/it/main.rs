@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
+mod node;
 mod python;
 /// The broker's tests and these need the same bytes.
 #[path = "../../../broker/tests/it/client.rs"]
@@ -15,6 +16,7 @@ mod bench;
 mod case_04;
 mod case_10;
 mod certificates;
+mod conformance;
 mod copies;
 mod demo;
 mod disk;

@@ -27,7 +27,7 @@ fn home(config: &str) -> (Hub, Agent, Agent) {
 }
 
 /// A mosquitto broker with more lines of configuration.
-struct Mosquitto {
+pub struct Mosquitto {
     /// Its listener's socket.
     socket: PathBuf,
     process: Process,
@@ -48,10 +48,10 @@ impl Mosquitto {
     }
 
     /// One that listens where the hub's broker did, with its certificate, and without TLS on `port`.
-    fn in_place_of(hub: &Hub, port: &Port) -> Self {
+    pub fn in_place_of(hub: &Hub, port: &Port) -> Self {
         let file = |name: &str| hub.path().join(name).display().to_string();
         let (cert, key) = (file("server.pem"), file("server.key"));
-        let plain = format!("listener {} 127.0.0.1\nmax_queued_messages 0\n", port.number());
+        let plain = format!("listener {} 127.0.0.1\nmax_queued_messages 0\nset_tcp_nodelay true\n", port.number());
         Self::start(&format!("{plain}listener {} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n", hub.mqtt_port()))
     }
 
