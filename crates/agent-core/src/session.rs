@@ -93,6 +93,8 @@ pub struct Session {
     /// Messages that are about to be sealed together; none between one call of [`Session::poll`] and the next.
     batch: Option<Batch>,
     unsaved: Unsaved,
+    /// What the client is subscribed to is not on disk.
+    resubscribed: bool,
     /// The retained will that the broker publishes at once if the client does not take leave.
     will: Option<Retained>,
     /// The broker has accepted the connection, and with it the will.
@@ -140,6 +142,7 @@ impl Session {
             waiting: VecDeque::new(),
             batch: None,
             unsaved: Unsaved::No,
+            resubscribed: false,
             will: None,
             accepted: false,
             judged: false,
@@ -281,6 +284,7 @@ impl Session {
             memory.opener.changes_were_not_stored();
         }
         // Once more when the connection is closed.
+        self.resubscribed = self.keep_session;
         if self.unsaved == Unsaved::No {
             self.unsaved = Unsaved::Now;
         }
@@ -360,6 +364,14 @@ impl Session {
         }
     }
 
+    /// A session that goes on after a restart has to know what it is subscribed to.
+    fn handle_resubscribed(&mut self) {
+        if self.keep_session {
+            self.resubscribed = true;
+            self.unsaved = Unsaved::Now;
+        }
+    }
+
     /// Has the replay windows written with this step, before anything of it goes out.
     fn save(&mut self, now: Now) {
         self.unsaved = Unsaved::No;
@@ -367,6 +379,10 @@ impl Session {
         memory.seen_ms = Some(now.unix_ms);
         let changes = memory.opener.changes();
         self.writes.push(Write::Client { id: self.name.clone(), changes, seen_ms: now.unix_ms });
+        if std::mem::take(&mut self.resubscribed) {
+            let filters = self.proxy.session().subscriptions.granted().map(str::to_owned).collect();
+            self.writes.push(Write::Subscriptions { id: self.name.clone(), filters });
+        }
     }
 
     fn give_up(&mut self, reason: &str) {

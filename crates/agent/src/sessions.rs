@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_agent_core::session::{DRAIN_MS, Memory, TAKE_OVER_MS};
+use sealcast_mqtt::SessionState;
 use sealcast_seal::Opener;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +100,8 @@ impl Sessions {
 fn read(client_id: &str, store: &Store) -> Result<Memory> {
     let Some(stored) = store.client(client_id)? else { return Ok(Memory::default()) };
     let rows = stored.windows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-    Ok(Memory { opener: Opener::restore(rows)?, seen_ms: Some(stored.seen_ms), ..Memory::default() })
+    let mqtt = SessionState { subscriptions: stored.filters.iter().collect(), ..SessionState::default() };
+    Ok(Memory { opener: Opener::restore(rows)?, mqtt, seen_ms: Some(stored.seen_ms), ..Memory::default() })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,11 +119,15 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let store = Store::create(dir.path())?;
         let changes = Opener::default().changes();
-        store.commit_session(&[Write::Client { id: "pump".into(), changes, seen_ms: 5 }], 0)?;
+        let filters = vec!["plant/#".to_owned()];
+        let subscriptions = Write::Subscriptions { id: "pump".into(), filters: filters.clone() };
+        store.commit_session(&[Write::Client { id: "pump".into(), changes, seen_ms: 5 }, subscriptions], 0)?;
         let sessions = Sessions::default();
         for _ in 0..2 {
             let held = sessions.open("pump").await?;
-            assert_eq!(held.take_memory("pump", &store)?.seen_ms, Some(5));
+            let memory = held.take_memory("pump", &store)?;
+            assert_eq!(memory.seen_ms, Some(5));
+            assert!(memory.mqtt.subscriptions.granted().eq(&filters));
         }
         Ok(())
     }

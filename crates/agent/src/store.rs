@@ -51,6 +51,7 @@ const SCHEMA: &str = "
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE client (client TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
+    CREATE TABLE subscription (client TEXT, filter TEXT, PRIMARY KEY (client, filter)) WITHOUT ROWID;
     CREATE TABLE retained (topic TEXT PRIMARY KEY, time_ms INTEGER NOT NULL, props BLOB NOT NULL,
         payload BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE reading (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, time_ms INTEGER NOT NULL,
@@ -83,6 +84,8 @@ pub struct Client {
     pub seen_ms: u64,
     /// The rows of its replay windows.
     pub windows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What it is subscribed to.
+    pub filters: Vec<String>,
 }
 
 impl Store {
@@ -214,7 +217,9 @@ impl Store {
             let Some(seen_ms) = seen else { return Ok(None) };
             let mut query = db.prepare("SELECT key, value FROM window WHERE client = ?1")?;
             let windows = query.query_map([client], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-            Ok(Some(Client { seen_ms: seen_ms.cast_unsigned(), windows }))
+            let mut query = db.prepare("SELECT filter FROM subscription WHERE client = ?1")?;
+            let filters = query.query_map([client], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(Some(Client { seen_ms: seen_ms.cast_unsigned(), windows, filters }))
         })
     }
 
@@ -226,6 +231,7 @@ impl Store {
                 [MAX_CLIENTS_KEPT],
             )?;
             db.execute("DELETE FROM window WHERE client NOT IN (SELECT client FROM client)", [])?;
+            db.execute("DELETE FROM subscription WHERE client NOT IN (SELECT client FROM client)", [])?;
             Ok(())
         })
     }

@@ -13,13 +13,15 @@ use zeroize::Zeroizing;
 
 use crate::event::Death;
 
-/// When a client was last here, Unix ms, and its replay windows.
+/// When a client was last here, Unix ms, its replay windows, and what it is subscribed to.
 #[derive(Clone, Default)]
 pub struct Seen {
     /// When.
     pub ms: u64,
     /// Their rows.
     pub windows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Its subscriptions.
+    pub filters: Vec<String>,
 }
 
 /// What an agent's folder holds. A transaction is a change of it as a whole.
@@ -226,7 +228,7 @@ impl Files {
     fn session(&mut self, write: &session::Write) {
         match write {
             session::Write::Client { id, changes, seen_ms } => {
-                let Seen { ms, windows } = self.clients.entry(id.clone()).or_default();
+                let Seen { ms, windows, .. } = self.clients.entry(id.clone()).or_default();
                 *ms = *seen_ms;
                 if changes.replace_all {
                     windows.clear();
@@ -237,6 +239,9 @@ impl Files {
                         None => drop(windows.remove(&row.key)),
                     }
                 }
+            }
+            session::Write::Subscriptions { id, filters } => {
+                self.clients.entry(id.clone()).or_default().filters.clone_from(filters);
             }
             session::Write::Retained(message) if message.payload.is_empty() => {
                 self.retained.remove(&message.topic);

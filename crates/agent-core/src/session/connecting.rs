@@ -186,6 +186,7 @@ impl Session {
         if let Some(memory) = &mut self.memory
             && !connected.session_present
         {
+            self.resubscribed = memory.mqtt.subscriptions.granted().next().is_some();
             memory.receipts.clear();
             memory.copies.forget();
         }

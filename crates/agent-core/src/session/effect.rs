@@ -22,6 +22,13 @@ pub enum Write {
         /// When it was here, Unix ms.
         seen_ms: u64,
     },
+    /// What a local client is subscribed to, in the place of what was written before.
+    Subscriptions {
+        /// Its id.
+        id: String,
+        /// As it named them.
+        filters: Vec<String>,
+    },
     /// In the place of the topic's last one; without a payload it forgets that one.
     Retained(Retained),
     /// Readings for the ledger. Each gets the topic's next sequence number, after `last`.

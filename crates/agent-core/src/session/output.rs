@@ -30,7 +30,11 @@ impl Session {
                 self.attend(shared, Waiting::Publish(publishing), until, now);
             }
             Output::Delivery(delivery) => self.attend(shared, Waiting::Delivery(delivery), until, now),
-            Output::Subscribed(_) => self.greet = true,
+            Output::Subscribed(_) => {
+                self.greet = true;
+                self.handle_resubscribed();
+            }
+            Output::Unsubscribed => self.handle_resubscribed(),
             Output::Acked(id) => self.handle_acked(id),
             Output::PublishRejected { topic, code } => {
                 let reason = format!("the broker refused it with reason code {code:#04x}");

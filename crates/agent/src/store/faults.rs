@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `Write::{Record, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
 //! | `Write::{Submitted, Answered, Checkpoint, BeginAnew}` | `a_write_…` | `agent_core::control::tests::copies` |
-//! | `session::Write::Client` | `a_write_…` | `agent_core::session::tests` |
+//! | `session::Write::{Client, Subscriptions}` | `a_write_…` | `agent_core::session::tests` |
 //! | `session::Write::Retained` | `a_write_…`, `retained_topics_…` | |
 //! | `session::Write::Readings` | `a_write_…`, `readings_…` | |
 //! | `ValueWrite::{Row, Archive}` | `a_write_…`, `an_archive_…` | `agent_core::values::tests::disk` |
@@ -60,6 +60,13 @@ fn client(id: &str, replace_all: bool, rows: &[(&[u8], Option<&[u8]>)]) -> sessi
     session::Write::Client { id: id.to_owned(), changes: Changes { replace_all, rows }, seen_ms: 5 }
 }
 
+fn subscriptions(id: &str, filters: &[&str]) -> session::Write {
+    session::Write::Subscriptions {
+        id: id.to_owned(),
+        filters: filters.iter().map(|filter| (*filter).to_owned()).collect(),
+    }
+}
+
 fn retained(topic: &str, payload: &[u8]) -> session::Write {
     let payload = Zeroizing::new(payload.to_vec());
     session::Write::Retained(Retained { topic: topic.to_owned(), time_ms: 5, props: vec![1], payload })
@@ -106,6 +113,7 @@ fn prepared(dir: &Path) -> Result<Store> {
     store.commit(&[record(0), state("a", Some(b"1")), state("b", Some(b"1"))])?;
     store.commit(&[checkpoint(1), submitted(1, 1), submitted(1, 2), submitted(2, 3)])?;
     store.commit_session(&[client("pump", false, &[(b"k", Some(b"w")), (b"l", Some(b"w"))])], MOST)?;
+    store.commit_session(&[subscriptions("pump", &["a", "b"])], MOST)?;
     store.commit_session(&[retained("t", b"27"), retained("u", b"1"), readings("r", &["1", "2"])?], MOST)?;
     store.write_values(&[row("a", Some(b"1")), row("b", Some(b"1")), archived(1), archived(2)])?;
     Ok(store)
@@ -135,6 +143,7 @@ fn writes() -> Result<[Vec<(&'static str, Act)>; 2]> {
         ("that the folder is a copy", control(vec![Write::BeginAnew { before_ms: 6 }])),
         ("replay windows", session(vec![windows])),
         ("all replay windows", session(vec![client("pump", true, &[(b"n", Some(b"z"))])])),
+        ("what a client is subscribed to", session(vec![subscriptions("pump", &["b", "c"])])),
         ("a new client", session(vec![client("valve", false, &[(b"k", Some(b"x"))])])),
         ("retained messages", session(vec![retained("t", b"28"), retained("u", b""), retained("v", b"1")])),
         ("values and archive messages", values(vec![row("a", None), row("b", Some(b"2")), archived(3), archived(4)])),

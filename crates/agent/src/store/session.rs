@@ -78,6 +78,7 @@ pub(super) fn write_step(db: &Connection, writes: &[Write], most: u64) -> rusqli
     for write in writes {
         match write {
             Write::Client { id, changes, seen_ms } => save_client(db, id, changes, *seen_ms)?,
+            Write::Subscriptions { id, filters } => save_subscriptions(db, id, filters)?,
             Write::Retained(message) => keep_retained(db, message)?,
             Write::Readings { topic, values, last } => {
                 let reason = queue_readings(db, topic, values, *last, most)?;
@@ -108,6 +109,13 @@ fn save_client(db: &Connection, client: &str, changes: &Changes, seen_ms: u64) -
         };
     }
     Ok(())
+}
+
+/// Saves what a local client is subscribed to.
+fn save_subscriptions(db: &Connection, client: &str, filters: &[String]) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM subscription WHERE client = ?1", [client])?;
+    let mut insert = db.prepare_cached("INSERT INTO subscription (client, filter) VALUES (?1, ?2)")?;
+    filters.iter().try_for_each(|filter| insert.execute([client, filter]).map(drop))
 }
 
 /// Keeps a retained message of this device's clients; an empty payload forgets it, as the broker does.

@@ -185,8 +185,11 @@ impl Proxy {
             }
             PacketType::Unsuback => {
                 let (bytes, ended) = self.subscribing.unsuback(frame, self.version);
-                ended.iter().for_each(|filter| self.session.subscriptions.end(filter));
                 self.down.push(Slot::Frame(bytes));
+                if !ended.is_empty() {
+                    ended.iter().for_each(|filter| self.session.subscriptions.end(filter));
+                    self.outputs.push_back(Output::Unsubscribed);
+                }
             }
             other => return Err(ParseError::Unexpected(other)),
         }

@@ -19,6 +19,11 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// The filters that the broker granted, as the client named them.
+    pub fn granted(&self) -> impl Iterator<Item = &str> {
+        self.granted.iter().map(AsRef::as_ref)
+    }
+
     /// The broker granted `filter`.
     pub(super) fn grant(&mut self, filter: &str) {
         self.learnt.retain(|topic| !matches(filter, topic));
@@ -65,6 +70,15 @@ impl Subscriptions {
     }
 }
 
+/// Those that were granted earlier.
+impl<T: AsRef<str>> FromIterator<T> for Subscriptions {
+    fn from_iter<I: IntoIterator<Item = T>>(filters: I) -> Self {
+        let mut subscriptions = Self::default();
+        filters.into_iter().for_each(|filter| subscriptions.grant(filter.as_ref()));
+        subscriptions
+    }
+}
+
 /// The filter within a shared subscription, which was checked when it was asked for (MQTT 5 4.8.2).
 fn shared(filter: &str) -> Option<&str> {
     let (_, filter) = filter.strip_prefix("$share/")?.split_once('/')?;
@@ -80,15 +94,10 @@ pub(super) fn is_for(filter: &str, topic: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn granted(filters: &[&str]) -> Subscriptions {
-        let mut subscriptions = Subscriptions::default();
-        filters.iter().for_each(|filter| subscriptions.grant(filter));
-        subscriptions
-    }
-
     #[test]
     fn each_filter_that_matches_counts_once() {
-        let mut all = granted(&["a/+", "a/#", "a/b", "a/b", "$share/g/a/b", "$share/h/#", "c", "$SYS/#"]);
+        let filters = ["a/+", "a/#", "a/b", "a/b", "$share/g/a/b", "$share/h/#", "c", "$SYS/#"];
+        let mut all = Subscriptions::from_iter(filters);
         for (topic, matching) in [("a/b", 5), ("c", 2), ("d", 1), ("$SYS/x", 1)] {
             assert_eq!(all.delivered(topic), matching, "{topic}");
         }
@@ -99,7 +108,7 @@ mod tests {
 
     #[test]
     fn of_a_shared_subscription_the_topics_are_learnt_from_what_it_brings() {
-        let mut shared = granted(&["$share/g/a/b"]);
+        let mut shared = Subscriptions::from_iter(["$share/g/a/b"]);
         assert!(!shared.wants("a/b"));
         assert_eq!(shared.delivered("a/b"), 1);
         assert!(shared.wants("a/b"));

@@ -70,6 +70,8 @@ pub enum Output {
     Delivery(Delivery),
     /// The broker granted subscriptions, these filters among them; the SUBACK is before this.
     Subscribed(Vec<Box<str>>),
+    /// The broker ended some of the client's subscriptions at its request.
+    Unsubscribed,
     /// The client has a QoS 1 or 2 delivery for good: PUBACK or its first PUBREC, be it one that refuses. Comes before
     /// the frame that tells the broker, so that it can be written down first. Not only at PUBCOMP: a broker that never
     /// sends PUBREL could else pass the same message off as not acknowledged for ever, each time under a new identifier.

@@ -9,7 +9,7 @@ use sealcast_agent_core::{
     session::{Annotate, Effect, Memory, NotOpened, Opened, Session, Settings, Shared, Write},
 };
 use sealcast_broker_core::ConnId;
-use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Property, Publish, Version};
+use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Property, Publish, SessionState, Version};
 use sealcast_seal::Opener;
 use sealcast_topic::is_control;
 
@@ -37,7 +37,7 @@ impl Agent {
         let settings = Settings {
             connection: process.values.next_client(),
             address: format!("client {client}"),
-            annotate: Annotate::default(),
+            annotate: Annotate::All,
             login: false,
             copies: true,
             max_packet_bytes: MAX_FRAME,
@@ -237,10 +237,11 @@ impl Process {
 
 /// What is on disk of a client.
 fn stored(disk: &Disk, id: &str) -> Result<Memory, Stop> {
-    let Some(Seen { ms, windows }) = disk.files.clients.get(id) else { return Ok(Memory::default()) };
+    let Some(Seen { ms, windows, filters }) = disk.files.clients.get(id) else { return Ok(Memory::default()) };
     let rows = windows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     let opener = Opener::restore(rows).context("a client's windows")?;
-    Ok(Memory { opener, seen_ms: Some(*ms), ..Memory::default() })
+    let mqtt = SessionState { subscriptions: filters.iter().collect(), ..SessionState::default() };
+    Ok(Memory { opener, mqtt, seen_ms: Some(*ms), ..Memory::default() })
 }
 
 fn handed(around: &mut Around<'_>, client: usize, version: Version, frame: &Frame) -> Result<(), Stop> {

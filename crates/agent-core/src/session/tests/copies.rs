@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use sealcast_mqtt::{
-    Ack, AckKind, Packet, PacketId, Properties, Publish, Qos, Suback, Subscribe, SubscriptionOptions, Text, Unsuback,
-    Unsubscribe,
+    Ack, AckKind, Packet, PacketId, Properties, Publish, Qos, SessionState, Suback, Subscribe, SubscriptionOptions,
+    Text, Unsuback, Unsubscribe,
 };
 
 use super::{
     delivering::{delivery, pair, seal},
     rig::Rig,
 };
-use crate::{session::ClientEvent, testing::START_MS};
+use crate::{
+    session::{ClientEvent, Memory, Write},
+    testing::START_MS,
+};
 
 fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
@@ -112,4 +115,29 @@ fn a_broker_that_changes_identifiers_does_not_send_the_same_again_and_again() {
         rig.broker(&Packet::Publish(Publish { dup: true, ..copy(&frame, Qos::AtLeastOnce, number) }));
     }
     assert_eq!((rig.delivered().len(), refused(&rig)), (2, 3));
+}
+
+#[test]
+fn what_a_client_is_subscribed_to_is_on_disk_before_it_is_told_so_and_outlives_a_restart() {
+    let (fleet, mut rig, mut sender) = pair();
+    subscribe(&mut rig, &["plant/+", "plant/#"]);
+    assert_eq!(rig.log, ["broker: other", "disk: client", "disk: subscriptions", "client: other"]);
+    let written = rig.written.iter().rev().find_map(|write| match write {
+        Write::Subscriptions { filters, .. } => Some(filters),
+        _ => None,
+    });
+    let mqtt = SessionState { subscriptions: written.unwrap().iter().collect(), ..SessionState::default() };
+    let mut next = Rig::new(&fleet, 1);
+    next.memory = Some(Memory { mqtt, seen_ms: Some(START_MS), ..Memory::default() });
+    next.connect_again(None, true);
+    let frame = seal(&mut sender, b"21", START_MS);
+    for number in [1, 2, 3] {
+        next.broker(&Packet::Publish(copy(&frame, Qos::AtLeastOnce, number)));
+    }
+    assert_eq!((next.delivered().len(), refused(&next)), (2, 1));
+
+    // A session that the broker has not kept has none.
+    next.log.clear();
+    next.reconnect(false);
+    assert!(matches!(next.written.last(), Some(Write::Subscriptions { filters, .. }) if filters.is_empty()));
 }

@@ -353,6 +353,7 @@ fn kind(packet: &Packet) -> &'static str {
 fn name(write: &Write) -> &'static str {
     match write {
         Write::Client { .. } => "client",
+        Write::Subscriptions { .. } => "subscriptions",
         Write::Retained(_) => "retained",
         Write::Readings { .. } => "readings",
         Write::Values => "values",
