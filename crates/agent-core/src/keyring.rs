@@ -29,7 +29,7 @@ pub use self::{
     shared::SharedKeyring,
     sync::SyncId,
 };
-use crate::Freshness;
+use crate::{Cause, Freshness, Why};
 
 /// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
 const MIN_RETENTION: u16 = 1;
@@ -47,9 +47,9 @@ pub enum Route {
     /// configuration says that they are clear.
     Brokers,
     /// Not known before the ledger was read to its end: it may be a group's. As [`Denied::Behind`].
-    Behind(String),
+    Behind(Why),
     /// Nowhere.
-    Refused(String),
+    Refused(Why),
 }
 
 /// Why a message cannot be sealed or opened now.
@@ -57,13 +57,22 @@ pub enum Route {
 pub enum Denied {
     /// The key may be on its way: try again when the keyring has changed.
     #[error("{0}")]
-    NotYet(String),
+    NotYet(Why),
     /// The ledger must be read further to tell. The same, but there is news to be asked for.
     #[error("{0}")]
-    Behind(String),
+    Behind(Why),
     /// It will not be.
     #[error("{0}")]
-    Refused(String),
+    Refused(Why),
+}
+
+impl Denied {
+    /// Why.
+    pub fn why(&self) -> &Why {
+        match self {
+            Self::NotYet(why) | Self::Behind(why) | Self::Refused(why) => why,
+        }
+    }
 }
 
 /// Whose keys they are.
@@ -205,15 +214,19 @@ impl Keyring {
             return Route::Group(group);
         }
         if self.caught_up.is_none() {
-            return Route::Behind(format!(
-                "the ledger is out of reach, so nobody knows whether a group covers {topic}: is the hub running?"
+            return Route::Behind(Why::new(
+                Cause::TopicUnknown,
+                format!(
+                    "the ledger is out of reach, so nobody knows whether a group covers {topic}: is the hub running?"
+                ),
             ));
         }
         if self.is_clear(topic) {
             return Route::Clear;
         }
-        Route::Refused(format!(
-            "no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"
+        Route::Refused(Why::new(
+            Cause::NoGroup,
+            format!("no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"),
         ))
     }
 

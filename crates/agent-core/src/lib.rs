@@ -6,7 +6,9 @@
 //! | module | what |
 //! | --- | --- |
 //! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
+//! | `cause` | [`Cause`]: why a message is not sent, or not handed on |
 //! | `freshness` | [`Freshness`]: how old a message may be |
+//! | `incidents` | [`Incidents`]: what did not get through lately |
 //! | `keyring` | [`Keyring`]: the ledger's replica and the group keys; routing, sealing, opening |
 //! | `outgoing` | [`own_message`]: what the agent itself publishes on topics of groups |
 //! | `control` | [`control::Control`]: follows the ledger, agrees on group keys, submits entries |
@@ -16,9 +18,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod by_filter;
+mod cause;
 pub mod control;
 mod deadline;
 mod freshness;
+mod incidents;
 mod keyring;
 mod now;
 mod outgoing;
@@ -33,7 +37,9 @@ pub mod values;
 
 pub use self::{
     by_filter::ByFilter,
+    cause::{Cause, Weight, Why},
     freshness::{Freshness, MaxAge, Stale},
+    incidents::{Incident, Incidents, Way},
     keyring::{
         Arrival, Away, ClearFilter, ClearFilterError, Denied, Doubt, Keyring, Own, Received, Route, SharedKeyring,
         Speaker, SyncId,

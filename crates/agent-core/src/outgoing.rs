@@ -1,12 +1,14 @@
 //! What the agent itself publishes on topics of groups, on its way out: sealed, with what has to be on disk before.
 
+use std::fmt::Display;
+
 use sealcast_ledger::GroupNumber;
 use sealcast_mqtt::{TopicName, check_carried};
 use sealcast_seal::{Content, Purpose, QosClass};
 use zeroize::Zeroizing;
 
 use crate::{
-    Denied, Keyring, RecordRules, Retained, RetainedTopics, Route, Step,
+    Cause, Denied, Keyring, RecordRules, Retained, RetainedTopics, Route, Step, Why,
     session::Write,
     values::{Own, Unsent},
 };
@@ -23,8 +25,8 @@ pub struct Frame {
 impl From<Denied> for Unsent {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Refused(reason) => Self::Refused(reason),
-            Denied::NotYet(_) | Denied::Behind(_) => Self::NoKeyYet(denied.to_string()),
+            Denied::Refused(why) => Self::Refused(why),
+            Denied::NotYet(why) | Denied::Behind(why) => Self::NoKeyYet(why),
         }
     }
 }
@@ -44,14 +46,14 @@ pub fn own_message(
 ) -> Result<Step<Write, Frame>, Unsent> {
     let Own { retain, props, payload, recorded } = message;
     // A prefix may have made it too long, and the connection would cut it off to the name of another one.
-    TopicName::new(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
-    check_carried(topic).map_err(|error| Unsent::Refused(error.to_string()))?;
+    TopicName::new(topic).map_err(|error| unfit(&error))?;
+    check_carried(topic).map_err(|error| unfit(&error))?;
     let group = match keyring.route(topic) {
         Route::Group(group) => group,
-        Route::Behind(reason) => return Err(Unsent::NoKeyYet(reason)),
+        Route::Behind(why) => return Err(Unsent::NoKeyYet(why)),
         _ => {
-            let reason = format!("no group covers {topic}: create a group with a filter that matches it");
-            return Err(Unsent::Refused(reason));
+            let text = format!("no group covers {topic}: create a group with a filter that matches it");
+            return Err(Unsent::Refused(Why::new(Cause::NoGroup, text)));
         }
     };
     let deletes = *retain && payload.is_empty();
@@ -70,7 +72,7 @@ pub fn own_message(
     if *retain {
         let payload = Zeroizing::new(payload.to_vec());
         let kept = Retained { topic: topic.to_owned(), time_ms: now_ms, props: props.to_vec(), payload };
-        retained.keep(&kept).map_err(|error| Unsent::Refused(error.to_string()))?;
+        retained.keep(&kept).map_err(|error| Unsent::Refused(error.into()))?;
         writes.push(Write::Retained(kept));
     }
     if let Some((original, at_ms)) = recorded {
@@ -78,6 +80,10 @@ pub fn own_message(
         writes.extend(Write::readings(record, topic, original, last, *at_ms));
     }
     Ok(Step::new(writes, frames))
+}
+
+fn unfit(error: &dyn Display) -> Unsent {
+    Unsent::Refused(Why::new(Cause::TopicUnfit, error.to_string()))
 }
 
 /// Seals a retained message of `group` once more, under the group's current epoch.

@@ -34,13 +34,13 @@ pub use self::{
     annotate::Annotate,
     connecting::{NotOpened, Opened},
     copies::Copies,
-    effect::{ClientEvent, Effect, Write},
+    effect::{ClientEvent, Effect, Refused, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
     memory::{FrameId, Memory, Turn},
     state::Settings,
 };
 use crate::{
-    Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step,
+    Away, Denied, Keyring, Now, RecordRules, Retained, RetainedTopics, Step, Why,
     values::{Local, MAX_CHECK_BYTES, Restored, ValueRules, Values},
 };
 
@@ -393,12 +393,9 @@ impl Session {
         self.state = State::Closing { reason: reason.to_owned() };
     }
 
-    fn tell(&mut self, event: ClientEvent) {
-        self.effects.push(Effect::Tell(event));
-    }
-
-    fn note(&mut self, topic: &str, what: &'static str) {
-        self.effects.push(Effect::Note { topic: topic.to_owned(), what });
+    fn tell(&mut self, what: Refused, topic: &str, why: Why) {
+        let (client, topic) = (self.label.clone(), topic.to_owned());
+        self.effects.push(Effect::Tell(ClientEvent { what, client, topic, why }));
     }
 
     fn answered(&mut self, answer: impl FnOnce(&mut Proxy) -> Result<(), sealcast_mqtt::AnswerError>) {

@@ -274,13 +274,13 @@ impl Values {
     pub fn not_sent_own(&mut self, due: Due, error: &Unsent, now_ms: u64) {
         let Due { topic, message, what } = due;
         match (what, error) {
-            (What::Report, Unsent::Refused(reason)) => {
-                warn!(topic, reason, "a reading that waited for min_interval_ms was not sent");
+            (What::Report, Unsent::Refused(why)) => {
+                warn!(code = %why.cause, topic, reason = why.text, "a reading that waited for min_interval_ms was not sent");
                 self.reports.forget_own(&topic);
                 return;
             }
-            (What::Report, Unsent::NotYet(reason) | Unsent::NoKeyYet(reason)) => {
-                debug!(topic, reason, "a reading that waited for min_interval_ms has to wait longer");
+            (What::Report, Unsent::NotYet(why) | Unsent::NoKeyYet(why)) => {
+                debug!(code = %why.cause, topic, reason = why.text, "a reading that waited for min_interval_ms has to wait longer");
                 self.reports.put_back(topic, message);
             }
             (What::Alarm(_), error) => debug!(topic, %error, "an alarm waits"),

@@ -239,7 +239,9 @@ impl Agent {
         ];
         filters.extend(config.values.watched());
         let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
-        let values = Arc::new(Values::new(device.clone(), config.values.clone(), store.clone(), now_ms())?);
+        let events = Arc::new(Events::new(dir));
+        let values = Values::new(device.clone(), config.values.clone(), store.clone(), events.clone(), now_ms())?;
+        let values = Arc::new(values);
         let keys_seen = Arc::new(Mutex::default());
         let (control_of, renewed) = mpsc::channel(1);
         let parts = Parts {
@@ -254,7 +256,13 @@ impl Agent {
             tasks: tasks.clone(),
         };
         let driver = Driver::start(control, parts).await?;
-        let outlet = Outlet { config: config.clone(), data: data.clone(), link, readings: readings.clone() };
+        let outlet = Outlet {
+            config: config.clone(),
+            data: data.clone(),
+            link,
+            readings: readings.clone(),
+            events: events.clone(),
+        };
         let renewer = Renewer {
             dir: dir.to_owned(),
             device: device.clone(),
@@ -269,6 +277,7 @@ impl Agent {
         tasks.keep("the task that renews the certificate", renewer.run(stop.clone()));
         tasks.keep("the task for values", values.clone().run(outlet, stop.clone()));
         tasks.keep("the control task", driver.run(link_events));
+        tasks.keep("the task that notes what was refused", events.clone().keep(stop.clone()));
 
         let shared = Arc::new(Shared {
             data,
@@ -277,7 +286,7 @@ impl Agent {
             values,
             upstream: upstream.clone(),
             config,
-            events: Events::new(),
+            events,
             sessions: Sessions::default(),
             refusals: Refusals::default(),
             stop: stop.clone(),
@@ -320,7 +329,9 @@ impl Agent {
 
     /// Ends it: clients are told, windows are saved.
     pub async fn stop(self) -> Result<()> {
-        self.tasks.end(DEADLINE).await
+        let ended = self.tasks.end(DEADLINE).await;
+        self.shared.events.save();
+        ended
     }
 }
 

@@ -5,7 +5,8 @@ use std::{cell::RefCell, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time:
 
 use bytes::BytesMut;
 use sealcast_agent_core::{
-    session::{self, Annotate, DRAIN_MS, Effect, NotOpened, Opened, Session},
+    Cause, Why,
+    session::{self, Annotate, ClientEvent, DRAIN_MS, Effect, NotOpened, Opened, Session},
     values::Local,
 };
 use sealcast_mqtt::Credentials;
@@ -24,7 +25,7 @@ use tracing::{debug, info, warn};
 use super::{
     clock::{instant_of, now},
     data::DataPlane,
-    events::{Events, Who},
+    events::Events,
     readings::Readings,
     refusals::{self, Refusals},
     sessions::{Held, Sessions},
@@ -54,7 +55,7 @@ pub struct Shared {
     /// The agent's configuration.
     pub config: Arc<config::Agent>,
     /// What is told of refused messages.
-    pub events: Events,
+    pub events: Arc<Events>,
     /// Sessions by client id, while the agent runs.
     pub sessions: Sessions,
     /// Clients whose connection the broker refused.
@@ -236,7 +237,8 @@ impl Client {
                     Ok(message) => session.handle_local(&message),
                     Err(error) => {
                         let client = session.label();
-                        warn!(client, %error, "messages of the agent's own were lost: the client is too slow");
+                        let code = Cause::ClientSlow;
+                        warn!(%code, client, %error, "messages of the agent's own were lost: the client is too slow");
                         session.handle_local_lost();
                     }
                 },
@@ -264,7 +266,8 @@ impl Client {
                 }
                 Err(uncommitted) => {
                     if !self.shared.store.is_failing() {
-                        warn!(client = self.session.label(), "connection closed: {:#}", uncommitted.error);
+                        let code = Cause::DiskFails;
+                        warn!(%code, client = self.session.label(), "connection closed: {:#}", uncommitted.error);
                     }
                     self.closed |= self.session.handle_uncommitted();
                 }
@@ -274,7 +277,6 @@ impl Client {
 
     async fn apply(&mut self, effect: Effect) {
         let (shared, client) = (&self.shared, self.session.label());
-        let who = Who { id: self.session.name(), client };
         match effect {
             Effect::ToClient(bytes) => self.to_client.extend_from_slice(&bytes),
             Effect::ToBroker(bytes) => self.to_broker.extend_from_slice(&bytes),
@@ -287,9 +289,7 @@ impl Client {
                 info!(client, version = ?self.session.version(), resumed, "client connected");
             }
             Effect::Refused { code } => self.say_refused(code),
-            Effect::Tell(event) => shared.events.put(who.id, event),
-            Effect::Note { topic, what } => shared.events.note(who, &topic, what),
-            Effect::Ended { kind, reason } => shared.events.connection_closed(who, kind, &reason),
+            Effect::Tell(event) => shared.events.put(self.session.name(), event),
             Effect::Close { reason } => {
                 debug!(client, reason, "client gone");
                 self.closed = true;
@@ -343,10 +343,13 @@ impl Client {
     fn say_refused(&self, code: u8) {
         let (client, version) = (self.session.label(), self.session.version());
         let (hex, reason) = (format!("{code:#04x}"), refusals::reason(version, code));
+        let why = Why::new(Cause::BrokerRefusedClient, format!("reason code {hex}: {reason}"));
+        let cause = why.cause;
+        self.shared.events.note(&ClientEvent::of_connection(client, why));
         if self.shared.refusals.is_news(self.session.name(), code) {
-            warn!(client, code = hex, reason, "the broker refused the client's connection");
+            warn!(code = %cause, client, mqtt_code = hex, reason, "the broker refused the client's connection");
         } else {
-            debug!(client, code = hex, reason, "the broker refused the client's connection again");
+            debug!(code = %cause, client, mqtt_code = hex, reason, "the broker refused the client's connection again");
         }
     }
 

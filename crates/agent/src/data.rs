@@ -5,7 +5,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
-use sealcast_agent_core::{Frame, Keyring, Route, SharedKeyring, Step, sealed_again, session::Write, values::Unsent};
+use sealcast_agent_core::{
+    Cause, Frame, Keyring, Route, SharedKeyring, Step, Why, sealed_again, session::Write, values::Unsent,
+};
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{GroupNumber, Replica};
@@ -68,7 +70,7 @@ impl DataPlane {
         write: impl FnOnce(&[Write]) -> Result<()>,
     ) -> Result<Vec<Frame>, Unsent> {
         let step = prepare(&mut self.keyring())?;
-        step.commit(write).map_err(|failed| Unsent::NotYet(format!("{:#}", failed.error)))
+        step.commit(write).map_err(|failed| Unsent::NotYet(Why::new(Cause::DiskFails, format!("{:#}", failed.error))))
     }
 
     /// Takes in an epoch that the control plane agreed on.

@@ -2,13 +2,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use sealcast_agent_core::session::ClientEvent;
+use sealcast_agent_core::{
+    Cause, Weight, Why,
+    session::{ClientEvent, Refused},
+};
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use crate::incidents::Kept;
 
 /// The same line is logged at most this often.
 const QUIET: Duration = Duration::from_secs(10);
@@ -18,20 +25,12 @@ const QUIET_ABOUT_CLIENT: Duration = Duration::from_secs(3600);
 const REMINDER: Duration = Duration::from_secs(60);
 const MAX_LINES: usize = 1024;
 
-/// A client, for the log.
-#[derive(Clone, Copy)]
-pub struct Who<'a> {
-    /// What it calls itself. Those without an id share the empty one: what they do is logged as one client's.
-    pub id: &'a str,
-    /// As a person finds it: its id, the one that the broker gave it, or its address.
-    pub client: &'a str,
-}
-
 /// Where events go.
 pub struct Events {
     sender: broadcast::Sender<ClientEvent>,
     said: Mutex<HashMap<String, Said>>,
     broker: Mutex<BrokerAway>,
+    incidents: Kept,
 }
 
 /// Whether the broker can be reached, as the clients' connections show it.
@@ -81,9 +80,14 @@ struct Said {
 }
 
 impl Events {
-    /// Nobody listens yet.
-    pub fn new() -> Self {
-        Self { sender: broadcast::Sender::new(1024), said: Mutex::default(), broker: Mutex::default() }
+    /// For the agent of the device in `dir`. Nobody listens yet.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            sender: broadcast::Sender::new(1024),
+            said: Mutex::default(),
+            broker: Mutex::default(),
+            incidents: Kept::open(dir),
+        }
     }
 
     /// Events from now on.
@@ -91,44 +95,63 @@ impl Events {
         self.sender.subscribe()
     }
 
-    /// Logs the event, unless the same was logged a moment ago of the client with this id, and tells whoever listens.
+    /// Keeps on disk what was refused, until `stop`.
+    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        self.incidents.keep(stop).await;
+    }
+
+    /// The same, at the end.
+    pub fn save(&self) {
+        self.incidents.save();
+    }
+
+    /// Logs what the client with this id met, unless the same was logged a moment ago, and takes note of it.
     pub fn put(&self, id: &str, event: ClientEvent) {
-        let unsealed = "no member has sealed that: the broker did it, or an empty will, or a client that has no agent";
-        let unsealed = unsealed.to_owned();
-        let (what, client, topic, reason) = match &event {
-            ClientEvent::DeliveryRefused { client, topic, reason, .. } => ("delivery refused", client, topic, reason),
-            ClientEvent::Deleted { client, topic } => ("retained message deleted", client, topic, &unsealed),
-            ClientEvent::NotSubscribed { client, topic, reason } => ("subscription refused", client, topic, reason),
-            ClientEvent::PublishRefused { client, topic, reason } => ("publish refused", client, topic, reason),
+        let ClientEvent { what, client, topic, why } = &event;
+        let (code, reason) = (why.cause, &why.text);
+        let (what, quiet) = match what {
+            Refused::Delivery { .. } => ("delivery refused", QUIET),
+            Refused::Deletion => ("retained message deleted", QUIET),
+            Refused::Subscription => ("subscription refused", QUIET),
+            Refused::Publish => ("publish refused", QUIET),
+            Refused::Connection => ("connection closed", QUIET_ABOUT_CLIENT),
         };
-        match self.due(format!("{what} {id} {topic}"), QUIET) {
-            Some(before) => warn!(client, topic, reason, unlogged = before, "{what}"),
-            None => debug!(client, topic, reason, "{what}"),
+        match code.weight() {
+            Weight::Warning => match self.due(what, id, topic, code, quiet) {
+                Some(before) => warn!(client, topic, %code, reason, unlogged = before, "{what}"),
+                None => debug!(client, topic, %code, reason, "{what}"),
+            },
+            // Nothing is wrong, so the line does not say so.
+            Weight::Note if self.due(reason, id, topic, code, QUIET_ABOUT_CLIENT).is_some() => {
+                info!(client, topic, %code, "{reason}");
+            }
+            Weight::Note | Weight::Routine => debug!(client, topic, %code, reason, "{what}"),
         }
+        self.note(&event);
         // An error says that nobody listens.
         let _ = self.sender.send(event);
     }
 
-    /// Logs why a client's connection ended, unless it was logged for the same `kind` of reason within the hour.
-    pub fn connection_closed(&self, Who { id, client }: Who<'_>, kind: &str, reason: &str) {
-        match self.due(format!("closed {id} {kind}"), QUIET_ABOUT_CLIENT) {
-            Some(before) => warn!(client, reason, unlogged = before, "connection closed"),
-            None => debug!(client, reason, "connection closed"),
-        }
+    /// Takes note of what the log has already, or of what the agent met by itself.
+    pub fn note(&self, event: &ClientEvent) {
+        self.incidents.note(event);
     }
 
     /// Logs that a client's connection ends because the broker cannot be reached: at once if that is news, and then once a
     /// minute, however many clients try.
     pub fn broker_away(&self, client: &str, reason: &str) {
+        let code = Cause::BrokerAway;
         let told = self.broker.lock().unwrap_or_else(PoisonError::into_inner).note_failure(reason, Instant::now());
         match told {
             Some(0) => warn!(
+                %code,
                 reason,
                 "no connection to the broker: clients' connections are closed until it is back; keys stay as they are"
             ),
-            Some(attempts) => warn!(reason, attempts, "still no connection to the broker"),
-            None => debug!(client, reason, "connection closed: the broker is away"),
+            Some(attempts) => warn!(%code, reason, attempts, "still no connection to the broker"),
+            None => debug!(client, %code, reason, "connection closed: the broker is away"),
         }
+        self.note(&ClientEvent::of_connection(client, Why::new(code, reason)));
     }
 
     /// Logs that the broker can be reached again, if it could not.
@@ -138,16 +161,11 @@ impl Events {
         }
     }
 
-    /// Logs something that a client does and that needs nobody's attention, once an hour.
-    pub fn note(&self, Who { id, client }: Who<'_>, topic: &str, what: &str) {
-        match self.due(format!("{what} {id} {topic}"), QUIET_ABOUT_CLIENT) {
-            Some(_) => info!(client, topic, "{what}"),
-            None => debug!(client, topic, "{what}"),
-        }
-    }
-
     /// Whether a line may be logged now, and how often it was not since the last time.
-    fn due(&self, line: String, quiet: Duration) -> Option<u64> {
+    fn due(&self, what: &str, id: &str, topic: &str, code: Cause, quiet: Duration) -> Option<u64> {
+        // A connection can end for several causes, each of which is news. Of a topic the first is told: one follows from
+        // the other.
+        let line = if topic.is_empty() { format!("{what} {id} {code}") } else { format!("{what} {id} {topic}") };
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if said.len() >= MAX_LINES {

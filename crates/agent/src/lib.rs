@@ -14,6 +14,7 @@ pub mod enroll;
 mod events;
 mod folder;
 mod https;
+mod incidents;
 mod listeners;
 mod readings;
 mod refusals;
@@ -22,9 +23,11 @@ mod sessions;
 mod store;
 pub mod topics;
 mod values;
+pub mod why;
 
 pub use sealcast_agent_core::{
-    session::ClientEvent,
+    Cause,
+    session::{ClientEvent, Refused},
     values::{Alarm, AlarmKind},
 };
 

@@ -11,7 +11,10 @@ mod web_socket;
 use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use sealcast_agent_core::session::Annotate;
+use sealcast_agent_core::{
+    Cause, Why,
+    session::{Annotate, ClientEvent},
+};
 use sealcast_node::{Tasks, accepted, tls::Stream};
 use tokio::{
     net::TcpListener,
@@ -29,7 +32,6 @@ use crate::{
         self,
         listener::{Listener, Place},
     },
-    events::Who,
 };
 
 /// How long TLS and WebSocket may take until MQTT can be spoken.
@@ -200,7 +202,7 @@ async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>, places: Pla
             // A new port is no other client.
             let host = from.parse::<SocketAddr>().map_or(from.clone(), |peer| peer.ip().to_string());
             let reason = format!("{error:#}");
-            shared.events.connection_closed(Who { id: &host, client: &from }, &reason, &reason);
+            shared.events.put(&host, ClientEvent::of_connection(&from, Why::new(Cause::ClientRefused, reason)));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sealcast_agent::{Options, enroll, topics};
+use sealcast_agent::{Options, enroll, topics, why};
 use sealcast_node::process::{self, Lasts, LogOptions};
 
 /// End-to-end encrypted MQTT for groups of IoT devices: the device's side.
@@ -25,6 +25,8 @@ enum Role {
     Enroll(enroll::Options),
     /// Show an agent's topics: measured cycle, traffic saved by report on change, alarms.
     Topics(topics::Options),
+    /// Show why messages on a topic were not sent or not handed on, the last ones first.
+    Why(why::Options),
 }
 
 fn main() -> ExitCode {
@@ -33,13 +35,14 @@ fn main() -> ExitCode {
     sealcast_token::install();
     let lasts = match role {
         Role::Run(_) => Lasts::UntilStopped,
-        Role::Enroll(_) | Role::Topics(_) => Lasts::UntilDone,
+        Role::Enroll(_) | Role::Topics(_) | Role::Why(_) => Lasts::UntilDone,
     };
     process::run(&log, lasts, async {
         match role {
             Role::Run(options) => sealcast_agent::run(options).await?,
             Role::Enroll(options) => enroll::run(options).await?,
             Role::Topics(options) => topics::run(&options)?,
+            Role::Why(options) => why::run(&options)?,
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use sealcast_agent_core::{
     Step, Uncommitted,
+    session::{ClientEvent, Refused},
     values::{self, Brought, Due, Local, Output, ValueRules, ValueWrite},
 };
 use sealcast_identity::DeviceId;
@@ -24,10 +25,12 @@ use tokio::sync::{Notify, broadcast};
 use tracing::{info, warn};
 
 pub use self::outlet::Outlet;
-use super::{data::DataPlane, store::Store};
+use super::{data::DataPlane, events::Events, store::Store};
 
 /// How many of the agent's own messages a local client may be behind.
 const LOCAL_QUEUE: usize = 256;
+/// As which client the agent does what it does for itself.
+const AGENT: &str = "the agent itself";
 
 /// See the module.
 pub struct Values {
@@ -38,6 +41,7 @@ pub struct Values {
     writing: Mutex<()>,
     wake: Notify,
     local: broadcast::Sender<Arc<Local>>,
+    events: Arc<Events>,
 }
 
 struct State {
@@ -48,7 +52,13 @@ struct State {
 
 impl Values {
     /// With what the last run stored.
-    pub fn new(device: DeviceId, rules: Arc<ValueRules>, store: Arc<Store>, now_ms: u64) -> Result<Self> {
+    pub fn new(
+        device: DeviceId,
+        rules: Arc<ValueRules>,
+        store: Arc<Store>,
+        events: Arc<Events>,
+        now_ms: u64,
+    ) -> Result<Self> {
         let values = values::Values::new(device, rules.clone(), &store.values()?, store.archive()?, now_ms)?;
         Ok(Self {
             rules,
@@ -57,6 +67,7 @@ impl Values {
             writing: Mutex::default(),
             wake: Notify::new(),
             local: broadcast::Sender::new(LOCAL_QUEUE),
+            events,
         })
     }
 
@@ -113,6 +124,10 @@ impl Values {
             match output {
                 // An error says that there are no local clients.
                 Output::Local(message) => drop(self.local.send(Arc::new(message))),
+                Output::Refused { topic, bytes, why } => {
+                    let what = Refused::Delivery { bytes };
+                    self.events.note(&ClientEvent { what, client: AGENT.to_owned(), topic, why });
+                }
                 Output::FailSafe { topic, output } => said.push((topic, output)),
             }
         }

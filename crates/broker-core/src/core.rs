@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use sealcast_mqtt::{Properties, Qos, TopicName};
 
+use crate::cause::Counts;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::packets::{Incoming, Outgoing};
@@ -84,6 +85,8 @@ pub struct Stats {
     pub queued_bytes: usize,
     /// Times that a will or a message of the hub's own found no room in a session, and went to the others only.
     pub skipped: u64,
+    /// How often a client, a message or a subscription was refused, by cause.
+    pub causes: Counts,
 }
 
 /// The broker without its sockets and its journal.
@@ -132,6 +135,7 @@ pub struct Core {
     next_local: LocalId,
     refused: u64,
     skipped: u64,
+    causes: Counts,
     /// Refusals that the log has.
     told: told::Told,
     fx: Effects,
@@ -171,6 +175,7 @@ impl Core {
             next_local: 1,
             refused: 0,
             skipped: 0,
+            causes: Counts::default(),
             told: told::Told::default(),
             fx: Effects::default(),
         }
@@ -270,6 +275,7 @@ impl Core {
             refused: self.refused,
             held_up: self.held_up.len(),
             skipped: self.skipped,
+            causes: self.causes,
         }
     }
 

@@ -2,6 +2,18 @@
 
 use sealcast_mqtt::reason;
 
+use crate::cause::Cause;
+
+/// What the log calls it.
+pub(crate) fn cause(code: u8) -> Cause {
+    match code {
+        reason::NOT_AUTHORIZED => Cause::Publish,
+        reason::QUOTA_EXCEEDED => Cause::RetainedFull,
+        reason::KEEP_ALIVE_TIMEOUT => Cause::KeepAlive,
+        _ => Cause::Protocol,
+    }
+}
+
 /// What a client did for which its connection is closed, for the log.
 pub(crate) fn fault(code: u8) -> &'static str {
     match code {

@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod cause;
 mod certificate;
 mod core;
 mod fault;
@@ -17,6 +18,7 @@ mod policy;
 mod router;
 mod topic;
 
+pub use cause::{Cause, Counts};
 pub use certificate::PeerCertificate;
 pub use limits::{ClassLimits, Limits};
 pub use message::{Message, Received};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealcast_mqtt::{Qos, reason};
 
+use crate::cause::Cause;
 use crate::certificate::PeerCertificate;
 
 /// What the owner of the broker knows a device by, such as the SHA-256 of its key.
@@ -56,6 +57,17 @@ pub enum PolicyRefusal {
 }
 
 impl PolicyRefusal {
+    /// What the log calls it.
+    pub(crate) fn cause(self) -> Cause {
+        match self {
+            Self::NotAuthorized(_) => Cause::NotAuthorized,
+            Self::Banned(_) => Cause::Banned,
+            Self::BadCredentials => Cause::BadCredentials,
+            Self::ClientId => Cause::ClientId,
+            Self::Unavailable => Cause::Unavailable,
+        }
+    }
+
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::NotAuthorized(_) => reason::NOT_AUTHORIZED,

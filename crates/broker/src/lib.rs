@@ -45,8 +45,8 @@ mod tls;
 pub use config::{BrokerConfig, ListenerConfig};
 pub use journal::JournalError;
 pub use sealcast_broker_core::{
-    Attempt, ClassLimits, Credential, Intercepted, Interception, Interceptor, Limits, Peer, PeerCertificate, Policy,
-    PolicyRefusal, Properties, Qos, Received, Stats, TopicError,
+    Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Peer,
+    PeerCertificate, Policy, PolicyRefusal, Properties, Qos, Received, Stats, TopicError,
 };
 pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers};
 pub use tls::{TlsError, TlsIdentity};

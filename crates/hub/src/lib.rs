@@ -16,6 +16,8 @@ mod rotation;
 mod tokens;
 mod up;
 
+pub use sealcast_broker::Cause;
+
 pub use self::{
     apart::Folders,
     config::{Hub as HubConfig, HubFile, Subscribe},

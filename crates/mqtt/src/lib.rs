@@ -14,10 +14,12 @@
 //! encoded everything would have to be right about everything.
 
 pub mod client;
+mod codes;
 mod packets;
 mod proxy;
 mod topic;
 
+pub use codes::UnknownCode;
 pub use packets::{
     Ack, AckKind, Auth, Connack, Connect, Disconnect, EncodeError, Frame, MAX_FILTERS, MAX_PROPERTIES,
     MAX_REMAINING_BYTES, Packet, PacketId, PacketType, ParseError, Properties, Property, PropertySet, Publish,

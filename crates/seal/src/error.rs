@@ -207,6 +207,31 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// In whose name the frame is, as far as that is known. Not proven where the frame did not open.
+    pub fn sender(&self) -> Option<&DeviceId> {
+        match self {
+            Self::Removed { sender, .. }
+            | Self::Undecryptable { sender, .. }
+            | Self::Flags { sender, .. }
+            | Self::Malformed { sender, .. }
+            | Self::Unsigned { sender, .. }
+            | Self::BadSignature { sender, .. }
+            | Self::Replay { sender, .. }
+            | Self::RetainedOlder { sender, .. }
+            | Self::NotRetained { sender, .. }
+            | Self::TooOld { sender, .. }
+            | Self::Future { sender, .. }
+            | Self::EpochEnded { sender, .. }
+            | Self::TooManySenders { sender } => Some(sender),
+            Self::Header(_)
+            | Self::NotMember { .. }
+            | Self::EpochAhead { .. }
+            | Self::EpochRetired { .. }
+            | Self::UnknownSender { .. }
+            | Self::Library => None,
+        }
+    }
+
     /// Whether the same frame may open once the ledger was read further.
     pub fn is_worth_waiting(&self) -> bool {
         matches!(self, Self::EpochAhead { .. })

@@ -5,7 +5,7 @@ mod quality;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sealcast_agent::{enroll, topics};
+use sealcast_agent::{enroll, topics, why};
 use sealcast_lab::{bench, demo};
 use sealcast_node::process::{self, Lasts, LogOptions};
 use sealcast_operator::{device, group, key, ledger, readings};
@@ -42,6 +42,8 @@ enum Role {
     Ledger(ledger::Command),
     /// Show an agent's topics: measured cycle, traffic saved by report on change, alarms.
     Topics(topics::Options),
+    /// Show why messages on a topic were not sent or not handed on, the last ones first.
+    Why(why::Options),
     /// Try rules for values on a recording, or learn rules from one.
     #[command(subcommand)]
     Quality(quality::Command),
@@ -76,6 +78,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Key(command) => key::run(command).await?,
         Role::Ledger(command) => ledger::run(command).await?,
         Role::Topics(options) => topics::run(&options)?,
+        Role::Why(options) => why::run(&options)?,
         Role::Quality(command) => quality::run(command)?,
         Role::Readings(command) => readings::run(command).await?,
         Role::Demo(options) => return demo::run(options).await,

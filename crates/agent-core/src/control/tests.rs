@@ -229,10 +229,10 @@ fn after_a_wait_for_the_disk_nothing_is_sealed_until_the_ledger_was_read() {
     assert!(plant.step(0).is_some());
     plant.nodes[0].keyring.stall();
     let sealed = |plant: &mut Plant| seal(&mut plant.nodes[0].keyring, group, plant.world.now_ms);
-    assert!(matches!(sealed(&mut plant), Err(Denied::NotYet(reason)) if reason.contains("cannot be written")));
+    assert!(matches!(sealed(&mut plant), Err(Denied::NotYet(why)) if why.text.contains("cannot be written")));
     plant.nodes[0].control.handle(Input::Resumed);
     while plant.step(0).is_some() {}
-    assert!(matches!(sealed(&mut plant), Err(Denied::NotYet(reason)) if reason.contains("for a while")));
+    assert!(matches!(sealed(&mut plant), Err(Denied::NotYet(why)) if why.text.contains("for a while")));
     assert!(plant.answer(0));
     assert!(plant.step(0).is_some(), "it asks again");
     assert!(sealed(&mut plant).is_err());

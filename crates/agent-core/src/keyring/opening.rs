@@ -101,11 +101,11 @@ impl Keyring {
             Err(OpenError::NotMember { .. }) => Err(self.why_no_key(group)),
             Err(error) if error.is_worth_waiting() => Err(match self.why_no_key(group) {
                 // No commit has removed it yet, so it may have been granted again.
-                Denied::Refused(reason) if own.keys.current().is_some() => Denied::Behind(reason),
-                Denied::Refused(reason) => Denied::Refused(reason),
-                Denied::NotYet(_) | Denied::Behind(_) => Denied::Behind(error.to_string()),
+                Denied::Refused(why) if own.keys.current().is_some() => Denied::Behind(why),
+                Denied::Refused(why) => Denied::Refused(why),
+                Denied::NotYet(_) | Denied::Behind(_) => Denied::Behind(error.into()),
             }),
-            Err(error) => Err(Denied::Refused(error.to_string())),
+            Err(error) => Err(Denied::Refused(error.into())),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Denied, Keyring,
     news::{Limited, QUIET_MS},
 };
-use crate::deadline::Deadline;
+use crate::{Cause, Why, deadline::Deadline};
 
 const DO: &str = "Does `sealcast ledger attest` run, and does the hub's broker pass on what it says?";
 
@@ -33,9 +33,12 @@ impl Keyring {
             Some(age_ms) => format!("is {} s old", age_ms / 1000),
             None => "has not come since this agent was started".to_owned(),
         };
-        Err(Denied::NotYet(format!(
-            "the operator's newest word on the ledger {came}, and members of {name} seal nothing when it is older than \
-             {limit_s} s: who was revoked meanwhile may be withheld from this agent. {DO}"
+        Err(Denied::NotYet(Why::new(
+            Cause::OperatorSilent,
+            format!(
+                "the operator's newest word on the ledger {came}, and members of {name} seal nothing when it is older \
+                 than {limit_s} s: who was revoked meanwhile may be withheld from this agent. {DO}"
+            ),
         )))
     }
 

@@ -7,6 +7,7 @@ use sealcast_ledger::{GroupNumber, Replica};
 use sealcast_seal::{Content, SealError, Sealer};
 
 use super::{Denied, Group, Keyring};
+use crate::{Cause, Why};
 
 impl Group {
     /// The sealer of the current epoch, which reports how far `replica` has read the ledger.
@@ -47,7 +48,7 @@ impl Keyring {
         now_ms: u64,
     ) -> Result<Vec<u8>, Denied> {
         let sealed = self.seal_batch(group, &[(topic, *content)], now_ms).pop();
-        sealed.unwrap_or_else(|| Err(Denied::Refused("there is nothing to seal".into())))
+        sealed.unwrap_or_else(|| Err(Denied::Refused(Why::new(Cause::SealFailed, "there is nothing to seal"))))
     }
 
     /// Seals messages for a group that were published one after the other, each with its topic, and gives what came of each
@@ -73,7 +74,7 @@ impl Keyring {
             frames.extend(own.seal_batch(key, replica, rest, now_ms));
         }
         own.sealed += frames.iter().flatten().count() as u64;
-        frames.into_iter().map(|frame| frame.map_err(|error| Denied::Refused(error.to_string()))).collect()
+        frames.into_iter().map(|frame| frame.map_err(|error| Denied::Refused(error.into()))).collect()
     }
 
     /// Whether anything may be sealed for a group: only under the epoch that the ledger is at, only while all who hold its key
@@ -84,11 +85,11 @@ impl Keyring {
     /// Why not.
     pub fn may_seal(&self, group: GroupNumber, now_ms: u64) -> Result<(), Denied> {
         if self.stalled {
-            return Err(Denied::NotYet(
+            return Err(Denied::NotYet(Why::new(
+                Cause::LedgerStalled,
                 "the agent's disk cannot be written, so the agent cannot follow the ledger: nothing is sealed until there is \
-                 room"
-                    .into(),
-            ));
+                 room",
+            )));
         }
         let own = self.groups.get(&group).filter(|own| own.keys.current().is_some());
         let (Some(own), Some(on_ledger)) = (own, self.replica.group(group)) else {
@@ -100,21 +101,28 @@ impl Keyring {
             return Err(self.why_not_yet(group));
         }
         if self.missed.is_some() {
-            return Err(Denied::NotYet(format!(
-                "the agent's disk could not be written for a while: nothing is sealed for {name} until the ledger was read \
-                 to its end"
+            return Err(Denied::NotYet(Why::new(
+                Cause::LedgerMissed,
+                format!(
+                    "the agent's disk could not be written for a while: nothing is sealed for {name} until the ledger was \
+                     read to its end"
+                ),
             )));
         }
         if (held.generation, held.epoch) != (on_ledger.generation.0, on_ledger.epoch.0) {
-            return Err(Denied::NotYet(format!(
-                "{name} is at epoch {} of the ledger, but this device is still at epoch {held} and waits for the new keys",
-                on_ledger.epoch
+            return Err(Denied::NotYet(Why::new(
+                Cause::EpochBehind,
+                format!(
+                    "{name} is at epoch {} of the ledger, but this device is still at epoch {held} and waits for the new keys",
+                    on_ledger.epoch
+                ),
             )));
         }
         let id = &self.replica.genesis().id;
         match own.roster.iter().find(|member| !self.replica.is_granted(group, id.number_of(member))) {
-            Some(gone) => Err(Denied::NotYet(format!(
-                "{gone} is being removed from {name}: nothing is sealed until it is removed"
+            Some(gone) => Err(Denied::NotYet(Why::new(
+                Cause::Removing,
+                format!("{gone} is being removed from {name}: nothing is sealed until it is removed"),
             ))),
             None => self.check_news(on_ledger, now_ms),
         }

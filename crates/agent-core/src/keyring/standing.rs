@@ -4,19 +4,26 @@ use sealcast_group::GroupRefusal;
 use sealcast_ledger::GroupNumber;
 
 use super::{Denied, Keyring};
+use crate::{Cause, Why};
 
 impl Keyring {
     /// Why there is no key of `group` now.
     pub(super) fn why_no_key(&self, group: GroupNumber) -> Denied {
         let (name, device) = (self.name(group), &self.own.device);
         if self.replica.is_granted(group, self.own.number) {
-            Denied::NotYet(format!("no key yet: {device} is granted {name} and waits until a member adds it"))
+            Denied::NotYet(Why::new(
+                Cause::KeyAwaited,
+                format!("no key yet: {device} is granted {name} and waits until a member adds it"),
+            ))
         } else if self.caught_up.is_some() {
-            Denied::Refused(format!("no key: {device} is not a member of {name}"))
+            Denied::Refused(Why::new(Cause::NotMember, format!("no key: {device} is not a member of {name}")))
         } else {
-            Denied::Behind(format!(
-                "no key: as far as {device} knows, it is not a member of {name}; the ledger is out of reach, is the \
-                 hub running?"
+            Denied::Behind(Why::new(
+                Cause::NotMember,
+                format!(
+                    "no key: as far as {device} knows, it is not a member of {name}; the ledger is out of reach, is the \
+                     hub running?"
+                ),
             ))
         }
     }
@@ -25,8 +32,9 @@ impl Keyring {
     /// they were written, if the folder was restored from a copy.
     pub(super) fn why_not_yet(&self, group: GroupNumber) -> Denied {
         let name = self.name(group);
-        Denied::Behind(format!(
-            "after a start the keys of {name} wait until the ledger was read to its end; is the hub running?"
+        Denied::Behind(Why::new(
+            Cause::LedgerUnread,
+            format!("after a start the keys of {name} wait until the ledger was read to its end; is the hub running?"),
         ))
     }
 

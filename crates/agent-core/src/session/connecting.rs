@@ -9,7 +9,7 @@ use super::{
     publishing::CONTROL_TOPIC,
     state::{State, Unsaved, Until, Waiting},
 };
-use crate::{Away, Denied, Keyring, Now, Route};
+use crate::{Away, Cause, Denied, Keyring, Now, Route, Why};
 
 /// What the driver has opened.
 #[derive(Debug)]
@@ -137,21 +137,24 @@ impl Session {
         let topic = will.topic.as_str();
         match shared.keyring.route(topic) {
             Route::Clear => Ok(WillAnswer::AsIs),
-            Route::Control => Err(Denied::Refused(CONTROL_TOPIC.into())),
+            Route::Control => Err(Denied::Refused(Why::new(Cause::ControlTopic, CONTROL_TOPIC))),
             Route::Brokers => {
-                self.note(topic, "its will is dropped: topics that begin with $ are the broker's own");
+                let text = "its will is dropped: topics that begin with $ are the broker's own";
+                self.publish_refused(topic, Why::new(Cause::BrokersTopic, text));
                 Ok(WillAnswer::Dropped)
             }
-            Route::Behind(reason) => Err(Denied::Behind(reason)),
-            Route::Refused(reason) => Err(Denied::Refused(reason)),
+            Route::Behind(why) => Err(Denied::Behind(why)),
+            Route::Refused(why) => Err(Denied::Refused(why)),
             // It deletes what the broker keeps. Sealed, it would be kept itself.
             Route::Group(_) if will.retain && will.payload.is_empty() => {
                 self.note_will(will, &Bytes::new(), &[], now);
                 Ok(WillAnswer::Sealed(Bytes::new()))
             }
             Route::Group(group) => {
-                let judged =
-                    shared.values.will(will, now.unix_ms).map_err(|blocked| Denied::Refused(blocked.reason))?;
+                let judged = shared
+                    .values
+                    .will(will, now.unix_ms)
+                    .map_err(|blocked| Denied::Refused(Why::new(blocked.cause, blocked.reason)))?;
                 let content = Content {
                     purpose: Purpose::Will,
                     class: class(will.qos),

@@ -6,14 +6,18 @@ use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
 use super::{
-    ClientEvent, Effect, FrameId, SAVE_DELAY_MS, Session, Shared, Turn, inject,
+    Effect, FrameId, Refused, SAVE_DELAY_MS, Session, Shared, Turn, inject,
     state::{Unsaved, Until, Waiting},
 };
 use crate::{
-    Arrival, Denied, Now, Received, Route,
+    Arrival, Cause, Denied, Now, Received, Route, Why,
     values::{Arrived, DELETED, Deliver, Incoming, SENDER, Values},
 };
 
+const UNSEALED_DELETION: &str =
+    "no member has sealed that: the broker did it, or an empty will, or a client that has no agent";
+const DIVERTED: &str = "the value is flagged, so it goes to the topic for flagged values";
+const NO_VALUE: &str = "the message has no value, so `output` has nothing to write";
 const BROKERS_TOPIC: &str = "not handed on: topics that begin with $ are the broker's own; list a filter such as $SYS/# under \
                              `clear` if clients are to read them";
 
@@ -30,13 +34,12 @@ impl Session {
             Route::Group(group) => return self.open(shared, group, delivery, until, now),
             Route::Clear => self.answered(|proxy| proxy.pass(delivery.id)),
             Route::Brokers => {
-                self.note(delivery.topic.as_str(), BROKERS_TOPIC);
-                self.swallow(&delivery);
+                self.withhold(&delivery, Why::new(Cause::BrokersTopic, BROKERS_TOPIC));
             }
             // A client that subscribes to `#` gets the agents' own messages too: not for it, and nothing to report.
             Route::Control => self.swallow(&delivery),
-            Route::Behind(reason) => return self.deny(shared, delivery, &Denied::Behind(reason), until, now),
-            Route::Refused(reason) => return self.deny(shared, delivery, &Denied::Refused(reason), until, now),
+            Route::Behind(why) => return self.deny(shared, delivery, &Denied::Behind(why), until, now),
+            Route::Refused(why) => return self.deny(shared, delivery, &Denied::Refused(why), until, now),
         }
         None
     }
@@ -66,7 +69,9 @@ impl Session {
             Ok(Received::Repeated) => self.swallow(&delivery),
             Ok(Received::Message(message) | Received::Deleted(message)) => {
                 if matches!(turn, Turn::Again(_)) && !self.may_repeat(id) {
-                    self.withhold(&delivery, "replayed: the broker sends it again and again".to_owned());
+                    let sender = Some(message.sender().clone());
+                    let text = "replayed: the broker sends it again and again".to_owned();
+                    self.withhold(&delivery, Why { cause: Cause::Replayed, sender, text });
                 } else {
                     self.judge_delivery(shared, &delivery, &message, now);
                 }
@@ -99,8 +104,7 @@ impl Session {
             self.swallow(&delivery);
             return None;
         }
-        let (client, topic) = (self.label.clone(), topic.as_str().to_owned());
-        self.tell(ClientEvent::Deleted { client, topic });
+        self.tell(Refused::Deletion, topic.clone().as_str(), Why::new(Cause::Deleted, UNSEALED_DELETION));
         if self.sees_flags() {
             self.answered(|proxy| proxy.deliver_empty(delivery.id, &[(DELETED, "broker")]));
         } else {
@@ -130,9 +134,11 @@ impl Session {
         {
             restored.withheld(&delivery.topic);
         }
+        let about = |cause, text| Why::about(message.sender(), cause, text);
         match refused {
-            Incoming::Withhold(reason) => self.withhold(delivery, format!("{}: {reason}", message.sender())),
-            _ => self.swallow(delivery),
+            Incoming::Withhold(why) => self.withhold(delivery, why),
+            Incoming::Diverted => self.withhold(delivery, about(Cause::FlaggedDiverted, DIVERTED)),
+            Incoming::Nothing | Incoming::Deliver(_) => self.withhold(delivery, about(Cause::NoValue, NO_VALUE)),
         }
     }
 
@@ -153,7 +159,7 @@ impl Session {
         }
         let extra = self.settings.annotate.of(&deliver.extra);
         if let Err(error) = self.proxy.deliver(delivery.id, deliver.payload.clone(), deliver.props.clone(), &extra) {
-            return self.withhold(delivery, format!("{}: {error}", message.sender()));
+            return self.withhold(delivery, Why::about(message.sender(), Cause::BadContent, &error.to_string()));
         }
         if let Some(restored) = &mut self.restored {
             restored.handed_on(rules, &delivery.topic, &deliver, now.unix_ms);
@@ -193,18 +199,18 @@ impl Session {
         let heard = until.news.is_none_or(|sync| shared.keyring.is_caught_up_after(sync));
         if matches!(denied, Denied::Behind(_)) && !heard && delivery.qos != Qos::AtMostOnce {
             // Nobody can say whether it is for this client. Not acknowledged, it stays at the broker.
-            warn!(client = self.label, topic = %delivery.topic, "connection closed: {denied}");
+            let code = denied.why().cause;
+            warn!(%code, client = self.label, topic = %delivery.topic, "connection closed: {denied}");
             self.give_up("the ledger is out of reach");
             return None;
         }
-        self.withhold(&delivery, denied.to_string());
+        self.withhold(&delivery, denied.why().clone());
         None
     }
 
     /// Fails closed: the client never sees it, the broker has it acknowledged.
-    fn withhold(&mut self, delivery: &Delivery, reason: String) {
-        let (client, topic) = (self.label.clone(), delivery.topic.as_str().to_owned());
-        self.tell(ClientEvent::DeliveryRefused { client, topic, bytes: delivery.payload.len(), reason });
+    fn withhold(&mut self, delivery: &Delivery, why: Why) {
+        self.tell(Refused::Delivery { bytes: delivery.payload.len() }, delivery.topic.as_str(), why);
         self.swallow(delivery);
     }
 

@@ -8,7 +8,7 @@ use sealcast_seal::Changes;
 
 use tracing::warn;
 
-use crate::{RecordRules, Retained};
+use crate::{RecordRules, Retained, Why};
 
 /// What has to be on disk before the effects of the same step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,20 +90,6 @@ pub enum Effect {
     },
     /// Something that a person may have to know.
     Tell(ClientEvent),
-    /// The client does something that needs nobody's attention.
-    Note {
-        /// The topic.
-        topic: String,
-        /// What.
-        what: &'static str,
-    },
-    /// Somebody has to do something about why the connection ended.
-    Ended {
-        /// What the log knows the reason by.
-        kind: &'static str,
-        /// The reason.
-        reason: String,
-    },
     /// The connection is over: write what was put out before, and close both sides.
     Close {
         /// For the log.
@@ -111,43 +97,40 @@ pub enum Effect {
     },
 }
 
-/// A message that an agent did not let through.
+/// Something that an agent did not let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientEvent {
+pub struct ClientEvent {
+    /// What became of it.
+    pub what: Refused,
+    /// The local client.
+    pub client: String,
+    /// Its topic; a subscription's filter.
+    pub topic: String,
+    /// Why.
+    pub why: Why,
+}
+
+impl ClientEvent {
+    /// A client could not connect, or its connection ended.
+    pub fn of_connection(client: &str, why: Why) -> Self {
+        Self { what: Refused::Connection, client: client.to_owned(), topic: String::new(), why }
+    }
+}
+
+/// What was not let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
     /// A delivery from the broker was not given to the client.
-    DeliveryRefused {
-        /// The local client.
-        client: String,
-        /// The topic it came on.
-        topic: String,
+    Delivery {
         /// How many bytes came.
         bytes: usize,
-        /// Why.
-        reason: String,
     },
-    /// What the broker kept of a topic was deleted, and no member has sealed that.
-    Deleted {
-        /// The local client that subscribes to it.
-        client: String,
-        /// The topic.
-        topic: String,
-    },
+    /// What the broker kept of a topic to which the client subscribes was deleted, and no member has sealed that.
+    Deletion,
     /// A filter of the client was not subscribed to.
-    NotSubscribed {
-        /// The local client.
-        client: String,
-        /// The filter.
-        topic: String,
-        /// Why.
-        reason: String,
-    },
+    Subscription,
     /// A message of the client was not sent.
-    PublishRefused {
-        /// The local client.
-        client: String,
-        /// The topic.
-        topic: String,
-        /// Why.
-        reason: String,
-    },
+    Publish,
+    /// The client could not connect, or its connection ended. No topic is known.
+    Connection,
 }

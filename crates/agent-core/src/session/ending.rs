@@ -5,10 +5,10 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{
-    Effect, Session, Shared, Write,
+    Effect, Refused, Session, Shared, Write,
     state::{Draining, State, Unsaved},
 };
-use crate::{Now, Retained, Step};
+use crate::{Cause, Now, Retained, Step, Why};
 
 /// How long the rest of the bytes may take to go out once the connection is over.
 pub const DRAIN_MS: u64 = 2_000;
@@ -34,8 +34,8 @@ impl Session {
 
     pub(super) fn handle_closed(&mut self, reason: &CloseReason) {
         self.clean = matches!(reason, CloseReason::ClientDisconnect);
-        if let Some((kind, reason)) = self.complaint(reason) {
-            self.effects.push(Effect::Ended { kind, reason });
+        if let Some((cause, text)) = self.complaint(reason) {
+            self.tell(Refused::Connection, "", Why::new(cause, text));
         }
         self.give_up(&reason.to_string());
     }
@@ -59,36 +59,36 @@ impl Session {
         self.take_step()
     }
 
-    /// Why the connection ended, where somebody has to do something about it: what the log knows it by, and in words.
-    fn complaint(&self, reason: &CloseReason) -> Option<(&'static str, String)> {
+    /// Why the connection ended, where somebody has to do something about it: what it is called, and in words.
+    fn complaint(&self, reason: &CloseReason) -> Option<(Cause, String)> {
         Some(match reason {
             CloseReason::ClientMalformed(ParseError::TooLarge { size, max }) => (
-                "large",
+                Cause::TooLargeForAgent,
                 format!(
                     "the client sent a packet of {size} bytes, and at most {max} are taken: raise max_packet_bytes in \
                      agent.toml, and in hub.toml if it is smaller there"
                 ),
             ),
             CloseReason::BrokerMalformed(ParseError::TooLarge { size, max }) => (
-                "large delivery",
+                Cause::TooLargeForAgent,
                 format!(
                     "the broker sent a packet of {size} bytes, and at most {max} are taken: raise max_packet_bytes in \
                      agent.toml"
                 ),
             ),
-            CloseReason::ClientMalformed(error) => ("malformed", format!("the client broke MQTT's rules: {error}")),
-            CloseReason::BrokerMalformed(error) => ("broker", format!("the broker broke MQTT's rules: {error}")),
+            CloseReason::ClientMalformed(error) => (Cause::ClientMalformed, format!("the client broke MQTT's rules: {error}")),
+            CloseReason::BrokerMalformed(error) => (Cause::BrokerMalformed, format!("the broker broke MQTT's rules: {error}")),
             CloseReason::BrokerDisconnect { code } if *code >= reason::FIRST_FAILURE => {
-                ("disconnect", format!("the broker sent DISCONNECT with reason code {code:#04x}"))
+                (Cause::BrokerClosed, format!("the broker sent DISCONNECT with reason code {code:#04x}"))
             }
             CloseReason::BrokerEof if self.version == Version::V311 => (
-                "eof",
+                Cause::BrokerClosed,
                 "the broker closed it without a word: it is away, or it does not take what the client sent; its own log \
                  may say why"
                     .to_owned(),
             ),
-            CloseReason::BrokerEof => ("eof", "the broker closed it: it is away".to_owned()),
-            CloseReason::ConnectRefused { reason } => ("refused", format!("refused: {reason}")),
+            CloseReason::BrokerEof => (Cause::BrokerClosed, "the broker closed it: it is away".to_owned()),
+            CloseReason::ConnectRefused { reason } => (Cause::ClientRefused, format!("refused: {reason}")),
             // Each was said where it happened, or is nobody's fault.
             CloseReason::ClientDisconnect
             | CloseReason::ClientEof
@@ -120,7 +120,7 @@ impl Session {
         match shared.retained.keep(&will) {
             Ok(()) => self.writes.push(Write::Retained(will)),
             Err(error) => {
-                warn!(client = self.label, topic = will.topic, "the will is not kept to be sealed again: {error}");
+                warn!(code = %Cause::RetainedFull, client = self.label, topic = will.topic, "the will is not kept to be sealed again: {error}");
             }
         }
     }

@@ -1,13 +1,11 @@
 //! What becomes of what the proxy says.
 
-use sealcast_mqtt::Output;
-use tracing::warn;
-
 use super::{
-    ClientEvent, Effect, Session, Shared,
+    Effect, Refused, Session, Shared,
     state::{Publishing, Until, Waiting},
 };
-use crate::Now;
+use crate::{Cause, Now, Why};
+use sealcast_mqtt::Output;
 
 impl Session {
     pub(super) fn handle_output(&mut self, shared: &mut Shared<'_>, output: Output, now: Now) {
@@ -38,33 +36,37 @@ impl Session {
             Output::Acked(id) => self.handle_acked(id),
             Output::PublishRejected { topic, code } => {
                 let reason = format!("the broker refused it with reason code {code:#04x}");
-                self.not_sent(shared, topic.as_str(), reason);
+                self.not_sent(shared, topic.as_str(), Why::new(Cause::BrokerRefused, reason));
             }
             Output::PublishTooLarge { topic, size, max, .. } => {
                 let reason = format!(
                     "it has {size} bytes once it is sealed, but the broker takes at most {max}: raise max_packet_bytes in hub.toml"
                 );
-                self.not_sent(shared, topic.as_str(), reason);
+                self.not_sent(shared, topic.as_str(), Why::new(Cause::TooLargeForBroker, reason));
             }
-            Output::PublishUnfit { topic, reason } => self.publish_refused(&topic, reason.into()),
+            Output::PublishUnfit { topic, reason } => {
+                self.publish_refused(&topic, Why::new(Cause::TopicUnfit, reason));
+            }
             Output::FilterUnfit { filter, reason } => {
-                let (client, topic, reason) = (self.label.clone(), filter.into(), reason.into());
-                self.tell(ClientEvent::NotSubscribed { client, topic, reason });
+                self.tell(Refused::Subscription, &filter, Why::new(Cause::TopicUnfit, reason));
             }
-            Output::DeliveryTooLarge { id, size, max } => {
+            Output::DeliveryTooLarge { id, topic, size, max } => {
                 // The broker hears that the client has it.
                 self.handle_acked(id);
-                warn!(client = self.label, size, max, "message dropped: larger than the client accepts");
+                let text = format!("it has {size} bytes, but the client takes at most {max}");
+                let why = Why::new(Cause::TooLargeForClient, text);
+                self.tell(Refused::Delivery { bytes: size }, topic.as_str(), why);
             }
             Output::DeliveryOversized { topic, size, max } => {
                 let reason = format!(
                     "it has {size} bytes, but the agent takes at most {max}: raise max_packet_bytes in agent.toml"
                 );
-                let (client, topic) = (self.label.clone(), topic.into());
-                self.tell(ClientEvent::DeliveryRefused { client, topic, bytes: size, reason });
+                let why = Why::new(Cause::TooLargeForAgent, reason);
+                self.tell(Refused::Delivery { bytes: size }, &topic, why);
             }
             Output::DeliveryInvalid(error) => {
-                warn!(client = self.label, %error, "message dropped: the broker sent a malformed one");
+                let why = Why::new(Cause::BrokerMalformed, format!("the broker sent a malformed message: {error}"));
+                self.tell(Refused::Delivery { bytes: 0 }, "", why);
             }
             Output::Closed(reason) => self.handle_closed(&reason),
         }

@@ -6,10 +6,10 @@ use sealcast_seal::{Content, Purpose};
 use zeroize::Zeroizing;
 
 use super::{
-    ClientEvent, DISK_FAILS, Session, Shared, Write, class,
+    DISK_FAILS, Refused, Session, Shared, Write, class,
     state::{Publishing, Until, Waiting},
 };
-use crate::{Denied, Now, Retained, Route, values::Judged};
+use crate::{Cause, Denied, Now, Retained, Route, Why, values::Judged};
 
 pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
@@ -35,9 +35,9 @@ impl Session {
             Route::Group(group) => return self.attend_sealed(shared, group, publishing, until, now),
             Route::Clear => return self.answered(|proxy| proxy.pass_clear(publishing.request.id)),
             Route::Brokers => return self.publish_brokers(&publishing.request),
-            Route::Control => Denied::Refused(CONTROL_TOPIC.into()),
-            Route::Behind(reason) => Denied::Behind(reason),
-            Route::Refused(reason) => Denied::Refused(reason),
+            Route::Control => Denied::Refused(Why::new(Cause::ControlTopic, CONTROL_TOPIC)),
+            Route::Behind(why) => Denied::Behind(why),
+            Route::Refused(why) => Denied::Refused(why),
         };
         self.deny_publish(shared, publishing, &denied, until, now);
     }
@@ -86,7 +86,7 @@ impl Session {
         } else if self.may_wait(shared.keyring, denied, &mut until, now) {
             self.waiting.push_back((Waiting::Publish(publishing), until));
         } else {
-            self.refuse(shared, &publishing.request, denied.to_string());
+            self.refuse(shared, &publishing.request, denied.why().clone());
         }
     }
 
@@ -126,13 +126,14 @@ impl Session {
             props: request.sealed_properties.to_vec(),
             payload: Zeroizing::new(request.payload.to_vec()),
         };
-        shared.retained.keep(&retained).map_err(|error| Denied::Refused(error.to_string()))?;
+        shared.retained.keep(&retained).map_err(|error| Denied::Refused(error.into()))?;
         self.writes.push(Write::Retained(retained));
         Ok(())
     }
 
-    fn refuse(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, reason: String) {
-        self.not_sent(shared, request.topic.as_str(), reason.clone());
+    fn refuse(&mut self, shared: &mut Shared<'_>, request: &PublishRequest, why: Why) {
+        let reason = why.text.clone();
+        self.not_sent(shared, request.topic.as_str(), why);
         // At QoS 0 and in MQTT 3.1.1 there is no other way to say it than to end the connection. MQTT 5's acknowledgement
         // says it, and other messages of the client go on.
         let disconnect = self.version == Version::V311 || request.qos == Qos::AtMostOnce;
@@ -142,7 +143,7 @@ impl Session {
 
     /// Bridges tell on such topics whether they are connected. Nothing is sent, and the connection stays.
     fn publish_brokers(&mut self, request: &PublishRequest) {
-        self.note(request.topic.as_str(), BROKERS_TOPIC);
+        self.publish_refused(request.topic.as_str(), Why::new(Cause::BrokersTopic, BROKERS_TOPIC));
         let refusal =
             PublishRefusal { code: RefuseCode::TopicNameInvalid, reason: BROKERS_TOPIC.into(), disconnect: false };
         self.refuse_and_stay(request, refusal);
@@ -154,13 +155,14 @@ impl Session {
         self.judged |= shared.values.rules().apply_to(request.topic.as_str());
         let blocked = match judged {
             Judged::Send => return true,
-            Judged::Acknowledge => {
+            Judged::Acknowledge(cause) => {
+                self.publish_refused(request.topic.as_str(), Why::new(cause, spared(cause)));
                 self.answered(|proxy| proxy.acknowledge(request.id));
                 return false;
             }
             Judged::Blocked(blocked) => blocked,
         };
-        self.publish_refused(request.topic.as_str(), blocked.summary);
+        self.publish_refused(request.topic.as_str(), Why::new(blocked.cause, blocked.summary));
         let refusal = PublishRefusal { code: blocked.code, reason: blocked.reason, disconnect: false };
         self.refuse_and_stay(request, refusal);
         false
@@ -174,13 +176,23 @@ impl Session {
     }
 
     /// A message whose values were judged does not go out after all.
-    pub(super) fn not_sent(&mut self, shared: &mut Shared<'_>, topic: &str, reason: String) {
+    pub(super) fn not_sent(&mut self, shared: &mut Shared<'_>, topic: &str, why: Why) {
         shared.values.not_sent(topic);
-        self.publish_refused(topic, reason);
+        self.publish_refused(topic, why);
     }
 
-    pub(super) fn publish_refused(&mut self, topic: &str, reason: String) {
-        let (client, topic) = (self.label.clone(), topic.to_owned());
-        self.tell(ClientEvent::PublishRefused { client, topic, reason });
+    pub(super) fn publish_refused(&mut self, topic: &str, why: Why) {
+        self.tell(Refused::Publish, topic, why);
+    }
+}
+
+/// Why a message is acknowledged, and need not be sent.
+fn spared(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Unchanged => "not sent: `report` says that it tells nothing new",
+        Cause::TooSoon => {
+            "not sent yet: it comes too soon after the last one; the newest is sent when min_interval_ms is over"
+        }
+        _ => "not sent: it has no value, so `output` has nothing to write",
     }
 }

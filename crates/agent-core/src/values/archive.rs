@@ -17,6 +17,7 @@ use super::{
     rules::ValueRules,
     writes::{Amount, ArchiveMessage, ArchiveOnDisk},
 };
+use crate::Cause;
 
 /// What waits on disk; what comes while there is so much is not archived.
 const MAX_WAITING: Amount = Amount { messages: 100_000, bytes: 64 << 20 };
@@ -52,6 +53,7 @@ impl Archives {
             let waiting = self.waiting;
             if is_full(waiting) {
                 warn!(
+                    code = %Cause::ArchiveFull,
                     topic = first.topic,
                     waiting.messages, waiting.bytes, "not archived, because so much already waits to be sent"
                 );
@@ -63,7 +65,7 @@ impl Archives {
                     self.waiting.add(Amount::of_one(message.payload.len() as u64));
                     messages.push(message);
                 }
-                Err(error) => warn!(topic = first.topic, "not archived: {error}"),
+                Err(error) => warn!(code = %Cause::Unreadable, topic = first.topic, "not archived: {error}"),
             }
         }
         messages
@@ -100,7 +102,7 @@ impl Archives {
             Some(Ok(())) => self.handed.taken(id),
             Some(Err(reason)) => {
                 if let Some(topic) = self.handed.answered_refused(id, now_ms) {
-                    say_refused(&topic, &reason);
+                    say_refused(&topic, Cause::BrokerRefused, &reason);
                 }
             }
             None => self.handed.cut(id, now_ms),
@@ -140,9 +142,9 @@ impl Archives {
     /// A message could not be. `false` if nothing can be for now.
     pub fn unsent(&mut self, id: i64, topic: &str, error: &Unsent, now_ms: u64) -> bool {
         match error {
-            Unsent::Refused(reason) => {
+            Unsent::Refused(why) => {
                 if self.handed.refused(id, topic, now_ms) {
-                    say_refused(topic, reason);
+                    say_refused(topic, why.cause, &why.text);
                 }
                 true
             }
@@ -173,8 +175,8 @@ impl Archives {
     }
 }
 
-fn say_refused(topic: &str, reason: &str) {
-    warn!(topic, reason, "the archive waits on disk, because its messages are refused for now");
+fn say_refused(topic: &str, code: Cause, reason: &str) {
+    warn!(%code, topic, reason, "the archive waits on disk, because its messages are refused for now");
 }
 
 /// SenML's name of a reading: its own, or that of its topic, with `_` for what a name may not have (RFC 8428 §4.5.1).
@@ -205,6 +207,7 @@ mod tests {
         super::{retry::RETRY_MS, tests::rules},
         *,
     };
+    use crate::Why;
 
     fn on_disk(waiting: Amount) -> ArchiveOnDisk {
         ArchiveOnDisk { waiting, last_id: 3 }
@@ -216,9 +219,12 @@ mod tests {
         assert_eq!(archives.next_after(1_000), Some(0));
         assert!(archives.wants(1, "t"));
         archives.handed(1, "t".into(), 10);
-        assert!(archives.unsent(2, "other", &Unsent::Refused("no group covers it".into()), 1_000), "only this topic");
+        assert!(
+            archives.unsent(2, "other", &Unsent::Refused(Why::new(Cause::NoGroup, "no group covers it")), 1_000),
+            "only this topic"
+        );
         assert!(archives.wants(3, "t"));
-        assert!(!archives.unsent(3, "t", &Unsent::NotYet("no connection".into()), 1_000));
+        assert!(!archives.unsent(3, "t", &Unsent::NotYet(Why::new(Cause::NoGroup, "no connection")), 1_000));
         assert_eq!(archives.next_after(1_500), None);
         archives.answered(1, None, 1_500);
         assert_eq!(archives.poll_timeout(), Some(1_000 + RETRY_MS), "what was cut waits for the retry too");
@@ -240,7 +246,7 @@ mod tests {
     fn a_topic_without_a_key_stops_no_other() {
         let mut archives = Archives::new(on_disk(Amount { messages: 2, bytes: 20 })).unwrap();
         assert_eq!(archives.next_after(1_000), Some(0));
-        assert!(archives.unsent(1, "t", &Unsent::NoKeyYet("no key yet".into()), 1_000));
+        assert!(archives.unsent(1, "t", &Unsent::NoKeyYet(Why::new(Cause::NoGroup, "no key yet")), 1_000));
         assert!(archives.wants(2, "other"));
         archives.handed(2, "other".into(), 10);
         assert_eq!(archives.next_after(1_000), Some(2), "no retry of all is waited for");

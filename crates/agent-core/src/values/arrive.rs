@@ -14,7 +14,7 @@ use super::{
     recent::hash,
     rules::{Flagged, Format, Receive},
 };
-use crate::Freshness;
+use crate::{Cause, Freshness, Why};
 
 /// Frames that are remembered as diverted.
 const MAX_DIVERTED: usize = 1024;
@@ -90,7 +90,7 @@ pub enum Incoming {
     /// The application gets it.
     Deliver(Box<Deliver>),
     /// It does not.
-    Withhold(String),
+    Withhold(Why),
     /// It got it, or others did, on another topic.
     Diverted,
     /// It has no value, and it is to be handed on as a value alone.
@@ -134,8 +134,8 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn withhold(worth: Worth, reason: impl Into<String>) -> Self {
-        Self { worth, incoming: Incoming::Withhold(reason.into()), diverted: None }
+    fn withhold(worth: Worth, sender: &DeviceId, cause: Cause, text: &str) -> Self {
+        Self { worth, incoming: Incoming::Withhold(Why::about(sender, cause, text)), diverted: None }
     }
 }
 
@@ -144,7 +144,7 @@ impl Values {
     pub fn arrive(&mut self, arrived: &Arrived<'_>, sees_flags: bool, now_ms: u64) -> Incoming {
         let topic = arrived.topic.as_str();
         let Ok((said, props)) = marks::read(&arrived.props) else {
-            return Incoming::Withhold("its sealed properties are malformed".into());
+            return bad_properties(arrived);
         };
         if said.alarm {
             return self.alarm(arrived, &props);
@@ -172,7 +172,7 @@ impl Values {
     /// Its sender has deleted the topic's retained message. That is no value, neither good nor bad.
     pub fn deleted(arrived: &Arrived<'_>) -> Incoming {
         let Ok((_, props)) = marks::read(&arrived.props) else {
-            return Incoming::Withhold("its sealed properties are malformed".into());
+            return bad_properties(arrived);
         };
         deliver_unjudged(arrived, &props, (marks::DELETED, "sender"), true)
     }
@@ -180,7 +180,8 @@ impl Values {
     fn alarm(&self, arrived: &Arrived<'_>, props: &Properties) -> Incoming {
         let device = self.rules.alarm_device(arrived.topic.as_str());
         if let Some(device) = device.filter(|device| *device != arrived.sender.as_str()) {
-            return Incoming::Withhold(format!("an alarm in the name of {device}, which only {device} may raise"));
+            let text = format!("an alarm in the name of {device}, which only {device} may raise");
+            return Incoming::Withhold(Why::about(arrived.sender, Cause::ForeignAlarm, &text));
         }
         deliver_unjudged(arrived, props, (marks::ALARM, "1"), false)
     }
@@ -195,6 +196,10 @@ impl Values {
         self.diverted.push_back(frame);
         true
     }
+}
+
+fn bad_properties(arrived: &Arrived<'_>) -> Incoming {
+    Incoming::Withhold(Why::about(arrived.sender, Cause::BadContent, "its sealed properties are malformed"))
 }
 
 /// What is no value, and is handed on with a property that says so. `empty`: it takes the place of none.
@@ -220,9 +225,10 @@ fn judge(
     rule: Option<&Receive>,
     sees_flags: bool,
 ) -> Judgement {
+    let withhold = |worth, cause, text: &str| Judgement::withhold(worth, arrived.sender, cause, text);
     if rule.is_some_and(|rule| rule.require_checked) && said.check.is_none() {
         let reason = "its sender's agent did not check it, and `require_checked` is set";
-        return Judgement::withhold(Worth::Bad, reason);
+        return withhold(Worth::Bad, Cause::Unchecked, reason);
     }
     let flagged = arrived.stale || said.is_flagged();
     let policy = match (flagged, rule) {
@@ -240,10 +246,11 @@ fn judge(
     let check = arrived.check(said);
     if policy == Flagged::Drop {
         let check = check.unwrap_or_default();
-        return Judgement::withhold(worth(said.empty), format!("{check}: flagged values are dropped here"));
+        let text = format!("{check}: flagged values are dropped here");
+        return withhold(worth(said.empty), Cause::FlaggedDropped, &text);
     }
     if arrived.stale && !sees_flags && policy == Flagged::Deliver {
-        return Judgement::withhold(Worth::None, "too old for a client that could not see that it is");
+        return withhold(Worth::None, Cause::Stale, "too old for a client that could not see that it is");
     }
     let format = rule.and_then(|rule| rule.format.as_ref()).filter(|_| !said.archive);
     let (payload, records, empty) = match convert(arrived, said.empty, format, &mut props) {
@@ -252,7 +259,7 @@ fn judge(
             return Judgement { worth: worth(true), incoming: Incoming::Nothing, diverted: None };
         }
         Converted::Unreadable(error) => {
-            return Judgement::withhold(Worth::Bad, format!("it cannot be converted: {error}"));
+            return withhold(Worth::Bad, Cause::Unreadable, &format!("it cannot be converted: {error}"));
         }
     };
     let mut extra = arrived.extra();

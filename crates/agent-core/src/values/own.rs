@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::alarm::Alarm;
+use crate::Why;
 
 /// A message that the agent itself publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +56,11 @@ impl Due {
 pub enum Unsent {
     /// It may be later, and so may every other message.
     #[error("{0}")]
-    NotYet(String),
+    NotYet(Why),
     /// It may be later. Messages of other topics may be sent now.
     #[error("{0}")]
-    NoKeyYet(String),
+    NoKeyYet(Why),
     /// It may not be sent.
     #[error("{0}")]
-    Refused(String),
+    Refused(Why),
 }

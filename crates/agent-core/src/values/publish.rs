@@ -15,6 +15,7 @@ use super::{
     own::Own,
     recent::hash,
 };
+use crate::Cause;
 
 /// Most topics of which the log says that a message came without a value.
 const MAX_EMPTY: usize = 1024;
@@ -24,8 +25,8 @@ const MAX_EMPTY: usize = 1024;
 pub enum Judged {
     /// Seal it; payload and properties are what is to be sealed.
     Send,
-    /// It need not be sent now: the client is told that it has been taken.
-    Acknowledge,
+    /// It need not be sent now, for this cause: the client is told that it has been taken.
+    Acknowledge(Cause),
     /// It must not be sent.
     Blocked(Blocked),
 }
@@ -33,6 +34,8 @@ pub enum Judged {
 /// Why a message was blocked.
 #[derive(Debug, PartialEq)]
 pub struct Blocked {
+    /// What it is called.
+    pub cause: Cause,
     /// The nearest reason code.
     pub code: RefuseCode,
     /// For the person at the device, with the numbers.
@@ -118,7 +121,7 @@ impl Values {
         if empty {
             marks::add(props, marks::EMPTY, "1");
             self.note_empty(topic, unwritten);
-            return Ok(if unwritten { Judged::Acknowledge } else { Judged::Send });
+            return Ok(if unwritten { Judged::Acknowledge(Cause::NoValue) } else { Judged::Send });
         }
         self.dirty = true;
         Ok(match self.reports.decide(topic, &records, checked.marks.unwrap_or_default(), request.dup, now_ms) {
@@ -128,14 +131,14 @@ impl Values {
             }
             Decision::Skip => {
                 self.reports.skip(topic);
-                Judged::Acknowledge
+                Judged::Acknowledge(Cause::Unchanged)
             }
             Decision::Keep { .. } => {
                 let (props, payload, retain) =
                     (props.encode().unwrap_or_default(), request.payload.clone(), request.retain);
                 let kept = Own { payload, props, retain, recorded: Some((original, now_ms)) };
                 if self.reports.keep(topic, kept) {
-                    Judged::Acknowledge
+                    Judged::Acknowledge(Cause::TooSoon)
                 } else {
                     // Sent early rather than not at all.
                     self.reports.send(topic, client);
@@ -158,7 +161,8 @@ impl Values {
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict.action() == Action::Block) {
             let (reason, checks) = (verdict.to_string(), Finding::of(verdict));
             self.raise(topic, Kind::Blocked, &reason, checks, now_ms);
-            return Err(Blocked { code: RefuseCode::ImplementationSpecific, reason, summary: blocked_by(verdict) });
+            let (cause, code) = (Cause::Blocked, RefuseCode::ImplementationSpecific);
+            return Err(Blocked { cause, code, reason, summary: blocked_by(verdict) });
         }
         let mut all = Marks::NONE;
         verdicts.iter().flat_map(|verdict| verdict.marks().iter()).for_each(|check| all.insert(check));
@@ -228,13 +232,13 @@ impl Values {
 impl Blocked {
     pub(super) fn malformed(error: &dyn Display) -> Self {
         let summary = "malformed properties".to_owned();
-        Self { code: RefuseCode::PayloadFormatInvalid, reason: error.to_string(), summary }
+        Self { cause: Cause::Unreadable, code: RefuseCode::PayloadFormatInvalid, reason: error.to_string(), summary }
     }
 }
 
 pub(super) fn unreadable(error: &dyn Display) -> Blocked {
     let summary = "it cannot be read as its format says".to_owned();
-    Blocked { code: RefuseCode::PayloadFormatInvalid, reason: error.to_string(), summary }
+    Blocked { cause: Cause::Unreadable, code: RefuseCode::PayloadFormatInvalid, reason: error.to_string(), summary }
 }
 
 /// What blocks, with the numbers that were compared. Where a finding may quote a text of the payload, its check is named.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    ByFilter, Uncommitted,
+    ByFilter, Cause, Uncommitted,
     testing::{keyring, request},
 };
 
@@ -155,22 +155,22 @@ fn what_may_not_have_arrived_is_sent_again_and_judged_once() -> Result<()> {
     let mut values = disk.start(RULES)?;
     let pass = || (Judged::Send, Some("pass".to_owned()));
     assert_eq!(judge(&mut disk, &mut values, 1, "20", 1_000, false)?, pass());
-    assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 2_000, false)?.0, Judged::Acknowledge);
+    assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 2_000, false)?.0, Judged::Acknowledge(Cause::Unchanged));
     // The same message again, its stamp with it, is no clock that stood still.
     assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 2_000, true)?, pass());
     assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 2_000, false)?, (Judged::Send, Some("flag:time".to_owned())));
     values.cut(2);
     assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 3_000, false)?.0, Judged::Send, "the verdict is another one");
-    assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 4_000, false)?.0, Judged::Acknowledge);
+    assert_eq!(judge(&mut disk, &mut values, 1, "20.5", 4_000, false)?.0, Judged::Acknowledge(Cause::Unchanged));
     values.cut(1);
     assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 5_000, false)?, pass());
     values.not_sent("t");
     assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 6_000, false)?, pass());
-    assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 7_000, false)?.0, Judged::Acknowledge);
+    assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 7_000, false)?.0, Judged::Acknowledge(Cause::Unchanged));
     // What waited for the smallest interval goes over the agent's own connection.
     values.reports.send("t", OWN_CONNECTION);
     values.cut(3);
-    assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 8_000, false)?.0, Judged::Acknowledge);
+    assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 8_000, false)?.0, Judged::Acknowledge(Cause::Unchanged));
     values.link_refused();
     assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 9_000, false)?.0, Judged::Send);
     Ok(())
@@ -249,7 +249,7 @@ fn case_04_messages_without_the_value_pass_are_flagged_or_blocked() -> Result<()
             let (judged, payload, said) = publish(&mut disk, &mut values, sent, 1_000)?;
             let got = match judged {
                 Judged::Blocked(blocked) => blocked.summary,
-                Judged::Acknowledge => "not sent".to_owned(),
+                Judged::Acknowledge(_) => "not sent".to_owned(),
                 Judged::Send => {
                     assert!(said.empty, "{rules}");
                     format!(
@@ -281,7 +281,7 @@ fn case_04_a_message_without_the_value_ends_no_alarm_and_is_no_report() -> Resul
                  [[publish]]\nfilter = 't'\ninput = { format = 'json', value = '$.v' }\n";
     let mut values = disk.start(rules)?;
     assert_eq!(publish(&mut disk, &mut values, r#"{"v":20}"#, 1_000)?.0, Judged::Send);
-    assert_eq!(publish(&mut disk, &mut values, r#"{"v":20.5}"#, 2_000)?.0, Judged::Acknowledge);
+    assert_eq!(publish(&mut disk, &mut values, r#"{"v":20.5}"#, 2_000)?.0, Judged::Acknowledge(Cause::Unchanged));
     assert!(matches!(publish(&mut disk, &mut values, r#"{"v":70}"#, 3_000)?.0, Judged::Blocked(_)));
     let over = |values: &Values| values.alarms.due(10_000).iter().any(|alarm| alarm.over_ms.is_some());
     for other in [r#"{"battery":1}"#, r#"{"v":null}"#] {
@@ -294,7 +294,7 @@ fn case_04_a_message_without_the_value_ends_no_alarm_and_is_no_report() -> Resul
         "the first good one after an alarm"
     );
     assert!(over(&values));
-    assert_eq!(publish(&mut disk, &mut values, r#"{"v":20.2}"#, 6_000)?.0, Judged::Acknowledge);
+    assert_eq!(publish(&mut disk, &mut values, r#"{"v":20.2}"#, 6_000)?.0, Judged::Acknowledge(Cause::Unchanged));
     // A document that is none is a fault, as ever.
     assert!(matches!(publish(&mut disk, &mut values, "offline", 7_000)?.0, Judged::Blocked(_)));
     assert!(matches!(publish(&mut disk, &mut values, r#"{"v":"unavailable","x":{}"#, 7_000)?.0, Judged::Blocked(_)));

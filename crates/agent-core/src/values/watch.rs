@@ -10,9 +10,10 @@ use super::{
     arrive::{Arrived, Incoming},
     guard::Said,
     marks,
+    output::Output,
     waiting::Brought,
 };
-use crate::{Arrival, Denied, Keyring, Received, Route};
+use crate::{Arrival, Denied, Keyring, Received, Route, Why};
 
 /// What a message may be believed to be.
 enum Opened {
@@ -61,9 +62,9 @@ impl Values {
             self.hear_alarm(&arrived, |about| keyring.may_speak_of(arrived.sender, about), now_ms);
         } else if self.has_fail_safe(topic.as_str())
             // As MQTT 3.1.1 clients get it: what is held back from them is no good value.
-            && let Incoming::Withhold(reason) = self.arrive(&arrived, false, now_ms)
+            && let Incoming::Withhold(why) = self.arrive(&arrived, false, now_ms)
         {
-            debug!(topic = message.topic, reason, "not a good value");
+            self.not_good(message, why);
         }
         false
     }
@@ -86,6 +87,12 @@ impl Values {
         // It may have been told, or told again, much later than it was raised.
         let at_ms = alarm.last_ms.min(arrived.sealed_ms);
         self.bad(&alarm.topic, Said { sender, at_ms, tolerance_ms: arrived.tolerance_ms }, now_ms);
+    }
+
+    fn not_good(&mut self, message: &Brought, why: Why) {
+        debug!(code = %why.cause, topic = message.topic, reason = why.text, "not a good value");
+        let (topic, bytes) = (message.topic.clone(), message.payload.len());
+        self.outputs.push_back(Output::Refused { topic, bytes, why });
     }
 
     fn has_fail_safe(&self, topic: &str) -> bool {
@@ -115,7 +122,11 @@ impl Values {
                 self.opener.mark_acknowledged(&opened.receipt());
                 Opened::Nothing
             }
-            Ok(Received::Repeated) | Err(Denied::Refused(_)) => Opened::Nothing,
+            Ok(Received::Repeated) => Opened::Nothing,
+            Err(Denied::Refused(why)) => {
+                self.not_good(message, why);
+                Opened::Nothing
+            }
             Err(Denied::NotYet(_) | Denied::Behind(_)) => Opened::NotYet,
         }
     }

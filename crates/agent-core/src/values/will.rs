@@ -9,6 +9,7 @@ use super::{
     Values, marks,
     publish::{Blocked, blocked_by, document, unreadable},
 };
+use crate::Cause;
 
 /// What is sealed of a will.
 #[derive(Debug, PartialEq)]
@@ -43,7 +44,7 @@ impl Values {
                 if verdict.action() == Action::Block {
                     let code = RefuseCode::ImplementationSpecific;
                     let summary = blocked_by(&verdict);
-                    return Err(Blocked { code, reason: verdict.to_string(), summary });
+                    return Err(Blocked { cause: Cause::Blocked, code, reason: verdict.to_string(), summary });
                 }
             }
             if let Some(encoder) = &format.encoder {

@@ -82,6 +82,7 @@ impl Values {
                         self.with_archives(|archives| archives.handed(id, topic, bytes));
                     }
                     Err(error) => {
+                        out.note_unsent(&topic, &error);
                         if !self.with_archives(|archives| archives.unsent(id, &topic, &error, now_ms)) {
                             return Ok(());
                         }

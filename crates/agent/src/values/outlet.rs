@@ -1,15 +1,16 @@
 //! How the agent's own messages leave: sealed, with what has to be on disk before, over the agent's own connection.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use sealcast_agent_core::{
-    Frame, own_message,
+    Cause, Frame, Why, own_message,
+    session::{ClientEvent, Refused},
     values::{Own, Unsent},
 };
 use sealcast_node::{Answer, Link, now_ms};
 
-use super::Values;
-use crate::{config, data::DataPlane, readings::Readings};
+use super::{AGENT, Values};
+use crate::{config, data::DataPlane, events::Events, readings::Readings};
 
 /// Where what the agent itself publishes goes.
 #[derive(Clone)]
@@ -22,23 +23,38 @@ pub struct Outlet {
     pub config: Arc<config::Agent>,
     /// To the ledger.
     pub readings: Arc<Readings>,
+    /// What was not sent.
+    pub events: Arc<Events>,
+}
+
+impl Outlet {
+    /// A message of the agent's own was not sent.
+    pub(super) fn note_unsent(&self, topic: &str, unsent: &Unsent) {
+        let (Unsent::NotYet(why) | Unsent::NoKeyYet(why) | Unsent::Refused(why)) = unsent;
+        let (client, topic) = (AGENT.to_owned(), topic.to_owned());
+        self.events.note(&ClientEvent { what: Refused::Publish, client, topic, why: why.clone() });
+    }
+}
+
+fn away(error: &dyn Display) -> Unsent {
+    Unsent::NotYet(Why::new(Cause::BrokerAway, error.to_string()))
 }
 
 impl Values {
     /// Seals a message and publishes it over the agent's own connection.
     pub(super) fn send(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<(), Unsent> {
         for Frame { retain, payload } in self.prepare(out, topic, message)? {
-            out.link.publish(topic, retain, payload).map_err(|error| Unsent::NotYet(error.to_string()))?;
+            out.link.publish(topic, retain, payload).map_err(|error| away(&error))?;
         }
         Ok(())
     }
 
     /// The same; gives what the broker will say of the last frame.
     pub(super) fn send_told(&self, out: &Outlet, topic: &str, message: &mut Own) -> Result<Answer, Unsent> {
-        let mut told = Err(Unsent::NotYet("nothing was sealed".to_owned()));
+        let mut told = Err(Unsent::NotYet(Why::new(Cause::SealFailed, "nothing was sealed")));
         for Frame { retain, payload } in self.prepare(out, topic, message)? {
             let answer = out.link.publish_told(topic, retain, payload);
-            told = Ok(answer.map_err(|error| Unsent::NotYet(error.to_string()))?);
+            told = Ok(answer.map_err(|error| away(&error))?);
         }
         told
     }

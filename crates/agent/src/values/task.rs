@@ -65,6 +65,9 @@ impl Values {
             if sent.is_ok() && due.is_end() {
                 sent = self.send(out, &due.topic, &mut Own::empty());
             }
+            if let Err(unsent) = &sent {
+                out.note_unsent(&due.topic, unsent);
+            }
             self.with(|values| match sent {
                 Ok(()) => values.sent(due, now),
                 Err(error) => values.not_sent_own(due, &error, now),

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use sealcast_agent_core::{
+    Cause,
     testing::{keyring, request},
     values::{Amount, ArchiveMessage, Judged, ValueRow},
 };
@@ -13,7 +14,7 @@ use crate::config::AgentFile;
 
 fn with_rules(dir: &Path, rules: &str) -> Result<Values> {
     let rules = toml::from_str::<AgentFile>(rules)?.validate()?.values;
-    Values::new("1111".parse()?, rules, Arc::new(Store::create(dir)?), 1)
+    Values::new("1111".parse()?, rules, Arc::new(Store::create(dir)?), Arc::new(Events::new(dir)), 1)
 }
 
 #[test]
@@ -87,11 +88,11 @@ async fn what_becomes_due_earlier_wakes_the_agents_own_task() -> Result<()> {
     assert!(values.pause(None) > Duration::from_secs(50));
     assert_eq!(publish("20")?, Judged::Send);
     assert!(woken().await.is_err(), "nothing is due");
-    assert_eq!(publish("30")?, Judged::Acknowledge);
+    assert_eq!(publish("30")?, Judged::Acknowledge(Cause::TooSoon));
     assert!(woken().await.is_ok(), "it waits for five seconds");
     let pause = values.pause(None);
     assert!(pause <= Duration::from_secs(5), "{pause:?}");
-    assert_eq!(publish("40")?, Judged::Acknowledge);
+    assert_eq!(publish("40")?, Judged::Acknowledge(Cause::TooSoon));
     assert!(woken().await.is_err(), "nothing is due before that");
     assert!(matches!(publish("120")?, Judged::Blocked(_)));
     assert!(woken().await.is_ok(), "an alarm is due at once");

@@ -10,8 +10,9 @@ use super::effects::{JournalRecord, Output};
 use super::publishing::Offer;
 use super::session::{Due, Session, SessionKey};
 use super::{Core, NewMessage};
+use crate::cause::Cause;
 use crate::certificate::PeerCertificate;
-use crate::fault::fault;
+use crate::fault;
 use crate::packets::{ConnAckProperties, Outgoing};
 use crate::policy::{Attempt, Credential, Peer};
 use crate::router::SessionId;
@@ -110,24 +111,30 @@ impl Core {
         let username = connect.username.as_ref().map(Text::as_str);
         let attempt = Attempt { certificate, client_id: connect.client_id.as_str(), username };
         let peer = self.policy.connect(&attempt).map_err(|refusal| {
+            let code = refusal.cause();
+            self.causes.add(code);
             let name = certificate.and_then(PeerCertificate::common_name).unwrap_or("without certificate");
             let client_id = connect.client_id.as_str();
             if let Some(unlogged) = self.told.due("connection refused", name, &refusal.to_string(), now_ms) {
-                tracing::warn!(certificate = name, client_id, unlogged, "connection refused: {refusal}");
+                tracing::warn!(%code, certificate = name, client_id, unlogged, "connection refused: {refusal}");
             }
             refusal.code()
         })?;
         let device = peer.device.clone();
         if connect.will.as_ref().is_some_and(|will| topic::check_levels(&will.topic).is_err()) {
-            tracing::info!(%device, "connection refused: the topic of the will has too many levels");
+            let code = Cause::WillTopic;
+            self.causes.add(code);
+            tracing::info!(%code, %device, "connection refused: the topic of the will has too many levels");
             return Err(reason::TOPIC_NAME_INVALID);
         }
         if let Some(will) = &connect.will
             && !self.policy.may_publish(&peer, &will.topic)
         {
+            let code = Cause::Will;
+            self.causes.add(code);
             if let Some(unlogged) = self.told.due("will refused", &device, &will.topic, now_ms) {
                 let reason = self.policy.why_not_publish(&peer, &will.topic);
-                tracing::info!(%device, topic = %will.topic, unlogged, "connection refused, because of its will: {reason}");
+                tracing::info!(%code, %device, topic = %will.topic, unlogged, "connection refused, because of its will: {reason}");
             }
             return Err(reason::NOT_AUTHORIZED);
         }
@@ -147,14 +154,16 @@ impl Core {
             && (had_place || usage.control_sessions < limits.max_device_control_sessions);
         if !reserved && (old.is_none() || had_place) {
             if usage.sessions >= limits.max_device_sessions {
-                let limit = limits.max_device_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the device has as many sessions, online \
+                let (code, limit) = (Cause::DeviceSessions, limits.max_device_sessions);
+                self.causes.add(code);
+                tracing::warn!(%code, %device, %client_id, limit, "connection refused: the device has as many sessions, online \
                     and offline, as one device may (limits.max_device_sessions)");
                 return Err(reason::QUOTA_EXCEEDED);
             }
             if self.sessions.len().saturating_sub(self.reserved_sessions) >= limits.max_sessions {
-                let limit = limits.max_sessions;
-                tracing::warn!(%device, %client_id, limit, "connection refused: the broker has as many sessions, online \
+                let (code, limit) = (Cause::Sessions, limits.max_sessions);
+                self.causes.add(code);
+                tracing::warn!(%code, %device, %client_id, limit, "connection refused: the broker has as many sessions, online \
                     and offline, as it may (limits.max_sessions)");
                 return Err(reason::QUOTA_EXCEEDED);
             }
@@ -204,10 +213,16 @@ impl Core {
 
     /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
+        let cause = fault::cause(code);
+        // A publication that was refused was counted there.
+        if matches!(cause, Cause::Protocol | Cause::KeepAlive) {
+            self.causes.add(cause);
+        }
         if let Some((device, client_id)) = self.who(conn).map(|(device, id)| (device.to_owned(), id.to_owned()))
-            && let Some(unlogged) = self.told.due("connection closed", &device, fault(code), now_ms)
+            && let Some(unlogged) = self.told.due("connection closed", &device, fault::fault(code), now_ms)
         {
-            tracing::info!(device, client_id, code, unlogged, "connection closed: {}", fault(code));
+            let what = fault::fault(code);
+            tracing::info!(code = %cause, device, client_id, mqtt_code = code, unlogged, "connection closed: {what}");
         }
         self.close(conn, code, now_ms);
     }

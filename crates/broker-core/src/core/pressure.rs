@@ -59,14 +59,25 @@ use super::Core;
 use super::connection::{ConnId, Connection, Wait};
 use super::publishing::NoRoom;
 use super::usage::{Bound, Class, Load};
+use crate::cause::Cause;
 use crate::message;
 use crate::packets::Incoming;
 use crate::router::SessionId;
+
+/// What is full.
+fn full(bound: Bound) -> Cause {
+    match bound {
+        Bound::Session => Cause::SessionFull,
+        Bound::Device => Cause::DeviceFull,
+        Bound::Total => Cause::AllFull,
+    }
+}
 
 impl Core {
     /// Notes that something found no room, and tells the operator.
     pub(super) fn note_full(&mut self, id: SessionId, bound: Bound, now_ms: u64) {
         self.mark_full(id, bound, now_ms);
+        self.causes.add(full(bound));
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let reminder = &mut session.full.get_or_insert_default().reminder;
         let reminder = self.usages.block(&session.key.device, bound).unwrap_or(reminder);
@@ -96,6 +107,7 @@ impl Core {
             Bound::Session => {
                 let Load { messages, bytes } = session.queue.load(class);
                 tracing::warn!(
+                    code = %full(bound),
                     device,
                     client_id,
                     online,
@@ -110,6 +122,7 @@ impl Core {
             Bound::Device => {
                 let Load { messages, bytes } = self.usages.of(device).queued.of(class);
                 tracing::warn!(
+                    code = %full(bound),
                     device,
                     messages,
                     bytes,
@@ -122,6 +135,7 @@ impl Core {
             Bound::Total => {
                 let Load { messages, bytes } = self.usages.queued(class);
                 tracing::warn!(
+                    code = %full(bound),
                     messages,
                     bytes,
                     turned_away,
@@ -137,7 +151,9 @@ impl Core {
     /// Ends a session for which nobody waits, and its connection.
     pub(super) fn end_slow_session(&mut self, id: SessionId, reason: &str) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        tracing::warn!(device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
+        let code = Cause::SlowSession;
+        self.causes.add(code);
+        tracing::warn!(%code, device = %session.key.device, client_id = %session.key.client_id, online = session.conn.is_some(),
             messages = session.queue.len(), "session ended: {reason}");
         if let Some(conn) = session.conn.take() {
             self.cut(conn, reason::QUOTA_EXCEEDED);
@@ -300,7 +316,10 @@ impl Core {
             let client_id = self.sessions.get(&connection.session).map(|session| session.key.client_id.clone());
             let topic = connection.pressure.topic();
             let full = self.sessions.get(&by).map(|session| session.key.clone());
+            let code = Cause::Waited;
+            self.causes.add(code);
             tracing::warn!(
+                %code,
                 device = %connection.peer.device,
                 client_id = client_id.as_deref().unwrap_or_default(),
                 topic,

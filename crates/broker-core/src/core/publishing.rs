@@ -11,6 +11,7 @@ use super::deliveries::Terms;
 use super::effects::{JournalRecord, Output};
 use super::usage::{Bound, Class};
 use super::{Core, HubMessage, NewMessage};
+use crate::cause::Cause;
 use crate::message::{self, Message, Received};
 use crate::packets::Outgoing;
 use crate::policy::{Credential, Intercepted, Interception, Peer};
@@ -155,9 +156,11 @@ impl Core {
     ) -> Result<(), (u8, &'static str)> {
         let device = &*peer.device;
         if !self.policy.may_publish(peer, topic) {
+            let code = Cause::Publish;
+            self.causes.add(code);
             if let Some(unlogged) = self.told.due("publish refused", device, topic, now_ms) {
                 let reason = self.policy.why_not_publish(peer, topic);
-                tracing::info!(device, %topic, unlogged, "publish refused: {reason}");
+                tracing::info!(%code, device, %topic, unlogged, "publish refused: {reason}");
             }
             return Err((reason::NOT_AUTHORIZED, "the device may not publish to this topic"));
         }
@@ -166,8 +169,10 @@ impl Core {
         }
         let bytes = message::cost(topic, &publish.payload, &publish.properties);
         self.may_retain(Some(device), topic, bytes).map_err(|reason| {
+            let code = Cause::RetainedFull;
+            self.causes.add(code);
             if let Some(unlogged) = self.told.due("retained message refused", device, topic, now_ms) {
-                tracing::warn!(device, %topic, unlogged, "publish refused: {reason}");
+                tracing::warn!(%code, device, %topic, unlogged, "publish refused: {reason}");
             }
             (reason::QUOTA_EXCEEDED, reason)
         })

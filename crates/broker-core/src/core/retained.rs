@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Core;
 use super::effects::JournalRecord;
 use super::usage::{Class, Load};
+use crate::cause::Cause;
 use crate::message::Message;
 
 impl Core {
@@ -49,7 +50,9 @@ impl Core {
         // Wills, the hub's own messages, and what an interceptor has changed have not been judged before.
         if let Err(reason) = allowed {
             let device = message.sender.as_deref().unwrap_or("hub");
-            tracing::warn!(device, topic = %message.topic, "message delivered, but not retained: {reason}");
+            let code = Cause::RetainedFull;
+            self.causes.add(code);
+            tracing::warn!(%code, device, topic = %message.topic, "message delivered, but not retained: {reason}");
             self.fx.record(JournalRecord::RetainedEnd { topic: message.topic.clone() });
             return;
         }

@@ -12,6 +12,7 @@ use super::deliveries::Terms;
 use super::effects::JournalRecord;
 use super::session::Session;
 use super::usage::{Class, Load, Loads};
+use crate::cause::Cause;
 use crate::message::Message;
 use crate::packets::{Outgoing, Subscribed};
 use crate::router::SessionId;
@@ -100,25 +101,32 @@ impl Core {
         now_ms: u64,
     ) -> Result<(), u8> {
         let (share, filter) = topic::parse_filter(text).map_err(|error| {
-            tracing::info!(%device, filter = text, "subscription refused: the filter is not valid: {error}");
+            let code = Cause::Filter;
+            self.causes.add(code);
+            tracing::info!(%code, %device, filter = text, "subscription refused: the filter is not valid: {error}");
             reason::TOPIC_FILTER_INVALID
         })?;
         if !self.policy.may_subscribe(device, filter) {
+            let code = Cause::Subscribe;
+            self.causes.add(code);
             if let Some(unlogged) = self.told.due("subscription refused", device, text, now_ms) {
-                tracing::info!(%device, filter = text, unlogged, "subscription refused: the device may not subscribe to it");
+                tracing::info!(%code, %device, filter = text, unlogged, "subscription refused: the device may not subscribe to it");
             }
             return Err(reason::NOT_AUTHORIZED);
         }
         let Some(session) = self.sessions.get(&id) else { return Err(reason::FIRST_FAILURE) };
         let new = !session.subscriptions.contains_key(text);
         if new && session.subscriptions.len() >= self.limits.max_subscriptions {
-            let limit = self.limits.max_subscriptions;
-            tracing::warn!(%device, filter = text, limit, "subscription refused: the session has as many \
+            let (code, limit) = (Cause::Subscriptions, self.limits.max_subscriptions);
+            self.causes.add(code);
+            tracing::warn!(%code, %device, filter = text, limit, "subscription refused: the session has as many \
                 subscriptions as one session may");
             return Err(reason::QUOTA_EXCEEDED);
         }
         if share.is_some() && !session.takes_share(text) {
-            tracing::warn!(%device, filter = text, MAX_SHARES, MAX_SHARE_BYTES, "subscription refused: the session \
+            let code = Cause::Shares;
+            self.causes.add(code);
+            tracing::warn!(%code, %device, filter = text, MAX_SHARES, MAX_SHARE_BYTES, "subscription refused: the session \
                 has as many shared subscriptions as one session may, or the filter is too long for one");
             return Err(reason::QUOTA_EXCEEDED);
         }
@@ -129,7 +137,9 @@ impl Core {
                 RetainHandling::Never => false,
             };
         if brings && brought.filters.insert(text.to_owned()) && !self.bring(id, filter, subscribed, brought, now_ms) {
-            tracing::warn!(%device, filter = text, "subscription refused: there is no room for the retained messages \
+            let code = Cause::RetainedRoom;
+            self.causes.add(code);
+            tracing::warn!(%code, %device, filter = text, "subscription refused: there is no room for the retained messages \
                 that it brings, or the packet has too many filters for what is retained; the client can subscribe again once it has read what waits, with fewer filters at once");
             return Err(reason::QUOTA_EXCEEDED);
         }

@@ -3,6 +3,7 @@
 
 use super::Core;
 use super::session::{Due, Session};
+use crate::cause::Cause;
 use crate::limits::Limits;
 use crate::router::SessionId;
 
@@ -48,7 +49,9 @@ impl Core {
                 "session ended: its client has been away for as long as its session expiry allows");
             self.end_session(id);
         } else if session.full_until(&self.limits).is_some_and(|at| at <= now_ms) {
-            tracing::warn!(device = %session.key.device, client_id = %session.key.client_id,
+            let code = Cause::FullSession;
+            self.causes.add(code);
+            tracing::warn!(%code, device = %session.key.device, client_id = %session.key.client_id,
                 messages = session.queue.len(),
                 "offline session ended and its messages dropped: its queue has been full for limits.full_session_hours");
             self.end_session(id);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_agent::{Alarm, AlarmKind, ClientEvent};
+use sealcast_agent::{Alarm, AlarmKind, ClientEvent, Refused};
 use sealcast_ledger::{Body, Limits, LimitsSet, ReadingTopic, Replica, Reporters, SequenceRule};
 use sealcast_node::now_ms;
 use sealcast_operator::readings;
@@ -169,8 +169,8 @@ impl<'a> Stage<'a> {
         let mut reasons = BTreeSet::new();
         loop {
             match events.try_recv() {
-                Ok(ClientEvent::DeliveryRefused { topic, reason, .. }) if topic == TEMPERATURE => {
-                    reasons.insert(reason);
+                Ok(ClientEvent { what: Refused::Delivery { .. }, topic, why, .. }) if topic == TEMPERATURE => {
+                    reasons.insert(why.text);
                 }
                 Ok(_) | Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, enroll, upstream};
+use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, Refused, enroll, upstream};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
@@ -300,8 +300,8 @@ async fn refusal(events: &mut broadcast::Receiver<ClientEvent>, id: &DeviceId, t
     let next = async {
         loop {
             match events.recv().await {
-                Ok(ClientEvent::DeliveryRefused { topic: of, bytes, reason, .. }) if of == topic => {
-                    return Ok((bytes, reason));
+                Ok(ClientEvent { what: Refused::Delivery { bytes }, topic: of, why, .. }) if of == topic => {
+                    return Ok((bytes, why.text));
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => bail!("the agent has ended"),

@@ -335,7 +335,7 @@ impl Proxy {
         let max = self.client_max_bytes;
         let opened = matches!(answer, Answer::Replace { .. });
         let id = DeliveryId(held.id);
-        let (qos, packet_id) = (held.publish.qos, held.publish.packet_id);
+        let (qos, packet_id, topic) = (held.publish.qos, held.publish.packet_id, held.topic.clone());
         match self.down.render(*held, answer, self.version, max) {
             Rendered::Fits(bytes) => {
                 let counter =
@@ -350,7 +350,7 @@ impl Proxy {
             }
             Rendered::TooLarge(size) => {
                 self.counters.delivery_too_large += 1;
-                self.outputs.push_back(Output::DeliveryTooLarge { id, size, max });
+                self.outputs.push_back(Output::DeliveryTooLarge { id, topic, size, max });
                 self.withhold(qos, packet_id);
             }
         }

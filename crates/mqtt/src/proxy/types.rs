@@ -115,6 +115,8 @@ pub enum Output {
     DeliveryTooLarge {
         /// Which one.
         id: DeliveryId,
+        /// Its topic.
+        topic: TopicName,
         /// Bytes of the frame that would have been sent.
         size: usize,
         /// The client's limit in bytes.

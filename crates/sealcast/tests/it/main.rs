@@ -35,6 +35,7 @@ mod notes;
 mod paho;
 mod quality;
 mod readings;
+mod reasons;
 mod recording;
 mod retired;
 mod token;

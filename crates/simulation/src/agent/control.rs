@@ -1,7 +1,7 @@
 //! The control plane's steps: committed, however long the disk takes, and then done.
 
 use sealcast_agent_core::{
-    Frame, Retained, Route, Step, Uncommitted,
+    Cause, Frame, Retained, Route, Step, Uncommitted, Why,
     control::{Effect, Input, Write},
     sealed_again, session,
     values::Unsent,
@@ -129,7 +129,7 @@ impl Process {
         let frames = match step.commit(|writes| disk.commit(&Writes::Session(writes), around.now.run_ms)) {
             Ok(frames) => frames,
             Err(Uncommitted { error, .. }) => {
-                let unsent = Unsent::NotYet("the disk fails".to_owned());
+                let unsent = Unsent::NotYet(Why::new(Cause::DiskFails, "the disk fails"));
                 return fatal(error).map_or(Ok(Err(unsent)), Err);
             }
         };

@@ -1,7 +1,7 @@
 //! What the agent itself publishes: alarms of values that were blocked or flagged.
 
 use sealcast_agent_core::{
-    Frame, Uncommitted, own_message,
+    Cause, Frame, Uncommitted, Why, own_message,
     values::{Due, Output, Own, Unsent},
 };
 
@@ -66,7 +66,8 @@ impl Process {
         let frames = self.seal(disk, around, |process, now_ms| {
             own_message(&mut process.keyring, &mut process.retained, &process.record, topic, message, now_ms)
         })?;
-        let publish = |Frame { retain, payload }| self.link.publish(topic, retain, payload).map_err(Unsent::NotYet);
+        let away = |reason: String| Unsent::NotYet(Why::new(Cause::BrokerAway, reason));
+        let publish = |Frame { retain, payload }| self.link.publish(topic, retain, payload).map_err(away);
         Ok(frames.and_then(|frames| frames.into_iter().try_for_each(publish)))
     }
 }

@@ -200,9 +200,7 @@ impl Process {
             // No session asks for a login.
             | Effect::CheckLogin { .. }
             | Effect::Refused { .. }
-            | Effect::Tell(_)
-            | Effect::Note { .. }
-            | Effect::Ended { .. } => {}
+            | Effect::Tell(_) => {}
         }
         Ok(())
     }

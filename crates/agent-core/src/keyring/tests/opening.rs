@@ -56,7 +56,7 @@ fn after_a_start_nothing_opens_before_the_ledger_was_read_to_its_end() {
     let (frame, mut keyring) = (scene.frame("plant/a", false), scene.keyring(0));
     keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
     let early = scene.open(&keyring, "plant/a", &frame, LIVE, START_MS);
-    assert!(matches!(early, Err(Denied::Behind(reason)) if reason.contains("after a start")));
+    assert!(matches!(early, Err(Denied::Behind(why)) if why.text.contains("after a start")));
     catch_up(&mut keyring);
     assert!(matches!(scene.open(&keyring, "plant/a", &frame, LIVE, START_MS), Ok(Received::Message(_))));
 }
@@ -112,7 +112,7 @@ fn a_member_that_is_gone_is_not_believed_any_more() {
     // It still knows epoch 1, and so could go on with it.
     keyring.insert_epoch(&scene.keys(0, 2, &[0, 2]), START_MS);
     let denied = scene.open(&keyring, "plant/a", &frame, LIVE, START_MS).unwrap_err();
-    assert!(matches!(&denied, Denied::Refused(reason) if reason.contains("1112")), "{denied}");
+    assert!(matches!(&denied, Denied::Refused(why) if why.text.contains("1112")), "{denied}");
     // What another one sealed under epoch 1 is still good.
     scene.open(&keyring, "plant/a", &other, LIVE, START_MS).unwrap();
 }
@@ -126,7 +126,7 @@ fn a_message_of_a_later_epoch_waits_for_the_ledger() {
     sender.insert_epoch(&scene.keys(1, 2, &[0, 1, 2]), START_MS);
     let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
     let denied = scene.open(&early, "plant/a", &frame, LIVE, START_MS).unwrap_err();
-    assert!(matches!(denied, Denied::Behind(reason) if reason.contains("no key yet")));
+    assert!(matches!(denied, Denied::Behind(why) if why.text.contains("no key yet")));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_device_that_no_commit_has_removed_asks_the_ledger_before_it_refuses() {
     sender.insert_epoch(&scene.keys(1, 2, &[0, 1, 2]), START_MS);
     let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
     let denied = |keyring: &Keyring| scene.open(keyring, "plant/a", &frame, LIVE, START_MS).unwrap_err();
-    assert!(matches!(denied(&keyring), Denied::Behind(reason) if reason.contains("1111 is not a member of plant")));
+    assert!(matches!(denied(&keyring), Denied::Behind(why) if why.text.contains("1111 is not a member of plant")));
     keyring.leave(scene.group, &LeftReason::Replaced);
     assert!(matches!(denied(&keyring), Denied::Refused(_)), "it asks no more");
 }

@@ -33,7 +33,7 @@ fn member(scene: &Scene, device: usize) -> Keyring {
 /// Why nothing is sealed at that time, in words that the reason contains.
 fn assert_stops(keyring: &mut Keyring, group: GroupNumber, now_ms: u64, words: &str) {
     match keyring.seal(group, "strict/t", &content(false), now_ms) {
-        Err(Denied::NotYet(reason)) => assert!(reason.contains(words), "{reason}"),
+        Err(Denied::NotYet(why)) => assert!(why.text.contains(words), "{why}"),
         other => panic!("{other:?}"),
     }
 }

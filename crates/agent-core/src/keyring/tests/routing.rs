@@ -20,7 +20,7 @@ fn a_topic_goes_by_what_the_ledger_and_the_configuration_say() {
         assert_eq!(keyring.route(topic), route, "{topic}");
     }
     let Route::Refused(reason) = keyring.route("elsewhere") else { panic!("no group covers it") };
-    assert!(reason.contains("no group covers elsewhere"), "{reason}");
+    assert!(reason.text.contains("no group covers elsewhere"), "{reason}");
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn before_the_ledger_was_read_to_its_end_what_may_be_a_groups_waits() {
     let scene = Scene::new();
     let mut keyring = scene.keyring(0);
     for topic in ["open/a", "elsewhere"] {
-        assert!(matches!(keyring.route(topic), Route::Behind(reason) if reason.contains(topic)));
+        assert!(matches!(keyring.route(topic), Route::Behind(why) if why.text.contains(topic)));
     }
     assert_eq!(keyring.route("plant/a"), Route::Group(scene.group), "that is known");
     assert_eq!(keyring.route("sealcast/v1/ledger"), Route::Control);

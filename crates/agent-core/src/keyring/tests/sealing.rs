@@ -11,7 +11,7 @@ use crate::testing::POLICY;
 /// Why nothing is sealed now, in words that the reason contains.
 fn assert_waits(keyring: &mut Keyring, group: GroupNumber, words: &str) {
     match seal(keyring, group, "plant/a", &content(false)) {
-        Err(Denied::NotYet(reason)) => assert!(reason.contains(words), "{reason}"),
+        Err(Denied::NotYet(why)) => assert!(why.text.contains(words), "{why}"),
         other => panic!("{other:?}"),
     }
 }
@@ -53,7 +53,7 @@ fn after_a_start_not_before_the_ledger_was_read_to_its_end() {
     let mut keyring = scene.keyring(0);
     keyring.insert_epoch(&scene.keys(0, 1, &[0, 1, 2]), START_MS);
     let early = seal(&mut keyring, scene.group, "plant/a", &content(false));
-    assert!(matches!(early, Err(Denied::Behind(reason)) if reason.contains("after a start")));
+    assert!(matches!(early, Err(Denied::Behind(why)) if why.text.contains("after a start")));
     catch_up(&mut keyring);
     seal(&mut keyring, scene.group, "plant/a", &content(false)).unwrap();
 }
@@ -118,12 +118,10 @@ fn not_without_a_key() {
     scene.world.revoke(scene.group, 0);
     scene.follow(&mut keyring);
     let denied = |keyring: &mut Keyring| seal(keyring, scene.group, "plant/a", &content(false)).unwrap_err();
-    assert!(matches!(denied(&mut keyring), Denied::Behind(reason) if reason.contains("the ledger is out of reach")));
+    assert!(matches!(denied(&mut keyring), Denied::Behind(why) if why.text.contains("the ledger is out of reach")));
     let sync = keyring.begin_sync();
     assert!(keyring.set_caught_up(sync));
-    assert!(
-        matches!(denied(&mut keyring), Denied::Refused(reason) if reason.contains("1111 is not a member of plant"))
-    );
+    assert!(matches!(denied(&mut keyring), Denied::Refused(why) if why.text.contains("1111 is not a member of plant")));
 }
 
 #[test]

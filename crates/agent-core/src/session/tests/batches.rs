@@ -12,7 +12,7 @@ use sealcast_seal::{HandOver, MAX_BATCH, Opener};
 use super::rig::{Disk, Fleet, Rig, encode};
 use crate::{
     Arrival, ByFilter, Keyring, MAX_RETAINED, Received, RecordTable, RetainedTopics,
-    session::{ClientEvent, Write},
+    session::{ClientEvent, Refused, Write},
     testing::START_MS,
     values::ValueRules,
 };
@@ -219,7 +219,7 @@ fn a_refusal_that_ends_the_connection_stands_in_its_place() {
     let kept = |topic, at| message(topic, Qos::AtLeastOnce, true, at);
     rig.client_at_once([kept("plant/t", 0), kept("plant/u", 1), kept("nobody/t", 2), kept("plant/v", 3)]);
     assert_eq!((rig.published().len(), rig.closed.is_some()), (2, true));
-    assert!(matches!(rig.told.as_slice(), [ClientEvent::PublishRefused { topic, .. }] if topic == "nobody/t"));
+    assert!(matches!(rig.told.as_slice(), [ClientEvent { what: Refused::Publish, topic, .. }] if topic == "nobody/t"));
     let remembered: Vec<_> = rig.retained.iter().map(|topic| topic.to_owned()).collect();
     assert_eq!(remembered, ["plant/t", "plant/u"]);
 }

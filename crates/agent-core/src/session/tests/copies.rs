@@ -11,7 +11,7 @@ use super::{
     rig::Rig,
 };
 use crate::{
-    session::{ClientEvent, Memory, Write},
+    session::{ClientEvent, Memory, Refused, Write},
     testing::START_MS,
 };
 
@@ -36,7 +36,7 @@ fn acknowledge(rig: &mut Rig, number: u16) {
 }
 
 fn refused(rig: &Rig) -> usize {
-    rig.told.iter().filter(|event| matches!(event, ClientEvent::DeliveryRefused { .. })).count()
+    rig.told.iter().filter(|event| matches!(event, ClientEvent { what: Refused::Delivery { .. }, .. })).count()
 }
 
 #[test]

@@ -8,7 +8,12 @@ use super::{
     delivering::{delivery, pair, seal_content},
     rig::{Rig, puback},
 };
-use crate::{Keyring, session::ClientEvent, testing::START_MS, values::DELETED};
+use crate::{
+    Keyring,
+    session::{ClientEvent, Refused},
+    testing::START_MS,
+    values::DELETED,
+};
 
 fn tombstone(sender: &mut Keyring) -> Packet {
     let class = QosClass::Acknowledged;
@@ -45,7 +50,7 @@ fn delivered(rig: &Rig) -> Vec<(Bytes, Option<String>, Option<String>)> {
 }
 
 fn is_brokers(event: &ClientEvent) -> bool {
-    matches!(event, ClientEvent::Deleted { topic, .. } if topic == "plant/t")
+    matches!(event, ClientEvent { what: Refused::Deletion, topic, .. } if topic == "plant/t")
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn a_tombstone_that_comes_twice_is_a_replay() {
     rig.broker(&tombstone);
     assert_eq!(delivered(&rig).len(), 1);
     assert!(
-        matches!(&rig.told[..], [ClientEvent::DeliveryRefused { reason, .. }] if reason.starts_with("replayed")),
+        matches!(&rig.told[..], [ClientEvent { what: Refused::Delivery { .. }, why, .. }] if why.text.starts_with("replayed")),
         "{:?}",
         rig.told
     );

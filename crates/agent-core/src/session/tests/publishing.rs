@@ -10,7 +10,7 @@ use sealcast_seal::{HandOver, Opener};
 use super::rig::{Disk, Fleet, Rig, puback};
 use crate::{
     Arrival, ByFilter, Received, RecordTable,
-    session::{ClientEvent, Write},
+    session::{ClientEvent, Refused, Write},
     testing::START_MS,
     values::ValueRules,
 };
@@ -56,7 +56,7 @@ fn a_message_waits_for_its_key_and_is_refused_when_none_comes() {
     rig.wait(10_000);
     assert_eq!(rig.acknowledged(), [reason::NOT_AUTHORIZED]);
     assert!(
-        matches!(rig.told.as_slice(), [ClientEvent::PublishRefused { reason, .. }] if reason.contains("no key yet"))
+        matches!(rig.told.as_slice(), [ClientEvent { what: Refused::Publish, why, .. }] if why.text.contains("no key yet"))
     );
     assert_eq!(rig.closed, None, "other messages of the client go on");
 }

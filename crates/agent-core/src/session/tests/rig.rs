@@ -197,7 +197,7 @@ impl Rig {
             Effect::AskForNews => self.asked += 1,
             Effect::Tell(event) => self.told.push(event),
             Effect::Close { reason } => self.closed = Some(reason),
-            Effect::Connected { .. } | Effect::Refused { .. } | Effect::Note { .. } | Effect::Ended { .. } => {}
+            Effect::Connected { .. } | Effect::Refused { .. } => {}
         }
     }
 

@@ -36,7 +36,7 @@ fn arrive(values: &mut Values, sent: &Sent, sees_flags: bool, now_ms: u64) -> Re
             let extra: Vec<_> = deliver.extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
             format!("{}{}", std::str::from_utf8(&deliver.payload)?, extra.concat())
         }
-        Incoming::Withhold(reason) => reason,
+        Incoming::Withhold(why) => why.text,
         Incoming::Diverted => "diverted".to_owned(),
         Incoming::Nothing => "nothing".to_owned(),
     };
@@ -61,6 +61,7 @@ fn arrived<'a>(sent: &'a Sent, topic: &'a TopicName, sender: &'a DeviceId, now_m
 fn outputs(values: &mut Values) -> Vec<String> {
     let text = |output| match output {
         Output::Local(Local { topic, payload, .. }) => format!("{topic} {}", String::from_utf8_lossy(&payload)),
+        Output::Refused { topic, why, .. } => format!("{topic} {}", why.cause),
         Output::FailSafe { output: FailSafeOutput::Publish { .. }, .. } => "began".to_owned(),
         Output::FailSafe { output: FailSafeOutput::Ended { .. }, .. } => "ended".to_owned(),
     };
@@ -79,18 +80,18 @@ fn what_an_application_gets() -> Result<()> {
     check(&sent("t", "20", None), "20", "20")?;
     check(&sent("t", "21", Some("pass")), "21 sealcast-check=pass", "21 sealcast-check=pass")?;
     check(&sent("t", "99", Some("flag:range")), "diverted", "99 sealcast-check=flag:range")?;
-    let dropped = "flag:range: flagged values are dropped here";
+    let dropped = "1112: flag:range: flagged values are dropped here";
     check(&sent("old", "99", Some("flag:range")), dropped, "99 sealcast-check=flag:range")?;
     check(&sent("checked", "20", Some("pass")), "20 sealcast-check=pass", "20 sealcast-check=pass")?;
-    let unchecked = "its sender's agent did not check it, and `require_checked` is set";
+    let unchecked = "1112: its sender's agent did not check it, and `require_checked` is set";
     check(&sent("checked", "20", None), unchecked, unchecked)?;
     let stale = Sent { stale: true, retained: true, age_ms: 9_000, ..sent("other", "7", Some("flag:step")) };
-    let too_old = "too old for a client that could not see that it is";
+    let too_old = "1112: too old for a client that could not see that it is";
     check(&stale, too_old, "7 sealcast-age-ms=9000 sealcast-check=flag:step,stale")?;
     check(&sent("json", r#"{"v":20.50}"#, None), "20.50", "20.50")?;
     check(&sent("json", r#"{"w":1}"#, None), "nothing", "nothing")?;
     let broken = arrive(&mut values, &sent("json", "{", None), true, 10_000)?.0;
-    assert!(broken.starts_with("it cannot be converted: "), "{broken}");
+    assert!(broken.starts_with("1112: it cannot be converted: "), "{broken}");
     Ok(())
 }
 

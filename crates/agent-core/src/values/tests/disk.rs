@@ -1,6 +1,7 @@
 //! Each write as failed, and as failed but persisted; and the next run.
 
 use super::{super::retry::RETRY_MS, *};
+use crate::Why;
 
 const ARCHIVED: &str = "[[quality]]\nfilter = 't'\nstep = { max = 10, action = 'block' }\n\
                         archive = { deviation = 0.1, max_delay_ms = 1000 }\n\
@@ -82,7 +83,7 @@ fn a_report_that_waited_leaves_once_its_row_is_on_disk() -> Result<()> {
     let (mut disk, keyring) = (Disk::default(), keyring());
     let mut values = disk.start(KEPT)?;
     assert_eq!(publish(&mut disk, &mut values, "20", 1_000)?.0, Judged::Send);
-    assert_eq!(publish(&mut disk, &mut values, "30", 2_000)?.0, Judged::Acknowledge);
+    assert_eq!(publish(&mut disk, &mut values, "30", 2_000)?.0, Judged::Acknowledge(Cause::TooSoon));
     assert_eq!(values.poll_timeout(), Some(6_000));
     values.handle_timeout(&keyring, 6_000);
     assert_eq!(values.poll_timeout(), Some(0), "at once");
@@ -96,12 +97,12 @@ fn a_report_that_waited_leaves_once_its_row_is_on_disk() -> Result<()> {
     assert_eq!(report.message.recorded, Some((Bytes::from_static(b"30"), 2_000)));
 
     // The connection does not take it: it waits on.
-    values.not_sent_own(report, &Unsent::NotYet("no connection".into()), 7_000);
+    values.not_sent_own(report, &Unsent::NotYet(Why::new(Cause::NoGroup, "no connection")), 7_000);
     assert_eq!(values.poll_timeout(), Some(8_000));
     let report = disk.commit(values.take_due(8_000)).pop().context("the report")?;
     // A newer one is sent meanwhile: this one has nothing to say any more.
     values.reports.send("t", 1);
-    values.not_sent_own(report, &Unsent::NotYet("no connection".into()), 8_000);
+    values.not_sent_own(report, &Unsent::NotYet(Why::new(Cause::NoGroup, "no connection")), 8_000);
     assert!(disk.commit(values.take_due(9_000)).is_empty());
     Ok(())
 }
@@ -120,7 +121,7 @@ fn an_alarm_is_told_once_it_is_on_disk_and_until_it_was_taken() -> Result<()> {
     };
     let mut due = disk.commit(values.take_due(2_000));
     assert_eq!(told(&due), [("t/alarm/1111/t".to_owned(), true, false)]);
-    values.not_sent_own(due.remove(0), &Unsent::NotYet("no key".into()), 2_000);
+    values.not_sent_own(due.remove(0), &Unsent::NotYet(Why::new(Cause::NoGroup, "no key")), 2_000);
     assert_eq!(values.poll_timeout(), Some(3_000));
     // A new connection: no reason to wait.
     values.link_up();

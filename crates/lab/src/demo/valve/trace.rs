@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sealcast_agent::ClientEvent;
+use sealcast_agent::{ClientEvent, Refused};
 use sealcast_node::now_ms;
 use tokio::sync::broadcast;
 
@@ -38,10 +38,10 @@ impl Trace {
         let marks = self.blocked.clone();
         tokio::spawn(async move {
             while let Some(event) = next(&mut events).await {
-                if let ClientEvent::PublishRefused { topic: of, reason, .. } = event
+                if let ClientEvent { what: Refused::Publish, topic: of, why, .. } = event
                     && of == topic
                 {
-                    put(&marks, machine.now().said, reason);
+                    put(&marks, machine.now().said, why.text);
                 }
             }
         });
@@ -54,10 +54,10 @@ impl Trace {
         let value = FORGED.parse().unwrap_or_default();
         tokio::spawn(async move {
             while let Some(event) = next(&mut events).await {
-                if let ClientEvent::DeliveryRefused { topic: of, reason, .. } = event
+                if let ClientEvent { what: Refused::Delivery { .. }, topic: of, why, .. } = event
                     && of == topic
                 {
-                    put(&marks, value, reason);
+                    put(&marks, value, why.text);
                 }
             }
         });
