@@ -7,10 +7,12 @@ mod hearing;
 mod news;
 mod opening;
 mod overdue;
+mod overview;
 mod sealing;
 mod shared;
 mod standing;
 mod sync;
+mod watched;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,6 +28,7 @@ pub use self::{
     clear::{ClearFilter, ClearFilterError},
     news::{Doubt, Speaker},
     opening::{Arrival, Away, Received},
+    overview::{GroupOverview, Overview, Traffic},
     shared::SharedKeyring,
     sync::SyncId,
 };
@@ -115,6 +118,9 @@ struct Group {
     roster: Vec<DeviceId>,
     /// Messages sealed under the current epoch by this process.
     sealed: u64,
+    /// Sealed and opened since the start.
+    traffic: Traffic,
+    opened: Traffic,
 }
 
 impl Keyring {
@@ -273,6 +279,8 @@ impl Keyring {
             sealer: None,
             roster: Vec::new(),
             sealed: 0,
+            traffic: Traffic::default(),
+            opened: Traffic::default(),
         });
         let roster: Vec<DeviceId> = epoch.roster.values().map(|(device, _)| device.clone()).collect();
         let id = EpochId { generation: epoch.generation.0, epoch: epoch.epoch.0 };

@@ -22,7 +22,7 @@ use sealcast_ledger_client::RemoteLedger;
 use sealcast_node::{
     KeyFiles, Link, PassphraseArgs, Tasks,
     config::{folder_of, load},
-    now_ms, output, shutdown,
+    monitor, now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
 };
 use sealcast_topic::ControlTopic;
@@ -34,11 +34,13 @@ use crate::{
     client::Shared,
     config::{self, UpstreamChoice},
     control::{Driver, Parts},
+    counts::Counts,
     data::DataPlane,
     doors,
     events::Events,
     folder::Folder,
     listeners::{self, Bound},
+    outside::Outside,
     readings::Readings,
     refusals::Refusals,
     renewal::Renewer,
@@ -93,6 +95,8 @@ struct Ready {
     http: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     coap: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Where an agent's MQTT clients connect.
@@ -161,12 +165,14 @@ pub async fn run(options: Options) -> Result<()> {
         upstream: agent.upstream.to_string(),
         http: agent.doors.http,
         coap: agent.doors.coap,
+        metrics: agent.metrics,
     };
     let mut words =
         format!("agent of {}: MQTT clients connect to {}; broker {}", ready.device, agent.addresses, ready.upstream);
     for (door, address) in [("HTTP", ready.http), ("CoAP", ready.coap)] {
         words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
     }
+    words += &ready.metrics.map(|address| format!("\nmetrics at http://{address}/metrics")).unwrap_or_default();
     output::ready(options.json, &ready, &words)?;
     let failure = shutdown::requested_or(agent.failed()).await;
     let stopped = agent.stop().await;
@@ -187,6 +193,8 @@ pub struct Agent {
     pub upstream: Upstream,
     /// Its doors beside MQTT.
     pub doors: doors::Addresses,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
     shared: Arc<Shared>,
     keys_seen: Arc<Mutex<KeysSeen>>,
     tasks: Tasks,
@@ -263,6 +271,7 @@ impl Agent {
             readings: readings.clone(),
             events: events.clone(),
         };
+        let counts = Arc::new(Counts::default());
         let renewer = Renewer {
             dir: dir.to_owned(),
             device: device.clone(),
@@ -272,6 +281,7 @@ impl Agent {
             hub: folder.network.hub,
             upstream: upstream.clone(),
             data: data.clone(),
+            counts: counts.clone(),
             control: control_of,
         };
         tasks.keep("the task that renews the certificate", renewer.run(stop.clone()));
@@ -288,6 +298,7 @@ impl Agent {
             config,
             events,
             sessions: Sessions::default(),
+            counts,
             refusals: Refusals::default(),
             stop: stop.clone(),
         });
@@ -303,8 +314,16 @@ impl Agent {
                 return Err(error);
             }
         };
+        let metrics = match shared.config.metrics {
+            Some(address) => Some(
+                monitor::open(address, Arc::new(Outside(shared.clone())), &tasks)
+                    .await
+                    .inspect_err(|_| stop.cancel())?,
+            ),
+            None => None,
+        };
         info!(%device, listen = %addresses, %upstream, "agent runs");
-        Ok(Self { device, addresses, upstream, doors, shared, keys_seen, tasks })
+        Ok(Self { device, addresses, upstream, doors, metrics, shared, keys_seen, tasks })
     }
 
     /// Resolves when the agent cannot go on, with the reason.

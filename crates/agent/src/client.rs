@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     clock::{instant_of, now},
+    counts::Counts,
     data::DataPlane,
     events::Events,
     readings::Readings,
@@ -58,6 +59,8 @@ pub struct Shared {
     pub events: Arc<Events>,
     /// Sessions by client id, while the agent runs.
     pub sessions: Sessions,
+    /// What nobody else counts.
+    pub counts: Arc<Counts>,
     /// Clients whose connection the broker refused.
     pub refusals: Refusals,
     /// The agent's end.
@@ -137,6 +140,8 @@ pub async fn serve(shared: Arc<Shared>, socket: Box<dyn Stream>, terms: Terms) {
         closed: false,
         shared,
     });
+    let counts = client.shared.counts.clone();
+    let _present = counts.enter();
     client.run().await;
 }
 

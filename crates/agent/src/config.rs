@@ -17,6 +17,7 @@ use sealcast_agent_core::{ClearFilter, Freshness, MaxAge, RecordRules, Stale, se
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
     files,
+    monitor::MonitorFile,
     tls::HostPort,
 };
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
@@ -87,6 +88,8 @@ pub struct AgentFile {
     coap: Option<DoorFile>,
     /// Modbus devices. Default none.
     modbus: Vec<ModbusFile>,
+    /// Where metrics, health and readiness are served. Default nowhere.
+    metrics: Option<MonitorFile>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -165,6 +168,7 @@ impl Default for AgentFile {
             http: None,
             coap: None,
             modbus: Vec::new(),
+            metrics: None,
         }
     }
 }
@@ -215,6 +219,8 @@ pub struct Agent {
     pub coap: Option<Door>,
     /// Modbus devices that are polled and written.
     pub modbus: Vec<Modbus>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl AgentFile {
@@ -304,6 +310,7 @@ impl AgentFile {
             http: self.http.map(|door| door.validate("http")).transpose()?,
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::devices(self.modbus)?,
+            metrics: self.metrics.map(MonitorFile::validate).transpose()?,
         })
     }
 }

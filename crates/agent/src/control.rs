@@ -110,10 +110,12 @@ impl Driver {
             LinkEvent::Up => {
                 info!("the control connection to the hub is up");
                 self.was_up = true;
+                self.parts.data.set_link_up(true);
                 self.control.handle(Input::Up);
                 self.parts.values.with(|values| values.link_up());
             }
             LinkEvent::Down(reason) => {
+                self.parts.data.set_link_up(false);
                 match self.was_up {
                     true => {
                         warn!(reason, "no control connection to the hub: the agent keeps its keys and connects again")

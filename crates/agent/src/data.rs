@@ -2,11 +2,14 @@
 //!
 //! The control plane writes the ledger's replica and the epochs into it; whoever waits for a key watches [`DataPlane::changed`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use anyhow::Result;
 use sealcast_agent_core::{
-    Cause, Frame, Keyring, Route, SharedKeyring, Step, Why, sealed_again, session::Write, values::Unsent,
+    Cause, Frame, Keyring, Overview, Route, SharedKeyring, Step, Why, sealed_again, session::Write, values::Unsent,
 };
 use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::DeviceId;
@@ -24,6 +27,7 @@ pub struct DataPlane {
     keyring: Mutex<Keyring>,
     changed: watch::Sender<u64>,
     news_wanted: Notify,
+    link_up: AtomicBool,
 }
 
 impl DataPlane {
@@ -35,6 +39,7 @@ impl DataPlane {
             keyring: Mutex::new(keyring),
             changed: watch::Sender::new(0),
             news_wanted: Notify::new(),
+            link_up: AtomicBool::new(false),
         }
     }
 
@@ -113,6 +118,21 @@ impl DataPlane {
     /// The members of a group's current epoch.
     pub fn members(&self, group: GroupNumber) -> Vec<DeviceId> {
         self.keyring().members(group)
+    }
+
+    /// The control connection to the hub is up, or is not.
+    pub fn set_link_up(&self, up: bool) {
+        self.link_up.store(up, Ordering::Relaxed);
+    }
+
+    /// Whether the control connection to the hub is up.
+    pub fn is_link_up(&self) -> bool {
+        self.link_up.load(Ordering::Relaxed)
+    }
+
+    /// What the keyring tells whoever watches the agent.
+    pub fn overview(&self, now_ms: u64) -> Overview {
+        self.keyring().overview(now_ms)
     }
 
     /// The groups whose keys this device holds, with their epochs.

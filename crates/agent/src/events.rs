@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,8 @@ pub struct Events {
     said: Mutex<HashMap<String, Said>>,
     broker: Mutex<BrokerAway>,
     incidents: Kept,
+    /// How often each cause was met.
+    counts: [AtomicU64; Cause::ALL.len()],
 }
 
 /// Whether the broker can be reached, as the clients' connections show it.
@@ -87,12 +92,18 @@ impl Events {
             said: Mutex::default(),
             broker: Mutex::default(),
             incidents: Kept::open(dir),
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
     /// Events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<ClientEvent> {
         self.sender.subscribe()
+    }
+
+    /// How often `cause` was met since the agent was started.
+    pub fn count(&self, cause: Cause) -> u64 {
+        self.counts.get(cause as usize).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Keeps on disk what was refused, until `stop`.
@@ -134,6 +145,9 @@ impl Events {
 
     /// Takes note of what the log has already, or of what the agent met by itself.
     pub fn note(&self, event: &ClientEvent) {
+        if let Some(count) = self.counts.get(event.why.cause as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         self.incidents.note(event);
     }
 

@@ -3,7 +3,11 @@
 //! The hub has the new certificate on the ledger before it answers. If the answer is lost, the old certificate is good for
 //! another try. The new one is on disk before it is used; connections that stand go on with the old one.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_agent_core::{Renewal, Warning, control::Input};
@@ -18,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{data::DataPlane, enroll::certified, https};
+use crate::{counts::Counts, data::DataPlane, enroll::certified, https};
 
 /// The longest sleep: the wall clock, by which a certificate ends, may be set meanwhile.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +45,8 @@ pub struct Renewer {
     pub upstream: Upstream,
     /// Which knows what the ledger has.
     pub data: Arc<DataPlane>,
+    /// Where the certificate's end is shown.
+    pub counts: Arc<Counts>,
     /// To the control task, which brings it into the groups.
     pub control: mpsc::Sender<Input>,
 }
@@ -48,6 +54,7 @@ pub struct Renewer {
 impl Renewer {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        self.show_end();
         loop {
             if stop.run_until_cancelled(self.renew_in_time()).await.is_none() {
                 return Ok(());
@@ -72,6 +79,11 @@ impl Renewer {
                 Err(error) => self.warn(&present, renewal.handle_failure(random(), now_ms()), &error),
             }
         }
+    }
+
+    fn show_end(&self) {
+        let ends_s = self.chain.first().map_or(0, Certificate::not_after_s);
+        self.counts.certificate_ends_s.store(ends_s, Ordering::Relaxed);
     }
 
     /// Whether the ledger has a newer certificate of this device, for the same key: then its answer was lost.
@@ -117,6 +129,7 @@ impl Renewer {
         files::blocking(|| files::write(&self.dir.join("device.pem"), pem.as_bytes(), Mode::Public))?;
         self.upstream.set_tls(config);
         self.chain = chain;
+        self.show_end();
         self.control.send(Input::Renewed { chain: ders }).await.context("the control task has ended")
     }
 

@@ -14,6 +14,7 @@ use sealcast_hub_core::Readers;
 use sealcast_node::{
     MAX_MESSAGE_BYTES,
     config::{MAX_PACKET_BYTES, address},
+    monitor::MonitorFile,
 };
 use serde::Deserialize;
 
@@ -53,6 +54,8 @@ pub struct HubFile {
     relay: RelayFile,
     /// Largest MQTT packet that the broker takes, in bytes. Default 4,194,304.
     max_packet_bytes: usize,
+    /// Where metrics, health and readiness are served. Default nowhere.
+    metrics: Option<MonitorFile>,
 }
 
 impl Default for HubFile {
@@ -70,6 +73,7 @@ impl Default for HubFile {
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
             max_packet_bytes: MAX_MESSAGE_BYTES,
+            metrics: None,
         }
     }
 }
@@ -109,6 +113,8 @@ pub struct Hub {
     pub limits: sealcast_broker::Limits,
     /// What devices may put on the ledger.
     pub relay: sealcast_chain::RelayLimits,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl HubFile {
@@ -177,6 +183,7 @@ impl HubFile {
             },
             limits: self.limits.validate(self.max_packet_bytes)?,
             relay: self.relay.validate()?,
+            metrics: self.metrics.map(MonitorFile::validate).transpose()?,
         })
     }
 }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use axum::middleware;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
 use sealcast_hub_core::{LedgerPolicy, SharedReplica};
-use sealcast_identity::Network;
+use sealcast_identity::{Certificate, Network};
 use sealcast_ledger::Genesis;
 use sealcast_node::{
-    Tasks, files, now_ms,
+    Tasks, files, monitor, now_ms,
     tls::{self, HostPort, Identity},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -28,6 +29,7 @@ use crate::{
     folder,
     follower::Follower,
     https, ledger,
+    outside::{Counts, Outside, count_enrolments},
     registrar::Registrar,
     relay::{self, Relay},
     tokens::Tokens,
@@ -42,6 +44,8 @@ pub struct Hub {
     pub est: SocketAddr,
     /// Where the broker listens.
     pub mqtt: SocketAddr,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
     /// What devices enrol at.
     pub url: String,
     /// What devices are told of the broker.
@@ -96,7 +100,9 @@ impl Hub {
         let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
 
         let gate = relay::gate(replica.clone(), groups.clone());
-        let relay = Relay::new(ledger.clone(), config.relay, gate, known.subscribe(), broker.handle().clone());
+        let counts = Arc::new(Counts::default());
+        let handle = broker.handle().clone();
+        let relay = Relay::new(ledger.clone(), config.relay, gate, known.subscribe(), handle.clone(), counts.clone());
         tasks.keep("the relay", relay.run(calls, tasks.clone()));
         let ended = tasks.stop().clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
@@ -109,14 +115,22 @@ impl Hub {
             tasks: tasks.clone(),
         };
         tasks.keep("the task that follows the ledger", follower.run());
+        let outside = Outside { broker: handle, replica: replica.clone(), counts, certificates: certificates(&keys) };
+        let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
         let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());
         let router = est::router(Arc::new(est_of));
+        let router = router.layer(middleware::from_fn_with_state(outside.counts.clone(), count_enrolments));
         tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 
+        let metrics = match metrics {
+            Some(address) => Some(monitor::open(address, Arc::new(outside), &tasks).await?),
+            None => None,
+        };
+
         info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
-        Ok(Self { est, mqtt, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
+        Ok(Self { est, mqtt, metrics, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
     }
 
     /// Resolves when the hub cannot go on, with the reason: the broker has given up, the ledger does not verify, or a task
@@ -163,6 +177,13 @@ fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: 
         hub: format!("https://{}", address(est)),
         written_ms: now_ms(),
     })
+}
+
+/// When the certificates that the hub shows and issues by end, Unix s.
+fn certificates(keys: &folder::Keys) -> Vec<(&'static str, u64)> {
+    let server = keys.server_chain.first().and_then(|der| Certificate::from_der(der).ok());
+    let server = server.map(|certificate| ("server", certificate.not_after_s()));
+    server.into_iter().chain([("issuing", keys.authority.certificate().not_after_s())]).collect()
 }
 
 /// What EST's connections may take. Of one host, loopback too, as many as the broker lets in before it knows them.

@@ -9,6 +9,7 @@ mod follower;
 mod https;
 mod hub;
 mod ledger;
+mod outside;
 mod registrar;
 mod relay;
 mod revocations;

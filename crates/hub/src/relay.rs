@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,8 @@ use sealcast_parts::{Assembler, Limits};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
+
+use crate::outside::Counts;
 
 /// Calls from devices that wait to be answered.
 pub const MAX_CALLS_WAITING: usize = 4096;
@@ -41,14 +43,22 @@ pub struct Relay {
     /// Height of the hub's replica.
     known: watch::Receiver<u64>,
     broker: Handle,
+    counts: Arc<Counts>,
 }
 
 impl Relay {
     /// A relay to `ledger`, within `limits`, for what `gate` lets pass. `known` is the height of the replica by which the
     /// broker judges.
-    pub fn new(ledger: Ledger, limits: RelayLimits, gate: Gate, known: watch::Receiver<u64>, broker: Handle) -> Self {
+    pub fn new(
+        ledger: Ledger,
+        limits: RelayLimits,
+        gate: Gate,
+        known: watch::Receiver<u64>,
+        broker: Handle,
+        counts: Arc<Counts>,
+    ) -> Self {
         let node = Node::with_gate(ledger.clone(), limits, gate);
-        Self { node: Arc::new(node), ledger, known, broker }
+        Self { node: Arc::new(node), ledger, known, broker, counts }
     }
 
     /// The filter of the calls.
@@ -83,6 +93,7 @@ impl Relay {
                 debug!(sender = %sender.device, "a call was dropped: {MAX_CALLS_PER_KEY} calls by this key are under way");
                 continue;
             };
+            self.counts.calls.fetch_add(1, Ordering::Relaxed);
             tasks.spawn(self.clone().answer(sender.device, request, turn));
         }
     }

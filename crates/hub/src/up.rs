@@ -51,6 +51,8 @@ pub struct Options {
 struct Ready {
     est: SocketAddr,
     mqtt: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<SocketAddr>,
     ledger: String,
     root_sha256: String,
 }
@@ -73,6 +75,7 @@ pub async fn run(options: Options) -> Result<()> {
     let ready = Ready {
         est: hub.est,
         mqtt: hub.mqtt,
+        metrics: hub.metrics,
         ledger: hub.genesis.id.to_string(),
         root_sha256: hub.root_sha256.clone(),
     };

@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows a role. The agent links this without the hub's ledger and broker.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod accept;
 mod clock;
 pub mod config;
@@ -9,6 +11,7 @@ pub mod connection;
 pub mod files;
 mod key_files;
 mod link;
+pub mod monitor;
 pub mod output;
 pub mod process;
 pub mod shutdown;

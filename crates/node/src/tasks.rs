@@ -83,6 +83,11 @@ impl Tasks {
         self.reason.get().cloned().unwrap_or_default()
     }
 
+    /// Why the role has failed, if it has.
+    pub fn failure(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+
     /// Ends all tasks. Fails if the role has failed, now or before.
     pub async fn end(&self, patience: Duration) -> Result<()> {
         self.stop.cancel();
@@ -101,7 +106,7 @@ impl Tasks {
         let first = self.reason.set(reason).is_ok();
         self.failed.cancel();
         if first {
-            error!("this process cannot go on and ends: {}", self.reason.get().map(String::as_str).unwrap_or_default());
+            error!("this process cannot go on and ends: {}", self.failure().unwrap_or_default());
         }
     }
 }

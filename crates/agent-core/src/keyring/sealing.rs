@@ -73,7 +73,11 @@ impl Keyring {
             frames.truncate(at);
             frames.extend(own.seal_batch(key, replica, rest, now_ms));
         }
-        own.sealed += frames.iter().flatten().count() as u64;
+        let sealed = frames.iter().zip(messages).filter(|(frame, _)| frame.is_ok());
+        for (_, (_, content)) in sealed {
+            own.sealed += 1;
+            own.traffic.add(content.payload.len());
+        }
         frames.into_iter().map(|frame| frame.map_err(|error| Denied::Refused(error.into()))).collect()
     }
 

@@ -38,6 +38,14 @@ impl Keyring {
         ))
     }
 
+    /// Why nothing is known yet.
+    pub(super) fn why_unread(&self) -> Why {
+        Why::new(
+            Cause::LedgerUnread,
+            "the ledger was not read to its end since the start: the hub has not answered, or is about to",
+        )
+    }
+
     /// What ended this device's grant, by the ledger, and what to do.
     pub(super) fn why_removed(&self, group: &str, refusal: &GroupRefusal) -> String {
         let GroupRefusal::Revoked { group: number, entry, .. } = refusal else { return refusal.to_string() };

@@ -1,6 +1,7 @@
 mod news;
 mod opening;
 mod overdue;
+mod overview;
 mod routing;
 mod sealing;
 

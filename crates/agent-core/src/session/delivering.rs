@@ -68,6 +68,7 @@ impl Session {
         match shared.keyring.open(&mut memory.opener, group, topic, frame, arrival, now.unix_ms) {
             Ok(Received::Repeated) => self.swallow(&delivery),
             Ok(Received::Message(message) | Received::Deleted(message)) => {
+                shared.keyring.note_opened(group, message.payload().len());
                 if matches!(turn, Turn::Again(_)) && !self.may_repeat(id) {
                     let sender = Some(message.sender().clone());
                     let text = "replayed: the broker sends it again and again".to_owned();

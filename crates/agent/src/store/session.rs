@@ -44,7 +44,6 @@ impl Store {
     }
 
     /// How many readings wait.
-    #[cfg(test)]
     pub fn readings_waiting(&self) -> Result<u64> {
         self.read(waiting)
     }

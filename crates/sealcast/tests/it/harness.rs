@@ -35,6 +35,8 @@ pub struct Hub {
     _ports: [Port; 2],
     pub est: String,
     pub mqtt: String,
+    /// What it said of itself when it was ready.
+    pub ready: Value,
     /// Holds its folder, `hub`, and what is beside it: `hub-operator`, `hub-root`, the agents.
     pub dir: tempfile::TempDir,
     path: PathBuf,
@@ -56,7 +58,8 @@ impl Hub {
         prepare(&path);
         let log = Log::new(format!("hub in {}", path.display()));
         let environment = environment.to_vec();
-        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, dir, path, environment };
+        let ready = Value::Null;
+        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, ready, dir, path, environment };
         hub.restart();
         hub
     }
@@ -66,6 +69,7 @@ impl Hub {
         let process = Process::logged(self.up(sealcast()).envs(self.environment.iter().cloned()), self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the hub says where it listens, as JSON");
         assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), Some(&*self.mqtt)), "{ready}");
+        self.ready = ready;
         self.process = Some(process);
     }
 

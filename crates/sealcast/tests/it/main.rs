@@ -32,6 +32,7 @@ mod log;
 mod mqtt;
 mod nonce;
 mod notes;
+mod outside;
 mod paho;
 mod quality;
 mod readings;
