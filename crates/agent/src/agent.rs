@@ -20,7 +20,7 @@ use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Hash, Record, Replica};
 use sealcast_ledger_client::RemoteLedger;
 use sealcast_node::{
-    KeyFiles, Link, PassphraseArgs, Tasks,
+    KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
     config::{folder_of, load},
     monitor, now_ms, output, shutdown,
     tls::{self, Identity, Upstream},
@@ -174,7 +174,11 @@ pub async fn run(options: Options) -> Result<()> {
     }
     words += &ready.metrics.map(|address| format!("\nmetrics at http://{address}/metrics")).unwrap_or_default();
     output::ready(options.json, &ready, &words)?;
+    let supervisor = Supervisor::from_environment();
+    agent.tell(supervisor.clone());
+    supervisor.ready();
     let failure = shutdown::requested_or(agent.failed()).await;
+    supervisor.stopping();
     let stopped = agent.stop().await;
     match failure {
         // A supervisor starts again what has failed, not what has ended well.
@@ -324,6 +328,12 @@ impl Agent {
         };
         info!(%device, listen = %addresses, %upstream, "agent runs");
         Ok(Self { device, addresses, upstream, doors, metrics, shared, keys_seen, tasks })
+    }
+
+    /// Tells its supervisor how it is, until it ends.
+    fn tell(&self, supervisor: Supervisor) {
+        let outside = Arc::new(Outside(self.shared.clone()));
+        self.tasks.keep("the task that tells the supervisor", supervisor.watch(outside, self.tasks.clone()));
     }
 
     /// Resolves when the agent cannot go on, with the reason.

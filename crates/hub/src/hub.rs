@@ -15,7 +15,7 @@ use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::{Certificate, Network};
 use sealcast_ledger::Genesis;
 use sealcast_node::{
-    Tasks, files, monitor, now_ms,
+    Supervisor, Tasks, files, monitor, now_ms,
     tls::{self, HostPort, Identity},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -56,6 +56,7 @@ pub struct Hub {
     pub root_sha256: String,
     replica: SharedReplica,
     broker: sealcast_broker::Running,
+    outside: Arc<Outside>,
     tasks: Tasks,
     _lock: files::Lock,
 }
@@ -115,7 +116,8 @@ impl Hub {
             tasks: tasks.clone(),
         };
         tasks.keep("the task that follows the ledger", follower.run());
-        let outside = Outside { broker: handle, replica: replica.clone(), counts, certificates: certificates(&keys) };
+        let outside =
+            Arc::new(Outside { broker: handle, replica: replica.clone(), counts, certificates: certificates(&keys) });
         let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
@@ -125,12 +127,31 @@ impl Hub {
         tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 
         let metrics = match metrics {
-            Some(address) => Some(monitor::open(address, Arc::new(outside), &tasks).await?),
+            Some(address) => Some(monitor::open(address, outside.clone(), &tasks).await?),
             None => None,
         };
 
         info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
-        Ok(Self { est, mqtt, metrics, url, broker_address, genesis, root_sha256, replica, broker, tasks, _lock: lock })
+        Ok(Self {
+            est,
+            mqtt,
+            metrics,
+            url,
+            broker_address,
+            genesis,
+            root_sha256,
+            replica,
+            broker,
+            outside,
+            tasks,
+            _lock: lock,
+        })
+    }
+
+    /// Tells its supervisor how it is, until it ends.
+    pub(crate) fn tell(&self, supervisor: Supervisor) {
+        let watch = supervisor.watch(self.outside.clone(), self.tasks.clone());
+        self.tasks.keep("the task that tells the supervisor", watch);
     }
 
     /// Resolves when the hub cannot go on, with the reason: the broker has given up, the ledger does not verify, or a task

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Result, bail};
 use sealcast_node::{
-    KeyFiles, PassphraseArgs,
+    KeyFiles, PassphraseArgs, Supervisor,
     config::{folder_of, load},
     output, shutdown,
 };
@@ -89,7 +89,11 @@ pub async fn run(options: Options) -> Result<()> {
         ready.root_sha256
     );
     output::ready(options.json, &ready, &words)?;
+    let supervisor = Supervisor::from_environment();
+    hub.tell(supervisor.clone());
+    supervisor.ready();
     let failure = shutdown::requested_or(hub.failed()).await;
+    supervisor.stopping();
     let stopped = hub.stop().await;
     match failure {
         // A supervisor starts again what has failed, not what has ended well.

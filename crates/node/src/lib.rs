@@ -15,6 +15,7 @@ pub mod monitor;
 pub mod output;
 pub mod process;
 pub mod shutdown;
+mod supervisor;
 mod tasks;
 pub mod tls;
 pub mod web_socket;
@@ -24,5 +25,6 @@ pub use self::{
     clock::now_ms,
     key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
+    supervisor::Supervisor,
     tasks::{Outcome, Tasks},
 };

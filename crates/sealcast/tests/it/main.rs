@@ -39,6 +39,7 @@ mod readings;
 mod reasons;
 mod recording;
 mod retired;
+mod systemd;
 mod token;
 mod tour;
 mod values;
