@@ -39,6 +39,7 @@ use crate::{
     doors,
     events::Events,
     folder::Folder,
+    key_log::KeyLog,
     listeners::{self, Bound},
     outside::Outside,
     readings::Readings,
@@ -75,6 +76,9 @@ pub struct Options {
     /// Start with an empty state, in a folder that has lost its agent.sqlite.
     #[arg(long)]
     new_state: bool,
+    /// Write the keys of all groups to this file, in the clear, for Wireshark. Whoever gets the file can read all messages.
+    #[arg(long, env = "SEALCAST_KEYLOG", value_name = "FILE")]
+    keylog: Option<PathBuf>,
     /// Check folder and configuration, then exit.
     #[arg(long)]
     check: bool,
@@ -157,7 +161,7 @@ pub async fn run(options: Options) -> Result<()> {
         Folder::open(&options.dir)?;
         Store::replace_lost(&options.dir, KeyFiles::new(config.passphrase_file.as_deref())?.passphrase())?;
     }
-    let agent = Agent::start(&options.dir, config).await?;
+    let agent = Agent::start(&options.dir, config.with_keylog(options.keylog)).await?;
     let ready = Ready {
         device: agent.device.to_string(),
         listen: agent.addresses.listen,
@@ -233,8 +237,9 @@ impl Agent {
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
         let control = Control::new(own.clone(), groups, store.past()?, now_ms());
+        let key_log = config.keylog.as_deref().map(KeyLog::open).transpose()?;
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
-        let data = Arc::new(DataPlane::new(keyring, store.clone()));
+        let data = Arc::new(DataPlane::new(keyring, store.clone(), key_log));
         let mut listeners = Vec::new();
         for prepared in listeners::prepare(&config)? {
             listeners.push(prepared.bind().await?);

@@ -221,6 +221,15 @@ pub struct Agent {
     pub modbus: Vec<Modbus>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the groups' keys are written in the clear. No file says so: whoever wants that has to say it each time.
+    pub keylog: Option<PathBuf>,
+}
+
+impl Agent {
+    /// Writes the groups' keys to a file.
+    pub fn with_keylog(self, keylog: Option<PathBuf>) -> Self {
+        Self { keylog, ..self }
+    }
 }
 
 impl AgentFile {
@@ -311,6 +320,7 @@ impl AgentFile {
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::devices(self.modbus)?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
+            keylog: None,
         })
     }
 }

@@ -18,7 +18,7 @@ use sealcast_node::now_ms;
 use sealcast_seal::EpochId;
 use tokio::sync::{Notify, watch};
 
-use super::store::Store;
+use super::{key_log::KeyLog, store::Store};
 
 /// See the module.
 pub struct DataPlane {
@@ -28,11 +28,12 @@ pub struct DataPlane {
     changed: watch::Sender<u64>,
     news_wanted: Notify,
     link_up: AtomicBool,
+    key_log: Option<KeyLog>,
 }
 
 impl DataPlane {
-    /// Around `keyring`; `store` keeps the retained messages.
-    pub fn new(keyring: Keyring, store: Arc<Store>) -> Self {
+    /// Around `keyring`; `store` keeps the retained messages, and `key_log` gets all keys.
+    pub fn new(keyring: Keyring, store: Arc<Store>, key_log: Option<KeyLog>) -> Self {
         Self {
             device: keyring.device().clone(),
             store,
@@ -40,6 +41,7 @@ impl DataPlane {
             changed: watch::Sender::new(0),
             news_wanted: Notify::new(),
             link_up: AtomicBool::new(false),
+            key_log,
         }
     }
 
@@ -80,6 +82,9 @@ impl DataPlane {
 
     /// Takes in an epoch that the control plane agreed on.
     pub fn insert_epoch(&self, epoch: &EpochKeys, now_ms: u64) {
+        if let Some(key_log) = &self.key_log {
+            key_log.put(epoch);
+        }
         self.change_and_tell(|keyring| keyring.insert_epoch(epoch, now_ms));
     }
 

@@ -16,6 +16,7 @@ mod events;
 mod folder;
 mod https;
 mod incidents;
+mod key_log;
 mod listeners;
 mod outside;
 mod readings;

@@ -43,6 +43,7 @@ mod systemd;
 mod token;
 mod tour;
 mod values;
+mod wireshark;
 mod withheld;
 
 use harness::PATIENCE;
