@@ -23,7 +23,8 @@ use sealcast_node::{
     KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
     config::{folder_of, load},
     monitor, now_ms, output, shutdown,
-    tls::{self, Identity, Upstream},
+    tls::Identity,
+    upstream::Upstream,
 };
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
@@ -32,7 +33,7 @@ use tracing::info;
 
 use crate::{
     client::Shared,
-    config::{self, UpstreamChoice},
+    config,
     control::{Driver, Parts},
     counts::Counts,
     data::DataPlane,
@@ -381,18 +382,9 @@ fn advise(error: RestoreError) -> anyhow::Error {
 
 /// The broker that a device connects to.
 pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Result<Upstream> {
-    let (address, secure) = match &config.upstream {
-        UpstreamChoice::Enrolled => (folder.network.broker.parse()?, true),
-        UpstreamChoice::Tls(address) => (address.clone(), true),
-        UpstreamChoice::Plain(address) => (address.clone(), false),
-    };
-    let tls = if secure {
-        let identity = Identity { chain: &folder.chain_der(), key };
-        Some(tls::client(folder.anchor.root().der(), Some(&identity))?)
-    } else {
-        None
-    };
-    Ok(Upstream::new(address, tls))
+    let identity = Identity { chain: &folder.chain_der(), key };
+    let upstream = Upstream::open(&config.upstream, &folder.network.broker, folder.anchor.root().der(), &identity)?;
+    Ok(upstream.taking(2 * config.max_packet_bytes))
 }
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.

@@ -10,10 +10,7 @@ use sealcast_agent_core::{
     values::Local,
 };
 use sealcast_mqtt::Credentials;
-use sealcast_node::{
-    connection::see_off,
-    tls::{Stream, Upstream},
-};
+use sealcast_node::{connection::see_off, tls::Stream, upstream::Upstream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf},
     sync::{OwnedSemaphorePermit, broadcast},
@@ -321,8 +318,12 @@ impl Client {
             Ok(held) => held,
             Err(error) => return self.session.not_opened(NotOpened::Memory(format!("{error:#}"))),
         };
-        match shared.upstream.connect().await {
-            Ok(stream) => {
+        let opened = match shared.upstream.credentials_of_clients() {
+            Ok(credentials) => shared.upstream.connect().await.map(|stream| (stream, credentials)),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((stream, credentials)) => {
                 shared.events.broker_back();
                 let memory = match held.take_memory(id, &shared.store) {
                     Ok(memory) => memory,
@@ -334,7 +335,8 @@ impl Client {
                 self.broker = Some(stream);
                 self.taken_over = held.ended.clone();
                 self.held = Some(held);
-                let opened = Opened { memory, max_packet_bytes: shared.upstream.max_packet_bytes() };
+                let max_packet_bytes = shared.upstream.max_packet_bytes();
+                let opened = Opened { memory, max_packet_bytes, credentials };
                 shared.with(|shared| self.session.opened(opened, shared.keyring));
             }
             Err(error) => {

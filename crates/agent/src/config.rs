@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sealcast_agent_core::{ClearFilter, Freshness, MaxAge, RecordRules, Stale, session::Annotate, values::ValueRules};
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
     files,
     monitor::MonitorFile,
-    tls::HostPort,
+    upstream::{UpstreamConfig, UpstreamFile},
 };
 use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::{Deserialize, Deserializer};
@@ -48,8 +48,8 @@ pub struct AgentFile {
     listen_beyond_loopback: bool,
     /// More places where they connect, or other ones. Default none.
     listener: Vec<ListenerFile>,
-    /// The broker, `mqtts://HOST:PORT` (with the device's certificate) or `mqtt://HOST:PORT`. Default: what the hub said at enrolment.
-    upstream: Option<String>,
+    /// The broker, and the login that it wants. Default: what the hub said at enrolment, with the device's certificate.
+    upstream: UpstreamFile,
     /// The file with the passphrase of the device's private key. Default: systemd's credential, if there is one, else the key is
     /// not encrypted.
     passphrase_file: Option<PathBuf>,
@@ -149,7 +149,7 @@ impl Default for AgentFile {
             listen: None,
             listen_beyond_loopback: false,
             listener: Vec::new(),
-            upstream: None,
+            upstream: UpstreamFile::default(),
             passphrase_file: None,
             clear: Vec::new(),
             annotate: Annotate::default(),
@@ -173,17 +173,6 @@ impl Default for AgentFile {
     }
 }
 
-/// The broker that an agent connects to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamChoice {
-    /// What the hub said at enrolment.
-    Enrolled,
-    /// TLS with the device's certificate.
-    Tls(HostPort),
-    /// Plain TCP.
-    Plain(HostPort),
-}
-
 /// An agent's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Agent {
@@ -192,7 +181,7 @@ pub struct Agent {
     /// Where they connect besides.
     pub listeners: Vec<Listener>,
     /// The broker.
-    pub upstream: UpstreamChoice,
+    pub upstream: UpstreamConfig,
     /// Where the passphrase of the device's private key is.
     pub passphrase_file: Option<PathBuf>,
     /// Filters of topics that pass unsealed.
@@ -236,7 +225,7 @@ impl AgentFile {
     /// Replaces what a flag or the environment gave.
     pub fn with(mut self, listen: Option<SocketAddr>, upstream: Option<String>, clear: &[String]) -> Self {
         self.listen = listen.or(self.listen);
-        self.upstream = upstream.or(self.upstream);
+        self.upstream = self.upstream.with_url(upstream);
         self.clear.extend_from_slice(clear);
         self
     }
@@ -251,6 +240,7 @@ impl AgentFile {
         read_schemas(&mut self.quality, dir)?;
         self.listener.iter_mut().for_each(|table| table.set_dir(dir));
         self.passphrase_file = self.passphrase_file.map(|file| dir.join(file));
+        self.upstream = self.upstream.with_files(dir);
         Ok(self)
     }
 
@@ -302,7 +292,7 @@ impl AgentFile {
             record_queue: self.record_queue,
             listen,
             listeners: listeners(self.listener)?,
-            upstream: self.upstream.as_deref().map_or(Ok(UpstreamChoice::Enrolled), upstream)?,
+            upstream: self.upstream.validate("upstream")?,
             clear: self.clear.iter().map(clear).collect::<Result<_>>()?,
             passphrase_file: self.passphrase_file,
             annotate: self.annotate,
@@ -341,14 +331,6 @@ pub fn read_schemas(rules: &mut [TopicSpec], dir: &Path) -> Result<()> {
 
 fn some_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     address(deserializer).map(Some)
-}
-
-fn upstream(url: &str) -> Result<UpstreamChoice> {
-    match url.split_once("://") {
-        Some(("mqtts", address)) => Ok(UpstreamChoice::Tls(address.parse().context("upstream")?)),
-        Some(("mqtt", address)) => Ok(UpstreamChoice::Plain(address.parse().context("upstream")?)),
-        _ => bail!("upstream: {url:?} must be mqtts://HOST:PORT or mqtt://HOST:PORT"),
-    }
 }
 
 #[cfg(test)]
@@ -411,6 +393,7 @@ mod tests {
             ),
             ("upstream = 'broker:1883'", "mqtts://"),
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
+            ("[upstream]\npassword_file = 'p'", "upstream: password_file"),
             ("clear = ['a/#/b']", "clear"),
             ("annotate = 'some'", "some"),
             ("max_clients = 0", "max_clients"),

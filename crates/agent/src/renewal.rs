@@ -16,7 +16,8 @@ use sealcast_ledger::Hash;
 use sealcast_node::{
     files::{self, Mode},
     now_ms, output,
-    tls::{self, Identity, Upstream},
+    tls::{self, Identity},
+    upstream::Upstream,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -124,10 +125,9 @@ impl Renewer {
     async fn replace(&mut self, chain: Vec<Certificate>) -> Result<()> {
         let ders: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
         let identity = Identity { chain: &ders, key: &self.key };
-        let config = tls::client(self.anchor.root().der(), Some(&identity))?;
         let pem = certificates_to_pem(&chain);
         files::blocking(|| files::write(&self.dir.join("device.pem"), pem.as_bytes(), Mode::Public))?;
-        self.upstream.set_tls(config);
+        self.upstream.set_identity(&identity)?;
         self.chain = chain;
         self.show_end();
         self.control.send(Input::Renewed { chain: ders }).await.context("the control task has ended")

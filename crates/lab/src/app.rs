@@ -8,7 +8,7 @@ use sealcast_mqtt::{
     Connect, Properties, Qos, Text, TopicName, Version,
     client::{self, Config, Outcome, Output},
 };
-use sealcast_node::{connection, tls::Upstream};
+use sealcast_node::{connection, upstream::Upstream};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,

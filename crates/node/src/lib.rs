@@ -18,6 +18,7 @@ pub mod shutdown;
 mod supervisor;
 mod tasks;
 pub mod tls;
+pub mod upstream;
 pub mod web_socket;
 
 pub use self::{

@@ -33,7 +33,7 @@ use self::{
     event::{CALL_TIMEOUT, MAX_EVENTS},
     state::State,
 };
-use crate::{tasks::Tasks, tls::Upstream};
+use crate::{tasks::Tasks, upstream::Upstream};
 
 /// Messages that wait to be published, after the calls.
 const MAX_OUTGOING: usize = 16_384;

@@ -1,14 +1,6 @@
 //! TLS as both sides use it: certificates of our own CA only, aws-lc underneath.
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use rustls::{
@@ -23,13 +15,6 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, alg_id};
 use sealcast_identity::{SigningKey, signature_to_der};
-
-use crate::config::MAX_PACKET_BYTES;
-
-/// Where control messages are cut: a common limit of brokers is 128 KB, and MQTT 3.1.1 has no word for it.
-const PART_BYTES: usize = 64 << 10;
-/// How long a connection may take until TLS stands.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes aws-lc the process's crypto provider. Libraries underneath ask for the default one.
 pub fn install_provider() {
@@ -86,11 +71,21 @@ impl Signer for Key {
 
 /// A client that trusts servers under `root` and shows `identity`.
 pub fn client(root: &[u8], identity: Option<&Identity<'_>>) -> Result<Arc<ClientConfig>> {
-    let builder = ClientConfig::builder().with_root_certificates(roots(root)?);
-    let config = match identity {
+    client_with(Arc::new(roots(root)?), identity, &[])
+}
+
+/// The same with any roots, and with the names of protocols that are offered (ALPN).
+pub fn client_with(
+    roots: Arc<RootCertStore>,
+    identity: Option<&Identity<'_>>,
+    alpn: &[String],
+) -> Result<Arc<ClientConfig>> {
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_cert_resolver(identity.certified()?),
     };
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 
@@ -118,7 +113,8 @@ pub fn server(identity: &Identity<'_>, root: &[u8]) -> Result<Arc<ServerConfig>>
     Ok(Arc::new(config))
 }
 
-fn roots(root: &[u8]) -> Result<RootCertStore> {
+/// One root.
+pub fn roots(root: &[u8]) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     store.add(CertificateDer::from(root.to_vec())).context("the CA's root certificate cannot be used")?;
     Ok(store)
@@ -208,91 +204,6 @@ impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
-}
-
-/// The broker as a node reaches it: plain TCP, or TLS with the node's certificate.
-#[derive(Clone)]
-pub struct Upstream {
-    address: HostPort,
-    tls: Option<Arc<RwLock<Arc<ClientConfig>>>>,
-    /// 0 while it is not known.
-    max_packet_bytes: Arc<AtomicUsize>,
-    part_bytes: usize,
-}
-
-impl Upstream {
-    /// A broker at `address`, over TLS if there is a configuration for it.
-    pub fn new(address: HostPort, tls: Option<Arc<ClientConfig>>) -> Self {
-        let tls = tls.map(|config| Arc::new(RwLock::new(config)));
-        Self { address, tls, max_packet_bytes: Arc::default(), part_bytes: PART_BYTES }
-    }
-
-    /// Sets where control messages are cut if the broker does not say how much it takes.
-    #[must_use]
-    pub fn with_part_bytes(self, part_bytes: usize) -> Self {
-        Self { part_bytes, ..self }
-    }
-
-    /// Where control messages are cut, unless the broker says that it takes less.
-    pub fn part_bytes(&self) -> usize {
-        self.part_bytes
-    }
-
-    /// The TLS configuration, `None` for plain TCP.
-    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
-        self.tls.as_ref().map(|config| config.read().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    /// All connections that are opened from now on get this configuration, those of clones too. Over plain TCP there is
-    /// none.
-    pub fn set_tls(&self, new: Arc<ClientConfig>) {
-        if let Some(config) = &self.tls {
-            *config.write().unwrap_or_else(PoisonError::into_inner) = new;
-        }
-    }
-
-    /// The largest packet that it takes, as it has said on an MQTT 5 connection; `None` while that is not known. MQTT 3.1.1
-    /// has no word for it.
-    pub fn max_packet_bytes(&self) -> Option<usize> {
-        Some(self.max_packet_bytes.load(Ordering::Relaxed)).filter(|max| *max > 0)
-    }
-
-    /// Notes what the broker said of its largest packet when a connection of MQTT 5 was made.
-    pub fn note_max_packet_bytes(&self, max: Option<u32>) {
-        // Without a word it takes whatever MQTT can carry.
-        let max = max.map_or(MAX_PACKET_BYTES, |max| max as usize);
-        self.max_packet_bytes.store(max, Ordering::Relaxed);
-    }
-
-    /// Opens a connection, or gives up after 10 seconds.
-    pub async fn connect(&self) -> Result<Box<dyn Stream>> {
-        let opened = tokio::time::timeout(CONNECT, self.open()).await;
-        opened
-            .unwrap_or_else(|_| bail!("no connection to the broker at {} within {} s", self.address, CONNECT.as_secs()))
-    }
-
-    async fn open(&self) -> Result<Box<dyn Stream>> {
-        let address = &self.address;
-        let tcp = tokio::net::TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .with_context(|| format!("cannot reach the broker at {address}"))?;
-        tcp.set_nodelay(true)?;
-        let Some(config) = self.tls() else { return Ok(Box::new(tcp)) };
-        let name = ServerName::try_from(address.host.clone())
-            .with_context(|| format!("{:?} is neither a host name nor an IP address", address.host))?;
-        let stream = tokio_rustls::TlsConnector::from(config)
-            .connect(name, tcp)
-            .await
-            .with_context(|| format!("the TLS handshake with the broker at {address} failed"))?;
-        Ok(Box::new(stream))
-    }
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
-        write!(f, "{scheme}://{}", self.address)
     }
 }
 

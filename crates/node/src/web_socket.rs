@@ -6,14 +6,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use futures_util::{Sink as _, Stream as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async_with_config,
+    WebSocketStream, accept_hdr_async_with_config, client_async_with_config,
     tungstenite::{
         self, Message,
+        client::IntoClientRequest as _,
         handshake::server::{Callback, ErrorResponse, Request, Response},
         http::{
             HeaderMap, HeaderValue, StatusCode,
@@ -55,6 +56,26 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             bail!("{}", String::from_utf8_lossy(reason).trim_end())
         }
         Err(error) => Err(anyhow!(error).context("no WebSocket handshake")),
+    }
+}
+
+/// Makes the handshake with the server at `url`, `ws://` or `wss://`, whose stream is open.
+///
+/// # Errors
+/// It does not speak MQTT over WebSocket there.
+pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    url: &str,
+    max_packet_bytes: usize,
+) -> Result<WebSocket<S>> {
+    let mut request = url.into_client_request().context("the address of a WebSocket")?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOLS[0]));
+    match client_async_with_config(request, stream, Some(config(max_packet_bytes))).await {
+        Ok((messages, _)) => Ok(WebSocket { messages, rest: Bytes::new() }),
+        Err(tungstenite::Error::Http(answer)) => {
+            bail!("no WebSocket at {url}: the server answers with status {}", answer.status())
+        }
+        Err(error) => Err(anyhow!(error).context(format!("no WebSocket with MQTT at {url}"))),
     }
 }
 
@@ -203,5 +224,29 @@ mod tests {
             let Err(tungstenite::Error::Http(answer)) = client else { panic!("{offered}") };
             assert_eq!(answer.status(), status);
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_speaks_with_a_server() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (server, client) =
+            tokio::join!(accept(near, 1000, |_| Ok(())), connect(far, "ws://localhost:1/mqtt", 1000));
+        let (mut server, mut client) = (server.unwrap(), client.unwrap());
+        client.write_all(b"hello").await.unwrap();
+        client.flush().await.unwrap();
+        let mut read = [0; 5];
+        server.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_client_learns_why_there_is_no_web_socket() {
+        let (mut near, far) = tokio::io::duplex(64 << 10);
+        let server = async {
+            assert!(near.read(&mut [0; 1000]).await.unwrap() > 0);
+            near.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        };
+        let ((), client) = tokio::join!(server, connect(far, "ws://localhost:1/mqtt", 1000));
+        assert!(client.err().unwrap().to_string().contains("404"));
     }
 }

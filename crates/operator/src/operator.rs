@@ -10,7 +10,8 @@ use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refu
 use sealcast_ledger_client::{RemoteLedger, SubmitError};
 use sealcast_node::{
     KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks, files, now_ms,
-    tls::{self, HostPort, Identity, Upstream},
+    tls::{self, HostPort, Identity},
+    upstream::Upstream,
 };
 use sealcast_topic::ControlTopic;
 use tokio_util::sync::DropGuard;

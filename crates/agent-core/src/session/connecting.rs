@@ -18,6 +18,8 @@ pub struct Opened {
     pub memory: Memory,
     /// The largest packet that the broker takes, where it is known before the broker says so.
     pub max_packet_bytes: Option<usize>,
+    /// What the broker gets in the place of the client's own, if anything.
+    pub credentials: Option<Credentials>,
 }
 
 /// Why there is nothing to go on with.
@@ -90,7 +92,7 @@ impl Session {
 
     /// What [`Effect::Open`] asked for.
     pub fn opened(&mut self, opened: Opened, keyring: &Keyring) {
-        let Opened { mut memory, max_packet_bytes } = opened;
+        let Opened { mut memory, max_packet_bytes, credentials } = opened;
         keyring.forget_old_epochs(&mut memory.opener);
         let State::Opening { will, clean_start } = &self.state else {
             self.memory = Some(memory);
@@ -107,6 +109,9 @@ impl Session {
         self.memory = Some(memory);
         if let Some(max) = max_packet_bytes {
             self.proxy.set_broker_max_bytes(max);
+        }
+        if let Some(credentials) = credentials {
+            self.proxy.set_credentials(credentials);
         }
         if let Err(error) = self.proxy.accept(will, mqtt) {
             self.refuse_connect(ConnectCode::Unspecified, &error.to_string());

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use sealcast_mqtt::{
     Connect, Frame, Packet, PacketId, PacketType, Properties, Qos, Subscribe, SubscriptionOptions, Text, Version,
 };
-use sealcast_node::tls::{Stream, Upstream};
+use sealcast_node::{tls::Stream, upstream::Upstream};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,

@@ -12,10 +12,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{
     Authenticity, Body, Granted, GroupCreated, GroupName, GroupNumber, Hash, Number, Policy, TopicFilter,
 };
-use sealcast_node::{
-    KeyFiles,
-    tls::{HostPort, Upstream},
-};
+use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use tempfile::TempDir;
 use tokio::task::JoinSet;

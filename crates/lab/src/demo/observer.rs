@@ -5,10 +5,7 @@ use sealcast_mqtt::{
     Connect, Frame, PacketId, PacketType, Properties, Publish, Qos, Splitter, Subscribe, SubscriptionOptions, Text,
     Version,
 };
-use sealcast_node::{
-    now_ms,
-    tls::{Stream, Upstream},
-};
+use sealcast_node::{now_ms, tls::Stream, upstream::Upstream};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,

@@ -11,10 +11,7 @@ use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, Refused, enroll, ups
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
-use sealcast_node::{
-    KeyFiles,
-    tls::{HostPort, Upstream},
-};
+use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 

@@ -30,10 +30,7 @@ use super::{
     subscription::{Subscription, Why},
     version::{Greeting, Known},
 };
-use crate::{
-    connection,
-    tls::{Stream, Upstream},
-};
+use crate::{connection, tls::Stream, upstream::Upstream};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_S: u16 = 20;
@@ -184,7 +181,7 @@ impl Driver {
                 opened = timeout(CONNECT_PATIENCE, self.upstream.connect()) => opened,
             };
             let connection = match connected {
-                Err(_) => return End::Cut(describe(&CloseReason::Silent)),
+                Err(_) => return End::Cut(describe(&CloseReason::Silent, &self.upstream)),
                 Ok(opened) => opened.and_then(|stream| self.greet(stream, version)),
             };
             let mut connection = match connection {
@@ -192,7 +189,7 @@ impl Driver {
                 Err(error) => return End::Cut(format!("{error:#}")),
             };
             let (greeting, served) = self.serve(&mut connection, version, failures).await;
-            let end = finish(connection, served).await;
+            let end = finish(connection, served, &self.upstream).await;
             match self.broker.known.note(version, greeting) {
                 Some(other) if matches!(end, End::Cut(_)) => {
                     info!(broker = %self.upstream, "the broker does not take MQTT 5: MQTT 3.1.1 is tried");
@@ -204,6 +201,7 @@ impl Driver {
     }
 
     fn greet(&self, stream: Box<dyn Stream>, version: Version) -> anyhow::Result<Connection> {
+        let credentials = self.upstream.credentials()?.unwrap_or_default();
         let connect = Connect {
             version,
             bridge: false,
@@ -212,8 +210,8 @@ impl Driver {
             properties: Properties::new(),
             client_id: self.client_id.clone(),
             will: None,
-            username: None,
-            password: None,
+            username: credentials.username,
+            password: credentials.password,
         };
         Connection::new(stream, connect, CONFIG)
     }
@@ -351,7 +349,7 @@ impl Driver {
 }
 
 /// Ends a connection, and says why it ended.
-async fn finish(mut connection: Connection, served: Served) -> End {
+async fn finish(mut connection: Connection, served: Served, upstream: &Upstream) -> End {
     let deadline = Instant::now() + FAREWELL;
     match served {
         Served::Over => {
@@ -369,7 +367,7 @@ async fn finish(mut connection: Connection, served: Served) -> End {
             if matches!(reason, CloseReason::Protocol(_)) {
                 connection.finish(deadline).await;
             }
-            End::Cut(describe(&reason))
+            End::Cut(describe(&reason, upstream))
         }
     }
 }

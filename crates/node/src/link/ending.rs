@@ -6,6 +6,7 @@ use sealcast_mqtt::{
 };
 
 use super::version::Greeting;
+use crate::upstream::Upstream;
 
 /// How a broker took a CONNECT, if the connection ended for this reason.
 pub(super) fn greeting_of(before: Greeting, reason: &CloseReason) -> Greeting {
@@ -18,8 +19,9 @@ pub(super) fn greeting_of(before: Greeting, reason: &CloseReason) -> Greeting {
 }
 
 /// In words, with what to do.
-pub(super) fn describe(reason: &CloseReason) -> String {
+pub(super) fn describe(reason: &CloseReason, upstream: &Upstream) -> String {
     match reason {
+        CloseReason::Refused(refused) if upstream.is_foreign() => describe_foreign(refused, upstream),
         CloseReason::Refused(Reason { code: reason::QUOTA_EXCEEDED, .. }) => {
             "the broker refused the connection: quota exceeded, this device has as many sessions there as it may, online \
              and offline (limits.max_device_sessions in hub.toml)"
@@ -37,4 +39,16 @@ pub(super) fn describe(reason: &CloseReason) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// The same for a broker that is not the hub's, and knows users.
+fn describe_foreign(refused: &Reason, upstream: &Upstream) -> String {
+    let advice = match refused.code {
+        reason::BAD_USER_NAME_OR_PASSWORD | reason::NOT_AUTHORIZED => {
+            ": check `user`, `password_file` and, if it asks for one, the certificate, and that the broker lets them in"
+        }
+        reason::CLIENT_IDENTIFIER_NOT_VALID => ": it has to take client identifiers that begin with sealcast-",
+        _ => "",
+    };
+    format!("the broker at {upstream} refused the connection: {refused}{advice}")
 }

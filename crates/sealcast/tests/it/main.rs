@@ -42,6 +42,7 @@ mod retired;
 mod systemd;
 mod token;
 mod tour;
+mod upstream;
 mod values;
 mod wireshark;
 mod withheld;

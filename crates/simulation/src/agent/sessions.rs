@@ -216,7 +216,7 @@ impl Process {
             None => stored(disk, id)?,
         };
         conn.wire = Some(around.net.open(End::Client { device: device_of(client), client }));
-        conn.session.opened(Opened { memory, max_packet_bytes: None }, &self.keyring);
+        conn.session.opened(Opened { memory, max_packet_bytes: None, credentials: None }, &self.keyring);
         Ok(())
     }
 

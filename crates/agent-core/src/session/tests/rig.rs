@@ -186,7 +186,7 @@ impl Rig {
             }
             Effect::Open { .. } => {
                 let memory = self.memory.take().unwrap();
-                self.session.opened(Opened { memory, max_packet_bytes: None }, &self.keyring);
+                self.session.opened(Opened { memory, max_packet_bytes: None, credentials: None }, &self.keyring);
             }
             Effect::CheckLogin { credentials } => {
                 self.log.push("login".to_owned());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use sealcast_mqtt::{Frame, Packet, PacketId, PacketType, Properties, Publish, Qos, TopicName};
-use sealcast_node::tls::{Stream, Upstream};
+use sealcast_node::{tls::Stream, upstream::Upstream};
 use tokio::{
     io::{AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     sync::{mpsc, watch},

@@ -12,10 +12,7 @@ use sealcast_agent::{AgentFile, Folder, enroll, upstream};
 use sealcast_hub::{Folders, HubConfig, HubFile};
 use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, Policy, TopicFilter};
 use sealcast_mqtt::Qos;
-use sealcast_node::{
-    KeyFiles,
-    tls::{HostPort, Upstream},
-};
+use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use serde::Deserialize;
 use tempfile::TempDir;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
-use sealcast_node::{now_ms, tls::Upstream};
+use sealcast_node::{now_ms, upstream::Upstream};
 use tokio::task::JoinHandle;
 
 use crate::app::App;

@@ -13,7 +13,8 @@ use std::{
 use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Publish, Qos, Splitter, Version};
 use sealcast_node::{
     KeyFiles, files,
-    tls::{self, Identity, Stream, Upstream},
+    tls::{self, Identity, Stream},
+    upstream::Upstream,
 };
 use serde_json::{Value, json};
 use tokio::{
