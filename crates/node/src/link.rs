@@ -57,17 +57,19 @@ impl Link {
         tasks: &Tasks,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
         // Two processes of one node (two shells of the operator) must not take each other's connection.
-        let client_id = format!("{CLIENT_ID_PREFIX}{node}-{}", hex::encode(random::<4>()?));
+        let wire = upstream.wire();
+        let client_id = format!("{CLIENT_ID_PREFIX}{}-{}", wire.name(node), hex::encode(random::<4>()?));
         let (sender, events) = mpsc::channel(MAX_EVENTS);
         let (outgoing, publications) = mpsc::channel(MAX_OUTGOING);
         let (calls, requests) = Calls::new();
         let (state, unanswered) = (State::default(), Arc::default());
         let link = Self { node: node.into(), outgoing, calls, state, unanswered };
         let response_topic = topic_of(ControlTopic::Response { node: &link.node })?;
+        let filters = filters.iter().map(String::as_str).chain([response_topic.as_str()]);
         let driver = Driver {
             client_id: Text::new(&client_id)?,
             upstream: upstream.clone(),
-            filters: filters.iter().cloned().chain([response_topic.as_str().to_owned()]).collect(),
+            filters: filters.map(|filter| wire.outward(filter).into_owned()).collect(),
             refused: Vec::new(),
             response_topic,
             ledger_topic: topic_of(ControlTopic::Ledger)?,

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use sealcast_mqtt::Credentials;
+use sealcast_topic::Wire;
 
 pub use self::{
     config::{Login, Roots, UpstreamConfig, UpstreamFile, Whose},
@@ -46,6 +47,7 @@ pub struct Upstream {
     max_packet_bytes: Arc<AtomicUsize>,
     part_bytes: usize,
     max_taken_bytes: usize,
+    wire: Wire,
 }
 
 /// How TLS is spoken.
@@ -82,6 +84,7 @@ impl Upstream {
             max_packet_bytes: Arc::default(),
             part_bytes: PART_BYTES,
             max_taken_bytes: MAX_TAKEN_BYTES,
+            wire: Wire::default(),
         }
     }
 
@@ -121,6 +124,17 @@ impl Upstream {
     #[must_use]
     pub fn taking(self, max_packet_bytes: usize) -> Self {
         Self { max_taken_bytes: MAX_TAKEN_BYTES.max(max_packet_bytes), ..self }
+    }
+
+    /// Has Sealcast's own topics written in this way.
+    #[must_use]
+    pub fn with_wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// How Sealcast's own topics are written there.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Whether it was named in a configuration, and so may be anybody's.

@@ -7,12 +7,14 @@
 mod control;
 mod filter;
 mod name;
+mod wire;
 
 pub use control::{CONTROL_LEVEL, ControlTopic, is_control};
 pub use filter::{
     FilterError, Subscription, check_filter, compare_specificity, covers, matches, misplaced_wildcard, overlap,
 };
 pub use name::{MAX_TOPIC_BYTES, TopicError, TopicName};
+pub use wire::{PrefixError, Wire};
 
 /// Most levels of a topic or filter that Sealcast carries. MQTT sets no limit, brokers do: mosquitto closes the
 /// connection over more than 200.

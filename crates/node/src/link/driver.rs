@@ -251,12 +251,9 @@ impl Driver {
                     continue;
                 }
             };
-            if matches!(&output, Output::Message(publish, _) if publish.topic.as_ref() == Some(&self.ledger_topic)) {
-                self.subscribe_refused(connection);
-            }
             let (event, receipt) = match output {
                 Output::Closed(reason) => return (greeting_of(greeting, &reason), Served::Closed(reason)),
-                Output::Message(publish, receipt) => (self.handle_publish(publish), receipt),
+                Output::Message(publish, receipt) => (self.handle_publish(connection, publish), receipt),
                 Output::Connected(connected) => {
                     greeting = Greeting::Answered;
                     if let Some(why) = self.handle_connected(connection, version, &connected) {
@@ -324,13 +321,15 @@ impl Driver {
         }
     }
 
-    fn handle_publish(&mut self, publish: Publish) -> Option<LinkEvent> {
-        let topic = publish.topic?;
+    fn handle_publish(&mut self, connection: &mut Connection, publish: Publish) -> Option<LinkEvent> {
+        let topic = self.upstream.wire().inward(publish.topic.as_deref()?)?.into_owned();
+        if topic == self.ledger_topic.as_str() {
+            self.subscribe_refused(connection);
+        }
         let payload = if is_control(&topic) { self.put_together(&topic, publish.payload)? } else { publish.payload };
-        if topic != self.response_topic {
+        if topic != self.response_topic.as_str() {
             let dup = (publish.qos != Qos::AtMostOnce).then_some(publish.dup);
-            let (topic, retain) = (topic.as_str().to_owned(), publish.retain);
-            return Some(LinkEvent::Message { topic, payload, retain, dup });
+            return Some(LinkEvent::Message { topic, payload, retain: publish.retain, dup });
         }
         if let Some(id) = CallId::of(&payload) {
             self.calls.answer(&id, Ok(payload.into()));

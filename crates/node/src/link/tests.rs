@@ -15,6 +15,8 @@ use tokio::{
     time::timeout,
 };
 
+use sealcast_topic::Wire;
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -338,6 +340,39 @@ async fn a_long_control_message_goes_in_parts_and_arrives_whole() {
     }
     // 400,000 bytes, 8,138 in each.
     assert_eq!(parts, 50);
+}
+
+#[tokio::test]
+async fn at_somebody_elses_broker_topics_have_the_prefix_and_names_no_dots() {
+    let (broker, addr) = broker().await;
+    let mut at_broker = broker.handle().subscribe("plant/#", 64).await.unwrap();
+    let tasks = Tasks::default();
+    let upstream = Upstream::new(addr.to_string().parse().unwrap(), None);
+    let upstream = upstream.with_wire(Wire::new("plant/own").unwrap());
+    let keys = ControlTopic::Keys { device: "+" }.to_string();
+    let (link, mut events) = Link::open(&upstream, "valve-3.north", &[keys], &tasks).unwrap();
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    let own = ControlTopic::Keys { device: "valve-3.north" }.to_string();
+    link.publish(&own, false, b"keys".to_vec()).unwrap();
+    let (mut taken, mut message) = (None, None);
+    while taken.is_none() || message.is_none() {
+        match next(&mut events).await {
+            LinkEvent::Taken { topic } => taken = Some(topic),
+            LinkEvent::Message { topic, .. } => message = Some(topic),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((taken, message), (Some(own.clone()), Some(own)));
+    let (id, request) = request();
+    let mut received = async || timeout(PATIENCE, at_broker.recv()).await.unwrap().unwrap();
+    let answering = async {
+        assert_eq!(received().await.topic.as_str(), "plant/own/keys/valve-3=north");
+        assert_eq!(received().await.topic.as_str(), "plant/own/rpc/valve-3=north/request");
+        let topic = "plant/own/rpc/valve-3=north/response";
+        broker.handle().publish(topic, answer(id), sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
+    };
+    let (called, ()) = tokio::join!(link.call(request.clone()), answering);
+    assert_eq!(called.unwrap(), answer(id).as_bytes());
 }
 
 #[tokio::test]

@@ -33,8 +33,13 @@ impl Driver {
     fn put(&mut self, topic: TopicName, retain: bool, payload: Bytes, owner: Owner) -> Result<(), (Owner, String)> {
         let said = self.broker.capabilities.as_ref();
         let retain = retain && said.is_none_or(|said| said.limits.retain);
+        let is_control = is_control(&topic);
+        let topic = match TopicName::new(&self.upstream.wire().outward(topic.as_str())) {
+            Ok(topic) => topic,
+            Err(error) => return Err((owner, error.to_string())),
+        };
         let max = match said {
-            Some(said) if is_control(&topic) => {
+            Some(said) if is_control => {
                 Some(said.max_payload_bytes(topic.as_str().len(), retain, self.upstream.part_bytes()))
             }
             _ => None,
