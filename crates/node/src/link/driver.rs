@@ -312,7 +312,7 @@ impl Driver {
     fn handle_output(&mut self, output: Output<u64, Subscription>) -> Option<LinkEvent> {
         match output {
             Output::Subscribed(subscription, results) => self.handle_subscribed(subscription, results),
-            Output::Published(whole, Outcome::Taken) => self.broker.sending.taken(whole).and_then(publishing::taken),
+            Output::Published(whole, Outcome::Taken) => self.handle_taken(whole),
             Output::Published(whole, Outcome::Refused(reason)) => self.handle_refused(whole, reason.to_string()),
             // The cut that is about to be told says so to their owners.
             Output::Published(_, Outcome::Unknown | Outcome::Unsent) => None,

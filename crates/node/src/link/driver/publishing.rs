@@ -58,6 +58,18 @@ impl Driver {
         None
     }
 
+    pub(super) fn handle_taken(&mut self, whole: u64) -> Option<LinkEvent> {
+        match self.broker.sending.taken(whole)? {
+            Owner::Message { answer: Some(answer), .. } => {
+                let _ = answer.send(Ok(()));
+                None
+            }
+            Owner::Message { topic, answer: None } => Some(LinkEvent::Taken { topic: topic.as_str().to_owned() }),
+            // Its answer comes as a message.
+            Owner::Call(_) => None,
+        }
+    }
+
     pub(super) fn handle_refused(&mut self, whole: u64, reason: String) -> Option<LinkEvent> {
         match self.broker.sending.refused(whole)? {
             Owner::Message { topic, answer } => Some(refused(&topic, answer, reason)),
@@ -66,18 +78,6 @@ impl Driver {
                 None
             }
         }
-    }
-}
-
-pub(super) fn taken(owner: Owner) -> Option<LinkEvent> {
-    match owner {
-        Owner::Message { answer: Some(answer), .. } => {
-            let _ = answer.send(Ok(()));
-            None
-        }
-        Owner::Message { topic, answer: None } => Some(LinkEvent::Taken { topic: topic.as_str().to_owned() }),
-        // Its answer comes as a message.
-        Owner::Call(_) => None,
     }
 }
 
