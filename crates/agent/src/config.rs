@@ -291,7 +291,7 @@ impl AgentFile {
             record: record_rules(self.record, values.clone())?,
             record_queue: self.record_queue,
             listen,
-            listeners: listeners(self.listener)?,
+            listeners: listeners(self.listener, self.annotate)?,
             upstream: self.upstream.validate("upstream")?,
             clear: self.clear.iter().map(clear).collect::<Result<_>>()?,
             passphrase_file: self.passphrase_file,

@@ -52,7 +52,7 @@ struct Gate {
     tls: Option<Tls>,
     web_socket: Option<Pages>,
     login: Option<Arc<Login>>,
-    annotate: Option<Annotate>,
+    annotate: Annotate,
 }
 
 /// A listener that is bound.
@@ -87,7 +87,7 @@ struct Places {
 
 /// Reads the files of all listeners.
 pub fn prepare(config: &config::Agent) -> Result<Vec<Prepared>> {
-    let plain = config.listen.map(Listener::plain);
+    let plain = config.listen.map(|address| Listener::plain(address, config.annotate));
     plain.into_iter().chain(config.listeners.iter().cloned()).map(Prepared::new).collect()
 }
 
@@ -191,7 +191,7 @@ async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>, places: Pla
         Ok(stream) => {
             let terms = Terms {
                 address: from,
-                annotate: gate.annotate.unwrap_or(shared.config.annotate),
+                annotate: gate.annotate,
                 copies: true,
                 login: gate.login.clone(),
                 stranger: Some(stranger),

@@ -39,7 +39,7 @@ pub struct ListenerFile {
     /// WebSocket: the origins of web pages that may connect. Default none.
     #[serde(default)]
     origins: Vec<String>,
-    /// Of which messages its MQTT 5 clients are told, see [`Annotate`]. Default: as for all listeners.
+    /// What its MQTT 5 clients are told of the messages that they get. Default: as the key of the same name says.
     annotate: Option<Annotate>,
     /// The folder that paths are relative to.
     #[serde(skip)]
@@ -67,8 +67,8 @@ pub struct Listener {
     pub web_socket: Option<WebSocket>,
     /// What clients must give.
     pub login: Option<LoginFile>,
-    /// Of which messages its clients are told; `None`: as for all listeners.
-    pub annotate: Option<Annotate>,
+    /// What MQTT 5 clients are told of the messages that they get.
+    pub annotate: Annotate,
 }
 
 /// Where a listener is.
@@ -127,8 +127,8 @@ impl TlsFiles {
 
 impl Listener {
     /// Plain MQTT, as the key `listen` asks for it.
-    pub fn plain(address: SocketAddr) -> Self {
-        Self { place: Place::Tcp(address), tls: None, web_socket: None, login: None, annotate: None }
+    pub fn plain(address: SocketAddr, annotate: Annotate) -> Self {
+        Self { place: Place::Tcp(address), tls: None, web_socket: None, login: None, annotate }
     }
 
     fn scheme(&self) -> &'static str {
@@ -162,11 +162,11 @@ impl fmt::Display for Listener {
     }
 }
 
-/// The checked listeners.
-pub fn listeners(tables: Vec<ListenerFile>) -> Result<Vec<Listener>> {
+/// The checked listeners. Those that do not say how to `annotate` do as is said here.
+pub fn listeners(tables: Vec<ListenerFile>, annotate: Annotate) -> Result<Vec<Listener>> {
     let check = |(at, table): (usize, ListenerFile)| {
         let which = format!("listen = {:?}", table.listen);
-        table.validate().with_context(|| TableAt { key: "listener", number: at + 1, which })
+        table.validate(annotate).with_context(|| TableAt { key: "listener", number: at + 1, which })
     };
     tables.into_iter().enumerate().map(check).collect()
 }
@@ -177,7 +177,7 @@ impl ListenerFile {
         self.dir = dir.to_owned();
     }
 
-    fn validate(self) -> Result<Listener> {
+    fn validate(self, annotate: Annotate) -> Result<Listener> {
         let (scheme, rest) = match self.listen.split_once("://") {
             Some(parts) => parts,
             None => self.listen.split_once(':').unwrap_or(("", "")),
@@ -224,7 +224,8 @@ impl ListenerFile {
             ),
         };
         let web_socket = web_socket.then_some(WebSocket { origins: self.origins });
-        let listener = Listener { place, tls, web_socket, login, annotate: self.annotate };
+        let annotate = self.annotate.unwrap_or(annotate);
+        let listener = Listener { place, tls, web_socket, login, annotate };
         if let Place::Tcp(address) = listener.place {
             ensure!(
                 address.ip().is_loopback() || self.beyond_loopback || listener.is_guarded(),
@@ -258,7 +259,7 @@ mod tests {
     fn listener(text: &str) -> Result<Listener> {
         let mut table: ListenerFile = toml::from_str(text)?;
         table.set_dir(Path::new("/etc/agent"));
-        Ok(listeners(vec![table])?.remove(0))
+        Ok(listeners(vec![table], Annotate::All)?.remove(0))
     }
 
     const TLS: &str = "certificate = 'a.pem'\nkey = 'a.key'\n";
@@ -284,6 +285,8 @@ mod tests {
         assert_eq!((unix.mode, unix.users), (0o666, Some(vec![User::Name("m".into()), User::Id(7)])));
         let Place::Unix(unix) = listener("listen = 'unix:/s'\nmode = 0o660").unwrap().place else { panic!() };
         assert_eq!((unix.mode, unix.users), (0o660, None));
+        let annotate = |more: &str| listener(&format!("listen = 'unix:/s'\n{more}")).unwrap().annotate;
+        assert_eq!((annotate(""), annotate("annotate = 'none'")), (Annotate::All, Annotate::None));
     }
 
     #[test]

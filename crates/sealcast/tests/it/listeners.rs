@@ -219,6 +219,21 @@ fn whoever_proves_nothing_keeps_nobody_else_out() {
 }
 
 #[test]
+fn each_listener_tells_its_clients_as_much_as_they_want() {
+    let table = |annotate: &str| format!("[[listener]]\nlisten = 'mqtt://127.0.0.1:0'\nannotate = '{annotate}'\n");
+    let (_hub, agent, other) = site(&(table("none") + &table("all")));
+    let reader = |at| {
+        let place = ["-h", "127.0.0.1", "-p", port(&agent, at)];
+        mosquitto_sub_at(&place, "home/told", &["-V", "mqttv5", "-F", "%p;%P"])
+    };
+    let mut readers = [reader(0), reader(1)];
+    other.publish("home/told", "21.5", &[]);
+    let told = readers.each_mut().map(|reader| reader.message(PATIENCE).unwrap());
+    assert_eq!(told[0], "21.5;");
+    assert!(told[1].contains("sealcast-sender:1112"), "{told:?}");
+}
+
+#[test]
 fn a_check_reads_what_the_listeners_need() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");
