@@ -1,24 +1,57 @@
 //! The writes of the clients' sessions, and the queue of readings for the ledger.
 
-use anyhow::Result;
+use std::sync::PoisonError;
+
+use anyhow::{Context as _, Result, anyhow};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sealcast_agent_core::{Retained, RetainedTopics, control::QueuedReading, session::Write};
 use sealcast_ledger::ReadingTopic;
+use sealcast_node::files::blocking;
 use sealcast_reading::Decimal;
 use sealcast_seal::{Changes, Row};
 
-use super::{Store, retained_topics};
+use super::{Store, retained_topics, together::NotQueued};
 
 /// Topics whose readings this device numbers.
 const MAX_TOPICS: u64 = 4096;
 
-/// A reading that is not recorded on the ledger: its topic, and why.
-pub type NotQueued = (ReadingTopic, String);
-
 impl Store {
+    /// Makes the writes of a step durable, all or none; what is remembered of values is not among them. They may be there
+    /// already, from a try that seemed to fail. At most `most` readings wait for the ledger: those beyond are not kept, and
+    /// told.
+    pub fn commit_session(&self, writes: &[Write], most: u64) -> Result<Vec<NotQueued>> {
+        let answer = self.together.add(writes, most);
+        blocking(|| {
+            let _turn = self.together.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever had the turn before has taken these along, or they are among those that wait now.
+            answer.try_recv().or_else(|_| {
+                self.commit_waiting();
+                answer.try_recv()
+            })
+        })
+        .context("a write was lost")?
+        .map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Writes what all sessions wait for, and tells each what became of it.
+    fn commit_waiting(&self) {
+        let waiting = self.together.take();
+        let outcome = self.write(|db| {
+            waiting.iter().map(|step| write_step(db, &step.writes, step.most)).collect::<rusqlite::Result<Vec<_>>>()
+        });
+        for step in &waiting {
+            self.settle_retained(&step.writes, outcome.is_ok());
+        }
+        // Nobody is told who has given up.
+        match outcome {
+            Ok(all) => waiting.into_iter().zip(all).for_each(|(step, refused)| drop(step.answer.send(Ok(refused)))),
+            Err(error) => waiting.into_iter().for_each(|step| drop(step.answer.send(Err(format!("{error:#}"))))),
+        }
+    }
+
     /// Counts the topics of retained messages as they are on disk. A write that failed may be there all the same; where the
     /// disk cannot be read either, the count stays as if the write had succeeded.
-    pub(super) fn settle_retained(&self, writes: &[Write], written: bool) {
+    fn settle_retained(&self, writes: &[Write], written: bool) {
         let messages =
             writes.iter().filter_map(|write| if let Write::Retained(kept) = write { Some(kept) } else { None });
         for Retained { topic, payload, .. } in messages {
@@ -72,7 +105,7 @@ impl Store {
 }
 
 /// Makes the writes of one step. At most `most` readings wait for the ledger: those beyond are not kept, and told.
-pub(super) fn write_step(db: &Connection, writes: &[Write], most: u64) -> rusqlite::Result<Vec<NotQueued>> {
+fn write_step(db: &Connection, writes: &[Write], most: u64) -> rusqlite::Result<Vec<NotQueued>> {
     let mut not_queued = Vec::new();
     for write in writes {
         match write {
@@ -186,4 +219,35 @@ fn queue_reading(
 
 fn waiting(db: &Connection) -> rusqlite::Result<u64> {
     db.query_row("SELECT count(*) FROM reading", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(client: &str, bytes: usize) -> Write {
+        let row = Row { key: b"k".to_vec(), value: Some(vec![7; bytes]) };
+        Write::Client { id: client.into(), changes: Changes { replace_all: false, rows: vec![row] }, seen_ms: 1 }
+    }
+
+    #[test]
+    fn steps_that_wait_are_written_at_once_and_fail_at_once() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::create(dir.path())?;
+        let clients = ["pump", "valve", "door"];
+        let answers = clients.map(|client| store.together.add(&[window(client, 9)], 0));
+        assert!(answers.iter().all(|answer| answer.try_recv().is_err()), "nobody had the turn yet");
+        assert!(store.commit_session(&[window("fan", 9)], 0)?.is_empty(), "and this one takes them along");
+        assert!(answers.iter().all(|answer| matches!(answer.try_recv(), Ok(Ok(refused)) if refused.is_empty())));
+        for client in clients {
+            assert!(store.client(client)?.is_some_and(|client| client.windows.len() == 1), "{client}");
+        }
+
+        store.limit_pages(1)?;
+        let answers = clients.map(|client| store.together.add(&[window(client, 100_000)], 0));
+        assert!(store.commit_session(&[window("fan", 9)], 0).is_err());
+        assert!(answers.iter().all(|answer| matches!(answer.try_recv(), Ok(Err(_)))));
+        assert!(store.is_failing());
+        Ok(())
+    }
 }
