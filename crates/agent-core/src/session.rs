@@ -33,10 +33,10 @@ use self::state::{Batch, Draining, State, Unsaved, Until, Waiting};
 pub use self::{
     annotate::Annotate,
     connecting::{NotOpened, Opened},
-    copies::Copies,
+    copies::{Copies, FrameId},
     effect::{ClientEvent, Effect, Refused, Write},
     ending::{DRAIN_MS, TAKE_OVER_MS},
-    memory::{FrameId, Memory, Turn},
+    memory::{Memory, Turn},
     state::Settings,
 };
 use crate::{

@@ -1,9 +1,7 @@
 //! What an MQTT 5 client is told of the messages that it gets, in user properties of the agent's own.
 
-use sealcast_mqtt::Version;
 use serde::Deserialize;
 
-use super::Session;
 use crate::values::is_notable;
 
 /// Of which messages a client is told more than was sent.
@@ -28,12 +26,5 @@ impl Annotate {
             Self::All => true,
         };
         said.iter().filter(|_| tells).map(|(name, value)| (*name, value.as_str())).collect()
-    }
-}
-
-impl Session {
-    /// Whether the client sees that a value is flagged.
-    pub(super) fn sees_flags(&self) -> bool {
-        self.settings.annotate != Annotate::None && self.version == Version::V5
     }
 }

@@ -1,12 +1,12 @@
 //! What the broker delivers to a client: opened, judged, handed on, or withheld with the reason.
 
 use sealcast_ledger::GroupNumber;
-use sealcast_mqtt::{Delivery, DeliveryId, Qos};
+use sealcast_mqtt::{Delivery, DeliveryId, Qos, Version};
 use sealcast_seal::{HandOver, Message};
 use tracing::warn;
 
 use super::{
-    Effect, FrameId, Refused, SAVE_DELAY_MS, Session, Shared, Turn, inject,
+    Annotate, Effect, FrameId, Refused, SAVE_DELAY_MS, Session, Shared, Turn, inject,
     state::{Unsaved, Until, Waiting},
 };
 use crate::{
@@ -229,5 +229,10 @@ impl Session {
             }
             self.unsaved = Unsaved::Now;
         }
+    }
+
+    /// Whether the client sees that a value is flagged.
+    pub(super) fn sees_flags(&self) -> bool {
+        self.settings.annotate != Annotate::None && self.version == Version::V5
     }
 }

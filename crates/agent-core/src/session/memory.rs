@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use sealcast_mqtt::{Delivery, DeliveryId, SessionState};
 use sealcast_seal::{Opener, Receipt};
 
-use super::Copies;
+use super::copies::{Copies, FrameId};
 
 /// Which messages a client has seen, and which it has not acknowledged.
 #[derive(Debug, Default)]
@@ -55,17 +55,6 @@ impl Deleted {
     /// Whether the client knows it.
     pub fn contains(&self, topic: &str) -> bool {
         self.0.contains(topic)
-    }
-}
-
-/// Tells sealed frames apart: the authentication tag at their end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FrameId([u8; 16]);
-
-impl FrameId {
-    /// Of a frame; of something that is too short for one, zeros.
-    pub fn of(frame: &[u8]) -> Self {
-        Self(frame.last_chunk().copied().unwrap_or_default())
     }
 }
 
