@@ -180,8 +180,9 @@ pub async fn run(options: Options) -> Result<()> {
     words += &ready.metrics.map(|address| format!("\nmetrics at http://{address}/metrics")).unwrap_or_default();
     output::ready(options.json, &ready, &words)?;
     let supervisor = Supervisor::from_environment();
-    agent.tell(supervisor.clone());
+    // What the service waits for is told after this.
     supervisor.ready();
+    agent.tell(supervisor.clone());
     let failure = shutdown::requested_or(agent.failed()).await;
     supervisor.stopping();
     let stopped = agent.stop().await;

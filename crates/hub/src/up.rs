@@ -90,8 +90,9 @@ pub async fn run(options: Options) -> Result<()> {
     );
     output::ready(options.json, &ready, &words)?;
     let supervisor = Supervisor::from_environment();
-    hub.tell(supervisor.clone());
+    // What the service waits for is told after this.
     supervisor.ready();
+    hub.tell(supervisor.clone());
     let failure = shutdown::requested_or(hub.failed()).await;
     supervisor.stopping();
     let stopped = hub.stop().await;
