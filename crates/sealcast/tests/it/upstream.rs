@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use crate::harness::{Agent, Hub, Port, Process, configure, output, succeed, unique};
+use crate::harness::{Agent, Hub, Port, Process, configure, mosquitto_sub_at, output, succeed, unique};
 
 const CLEAR: &str = "clear = ['open/#']\n";
 /// It must be in no log.
@@ -134,4 +134,35 @@ fn what_is_wrong_with_a_login_is_said() {
     says(wrong, &["ws://", "refused the connection", "`password_file`"]);
     says(format!("url = 'mqtts://{tls}'"), &["mqtts://", "handshake", "`ca_file` or `public_roots`"]);
     assert!(!agent.log.text().contains("wrong-horse"));
+}
+
+#[test]
+fn what_a_listener_asks_for_does_not_go_to_the_broker() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    let broker = Broker::start(&hub, &dir);
+    // The broker would take it.
+    password(&dir.join("local"), "its-own");
+    let listener = "[[listener]]\nlisten = 'mqtt://127.0.0.1:0'\nuser = 'sensor'\npassword_file = 'local'\n";
+    let url = format!("url = 'mqtt://{}'", broker.password.address());
+    let upstream = format!("[upstream]\n{url}\nuser = 'gateway'\npassword_file = 'password'\n");
+    configure(&dir, &format!("{CLEAR}{upstream}{listener}"));
+    let mut agent = Agent::start(&dir, &[]);
+    let place = |agent: &Agent| {
+        let url = agent.ready["listeners"][0].as_str().unwrap();
+        let port = url.rsplit_once(':').unwrap().1.to_owned();
+        ["-h", "127.0.0.1", "-u", "sensor", "-P", "its-own", "-p"].map(str::to_owned).into_iter().chain([port])
+    };
+    let id = unique("client");
+    let with_login: Vec<String> = place(&agent).collect();
+    let with_login: Vec<&str> = with_login.iter().map(String::as_str).collect();
+    let _subscribed = mosquitto_sub_at(&with_login, "open/1", &["-i", &id]);
+    broker.process.log.until(&["New client connected", &id, "u'gateway'"]);
+
+    agent.end();
+    configure(&dir, &format!("{CLEAR}{upstream}credentials = 'client'\n{listener}"));
+    agent.restart();
+    let refused = output(Command::new("mosquitto_sub").args(place(&agent)).args(["-t", "open/1", "-q", "1", "-E"]));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("not authorised"), "the broker got no user name: {said}");
 }
