@@ -17,6 +17,7 @@ use crate::app::PATIENCE;
 const FIGURE: &str = "beyond the paper";
 const ROOM1: &str = "hsu0001/room1";
 const MACHINE: &str = "hsu0001/machine";
+const OTHER: &str = "hsu0001/other";
 const OPEN_MACHINE: &str = "open/machine";
 /// The valve opens from this temperature on.
 const OPENS_AT: f64 = 25.0;
@@ -113,7 +114,10 @@ pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Resul
 pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()> {
     report.chapter(FIGURE, "other things that a broker or a member may try")?;
     let valve = 2;
-    world.node_mut(valve)?.app.subscribe("hsu0001/#").await?;
+    // Each by a filter of its own: a client whose filters overlap may be sent a message for each of them.
+    for topic in [OTHER, HELD_TOPIC] {
+        world.node_mut(valve)?.app.subscribe(topic).await?;
+    }
     world.node_mut(valve)?.settle().await?;
     world.node_mut(valve)?.forget_refusals();
 
@@ -133,7 +137,7 @@ pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()>
     report.tell(&format!("replay: {reason}"))?;
     report.check(FIGURE, "replay: the same message again is refused", true, reason.starts_with("replayed"))?;
 
-    let reason = inject(world, valve, "hsu0001/other", message.payload.to_vec()).await?;
+    let reason = inject(world, valve, OTHER, message.payload.to_vec()).await?;
     report.tell(&format!("topic move: {reason}"))?;
     report.check(
         FIGURE,
