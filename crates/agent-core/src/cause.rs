@@ -34,6 +34,8 @@ codes! {
         EpochBehind = "key-epoch-behind",
         /// Somebody who holds the key is no longer granted.
         Removing = "key-removing",
+        /// The hub answers nothing.
+        HubSilent = "key-hub-silent",
         /// The operator's word on the ledger is too old.
         OperatorSilent = "key-operator-silent",
 

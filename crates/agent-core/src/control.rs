@@ -1,10 +1,11 @@
 //! The control plane of an agent: its replica of the ledger, its groups, and what they say to the broker and the ledger.
 //!
-//! [`Control`] ties four parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
-//! `outbox` keeps what this device has at the broker, `rollback` notices that the folder is an old copy. It is told what
-//! happened as [`Input`]s, and gives [`Step`]s.
+//! [`Control`] ties five parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
+//! `asker` asks the hub for what this device has missed, `outbox` keeps what this device has published, `rollback` notices
+//! that the folder is an old copy. It is told what happened as [`Input`]s, and gives [`Step`]s.
 
 mod anew;
+mod asker;
 mod follower;
 mod input;
 mod keys_seen;
@@ -18,14 +19,16 @@ use std::collections::{BTreeSet, VecDeque};
 
 use sealcast_group::{Groups, OutOfOrder, Output};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{Body, GroupNumber, LedgerId, Record};
+use sealcast_ledger::{Body, GroupNumber, LedgerId, Record, Replica, WelcomeRoute};
 use sealcast_seal::EpochId;
 use sealcast_topic::ControlTopic;
-use tracing::warn;
+use tracing::{debug, error, warn};
 
-use self::{follower::Follower, keys_seen::key_package, outbox::Outbox, rollback::Rollback, submitter::Submitter};
+use self::{
+    asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox, rollback::Rollback, submitter::Submitter,
+};
 pub use self::{
-    input::{Input, QueuedReading, Submitted},
+    input::{Input, KeptMessages, Question, QueuedReading, Submitted},
     keys_seen::KeysSeen,
     output::{Effect, Write},
     restore::{RestoreError, restore},
@@ -44,6 +47,7 @@ pub struct Control {
     own: Own,
     groups: Groups,
     follower: Follower,
+    asker: Asker,
     submitter: Submitter,
     outbox: Outbox,
     rollback: Rollback,
@@ -69,6 +73,7 @@ impl Control {
             own,
             groups,
             follower: Follower::new(),
+            asker: Asker::default(),
             submitter: Submitter::new(),
             outbox: Outbox::default(),
             rollback: Rollback::new(past, now_ms),
@@ -114,6 +119,8 @@ impl Control {
         self.follow_groups(keyring, now_ms);
         if self.follower.is_up() {
             self.effects.extend(self.follower.poll(keyring, now_ms));
+            let outbox = &self.outbox;
+            self.effects.extend(self.asker.poll(|| outbox.digests(), now_ms));
             self.submit(&keyring.replica(), now_ms);
             self.seal_retained(now_ms);
             self.make_checkpoint(keyring, now_ms);
@@ -129,21 +136,31 @@ impl Control {
         let submitter = self.submitter.poll_timeout().filter(|_| up);
         let outbox = self.outbox.poll_timeout().filter(|_| up);
         let checkpoint = (up && self.caught_up).then(|| self.rollback.due_ms());
-        [self.groups.poll_timeout(), self.follower.poll_timeout(), submitter, outbox, retained, checkpoint]
-            .into_iter()
-            .flatten()
-            .fold(self.tick.at_ms(), u64::min)
+        [
+            self.groups.poll_timeout(),
+            self.follower.poll_timeout(),
+            self.asker.poll_timeout(),
+            submitter,
+            outbox,
+            retained,
+            checkpoint,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.tick.at_ms(), u64::min)
     }
 
     fn take(&mut self, keyring: &mut impl SharedKeyring, input: Input, now_ms: u64) -> Result<(), OutOfOrder> {
         match input {
             Input::Up => {
                 self.follower.handle_up(now_ms);
+                self.asker.handle_up();
                 self.submitter.handle_up();
                 self.publish_again(now_ms);
             }
             Input::Down => {
                 self.follower.handle_down();
+                self.asker.handle_down();
                 self.groups.set_live(&keyring.replica(), false, now_ms);
             }
             Input::Taken { topic } => {
@@ -159,8 +176,12 @@ impl Control {
                 Ok(records) => self.take_answer(keyring, &records, now_ms)?,
                 Err(reason) => self.follower.handle_failure(&reason, now_ms),
             },
+            Input::Kept { question, answer } if self.asker.is_asking(question) => match answer {
+                Ok(kept) => self.take_kept(keyring, kept, now_ms)?,
+                Err(reason) => self.asker.handle_failure(&reason, now_ms),
+            },
             // Of a connection that is over: it is asked again.
-            Input::Records { .. } => {}
+            Input::Records { .. } | Input::Kept { .. } => {}
             Input::Submitted(submitted) => self.take_submitted(keyring, submitted, now_ms)?,
             Input::ReadingQueued => self.submitter.handle_queue_changed(),
             Input::Readings(oldest) => self.submitter.handle_readings(oldest),
@@ -210,9 +231,51 @@ impl Control {
                 let (Ok(group), Ok(committer)) = (group.parse::<GroupNumber>(), committer.parse::<DeviceId>()) else {
                     return Ok(());
                 };
-                self.groups.handle_inbox(&keyring.replica(), group, &committer, payload, now_ms);
+                let replica = keyring.replica();
+                if let Some(welcome) = self.welcome(&replica, group, &committer, payload) {
+                    self.groups.handle_inbox(&replica, group, &committer, welcome, now_ms);
+                }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The Welcome in an inbox message, if it is the committer's.
+    fn welcome<'a>(
+        &self,
+        replica: &Replica,
+        group: GroupNumber,
+        committer: &DeviceId,
+        payload: &'a [u8],
+    ) -> Option<&'a [u8]> {
+        // Before the ledger was read: the hub is asked for it afterwards.
+        let committer = replica.device_by_id(committer).filter(|_| !payload.is_empty())?;
+        let route = WelcomeRoute { group, addressee: self.own.number, committer: committer.number };
+        let welcome = route.verify(payload, &committer.key, &replica.genesis().id);
+        if let Err(error) = &welcome {
+            debug!(%group, committer = %committer.id, %error, "a Welcome that somebody else made up is passed over");
+        }
+        welcome.ok()
+    }
+
+    /// What the hub keeps comes as if it were published now.
+    fn take_kept(
+        &mut self,
+        keyring: &mut impl SharedKeyring,
+        kept: KeptMessages,
+        now_ms: u64,
+    ) -> Result<(), OutOfOrder> {
+        for (topic, payload) in &kept.messages {
+            self.take_message(keyring, topic, payload, now_ms)?;
+        }
+        for topic in kept.lacks {
+            if let Some(payload) = self.outbox.message(&topic) {
+                self.publish(topic, payload);
+            }
+        }
+        if self.asker.handle_answer(kept.next, kept.more, now_ms) {
+            self.follower.release(now_ms);
         }
         Ok(())
     }
@@ -229,8 +292,15 @@ impl Control {
         records: &[Record],
         now_ms: u64,
     ) -> Result<(), OutOfOrder> {
+        keyring.change(|keyring| keyring.note_hub(now_ms));
         for record in records {
             self.take_record(keyring, record, now_ms)?;
+        }
+        // What the hub keeps may show that the folder is an old copy, and with the next answer clients may seal.
+        if records.is_empty() && !self.asker.has_read() {
+            self.asker.want(now_ms);
+            self.follower.hold();
+            return Ok(());
         }
         if self.follower.handle_answer(keyring, records.is_empty(), now_ms) {
             self.caught_up = true;
@@ -341,9 +411,18 @@ impl Control {
                     self.publish(topic, bytes);
                 }
                 Output::PublishInbox { device, group, bytes } => {
-                    let topic = inbox(&device, group, &self.own.device);
-                    self.outbox.put(topic.clone(), bytes.clone(), Some(group));
-                    self.publish(topic, bytes);
+                    let ledger = ledger_of(keyring);
+                    let (addressee, committer) = (ledger.number_of(&device), self.own.number);
+                    let route = WelcomeRoute { group, addressee, committer };
+                    match route.sign(&bytes, &self.own.key, &ledger) {
+                        Ok(bytes) => {
+                            let topic = inbox(&device, group, &self.own.device);
+                            self.outbox.put(topic.clone(), bytes.clone(), Some(group));
+                            self.publish(topic, bytes);
+                        }
+                        // It says so on the ledger, and another member adds it.
+                        Err(error) => error!(%group, %device, %error, "the Welcome for a new member cannot be signed"),
+                    }
                 }
                 Output::ClearInbox { group, committer } => {
                     self.publish(inbox(&self.own.device, group, &committer), Vec::new());

@@ -10,6 +10,7 @@ mod overdue;
 mod overview;
 mod sealing;
 mod shared;
+mod silence;
 mod standing;
 mod sync;
 mod watched;
@@ -107,6 +108,8 @@ pub struct Keyring {
     missed: Option<SyncId>,
     /// The ledger cannot be followed, because the disk does not take its records.
     stalled: bool,
+    /// When the hub last answered.
+    hub_ms: Option<u64>,
     news: News,
 }
 
@@ -136,6 +139,7 @@ impl Keyring {
             caught_up: None,
             missed: None,
             stalled: false,
+            hub_ms: None,
             news: News::default(),
         }
     }

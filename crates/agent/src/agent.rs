@@ -18,20 +18,21 @@ use sealcast_agent_core::{
 use sealcast_group::{Groups, Me};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Hash, Record, Replica};
-use sealcast_ledger_client::RemoteLedger;
+use sealcast_ledger_client::{AnswerVerifier, RemoteLedger};
 use sealcast_node::{
     KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
     config::{folder_of, load},
     monitor, now_ms, output, shutdown,
-    tls::Identity,
+    tls::{self, Identity},
     upstream::Upstream,
 };
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::info;
 
 use crate::{
+    channel::HubChannel,
     client::Shared,
     config,
     control::{Driver, Parts},
@@ -257,7 +258,11 @@ impl Agent {
             ControlTopic::Inbox { device: device.as_str(), group: "+", committer: "+" }.to_string(),
         ];
         filters.extend(config.values.watched());
-        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, &tasks)?;
+        let answers = AnswerVerifier::new(genesis.id, device.as_str(), folder.anchor.clone());
+        let (link, link_events) = Link::open(&upstream, device.as_str(), &filters, Some(answers), &tasks)?;
+        let identity = Identity { chain: &folder.chain_der(), key: &key };
+        let (hub_tls, tls_of) = watch::channel(tls::client(folder.anchor.root().der(), Some(&identity))?);
+        let hub = HubChannel::new(link.clone(), &folder.network.hub, tls_of);
         let events = Arc::new(Events::new(dir));
         let values = Values::new(device.clone(), config.values.clone(), store.clone(), events.clone(), now_ms())?;
         let values = Arc::new(values);
@@ -268,8 +273,9 @@ impl Agent {
             store: store.clone(),
             values: values.clone(),
             readings: readings.clone(),
-            ledger: RemoteLedger::new(link.clone(), genesis.id),
+            ledger: RemoteLedger::new(hub, genesis.id),
             link: link.clone(),
+            upstream: upstream.clone(),
             keys_seen: keys_seen.clone(),
             renewed,
             tasks: tasks.clone(),
@@ -291,6 +297,7 @@ impl Agent {
             anchor: folder.anchor,
             hub: folder.network.hub,
             upstream: upstream.clone(),
+            hub_tls,
             data: data.clone(),
             counts: counts.clone(),
             control: control_of,

@@ -7,29 +7,63 @@ mod commit;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use sealcast_agent_core::{
     SyncId,
-    control::{Control, Effect, Input, KeysSeen, Submitted},
+    control::{Control, Effect, Input, KeptMessages, KeysSeen, Question, Submitted},
     values::{Brought, Unsent},
 };
 use sealcast_ledger::{GroupNumber, SignedEntry};
-use sealcast_ledger_client::{RemoteLedger, SubmitError};
-use sealcast_node::{Link, LinkEvent, Tasks, now_ms};
+use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NodeError, RemoteLedger, SubmitError};
+use sealcast_node::{Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
+use super::{channel::HubChannel, data::DataPlane, readings::Readings, store::Store, values::Values};
 
 /// The longest sleep: the wall clock, by which the control plane waits, may be set back meanwhile.
 const TICK: Duration = Duration::from_secs(1);
 /// Events that wait and are handled together, so that what they change is written at once.
 const MAX_TOGETHER: usize = 64;
+
+/// That no hub answers is told again after so long.
+const TELL_SILENT: Duration = Duration::from_secs(60);
+
+/// What a call to the hub came to.
+struct Done {
+    input: Input,
+    hub: Hub,
+}
+
+/// What a call says of the hub.
+enum Hub {
+    Answers,
+    /// Nobody answers, for this reason.
+    Silent(String),
+    /// Nothing: the broker is away.
+    Away,
+}
+
+impl Hub {
+    fn by<T>(outcome: &Result<T, NodeError>) -> Self {
+        outcome.as_ref().err().map_or(Self::Answers, Self::of)
+    }
+
+    fn of(error: &NodeError) -> Self {
+        let NodeError::Transport { source, .. } = error else { return Self::Answers };
+        match source.downcast_ref() {
+            Some(error @ (ChannelError::Timeout { .. } | ChannelError::Unanswered(_))) => {
+                Self::Silent(error.to_string())
+            }
+            _ => Self::Away,
+        }
+    }
+}
 
 /// What the control task reaches.
 pub struct Parts {
@@ -43,8 +77,10 @@ pub struct Parts {
     pub readings: Arc<Readings>,
     /// The broker.
     pub link: Link,
-    /// The ledger, over the broker.
-    pub ledger: RemoteLedger<Link>,
+    /// Where it is.
+    pub upstream: Upstream,
+    /// The ledger, by the hub.
+    pub ledger: RemoteLedger<HubChannel>,
     /// What was broadcast.
     pub keys_seen: Arc<Mutex<KeysSeen>>,
     /// New certificates of this device.
@@ -59,10 +95,14 @@ pub struct Driver {
     parts: Parts,
     stop: CancellationToken,
     /// What calls to the hub came to.
-    done: mpsc::UnboundedSender<Input>,
-    /// Whether the hub was ever reached.
+    done: mpsc::UnboundedSender<Done>,
+    /// Whether the broker was ever reached.
     was_up: bool,
-    results: mpsc::UnboundedReceiver<Input>,
+    /// Whether the hub has answered the last call, on this connection.
+    hub_answers: bool,
+    /// When it was told that it does not.
+    told_silent: Option<Instant>,
+    results: mpsc::UnboundedReceiver<Done>,
 }
 
 impl Driver {
@@ -71,7 +111,8 @@ impl Driver {
     pub async fn start(control: Control, parts: Parts) -> Result<Self> {
         let (done, results) = mpsc::unbounded_channel();
         let stop = parts.tasks.stop().clone();
-        let mut driver = Self { control, parts, stop, done, was_up: false, results };
+        let mut driver =
+            Self { control, parts, stop, done, was_up: false, hub_answers: false, told_silent: None, results };
         driver.settle().await?;
         Ok(driver)
     }
@@ -95,7 +136,7 @@ impl Driver {
                         self.handle_event(event).await?;
                     }
                 }
-                Some(result) = self.results.recv() => self.control.handle(result),
+                Some(done) = self.results.recv() => self.handle_done(done),
                 Some(renewed) = self.parts.renewed.recv() => self.control.handle(renewed),
                 () = readings.news() => self.control.handle(Input::ReadingQueued),
                 () = data.news_wanted() => self.control.handle(Input::NewsWanted),
@@ -108,8 +149,7 @@ impl Driver {
     async fn handle_event(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Up => {
-                info!("the control connection to the hub is up");
-                self.was_up = true;
+                (self.was_up, self.hub_answers) = (true, false);
                 self.parts.data.set_link_up(true);
                 self.control.handle(Input::Up);
                 self.parts.values.with(|values| values.link_up());
@@ -142,6 +182,30 @@ impl Driver {
         Ok(())
     }
 
+    /// A connection to the broker is none to the hub: the hub has to answer.
+    fn handle_done(&mut self, Done { input, hub }: Done) {
+        match hub {
+            Hub::Answers if !self.hub_answers => {
+                info!("the control connection to the hub is up");
+                (self.hub_answers, self.told_silent) = (true, None);
+            }
+            Hub::Answers | Hub::Away => {}
+            Hub::Silent(reason) => {
+                self.hub_answers = false;
+                if self.told_silent.is_none_or(|told| told.elapsed() >= TELL_SILENT) {
+                    self.told_silent = Some(Instant::now());
+                    warn!(
+                        reason,
+                        "connected to the broker at {}, but no hub answers on it: is the hub running, with `[broker] url` of \
+                         this broker in hub.toml if it is not the hub's own?",
+                        self.parts.upstream
+                    );
+                }
+            }
+        }
+        self.control.handle(input);
+    }
+
     /// Has the control plane act on what it was told, step by step.
     async fn settle(&mut self) -> Result<()> {
         loop {
@@ -161,6 +225,7 @@ impl Driver {
         match effect {
             Effect::Publish { topic, payload } => self.publish(&topic, payload),
             Effect::Ask { sync, from, most } => self.ask(sync, from, most),
+            Effect::AskKept { question, after, have } => self.ask_kept(question, KeptQuery { after, have }),
             Effect::Submit(entry) => self.submit(entry),
             Effect::ListReadings => self.control.handle(Input::Readings(store.oldest_readings()?)),
             Effect::InsertEpoch(keys) => data.insert_epoch(&keys, now_ms()),
@@ -182,22 +247,44 @@ impl Driver {
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         self.parts.tasks.beside("a call to the ledger", async move {
             let answer = ledger.records(from, most).await;
+            let hub = Hub::by(&answer);
             let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
-            let _ = done.send(Input::Records { sync, answer });
+            let _ = done.send(Done { input: Input::Records { sync, answer }, hub });
+        });
+    }
+
+    fn ask_kept(&self, question: Question, query: KeptQuery) {
+        let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
+        self.parts.tasks.beside("a call to the hub", async move {
+            let answer = ledger.kept(&query).await;
+            let hub = Hub::by(&answer);
+            let answer = match answer {
+                Ok(KeptPage { messages, next, more, lacks }) => {
+                    let messages = messages.into_iter().map(|(topic, payload)| (topic, payload.0)).collect();
+                    Ok(KeptMessages { messages, next, more, lacks })
+                }
+                Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+            };
+            let _ = done.send(Done { input: Input::Kept { question, answer }, hub });
         });
     }
 
     fn submit(&self, entry: Box<SignedEntry>) {
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         self.parts.tasks.beside("a call to the ledger", async move {
-            let submitted = match ledger.submit(&entry).await {
+            let submitted = ledger.submit(&entry).await;
+            let hub = match &submitted {
+                Err(SubmitError::Node(error)) => Hub::of(error),
+                _ => Hub::Answers,
+            };
+            let submitted = match submitted {
                 Ok(record) => Submitted::Taken(Box::new(record)),
                 Err(SubmitError::Refused(refusal)) => Submitted::Refused(refusal),
                 Err(SubmitError::Rejected { reason }) => Submitted::Rejected(reason),
                 Err(SubmitError::Busy { reason, wait_ms }) => Submitted::Later { reason, wait_ms },
                 Err(error) => Submitted::Failed(format!("{:#}", anyhow::Error::new(error))),
             };
-            let _ = done.send(Input::Submitted(submitted));
+            let _ = done.send(Done { input: Input::Submitted(submitted), hub });
         });
     }
 

@@ -12,6 +12,7 @@ use sealcast_node::tls::HostPort;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
+/// The longest answer, unless another bound is set.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Https {
     address: HostPort,
     tls: Arc<ClientConfig>,
+    max_answer_bytes: usize,
 }
 
 /// What is sent along with a request.
@@ -43,7 +45,13 @@ impl Https {
         } else {
             format!("{rest}:443")
         };
-        Ok(Self { address: with_port.parse().with_context(|| format!("the hub's URL {url:?}"))?, tls })
+        let address = with_port.parse().with_context(|| format!("the hub's URL {url:?}"))?;
+        Ok(Self { address, tls, max_answer_bytes: MAX_ANSWER_BYTES })
+    }
+
+    /// The same, which takes longer answers.
+    pub fn with_max_answer(self, bytes: usize) -> Self {
+        Self { max_answer_bytes: bytes, ..self }
     }
 
     /// GET, or POST if there is a body; the answer's body if its status is 200.
@@ -82,7 +90,7 @@ impl Https {
             )
         })?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
+        let body = Limited::new(answer.into_body(), self.max_answer_bytes)
             .collect()
             .await
             .map_err(|error| anyhow::anyhow!("the hub's answer to {path}: {error}"))?

@@ -4,6 +4,7 @@
 //! It sees the ledger through its own replica and over JSON-RPC, so that nothing of the hub is linked into it.
 
 mod agent;
+mod channel;
 mod client;
 mod clock;
 mod config;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use rustls::ClientConfig;
 use sealcast_agent_core::{Renewal, Warning, control::Input};
 use sealcast_identity::{Certificate, DeviceId, SigningKey, TrustAnchor, certificates_to_pem, csr, est};
 use sealcast_ledger::Hash;
@@ -19,7 +20,7 @@ use sealcast_node::{
     tls::{self, Identity},
     upstream::Upstream,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -44,6 +45,8 @@ pub struct Renewer {
     pub hub: String,
     /// Whose new connections get the new certificate.
     pub upstream: Upstream,
+    /// The same, for calls over HTTPS.
+    pub hub_tls: watch::Sender<Arc<ClientConfig>>,
     /// Which knows what the ledger has.
     pub data: Arc<DataPlane>,
     /// Where the certificate's end is shown.
@@ -125,9 +128,11 @@ impl Renewer {
     async fn replace(&mut self, chain: Vec<Certificate>) -> Result<()> {
         let ders: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
         let identity = Identity { chain: &ders, key: &self.key };
+        let config = tls::client(self.anchor.root().der(), Some(&identity))?;
         let pem = certificates_to_pem(&chain);
         files::blocking(|| files::write(&self.dir.join("device.pem"), pem.as_bytes(), Mode::Public))?;
         self.upstream.set_identity(&identity)?;
+        self.hub_tls.send_replace(config);
         self.chain = chain;
         self.show_end();
         self.control.send(Input::Renewed { chain: ders }).await.context("the control task has ended")

@@ -28,6 +28,6 @@ pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
 pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};
-pub use relay::{Closed, Gate, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
+pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
 pub use transport::{CallTransport, InProc};
 pub use wallet::{Wallet, WalletError};

@@ -1,4 +1,4 @@
-//! The server for devices that only speak MQTT: a part of Ethereum's JSON-RPC, and four methods of its own.
+//! The server for devices that only speak MQTT: a part of Ethereum's JSON-RPC, and five methods of its own.
 //!
 //! Anyone may ask and anyone may submit: an entry carries its originator's signature, and the relay's wallet pays for
 //! the transaction that carries it. So nothing here checks who asks; everything is bounded, and what the contract would
@@ -10,6 +10,7 @@
 //! | `sealcast_submitEntry` | `[entry]`: hex of [`SignedEntry::encode`] | hex of [`Record::encode`](sealcast_ledger::Record::encode), once it is final; a refusal has code 3 and the contract's error in `data` |
 //! | `sealcast_submitEntries` | `[[entry, ...]]`: 1 to 32 of the operator's, with consecutive nonces | `{"records": [hex, ...], "refused": error}`: the records of those before the first that was refused, and why it was |
 //! | `sealcast_records` | `[from, max]`: numbers | `{"height": number, "records": [hex, ...]}`: in order from `from` on, fewer than asked for if they are long |
+//! | `sealcast_kept` | `[query]` | [`KeptPage`]: what the hub keeps for the node that asks |
 //! | `sealcast_head` | none | `{"height": number, "head": "0x..."}` |
 //! | `eth_chainId`, `net_version`, `web3_clientVersion`, `eth_blockNumber` | as in Ethereum | |
 //! | `eth_call`, `eth_getLogs` | the ledger's contract only; at most 2,048 blocks at once | |
@@ -27,7 +28,8 @@ use alloy::{
 };
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
 use sealcast_ledger_client::{
-    Channel, ChannelError, MAX_RELAY_ENTRIES, NodeError, RETRY_AFTER_MS, SubmitError, rpc_code,
+    Channel, ChannelError, KeptPage, KeptQuery, MAX_HAVE, MAX_RELAY_ENTRIES, NodeError, RETRY_AFTER_MS, SubmitError,
+    rpc_code,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -62,10 +64,14 @@ pub struct Relay {
     quotas: Quotas,
     started: Instant,
     gate: Gate,
+    keeper: Keeper,
 }
 
 /// What the relay asks before it submits a device's entry.
 pub type Gate = Box<dyn Fn(&SignedEntry) -> Result<(), Closed> + Send + Sync>;
+
+/// What the relay asks what is kept for the node of this name.
+pub type Keeper = Box<dyn Fn(&str, &KeptQuery) -> KeptPage + Send + Sync>;
 
 /// Why an entry is not submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +97,19 @@ impl Relay {
             quotas: Quotas::new(limits),
             started: Instant::now(),
             gate,
+            keeper: Box::new(|_, _| KeptPage {
+                messages: Vec::new(),
+                next: String::new(),
+                more: false,
+                lacks: Vec::new(),
+            }),
         }
+    }
+
+    /// The same, which answers `sealcast_kept` as `keeper` does.
+    #[must_use]
+    pub fn with_keeper(self, keeper: Keeper) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Which ledger it serves.
@@ -99,15 +117,15 @@ impl Relay {
         self.ledger.id()
     }
 
-    /// Answers a request or batch from outside. Never fails: what is wrong is in the answer, which is empty only if
+    /// Answers a request or batch of `node`, from outside. Never fails: what is wrong is in the answer, which is empty only if
     /// nothing but notifications came. Calls run at the same time; entries that wait together share a block.
-    pub async fn handle(&self, request: &[u8]) -> Vec<u8> {
+    pub async fn handle(&self, node: &str, request: &[u8]) -> Vec<u8> {
         let value = match parse(request, MAX_RELAY_REQUEST_BYTES) {
             Ok(value) => value,
             Err(fault) => return encode(&response(Value::Null, Err(fault))),
         };
         let Value::Array(batch) = value else {
-            return self.one(value).await.map(|answer| encode(&answer)).unwrap_or_default();
+            return self.one(node, value).await.map(|answer| encode(&answer)).unwrap_or_default();
         };
         if batch.is_empty() || batch.len() > MAX_BATCH {
             let message = format!("a batch has 1 to {MAX_BATCH} requests, this one {}", batch.len());
@@ -119,7 +137,7 @@ impl Relay {
             if bytes > MAX_RELAY_RESPONSE_BYTES {
                 let id = request.get("id").cloned().unwrap_or_default();
                 answers.push(response(id, Err(RpcFault::new(rpc_code::LIMIT, "the batch's answers are too long"))));
-            } else if let Some(answer) = self.one(request).await {
+            } else if let Some(answer) = self.one(node, request).await {
                 bytes += encode(&answer).len();
                 answers.push(answer);
             }
@@ -127,7 +145,7 @@ impl Relay {
         if answers.is_empty() { Vec::new() } else { encode(&Value::Array(answers)) }
     }
 
-    async fn one(&self, request: Value) -> Option<Value> {
+    async fn one(&self, node: &str, request: Value) -> Option<Value> {
         let request = match Request::from_value(request) {
             Ok(request) => request,
             Err((id, fault)) => return Some(response(id, Err(fault))),
@@ -137,18 +155,25 @@ impl Relay {
         let outcome = match Waiting::enter(&self.waiting) {
             None => Err(RpcFault::new(rpc_code::LIMIT, "the relay is busy: try again in a moment")),
             Some(_waiting) => match self.permits.acquire().await {
-                Ok(_permit) => self.dispatch(&request.method, request.params).await,
+                Ok(_permit) => self.dispatch(node, &request.method, request.params).await,
                 Err(_) => Err(RpcFault::server("the relay is shutting down")),
             },
         };
         Some(response(id, outcome))
     }
 
-    async fn dispatch(&self, method: &str, mut params: Params) -> Result<Value, RpcFault> {
+    async fn dispatch(&self, node: &str, method: &str, mut params: Params) -> Result<Value, RpcFault> {
         match method {
             "sealcast_submitEntry" => self.submit(params).await,
             "sealcast_submitEntries" => self.submit_all(params).await,
             "sealcast_records" => self.records(params).await,
+            "sealcast_kept" => {
+                let query: KeptQuery = params.required(0, "query")?;
+                if query.have.len() > MAX_HAVE {
+                    return Err(RpcFault::new(rpc_code::LIMIT, format!("at most {MAX_HAVE} messages in have")));
+                }
+                Ok(json!((self.keeper)(node, &query)))
+            }
             "sealcast_head" => {
                 let head = self.ledger.head().await.map_err(fault)?;
                 Ok(json!({ "height": head.height, "head": head.hash.to_string() }))
@@ -325,7 +350,7 @@ impl Relay {
 
 impl Channel for Relay {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
-        Ok(self.handle(&request).await)
+        Ok(self.handle("", &request).await)
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! Sans-IO, so that `sealcast-simulation` judges by the same rules as `sealcast-hub`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod barred;
 mod holder;
+mod kept;
 mod policy;
 
 pub use self::{
     barred::Barred,
     holder::{CertificateRefusal, device_of},
+    kept::{Change, Kept, Page, Place},
     policy::{LedgerPolicy, Readers, SharedReplica},
 };

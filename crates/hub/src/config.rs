@@ -15,6 +15,7 @@ use sealcast_node::{
     MAX_MESSAGE_BYTES,
     config::{MAX_PACKET_BYTES, address},
     monitor::MonitorFile,
+    upstream::{UpstreamConfig, UpstreamFile},
 };
 use serde::Deserialize;
 
@@ -46,6 +47,8 @@ pub struct HubFile {
     /// The `pkcs11:` URI of the issuing CA's key, for the first start: it is in a token, which makes it if it is not there.
     /// Default: a new key in the hub's folder.
     issuing_key: Option<String>,
+    /// Somebody else's broker, in the place of the hub's own.
+    broker: UpstreamFile,
     /// Which devices may subscribe to a group's topics, and get what is sent there. Default `granted`.
     subscribe: Subscribe,
     /// What devices may use of the broker.
@@ -69,6 +72,7 @@ impl Default for HubFile {
             chain_id: 7526,
             passphrase_file: None,
             issuing_key: None,
+            broker: UpstreamFile::default(),
             subscribe: Subscribe::Granted,
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
@@ -93,8 +97,10 @@ pub enum Subscribe {
 pub struct Hub {
     /// Where EST listens.
     pub est: SocketAddr,
-    /// Where the broker listens.
+    /// Where the hub's own broker listens, unless there is another one.
     pub mqtt: SocketAddr,
+    /// Somebody else's broker. Devices are told where it is.
+    pub broker: Option<UpstreamConfig>,
     /// What the server certificate is for, the public name first.
     pub names: Vec<String>,
     /// Validity of device certificates.
@@ -128,9 +134,15 @@ impl HubFile {
         self
     }
 
+    /// Replaces whose broker it is, if an option says so.
+    pub fn with_broker(self, url: Option<String>) -> Self {
+        Self { broker: self.broker.with_url(url), ..self }
+    }
+
     /// Takes the paths that it has as relative to `dir`, the folder of the configuration's own file.
     pub fn with_paths(self, dir: &Path) -> Self {
-        Self { passphrase_file: self.passphrase_file.map(|file| dir.join(file)), ..self }
+        let passphrase_file = self.passphrase_file.map(|file| dir.join(file));
+        Self { passphrase_file, broker: self.broker.with_files(dir), ..self }
     }
 
     /// Replaces where the passphrase is, if an option says so.
@@ -171,6 +183,7 @@ impl HubFile {
         Ok(Hub {
             est: self.est,
             mqtt: self.mqtt,
+            broker: Some(self.broker.validate("broker")?).filter(|broker| broker.url.is_some()),
             names: self.names,
             certificate_lifetime: Duration::from_secs(self.certificate_lifetime_s.into()),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),

@@ -44,7 +44,9 @@ pub struct Keys {
     pub operator: Certificate,
     /// Certificate of the hub's servers, leaf first, with the root for clients that pin it.
     pub server_chain: Vec<Vec<u8>>,
-    /// Its key.
+    /// Certificate of the hub as a client, for the same key, leaf first, without the root.
+    pub client_chain: Vec<Vec<u8>>,
+    /// The key of both.
     pub server_key: SigningKey,
     /// The relay's secp256k1 key.
     pub relay_key: Zeroizing<[u8; 32]>,
@@ -90,6 +92,9 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
     };
     let mut server_chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
     server_chain.push(authority.root().der().to_vec());
+    // It is never compared with an earlier one, so a start need not write it.
+    let client = authority.issue_hub_client(server_key.public(), now_ms, YEAR)?;
+    let client_chain = client.chain().iter().map(|certificate| certificate.der().to_vec()).collect();
 
     if !path("relay.key").exists() {
         let mut key = Zeroizing::new([0; 32]);
@@ -97,7 +102,7 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
         keep("relay.key", &Zeroizing::new(hex::encode(*key)), Mode::Secret)?;
     }
     let relay_key = relay_key(dir)?;
-    Ok(Keys { authority, operator, server_chain, server_key, relay_key })
+    Ok(Keys { authority, operator, server_chain, client_chain, server_key, relay_key })
 }
 
 /// The key of the account that pays for entries.
@@ -173,7 +178,9 @@ const TRACES: [&str; 4] = ["ledger.sqlite", "ledger.address", "broker.db", "netw
 
 /// Refuses a folder that was in use and has lost files which the hub would make anew: a CA, a ledger, a journal without
 /// anything in it, in the place of those that the devices know. A first start that was interrupted goes on.
-pub fn check(dir: &Path) -> Result<()> {
+///
+/// `own_broker`: whether the hub runs one. If not, there need be no journal.
+pub fn check(dir: &Path, own_broker: bool) -> Result<()> {
     let exists = |name: &&str| dir.join(name).exists();
     let Some(trace) = TRACES.iter().copied().rfind(exists) else { return Ok(()) };
     let lost = |name: &str, holds: &str, over: &str| {
@@ -206,7 +213,7 @@ pub fn check(dir: &Path) -> Result<()> {
         );
         ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, &over));
     }
-    if exists(&"network.json") {
+    if own_broker && exists(&"network.json") {
         let broker = "the sessions of all clients, and messages that were acknowledged to their senders";
         let over = format!("Or give them up and start with an empty broker: touch {}", dir.join("broker.db").display());
         ensure!(exists(&"broker.db"), lost("broker.db", broker, &over));
@@ -230,7 +237,7 @@ mod tests {
         for name in present {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        check(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new())
+        check(dir.path(), true).map_or_else(|error| format!("{error:#}"), |()| String::new())
     }
 
     const ALL: [&str; 8] = [
@@ -262,7 +269,7 @@ mod tests {
     #[test]
     fn a_lost_address_is_told_from_the_descriptor() {
         let dir = tempfile::tempdir().unwrap();
-        let said = || check(dir.path()).map_or_else(|error| format!("{error:#}"), |()| String::new());
+        let said = || check(dir.path(), true).map_or_else(|error| format!("{error:#}"), |()| String::new());
         for name in ALL.into_iter().filter(|name| *name != "ledger.address") {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
@@ -371,13 +378,13 @@ mod tests {
         };
         let write = |network: &Network| self::network(&folders, network, &keys.authority);
         let copy = || files::read(&folders.operator.join("network.json"));
-        let first = write(&network("localhost:1", now_ms))?;
-        assert_eq!(write(&network("localhost:1", now_ms + 5))?, first);
-        let second = write(&network("localhost:2", now_ms + 5))?;
+        let first = write(&network("mqtts://localhost:1", now_ms))?;
+        assert_eq!(write(&network("mqtts://localhost:1", now_ms + 5))?, first);
+        let second = write(&network("mqtts://localhost:2", now_ms + 5))?;
         assert_ne!(second, first);
         assert_eq!(copy()?, second, "the operator's commands find the hub");
         std::fs::remove_dir_all(&folders.operator)?;
-        write(&network("localhost:3", now_ms + 5))?;
+        write(&network("mqtts://localhost:3", now_ms + 5))?;
         assert!(!folders.operator.exists(), "a folder that was moved away stays away");
         Ok(())
     }

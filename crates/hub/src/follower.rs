@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sealcast_broker::{Handle, HandleError, Qos};
 use sealcast_chain::Ledger;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::{Barred, SharedReplica};
-use sealcast_identity::OPERATOR_NAME;
 use sealcast_ledger::Record;
 use sealcast_ledger_client::NodeError;
 use sealcast_node::Tasks;
@@ -18,11 +16,10 @@ use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, warn};
 
+use crate::{carrier::Carrier, keeper::Keeper};
+
 /// The hub ends when its ledger could not be read for so long.
 const UNREAD: Duration = Duration::from_secs(30);
-
-/// Whoever rotates the operator's key hears of it over a connection by the former one.
-const ROTATION: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Follower {
@@ -34,29 +31,32 @@ pub struct Follower {
     pub groups: Arc<Mutex<PublicGroups>>,
     /// The replica's height, for the relay.
     pub known: watch::Sender<u64>,
+    /// Which keeps what the ledger names.
+    pub keeper: Arc<Keeper>,
     /// Which carries the records.
-    pub broker: Handle,
-    /// The hub's.
-    pub tasks: Tasks,
+    pub carrier: Carrier,
 }
 
 impl Follower {
-    /// Runs until the tasks end. Fails if a record does not verify, or cannot be read: a replica that stands still would let
-    /// revoked devices in.
-    pub async fn run(self) -> Result<()> {
+    /// Runs until `tasks` end. Fails if a record does not verify, or cannot be read: a replica that stands still would let revoked
+    /// devices in.
+    pub async fn run(self, tasks: Tasks) -> Result<()> {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
         loop {
             let records = tokio::select! {
-                () = self.tasks.stop().cancelled() => return Ok(()),
+                () = tasks.stop().cancelled() => return Ok(()),
                 records = watch.next() => records,
             };
             match records {
                 Ok(records) => {
                     unread_since = None;
                     let barred = self.apply(&records)?;
-                    self.disconnect(barred).await;
+                    self.keeper.handle_records();
+                    for barred in barred {
+                        self.carrier.bar(barred, &tasks).await;
+                    }
                     self.push(records).await;
                 }
                 Err(error) => {
@@ -87,36 +87,11 @@ impl Follower {
         Ok(barred)
     }
 
-    async fn disconnect(&self, barred: Vec<Barred>) {
-        for barred in barred {
-            let ended = match barred {
-                Barred::Device(name) => self.broker.disconnect_device(name).await,
-                Barred::FormerDevice { device, credential } => self.broker.replace_credential(device, credential).await,
-                Barred::FormerOperator { credential } => {
-                    let broker = self.broker.clone();
-                    self.tasks.beside("the end of connections by the operator's former key", async move {
-                        tokio::time::sleep(ROTATION).await;
-                        note(broker.replace_credential(OPERATOR_NAME, credential).await);
-                    });
-                    continue;
-                }
-            };
-            note(ended);
-        }
-    }
-
     async fn push(&self, records: Vec<Record>) {
         for record in records {
-            let push = self.broker.publish(ControlTopic::Ledger.to_string(), record.encode(), Qos::AtLeastOnce, false);
-            if let Err(error) = push.await {
-                warn!(%error, "a ledger record could not be pushed: the agents will ask for it");
+            if let Err(error) = self.carrier.publish(&ControlTopic::Ledger.to_string(), record.encode()).await {
+                warn!("a ledger record could not be pushed, and the agents will ask for it: {error:#}");
             }
         }
-    }
-}
-
-fn note(ended: Result<usize, HandleError>) {
-    if let Err(error) = ended {
-        warn!(%error, "whoever is revoked or has another key could not be disconnected");
     }
 }

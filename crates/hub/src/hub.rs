@@ -11,27 +11,34 @@ use anyhow::{Context as _, Result};
 use axum::middleware;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
+use sealcast_chain::{MAX_RELAY_REQUEST_BYTES, Relay as Node};
 use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::{Certificate, Network};
 use sealcast_ledger::Genesis;
+use sealcast_ledger_client::AnswerSigner;
 use sealcast_node::{
     Supervisor, Tasks, files, monitor, now_ms,
     tls::{self, HostPort, Identity},
+    upstream::{BrokerUrl, Upstream, UpstreamConfig},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 
 use crate::{
     apart::Folders,
+    carrier::Carrier,
     config,
     descriptor::Descriptor,
     est::{self, Est},
     folder,
     follower::Follower,
-    https, ledger,
+    https,
+    keeper::Keeper,
+    ledger,
     outside::{Counts, Outside, count_enrolments},
     registrar::Registrar,
     relay::{self, Relay},
+    rpc,
     tokens::Tokens,
 };
 
@@ -42,20 +49,20 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Hub {
     /// Where EST listens.
     pub est: SocketAddr,
-    /// Where the broker listens.
-    pub mqtt: SocketAddr,
+    /// Where its own broker listens, if it has one.
+    pub mqtt: Option<SocketAddr>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     /// What devices enrol at.
     pub url: String,
     /// What devices are told of the broker.
-    pub broker_address: HostPort,
+    pub broker_url: String,
     /// The ledger.
     pub genesis: Genesis,
     /// SHA-256 of the root certificate, hex.
     pub root_sha256: String,
     replica: SharedReplica,
-    broker: sealcast_broker::Running,
+    broker: Option<sealcast_broker::Running>,
     outside: Arc<Outside>,
     tasks: Tasks,
     _lock: files::Lock,
@@ -71,7 +78,7 @@ impl Hub {
         let dir = &*folders.hub;
         files::create_dir(dir)?;
         let lock = files::lock(dir)?;
-        folder::check(dir)?;
+        folder::check(dir, config.broker.is_none())?;
         folders.check_apart()?;
         let keys = folder::keys(folders, &config, now_ms())?;
         let tasks = Tasks::default();
@@ -84,45 +91,48 @@ impl Hub {
         let groups = Arc::new(Mutex::new(groups));
 
         let policy = LedgerPolicy { replica: replica.clone(), readers: config.readers };
-        let broker = start_broker(dir, &config, &keys, policy, interceptor).await?;
-        let mqtt = *broker.addrs().first().context("the broker has no address")?;
+        let broker = match &config.broker {
+            None => Some(start_broker(dir, &config, &keys, policy, interceptor).await?),
+            Some(_) => None,
+        };
+        let mqtt = broker.as_ref().and_then(|broker| broker.addrs().first()).copied();
         let listener = TcpListener::bind(config.est)
             .await
             .with_context(|| format!("EST cannot listen on {} (--est)", config.est))?;
         let est = listener.local_addr()?;
-        let network = describe(&config, &genesis, &keys, mqtt.port(), est.port())?;
-        let (broker_address, url) = (network.broker.parse()?, network.hub.clone());
+        let network = describe(&config, &genesis, &keys, mqtt, est)?;
+        let (broker_url, url) = (network.broker.clone(), network.hub.clone());
         let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
 
         let root_sha256 = keys.authority.root().fingerprint().to_string();
         let identity = Identity { chain: &keys.server_chain, key: &keys.server_key };
         let tls = tls::server(&identity, keys.authority.root().der())?;
         let tokens = Tokens::open(dir)?;
-        let calls = broker.handle().subscribe(Relay::requests(), relay::MAX_CALLS_WAITING).await?;
+        let (carrier, arrivals) = match (&broker, &config.broker) {
+            (None, Some(foreign)) => Carrier::foreign(&upstream(foreign, &keys)?, &tasks)?,
+            (own, _) => Carrier::own(own.as_ref().context("there is no broker")?.handle().clone(), &tasks).await?,
+        };
 
         let gate = relay::gate(replica.clone(), groups.clone());
         let counts = Arc::new(Counts::default());
-        let handle = broker.handle().clone();
-        let relay = Relay::new(ledger.clone(), config.relay, gate, known.subscribe(), handle.clone(), counts.clone());
-        tasks.keep("the relay", relay.run(calls, tasks.clone()));
+        let keeper = Arc::new(Keeper::open(dir, replica.clone())?);
+        let node = Node::with_gate(ledger.clone(), config.relay, gate).with_keeper(keeper.clone().answers());
+        let signer = AnswerSigner::new(genesis.id, keys.server_key.clone(), &keys.client_chain);
+        let relay = Relay::new(node, ledger.clone(), known.subscribe(), carrier.clone(), signer, counts.clone());
+        tasks.keep("the task that keeps messages", keeper.clone().run(arrivals.kept, tasks.clone()));
+        tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
         let ended = tasks.stop().clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
-        let follower = Follower {
-            ledger: ledger.clone(),
-            replica: replica.clone(),
-            groups,
-            known,
-            broker: broker.handle().clone(),
-            tasks: tasks.clone(),
-        };
-        tasks.keep("the task that follows the ledger", follower.run());
+        let follower = Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, keeper, carrier };
+        tasks.keep("the task that follows the ledger", follower.run(tasks.clone()));
+        let handle = broker.as_ref().map(|broker| broker.handle().clone());
         let outside =
             Arc::new(Outside { broker: handle, replica: replica.clone(), counts, certificates: certificates(&keys) });
         let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);
         let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());
-        let router = est::router(Arc::new(est_of));
+        let router = est::router(Arc::new(est_of)).merge(rpc::router(relay, replica.clone()));
         let router = router.layer(middleware::from_fn_with_state(outside.counts.clone(), count_enrolments));
         tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
 
@@ -131,13 +141,13 @@ impl Hub {
             None => None,
         };
 
-        info!(%url, broker = %broker_address, ledger = %genesis.id, "hub runs");
+        info!(%url, broker = %broker_url, ledger = %genesis.id, "hub runs");
         Ok(Self {
             est,
             mqtt,
             metrics,
             url,
-            broker_address,
+            broker_url,
             genesis,
             root_sha256,
             replica,
@@ -157,8 +167,17 @@ impl Hub {
     /// Resolves when the hub cannot go on, with the reason: the broker has given up, the ledger does not verify, or a task
     /// that the hub needs has ended.
     pub async fn failed(&self) -> String {
+        let broker = async {
+            match &self.broker {
+                Some(broker) => {
+                    broker.stopped().await;
+                    broker.failure().unwrap_or("the broker has stopped").to_owned()
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = self.broker.stopped() => self.broker.failure().unwrap_or("the broker has stopped").to_owned(),
+            reason = broker => reason,
             reason = self.tasks.failed() => reason,
         }
     }
@@ -168,25 +187,36 @@ impl Hub {
         self.replica.read().unwrap_or_else(PoisonError::into_inner).height()
     }
 
-    /// The broker, in process.
-    pub fn broker(&self) -> &Handle {
-        self.broker.handle()
+    /// Its own broker, in process, if it has one.
+    pub fn broker(&self) -> Option<&Handle> {
+        self.broker.as_ref().map(sealcast_broker::Running::handle)
     }
 
     /// Ends all parts, letting what is under way finish.
     pub async fn stop(self) -> Result<()> {
         self.tasks.stop().cancel();
-        if !self.broker.shutdown(DEADLINE).await {
+        if let Some(broker) = self.broker
+            && !broker.shutdown(DEADLINE).await
+        {
             warn!("some connections to the broker did not end in time");
         }
         self.tasks.end(DEADLINE).await
     }
 }
 
-/// What devices are told of the hub, whose servers listen on these ports.
-fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: u16, est: u16) -> Result<Network> {
+/// What devices are told of the hub, whose servers listen at these addresses.
+fn describe(
+    config: &config::Hub,
+    genesis: &Genesis,
+    keys: &folder::Keys,
+    mqtt: Option<SocketAddr>,
+    est: SocketAddr,
+) -> Result<Network> {
     let name = config.names.first().context("the hub has no name")?;
-    let address = |port| HostPort { host: name.clone(), port }.to_string();
+    let address = |of: SocketAddr| HostPort { host: name.clone(), port: of.port() };
+    let own = || mqtt.map(|mqtt| BrokerUrl::new(address(mqtt), true));
+    let foreign = config.broker.as_ref().and_then(|broker| broker.url.clone());
+    let broker = foreign.or_else(own).context("the broker has no address")?;
     Ok(Network {
         chain_id: genesis.id.chain_id,
         ledger: genesis.id.address,
@@ -194,7 +224,7 @@ fn describe(config: &config::Hub, genesis: &Genesis, keys: &folder::Keys, mqtt: 
         first_operator: genesis.operator,
         issuing: keys.authority.certificate().clone(),
         operator: keys.operator.clone(),
-        broker: address(mqtt),
+        broker: broker.to_string(),
         hub: format!("https://{}", address(est)),
         written_ms: now_ms(),
     })
@@ -207,12 +237,18 @@ fn certificates(keys: &folder::Keys) -> Vec<(&'static str, u64)> {
     server.into_iter().chain([("issuing", keys.authority.certificate().not_after_s())]).collect()
 }
 
+/// Somebody else's broker, as the hub reaches it. Over TLS the hub shows a certificate of its CA, as devices do.
+fn upstream(broker: &UpstreamConfig, keys: &folder::Keys) -> Result<Upstream> {
+    let identity = Identity { chain: &keys.client_chain, key: &keys.server_key };
+    Upstream::open(broker, "", keys.authority.root().der(), &identity)
+}
+
 /// What EST's connections may take. Of one host, loopback too, as many as the broker lets in before it knows them.
 fn est_limits(config: &config::Hub) -> https::Limits {
     https::Limits {
         max_connections: 1_024,
         max_host: config.limits.max_unauthenticated,
-        max_body_bytes: sealcast_identity::est::MAX_REQUEST_BODY_BYTES,
+        max_body_bytes: sealcast_identity::est::MAX_REQUEST_BODY_BYTES.max(MAX_RELAY_REQUEST_BYTES),
         step: Duration::from_secs(5),
         longest: Duration::from_secs(60),
     }

@@ -1,6 +1,7 @@
 //! The hub: CA with EST, embedded MQTT broker, embedded ledger and relay in one process.
 
 mod apart;
+mod carrier;
 mod config;
 mod descriptor;
 mod est;
@@ -8,12 +9,14 @@ mod folder;
 mod follower;
 mod https;
 mod hub;
+mod keeper;
 mod ledger;
 mod outside;
 mod registrar;
 mod relay;
 mod revocations;
 mod rotation;
+mod rpc;
 mod tokens;
 mod up;
 

@@ -53,8 +53,8 @@ pub async fn count_enrolments(State(counts): State<Arc<Counts>>, request: Reques
 
 /// The hub, as it is seen from outside.
 pub struct Outside {
-    /// The broker.
-    pub broker: Handle,
+    /// The hub's own broker, if it has one.
+    pub broker: Option<Handle>,
     /// The hub's copy of the ledger.
     pub replica: SharedReplica,
     /// What the servers count.
@@ -67,20 +67,18 @@ impl Monitored for Outside {
     async fn figures(&self) -> Vec<Figure> {
         let mut figures = self.of_ledger();
         figures.extend(self.of_servers());
-        if let Ok(stats) = self.broker.stats().await {
+        if let Some(broker) = &self.broker
+            && let Ok(stats) = broker.stats().await
+        {
             figures.extend(of_broker(&stats));
         }
         figures
     }
 
     async fn missing(&self) -> Vec<String> {
-        self.broker
-            .stats()
-            .await
-            .err()
-            .map(|error| format!("the broker does not answer: {error}"))
-            .into_iter()
-            .collect()
+        let Some(broker) = &self.broker else { return Vec::new() };
+        let error = broker.stats().await.err();
+        error.map(|error| format!("the broker does not answer: {error}")).into_iter().collect()
     }
 }
 

@@ -3,35 +3,31 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use sealcast_broker::{Handle, Peer, Qos, Received};
-use sealcast_chain::{Closed, Gate, Ledger, MAX_RELAY_REQUEST_BYTES, Relay as Node, RelayLimits};
+use sealcast_broker::Peer;
+use sealcast_chain::{Closed, Gate, Ledger, Relay as Node};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Body, SignedEntry};
+use sealcast_ledger_client::AnswerSigner;
 use sealcast_node::{Tasks, now_ms};
-use sealcast_parts::{Assembler, Limits};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-use crate::outside::Counts;
-
-/// Calls from devices that wait to be answered.
-pub const MAX_CALLS_WAITING: usize = 4096;
-/// Calls by one key of a device that are answered at a time; more are dropped, so that nobody takes the relay from the
-/// others. By key: whoever has a former one must not take it from the present one, least of all from the operator.
-const MAX_CALLS_PER_KEY: usize = 16;
-/// Calls in parts, by device.
-const PARTS: Limits = Limits {
-    message_bytes: MAX_RELAY_REQUEST_BYTES,
-    topic_bytes: 8 * MAX_RELAY_REQUEST_BYTES,
-    total_bytes: 64 * MAX_RELAY_REQUEST_BYTES,
-    age_ms: 60_000,
+use crate::{
+    carrier::{Carried, Carrier},
+    outside::Counts,
 };
+
+/// Calls by one key of a device that are answered at a time; more are dropped, so that nobody takes the relay from the
+/// others. By key, where it is known: whoever has a former one must not take it from the present one, least of all from the
+/// operator.
+const MAX_CALLS_PER_KEY: usize = 16;
+/// Calls that are answered at a time of all who may not be whom they claim to be, so that they leave room for the others.
+const MAX_CLAIMED_CALLS: usize = 512;
 /// How long the hub's replica may be behind its ledger.
 const BEHIND: Duration = Duration::from_secs(10);
 
@@ -42,86 +38,98 @@ pub struct Relay {
     ledger: Ledger,
     /// Height of the hub's replica.
     known: watch::Receiver<u64>,
-    broker: Handle,
+    carrier: Carrier,
+    signer: Arc<AnswerSigner>,
     counts: Arc<Counts>,
+    /// Of calls over HTTPS, whose device is known: whoever calls in its name over a broker takes it nothing.
+    proven: Turns,
 }
 
 impl Relay {
-    /// A relay to `ledger`, within `limits`, for what `gate` lets pass. `known` is the height of the replica by which the
-    /// broker judges.
+    /// One that answers as `node` does, which is a relay to `ledger`. `known` is the height of the replica by which the
+    /// broker judges; `signer` says that the answers are the hub's.
     pub fn new(
+        node: Node,
         ledger: Ledger,
-        limits: RelayLimits,
-        gate: Gate,
         known: watch::Receiver<u64>,
-        broker: Handle,
+        carrier: Carrier,
+        signer: AnswerSigner,
         counts: Arc<Counts>,
     ) -> Self {
-        let node = Node::with_gate(ledger.clone(), limits, gate);
-        Self { node: Arc::new(node), ledger, known, broker, counts }
-    }
-
-    /// The filter of the calls.
-    pub fn requests() -> String {
-        ControlTopic::Request { node: "+" }.to_string()
+        let (node, signer, proven) = (Arc::new(node), Arc::new(signer), Turns::of(usize::MAX));
+        Self { node, ledger, known, carrier, signer, counts, proven }
     }
 
     /// Takes the calls until `tasks` end, each in a task of its own.
-    pub async fn run(self, mut calls: mpsc::Receiver<Received>, tasks: Tasks) {
-        let (turns, start) = (Turns::default(), Instant::now());
-        let mut parts = Assembler::new(PARTS);
+    pub async fn run(self, mut calls: mpsc::Receiver<Carried>, tasks: Tasks) {
+        // At the hub's own broker only the device itself publishes on the topic that names it.
+        let most = if self.carrier.is_own() { usize::MAX } else { MAX_CLAIMED_CALLS };
+        let turns = Turns::of(most);
         loop {
             let call = tokio::select! {
                 () = tasks.stop().cancelled() => return,
                 call = calls.recv() => call,
             };
             let Some(call) = call else {
-                // The broker has stopped, and says why.
+                // Whatever carries them has stopped, and says why.
                 return tasks.stop().cancelled().await;
             };
-            let Some(sender) = call.sender else { continue };
-            let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let request = match parts.take(&sender.device, call.payload, now_ms) {
-                Ok(Some(request)) => request,
-                Ok(None) => continue,
-                Err(error) => {
-                    debug!(sender = %sender.device, %error, "a call was dropped");
-                    continue;
-                }
-            };
-            let Some(turn) = turns.take(&sender) else {
-                debug!(sender = %sender.device, "a call was dropped: {MAX_CALLS_PER_KEY} calls by this key are under way");
+            let Some(ControlTopic::Request { node }) = ControlTopic::parse(&call.topic) else { continue };
+            let node: Arc<str> = node.into();
+            let caller = call.sender.clone().unwrap_or_else(|| Peer { device: node.clone(), credential: None });
+            let Some(turn) = turns.take(&caller) else {
+                debug!(%node, "a call was dropped: too many in this name, or of all, are under way");
                 continue;
             };
             self.counts.calls.fetch_add(1, Ordering::Relaxed);
-            tasks.spawn(self.clone().answer(sender.device, request, turn));
+            tasks.spawn(self.clone().answer(node, call, turn));
         }
     }
 
-    async fn answer(mut self, sender: Arc<str>, request: Bytes, turn: Turn) {
-        let answer = self.node.handle(&request).await;
+    /// Answers a call of a device that has proven who it is; `None` if as many of its calls are under way as may be.
+    pub async fn call(&self, node: &str, request: &[u8]) -> Option<Vec<u8>> {
+        let _turn = self.proven.take(&Peer { device: node.into(), credential: None })?;
+        Some(self.handle(node, request).await)
+    }
+
+    async fn handle(&self, node: &str, request: &[u8]) -> Vec<u8> {
+        let answer = self.node.handle(node, request).await;
         // Whoever learns of a grant may act on it at once, and the broker's rules are the replica's.
         if let Ok(height) = self.ledger.height().await
-            && tokio::time::timeout(BEHIND, self.known.wait_for(|known| *known >= height)).await.is_err()
+            && tokio::time::timeout(BEHIND, self.known.clone().wait_for(|known| *known >= height)).await.is_err()
         {
             warn!(
                 "the hub's replica is behind its ledger: a device may learn of a record before the broker's rules know it"
             );
         }
+        answer
+    }
+
+    async fn answer(self, node: Arc<str>, call: Carried, turn: Turn) {
+        let answer = self.handle(&node, &call.payload).await;
         drop(turn);
-        // To the sender by its certificate.
-        let topic = ControlTopic::Response { node: &sender }.to_string();
-        if let Err(error) = self.broker.publish(topic, answer, Qos::AtLeastOnce, false).await {
-            warn!(%sender, %error, "the answer to a device's call could not be published");
+        let topic = ControlTopic::Response { node: &node }.to_string();
+        let sent = match self.signer.sign(&node, &answer) {
+            Ok(signed) => self.carrier.publish(&topic, signed).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sent {
+            warn!(%node, "the answer to a device's call could not be sent: {error:#}");
         }
     }
 }
 
-/// Lets through what members would follow: a void commit costs everybody an epoch of the ledger, and space for ever.
+/// Lets through what its author has signed, as far as the replica knows, and what members would follow: a void commit costs
+/// everybody an epoch of the ledger, and space for ever.
 pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>) -> Gate {
     Box::new(move |entry: &SignedEntry| {
-        let Body::Commit(commit) = entry.body() else { return Ok(()) };
         let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+        // Anybody may submit in anybody's name, and to try it costs the ledger much more than this.
+        let key = replica.key_of(entry.originator());
+        if key.is_some_and(|key| !entry.is_signed_by(key, &replica.genesis().id)) {
+            return Err(Closed::Rejected("its author has not signed it by the key that the ledger has".to_owned()));
+        }
+        let Body::Commit(commit) = entry.body() else { return Ok(()) };
         let groups = groups.lock().unwrap_or_else(PoisonError::into_inner);
         if groups.is_behind(commit) {
             return Err(Closed::NotYet);
@@ -133,8 +141,12 @@ pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>) -> Gate {
 }
 
 /// Calls under way, by device and key.
-#[derive(Clone, Default)]
-struct Turns(Arc<Mutex<BTreeMap<Peer, usize>>>);
+#[derive(Clone)]
+struct Turns {
+    counts: Arc<Mutex<BTreeMap<Peer, usize>>>,
+    /// Of all devices.
+    most: usize,
+}
 
 /// A call under way, until it is dropped.
 struct Turn {
@@ -143,8 +155,15 @@ struct Turn {
 }
 
 impl Turns {
+    fn of(most: usize) -> Self {
+        Self { counts: Arc::default(), most }
+    }
+
     fn take(&self, caller: &Peer) -> Option<Turn> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.values().sum::<usize>() >= self.most {
+            return None;
+        }
         let calls = counts.entry(caller.clone()).or_default();
         if *calls >= MAX_CALLS_PER_KEY {
             return None;
@@ -156,7 +175,7 @@ impl Turns {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut counts = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.turns.counts.lock().unwrap_or_else(PoisonError::into_inner);
         match counts.get_mut(&self.caller) {
             Some(calls) if *calls > 1 => *calls -= 1,
             _ => {
@@ -173,13 +192,13 @@ mod tests {
     #[test]
     fn the_calls_by_a_former_key_take_no_turn_of_the_present_one() {
         let by = |credential| Peer { device: "operator".into(), credential: Some([credential; 32]) };
-        let turns = Turns::default();
+        let turns = Turns::of(usize::MAX);
         let mut held: Vec<Option<Turn>> = (0..MAX_CALLS_PER_KEY).map(|_| turns.take(&by(1))).collect();
         assert!(held.iter().all(Option::is_some) && turns.take(&by(1)).is_none());
         assert!(turns.take(&by(2)).is_some());
         held.pop();
         assert!(turns.take(&by(1)).is_some());
         held.clear();
-        assert!(turns.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty());
+        assert!(turns.counts.lock().unwrap_or_else(PoisonError::into_inner).is_empty());
     }
 }

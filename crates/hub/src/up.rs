@@ -33,6 +33,10 @@ pub struct Options {
     /// Where the broker listens, MQTT over TLS [default: 127.0.0.1:8883].
     #[arg(long, env = "SEALCAST_MQTT", value_name = "ADDRESS")]
     mqtt: Option<SocketAddr>,
+    /// Somebody else's broker, mqtts://HOST:PORT or mqtt://HOST:PORT, that the hub and all agents are clients of [default: the
+    /// hub runs a broker of its own].
+    #[arg(long, env = "SEALCAST_BROKER", value_name = "URL", conflicts_with = "mqtt")]
+    broker: Option<String>,
     /// Name or address at which devices reach the hub. Can be repeated: devices are told the first [default: localhost,
     /// 127.0.0.1].
     #[arg(long = "name", value_name = "NAME")]
@@ -50,7 +54,11 @@ pub struct Options {
 #[derive(Serialize)]
 struct Ready {
     est: SocketAddr,
-    mqtt: SocketAddr,
+    /// Where the hub's own broker listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mqtt: Option<SocketAddr>,
+    /// What devices are told.
+    broker: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
     ledger: String,
@@ -59,11 +67,17 @@ struct Ready {
 
 /// Runs the hub until the process is told to stop.
 pub async fn run(options: Options) -> Result<()> {
-    let given = [options.est.map(|_| "est"), options.mqtt.map(|_| "mqtt"), options.names.first().map(|_| "names")];
+    let given = [
+        options.est.map(|_| "est"),
+        options.mqtt.map(|_| "mqtt"),
+        options.broker.as_ref().map(|_| "broker"),
+        options.names.first().map(|_| "names"),
+    ];
     let given: Vec<&str> = given.into_iter().flatten().collect();
     let path = options.config.clone().unwrap_or_else(|| options.dir.join("hub.toml"));
     let config = load::<HubFile>(options.config.as_deref(), &path)?.check(&given, |file| {
         let file = file.with_paths(folder_of(&path)).with_passphrase(options.passphrase.passphrase_file);
+        let file = file.with_broker(options.broker);
         file.with(options.est, options.mqtt, &options.names).validate()
     })?;
     if options.check {
@@ -76,14 +90,15 @@ pub async fn run(options: Options) -> Result<()> {
         est: hub.est,
         mqtt: hub.mqtt,
         metrics: hub.metrics,
+        broker: hub.broker_url.clone(),
         ledger: hub.genesis.id.to_string(),
         root_sha256: hub.root_sha256.clone(),
     };
     let words = format!(
-        "hub in {}\n  enrolment  {} (EST)\n  broker     mqtts://{}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
+        "hub in {}\n  enrolment  {} (EST)\n  broker     {}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
         options.dir.display(),
         hub.url,
-        hub.broker_address,
+        ready.broker,
         ready.ledger,
         hub.height(),
         ready.root_sha256

@@ -35,7 +35,7 @@ pub use crl::{CRL_PATH, CRL_TYPE, Revoked};
 pub use encrypted::DecryptError;
 pub use id::{DeviceId, DeviceIdError};
 pub use key::{KeyError, PublicKey, Signature, SigningKey, Token, VerifyingKey, signature_to_der};
-pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError};
+pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError, RPC_PATH};
 pub use passphrase::{MAX_PASSPHRASE_BYTES, Passphrase, PassphraseError, Work};
 pub use pem::{
     MAX_CERTIFICATES, MAX_PEM_BYTES, PemError, certificates_from_pem, certificates_to_pem, is_encrypted, key_from_pem,

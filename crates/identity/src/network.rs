@@ -11,13 +11,16 @@ use crate::{
 /// Where a hub serves its descriptor, below its URL.
 pub const NETWORK_PATH: &str = "/sealcast/network";
 
+/// Where a hub takes JSON-RPC calls of devices, below its URL.
+pub const RPC_PATH: &str = "/sealcast/rpc";
+
 /// Longest descriptor that is read, in bytes of JSON.
 pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 
 /// Longest broker address or hub URL, in bytes.
 pub const MAX_ADDRESS_BYTES: usize = 512;
 
-const FORMAT: &str = "sealcast-network-v2";
+const FORMAT: &str = "sealcast-network-v3";
 
 /// Why a network descriptor cannot be written or is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,8 @@ pub struct Network {
     pub issuing: Certificate,
     /// The operator's certificate.
     pub operator: Certificate,
-    /// The broker, `host:port`; IPv6 addresses in brackets.
+    /// The broker, `mqtts://host:port`, or `mqtt://host:port` without TLS, or the same in a WebSocket, `wss://host:port/path`
+    /// or `ws://host:port/path`; IPv6 addresses in brackets. The hub's own, or somebody else's.
     pub broker: String,
     /// The hub, `https://host[:port]`, without a path.
     pub hub: String,
@@ -112,7 +116,7 @@ struct Document {
 }
 
 impl Network {
-    /// The bytes that are signed: `"sealcast-network-v2" || chain_id u64be || ledger 20 || written_ms u64be`, the first keys
+    /// The bytes that are signed: `"sealcast-network-v3" || chain_id u64be || ledger 20 || written_ms u64be`, the first keys
     /// of the CA and of the operator (`x || y`, 64 bytes each), then broker, hub, issuing and operator certificate (DER), each
     /// with its length as u32be before it.
     pub fn signed_bytes(&self) -> Vec<u8> {
@@ -214,9 +218,17 @@ fn ledger_address(text: &str) -> Result<[u8; 20], NetworkError> {
 }
 
 fn check_addresses(broker: &str, hub: &str) -> Result<(), NetworkError> {
-    let broker_expected = NetworkError::Field { field: "broker", expected: "host:port (at most 512 bytes)" };
+    let broker_expected = NetworkError::Field {
+        field: "broker",
+        expected: "mqtts://host:port, mqtt://host:port, or ws(s)://host:port/path",
+    };
     let hub_expected = NetworkError::Field { field: "hub", expected: "https://host[:port] without a path" };
-    match broker.rsplit_once(':') {
+    let address = match broker.split_once("://") {
+        Some(("mqtts" | "mqtt", address)) => Some(address),
+        Some(("wss" | "ws", rest)) => Some(rest.split_once('/').map_or(rest, |(address, _)| address)),
+        _ => None,
+    };
+    match address.filter(|_| broker.len() <= MAX_ADDRESS_BYTES).and_then(|address| address.rsplit_once(':')) {
         Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0) => (),
         _ => return Err(broker_expected),
     }
@@ -259,7 +271,7 @@ mod tests {
             first_operator: *SigningKey::generate().unwrap().public(),
             issuing: of.authority.certificate().clone(),
             operator: of.authority.issue_operator(key.public(), NOW_MS, 30 * DAY).unwrap().certificate,
-            broker: "broker.example:8883".to_owned(),
+            broker: "mqtts://broker.example:8883".to_owned(),
             hub: "https://hub.example:8443".to_owned(),
             written_ms: NOW_MS,
         }
@@ -325,13 +337,16 @@ mod tests {
         for (broker, hub) in
             [("localhost:1", "https://localhost"), ("127.0.0.1:65535", "https://[::1]"), ("[::1]:1", "https://[::1]:1")]
         {
-            assert!(check_addresses(broker, hub).is_ok(), "{broker} {hub}");
+            assert!(check_addresses(&format!("mqtts://{broker}"), hub).is_ok(), "{broker} {hub}");
+            assert!(check_addresses(&format!("mqtt://{broker}"), hub).is_ok(), "{broker} {hub}");
+            assert!(check_addresses(&format!("wss://{broker}/mqtt"), hub).is_ok(), "{broker} {hub}");
         }
         for broker in ["", "localhost", "localhost:0", "localhost:65536", "::1:1", "a b:1", "mqtts://x:1", ":1"] {
-            assert!(check_addresses(broker, "https://x").is_err(), "{broker}");
+            assert!(check_addresses(&format!("mqtts://{broker}"), "https://x").is_err(), "{broker}");
+            assert!(check_addresses(broker.trim_start_matches("mqtts://"), "https://x").is_err(), "{broker}");
         }
         for hub in ["", "x", "http://x", "https://", "https://x/path", "https://x:0", "https://u@x", "https://x:"] {
-            assert!(check_addresses("x:1", hub).is_err(), "{hub}");
+            assert!(check_addresses("mqtts://x:1", hub).is_err(), "{hub}");
         }
     }
 

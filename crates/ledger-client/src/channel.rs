@@ -14,6 +14,9 @@ pub enum ChannelError {
     /// The connection is down.
     #[error("the connection to the hub is down: {0}")]
     Down(String),
+    /// Nobody answered on any way to the hub.
+    #[error("{0}")]
+    Unanswered(String),
     /// There is no [`CallId`](crate::CallId) for the request.
     #[error("no randomness from the system")]
     Random,

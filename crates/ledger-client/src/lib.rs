@@ -10,7 +10,9 @@
 //! | `call_id` | [`CallId`]: the id of a request and its answer |
 //! | `json_rpc` | requests and answers (JSON-RPC 2.0), and [`rpc_code`] |
 //! | `error` | [`NodeError`] and [`SubmitError`], which the hub's own client gives too |
+//! | `kept` | [`KeptQuery`] and [`KeptPage`]: what the hub keeps for whoever was away |
 //! | `remote` | [`RemoteLedger`]: the client |
+//! | `signed` | [`AnswerSigner`] and [`AnswerVerifier`]: answers that nobody but the hub can give |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -18,11 +20,15 @@ mod call_id;
 mod channel;
 mod error;
 mod json_rpc;
+mod kept;
 mod remote;
 pub mod rpc_code;
+mod signed;
 
 pub use call_id::CallId;
 pub use channel::{Channel, ChannelError};
 pub use error::{NodeError, SubmitError};
 pub use json_rpc::RETRY_AFTER_MS;
+pub use kept::{KeptPage, KeptQuery, MAX_HAVE};
 pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};
+pub use signed::{AnswerError, AnswerSigner, AnswerVerifier};

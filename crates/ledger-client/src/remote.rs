@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    Channel, NodeError, SubmitError,
+    Channel, KeptPage, KeptQuery, NodeError, SubmitError,
     json_rpc::{Caller, ErrorObject},
     rpc_code,
 };
@@ -128,6 +128,11 @@ impl<C: Channel> RemoteLedger<C> {
     pub async fn head(&self) -> Result<Head, NodeError> {
         let answer: HeadAnswer = self.relay.request("sealcast_head", ()).await?;
         Ok(Head { height: answer.height, hash: answer.head })
+    }
+
+    /// What the hub keeps for this node.
+    pub async fn kept(&self, query: &KeptQuery) -> Result<KeptPage, NodeError> {
+        self.relay.request("sealcast_kept", (query,)).await
     }
 
     /// The nonce that the originator's next entry must have.

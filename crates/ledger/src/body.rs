@@ -153,6 +153,21 @@ pub struct KeysPublished {
     pub rejoin: bool,
 }
 
+impl KeysPublished {
+    /// The key package's hash and the certificate's in a broadcast of a device: parts, each behind its length (u32,
+    /// big-endian), of which the key package is the first and the device's certificate the second.
+    #[must_use]
+    pub fn hashes_of(broadcast: &[u8]) -> Option<(Hash, Hash)> {
+        fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+            let (length, rest) = bytes.split_first_chunk::<4>()?;
+            rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+        }
+        let (key_package, rest) = part(broadcast)?;
+        let (certificate, _) = part(rest)?;
+        Some((Hash::of(key_package), Hash::of(certificate)))
+    }
+}
+
 /// Kind 4, by the operator, who becomes the owner. The ledger numbers the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupCreated {

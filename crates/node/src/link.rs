@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use sealcast_identity::CLIENT_ID_PREFIX;
-use sealcast_ledger_client::{CallId, Channel, ChannelError};
+use sealcast_ledger_client::{AnswerVerifier, CallId, Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_topic::ControlTopic;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -49,11 +49,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `tasks` end.
+    /// Connects `node` to the broker and subscribes to `filters`; events arrive on the receiver until `tasks` end. `answers`
+    /// tells the hub's answers to calls from those that anybody else makes up; the hub itself calls nobody.
     pub fn open(
         upstream: &Upstream,
         node: &str,
         filters: &[String],
+        answers: Option<AnswerVerifier>,
         tasks: &Tasks,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>)> {
         // Two processes of one node (two shells of the operator) must not take each other's connection.
@@ -72,6 +74,7 @@ impl Link {
             filters: filters.map(|filter| wire.outward(filter).into_owned()).collect(),
             refused: Vec::new(),
             response_topic,
+            answers,
             ledger_topic: topic_of(ControlTopic::Ledger)?,
             publications,
             requests,

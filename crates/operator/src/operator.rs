@@ -5,13 +5,13 @@ use std::{path::Path, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::genesis;
-use sealcast_identity::{Certificate, DeviceId, Network, SigningKey, TrustAnchor};
+use sealcast_identity::{Certificate, DeviceId, Network, OPERATOR_NAME, SigningKey, TrustAnchor};
 use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refusal, Replica};
-use sealcast_ledger_client::{RemoteLedger, SubmitError};
+use sealcast_ledger_client::{AnswerVerifier, RemoteLedger, SubmitError};
 use sealcast_node::{
     KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks, files, now_ms,
-    tls::{self, HostPort, Identity},
-    upstream::Upstream,
+    tls::{self, Identity},
+    upstream::{BrokerUrl, Upstream},
 };
 use sealcast_topic::ControlTopic;
 use tokio_util::sync::DropGuard;
@@ -84,11 +84,14 @@ impl Operator {
         let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
 
         let identity = Identity { chain: &chain, key: &key };
-        let tls = tls::client(anchor.root().der(), Some(&identity))?;
-        let address: HostPort = network.broker.parse()?;
+        let broker: BrokerUrl = network.broker.parse().context("the broker in network.json")?;
+        let tls = broker.scheme.tls.then(|| tls::client(anchor.root().der(), Some(&identity))).transpose()?;
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
-        let (link, mut events) = Link::open(&Upstream::new(address, Some(tls)), "operator", &[], &tasks)?;
+        let genesis = genesis(&network, &anchor);
+        let answers = AnswerVerifier::new(genesis.id, OPERATOR_NAME, anchor);
+        let upstream = Upstream::new(broker.address, tls);
+        let (link, mut events) = Link::open(&upstream, OPERATOR_NAME, &[], Some(answers), &tasks)?;
         let connected = async {
             loop {
                 match events.recv().await {
@@ -104,11 +107,13 @@ impl Operator {
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())),
         }
         .with_context(|| {
-            format!("cannot connect to the hub's broker at {}: is `sealcast up` running?", network.broker)
+            format!(
+                "cannot connect to the broker at {}: is it running, or `sealcast up` if it is the hub's?",
+                network.broker
+            )
         })?;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
-        let genesis = genesis(&network, &anchor);
         let mut operator = Self {
             records: Vec::new(),
             replica: Replica::new(genesis),

@@ -7,14 +7,17 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::{Bytes, BytesMut};
-use sealcast_agent_core::{Now, control::Submitted};
+use sealcast_agent_core::{
+    Now,
+    control::{KeptMessages, Submitted},
+};
 use sealcast_broker_core::{
     ConnId, Core, HubMessage, Image, Incoming, JournalRecord, Limits, LocalId, Outgoing, Output, PeerCertificate,
     Received,
 };
-use sealcast_hub_core::{Barred, LedgerPolicy, Readers};
+use sealcast_hub_core::{Barred, Kept, LedgerPolicy, Readers};
 use sealcast_identity::OPERATOR_NAME;
-use sealcast_ledger::{Checkpoint, Replica, SignedEntry};
+use sealcast_ledger::{Checkpoint, Hash, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
@@ -39,6 +42,11 @@ pub enum Request {
     },
     /// An entry for the ledger.
     Submit(Box<SignedEntry>),
+    /// What the hub keeps.
+    Kept {
+        /// What the device has published.
+        have: Vec<(String, Hash)>,
+    },
 }
 
 /// What the relay says.
@@ -48,6 +56,8 @@ pub enum Answer {
     Records(Vec<sealcast_ledger::Record>),
     /// What became of an entry.
     Submitted(Submitted),
+    /// All that is kept for the device.
+    Kept(KeptMessages),
 }
 
 /// Something that the broker has carried.
@@ -310,6 +320,7 @@ impl Hub {
                 let records = cast.ledger.records().iter().skip(usize::try_from(from)?);
                 Answer::Records(records.take(most).cloned().collect())
             }
+            Request::Kept { have } => Answer::Kept(self.kept(&node, have)),
             Request::Submit(entry) => Answer::Submitted(match cast.ledger.submit(&entry, now.unix_ms / 1000) {
                 Ok(record) => Submitted::Taken(Box::new(record)),
                 Err(refusal) => Submitted::Refused(refusal),
@@ -321,6 +332,24 @@ impl Hub {
         self.publish(&ControlTopic::Response { node: &node }.to_string(), payload, now)?;
         self.flush(net, now);
         Ok(())
+    }
+
+    /// What the hub keeps for a node, of what its journal has.
+    fn kept(&self, node: &str, have: Vec<(String, Hash)>) -> KeptMessages {
+        let replica = self.policy.replica.read().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = Kept::default();
+        for message in self.image.restored().retained {
+            let changes = kept.judge(&replica, message.topic.as_str(), message.payload.clone());
+            changes.into_iter().for_each(|change| kept.apply(change));
+        }
+        let (mut messages, mut after, mut more) = (Vec::new(), 0, true);
+        while more {
+            let page = kept.page(node, after);
+            messages.extend(page.messages.into_iter().map(|place| (place.topic, place.payload)));
+            (after, more) = (page.next, page.more);
+        }
+        let lacks = have.into_iter().filter(|(topic, message)| !kept.has(topic, message)).map(|(topic, _)| topic);
+        KeptMessages { messages, next: String::new(), more: false, lacks: lacks.collect() }
     }
 
     /// The next frame for this client is kept back.

@@ -10,7 +10,7 @@ use sealcast_ledger::{Record, ReplicaError};
 use tracing::{debug, error};
 
 use super::output::Effect;
-use crate::{SharedKeyring, SyncId, deadline::Deadline};
+use crate::{Keyring, SharedKeyring, SyncId, deadline::Deadline};
 
 /// Records asked for at a time.
 const PAGE: usize = 256;
@@ -44,6 +44,8 @@ enum State {
     },
     /// It is asked then.
     Waiting { until: Deadline },
+    /// It has no more records, and is asked once more when what the hub keeps is known.
+    Held,
 }
 
 impl Follower {
@@ -69,7 +71,22 @@ impl Follower {
         match &mut self.state {
             State::Idle { .. } => self.wait(now_ms, 0),
             State::Asking { again, .. } => *again = true,
-            State::Away | State::Waiting { .. } => {}
+            State::Away | State::Waiting { .. } | State::Held => {}
+        }
+    }
+
+    /// The ledger was read to its end, and whoever may seal for that has to wait: the next question is not asked until
+    /// [`Self::release`].
+    pub fn hold(&mut self) {
+        if let State::Asking { .. } = self.state {
+            self.state = State::Held;
+        }
+    }
+
+    /// What was waited for is there.
+    pub fn release(&mut self, now_ms: u64) {
+        if let State::Held = self.state {
+            self.wait(now_ms, 0);
         }
     }
 
@@ -110,7 +127,7 @@ impl Follower {
         if repeat || !empty && height(keyring) > from {
             self.wait(now_ms, 0);
         } else if empty && keyring.change(|keyring| keyring.set_caught_up(sync)) {
-            let pause_ms = if again { 0 } else { REFRESH_MS };
+            let pause_ms = if again { 0 } else { REFRESH_MS.min(keyring.read(Keyring::refresh_ms)) };
             self.state = State::Idle { refresh: Deadline::after(now_ms, pause_ms) };
             return true;
         } else {
@@ -141,7 +158,7 @@ impl Follower {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self.state {
             State::Idle { refresh: due } | State::Waiting { until: due } => Some(due.at_ms()),
-            State::Away | State::Asking { .. } => None,
+            State::Away | State::Asking { .. } | State::Held => None,
         }
     }
 

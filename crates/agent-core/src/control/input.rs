@@ -38,6 +38,13 @@ pub enum Input {
         /// Records in their order, none if the ledger has no more; or why there is no answer.
         answer: Result<Vec<Record>, String>,
     },
+    /// What came of [`Effect::AskKept`](super::Effect::AskKept).
+    Kept {
+        /// The question.
+        question: Question,
+        /// What the hub keeps, or why there is no answer.
+        answer: Result<KeptMessages, String>,
+    },
     /// What came of [`Effect::Submit`](super::Effect::Submit).
     Submitted(Submitted),
     /// A reading was queued for the ledger.
@@ -57,6 +64,23 @@ pub enum Input {
     /// A step was written, after the disk had refused it for a while and the keyring was
     /// [stalled](crate::Keyring::stall).
     Resumed,
+}
+
+/// A question to the hub for what it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question(pub(super) u64);
+
+/// Part of what the hub keeps for this device.
+#[derive(Debug, Clone)]
+pub struct KeptMessages {
+    /// Topics and payloads.
+    pub messages: Vec<(String, Bytes)>,
+    /// What to ask with for those behind them.
+    pub next: String,
+    /// There are some already.
+    pub more: bool,
+    /// Topics of this device's own messages that the hub does not keep as they are.
+    pub lacks: Vec<String>,
 }
 
 /// What became of an entry.

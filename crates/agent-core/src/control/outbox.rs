@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_ledger::GroupNumber;
+use sealcast_ledger::{GroupNumber, Hash};
 use tracing::{debug, info, warn};
 
 use crate::deadline::Deadline;
@@ -57,6 +57,16 @@ impl Outbox {
             refused.sent(now_ms);
         }
         self.0.iter().map(|(topic, message)| (topic.clone(), message.payload.clone())).collect()
+    }
+
+    /// What the broker and the hub should have: topics and SHA-256 of the messages.
+    pub fn digests(&self) -> Vec<(String, Hash)> {
+        self.0.iter().map(|(topic, message)| (topic.clone(), Hash::of(&message.payload))).collect()
+    }
+
+    /// The message of a topic.
+    pub fn message(&self, topic: &str) -> Option<Vec<u8>> {
+        self.0.get(topic).map(|message| message.payload.clone())
     }
 
     /// Groups with a Welcome that the broker refuses.

@@ -5,6 +5,7 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{Checkpoint, GroupNumber, Hash, ReadingTopic, SignedEntry};
 use sealcast_seal::EpochId;
 
+use super::input::Question;
 use crate::SyncId;
 
 /// A change of what is on disk. Done twice it is the same as done once, since a write that failed may be there.
@@ -66,6 +67,15 @@ pub enum Effect {
         from: u64,
         /// How many at most.
         most: usize,
+    },
+    /// Ask the hub for what it keeps for this device, and tell what came of it: [`Input::Kept`](super::Input::Kept).
+    AskKept {
+        /// The question.
+        question: Question,
+        /// [`KeptMessages::next`](super::KeptMessages::next) of the last answer.
+        after: Option<String>,
+        /// Topics and SHA-256 of the messages that the hub should have of this device.
+        have: Vec<(String, Hash)>,
     },
     /// Submit an entry to the ledger, and tell what came of it: [`Input::Submitted`](super::Input::Submitted).
     Submit(Box<SignedEntry>),

@@ -96,10 +96,12 @@ fn or_else(speaker: &Speaker) -> String {
     }
 }
 
-/// Whose limit on the age of the operator's word it is.
+/// Whose limit is passed: on the hub's silence, or on the age of the operator's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Limited {
-    /// This agent's own, by its configuration: after it a person is told.
+    /// This agent's own, on the hub's silence: after it nothing is sealed or opened.
+    Hub,
+    /// This agent's own, on the operator's word: after it a person is told.
     Agent,
     /// A group's, by its policy: after it nothing is sealed.
     Group(GroupNumber),

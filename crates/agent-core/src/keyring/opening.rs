@@ -61,6 +61,7 @@ impl Keyring {
         if self.caught_up.is_none() {
             return Err(self.why_not_yet(group));
         }
+        self.check_hub(now_ms)?;
         let age = self.freshness.of(topic);
         let freshness = Freshness {
             live_max_age_ms: age.live_ms,

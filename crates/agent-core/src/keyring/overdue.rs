@@ -75,6 +75,7 @@ impl Keyring {
     fn tell_in_time(&self, limited: Limited, now_ms: u64) {
         let age_s = self.news.age_ms(now_ms).map(|age_ms| age_ms / 1000);
         match limited {
+            Limited::Hub => info!("the hub answers again: messages are sealed and opened again"),
             Limited::Agent => info!(age_s, "the operator's word on the ledger comes again"),
             Limited::Group(number) if self.has_keys(number) => info!(
                 group = self.name(number),
@@ -88,6 +89,11 @@ impl Keyring {
     fn tell_overdue(&self, limited: Limited, now_ms: u64) {
         let age_s = self.news.age_ms(now_ms).map(|age_ms| age_ms / 1000);
         match limited {
+            Limited::Hub => {
+                if let Err(reason) = self.check_hub(now_ms) {
+                    warn!("{reason}");
+                }
+            }
             Limited::Agent => warn!(
                 age_s,
                 "the operator's newest word on the ledger is older than ledger.max_age_ms: what is newer may be withheld from \
@@ -109,7 +115,8 @@ impl Keyring {
         let stopped = groups.filter_map(|group| self.replica.group(*group));
         let stopped = stopped.filter(|group| self.check_news(group, now_ms).is_err());
         let stopped = stopped.map(|group| Limited::Group(group.number));
-        stopped.chain(self.is_news_late(now_ms).then_some(Limited::Agent)).collect()
+        let agent = self.is_news_late(now_ms).then_some(Limited::Agent);
+        stopped.chain(agent).chain(self.silence(now_ms).map(|_| Limited::Hub)).collect()
     }
 
     /// An operator that has said nothing since this agent was started may never say anything.

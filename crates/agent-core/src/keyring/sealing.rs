@@ -104,6 +104,7 @@ impl Keyring {
         if self.caught_up.is_none() {
             return Err(self.why_not_yet(group));
         }
+        self.check_hub(now_ms)?;
         if self.missed.is_some() {
             return Err(Denied::NotYet(Why::new(
                 Cause::LedgerMissed,

@@ -13,7 +13,7 @@ struct Shared(Arc<Relay>);
 
 impl Channel for Shared {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
-        Ok(self.0.handle(&request).await)
+        Ok(self.0.handle("", &request).await)
     }
 }
 
@@ -24,7 +24,7 @@ fn remote(world: &World) -> (Shared, RemoteLedger<Shared>) {
 
 async fn ask(relay: &Shared, method: &str, params: Value) -> Value {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-    serde_json::from_slice(&relay.0.handle(request.as_bytes()).await).unwrap()
+    serde_json::from_slice(&relay.0.handle("", request.as_bytes()).await).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,11 +315,11 @@ async fn strangers_get_the_ledger_and_nothing_else() {
     }
     let hostile: [&[u8]; 5] = [b"", b"[]", b"{", b"\xff\xfe", &[b'['; 100_000]];
     for request in hostile {
-        let answer: Value = serde_json::from_slice(&relay.0.handle(request).await).unwrap();
+        let answer: Value = serde_json::from_slice(&relay.0.handle("", request).await).unwrap();
         assert!(answer["error"]["code"].is_i64(), "{answer}");
     }
     let long = vec![b' '; sealcast_chain::MAX_RELAY_REQUEST_BYTES + 1];
-    let answer: Value = serde_json::from_slice(&relay.0.handle(&long).await).unwrap();
+    let answer: Value = serde_json::from_slice(&relay.0.handle("", &long).await).unwrap();
     assert_eq!(answer["error"]["code"], -32600);
     // A notification is neither answered nor carried out.
     let device = world.register("1111").await;
@@ -330,7 +330,7 @@ async fn strangers_get_the_ledger_and_nothing_else() {
     };
     let entry: SignedEntry = world.sign(Body::Revoked(reason), &world.keys.operator, world.id().operator()).await;
     let notification = json!({ "jsonrpc": "2.0", "method": "sealcast_submitEntry", "params": [format!("0x{}", hex::encode(entry.encode()))] });
-    assert!(relay.0.handle(notification.to_string().as_bytes()).await.is_empty());
+    assert!(relay.0.handle("", notification.to_string().as_bytes()).await.is_empty());
 }
 
 /// A channel that never answers.

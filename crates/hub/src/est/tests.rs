@@ -54,7 +54,7 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
         first_operator: replica.genesis().operator,
         issuing: keys.authority.certificate().clone(),
         operator: keys.operator,
-        broker: "localhost:1".to_owned(),
+        broker: "mqtts://localhost:1".to_owned(),
         hub: "https://localhost:1".to_owned(),
         written_ms: now_ms(),
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_broker::{Intercepted, Qos};
+use sealcast_broker::Intercepted;
 use sealcast_ledger::{Body, Revoked};
 
 use super::{
@@ -99,7 +99,7 @@ pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Resul
     let reason = inject(world, valve, MACHINE, flipped).await?;
     report.tell(&format!("the broker changes bits: {reason}"))?;
     report.check(FIGURE, "sealed: changed bits are refused", true, reason.contains("changed on its way"))?;
-    world.hub.broker().inject(MACHINE, genuine.payload, Qos::AtLeastOnce, false).await?;
+    world.inject(MACHINE, genuine.payload).await?;
     let received = world.node_mut(valve)?.read().await?;
     report.tell(&format!("sealed: the valve receives {received} and {}", position(&received)))?;
     report.check(
@@ -129,7 +129,7 @@ pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()>
         .map_err(|held| anyhow::anyhow!("the broker holds {} messages", held.len()))?;
     let started = Instant::now();
 
-    world.hub.broker().inject(MACHINE, message.payload.clone(), Qos::AtLeastOnce, false).await?;
+    world.inject(MACHINE, message.payload.clone()).await?;
     ensure!(world.node_mut(valve)?.read().await? == "26.0", "the genuine message does not arrive");
     world.node_mut(valve)?.settle().await?;
     world.node_mut(valve)?.forget_refusals();
@@ -179,6 +179,6 @@ fn one_held(world: &World) -> Result<Intercepted> {
 
 /// Hands `payload` to the subscribers of `topic`, and gives the reason why the node's agent refused it.
 async fn inject(world: &mut World, node: usize, topic: &str, payload: Vec<u8>) -> Result<String> {
-    world.hub.broker().inject(topic, payload, Qos::AtLeastOnce, false).await?;
+    world.inject(topic, payload).await?;
     Ok(world.node_mut(node)?.refusal(topic).await?.1)
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_broker::Qos;
 use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, Policy, TopicFilter};
 use sealcast_node::now_ms;
 use sealcast_seal::{Content, Purpose, QosClass};
@@ -110,7 +109,7 @@ pub async fn a_node_joins(world: &mut World, report: &mut Report) -> Result<()> 
         world.node_mut(index)?.forget_refusals();
     }
     let old = world.first_frame.clone();
-    world.hub.broker().inject(ROOM1, old, Qos::AtLeastOnce, false).await?;
+    world.inject(ROOM1, old).await?;
     let (_, reason) = world.node_mut(2)?.refusal(ROOM1).await?;
     report.tell(&format!("agent of 1113, of the message from before: {reason}"))?;
     let unreadable = reason.starts_with("no key left") && world.node_mut(2)?.read_nothing().await?;

@@ -7,6 +7,7 @@ mod hostile;
 mod nodes;
 mod observer;
 mod report;
+mod standin;
 mod valve;
 mod wire;
 mod world;
@@ -17,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_node::{output, shutdown};
+use sealcast_node::{output, shutdown, upstream::BrokerUrl};
 
 use self::{report::Report, wire::Capture, world::World};
 use crate::plot::Plot;
@@ -25,6 +26,9 @@ use crate::plot::Plot;
 /// `sealcast demo`.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Run it on this broker, mqtt://HOST:PORT, in the place of the hub's own. Nothing else may use it meanwhile.
+    #[arg(long, value_name = "URL")]
+    broker: Option<BrokerUrl>,
     /// Print one JSON object instead of the story.
     #[arg(long)]
     json: bool,
@@ -59,9 +63,16 @@ pub async fn run(options: Options) -> Result<ExitCode> {
             temporary.path().to_owned()
         }
     };
+    if let Some(broker) =
+        options.broker.as_ref().filter(|broker| broker.scheme != BrokerUrl::new(broker.address.clone(), false).scheme)
+    {
+        bail!(
+            "--broker {broker}: the attacker of the experiment is in front of the broker, and needs mqtt://, without TLS"
+        );
+    }
     let mut report = Report::new(!options.json);
     let outcome = tokio::select! {
-        outcome = experiment(&dir, &mut report) => outcome,
+        outcome = experiment(&dir, options.broker.as_ref(), &mut report) => outcome,
         () = shutdown::requested() => bail!("interrupted"),
     };
     if options.json {
@@ -107,9 +118,9 @@ struct Found {
     plot: Plot,
 }
 
-async fn experiment(dir: &Path, report: &mut Report) -> Result<Found> {
+async fn experiment(dir: &Path, broker: Option<&BrokerUrl>, report: &mut Report) -> Result<Found> {
     report.tell_title()?;
-    let mut world = World::start(dir).await?;
+    let mut world = World::start(dir, broker).await?;
     nodes::enrol(&mut world, report).await?;
     nodes::broadcast_keys(&mut world, report).await?;
     groups::one_to_one(&mut world, report).await?;

@@ -7,15 +7,21 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
 use sealcast_agent::{Agent, AgentFile, ClientEvent, Folder, Refused, enroll, upstream};
+use sealcast_broker::{Handle, Qos};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
-use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
+use sealcast_node::{
+    KeyFiles,
+    tls::HostPort,
+    upstream::{BrokerUrl, Upstream},
+};
 use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 
-use super::{hostile::Hostile, observer::Observer};
+use super::{hostile::Hostile, observer::Observer, standin::StandIn};
 use crate::app::{App, Message, PATIENCE};
 
 /// The paper's four nodes.
@@ -57,6 +63,14 @@ pub struct NodeHandle {
     markers: u64,
 }
 
+/// How the attacker's own messages get out.
+enum Injector {
+    /// By the hub's broker.
+    Own(Handle),
+    /// By a client of another broker, past the stand-in that all others are carried by.
+    Foreign { client: App, _stand_in: StandIn },
+}
+
 /// See the module.
 pub struct World {
     dir: PathBuf,
@@ -66,6 +80,7 @@ pub struct World {
     pub hub: Hub,
     /// The broker's attacker.
     pub hostile: Arc<Hostile>,
+    injector: Injector,
     /// Who grants and revokes.
     pub operator: Operator,
     /// The nodes, once they are enrolled.
@@ -77,16 +92,26 @@ pub struct World {
 }
 
 impl World {
-    /// Starts the hub in `dir/hub`.
-    pub async fn start(dir: &Path) -> Result<Self> {
+    /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, over plain TCP.
+    pub async fn start(dir: &Path, broker: Option<&BrokerUrl>) -> Result<Self> {
+        let hostile = Hostile::new();
+        let foreign = match broker {
+            Some(broker) => Some(foreign(broker, hostile.clone()).await?),
+            None => None,
+        };
+        let url = foreign.as_ref().map(|(stand_in, _)| format!("mqtt://{}", stand_in.address));
         let hub_config = HubFile::default()
             .with(Some(([127, 0, 0, 1], 0).into()), Some(([127, 0, 0, 1], 0).into()), &[])
             // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
             .with_subscribe(Subscribe::Anyone)
+            .with_broker(url)
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;
-        let hostile = Hostile::new();
         let hub = Hub::start(&folders, hub_config.clone(), Some(hostile.clone())).await?;
+        let injector = match foreign {
+            Some((stand_in, client)) => Injector::Foreign { client, _stand_in: stand_in },
+            None => Injector::Own(hub.broker().context("the hub has no broker")?.clone()),
+        };
         let operator = Operator::connect(&folders.operator, &KeyFiles::default()).await?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -94,6 +119,7 @@ impl World {
             hub_config,
             hub,
             hostile,
+            injector,
             operator,
             nodes: Vec::new(),
             observer: None,
@@ -196,6 +222,15 @@ impl World {
         Ok(())
     }
 
+    /// Has the broker hand out what the attacker made up, or plays again.
+    pub async fn inject(&mut self, topic: &str, payload: impl Into<Bytes>) -> Result<()> {
+        let payload = payload.into();
+        match &mut self.injector {
+            Injector::Own(broker) => Ok(broker.inject(topic, payload, Qos::AtLeastOnce, false).await?),
+            Injector::Foreign { client, .. } => client.publish(topic, false, &payload).await,
+        }
+    }
+
     /// Ends everything.
     pub async fn stop(self) -> Result<()> {
         for node in self.nodes {
@@ -205,6 +240,13 @@ impl World {
         drop(self.operator);
         self.hub.stop().await
     }
+}
+
+/// What stands in front of somebody else's broker, and the attacker's client of it.
+async fn foreign(broker: &BrokerUrl, hostile: Arc<Hostile>) -> Result<(StandIn, App)> {
+    let upstream = Upstream::new(broker.address.clone(), None);
+    let client = App::connect(&upstream, "attacker").await?;
+    Ok((StandIn::start(upstream, hostile).await?, client))
 }
 
 impl NodeHandle {

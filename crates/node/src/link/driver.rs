@@ -6,7 +6,7 @@ mod subscribing;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sealcast_ledger_client::CallId;
+use sealcast_ledger_client::{AnswerVerifier, CallId};
 use sealcast_mqtt::{
     Connect, Properties, Publish, Qos, Text, TopicName, Version,
     client::{CloseReason, Config, Connected, Outcome, Output},
@@ -30,7 +30,7 @@ use super::{
     subscription::{Subscription, Why},
     version::{Greeting, Known},
 };
-use crate::{connection, tls::Stream, upstream::Upstream};
+use crate::{clock::now_ms, connection, tls::Stream, upstream::Upstream};
 
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_S: u16 = 20;
@@ -90,6 +90,7 @@ pub(super) struct Driver {
     /// Those that the broker has refused on this connection.
     pub(super) refused: Vec<String>,
     pub(super) response_topic: TopicName,
+    pub(super) answers: Option<AnswerVerifier>,
     pub(super) ledger_topic: TopicName,
     pub(super) publications: mpsc::Receiver<Publication>,
     pub(super) requests: mpsc::Receiver<Call>,
@@ -331,8 +332,16 @@ impl Driver {
             let dup = (publish.qos != Qos::AtMostOnce).then_some(publish.dup);
             return Some(LinkEvent::Message { topic, payload, retain: publish.retain, dup });
         }
-        if let Some(id) = CallId::of(&payload) {
-            self.calls.answer(&id, Ok(payload.into()));
+        match self.answers.as_ref()?.verify(&payload, now_ms()) {
+            Ok(answer) => {
+                if let Some(id) = CallId::of(answer) {
+                    self.calls.answer(&id, Ok(answer.to_vec()));
+                }
+            }
+            // Its call waits for the hub's own.
+            Err(error) => {
+                debug!("what came as an answer of the hub is passed over: {:#}", anyhow::Error::new(error));
+            }
         }
         None
     }

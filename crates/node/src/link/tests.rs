@@ -2,12 +2,16 @@
 
 use std::{
     net::SocketAddr,
+    sync::OnceLock,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
 use sealcast_broker::{Attempt, Broker, BrokerConfig, Limits, ListenerConfig, Peer, Policy, PolicyRefusal, Running};
+use sealcast_identity::{Root, SigningKey, TrustAnchor};
+use sealcast_ledger::LedgerId;
+use sealcast_ledger_client::AnswerSigner;
 use sealcast_mqtt::{Frame, PacketType, Publish, Splitter, Version};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,6 +22,7 @@ use tokio::{
 use sealcast_topic::Wire;
 
 use super::*;
+use crate::now_ms;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -61,7 +66,7 @@ fn open(addr: SocketAddr, node: &str, filters: &[&str]) -> (Link, mpsc::Receiver
     let tasks = Tasks::default();
     let upstream = Upstream::new(addr.to_string().parse().unwrap(), None);
     let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
-    let (link, events) = Link::open(&upstream, node, &filters, &tasks).unwrap();
+    let (link, events) = Link::open(&upstream, node, &filters, Some(hub(node).1), &tasks).unwrap();
     (link, events, tasks)
 }
 
@@ -73,6 +78,23 @@ fn request() -> (CallId, Vec<u8>) {
 
 fn answer(id: CallId) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":null}}"#)
+}
+
+/// The hub's signature, and what tells it for a node: of the same network each time.
+fn hub(node: &str) -> (&'static AnswerSigner, AnswerVerifier) {
+    static NETWORK: OnceLock<(AnswerSigner, TrustAnchor)> = OnceLock::new();
+    const LEDGER: LedgerId = LedgerId { chain_id: 1, address: [1; 20] };
+    let (signer, anchor) = NETWORK.get_or_init(|| {
+        let life = Duration::from_secs(86_400);
+        let root = Root::create("test", now_ms(), life).unwrap();
+        let authority = root.create_authority("test", now_ms(), life).unwrap();
+        let key = SigningKey::generate().unwrap();
+        let issued = authority.issue_hub_client(key.public(), now_ms(), life).unwrap();
+        let chain = issued.chain().map(|certificate| certificate.der().to_vec());
+        let anchor = TrustAnchor::new(authority.root().clone()).unwrap();
+        (AnswerSigner::new(LEDGER, key, &chain), anchor)
+    });
+    (signer, AnswerVerifier::new(LEDGER, node, anchor.clone()))
 }
 
 async fn next(events: &mut mpsc::Receiver<LinkEvent>) -> LinkEvent {
@@ -136,7 +158,7 @@ async fn a_call_whose_request_is_refused_does_not_wait_for_its_answer() {
 }
 
 #[tokio::test]
-async fn an_answer_is_the_calls_that_has_its_id() {
+async fn an_answer_is_the_hubs_and_the_calls_that_has_its_id() {
     let (broker, addr) = broker().await;
     let mut requests = broker.handle().subscribe(ControlTopic::Request { node: "+" }.to_string(), 8).await.unwrap();
     let (link, mut events, _tasks) = open(addr, "node", &[]);
@@ -149,7 +171,9 @@ async fn an_answer_is_the_calls_that_has_its_id() {
             assert!(received.properties.is_empty(), "{:?}", received.properties);
         }
         let topic = ControlTopic::Response { node: "node" }.to_string();
-        for payload in ["garbage".into(), answer(CallId::random().unwrap()), answer(second), answer(first)] {
+        let signed = |id| hub("node").0.sign("node", answer(id).as_bytes()).unwrap();
+        let made_up = [b"garbage".to_vec(), answer(first).into_bytes(), hub("node").0.sign("1111", b"{}").unwrap()];
+        for payload in made_up.into_iter().chain([CallId::random().unwrap(), second, first].map(signed)) {
             broker.handle().publish(&*topic, payload, sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
         }
     };
@@ -271,7 +295,8 @@ async fn speaks_to_an_old_broker(answer_to_v5: &'static [u8]) {
     let answering = async {
         assert_eq!(timeout(PATIENCE, requests.recv()).await.unwrap().unwrap().payload, *request);
         let topic = ControlTopic::Response { node: "node" }.to_string();
-        broker.handle().publish(topic, answer(id), sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
+        let signed = hub("node").0.sign("node", answer(id).as_bytes()).unwrap();
+        broker.handle().publish(topic, signed, sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
     };
     let (called, ()) = tokio::join!(link.call(request.clone()), answering);
     assert_eq!(called.unwrap(), answer(id).as_bytes());
@@ -350,7 +375,8 @@ async fn at_somebody_elses_broker_topics_have_the_prefix_and_names_no_dots() {
     let upstream = Upstream::new(addr.to_string().parse().unwrap(), None);
     let upstream = upstream.with_wire(Wire::new("plant/own").unwrap());
     let keys = ControlTopic::Keys { device: "+" }.to_string();
-    let (link, mut events) = Link::open(&upstream, "valve-3.north", &[keys], &tasks).unwrap();
+    let (link, mut events) =
+        Link::open(&upstream, "valve-3.north", &[keys], Some(hub("valve-3.north").1), &tasks).unwrap();
     assert!(matches!(next(&mut events).await, LinkEvent::Up));
     let own = ControlTopic::Keys { device: "valve-3.north" }.to_string();
     link.publish(&own, false, b"keys".to_vec()).unwrap();
@@ -369,7 +395,8 @@ async fn at_somebody_elses_broker_topics_have_the_prefix_and_names_no_dots() {
         assert_eq!(received().await.topic.as_str(), "plant/own/keys/valve-3=north");
         assert_eq!(received().await.topic.as_str(), "plant/own/rpc/valve-3=north/request");
         let topic = "plant/own/rpc/valve-3=north/response";
-        broker.handle().publish(topic, answer(id), sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
+        let signed = hub("valve-3.north").0.sign("valve-3.north", answer(id).as_bytes()).unwrap();
+        broker.handle().publish(topic, signed, sealcast_broker::Qos::AtLeastOnce, false).await.unwrap();
     };
     let (called, ()) = tokio::join!(link.call(request.clone()), answering);
     assert_eq!(called.unwrap(), answer(id).as_bytes());

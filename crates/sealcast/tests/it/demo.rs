@@ -4,7 +4,18 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{sealcast, succeed};
+use crate::harness::{Mosquitto, sealcast, succeed};
+
+/// Hub, agents and all others are clients of a mosquitto that lets anybody in.
+#[test]
+fn every_step_holds_on_somebody_elses_broker() {
+    let broker = Mosquitto::plain();
+    let out = succeed(sealcast().args(["demo", "--json", "--broker", &broker.url()]));
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.len() > 50 && steps.iter().all(|step| step["held"] == true), "{out}");
+    assert_eq!(report["ledger"]["verified"], true);
+}
 
 #[test]
 fn every_step_of_the_experiment_holds() {

@@ -1,6 +1,7 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
 mod log;
+mod mosquitto;
 mod port;
 mod process;
 mod publisher;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use self::log::Log;
 pub use self::{
+    mosquitto::Mosquitto,
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,
@@ -40,6 +42,8 @@ pub struct Hub {
     /// Holds its folder, `hub`, and what is beside it: `hub-operator`, `hub-root`, the agents.
     pub dir: tempfile::TempDir,
     path: PathBuf,
+    /// Somebody else's broker, that it and its devices are clients of.
+    broker: Option<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -50,6 +54,15 @@ impl Hub {
 
     /// Starts it for the first time, with this in its environment, in a folder that `prepare` has put something into.
     pub fn start_with(environment: &[(String, String)], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_at(None, environment, prepare)
+    }
+
+    /// One that is a client of the broker at `url`.
+    pub fn at(url: &str) -> Self {
+        Self::start_at(Some(url), &[], |_| {})
+    }
+
+    fn start_at(broker: Option<&str>, environment: &[(String, String)], prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = [Port::reserve(), Port::reserve()];
         let [est, mqtt] = ports.each_ref().map(Port::address);
@@ -57,9 +70,9 @@ impl Hub {
         std::fs::create_dir(&path).unwrap();
         prepare(&path);
         let log = Log::new(format!("hub in {}", path.display()));
-        let environment = environment.to_vec();
+        let (environment, broker) = (environment.to_vec(), broker.map(str::to_owned));
         let ready = Value::Null;
-        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, ready, dir, path, environment };
+        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, ready, dir, path, broker, environment };
         hub.restart();
         hub
     }
@@ -68,7 +81,8 @@ impl Hub {
     pub fn restart(&mut self) {
         let process = Process::logged(self.up(sealcast()).envs(self.environment.iter().cloned()), self.log.share());
         let ready: Value = serde_json::from_str(&process.line()).expect("the hub says where it listens, as JSON");
-        assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), Some(&*self.mqtt)), "{ready}");
+        let mqtt = self.broker.is_none().then_some(&*self.mqtt);
+        assert_eq!((ready["est"].as_str(), ready["mqtt"].as_str()), (Some(&*self.est), mqtt), "{ready}");
         self.ready = ready;
         self.process = Some(process);
     }
@@ -76,7 +90,11 @@ impl Hub {
     /// What starts it, on the same ports: `command` is a [`sealcast`].
     pub fn up(&self, mut command: Command) -> Command {
         command.arg("up").arg("--dir").arg(self.path()).arg("--json");
-        command.args(["--est", &self.est, "--mqtt", &self.mqtt]);
+        command.args(["--est", &self.est]);
+        match &self.broker {
+            Some(url) => command.args(["--broker", url]),
+            None => command.args(["--mqtt", &self.mqtt]),
+        };
         command
     }
 

@@ -23,6 +23,7 @@ mod disk;
 mod doors;
 mod envelope;
 mod est;
+mod foreign;
 mod hostile;
 mod hub;
 mod keys;

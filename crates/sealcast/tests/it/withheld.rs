@@ -14,7 +14,7 @@ fn attest(hub: &Hub) -> Process {
 /// Two members of `home`, the second one behind a relay.
 fn behind_relay(hub: &Hub, config: &str) -> (Agent, Agent, Relay) {
     let [first, second] = hub.members("home", ["", config]);
-    let relay = Relay::start(&second, &hub.mqtt);
+    let relay = Relay::start(&second, hub);
     let (agent, behind) = (Agent::start(&first, &[]), Agent::start(&second, &["--upstream", &relay.url()]));
     until_joined(&agent, &behind, "home/probe");
     (agent, behind, relay)

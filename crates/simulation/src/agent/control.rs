@@ -67,6 +67,7 @@ impl Process {
             // What a lost connection swallows is not missed.
             Effect::Publish { topic, payload } => drop(self.link.publish(&topic, true, payload)),
             Effect::Ask { sync, from, most } => self.ask(around, sync, from, most),
+            Effect::AskKept { question, have, .. } => self.ask_kept(around, question, have),
             Effect::Submit(entry) => self.submit(around, entry),
             Effect::ListReadings => self.control.handle(Input::Readings(Vec::new())),
             Effect::InsertEpoch(keys) => {

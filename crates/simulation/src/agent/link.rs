@@ -7,7 +7,7 @@ use std::{
 
 use sealcast_agent_core::{
     Now, SyncId,
-    control::{Input, Submitted},
+    control::{Input, Question, Submitted},
 };
 use sealcast_broker_core::ConnId;
 use sealcast_mqtt::{
@@ -41,6 +41,7 @@ pub(super) enum Owner {
 pub(super) enum Call {
     Ask(SyncId),
     Submit,
+    Kept(Question),
 }
 
 /// See the module.
@@ -105,6 +106,7 @@ impl Link {
 pub(super) fn failed(call: Call, reason: &str) -> Input {
     match call {
         Call::Ask(sync) => Input::Records { sync, answer: Err(reason.to_owned()) },
+        Call::Kept(question) => Input::Kept { question, answer: Err(reason.to_owned()) },
         Call::Submit => Input::Submitted(Submitted::Failed(reason.to_owned())),
     }
 }

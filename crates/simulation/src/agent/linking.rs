@@ -1,8 +1,12 @@
 //! How an agent connects to the broker for itself, and what comes over that connection.
 
 use anyhow::{Context as _, anyhow};
-use sealcast_agent_core::{Now, SyncId, control::Input};
+use sealcast_agent_core::{
+    Now, SyncId,
+    control::{Input, Question},
+};
 use sealcast_identity::CLIENT_ID_PREFIX;
+use sealcast_ledger::Hash;
 use sealcast_mqtt::{
     Connect, Properties, Publish, Qos, Text, Version,
     client::{self, Outcome, Output},
@@ -22,6 +26,11 @@ impl Process {
     /// Asks the ledger.
     pub(super) fn ask(&mut self, around: &mut Around<'_>, sync: SyncId, from: u64, most: usize) {
         self.request(around, Request::Ask { from, most }, Call::Ask(sync), Call::Ask(sync));
+    }
+
+    /// Asks the hub for what it keeps.
+    pub(super) fn ask_kept(&mut self, around: &mut Around<'_>, question: Question, have: Vec<(String, Hash)>) {
+        self.request(around, Request::Kept { have }, Call::Kept(question), Call::Kept(question));
     }
 
     /// Submits to the ledger.
@@ -56,6 +65,9 @@ impl Process {
         match (call, answer) {
             (Call::Ask(sync), Answer::Records(records)) => {
                 self.control.handle(Input::Records { sync, answer: Ok(records) });
+            }
+            (Call::Kept(question), Answer::Kept(kept)) => {
+                self.control.handle(Input::Kept { question, answer: Ok(kept) });
             }
             (Call::Submit, Answer::Submitted(submitted)) => self.control.handle(Input::Submitted(submitted)),
             (call, _) => self.control.handle(failed(call, "an answer to something else")),

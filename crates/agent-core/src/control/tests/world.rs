@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sealcast_group::{EpochKeys, Groups, LeftReason};
-use sealcast_ledger::{GroupNumber, Record, Replica, SignedEntry};
+use sealcast_ledger::{GroupNumber, Hash, Record, Replica, SignedEntry};
 use zeroize::Zeroizing;
 
 use crate::{
     Keyring, SyncId, Uncommitted,
-    control::{Control, Effect, FolderPast, Input, KeysSeen, QueuedReading, RestoreError, Submitted, Write, restore},
+    control::{
+        Control, Effect, FolderPast, Input, KeptMessages, KeysSeen, Question, QueuedReading, RestoreError, Submitted,
+        Write, restore,
+    },
     testing::World,
 };
 
@@ -80,6 +83,7 @@ pub enum Moment {
 enum Call {
     Ask { sync: SyncId, from: u64 },
     Submit(Box<SignedEntry>),
+    Kept { question: Question, have: Vec<(String, Hash)> },
 }
 
 pub struct Node {
@@ -163,12 +167,31 @@ impl Plant {
         self.nodes[node].control.handle(Input::Down);
     }
 
-    fn deliver(&mut self, node: usize, topic: &str, payload: &[u8]) {
+    /// What the hub keeps for a device: here it is what the broker retains.
+    fn kept(&self, node: usize, have: Vec<(String, Hash)>) -> KeptMessages {
+        let retained = |topic: &str| self.retained.get(topic).map(|payload| Hash::of(payload));
+        let messages = self.retained.iter().filter(|(topic, _)| self.is_for(node, topic));
+        KeptMessages {
+            messages: messages.map(|(topic, payload)| (topic.clone(), payload.clone().into())).collect(),
+            next: String::new(),
+            more: false,
+            lacks: have
+                .into_iter()
+                .filter(|(topic, hash)| retained(topic) != Some(*hash))
+                .map(|(topic, _)| topic)
+                .collect(),
+        }
+    }
+
+    fn is_for(&self, node: usize, topic: &str) -> bool {
         let id = &self.world.devices[self.nodes[node].device].id;
-        let subscribed = topic.starts_with("sealcast/v1/keys/")
+        topic.starts_with("sealcast/v1/keys/")
             || topic.starts_with(&format!("sealcast/v1/inbox/{id}/"))
-            || topic == format!("sealcast/v1/checkpoint/{id}");
-        if self.nodes[node].up && subscribed {
+            || topic == format!("sealcast/v1/checkpoint/{id}")
+    }
+
+    fn deliver(&mut self, node: usize, topic: &str, payload: &[u8]) {
+        if self.nodes[node].up && self.is_for(node, topic) {
             let (topic, payload) = (topic.to_owned(), payload.to_vec().into());
             self.nodes[node].control.handle(Input::Message { topic, payload });
         }
@@ -226,6 +249,7 @@ impl Plant {
             Effect::Publish { topic, payload } if n.up => self.publish(node, &topic, payload),
             Effect::Publish { .. } => {}
             Effect::Ask { sync, from, .. } => n.calls.push_back(Call::Ask { sync, from }),
+            Effect::AskKept { question, have, .. } => n.calls.push_back(Call::Kept { question, have }),
             Effect::Submit(entry) => n.calls.push_back(Call::Submit(entry)),
             Effect::ListReadings => n.control.handle(Input::Readings(n.disk.readings.clone())),
             Effect::InsertEpoch(keys) => {
@@ -269,6 +293,7 @@ impl Plant {
                 let records = self.world.ledger.records().iter().skip(usize::try_from(from).unwrap()).cloned();
                 Input::Records { sync, answer: Ok(records.collect()) }
             }
+            Call::Kept { question, have } => Input::Kept { question, answer: Ok(self.kept(node, have)) },
             Call::Submit(entry) => Input::Submitted(match self.world.submit(&entry) {
                 Ok(record) => {
                     (0..self.nodes.len()).filter(|other| *other != node).for_each(|other| self.push(other, &record));

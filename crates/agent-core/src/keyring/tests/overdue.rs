@@ -55,6 +55,31 @@ fn that_no_news_come_is_told_and_that_they_come_again() {
     assert!(!keyring.has_news_to_tell(late_ms));
 }
 
+/// The last answer of the hub is older than the limit of ten minutes, and then it answers.
+#[test]
+fn nothing_is_sealed_or_opened_while_the_hub_answers_nothing() {
+    let scene = Scene::new();
+    let (mut keyring, mut writer) = (scene.member(0), scene.member(1));
+    keyring.note_hub(START_MS);
+    let late_ms = START_MS + 10 * MINUTE_MS + 1;
+    let frame = writer.seal(scene.group, "plant/a", &content(false), late_ms).unwrap();
+    let arrival = Arrival { hand_over: HandOver::Acknowledged { dup: false }, retain: false, away: None, copy: false };
+    let open = |keyring: &Keyring| {
+        keyring.open(&mut Opener::new(), scene.group, "plant/a", &frame, arrival, late_ms).map(drop)
+    };
+    assert!(keyring.seal(scene.group, "plant/a", &content(false), late_ms - 1).is_ok());
+    assert!(!keyring.has_news_to_tell(late_ms - 1) && keyring.has_news_to_tell(late_ms));
+    assert_stops(&mut keyring, scene.group, late_ms, "the hub has not answered for 600 s");
+    assert!(matches!(open(&keyring), Err(Denied::NotYet(why)) if why.text.contains("the hub")));
+    keyring.tell_news(late_ms);
+    assert!(!keyring.has_news_to_tell(late_ms));
+
+    keyring.note_hub(late_ms);
+    assert!(keyring.seal(scene.group, "plant/a", &content(false), late_ms).is_ok());
+    open(&keyring).unwrap();
+    assert!(keyring.has_news_to_tell(late_ms), "it tells that it goes on");
+}
+
 #[test]
 fn a_group_that_asks_for_it_seals_only_while_the_operators_word_is_new() {
     let scene = strict();

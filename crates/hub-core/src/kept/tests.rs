@@ -1,0 +1,247 @@
+use std::time::Duration;
+
+use sealcast_identity::{Authority, Certificate, Root, SigningKey};
+use sealcast_ledger::{
+    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, Number, Policy, testing::MemoryLedger,
+};
+
+use super::*;
+
+const NOW_MS: u64 = 1_767_225_600_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A ledger with the group 1, and devices of which 0 and 1 are granted it.
+struct World {
+    authority: Authority,
+    operator: SigningKey,
+    ledger: MemoryLedger,
+    keys: Vec<SigningKey>,
+    certificates: Vec<Certificate>,
+    kept: Kept,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = Root::create("test", NOW_MS, 3650 * DAY).unwrap();
+        let authority = root.create_authority("test", NOW_MS, 3000 * DAY).unwrap();
+        let operator = SigningKey::generate().unwrap();
+        let id = LedgerId { chain_id: 5318, address: [7; 20] };
+        let (root, ca) = (*root.certificate().public_key(), *authority.key().public());
+        let ledger = MemoryLedger::new(Genesis { id, root, ca, operator: *operator.public() });
+        let mut world =
+            Self { authority, operator, ledger, keys: Vec::new(), certificates: Vec::new(), kept: Kept::default() };
+        let policy = Policy {
+            epoch_max_age_s: None,
+            epoch_max_messages: None,
+            retention: 1,
+            authenticity: Authenticity::Signature,
+            ledger_max_age_s: None,
+        };
+        let filters = vec!["g/#".parse().unwrap()];
+        world.operate(Body::GroupCreated(GroupCreated { name: "g".parse().unwrap(), filters, policy }));
+        for device in 0..3 {
+            world.register(device);
+        }
+        for device in 0..2 {
+            world.operate(Body::Granted(Granted { group: GroupNumber::new(1).unwrap(), device: world.number(device) }));
+        }
+        world
+    }
+
+    fn id(&self) -> LedgerId {
+        self.ledger.replica().genesis().id
+    }
+
+    fn number(&self, device: usize) -> Number {
+        self.id().number_of(&name(device).parse().unwrap())
+    }
+
+    fn submit(&mut self, body: &Body, by: Number, key: &SigningKey) {
+        let entry = body.sign(key, by, self.ledger.replica().next_nonce(by), &self.id()).unwrap();
+        self.ledger.submit(&entry, NOW_MS / 1000).unwrap();
+    }
+
+    fn operate(&mut self, body: Body) {
+        let key = self.operator.clone();
+        self.submit(&body, self.id().operator(), &key);
+    }
+
+    fn register(&mut self, device: usize) {
+        let key = SigningKey::generate().unwrap();
+        let id = name(device).parse().unwrap();
+        let certificate = self.authority.issue_device(&id, key.public(), NOW_MS, 365 * DAY).unwrap().certificate;
+        let body = Body::DeviceRegistered(DeviceRegistered::new(name(device).parse().unwrap(), &certificate).unwrap());
+        let ca = self.authority.key().clone();
+        self.submit(&body, self.id().ca(), &ca);
+        self.keys.truncate(device);
+        self.certificates.truncate(device);
+        self.keys.push(key);
+        self.certificates.push(certificate);
+    }
+
+    /// A message comes. Whether it is kept now.
+    fn comes(&mut self, topic: &ControlTopic<'_>, payload: &[u8]) -> bool {
+        let topic = topic.to_string();
+        let changes = self.kept.judge(self.ledger.replica(), &topic, payload.to_vec().into());
+        changes.into_iter().for_each(|change| self.kept.apply(change));
+        self.kept.places.get(&topic).is_some_and(|place| place.payload == payload)
+    }
+
+    fn welcome(&self, from: usize, to: usize, signer: usize, bytes: usize) -> Vec<u8> {
+        let group = GroupNumber::new(1).unwrap();
+        let route = WelcomeRoute { group, addressee: self.number(to), committer: self.number(from) };
+        route.sign(&vec![7; bytes], &self.keys[signer], &self.id()).unwrap()
+    }
+
+    fn topics(&self, node: &str, after: u64) -> Vec<String> {
+        self.kept.page(node, after).messages.into_iter().map(|place| place.topic).collect()
+    }
+}
+
+fn name(device: usize) -> &'static str {
+    ["1111", "1112", "1113"][device]
+}
+
+fn inbox(to: usize, from: usize) -> ControlTopic<'static> {
+    ControlTopic::Inbox { device: name(to), group: "1", committer: name(from) }
+}
+
+#[test]
+fn only_the_newest_word_of_its_author_is_kept() {
+    let mut world = World::new();
+    let (id, number) = (world.id(), world.number(0));
+    let topic = ControlTopic::Checkpoint { device: name(0) };
+    let signed = |number_of: u64, key: &SigningKey| Checkpoint::new(number_of).unwrap().sign(number, key, &id).unwrap();
+    let (old, new, forged) = (signed(1, &world.keys[0]), signed(2, &world.keys[0]), signed(9, &world.keys[1]));
+    assert!(world.comes(&topic, &old));
+    assert!(!world.comes(&topic, &forged) && !world.comes(&topic, b"garbage") && !world.comes(&topic, b""));
+    assert!(world.comes(&topic, &new));
+    assert!(!world.comes(&topic, &old));
+
+    let said =
+        |time_ms, key: &SigningKey| AttestedHead { time_ms, height: 1, head: Hash::of(b"") }.sign(key, &id).unwrap();
+    let operator = world.operator.clone();
+    let (first, forged, second) = (said(5, &operator), said(7, &world.keys[0]), said(6, &operator));
+    assert!(world.comes(&ControlTopic::Head, &first));
+    assert!(!world.comes(&ControlTopic::Head, &forged));
+    assert!(world.comes(&ControlTopic::Head, &second));
+    assert!(!world.comes(&ControlTopic::Head, &first));
+    assert_eq!(world.topics(name(0), 0), [topic.to_string(), ControlTopic::Head.to_string()]);
+    assert_eq!(world.topics(name(1), 0), [ControlTopic::Head.to_string()], "another device's checkpoint");
+}
+
+/// After the device has another key, what it signed with the former one gives way.
+#[test]
+fn a_word_by_a_former_key_gives_way() {
+    let mut world = World::new();
+    let (id, number) = (world.id(), world.number(2));
+    let topic = ControlTopic::Checkpoint { device: name(2) };
+    let signed = |number_of, key: &SigningKey| Checkpoint::new(number_of).unwrap().sign(number, key, &id).unwrap();
+    let former = signed(9, &world.keys[2]);
+    assert!(world.comes(&topic, &former));
+    world.register(2);
+    let present = signed(1, &world.keys[2]);
+    assert!(world.comes(&topic, &present));
+    assert!(!world.comes(&topic, &former));
+}
+
+#[test]
+fn a_welcome_is_kept_if_its_committer_signed_it_and_both_are_granted() {
+    let mut world = World::new();
+    let (genuine, forged) = (world.welcome(0, 1, 0, 100), world.welcome(0, 1, 2, 100));
+    assert!(!world.comes(&inbox(1, 0), &forged));
+    assert!(world.comes(&inbox(1, 0), &genuine));
+    assert!(!world.comes(&inbox(1, 0), &forged) && !world.comes(&inbox(1, 0), b""));
+    for (from, to) in [(0, 2), (2, 1)] {
+        let outsiders = world.welcome(from, to, from, 100);
+        assert!(!world.comes(&inbox(to, from), &outsiders), "{from} to {to}");
+    }
+    assert_eq!(world.topics(name(1), 0), [inbox(1, 0).to_string()]);
+    assert!(world.topics(name(0), 0).is_empty() && world.topics(name(2), 0).is_empty());
+    let topic = inbox(1, 0).to_string();
+    assert!(world.kept.has(&topic, &Hash::of(&genuine)) && !world.kept.has(&topic, &Hash::of(&forged)));
+}
+
+/// The room is full of one member's Welcomes, here of as many addressees as it likes.
+#[test]
+fn one_committer_pushes_out_its_own_welcomes() {
+    let mut world = World::new();
+    let big = MAX_WELCOME_BYTES - 65;
+    let genuine = world.welcome(0, 1, 0, big);
+    assert!(world.comes(&inbox(1, 0), &genuine));
+    // As if they had come: a signature of each would take long.
+    for addressee in 0..40 {
+        let topic =
+            ControlTopic::Inbox { device: &format!("a{addressee}"), group: "1", committer: name(1) }.to_string();
+        let dropped = world.kept.make_room(&topic, name(1), MAX_WELCOME_BYTES);
+        dropped.into_iter().for_each(|change| world.kept.apply(change));
+        let place = Place { topic, sequence: world.kept.last + 1, payload: vec![0; MAX_WELCOME_BYTES].into() };
+        world.kept.apply(Change::Put(place));
+        assert!(world.kept.welcome_bytes <= MAX_WELCOMES_BYTES);
+    }
+    assert_eq!(world.topics(name(1), 0), [inbox(1, 0).to_string()]);
+    assert!(world.topics("a39", 0).len() == 1 && world.topics("a0", 0).is_empty());
+}
+
+#[test]
+fn keys_are_kept_when_the_ledger_names_them_whichever_comes_first() {
+    let mut world = World::new();
+    let topic = ControlTopic::Keys { device: name(0) };
+    let certificate = world.ledger.replica().device(world.number(0)).unwrap().certificate;
+    let (own, other) = (world.certificates[0].der().to_vec(), world.certificates[1].der().to_vec());
+    let key = world.keys[0].clone();
+    let named = |world: &mut World, package: &[u8]| {
+        let body = KeysPublished { key_package: Hash::of(package), certificate, rejoin: false };
+        world.submit(&Body::KeysPublished(body), world.number(0), &key);
+    };
+    named(&mut world, b"first");
+    let first = broadcast(b"first", &own);
+    assert!(!world.comes(&topic, &broadcast(b"first", &other)), "with another device's certificate");
+    assert!(world.comes(&topic, &first));
+    let next = broadcast(b"second", &own);
+    assert!(!world.comes(&topic, &next));
+    assert!(world.kept.has(&topic.to_string(), &Hash::of(&next)), "it waits for the ledger");
+    assert_eq!(world.kept.judge_early(world.ledger.replica()), []);
+    named(&mut world, b"second");
+    let changes = world.kept.judge_early(world.ledger.replica());
+    changes.into_iter().for_each(|change| world.kept.apply(change));
+    assert_eq!(world.kept.payload(&topic.to_string()), Some(&*next));
+    assert!(
+        !world.comes(&topic, &first) && !world.comes(&topic, &broadcast(b"third", &own)),
+        "an older one, an unnamed one"
+    );
+    assert_eq!((world.topics(name(1), 0).len(), world.topics(name(0), 0).len()), (1, 0));
+}
+
+/// A key broadcast.
+fn broadcast(package: &[u8], certificate: &[u8]) -> Vec<u8> {
+    let length = |part: &[u8]| u32::try_from(part.len()).unwrap().to_be_bytes();
+    [&length(package), package, &length(certificate), certificate].concat()
+}
+
+/// Every message comes once over pages that are cut by their size, and after that only what is new.
+#[test]
+fn a_node_gets_all_that_is_kept_for_it_page_by_page() {
+    let mut world = World::new();
+    for at in 0..9 {
+        let topic = ControlTopic::Inbox { device: name(1), group: "1", committer: &format!("c{at}") }.to_string();
+        let payload = vec![at; MAX_PAGE_BYTES / 2 - 1];
+        world.kept.apply(Change::Put(Place { topic, sequence: u64::from(at) + 1, payload: payload.into() }));
+    }
+    let (mut after, mut pages, mut seen) = (0, 0, Vec::new());
+    loop {
+        let page = world.kept.page(name(1), after);
+        seen.extend(page.messages.iter().map(|place| place.payload[0]));
+        (after, pages) = (page.next, pages + 1);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), ((0..9).collect::<Vec<u8>>(), 5));
+    let restored = Kept::restored(world.kept.places.values().cloned());
+    assert_eq!(restored.page(name(1), after).messages, []);
+    assert_eq!(restored.page(name(1), 0), world.kept.page(name(1), 0));
+    let genuine = world.welcome(0, 1, 0, 10);
+    assert!(world.comes(&inbox(1, 0), &genuine));
+    assert_eq!(world.topics(name(1), after), [inbox(1, 0).to_string()]);
+}

@@ -1,0 +1,105 @@
+//! The hub and all agents as clients of somebody else's broker.
+
+use crate::harness::{Agent, Hub, Mosquitto, PATIENCE, mosquitto_sub, until, until_joined};
+
+const CLEAR: &str = "clear = ['open/#']";
+
+/// Waits until the newest keys of this member's group are its own alone.
+fn until_alone(member: &Agent) {
+    until("the other one is out", || {
+        member.log.lines(&["keys agreed"]).last().is_some_and(|line| line.contains("members=1"))
+    });
+}
+
+/// Everything that the hub's own broker would carry goes through a mosquitto that lets anybody in: enrolment, grant, sealed
+/// messages, a retained one, a revocation.
+#[test]
+fn mosquitto_plain() {
+    let broker = Mosquitto::plain();
+    let hub = Hub::at(&broker.url());
+    let [first, second] = hub.pair("room", [CLEAR, CLEAR]);
+
+    let mut raw = mosquitto_sub(&broker.port(), "room/#", &[]);
+    let mut reader = second.subscribe("room/1", &["-t", "open/marker"]);
+    first.publish("room/1", "sealed", &[]);
+    assert_eq!(reader.message(PATIENCE).as_deref(), Some("room/1 sealed"));
+    let carried = raw.message(PATIENCE).unwrap();
+    assert!(carried.starts_with("room/1 ") && !carried.contains("sealed"), "{carried}");
+
+    first.publish("room/kept", "retained", &["-r"]);
+    let mut late = second.subscribe("room/kept", &[]);
+    assert_eq!(late.message(PATIENCE).as_deref(), Some("room/kept retained"));
+
+    hub.operate(&["group", "revoke", "room", "1112"]);
+    until_alone(&first);
+    let mut own = first.subscribe("room/1", &[]);
+    first.publish("room/1", "not for 1112", &[]);
+    assert_eq!(own.message(PATIENCE).as_deref(), Some("room/1 not for 1112"));
+    // The broker hands the bytes to everybody, and 1112 has no key for them.
+    raw.before("room/1 ");
+    first.nothing_before_marker("open/marker", &mut reader);
+}
+
+/// A stranger at the broker replaces what is retained there, while the devices that need it are away. The hub has it.
+#[test]
+fn whoever_overwrites_control_topics_keeps_nobody_out() {
+    let broker = Mosquitto::plain();
+    let hub = Hub::at(&broker.url());
+    let [early, late] = ["1111", "1112"].map(|device| hub.enroll(device));
+    let mut keys = mosquitto_sub(&broker.port(), "sealcast/v1/keys/1112", &["-F", "%t"]);
+    let mut late = Agent::start(&late, &[]);
+    let topic = keys.message(PATIENCE).unwrap();
+    until("the ledger names the keys", || hub.operate(&["device", "show", "1112"]).contains("published a key package"));
+    late.kill();
+    broker.overwrite(&topic);
+
+    let early = Agent::start(&early, &[]);
+    let mut welcomes = mosquitto_sub(&broker.port(), "sealcast/v1/inbox/1112/#", &["-F", "%t"]);
+    hub.group("room", "room/#", &["1111", "1112"]);
+    let topic = welcomes.message(PATIENCE).unwrap();
+    broker.overwrite(&topic);
+    late.restart();
+    until_joined(&early, &late, "room/probe");
+}
+
+/// Messages go on flowing at a broker without a hub, so nobody would hear of a revocation.
+#[test]
+fn without_a_hub_nothing_is_sealed_for_long() {
+    const CONFIG: &str = "[ledger]\nmax_age_ms = 3000\n";
+    let broker = Mosquitto::plain();
+    let mut hub = Hub::at(&broker.url());
+    let [writer, reader] = hub.pair("room", [CONFIG, CONFIG]);
+    let mut read = reader.subscribe("room/t", &[]);
+    writer.publish("room/t", "with a hub", &[]);
+    assert_eq!(read.message(PATIENCE).as_deref(), Some("room/t with a hub"));
+
+    hub.kill();
+    writer.log.until(&[" WARN ", "connected to the broker at mqtt://", "but no hub answers on it"]);
+    writer.log.until(&[" WARN ", "the hub has not answered for", "nothing is sealed or opened"]);
+    assert!(writer.refusal("room/t", "without a hub", &[]).contains("the hub has not answered for"));
+
+    hub.restart();
+    until("messages are sealed again", || writer.try_publish("room/t", "again", &[]));
+    assert_eq!(read.message(PATIENCE).as_deref(), Some("room/t again"));
+    writer.log.until(&["the hub answers again"]);
+}
+
+/// There never was a hub at this broker: the agents reach theirs over HTTPS, and say so.
+#[test]
+fn a_broker_that_the_hub_is_not_at_is_named_and_a_revocation_is_heard_of_all_the_same() {
+    let broker = Mosquitto::plain();
+    let hub = Hub::start();
+    let dirs = hub.members("room", [CLEAR, CLEAR]);
+    let [writer, reader] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+    until_joined(&writer, &reader, "room/probe");
+    drop((writer, reader));
+
+    let [writer, reader] = dirs.map(|dir| Agent::start(&dir, &["--upstream", &broker.url()]));
+    writer.log.until(&["no answer of the hub comes over the broker, but the hub answers over HTTPS"]);
+    until_joined(&writer, &reader, "room/probe");
+    let mut read = reader.subscribe("room/t", &["-t", "open/marker"]);
+    hub.operate(&["group", "revoke", "room", "1112"]);
+    until_alone(&writer);
+    writer.publish("room/t", "not for 1112", &[]);
+    writer.nothing_before_marker("open/marker", &mut read);
+}
