@@ -194,8 +194,9 @@ impl Receipt {
         }
     }
 
-    fn mark(&self, done: bool) -> Mark {
-        Mark { order: self.order, sender: self.name, done }
+    fn mark(&self, of: MarkOf, done: bool) -> Mark {
+        let retained_in = (of == MarkOf::Retained).then_some(self.sender.group);
+        Mark { order: self.order, sender: self.name, retained_in, done }
     }
 }
 
@@ -320,11 +321,11 @@ impl Opener {
     fn mark(&mut self, receipt: &Receipt, done: bool) {
         match receipt.seen_by {
             SeenBy::Window => self.windows.mark(receipt.sender, &receipt.order, done),
-            SeenBy::Will(key) => self.marks.mark(key, receipt.mark(done)),
+            SeenBy::Will(key) => self.marks.mark(key, receipt.mark(MarkOf::Will, done)),
             SeenBy::Retained => {}
         }
         if let Some(key) = receipt.retained {
-            self.marks.mark(key, receipt.mark(done));
+            self.marks.mark(key, receipt.mark(MarkOf::Retained, done));
         }
     }
 
@@ -401,7 +402,7 @@ impl Opener {
                 Ok(seen) => seen,
                 Err(Full) => return Err(OpenRefusal::TooManySenders),
             },
-            SeenBy::Will(key) => self.marks.check_will(key, &receipt.mark(false)),
+            SeenBy::Will(key) => self.marks.check_will(key, &receipt.mark(MarkOf::Will, false)),
             SeenBy::Retained => Seen::New,
         };
         if seen == Seen::Done || seen == Seen::Delivered && !again {
@@ -419,7 +420,8 @@ impl Opener {
         let Some(key) = receipt.retained.as_ref().filter(|_| flags.is_retain()) else {
             return Err(OpenRefusal::NotRetained);
         };
-        match self.marks.newer_than(key, &receipt.mark(false), delivery.freshness.clock_tolerance_ms) {
+        match self.marks.newer_than(key, &receipt.mark(MarkOf::Retained, false), delivery.freshness.clock_tolerance_ms)
+        {
             None => Ok(()),
             Some(newest_ms) => Err(OpenRefusal::RetainedOlder { sealed_ms: receipt.order.time_ms, newest_ms }),
         }

@@ -143,7 +143,9 @@ impl Opener {
                 let key = MarkKey(key.take()?);
                 let (time_ms, epoch) = (value.u64()?, value.epoch()?);
                 let order = Order { time_ms, epoch, start: value.start()?, counter: value.u32()? };
-                let mark = Mark { order, sender: SenderTag(value.take()?), done: value.flag()? };
+                let sender = SenderTag(value.take()?);
+                let retained_in = if value.flag()? { Some(GroupNumber(value.u16()?)) } else { None };
+                let mark = Mark { order, sender, retained_in, done: value.flag()? };
                 let before = self.marks.marks.insert(key, mark);
                 if before.is_some() || self.marks.marks.len() > MAX_MARKS {
                     return None;
@@ -206,6 +208,8 @@ fn mark_row(MarkKey(key): &MarkKey, mark: Option<&Mark>) -> Row {
         write_start(mark.order.start, &mut out);
         out.extend_from_slice(&mark.order.counter.to_be_bytes());
         out.extend_from_slice(&mark.sender.0);
+        out.push(mark.retained_in.is_some().into());
+        out.extend(mark.retained_in.into_iter().flat_map(|group| group.0.to_be_bytes()));
         out.push(mark.done.into());
         out
     });

@@ -376,6 +376,11 @@ impl SenderTag {
         hash.update(name.as_bytes());
         Self(first_16(hash.finish().as_ref()))
     }
+
+    /// All members of a group together: no member's name is empty.
+    fn all_of(group: GroupNumber) -> Self {
+        Self::new(group, "")
+    }
 }
 
 /// The newest message that a client has seen of a topic.
@@ -383,6 +388,8 @@ impl SenderTag {
 pub(crate) struct Mark {
     pub(crate) order: Order,
     pub(crate) sender: SenderTag,
+    /// For retained messages: the group, whose members all publish to the topic.
+    pub(crate) retained_in: Option<GroupNumber>,
     /// For wills: whether the client is done with it.
     pub(crate) done: bool,
 }
@@ -391,7 +398,8 @@ pub(crate) struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     pub(crate) marks: BTreeMap<MarkKey, Mark>,
-    /// Times of the newest marks that were dropped for room: a topic without a mark takes only what is newer of that sender.
+    /// Times of the newest marks that were dropped for room: a topic without a mark takes only what is newer of that sender,
+    /// and if it is retained, of that group.
     pub(crate) floors_ms: BTreeMap<SenderTag, u64>,
     pub(crate) dirty: Dirty<MarkKey>,
 }
@@ -401,7 +409,7 @@ impl Marks {
     /// different senders are so only as far as their clocks agree.
     pub(crate) fn newer_than(&self, key: &MarkKey, mark: &Mark, clock_tolerance_ms: u64) -> Option<u64> {
         let Some(newest) = self.marks.get(key) else {
-            return self.floor_over(mark);
+            return self.floor_over(mark).or_else(|| self.retained_floor_over(mark, clock_tolerance_ms));
         };
         let older = if newest.sender == mark.sender {
             mark.order < newest.order
@@ -440,6 +448,12 @@ impl Marks {
         self.floors_ms.get(&mark.sender).copied().filter(|floor_ms| mark.order.time_ms <= *floor_ms)
     }
 
+    /// The topic's newest message may have been another member's.
+    fn retained_floor_over(&self, mark: &Mark, clock_tolerance_ms: u64) -> Option<u64> {
+        let floor_ms = *self.floors_ms.get(&SenderTag::all_of(mark.retained_in?))?;
+        (mark.order.time_ms.saturating_add(clock_tolerance_ms) < floor_ms).then_some(floor_ms)
+    }
+
     /// Drops the oldest marks of the sender that has most of them: no sender pushes out what is known of another.
     fn make_room(&mut self) {
         let mut times: BTreeMap<SenderTag, Vec<u64>> = BTreeMap::new();
@@ -450,14 +464,18 @@ impl Marks {
         let last = (times.len() / 8).max(MIN_DROPPED).min(times.len() - 1);
         let (_, last_ms, _) = times.select_nth_unstable(last);
         let last_ms = *last_ms;
+        let mut floors_ms = BTreeMap::from([(sender, last_ms)]);
         self.marks.retain(|key, mark| {
             let keep = mark.sender != sender || mark.order.time_ms > last_ms;
             if !keep {
                 self.dirty.add(*key);
+                floors_ms.extend(mark.retained_in.map(|group| (SenderTag::all_of(group), last_ms)));
             }
             keep
         });
-        let floor_ms = self.floors_ms.entry(sender).or_default();
-        *floor_ms = last_ms.max(*floor_ms);
+        for (sender, last_ms) in floors_ms {
+            let floor_ms = self.floors_ms.entry(sender).or_default();
+            *floor_ms = last_ms.max(*floor_ms);
+        }
     }
 }

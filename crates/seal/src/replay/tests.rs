@@ -91,6 +91,7 @@ fn a_mark_dropped_for_room_leaves_a_floor() {
     let mark = |time_ms: u64| Mark {
         order: Order { epoch, ..at(0, time_ms as u32, time_ms) },
         sender: SenderTag::new(GroupNumber(1), "1111"),
+        retained_in: Some(GroupNumber(1)),
         done: false,
     };
     for i in 0..=MAX_MARKS {
@@ -102,11 +103,35 @@ fn a_mark_dropped_for_room_leaves_a_floor() {
     assert_eq!(marks.check_will(&key(0), &mark(1000)), Seen::Done);
 }
 
+fn retained(group: GroupNumber, time_ms: u64, sender: &str) -> Mark {
+    Mark { order: at(1, 0, time_ms), sender: SenderTag::new(group, sender), retained_in: Some(group), done: false }
+}
+
+/// What the broker has of another member, too: nobody remembers that a newer one of the topic was dropped.
+#[test]
+fn a_dropped_mark_keeps_out_what_is_older_of_all_members_of_its_group() {
+    let (group, other) = (GroupNumber(1), GroupNumber(2));
+    let key = |of, group, topic: &str| MarkKey::new(of, group, "valve", topic);
+    let mut marks = Marks::default();
+    for i in 0..=MAX_MARKS {
+        marks.mark(key(MarkOf::Retained, group, &i.to_string()), retained(group, 2_000 + i as u64, "flooder"));
+    }
+    let is_kept_out = |group, sender, time_ms, tolerance_ms| {
+        let key = key(MarkOf::Retained, group, "0");
+        marks.newer_than(&key, &retained(group, time_ms, sender), tolerance_ms).is_some()
+    };
+    assert!(is_kept_out(group, "valve", 1_999, 0));
+    assert!(!is_kept_out(group, "valve", 1_999, 60_000), "as with a mark, their clocks may differ");
+    assert!(!is_kept_out(group, "valve", 2_000 + MAX_MARKS as u64, 0));
+    assert!(!is_kept_out(other, "valve", 1_999, 0), "nobody of the other group was dropped");
+    let will = Mark { retained_in: None, ..retained(group, 1_999, "valve") };
+    assert_eq!(marks.check_will(&key(MarkOf::Will, group, "0"), &will), Seen::New, "wills are their sender's alone");
+}
+
 /// A member of one group says many topics with RETAIN: what a client knows of other groups' topics must not go for that.
 #[test]
 fn marks_of_one_group_do_not_push_out_those_of_another() {
-    let mark =
-        |group, time_ms, sender| Mark { order: at(1, 0, time_ms), sender: SenderTag::new(group, sender), done: false };
+    let mark = retained;
     let valve = |of, sender| MarkKey::new(of, GroupNumber(2), sender, "valve/state");
     let mut marks = Marks::default();
     for i in 0..=MAX_MARKS {
@@ -126,7 +151,8 @@ fn floors_are_stored_when_they_rise() {
     let mark = |opener: &mut Opener, i: usize| {
         let of = if i.is_multiple_of(2) { MarkOf::Retained } else { MarkOf::Will };
         let sender = SenderTag::new(GroupNumber(7), "1111");
-        let mark = Mark { order: at(1, 0, 1_000 + i as u64), sender, done: true };
+        let retained_in = (of == MarkOf::Retained).then_some(GroupNumber(7));
+        let mark = Mark { order: at(1, 0, 1_000 + i as u64), sender, retained_in, done: true };
         opener.marks.mark(MarkKey::new(of, GroupNumber(7), "1111", &i.to_string()), mark);
     };
     (0..MAX_MARKS).for_each(|i| mark(&mut opener, i));
@@ -136,7 +162,7 @@ fn floors_are_stored_when_they_rise() {
     assert!(!changes.replace_all, "only what has changed is stored");
     stored.extend(changes.rows.into_iter().map(|row| (row.key, row.value)));
     let rows = stored.iter().filter_map(|(key, value)| Some((&**key, &**value.as_ref()?)));
-    assert_eq!(opener.marks.floors_ms.len(), 1);
+    assert_eq!(opener.marks.floors_ms.len(), 2, "the sender's and the group's");
     for again in [Opener::restore(rows), Opener::import(&opener.export())].map(Result::unwrap) {
         assert_eq!((&again.marks.floors_ms, &again.marks.marks), (&opener.marks.floors_ms, &opener.marks.marks));
     }
