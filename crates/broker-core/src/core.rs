@@ -4,6 +4,7 @@
 //! Invariant: an output may leave only after every record that was made before it is durable, if one of them
 //! [`JournalRecord::gates`]. The driver keeps that; nothing here waits.
 
+mod announced;
 mod connecting;
 mod connection;
 mod deliveries;
@@ -38,6 +39,7 @@ use crate::packets::{Incoming, Outgoing};
 use crate::policy::{Interceptor, Peer, Policy};
 use crate::router::{LocalId, Router, SessionId};
 use crate::topic::Reserved;
+use announced::Announced;
 use connection::Connection;
 use left::Left;
 use members::Members;
@@ -105,6 +107,7 @@ pub struct Core {
     router: Router,
     retained: BTreeMap<TopicName, Arc<Message>>,
     usages: usage::Usages,
+    announced: Announced,
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
@@ -156,6 +159,7 @@ impl Core {
             router,
             retained: BTreeMap::new(),
             usages: usage::Usages::default(),
+            announced: Announced::default(),
             stored: HashMap::new(),
             locals: HashMap::new(),
             wills: VecDeque::new(),

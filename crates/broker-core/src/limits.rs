@@ -45,6 +45,11 @@ pub struct Limits {
     /// First levels of topics that a wildcard in the first level of a filter does not match, as none matches `$…`
     /// topics (default `sealcast`): who wants them must name them, and so asks [`crate::Policy::may_subscribe`].
     pub reserved_levels: Vec<String>,
+    /// Messages that a device may publish at once to topics for which [`crate::Policy::is_announcement`] holds (default 16).
+    /// More are refused as "quota exceeded".
+    pub max_announcements: u32,
+    /// After so long it may publish one more (default 10 s).
+    pub announcement_interval: Duration,
     /// Longest session expiry (default 30 days). Also that of MQTT 3 sessions with `clean_session = 0`. A lower value
     /// counts for stored sessions too, from the next start on.
     pub max_session_expiry: Duration,
@@ -118,6 +123,8 @@ impl Default for Limits {
             max_unauthenticated: 64,
             max_unauthenticated_loopback: 1_024,
             reserved_levels: vec![CONTROL_LEVEL.to_owned()],
+            max_announcements: 16,
+            announcement_interval: Duration::from_secs(10),
             max_session_expiry: Duration::from_secs(30 * 24 * 3600),
             max_outbound_bytes: 8 * 1024 * 1024,
             connect_timeout: Duration::from_secs(15),

@@ -131,6 +131,12 @@ pub trait Policy: Send + Sync + 'static {
         0
     }
 
+    /// Whether every device does work for what is published on `topic`. A device may publish to such topics only so often:
+    /// [`crate::Limits::max_announcements`].
+    fn is_announcement(&self, _topic: &str) -> bool {
+        false
+    }
+
     /// Whether a client of `device` with this identifier is the device's control connection, for which
     /// [`crate::Limits::control`] reserves places. The client chooses its identifier: this is no proof.
     fn is_control(&self, _device: &str, _client_id: &str) -> bool {

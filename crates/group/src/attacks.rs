@@ -40,6 +40,43 @@ fn hostile_device(world: &mut World, group: GroupNumber, lifetime: Duration) -> 
 }
 
 #[test]
+fn a_key_package_is_verified_when_the_ledger_has_it_and_not_before() {
+    const NO_PACKAGE: &str = "does not hold an MLS KeyPackage";
+    let (mut world, group) = world();
+    let hostile = hostile_device(&mut world, group, 365 * DAY);
+    world.settle();
+    let (id, chain, now_ms) = (world.nodes[hostile].id.clone(), world.nodes[hostile].chain.clone(), world.now_ms);
+    for junk in 0..64 {
+        let bytes = wire::write_keys(&[junk], &chain);
+        world.with_groups(1, |groups, replica| groups.handle_keys(replica, &id, &bytes, now_ms));
+    }
+    world.pump(1);
+    assert!(!world.nodes[1].has_notice(NO_PACKAGE), "{:?}", world.nodes[1].notices);
+    publish(&mut world, hostile, &[63], false);
+    world.catch_up(1);
+    assert!(world.nodes[1].has_notice(NO_PACKAGE), "{:?}", world.nodes[1].notices);
+    // Whichever of broadcast and record comes first.
+    for is_broadcast_first in [true, false] {
+        let real = short_lived_package(&world, hostile, 365 * DAY);
+        let bytes = wire::write_keys(&real, &chain);
+        let now_ms = world.now_ms;
+        let is_usable = |world: &World| {
+            let mut of_device = world.nodes[1].groups.iter().flat_map(|groups| groups.packages.of(&id));
+            of_device.any(|package| package.message == real && package.until_s.is_some())
+        };
+        if is_broadcast_first {
+            world.with_groups(1, |groups, replica| groups.handle_keys(replica, &id, &bytes, now_ms));
+            assert!(!is_usable(&world));
+        }
+        publish(&mut world, hostile, &real, false);
+        world.catch_up(1);
+        assert_eq!(is_usable(&world), is_broadcast_first);
+        world.with_groups(1, |groups, replica| groups.handle_keys(replica, &id, &bytes, now_ms));
+        assert!(is_usable(&world));
+    }
+}
+
+#[test]
 fn hashes_of_key_packages_that_do_not_exist_make_no_commit_void() {
     let (mut world, group) = world();
     let hostile = hostile_device(&mut world, group, 365 * DAY);

@@ -221,6 +221,7 @@ impl Groups {
             }
             Body::GroupReset(reset) => self.handle_reset(replica, reset.group, reset.reason.as_str(), record),
             Body::FaultReported(report) => self.handle_report(replica, report.group, record),
+            Body::KeysPublished(keys) => self.handle_published(replica, originator, &keys.key_package, now_ms),
             Body::Reading(_) | Body::Anchor(_) | Body::LimitsSet(_) => return Ok(()),
             _ => (),
         }
@@ -234,8 +235,16 @@ impl Groups {
             return;
         }
         match self.packages.take(device, bytes, &self.trust, replica, now_ms) {
-            Ok(()) => self.evaluate(replica, now_ms),
+            Ok(true) => self.evaluate(replica, now_ms),
+            Ok(false) => (),
             Err(refusal) => self.notice(Some(device.clone()), None, Notice::Refused(refusal)),
+        }
+    }
+
+    fn handle_published(&mut self, replica: &Replica, publisher: Number, key_package: &Hash, now_ms: u64) {
+        let Some(publisher) = replica.device(publisher) else { return };
+        if let Err(refusal) = self.packages.settle(&publisher.id, key_package, &self.trust, now_ms) {
+            self.notice(Some(publisher.id.clone()), None, Notice::Refused(refusal));
         }
     }
 

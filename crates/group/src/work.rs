@@ -309,7 +309,8 @@ impl Groups {
         let lost = replica.present().rejoin(device.number).unwrap_or(0);
         let packages = self.packages.of(&device.id).iter();
         packages
-            .filter(|package| !self.bad.contains(&package.hash) && package.until_s >= device.not_after_s)
+            .filter(|package| !self.bad.contains(&package.hash))
+            .filter(|package| package.until_s.is_some_and(|until_s| until_s >= device.not_after_s))
             .filter_map(|package| Some((package.published(replica, device).filter(|at| *at >= lost)?, package)))
             .max_by_key(|(at, _)| *at)
             .map(|(_, package)| package)
@@ -329,7 +330,7 @@ impl Groups {
                 let hash = short_hex(&package.hash);
                 return is_late.then_some(GroupRefusal::KeysNotOnLedger { device: id, hash });
             }
-            let (until_s, not_after_s) = (package.until_s, device.not_after_s);
+            let (until_s, not_after_s) = (package.until_s?, device.not_after_s);
             (until_s < not_after_s).then_some(GroupRefusal::ShortLived { device: id, until_s, not_after_s })
         };
         let packages = self.packages.of(&device.id).iter();

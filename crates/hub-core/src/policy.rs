@@ -82,6 +82,11 @@ impl Policy for LedgerPolicy {
         self.replica.read().unwrap_or_else(PoisonError::into_inner).rights_version()
     }
 
+    /// Every agent takes every device's keys.
+    fn is_announcement(&self, topic: &str) -> bool {
+        matches!(ControlTopic::parse(topic), Some(ControlTopic::Keys { .. }))
+    }
+
     /// What a node's own connection (`Link` of `sealcast-node`) calls itself, at agents and in the operator's commands.
     fn is_control(&self, device: &str, client_id: &str) -> bool {
         client_id.strip_prefix(CLIENT_ID_PREFIX).and_then(|rest| rest.strip_prefix(device)).is_some()

@@ -321,7 +321,7 @@ impl Core {
     pub(super) fn publish_wills(&mut self, now_ms: u64) {
         while let Some(Due { session, peer, mut will }) = self.wills.pop_front() {
             // Rights may have gone since CONNECT.
-            if !self.policy.may_publish(&peer, &will.topic) {
+            if !self.policy.may_publish(&peer, &will.topic) || !self.may_announce(&peer, &will.topic, now_ms) {
                 continue;
             }
             will.properties.retain(Property::is_forwarded);

@@ -164,6 +164,9 @@ impl Core {
             }
             return Err((reason::NOT_AUTHORIZED, "the device may not publish to this topic"));
         }
+        if !self.may_announce(peer, topic, now_ms) {
+            return Err((reason::QUOTA_EXCEEDED, "the device publishes to this topic too often"));
+        }
         if !publish.retain || publish.payload.is_empty() {
             return Ok(());
         }
@@ -176,6 +179,16 @@ impl Core {
             }
             (reason::QUOTA_EXCEEDED, reason)
         })
+    }
+
+    /// Whether this is no announcement, or one that its device may make now.
+    pub(super) fn may_announce(&mut self, peer: &Peer, topic: &str, now_ms: u64) -> bool {
+        let device = &peer.device;
+        let may = !self.policy.is_announcement(topic) || self.announced.take(device, &self.limits, now_ms);
+        if !may && let Some(unlogged) = self.told.due("announcement refused", device, topic, now_ms) {
+            tracing::warn!(%device, topic, unlogged, "publish refused: the device publishes to this topic too often");
+        }
+        may
     }
 
     fn acknowledge(&mut self, from: &Publisher) {

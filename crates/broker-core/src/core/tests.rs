@@ -14,7 +14,8 @@ use crate::limits::ClassLimits;
 use crate::packets::{Outgoing, Subscribed};
 use crate::policy::{Attempt, Peer, PolicyRefusal};
 
-/// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in.
+/// The device is the user name. Topics below `g/` are for a group, which `outsider` is not in. Every device does work for
+/// those below `all/`.
 struct Names;
 
 impl Policy for Names {
@@ -32,6 +33,9 @@ impl Policy for Names {
     }
     fn is_member(&self, device: &str, _: u64) -> bool {
         !device.starts_with("outsider")
+    }
+    fn is_announcement(&self, topic: &str) -> bool {
+        topic.starts_with("all/")
     }
 }
 
@@ -232,6 +236,38 @@ fn sessions_that_end_for_each_others_wills_do_not_pile_up() {
     assert_eq!(bench.publish(conn, 2, topic, |_| {}), Some(0));
     assert_eq!(bench.sessions(), 1, "all were full");
     assert_eq!(bench.core.stats().retained, 1, "their wills went out");
+}
+
+/// By whichever connection, and by wills too.
+#[test]
+fn a_device_makes_work_for_all_others_only_so_often() {
+    let mut bench = Bench::new(Limits { max_announcements: 4, ..Limits::default() });
+    let reader = bench.v5("reader", "r");
+    bench.subscribe_at(reader, "#", Qos::AtMostOnce);
+    let payload = Bytes::from_static(b"will");
+    let will = Will {
+        topic: TopicName::new("all/d").unwrap(),
+        payload: payload.clone(),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        properties: Properties::new(),
+    };
+    let [leaver, late_leaver] =
+        ["a", "b"].map(|id| bench.connect("d", id, Version::V5, |c| c.will = Some(will.clone())));
+    let [p, q] = ["p", "q"].map(|client_id| bench.v5("d", client_id));
+    let wills = |bench: &mut Bench, conn| {
+        bench.outputs();
+        let out = bench.input(conn, Incoming::Disconnect { code: 4, session_expiry_s: None });
+        out.iter().filter(|(_, p)| matches!(p, Outgoing::Publish { message, .. } if message.payload == payload)).count()
+    };
+    assert_eq!(wills(&mut bench, leaver), 1);
+    let codes = [p, q, p, q].map(|conn| bench.publish(conn, 1, "all/d", |_| {}));
+    assert_eq!(codes, [Some(0), Some(0), Some(0), Some(reason::QUOTA_EXCEEDED)]);
+    assert_eq!(wills(&mut bench, late_leaver), 0);
+    assert_eq!(bench.publish(p, 2, "t", |_| {}), Some(0), "not to all");
+    assert_eq!(bench.publish(reader, 3, "all/r", |_| {}), Some(0), "another device's");
+    bench.now_ms += 10_000;
+    assert_eq!([4, 5].map(|id| bench.publish(p, id, "all/d", |_| {})), [Some(0), Some(reason::QUOTA_EXCEEDED)]);
 }
 
 #[test]

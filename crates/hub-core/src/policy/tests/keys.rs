@@ -112,3 +112,17 @@ fn what_the_hub_hears_tells_the_sender_s_key() {
 fn key_of(certificate: &PeerCertificate) -> [u8; 32] {
     Certificate::from_der(certificate.der()).unwrap().public_key().fingerprint()
 }
+
+/// Every agent has work with each of them.
+#[test]
+fn a_device_publishes_its_keys_only_so_often() {
+    let mut world = World::new(Readers::Granted);
+    let device = world.register("1111");
+    let device = world.connect(&device, "own", None).unwrap();
+    let codes: Vec<_> = (0..17).map(|_| world.publish(device, "sealcast/v1/keys/1111", true).0).collect();
+    assert_eq!(codes[..16], [Some(0); 16]);
+    assert_eq!(codes[16], Some(reason::QUOTA_EXCEEDED));
+    for topic in ["sealcast/v1/rpc/1111/request", "open/t"] {
+        assert_eq!(world.publish(device, topic, false).0, Some(0), "{topic}");
+    }
+}
