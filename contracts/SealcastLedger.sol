@@ -61,6 +61,8 @@ contract SealcastLedger {
     uint256 private constant MAX_REPORTERS = 64;
     /// Seconds for which a report of a fault counts.
     uint256 private constant REPORT_LIFE = 7200;
+    /// Places of `everGranted` that a grant looks at.
+    uint256 private constant FORGET_PLACES = 8;
     /// A grant that was taken back. Never `revocations + 1`, and not the 0 of a device that was never granted.
     uint256 private constant REVOKED_GRANT = type(uint256).max;
 
@@ -227,7 +229,8 @@ contract SealcastLedger {
     mapping(address => Device) private devices;
     mapping(uint16 => Group) private groups;
     mapping(uint16 => mapping(address => uint256)) private grants; // device.revocations + 1; 0: never; or REVOKED_GRANT
-    mapping(uint16 => address[]) private everGranted; // each device once
+    mapping(uint16 => address[]) private everGranted; // each device once, if it has an entry in `grants`
+    mapping(uint16 => uint256) private looked; // the place in `everGranted` that is looked at next
     mapping(uint16 => mapping(uint32 generation => mapping(uint64 epoch => address))) private authors; // of commits
     mapping(uint16 => mapping(address => Report)) private reports;
     mapping(bytes32 => uint16) private groupByName; // keccak256(name)
@@ -415,8 +418,29 @@ contract SealcastLedger {
         if (!_exists(devices[member])) revert UnknownDevice(member);
         if (!devices[member].active) revert NotActive(member);
         if (granted(number, member)) revert AlreadyGranted(number, member);
+        _forgetSome(number);
         if (grants[number][member] == 0) everGranted[number].push(member);
         grants[number][member] = uint256(devices[member].revocations) + 1;
+    }
+
+    /// Each report looks at everybody in `everGranted`, so those that are granted no more go out of it. A device loses the
+    /// grants of all groups at once when it is revoked or gets another key, and nobody looks for it there and then. Each
+    /// grant looks at some places, so the list stays about as long as there are members.
+    function _forgetSome(uint16 number) private {
+        address[] storage all = everGranted[number];
+        uint256 place = looked[number];
+        for (uint256 n = 0; n < FORGET_PLACES && all.length > 0; n++) {
+            if (place >= all.length) place = 0;
+            address member = all[place];
+            if (granted(number, member)) {
+                place++;
+                continue;
+            }
+            delete grants[number][member];
+            all[place] = all[all.length - 1];
+            all.pop();
+        }
+        looked[number] = place;
     }
 
     /// By the group's owner: the device may no longer be a member.

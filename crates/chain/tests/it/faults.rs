@@ -1,11 +1,14 @@
 //! Reported faults through the contract: whom it puts out, and what one costs.
 
 use alloy::sol_types::SolCall;
-use sealcast_ledger::{Body, Epoch, Event, FaultOutcome, FaultReported, Generation, GroupNumber, Replica};
+use sealcast_identity::SigningKey;
+use sealcast_ledger::{
+    Body, DeviceRevoked, Epoch, Event, FaultOutcome, FaultReported, Generation, Granted, GroupNumber, Replica, Revoked,
+};
 
 use crate::{
     limits::{SealcastLedger, address, hex_of, request, view},
-    world::{Device, World, all, commit},
+    world::{Device, World, all, commit, registration},
 };
 
 fn report(group: GroupNumber, kept_out: bool) -> Body {
@@ -67,20 +70,56 @@ async fn a_report_in_a_group_of_a_thousand_fits_into_a_transaction() {
     world.submit(&devices[0], commit(group, 0, 100)).await.unwrap();
     let mut costs = Vec::new();
     for device in [&devices[1], &devices[2]] {
-        let entry = world.sign(report(group, false), &device.key, device.number).await;
-        let call = SealcastLedger::submitCall {
-            kind: entry.kind().number(),
-            originator: address(entry.originator()),
-            nonce: entry.nonce(),
-            body: entry.encoded_body().to_vec().into(),
-            signature: entry.signature().to_vec().into(),
-        };
-        costs.push(gas(&world, call.abi_encode()).await);
-        world.ledger.submit(&entry).await.unwrap();
+        costs.push(cost_of_report(&world, group, device).await);
+        world.submit(device, report(group, false)).await.unwrap();
     }
     let each = costs.iter().max().unwrap() / MEMBERS;
     println!("{costs:?} gas for {MEMBERS} members, at most {each} for each");
     assert!(each * 1_000 < 16_777_216, "{costs:?}");
+}
+
+/// A group lives for years, and its devices are replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_that_were_members_once_do_not_make_a_report_dearer() {
+    const MEMBERS: usize = 4;
+    let world = World::new().await;
+    let stays = world.register("stays").await;
+    let group = world.group("g", &[&stays]).await;
+    world.submit(&stays, commit(group, 0, 100)).await.unwrap();
+    let cost = async |turns: std::ops::Range<usize>| {
+        for turn in turns {
+            let device = world.register(&format!("d{turn}")).await;
+            world.by_operator(Body::Granted(Granted { group, device: device.number })).await.unwrap();
+            if let Some(old) = turn.checked_sub(MEMBERS) {
+                // By the group's owner, by the operator, and by another key.
+                let device = world.id().number_of(&format!("d{old}").parse().unwrap());
+                let reason = || "replaced".parse().unwrap();
+                let end = match old % 3 {
+                    0 => world.by_operator(Body::Revoked(Revoked { group, device, reason: reason() })).await,
+                    1 => world.by_operator(Body::DeviceRevoked(DeviceRevoked { device, reason: reason() })).await,
+                    _ => world.by_ca(registration(&format!("d{old}"), &SigningKey::generate().unwrap())).await,
+                };
+                end.unwrap();
+            }
+        }
+        cost_of_report(&world, group, &stays).await
+    };
+    let few = cost(0..5 * MEMBERS).await;
+    let many = cost(5 * MEMBERS..20 * MEMBERS).await;
+    // One or two that are gone are always there.
+    assert!(many < few + few / 10, "{few} gas at first, and then {many}");
+}
+
+async fn cost_of_report(world: &World, group: GroupNumber, device: &Device) -> u64 {
+    let entry = world.sign(report(group, false), &device.key, device.number).await;
+    let call = SealcastLedger::submitCall {
+        kind: entry.kind().number(),
+        originator: address(entry.originator()),
+        nonce: entry.nonce(),
+        body: entry.encoded_body().to_vec().into(),
+        signature: entry.signature().to_vec().into(),
+    };
+    gas(world, call.abi_encode()).await
 }
 
 async fn gas(world: &World, input: Vec<u8>) -> u64 {
