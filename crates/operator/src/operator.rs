@@ -9,11 +9,14 @@ use sealcast_identity::{Certificate, DeviceId, Network, OPERATOR_NAME, SigningKe
 use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refusal, Replica};
 use sealcast_ledger_client::{AnswerVerifier, RemoteLedger, SubmitError};
 use sealcast_node::{
-    KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks, files, now_ms,
-    tls::{self, Identity},
-    upstream::{BrokerUrl, Upstream},
+    KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks,
+    config::{folder_of, load},
+    files, now_ms,
+    tls::Identity,
+    upstream::{Upstream, UpstreamFile},
 };
 use sealcast_topic::ControlTopic;
+use serde::Deserialize;
 use tokio_util::sync::DropGuard;
 
 /// How long the hub may take to answer: it may be a small or a busy machine.
@@ -38,6 +41,14 @@ impl OperatorArgs {
     pub async fn connect(&self) -> Result<Operator> {
         Operator::connect(&self.dir, &self.passphrase.key_files()?).await
     }
+}
+
+/// `operator.toml` in the operator's folder.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OperatorFile {
+    /// How the broker is reached, and the login that it wants. Default: as the hub said, with the operator's certificate.
+    broker: UpstreamFile,
 }
 
 /// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
@@ -84,13 +95,14 @@ impl Operator {
         let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
 
         let identity = Identity { chain: &chain, key: &key };
-        let broker: BrokerUrl = network.broker.parse().context("the broker in network.json")?;
-        let tls = broker.scheme.tls.then(|| tls::client(anchor.root().der(), Some(&identity))).transpose()?;
+        let config = path("operator.toml");
+        let broker = load::<OperatorFile>(None, &config)?
+            .check(&[], |file| file.broker.with_files(folder_of(&config)).validate("broker"))?;
+        let upstream = Upstream::open(&broker, &network.broker, anchor.root().der(), &identity)?;
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
         let genesis = genesis(&network, &anchor);
         let answers = AnswerVerifier::new(genesis.id, OPERATOR_NAME, anchor);
-        let upstream = Upstream::new(broker.address, tls);
         let (link, mut events) = Link::open(&upstream, OPERATOR_NAME, &[], Some(answers), &tasks)?;
         let connected = async {
             loop {

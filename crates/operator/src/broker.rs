@@ -1,0 +1,83 @@
+//! `sealcast broker config`: what to set at a broker of somebody else's, so that it carries Sealcast's messages, and nobody
+//! reads or writes what is not theirs.
+//!
+//! Nothing depends on these rules: every message proves by itself whose it is. They keep strangers from flooding members, from
+//! overwriting what is retained, and from seeing who sends how much.
+
+mod access;
+mod emqx;
+mod file;
+mod mosquitto;
+mod nats;
+mod rabbitmq;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::{Subcommand, ValueEnum};
+use sealcast_node::{
+    files::{self, Mode},
+    output,
+};
+
+use self::{access::Access, file::File};
+use crate::operator::{OperatorArgs, network};
+
+/// `sealcast broker`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print settings and access rules for a broker that the hub and the agents are clients of, for the groups as they are now.
+    Config {
+        /// Which broker.
+        #[arg(value_enum)]
+        broker: Product,
+        /// As which operator.
+        #[command(flatten)]
+        operator: OperatorArgs,
+        /// Do not ask the hub for its groups: for the rules of a first start, without which the hub cannot be reached.
+        #[arg(long)]
+        no_groups: bool,
+        /// Write the files into this folder, instead of printing them.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// A broker whose settings are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Product {
+    /// Eclipse mosquitto 2.
+    Mosquitto,
+    /// RabbitMQ 3.10 or later, with its MQTT plugin.
+    Rabbitmq,
+    /// NATS server 2.10 or later, with JetStream.
+    Nats,
+    /// EMQX 5.
+    Emqx,
+}
+
+/// Runs the command.
+pub async fn run(command: Command) -> Result<()> {
+    let Command::Config { broker, operator, no_groups, out } = command;
+    let (network, _) = network(&operator.dir)?;
+    let access = match no_groups {
+        true => Access::without_groups(),
+        false => Access::new(&operator.connect().await?.replica),
+    };
+    let files = match broker {
+        Product::Mosquitto => mosquitto::files(&access, &network.hub),
+        Product::Rabbitmq => rabbitmq::files(&access, &network.hub),
+        Product::Nats => nats::files(&access),
+        Product::Emqx => emqx::files(&access, &network.hub),
+    };
+    let Some(dir) = out else {
+        let shown: Vec<String> = files.iter().map(|File { name, text }| format!("# {name}\n{text}")).collect();
+        return output::line(shown.join("\n").trim_end());
+    };
+    files::create_dir(&dir)?;
+    for File { name, text } in files {
+        files::write(&dir.join(name), text.as_bytes(), Mode::Public).with_context(|| format!("cannot write {name}"))?;
+        output::line(&format!("{} was written", dir.join(name).display()))?;
+    }
+    Ok(())
+}

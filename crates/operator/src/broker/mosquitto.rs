@@ -1,0 +1,74 @@
+//! Eclipse mosquitto.
+
+use std::fmt::Write as _;
+
+use sealcast_identity::CRL_PATH;
+
+use super::{
+    access::{Access, User, of_device},
+    file::File,
+};
+
+pub fn files(access: &Access, hub: &str) -> Vec<File> {
+    let settings = format!(
+        "# Lines for mosquitto.conf. cafile is the hub's root.pem; certfile and keyfile are this broker's own.\n\
+         per_listener_settings true\n\
+         persistence true\n\
+         set_tcp_nodelay true\n\
+         listener 8883\n\
+         cafile /etc/mosquitto/certs/root.pem\n\
+         certfile /etc/mosquitto/certs/broker.pem\n\
+         keyfile /etc/mosquitto/certs/broker.key\n\
+         require_certificate true\n\
+         use_identity_as_username true\n\
+         acl_file /etc/mosquitto/sealcast.acl\n\
+         # Revoked certificates. Fetch the list again each hour, and at each revocation:\n\
+         #   curl --cacert root.pem {hub}{CRL_PATH} | openssl crl -inform DER -out sealcast.crl && pkill -HUP mosquitto\n\
+         # A session that is up stays up: mosquitto judges a certificate when a client connects.\n\
+         crlfile /etc/mosquitto/certs/sealcast.crl\n"
+    );
+    vec![File { name: "mosquitto.conf", text: settings }, File { name: "sealcast.acl", text: rules(access) }]
+}
+
+fn rules(access: &Access) -> String {
+    let mut text = String::from("# What each device may do: %u is the common name of its certificate.\n");
+    lines(&of_device("%u"), "pattern", &mut text);
+    for user in access.staff.iter().chain(&access.devices) {
+        if !user.publishes.is_empty() || !user.subscribes.is_empty() {
+            let _ = write!(text, "\nuser {}\n", user.name);
+            lines(user, "topic", &mut text);
+        }
+    }
+    text
+}
+
+fn lines(user: &User, kind: &str, text: &mut String) {
+    for filter in &user.publishes {
+        let access = if user.subscribes.contains(filter) { "readwrite" } else { "write" };
+        let _ = writeln!(text, "{kind} {access} {filter}");
+    }
+    for filter in user.subscribes.iter().filter(|filter| !user.publishes.contains(filter)) {
+        let _ = writeln!(text, "{kind} read {filter}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::access::example;
+
+    #[test]
+    fn a_device_gets_its_groups_and_its_own_topics() {
+        let rules = rules(&example());
+        for line in [
+            "pattern write sealcast/v1/rpc/%u/request",
+            "pattern read sealcast/v1/rpc/%u/response",
+            "pattern readwrite sealcast/v1/inbox/%u/+/+",
+            "pattern write sealcast/v1/inbox/+/+/%u",
+            "user 1111\ntopic readwrite hsu0001/#\ntopic readwrite room/+/set",
+            "user hub\ntopic write sealcast/v1/ledger",
+        ] {
+            assert!(rules.contains(line), "{line} in\n{rules}");
+        }
+    }
+}
