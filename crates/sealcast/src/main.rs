@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use sealcast_agent::{enroll, topics, why};
 use sealcast_lab::{bench, demo};
 use sealcast_node::process::{self, Lasts, LogOptions};
-use sealcast_operator::{device, group, key, ledger, readings};
+use sealcast_operator::{broker, device, group, key, ledger, readings};
 
 /// End-to-end encrypted MQTT for groups of IoT devices.
 #[derive(Parser)]
@@ -34,6 +34,9 @@ enum Role {
     /// Manage groups: create, list, show, grant, revoke, limits, reset.
     #[command(subcommand)]
     Group(group::Command),
+    /// Print what to set at a broker of somebody else's.
+    #[command(subcommand)]
+    Broker(broker::Command),
     /// Replace the operator's key, or the hub's CA's, by a new one.
     #[command(subcommand)]
     Key(key::Command),
@@ -75,6 +78,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Enroll(options) => enroll::run(options).await?,
         Role::Device(command) => device::run(command).await?,
         Role::Group(command) => group::run(command).await?,
+        Role::Broker(command) => broker::run(command).await?,
         Role::Key(command) => key::run(command).await?,
         Role::Ledger(command) => ledger::run(command).await?,
         Role::Topics(options) => topics::run(&options)?,

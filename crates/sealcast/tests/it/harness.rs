@@ -1,5 +1,6 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
+mod cluster;
 mod log;
 mod mosquitto;
 mod port;
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 use self::log::Log;
 pub use self::{
+    cluster::Cluster,
     mosquitto::Mosquitto,
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
@@ -60,6 +62,11 @@ impl Hub {
     /// One that is a client of the broker at `url`.
     pub fn at(url: &str) -> Self {
         Self::start_at(Some(url), &[], |_| {})
+    }
+
+    /// The same, in a folder that `prepare` has put something into.
+    pub fn at_with(url: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_at(Some(url), &[], prepare)
     }
 
     fn start_at(broker: Option<&str>, environment: &[(String, String)], prepare: impl FnOnce(&Path)) -> Self {

@@ -13,6 +13,7 @@ mod access;
 mod archive;
 mod at_rest;
 mod bench;
+mod brokers;
 mod case_04;
 mod case_10;
 mod certificates;

@@ -1,12 +1,13 @@
 //! Somebody else's broker: mosquitto on a port of the test's own.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use super::{Port, Process, succeed, until};
 
 /// A mosquitto that keeps nothing on disk.
 pub struct Mosquitto {
     process: Option<Process>,
+    scheme: &'static str,
     port: Port,
     dir: tempfile::TempDir,
 }
@@ -14,29 +15,51 @@ pub struct Mosquitto {
 impl Mosquitto {
     /// One that lets anybody in over plain TCP.
     pub fn plain() -> Self {
-        let (port, dir) = (Port::reserve(), tempfile::tempdir().unwrap());
-        let config = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nlog_type all\nlog_dest stdout\n",
-            port.number()
-        );
+        Self::with("mqtt", |_| "allow_anonymous true\n".to_owned())
+    }
+
+    /// One whose listener has the lines that `listener` gives, which may put files into the folder that it gets. Clients reach it
+    /// by `scheme`.
+    pub fn with(scheme: &'static str, listener: impl FnOnce(&Path) -> String) -> Self {
+        let lines = |dir: &Path, port: &Port| {
+            format!("listener {} 127.0.0.1\nset_tcp_nodelay true\n{}", port.number(), listener(dir))
+        };
+        Self::configured(scheme, lines, Port::reserve())
+    }
+
+    /// One with this as the essence of its `mosquitto.conf`.
+    pub fn configured(scheme: &'static str, config: impl FnOnce(&Path, &Port) -> String, port: Port) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!("user root\nlog_type all\nlog_dest stdout\n{}", config(dir.path(), &port));
         std::fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
-        let mut broker = Self { process: None, port, dir };
+        let mut broker = Self { process: None, scheme, port, dir };
         broker.restart();
         broker
     }
 
+    /// Has it read its rules again.
+    pub fn reload(&self) {
+        let id = self.process.as_ref().unwrap().id().to_string();
+        succeed(Command::new("kill").args(["-HUP", &id]));
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Starts it on the same port.
     pub fn restart(&mut self) {
-        let mut command = Command::new("mosquitto");
+        let mut command = Command::new("/usr/sbin/mosquitto");
         command.arg("-c").arg(self.dir.path().join("mosquitto.conf"));
         self.process = Some(Process::start(&mut command));
         let address = self.port.address().parse().unwrap();
         until("mosquitto listens", || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
     }
 
-    /// `mqtt://127.0.0.1:PORT`.
+    /// `mqtt://127.0.0.1:PORT`, or another scheme.
     pub fn url(&self) -> String {
-        format!("mqtt://{}", self.port.address())
+        format!("{}://{}", self.scheme, self.port.address())
     }
 
     /// A stranger puts something of its own where a message is retained.

@@ -1,0 +1,174 @@
+//! Brokers that others make, beside mosquitto: RabbitMQ and NATS as clusters of three nodes, and mochi. Each on ports of the
+//! test's own, with nothing left behind when the test lets go of it.
+
+use std::{
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{Port, Process, output, succeed, until};
+
+const NATS: &str = "github.com/nats-io/nats-server/v2@v2.15.3";
+const MOCHI: &str = "github.com/mochi-mqtt/server/v2/cmd@v2.7.9";
+const NODES: usize = 3;
+
+/// A broker of one or more nodes.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    /// Helpers of the nodes, such as Erlang's port mapper.
+    _beside: Vec<Process>,
+    _ports: Vec<Port>,
+    _dir: tempfile::TempDir,
+}
+
+struct Node {
+    process: Option<Process>,
+    mqtt: Port,
+}
+
+impl Cluster {
+    /// RabbitMQ as Debian has it, with quorum queues. User and password are both `sc`.
+    pub fn rabbitmq() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cookie = dir.path().join(".erlang.cookie");
+        std::fs::write(&cookie, "sealcast").unwrap();
+        succeed(Command::new("chmod").arg("400").arg(&cookie));
+        let epmd = Port::reserve();
+        let mapper = Process::start(Command::new("epmd").args(["-port", &epmd.number(), "-address", "127.0.0.1"]));
+        let mut ports = vec![epmd];
+        let mut nodes = Vec::new();
+        for number in 1..=NODES {
+            let (mqtt, distribution) = (Port::reserve(), Port::reserve());
+            let process = rabbitmq_node(number, dir.path(), &ports[0], &distribution, &mqtt);
+            ports.push(distribution);
+            // The first one is what the others join.
+            let node = Node { process: Some(process), mqtt };
+            node.wait();
+            nodes.push(node);
+        }
+        Self { nodes, _beside: vec![mapper], _ports: ports, _dir: dir }
+    }
+
+    /// NATS with JetStream, each message on all nodes. `None` where there is no Go to install it by.
+    pub fn nats() -> Option<Self> {
+        let program = installed(NATS, "nats-server")?;
+        let dir = tempfile::tempdir().unwrap();
+        let ports: Vec<Port> = (0..2 * NODES).map(|_| Port::reserve()).collect();
+        let (own, routes) = ports.split_at(NODES);
+        let all: Vec<String> = routes.iter().map(|port| format!("nats://{}", port.address())).collect();
+        let start = |(number, (own, route)): (usize, (&Port, &Port))| {
+            let mqtt = Port::reserve();
+            let store = dir.path().join(number.to_string());
+            let config = dir.path().join(format!("{number}.conf"));
+            std::fs::write(
+                &config,
+                format!(
+                    "server_name: n{number}\nlisten: {}\njetstream {{ store_dir: {store:?}, max_mem: 256M, max_file: 2G }}\n\
+                     cluster {{ name: sc, listen: {}, routes: [{}] }}\n\
+                     mqtt {{ host: 127.0.0.1, port: {}, stream_replicas: {NODES}, ack_wait: \"3s\" }}\nmax_payload: 8MB\n",
+                    own.address(),
+                    route.address(),
+                    all.join(", "),
+                    mqtt.number(),
+                ),
+            )
+            .unwrap();
+            let process = Process::start(Command::new(&program).arg("-c").arg(config));
+            Node { process: Some(process), mqtt }
+        };
+        let nodes: Vec<Node> = own.iter().zip(routes).enumerate().map(start).collect();
+        nodes.iter().for_each(Node::wait);
+        Some(Self { nodes, _beside: Vec::new(), _ports: ports, _dir: dir })
+    }
+
+    /// mochi, which keeps all in memory. `None` where there is no Go to install it by.
+    pub fn mochi() -> Option<Self> {
+        let program = installed(MOCHI, "cmd")?;
+        let (mqtt, web, info) = (Port::reserve(), Port::reserve(), Port::reserve());
+        let mut command = Command::new(program);
+        command.args(["-tcp", &mqtt.address(), "-ws", &web.address(), "-info", &info.address()]);
+        let node = Node { process: Some(Process::start(&mut command)), mqtt };
+        node.wait();
+        Some(Self {
+            nodes: vec![node],
+            _beside: Vec::new(),
+            _ports: vec![web, info],
+            _dir: tempfile::tempdir().unwrap(),
+        })
+    }
+
+    /// `mqtt://127.0.0.1:PORT` of a node.
+    pub fn url(&self, node: usize) -> String {
+        format!("mqtt://{}", self.nodes[node].mqtt.address())
+    }
+
+    /// A node's port, as an argument.
+    pub fn port(&self, node: usize) -> String {
+        self.nodes[node].mqtt.number()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].process.take().unwrap().kill();
+    }
+}
+
+impl Node {
+    fn wait(&self) {
+        until("a node takes MQTT clients", || TcpStream::connect(self.mqtt.address()).is_ok());
+    }
+}
+
+fn rabbitmq_node(number: usize, dir: &Path, epmd: &Port, distribution: &Port, mqtt: &Port) -> Process {
+    let file = |name: &str| dir.join(format!("{name}{number}"));
+    let config = file("config").with_extension("conf");
+    let mut text = format!(
+        "listeners.tcp = none\nmqtt.listeners.tcp.1 = {}\nmqtt.allow_anonymous = false\nmqtt.subscription_ttl = 600000\n\
+         mqtt.durable_queue_type = quorum\ndefault_user = sc\ndefault_pass = sc\nlog.console = true\n\
+         cluster_formation.peer_discovery_backend = classic_config\n",
+        mqtt.address()
+    );
+    for other in 1..=NODES {
+        text += &format!("cluster_formation.classic_config.nodes.{other} = r{other}@localhost\n");
+    }
+    std::fs::write(&config, text).unwrap();
+    std::fs::write(file("plugins"), "[rabbitmq_mqtt].").unwrap();
+    let mut command = Command::new(rabbitmq_folder().join("rabbitmq-server"));
+    // As under systemd the script becomes the node, instead of starting it: whoever ends the process ends the node.
+    command.env("RUNNING_UNDER_SYSTEMD", "1").env("HOME", dir);
+    command.env("ERL_EPMD_PORT", epmd.number()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+    command.env(
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+        "+S 2:2 +sbwt none -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+    );
+    command.env("RABBITMQ_NODENAME", format!("r{number}@localhost")).env("RABBITMQ_NODE_PORT", "0");
+    command.env("RABBITMQ_DIST_PORT", distribution.number()).env("RABBITMQ_CONFIG_FILE", config);
+    command.env("RABBITMQ_MNESIA_BASE", dir.join("db")).env("RABBITMQ_LOG_BASE", dir.join("log"));
+    command.env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins")).env("RABBITMQ_PID_FILE", file("pid"));
+    Process::start(&mut command)
+}
+
+/// Where Debian keeps the programs behind its wrappers, which insist on a user of their own.
+fn rabbitmq_folder() -> PathBuf {
+    let all = std::fs::read_dir("/usr/lib/rabbitmq/lib").expect("rabbitmq-server is installed");
+    let mut folders = all.map(|entry| entry.unwrap().path().join("sbin")).filter(|folder| folder.is_dir());
+    folders.next().expect("a folder of programs")
+}
+
+/// A program that Go installs, where there is Go, into a folder that runs of the tests share.
+fn installed(package: &str, program: &str) -> Option<PathBuf> {
+    if output(Command::new("sh").args(["-c", "command -v go"])).stdout.is_empty() {
+        return None;
+    }
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+    std::fs::create_dir_all(&dir).unwrap();
+    let lock = std::fs::File::create(dir.join("lock")).unwrap();
+    lock.lock().unwrap();
+    // By version, so that another one is installed beside it.
+    let bin = dir.join(package.replace(['/', '@'], "-"));
+    if !bin.join(program).exists() {
+        succeed(Command::new("go").arg("install").arg(package).env("GOBIN", &bin));
+    }
+    Some(bin.join(program))
+}
