@@ -27,7 +27,7 @@ pub fn write_fixtures() -> Result<(), Failure> {
         first_operator: *operator.certificate.public_key(),
         issuing: authority.certificate().clone(),
         operator: operator.certificate.clone(),
-        broker: "hub.example:8883".to_owned(),
+        broker: "mqtts://hub.example:8883".to_owned(),
         hub: "https://hub.example:8443".to_owned(),
         written_ms: NOW_MS,
     };
