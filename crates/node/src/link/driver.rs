@@ -56,6 +56,9 @@ const CONFIG: Config = Config {
 
 /// How often all filters are asked for again at most, while calls have no answer.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(60);
+/// How long after a subscription was refused it is asked for once more. A cluster of which a node has died refuses some, and
+/// takes them half a minute later.
+const SUBSCRIBE_REFUSED: Duration = Duration::from_secs(10);
 /// Parts of messages. More than one long message of a topic may be on its way.
 const PARTS: Limits = Limits {
     message_bytes: MAX_MESSAGE_BYTES,
@@ -235,6 +238,10 @@ impl Driver {
             let output = tokio::select! {
                 () = self.stop.cancelled() => return (greeting, Served::Over),
                 output = connection.next() => output,
+                () = tokio::time::sleep_until(self.broker.subscribed + SUBSCRIBE_REFUSED), if !self.refused.is_empty() => {
+                    self.subscribe_refused(connection);
+                    continue;
+                }
                 Some(call) = self.requests.recv(), if room => {
                     self.take_call(call);
                     continue;

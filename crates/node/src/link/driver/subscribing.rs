@@ -37,8 +37,8 @@ impl Driver {
                     if why == Why::First {
                         warn!(
                             filter, %reason,
-                            "the broker refused a subscription of this node: it asks again at each record of the ledger, \
-                             such as a grant of the group that has these topics"
+                            "the broker refused a subscription of this node: it asks again each 10 s, and at each record of the \
+                             ledger, such as a grant of the group that has these topics"
                         );
                     }
                     if !self.refused.contains(&filter) {
@@ -50,7 +50,7 @@ impl Driver {
         (why == Why::First).then_some(LinkEvent::Up)
     }
 
-    /// A record may have given this node the right to what the broker has refused.
+    /// A record, or time, may have given this node what the broker has refused.
     pub(super) fn subscribe_refused(&mut self, connection: &mut Connection) {
         if !self.refused.is_empty() {
             let filters = std::mem::take(&mut self.refused);
