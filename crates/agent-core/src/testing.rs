@@ -221,17 +221,7 @@ pub fn keyring() -> Keyring {
 /// What a client's PUBLISH becomes in a proxy.
 pub fn request(payload: String, dup: bool) -> PublishRequest {
     let mut proxy = Proxy::new(ProxyConfig::default());
-    let connect = Connect {
-        version: Version::V311,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        properties: Properties::new(),
-        client_id: Text::new("x").unwrap(),
-        will: None,
-        username: None,
-        password: None,
-    };
+    let connect = Connect::new(Version::V311, Text::new("x").unwrap());
     proxy.handle_client(&connect.encode().unwrap());
     while proxy.poll().is_some() {}
     proxy.accept(WillAnswer::AsIs, SessionState::default()).unwrap();

@@ -139,17 +139,7 @@ async fn answered(answer: oneshot::Receiver<Result<()>>) -> Result<()> {
 }
 
 async fn open(upstream: &Upstream, client_id: &str) -> Result<Connection> {
-    let connect = Connect {
-        version: Version::V311,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: KEEP_ALIVE_S,
-        properties: Properties::new(),
-        client_id: Text::new(client_id)?,
-        will: None,
-        username: None,
-        password: None,
-    };
+    let connect = Connect { keep_alive_s: KEEP_ALIVE_S, ..Connect::new(Version::V311, Text::new(client_id)?) };
     let mut connection = Connection::new(upstream.connect().await?, connect, CONFIG)?;
     match connection.next().await {
         Output::Connected(_) => Ok(connection),

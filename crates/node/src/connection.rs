@@ -207,17 +207,7 @@ mod tests {
 
     fn connect(version: Version) -> (Connection<(), ()>, DuplexStream) {
         let (near, far) = tokio::io::duplex(64 << 10);
-        let connect = Connect {
-            version,
-            bridge: false,
-            clean_start: true,
-            keep_alive_s: 0,
-            properties: Properties::new(),
-            client_id: Text::new("c").unwrap(),
-            will: None,
-            username: None,
-            password: None,
-        };
+        let connect = Connect::new(version, Text::new("c").unwrap());
         (Connection::new(Box::new(near), connect, CONFIG).unwrap(), far)
     }
 

@@ -87,15 +87,9 @@ impl Client {
         self.state = State::Connecting;
         let expiry = [Property::SessionExpiry(SESSION_S)];
         let connect = Connect {
-            version: self.version,
-            bridge: false,
             clean_start: false,
-            keep_alive_s: 0,
             properties: if self.version == Version::V5 { expiry.into_iter().collect() } else { Properties::new() },
-            client_id: Text::new(&self.name())?,
-            will: None,
-            username: None,
-            password: None,
+            ..Connect::new(self.version, Text::new(&self.name())?)
         };
         self.send(&Packet::Connect(Box::new(connect)))
     }

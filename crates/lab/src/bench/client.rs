@@ -22,17 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client that the broker, or the agent, has accepted.
 pub async fn connect(upstream: &Upstream, client_id: &str) -> Result<Box<dyn Stream>> {
-    let connect = Connect {
-        version: VERSION,
-        bridge: false,
-        clean_start: true,
-        keep_alive_s: 0,
-        properties: Properties::new(),
-        client_id: Text::new(client_id)?,
-        will: None,
-        username: None,
-        password: None,
-    };
+    let connect = Connect::new(VERSION, Text::new(client_id)?);
     let mut stream = upstream.connect().await?;
     ask(&mut stream, &Packet::Connect(Box::new(connect)), PacketType::Connack).await?;
     Ok(stream)

@@ -30,18 +30,7 @@ impl Observer {
     pub async fn open(upstream: &Upstream, filters: &[&str]) -> Result<Self> {
         let stream = upstream.connect().await?;
         let mut observer = Self { stream, splitter: Splitter::new(MAX_FRAME), capture: Capture::new() };
-        let connect = Connect {
-            version: VERSION,
-            bridge: false,
-            clean_start: true,
-            // It sends nothing, however long the experiment takes.
-            keep_alive_s: 0,
-            properties: Properties::new(),
-            client_id: Text::new("observer")?,
-            will: None,
-            username: None,
-            password: None,
-        };
+        let connect = Connect::new(VERSION, Text::new("observer")?);
         observer.send(&connect.encode()?).await?;
         observer.expect(PacketType::Connack).await?;
         let subscribe = Subscribe {

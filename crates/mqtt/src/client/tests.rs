@@ -33,17 +33,7 @@ struct Pair {
 
 impl Pair {
     fn connecting(version: Version) -> Self {
-        let connect = Connect {
-            version,
-            bridge: false,
-            clean_start: true,
-            keep_alive_s: 40,
-            properties: Properties::new(),
-            client_id: Text::new("c").unwrap(),
-            will: None,
-            username: None,
-            password: None,
-        };
+        let connect = Connect { keep_alive_s: 40, ..Connect::new(version, Text::new("c").unwrap()) };
         let now = Instant::now();
         Self { client: Client::new(connect, CONFIG, now).unwrap(), now, version }
     }

@@ -62,6 +62,21 @@ const CLEAN: u8 = 0x02;
 const BRIDGE: u8 = 0x80;
 
 impl Connect {
+    /// A client that keeps no session and no time (keep alive 0), gives no user, and leaves no will.
+    pub fn new(version: Version, client_id: Text) -> Self {
+        Self {
+            version,
+            bridge: false,
+            clean_start: true,
+            keep_alive_s: 0,
+            properties: Properties::new(),
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+        }
+    }
+
     /// Reads a CONNECT.
     ///
     /// # Errors

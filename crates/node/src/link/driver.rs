@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use sealcast_ledger_client::{AnswerVerifier, CallId};
 use sealcast_mqtt::{
-    Connect, Properties, Publish, Qos, Text, TopicName, Version,
+    Connect, Publish, Qos, Text, TopicName, Version,
     client::{CloseReason, Config, Connected, Outcome, Output},
 };
 use sealcast_parts::{Assembler, Limits};
@@ -207,15 +207,10 @@ impl Driver {
     fn greet(&self, stream: Box<dyn Stream>, version: Version) -> anyhow::Result<Connection> {
         let credentials = self.upstream.credentials()?.unwrap_or_default();
         let connect = Connect {
-            version,
-            bridge: false,
-            clean_start: true,
             keep_alive_s: KEEP_ALIVE_S,
-            properties: Properties::new(),
-            client_id: self.client_id.clone(),
-            will: None,
             username: credentials.username,
             password: credentials.password,
+            ..Connect::new(version, self.client_id.clone())
         };
         Connection::new(stream, connect, CONFIG)
     }

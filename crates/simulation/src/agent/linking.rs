@@ -8,7 +8,7 @@ use sealcast_agent_core::{
 use sealcast_identity::CLIENT_ID_PREFIX;
 use sealcast_ledger::Hash;
 use sealcast_mqtt::{
-    Connect, Properties, Publish, Qos, Text, Version,
+    Connect, Publish, Qos, Text, Version,
     client::{self, Outcome, Output},
 };
 use sealcast_topic::{ControlTopic, is_control};
@@ -159,18 +159,11 @@ impl Process {
             return Ok(false);
         }
         let conn = around.net.open(End::Control { device });
-        let connect = Connect {
-            version: Version::V5,
-            bridge: false,
-            clean_start: true,
-            keep_alive_s: 0,
-            properties: Properties::new(),
-            client_id: Text::new(&format!("{CLIENT_ID_PREFIX}{}-{conn}", self.keyring.device()))
+        let connect = Connect::new(
+            Version::V5,
+            Text::new(&format!("{CLIENT_ID_PREFIX}{}-{conn}", self.keyring.device()))
                 .map_err(|error| anyhow!("{error}"))?,
-            will: None,
-            username: None,
-            password: None,
-        };
+        );
         let client = client::Client::new(connect, CONFIG, self.link.instant(around.now)).context("CONNECT")?;
         self.link.connection = Some((conn, client));
         Ok(true)

@@ -236,15 +236,10 @@ impl Rig {
     pub fn connect_packet(&self, will: Option<Will>) -> Connect {
         let session_expiry = [sealcast_mqtt::Property::SessionExpiry(3600)].into_iter().collect();
         Connect {
-            version: self.version,
-            bridge: false,
             clean_start: false,
-            keep_alive_s: 0,
             properties: if self.version == Version::V5 { session_expiry } else { Properties::new() },
-            client_id: Text::new("pump").unwrap(),
             will,
-            username: None,
-            password: None,
+            ..Connect::new(self.version, Text::new("pump").unwrap())
         }
     }
 

@@ -148,15 +148,10 @@ impl Driver {
             ping_patience: Duration::from_secs(KEEP_ALIVE_S.into()),
         };
         let connect = Connect {
-            version: Version::V5,
-            bridge: false,
             clean_start: self.first || self.subscriptions.are_too_many(&self.listeners.filters()),
             keep_alive_s: KEEP_ALIVE_S,
             properties: [Property::SessionExpiry(SESSION_EXPIRY_S)].into_iter().collect(),
-            client_id: Text::new(&format!("sealcast-doors-{}", self.shared.data.device()))?,
-            will: None,
-            username: None,
-            password: None,
+            ..Connect::new(Version::V5, Text::new(&format!("sealcast-doors-{}", self.shared.data.device()))?)
         };
         Connection::new(Box::new(stream), connect, config)
     }

@@ -177,15 +177,9 @@ impl World {
         let version = if index < 2 { self.version } else { Version::V5 };
         let expiry_s = if self.passes(index) { 0 } else { 100_000 };
         let connect = Connect {
-            version,
-            bridge: false,
-            client_id: Text::new(&format!("c{index}")).unwrap(),
             clean_start,
-            keep_alive_s: 0,
             properties: Properties::from_iter([Property::SessionExpiry(expiry_s), Property::ReceiveMaximum(3)]),
-            will: None,
-            username: None,
-            password: None,
+            ..Connect::new(version, Text::new(&format!("c{index}")).unwrap())
         };
         self.core.handle_connect(conn, None, connect, self.now_ms);
         self.collect();

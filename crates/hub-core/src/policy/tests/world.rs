@@ -201,14 +201,9 @@ fn connect(client_id: &str, will: Option<&str>) -> Connect {
         properties: Properties::new(),
     });
     Connect {
-        version: Version::V5,
-        bridge: false,
-        client_id: Text::new(client_id).unwrap(),
         clean_start: false,
-        keep_alive_s: 0,
         properties: Properties::from_iter([Property::SessionExpiry(100_000), Property::RequestProblemInfo(0)]),
         will,
-        username: None,
-        password: None,
+        ..Connect::new(Version::V5, Text::new(client_id).unwrap())
     }
 }
