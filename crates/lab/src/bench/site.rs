@@ -134,17 +134,7 @@ impl Site {
         authenticity: Authenticity,
         members: &[usize],
     ) -> Result<GroupNumber> {
-        let policy = Policy {
-            epoch_max_age_s: None,
-            epoch_max_messages: None,
-            retention: 4,
-            authenticity,
-            ledger_max_age_s: None,
-        };
-        let filters: Vec<TopicFilter> = vec![format!("{name}/#").parse()?];
-        let name: GroupName = name.parse()?;
-        self.operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
-        let group = self.operator.group(&name)?.number;
+        let group = create_group(&mut self.operator, name, authenticity).await?;
         let grant = |member: &usize| Ok(Body::Granted(Granted { group, device: self.number_of(*member)? }));
         let grants = members.iter().map(grant).collect::<Result<Vec<_>>>()?;
         self.operator.submit_all(&grants, |_| Ok(())).await?;
@@ -194,4 +184,14 @@ impl Site {
         drop(self.operator);
         self.hub.stop().await
     }
+}
+
+/// Creates a group that covers all topics below its name.
+pub async fn create_group(operator: &mut Operator, name: &str, authenticity: Authenticity) -> Result<GroupNumber> {
+    let policy =
+        Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 4, authenticity, ledger_max_age_s: None };
+    let filters: Vec<TopicFilter> = vec![format!("{name}/#").parse()?];
+    let name: GroupName = name.parse()?;
+    operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
+    Ok(operator.group(&name)?.number)
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use sealcast_agent::{AgentFile, Folder, enroll, upstream};
 use sealcast_hub::{Folders, HubConfig, HubFile};
-use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, Policy, TopicFilter};
+use sealcast_ledger::{Authenticity, Body, Granted};
 use sealcast_mqtt::Qos;
 use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
@@ -18,7 +18,11 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::{super::client::connect, load::Load, process::Process};
+use super::{
+    super::{client::connect, site::create_group},
+    load::Load,
+    process::Process,
+};
 
 /// How long anything may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -198,16 +202,7 @@ async fn enrol(hub: &Path, est: SocketAddr, id: &str, dir: &Path) -> Result<()> 
 async fn make_groups(hub: &Path) -> Result<()> {
     let mut operator = Operator::connect(&Folders::beside(hub)?.operator, &KeyFiles::default()).await?;
     for (name, authenticity) in GROUPS {
-        let policy = Policy {
-            epoch_max_age_s: None,
-            epoch_max_messages: None,
-            retention: 4,
-            authenticity,
-            ledger_max_age_s: None,
-        };
-        let filters: Vec<TopicFilter> = vec![format!("{name}/#").parse()?];
-        operator.submit(Body::GroupCreated(GroupCreated { name: name.parse()?, filters, policy })).await?;
-        let group = operator.group(&name.parse()?)?.number;
+        let group = create_group(&mut operator, name, authenticity).await?;
         for id in DEVICES {
             let device = operator.device(&id.parse()?)?.number;
             operator.submit(Body::Granted(Granted { group, device })).await?;
