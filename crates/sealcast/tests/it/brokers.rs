@@ -4,7 +4,10 @@ use std::{path::Path, process::Command};
 
 use crate::{
     PATIENCE,
-    harness::{Agent, Cluster, Hub, Mosquitto, Port, Process, mosquitto_sub_at, output, succeed, until, until_joined},
+    harness::{
+        Agent, Cluster, Hub, Mosquitto, Port, Process, mosquitto_sub_at, output, own_certificate, password_file,
+        succeed, until, until_joined,
+    },
     raw::{Client, Connect},
 };
 
@@ -119,24 +122,11 @@ fn hub_at(url: &str, lines: &str) -> Hub {
     })
 }
 
-/// `broker.pem` and `broker.key`, for a name that no address here has; the lines of a listener with them.
-fn own_certificate(dir: &Path) -> String {
-    let file = |name: &str| dir.join(name).display().to_string();
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
-    command.args(["-subj", "/CN=broker", "-addext", "subjectAltName=DNS:broker.example"]);
-    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    command.args(["-keyout", &file("broker.key"), "-out", &file("broker.pem")]);
-    succeed(&mut command);
-    format!("certfile {}\nkeyfile {}\n", file("broker.pem"), file("broker.key"))
-}
-
-/// A file with a password that only its owner may read.
-fn password_file(dir: &Path, password: &str) -> String {
-    let path = dir.join("password");
-    std::fs::write(&path, password).unwrap();
-    succeed(Command::new("chmod").arg("600").arg(&path));
-    path.display().to_string()
+/// The lines of a login whose password is in a file of `dir`.
+fn login(user: &str, dir: &Path, password: &str) -> String {
+    let file = dir.join("password");
+    password_file(&file, password);
+    format!("user = '{user}'\npassword_file = '{}'\n", file.display())
 }
 
 #[test]
@@ -159,7 +149,7 @@ fn mosquitto_with_passwords() {
         succeed(Command::new("mosquitto_passwd").args(["-c", "-b", &users, "gateway", "secret"]));
         format!("allow_anonymous false\npassword_file {users}\n")
     });
-    let lines = format!("user = 'gateway'\npassword_file = '{}'\n", password_file(broker.dir(), "secret"));
+    let lines = login("gateway", broker.dir(), "secret");
     let place = Place {
         stranger: stranger(&broker.port(), &["-u", "gateway", "-P", "secret"]),
         ..Place::of(hub_at(&broker.url(), &lines)).with(&format!("[upstream]\n{lines}"))
@@ -268,7 +258,7 @@ fn nats(cluster: &Cluster) -> Place {
 fn a_rabbitmq_cluster() {
     let mut cluster = Cluster::rabbitmq();
     let dir = tempfile::tempdir().unwrap();
-    let login = format!("user = 'sc'\npassword_file = '{}'\n", password_file(dir.path(), "sc"));
+    let login = login("sc", dir.path(), "sc");
     let at = |node: usize| format!("[upstream]\nurl = '{}'\n{login}", cluster.url(node));
     let place = Place {
         agents: [at(0), at(2), at(0)],

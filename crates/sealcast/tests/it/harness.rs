@@ -22,7 +22,7 @@ use serde_json::Value;
 use self::log::Log;
 pub use self::{
     cluster::Cluster,
-    mosquitto::Mosquitto,
+    mosquitto::{Mosquitto, own_certificate, password_file},
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,

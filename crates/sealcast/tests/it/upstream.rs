@@ -1,8 +1,10 @@
 //! Logins at somebody else's broker: passwords, certificates, TLS under another authority, WebSockets.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use crate::harness::{Agent, Hub, Port, Process, configure, mosquitto_sub_at, output, succeed, unique};
+use crate::harness::{
+    Agent, Hub, Port, Process, configure, mosquitto_sub_at, output, own_certificate, password_file, succeed, unique,
+};
 
 const CLEAR: &str = "clear = ['open/#']\n";
 /// It must be in no log.
@@ -24,12 +26,11 @@ impl Broker {
     fn start(hub: &Hub, dir: &Path) -> Self {
         let ports: [Port; 5] = std::array::from_fn(|_| Port::reserve());
         let file = |name: &str| dir.join(name).display().to_string();
-        password(&dir.join("password"), PASSWORD);
+        password_file(&dir.join("password"), PASSWORD);
         succeed(Command::new("mosquitto_passwd").args(["-c", "-b", &file("users"), "gateway", PASSWORD]));
         succeed(Command::new("mosquitto_passwd").args(["-b", &file("users"), "sensor", "its-own"]));
-        own_certificate(dir);
         let of_hub = |name: &str| hub.path().join(name).display().to_string();
-        let own = format!("certfile {}\nkeyfile {}\n", file("broker.pem"), file("broker.key"));
+        let own = own_certificate(dir);
         let networks = format!(
             "certfile {}\nkeyfile {}\ncafile {}\nrequire_certificate true\nuse_identity_as_username true\n",
             of_hub("server.pem"),
@@ -54,22 +55,6 @@ impl Broker {
         let [password, tls, mtls, web_socket, secure_web_socket] = ports;
         Self { password, tls, mtls, web_socket, secure_web_socket, process }
     }
-}
-
-/// A file that only its owner may read.
-fn password(path: &Path, password: &str) {
-    std::fs::write(path, format!("{password}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-/// `broker.pem` and `broker.key`, for a name that no address here has.
-fn own_certificate(dir: &Path) {
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
-    command.args(["-subj", "/CN=broker", "-addext", "subjectAltName=DNS:broker.example"]);
-    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    command.arg("-keyout").arg(dir.join("broker.key")).arg("-out").arg(dir.join("broker.pem"));
-    succeed(&mut command);
 }
 
 /// Starts the agent with this table. It connects itself and a client, which the broker lets in as `user`.
@@ -119,7 +104,7 @@ fn what_is_wrong_with_a_login_is_said() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");
     let broker = Broker::start(&hub, &dir);
-    password(&dir.join("wrong"), "wrong-horse");
+    password_file(&dir.join("wrong"), "wrong-horse");
     configure(&dir, CLEAR);
     let mut agent = Agent::start(&dir, &[]);
     let mut says = |table: String, parts: &[&str]| {
@@ -142,7 +127,7 @@ fn what_a_listener_asks_for_does_not_go_to_the_broker() {
     let dir = hub.enroll("1111");
     let broker = Broker::start(&hub, &dir);
     // The broker would take it.
-    password(&dir.join("local"), "its-own");
+    password_file(&dir.join("local"), "its-own");
     let listener = "[[listener]]\nlisten = 'mqtt://127.0.0.1:0'\nuser = 'sensor'\npassword_file = 'local'\n";
     let url = format!("url = 'mqtt://{}'", broker.password.address());
     let upstream = format!("[upstream]\n{url}\nuser = 'gateway'\npassword_file = 'password'\n");

@@ -1,6 +1,6 @@
 //! Somebody else's broker: mosquitto on a port of the test's own.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
 use super::{Port, Process, succeed, until};
 
@@ -73,4 +73,22 @@ impl Mosquitto {
     pub fn port(&self) -> String {
         self.port.number()
     }
+}
+
+/// `broker.pem` and `broker.key`, for a name that no address here has; the lines of a listener with them.
+pub fn own_certificate(dir: &Path) -> String {
+    let file = |name: &str| dir.join(name).display().to_string();
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
+    command.args(["-subj", "/CN=broker", "-addext", "subjectAltName=DNS:broker.example"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-keyout", &file("broker.key"), "-out", &file("broker.pem")]);
+    succeed(&mut command);
+    format!("certfile {}\nkeyfile {}\n", file("broker.pem"), file("broker.key"))
+}
+
+/// Writes a password into a file that only its owner may read.
+pub fn password_file(path: &Path, password: &str) {
+    std::fs::write(path, format!("{password}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
