@@ -95,8 +95,7 @@ impl Upstream {
     pub fn open(config: &UpstreamConfig, enrolled: &str, root: &[u8], identity: &Identity<'_>) -> Result<Self> {
         let url = match &config.url {
             Some(url) => url.clone(),
-            None if enrolled.contains("://") => enrolled.parse()?,
-            None => BrokerUrl::new(enrolled.parse()?, true),
+            None => enrolled.parse()?,
         };
         let tls = match url.scheme.tls {
             false => None,
