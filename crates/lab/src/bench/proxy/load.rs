@@ -14,8 +14,18 @@ use tokio::{
 
 use super::super::client::{CHUNK, VERSION, connect, read, subscribe};
 
-/// Messages that are on their way at most: enough to keep everything busy, and not so many that a queue is full.
-const WINDOW: usize = 4_000;
+/// Messages that are on their way.
+#[derive(Clone, Copy)]
+struct Window {
+    /// So many at most.
+    size: usize,
+    /// More are sent when so many may be.
+    least: usize,
+}
+
+/// Enough to keep everything busy, and not so many that a queue is full. With a smaller `least` the publisher would be woken
+/// for each few that arrived, and send in drips what a client writes as fast as TCP takes it.
+const FULL_SPEED: Window = Window { size: 4_000, least: 1_000 };
 /// A payload begins with its number and the time when it was sent, in ns since the measurement's start.
 const STAMP_BYTES: usize = 16;
 
@@ -44,7 +54,7 @@ impl Load {
     pub async fn at_full_speed(&self) -> Result<Duration> {
         let (ticks, pace) = mpsc::unbounded_channel();
         drop(ticks);
-        self.run(pace, WINDOW).await.map(|(took, _)| took)
+        self.run(pace, FULL_SPEED).await.map(|(took, _)| took)
     }
 
     /// Sends one message at a time, so many a second. Gives what each took until the subscriber had it, in ascending order.
@@ -62,14 +72,14 @@ impl Load {
                 }
             }
         });
-        let run = self.run(pace, messages).await;
+        let run = self.run(pace, Window { size: messages, least: 1 }).await;
         let _ = clock.join();
         let (_, mut latencies) = run?;
         latencies.sort_unstable();
         Ok(latencies)
     }
 
-    async fn run(&self, pace: mpsc::UnboundedReceiver<()>, window: usize) -> Result<(Duration, Vec<Duration>)> {
+    async fn run(&self, pace: mpsc::UnboundedReceiver<()>, window: Window) -> Result<(Duration, Vec<Duration>)> {
         ensure!(self.payload_bytes >= STAMP_BYTES, "a payload has at least {STAMP_BYTES} bytes");
         let mut streams = Vec::new();
         for at in 0..self.subscribers {
@@ -106,7 +116,7 @@ impl Load {
         mut writer: WriteHalf<Box<dyn Stream>>,
         start: Instant,
         mut pace: mpsc::UnboundedReceiver<()>,
-        window: usize,
+        window: Window,
         mut arrivals: Vec<watch::Receiver<usize>>,
         mut acknowledged: watch::Receiver<usize>,
     ) -> Result<()> {
@@ -114,14 +124,15 @@ impl Load {
         let mut sent = 0;
         while sent < self.messages {
             let paced = pace.recv().await.is_some();
+            let has_room = |done: &usize| sent + window.least <= done + window.size;
             for arrived in &mut arrivals {
-                arrived.wait_for(|arrived| sent < arrived + window).await.context("a subscriber has ended")?;
+                arrived.wait_for(has_room).await.context("a subscriber has ended")?;
             }
             if self.qos != Qos::AtMostOnce {
-                acknowledged.wait_for(|acks| sent < acks + window).await.context("the publisher has ended")?;
+                acknowledged.wait_for(has_room).await.context("the publisher has ended")?;
             }
             let least = arrivals.iter().map(|arrived| *arrived.borrow()).min().unwrap_or(sent);
-            while sent < self.messages && sent < least + window && bytes.len() < CHUNK {
+            while sent < self.messages && sent < least + window.size && bytes.len() < CHUNK {
                 self.put(sent, start, &mut bytes)?;
                 sent += 1;
                 if paced {
