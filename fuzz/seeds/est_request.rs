@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealcast_identity::{
     Certificate, EnrolmentToken, Network, Root, SigningKey, certificates_to_pem, csr, est, key_to_pem,
 };
+use sealcast_topic::Wire;
 
 use crate::{body::NOW_MS, write::fuzz_path};
 
@@ -28,6 +29,7 @@ pub fn write_fixtures() -> Result<(), Failure> {
         issuing: authority.certificate().clone(),
         operator: operator.certificate.clone(),
         broker: "mqtts://hub.example:8883".to_owned(),
+        wire: Wire::new("plant-7/sealcast")?,
         hub: "https://hub.example:8443".to_owned(),
         written_ms: NOW_MS,
     };

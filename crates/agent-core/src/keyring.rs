@@ -21,7 +21,7 @@ use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{GroupNumber, Hash, Number, Replica};
 use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Opener, Sealer};
-use sealcast_topic::is_control;
+use sealcast_topic::Wire;
 use tracing::{error, info, warn};
 
 use self::news::News;
@@ -95,6 +95,8 @@ pub struct Own {
 /// See the module.
 pub struct Keyring {
     own: Own,
+    /// How the agents' own topics are written at the broker.
+    wire: Wire,
     /// Topics that pass unsealed.
     clear: Vec<ClearFilter>,
     freshness: Freshness,
@@ -131,6 +133,7 @@ impl Keyring {
     pub fn new(own: Own, clear: Vec<ClearFilter>, freshness: Freshness, replica: Replica) -> Self {
         Self {
             own,
+            wire: Wire::default(),
             clear,
             freshness,
             replica: Arc::new(replica),
@@ -142,6 +145,12 @@ impl Keyring {
             hub_ms: None,
             news: News::default(),
         }
+    }
+
+    /// Where the agents' own topics are written in another way than at the hub's broker.
+    #[must_use]
+    pub fn with_wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
 
     /// The device whose keys they are.
@@ -213,7 +222,7 @@ impl Keyring {
 
     /// Which way `topic` goes.
     pub fn route(&self, topic: &str) -> Route {
-        if is_control(topic) {
+        if self.wire.is_control(topic) {
             return Route::Control;
         }
         // No group covers such a topic, whatever the ledger says.

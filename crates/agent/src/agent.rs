@@ -241,7 +241,8 @@ impl Agent {
         let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
         let control = Control::new(own.clone(), groups, store.past()?, now_ms());
         let key_log = config.keylog.as_deref().map(KeyLog::open).transpose()?;
-        let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica);
+        let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica)
+            .with_wire(folder.network.wire.clone());
         let data = Arc::new(DataPlane::new(keyring, store.clone(), key_log));
         let mut listeners = Vec::new();
         for prepared in listeners::prepare(&config)? {
@@ -392,7 +393,7 @@ fn advise(error: RestoreError) -> anyhow::Error {
 pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Result<Upstream> {
     let identity = Identity { chain: &folder.chain_der(), key };
     let upstream = Upstream::open(&config.upstream, &folder.network.broker, folder.anchor.root().der(), &identity)?;
-    Ok(upstream.taking(2 * config.max_packet_bytes))
+    Ok(upstream.taking(2 * config.max_packet_bytes).with_wire(folder.network.wire.clone()))
 }
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sealcast_hub_core::Readers;
 use sealcast_node::{
     MAX_MESSAGE_BYTES,
@@ -17,6 +17,7 @@ use sealcast_node::{
     monitor::MonitorFile,
     upstream::{UpstreamConfig, UpstreamFile},
 };
+use sealcast_topic::Wire;
 use serde::Deserialize;
 
 use self::{limits::LimitsFile, relay::RelayFile};
@@ -101,6 +102,8 @@ pub struct Hub {
     pub mqtt: SocketAddr,
     /// Somebody else's broker. Devices are told where it is.
     pub broker: Option<UpstreamConfig>,
+    /// How Sealcast's own topics are written there. Devices are told that, too.
+    pub wire: Wire,
     /// What the server certificate is for, the public name first.
     pub names: Vec<String>,
     /// Validity of device certificates.
@@ -134,9 +137,9 @@ impl HubFile {
         self
     }
 
-    /// Replaces whose broker it is, if an option says so.
-    pub fn with_broker(self, url: Option<String>) -> Self {
-        Self { broker: self.broker.with_url(url), ..self }
+    /// Replaces whose broker it is, and what Sealcast's own topics begin with there, if options say so.
+    pub fn with_broker(self, url: Option<String>, prefix: Option<String>) -> Self {
+        Self { broker: self.broker.with_url(url).with_prefix(prefix), ..self }
     }
 
     /// Takes the paths that it has as relative to `dir`, the folder of the configuration's own file.
@@ -180,10 +183,18 @@ impl HubFile {
             "est and mqtt: both are {}, but each needs its own address",
             self.est
         );
+        let (broker, prefix) = self.broker.split_prefix();
+        let broker = Some(broker.validate("broker")?).filter(|broker| broker.url.is_some());
         Ok(Hub {
             est: self.est,
             mqtt: self.mqtt,
-            broker: Some(self.broker.validate("broker")?).filter(|broker| broker.url.is_some()),
+            wire: match prefix {
+                Some(prefix) => Wire::new(&prefix).context("broker.prefix: cannot be used")?,
+                // At the hub's own broker topics stay as they are.
+                None if broker.is_none() => Wire::default(),
+                None => Wire::foreign(),
+            },
+            broker,
             names: self.names,
             certificate_lifetime: Duration::from_secs(self.certificate_lifetime_s.into()),
             token_lifetime: Duration::from_secs(u64::from(self.token_hours) * 3_600),
@@ -198,5 +209,42 @@ impl HubFile {
             relay: self.relay.validate()?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
         })
+    }
+}
+
+impl Hub {
+    /// What a hub that runs has to heed. Commands beside it do not know of the options that it was given.
+    pub fn check_to_run(self) -> Result<Self> {
+        ensure!(
+            self.broker.is_some() || self.wire.prefix().is_none(),
+            "broker.prefix: is for somebody else's broker: set broker.url, or leave it out"
+        );
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_for_somebody_elses_broker() -> Result<()> {
+        let read = |text: &str| toml::from_str::<HubFile>(text)?.validate()?.check_to_run();
+        let at = |line: &str| format!("[broker]\nurl = 'mqtt://localhost:1'\n{line}");
+        assert_eq!(read("")?.wire, Wire::default());
+        assert_eq!(read(&at(""))?.wire, Wire::foreign());
+        let chosen = read(&at("prefix = 'plant-7/sealcast'"))?;
+        assert_eq!(chosen.wire, Wire::new("plant-7/sealcast")?);
+        let by_option = toml::from_str::<HubFile>(&at("prefix = 'plant-7'"))?.with_broker(None, Some("plant-8".into()));
+        assert_eq!(by_option.validate()?.wire.prefix(), Some("plant-8"));
+        for (text, part) in [
+            ("[broker]\nprefix = 'plant-7'".to_owned(), "broker.prefix: is for somebody else's broker"),
+            (at("prefix = ''"), "broker.prefix: cannot be used: a prefix has 1 to"),
+            (at("prefix = 'a/#'"), "broker.prefix: cannot be used: a prefix may not have '#'"),
+        ] {
+            let error = read(&text).map_or_else(|error| format!("{error:#}"), |_| "accepted".into());
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        Ok(())
     }
 }

@@ -230,6 +230,8 @@ fn named_ledger(dir: &Path) -> Option<LedgerId> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use sealcast_topic::Wire;
+
     use super::*;
 
     fn refusal(present: &[&str]) -> String {
@@ -373,6 +375,7 @@ mod tests {
             issuing: keys.authority.certificate().clone(),
             operator: keys.operator.clone(),
             broker: broker.to_owned(),
+            wire: Wire::default(),
             hub: "https://localhost:1".to_owned(),
             written_ms,
         };

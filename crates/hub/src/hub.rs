@@ -7,20 +7,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use axum::middleware;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
 use sealcast_chain::{MAX_RELAY_REQUEST_BYTES, Relay as Node};
 use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::{Certificate, Network};
-use sealcast_ledger::Genesis;
+use sealcast_ledger::{Genesis, Replica};
 use sealcast_ledger_client::AnswerSigner;
 use sealcast_node::{
     Supervisor, Tasks, files, monitor, now_ms,
     tls::{self, HostPort, Identity},
     upstream::{BrokerUrl, Upstream, UpstreamConfig},
 };
+use sealcast_topic::Wire;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 
@@ -87,6 +88,7 @@ impl Hub {
         let (replica, groups) = ledger::replica(dir, &ledger, &keys.authority).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
+        check_prefix(&config.wire, &replica)?;
         let replica: SharedReplica = Arc::new(RwLock::new(replica));
         let groups = Arc::new(Mutex::new(groups));
 
@@ -109,7 +111,9 @@ impl Hub {
         let tls = tls::server(&identity, keys.authority.root().der())?;
         let tokens = Tokens::open(dir)?;
         let (carrier, arrivals) = match (&broker, &config.broker) {
-            (None, Some(foreign)) => Carrier::foreign(&upstream(foreign, &keys)?, &tasks)?,
+            (None, Some(foreign)) => {
+                Carrier::foreign(&upstream(foreign, &keys)?.with_wire(config.wire.clone()), &tasks)?
+            }
             (own, _) => Carrier::own(own.as_ref().context("there is no broker")?.handle().clone(), &tasks).await?,
         };
 
@@ -225,9 +229,24 @@ fn describe(
         issuing: keys.authority.certificate().clone(),
         operator: keys.operator.clone(),
         broker: broker.to_string(),
+        wire: config.wire.clone(),
         hub: format!("https://{}", address(est)),
         written_ms: now_ms(),
     })
+}
+
+/// A group whose topics are all below the prefix could never use one of them. Its operator may have chosen them before the hub
+/// was told of the prefix.
+fn check_prefix(wire: &Wire, replica: &Replica) -> Result<()> {
+    for group in replica.groups() {
+        if let Some(filter) = group.filters.iter().find(|filter| wire.is_control(filter.as_str())) {
+            bail!(
+                "broker.prefix: the topics {filter} of group {} begin with it: choose a prefix of Sealcast's own",
+                group.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// When the certificates that the hub shows and issues by end, Unix s.

@@ -37,6 +37,9 @@ pub struct Options {
     /// hub runs a broker of its own].
     #[arg(long, env = "SEALCAST_BROKER", value_name = "URL", conflicts_with = "mqtt")]
     broker: Option<String>,
+    /// What Sealcast's own topics begin with at somebody else's broker, where more than one hub may be [default: sealcast/v1].
+    #[arg(long, env = "SEALCAST_BROKER_PREFIX", value_name = "PREFIX", conflicts_with = "mqtt")]
+    broker_prefix: Option<String>,
     /// Name or address at which devices reach the hub. Can be repeated: devices are told the first [default: localhost,
     /// 127.0.0.1].
     #[arg(long = "name", value_name = "NAME")]
@@ -71,14 +74,15 @@ pub async fn run(options: Options) -> Result<()> {
         options.est.map(|_| "est"),
         options.mqtt.map(|_| "mqtt"),
         options.broker.as_ref().map(|_| "broker"),
+        options.broker_prefix.as_ref().map(|_| "broker.prefix"),
         options.names.first().map(|_| "names"),
     ];
     let given: Vec<&str> = given.into_iter().flatten().collect();
     let path = options.config.clone().unwrap_or_else(|| options.dir.join("hub.toml"));
     let config = load::<HubFile>(options.config.as_deref(), &path)?.check(&given, |file| {
         let file = file.with_paths(folder_of(&path)).with_passphrase(options.passphrase.passphrase_file);
-        let file = file.with_broker(options.broker);
-        file.with(options.est, options.mqtt, &options.names).validate()
+        let file = file.with_broker(options.broker, options.broker_prefix);
+        file.with(options.est, options.mqtt, &options.names).validate()?.check_to_run()
     })?;
     if options.check {
         KeyFiles::new(config.passphrase_file.as_deref())?;

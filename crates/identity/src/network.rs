@@ -2,6 +2,7 @@
 //! web server nor whoever carries the file can point a device at another ledger.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sealcast_topic::{PrefixError, Wire};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,7 +21,7 @@ pub const MAX_DESCRIPTOR_BYTES: usize = 64 * 1024;
 /// Longest broker address or hub URL, in bytes.
 pub const MAX_ADDRESS_BYTES: usize = 512;
 
-const FORMAT: &str = "sealcast-network-v3";
+const FORMAT: &str = "sealcast-network-v4";
 
 /// Why a network descriptor cannot be written or is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum NetworkError {
         /// What it should be.
         expected: &'static str,
     },
+    /// What Sealcast's own topics are to begin with.
+    #[error("the network descriptor's prefix")]
+    Prefix(#[from] PrefixError),
     /// A certificate in it cannot be read.
     #[error("the network descriptor's {field} certificate")]
     Certificate {
@@ -92,6 +96,8 @@ pub struct Network {
     /// The broker, `mqtts://host:port`, or `mqtt://host:port` without TLS, or the same in a WebSocket, `wss://host:port/path`
     /// or `ws://host:port/path`; IPv6 addresses in brackets. The hub's own, or somebody else's.
     pub broker: String,
+    /// How Sealcast's own topics are written at the broker: all nodes have to write them alike.
+    pub wire: Wire,
     /// The hub, `https://host[:port]`, without a path.
     pub hub: String,
     /// When it was written (Unix ms): of two, the later holds.
@@ -106,6 +112,8 @@ struct Document {
     chain_id: u64,
     ledger: String,
     broker: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
     hub: String,
     written_ms: u64,
     first_ca: String,
@@ -116,9 +124,9 @@ struct Document {
 }
 
 impl Network {
-    /// The bytes that are signed: `"sealcast-network-v3" || chain_id u64be || ledger 20 || written_ms u64be`, the first keys
-    /// of the CA and of the operator (`x || y`, 64 bytes each), then broker, hub, issuing and operator certificate (DER), each
-    /// with its length as u32be before it.
+    /// The bytes that are signed: `"sealcast-network-v4" || chain_id u64be || ledger 20 || written_ms u64be`, the first keys
+    /// of the CA and of the operator (`x || y`, 64 bytes each), then broker, prefix (empty at the hub's own broker), hub, issuing
+    /// and operator certificate (DER), each with its length as u32be before it.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut out = FORMAT.as_bytes().to_vec();
         out.extend(self.chain_id.to_be_bytes());
@@ -126,7 +134,9 @@ impl Network {
         out.extend(self.written_ms.to_be_bytes());
         out.extend(self.first_ca.xy());
         out.extend(self.first_operator.xy());
-        for part in [self.broker.as_bytes(), self.hub.as_bytes(), self.issuing.der(), self.operator.der()] {
+        let prefix = self.wire.prefix().unwrap_or_default();
+        let texts = [&*self.broker, prefix, &*self.hub].map(str::as_bytes);
+        for part in texts.into_iter().chain([self.issuing.der(), self.operator.der()]) {
             // Bounded far below 4 GiB wherever a value is read or written.
             out.extend((part.len() as u32).to_be_bytes());
             out.extend(part);
@@ -145,6 +155,7 @@ impl Network {
             chain_id: self.chain_id,
             ledger: format!("0x{}", hex::encode(self.ledger)),
             broker: self.broker.clone(),
+            prefix: self.wire.prefix().map(str::to_owned),
             hub: self.hub.clone(),
             written_ms: self.written_ms,
             first_ca: STANDARD.encode(self.first_ca.xy()),
@@ -175,6 +186,7 @@ impl Network {
             issuing: certificate("issuing", &document.issuing)?,
             operator: certificate("operator", &document.operator)?,
             broker: document.broker,
+            wire: document.prefix.as_deref().map(Wire::new).transpose()?.unwrap_or_default(),
             hub: document.hub,
             written_ms: document.written_ms,
         };
@@ -272,6 +284,7 @@ mod tests {
             issuing: of.authority.certificate().clone(),
             operator: of.authority.issue_operator(key.public(), NOW_MS, 30 * DAY).unwrap().certificate,
             broker: "mqtts://broker.example:8883".to_owned(),
+            wire: Wire::new("plant-7/sealcast").unwrap(),
             hub: "https://hub.example:8443".to_owned(),
             written_ms: NOW_MS,
         }
@@ -284,6 +297,10 @@ mod tests {
         let json = network.to_json(&ca.authority).unwrap();
         let read = Network::verify(json.as_bytes(), &ca.anchor, NOW_MS).unwrap();
         assert_eq!(read, network);
+        let at_hub = Network { wire: Wire::default(), ..network };
+        let json = at_hub.to_json(&ca.authority).unwrap();
+        assert!(!json.contains("prefix"), "{json}");
+        assert_eq!(Network::verify(json.as_bytes(), &ca.anchor, NOW_MS).unwrap(), at_hub);
     }
 
     #[test]
@@ -298,6 +315,8 @@ mod tests {
             ("18446744073709551615".to_owned(), "1".to_owned()),
             ("0xabab".to_owned(), "0xabac".to_owned()),
             ("broker.example".to_owned(), "broker.example.org".to_owned()),
+            ("plant-7".to_owned(), "plant-8".to_owned()),
+            ("  \"prefix\": \"plant-7/sealcast\",\n".to_owned(), String::new()),
             ("hub.example".to_owned(), "hub.example.org".to_owned()),
             (NOW_MS.to_string(), (NOW_MS + 1).to_string()),
             (base64(&network.operator), base64(&other_operator)),
@@ -307,6 +326,7 @@ mod tests {
             assert_ne!(changed, json);
             assert!(matches!(verify(&changed), Err(NetworkError::Signature)), "{to}: {:?}", verify(&changed));
         }
+        assert!(matches!(verify(&json.replace("plant-7/", "plant-7/+/")), Err(NetworkError::Prefix(_))));
         assert!(matches!(verify(&json.replace(FORMAT, "sealcast-network-v9")), Err(NetworkError::Format(_))));
         assert!(matches!(verify(&json.replacen('{', "{\"more\": 1,", 1)), Err(NetworkError::Json(_))));
         assert!(matches!(verify(&" ".repeat(MAX_DESCRIPTOR_BYTES + 1)), Err(NetworkError::TooLong(_))));

@@ -19,6 +19,7 @@ use sealcast_node::{
     files::{self, Mode},
     output,
 };
+use sealcast_topic::Wire;
 
 use self::{access::Access, file::File};
 use crate::operator::{OperatorArgs, network};
@@ -60,9 +61,13 @@ pub enum Product {
 pub async fn run(command: Command) -> Result<()> {
     let Command::Config { broker, operator, no_groups, out } = command;
     let (network, _) = network(&operator.dir)?;
+    let wire = match network.wire.prefix() {
+        Some(_) => network.wire.clone(),
+        None => Wire::foreign(),
+    };
     let access = match no_groups {
-        true => Access::without_groups(),
-        false => Access::new(&operator.connect().await?.replica),
+        true => Access::without_groups(wire),
+        false => Access::new(&operator.connect().await?.replica, wire),
     };
     let files = match broker {
         Product::Mosquitto => mosquitto::files(&access, &network.hub),

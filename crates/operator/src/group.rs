@@ -5,7 +5,7 @@ mod overlap;
 
 use std::num::NonZeroU32;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Subcommand, ValueEnum};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{
@@ -13,6 +13,7 @@ use sealcast_ledger::{
     TopicFilter,
 };
 use sealcast_node::output;
+use sealcast_topic::CONTROL_LEVEL;
 use serde::Serialize;
 
 use crate::{
@@ -204,6 +205,13 @@ pub async fn run(command: Command) -> Result<()> {
             operator,
         } => {
             let mut operator = operator.connect().await?;
+            for filter in &filters {
+                ensure!(
+                    !operator.wire.is_control(filter.as_str()),
+                    "no group can have {filter}: Sealcast's own topics begin with {} at this network's broker",
+                    operator.wire.prefix().unwrap_or(CONTROL_LEVEL)
+                );
+            }
             overlap::Overlaps::new(&name, &filters, operator.replica.groups()).check(overlap)?;
             let policy = Policy {
                 epoch_max_age_s: NonZeroU32::new(epoch_max_age),

@@ -15,7 +15,7 @@ use sealcast_node::{
     tls::Identity,
     upstream::{Upstream, UpstreamFile},
 };
-use sealcast_topic::ControlTopic;
+use sealcast_topic::{ControlTopic, Wire};
 use serde::Deserialize;
 use tokio_util::sync::DropGuard;
 
@@ -57,6 +57,8 @@ pub struct Operator {
     pub records: Vec<Record>,
     /// What they amount to.
     pub replica: Replica,
+    /// How Sealcast's own topics are written at the broker.
+    pub wire: Wire,
     link: Link,
     ledger: RemoteLedger<Link>,
     key: SigningKey,
@@ -99,6 +101,7 @@ impl Operator {
         let broker = load::<OperatorFile>(None, &config)?
             .check(&[], |file| file.broker.with_files(folder_of(&config)).validate("broker"))?;
         let upstream = Upstream::open(&broker, &network.broker, anchor.root().der(), &identity)?;
+        let upstream = upstream.with_wire(network.wire.clone());
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
         let genesis = genesis(&network, &anchor);
@@ -129,6 +132,7 @@ impl Operator {
         let mut operator = Self {
             records: Vec::new(),
             replica: Replica::new(genesis),
+            wire: network.wire,
             ledger: RemoteLedger::new(link.clone(), genesis.id),
             link,
             key,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{CONTROL_LEVEL, first_level};
 
-/// What Sealcast's own topics begin with here, and at a broker unless another prefix is chosen.
+/// What Sealcast's own topics begin with in this program, and at a broker unless another prefix is chosen.
 const OWN: &str = "sealcast/v1";
 /// Longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 128;
@@ -20,7 +20,7 @@ pub enum PrefixError {
     #[error("a prefix has 1 to {MAX_PREFIX_BYTES} characters")]
     Length,
     /// It has a character that not every broker carries as it is.
-    #[error("a prefix may not have {0:?}: use letters, digits, '_', '-' and '/'")]
+    #[error("a prefix may not have {0:?}: use letters, digits, '_', '-', '=' and '/'")]
     Character(char),
     /// Between two slashes, before the first one or after the last one, there is nothing.
     #[error("a prefix has no empty level")]
@@ -39,6 +39,12 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// For somebody else's broker where no other prefix is chosen.
+    #[must_use]
+    pub fn foreign() -> Self {
+        Self { prefix: Some(OWN.into()) }
+    }
+
     /// For somebody else's broker: with this prefix, and without characters that some brokers change.
     ///
     /// # Errors
@@ -47,7 +53,7 @@ impl Wire {
         if prefix.is_empty() || prefix.len() > MAX_PREFIX_BYTES {
             return Err(PrefixError::Length);
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/');
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '=' | '/');
         if let Some(other) = prefix.chars().find(|c| !fits(*c)) {
             return Err(PrefixError::Character(other));
         }
@@ -58,6 +64,12 @@ impl Wire {
             return Err(PrefixError::Slashes);
         }
         Ok(Self { prefix: Some(prefix.into()) })
+    }
+
+    /// What Sealcast's own topics begin with at somebody else's broker. `None` for the hub's own.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        self.prefix.as_deref()
     }
 
     /// Whether a topic or filter at the broker is one of Sealcast's own, or would be at another broker.
@@ -139,7 +151,9 @@ mod tests {
         for topic in ["plant-7/sealcast", "plant-7/sealcast/keys/a", "sealcast/v1/ledger"] {
             assert!(wire.is_control(topic), "{topic}");
         }
-        assert!(!wire.is_control("plant-7/sealcasts/x") && !wire.is_control("plant-7"));
+        for topic in ["plant-7/sealcasts/x", "plant-7", "plant-7/#", "plant-7/+/keys", "#"] {
+            assert!(!wire.is_control(topic), "{topic}");
+        }
     }
 
     #[test]
@@ -156,7 +170,6 @@ mod tests {
             (&*"x".repeat(129), PrefixError::Length),
             ("a.b", PrefixError::Character('.')),
             ("a/+", PrefixError::Character('+')),
-            ("a=b", PrefixError::Character('=')),
             ("$share/a", PrefixError::Character('$')),
             ("/a", PrefixError::EmptyLevel),
             ("a/", PrefixError::EmptyLevel),
@@ -169,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_and_back_is_the_same(name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", prefix in "[a-z]{1,5}(/[a-z]{1,5}){0,3}") {
+        fn there_and_back_is_the_same(name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", prefix in "[A-Za-z0-9_=-]{1,5}(/[a-z]{1,5}){0,3}") {
             let wire = wire(&prefix);
             let topic = ControlTopic::Keys { device: &name }.to_string();
             let outward = wire.outward(&topic).into_owned();

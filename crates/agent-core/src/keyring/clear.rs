@@ -15,7 +15,7 @@ pub enum ClearFilterError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// It is about the agents' own topics.
-    #[error("topics below sealcast/ are for the agents themselves")]
+    #[error("Sealcast's own topics are for the agents themselves")]
     Control,
     /// It is a shared subscription.
     #[error("a shared subscription has no topics of its own: leave out $share and the name of the share")]

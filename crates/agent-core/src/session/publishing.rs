@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Cause, Denied, Now, Retained, Route, Why, values::Judged};
 
-pub(super) const CONTROL_TOPIC: &str = "topics below sealcast/ are for the agents themselves";
+pub(super) const CONTROL_TOPIC: &str = "Sealcast's own topics are for the agents themselves";
 const BROKERS_TOPIC: &str = "not sent: topics that begin with $ are the broker's own";
 
 impl Session {

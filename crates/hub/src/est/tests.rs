@@ -13,6 +13,7 @@ use sealcast_chain::Ledger;
 use sealcast_faults::Fault;
 use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, csr};
 use sealcast_ledger::{Device, DeviceRevoked, Hash, Replica};
+use sealcast_topic::Wire;
 use tempfile::TempDir;
 
 use super::*;
@@ -55,6 +56,7 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
         issuing: keys.authority.certificate().clone(),
         operator: keys.operator,
         broker: "mqtts://localhost:1".to_owned(),
+        wire: Wire::default(),
         hub: "https://localhost:1".to_owned(),
         written_ms: now_ms(),
     };

@@ -104,7 +104,7 @@ impl World {
             .with(Some(([127, 0, 0, 1], 0).into()), Some(([127, 0, 0, 1], 0).into()), &[])
             // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
             .with_subscribe(Subscribe::Anyone)
-            .with_broker(url)
+            .with_broker(url, None)
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;
         let hub = Hub::start(&folders, hub_config.clone(), Some(hostile.clone())).await?;

@@ -48,6 +48,8 @@ struct Table {
     credentials: Option<Whose>,
     /// Where control messages are cut, in bytes of a packet. Default 65,536.
     part_bytes: Option<usize>,
+    /// What Sealcast's own topics begin with, in `hub.toml` alone: all others hear it from the hub.
+    prefix: Option<String>,
 }
 
 /// Whose user name and password the broker gets.
@@ -132,6 +134,18 @@ impl UpstreamFile {
         Self(Table { url: url.or(self.0.url), ..self.0 })
     }
 
+    /// Replaces the prefix, if an option gives one.
+    #[must_use]
+    pub fn with_prefix(self, prefix: Option<String>) -> Self {
+        Self(Table { prefix: prefix.or(self.0.prefix), ..self.0 })
+    }
+
+    /// For the hub, which alone chooses it: the prefix, and the rest.
+    pub fn split_prefix(self) -> (Self, Option<String>) {
+        let prefix = self.0.prefix;
+        (Self(Table { prefix: None, ..self.0 }), prefix)
+    }
+
     /// Makes paths relative to `dir`.
     #[must_use]
     pub fn with_files(self, dir: &Path) -> Self {
@@ -150,6 +164,10 @@ impl UpstreamFile {
 
 impl Table {
     fn validate(self) -> Result<UpstreamConfig> {
+        ensure!(
+            self.prefix.is_none(),
+            "prefix: the hub chooses it, with `prefix` in the table `broker` of its hub.toml, and tells it to all others"
+        );
         let url: Option<BrokerUrl> = self.url.as_deref().map(str::parse).transpose()?;
         let plain = url.as_ref().is_some_and(|url| !url.scheme.tls);
         for (key, is_set) in [
@@ -298,6 +316,7 @@ mod tests {
             ("credentials = 'mine'", "mine"),
             ("user = ''", "user"),
             ("part_bytes = 4095", "part_bytes"),
+            ("prefix = 'plant'", "the hub chooses it"),
             ("alpn = ['']", "alpn"),
         ] {
             let error =

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sealcast_identity::CRL_PATH;
 
 use super::{
-    access::{Access, User, of_device},
+    access::{Access, User},
     file::File,
 };
 
@@ -35,8 +35,8 @@ pub fn files(access: &Access, hub: &str) -> Vec<File> {
 
 fn rules(access: &Access) -> String {
     let mut text = String::from("%% What each device may do: ${username} is the common name of its certificate.\n");
-    lines(&of_device("${username}"), "all", &mut text);
-    for user in access.staff.iter().chain(&access.devices) {
+    lines(&access.of_device("${username}"), "all", &mut text);
+    for user in &access.beside_pattern() {
         lines(user, &format!("{{username, \"{}\"}}", user.name), &mut text);
     }
     text + "{deny, all}.\n"
@@ -62,6 +62,7 @@ mod tests {
         for line in [
             r#"{allow, all, publish, ["sealcast/v1/rpc/${username}/request", "#,
             r#"{allow, {username, "1111"}, publish, ["hsu0001/#", "room/+/set"]}."#,
+            r#"{allow, {username, "a.b"}, publish, ["sealcast/v1/rpc/a=b/request", "#,
             "{deny, all}.\n",
         ] {
             assert!(rules.contains(line), "{line} in\n{rules}");

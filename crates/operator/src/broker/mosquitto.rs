@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sealcast_identity::CRL_PATH;
 
 use super::{
-    access::{Access, User, of_device},
+    access::{Access, User},
     file::File,
 };
 
@@ -32,8 +32,8 @@ pub fn files(access: &Access, hub: &str) -> Vec<File> {
 
 fn rules(access: &Access) -> String {
     let mut text = String::from("# What each device may do: %u is the common name of its certificate.\n");
-    lines(&of_device("%u"), "pattern", &mut text);
-    for user in access.staff.iter().chain(&access.devices) {
+    lines(&access.of_device("%u"), "pattern", &mut text);
+    for user in &access.beside_pattern() {
         if !user.publishes.is_empty() || !user.subscribes.is_empty() {
             let _ = write!(text, "\nuser {}\n", user.name);
             lines(user, "topic", &mut text);
@@ -66,6 +66,7 @@ mod tests {
             "pattern readwrite sealcast/v1/inbox/%u/+/+",
             "pattern write sealcast/v1/inbox/+/+/%u",
             "user 1111\ntopic readwrite hsu0001/#\ntopic readwrite room/+/set",
+            "user a.b\ntopic write sealcast/v1/rpc/a=b/request",
             "user hub\ntopic write sealcast/v1/ledger",
         ] {
             assert!(rules.contains(line), "{line} in\n{rules}");

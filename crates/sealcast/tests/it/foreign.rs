@@ -1,6 +1,6 @@
 //! The hub and all agents as clients of somebody else's broker.
 
-use crate::harness::{Agent, Hub, Mosquitto, PATIENCE, mosquitto_sub, until, until_joined};
+use crate::harness::{Agent, Hub, Mosquitto, PATIENCE, mosquitto_sub, output, sealcast, until, until_joined};
 
 const CLEAR: &str = "clear = ['open/#']";
 
@@ -102,4 +102,53 @@ fn a_broker_that_the_hub_is_not_at_is_named_and_a_revocation_is_heard_of_all_the
     until_alone(&writer);
     writer.publish("room/t", "not for 1112", &[]);
     writer.nothing_before_marker("open/marker", &mut read);
+}
+
+/// A name with a dot is another one at the broker, because some brokers make a slash of a dot.
+#[test]
+fn two_hubs_with_a_prefix_each_share_a_broker() {
+    const PREFIX: &str = "plant-7/sealcast";
+    let broker = Mosquitto::plain();
+    let mut topics = mosquitto_sub(&broker.port(), "#", &["-F", "%t"]);
+    let config = |prefix: &str| format!("[broker]\nprefix = '{prefix}'\n");
+    let (one, mut other) = (
+        Hub::at(&broker.url()),
+        Hub::at_with(&broker.url(), |hub| std::fs::write(hub.join("hub.toml"), config(PREFIX)).unwrap()),
+    );
+    let fleets = [(&one, "room", "pump.1"), (&other, "hall", "pump.2")].map(|(hub, group, pump)| {
+        let dirs = ["1111", pump].map(|device| hub.enroll(device));
+        hub.group(group, &format!("{group}/#"), &["1111", pump]);
+        dirs.map(|dir| Agent::start(&dir, &[]))
+    });
+    for ([writer, reader], group) in fleets.iter().zip(["room", "hall"]) {
+        until_joined(writer, reader, &format!("{group}/probe"));
+    }
+    other.operate(&["group", "revoke", "hall", "pump.2"]);
+    let [[room, _], [hall, _]] = &fleets;
+    until_alone(hall);
+
+    room.publish("room/last", "of all", &[]);
+    let seen = topics.before("room/last");
+    for (prefix, device, stranger) in [("sealcast/v1", "pump=1", "pump=2"), (PREFIX, "pump=2", "pump=1")] {
+        let of = |device: &str| {
+            let of = |topic: &String| topic.starts_with(prefix) && topic.split('/').any(|level| level == device);
+            seen.iter().filter(|topic| of(topic)).cloned().collect::<Vec<_>>()
+        };
+        for topic in [format!("{prefix}/keys/{device}"), format!("{prefix}/rpc/{device}/request")] {
+            assert!(of(device).contains(&topic), "{topic}: {seen:?}");
+        }
+        assert_eq!(of(stranger), Vec::<String>::new(), "below {prefix}");
+    }
+
+    let own = format!("{PREFIX}/ledger");
+    assert!(hall.refusal(&own, "forged", &[]).contains("Sealcast's own topics"));
+    let create = output(&mut other.command(&["group", "create", "own", "--filter", &own]));
+    let error = String::from_utf8_lossy(&create.stderr);
+    assert!(!create.status.success() && error.contains("Sealcast's own topics begin with plant-7/sealcast"), "{error}");
+
+    other.kill();
+    std::fs::write(other.path().join("hub.toml"), config("hall")).unwrap();
+    let start = output(&mut other.up(sealcast()));
+    let error = String::from_utf8_lossy(&start.stderr);
+    assert!(!start.status.success() && error.contains("hall/# of group hall"), "{error}");
 }

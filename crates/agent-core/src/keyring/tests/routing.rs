@@ -24,6 +24,21 @@ fn a_topic_goes_by_what_the_ledger_and_the_configuration_say() {
 }
 
 #[test]
+fn the_agents_own_topics_are_below_the_prefix_too_that_the_broker_gets() {
+    let scene = Scene::new();
+    let keyring = scene.member(0).with_wire(Wire::new("plant/own").unwrap());
+    for (topic, route) in [
+        ("plant/own/keys/1111", Route::Control),
+        ("plant/own", Route::Control),
+        ("sealcast/v1/keys/1111", Route::Control),
+        ("plant/owner", Route::Group(scene.group)),
+        ("plant", Route::Group(scene.group)),
+    ] {
+        assert_eq!(keyring.route(topic), route, "{topic}");
+    }
+}
+
+#[test]
 fn before_the_ledger_was_read_to_its_end_what_may_be_a_groups_waits() {
     let scene = Scene::new();
     let mut keyring = scene.keyring(0);
