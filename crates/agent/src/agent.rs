@@ -20,7 +20,7 @@ use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Hash, Record, Replica};
 use sealcast_ledger_client::{AnswerVerifier, RemoteLedger};
 use sealcast_node::{
-    KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
+    HubChannel, KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
     config::{folder_of, load},
     monitor, now_ms, output, shutdown,
     tls::{self, Identity},
@@ -32,7 +32,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::info;
 
 use crate::{
-    channel::HubChannel,
     client::Shared,
     config,
     control::{Driver, Parts},

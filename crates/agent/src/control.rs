@@ -18,13 +18,13 @@ use sealcast_agent_core::{
 };
 use sealcast_ledger::{GroupNumber, SignedEntry};
 use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NodeError, RemoteLedger, SubmitError};
-use sealcast_node::{Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
+use sealcast_node::{HubChannel, Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{channel::HubChannel, data::DataPlane, readings::Readings, store::Store, values::Values};
+use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
 
 /// The longest sleep: the wall clock, by which the control plane waits, may be set back meanwhile.
 const TICK: Duration = Duration::from_secs(1);

@@ -15,11 +15,11 @@ use sealcast_identity::{
 use sealcast_node::{
     KeyFiles, PassphraseArgs,
     files::{self, Mode},
-    now_ms, output, tls,
+    https, now_ms, output, tls,
 };
 use zeroize::Zeroizing;
 
-use crate::{https, store::Store};
+use crate::store::Store;
 
 /// `sealcast enroll`.
 #[derive(clap::Args)]

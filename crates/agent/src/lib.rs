@@ -4,7 +4,6 @@
 //! It sees the ledger through its own replica and over JSON-RPC, so that nothing of the hub is linked into it.
 
 mod agent;
-mod channel;
 mod client;
 mod clock;
 mod config;
@@ -15,7 +14,6 @@ mod doors;
 pub mod enroll;
 mod events;
 mod folder;
-mod https;
 mod incidents;
 mod key_log;
 mod listeners;

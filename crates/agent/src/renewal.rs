@@ -16,7 +16,7 @@ use sealcast_identity::{Certificate, DeviceId, SigningKey, TrustAnchor, certific
 use sealcast_ledger::Hash;
 use sealcast_node::{
     files::{self, Mode},
-    now_ms, output,
+    https, now_ms, output,
     tls::{self, Identity},
     upstream::Upstream,
 };
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{counts::Counts, data::DataPlane, enroll::certified, https};
+use crate::{counts::Counts, data::DataPlane, enroll::certified};
 
 /// The longest sleep: the wall clock, by which a certificate ends, may be set meanwhile.
 const TICK: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Whether a certificate is good by the ledger.
 
-use sealcast_identity::Certificate;
+use sealcast_identity::{Certificate, OPERATOR_NAME};
 use sealcast_ledger::{Device, Hash, Replica};
 
 /// Why a certificate is not accepted, although the CA issued it.
@@ -16,6 +16,27 @@ pub enum CertificateRefusal {
     UnknownCertificate,
     /// Its device has another key by now, or was revoked since.
     Revoked,
+    /// The operator has another key by now.
+    FormerOperator,
+}
+
+/// Whose a certificate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder<'a> {
+    /// The operator.
+    Operator,
+    /// An active device.
+    Device(&'a Device),
+}
+
+impl Holder<'_> {
+    /// Its name in topics.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Operator => OPERATOR_NAME,
+            Self::Device(device) => device.id.as_str(),
+        }
+    }
 }
 
 impl CertificateRefusal {
@@ -27,7 +48,21 @@ impl CertificateRefusal {
             Self::DeviceRevoked => "the device is revoked",
             Self::UnknownCertificate => "the ledger does not know the certificate",
             Self::Revoked => "the certificate is revoked: the device has enrolled again since",
+            Self::FormerOperator => "the ledger knows another key of the operator",
         }
+    }
+}
+
+/// Who may call and be called by a certificate: a device, as [`device_of`] says, or the operator by the key that the ledger has.
+///
+/// That it comes from the CA and has not ended is for the caller to check.
+pub fn holder_of<'a>(replica: &'a Replica, certificate: &Certificate) -> Result<Holder<'a>, CertificateRefusal> {
+    if certificate.common_name() != OPERATOR_NAME {
+        return device_of(replica, certificate).map(Holder::Device);
+    }
+    match replica.key_of(replica.genesis().id.operator()) == Some(certificate.public_key()) {
+        true => Ok(Holder::Operator),
+        false => Err(CertificateRefusal::FormerOperator),
     }
 }
 

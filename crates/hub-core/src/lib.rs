@@ -11,7 +11,7 @@ mod policy;
 
 pub use self::{
     barred::Barred,
-    holder::{CertificateRefusal, device_of},
+    holder::{CertificateRefusal, Holder, device_of, holder_of},
     kept::{Change, Kept, Page, Place},
     policy::{LedgerPolicy, Readers, SharedReplica},
 };

@@ -12,7 +12,7 @@ use sealcast_identity::{CLIENT_ID_PREFIX, Certificate, DeviceId, OPERATOR_NAME, 
 use sealcast_ledger::{Device, GroupNumber, Replica, TopicFilter};
 use sealcast_topic::{ControlTopic, covers, is_control, overlap};
 
-use crate::{CertificateRefusal, device_of};
+use crate::{CertificateRefusal, holder_of};
 
 /// The hub's copy of the ledger, shared with the task that follows it.
 pub type SharedReplica = Arc<RwLock<Replica>>;
@@ -39,18 +39,12 @@ pub enum Readers {
 impl LedgerPolicy {
     fn judge(&self, certificate: &Certificate) -> Result<Peer, PolicyRefusal> {
         let replica = self.replica.read().unwrap_or_else(PoisonError::into_inner);
-        if certificate.common_name() == OPERATOR_NAME {
-            let key = replica.key_of(replica.genesis().id.operator());
-            return match key == Some(certificate.public_key()) {
-                true => Ok(Peer { device: OPERATOR_NAME.into(), credential: credential(&replica, OPERATOR_NAME) }),
-                false => Err(PolicyRefusal::NotAuthorized("the ledger knows another key of the operator")),
-            };
-        }
-        let device = device_of(&replica, certificate).map_err(|refusal| match refusal {
+        let holder = holder_of(&replica, certificate).map_err(|refusal| match refusal {
             CertificateRefusal::DeviceRevoked => PolicyRefusal::Banned(refusal.reason()),
             _ => PolicyRefusal::NotAuthorized(refusal.reason()),
         })?;
-        Ok(Peer { device: device.id.as_str().into(), credential: Some(device.key.fingerprint()) })
+        // By both it is the key that the ledger has.
+        Ok(Peer { device: holder.name().into(), credential: Some(certificate.public_key().fingerprint()) })
     }
 }
 

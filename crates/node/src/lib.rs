@@ -9,6 +9,8 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod files;
+pub mod https;
+mod hub_channel;
 mod key_files;
 mod link;
 pub mod monitor;
@@ -24,6 +26,7 @@ pub mod web_socket;
 pub use self::{
     accept::accepted,
     clock::now_ms,
+    hub_channel::HubChannel,
     key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     supervisor::Supervisor,

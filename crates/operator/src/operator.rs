@@ -9,14 +9,15 @@ use sealcast_identity::{Certificate, DeviceId, Network, OPERATOR_NAME, SigningKe
 use sealcast_ledger::{AttestedHead, Body, Device, Group, GroupName, Record, Refusal, Replica};
 use sealcast_ledger_client::{AnswerVerifier, RemoteLedger, SubmitError};
 use sealcast_node::{
-    KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks,
+    HubChannel, KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks,
     config::{folder_of, load},
-    files, now_ms,
-    tls::Identity,
+    files, now_ms, output,
+    tls::{self, Identity},
     upstream::{Upstream, UpstreamFile},
 };
 use sealcast_topic::{ControlTopic, Wire};
 use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
 
 /// How long the hub may take to answer: it may be a small or a busy machine.
@@ -51,7 +52,7 @@ struct OperatorFile {
     broker: UpstreamFile,
 }
 
-/// A connection to the hub, and a replica of its ledger that was verified from the first entry on.
+/// A connection to the hub, over the broker or HTTPS, and a replica of its ledger that was verified from the first entry on.
 pub struct Operator {
     /// Every record, in order.
     pub records: Vec<Record>,
@@ -60,7 +61,7 @@ pub struct Operator {
     /// How Sealcast's own topics are written at the broker.
     pub wire: Wire,
     link: Link,
-    ledger: RemoteLedger<Link>,
+    ledger: RemoteLedger<HubChannel>,
     key: SigningKey,
     _end: DropGuard,
 }
@@ -105,40 +106,33 @@ impl Operator {
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
         let genesis = genesis(&network, &anchor);
+        let (_, tls) = watch::channel(tls::client(anchor.root().der(), Some(&identity))?);
         let answers = AnswerVerifier::new(genesis.id, OPERATOR_NAME, anchor);
         let (link, mut events) = Link::open(&upstream, OPERATOR_NAME, &[], Some(answers), &tasks)?;
-        let connected = async {
-            loop {
-                match events.recv().await {
-                    Some(LinkEvent::Up) => return Ok(()),
-                    Some(LinkEvent::Down(reason)) => bail!("{reason}"),
-                    Some(LinkEvent::Message { .. } | LinkEvent::Taken { .. } | LinkEvent::Refused { .. }) => {}
-                    None => bail!("the connection was closed"),
-                }
-            }
-        };
-        match tokio::time::timeout(PATIENCE, connected).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())),
-        }
-        .with_context(|| {
-            format!(
-                "cannot connect to the broker at {}: is it running, or `sealcast up` if it is the hub's?",
-                network.broker
-            )
-        })?;
+        let is_up = is_up(&mut events).await;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
         let mut operator = Self {
             records: Vec::new(),
             replica: Replica::new(genesis),
             wire: network.wire,
-            ledger: RemoteLedger::new(link.clone(), genesis.id),
+            ledger: RemoteLedger::new(HubChannel::new(link.clone(), &network.hub, tls).while_down(), genesis.id),
             link,
             key,
             _end: stop.drop_guard(),
         };
-        operator.catch_up().await?;
+        let read = operator.catch_up().await;
+        if !is_up {
+            let broker = &network.broker;
+            read.with_context(|| {
+                format!("cannot connect to the broker at {broker}: is it running, or `sealcast up` if it is the hub's?")
+            })?;
+            output::complain(&format!(
+                "note: there is no connection to the broker at {broker}: the hub is asked over HTTPS"
+            ));
+        } else {
+            read?;
+        }
         Ok(operator)
     }
 
@@ -243,4 +237,18 @@ impl Operator {
     pub fn group(&self, name: &GroupName) -> Result<&Group> {
         self.replica.group_by_name(name).with_context(|| format!("there is no group {name}: see `sealcast group list`"))
     }
+}
+
+/// Whether the broker has taken this connection.
+async fn is_up(events: &mut mpsc::Receiver<LinkEvent>) -> bool {
+    let told = async {
+        loop {
+            match events.recv().await {
+                Some(LinkEvent::Up) => return true,
+                Some(LinkEvent::Down(_)) | None => return false,
+                Some(LinkEvent::Message { .. } | LinkEvent::Taken { .. } | LinkEvent::Refused { .. }) => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or(false)
 }

@@ -152,3 +152,21 @@ fn two_hubs_with_a_prefix_each_share_a_broker() {
     let error = String::from_utf8_lossy(&start.stderr);
     assert!(!start.status.success() && error.contains("hall/# of group hall"), "{error}");
 }
+
+/// The operator's commands reach the hub over HTTPS where there is no hub at the broker, and where there is no broker.
+#[test]
+fn the_operator_needs_no_broker() {
+    let hub = Hub::start();
+    let broker = Mosquitto::plain();
+    let config = hub.operator().join("operator.toml");
+    std::fs::write(config, format!("broker = '{}'\n", broker.url())).unwrap();
+    let [first, _second] = hub.pair("room", ["", ""]);
+
+    drop(broker);
+    let shown = output(&mut hub.command(&["group", "show", "room"]));
+    let note = String::from_utf8_lossy(&shown.stderr);
+    assert!(shown.status.success() && note.contains("the hub is asked over HTTPS"), "{note}");
+    assert!(hub.operate(&["key", "rotate", "operator"]).contains("the operator has a new key"));
+    hub.operate(&["group", "revoke", "room", "1112"]);
+    until_alone(&first);
+}

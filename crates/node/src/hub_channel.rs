@@ -1,7 +1,7 @@
-//! How the agent's calls reach the hub: over the broker, and over HTTPS when nobody answers there.
+//! How calls reach the hub: over the broker, and over HTTPS when nobody answers there.
 //!
 //! Somebody else's broker may keep calls or answers from the hub, or drown them. The hub's HTTPS side takes the same calls
-//! from whoever shows a device's certificate.
+//! from whoever shows a device's certificate, or the operator's.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,11 +11,13 @@ use std::{
 use rustls::ClientConfig;
 use sealcast_identity::RPC_PATH;
 use sealcast_ledger_client::{Channel, ChannelError};
-use sealcast_node::{Link, MAX_MESSAGE_BYTES};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::https::{Body, Https};
+use crate::{
+    https::{Body, Https},
+    link::{Link, MAX_MESSAGE_BYTES},
+};
 
 /// After a call was not answered over the broker, the next ones go over HTTPS for so long.
 const ASIDE: Duration = Duration::from_secs(60);
@@ -25,16 +27,24 @@ const ASIDE: Duration = Duration::from_secs(60);
 pub struct HubChannel {
     link: Link,
     hub: Arc<str>,
-    /// With the device's present certificate.
+    /// With the node's present certificate.
     tls: watch::Receiver<Arc<ClientConfig>>,
     /// Until then the broker is not tried.
     aside: Arc<Mutex<Option<Instant>>>,
+    /// Whether the broker has to be connected.
+    while_down: bool,
 }
 
 impl HubChannel {
     /// Over `link`, or to the hub at this URL.
     pub fn new(link: Link, hub: &str, tls: watch::Receiver<Arc<ClientConfig>>) -> Self {
-        Self { link, hub: hub.into(), tls, aside: Arc::default() }
+        Self { link, hub: hub.into(), tls, aside: Arc::default(), while_down: false }
+    }
+
+    /// For a node that needs the broker for nothing but calls: they are made over HTTPS also while the broker is away.
+    #[must_use]
+    pub fn while_down(self) -> Self {
+        Self { while_down: true, ..self }
     }
 
     async fn by_https(&self, request: Vec<u8>) -> anyhow::Result<Vec<u8>> {
@@ -66,6 +76,7 @@ impl Channel for HubChannel {
         let unanswered = match self.is_aside() {
             false => match Channel::call(&self.link, request.clone()).await {
                 Err(error @ (ChannelError::Timeout { .. } | ChannelError::TooLarge { .. })) => Some(error),
+                Err(error @ ChannelError::Down(_)) if self.while_down => Some(error),
                 outcome => {
                     if outcome.is_ok() {
                         self.set_aside(false);

@@ -1,4 +1,4 @@
-//! The few HTTPS requests of an enrolment and a renewal.
+//! Requests to the hub's HTTPS side: an enrolment, a renewal, and calls that nobody answers over the broker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,10 @@ use hyper::{Method, Request, StatusCode, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use sealcast_node::tls::HostPort;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
+
+use crate::tls::HostPort;
 
 /// The longest answer, unless another bound is set.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
@@ -50,6 +51,7 @@ impl Https {
     }
 
     /// The same, which takes longer answers.
+    #[must_use]
     pub fn with_max_answer(self, bytes: usize) -> Self {
         Self { max_answer_bytes: bytes, ..self }
     }
