@@ -365,6 +365,11 @@ impl Agent {
         &self.shared.data
     }
 
+    /// How many readings wait for the ledger: its own replica has the records of all others.
+    pub fn readings_waiting(&self) -> Result<u64> {
+        self.shared.store.readings_waiting()
+    }
+
     /// Which key package each device broadcasts, as this agent saw it on MQTT.
     pub fn keys_seen(&self) -> BTreeMap<DeviceId, Hash> {
         self.keys_seen.lock().unwrap_or_else(PoisonError::into_inner).by_device().clone()

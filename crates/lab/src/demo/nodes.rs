@@ -142,12 +142,14 @@ pub async fn contract_records(world: &mut World, report: &mut Report) -> Result<
     )
 }
 
-/// The end. Nobody writes any more; what was written last may still be on its way.
+/// The end. Nobody writes any more, and the readings that were written last are waited for.
 pub async fn verify_ledger(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "the end";
     report.chapter(FIGURE, "the ledger, verified from its first entry")?;
     let start = Instant::now();
     let (height, head, heads) = loop {
+        // Before the ledger is read: what no longer waits then is on it.
+        let waiting: Vec<u64> = world.nodes.iter().map(|node| node.agent.readings_waiting()).collect::<Result<_>>()?;
         world.operator.catch_up().await?;
         let (height, head) = (world.operator.replica.height(), world.operator.replica.head());
         let heads: Vec<(u64, String)> = world
@@ -155,7 +157,8 @@ pub async fn verify_ledger(world: &mut World, report: &mut Report) -> Result<()>
             .iter()
             .map(|node| node.agent.data().with_replica(|replica| (replica.height(), replica.head().to_string())))
             .collect();
-        if heads.iter().all(|(of, _)| *of == height) || start.elapsed() > PATIENCE {
+        let all_written = waiting.iter().all(|count| *count == 0);
+        if all_written && heads.iter().all(|(of, _)| *of == height) || start.elapsed() > PATIENCE {
             break (height, head, heads);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
