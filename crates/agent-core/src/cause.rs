@@ -139,6 +139,8 @@ codes! {
         ClientSlow = "client-slow",
         /// The client's connection was refused by the agent.
         ClientRefused = "client-refused",
+        /// As many clients are connected as the agent takes.
+        TooManyClients = "client-too-many",
         /// The agent's disk cannot be written.
         DiskFails = "disk-fails",
     }

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::debug;
 
 pub use self::login::Login;
 use self::{tls::Tls, web_socket::Pages};
@@ -147,12 +147,9 @@ impl Bound {
             };
             let Ok(stranger) = stranger else { return };
             let Ok(client) = places.clone().try_acquire_owned() else {
-                let from = guest.from;
-                warn!(
-                    from,
-                    "client refused: as many are connected as max_clients in agent.toml allows, {}",
-                    shared.config.max_clients
-                );
+                let most = shared.config.max_clients;
+                let reason = format!("refused: as many are connected as max_clients in agent.toml allows, {most}");
+                refuse(&shared, &guest.from, Why::new(Cause::TooManyClients, reason));
                 continue;
             };
             let places = Places { client, stranger };
@@ -199,12 +196,16 @@ async fn receive(guest: Guest, gate: Arc<Gate>, shared: Arc<Shared>, places: Pla
             client::serve(shared, stream, terms).await;
         }
         Err(error) => {
-            // A new port is no other client.
-            let host = from.parse::<SocketAddr>().map_or(from.clone(), |peer| peer.ip().to_string());
-            let reason = format!("{error:#}");
-            shared.events.put(&host, ClientEvent::of_connection(&from, Why::new(Cause::ClientRefused, reason)));
+            refuse(&shared, &from, Why::new(Cause::ClientRefused, format!("{error:#}")));
         }
     }
+}
+
+/// Says why a guest was not let in.
+fn refuse(shared: &Shared, from: &str, why: Why) {
+    // A new port is no other client.
+    let host = from.parse::<SocketAddr>().map_or_else(|_| from.to_owned(), |peer| peer.ip().to_string());
+    shared.events.put(&host, ClientEvent::of_connection(from, why));
 }
 
 impl Gate {

@@ -6,6 +6,12 @@ use sealcast_mqtt::codes;
 codes! {
     /// What keeps a client from the broker, or a message from its receivers.
     pub enum Cause {
+        /// The broker has as many connections as it may.
+        Connections = "hub-connections",
+        /// As many connections of one host as it may have have not said yet who they are.
+        Strangers = "hub-strangers",
+        /// There was no TLS handshake.
+        Handshake = "hub-handshake",
         /// The device may not connect.
         NotAuthorized = "hub-not-authorized",
         /// The device is revoked.
@@ -31,6 +37,8 @@ codes! {
 
         /// The device may not publish to the topic.
         Publish = "hub-publish",
+        /// The device announces too often.
+        Announcements = "hub-announcements",
         /// No more can be retained.
         RetainedFull = "hub-retained-full",
         /// The queue of a session is full.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use sealcast_mqtt::{Properties, Qos, TopicName};
 
-use crate::cause::Counts;
+use crate::cause::{Cause, Counts};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::packets::{Incoming, Outgoing};
@@ -281,6 +281,11 @@ impl Core {
             skipped: self.skipped,
             causes: self.causes,
         }
+    }
+
+    /// A client was refused before there was a connection of its.
+    pub fn note_refused(&mut self, cause: Cause) {
+        self.causes.add(cause);
     }
 
     fn new_message(&mut self, publish: NewMessage, now_ms: u64) -> Arc<Message> {

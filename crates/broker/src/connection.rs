@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use sealcast_broker_core::{ConnId, Incoming, Outgoing, PeerCertificate};
+use sealcast_broker_core::{Cause, ConnId, Incoming, Outgoing, PeerCertificate};
 use sealcast_mqtt::{Connect, Frame, ParseError, Version, reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, watch};
@@ -40,7 +40,9 @@ pub(crate) async fn serve<S>(
     let connect = match read_connect(&frame) {
         Ok(connect) => connect,
         Err(unfit) => {
-            tracing::debug!(conn, "connection refused: {unfit}");
+            let code = Cause::Protocol;
+            shared.note_refused(code);
+            tracing::debug!(%code, conn, "connection refused: {unfit}");
             if let Some((version, code)) = unfit.answer() {
                 let refusal = Outgoing::ConnAck { session_present: false, code, properties: None };
                 let mut out = BytesMut::new();
@@ -144,7 +146,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
             Ok(None) => return,
             Err(Unread::Silent) => break reason::KEEP_ALIVE_TIMEOUT,
             Err(Unread::Unreadable(error)) => {
-                tracing::debug!(conn, "packet refused: {error}");
+                tracing::debug!(code = %Cause::Protocol, conn, "packet refused: {error}");
                 break error.reason_code();
             }
         };
@@ -156,7 +158,7 @@ async fn read_loop<R: AsyncRead + Unpin>(
                 }
             }
             Err(error) => {
-                tracing::debug!(conn, "packet refused: {error}");
+                tracing::debug!(code = %Cause::Protocol, conn, "packet refused: {error}");
                 break error.reason_code();
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
+    Cause, ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
     parse_topic, validate_filter,
 };
 use sealcast_mqtt::Qos;
@@ -319,11 +319,16 @@ async fn accept(
             }
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: the broker has as many connections as it may \
+            let code = Cause::Connections;
+            shared.note_refused(code);
+            tracing::warn!(%code, %peer, "connection refused: the broker has as many connections as it may \
                  (limits.max_connections)");
             continue;
         };
-        let Some(stranger) = shared.strangers.admit(peer.ip()) else { continue };
+        let Some(stranger) = shared.strangers.admit(peer.ip()) else {
+            shared.note_refused(Cause::Strangers);
+            continue;
+        };
         let conn = shared.next_conn.fetch_add(1, Ordering::Relaxed);
         let (shared, acceptor) = (shared.clone(), acceptor.clone());
         clients.spawn(async move {
@@ -350,13 +355,20 @@ async fn client(
         connection::serve(stream, None, stranger, conn, shared).await;
         return;
     };
+    let code = Cause::Handshake;
     match tokio::time::timeout(shared.limits.connect_timeout, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = leaf.map(|leaf| PeerCertificate::from_leaf(leaf));
             connection::serve(stream, certificate, stranger, conn, shared).await;
         }
-        Ok(Err(error)) => tracing::debug!(%peer, %error, "connection closed: the TLS handshake failed"),
-        Err(_) => tracing::debug!(%peer, "connection closed: the TLS handshake took too long"),
+        Ok(Err(error)) => {
+            shared.note_refused(code);
+            tracing::debug!(%code, %peer, %error, "connection closed: the TLS handshake failed");
+        }
+        Err(_) => {
+            shared.note_refused(code);
+            tracing::debug!(%code, %peer, "connection closed: the TLS handshake took too long");
+        }
     }
 }

@@ -21,6 +21,7 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
+use sealcast_agent_core::Cause;
 use sealcast_ledger::TopicFilter;
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_node::accepted;
@@ -71,7 +72,8 @@ pub async fn serve(listener: TcpListener, door: Door, token: Option<Token>, bus:
             accepted = accepted("the HTTP door", || listener.accept()) => accepted,
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            warn!("HTTP door: connection refused, because {MAX_CONNECTIONS} connections are already open");
+            let code = Cause::TooManyClients;
+            warn!(%code, "HTTP door: connection refused, because {MAX_CONNECTIONS} connections are already open");
             continue;
         };
         let _ = tcp.set_nodelay(true);

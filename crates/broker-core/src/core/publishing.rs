@@ -185,10 +185,15 @@ impl Core {
     pub(super) fn may_announce(&mut self, peer: &Peer, topic: &str, now_ms: u64) -> bool {
         let device = &peer.device;
         let may = !self.policy.is_announcement(topic) || self.announced.take(device, &self.limits, now_ms);
-        if !may && let Some(unlogged) = self.told.due("announcement refused", device, topic, now_ms) {
-            tracing::warn!(%device, topic, unlogged, "publish refused: the device publishes to this topic too often");
+        if may {
+            return true;
         }
-        may
+        let code = Cause::Announcements;
+        self.causes.add(code);
+        if let Some(unlogged) = self.told.due("announcement refused", device, topic, now_ms) {
+            tracing::warn!(%code, %device, topic, unlogged, "publish refused: the device publishes to this topic too often");
+        }
+        false
     }
 
     fn acknowledge(&mut self, from: &Publisher) {

@@ -266,6 +266,7 @@ fn a_device_makes_work_for_all_others_only_so_often() {
     assert_eq!(wills(&mut bench, late_leaver), 0);
     assert_eq!(bench.publish(p, 2, "t", |_| {}), Some(0), "not to all");
     assert_eq!(bench.publish(reader, 3, "all/r", |_| {}), Some(0), "another device's");
+    assert_eq!(bench.core.stats().causes.of(Cause::Announcements), 2, "a publish and a will");
     bench.now_ms += 10_000;
     assert_eq!([4, 5].map(|id| bench.publish(p, id, "all/d", |_| {})), [Some(0), Some(reason::QUOTA_EXCEEDED)]);
 }

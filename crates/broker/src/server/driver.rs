@@ -131,6 +131,7 @@ impl Driver {
                 self.core.handle_connect(conn, certificate.as_deref(), *connect, now);
             }
             ServerEvent::Packet { conn, packet, _permit } => self.core.handle_packet(conn, packet, now),
+            ServerEvent::Refused { cause } => self.core.note_refused(cause),
             ServerEvent::Failed { conn, code } => self.core.handle_failed(conn, code, now),
             ServerEvent::Closed { conn } => {
                 self.connections.remove(&conn);

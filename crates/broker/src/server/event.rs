@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealcast_broker_core::{ConnId, Credential, HubMessage, Incoming, PeerCertificate, Received, Stats};
+use sealcast_broker_core::{Cause, ConnId, Credential, HubMessage, Incoming, PeerCertificate, Received, Stats};
 use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -10,13 +10,47 @@ use crate::connection::ConnOut;
 
 /// What reaches the core's loop.
 pub(crate) enum ServerEvent {
-    Connect { conn: ConnId, certificate: Option<Box<PeerCertificate>>, connect: Box<Connect>, out: Arc<ConnOut> },
-    Packet { conn: ConnId, packet: Incoming, _permit: Option<OwnedSemaphorePermit> },
-    Failed { conn: ConnId, code: u8 },
-    Closed { conn: ConnId },
-    Publish { message: Box<HubMessage>, done: oneshot::Sender<()> },
-    Subscribe { filter: String, sender: mpsc::Sender<Received>, done: oneshot::Sender<()> },
-    DisconnectDevice { device: String, done: oneshot::Sender<usize> },
-    NewCredential { device: String, credential: Credential, done: oneshot::Sender<usize> },
-    Stats { done: oneshot::Sender<Stats> },
+    Connect {
+        conn: ConnId,
+        certificate: Option<Box<PeerCertificate>>,
+        connect: Box<Connect>,
+        out: Arc<ConnOut>,
+    },
+    Packet {
+        conn: ConnId,
+        packet: Incoming,
+        _permit: Option<OwnedSemaphorePermit>,
+    },
+    /// Before it had said who it is.
+    Refused {
+        cause: Cause,
+    },
+    Failed {
+        conn: ConnId,
+        code: u8,
+    },
+    Closed {
+        conn: ConnId,
+    },
+    Publish {
+        message: Box<HubMessage>,
+        done: oneshot::Sender<()>,
+    },
+    Subscribe {
+        filter: String,
+        sender: mpsc::Sender<Received>,
+        done: oneshot::Sender<()>,
+    },
+    DisconnectDevice {
+        device: String,
+        done: oneshot::Sender<usize>,
+    },
+    NewCredential {
+        device: String,
+        credential: Credential,
+        done: oneshot::Sender<usize>,
+    },
+    Stats {
+        done: oneshot::Sender<Stats>,
+    },
 }

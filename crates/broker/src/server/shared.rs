@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use sealcast_broker_core::Limits;
+use sealcast_broker_core::{Cause, Limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::event::ServerEvent;
@@ -32,6 +32,12 @@ impl Shared {
             next_conn: AtomicU64::new(1),
             limits,
         }
+    }
+
+    /// Counts a client that was refused before it had said who it is. Nobody waits for the core: one that has no room for this
+    /// has no room for those who may come in either.
+    pub(crate) fn note_refused(&self, cause: Cause) {
+        let _ = self.events.try_send(ServerEvent::Refused { cause });
     }
 
     /// Room for a packet of this size on its way to the core.

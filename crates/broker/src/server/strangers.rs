@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sealcast_broker_core::Cause;
+
 /// How many connections of one address a [`Strangers`] lets in.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxStrangers {
@@ -49,11 +51,11 @@ impl Strangers {
             found.connections += 1;
             return Some(Stranger { strangers: self.clone(), peer });
         }
-        let text = self.refusal;
+        let (code, text) = (Cause::Strangers, self.refusal);
         if std::mem::replace(&mut found.told, true) {
-            tracing::debug!(%peer, limit = max, "{text}");
+            tracing::debug!(%code, %peer, limit = max, "{text}");
         } else {
-            tracing::warn!(%peer, limit = max, "{text}");
+            tracing::warn!(%code, %peer, limit = max, "{text}");
         }
         None
     }

@@ -1,8 +1,8 @@
 //! Full queues: nothing that was acknowledged is dropped, nobody waits for ever, and control traffic has its own room.
 
-use std::time::Duration;
+use std::{io::Write as _, net::TcpStream, time::Duration};
 
-use sealcast_broker::{ClassLimits, Limits, Qos, Stats};
+use sealcast_broker::{Cause, ClassLimits, Limits, Qos, Stats};
 
 use crate::client::{Client, Connect};
 use crate::{PATIENCE, any_port, tcp_broker};
@@ -471,4 +471,25 @@ fn a_long_hand_over_goes_on_by_itself() {
     for want in 1..=MESSAGES {
         assert_eq!(second.message().payload, want.to_be_bytes());
     }
+}
+
+#[test]
+fn whoever_is_refused_before_there_is_a_session_is_counted_by_cause() {
+    let refused = |limits: Limits, cause: Cause, refused: &dyn Fn(std::net::SocketAddr) -> Vec<TcpStream>| {
+        let broker = Broker::start(None, limits);
+        let held = refused(broker.addr);
+        broker.until(cause.code(), |stats| stats.causes.of(cause) == 1);
+        drop(held);
+        broker.stop();
+    };
+    let open = |addr| TcpStream::connect(addr).unwrap();
+    let two = |addr| vec![open(addr), open(addr)];
+    refused(Limits { max_connections: 1, ..Limits::default() }, Cause::Connections, &two);
+    refused(Limits { max_unauthenticated_loopback: 1, ..Limits::default() }, Cause::Strangers, &two);
+    refused(Limits::default(), Cause::Protocol, &|addr| {
+        let mut stream = open(addr);
+        // A PINGREQ is no CONNECT.
+        stream.write_all(&[0xC0, 0]).unwrap();
+        vec![stream]
+    });
 }

@@ -9,7 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::{ClientConnection, StreamOwned};
-use sealcast_broker::{Broker, BrokerConfig, Limits, ListenerConfig, Running, TlsIdentity};
+use sealcast_broker::{Broker, BrokerConfig, Cause, Limits, ListenerConfig, Running, TlsIdentity};
 
 use crate::client::{Client, Connect};
 use crate::{PATIENCE, TestPolicy, any_port};
@@ -127,7 +127,7 @@ async fn the_certificate_names_the_device() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_do_not_get_in() {
     let pki = Pki::new();
-    let (_broker, addr) = pki.broker().await;
+    let (broker, addr) = pki.broker().await;
     tokio::task::block_in_place(|| {
         assert!(connect(&pki, None, addr).is_err(), "without a certificate");
         let other = Pki::new().issue("1111", ExtendedKeyUsagePurpose::ClientAuth);
@@ -138,6 +138,15 @@ async fn strangers_do_not_get_in() {
         let (_, code) = connect(&pki, Some(&revoked), addr).unwrap();
         assert_eq!(code, 5, "not authorized");
     });
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let causes = broker.handle().stats().await.unwrap().causes;
+        if (causes.of(Cause::Handshake), causes.of(Cause::NotAuthorized)) == (3, 1) {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{causes:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 /// A session that is resumed does not show its client's certificate again, which may have ended meanwhile.

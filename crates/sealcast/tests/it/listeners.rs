@@ -219,6 +219,18 @@ fn whoever_proves_nothing_keeps_nobody_else_out() {
 }
 
 #[test]
+fn whoever_is_one_too_many_is_told_of_with_a_code() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    configure(&dir, "max_clients = 1");
+    let agent = Agent::start(&dir, &[]);
+    let _first = Client::connect(agent.address(), &Connect { id: "first", clean: true, ..Connect::default() });
+    let second = Client::open(agent.address(), false).unwrap();
+    agent.log.until(&[" WARN ", "max_clients in agent.toml allows, 1", "code=client-too-many"]);
+    assert_eq!(second.closed(), None);
+}
+
+#[test]
 fn each_listener_tells_its_clients_as_much_as_they_want() {
     let table = |annotate: &str| format!("[[listener]]\nlisten = 'mqtt://127.0.0.1:0'\nannotate = '{annotate}'\n");
     let (_hub, agent, other) = site(&(table("none") + &table("all")));

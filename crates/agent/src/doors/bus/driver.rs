@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use sealcast_agent_core::values::Local;
+use sealcast_agent_core::{Cause, values::Local};
 use sealcast_mqtt::{
     Connect, Properties, Property, Publish, Qos, Text, Version,
     client::{CloseReason, Config, Message, Outcome, Output, Reason, RequestError},
@@ -206,8 +206,9 @@ impl Driver {
             }
             Some(Reason { code, .. }) => {
                 let Some(filter) = self.listeners.filter(id).map(ToString::to_string) else { return };
-                warn!(filter, code, "the broker refused a subscription of the doors");
-                let refused = format!("the broker refused the subscription to {filter}: reason code {code:#04x}");
+                let (cause, hex) = (Cause::BrokerRefused, format!("{code:#04x}"));
+                warn!(code = %cause, filter, mqtt_code = hex, "the broker refused a subscription of the doors");
+                let refused = format!("the broker refused the subscription to {filter}: reason code {hex}");
                 self.listeners.refuse(id, Refused::by_code(code, &refused));
             }
         }
@@ -262,7 +263,7 @@ impl Driver {
         match connection.client().subscribe(&[(&filter, Qos::AtLeastOnce)], id) {
             Ok(()) => self.subscriptions.subscribe(filter),
             Err(rejected) => {
-                warn!(filter, error = %rejected.error, "the doors cannot subscribe");
+                warn!(code = %Cause::TopicUnfit, filter, error = %rejected.error, "the doors cannot subscribe");
                 self.listeners.refuse(id, refused(rejected.error));
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sealcast_agent_core::Cause;
 use sealcast_ledger::TopicFilter;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -120,7 +121,7 @@ impl Listeners {
                 && let Err(error) = entry.sender.try_send(Item::Message(message.clone()))
             {
                 if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                    warn!(filter = %entry.filter, "a listener was dropped: it does not read its messages");
+                    warn!(code = %Cause::ClientSlow, filter = %entry.filter, "a listener was dropped: it does not read its messages");
                 }
                 gone.push(*id);
             }
