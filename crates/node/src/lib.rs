@@ -15,6 +15,7 @@ mod key_files;
 mod link;
 pub mod monitor;
 pub mod output;
+mod percent;
 pub mod process;
 pub mod shutdown;
 mod supervisor;
@@ -29,6 +30,7 @@ pub use self::{
     hub_channel::HubChannel,
     key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
+    percent::percent_decode,
     supervisor::Supervisor,
     tasks::{Outcome, Tasks},
 };

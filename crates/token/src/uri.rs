@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use sealcast_node::percent_decode;
 
 /// Which key, in which token, of which module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,24 +69,10 @@ fn attributes(text: &str, separator: char) -> Result<BTreeMap<&str, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for part in text.split(separator).filter(|part| !part.is_empty()) {
         let (name, value) = part.split_once('=').with_context(|| format!("{part}: an attribute is name=value"))?;
-        let value = decoded(value).with_context(|| format!("{part}: a % has two hex digits behind it"))?;
+        let value = percent_decode(value).with_context(|| format!("{part}: a % has two hex digits behind it"))?;
         ensure!(found.insert(name, value).is_none(), "{name} is there twice");
     }
     Ok(found)
-}
-
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
-    }
-    Some(out)
 }
 
 fn utf8(name: &str, value: Vec<u8>) -> Result<String> {

@@ -1,5 +1,7 @@
 //! Topics in the paths of HTTP requests.
 
+use sealcast_node::percent_decode;
+
 /// The topic or filter in `/topics/<topic>`, percent-decoded: a space is `%20`, `#` is `%23`.
 ///
 /// # Errors
@@ -8,28 +10,14 @@ pub fn of_path(path: &str) -> Result<String, String> {
     let Some(rest) = path.strip_prefix("/topics/").filter(|rest| !rest.is_empty()) else {
         return Err("the path is /topics/<topic>".into());
     };
-    percent_decode(rest)
+    decoded(rest)
 }
 
-/// Percent-decodes UTF-8 text (RFC 3986 §2.1).
-///
-/// # Errors
-/// What is wrong, for the answer.
-pub fn percent_decode(text: &str) -> Result<String, String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        match (digit(bytes.next()), digit(bytes.next())) {
-            (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
-            _ => return Err(format!("% is not followed by two hexadecimal digits in {text:?}")),
-        }
-    }
-    String::from_utf8(out).map_err(|_| format!("{text:?} is not UTF-8"))
+/// Percent-decoded UTF-8 text.
+fn decoded(text: &str) -> Result<String, String> {
+    let bytes = percent_decode(text);
+    let bytes = bytes.ok_or_else(|| format!("% is not followed by two hexadecimal digits in {text:?}"))?;
+    String::from_utf8(bytes).map_err(|_| format!("{text:?} is not UTF-8"))
 }
 
 /// The values of a query such as `retain=1&qos=0`, in order; percent-decoded.
@@ -42,7 +30,7 @@ pub fn query(text: Option<&str>) -> Result<Vec<(String, String)>, String> {
         .filter(|part| !part.is_empty())
         .map(|part| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            Ok((percent_decode(key)?, percent_decode(value)?))
+            Ok((decoded(key)?, decoded(value)?))
         })
         .collect()
 }
