@@ -1,204 +1,29 @@
 //! Opening: frame in, content out, or the reason why not.
 
-use std::{fmt, sync::Arc};
+mod message;
+mod refusal;
 
-use sealcast_identity::DeviceId;
+use std::sync::Arc;
+
 use sframe::crypto::DecryptionBufferView;
 
+pub use self::message::{Delivery, HandOver, Message, Opened, Receipt};
+use self::{
+    message::SeenBy,
+    refusal::{OpenRefusal, not_decrypted},
+};
 use crate::{
-    content::QosClass,
-    epoch::{Authenticity, EpochId},
+    epoch::Authenticity,
     error::OpenError,
-    freshness::{AgeVerdict, DeliveryKind, Freshness},
+    freshness::{AgeVerdict, DeliveryKind},
     header::{Header, TAG_BYTES},
-    keys::{GroupKeys, HeldEpoch, NotOpened, Sender, Started},
+    keys::{GroupKeys, HeldEpoch, NotOpened, Started},
     merkle::leaf,
-    plaintext::{Flags, Plaintext, PlaintextError, Proof, write_aad},
-    replay::{Full, Mark, MarkKey, MarkOf, Marks, Order, Seen, SenderKey, SenderTag, Windows},
-    report::{LedgerReport, Place},
+    plaintext::{Flags, Plaintext, Proof, write_aad},
+    replay::{Full, MarkOf, Marks, Order, Seen, SenderKey, Windows},
+    report::Place,
     statement::write_leaf,
 };
-
-/// When a message is done with, by the MQTT quality of service with which it reached the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandOver {
-    /// QoS 0: done with once it was handed on.
-    AtMostOnce,
-    /// QoS 1 or 2: done with once the client acknowledged it (PUBACK, PUBREC).
-    Acknowledged {
-        /// The DUP flag: the broker says that it sends this again.
-        dup: bool,
-    },
-}
-
-/// How a frame reached the agent.
-#[derive(Debug, Clone, Copy)]
-pub struct Delivery<'a> {
-    /// By which way.
-    pub kind: DeliveryKind,
-    /// When it is done with.
-    pub hand_over: HandOver,
-    /// The topic's limits on age.
-    pub freshness: &'a Freshness,
-}
-
-/// What came of a frame that opened.
-// A message is the usual outcome: a box for each would cost more than the room that the other one wastes.
-#[allow(clippy::large_enum_variant)]
-#[derive(Debug)]
-#[must_use]
-pub enum Opened {
-    /// To be handed to the client, then marked.
-    Message(Message),
-    /// In order, and nothing for the client: a retained message that its publisher sealed again, live. The client has
-    /// had its content when it was first published.
-    SealedAgain {
-        /// Its publisher.
-        sender: DeviceId,
-    },
-    /// Its sender deletes the topic's retained message. To be marked like a message.
-    Tombstone(Message),
-}
-
-/// A message that may be handed on.
-pub struct Message {
-    from: Arc<Started>,
-    age_ms: u64,
-    flags: Flags,
-    report: Option<LedgerReport>,
-    plaintext: Vec<u8>,
-    /// Where in the plaintext the properties begin, the payload begins and the payload ends.
-    props_start: usize,
-    payload_start: usize,
-    payload_end: usize,
-    receipt: Receipt,
-}
-
-impl Message {
-    /// Who sent it. Proven by a signature if [`Self::is_signed`], else only that some member sent it.
-    pub fn sender(&self) -> &DeviceId {
-        &self.from.sender.name
-    }
-
-    /// What it says of its sender's ledger, if it does.
-    pub fn ledger(&self) -> Option<LedgerReport> {
-        self.report
-    }
-
-    /// Whether it bears its sender's signature, be it alone or in a batch.
-    pub fn is_signed(&self) -> bool {
-        !self.flags.is_unsigned()
-    }
-
-    /// Whether it is a will.
-    pub fn is_will(&self) -> bool {
-        self.flags.is_will()
-    }
-
-    /// Whether its sender deletes the topic's retained message.
-    pub fn is_tombstone(&self) -> bool {
-        self.flags.is_tombstone()
-    }
-
-    /// Whether it was published with RETAIN.
-    pub fn is_retain(&self) -> bool {
-        self.flags.is_retain()
-    }
-
-    /// The quality of service that it was published with; it may be delivered with a lower one.
-    pub fn class(&self) -> QosClass {
-        self.flags.class()
-    }
-
-    /// The epoch it was sealed under.
-    pub fn epoch(&self) -> EpochId {
-        self.receipt.sender.epoch
-    }
-
-    /// When it was sealed (first), by its sender's clock, Unix ms.
-    pub fn sealed_ms(&self) -> u64 {
-        self.receipt.order.time_ms
-    }
-
-    /// How long ago that is, ms; 0 if it is from the future within the tolerance.
-    pub fn age_ms(&self) -> u64 {
-        self.age_ms
-    }
-
-    /// MQTT 5 properties, as encoded property bytes without their length. Bytes of a member, not parsed here.
-    pub fn props(&self) -> &[u8] {
-        self.plaintext.get(self.props_start..self.payload_start).unwrap_or_default()
-    }
-
-    /// The application's bytes.
-    pub fn payload(&self) -> &[u8] {
-        self.plaintext.get(self.payload_start..self.payload_end).unwrap_or_default()
-    }
-
-    /// What to give to [`Opener::mark_delivered`] and [`Opener::mark_acknowledged`].
-    #[inline]
-    pub fn receipt(&self) -> Receipt {
-        self.receipt
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("sender", self.sender())
-            .field("epoch", &self.epoch())
-            .field("time_ms", &self.sealed_ms())
-            .field("payload_bytes", &self.payload().len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Names a message to the opener that let it pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    hand_over: HandOver,
-    sender: SenderKey,
-    name: SenderTag,
-    order: Order,
-    seen_by: SeenBy,
-    /// The topic's mark, of what was published with RETAIN or deletes that.
-    retained: Option<MarkKey>,
-}
-
-/// By what it is known whether a message was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SeenBy {
-    /// The window of its sender and class.
-    Window,
-    /// A mark of its own, as the counter of a will may be far behind when it comes.
-    Will(MarkKey),
-    /// The topic's mark alone: a client gets a retained message anew at each subscription.
-    Retained,
-}
-
-impl Receipt {
-    #[inline]
-    fn new(key: SenderKey, order: Order, sender: &Sender, flags: Flags, topic: &str, delivery: &Delivery<'_>) -> Self {
-        let mark = |of| MarkKey::new(of, key.group, sender.name.as_str(), topic);
-        Self {
-            hand_over: delivery.hand_over,
-            sender: key,
-            name: sender.tag,
-            order,
-            seen_by: match delivery.kind {
-                DeliveryKind::Retained => SeenBy::Retained,
-                _ if flags.is_will() => SeenBy::Will(mark(MarkOf::Will)),
-                _ => SeenBy::Window,
-            },
-            retained: (flags.is_retain() || flags.is_tombstone()).then(|| mark(MarkOf::Retained)),
-        }
-    }
-
-    fn mark(&self, of: MarkOf, done: bool) -> Mark {
-        let retained_in = (of == MarkOf::Retained).then_some(self.sender.group);
-        Mark { order: self.order, sender: self.name, retained_in, done }
-    }
-}
 
 /// Which delivery of a frame it is to its client.
 #[derive(Debug, PartialEq, Eq)]
@@ -446,92 +271,4 @@ fn check_time(
         AgeVerdict::TooOld { age_ms, limit_ms } => Err(OpenRefusal::TooOld { age_ms, limit_ms }),
         AgeVerdict::Future { ahead_ms } => Err(OpenRefusal::Future { ahead_ms }),
     }
-}
-
-/// Why a frame that was decrypted is refused. Small, and put into words apart ([`Self::explain`]), so that frames which
-/// open do not pay for the room of an [`OpenError`] at each check.
-#[derive(Debug, Clone, Copy)]
-enum OpenRefusal {
-    Removed,
-    Flags(u8),
-    Malformed,
-    TooManySenders,
-    Replay,
-    NotRetained,
-    RetainedOlder { sealed_ms: u64, newest_ms: u64 },
-    Unsigned,
-    BadSignature,
-    EpochEnded { late_ms: u64 },
-    TooOld { age_ms: u64, limit_ms: u64 },
-    Future { ahead_ms: u64 },
-}
-
-impl From<PlaintextError> for OpenRefusal {
-    fn from(error: PlaintextError) -> Self {
-        match error {
-            PlaintextError::Flags(flags) => Self::Flags(flags),
-            PlaintextError::Malformed => Self::Malformed,
-        }
-    }
-}
-
-impl OpenRefusal {
-    #[cold]
-    fn explain(
-        self,
-        keys: &GroupKeys,
-        held: &HeldEpoch,
-        header: Header,
-        topic: &str,
-        delivery: &Delivery<'_>,
-    ) -> OpenError {
-        let (group, topic, epoch) = (keys.label(), topic.to_owned(), held.id);
-        let Some(sender) = held.sender(header.key_id.leaf()).map(|sender| sender.name.clone()) else {
-            return OpenError::UnknownSender { group, epoch, leaf: header.key_id.leaf() };
-        };
-        match self {
-            Self::Removed => OpenError::Removed { sender, group, epoch },
-            Self::Flags(flags) => OpenError::Flags { sender, flags },
-            Self::Malformed => OpenError::Malformed { sender, group },
-            Self::TooManySenders => OpenError::TooManySenders { sender },
-            Self::Replay => OpenError::Replay { sender, topic, counter: header.counter },
-            Self::NotRetained => OpenError::NotRetained { sender, topic },
-            Self::RetainedOlder { sealed_ms, newest_ms } => {
-                OpenError::RetainedOlder { sender, topic, sealed_ms, newest_ms }
-            }
-            Self::Unsigned => OpenError::Unsigned { sender, group },
-            Self::BadSignature => OpenError::BadSignature { sender, group },
-            Self::EpochEnded { late_ms } => OpenError::EpochEnded { sender, group, epoch, late_ms },
-            Self::TooOld { age_ms, limit_ms } => OpenError::TooOld { sender, topic, age_ms, limit_ms },
-            Self::Future { ahead_ms } => {
-                OpenError::Future { sender, ahead_ms, tolerance_ms: delivery.freshness.clock_tolerance_ms }
-            }
-        }
-    }
-}
-
-/// Why no held epoch opened a frame.
-#[cold]
-fn not_decrypted(keys: &GroupKeys, topic: &str, header: Header) -> OpenError {
-    let key_id = header.key_id;
-    let mut reason = None;
-    for held in keys.tagged(key_id.epoch_tag()) {
-        match held.sender(key_id.leaf()) {
-            Some(sender) => {
-                reason = Some(OpenError::Undecryptable {
-                    sender: sender.name.clone(),
-                    group: keys.label(),
-                    topic: topic.to_owned(),
-                });
-            }
-            None => {
-                reason.get_or_insert_with(|| OpenError::UnknownSender {
-                    group: keys.label(),
-                    epoch: held.id,
-                    leaf: key_id.leaf(),
-                });
-            }
-        }
-    }
-    reason.unwrap_or_else(|| keys.untagged(key_id.epoch_tag()))
 }
