@@ -10,8 +10,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Agent, Hub, Port, succeed},
-    mqtt::Mosquitto,
+    harness::{Agent, Hub, Mosquitto, succeed},
     node::modules,
     python::python,
 };
@@ -105,9 +104,8 @@ fn clients_see_the_same_directly_and_through_agents() {
     let on_hub = run(agents.each_ref().map(|agent| with_certificate(&hub, agent)), through());
     // They have their keys, and have read the ledger: from here on they have another broker.
     hub.kill();
-    let port = Port::reserve();
-    let mosquitto = Mosquitto::in_place_of(&hub, &port);
-    let on_mosquitto = run([plain(&port.number()), plain(&port.number())], through());
+    let mosquitto = Mosquitto::in_place_of(&hub);
+    let on_mosquitto = run([plain(&mosquitto.port()), plain(&mosquitto.port())], through());
     drop(mosquitto);
     let faults = [check("hub", &on_hub), check("mosquitto", &on_mosquitto)].concat();
     assert!(faults.is_empty(), "{} differences:\n{}", faults.len(), faults.join("\n"));

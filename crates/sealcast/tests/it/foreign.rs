@@ -11,35 +11,6 @@ fn until_alone(member: &Agent) {
     });
 }
 
-/// Everything that the hub's own broker would carry goes through a mosquitto that lets anybody in: enrolment, grant, sealed
-/// messages, a retained one, a revocation.
-#[test]
-fn mosquitto_plain() {
-    let broker = Mosquitto::plain();
-    let hub = Hub::at(&broker.url());
-    let [first, second] = hub.pair("room", [CLEAR, CLEAR]);
-
-    let mut raw = mosquitto_sub(&broker.port(), "room/#", &[]);
-    let mut reader = second.subscribe("room/1", &["-t", "open/marker"]);
-    first.publish("room/1", "sealed", &[]);
-    assert_eq!(reader.message(PATIENCE).as_deref(), Some("room/1 sealed"));
-    let carried = raw.message(PATIENCE).unwrap();
-    assert!(carried.starts_with("room/1 ") && !carried.contains("sealed"), "{carried}");
-
-    first.publish("room/kept", "retained", &["-r"]);
-    let mut late = second.subscribe("room/kept", &[]);
-    assert_eq!(late.message(PATIENCE).as_deref(), Some("room/kept retained"));
-
-    hub.operate(&["group", "revoke", "room", "1112"]);
-    until_alone(&first);
-    let mut own = first.subscribe("room/1", &[]);
-    first.publish("room/1", "not for 1112", &[]);
-    assert_eq!(own.message(PATIENCE).as_deref(), Some("room/1 not for 1112"));
-    // The broker hands the bytes to everybody, and 1112 has no key for them.
-    raw.before("room/1 ");
-    first.nothing_before_marker("open/marker", &mut reader);
-}
-
 /// A stranger at the broker replaces what is retained there, while the devices that need it are away. The hub has it.
 #[test]
 fn whoever_overwrites_control_topics_keeps_nobody_out() {

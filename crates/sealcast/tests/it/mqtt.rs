@@ -1,16 +1,12 @@
 //! MQTT clients as they are: bridges, packets and topics of any size, wills that delete, and connections that end at once.
 
 use std::{
-    fs,
     net::SocketAddr,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use crate::{
-    harness::{
-        Agent, Hub, PATIENCE, PROBE_INTERVAL, Port, Process, configure, mosquitto_sub_at, succeed, until, until_joined,
-    },
+    harness::{Agent, Hub, Mosquitto, PATIENCE, PROBE_INTERVAL, configure, mosquitto_sub, until, until_joined},
     raw::{Client, Connect},
 };
 
@@ -26,60 +22,24 @@ fn home(config: &str) -> (Hub, Agent, Agent) {
     (hub, agent, other)
 }
 
-/// A mosquitto broker with more lines of configuration.
-pub struct Mosquitto {
-    /// Its listener's socket.
-    socket: PathBuf,
-    process: Process,
-    _dir: tempfile::TempDir,
-}
-
-impl Mosquitto {
-    fn start(config: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (socket, file) = (dir.path().join("socket"), dir.path().join("conf"));
-        let own = format!("user root\nallow_anonymous true\nlog_type all\nlistener 0 {}\n", socket.display());
-        fs::write(&file, own + config).unwrap();
-        let mut command = Command::new("/usr/sbin/mosquitto");
-        let process = Process::start(command.arg("-c").arg(&file));
-        let broker = Self { socket, process, _dir: dir };
-        broker.process.log.until(&[" running"]);
-        broker
-    }
-
-    /// One that listens where the hub's broker did, with its certificate, and without TLS on `port`.
-    pub fn in_place_of(hub: &Hub, port: &Port) -> Self {
-        let file = |name: &str| hub.path().join(name).display().to_string();
-        let (cert, key) = (file("server.pem"), file("server.key"));
-        let plain = format!("listener {} 127.0.0.1\nmax_queued_messages 0\nset_tcp_nodelay true\n", port.number());
-        Self::start(&format!("{plain}listener {} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n", hub.mqtt_port()))
-    }
-
-    fn publish(&self, topic: &str, payload: &str) {
-        let mut command = Command::new("mosquitto_pub");
-        succeed(command.arg("--unix").arg(&self.socket).args(["-t", topic, "-m", payload, "-q", "1"]));
-    }
-
-    fn subscribe(&self, topic: &str) -> Process {
-        mosquitto_sub_at(&["--unix", self.socket.to_str().unwrap()], topic, &[])
-    }
-}
-
+/// A mosquitto that hands on what is below `home`, both ways, as a bridge.
 fn bridge(agent: &Agent, config: &str) -> Mosquitto {
     let address = agent.address();
-    Mosquitto::start(&format!("connection br1\naddress {address}\ntopic home/# both 1\n{config}"))
+    Mosquitto::with("mqtt", |_| {
+        format!("allow_anonymous true\nconnection br1\naddress {address}\ntopic home/# both 1\n{config}")
+    })
 }
 
 fn the_bridge_works_both_ways(config: &str) {
     let (_hub, agent, other) = home("");
     let local = bridge(&agent, config);
-    let mut inside = local.subscribe("home/#");
+    let mut inside = mosquitto_sub(&local.port(), "home/#", &[]);
     let mut outside = other.subscribe("home/#", &[]);
     until("the bridge is connected", || {
-        local.publish("home/up", "hello");
+        local.publish("home/up", "hello", &[]);
         outside.message(PROBE_INTERVAL).is_some()
     });
-    local.publish("home/once", "1");
+    local.publish("home/once", "1", &[]);
     loop {
         let message = outside.message(PATIENCE).expect("what is published inside comes out");
         if message == "home/once 1" {
@@ -400,14 +360,12 @@ fn a_client_that_says_disconnect_loses_nothing_on_mosquitto() {
     let (mut hub, agent, _other) = home("");
     // It has its keys, and has read the ledger; from here on it has another broker.
     hub.kill();
-    let port = Port::reserve();
-    let mosquitto = Mosquitto::in_place_of(&hub, &port);
-    let direct: SocketAddr = port.address().parse().unwrap();
+    let mosquitto = Mosquitto::in_place_of(&hub);
+    let direct = mosquitto.address();
     keep_all(agent.address());
     assert_eq!(kept(direct, "home/run/#").len(), RUNS * DELETES);
     delete_and_leave(agent.address());
     until("all are deleted", || kept(direct, "home/run/#").is_empty());
-    drop(mosquitto.process);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Somebody else's broker: mosquitto on a port of the test's own.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, process::Command, time::Duration};
 
-use super::{Port, Process, succeed, until};
+use super::{Hub, Port, Process, succeed, until};
 
 /// A mosquitto that keeps nothing on disk.
 pub struct Mosquitto {
@@ -25,6 +25,18 @@ impl Mosquitto {
             format!("listener {} 127.0.0.1\nset_tcp_nodelay true\n{}", port.number(), listener(dir))
         };
         Self::configured(scheme, lines, Port::reserve())
+    }
+
+    /// One that listens where the hub's broker did, with its certificate, and beside that without TLS for anybody.
+    pub fn in_place_of(hub: &Hub) -> Self {
+        let file = |name: &str| hub.path().join(name).display().to_string();
+        let (certificate, key, tls) = (file("server.pem"), file("server.key"), hub.mqtt_port());
+        Self::with("mqtt", |_| {
+            format!(
+                "allow_anonymous true\nmax_queued_messages 0\n\
+                 listener {tls} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+            )
+        })
     }
 
     /// One with this as the essence of its `mosquitto.conf`.
@@ -53,7 +65,7 @@ impl Mosquitto {
         let mut command = Command::new("/usr/sbin/mosquitto");
         command.arg("-c").arg(self.dir.path().join("mosquitto.conf"));
         self.process = Some(Process::start(&mut command));
-        let address = self.port.address().parse().unwrap();
+        let address = self.address();
         until("mosquitto listens", || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
     }
 
@@ -62,11 +74,21 @@ impl Mosquitto {
         format!("{}://{}", self.scheme, self.port.address())
     }
 
+    /// Whoever is at the broker itself publishes.
+    pub fn publish(&self, topic: &str, payload: &str, extra: &[&str]) {
+        let port = self.port();
+        let options = ["-h", "127.0.0.1", "-p", &port, "-t", topic, "-m", payload, "-q", "1"];
+        succeed(Command::new("mosquitto_pub").args(options).args(extra));
+    }
+
     /// A stranger puts something of its own where a message is retained.
     pub fn overwrite(&self, topic: &str) {
-        let port = self.port();
-        let options = ["-h", "127.0.0.1", "-p", &port, "-t", topic, "-m", "garbage", "-r", "-q", "1"];
-        succeed(Command::new("mosquitto_pub").args(options));
+        self.publish(topic, "garbage", &["-r"]);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address().parse().unwrap()
     }
 
     /// Its port, as an argument.
