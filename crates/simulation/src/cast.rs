@@ -1,14 +1,14 @@
 //! Who takes part: a CA, an operator, a ledger in memory, and devices.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use sealcast_agent_core::Own;
 use sealcast_group::Me;
 use sealcast_identity::{Authority, DeviceId, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber, GroupReset,
-    LedgerId, Number, Policy, Refusal, Revoked, testing::MemoryLedger,
+    AttestedHead, Authenticity, Body, DeviceRegistered, DeviceRevoked, Genesis, Granted, GroupCreated, GroupNumber,
+    GroupReset, LedgerId, Number, Policy, Refusal, Revoked, testing::MemoryLedger,
 };
 
 /// When a run begins, Unix ms.
@@ -16,6 +16,8 @@ pub const START_MS: u64 = 1_767_225_600_000;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Old epochs that members keep: so many that nothing in a run is lost for want of its key.
 const RETENTION: u16 = 64;
+/// Members seal nothing when the operator's word on the ledger is older, seconds.
+pub const WORD_MAX_AGE_S: u32 = 15;
 
 /// A device's identity.
 pub struct Device {
@@ -61,7 +63,7 @@ impl Cast {
             epoch_max_messages: None,
             retention: RETENTION,
             authenticity: Authenticity::Signature,
-            ledger_max_age_s: None,
+            ledger_max_age_s: NonZeroU32::new(WORD_MAX_AGE_S),
         };
         let created = GroupCreated { name: "plant".parse()?, filters: vec!["plant/#".parse()?], policy };
         cast.operate(&Body::GroupCreated(created), START_MS)?;
@@ -114,6 +116,13 @@ impl Cast {
         self.operate(&Body::GroupReset(GroupReset { group: self.group, reason: reason() }), now_ms)
     }
 
+    /// The operator's word on how far the ledger is, and the statement of it.
+    pub fn attest(&self, now_ms: u64) -> Result<(AttestedHead, Vec<u8>)> {
+        let replica = self.ledger.replica();
+        let said = AttestedHead { time_ms: now_ms, height: replica.height(), head: replica.head() };
+        Ok((said, said.sign(&self.operator, &self.genesis.id)?))
+    }
+
     /// Whether a device is granted the group, by the ledger.
     pub fn is_granted(&self, device: usize) -> bool {
         let replica = self.ledger.replica();
@@ -130,6 +139,11 @@ impl Cast {
         let signed = body.sign(&self.operator, originator, self.nonce(originator), &self.genesis.id);
         let entry = signed.unwrap_or_else(|error| unreachable!("the operator's key signs: {error}"));
         self.ledger.submit(&entry, now_ms / 1000).map(drop)
+    }
+
+    /// A device's place, by its name.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.devices.iter().position(|device| device.id.as_str() == name)
     }
 
     /// A device as its keyring has it.

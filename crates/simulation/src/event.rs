@@ -62,6 +62,8 @@ pub enum Event {
     PushAgain { device: usize, record: usize },
     /// The hub pushes a record that was never on the ledger.
     PushForged { device: usize, seed: u64 },
+    /// The hub shows a device nothing more of the ledger, and if it also withholds that, no newer word of the operator.
+    Withhold { device: usize, word: bool },
     /// Faults end, everybody comes back, and time passes until nothing is left to do.
     Quiet,
 }
@@ -190,12 +192,13 @@ fn change(rng: &mut Rng) -> Event {
 
 fn hostile(rng: &mut Rng) -> Event {
     let (client, device, seed) = (rng.place(CLIENTS), rng.place(DEVICES), rng.next());
-    match rng.below(8) {
+    match rng.below(10) {
         0 => Event::Forge { client, seed },
         1..4 => Event::Replay { client, seed },
         4 => Event::Hold { client },
         5 => Event::LetGo { seed },
         6 => Event::PushAgain { device, record: rng.place(64) },
+        7 | 8 => Event::Withhold { device, word: rng.once_in(2) },
         _ => Event::PushForged { device, seed },
     }
 }

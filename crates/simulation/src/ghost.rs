@@ -1,13 +1,15 @@
 //! What nobody in the system knows as a whole, and what must hold of it.
 
+mod leaving;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sealcast_agent_core::{Keyring, Now};
 use sealcast_broker_core::ConnId;
 use sealcast_group::{EpochKeys, Notice};
-use sealcast_ledger::{Epoch, Generation, Hash};
+use sealcast_ledger::{AttestedHead, Epoch, Generation, Hash};
 use sealcast_mqtt::{Publish, Qos};
-use sealcast_seal::{EpochId, Header};
+use sealcast_seal::EpochId;
 
 use crate::{
     cast::Cast,
@@ -87,6 +89,10 @@ pub struct Ghost {
     copies: BTreeSet<usize>,
     /// Of each such device, the group's epoch at that time.
     past: BTreeMap<usize, EpochId>,
+    /// Since when a device is not granted the group, Unix ms.
+    revoked_ms: Vec<Option<u64>>,
+    /// What the operator said of the ledger, in order.
+    words: Vec<AttestedHead>,
     /// The generation in which a device has keys.
     member: Vec<Option<Generation>>,
     /// Messages that were handed to clients.
@@ -117,6 +123,8 @@ impl Ghost {
             disruptions: vec![0; devices],
             copies: BTreeSet::new(),
             past: BTreeMap::new(),
+            revoked_ms: vec![None; devices],
+            words: Vec::new(),
             member: vec![None; devices],
             delivered: 0,
             sealed: 0,
@@ -171,6 +179,23 @@ impl Ghost {
         self.disruptions[device] += 1;
     }
 
+    /// A device is granted the group.
+    pub fn granted(&mut self, device: usize) {
+        self.revoked_ms[device] = None;
+        self.disrupted(device);
+    }
+
+    /// A device is not granted the group any more.
+    pub fn revoked(&mut self, device: usize, now_ms: u64) {
+        self.revoked_ms[device].get_or_insert(now_ms);
+        self.disrupted(device);
+    }
+
+    /// The operator has said how far the ledger is.
+    pub fn attested(&mut self, said: AttestedHead) {
+        self.words.push(said);
+    }
+
     /// A device was revoked: the broker ends the sessions of its clients.
     pub fn sessions_end(&mut self, clients: impl IntoIterator<Item = usize>) {
         clients.into_iter().for_each(|client| self.logs[client].subscribed = false);
@@ -213,53 +238,7 @@ impl Ghost {
         }
     }
 
-    /// Something leaves an agent for a topic of the group.
-    pub fn leaves(&mut self, cast: &Cast, device: usize, keyring: &Keyring, topic: &str, payload: &[u8], now: Now) {
-        if payload.is_empty() {
-            if !self.announced.remove(&(device, topic.to_owned())) {
-                self.violated("what deletes is announced", format!("device {device} on {topic}"));
-            }
-            return;
-        }
-        let Ok(header) = Header::parse(payload) else {
-            return self.violated("nothing leaves unsealed", format!("device {device} on {topic}"));
-        };
-        let Some(inside) = self.spies[device].open(topic, payload, now.unix_ms) else {
-            return self.violated("what is sealed opens", format!("device {device} on {topic}: {header:?}"));
-        };
-        if self.past.get(&device).is_some_and(|past| inside.epoch <= *past) {
-            let what = format!("device {device} on {topic} under {}", inside.epoch);
-            self.violated("nothing is sealed under the keys of a copy", what);
-        }
-        self.sealed += 1;
-        if inside.deletes {
-            self.announced.insert((device, topic.to_owned()));
-        }
-        let hash = Hash::of(payload);
-        let nonce = (inside.epoch, header.key_id.bits(), header.ctr());
-        if *self.nonces.entry(nonce).or_insert(hash) != hash {
-            self.violated("no nonce is used twice", format!("device {device}: {nonce:?}"));
-        }
-        let replica = keyring.replica();
-        for (place, other) in cast.devices.iter().enumerate() {
-            if !replica.is_granted(cast.group, other.number)
-                && self.spies[place].open(topic, payload, now.unix_ms).is_some()
-            {
-                let what = format!(
-                    "device {place} can open what device {device} sealed on {topic} under {}, knowing that {place} is not granted",
-                    inside.epoch
-                );
-                self.violated("whoever is not granted opens nothing that is sealed afterwards", what);
-            }
-        }
-        // What is sealed again is nothing new to anybody who was there.
-        if let Some(number) = number(&inside.payload).filter(|_| !inside.is_again)
-            && self.numbers.insert(hash, number).is_none()
-        {
-            self.sealed_message(cast, device, keyring, number, inside.sealed_ms);
-        }
-    }
-
+    /// A message has left its agent for the first time.
     fn sealed_message(&mut self, cast: &Cast, device: usize, keyring: &Keyring, number: u32, sealed_ms: u64) {
         let Some(message) = self.messages.get_mut(&number) else { return };
         message.frames += 1;

@@ -1,5 +1,8 @@
 //! The hub: the broker's core with its journal, the relay that answers calls, and whoever has the broker in his hands.
 
+mod meddling;
+mod withholding;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, PoisonError, RwLock},
@@ -21,6 +24,8 @@ use sealcast_ledger::{Checkpoint, Hash, Replica, SignedEntry};
 use sealcast_mqtt::{Connect, PacketId, PacketType, Properties, Publish, Qos, TopicName};
 use sealcast_topic::{ControlTopic, is_control};
 
+pub use self::meddling::{forged, replayed};
+use self::withholding::Withholding;
 use crate::{
     cast::Cast,
     net::{End, Net, Wire, take},
@@ -98,6 +103,9 @@ pub struct Hub {
     /// Clients whose next frame is kept back.
     holds: BTreeSet<usize>,
     kept: Vec<(usize, Publish)>,
+    withholding: Withholding,
+    /// What the operator said last.
+    word: Bytes,
     next_foreign: u16,
 }
 
@@ -121,6 +129,8 @@ impl Hub {
             carried: Vec::new(),
             holds: BTreeSet::new(),
             kept: Vec::new(),
+            withholding: Withholding::default(),
+            word: Bytes::new(),
             next_foreign: 0,
         };
         hub.start(now);
@@ -246,6 +256,11 @@ impl Hub {
         if packet.put(wire.version, &mut bytes).is_err() {
             unreachable!("the broker makes no packet that cannot be written: {packet:?}");
         }
+        if let End::Control { device } = wire.end
+            && let Some(instead) = self.withholding.instead_of(device, &bytes, wire.version)
+        {
+            return wire.down.push_back(instead);
+        }
         if let (Outgoing::Publish { message, .. }, End::Client { client, .. }) = (packet, wire.end)
             && !is_control(&message.topic)
         {
@@ -284,15 +299,23 @@ impl Hub {
             };
         }
         for record in &news {
-            self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), now)?;
+            self.publish(&ControlTopic::Ledger.to_string(), record.clone().into(), false, now)?;
         }
         self.flush(net, now);
         Ok(!news.is_empty())
     }
 
-    fn publish(&mut self, topic: &str, payload: Bytes, now: Now) -> Result<()> {
+    /// The operator says how far the ledger is.
+    pub fn attest(&mut self, net: &mut Net, statement: Bytes, now: Now) -> Result<()> {
+        self.word = statement.clone();
+        self.publish(&ControlTopic::Head.to_string(), statement, true, now)?;
+        self.flush(net, now);
+        Ok(())
+    }
+
+    fn publish(&mut self, topic: &str, payload: Bytes, retain: bool, now: Now) -> Result<()> {
         let topic = TopicName::new(topic)?;
-        let message = HubMessage { topic, payload, qos: Qos::AtLeastOnce, retain: false, intercept: false };
+        let message = HubMessage { topic, payload, qos: Qos::AtLeastOnce, retain, intercept: false };
         self.core.handle_hub_publish(message, 0, now.unix_ms);
         Ok(())
     }
@@ -317,10 +340,11 @@ impl Hub {
         let Call { node, id, request } = self.calls.remove(place);
         let answer = match self.requests[request].clone() {
             Request::Ask { from, most } => {
+                let most = most.min(self.withholding.records_from(cast.place(&node), from));
                 let records = cast.ledger.records().iter().skip(usize::try_from(from)?);
                 Answer::Records(records.take(most).cloned().collect())
             }
-            Request::Kept { have } => Answer::Kept(self.kept(&node, have)),
+            Request::Kept { have } => Answer::Kept(self.kept(&node, cast.place(&node), have)),
             Request::Submit(entry) => Answer::Submitted(match cast.ledger.submit(&entry, now.unix_ms / 1000) {
                 Ok(record) => Submitted::Taken(Box::new(record)),
                 Err(refusal) => Submitted::Refused(refusal),
@@ -329,13 +353,13 @@ impl Hub {
         self.follow(cast, net, now)?;
         self.answers.push(answer);
         let payload = named(id, self.answers.len() - 1);
-        self.publish(&ControlTopic::Response { node: &node }.to_string(), payload, now)?;
+        self.publish(&ControlTopic::Response { node: &node }.to_string(), payload, false, now)?;
         self.flush(net, now);
         Ok(())
     }
 
     /// What the hub keeps for a node, of what its journal has.
-    fn kept(&self, node: &str, have: Vec<(String, Hash)>) -> KeptMessages {
+    fn kept(&self, node: &str, device: Option<usize>, have: Vec<(String, Hash)>) -> KeptMessages {
         let replica = self.policy.replica.read().unwrap_or_else(PoisonError::into_inner);
         let mut kept = Kept::default();
         for message in self.image.restored().retained {
@@ -345,7 +369,10 @@ impl Hub {
         let (mut messages, mut after, mut more) = (Vec::new(), 0, true);
         while more {
             let page = kept.page(node, after);
-            messages.extend(page.messages.into_iter().map(|place| (place.topic, place.payload)));
+            messages.extend(page.messages.into_iter().map(|place| {
+                let instead = self.withholding.payload(device, &place.topic, &place.payload);
+                (place.topic, instead.unwrap_or(place.payload))
+            }));
             (after, more) = (page.next, page.more);
         }
         let lacks = have.into_iter().filter(|(topic, message)| !kept.has(topic, message)).map(|(topic, _)| topic);
@@ -367,10 +394,16 @@ impl Hub {
         self.inject(net, client, publish).then_some((client, payload))
     }
 
-    /// No more hostility.
-    pub fn behave(&mut self) {
+    /// From now on it shows a device nothing more of the ledger, nor, perhaps, what the operator says of it.
+    pub fn withhold(&mut self, cast: &Cast, device: usize, word: bool) {
+        self.withholding.begin(device, cast.ledger.records(), word.then(|| self.word.clone()));
+    }
+
+    /// No more hostility. Gives the devices that were shown less than there is.
+    pub fn behave(&mut self) -> Vec<usize> {
         self.holds.clear();
         self.kept.clear();
+        self.withholding.end()
     }
 
     /// Has a client sent this, under an identifier that the broker does not use. `false` if it has no connection.
@@ -403,38 +436,4 @@ pub fn read_named(payload: &[u8]) -> Option<(u64, usize)> {
 /// A broker on an empty journal.
 fn core(policy: &LedgerPolicy) -> Core {
     Core::new(Limits::default(), Arc::new(policy.clone()), None)
-}
-
-/// What a hostile broker makes of something that it has carried.
-pub fn forged(carried: &Carried, rng: &mut Rng) -> Publish {
-    let mut payload = carried.payload.to_vec();
-    let mut topic = carried.topic.clone();
-    match rng.below(5) {
-        0 => topic = moved(&topic, rng),
-        1 => payload.truncate(rng.place(payload.len())),
-        2 => payload = format!("21.{:06}", rng.below(1_000)).into_bytes(),
-        3 => payload.extend_from_slice(&rng.next().to_be_bytes()),
-        _ => {
-            let place = rng.place(payload.len());
-            payload.get_mut(place).map(|byte| *byte ^= 1 << rng.below(8)).unwrap_or_default();
-        }
-    }
-    publish(topic, payload.into(), rng)
-}
-
-/// The same as it was carried, perhaps with other flags.
-pub fn replayed(carried: &Carried, rng: &mut Rng) -> Publish {
-    publish(carried.topic.clone(), carried.payload.clone(), rng)
-}
-
-fn publish(topic: TopicName, payload: Bytes, rng: &mut Rng) -> Publish {
-    let qos = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][rng.place(3)];
-    let dup = qos != Qos::AtMostOnce && rng.once_in(2);
-    Publish { dup, qos, retain: false, topic: Some(topic), packet_id: None, properties: Properties::new(), payload }
-}
-
-fn moved(topic: &TopicName, rng: &mut Rng) -> TopicName {
-    let kinds = ["plain", "good", "hot", "warm", "live"];
-    let name = format!("plant/{}/{}", rng.below(5), kinds[rng.place(kinds.len())]);
-    TopicName::new(&name).unwrap_or_else(|_| topic.clone())
 }

@@ -19,6 +19,8 @@ use crate::{
     rng::Rng,
 };
 
+/// How often the operator says how far the ledger is, ms.
+const ATTEST_EVERY_MS: u64 = 5_000;
 /// Small things without an end are a fault of the system.
 const MOST_MOVES: usize = 200_000;
 
@@ -34,6 +36,8 @@ pub struct World {
     pub ghost: Ghost,
     /// How often an agent has died.
     pub deaths: u64,
+    /// When the operator says next how far the ledger is, by [`Now::run_ms`].
+    attest_ms: u64,
 }
 
 /// Something small that can happen.
@@ -73,6 +77,7 @@ impl World {
             clients: (0..CLIENTS).map(Client::new).collect(),
             ghost,
             deaths: 0,
+            attest_ms: 0,
             now,
             cast,
         };
@@ -122,19 +127,19 @@ impl World {
             Event::Pass { ms } => self.pass(ms),
             Event::Grant { device } => {
                 if self.cast.grant(device, now_ms).is_ok() {
-                    self.ghost.disrupted(device);
+                    self.ghost.granted(device);
                 }
                 Ok(())
             }
             Event::Revoke { device } => {
                 if self.cast.revoke(device, now_ms).is_ok() {
-                    self.ghost.disrupted(device);
+                    self.ghost.revoked(device, now_ms);
                 }
                 Ok(())
             }
             Event::RevokeDevice { device } => {
                 if self.cast.revoke_device(device, now_ms).is_ok() {
-                    self.ghost.disrupted(device);
+                    self.ghost.revoked(device, now_ms);
                     self.ghost.sessions_end((0..CLIENTS).filter(|client| device_of(*client) == device));
                 }
                 Ok(())
@@ -197,6 +202,10 @@ impl World {
                 if let Some((client, payload)) = self.hub.let_go(&mut self.net, &mut Rng::new(seed)) {
                     self.ghost.meddled(client, &payload);
                 }
+            }
+            Event::Withhold { device, word } => {
+                self.ghost.disrupted(device);
+                self.hub.withhold(&self.cast, device, word);
             }
             Event::PushAgain { device, record } => {
                 let records = self.cast.ledger.records();
@@ -281,7 +290,7 @@ impl World {
         device: usize,
         act: impl FnOnce(&mut Agent, &mut Around<'_>) -> Result<(), Stop>,
     ) -> Result<()> {
-        let Self { cast, now, net, hub, agents, clients, ghost, deaths } = self;
+        let Self { cast, now, net, hub, agents, clients, ghost, deaths, .. } = self;
         let agent = &mut agents[device];
         let now = agent.clock(*now);
         let mut around = Around { net, hub, clients, ghost, cast, now };
@@ -410,11 +419,21 @@ impl World {
     /// Time passes until something is due, but not beyond `end_ms`.
     fn tick(&mut self, end_ms: u64) -> Result<()> {
         let due = self.agents.iter().filter_map(|agent| agent.poll_timeout(agent.clock(self.now))).min();
-        let next_ms = due.unwrap_or(end_ms).clamp(self.now.run_ms + 1, end_ms);
+        let next_ms = due.unwrap_or(end_ms).min(self.attest_ms).clamp(self.now.run_ms + 1, end_ms);
         self.now.unix_ms += next_ms - self.now.run_ms;
         self.now.run_ms = next_ms;
         self.hub.handle_timeout(&mut self.net, self.now);
+        if self.attest_ms <= self.now.run_ms {
+            self.attest()?;
+        }
         (0..DEVICES).try_for_each(|device| self.run(device))
+    }
+
+    fn attest(&mut self) -> Result<()> {
+        let (said, statement) = self.cast.attest(self.now.unix_ms)?;
+        self.ghost.attested(said);
+        self.attest_ms = self.now.run_ms + ATTEST_EVERY_MS;
+        self.hub.attest(&mut self.net, statement.into(), self.now)
     }
 
     /// Every replica is the ledger, as far as it goes.

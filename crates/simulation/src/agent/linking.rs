@@ -176,6 +176,7 @@ impl Process {
                 let topics = [
                     ControlTopic::Checkpoint { device },
                     ControlTopic::Ledger,
+                    ControlTopic::Head,
                     ControlTopic::Keys { device: "+" },
                     ControlTopic::Inbox { device, group: "+", committer: "+" },
                     ControlTopic::Response { node: device },

@@ -26,7 +26,7 @@ impl World {
             self.agents[device].disk.mend();
             self.run(device)?;
         }
-        self.hub.behave();
+        let deceived = self.hub.behave();
         // What was kept back comes again on a new connection.
         for client in 0..CLIENTS {
             self.cut(client)?;
@@ -42,6 +42,8 @@ impl World {
                 self.happen(Event::Reset)?;
             }
         }
+        // What they sealed, or were to get, before they knew the whole ledger may be lost.
+        deceived.into_iter().for_each(|device| self.ghost.disrupted(device));
         // A connection that was made before a group was there, or a device was active, may have been refused.
         self.rest(REST_MS)?;
         self.check_back();

@@ -4,3 +4,4 @@
 mod copies;
 mod found;
 mod seeds;
+mod withheld;
