@@ -3,12 +3,17 @@
 //! `fuzz/fixtures/group.bin` is device 1112 just before its Welcome comes: its stored state, the ledger, and the payloads
 //! that are retained. Whatever it is given, the only epochs that it may ever have keys of are those of the genuine Welcome.
 
+#[path = "genuine.rs"]
+mod genuine;
+
 use std::sync::OnceLock;
 
 use sealcast_group::{EpochKeys, GroupNumber, Groups, Me, Output};
 use sealcast_identity::{DeviceId, PublicKey, SigningKey, TrustAnchor};
 use sealcast_ledger::{Genesis, LedgerId, Record, Replica};
 use zeroize::Zeroizing;
+
+use self::genuine::{changed, parts};
 
 /// When the fixture was made, Unix ms.
 pub const NOW_MS: u64 = 1_767_225_600_000;
@@ -56,22 +61,6 @@ pub fn run(data: &[u8]) {
         }
         take(&mut groups);
     }
-}
-
-/// `position u16 | xor u8` again and again; one byte that is left cuts so many bytes off.
-fn changed(genuine: &[u8], changes: &[u8]) -> Vec<u8> {
-    let mut bytes = genuine.to_vec();
-    let changes = changes.chunks_exact(3);
-    if let [cut] = changes.remainder() {
-        bytes.truncate(bytes.len().saturating_sub((*cut).into()));
-    }
-    for change in changes {
-        let at = usize::from(u16::from_be_bytes([change[0], change[1]])) % bytes.len().max(1);
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte ^= change[2];
-        }
-    }
-    bytes
 }
 
 fn start(world: &World) -> (Groups, Replica) {
@@ -130,20 +119,14 @@ fn device(id: &str) -> DeviceId {
 fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let mut bytes = FIXTURE;
-        let mut part = || {
-            let (length, rest) = bytes.split_first_chunk::<4>()?;
-            let (part, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-            bytes = rest;
-            Some(part)
-        };
-        let mut next = || part().expect("a part");
+        let mut parts = parts(FIXTURE);
+        let mut next = || parts.next().expect("a part");
         let (pkcs8, leaf, issuing, root, operator) = (next(), next(), next(), next(), next());
         let (inbox, keys) = (next(), [next(), next()]);
         let count = u32::from_be_bytes(next().try_into().expect("four bytes"));
         let records = (0..count).map(|_| Record::decode(next()).expect("a record")).collect();
         let mut store = Vec::new();
-        while let (Some(key), Some(value)) = (part(), part()) {
+        while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
             store.push((key, value));
         }
         let issuer = sealcast_identity::Certificate::from_der(issuing).expect("a certificate");
