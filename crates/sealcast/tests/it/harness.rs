@@ -1,6 +1,7 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
 mod cluster;
+mod intruder;
 mod log;
 mod mosquitto;
 mod port;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use self::log::Log;
 pub use self::{
     cluster::Cluster,
+    intruder::Intruder,
     mosquitto::{Mosquitto, own_certificate, password_file},
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
