@@ -112,7 +112,7 @@ fn stranger(port: &str, login: &[&str]) -> Option<Process> {
 }
 
 /// A hub whose own connection, like that of the operator's commands, needs these lines in the table `broker`.
-fn hub_at(url: &str, lines: &str) -> Hub {
+pub fn hub_at(url: &str, lines: &str) -> Hub {
     let table = format!("[broker]\n{lines}");
     Hub::at_with(url, |hub| {
         std::fs::write(hub.join("hub.toml"), &table).unwrap();
@@ -123,7 +123,7 @@ fn hub_at(url: &str, lines: &str) -> Hub {
 }
 
 /// The lines of a login whose password is in a file of `dir`.
-fn login(user: &str, dir: &Path, password: &str) -> String {
+pub fn login(user: &str, dir: &Path, password: &str) -> String {
     let file = dir.join("password");
     password_file(&file, password);
     format!("user = '{user}'\npassword_file = '{}'\n", file.display())

@@ -1,5 +1,6 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
+mod books;
 mod cluster;
 mod intruder;
 mod log;
@@ -8,7 +9,13 @@ mod port;
 mod process;
 mod publisher;
 mod relay;
+/// Choices that a seed decides.
+#[path = "../../../simulation/src/rng.rs"]
+#[allow(dead_code, reason = "the simulation makes more of them")]
+mod rng;
 mod soft_token;
+mod stand_in;
+mod traffic;
 
 use std::{
     net::SocketAddr,
@@ -29,7 +36,10 @@ pub use self::{
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,
     relay::Relay,
+    rng::Rng,
     soft_token::SoftToken,
+    stand_in::{Armed, Fault, Line, StandIn, Subject, Way, Wire},
+    traffic::Traffic,
 };
 
 /// A hub in a folder of its own.

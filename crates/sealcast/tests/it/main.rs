@@ -24,6 +24,7 @@ mod disk;
 mod doors;
 mod envelope;
 mod est;
+mod faults;
 mod foreign;
 mod hostile;
 mod hub;

@@ -60,6 +60,11 @@ impl Mosquitto {
         self.dir.path()
     }
 
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
     /// Starts it on the same port.
     pub fn restart(&mut self) {
         let mut command = Command::new("/usr/sbin/mosquitto");
