@@ -11,7 +11,8 @@ use super::{
 
 pub fn files(access: &Access, hub: &str) -> Vec<File> {
     let settings = format!(
-        "# Lines for emqx.conf. cacertfile is the hub's root.pem; certfile and keyfile are this broker's own.\n\
+        "# No test of Sealcast has run on EMQX: try these lines out before you rely on them.\n\
+         # Lines for emqx.conf. cacertfile is the hub's root.pem; certfile and keyfile are this broker's own.\n\
          mqtt.peer_cert_as_username = cn\n\
          listeners.ssl.default {{\n\
          \x20 bind = 8883\n\

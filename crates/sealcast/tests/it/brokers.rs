@@ -237,7 +237,6 @@ fn a_nats_cluster() {
 
 /// And that one dies.
 #[test]
-#[ignore = "half of its runs fail: NATS refuses subscriptions after a node has died, and a new member may wait too long"]
 fn a_nats_cluster_that_loses_a_node() {
     let Some(mut cluster) = Cluster::nats() else { return };
     let (place, elsewhere) = (nats(&cluster), format!("upstream = '{}'", cluster.url(1)));

@@ -33,6 +33,27 @@ fn whoever_overwrites_control_topics_keeps_nobody_out() {
     until_joined(&early, &late, "room/probe");
 }
 
+/// It keeps no message for whoever comes later, and says so. The hub does: a device that was away when it was added to a
+/// group finds its Welcome, and the one that added it found its keys.
+#[test]
+fn a_broker_that_keeps_nothing_is_enough() {
+    let broker = Mosquitto::with("mqtt", |_| "allow_anonymous true\nretain_available false\n".to_owned());
+    let hub = Hub::at(&broker.url());
+    hub.log.until(&["connected to the broker", "keeps no retained messages"]);
+    let [early, late] = ["1111", "1112"].map(|device| hub.enroll(device));
+    let mut late = Agent::start(&late, &[]);
+    until("the ledger names the keys", || hub.operate(&["device", "show", "1112"]).contains("published a key package"));
+    late.kill();
+
+    let early = Agent::start(&early, &[]);
+    early.log.until(&["connected to the broker", "keeps no retained messages"]);
+    let mut welcomes = mosquitto_sub(&broker.port(), "sealcast/v1/inbox/1112/#", &["-F", "%t"]);
+    hub.group("room", "room/#", &["1111", "1112"]);
+    assert!(welcomes.message(PATIENCE).is_some());
+    late.restart();
+    until_joined(&early, &late, "room/probe");
+}
+
 /// Messages go on flowing at a broker without a hub, so nobody would hear of a revocation.
 #[test]
 fn without_a_hub_nothing_is_sealed_for_long() {

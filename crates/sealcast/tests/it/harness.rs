@@ -320,20 +320,35 @@ pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
 }
 
 /// The same, where `broker` are the options that say where its broker is.
+///
+/// It ends when all its filters are refused. A broker that cannot do it in time refuses what it takes a moment later: NATS
+/// does after a node has died. So it is started again until its filters are granted.
 pub fn mosquitto_sub_at(broker: &[&str], topic: &str, extra: &[&str]) -> Process {
-    // Its output is not a terminal: without stdbuf it comes in blocks.
-    let mut command = Command::new("stdbuf");
-    command.args(["-oL", "mosquitto_sub"]).args(broker);
-    command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).args(extra);
-    let mut process = Process::start(&mut command);
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let line = process.line_within(deadline.saturating_duration_since(Instant::now())).expect("a SUBACK in time");
-        if line.starts_with("Subscribed (mid:") {
+        // Its output is not a terminal: without stdbuf it comes in blocks.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub"]).args(broker);
+        command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).args(extra);
+        let mut process = Process::start(&mut command);
+        if process.is_granted(deadline) {
             return process;
         }
-        // What a session kept comes before the acknowledgement of its subscription.
-        process.put_back(line);
+        assert!(Instant::now() < deadline, "the subscription of {topic} was refused for {PATIENCE:?}");
+    }
+}
+
+impl Process {
+    /// Whether a [`mosquitto_sub`] gets all its filters, once it has its SUBACK.
+    fn is_granted(&mut self, deadline: Instant) -> bool {
+        loop {
+            let line = self.line_within(deadline.saturating_duration_since(Instant::now())).expect("a SUBACK in time");
+            if let Some(codes) = line.strip_prefix("Subscribed (mid:").and_then(|rest| rest.split_once("): ")) {
+                return codes.1.split(", ").all(|code| matches!(code, "0" | "1" | "2"));
+            }
+            // What a session kept comes before the acknowledgement of its subscription.
+            self.put_back(line);
+        }
     }
 }
 
@@ -406,6 +421,10 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
 pub fn until_joined(writer: &Agent, reader: &Agent, topic: &str) {
     let mut probe = reader.subscribe(topic, &[]);
     until("the group has its keys", || {
+        // Whoever is cut off subscribes anew by itself, and gives up when that is refused.
+        if probe.exit_code().is_some() {
+            probe = reader.subscribe(topic, &[]);
+        }
         // Refused as long as the writer has no keys. If it was sent before the reader had them, it never comes.
         writer.try_publish(topic, "probe", &[]) && probe.message(PROBE_INTERVAL).is_some()
     });
