@@ -150,12 +150,11 @@ impl Driver {
         match event {
             LinkEvent::Up => {
                 (self.was_up, self.hub_answers) = (true, false);
-                self.parts.data.set_link_up(true);
                 self.control.handle(Input::Up);
                 self.parts.values.with(|values| values.link_up());
             }
             LinkEvent::Down(reason) => {
-                self.parts.data.set_link_up(false);
+                self.parts.data.set_hub_answers(false);
                 match self.was_up {
                     true => {
                         warn!(reason, "no control connection to the hub: the agent keeps its keys and connects again")
@@ -188,10 +187,12 @@ impl Driver {
             Hub::Answers if !self.hub_answers => {
                 info!("the control connection to the hub is up");
                 (self.hub_answers, self.told_silent) = (true, None);
+                self.parts.data.set_hub_answers(true);
             }
             Hub::Answers | Hub::Away => {}
             Hub::Silent(reason) => {
                 self.hub_answers = false;
+                self.parts.data.set_hub_answers(false);
                 if self.told_silent.is_none_or(|told| told.elapsed() >= TELL_SILENT) {
                     self.told_silent = Some(Instant::now());
                     warn!(

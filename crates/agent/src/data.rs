@@ -27,7 +27,7 @@ pub struct DataPlane {
     keyring: Mutex<Keyring>,
     changed: watch::Sender<u64>,
     news_wanted: Notify,
-    link_up: AtomicBool,
+    hub_answers: AtomicBool,
     key_log: Option<KeyLog>,
 }
 
@@ -40,7 +40,7 @@ impl DataPlane {
             keyring: Mutex::new(keyring),
             changed: watch::Sender::new(0),
             news_wanted: Notify::new(),
-            link_up: AtomicBool::new(false),
+            hub_answers: AtomicBool::new(false),
             key_log,
         }
     }
@@ -125,14 +125,14 @@ impl DataPlane {
         self.keyring().members(group)
     }
 
-    /// The control connection to the hub is up, or is not.
-    pub fn set_link_up(&self, up: bool) {
-        self.link_up.store(up, Ordering::Relaxed);
+    /// The hub has answered on the control connection, or does not.
+    pub fn set_hub_answers(&self, answers: bool) {
+        self.hub_answers.store(answers, Ordering::Relaxed);
     }
 
-    /// Whether the control connection to the hub is up.
-    pub fn is_link_up(&self) -> bool {
-        self.link_up.load(Ordering::Relaxed)
+    /// Whether the control connection to the hub is up: a connection to the broker alone is none.
+    pub fn is_hub_answering(&self) -> bool {
+        self.hub_answers.load(Ordering::Relaxed)
     }
 
     /// What the keyring tells whoever watches the agent.

@@ -31,7 +31,7 @@ impl Monitored for Outside {
         let shared = &*self.0;
         let mut missing: Vec<String> =
             shared.data.overview(now_ms()).missing.iter().map(|why| format!("{}: {why}", why.cause)).collect();
-        if !shared.data.is_link_up() {
+        if !shared.data.is_hub_answering() {
             missing.push("there is no control connection to the hub".to_owned());
         }
         if shared.store.is_failing() {
@@ -51,7 +51,7 @@ fn of_agent(shared: &Shared, overview: &Overview) -> Vec<Figure> {
         Figure::gauge(
             "control_connection_up",
             "Whether the control connection to the hub is up",
-            shared.data.is_link_up(),
+            shared.data.is_hub_answering(),
         ),
         Figure::gauge("ledger_entries", "Entries of the ledger that were read", overview.height),
         Figure::gauge(

@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use sealcast_broker::{Handle, HandleError, Peer, Qos, Received};
+use sealcast_broker::{Handle, HandleError, Peer, Qos, Received, Stats};
 use sealcast_hub_core::Barred;
 use sealcast_identity::{HUB_NAME, OPERATOR_NAME};
 use sealcast_node::{Link, LinkEvent, MAX_MESSAGE_BYTES, Tasks, upstream::Upstream};
@@ -98,6 +98,20 @@ impl Carrier {
             Self::Foreign(link) => link.publish(topic, false, payload)?,
         }
         Ok(())
+    }
+
+    /// What it counts, if it is the hub's own broker.
+    ///
+    /// # Errors
+    /// Why it carries nothing now.
+    pub async fn stats(&self) -> Result<Option<Stats>> {
+        match self {
+            Self::Own(broker) => Ok(Some(broker.stats().await.context("the broker does not answer")?)),
+            Self::Foreign(link) => {
+                link.up()?;
+                Ok(None)
+            }
+        }
     }
 
     /// Ends the connections of whoever may no longer be connected, as far as the hub can.

@@ -127,11 +127,10 @@ impl Hub {
         tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
         let ended = tasks.stop().clone();
         tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
+        let certificates = certificates(&keys);
+        let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
         let follower = Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, keeper, carrier };
         tasks.keep("the task that follows the ledger", follower.run(tasks.clone()));
-        let handle = broker.as_ref().map(|broker| broker.handle().clone());
-        let outside =
-            Arc::new(Outside { broker: handle, replica: replica.clone(), counts, certificates: certificates(&keys) });
         let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger);
         let limits = est_limits(&config);

@@ -10,10 +10,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use sealcast_broker::{Cause, Handle, Stats};
+use sealcast_broker::{Cause, Stats};
 use sealcast_hub_core::SharedReplica;
 use sealcast_identity::est;
 use sealcast_node::monitor::{Figure, Labels, Monitored};
+
+use crate::carrier::Carrier;
 
 /// What the hub's servers count.
 #[derive(Default)]
@@ -53,8 +55,8 @@ pub async fn count_enrolments(State(counts): State<Arc<Counts>>, request: Reques
 
 /// The hub, as it is seen from outside.
 pub struct Outside {
-    /// The hub's own broker, if it has one.
-    pub broker: Option<Handle>,
+    /// The hub's own broker, or its connection to another one.
+    pub carrier: Carrier,
     /// The hub's copy of the ledger.
     pub replica: SharedReplica,
     /// What the servers count.
@@ -67,18 +69,20 @@ impl Monitored for Outside {
     async fn figures(&self) -> Vec<Figure> {
         let mut figures = self.of_ledger();
         figures.extend(self.of_servers());
-        if let Some(broker) = &self.broker
-            && let Ok(stats) = broker.stats().await
-        {
+        let stats = self.carrier.stats().await;
+        if !self.carrier.is_own() {
+            let help = "Whether the hub is connected to the broker";
+            figures.push(Figure::gauge("broker_connection_up", help, stats.is_ok()));
+        }
+        if let Ok(Some(stats)) = stats {
             figures.extend(of_broker(&stats));
         }
         figures
     }
 
     async fn missing(&self) -> Vec<String> {
-        let Some(broker) = &self.broker else { return Vec::new() };
-        let error = broker.stats().await.err();
-        error.map(|error| format!("the broker does not answer: {error}")).into_iter().collect()
+        let error = self.carrier.stats().await.err();
+        error.map(|error| format!("{error:#}")).into_iter().collect()
     }
 }
 

@@ -131,7 +131,8 @@ impl Link {
         }
     }
 
-    fn up(&self) -> Result<(), LinkError> {
+    /// Fails with the reason while there is no connection.
+    pub fn up(&self) -> Result<(), LinkError> {
         self.state.now().map_err(LinkError::Down)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, PATIENCE, configure, refuse, until, until_joined};
+use crate::harness::{Agent, Hub, Mosquitto, PATIENCE, configure, refuse, until, until_joined};
 
 const METRICS: &str = "[metrics]\nlisten = '127.0.0.1:0'\n";
 
@@ -110,6 +110,35 @@ fn a_hub_counts_what_it_serves() {
     hub.operate(&["device", "revoke", "1111"]);
     until("it may not come back", || is(&hub, "refused_total{code=\"hub-banned\"}") >= Some(1.0));
     assert_eq!(is(&hub, "devices"), Some(0.0));
+}
+
+/// A broker that is up is not enough for an agent, nor is a hub that lives without one.
+#[test]
+fn a_hub_waits_for_somebody_elses_broker_and_an_agent_for_the_hub_at_it() {
+    let mut broker = Mosquitto::plain();
+    let mut hub = Hub::at_with(&broker.url(), |dir| std::fs::write(dir.join("hub.toml"), METRICS).unwrap());
+    let ready = |of: &Value| get(of, "/readyz") == (200, "ready\n".into());
+    until("the hub is connected", || ready(&hub.ready));
+    assert_eq!(metric(&hub.ready, "sealcast_broker_connection_up"), Some(1.0));
+    let dir = hub.enroll("1111");
+    configure(&dir, METRICS);
+    let agent = Agent::start(&dir, &[]);
+    until("the agent hears the hub", || ready(&agent.ready));
+
+    broker.kill();
+    until("the hub misses the broker", || {
+        get(&hub.ready, "/readyz").1.contains("the connection to the broker is down")
+    });
+    assert_eq!(metric(&hub.ready, "sealcast_broker_connection_up"), Some(0.0));
+    assert_eq!(get(&hub.ready, "/healthz").0, 200);
+    broker.restart();
+    until("the hub is connected again", || ready(&hub.ready));
+    until("and so is the agent", || ready(&agent.ready));
+
+    hub.kill();
+    until("the agent misses the hub", || get(&agent.ready, "/readyz").1.contains("no control connection to the hub"));
+    agent.log.until(&["but no hub answers on it"]);
+    assert_eq!(metric(&agent.ready, "sealcast_control_connection_up"), Some(0.0));
 }
 
 #[test]
