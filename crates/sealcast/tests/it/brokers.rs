@@ -37,8 +37,9 @@ impl Place {
     }
 
     /// Grant, revocation, a retained message, an offline session, QoS 2 and a will. While a client of 1112 is away, `meanwhile`
-    /// happens, which may give the agent of 1112 other lines. `granted` happens after each change of who is granted.
-    fn show_it_sealed_end_to_end(mut self, granted: impl Fn(&Hub), meanwhile: impl FnOnce() -> Option<String>) {
+    /// happens, which may give the agent of 1112 other lines. `granted` happens after each change of who is granted. At the end
+    /// 1111 and 1113 are.
+    fn show_it_sealed_end_to_end(mut self, granted: impl Fn(&Hub), meanwhile: impl FnOnce() -> Option<String>) -> Hub {
         let hub = &self.hub;
         let dirs = ["1111", "1112", "1113"].map(|device| hub.enroll(device));
         for (dir, lines) in dirs.iter().zip(&self.agents) {
@@ -97,6 +98,7 @@ impl Place {
         second.publish("open/done", "all of it", &[]);
         assert_eq!(clear.message(PATIENCE).as_deref(), Some("open/done all of it"));
         assert!(sleeper.pending().iter().all(|line| !line.contains("not for 1112")));
+        self.hub
     }
 }
 
@@ -244,6 +246,70 @@ fn a_nats_cluster_that_loses_a_node() {
         cluster.kill(2);
         Some(elsewhere)
     });
+}
+
+/// With what `sealcast broker config nats` prints.
+#[test]
+fn nats_with_client_certificates_and_the_printed_rules() {
+    let port = Port::reserve();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    own_certificate(dir.path());
+    let lines = format!("ca_file = '{}'\nserver_name = 'broker.example'\n", file("broker.pem"));
+    let hub = hub_at(&format!("mqtts://{}", port.address()), &lines);
+    let print = |hub: &Hub, more: &[&str]| {
+        hub.operate(&[&["broker", "config", "nats", "--out", &file("printed")], more].concat());
+        // What nobody seals is not the ledger's to allow.
+        let rules = std::fs::read_to_string(file("printed/sealcast-users.conf")).unwrap();
+        let rules =
+            rules.replace("publish: [", "publish: [\"open.>\", ").replace("subscribe: [", "subscribe: [\"open.>\", ");
+        std::fs::write(file("sealcast-users.conf"), rules).unwrap();
+    };
+    print(&hub, &["--no-groups"]);
+    let root = hub.path().join("root.pem").display().to_string();
+    let settings = std::fs::read_to_string(file("printed/nats-server.conf")).unwrap();
+    let config = here(
+        settings,
+        &[
+            ("port: 8883", format!("host: 127.0.0.1, port: {}", port.number())),
+            ("/var/lib/nats", file("store")),
+            ("stream_replicas: 3", "stream_replicas: 1".into()),
+            ("/etc/nats/root.pem", root),
+            ("/etc/nats/broker.pem", file("broker.pem")),
+            ("/etc/nats/broker.key", file("broker.key")),
+        ],
+    );
+    let Some(broker) = Cluster::nats_configured(dir.path(), &config, port) else { return };
+    let granted = |hub: &Hub| {
+        print(hub, &[]);
+        broker.reload();
+    };
+    let hub = Place::of(hub).with(&format!("[upstream]\n{lines}")).show_it_sealed_end_to_end(granted, || None);
+    let of = |device: &str| said_to(&hub, device, &broker.port(0), &file("broker.pem"));
+    assert!(of("1113").contains("Subscribed (mid: 1): 1"), "{}", of("1113"));
+    assert!(of("1112").contains("Subscribed (mid: 1): 128"), "{}", of("1112"));
+    hub.operate(&["device", "revoke", "1112"]);
+    granted(&hub);
+    until("a revoked device is not let in", || of("1112").contains("CONNACK (5)"));
+    assert!(of("1113").contains("Subscribed (mid: 1): 1"), "{}", of("1113"));
+}
+
+/// What the broker says to whoever shows a device's certificate and subscribes to the group.
+fn said_to(hub: &Hub, device: &str, port: &str, ca: &str) -> String {
+    let file = |name: &str| hub.dir.path().join("agents").join(device).join(name).display().to_string();
+    let mut command = Command::new("mosquitto_sub");
+    command.args(["-h", "127.0.0.1", "-p", port, "-t", "room/away", "-q", "1", "-d", "-E", "-W", "60"]);
+    command.args(["--insecure", "--cafile", ca, "--cert", &file("device.pem"), "--key", &file("device.key")]);
+    let said = output(&mut command);
+    String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+}
+
+/// Printed settings with what is elsewhere in a test than they say.
+fn here(settings: String, changes: &[(&str, String)]) -> String {
+    changes.iter().fold(settings, |text, (printed, here)| {
+        assert!(text.contains(printed), "{printed} in\n{text}");
+        text.replace(printed, here)
+    })
 }
 
 fn nats(cluster: &Cluster) -> Place {

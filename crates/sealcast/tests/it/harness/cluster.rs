@@ -82,6 +82,24 @@ impl Cluster {
         Some(Self { nodes, _beside: Vec::new(), _ports: ports, _dir: dir })
     }
 
+    /// One node of NATS with this as its configuration, which names the port, in `folder`, which it includes files from. `None`
+    /// where there is no Go.
+    pub fn nats_configured(folder: &Path, config: &str, mqtt: Port) -> Option<Self> {
+        let program = installed(NATS, "nats-server")?;
+        let dir = tempfile::tempdir().unwrap();
+        let (own, file) = (Port::reserve(), folder.join("nats.conf"));
+        std::fs::write(&file, format!("server_name: n1\nlisten: {}\n{config}", own.address())).unwrap();
+        let node = Node { process: Some(Process::start(Command::new(program).arg("-c").arg(file))), mqtt };
+        node.wait();
+        Some(Self { nodes: vec![node], _beside: Vec::new(), _ports: vec![own], _dir: dir })
+    }
+
+    /// Has its first node read its configuration again.
+    pub fn reload(&self) {
+        let id = self.nodes[0].process.as_ref().unwrap().id().to_string();
+        succeed(Command::new("kill").args(["-HUP", &id]));
+    }
+
     /// mochi, which keeps all in memory. `None` where there is no Go to install it by.
     pub fn mochi() -> Option<Self> {
         let program = installed(MOCHI, "cmd")?;
