@@ -8,6 +8,7 @@ mod accept;
 mod clock;
 pub mod config;
 pub mod connection;
+pub mod endpoint;
 pub mod files;
 pub mod https;
 mod hub_channel;

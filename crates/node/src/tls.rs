@@ -1,8 +1,8 @@
 //! TLS as both sides use it: certificates of our own CA only, aws-lc underneath.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, path::Path, str::FromStr, sync::Arc};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureAlgorithm, SignatureScheme,
     client::{
@@ -13,8 +13,10 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::{CertifiedKey, Signer, SingleCertAndKey, public_key_to_spki},
 };
-use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, alg_id};
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime, alg_id, pem::PemObject as _};
 use sealcast_identity::{SigningKey, signature_to_der};
+
+use crate::files;
 
 /// Makes aws-lc the process's crypto provider. Libraries underneath ask for the default one.
 pub fn install_provider() {
@@ -117,6 +119,31 @@ pub fn server(identity: &Identity<'_>, root: &[u8]) -> Result<Arc<ServerConfig>>
 pub fn roots(root: &[u8]) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     store.add(CertificateDer::from(root.to_vec())).context("the CA's root certificate cannot be used")?;
+    Ok(store)
+}
+
+/// The certificate authorities of this system.
+pub fn system_roots() -> Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (added, _) = store.add_parsable_certificates(found.certs);
+    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+    ensure!(
+        added > 0,
+        "this system has no certificate authorities{why}: install them (Debian: ca-certificates), or set `ca_file`"
+    );
+    Ok(store)
+}
+
+/// Those in a file, PEM.
+pub fn roots_in(path: &Path) -> Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    let pem = files::read(path)?;
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let added = certificate.map_err(anyhow::Error::new).and_then(|der| Ok(store.add(der)?));
+        added.with_context(|| format!("{} has a certificate that cannot be used", path.display()))?;
+    }
+    ensure!(!store.is_empty(), "{} has no certificate in it (PEM)", path.display());
     Ok(store)
 }
 

@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use rustls::RootCertStore;
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sealcast_mqtt::{Credentials, Text};
 use serde::{
     Deserialize, Deserializer,
@@ -16,7 +15,10 @@ use serde::{
 };
 
 use super::url::BrokerUrl;
-use crate::{files, key_files::read_password, tls::roots};
+use crate::{
+    key_files::read_password,
+    tls::{roots, roots_in, system_roots},
+};
 
 /// Smallest part of a control message: its header must not count.
 const MIN_PART_BYTES: usize = 4096;
@@ -220,34 +222,10 @@ impl Roots {
     pub(super) fn read(&self, network: &[u8]) -> Result<RootCertStore> {
         match self {
             Self::Network => roots(network),
-            Self::Public => system(),
-            Self::File(path) => from_file(path),
+            Self::Public => system_roots().context("public_roots"),
+            Self::File(path) => roots_in(path).context("ca_file"),
         }
     }
-}
-
-fn system() -> Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = RootCertStore::empty();
-    let (added, _) = store.add_parsable_certificates(found.certs);
-    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-    ensure!(
-        added > 0,
-        "public_roots: this system has no certificate authorities{why}: install them (Debian: ca-certificates), or set \
-         `ca_file`"
-    );
-    Ok(store)
-}
-
-fn from_file(path: &Path) -> Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
-    let pem = files::read(path).context("ca_file")?;
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let added = certificate.map_err(anyhow::Error::new).and_then(|der| Ok(store.add(der)?));
-        added.with_context(|| format!("ca_file: {} has a certificate that cannot be used", path.display()))?;
-    }
-    ensure!(!store.is_empty(), "ca_file: {} has no certificate in it (PEM)", path.display());
-    Ok(store)
 }
 
 impl Login {
@@ -272,6 +250,7 @@ fn text(user: &str) -> Result<Text> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::files;
 
     #[derive(Deserialize)]
     struct File {
