@@ -1,36 +1,30 @@
 //! The ledger's client: deploys the contract, submits entries with a wallet of its own, reads records.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use alloy::{
-    consensus::TxEip1559,
-    eips::{BlockNumberOrTag, eip2718::Encodable2718 as _},
-    primitives::{Address, B256, Bytes, TxKind, U64, U256},
-    rpc::types::{Filter, TransactionRequest},
+    eips::BlockNumberOrTag,
+    primitives::{Address, Bytes, TxKind, U256},
     sol_types::SolConstructor as _,
 };
 use sealcast_identity::PublicKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEntry};
 use sealcast_ledger_client::{Head, NodeError, SubmitError};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, timeout_at},
-};
 
 use crate::{
     contract::{self, SealcastLedger as abi},
-    engine::MAX_TX_GAS,
-    node::{Node, Receipt, Ticker},
+    node::{Node, Ticker},
+    places::Places,
+    sender::{Sender, Sent},
     wallet::Wallet,
 };
 
-/// How long a submission waits until it is final.
-const FINAL_WITHIN: Duration = Duration::from_secs(60);
-const PENDING: SubmitError = SubmitError::Pending { waited_s: FINAL_WITHIN.as_secs() };
-/// How often a transaction whose nonce was taken meanwhile is signed again.
-const NONCE_ATTEMPTS: usize = 3;
 /// Records in one `eth_getLogs`.
 const PAGE: usize = 64;
+/// So often as nothing new was found, other endpoints are asked whether they have more.
+const OTHERS_EVERY: u32 = 20;
+/// What an entry costs, about.
+const ENTRY_GAS: u64 = 150_000;
 /// Records in one answer of [`Ledger::records`].
 pub const MAX_RECORDS: usize = 1024;
 const MAX_RECORDS_BYTES: usize = 8 << 20;
@@ -59,6 +53,17 @@ pub enum AttachError {
         /// The configured address.
         address: [u8; 20],
     },
+    /// Nothing to pay transactions with.
+    #[error(
+        "the relay's account 0x{} has nothing on chain {chain_id}, and the network takes fees: send it some of the network's \
+         currency (each entry costs about 150,000 gas)", hex::encode(.account)
+    )]
+    NoFunds {
+        /// The network's chain id.
+        chain_id: u64,
+        /// The relay's account.
+        account: [u8; 20],
+    },
     /// The deployment failed.
     #[error("the contract could not be deployed: {0}")]
     Deployment(String),
@@ -83,16 +88,8 @@ struct Inner {
     node: Node,
     id: LedgerId,
     address: Address,
-    deployed_at: u64,
+    places: Places,
     sender: Sender,
-}
-
-/// The wallet and the nonce that its next transaction takes; `None` when the node must be asked.
-#[derive(Debug)]
-struct Sender {
-    wallet: Wallet,
-    chain_id: u64,
-    next: Mutex<Option<u64>>,
 }
 
 fn public_key(view: &'static str, xy: Option<&[u8; 64]>) -> Result<PublicKey, NodeError> {
@@ -112,10 +109,11 @@ impl Ledger {
         let [root, ca, operator] = [root, ca, operator].map(|key| Bytes::copy_from_slice(key.xy()));
         let arguments = abi::constructorCall { rootKey: root, caKey: ca, operatorKey: operator };
         let code = [abi::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
-        let sender = Sender { wallet, chain_id, next: Mutex::new(None) };
+        let sender = Sender::new(wallet, chain_id);
+        require_funds(&node, &sender).await?;
         let mut ticker = node.ticker();
-        let hash = sender.send(&node, TxKind::Create, code.into()).await.map_err(AttachError::Submit)?;
-        let receipt = wait(&node, &mut ticker, hash).await.map_err(AttachError::Submit)?;
+        let sent = sender.send(&node, TxKind::Create, code.into()).await.map_err(AttachError::Submit)?;
+        let receipt = sender.wait(&node, &mut ticker, sent).await.map_err(AttachError::Submit)?;
         let reason = receipt.revert_reason.as_ref().and_then(|data| Refusal::from_revert(data));
         match (receipt.contract_address, reason) {
             (Some(address), _) if !receipt.status.is_zero() => Self::open(node, sender, address).await,
@@ -128,12 +126,13 @@ impl Ledger {
     pub async fn attach(node: Node, wallet: Wallet, address: [u8; 20]) -> Result<Self, AttachError> {
         let chain_id = node.chain_id().await?;
         probe(&node).await?;
-        let sender = Sender { wallet, chain_id, next: Mutex::new(None) };
+        let sender = Sender::new(wallet, chain_id);
+        require_funds(&node, &sender).await?;
         Self::open(node, sender, address.into()).await
     }
 
     async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
-        let (chain_id, bytes) = (sender.chain_id, address.into_array());
+        let (chain_id, bytes) = (sender.chain_id(), address.into_array());
         let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
         if code.is_empty() {
             return Err(AttachError::NoContract { chain_id, address: bytes });
@@ -148,12 +147,30 @@ impl Ledger {
         if ca != contract::address(&id.ca()) {
             return Err(AttachError::NotALedger { address: bytes });
         }
-        Ok(Self { inner: Arc::new(Inner { node, id, address, deployed_at, sender }) })
+        Ok(Self { inner: Arc::new(Inner { node, id, address, places: Places::new(deployed_at), sender }) })
     }
 
     /// Which ledger this is.
     pub fn id(&self) -> LedgerId {
         self.inner.id
+    }
+
+    /// Whether it is the embedded one: nothing is between it and this process, and what it has written is final.
+    pub fn is_embedded(&self) -> bool {
+        self.inner.node.is_embedded()
+    }
+
+    /// The account that pays for entries, as Ethereum writes it.
+    pub fn account(&self) -> String {
+        self.inner.sender.account().to_string()
+    }
+
+    /// For how many more entries the relay's account can pay at the present fees; `None` if they cost nothing.
+    pub async fn affordable(&self) -> Result<Option<u64>, NodeError> {
+        let Inner { node, sender, .. } = &*self.inner;
+        let each = U256::from(node.fees().await?.max()).saturating_mul(U256::from(ENTRY_GAS));
+        let balance = node.balance(sender.account()).await?;
+        Ok(balance.checked_div(each).map(|entries| entries.saturating_to()))
     }
 
     /// What a client must be configured with to verify this ledger, as the node says it: for a hub that trusts its own
@@ -204,8 +221,8 @@ impl Ledger {
         let inner = &*self.inner;
         let data = contract::submission(entry);
         let mut ticker = inner.node.ticker();
-        let hash = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await?;
-        self.outcome(entry, &mut ticker, hash).await
+        let sent = inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await?;
+        self.outcome(entry, &mut ticker, sent).await
     }
 
     /// Whether the contract would take it now, by a call.
@@ -239,7 +256,7 @@ impl Ledger {
             for (entry, sent) in chunk.iter().zip(sent) {
                 results.push(match sent {
                     Err(error) => Err(error.into()),
-                    Ok(hash) => self.outcome(entry, &mut ticker, hash).await,
+                    Ok(sent) => self.outcome(entry, &mut ticker, sent).await,
                 });
             }
         }
@@ -247,9 +264,9 @@ impl Ledger {
     }
 
     /// What became of a transaction that carries `entry`.
-    async fn outcome(&self, entry: &SignedEntry, ticker: &mut Ticker, hash: B256) -> Result<Submitted, Failure> {
+    async fn outcome(&self, entry: &SignedEntry, ticker: &mut Ticker, sent: Sent) -> Result<Submitted, Failure> {
         let inner = &*self.inner;
-        let receipt = inner.wait(ticker, hash).await?;
+        let receipt = inner.sender.wait(&inner.node, ticker, sent).await?;
         if receipt.status.is_zero() {
             let failure = match receipt.revert_reason {
                 Some(data) => Failure::reverted(data.to_vec()),
@@ -331,28 +348,16 @@ impl Ledger {
     }
 
     /// At most `count` records that the ledger has, at least one.
-    async fn page(&self, from: u64, mut count: usize) -> Result<Vec<Record>, NodeError> {
+    async fn page(&self, from: u64, count: usize) -> Result<Vec<Record>, NodeError> {
+        let Inner { node, address, places, .. } = &*self.inner;
+        let mut attempt = 1;
         loop {
-            // Each index by itself: the node finds them by its index of topics, and no block range must be known.
-            let indexes: Vec<B256> = (from..).take(count).map(contract::topic).collect();
-            let filter = Filter::new()
-                .address(self.inner.address)
-                .event_signature(contract::ENTRY_TOPIC)
-                .topic1(indexes)
-                .from_block(self.inner.deployed_at)
-                .to_block(BlockNumberOrTag::Finalized);
-            let logs = match self.inner.node.logs(&filter).await {
-                Err(error) if error.is_limit() && count > 1 => {
-                    count /= 2;
-                    continue;
-                }
-                other => other?,
-            };
-            let records: Vec<Record> = logs.iter().map(contract::record).collect::<Result<_, _>>()?;
-            if records.is_empty() || !records.iter().zip(from..).all(|(record, index)| record.index == index) {
-                return Err(NodeError::answer("eth_getLogs", format!("records from {from} on are missing")));
+            match places.page(node, *address, from, count).await {
+                // Another endpoint may know better.
+                Err(error @ NodeError::Answer { .. }) if attempt < node.endpoints() => node.turn_away(&error),
+                other => return other,
             }
-            return Ok(records);
+            attempt += 1;
         }
     }
 
@@ -376,6 +381,18 @@ impl Ledger {
         }
     }
 
+    /// Turns to another endpoint if one has more entries than `height`, which is all that the present one shows.
+    async fn leave_stale_endpoint(&self, height: u64) {
+        for (name, node) in self.inner.node.others() {
+            let has: Result<u64, _> = node.view(self.inner.address, abi::heightCall {}).await;
+            if let Ok(has) = has.as_ref()
+                && *has > height
+            {
+                return self.inner.node.turn_away(&format!("{name} has {has} entries, and it shows {height}"));
+            }
+        }
+    }
+
     /// The nonce that the originator's next entry must have.
     pub async fn nonce_of(&self, originator: Number) -> Result<u64, NodeError> {
         self.view(abi::nonceOfCall { originator: contract::address(&originator) }).await
@@ -383,7 +400,7 @@ impl Ledger {
 
     /// Follows the ledger from index `from` on.
     pub fn watch(&self, from: u64) -> Watch {
-        Watch { ledger: self.clone(), next: from, ticker: self.inner.node.ticker() }
+        Watch { ledger: self.clone(), next: from, ticker: self.inner.node.ticker(), found_nothing: 0 }
     }
 }
 
@@ -393,6 +410,7 @@ pub struct Watch {
     ledger: Ledger,
     next: u64,
     ticker: Ticker,
+    found_nothing: u32,
 }
 
 impl Watch {
@@ -402,85 +420,15 @@ impl Watch {
             let records = self.ledger.records(self.next, PAGE).await?;
             if !records.is_empty() {
                 self.next += records.len() as u64;
+                self.found_nothing = 0;
                 return Ok(records);
+            }
+            self.found_nothing += 1;
+            if self.found_nothing.is_multiple_of(OTHERS_EVERY) {
+                self.ledger.leave_stale_endpoint(self.next).await;
             }
             self.ticker.tick().await;
         }
-    }
-}
-
-impl Inner {
-    async fn wait(&self, ticker: &mut Ticker, hash: B256) -> Result<Receipt, SubmitError> {
-        let outcome = wait(&self.node, ticker, hash).await;
-        if matches!(outcome, Err(SubmitError::Dropped)) {
-            // Others may be gone with it: the next nonce must be asked for again.
-            *self.sender.next.lock().await = None;
-        }
-        outcome
-    }
-}
-
-impl Sender {
-    /// Signs and sends a transaction. The lock is held until the node has taken it, so that the node sees the nonces in
-    /// order; it is not held while the block is written.
-    async fn send(&self, node: &Node, to: TxKind, data: Bytes) -> Result<B256, SubmitError> {
-        let (max_fee_per_gas, max_priority_fee_per_gas) = node.fees().await?;
-        let from = Address::from(self.wallet.address());
-        let gas_limit = match max_fee_per_gas {
-            0 => MAX_TX_GAS,
-            // Where gas costs something its limit must be near what is used.
-            _ => {
-                let mut call = TransactionRequest::default().from(from).input(data.clone().into());
-                call.to = Some(to);
-                let gas: U64 = node.request("eth_estimateGas", (call,)).await?;
-                let gas = gas.to::<u64>();
-                gas.saturating_add(gas / 5).min(MAX_TX_GAS)
-            }
-        };
-        let mut next = self.next.lock().await;
-        for attempt in 1.. {
-            let nonce = match *next {
-                Some(nonce) => nonce,
-                None => node.request::<_, U64>("eth_getTransactionCount", (from, "pending")).await?.to(),
-            };
-            let tx = TxEip1559 {
-                chain_id: self.chain_id,
-                nonce,
-                gas_limit,
-                max_fee_per_gas,
-                max_priority_fee_per_gas,
-                to,
-                value: U256::ZERO,
-                access_list: Default::default(),
-                input: data.clone(),
-            };
-            let tx = self.wallet.sign(tx).map_err(|error| SubmitError::Wallet(error.into()))?;
-            // Asked again unless this one is taken: a nonce that was not used must not leave a gap.
-            *next = None;
-            match node.request("eth_sendRawTransaction", (Bytes::from(tx.encoded_2718()),)).await {
-                Ok(hash) => {
-                    *next = Some(nonce + 1);
-                    return Ok(hash);
-                }
-                Err(NodeError::Refused { message, .. }) if message.contains("nonce") && attempt < NONCE_ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(PENDING)
-    }
-}
-
-/// Waits until the transaction is in a block that is final.
-async fn wait(node: &Node, ticker: &mut Ticker, hash: B256) -> Result<Receipt, SubmitError> {
-    let deadline = Instant::now() + FINAL_WITHIN;
-    loop {
-        match node.receipt(hash).await? {
-            Some(receipt) if node.is_final(receipt.block_number.to()).await? => return Ok(receipt),
-            Some(_) => {}
-            None if !node.knows(hash).await? => return Err(SubmitError::Dropped),
-            None => {}
-        }
-        timeout_at(deadline, ticker.tick()).await.map_err(|_| PENDING)?;
     }
 }
 
@@ -523,6 +471,14 @@ impl From<NodeError> for Failure {
             None => SubmitError::Node(error).into(),
         }
     }
+}
+
+async fn require_funds(node: &Node, sender: &Sender) -> Result<(), AttachError> {
+    let account = sender.account();
+    if node.fees().await?.max() > 0 && node.balance(account).await?.is_zero() {
+        return Err(AttachError::NoFunds { chain_id: sender.chain_id(), account: account.into_array() });
+    }
+    Ok(())
 }
 
 async fn probe(node: &Node) -> Result<(), AttachError> {

@@ -16,15 +16,19 @@ mod engine;
 #[cfg(test)]
 mod faults;
 mod fees;
+mod finality;
 mod ledger;
 mod node;
+mod places;
 mod quota;
 mod relay;
 mod rpc;
+mod sender;
 mod transport;
 mod wallet;
 
 pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
+pub use finality::{Finality, FinalityError};
 pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};

@@ -1,10 +1,17 @@
-//! A connection to an EVM node, and the few things that the ledger's client asks of it.
+//! A connection to an EVM node, or to several of one network, and the few things that the ledger's client asks of them.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use alloy::{
     eips::BlockNumberOrTag,
-    primitives::{Address, B256, Bytes, U64, U128},
+    primitives::{Address, B256, Bytes, U64, U128, U256},
     rpc::{
         client::RpcClient,
         json_rpc::{RpcError, RpcRecv, RpcSend},
@@ -19,19 +26,38 @@ use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Progress},
-    fees,
+    fees::{self, Fees},
+    finality::Finality,
     transport::CallTransport,
 };
 
 /// How often a node that does not signal its blocks is asked.
 const POLL: Duration = Duration::from_millis(250);
 
-/// A connection to an EVM node: the embedded engine, or any other over a [`Channel`]. Cheap to clone.
+/// An EVM node: the embedded engine, or a network's. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
-    client: RpcClient,
-    /// Only the embedded engine has it: fees are zero there, and what is written is final.
-    progress: Option<watch::Receiver<Progress>>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Fees are zero there, and what is written is final.
+    Embedded {
+        client: RpcClient,
+        progress: watch::Receiver<Progress>,
+    },
+    Network(Arc<Network>),
+}
+
+/// Nodes of one network, of which one is asked until it does not answer.
+#[derive(Debug)]
+struct Network {
+    /// What people call them, and how they are asked.
+    endpoints: Vec<(String, RpcClient)>,
+    /// The one that is asked.
+    present: AtomicUsize,
+    finality: Finality,
 }
 
 /// What the client looks at in a receipt.
@@ -50,12 +76,15 @@ pub(crate) struct Receipt {
 impl Node {
     /// The engine in this process.
     pub fn embedded(engine: &Engine) -> Self {
-        Self { client: RpcClient::new(CallTransport::new(engine.clone()), true), progress: Some(engine.progress()) }
+        let client = RpcClient::new(CallTransport::new(engine.clone()), true);
+        Self { kind: Kind::Embedded { client, progress: engine.progress() } }
     }
 
-    /// Another node, of any network at the Osaka upgrade or later.
-    pub fn over(channel: impl Channel) -> Self {
-        Self { client: RpcClient::new(CallTransport::new(channel), false), progress: None }
+    /// Nodes of a network at the Osaka upgrade or later, each with a name for the log. The first that answers is asked.
+    pub fn network<C: Channel>(endpoints: impl IntoIterator<Item = (String, C)>, finality: Finality) -> Self {
+        let client = |channel| RpcClient::new(CallTransport::new(channel), false);
+        let endpoints = endpoints.into_iter().map(|(name, channel)| (name, client(channel))).collect();
+        Self { kind: Kind::Network(Arc::new(Network { endpoints, present: AtomicUsize::new(0), finality })) }
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -63,12 +92,85 @@ impl Node {
         method: &'static str,
         params: P,
     ) -> Result<R, NodeError> {
-        self.client.request(method, params).await.map_err(|error| node_error(method, error))
+        self.ask(method.into(), params).await
     }
 
     /// Passes a request on as it is.
     pub(crate) async fn pass<P: RpcSend>(&self, method: String, params: P) -> Result<serde_json::Value, NodeError> {
-        self.client.request(method.clone(), params).await.map_err(|error| node_error(method, error))
+        self.ask(method.into(), params).await
+    }
+
+    async fn ask<P: RpcSend, R: RpcRecv>(&self, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
+        match &self.kind {
+            Kind::Embedded { client, .. } => ask(client, method, params).await,
+            Kind::Network(network) => network.ask(method, params).await,
+        }
+    }
+
+    /// How many endpoints there are; 1 if it is embedded.
+    pub(crate) fn endpoints(&self) -> usize {
+        match &self.kind {
+            Kind::Embedded { .. } => 1,
+            Kind::Network(network) => network.endpoints.len(),
+        }
+    }
+
+    /// Asks another endpoint from now on, as the present one's answers are wrong for this reason.
+    pub(crate) fn turn_away(&self, why: &dyn std::fmt::Display) {
+        let Kind::Network(network) = &self.kind else { return };
+        let at = network.present.load(Ordering::Relaxed);
+        if network.endpoints.len() > 1 {
+            let name = network.endpoints.get(at).map_or("", |(name, _)| name);
+            tracing::warn!(endpoint = %name, "another endpoint of the ledger's network is asked from now on: {why}");
+            network.present.store((at + 1) % network.endpoints.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// The endpoints that are not asked at present, each as a node of its own, with its name.
+    pub(crate) fn others(&self) -> Vec<(String, Self)> {
+        let Kind::Network(network) = &self.kind else { return Vec::new() };
+        let present = network.present.load(Ordering::Relaxed);
+        let others = network.endpoints.iter().enumerate().filter(|(at, _)| *at != present);
+        others
+            .map(|(_, endpoint)| {
+                let alone = Network {
+                    endpoints: vec![endpoint.clone()],
+                    present: AtomicUsize::new(0),
+                    finality: network.finality,
+                };
+                (endpoint.0.clone(), Self { kind: Kind::Network(Arc::new(alone)) })
+            })
+            .collect()
+    }
+
+    /// How long a transaction may take until it is in a final block.
+    pub(crate) fn patience(&self) -> Duration {
+        match &self.kind {
+            Kind::Embedded { .. } => Finality::Latest.patience(),
+            Kind::Network(network) => network.finality.patience(),
+        }
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.kind, Kind::Embedded { .. })
+    }
+
+    /// The newest final block, as a parameter for a request.
+    pub(crate) async fn final_block(&self) -> Result<BlockNumberOrTag, NodeError> {
+        match &self.kind {
+            Kind::Embedded { .. } => Ok(BlockNumberOrTag::Finalized),
+            Kind::Network(network) => {
+                let latest = match network.finality {
+                    Finality::Blocks(_) => self.block_number().await?,
+                    _ => 0,
+                };
+                Ok(network.finality.block(latest))
+            }
+        }
+    }
+
+    async fn block_number(&self) -> Result<u64, NodeError> {
+        self.request::<_, U64>("eth_blockNumber", ()).await.map(|number| number.to())
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
@@ -77,7 +179,7 @@ impl Node {
 
     /// Calls a contract's view, on the newest final state.
     pub(crate) async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, NodeError> {
-        let output = self.eth_call(to, call.abi_encode(), BlockNumberOrTag::Finalized).await?;
+        let output = self.eth_call(to, call.abi_encode(), self.final_block().await?).await?;
         C::abi_decode_returns_validate(&output).map_err(|error| NodeError::answer(C::SIGNATURE, error))
     }
 
@@ -99,58 +201,120 @@ impl Node {
         self.request("eth_getTransactionReceipt", (hash,)).await
     }
 
+    /// Hands over a signed transaction.
+    pub(crate) async fn send_raw(&self, signed: &Bytes) -> Result<(), NodeError> {
+        self.request::<_, B256>("eth_sendRawTransaction", (signed,)).await.map(drop)
+    }
+
     /// Whether the node knows the transaction, waiting or in a block.
     pub(crate) async fn knows(&self, hash: B256) -> Result<bool, NodeError> {
         let found: Option<serde::de::IgnoredAny> = self.request("eth_getTransactionByHash", (hash,)).await?;
         Ok(found.is_some())
     }
 
-    /// Fees for a transaction, (most, priority) in wei per gas.
-    pub(crate) async fn fees(&self) -> Result<(u128, u128), NodeError> {
-        if self.progress.is_some() {
-            return Ok((0, 0));
+    /// What to offer for a transaction.
+    pub(crate) async fn fees(&self) -> Result<Fees, NodeError> {
+        if self.is_embedded() {
+            return Ok(Fees::NONE);
         }
         let wanted = (U64::from(fees::BLOCKS), BlockNumberOrTag::Latest, [fees::PERCENTILE]);
-        let history: FeeHistory = self.request("eth_feeHistory", wanted).await?;
-        let base = match history.latest_block_base_fee() {
-            Some(base) if base != 0 => base,
-            // Zero stands for "none" too, so the block itself is asked.
-            _ => self.base_fee().await?,
+        let history: FeeHistory = match self.request("eth_feeHistory", wanted).await {
+            Ok(history) => history,
+            // The method came with EIP-1559.
+            Err(NodeError::Refused { .. }) => return self.gas_price().await.map(Fees::Legacy),
+            Err(error) => return Err(error),
         };
-        Ok(fees::estimate(base, &history.reward.unwrap_or_default()))
+        let base = match history.latest_block_base_fee() {
+            // Zero stands for "none" too, so the block itself is asked.
+            None | Some(0) => self.base_fee().await?,
+            base => base,
+        };
+        match base {
+            None => self.gas_price().await.map(Fees::Legacy),
+            // A network without fees takes transactions of accounts that have nothing, and only if they offer nothing.
+            Some(0) if self.gas_price().await? == 0 => Ok(Fees::NONE),
+            Some(base) => Ok(fees::estimate(base, &history.reward.unwrap_or_default())),
+        }
     }
 
-    /// The newest block's base fee, in wei per gas.
-    async fn base_fee(&self) -> Result<u128, NodeError> {
-        const METHOD: &str = "eth_getBlockByNumber";
+    async fn gas_price(&self) -> Result<u128, NodeError> {
+        self.request::<_, U128>("eth_gasPrice", ()).await.map(|price| price.to())
+    }
+
+    /// What an account has, in wei.
+    pub(crate) async fn balance(&self, of: Address) -> Result<U256, NodeError> {
+        self.request("eth_getBalance", (of, BlockNumberOrTag::Latest)).await
+    }
+
+    /// The newest block's base fee, in wei per gas, if the network has such a fee.
+    async fn base_fee(&self) -> Result<Option<u128>, NodeError> {
         #[derive(Deserialize, Clone, Debug)]
         #[serde(rename_all = "camelCase")]
         struct Head {
             base_fee_per_gas: Option<U128>,
         }
-        let head: Option<Head> = self.request(METHOD, (BlockNumberOrTag::Latest, false)).await?;
-        let base = head.and_then(|head| head.base_fee_per_gas);
-        base.map(|fee| fee.to()).ok_or_else(|| {
-            NodeError::answer(METHOD, "the newest block has no base fee: the network must have EIP-1559")
-        })
+        let head: Option<Head> = self.request("eth_getBlockByNumber", (BlockNumberOrTag::Latest, false)).await?;
+        Ok(head.and_then(|head| head.base_fee_per_gas).map(|fee| fee.to()))
     }
 
     /// Whether a block can no longer be taken back.
     pub(crate) async fn is_final(&self, block: u64) -> Result<bool, NodeError> {
-        if self.progress.is_some() {
+        if self.is_embedded() {
             return Ok(true);
         }
+        Ok(self.final_number().await?.is_some_and(|last| last >= block))
+    }
+
+    /// The number of the newest final block; `None` if there is none yet.
+    pub(crate) async fn final_number(&self) -> Result<Option<u64>, NodeError> {
         #[derive(Deserialize, Clone, Debug)]
         struct Head {
             number: U64,
         }
-        let head: Option<Head> = self.request("eth_getBlockByNumber", ("finalized", false)).await?;
-        Ok(head.is_some_and(|head| head.number.to::<u64>() >= block))
+        if let BlockNumberOrTag::Number(number) = self.final_block().await? {
+            return Ok(Some(number));
+        }
+        let head: Option<Head> = self.request("eth_getBlockByNumber", (self.final_block().await?, false)).await?;
+        Ok(head.map(|head| head.number.to()))
     }
 
     pub(crate) fn ticker(&self) -> Ticker {
-        Ticker { progress: self.progress.clone() }
+        match &self.kind {
+            Kind::Embedded { progress, .. } => Ticker { progress: Some(progress.clone()) },
+            Kind::Network(_) => Ticker { progress: None },
+        }
     }
+}
+
+impl Network {
+    /// Asks the node that answered last, then the others.
+    async fn ask<P: RpcSend, R: RpcRecv>(&self, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
+        let first = self.present.load(Ordering::Relaxed);
+        let count = self.endpoints.len();
+        let mut failure = None;
+        for at in (first..first + count).map(|at| at % count) {
+            let Some((name, client)) = self.endpoints.get(at) else { break };
+            match ask(client, method.clone(), params.clone()).await {
+                Err(error @ NodeError::Transport { .. }) => {
+                    tracing::debug!(endpoint = %name, "no answer: {error}");
+                    failure = Some(error);
+                }
+                answered => {
+                    if at != first && self.present.swap(at, Ordering::Relaxed) != at {
+                        let before = self.endpoints.get(first).map_or("", |(name, _)| name);
+                        tracing::warn!(endpoint = %name, %before, "another endpoint of the ledger's network is asked from now \
+                            on: the one before does not answer");
+                    }
+                    return answered;
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| NodeError::answer(method, "there is no endpoint")))
+    }
+}
+
+async fn ask<P: RpcSend, R: RpcRecv>(client: &RpcClient, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
+    client.request(method.clone(), params).await.map_err(|error| node_error(method, error))
 }
 
 /// Waits for something to have changed on the node.

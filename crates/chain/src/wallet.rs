@@ -3,8 +3,8 @@
 use std::fmt;
 
 use alloy::{
-    consensus::{SignableTransaction as _, TxEip1559, TxEnvelope},
-    primitives::Address,
+    consensus::{SignableTransaction, Signed, TxEnvelope},
+    primitives::{Address, Signature},
 };
 use k256::{ecdsa::SigningKey, elliptic_curve::rand_core::OsRng};
 use zeroize::Zeroizing;
@@ -45,9 +45,13 @@ impl Wallet {
         Address::from_private_key(&self.key).create(0).into_array()
     }
 
-    pub(crate) fn sign(&self, tx: TxEip1559) -> Result<TxEnvelope, WalletError> {
+    pub(crate) fn sign<T>(&self, tx: T) -> Result<TxEnvelope, WalletError>
+    where
+        T: SignableTransaction<Signature>,
+        TxEnvelope: From<Signed<T>>,
+    {
         let signature = self.key.sign_prehash_recoverable(tx.signature_hash().as_slice()).map_err(|_| WalletError)?;
-        Ok(tx.into_signed(signature.into()).into())
+        Ok(tx.into_signed(Signature::from(signature)).into())
     }
 }
 
