@@ -1,5 +1,6 @@
 //! `hub.toml`, made into typed values before anything is opened.
 
+mod ledger;
 mod limits;
 mod relay;
 
@@ -20,7 +21,9 @@ use sealcast_node::{
 use sealcast_topic::Wire;
 use serde::Deserialize;
 
-use self::{limits::LimitsFile, relay::RelayFile};
+use self::{ledger::LedgerFile, limits::LimitsFile, relay::RelayFile};
+
+pub use self::ledger::Network;
 
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -50,6 +53,8 @@ pub struct HubFile {
     issuing_key: Option<String>,
     /// Somebody else's broker, in the place of the hub's own.
     broker: UpstreamFile,
+    /// On which network the ledger is, if it is not the embedded one.
+    ledger: LedgerFile,
     /// Which devices may subscribe to a group's topics, and get what is sent there. Default `granted`.
     subscribe: Subscribe,
     /// What devices may use of the broker.
@@ -74,6 +79,7 @@ impl Default for HubFile {
             passphrase_file: None,
             issuing_key: None,
             broker: UpstreamFile::default(),
+            ledger: LedgerFile::default(),
             subscribe: Subscribe::Granted,
             limits: LimitsFile::default(),
             relay: RelayFile::default(),
@@ -116,6 +122,8 @@ pub struct Hub {
     pub passphrase_file: Option<PathBuf>,
     /// Which key in a token the issuing CA gets at the first start.
     pub issuing_key: Option<String>,
+    /// The network that the ledger is on, if it is not the embedded one.
+    pub ledger: Option<Network>,
     /// Who gets the messages of groups.
     pub readers: Readers,
     /// What devices may use of the broker.
@@ -124,6 +132,13 @@ pub struct Hub {
     pub relay: sealcast_chain::RelayLimits,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+}
+
+impl Hub {
+    /// The key of the account that pays for entries, if it is not in the hub's folder.
+    pub fn relay_key_file(&self) -> Option<&Path> {
+        self.ledger.as_ref()?.key_file.as_deref()
+    }
 }
 
 impl HubFile {
@@ -142,10 +157,15 @@ impl HubFile {
         Self { broker: self.broker.with_url(url).with_prefix(prefix), ..self }
     }
 
+    /// Replaces on which network the ledger is, if options say so.
+    pub fn with_ledger(self, rpc: Vec<String>, finality: Option<String>) -> Self {
+        Self { ledger: self.ledger.with_rpc(rpc).with_finality(finality), ..self }
+    }
+
     /// Takes the paths that it has as relative to `dir`, the folder of the configuration's own file.
     pub fn with_paths(self, dir: &Path) -> Self {
         let passphrase_file = self.passphrase_file.map(|file| dir.join(file));
-        Self { passphrase_file, broker: self.broker.with_files(dir), ..self }
+        Self { passphrase_file, broker: self.broker.with_files(dir), ledger: self.ledger.with_files(dir), ..self }
     }
 
     /// Replaces where the passphrase is, if an option says so.
@@ -201,6 +221,7 @@ impl HubFile {
             chain_id: self.chain_id,
             passphrase_file: self.passphrase_file,
             issuing_key: self.issuing_key,
+            ledger: self.ledger.validate()?,
             readers: match self.subscribe {
                 Subscribe::Granted => Readers::Granted,
                 Subscribe::Anyone => Readers::Anyone,

@@ -52,6 +52,13 @@ pub struct Keys {
     pub relay_key: Zeroizing<[u8; 32]>,
 }
 
+impl Keys {
+    /// The keys that a new ledger begins with: of the root, the issuing CA and the operator.
+    pub fn first(&self) -> [&PublicKey; 3] {
+        [self.authority.root().public_key(), self.authority.key().public(), self.operator.public_key()]
+    }
+}
+
 /// Reads the hub's keys, making those that are not there.
 pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys> {
     let dir = &folders.hub;
@@ -96,20 +103,21 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
     let client = authority.issue_hub_client(server_key.public(), now_ms, YEAR)?;
     let client_chain = client.chain().iter().map(|certificate| certificate.der().to_vec()).collect();
 
-    if !path("relay.key").exists() {
+    if config.relay_key_file().is_none() && !path("relay.key").exists() {
         let mut key = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(key.as_mut()).context("no randomness from the system")?;
         keep("relay.key", &Zeroizing::new(hex::encode(*key)), Mode::Secret)?;
     }
-    let relay_key = relay_key(dir)?;
+    let relay_key = relay_key(dir, config)?;
     Ok(Keys { authority, operator, server_chain, client_chain, server_key, relay_key })
 }
 
 /// The key of the account that pays for entries.
-pub fn relay_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>> {
-    let path = dir.join("relay.key");
+pub fn relay_key(dir: &Path, config: &config::Hub) -> Result<Zeroizing<[u8; 32]>> {
+    let path = config.relay_key_file().map_or_else(|| dir.join("relay.key"), Path::to_owned);
     let mut key = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(files::read_secret(&path)?.trim(), key.as_mut())
+    let text = files::read_secret(&path)?;
+    hex::decode_to_slice(text.trim().trim_start_matches("0x"), key.as_mut())
         .with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
     Ok(key)
 }
@@ -179,8 +187,8 @@ const TRACES: [&str; 4] = ["ledger.sqlite", "ledger.address", "broker.db", "netw
 /// Refuses a folder that was in use and has lost files which the hub would make anew: a CA, a ledger, a journal without
 /// anything in it, in the place of those that the devices know. A first start that was interrupted goes on.
 ///
-/// `own_broker`: whether the hub runs one. If not, there need be no journal.
-pub fn check(dir: &Path, own_broker: bool) -> Result<()> {
+/// Without a broker of its own it needs no journal, and without the embedded ledger no file of that.
+pub fn check(dir: &Path, config: &config::Hub) -> Result<()> {
     let exists = |name: &&str| dir.join(name).exists();
     let Some(trace) = TRACES.iter().copied().rfind(exists) else { return Ok(()) };
     let lost = |name: &str, holds: &str, over: &str| {
@@ -196,10 +204,15 @@ pub fn check(dir: &Path, own_broker: bool) -> Result<()> {
         ensure!(exists(&name), lost(name, "the CA that all devices' certificates come from", new));
     }
     ensure!(exists(&"operator.pem"), lost("operator.pem", "the operator's certificate, which the ledger names", new));
-    ensure!(exists(&"relay.key"), lost("relay.key", "the account that pays for the ledger's entries", new));
+    ensure!(
+        config.relay_key_file().is_some() || exists(&"relay.key"),
+        lost("relay.key", "the account that pays for the ledger's entries", new)
+    );
     let ledger = "all devices, groups and keys that were ever agreed";
     if exists(&"ledger.address") {
-        ensure!(exists(&"ledger.sqlite"), lost("ledger.sqlite", ledger, new));
+        let over =
+            format!("Or, if the ledger is on a network, say where: rpc in [ledger] of hub.toml, or --rpc. {new}");
+        ensure!(config.ledger.is_some() || exists(&"ledger.sqlite"), lost("ledger.sqlite", ledger, &over));
     } else {
         let address = "the address of the contract in ledger.sqlite that is the ledger";
         let over = named_ledger(dir).map_or_else(
@@ -213,7 +226,7 @@ pub fn check(dir: &Path, own_broker: bool) -> Result<()> {
         );
         ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, &over));
     }
-    if own_broker && exists(&"network.json") {
+    if config.broker.is_none() && exists(&"network.json") {
         let broker = "the sessions of all clients, and messages that were acknowledged to their senders";
         let over = format!("Or give them up and start with an empty broker: touch {}", dir.join("broker.db").display());
         ensure!(exists(&"broker.db"), lost("broker.db", broker, &over));
@@ -234,12 +247,16 @@ mod tests {
 
     use super::*;
 
+    fn config() -> config::Hub {
+        config::HubFile::default().validate().unwrap()
+    }
+
     fn refusal(present: &[&str]) -> String {
         let dir = tempfile::tempdir().unwrap();
         for name in present {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
-        check(dir.path(), true).map_or_else(|error| format!("{error:#}"), |()| String::new())
+        check(dir.path(), &config()).map_or_else(|error| format!("{error:#}"), |()| String::new())
     }
 
     const ALL: [&str; 8] = [
@@ -271,7 +288,7 @@ mod tests {
     #[test]
     fn a_lost_address_is_told_from_the_descriptor() {
         let dir = tempfile::tempdir().unwrap();
-        let said = || check(dir.path(), true).map_or_else(|error| format!("{error:#}"), |()| String::new());
+        let said = || check(dir.path(), &config()).map_or_else(|error| format!("{error:#}"), |()| String::new());
         for name in ALL.into_iter().filter(|name| *name != "ledger.address") {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }

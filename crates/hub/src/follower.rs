@@ -18,8 +18,32 @@ use tracing::{error, warn};
 
 use crate::{carrier::Carrier, keeper::Keeper};
 
-/// The hub ends when its ledger could not be read for so long.
+/// The hub ends when its ledger could not be read for so long: in its own folder, and on a network, which may be away.
 const UNREAD: Duration = Duration::from_secs(30);
+const UNREAD_NETWORK: Duration = Duration::from_secs(10 * 60);
+
+/// How long the hub's replica may be behind its ledger.
+const BEHIND: Duration = Duration::from_secs(10);
+
+/// The height of the hub's replica. Whoever learns of a record may act on it at once, and the broker's rules are the replica's.
+#[derive(Clone)]
+pub struct Known(watch::Receiver<u64>);
+
+impl Known {
+    /// What `height` tells.
+    pub fn new(height: watch::Receiver<u64>) -> Self {
+        Self(height)
+    }
+
+    /// Waits until the replica has so many records, though not for ever.
+    pub async fn reach(&self, height: u64) {
+        if tokio::time::timeout(BEHIND, self.0.clone().wait_for(|known| *known >= height)).await.is_err() {
+            warn!(
+                "the hub's replica is behind its ledger: a device may learn of a record before the broker's rules know it"
+            );
+        }
+    }
+}
 
 /// See the module.
 pub struct Follower {
@@ -29,7 +53,7 @@ pub struct Follower {
     pub replica: SharedReplica,
     /// By which the relay judges commits. They go in step with the replica.
     pub groups: Arc<Mutex<PublicGroups>>,
-    /// The replica's height, for the relay.
+    /// The replica's height.
     pub known: watch::Sender<u64>,
     /// Which keeps what the ledger names.
     pub keeper: Arc<Keeper>,
@@ -44,6 +68,8 @@ impl Follower {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
+        let is_embedded = self.ledger.is_embedded();
+        let unread = if is_embedded { UNREAD } else { UNREAD_NETWORK };
         loop {
             let records = tokio::select! {
                 () = tasks.stop().cancelled() => return Ok(()),
@@ -61,9 +87,10 @@ impl Follower {
                 }
                 Err(error) => {
                     let since = *unread_since.get_or_insert_with(Instant::now);
-                    let damaged = matches!(error, NodeError::Answer { .. });
-                    let error = anyhow::Error::new(error).context("the hub's own ledger cannot be read");
-                    if damaged || since.elapsed() >= UNREAD {
+                    // Endpoints of a network may be wrong for a while, the hub's own file is so for good.
+                    let damaged = is_embedded && matches!(error, NodeError::Answer { .. });
+                    let error = anyhow::Error::new(error).context("the hub's ledger cannot be read");
+                    if damaged || since.elapsed() >= unread {
                         return Err(error);
                     }
                     error!("{error:#}; trying again");
@@ -79,7 +106,7 @@ impl Follower {
         let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records {
-            let event = replica.apply(record).context("the hub's own ledger does not verify")?;
+            let event = replica.apply(record).context("the hub's ledger does not verify")?;
             groups.handle_record(&replica, record);
             barred.extend(Barred::by(&replica, &event));
         }

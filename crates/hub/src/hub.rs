@@ -26,13 +26,14 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
 
 use crate::{
+    account,
     apart::Folders,
     carrier::Carrier,
     config,
     descriptor::Descriptor,
     est::{self, Est},
     folder,
-    follower::Follower,
+    follower::{Follower, Known},
     https,
     keeper::Keeper,
     ledger,
@@ -79,7 +80,7 @@ impl Hub {
         let dir = &*folders.hub;
         files::create_dir(dir)?;
         let lock = files::lock(dir)?;
-        folder::check(dir, config.broker.is_none())?;
+        folder::check(dir, &config)?;
         folders.check_apart()?;
         let keys = folder::keys(folders, &config, now_ms())?;
         let tasks = Tasks::default();
@@ -122,17 +123,24 @@ impl Hub {
         let keeper = Arc::new(Keeper::open(dir, replica.clone())?);
         let node = Node::with_gate(ledger.clone(), config.relay, gate).with_keeper(keeper.clone().answers());
         let signer = AnswerSigner::new(genesis.id, keys.server_key.clone(), &keys.client_chain);
-        let relay = Relay::new(node, ledger.clone(), known.subscribe(), carrier.clone(), signer, counts.clone());
+        let heights = Known::new(known.subscribe());
+        let relay = Relay::new(node, ledger.clone(), heights.clone(), carrier.clone(), signer, counts.clone());
         tasks.keep("the task that keeps messages", keeper.clone().run(arrivals.kept, tasks.clone()));
         tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
-        let ended = tasks.stop().clone();
-        tasks.keep("the ledger's writer", async move { ended.run_until_cancelled(writer).await.unwrap_or_default() });
+        match writer {
+            Some(writer) => {
+                let ended = tasks.stop().clone();
+                let writer = async move { ended.run_until_cancelled(writer).await.unwrap_or_default() };
+                tasks.keep("the ledger's writer", writer);
+            }
+            None => tasks.keep("the task that watches the account", account::watch(ledger.clone(), tasks.clone())),
+        }
         let certificates = certificates(&keys);
         let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
         let follower = Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, keeper, carrier };
         tasks.keep("the task that follows the ledger", follower.run(tasks.clone()));
         let metrics = config.metrics;
-        let registrar = Registrar::new(keys.authority, ledger);
+        let registrar = Registrar::new(keys.authority, ledger, heights);
         let limits = est_limits(&config);
         let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());
         let router = est::router(Arc::new(est_of)).merge(rpc::router(relay, replica.clone()));

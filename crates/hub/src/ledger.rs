@@ -1,4 +1,6 @@
-//! The embedded ledger in the hub's folder, and the hub's own replica of it.
+//! The hub's ledger, embedded in its folder or on a network, and the hub's own replica of it.
+
+mod network;
 
 use std::path::Path;
 
@@ -9,19 +11,34 @@ use sealcast_identity::Authority;
 use sealcast_ledger::{LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
 
-use crate::{config, folder::Keys};
+use crate::{
+    config,
+    folder::{self, Keys},
+};
 
 const PAGE: usize = 256;
 /// The file that says which contract is the ledger.
 const ADDRESS: &str = "ledger.address";
 
-/// The ledger, and what resolves when nothing writes it any more.
-pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledger, impl Future<Output = ()> + use<>)> {
+/// The ledger, and what resolves when nothing writes it any more, if that can be known.
+pub async fn open(
+    dir: &Path,
+    config: &config::Hub,
+    keys: &Keys,
+) -> Result<(Ledger, Option<impl Future<Output = ()> + use<>>)> {
+    let known = address(dir)?;
+    if let Some(network) = &config.ledger {
+        let ledger = network::open(network, known, keys).await?;
+        if known.is_none() {
+            note(dir, &ledger)?;
+        }
+        return Ok((ledger, None));
+    }
     let wallet = Wallet::from_secret(&keys.relay_key)?;
     let engine = engine(dir, config, &wallet)?;
     let mut progress = engine.progress();
-    let writer = async move { while progress.changed().await.is_ok() {} };
-    if let Some(id) = address(dir)? {
+    let writer = Some(async move { while progress.changed().await.is_ok() {} });
+    if let Some(id) = known {
         return Ok((Ledger::attach(Node::embedded(&engine), wallet, id.address).await?, writer));
     }
     // A first start may have ended between the deployment, which is one block, and the last line.
@@ -35,20 +52,27 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
     );
     let node = Node::embedded(&engine);
     let ledger = if height == 0 {
-        let first = [keys.authority.root().public_key(), keys.authority.key().public(), keys.operator.public_key()];
-        Ledger::deploy(node, wallet, first).await?
+        Ledger::deploy(node, wallet, keys.first()).await?
     } else {
         let deployed = wallet.first_contract();
         Ledger::attach(node, wallet, deployed).await?
     };
-    files::write(&dir.join(ADDRESS), ledger.id().to_string().as_bytes(), Mode::Public)?;
+    note(dir, &ledger)?;
     Ok((ledger, writer))
 }
 
+fn note(dir: &Path, ledger: &Ledger) -> Result<()> {
+    files::write(&dir.join(ADDRESS), ledger.id().to_string().as_bytes(), Mode::Public)
+}
+
 /// The ledger of a hub that has run before and does not run now.
-pub async fn reopen(dir: &Path, config: &config::Hub, relay_key: &[u8; 32]) -> Result<Ledger> {
-    let wallet = Wallet::from_secret(relay_key)?;
+pub async fn reopen(dir: &Path, config: &config::Hub) -> Result<Ledger> {
     let id = address(dir)?.with_context(|| format!("no hub has been started in {}", dir.display()))?;
+    let relay_key = folder::relay_key(dir, config)?;
+    if let Some(network) = &config.ledger {
+        return network::attach(network, id, &relay_key).await;
+    }
+    let wallet = Wallet::from_secret(&relay_key)?;
     let engine = engine(dir, config, &wallet)?;
     Ok(Ledger::attach(Node::embedded(&engine), wallet, id.address).await?)
 }
@@ -93,7 +117,7 @@ pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
             return Ok((replica, groups));
         }
         for record in &page {
-            replica.apply(record).context("the hub's own ledger does not verify")?;
+            replica.apply(record).context("the hub's ledger does not verify")?;
             groups.handle_record(&replica, record);
         }
     }

@@ -1,5 +1,6 @@
 //! The hub: CA with EST, embedded MQTT broker, embedded ledger and relay in one process.
 
+mod account;
 mod apart;
 mod carrier;
 mod config;

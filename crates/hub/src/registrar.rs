@@ -7,6 +7,8 @@ use sealcast_ledger::{Body, Refusal};
 use sealcast_ledger_client::SubmitError;
 use tokio::sync::Mutex;
 
+use crate::follower::Known;
+
 /// An entry whose request was dropped while it waited may reach the ledger first, with the same nonce: then the next one is
 /// taken, at most so often.
 const TRIES: u32 = 4;
@@ -16,14 +18,15 @@ pub struct Registrar {
     /// The issuing CA.
     pub authority: Authority,
     ledger: Ledger,
+    known: Known,
     /// The CA's entries go one after the other: each has the nonce after the last.
     submitting: Mutex<()>,
 }
 
 impl Registrar {
-    /// `authority`, whose entries go to `ledger`.
-    pub fn new(authority: Authority, ledger: Ledger) -> Self {
-        Self { authority, ledger, submitting: Mutex::new(()) }
+    /// `authority`, whose entries go to `ledger`. `known` is the height of the hub's replica.
+    pub fn new(authority: Authority, ledger: Ledger, known: Known) -> Self {
+        Self { authority, ledger, known, submitting: Mutex::new(()) }
     }
 
     /// Holds up whatever is to be submitted, until it is dropped.
@@ -32,7 +35,7 @@ impl Registrar {
         self.submitting.lock().await
     }
 
-    /// Signs `body` as the CA and waits until the ledger has it.
+    /// Signs `body` as the CA and waits until the ledger has it, and the hub's replica too.
     pub async fn submit(&self, body: Body) -> Result<()> {
         let _turn = self.submitting.lock().await;
         let id = self.ledger.id();
@@ -42,7 +45,10 @@ impl Registrar {
             let nonce = self.ledger.nonce_of(id.ca()).await?;
             let entry = body.clone().sign(self.authority.key(), id.ca(), nonce, &id)?;
             return match self.ledger.submit(&entry).await {
-                Ok(_) => Ok(()),
+                Ok(record) => {
+                    self.known.reach(record.index + 1).await;
+                    Ok(())
+                }
                 Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => continue,
                 Err(SubmitError::Refused(refusal @ Refusal::BadNonce { .. })) => {
                     Err(anyhow::Error::new(refusal).context("does another process use the CA's key?"))

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
 };
 
 use sealcast_broker::Peer;
@@ -14,11 +13,12 @@ use sealcast_ledger::{Body, SignedEntry};
 use sealcast_ledger_client::AnswerSigner;
 use sealcast_node::{Tasks, now_ms};
 use sealcast_topic::ControlTopic;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
     carrier::{Carried, Carrier},
+    follower::Known,
     outside::Counts,
 };
 
@@ -28,16 +28,13 @@ use crate::{
 const MAX_CALLS_PER_KEY: usize = 16;
 /// Calls that are answered at a time of all who may not be whom they claim to be, so that they leave room for the others.
 const MAX_CLAIMED_CALLS: usize = 512;
-/// How long the hub's replica may be behind its ledger.
-const BEHIND: Duration = Duration::from_secs(10);
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
 pub struct Relay {
     node: Arc<Node>,
     ledger: Ledger,
-    /// Height of the hub's replica.
-    known: watch::Receiver<u64>,
+    known: Known,
     carrier: Carrier,
     signer: Arc<AnswerSigner>,
     counts: Arc<Counts>,
@@ -51,7 +48,7 @@ impl Relay {
     pub fn new(
         node: Node,
         ledger: Ledger,
-        known: watch::Receiver<u64>,
+        known: Known,
         carrier: Carrier,
         signer: AnswerSigner,
         counts: Arc<Counts>,
@@ -94,13 +91,8 @@ impl Relay {
 
     async fn handle(&self, node: &str, request: &[u8]) -> Vec<u8> {
         let answer = self.node.handle(node, request).await;
-        // Whoever learns of a grant may act on it at once, and the broker's rules are the replica's.
-        if let Ok(height) = self.ledger.height().await
-            && tokio::time::timeout(BEHIND, self.known.clone().wait_for(|known| *known >= height)).await.is_err()
-        {
-            warn!(
-                "the hub's replica is behind its ledger: a device may learn of a record before the broker's rules know it"
-            );
+        if let Ok(height) = self.ledger.height().await {
+            self.known.reach(height).await;
         }
         answer
     }

@@ -14,7 +14,7 @@ use sealcast_node::{
     now_ms,
 };
 
-use crate::{apart::YEAR, config, folder, ledger};
+use crate::{apart::YEAR, config, ledger};
 
 const NEXT_KEY: &str = "next-issuing.key";
 const NEXT_CERTIFICATE: &str = "next-issuing.pem";
@@ -41,7 +41,7 @@ pub async fn rotate_ca(
         hub.display()
     );
     let next = next(hub, &root, &key_files, key_uri)?;
-    let ledger = ledger::reopen(hub, config, &*folder::relay_key(hub)?).await?;
+    let ledger = ledger::reopen(hub, config).await?;
     let (replica, _) = ledger::read(&ledger).await?;
     let id = ledger.id();
     if replica.key_of(id.ca()) != Some(next.key().public()) {

@@ -40,6 +40,14 @@ pub struct Options {
     /// What Sealcast's own topics begin with at somebody else's broker, where more than one hub may be [default: sealcast/v1].
     #[arg(long, env = "SEALCAST_BROKER_PREFIX", value_name = "PREFIX", conflicts_with = "mqtt")]
     broker_prefix: Option<String>,
+    /// An endpoint of the EVM network that the ledger is on, http(s):// or ws(s)://. Can be repeated [default: the ledger is in
+    /// the hub's folder].
+    #[arg(long, env = "SEALCAST_RPC", value_name = "URL", value_delimiter = ',')]
+    rpc: Vec<String>,
+    /// When a block of that network counts as one that stays: latest, safe, finalized, or so many blocks on top of it [default:
+    /// finalized].
+    #[arg(long, env = "SEALCAST_FINALITY", value_name = "WHEN", requires = "rpc")]
+    finality: Option<String>,
     /// Name or address at which devices reach the hub. Can be repeated: devices are told the first [default: localhost,
     /// 127.0.0.1].
     #[arg(long = "name", value_name = "NAME")]
@@ -75,13 +83,14 @@ pub async fn run(options: Options) -> Result<()> {
         options.mqtt.map(|_| "mqtt"),
         options.broker.as_ref().map(|_| "broker"),
         options.broker_prefix.as_ref().map(|_| "broker.prefix"),
+        options.rpc.first().map(|_| "ledger"),
         options.names.first().map(|_| "names"),
     ];
     let given: Vec<&str> = given.into_iter().flatten().collect();
     let path = options.config.clone().unwrap_or_else(|| options.dir.join("hub.toml"));
     let config = load::<HubFile>(options.config.as_deref(), &path)?.check(&given, |file| {
         let file = file.with_paths(folder_of(&path)).with_passphrase(options.passphrase.passphrase_file);
-        let file = file.with_broker(options.broker, options.broker_prefix);
+        let file = file.with_broker(options.broker, options.broker_prefix).with_ledger(options.rpc, options.finality);
         file.with(options.est, options.mqtt, &options.names).validate()?.check_to_run()
     })?;
     if options.check {

@@ -15,11 +15,14 @@ use sealcast_identity::{Authority, EnrolmentToken, Network, Root, SigningKey, cs
 use sealcast_ledger::{Device, DeviceRevoked, Hash, Replica};
 use sealcast_topic::Wire;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use super::*;
 use crate::{
     apart::Folders,
-    folder, ledger,
+    folder,
+    follower::Known,
+    ledger,
     tokens::tests::{heal, strike},
 };
 
@@ -62,7 +65,9 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
     };
     let replica = Arc::new(RwLock::new(replica));
     let descriptor = Descriptor::new(folders.clone(), network, replica.clone(), &keys.authority)?;
-    let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger.clone());
+    // The replica follows when the tests say so.
+    let known = Known::new(watch::Sender::new(u64::MAX).subscribe());
+    let registrar = Registrar::new(other.unwrap_or(keys.authority), ledger.clone(), known);
     let est = Arc::new(Est::new(registrar, tokens, config, descriptor, replica, Tasks::default()));
     Ok(Bench { est, token, key: SigningKey::generate()?, hub: folders.hub, ledger, _dir: dir })
 }

@@ -239,12 +239,12 @@ fn spoilt_ledger(change: &str, complaint: &str) {
 #[test]
 fn a_hub_whose_ledger_does_not_verify_fails() {
     // An entry ends with its signature.
-    spoilt_ledger("substr(data, 1, length(data) - 3) || x'5a5a5a'", "the hub's own ledger does not verify");
+    spoilt_ledger("substr(data, 1, length(data) - 3) || x'5a5a5a'", "the hub's ledger does not verify");
 }
 
 #[test]
 fn a_hub_whose_ledger_cannot_be_read_fails() {
-    spoilt_ledger("substr(data, 1, 20)", "the hub's own ledger cannot be read");
+    spoilt_ledger("substr(data, 1, 20)", "the hub's ledger cannot be read");
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! `[ledger]` of `hub.toml`: on which network the ledger is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use sealcast_chain::Finality;
+use sealcast_ledger::LedgerId;
+use sealcast_node::endpoint::EndpointUrl;
+use serde::Deserialize;
+
+/// The table as it stands in the file. Without `rpc` the ledger is the embedded one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerFile {
+    /// Endpoints of an EVM network (Ethereum JSON-RPC), `http`, `https`, `ws` or `wss`. With several of them, one may be away,
+    /// and with three, one may lie. Default none: the ledger is in the hub's folder.
+    rpc: Vec<String>,
+    /// When a block counts as one that stays: `latest`, `safe`, `finalized`, or how many blocks have to be on top of it. Default
+    /// `finalized`.
+    finality: Option<String>,
+    /// The ledger, `CHAIN:0xADDRESS`, if another hub has made it. Default: the first start makes one.
+    contract: Option<LedgerId>,
+    /// The private key of the account that pays for the entries, secp256k1, 32 bytes in hex. Default `relay.key` in the hub's
+    /// folder, which the first start makes.
+    key_file: Option<PathBuf>,
+    /// The certificate authorities of the endpoints, PEM. Default: those of the system.
+    ca_file: Option<PathBuf>,
+}
+
+/// The network that the ledger is on, checked.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Its endpoints, the first to be asked first.
+    pub endpoints: Vec<EndpointUrl>,
+    /// When a block counts as one that stays.
+    pub finality: Finality,
+    /// The ledger, if it is to be this one.
+    pub contract: Option<LedgerId>,
+    /// The key of the account that pays.
+    pub key_file: Option<PathBuf>,
+    /// Whose certificates the endpoints have.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl LedgerFile {
+    /// Replaces the endpoints, if options say so.
+    pub fn with_rpc(self, rpc: Vec<String>) -> Self {
+        if rpc.is_empty() { self } else { Self { rpc, ..self } }
+    }
+
+    /// Replaces when a block counts as one that stays, if an option says so.
+    pub fn with_finality(self, finality: Option<String>) -> Self {
+        Self { finality: finality.or(self.finality), ..self }
+    }
+
+    /// Takes the paths that it has as relative to `dir`.
+    pub fn with_files(self, dir: &Path) -> Self {
+        let within = |file: Option<PathBuf>| file.map(|file| dir.join(file));
+        Self { key_file: within(self.key_file), ca_file: within(self.ca_file), ..self }
+    }
+
+    /// Checks every value. `None` if the ledger is the embedded one.
+    pub fn validate(self) -> Result<Option<Network>> {
+        if self.rpc.is_empty() {
+            let given = [
+                ("finality", self.finality.is_some()),
+                ("contract", self.contract.is_some()),
+                ("key_file", self.key_file.is_some()),
+                ("ca_file", self.ca_file.is_some()),
+            ];
+            for (name, is_given) in given {
+                ensure!(!is_given, "ledger.{name}: says nothing without `rpc`, as the ledger is the embedded one");
+            }
+            return Ok(None);
+        }
+        let endpoint = |url: &String| url.parse().context("ledger.rpc");
+        let finality = self.finality.as_deref().map_or(Ok(Finality::Finalized), str::parse);
+        Ok(Some(Network {
+            endpoints: self.rpc.iter().map(endpoint).collect::<Result<_>>()?,
+            finality: finality.context("ledger.finality")?,
+            contract: self.contract,
+            key_file: self.key_file,
+            ca_file: self.ca_file,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn validate(text: &str) -> Result<Option<Network>> {
+        toml::from_str::<LedgerFile>(text)?.validate()
+    }
+
+    #[test]
+    fn a_network_is_read() -> Result<()> {
+        assert!(validate("")?.is_none());
+        let network = validate("rpc = ['http://127.0.0.1:8545', 'wss://rpc.example/key']\nfinality = '12'")?;
+        let network = network.context("a network")?;
+        assert_eq!((network.endpoints.len(), network.finality), (2, Finality::Blocks(12)));
+        assert_eq!(validate("rpc = ['http://x']")?.context("a network")?.finality, Finality::Finalized);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, wrong) in [
+            ("rpc = ['localhost:8545']", "ledger.rpc"),
+            ("rpc = ['http://x']\nfinality = 'soon'", "ledger.finality"),
+            ("finality = 'safe'", "ledger.finality: says nothing without `rpc`"),
+            ("key_file = 'x'", "ledger.key_file"),
+            ("rpc = ['http://x']\ncontract = '7'", "contract"),
+            ("endpoints = []", "unknown field"),
+        ] {
+            let error = validate(text).map_or_else(|error| format!("{error:#}"), |_| String::new());
+            assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+}
