@@ -4,6 +4,7 @@
 mod attacks;
 mod groups;
 mod hostile;
+mod network;
 mod nodes;
 mod observer;
 mod report;
@@ -20,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use sealcast_node::{output, shutdown, upstream::BrokerUrl};
 
-use self::{report::Report, wire::Capture, world::World};
+use self::{network::NetworkArgs, report::Report, wire::Capture, world::World};
 use crate::plot::Plot;
 
 /// `sealcast demo`.
@@ -29,6 +30,8 @@ pub struct Options {
     /// Run it on this broker, mqtt://HOST:PORT, in the place of the hub's own. Nothing else may use it meanwhile.
     #[arg(long, value_name = "URL")]
     broker: Option<BrokerUrl>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Print one JSON object instead of the story.
     #[arg(long)]
     json: bool,
@@ -72,7 +75,7 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     }
     let mut report = Report::new(!options.json);
     let outcome = tokio::select! {
-        outcome = experiment(&dir, options.broker.as_ref(), &mut report) => outcome,
+        outcome = experiment(&dir, options.broker.as_ref(), &options.network, &mut report) => outcome,
         () = shutdown::requested() => bail!("interrupted"),
     };
     if options.json {
@@ -118,9 +121,14 @@ struct Found {
     plot: Plot,
 }
 
-async fn experiment(dir: &Path, broker: Option<&BrokerUrl>, report: &mut Report) -> Result<Found> {
+async fn experiment(
+    dir: &Path,
+    broker: Option<&BrokerUrl>,
+    network: &NetworkArgs,
+    report: &mut Report,
+) -> Result<Found> {
     report.tell_title()?;
-    let mut world = World::start(dir, broker).await?;
+    let mut world = World::start(dir, broker, network).await?;
     nodes::enrol(&mut world, report).await?;
     nodes::broadcast_keys(&mut world, report).await?;
     groups::one_to_one(&mut world, report).await?;

@@ -15,13 +15,19 @@ use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
 use sealcast_node::{
     KeyFiles,
+    endpoint::EndpointUrl,
     tls::HostPort,
     upstream::{BrokerUrl, Upstream},
 };
 use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 
-use super::{hostile::Hostile, observer::Observer, standin::StandIn};
+use super::{
+    hostile::Hostile,
+    network::{self, NetworkArgs},
+    observer::Observer,
+    standin::StandIn,
+};
 use crate::app::{App, Message, PATIENCE};
 
 /// The paper's four nodes.
@@ -91,9 +97,14 @@ pub struct World {
     pub first_frame: Vec<u8>,
 }
 
+fn rpc_finality(network: &NetworkArgs) -> Option<String> {
+    network.rpc.as_ref().map(|_| network.finality.clone())
+}
+
 impl World {
-    /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, over plain TCP.
-    pub async fn start(dir: &Path, broker: Option<&BrokerUrl>) -> Result<Self> {
+    /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, over plain TCP, and with its ledger in
+    /// the same folder or on `network`.
+    pub async fn start(dir: &Path, broker: Option<&BrokerUrl>, network: &NetworkArgs) -> Result<Self> {
         let hostile = Hostile::new();
         let foreign = match broker {
             Some(broker) => Some(foreign(broker, hostile.clone()).await?),
@@ -105,8 +116,12 @@ impl World {
             // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
             .with_subscribe(Subscribe::Anyone)
             .with_broker(url, None)
+            .with_ledger(network.rpc.iter().map(EndpointUrl::whole).collect(), rpc_finality(network))
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;
+        if let Some(url) = &network.rpc {
+            network::fund(url, &folders.hub).await?;
+        }
         let hub = Hub::start(&folders, hub_config.clone(), Some(hostile.clone())).await?;
         let injector = match foreign {
             Some((stand_in, client)) => Injector::Foreign { client, _stand_in: stand_in },

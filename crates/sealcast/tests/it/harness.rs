@@ -1,6 +1,7 @@
 //! Processes of a test: started on free ports, waited for by what they print, ended by id when the test ends.
 
 mod books;
+mod chain;
 mod cluster;
 mod intruder;
 mod log;
@@ -29,6 +30,7 @@ use serde_json::Value;
 
 use self::log::Log;
 pub use self::{
+    chain::{Anvil, geth},
     cluster::Cluster,
     intruder::Intruder,
     mosquitto::{Mosquitto, own_certificate, password_file},

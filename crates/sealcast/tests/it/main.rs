@@ -33,6 +33,7 @@ mod kill;
 mod listeners;
 mod log;
 mod mqtt;
+mod networks;
 mod nonce;
 mod notes;
 mod outside;

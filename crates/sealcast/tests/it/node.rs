@@ -1,4 +1,4 @@
-//! mqtt.js from npm, which tests talk to.
+//! What tests take from npm: mqtt.js, and a node of an EVM network.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,24 +8,35 @@ use std::{
 
 use crate::harness::{output, succeed};
 
-const PACKAGE: &str = "mqtt@5.16.0";
+const MQTT_JS: &str = "mqtt@5.16.0";
+const ANVIL: &str = "@foundry-rs/anvil@1.7.1";
 
 /// The folder from which Node finds mqtt.js: `SEALCAST_TEST_NODE`, or one that is made here.
 pub fn modules() -> &'static Path {
     static MODULES: OnceLock<PathBuf> = OnceLock::new();
-    MODULES.get_or_init(|| {
-        if let Some(dir) = std::env::var_os("SEALCAST_TEST_NODE") {
-            return dir.into();
-        }
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
-        std::fs::create_dir_all(&dir).unwrap();
-        // Another run of the tests may make it at this moment. The lock ends with the file, also when this run is killed.
-        let lock = std::fs::File::create(dir.with_extension("lock")).unwrap();
-        lock.lock().unwrap();
-        if !output(Command::new("npm").args(["ls", PACKAGE]).current_dir(&dir)).status.success() {
-            let install = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", PACKAGE];
-            succeed(Command::new("npm").args(install).current_dir(&dir));
-        }
-        dir
+    MODULES.get_or_init(|| match std::env::var_os("SEALCAST_TEST_NODE") {
+        Some(dir) => dir.into(),
+        None => installed(MQTT_JS, "node"),
     })
+}
+
+/// The program itself, past the script that starts it: what is ended is then what runs.
+pub fn anvil() -> PathBuf {
+    let packages = installed(ANVIL, "anvil").join("node_modules/@foundry-rs");
+    let all = std::fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path().join("bin/anvil"));
+    all.into_iter().find(|program| program.is_file()).expect("anvil for this kind of machine")
+}
+
+/// The folder `name`, with a package in it.
+fn installed(package: &str, name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    // Another run of the tests may make it at this moment. The lock ends with the file, also when this run is killed.
+    let lock = std::fs::File::create(dir.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if !output(Command::new("npm").args(["ls", package]).current_dir(&dir)).status.success() {
+        let install = ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", package];
+        succeed(Command::new("npm").args(install).current_dir(&dir));
+    }
+    dir
 }

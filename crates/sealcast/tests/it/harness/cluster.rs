@@ -175,7 +175,7 @@ fn rabbitmq_folder() -> PathBuf {
 }
 
 /// A program that Go installs, where there is Go, into a folder that runs of the tests share.
-fn installed(package: &str, program: &str) -> Option<PathBuf> {
+pub(super) fn installed(package: &str, program: &str) -> Option<PathBuf> {
     if output(Command::new("sh").args(["-c", "command -v go"])).stdout.is_empty() {
         return None;
     }
