@@ -33,5 +33,6 @@ pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};
 pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
+pub use rpc::MAX_REQUEST_BYTES;
 pub use transport::{CallTransport, InProc};
 pub use wallet::{Wallet, WalletError};

@@ -124,6 +124,8 @@ pub struct Hub {
     pub issuing_key: Option<String>,
     /// The network that the ledger is on, if it is not the embedded one.
     pub ledger: Option<Network>,
+    /// Where the embedded ledger's JSON-RPC is served.
+    pub ledger_listen: Option<SocketAddr>,
     /// Who gets the messages of groups.
     pub readers: Readers,
     /// What devices may use of the broker.
@@ -221,6 +223,7 @@ impl HubFile {
             chain_id: self.chain_id,
             passphrase_file: self.passphrase_file,
             issuing_key: self.issuing_key,
+            ledger_listen: self.ledger.listen()?,
             ledger: self.ledger.validate()?,
             readers: match self.subscribe {
                 Subscribe::Granted => Readers::Granted,

@@ -53,6 +53,8 @@ pub struct Hub {
     pub est: SocketAddr,
     /// Where its own broker listens, if it has one.
     pub mqtt: Option<SocketAddr>,
+    /// Where the embedded ledger's JSON-RPC is served, if it is.
+    pub ledger_rpc: Option<SocketAddr>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     /// What devices enrol at.
@@ -85,7 +87,7 @@ impl Hub {
         let keys = folder::keys(folders, &config, now_ms())?;
         let tasks = Tasks::default();
 
-        let (ledger, writer) = ledger::open(dir, &config, &keys).await?;
+        let (ledger, engine) = ledger::open(dir, &config, &keys).await?;
         let (replica, groups) = ledger::replica(dir, &ledger, &keys.authority).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
@@ -127,11 +129,13 @@ impl Hub {
         let relay = Relay::new(node, ledger.clone(), heights.clone(), carrier.clone(), signer, counts.clone());
         tasks.keep("the task that keeps messages", keeper.clone().run(arrivals.kept, tasks.clone()));
         tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
-        match writer {
-            Some(writer) => {
-                let ended = tasks.stop().clone();
-                let writer = async move { ended.run_until_cancelled(writer).await.unwrap_or_default() };
-                tasks.keep("the ledger's writer", writer);
+        let mut ledger_rpc = None;
+        match engine {
+            Some(engine) => {
+                tasks.keep("the ledger's writer", ledger::written(engine.clone(), tasks.stop().clone()));
+                if let Some(address) = config.ledger_listen {
+                    ledger_rpc = Some(ledger::serve(address, engine, &tasks).await?);
+                }
             }
             None => tasks.keep("the task that watches the account", account::watch(ledger.clone(), tasks.clone())),
         }
@@ -156,6 +160,7 @@ impl Hub {
         Ok(Self {
             est,
             mqtt,
+            ledger_rpc,
             metrics,
             url,
             broker_url,

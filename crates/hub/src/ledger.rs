@@ -1,6 +1,7 @@
 //! The hub's ledger, embedded in its folder or on a network, and the hub's own replica of it.
 
 mod network;
+mod served;
 
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use sealcast_group::PublicGroups;
 use sealcast_identity::Authority;
 use sealcast_ledger::{LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
@@ -20,12 +22,10 @@ const PAGE: usize = 256;
 /// The file that says which contract is the ledger.
 const ADDRESS: &str = "ledger.address";
 
-/// The ledger, and what resolves when nothing writes it any more, if that can be known.
-pub async fn open(
-    dir: &Path,
-    config: &config::Hub,
-    keys: &Keys,
-) -> Result<(Ledger, Option<impl Future<Output = ()> + use<>>)> {
+pub use self::served::open as serve;
+
+/// The ledger, and the engine that it is in unless it is on a network.
+pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledger, Option<Engine>)> {
     let known = address(dir)?;
     if let Some(network) = &config.ledger {
         let ledger = network::open(network, known, keys).await?;
@@ -36,10 +36,8 @@ pub async fn open(
     }
     let wallet = Wallet::from_secret(&keys.relay_key)?;
     let engine = engine(dir, config, &wallet)?;
-    let mut progress = engine.progress();
-    let writer = Some(async move { while progress.changed().await.is_ok() {} });
     if let Some(id) = known {
-        return Ok((Ledger::attach(Node::embedded(&engine), wallet, id.address).await?, writer));
+        return Ok((Ledger::attach(Node::embedded(&engine), wallet, id.address).await?, Some(engine)));
     }
     // A first start may have ended between the deployment, which is one block, and the last line.
     let height = engine.progress().borrow().height;
@@ -58,7 +56,15 @@ pub async fn open(
         Ledger::attach(node, wallet, deployed).await?
     };
     note(dir, &ledger)?;
-    Ok((ledger, writer))
+    Ok((ledger, Some(engine)))
+}
+
+/// Until nothing writes the embedded ledger any more, or `stop`.
+pub async fn written(engine: Engine, stop: CancellationToken) {
+    let mut progress = engine.progress();
+    // It must not keep what writes.
+    drop(engine);
+    stop.run_until_cancelled(async move { while progress.changed().await.is_ok() {} }).await;
 }
 
 fn note(dir: &Path, ledger: &Ledger) -> Result<()> {
@@ -143,7 +149,7 @@ mod tests {
             assert!(error.contains("cannot write") && error.contains("ledger.address"), "{error}");
         }
         std::fs::remove_dir(&in_the_way)?;
-        let (ledger, _) = open(dir, &config, &keys).await?;
+        let ledger = open(dir, &config, &keys).await?.0;
         assert_eq!(replica(dir, &ledger, &keys.authority).await?.0.height(), 0);
         let id = ledger.id();
         drop(ledger);

@@ -70,6 +70,9 @@ struct Ready {
     mqtt: Option<SocketAddr>,
     /// What devices are told.
     broker: String,
+    /// Where the embedded ledger's JSON-RPC is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger_rpc: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
     ledger: String,
@@ -102,6 +105,7 @@ pub async fn run(options: Options) -> Result<()> {
     let ready = Ready {
         est: hub.est,
         mqtt: hub.mqtt,
+        ledger_rpc: hub.ledger_rpc,
         metrics: hub.metrics,
         broker: hub.broker_url.clone(),
         ledger: hub.genesis.id.to_string(),

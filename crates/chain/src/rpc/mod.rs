@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::engine::{Engine, PoolError, ReadError, StateError};
 
 /// The longest request, in bytes: a transaction with the longest commit, in hex, twice over.
-pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
+pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// Requests in a batch.
 const MAX_BATCH: usize = 128;
 /// Where a batch's answers stop.

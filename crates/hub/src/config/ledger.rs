@@ -1,6 +1,9 @@
 //! `[ledger]` of `hub.toml`: on which network the ledger is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::Finality;
@@ -23,6 +26,9 @@ pub struct LedgerFile {
     /// The private key of the account that pays for the entries, secp256k1, 32 bytes in hex. Default `relay.key` in the hub's
     /// folder, which the first start makes.
     key_file: Option<PathBuf>,
+    /// Where Ethereum's JSON-RPC of the embedded ledger is served over plain HTTP: an address of this machine alone. Default
+    /// nowhere.
+    listen: Option<SocketAddr>,
     /// The certificate authorities of the endpoints, PEM. Default: those of the system.
     ca_file: Option<PathBuf>,
 }
@@ -57,6 +63,18 @@ impl LedgerFile {
     pub fn with_files(self, dir: &Path) -> Self {
         let within = |file: Option<PathBuf>| file.map(|file| dir.join(file));
         Self { key_file: within(self.key_file), ca_file: within(self.ca_file), ..self }
+    }
+
+    /// Where the embedded ledger's JSON-RPC is served, checked.
+    pub fn listen(&self) -> Result<Option<SocketAddr>> {
+        let Some(address) = self.listen else { return Ok(None) };
+        ensure!(self.rpc.is_empty(), "ledger.listen: the ledger is on a network, whose endpoints serve its JSON-RPC");
+        ensure!(
+            address.ip().is_loopback(),
+            "ledger.listen: {address} is not an address of this machine alone, and whoever reaches it can write to the ledger \
+             without quotas: listen on 127.0.0.1, and put a server with access rules before it"
+        );
+        Ok(Some(address))
     }
 
     /// Checks every value. `None` if the ledger is the embedded one.
@@ -100,6 +118,15 @@ mod tests {
         let network = network.context("a network")?;
         assert_eq!((network.endpoints.len(), network.finality), (2, Finality::Blocks(12)));
         assert_eq!(validate("rpc = ['http://x']")?.context("a network")?.finality, Finality::Finalized);
+        Ok(())
+    }
+
+    #[test]
+    fn the_embedded_ledger_is_served_to_this_machine_alone() -> Result<()> {
+        let listen = |text: &str| toml::from_str::<LedgerFile>(text)?.listen();
+        assert_eq!(listen("listen = '127.0.0.1:8545'")?.map(|address| address.port()), Some(8545));
+        assert!(listen("listen = '0.0.0.0:8545'").is_err());
+        assert!(listen("listen = '127.0.0.1:8545'\nrpc = ['http://x']").is_err());
         Ok(())
     }
 

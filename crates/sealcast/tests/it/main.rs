@@ -30,6 +30,7 @@ mod hostile;
 mod hub;
 mod keys;
 mod kill;
+mod ledger_rpc;
 mod listeners;
 mod log;
 mod mqtt;

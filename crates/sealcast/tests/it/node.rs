@@ -9,7 +9,9 @@ use std::{
 use crate::harness::{output, succeed};
 
 const MQTT_JS: &str = "mqtt@5.16.0";
+const VIEM: &str = "viem@2.57.20";
 const ANVIL: &str = "@foundry-rs/anvil@1.7.1";
+const CAST: &str = "@foundry-rs/cast@1.7.1";
 
 /// The folder from which Node finds mqtt.js: `SEALCAST_TEST_NODE`, or one that is made here.
 pub fn modules() -> &'static Path {
@@ -20,11 +22,24 @@ pub fn modules() -> &'static Path {
     })
 }
 
-/// The program itself, past the script that starts it: what is ended is then what runs.
+/// A folder from which Node finds viem.
+pub fn viem() -> PathBuf {
+    installed(VIEM, "viem")
+}
+
 pub fn anvil() -> PathBuf {
-    let packages = installed(ANVIL, "anvil").join("node_modules/@foundry-rs");
-    let all = std::fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path().join("bin/anvil"));
-    all.into_iter().find(|program| program.is_file()).expect("anvil for this kind of machine")
+    foundry(ANVIL, "anvil")
+}
+
+pub fn cast() -> PathBuf {
+    foundry(CAST, "cast")
+}
+
+/// The program itself, past the script that starts it: what is ended is then what runs.
+fn foundry(package: &str, name: &str) -> PathBuf {
+    let packages = installed(package, name).join("node_modules/@foundry-rs");
+    let mut all = std::fs::read_dir(packages).unwrap().map(|entry| entry.unwrap().path().join("bin").join(name));
+    all.find(|program| program.is_file()).expect("the program for this kind of machine")
 }
 
 /// The folder `name`, with a package in it.
