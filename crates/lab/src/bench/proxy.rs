@@ -131,7 +131,7 @@ async fn measure(site: &Site, way: &Way, cell: Cell, messages: usize) -> Result<
     let servers = through().zip(before).map(|(process, before)| {
         Ok(Server {
             role: process.role,
-            cpu_us_per_message: round((process.cpu()? - before).as_secs_f64() * 1e6 / messages as f64),
+            cpu_us_per_message: round(process.cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / messages as f64),
             rss_mib: mib(process.rss_bytes()?),
         })
     });

@@ -47,7 +47,7 @@ pub struct Site {
     pub processes: Vec<Process>,
     /// What is not compared, and why.
     pub missing: Option<String>,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A way from one client to another.
@@ -65,6 +65,17 @@ pub struct Way {
 }
 
 impl Way {
+    fn new(
+        broker: &'static str,
+        mode: &'static str,
+        [publisher, subscriber]: [&Upstream; 2],
+        through: &[usize],
+    ) -> Self {
+        let topic = format!("{}/line", if [PLAIN, TLS].contains(&mode) { OPEN } else { mode });
+        let (publisher, subscriber) = (publisher.clone(), subscriber.clone());
+        Self { broker, mode, publisher, subscriber, topic, through: through.to_vec() }
+    }
+
     /// A load that goes this way.
     pub fn load(&self, qos: Qos, payload_bytes: usize, subscribers: usize, messages: usize) -> Load {
         let (publisher, subscriber, topic) = (self.publisher.clone(), self.subscriber.clone(), self.topic.clone());
@@ -86,51 +97,54 @@ impl Site {
     /// Starts all of it, and waits until messages come through on each way. Agents take some more clients than `connections`.
     pub async fn start(connections: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("sealcast-bench-").tempdir().context("no temporary folder")?;
-        let hub = dir.path().join("hub");
-        let text = |path: &Path| path.to_str().map(str::to_owned).context("the temporary folder's name is not UTF-8");
-        let (folder, log) = (text(&hub)?, dir.path().join("hub.log"));
-        let args = ["up", "--dir", &folder, "--est", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--json"];
-        let (process, ready) = Process::sealcast::<HubReady>("hub", &args, &log).await?;
-        let mut processes = vec![process];
-
-        let mut agents = Vec::new();
-        let max_clients = connections + 64;
-        let config = format!(
-            "listen = '127.0.0.1:0'\nmax_clients = {max_clients}\nclear = ['{OPEN}/#']\n[freshness]\nmax_age_ms = 0\n"
-        );
-        for (id, role) in DEVICES.iter().zip(["sending agent", "receiving agent"]) {
-            let agent = dir.path().join(id);
-            enrol(&hub, ready.est, id, &agent).await?;
-            std::fs::write(agent.join("agent.toml"), &config)?;
-            let (folder, log) = (text(&agent)?, dir.path().join(format!("{id}.log")));
-            let args = ["agent", "--dir", &folder, "--json"];
-            let (process, ready) = Process::sealcast::<AgentReady>(role, &args, &log).await?;
-            processes.push(process);
-            agents.push(local(ready.listen));
-        }
-        let [sender, receiver] = <[Upstream; 2]>::try_from(agents).ok().context("two agents")?;
-        make_groups(&hub).await?;
-
-        let direct = direct(&dir.path().join(DEVICES[0]), None)?;
-        let way = |mode, publisher: &Upstream, subscriber: &Upstream, through: &[usize]| Way {
-            broker: "the hub's",
-            mode,
-            publisher: publisher.clone(),
-            subscriber: subscriber.clone(),
-            topic: format!("{}/line", if mode == TLS { OPEN } else { mode }),
-            through: through.to_vec(),
-        };
-        let mut ways = vec![way(TLS, &direct, &direct, &[0])];
-        ways.extend(GROUPS.map(|(group, _)| way(group, &sender, &receiver, &[0, 1, 2])));
-        let mut site = Self { ways, processes, missing: None, _dir: dir };
+        let mut site = Self { ways: Vec::new(), processes: Vec::new(), missing: None, dir };
+        let hub = site.start_hub("own", None).await?;
+        let agents = site.start_agents(&hub, connections).await?;
+        let direct = direct(&hub.device(0), None)?;
+        let through = [hub.process, hub.process + 1, hub.process + 2];
+        site.ways.push(Way::new("the hub's", TLS, [&direct, &direct], &through[..1]));
+        site.ways.extend(GROUPS.map(|(group, _)| Way::new("the hub's", group, agents.each_ref(), &through)));
         match mosquitto() {
-            Some(program) => site.add_mosquitto(&program, &hub).await?,
+            Some(program) => site.add_mosquitto(&program, connections).await?,
             None => site.missing = Some("mosquitto is not installed: nothing is compared with it".into()),
         }
         for way in &site.ways {
             open_way(way).await.with_context(|| format!("{}, {}", way.broker, way.mode))?;
         }
         Ok(site)
+    }
+
+    /// A hub in a folder of its own, with a broker of its own or as a client of another one.
+    async fn start_hub(&mut self, name: &str, broker: Option<&str>) -> Result<RunningHub> {
+        let dir = self.dir.path().join(name);
+        std::fs::create_dir(&dir)?;
+        let (folder, log) = (text(&dir.join("hub"))?, dir.join("hub.log"));
+        let mut args = vec!["up", "--dir", &folder, "--est", "127.0.0.1:0", "--json"];
+        args.extend(broker.map_or(["--mqtt", "127.0.0.1:0"], |url| ["--broker", url]));
+        let (process, HubReady { est }) = Process::sealcast::<HubReady>("hub", &args, &log).await?;
+        self.processes.push(process);
+        Ok(RunningHub { dir, est, process: self.processes.len() - 1 })
+    }
+
+    /// The agents of a hub's two devices, which are in both groups: where their clients connect.
+    async fn start_agents(&mut self, hub: &RunningHub, connections: usize) -> Result<[Upstream; 2]> {
+        let max_clients = connections + 64;
+        let config = format!(
+            "listen = '127.0.0.1:0'\nmax_clients = {max_clients}\nclear = ['{OPEN}/#']\n[freshness]\nmax_age_ms = 0\n"
+        );
+        let mut agents = Vec::new();
+        for (at, role) in ["sending agent", "receiving agent"].into_iter().enumerate() {
+            let dir = hub.device(at);
+            enrol(hub, at).await?;
+            std::fs::write(dir.join("agent.toml"), &config)?;
+            let (folder, log) = (text(&dir)?, dir.with_extension("log"));
+            let (process, ready) =
+                Process::sealcast::<AgentReady>(role, &["agent", "--dir", &folder, "--json"], &log).await?;
+            self.processes.push(process);
+            agents.push(local(ready.listen));
+        }
+        make_groups(&hub.folder()).await?;
+        <[Upstream; 2]>::try_from(agents).ok().context("two agents")
     }
 
     /// What the sending agent has in memory, in bytes, while so many clients are connected to it and say nothing.
@@ -144,40 +158,65 @@ impl Site {
         agent.rss_bytes()
     }
 
-    /// A mosquitto whose TLS listener asks for the devices' certificates, as the hub's broker does.
-    async fn add_mosquitto(&mut self, program: &Path, hub: &Path) -> Result<()> {
+    /// A mosquitto whose TLS listener asks for the devices' certificates, as the hub's broker does, and a hub and two agents that
+    /// are its clients there.
+    async fn add_mosquitto(&mut self, program: &Path, connections: usize) -> Result<()> {
         let [plain, tls] = [free_port()?, free_port()?];
-        let (dir, hub) = (self._dir.path(), hub.display());
-        let config = dir.join("mosquitto.conf");
+        let hub = self.start_hub("client", Some(&format!("mqtts://localhost:{}", tls.port()))).await?;
+        let (config, folder) = (hub.dir.join("mosquitto.conf"), hub.folder());
+        let folder = folder.display();
         std::fs::write(
             &config,
             format!(
                 "user root\nset_tcp_nodelay true\nmax_queued_messages 0\nallow_anonymous true\n\
-                 listener {} 127.0.0.1\nlistener {} 127.0.0.1\ncafile {hub}/root.pem\ncertfile {hub}/server.pem\nkeyfile {hub}/server.key\n\
-                 require_certificate true\n",
+                 listener {} 127.0.0.1\nlistener {} 127.0.0.1\ncafile {folder}/root.pem\ncertfile {folder}/server.pem\n\
+                 keyfile {folder}/server.key\nrequire_certificate true\n",
                 plain.port(),
                 tls.port()
             ),
         )?;
         let mut command = Command::new(program);
         command.arg("-c").arg(config).stdout(std::process::Stdio::null());
-        let process = Process::start("mosquitto", &mut command, &dir.join("mosquitto.log"))?;
-        self.processes.push(process);
-        let through = vec![self.processes.len() - 1];
-        let device = dir.join(DEVICES[0]);
-        for (mode, at) in [(PLAIN, local(plain)), (TLS, direct(&device, Some(tls))?)] {
-            let topic = format!("{OPEN}/line");
-            let (publisher, subscriber) = (at.clone(), at);
-            self.ways.push(Way { broker: "mosquitto", mode, publisher, subscriber, topic, through: through.clone() });
-        }
+        let log = hub.dir.join("mosquitto.log");
+        self.processes.push(Process::start("mosquitto", &mut command, &log)?);
+        let broker = self.processes.len() - 1;
         let start = Instant::now();
         while TcpStream::connect(tls).is_err() {
-            let said = || std::fs::read_to_string(dir.join("mosquitto.log")).unwrap_or_default();
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
             ensure!(start.elapsed() < PATIENCE, "mosquitto does not start: {}", said());
             sleep(Duration::from_millis(20)).await;
         }
+        let agents = self.start_agents(&hub, connections).await?;
+        let (plain, direct) = (local(plain), direct(&hub.device(0), Some(tls))?);
+        let through = [broker, broker + 1, broker + 2];
+        for (mode, at) in [(PLAIN, plain), (TLS, direct)] {
+            self.ways.push(Way::new("mosquitto", mode, [&at, &at], &through[..1]));
+        }
+        self.ways.extend(GROUPS.map(|(group, _)| Way::new("mosquitto", group, agents.each_ref(), &through)));
         Ok(())
     }
+}
+
+/// A hub, with what belongs to it below one folder.
+struct RunningHub {
+    dir: PathBuf,
+    est: SocketAddr,
+    /// Its place in [`Site::processes`].
+    process: usize,
+}
+
+impl RunningHub {
+    fn folder(&self) -> PathBuf {
+        self.dir.join("hub")
+    }
+
+    fn device(&self, at: usize) -> PathBuf {
+        self.dir.join(DEVICES[at])
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).context("the temporary folder's name is not UTF-8")
 }
 
 /// Waits until a message comes through: the agents may not have the group's keys yet.
@@ -192,11 +231,11 @@ async fn open_way(way: &Way) -> Result<()> {
     }
 }
 
-async fn enrol(hub: &Path, est: SocketAddr, id: &str, dir: &Path) -> Result<()> {
+async fn enrol(hub: &RunningHub, at: usize) -> Result<()> {
     let config: HubConfig = HubFile::default().validate()?;
-    let token = device::invite(hub, id.parse()?, &config)?;
-    enroll::enroll(&format!("https://localhost:{}", est.port()), &token, dir, &KeyFiles::default(), None).await?;
-    Ok(())
+    let token = device::invite(&hub.folder(), DEVICES[at].parse()?, &config)?;
+    let url = format!("https://localhost:{}", hub.est.port());
+    enroll::enroll(&url, &token, &hub.device(at), &KeyFiles::default(), None).await.map(drop)
 }
 
 async fn make_groups(hub: &Path) -> Result<()> {
