@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity 0.8.37;
+
+import {SealcastLedger} from "./generated/SealcastLedger.sol";
+import "./Site.sol";
+import {Vm, vm} from "./Vm.sol";
+
+/// Submits entries of everybody, good and bad ones, and keeps its own books of what the contract took: from the `Entry`
+/// events alone, as a client does. What must hold for one step is checked there, what must hold always by the invariants.
+contract Handler is Site {
+    uint256 internal constant DEVICES = 5;
+    uint16 internal constant GROUPS = 3;
+
+    address[] public everybody; // root, CA, operator, devices; the last device is never registered at first
+    /// What the books say.
+    bytes32 public head;
+    uint64 public entries;
+    mapping(address originator => uint64) public entriesOf;
+    mapping(uint16 => mapping(uint32 generation => uint64)) public commitsIn;
+    mapping(uint8 kind => uint256) public takenOf;
+    mapping(uint8 kind => uint256) public refusedOf;
+
+    struct Place {
+        uint32 generation;
+        uint64 epoch;
+    }
+
+    mapping(bytes32 publicKey => uint256) private privateKeyOf;
+    uint256 private random;
+
+    constructor() {
+        setUp();
+        head = sha256(
+            abi.encodePacked(
+                "sealcast-genesis-v2",
+                uint64(block.chainid),
+                address(ledger),
+                xy(ROOT_KEY),
+                xy(CA_KEY),
+                xy(OPERATOR_KEY)
+            )
+        );
+        everybody.push(root);
+        everybody.push(ca);
+        everybody.push(operator);
+        for (uint256 i = 0; i < DEVICES; i++) {
+            string memory name = string.concat("d", vm.toString(i));
+            address number = ledger.numberOf(name);
+            everybody.push(number);
+            keyOf[number] = 0xd0 + i;
+            if (i + 1 < DEVICES) submit(DEVICE_REGISTERED, ca, registration(name, note(keyOf[number])));
+        }
+        submit(GROUP_CREATED, operator, creation("g1", "g1/#"));
+        for (uint256 i = 0; i < 3; i++) submit(GRANTED, operator, abi.encode(uint16(1), everybody[3 + i]));
+    }
+
+    function theLedger() external view returns (SealcastLedger) {
+        return ledger;
+    }
+
+    function groups() external view returns (uint16) {
+        return ledger.groupCount();
+    }
+
+    // ------------------------------------------------------------------------------------------------------ steps
+
+    /// One entry, of what kind, by whom and how good the seed decides.
+    function step(uint256 seed) external {
+        random = seed;
+        if (pick(4) == 0) vm.warp(block.timestamp + pick(3000));
+        uint8 kind = pick(40) == 0 ? uint8(pick(256)) : uint8(1 + pick(LAST_KIND));
+        uint16 number = uint16(pick(16) == 0 ? pick(GROUPS + 2) : 1 + pick(ledger.groupCount()));
+        address originator = pick(8) == 0 ? everybody[pick(everybody.length)] : authorOf(kind, number);
+        bytes memory body = bodyOf(kind, originator, number);
+        uint256 mischief = pick(24);
+        if (mischief == 0) body = bytes.concat(body, hex"00");
+        if (mischief == 1 && body.length > 0) body[pick(body.length)] ^= bytes1(uint8(1 + pick(255)));
+        uint64 nonce = ledger.nonceOf(originator);
+        if (mischief == 2) nonce += 1;
+        if (mischief == 3 && nonce > 0) nonce -= 1;
+        uint256 key = mischief == 4 ? 0xbad : keyOf[originator];
+        submit(kind, originator, nonce, body, sign(key, digestOf(kind, originator, nonce, body)));
+    }
+
+    function pick(uint256 choices) private returns (uint256) {
+        random = uint256(keccak256(abi.encode(random)));
+        return random % choices;
+    }
+
+    function authorOf(uint8 kind, uint16 number) private returns (address) {
+        if (kind == DEVICE_REGISTERED) return ca;
+        if (kind == DEVICE_REVOKED) return pick(2) == 0 ? ca : operator;
+        if (kind == KEY_ROTATED) return pick(2) == 0 ? root : operator;
+        bool isOperators = kind == GROUP_CREATED || kind == GRANTED || kind == REVOKED || kind == GROUP_RESET
+            || kind == LIMITS_SET;
+        if (isOperators) return operator;
+        address device = someDevice();
+        for (uint256 i = 0; i < DEVICES && !ledger.granted(number, device); i++) device = everybody[3 + i];
+        return device;
+    }
+
+    function someDevice() private returns (address) {
+        return everybody[3 + pick(DEVICES)];
+    }
+
+    /// A body that is good more often than not.
+    function bodyOf(uint8 kind, address originator, uint16 number) private returns (bytes memory) {
+        if (kind == DEVICE_REGISTERED) return someRegistration();
+        if (kind == DEVICE_REVOKED) return pick(4) == 0 ? abi.encode(someDevice(), "lost") : bytes("");
+        if (kind == KEYS_PUBLISHED) {
+            uint256 device = pick(DEVICES);
+            for (uint256 i = 0; i < DEVICES; i++) if (everybody[3 + i] == originator) device = i;
+            bytes32 certificate = certificateOf(string.concat("d", vm.toString(device)));
+            return abi.encode(bytes32(pick(500)), certificate, pick(2) == 0);
+        }
+        if (kind == GROUP_CREATED) {
+            string memory name = string.concat("g", vm.toString(1 + pick(GROUPS)));
+            return creation(name, string.concat(name, "/#"));
+        }
+        if (kind == GRANTED) return abi.encode(number, someDevice());
+        if (kind == REVOKED) return abi.encode(number, someDevice(), "gone");
+        if (kind == COMMIT) {
+            // The contract does not look at it: garbage takes the epoch as a good commit does.
+            (uint32 generation, uint64 epoch) = someEpoch(number);
+            return abi.encode(number, generation, epoch, abi.encode(random));
+        }
+        if (kind == READING) {
+            return abi.encode(number, someTopic(number), uint64(1), uint64(entries), int128(int256(pick(120))), uint8(0));
+        }
+        if (kind == ANCHOR) return abi.encode(number, bytes32(random), uint32(pick(9)));
+        if (kind == GROUP_RESET) return pick(3) == 0 ? abi.encode(number, "leak") : bytes("");
+        if (kind == LIMITS_SET) {
+            return abi.encode(
+                number, someTopic(number), int128(0), int128(99), uint128(50), uint8(0), "", false, false, new address[](0)
+            );
+        }
+        if (kind == FAULT_REPORTED) {
+            (uint32 generation, uint64 epoch) = someEpoch(number);
+            return abi.encode(number, generation, epoch == 0 ? epoch : epoch - 1, pick(3) == 0);
+        }
+        if (kind == KEY_ROTATED) return rotation(originator == root ? ca : operator, note(0xe000 + pick(1000)));
+        return abi.encode(random);
+    }
+
+    function someRegistration() private returns (bytes memory) {
+        uint256 device = pick(DEVICES);
+        uint256 key = pick(4) == 0 ? 0xf000 + pick(1000) : keyOf[everybody[3 + device]];
+        return registration(string.concat("d", vm.toString(device)), note(key));
+    }
+
+    function someTopic(uint16 number) private pure returns (string memory) {
+        return string.concat("g", vm.toString(uint256(number)), "/t");
+    }
+
+    /// Mostly where the group's next commit must be made.
+    function someEpoch(uint16 number) private returns (uint32 generation, uint64 epoch) {
+        if (number == 0 || number > ledger.groupCount()) return (0, 0);
+        (generation, epoch) = ledger.epochOf(number);
+        if (pick(8) == 0) generation += 1;
+        if (pick(8) == 0) epoch += 1;
+        if (pick(8) == 0 && epoch > 0) epoch -= 1;
+    }
+
+    // ------------------------------------------------------------------------------------------------- submission
+
+    function submit(uint8 kind, address originator, bytes memory body) private {
+        uint64 nonce = ledger.nonceOf(originator);
+        bytes memory signature = sign(keyOf[originator], digestOf(kind, originator, nonce, body));
+        submit(kind, originator, nonce, body, signature);
+        vm.assertEq(entriesOf[originator], nonce + 1, "an entry of the beginning");
+    }
+
+    function submit(uint8 kind, address originator, uint64 nonce, bytes memory body, bytes memory signature) private {
+        Place[] memory before = places();
+        vm.recordLogs();
+        bytes memory call = abi.encodeCall(ledger.submit, (kind, originator, nonce, body, signature));
+        (bool taken,) = address(ledger).call(call);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        if (!taken) {
+            vm.assertEq(logs.length, 0, "events of a refused entry");
+            requirePlaces(before, 0);
+            refusedOf[kind] += 1;
+            return;
+        }
+        vm.assertEq(logs.length, kind == READING ? 2 : 1, "events of one entry");
+        write(logs[logs.length - 1], kind, originator, nonce, body, signature);
+        learnKeys(kind, body);
+        followEpochs(kind, body, before);
+        takenOf[kind] += 1;
+    }
+
+    /// The digest as a client computes it, not as the contract says.
+    function digestOf(uint8 kind, address originator, uint64 nonce, bytes memory body) private view returns (bytes32) {
+        return sha256(
+            abi.encodePacked("sealcast-entry-v1", uint64(block.chainid), address(ledger), kind, originator, nonce, body)
+        );
+    }
+
+    /// Writes one event to the books.
+    function write(
+        Vm.Log memory log,
+        uint8 kind,
+        address originator,
+        uint64 nonce,
+        bytes memory body,
+        bytes memory signature
+    ) private {
+        vm.assertEq(log.emitter, address(ledger), "who tells it");
+        vm.assertEq(log.topics[0], SealcastLedger.Entry.selector, "the event");
+        vm.assertEq(uint256(log.topics[1]), entries, "index");
+        vm.assertEq(nonce, entriesOf[originator], "nonce");
+        uint64 time = uint64(block.timestamp);
+        head = sha256(abi.encodePacked(head, entries, time, digestOf(kind, originator, nonce, body)));
+        vm.assertEq(log.data, abi.encode(nonce, time, body, signature, head), "what it says");
+        entries += 1;
+        entriesOf[originator] += 1;
+    }
+
+    /// Whose private key is another from now on.
+    function learnKeys(uint8 kind, bytes memory body) private {
+        if (kind == KEY_ROTATED) {
+            (address whose, bytes memory publicKey,) = abi.decode(body, (address, bytes, bytes));
+            keyOf[whose] = privateKeyOf[keccak256(publicKey)];
+        }
+        if (kind == DEVICE_REGISTERED) {
+            (string memory name, bytes memory publicKey,,,) =
+                abi.decode(body, (string, bytes, bytes32, bytes, uint64));
+            keyOf[ledger.numberOf(name)] = privateKeyOf[keccak256(publicKey)];
+        }
+    }
+
+    /// A key that is perhaps new, and noted so that its owner can sign.
+    function note(uint256 key) private returns (uint256) {
+        privateKeyOf[keccak256(xy(key))] = key;
+        return key;
+    }
+
+    // ----------------------------------------------------------------------------------------------------- epochs
+
+    function places() private view returns (Place[] memory all) {
+        all = new Place[](ledger.groupCount() + 1);
+        for (uint16 number = 1; number < all.length; number++) {
+            (all[number].generation, all[number].epoch) = ledger.epochOf(number);
+        }
+    }
+
+    /// All groups but `except` are where they were.
+    function requirePlaces(Place[] memory before, uint16 except) private view {
+        Place[] memory now_ = places();
+        for (uint16 number = 1; number < before.length; number++) {
+            if (number == except) continue;
+            vm.assertEq(now_[number].generation, before[number].generation, "the generation of a group");
+            vm.assertEq(now_[number].epoch, before[number].epoch, "the epoch of a group");
+        }
+    }
+
+    /// A commit ends one epoch; a reset, or enough reports, begin the next generation; nothing else moves a group.
+    function followEpochs(uint8 kind, bytes memory body, Place[] memory before) private {
+        if (kind != COMMIT && kind != GROUP_RESET && kind != FAULT_REPORTED) return requirePlaces(before, 0);
+        uint16 number = uint16(uint256(bytes32(body)));
+        requirePlaces(before, number);
+        (uint32 generation, uint64 epoch) = ledger.epochOf(number);
+        Place memory was = before[number];
+        if (kind == COMMIT) {
+            commitsIn[number][generation] += 1;
+            vm.assertEq(generation, was.generation, "the generation behind a commit");
+            vm.assertEq(epoch, was.epoch + 1, "the epoch behind a commit");
+        } else if (kind == GROUP_RESET || generation != was.generation) {
+            vm.assertEq(generation, was.generation + 1, "the next generation");
+            vm.assertEq(epoch, 0, "its first epoch");
+        } else {
+            vm.assertEq(epoch, was.epoch, "the epoch behind a report");
+        }
+    }
+}
