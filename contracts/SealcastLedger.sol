@@ -75,6 +75,9 @@ contract SealcastLedger {
     /// The block's time is before that of the last entry.
     error ClockWentBack(uint64 last, uint256 blockTime);
 
+    /// The gas does not suffice for `submitMany` beyond this position.
+    error OutOfGas(uint256 position);
+
     error UnknownKind(uint8 kind);
     /// The body is not the canonical `abi.encode` of its fields. (A body that is no ABI at all reverts without data.)
     error BadBody(uint8 kind);
@@ -139,7 +142,19 @@ contract SealcastLedger {
     /// so that clients compute it themselves.
     event ReadingJudged(uint64 indexed index, address indexed device, uint8 indexed verdict);
 
+    /// What stood at this position of `submitMany` was not taken, for this error of `submit`.
+    event Refused(uint256 indexed position, bytes refusal);
+
     // ----------------------------------------------------------------------------------------------------- state
+
+    /// The parameters of `submit`.
+    struct Submission {
+        uint8 kind;
+        address originator;
+        uint64 nonce;
+        bytes body;
+        bytes signature;
+    }
 
     struct Key {
         bytes32 x;
@@ -261,6 +276,26 @@ contract SealcastLedger {
     }
 
     // ------------------------------------------------------------------------------------------------ submission
+
+    /// @notice Appends the entries that it takes, in this order, and passes over those that it refuses, each with
+    /// `Refused`. Entries of any originators, and each by itself, as if each had a transaction of its own: what one device
+    /// signs must not keep another's entry out, and an entry that somebody else submitted first costs the others nothing.
+    /// Those of the same originator behind a refused one are refused for their nonce.
+    ///
+    /// Reverts as a whole when the gas does not suffice. An entry that ran out of it was not refused, and must not be told
+    /// so; and who estimates the gas must not find that little is enough.
+    function submitMany(Submission[] calldata entries) external {
+        for (uint256 i = 0; i < entries.length; i++) {
+            Submission calldata e = entries[i];
+            uint256 gasBefore = gasleft();
+            try this.submit(e.kind, e.originator, e.nonce, e.body, e.signature) {}
+            catch (bytes memory refusal) {
+                // Any call gets 63/64 of the gas. Where it or one inside it ran out, hardly more than the rest is left.
+                if (gasleft() < gasBefore / 32) revert OutOfGas(i);
+                emit Refused(i, refusal);
+            }
+        }
+    }
 
     /// @notice Appends an entry, or reverts and changes nothing.
     /// @param originator the number of who signed it: that of "root", "ca", "operator" (`numberOf`) or a device

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity 0.8.37;
 
+import {SealcastLedger} from "./generated/SealcastLedger.sol";
 import "./Site.sol";
 import {vm} from "./Vm.sol";
 
@@ -95,5 +96,24 @@ contract GasTest is Site {
     function measureReading(string memory what, uint64 sequence, int128 value) private {
         bytes memory body = abi.encode(plant, "plant/hall/t", uint64(START * 1000), sequence, value, uint8(1));
         measure(what, READING, pump, body);
+    }
+
+    function test_many() public {
+        measureMany("32 grants together: each", 32);
+        measureMany("1 grant alone in submitMany", 1);
+    }
+
+    function measureMany(string memory what, uint256 count) private {
+        SealcastLedger.Submission[] memory batch = new SealcastLedger.Submission[](count);
+        for (uint256 i = 0; i < count; i++) {
+            bytes memory body = abi.encode(plant, device(string.concat(vm.toString(count), "-", vm.toString(i))));
+            uint64 nonce = ledger.nonceOf(operator) + uint64(i);
+            bytes memory signature = sign(OPERATOR_KEY, ledger.digestOf(GRANTED, operator, nonce, body));
+            batch[i] = SealcastLedger.Submission(GRANTED, operator, nonce, body, signature);
+        }
+        uint64 height = ledger.height();
+        ledger.submitMany(batch);
+        vm.snapshotValue("Gas", what, vm.lastCallGas().gasTotalUsed / count);
+        vm.assertEq(ledger.height(), height + count, what);
     }
 }

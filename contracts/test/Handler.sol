@@ -48,10 +48,10 @@ contract Handler is Site {
             address number = ledger.numberOf(name);
             everybody.push(number);
             keyOf[number] = 0xd0 + i;
-            if (i + 1 < DEVICES) submit(DEVICE_REGISTERED, ca, registration(name, note(keyOf[number])));
+            if (i + 1 < DEVICES) found(DEVICE_REGISTERED, ca, registration(name, note(keyOf[number])));
         }
-        submit(GROUP_CREATED, operator, creation("g1", "g1/#"));
-        for (uint256 i = 0; i < 3; i++) submit(GRANTED, operator, abi.encode(uint16(1), everybody[3 + i]));
+        found(GROUP_CREATED, operator, creation("g1", "g1/#"));
+        for (uint256 i = 0; i < 3; i++) found(GRANTED, operator, abi.encode(uint16(1), everybody[3 + i]));
     }
 
     function theLedger() external view returns (SealcastLedger) {
@@ -67,19 +67,42 @@ contract Handler is Site {
     /// One entry, of what kind, by whom and how good the seed decides.
     function step(uint256 seed) external {
         random = seed;
+        submit(some(new SealcastLedger.Submission[](0)));
+    }
+
+    /// Several entries in one transaction.
+    function stepMany(uint256 seed) external {
+        random = seed;
+        SealcastLedger.Submission[] memory batch = new SealcastLedger.Submission[](0);
+        for (uint256 left = pick(8); left > 0; left--) batch = append(batch, some(batch));
+        submitMany(batch);
+    }
+
+    function append(SealcastLedger.Submission[] memory before, SealcastLedger.Submission memory last)
+        private
+        pure
+        returns (SealcastLedger.Submission[] memory all)
+    {
+        all = new SealcastLedger.Submission[](before.length + 1);
+        for (uint256 i = 0; i < before.length; i++) all[i] = before[i];
+        all[before.length] = last;
+    }
+
+    /// An entry that is submitted behind those `before` it.
+    function some(SealcastLedger.Submission[] memory before) private returns (SealcastLedger.Submission memory e) {
         if (pick(4) == 0) vm.warp(block.timestamp + pick(3000));
-        uint8 kind = pick(40) == 0 ? uint8(pick(256)) : uint8(1 + pick(LAST_KIND));
+        e.kind = pick(40) == 0 ? uint8(pick(256)) : uint8(1 + pick(LAST_KIND));
         uint16 number = uint16(pick(16) == 0 ? pick(GROUPS + 2) : 1 + pick(ledger.groupCount()));
-        address originator = pick(8) == 0 ? everybody[pick(everybody.length)] : authorOf(kind, number);
-        bytes memory body = bodyOf(kind, originator, number);
+        e.originator = pick(8) == 0 ? everybody[pick(everybody.length)] : authorOf(e.kind, number);
+        e.body = bodyOf(e.kind, e.originator, number);
+        e.nonce = ledger.nonceOf(e.originator);
+        for (uint256 i = 0; i < before.length; i++) if (before[i].originator == e.originator) e.nonce += 1;
         uint256 mischief = pick(24);
-        if (mischief == 0) body = bytes.concat(body, hex"00");
-        if (mischief == 1 && body.length > 0) body[pick(body.length)] ^= bytes1(uint8(1 + pick(255)));
-        uint64 nonce = ledger.nonceOf(originator);
-        if (mischief == 2) nonce += 1;
-        if (mischief == 3 && nonce > 0) nonce -= 1;
-        uint256 key = mischief == 4 ? 0xbad : keyOf[originator];
-        submit(kind, originator, nonce, body, sign(key, digestOf(kind, originator, nonce, body)));
+        if (mischief == 0) e.body = bytes.concat(e.body, hex"00");
+        if (mischief == 1 && e.body.length > 0) e.body[pick(e.body.length)] ^= bytes1(uint8(1 + pick(255)));
+        if (mischief == 2) e.nonce += 1;
+        if (mischief == 3 && e.nonce > 0) e.nonce -= 1;
+        e.signature = sign(mischief == 4 ? 0xbad : keyOf[e.originator], digestOf(e));
     }
 
     function pick(uint256 choices) private returns (uint256) {
@@ -163,57 +186,83 @@ contract Handler is Site {
 
     // ------------------------------------------------------------------------------------------------- submission
 
-    function submit(uint8 kind, address originator, bytes memory body) private {
-        uint64 nonce = ledger.nonceOf(originator);
-        bytes memory signature = sign(keyOf[originator], digestOf(kind, originator, nonce, body));
-        submit(kind, originator, nonce, body, signature);
-        vm.assertEq(entriesOf[originator], nonce + 1, "an entry of the beginning");
+    /// An entry of the beginning.
+    function found(uint8 kind, address originator, bytes memory body) private {
+        SealcastLedger.Submission memory e =
+            SealcastLedger.Submission(kind, originator, ledger.nonceOf(originator), body, "");
+        e.signature = sign(keyOf[originator], digestOf(e));
+        submit(e);
+        vm.assertEq(entriesOf[originator], e.nonce + 1, "an entry of the beginning");
     }
 
-    function submit(uint8 kind, address originator, uint64 nonce, bytes memory body, bytes memory signature) private {
+    function submit(SealcastLedger.Submission memory e) private {
         Place[] memory before = places();
         vm.recordLogs();
-        bytes memory call = abi.encodeCall(ledger.submit, (kind, originator, nonce, body, signature));
+        bytes memory call = abi.encodeCall(ledger.submit, (e.kind, e.originator, e.nonce, e.body, e.signature));
         (bool taken,) = address(ledger).call(call);
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        if (!taken) {
+        if (taken) {
+            vm.assertEq(write(logs, 0, e), logs.length, "events of one entry");
+            followEpochs(e.kind, e.body, before);
+        } else {
             vm.assertEq(logs.length, 0, "events of a refused entry");
             requirePlaces(before, 0);
-            refusedOf[kind] += 1;
-            return;
+            refusedOf[e.kind] += 1;
         }
-        vm.assertEq(logs.length, kind == READING ? 2 : 1, "events of one entry");
-        write(logs[logs.length - 1], kind, originator, nonce, body, signature);
-        learnKeys(kind, body);
-        followEpochs(kind, body, before);
-        takenOf[kind] += 1;
+    }
+
+    function submitMany(SealcastLedger.Submission[] memory batch) private {
+        Place[] memory before = places();
+        vm.recordLogs();
+        ledger.submitMany(batch);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        uint256 next = 0;
+        for (uint256 i = 0; i < batch.length; i++) {
+            vm.assertTrue(next < logs.length, "an event for each entry");
+            if (logs[next].topics[0] != SealcastLedger.Refused.selector) {
+                next = write(logs, next, batch[i]);
+                continue;
+            }
+            vm.assertEq(uint256(logs[next].topics[1]), i, "the position of the refused");
+            refusedOf[batch[i].kind] += 1;
+            next += 1;
+        }
+        vm.assertEq(next, logs.length, "events of all entries");
+        requireGrowth(before);
     }
 
     /// The digest as a client computes it, not as the contract says.
-    function digestOf(uint8 kind, address originator, uint64 nonce, bytes memory body) private view returns (bytes32) {
+    function digestOf(SealcastLedger.Submission memory e) private view returns (bytes32) {
         return sha256(
-            abi.encodePacked("sealcast-entry-v1", uint64(block.chainid), address(ledger), kind, originator, nonce, body)
+            abi.encodePacked(
+                "sealcast-entry-v1", uint64(block.chainid), address(ledger), e.kind, e.originator, e.nonce, e.body
+            )
         );
     }
 
-    /// Writes one event to the books.
-    function write(
-        Vm.Log memory log,
-        uint8 kind,
-        address originator,
-        uint64 nonce,
-        bytes memory body,
-        bytes memory signature
-    ) private {
+    /// Writes an entry that was taken to the books, by its events from `next` on. Where the next entry's begin.
+    function write(Vm.Log[] memory logs, uint256 next, SealcastLedger.Submission memory e) private returns (uint256) {
+        if (e.kind == READING) {
+            vm.assertEq(logs[next].topics[0], SealcastLedger.ReadingJudged.selector, "the event before a reading's");
+            next += 1;
+        }
+        Vm.Log memory log = logs[next];
         vm.assertEq(log.emitter, address(ledger), "who tells it");
         vm.assertEq(log.topics[0], SealcastLedger.Entry.selector, "the event");
         vm.assertEq(uint256(log.topics[1]), entries, "index");
-        vm.assertEq(nonce, entriesOf[originator], "nonce");
+        vm.assertEq(e.nonce, entriesOf[e.originator], "nonce");
         uint64 time = uint64(block.timestamp);
-        head = sha256(abi.encodePacked(head, entries, time, digestOf(kind, originator, nonce, body)));
-        vm.assertEq(log.data, abi.encode(nonce, time, body, signature, head), "what it says");
+        head = sha256(abi.encodePacked(head, entries, time, digestOf(e)));
+        vm.assertEq(log.data, abi.encode(e.nonce, time, e.body, e.signature, head), "what it says");
         entries += 1;
-        entriesOf[originator] += 1;
+        entriesOf[e.originator] += 1;
+        takenOf[e.kind] += 1;
+        if (e.kind == COMMIT) {
+            (uint16 number, uint32 generation) = abi.decode(e.body, (uint16, uint32));
+            commitsIn[number][generation] += 1;
+        }
+        learnKeys(e.kind, e.body);
+        return next + 1;
     }
 
     /// Whose private key is another from now on.
@@ -255,14 +304,13 @@ contract Handler is Site {
     }
 
     /// A commit ends one epoch; a reset, or enough reports, begin the next generation; nothing else moves a group.
-    function followEpochs(uint8 kind, bytes memory body, Place[] memory before) private {
+    function followEpochs(uint8 kind, bytes memory body, Place[] memory before) private view {
         if (kind != COMMIT && kind != GROUP_RESET && kind != FAULT_REPORTED) return requirePlaces(before, 0);
         uint16 number = uint16(uint256(bytes32(body)));
         requirePlaces(before, number);
         (uint32 generation, uint64 epoch) = ledger.epochOf(number);
         Place memory was = before[number];
         if (kind == COMMIT) {
-            commitsIn[number][generation] += 1;
             vm.assertEq(generation, was.generation, "the generation behind a commit");
             vm.assertEq(epoch, was.epoch + 1, "the epoch behind a commit");
         } else if (kind == GROUP_RESET || generation != was.generation) {
@@ -270,6 +318,16 @@ contract Handler is Site {
             vm.assertEq(epoch, 0, "its first epoch");
         } else {
             vm.assertEq(epoch, was.epoch, "the epoch behind a report");
+        }
+    }
+
+    /// No group went back.
+    function requireGrowth(Place[] memory before) private view {
+        Place[] memory now_ = places();
+        for (uint16 number = 1; number < before.length; number++) {
+            bool isNew = now_[number].generation > before[number].generation;
+            bool isOn = now_[number].generation == before[number].generation && now_[number].epoch >= before[number].epoch;
+            vm.assertTrue(isNew || isOn, "a group goes on");
         }
     }
 }

@@ -29,8 +29,9 @@ contract InvariantsTest {
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
         targets = new FuzzSelector[](1);
         targets[0].target = address(handler);
-        targets[0].selectors = new bytes4[](1);
+        targets[0].selectors = new bytes4[](2);
         targets[0].selectors[0] = Handler.step.selector;
+        targets[0].selectors[1] = Handler.stepMany.selector;
     }
 
     /// All in one: each invariant would be a campaign of its own.

@@ -9,6 +9,14 @@ interface Vm {
         address emitter;
     }
 
+    struct Gas {
+        uint64 gasLimit;
+        uint64 gasTotalUsed;
+        uint64 gasMemoryUsed;
+        int64 gasRefunded;
+        uint64 gasRemaining;
+    }
+
     function getCode(string calldata artifact) external view returns (bytes memory);
     function publicKeyP256(uint256 privateKey) external pure returns (uint256 x, uint256 y);
     function signP256(uint256 privateKey, bytes32 digest) external pure returns (bytes32 r, bytes32 s);
@@ -19,9 +27,13 @@ interface Vm {
     function accesses(address target) external view returns (bytes32[] memory reads, bytes32[] memory writes);
     function mockCall(address callee, bytes calldata data, bytes calldata answer) external;
     function clearMockedCalls() external;
+    function snapshotState() external returns (uint256);
+    function revertToState(uint256 snapshot) external returns (bool);
     function recordLogs() external;
     function getRecordedLogs() external view returns (Log[] memory);
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
+    function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    function lastCallGas() external view returns (Gas memory);
     function assertTrue(bool condition, string calldata what) external pure;
     function assertEq(uint256 left, uint256 right, string calldata what) external pure;
     function assertEq(int256 left, int256 right, string calldata what) external pure;
