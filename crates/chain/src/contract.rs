@@ -8,7 +8,7 @@ use alloy::{
 use sealcast_ledger::{Hash, Number, Record, SignedEntry};
 use sealcast_ledger_client::NodeError;
 
-use self::SealcastLedger::{Entry, submitCall};
+use self::SealcastLedger::{Entry, Refused, Submission, submitCall, submitManyCall};
 
 alloy::sol!(
     #[allow(missing_docs, clippy::too_many_arguments)]
@@ -18,6 +18,9 @@ alloy::sol!(
 
 /// The topic that marks entries.
 pub(crate) const ENTRY_TOPIC: B256 = Entry::SIGNATURE_HASH;
+
+/// The topic that marks what `submitMany` passed over.
+pub(crate) const REFUSED_TOPIC: B256 = Refused::SIGNATURE_HASH;
 
 /// A call of `submit`.
 pub(crate) fn submission(entry: &SignedEntry) -> Vec<u8> {
@@ -29,6 +32,25 @@ pub(crate) fn submission(entry: &SignedEntry) -> Vec<u8> {
         signature: entry.signature().to_vec().into(),
     }
     .abi_encode()
+}
+
+/// A call of `submitMany`.
+pub(crate) fn submissions(entries: &[SignedEntry]) -> Vec<u8> {
+    let entries = entries.iter().map(|entry| Submission {
+        kind: entry.kind().number(),
+        originator: address(&entry.originator()),
+        nonce: entry.nonce(),
+        body: entry.encoded_body().to_vec().into(),
+        signature: entry.signature().to_vec().into(),
+    });
+    submitManyCall { entries: entries.collect() }.abi_encode()
+}
+
+/// The contract's words in a `Refused` event.
+pub(crate) fn refusal(log: &Log) -> Result<Vec<u8>, NodeError> {
+    let event = Refused::decode_log_data_validate(&log.inner.data)
+        .map_err(|error| NodeError::answer("eth_getTransactionReceipt", error))?;
+    Ok(event.refusal.to_vec())
 }
 
 /// An `Entry` event as a record. Checks its form, not its truth, which is the replica's work.

@@ -12,6 +12,7 @@ use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEn
 use sealcast_ledger_client::{Head, NodeError, SubmitError};
 
 use crate::{
+    batch::{self, Outcome},
     contract::{self, SealcastLedger as abi},
     node::{Node, Ticker},
     places::Places,
@@ -232,7 +233,7 @@ impl Ledger {
         inner.node.eth_call(inner.address, data, BlockNumberOrTag::Latest).await.map(drop).map_err(Failure::from)
     }
 
-    /// Submits entries all at once, such as those of one originator with consecutive nonces: they share blocks, where
+    /// Submits entries all at once, such as those of one originator with consecutive nonces: they share transactions, where
     /// one after the other would take a block each. The results are in the order of the entries.
     pub async fn submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Record, SubmitError>> {
         let results = self.try_submit_all(entries).await;
@@ -244,23 +245,59 @@ impl Ledger {
 
     /// Like [`submit_all`](Self::submit_all), with the contract's own words for refusals.
     pub(crate) async fn try_submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
-        let inner = &*self.inner;
         let mut results = Vec::with_capacity(entries.len());
-        for chunk in entries.chunks(PAGE) {
-            let mut sent = Vec::with_capacity(chunk.len());
-            let mut ticker = inner.node.ticker();
-            for entry in chunk {
-                let data = contract::submission(entry);
-                sent.push(inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await);
+        let mut rest = entries;
+        while let Some(first) = rest.first() {
+            let (now, later) = rest.split_at(batch::fits(rest));
+            match now {
+                [_] => results.push(self.send(first).await),
+                _ => results.extend(self.send_together(now).await),
             }
-            for (entry, sent) in chunk.iter().zip(sent) {
-                results.push(match sent {
-                    Err(error) => Err(error.into()),
-                    Ok(sent) => self.outcome(entry, &mut ticker, sent).await,
-                });
-            }
+            rest = later;
         }
         results
+    }
+
+    /// One transaction for all of them. The contract takes or refuses each by itself.
+    async fn send_together(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
+        let outcomes = match self.outcomes(entries).await {
+            Ok(Some(outcomes)) => outcomes,
+            Err(error) => return entries.iter().map(|_| same(&error)).map(Failure::from).map(Err).collect(),
+            Ok(None) => {
+                let mut results = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    results.push(self.try_submit(entry).await);
+                }
+                return results;
+            }
+        };
+        let mut results = Vec::with_capacity(entries.len());
+        for (entry, outcome) in entries.iter().zip(outcomes) {
+            results.push(match outcome {
+                Ok(record) => Ok(Submitted { record, is_new: true }),
+                Err(data) => self.unless_taken(entry, Failure::reverted(data)).await,
+            });
+        }
+        results
+    }
+
+    /// What became of each in one transaction; `None` if the gas of one does not suffice for all.
+    async fn outcomes(&self, entries: &[SignedEntry]) -> Result<Option<Vec<Outcome>>, SubmitError> {
+        let inner = &*self.inner;
+        let data = contract::submissions(entries);
+        let mut ticker = inner.node.ticker();
+        let sent = match inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await {
+            // By the node's estimate of the gas: some say it with the contract's words, some with their own.
+            Err(SubmitError::Reverted(_) | SubmitError::Refused(_) | SubmitError::Node(NodeError::Refused { .. })) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let receipt = inner.sender.wait(&inner.node, &mut ticker, sent).await?;
+        if receipt.status.is_zero() {
+            return Ok(None);
+        }
+        batch::outcomes(&receipt.logs, inner.address, entries.len()).map(Some).map_err(SubmitError::Node)
     }
 
     /// What became of a transaction that carries `entry`.
@@ -455,6 +492,15 @@ impl Failure {
     /// Whether the entry may be on the ledger, or come to be.
     pub(crate) fn may_be_on_ledger(&self) -> bool {
         matches!(self.error, SubmitError::Pending { .. } | SubmitError::Node(_))
+    }
+}
+
+/// The error of a transaction once more, for another entry in it.
+fn same(error: &SubmitError) -> SubmitError {
+    match error {
+        SubmitError::Dropped => SubmitError::Dropped,
+        SubmitError::Pending { waited_s } => SubmitError::Pending { waited_s: *waited_s },
+        other => NodeError::answer("eth_sendRawTransaction", other).into(),
     }
 }
 

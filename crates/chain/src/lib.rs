@@ -11,6 +11,7 @@
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod batch;
 mod contract;
 mod engine;
 #[cfg(test)]

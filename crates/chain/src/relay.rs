@@ -249,7 +249,7 @@ impl Relay {
     }
 
     /// Not each is tried as a call before it takes its place in a block, so they have to be the operator's, and its
-    /// signatures are checked here. All are in blocks together, one behind the other.
+    /// signatures are checked here. They share a transaction.
     async fn submit_all(&self, mut params: Params) -> Result<Value, RpcFault> {
         let entries: Vec<Bytes> = params.required(0, "entries")?;
         if !(1..=MAX_RELAY_ENTRIES).contains(&entries.len()) {

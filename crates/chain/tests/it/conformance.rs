@@ -307,22 +307,3 @@ async fn a_flipped_bit_is_a_bad_signature() {
     }
     world.ledger.submit(&entry).await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_entries_at_once_keep_their_order() {
-    let world = World::new().await;
-    let id = world.id();
-    let keys: Vec<_> = (0..100).map(|_| SigningKey::generate().unwrap()).collect();
-    let entries: Vec<_> = (0u64..)
-        .zip(&keys)
-        .map(|(nonce, key)| registration(&format!("d{nonce}"), key).sign(&world.keys.ca, id.ca(), nonce, &id).unwrap())
-        .collect();
-    let before = world.engine.progress().borrow().height;
-    let results = world.ledger.submit_all(&entries).await;
-    for (index, (result, entry)) in results.into_iter().zip(&entries).enumerate() {
-        let record = result.unwrap();
-        assert_eq!((record.index, &record.entry), (index as u64, entry));
-    }
-    println!("100 entries in {} blocks", world.engine.progress().borrow().height - before);
-    assert_eq!(world.replica().await.devices().count(), 100);
-}

@@ -12,7 +12,7 @@ use sealcast_chain::{Engine, EngineConfig, Ledger, Node, OpenError, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{Body, Genesis, Hash, KeysPublished, LedgerId};
 
-use crate::world::{PATIENCE, World, all, commit, file};
+use crate::world::{PATIENCE, World, all, commit, file, registration};
 
 const DIRECTORY: &str = "SEALCAST_TEST_LEDGER";
 
@@ -218,6 +218,16 @@ async fn speed() {
         result.unwrap();
     }
     println!("all at once: {:.0} entries/s, {} blocks", 900.0 / begun.elapsed().as_secs_f64(), blocks() - before);
+    let key = SigningKey::generate().unwrap();
+    let first = world.ledger.nonce_of(id.ca()).await.unwrap();
+    let entries: Vec<_> = (first..first + 600)
+        .map(|nonce| registration(&format!("d{nonce}"), &key).sign(&world.keys.ca, id.ca(), nonce, &id).unwrap())
+        .collect();
+    let (begun, before) = (Instant::now(), blocks());
+    for result in world.ledger.submit_all(&entries).await {
+        result.unwrap();
+    }
+    println!("devices at once: {:.0} entries/s, {} blocks", 600.0 / begun.elapsed().as_secs_f64(), blocks() - before);
     let begun = Instant::now();
     let records = all(&world.ledger).await;
     println!("read: {:.0} records/s", records.len() as f64 / begun.elapsed().as_secs_f64());

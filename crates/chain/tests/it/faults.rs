@@ -11,7 +11,7 @@ use crate::{
     world::{Device, World, all, commit, registration},
 };
 
-fn report(group: GroupNumber, kept_out: bool) -> Body {
+pub fn report(group: GroupNumber, kept_out: bool) -> Body {
     Body::FaultReported(FaultReported { group, generation: Generation(0), epoch: Epoch(0), kept_out })
 }
 

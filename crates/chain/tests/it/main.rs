@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod faults;
 mod limits;
+mod many;
 mod network;
 mod relay;
 mod rotation;
