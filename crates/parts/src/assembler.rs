@@ -12,7 +12,7 @@ use crate::{
     part::{Part, digest_of},
 };
 
-/// What an unfinished message takes beside its pieces, about; and so each piece.
+/// What an unfinished message takes beside its pieces and its topic, about; and so each piece.
 const OVERHEAD_BYTES: usize = 128;
 
 /// How much an [`Assembler`] keeps.
@@ -113,7 +113,8 @@ impl Assembler {
             message: part.message,
             count: part.count,
             pieces: BTreeMap::new(),
-            bytes: OVERHEAD_BYTES,
+            // Whoever may choose topics could have more of them kept than of messages.
+            bytes: OVERHEAD_BYTES + topic.len(),
             begun_ms: now_ms,
         });
         let outcome = self.add(&mut unfinished, &part);

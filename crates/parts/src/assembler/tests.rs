@@ -67,6 +67,22 @@ fn a_message_that_is_too_long_is_dropped() {
     assert!(outcomes.last().unwrap().unwrap().is_some());
 }
 
+/// Whoever names topics must not have more kept than is counted.
+#[test]
+fn long_topics_take_room() {
+    let mut assembler = Assembler::new(LIMITS);
+    let [first, _] = parts(&message(7, 1500)).try_into().unwrap();
+    for at in 0..100 {
+        let topic = format!("{at}{}", "x".repeat(5000));
+        assert_eq!(assembler.take(&topic, first.slice(..HEADER_BYTES + 1), 0), Ok(None));
+        let topics: usize = assembler.topics.keys().map(|topic| topic.len()).sum();
+        assert!(topics <= LIMITS.total_bytes, "{topics} bytes of topics after {at}");
+    }
+    assert!(!assembler.topics.is_empty());
+    assembler.sweep(1001);
+    assert_eq!(assembler.bytes(), 0);
+}
+
 #[test]
 fn what_takes_too_long_is_dropped() {
     let mut assembler = Assembler::new(LIMITS);
