@@ -24,7 +24,7 @@ use sealcast_identity::CLIENT_ID_PREFIX;
 use sealcast_ledger_client::{AnswerVerifier, CallId, Channel, ChannelError};
 use sealcast_mqtt::{Text, TopicName};
 use sealcast_topic::ControlTopic;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub use self::event::{Answer, LinkError, LinkEvent, MAX_MESSAGE_BYTES};
 use self::{
@@ -37,12 +37,17 @@ use crate::{tasks::Tasks, upstream::Upstream};
 
 /// Messages that wait to be published, after the calls.
 const MAX_OUTGOING: usize = 16_384;
+/// And their payloads together. At somebody else's broker anybody can have the hub answer, and the broker need not take the
+/// answers.
+const MAX_OUTGOING_BYTES: usize = 256 << 20;
 
 /// A handle to publish and to call; cloned freely.
 #[derive(Clone)]
 pub struct Link {
     node: Arc<str>,
     outgoing: mpsc::Sender<Publication>,
+    /// One permit for each byte that may still wait.
+    room: Arc<Semaphore>,
     calls: Calls,
     state: State,
     unanswered: Arc<Notify>,
@@ -65,7 +70,8 @@ impl Link {
         let (outgoing, publications) = mpsc::channel(MAX_OUTGOING);
         let (calls, requests) = Calls::new();
         let (state, unanswered) = (State::default(), Arc::default());
-        let link = Self { node: node.into(), outgoing, calls, state, unanswered };
+        let room = Arc::new(Semaphore::new(MAX_OUTGOING_BYTES));
+        let link = Self { node: node.into(), outgoing, room, calls, state, unanswered };
         let response_topic = topic_of(ControlTopic::Response { node: &link.node })?;
         let filters = filters.iter().map(String::as_str).chain([response_topic.as_str()]);
         let driver = Driver {
@@ -110,7 +116,9 @@ impl Link {
     ) -> Result<(), LinkError> {
         self.up()?;
         let topic = TopicName::new(topic).map_err(|error| LinkError::Refused(error.to_string()))?;
-        let publication = Publication { topic, retain, payload: payload.into(), answer };
+        let bytes = u32::try_from(payload.len()).map_err(|_| LinkError::Busy)?;
+        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| LinkError::Busy)?;
+        let publication = Publication { topic, retain, payload: payload.into(), answer, _room: room };
         self.outgoing.try_send(publication).map_err(|_| LinkError::Busy)
     }
 

@@ -14,7 +14,7 @@ use sealcast_mqtt::{
 use sealcast_parts::{Assembler, Limits};
 use sealcast_topic::is_control;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -74,6 +74,8 @@ pub(super) struct Publication {
     pub(super) payload: Bytes,
     /// For somebody who wants to know what became of it.
     pub(super) answer: Option<oneshot::Sender<Result<(), String>>>,
+    /// Given back when it waits no more.
+    pub(super) _room: OwnedSemaphorePermit,
 }
 
 /// Whose message was taken or refused.

@@ -188,6 +188,24 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0
 }
 
+/// The hub answers whoever asks, with much more than was asked: a broker that takes nothing must not have it all kept.
+#[tokio::test]
+async fn what_waits_for_a_broker_that_takes_nothing_is_bounded() {
+    const TRIES: usize = 1000;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (link, mut events, _tasks) = open(listener.local_addr().unwrap(), "node", &[]);
+    for _ in 0..2 {
+        let mute = Mute::accept(&listener).await;
+        assert!(matches!(next(&mut events).await, LinkEvent::Up));
+        let publish = |_: &usize| link.publish("t", false, vec![0; 1 << 20]);
+        let taken = (0..TRIES).take_while(|at| publish(at).is_ok()).count();
+        assert!((MAX_OUTGOING_BYTES >> 20..TRIES).contains(&taken), "{taken}");
+        assert!(matches!(publish(&0), Err(LinkError::Busy)));
+        drop(mute);
+        assert!(matches!(next(&mut events).await, LinkEvent::Down(_)));
+    }
+}
+
 /// A broker that takes connections and subscriptions, and answers nothing else.
 struct Mute {
     stream: TcpStream,

@@ -21,7 +21,7 @@ impl Driver {
     }
 
     pub(super) fn take_publication(&mut self, publication: Publication) -> Option<LinkEvent> {
-        let Publication { topic, retain, payload, answer } = publication;
+        let Publication { topic, retain, payload, answer, _room } = publication;
         let owner = Owner::Message { topic: topic.clone(), answer };
         match self.put(topic, retain, payload, owner) {
             Err((Owner::Message { topic, answer }, reason)) => Some(refused(&topic, answer, reason)),
