@@ -6,12 +6,14 @@ use mls_rs::{
     mls_rs_codec::{self, MlsDecode, MlsEncode, MlsSize},
 };
 
+use sealcast_ledger::KeysPublished;
+
 use crate::GroupRefusal;
 
 /// Longest key broadcast or inbox payload that is read.
 const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 /// Most parts of a frame: a key package and a chain of 8.
-const MAX_PARTS: usize = 9;
+const MAX_PARTS: usize = KeysPublished::MAX_PARTS;
 const INBOX_VERSION: u8 = 1;
 /// Length of a MAC in suite 2, and the length byte in front of it.
 const MAC_BYTES: usize = 32;

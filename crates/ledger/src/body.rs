@@ -154,8 +154,13 @@ pub struct KeysPublished {
 }
 
 impl KeysPublished {
+    /// Most parts of a broadcast: the key package and its certificates.
+    pub const MAX_PARTS: usize = 9;
+
     /// The key package's hash and the certificate's in a broadcast of a device: parts, each behind its length (u32,
-    /// big-endian), of which the key package is the first and the device's certificate the second.
+    /// big-endian), of which the key package is the first and the device's certificate the second. Certificates follow, which
+    /// the hashes do not cover. `None` if a device could not read it to its end, either: it must not pass for what its
+    /// author has published.
     #[must_use]
     pub fn hashes_of(broadcast: &[u8]) -> Option<(Hash, Hash)> {
         fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -163,7 +168,13 @@ impl KeysPublished {
             rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
         }
         let (key_package, rest) = part(broadcast)?;
-        let (certificate, _) = part(rest)?;
+        let (certificate, mut rest) = part(rest)?;
+        let mut parts = 2;
+        while !rest.is_empty() {
+            (_, rest) = part(rest)?;
+            parts += 1;
+        }
+        (parts <= Self::MAX_PARTS).then_some(())?;
         Some((Hash::of(key_package), Hash::of(certificate)))
     }
 }

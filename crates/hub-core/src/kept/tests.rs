@@ -196,6 +196,10 @@ fn keys_are_kept_when_the_ledger_names_them_whichever_comes_first() {
     };
     named(&mut world, b"first");
     let first = broadcast(b"first", &own);
+    for appended in [&b"x"[..], b"\0\0\0\x02x", b"\0\0\0", &[0; 4 * KeysPublished::MAX_PARTS]] {
+        let spoilt = [&first, appended].concat();
+        assert!(!world.comes(&topic, &spoilt), "nobody could read it, and the device's own would come too late");
+    }
     assert!(!world.comes(&topic, &broadcast(b"first", &other)), "with another device's certificate");
     assert!(world.comes(&topic, &first));
     let next = broadcast(b"second", &own);
