@@ -13,6 +13,7 @@ mod outbox;
 mod output;
 mod restore;
 mod rollback;
+mod strangers;
 mod submitter;
 mod taking;
 

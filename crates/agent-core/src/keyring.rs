@@ -153,6 +153,11 @@ impl Keyring {
         Self { wire, ..self }
     }
 
+    /// Whether the broker is somebody else's, which enforces none of the hub's rules.
+    pub fn is_at_foreign_broker(&self) -> bool {
+        self.wire.prefix().is_some()
+    }
+
     /// The device whose keys they are.
     pub fn device(&self) -> &DeviceId {
         &self.own.device

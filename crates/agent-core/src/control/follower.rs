@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 
 use sealcast_ledger::{Record, ReplicaError};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
-use super::output::Effect;
+use super::{output::Effect, strangers::Strangers};
 use crate::{Keyring, SharedKeyring, SyncId, deadline::Deadline};
 
 /// Records asked for at a time.
@@ -28,6 +28,16 @@ pub(super) struct Follower {
     repeated: bool,
     /// Until then nothing is reported.
     quiet: Option<Deadline>,
+    strangers: Strangers,
+}
+
+/// Whose word a record is, before it is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The hub's: in an answer of its, or through its own broker.
+    Hub,
+    /// That of whoever may publish at somebody else's broker.
+    Anybody,
 }
 
 enum State {
@@ -50,7 +60,7 @@ enum State {
 
 impl Follower {
     pub fn new() -> Self {
-        Self { state: State::Away, repeated: false, quiet: None }
+        Self { state: State::Away, repeated: false, quiet: None, strangers: Strangers::default() }
     }
 
     pub fn is_up(&self) -> bool {
@@ -91,13 +101,13 @@ impl Follower {
     }
 
     /// Gives the replica a record, if it is the next one. `true` if the replica has it now and had not before.
-    pub fn take(&mut self, keyring: &mut impl SharedKeyring, record: &Record, now_ms: u64) -> bool {
+    pub fn take(&mut self, keyring: &mut impl SharedKeyring, record: &Record, source: Source, now_ms: u64) -> bool {
         match record.index.cmp(&height(keyring)) {
             Ordering::Less => false,
             Ordering::Equal => match keyring.change(|keyring| keyring.replica_mut().apply(record)) {
                 Ok(_) => true,
                 Err(error) => {
-                    self.report(error, now_ms);
+                    self.report(error, source, now_ms);
                     // A hub that goes on like this is not asked each time.
                     if let State::Idle { .. } = self.state {
                         self.wait(now_ms, RETRY_MS);
@@ -166,8 +176,20 @@ impl Follower {
         self.state = State::Waiting { until: Deadline::after(now_ms, wait_ms) };
     }
 
-    fn report(&mut self, error: ReplicaError, now_ms: u64) {
-        if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
+    /// A record was pushed that cannot be read.
+    pub fn handle_unreadable(&mut self, error: &str, source: Source, now_ms: u64) {
+        match source {
+            Source::Hub => warn!(error, "the hub pushed a ledger record that cannot be read: it is ignored"),
+            Source::Anybody => {
+                self.strangers.note(error, now_ms);
+            }
+        }
+    }
+
+    fn report(&mut self, error: ReplicaError, source: Source, now_ms: u64) {
+        if source == Source::Anybody {
+            self.strangers.note(&with_causes(&error), now_ms);
+        } else if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
             self.quiet = Some(Deadline::after(now_ms, QUIET_MS));
             error!(
                 "the hub sent a ledger record that does not verify: {}; this agent ignores it and asks again",

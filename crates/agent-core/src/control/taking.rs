@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::{
     Control, TICK_MS,
+    follower::Source,
     input::{Input, KeptMessages, Submitted},
     ledger_of,
     output::Write,
@@ -82,10 +83,13 @@ impl Control {
         now_ms: u64,
     ) -> Result<(), OutOfOrder> {
         match ControlTopic::parse(topic) {
-            Some(ControlTopic::Ledger) => match Record::decode(payload) {
-                Ok(record) => self.take_record(keyring, &record, now_ms)?,
-                Err(error) => warn!(%error, "the hub pushed a ledger record that cannot be read: it is ignored"),
-            },
+            Some(ControlTopic::Ledger) => {
+                let source = if keyring.read(Keyring::is_at_foreign_broker) { Source::Anybody } else { Source::Hub };
+                match Record::decode(payload) {
+                    Ok(record) => self.take_record(keyring, &record, source, now_ms)?,
+                    Err(error) => self.follower.handle_unreadable(&error.to_string(), source, now_ms),
+                }
+            }
             Some(ControlTopic::Head) => self.hear_operator(keyring, payload, now_ms),
             Some(ControlTopic::Checkpoint { .. }) => {
                 if let Some(sign) = self.rollback.handle_checkpoint(&self.own, &ledger_of(keyring), payload) {
@@ -164,7 +168,7 @@ impl Control {
     ) -> Result<(), OutOfOrder> {
         keyring.change(|keyring| keyring.note_hub(now_ms));
         for record in records {
-            self.take_record(keyring, record, now_ms)?;
+            self.take_record(keyring, record, Source::Hub, now_ms)?;
         }
         // What the hub keeps may show that the folder is an old copy, and with the next answer clients may seal.
         if records.is_empty() && !self.asker.has_read() {
@@ -187,9 +191,10 @@ impl Control {
         &mut self,
         keyring: &mut impl SharedKeyring,
         record: &Record,
+        source: Source,
         now_ms: u64,
     ) -> Result<(), OutOfOrder> {
-        if !self.follower.take(keyring, record, now_ms) {
+        if !self.follower.take(keyring, record, source, now_ms) {
             return Ok(());
         }
         let is_own = record.entry.originator() == self.own.number;
@@ -224,7 +229,7 @@ impl Control {
     ) -> Result<(), OutOfOrder> {
         match submitted {
             Submitted::Taken(record) => {
-                self.take_record(keyring, &record, now_ms)?;
+                self.take_record(keyring, &record, Source::Hub, now_ms)?;
                 self.submitter.handle_taken(record.index, now_ms);
             }
             Submitted::Refused(refusal) => {

@@ -65,7 +65,11 @@ impl Agent {
     }
 
     fn push(&mut self, record: &Record) -> bool {
-        self.follower.take(&mut self.keyring, record, self.now_ms)
+        self.push_from(Source::Hub, record)
+    }
+
+    fn push_from(&mut self, source: Source, record: &Record) -> bool {
+        self.follower.take(&mut self.keyring, record, source, self.now_ms)
     }
 
     /// As the control plane does it. `true` if the replica has all.
@@ -197,6 +201,18 @@ fn what_does_not_verify_is_reported_once_in_ten_seconds() {
     }
     let at: Vec<usize> = (0..25).filter(|second| reported[*second]).collect();
     assert_eq!(at, [0, 10, 20]);
+}
+
+#[test]
+fn what_strangers_publish_is_not_the_hubs_word_and_does_not_hide_it() {
+    let mut agent = Agent::at(10);
+    assert!(!agent.push_from(Source::Anybody, &forged(10)));
+    agent.follower.handle_unreadable("no record", Source::Anybody, agent.now_ms);
+    assert_eq!(agent.follower.quiet, None);
+    assert_eq!(agent.follower.strangers.note("no record", agent.now_ms + 60_000), Some(1));
+    assert!(!agent.push_from(Source::Hub, &forged(10)));
+    assert!(agent.follower.quiet.is_some());
+    assert!(agent.push_from(Source::Anybody, &records()[10]));
 }
 
 #[test]
