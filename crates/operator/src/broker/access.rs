@@ -46,9 +46,18 @@ impl Access {
         let hub = User {
             name: HUB_NAME.into(),
             publishes: texts(&wire, &[ControlTopic::Ledger, ControlTopic::Response { node: "+" }]),
+            // Each connection of Sealcast's own subscribes to answers, though the hub asks nobody: RabbitMQ closes a connection
+            // for a subscription that it refuses.
             subscribes: texts(
                 &wire,
-                &[ControlTopic::Request { node: "+" }, ControlTopic::Head, keys, checkpoint, inbox],
+                &[
+                    ControlTopic::Request { node: "+" },
+                    ControlTopic::Response { node: HUB_NAME },
+                    ControlTopic::Head,
+                    keys,
+                    checkpoint,
+                    inbox,
+                ],
             ),
         };
         let operator = User {

@@ -197,9 +197,7 @@ fn mosquitto_with_client_certificates_and_the_printed_rules() {
     };
     print(&hub, &["--no-groups"]);
     let root = hub.path().join("root.pem").display().to_string();
-    let url = format!("https://localhost:{}/crl.der", hub.est.rsplit_once(':').unwrap().1);
-    succeed(Command::new("curl").args(["-s", "--fail", "--cacert", &root, &url, "-o", &file("crl.der")]));
-    succeed(Command::new("openssl").args(["crl", "-inform", "DER", "-in", &file("crl.der"), "-out", &file("crl.pem")]));
+    fetch_revoked(&hub, &file("crl.pem"));
     let settings = std::fs::read_to_string(file("printed/mosquitto.conf")).unwrap();
     let config = [
         ("listener 8883", format!("listener {} 127.0.0.1", port.number())),
@@ -294,14 +292,115 @@ fn nats_with_client_certificates_and_the_printed_rules() {
     assert!(of("1113").contains("Subscribed (mid: 1): 1"), "{}", of("1113"));
 }
 
+/// With what `sealcast broker config rabbitmq` prints, and the list of revoked certificates.
+#[test]
+fn rabbitmq_with_client_certificates_and_the_printed_rules() {
+    let port = Port::reserve();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    own_certificate(dir.path());
+    let lines = format!("ca_file = '{}'\nserver_name = 'broker.example'\n", file("broker.pem"));
+    let hub = hub_at(&format!("mqtts://{}", port.address()), &lines);
+    let print = |hub: &Hub, more: &[&str]| {
+        hub.operate(&[&["broker", "config", "rabbitmq", "--out", &file("printed")], more].concat());
+        // What nobody seals is not the ledger's to allow.
+        let rules = std::fs::read_to_string(file("printed/sealcast-definitions.json")).unwrap();
+        assert!(rules.contains("\"^(sealcast"), "{rules}");
+        let rules = rules.replace("\"^(sealcast", "\"^(open\\\\..*|sealcast");
+        std::fs::write(file("printed/sealcast-definitions.json"), rules).unwrap();
+    };
+    let fetch = |hub: &Hub| {
+        let list = file("crl.pem");
+        fetch_revoked(hub, &list);
+        let name = succeed(Command::new("openssl").args(["crl", "-in", &list, "-noout", "-hash"]));
+        std::fs::rename(list, file(&format!("crl/{}.r0", name.trim()))).unwrap();
+    };
+    print(&hub, &["--no-groups"]);
+    std::fs::create_dir(file("crl")).unwrap();
+    fetch(&hub);
+    let settings = std::fs::read_to_string(file("printed/rabbitmq.conf")).unwrap();
+    let settings = here(settings, &[("ssl.default = 8883", format!("ssl.default = {}", port.address()))]);
+    let tls = here(
+        std::fs::read_to_string(file("printed/advanced.config")).unwrap(),
+        &[
+            ("/etc/rabbitmq/root.pem", hub.path().join("root.pem").display().to_string()),
+            ("/etc/rabbitmq/broker.pem", file("broker.pem")),
+            ("/etc/rabbitmq/broker.key", file("broker.key")),
+            ("/etc/rabbitmq/crl\"", format!("{}\"", file("crl"))),
+        ],
+    );
+    let broker = Cluster::rabbitmq_configured(&settings, &tls, port);
+    let script = file("printed/sealcast-rabbitmq.sh");
+    broker.rabbitmq_script(&script);
+    let granted = |hub: &Hub| {
+        print(hub, &[]);
+        broker.rabbitmq_script(&script);
+    };
+    let place = Place { is_rabbitmq: true, ..Place::of(hub).with(&format!("[upstream]\n{lines}")) };
+    let hub = place.show_it_sealed_end_to_end(granted, || None);
+    let of = |device: &str| said_to(&hub, device, &broker.port(0), &file("broker.pem"));
+    assert!(of("1113").contains("Subscribed (mid: 1): 1"), "{}", of("1113"));
+    // RabbitMQ cuts off whoever is refused, so nobody may be whose rules are right.
+    let refused = |device: &str| broker.said(&format!("refused for user '{device}'"));
+    assert!(!["hub", "operator", "1111", "1112", "1113"].into_iter().any(refused));
+    is_cut_off(&mut said_by(&hub, "1112", &broker.port(0), &file("broker.pem")));
+    hub.operate(&["device", "revoke", "1112"]);
+    granted(&hub);
+    assert!(of("1112").contains("CONNACK (4)"), "{}", of("1112"));
+    fetch(&hub);
+    assert!(of("1112").contains("certificate revoked"), "{}", of("1112"));
+    assert!(of("1113").contains("Subscribed (mid: 1): 1"), "{}", of("1113"));
+}
+
+/// RabbitMQ has no answer for a subscription that it refuses: it closes the connection, and the client connects again.
+fn is_cut_off(client: &mut Command) {
+    let client = Process::start(client);
+    let mut connections = 0;
+    while connections < 2 {
+        let line = client.line();
+        assert!(!line.starts_with("Subscribed"), "{line}");
+        connections += usize::from(line.contains("sending CONNECT"));
+    }
+}
+
+/// The list of revoked certificates, as PEM.
+fn fetch_revoked(hub: &Hub, file: &str) {
+    let root = hub.path().join("root.pem").display().to_string();
+    let der = format!("{file}.der");
+    let url = format!("https://localhost:{}/crl.der", hub.est.rsplit_once(':').unwrap().1);
+    succeed(Command::new("curl").args(["-s", "--fail", "--cacert", &root, &url, "-o", &der]));
+    succeed(Command::new("openssl").args(["crl", "-inform", "DER", "-in", &der, "-out", file]));
+}
+
 /// What the broker says to whoever shows a device's certificate and subscribes to the group.
 fn said_to(hub: &Hub, device: &str, port: &str, ca: &str) -> String {
-    let file = |name: &str| hub.dir.path().join("agents").join(device).join(name).display().to_string();
-    let mut command = Command::new("mosquitto_sub");
-    command.args(["-h", "127.0.0.1", "-p", port, "-t", "room/away", "-q", "1", "-d", "-E", "-W", "60"]);
-    command.args(["--insecure", "--cafile", ca, "--cert", &file("device.pem"), "--key", &file("device.key")]);
-    let said = output(&mut command);
+    let said = output(&mut said_by(hub, device, port, ca));
     String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned()
+}
+
+/// See [`said_to`].
+fn said_by(hub: &Hub, device: &str, port: &str, ca: &str) -> Command {
+    let file = |name: &str| hub.dir.path().join("agents").join(device).join(name).display().to_string();
+    // Its output is not a terminal: without stdbuf it comes in blocks.
+    let mut command = Command::new("stdbuf");
+    command.args([
+        "-oL",
+        "mosquitto_sub",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        port,
+        "-t",
+        "room/away",
+        "-q",
+        "1",
+        "-d",
+        "-E",
+        "-W",
+        "60",
+    ]);
+    command.args(["--insecure", "--cafile", ca, "--cert", &file("device.pem"), "--key", &file("device.key")]);
+    command
 }
 
 /// Printed settings with what is elsewhere in a test than they say.

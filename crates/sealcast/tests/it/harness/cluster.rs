@@ -18,8 +18,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// Helpers of the nodes, such as Erlang's port mapper.
     _beside: Vec<Process>,
-    _ports: Vec<Port>,
-    _dir: tempfile::TempDir,
+    ports: Vec<Port>,
+    dir: tempfile::TempDir,
 }
 
 struct Node {
@@ -30,24 +30,88 @@ struct Node {
 impl Cluster {
     /// RabbitMQ as Debian has it, with quorum queues. User and password are both `sc`.
     pub fn rabbitmq() -> Self {
+        let mut cluster = Self::rabbitmq_without_nodes();
+        for number in 1..=NODES {
+            let mqtt = Port::reserve();
+            let mut text = format!(
+                "mqtt.listeners.tcp.1 = {}\nmqtt.allow_anonymous = false\nmqtt.subscription_ttl = 600000\n\
+                 mqtt.durable_queue_type = quorum\ndefault_user = sc\ndefault_pass = sc\n\
+                 cluster_formation.peer_discovery_backend = classic_config\n",
+                mqtt.address()
+            );
+            for other in 1..=NODES {
+                text += &format!("cluster_formation.classic_config.nodes.{other} = r{other}@localhost\n");
+            }
+            // The first one is what the others join.
+            cluster.add_rabbitmq(number, &text, mqtt);
+        }
+        cluster
+    }
+
+    /// One node of RabbitMQ with this as its two files of settings, which name the port.
+    pub fn rabbitmq_configured(settings: &str, advanced: &str, mqtt: Port) -> Self {
+        let mut cluster = Self::rabbitmq_without_nodes();
+        std::fs::write(cluster.dir.path().join("advanced.config"), advanced).unwrap();
+        cluster.add_rabbitmq(1, settings, mqtt);
+        cluster
+    }
+
+    fn rabbitmq_without_nodes() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cookie = dir.path().join(".erlang.cookie");
         std::fs::write(&cookie, "sealcast").unwrap();
         succeed(Command::new("chmod").arg("400").arg(&cookie));
         let epmd = Port::reserve();
         let mapper = Process::start(Command::new("epmd").args(["-port", &epmd.number(), "-address", "127.0.0.1"]));
-        let mut ports = vec![epmd];
-        let mut nodes = Vec::new();
-        for number in 1..=NODES {
-            let (mqtt, distribution) = (Port::reserve(), Port::reserve());
-            let process = rabbitmq_node(number, dir.path(), &ports[0], &distribution, &mqtt);
-            ports.push(distribution);
-            // The first one is what the others join.
-            let node = Node { process: Some(process), mqtt };
-            node.wait();
-            nodes.push(node);
+        Self { nodes: Vec::new(), _beside: vec![mapper], ports: vec![epmd], dir }
+    }
+
+    /// Starts one more node, and waits for it.
+    fn add_rabbitmq(&mut self, number: usize, settings: &str, mqtt: Port) {
+        let file = |name: &str| self.dir.path().join(format!("{name}{number}"));
+        let (config, distribution) = (file("config").with_extension("conf"), Port::reserve());
+        std::fs::write(&config, format!("listeners.tcp = none\nlog.console = true\n{settings}")).unwrap();
+        std::fs::write(file("plugins"), "[rabbitmq_mqtt].").unwrap();
+        let mut command = self.beside_rabbitmq(number, "rabbitmq-server");
+        // As under systemd the script becomes the node, instead of starting it: whoever ends the process ends the node.
+        command.env("RUNNING_UNDER_SYSTEMD", "1");
+        command.env(
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+            "+S 2:2 +sbwt none -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
+        );
+        command.env("RABBITMQ_NODE_PORT", "0").env("RABBITMQ_CONFIG_FILE", config);
+        command.env("RABBITMQ_DIST_PORT", distribution.number()).env("RABBITMQ_PID_FILE", file("pid"));
+        let at = |name: &str| self.dir.path().join(name);
+        command.env("RABBITMQ_MNESIA_BASE", at("db")).env("RABBITMQ_LOG_BASE", at("log"));
+        command.env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins"));
+        if at("advanced.config").exists() {
+            command.env("RABBITMQ_ADVANCED_CONFIG_FILE", at("advanced.config"));
         }
-        Self { nodes, _beside: vec![mapper], _ports: ports, _dir: dir }
+        let node = Node { process: Some(Process::start(&mut command)), mqtt };
+        node.wait();
+        self.nodes.push(node);
+        self.ports.push(distribution);
+    }
+
+    /// Whether its first node has said this so far.
+    pub fn said(&self, text: &str) -> bool {
+        self.nodes[0].process.as_ref().unwrap().log.count(text) > 0
+    }
+
+    /// Runs a script of commands for its first node, which is RabbitMQ.
+    pub fn rabbitmq_script(&self, script: &str) {
+        succeed(self.beside_rabbitmq(1, "sh").arg(script));
+    }
+
+    /// What finds RabbitMQ's programs and this node.
+    fn beside_rabbitmq(&self, number: usize, program: &str) -> Command {
+        let path = format!("{}:{}", rabbitmq_folder().display(), std::env::var("PATH").unwrap());
+        // The program itself is not looked for in a path that the child alone has.
+        let mut command = Command::new("env");
+        command.arg(program).env("PATH", path).env("HOME", self.dir.path());
+        command.env("ERL_EPMD_PORT", self.ports[0].number()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.env("RABBITMQ_NODENAME", format!("r{number}@localhost"));
+        command
     }
 
     /// NATS with JetStream, each message on all nodes. `None` where there is no Go to install it by.
@@ -79,7 +143,7 @@ impl Cluster {
         };
         let nodes: Vec<Node> = own.iter().zip(routes).enumerate().map(start).collect();
         nodes.iter().for_each(Node::wait);
-        Some(Self { nodes, _beside: Vec::new(), _ports: ports, _dir: dir })
+        Some(Self { nodes, _beside: Vec::new(), ports, dir })
     }
 
     /// One node of NATS with this as its configuration, which names the port, in `folder`, which it includes files from. `None`
@@ -91,7 +155,7 @@ impl Cluster {
         std::fs::write(&file, format!("server_name: n1\nlisten: {}\n{config}", own.address())).unwrap();
         let node = Node { process: Some(Process::start(Command::new(program).arg("-c").arg(file))), mqtt };
         node.wait();
-        Some(Self { nodes: vec![node], _beside: Vec::new(), _ports: vec![own], _dir: dir })
+        Some(Self { nodes: vec![node], _beside: Vec::new(), ports: vec![own], dir })
     }
 
     /// Has its first node read its configuration again.
@@ -108,12 +172,7 @@ impl Cluster {
         command.args(["-tcp", &mqtt.address(), "-ws", &web.address(), "-info", &info.address()]);
         let node = Node { process: Some(Process::start(&mut command)), mqtt };
         node.wait();
-        Some(Self {
-            nodes: vec![node],
-            _beside: Vec::new(),
-            _ports: vec![web, info],
-            _dir: tempfile::tempdir().unwrap(),
-        })
+        Some(Self { nodes: vec![node], _beside: Vec::new(), ports: vec![web, info], dir: tempfile::tempdir().unwrap() })
     }
 
     /// `mqtt://127.0.0.1:PORT` of a node.
@@ -136,35 +195,6 @@ impl Node {
     fn wait(&self) {
         until("a node takes MQTT clients", || TcpStream::connect(self.mqtt.address()).is_ok());
     }
-}
-
-fn rabbitmq_node(number: usize, dir: &Path, epmd: &Port, distribution: &Port, mqtt: &Port) -> Process {
-    let file = |name: &str| dir.join(format!("{name}{number}"));
-    let config = file("config").with_extension("conf");
-    let mut text = format!(
-        "listeners.tcp = none\nmqtt.listeners.tcp.1 = {}\nmqtt.allow_anonymous = false\nmqtt.subscription_ttl = 600000\n\
-         mqtt.durable_queue_type = quorum\ndefault_user = sc\ndefault_pass = sc\nlog.console = true\n\
-         cluster_formation.peer_discovery_backend = classic_config\n",
-        mqtt.address()
-    );
-    for other in 1..=NODES {
-        text += &format!("cluster_formation.classic_config.nodes.{other} = r{other}@localhost\n");
-    }
-    std::fs::write(&config, text).unwrap();
-    std::fs::write(file("plugins"), "[rabbitmq_mqtt].").unwrap();
-    let mut command = Command::new(rabbitmq_folder().join("rabbitmq-server"));
-    // As under systemd the script becomes the node, instead of starting it: whoever ends the process ends the node.
-    command.env("RUNNING_UNDER_SYSTEMD", "1").env("HOME", dir);
-    command.env("ERL_EPMD_PORT", epmd.number()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
-    command.env(
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-        "+S 2:2 +sbwt none -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}",
-    );
-    command.env("RABBITMQ_NODENAME", format!("r{number}@localhost")).env("RABBITMQ_NODE_PORT", "0");
-    command.env("RABBITMQ_DIST_PORT", distribution.number()).env("RABBITMQ_CONFIG_FILE", config);
-    command.env("RABBITMQ_MNESIA_BASE", dir.join("db")).env("RABBITMQ_LOG_BASE", dir.join("log"));
-    command.env("RABBITMQ_ENABLED_PLUGINS_FILE", file("plugins")).env("RABBITMQ_PID_FILE", file("pid"));
-    Process::start(&mut command)
 }
 
 /// Where Debian keeps the programs behind its wrappers, which insist on a user of their own.
