@@ -327,13 +327,18 @@ pub fn mosquitto_sub(port: &str, topic: &str, extra: &[&str]) -> Process {
 /// does after a node has died. So it is started again until its filters are granted.
 pub fn mosquitto_sub_at(broker: &[&str], topic: &str, extra: &[&str]) -> Process {
     let deadline = Instant::now() + PATIENCE;
+    let mut earlier = Vec::new();
     loop {
         // Its output is not a terminal: without stdbuf it comes in blocks.
         let mut command = Command::new("stdbuf");
         command.args(["-oL", "mosquitto_sub"]).args(broker);
         command.args(["-t", topic, "-q", "1", "-d", "-F", "%t %p"]).args(extra);
         let mut process = Process::start(&mut command);
-        if process.is_granted(deadline) {
+        let is_granted = process.is_granted(deadline);
+        // A session's messages came to the one that was refused.
+        earlier.extend(process.pending());
+        if is_granted {
+            earlier.into_iter().for_each(|line| process.put_back(line));
             return process;
         }
         assert!(Instant::now() < deadline, "the subscription of {topic} was refused for {PATIENCE:?}");
