@@ -52,20 +52,26 @@ pub fn ready(json: bool, value: &impl Serialize, words: &str) -> Result<()> {
 
 /// A table with a header, columns as wide as their widest cell.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Result<()> {
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
-    };
+    lay_out(header, rows).iter().try_for_each(|row| line(row))
+}
+
+fn lay_out<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<String> {
+    let rows = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell)));
+    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
-    let print = |cells: [&str; N]| -> Result<()> {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        line(padded.join("  ").trim_end())
+    let pad = |row: &[String; N]| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    print(header)?;
-    for row in rows {
-        print(std::array::from_fn(|column| row[column].as_str()))?;
-    }
-    Ok(())
+    rows.iter().map(pad).collect()
+}
+
+/// Topics and client ids come from brokers and clients, and MQTT lets them have control characters, which a terminal would
+/// obey.
+fn printable(cell: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    cell.chars().map(escape).collect()
 }
 
 /// A time in seconds since the Unix epoch as `2026-11-22 16:45:13Z`.
@@ -75,7 +81,17 @@ pub fn utc(time_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{lay_out, utc};
+
+    #[test]
+    fn a_cell_makes_no_line_and_moves_no_cursor() {
+        let cells = |topic: &str| [topic.to_owned(), "why".to_owned()];
+        let rows = [cells("a\u{1b}[2J"), cells("b\nc"), cells("\u{9b}2Kd")];
+        assert_eq!(
+            lay_out(["TOPIC", "WHY"], &rows),
+            ["TOPIC       WHY", "a\\u{1b}[2J  why", "b\\nc        why", "\\u{9b}2Kd   why"]
+        );
+    }
 
     #[test]
     fn dates() {
