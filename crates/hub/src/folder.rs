@@ -164,6 +164,17 @@ pub fn network(folders: &Folders, network: &Network, authority: &Authority) -> R
     Ok(text)
 }
 
+/// What devices have been told, if the hub has told them anything yet.
+pub fn told(dir: &Path, authority: &Authority) -> Result<Option<Network>> {
+    let path = dir.join("network.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let anchor = TrustAnchor::new(authority.root().clone()).context("root.pem")?;
+    let network = Network::verify(files::read(&path)?.as_bytes(), &anchor, sealcast_node::now_ms());
+    network.map(Some).with_context(|| format!("{} cannot be used", path.display()))
+}
+
 fn own_network(dir: &Path, network: &Network, authority: &Authority) -> Result<String> {
     let path = dir.join("network.json");
     let anchor = TrustAnchor::new(authority.root().clone()).context("root.pem")?;

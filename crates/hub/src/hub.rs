@@ -88,7 +88,7 @@ impl Hub {
         let tasks = Tasks::default();
 
         let (ledger, engine) = ledger::open(dir, &config, &keys).await?;
-        let (replica, groups) = ledger::replica(dir, &ledger, &keys.authority).await?;
+        let (replica, groups) = ledger::replica(dir, &ledger, &keys).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
         check_prefix(&config.wire, &replica)?;

@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_group::PublicGroups;
-use sealcast_identity::Authority;
-use sealcast_ledger::{LedgerId, Replica};
+use sealcast_identity::{Network, PublicKey};
+use sealcast_ledger::{Genesis, LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
 use tokio_util::sync::CancellationToken;
 
@@ -97,7 +97,12 @@ fn address(dir: &Path) -> Result<Option<LedgerId>> {
 }
 
 /// A replica of the whole ledger, which must be that of this CA.
-pub async fn replica(dir: &Path, ledger: &Ledger, authority: &Authority) -> Result<(Replica, PublicGroups)> {
+pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replica, PublicGroups)> {
+    let authority = &keys.authority;
+    if !ledger.is_embedded() {
+        // An endpoint could say any keys, and with them show entries that nobody here has signed.
+        check_genesis(&ledger.genesis().await?, folder::told(dir, authority)?.as_ref(), keys.first())?;
+    }
     let (replica, groups) = read(ledger).await?;
     let (genesis, known) = (replica.genesis(), replica.key_of(ledger.id().ca()));
     ensure!(
@@ -112,6 +117,19 @@ pub async fn replica(dir: &Path, ledger: &Ledger, authority: &Authority) -> Resu
         dir.display()
     );
     Ok((replica, groups))
+}
+
+/// Whether a ledger begins with the keys that devices were told of it, or if none were told yet, with this hub's.
+fn check_genesis(genesis: &Genesis, told: Option<&Network>, own: [&PublicKey; 3]) -> Result<()> {
+    let [root, ca, operator] = own;
+    let (ca, operator) = told.map_or((ca, operator), |told| (&told.first_ca, &told.first_operator));
+    ensure!(
+        [&genesis.root, &genesis.ca, &genesis.operator] == [root, ca, operator],
+        "the endpoints say that the ledger {} begins with other keys than this hub's: they lie, or it is the ledger of another \
+         CA or operator. If another hub has made it, copy that hub's folder",
+        genesis.id
+    );
+    Ok(())
 }
 
 /// A replica of the whole ledger, and its groups' public part.
@@ -132,7 +150,55 @@ pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sealcast_identity::SigningKey;
+
     use crate::{apart::Folders, folder};
+
+    #[test]
+    fn a_ledger_on_a_network_begins_with_the_keys_that_devices_know() -> Result<()> {
+        let keys: Vec<PublicKey> = (0..4).map(|_| Ok(*SigningKey::generate()?.public())).collect::<Result<_>>()?;
+        let id = LedgerId { chain_id: 1, address: [1; 20] };
+        let genesis = Genesis { id, root: keys[0], ca: keys[1], operator: keys[2] };
+        let own = [&keys[0], &keys[1], &keys[2]];
+        check_genesis(&genesis, None, own)?;
+        for at in 0..3 {
+            let mut other = own;
+            other[at] = &keys[3];
+            assert!(check_genesis(&genesis, None, other).is_err(), "{at}");
+        }
+        Ok(())
+    }
+
+    /// A rotation gave the CA another key; the ledger still begins with the first one.
+    #[test]
+    fn what_devices_were_told_holds_after_a_rotation() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let folders = Folders::beside(&dir.path().join("hub"))?;
+        std::fs::create_dir(&folders.hub)?;
+        let keys = folder::keys(&folders, &config::HubFile::default().validate()?, sealcast_node::now_ms())?;
+        assert!(folder::told(&folders.hub, &keys.authority)?.is_none());
+        let first_ca = *SigningKey::generate()?.public();
+        let network = Network {
+            chain_id: 1,
+            ledger: [1; 20],
+            first_ca,
+            first_operator: *keys.operator.public_key(),
+            issuing: keys.authority.certificate().clone(),
+            operator: keys.operator.clone(),
+            broker: "mqtts://localhost:1".to_owned(),
+            wire: Default::default(),
+            hub: "https://localhost:1".to_owned(),
+            written_ms: sealcast_node::now_ms(),
+        };
+        folder::network(&folders, &network, &keys.authority)?;
+        let told = folder::told(&folders.hub, &keys.authority)?;
+        let id = LedgerId { chain_id: 1, address: [1; 20] };
+        let root = *keys.authority.root().public_key();
+        let genesis = Genesis { id, root, ca: first_ca, operator: *keys.operator.public_key() };
+        check_genesis(&genesis, told.as_ref(), keys.first())?;
+        assert!(check_genesis(&Genesis { operator: first_ca, ..genesis }, told.as_ref(), keys.first()).is_err());
+        Ok(())
+    }
 
     /// The address cannot be written, however often the hub starts; then it can.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +216,7 @@ mod tests {
         }
         std::fs::remove_dir(&in_the_way)?;
         let ledger = open(dir, &config, &keys).await?.0;
-        assert_eq!(replica(dir, &ledger, &keys.authority).await?.0.height(), 0);
+        assert_eq!(replica(dir, &ledger, &keys).await?.0.height(), 0);
         let id = ledger.id();
         drop(ledger);
         assert_eq!(open(dir, &config, &keys).await?.0.id(), id);
