@@ -276,7 +276,8 @@ mod tests {
             .as_array()
             .unwrap()
             .iter()
-            .filter(|item| item["type"] == "error")
+            // Whoever submits many entries in one transaction gets the other one; it says nothing of an entry.
+            .filter(|item| item["type"] == "error" && item["name"] != "OutOfGas")
             .map(|item| {
                 let inputs = item["inputs"].as_array().unwrap();
                 let types: Vec<_> = inputs.iter().map(|input| text(input, "type")).collect();
