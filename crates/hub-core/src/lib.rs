@@ -8,6 +8,8 @@ mod barred;
 mod holder;
 mod kept;
 mod policy;
+#[cfg(test)]
+mod testing;
 
 pub use self::{
     barred::Barred,

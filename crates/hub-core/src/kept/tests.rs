@@ -1,20 +1,12 @@
-use std::time::Duration;
-
-use sealcast_identity::{Authority, Certificate, Root, SigningKey};
-use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, Number, Policy, testing::MemoryLedger,
-};
+use sealcast_identity::{Certificate, SigningKey};
+use sealcast_ledger::{Body, Number};
 
 use super::*;
-
-const NOW_MS: u64 = 1_767_225_600_000;
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::testing::Site;
 
 /// A ledger with the group 1, and devices of which 0 and 1 are granted it.
 struct World {
-    authority: Authority,
-    operator: SigningKey,
-    ledger: MemoryLedger,
+    site: Site,
     keys: Vec<SigningKey>,
     certificates: Vec<Certificate>,
     kept: Kept,
@@ -22,57 +14,27 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let root = Root::create("test", NOW_MS, 3650 * DAY).unwrap();
-        let authority = root.create_authority("test", NOW_MS, 3000 * DAY).unwrap();
-        let operator = SigningKey::generate().unwrap();
-        let id = LedgerId { chain_id: 5318, address: [7; 20] };
-        let (root, ca) = (*root.certificate().public_key(), *authority.key().public());
-        let ledger = MemoryLedger::new(Genesis { id, root, ca, operator: *operator.public() });
-        let mut world =
-            Self { authority, operator, ledger, keys: Vec::new(), certificates: Vec::new(), kept: Kept::default() };
-        let policy = Policy {
-            epoch_max_age_s: None,
-            epoch_max_messages: None,
-            retention: 1,
-            authenticity: Authenticity::Signature,
-            ledger_max_age_s: None,
-        };
-        let filters = vec!["g/#".parse().unwrap()];
-        world.operate(Body::GroupCreated(GroupCreated { name: "g".parse().unwrap(), filters, policy }));
+        let mut world = Self { site: Site::new(), keys: Vec::new(), certificates: Vec::new(), kept: Kept::default() };
+        world.site.group("g", "g/#");
         for device in 0..3 {
             world.register(device);
         }
         for device in 0..2 {
-            world.operate(Body::Granted(Granted { group: GroupNumber::new(1).unwrap(), device: world.number(device) }));
+            world.site.grant(GroupNumber::new(1).unwrap(), name(device));
         }
         world
     }
 
     fn id(&self) -> LedgerId {
-        self.ledger.replica().genesis().id
+        self.site.id()
     }
 
     fn number(&self, device: usize) -> Number {
-        self.id().number_of(&name(device).parse().unwrap())
-    }
-
-    fn submit(&mut self, body: &Body, by: Number, key: &SigningKey) {
-        let entry = body.sign(key, by, self.ledger.replica().next_nonce(by), &self.id()).unwrap();
-        self.ledger.submit(&entry, NOW_MS / 1000).unwrap();
-    }
-
-    fn operate(&mut self, body: Body) {
-        let key = self.operator.clone();
-        self.submit(&body, self.id().operator(), &key);
+        self.site.number(name(device))
     }
 
     fn register(&mut self, device: usize) {
-        let key = SigningKey::generate().unwrap();
-        let id = name(device).parse().unwrap();
-        let certificate = self.authority.issue_device(&id, key.public(), NOW_MS, 365 * DAY).unwrap().certificate;
-        let body = Body::DeviceRegistered(DeviceRegistered::new(name(device).parse().unwrap(), &certificate).unwrap());
-        let ca = self.authority.key().clone();
-        self.submit(&body, self.id().ca(), &ca);
+        let (key, certificate, _) = self.site.register(name(device));
         self.keys.truncate(device);
         self.certificates.truncate(device);
         self.keys.push(key);
@@ -82,7 +44,7 @@ impl World {
     /// A message comes. Whether it is kept now.
     fn comes(&mut self, topic: &ControlTopic<'_>, payload: &[u8]) -> bool {
         let topic = topic.to_string();
-        let changes = self.kept.judge(self.ledger.replica(), &topic, payload.to_vec().into());
+        let changes = self.kept.judge(self.site.replica(), &topic, payload.to_vec().into());
         changes.into_iter().for_each(|change| self.kept.apply(change));
         self.kept.places.get(&topic).is_some_and(|place| place.payload == payload)
     }
@@ -120,7 +82,7 @@ fn only_the_newest_word_of_its_author_is_kept() {
 
     let said =
         |time_ms, key: &SigningKey| AttestedHead { time_ms, height: 1, head: Hash::of(b"") }.sign(key, &id).unwrap();
-    let operator = world.operator.clone();
+    let operator = world.site.operator.clone();
     let (first, forged, second) = (said(5, &operator), said(7, &world.keys[0]), said(6, &operator));
     assert!(world.comes(&ControlTopic::Head, &first));
     assert!(!world.comes(&ControlTopic::Head, &forged));
@@ -187,12 +149,12 @@ fn one_committer_pushes_out_its_own_welcomes() {
 fn keys_are_kept_when_the_ledger_names_them_whichever_comes_first() {
     let mut world = World::new();
     let topic = ControlTopic::Keys { device: name(0) };
-    let certificate = world.ledger.replica().device(world.number(0)).unwrap().certificate;
+    let certificate = world.site.replica().device(world.number(0)).unwrap().certificate;
     let (own, other) = (world.certificates[0].der().to_vec(), world.certificates[1].der().to_vec());
     let key = world.keys[0].clone();
     let named = |world: &mut World, package: &[u8]| {
         let body = KeysPublished { key_package: Hash::of(package), certificate, rejoin: false };
-        world.submit(&Body::KeysPublished(body), world.number(0), &key);
+        world.site.submit(&Body::KeysPublished(body), world.number(0), &key);
     };
     named(&mut world, b"first");
     let first = broadcast(b"first", &own);
@@ -205,9 +167,9 @@ fn keys_are_kept_when_the_ledger_names_them_whichever_comes_first() {
     let next = broadcast(b"second", &own);
     assert!(!world.comes(&topic, &next));
     assert!(world.kept.has(&topic.to_string(), &Hash::of(&next)), "it waits for the ledger");
-    assert_eq!(world.kept.judge_early(world.ledger.replica()), []);
+    assert_eq!(world.kept.judge_early(world.site.replica()), []);
     named(&mut world, b"second");
-    let changes = world.kept.judge_early(world.ledger.replica());
+    let changes = world.kept.judge_early(world.site.replica());
     changes.into_iter().for_each(|change| world.kept.apply(change));
     assert_eq!(world.kept.payload(&topic.to_string()), Some(&*next));
     assert!(

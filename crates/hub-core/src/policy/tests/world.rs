@@ -1,28 +1,19 @@
 //! A ledger, and a broker's core that judges by it.
 
-use std::{
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, RwLock};
 
 use sealcast_broker_core::{ConnId, Core, Incoming, Limits, Outgoing, Output, PeerCertificate, Subscribed};
-use sealcast_identity::{Authority, DeviceId, Root, SigningKey};
-use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, LedgerId, Number, Policy,
-    Replica, Revoked, SignedEntry, testing::MemoryLedger,
-};
+use sealcast_ledger::{Body, GroupNumber, Record, Replica, Revoked};
 use sealcast_mqtt::{Connect, PacketId, Properties, Property, Publish, Qos, Text, TopicName, Version, Will};
 use sealcast_topic::CONTROL_LEVEL;
 
-use crate::{LedgerPolicy, Readers, SharedReplica};
-
-const NOW_MS: u64 = 1_767_225_600_000;
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::{
+    LedgerPolicy, Readers, SharedReplica,
+    testing::{NOW_MS, Site},
+};
 
 pub struct World {
-    authority: Authority,
-    operator: SigningKey,
-    ledger: MemoryLedger,
+    site: Site,
     replica: SharedReplica,
     pub core: Core,
     connections: ConnId,
@@ -30,69 +21,44 @@ pub struct World {
 
 impl World {
     pub fn new(readers: Readers) -> Self {
-        let root = Root::create("test", NOW_MS, 3650 * DAY).unwrap();
-        let authority = root.create_authority("test", NOW_MS, 3000 * DAY).unwrap();
-        let operator = SigningKey::generate().unwrap();
-        let id = LedgerId { chain_id: 5318, address: [7; 20] };
-        let (root, ca) = (*root.certificate().public_key(), *authority.key().public());
-        let genesis = Genesis { id, root, ca, operator: *operator.public() };
-        let replica = Arc::new(RwLock::new(Replica::new(genesis)));
+        let site = Site::new();
+        let replica = Arc::new(RwLock::new(Replica::new(*site.replica().genesis())));
         let policy = LedgerPolicy { replica: replica.clone(), readers };
         let limits = Limits { reserved_levels: vec![CONTROL_LEVEL.to_owned()], ..Limits::default() };
         let core = Core::new(limits, Arc::new(policy), None);
-        Self { authority, operator, ledger: MemoryLedger::new(genesis), replica, core, connections: 0 }
+        Self { site, replica, core, connections: 0 }
     }
 
-    fn sign(&self, body: &Body, by: Number, key: &SigningKey) -> SignedEntry {
-        body.sign(key, by, self.ledger.replica().next_nonce(by), &self.id()).unwrap()
-    }
-
-    /// The ledger takes an entry, and the broker's replica knows it.
-    fn submit(&mut self, entry: &SignedEntry) {
-        let record = self.ledger.submit(entry, NOW_MS / 1000).unwrap();
-        self.replica.write().unwrap().apply(&record).unwrap();
+    /// The broker's replica hears what the ledger took.
+    fn apply(&mut self, record: &Record) {
+        self.replica.write().unwrap().apply(record).unwrap();
     }
 
     pub fn operate(&mut self, body: &Body) {
-        let entry = self.sign(body, self.id().operator(), &self.operator);
-        self.submit(&entry);
-    }
-
-    fn id(&self) -> LedgerId {
-        self.ledger.replica().genesis().id
+        let record = self.site.operate(body);
+        self.apply(&record);
     }
 
     /// Registers a device with a new key, also one that has one.
     pub fn register(&mut self, name: &str) -> PeerCertificate {
-        let device: DeviceId = name.parse().unwrap();
-        let key = SigningKey::generate().unwrap();
-        let certificate = self.authority.issue_device(&device, key.public(), NOW_MS, 365 * DAY).unwrap().certificate;
-        let body = Body::DeviceRegistered(DeviceRegistered::new(device, &certificate).unwrap());
-        let entry = self.sign(&body, self.id().ca(), self.authority.key());
-        self.submit(&entry);
+        let (_, certificate, record) = self.site.register(name);
+        self.apply(&record);
         PeerCertificate::from_leaf(certificate.der())
     }
 
     pub fn group(&mut self, name: &str, filter: &str) -> GroupNumber {
-        let policy = Policy {
-            epoch_max_age_s: None,
-            epoch_max_messages: None,
-            retention: 1,
-            authenticity: Authenticity::Signature,
-            ledger_max_age_s: None,
-        };
-        let filters = vec![filter.parse().unwrap()];
-        self.operate(&Body::GroupCreated(GroupCreated { name: name.parse().unwrap(), filters, policy }));
-        self.ledger.replica().group_by_name(&name.parse().unwrap()).unwrap().number
+        let record = self.site.group(name, filter);
+        self.apply(&record);
+        self.site.replica().group_by_name(&name.parse().unwrap()).unwrap().number
     }
 
     pub fn grant(&mut self, group: GroupNumber, device: &str) {
-        let device = self.id().number_of(&device.parse().unwrap());
-        self.operate(&Body::Granted(Granted { group, device }));
+        let record = self.site.grant(group, device);
+        self.apply(&record);
     }
 
     pub fn revoke(&mut self, group: GroupNumber, device: &str) {
-        let device = self.id().number_of(&device.parse().unwrap());
+        let device = self.site.number(device);
         self.operate(&Body::Revoked(Revoked { group, device, reason: "test".parse().unwrap() }));
     }
 
