@@ -38,8 +38,8 @@ impl Places {
         Self { deployed_at, blocks: Mutex::default(), window: AtomicU64::new(u64::MAX) }
     }
 
-    /// The records of `contract` from index `from` on, at most `count` and at least one. What one endpoint gives the others do
-    /// not contradict.
+    /// The records of `contract` from index `from` on, at most `count`; none if the node's blocks do not have them yet. What one
+    /// endpoint gives the others do not contradict.
     pub(crate) async fn page(
         &self,
         node: &Node,
@@ -48,7 +48,7 @@ impl Places {
         mut count: usize,
     ) -> Result<Vec<Record>, NodeError> {
         let missing = || NodeError::answer(METHOD, format!("records from {from} on are missing"));
-        let last = node.final_number().await?.ok_or_else(missing)?;
+        let Some(last) = node.final_number().await? else { return Ok(Vec::new()) };
         let mut start = self.start(from);
         let mut again = start > self.deployed_at;
         while start <= last {
@@ -84,7 +84,7 @@ impl Places {
             }
             return Ok(records);
         }
-        Err(missing())
+        Ok(Vec::new())
     }
 
     /// The block from which on the entry `from` is.
