@@ -60,6 +60,11 @@ struct Network {
     finality: Finality,
 }
 
+/// The endpoints that did not answer, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+struct Silent(Vec<String>);
+
 /// What the client looks at in a receipt.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,7 +89,7 @@ impl Node {
     pub fn network<C: Channel>(endpoints: impl IntoIterator<Item = (String, C)>, finality: Finality) -> Self {
         let client = |channel| RpcClient::new(CallTransport::new(channel), false);
         let endpoints = endpoints.into_iter().map(|(name, channel)| (name, client(channel))).collect();
-        Self { kind: Kind::Network(Arc::new(Network { endpoints, present: AtomicUsize::new(0), finality })) }
+        Self { kind: Kind::Network(Arc::new(Network::new(endpoints, finality))) }
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -133,11 +138,7 @@ impl Node {
         let others = network.endpoints.iter().enumerate().filter(|(at, _)| *at != present);
         others
             .map(|(_, endpoint)| {
-                let alone = Network {
-                    endpoints: vec![endpoint.clone()],
-                    present: AtomicUsize::new(0),
-                    finality: network.finality,
-                };
+                let alone = Network::new(vec![endpoint.clone()], network.finality);
                 (endpoint.0.clone(), Self { kind: Kind::Network(Arc::new(alone)) })
             })
             .collect()
@@ -180,6 +181,10 @@ impl Node {
     /// Calls a contract's view, on the newest final state.
     pub(crate) async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, NodeError> {
         let output = self.eth_call(to, call.abi_encode(), self.final_block().await?).await?;
+        if output.is_empty() {
+            let what = format!("there is no contract at {to}: the endpoint shows another chain, or is behind");
+            return Err(NodeError::answer(C::SIGNATURE, what));
+        }
         C::abi_decode_returns_validate(&output).map_err(|error| NodeError::answer(C::SIGNATURE, error))
     }
 
@@ -287,29 +292,38 @@ impl Node {
 }
 
 impl Network {
+    fn new(endpoints: Vec<(String, RpcClient)>, finality: Finality) -> Self {
+        Self { endpoints, present: AtomicUsize::new(0), finality }
+    }
+
     /// Asks the node that answered last, then the others.
     async fn ask<P: RpcSend, R: RpcRecv>(&self, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
         let first = self.present.load(Ordering::Relaxed);
         let count = self.endpoints.len();
-        let mut failure = None;
+        let mut silent = Vec::new();
         for at in (first..first + count).map(|at| at % count) {
             let Some((name, client)) = self.endpoints.get(at) else { break };
             match ask(client, method.clone(), params.clone()).await {
-                Err(error @ NodeError::Transport { .. }) => {
-                    tracing::debug!(endpoint = %name, "no answer: {error}");
-                    failure = Some(error);
-                }
+                Err(NodeError::Transport { source, .. }) => silent.push(format!("{name}: {source}")),
                 answered => {
-                    if at != first && self.present.swap(at, Ordering::Relaxed) != at {
-                        let before = self.endpoints.get(first).map_or("", |(name, _)| name);
-                        tracing::warn!(endpoint = %name, %before, "another endpoint of the ledger's network is asked from now \
-                            on: the one before does not answer");
-                    }
+                    self.note_answer(at, first, &silent);
                     return answered;
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| NodeError::answer(method, "there is no endpoint")))
+        Err(NodeError::Transport { method, source: Silent(silent).into() })
+    }
+
+    /// Says in the log which endpoint answers, if it is not the one that did before.
+    fn note_answer(&self, at: usize, before: usize, silent: &[String]) {
+        let name = |at: usize| self.endpoints.get(at).map_or("", |(name, _)| name);
+        if at != before && self.present.swap(at, Ordering::Relaxed) != at {
+            tracing::warn!(
+                endpoint = %name(at),
+                "another endpoint of the ledger's network is asked from now on; no answer from {}",
+                silent.join("; ")
+            );
+        }
     }
 }
 

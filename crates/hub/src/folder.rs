@@ -25,6 +25,7 @@ use sealcast_ledger::LedgerId;
 use sealcast_node::{
     KeyFiles,
     files::{self, Mode},
+    read_secret,
 };
 use zeroize::Zeroizing;
 
@@ -35,6 +36,8 @@ use crate::{
 
 /// A server certificate that ends within this time is made anew.
 const RENEW: Duration = Duration::from_secs(30 * 86_400);
+/// The longest file of a relay's key: 64 hex digits, `0x` before and blanks around them.
+const MAX_RELAY_KEY_BYTES: usize = 128;
 
 /// The hub's keys.
 pub struct Keys {
@@ -116,8 +119,9 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
 pub fn relay_key(dir: &Path, config: &config::Hub) -> Result<Zeroizing<[u8; 32]>> {
     let path = config.relay_key_file().map_or_else(|| dir.join("relay.key"), Path::to_owned);
     let mut key = Zeroizing::new([0; 32]);
-    let text = files::read_secret(&path)?;
-    hex::decode_to_slice(text.trim().trim_start_matches("0x"), key.as_mut())
+    let text = read_secret(&path, MAX_RELAY_KEY_BYTES)?;
+    let digits = text.trim_ascii();
+    hex::decode_to_slice(digits.strip_prefix(b"0x").unwrap_or(digits), key.as_mut())
         .with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
     Ok(key)
 }
@@ -338,6 +342,19 @@ mod tests {
     fn folders(dir: &Path) -> Folders {
         std::fs::create_dir(dir.join("hub")).unwrap();
         Folders::beside(&dir.join("hub")).unwrap()
+    }
+
+    #[test]
+    fn a_relay_key_that_others_can_read_is_refused() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let config = config::HubFile::default().validate()?;
+        let path = dir.path().join("relay.key");
+        files::write(&path, format!("0x{}\n", "5a".repeat(32)).as_bytes(), Mode::Secret)?;
+        assert_eq!(*relay_key(dir.path(), &config)?, [0x5a; 32]);
+        files::write(&path, "5a".repeat(32).as_bytes(), Mode::Public)?;
+        let error = relay_key(dir.path(), &config).map_or_else(|error| format!("{error:#}"), |_| String::new());
+        assert!(error.contains("chmod 600"), "{error}");
+        Ok(())
     }
 
     #[test]

@@ -14,13 +14,16 @@ use sealcast_ledger_client::NodeError;
 use sealcast_node::Tasks;
 use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{carrier::Carrier, keeper::Keeper};
 
 /// The hub ends when its ledger could not be read for so long: in its own folder, and on a network, which may be away.
 const UNREAD: Duration = Duration::from_secs(30);
 const UNREAD_NETWORK: Duration = Duration::from_secs(10 * 60);
+
+/// How often the log says that the ledger still cannot be read.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long the hub's replica may be behind its ledger.
 const BEHIND: Duration = Duration::from_secs(10);
@@ -68,6 +71,7 @@ impl Follower {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
+        let mut told: Option<Instant> = None;
         let is_embedded = self.ledger.is_embedded();
         let unread = if is_embedded { UNREAD } else { UNREAD_NETWORK };
         loop {
@@ -78,6 +82,9 @@ impl Follower {
             match records {
                 Ok(records) => {
                     unread_since = None;
+                    if told.take().is_some() {
+                        info!("the hub's ledger can be read again");
+                    }
                     let barred = self.apply(&records)?;
                     self.keeper.handle_records();
                     for barred in barred {
@@ -93,7 +100,10 @@ impl Follower {
                     if damaged || since.elapsed() >= unread {
                         return Err(error);
                     }
-                    error!("{error:#}; trying again");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                        error!("{error:#}; trying again each second");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }

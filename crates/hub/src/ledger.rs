@@ -59,6 +59,16 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
     Ok((ledger, Some(engine)))
 }
 
+/// Reads the files that the configuration names for a ledger on a network.
+pub fn check(dir: &Path, config: &config::Hub) -> Result<()> {
+    let Some(network) = &config.ledger else { return Ok(()) };
+    network::node(network)?;
+    if config.relay_key_file().is_some() {
+        folder::relay_key(dir, config)?;
+    }
+    Ok(())
+}
+
 /// Until nothing writes the embedded ledger any more, or `stop`.
 pub async fn written(engine: Engine, stop: CancellationToken) {
     let mut progress = engine.progress();

@@ -10,7 +10,7 @@ use sealcast_node::{
 };
 use serde::Serialize;
 
-use crate::{apart::Folders, config::HubFile, hub::Hub};
+use crate::{apart::Folders, config::HubFile, hub::Hub, ledger};
 
 /// `sealcast up`.
 #[derive(clap::Args)]
@@ -98,6 +98,7 @@ pub async fn run(options: Options) -> Result<()> {
     })?;
     if options.check {
         KeyFiles::new(config.passphrase_file.as_deref())?;
+        ledger::check(&options.dir, &config)?;
         return output::line("the hub's configuration is in order");
     }
     let folders = Folders::new(&options.dir, options.operator, options.root)?;

@@ -37,7 +37,8 @@ pub async fn attach(network: &Network, id: LedgerId, relay_key: &[u8; 32]) -> Re
     Ok(ledger)
 }
 
-fn node(network: &Network) -> Result<Node> {
+/// The network's endpoints. None is asked yet.
+pub fn node(network: &Network) -> Result<Node> {
     let endpoint = |url: &EndpointUrl| -> Result<(String, Endpoint)> {
         let roots = || match &network.ca_file {
             Some(file) => tls::roots_in(file),
