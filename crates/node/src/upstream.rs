@@ -136,9 +136,9 @@ impl Upstream {
         &self.wire
     }
 
-    /// Whether it was named in a configuration, and so may be anybody's.
+    /// Whether it may be anybody's: it was named in a configuration, or the hub told that it is a client of it too.
     pub fn is_foreign(&self) -> bool {
-        self.foreign
+        self.foreign || self.wire != Wire::default()
     }
 
     /// Where control messages are cut, unless the broker says that it takes less.
@@ -225,10 +225,16 @@ impl Upstream {
 
     fn explain(&self, error: std::io::Error) -> anyhow::Error {
         let text = error.to_string();
-        let unknown = text.contains("UnknownIssuer") || text.contains("BadSignature");
-        let advice = match unknown && self.foreign {
-            true => ": set `ca_file` or `public_roots` if its certificate is not from this network's CA",
-            false => "",
+        let is = |what: &str| text.contains(what);
+        let advice = if !self.is_foreign() {
+            ""
+        } else if is("UnknownIssuer") || is("BadSignature") {
+            ": set `ca_file` or `public_roots` if its certificate is not from this network's CA"
+        } else if is("CaUsedAsEndEntity") {
+            ": its certificate is that of a certificate authority; give the broker one for a server, which that authority has \
+             signed, and set `ca_file` to the authority's"
+        } else {
+            ""
         };
         anyhow::Error::new(error).context(format!("the TLS handshake with the broker at {self} failed{advice}"))
     }

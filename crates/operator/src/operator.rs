@@ -109,7 +109,7 @@ impl Operator {
         let (_, tls) = watch::channel(tls::client(anchor.root().der(), Some(&identity))?);
         let answers = AnswerVerifier::new(genesis.id, OPERATOR_NAME, anchor);
         let (link, mut events) = Link::open(&upstream, OPERATOR_NAME, &[], Some(answers), &tasks)?;
-        let is_up = is_up(&mut events).await;
+        let fault = fault_of(&mut events).await;
         tokio::spawn(async move { while events.recv().await.is_some() {} });
 
         let mut operator = Self {
@@ -122,17 +122,19 @@ impl Operator {
             _end: stop.drop_guard(),
         };
         let read = operator.catch_up().await;
-        if !is_up {
-            let broker = &network.broker;
-            read.with_context(|| {
-                format!("cannot connect to the broker at {broker}: is it running, or `sealcast up` if it is the hub's?")
-            })?;
-            output::complain(&format!(
-                "note: there is no connection to the broker at {broker}: the hub is asked over HTTPS"
-            ));
-        } else {
+        let Some(fault) = fault else {
             read?;
-        }
+            return Ok(operator);
+        };
+        let broker = &network.broker;
+        read.with_context(|| {
+            format!(
+                "no connection to the broker at {broker} ({fault}): is it running, or `sealcast up` if it is the hub's?"
+            )
+        })?;
+        output::complain(&format!(
+            "note: no connection to the broker at {broker} ({fault}): the hub is asked over HTTPS"
+        ));
         Ok(operator)
     }
 
@@ -239,16 +241,17 @@ impl Operator {
     }
 }
 
-/// Whether the broker has taken this connection.
-async fn is_up(events: &mut mpsc::Receiver<LinkEvent>) -> bool {
+/// Why the broker has not taken this connection; `None` if it has.
+async fn fault_of(events: &mut mpsc::Receiver<LinkEvent>) -> Option<String> {
     let told = async {
         loop {
             match events.recv().await {
-                Some(LinkEvent::Up) => return true,
-                Some(LinkEvent::Down(_)) | None => return false,
+                Some(LinkEvent::Up) => return None,
+                Some(LinkEvent::Down(reason)) => return Some(reason),
                 Some(LinkEvent::Message { .. } | LinkEvent::Taken { .. } | LinkEvent::Refused { .. }) => {}
+                None => return Some("interrupted".into()),
             }
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.unwrap_or(false)
+    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| Some("no answer".into()))
 }

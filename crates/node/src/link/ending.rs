@@ -45,10 +45,29 @@ pub(super) fn describe(reason: &CloseReason, upstream: &Upstream) -> String {
 fn describe_foreign(refused: &Reason, upstream: &Upstream) -> String {
     let advice = match refused.code {
         reason::BAD_USER_NAME_OR_PASSWORD | reason::NOT_AUTHORIZED => {
-            ": check `user`, `password_file` and, if it asks for one, the certificate, and that the broker lets them in"
+            ": check `user`, `password_file` and, if it asks for one, the certificate, in [upstream] of agent.toml ([broker] of \
+             hub.toml and operator.toml), and that the broker lets them in"
         }
         reason::CLIENT_IDENTIFIER_NOT_VALID => ": it has to take client identifiers that begin with sealcast-",
         _ => "",
     };
     format!("the broker at {upstream} refused the connection: {refused}{advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use sealcast_topic::Wire;
+
+    use super::*;
+
+    /// Enrolling again would not help there.
+    #[test]
+    fn a_broker_that_the_hub_too_is_a_client_of_wants_a_login() -> anyhow::Result<()> {
+        let refused = CloseReason::Refused(Reason { code: reason::NOT_AUTHORIZED, text: None });
+        let hubs = Upstream::new("localhost:1".parse()?, None);
+        assert!(describe(&refused, &hubs).contains("enrol again"));
+        let foreign = describe(&refused, &hubs.with_wire(Wire::foreign()));
+        assert!(foreign.contains("check `user`, `password_file`") && !foreign.contains("enrol again"), "{foreign}");
+        Ok(())
+    }
 }
