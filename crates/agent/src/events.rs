@@ -120,6 +120,7 @@ impl Events {
     pub fn put(&self, id: &str, event: ClientEvent) {
         let ClientEvent { what, client, topic, why } = &event;
         let (code, reason) = (why.cause, &why.text);
+        let about = Some(topic).filter(|topic| !topic.is_empty());
         let (what, quiet) = match what {
             Refused::Delivery { .. } => ("delivery refused", QUIET),
             Refused::Deletion => ("retained message deleted", QUIET),
@@ -129,14 +130,14 @@ impl Events {
         };
         match code.weight() {
             Weight::Warning => match self.due(what, id, topic, code, quiet) {
-                Some(before) => warn!(client, topic, %code, reason, unlogged = before, "{what}"),
-                None => debug!(client, topic, %code, reason, "{what}"),
+                Some(before) => warn!(client, topic = about, %code, reason, unlogged = before, "{what}"),
+                None => debug!(client, topic = about, %code, reason, "{what}"),
             },
             // Nothing is wrong, so the line does not say so.
             Weight::Note if self.due(reason, id, topic, code, QUIET_ABOUT_CLIENT).is_some() => {
-                info!(client, topic, %code, "{reason}");
+                info!(client, topic = about, %code, "{reason}");
             }
-            Weight::Note | Weight::Routine => debug!(client, topic, %code, reason, "{what}"),
+            Weight::Note | Weight::Routine => debug!(client, topic = about, %code, reason, "{what}"),
         }
         self.note(&event);
         // An error says that nobody listens.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use sealcast_chain::Ledger;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::{Barred, SharedReplica};
-use sealcast_ledger::Record;
+use sealcast_ledger::{Record, Summary};
 use sealcast_ledger_client::NodeError;
 use sealcast_node::Tasks;
 use sealcast_topic::ControlTopic;
@@ -119,6 +119,11 @@ impl Follower {
             let event = replica.apply(record).context("the hub's ledger does not verify")?;
             groups.handle_record(&replica, record);
             barred.extend(Barred::by(&replica, &event));
+            let originator = record.entry.originator();
+            if originator == replica.genesis().id.operator() {
+                let summary = Summary { index: record.index, time_s: record.time_s, originator, event };
+                info!(entry = summary.index, "{}", replica.describe(&summary));
+            }
         }
         self.known.send_replace(replica.height());
         Ok(barred)

@@ -18,11 +18,15 @@ use clap::{Subcommand, ValueEnum};
 use sealcast_node::{
     files::{self, Mode},
     output,
+    upstream::BrokerUrl,
 };
 use sealcast_topic::Wire;
 
 use self::{access::Access, file::File};
 use crate::operator::{OperatorArgs, network};
+
+/// The port of MQTT over TLS (IANA: secure-mqtt).
+const MQTTS: u16 = 8883;
 
 /// `sealcast broker`.
 #[derive(Subcommand)]
@@ -70,7 +74,7 @@ pub async fn run(command: Command) -> Result<()> {
         false => Access::new(&operator.connect().await?.replica, wire),
     };
     let files = match broker {
-        Product::Mosquitto => mosquitto::files(&access, &network.hub),
+        Product::Mosquitto => mosquitto::files(&access, &network.hub, tls_port(&network.broker)),
         Product::Rabbitmq => rabbitmq::files(&access, &network.hub),
         Product::Nats => nats::files(&access),
         Product::Emqx => emqx::files(&access, &network.hub),
@@ -85,4 +89,10 @@ pub async fn run(command: Command) -> Result<()> {
         output::line(&format!("{} was written", dir.join(name).display()))?;
     }
     Ok(())
+}
+
+/// The port of the broker that the hub uses, if TLS is spoken there; else that of MQTT over TLS.
+fn tls_port(broker: &str) -> u16 {
+    let url: Option<BrokerUrl> = broker.parse().ok();
+    url.filter(|url| url.scheme.tls && !url.scheme.web_socket).map_or(MQTTS, |url| url.address.port)
 }

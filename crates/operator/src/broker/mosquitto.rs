@@ -9,13 +9,14 @@ use super::{
     file::File,
 };
 
-pub fn files(access: &Access, hub: &str) -> Vec<File> {
+/// With a listener at `port`.
+pub fn files(access: &Access, hub: &str, port: u16) -> Vec<File> {
     let settings = format!(
         "# Lines for mosquitto.conf. cafile is the hub's root.pem; certfile and keyfile are this broker's own.\n\
          per_listener_settings true\n\
          persistence true\n\
          set_tcp_nodelay true\n\
-         listener 8883\n\
+         listener {port}\n\
          cafile /etc/mosquitto/certs/root.pem\n\
          certfile /etc/mosquitto/certs/broker.pem\n\
          keyfile /etc/mosquitto/certs/broker.key\n\

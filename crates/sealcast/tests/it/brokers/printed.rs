@@ -44,7 +44,7 @@ fn mosquitto_with_client_certificates_and_the_printed_rules() {
     let config = here(
         settings,
         &[
-            ("listener 8883", format!("listener {} 127.0.0.1", port.number())),
+            (&*format!("listener {}", port.number()), format!("listener {} 127.0.0.1", port.number())),
             ("/etc/mosquitto/certs/root.pem", root),
             ("/etc/mosquitto/certs/broker.pem", file("broker.pem")),
             ("/etc/mosquitto/certs/broker.key", file("broker.key")),
