@@ -127,10 +127,9 @@ impl Operator {
             return Ok(operator);
         };
         let broker = &network.broker;
+        // What the hub could not be asked over names the fault.
         read.with_context(|| {
-            format!(
-                "no connection to the broker at {broker} ({fault}): is it running, or `sealcast up` if it is the hub's?"
-            )
+            format!("cannot connect to the broker at {broker}: is it running, or `sealcast up` if it is the hub's?")
         })?;
         output::complain(&format!(
             "note: no connection to the broker at {broker} ({fault}): the hub is asked over HTTPS"
