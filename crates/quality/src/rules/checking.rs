@@ -9,7 +9,10 @@ use super::{
     RuleProblem, Sentinels, Sequence, Silent, Spike, Stuck, Time, TopicRules,
 };
 use crate::{
-    config::{ArchiveSpec, FailSafeSpec, FallbackSpec, RecordSpec, ReportSpec, RestoreSpec, TopicSpec},
+    config::{
+        ArchiveSpec, FailSafeSpec, FallbackSpec, RangeSpec, RateSpec, RecordSpec, ReportSpec, RestoreSpec, SchemaSpec,
+        SentinelSpec, SequenceSpec, SilentSpec, SpikeSpec, StepSpec, StuckSpec, TimeSpec, TopicSpec,
+    },
     schema::Schema,
     verdict::Action,
 };
@@ -40,153 +43,148 @@ impl TopicRules {
         if !(2..=1000).contains(&accept_after) {
             return wrong("accept_after", "must be from 2 to 1000 readings");
         }
-        let range = spec
-            .range
-            .map(|range| {
-                match (range.min, range.max) {
-                    (None, None) => return wrong("range", "give min, max or both"),
-                    (Some(min), Some(max)) if min > max => {
-                        return wrong("range", format_args!("min ({min}) is above max ({max}): swap them"));
-                    }
-                    _ => {}
-                }
-                Ok(Range { min: range.min, max: range.max, action: range.action.unwrap_or(Action::Block) })
-            })
-            .transpose()?;
-        let step = spec
-            .step
-            .map(|step| {
-                above_zero("step.max", step.max.to_f64())?;
-                Ok::<_, RuleProblem>((step.max, step.action.unwrap_or(Action::Flag)))
-            })
-            .transpose()?;
-        let rate = spec
-            .rate
-            .map(|rate| {
-                let max_per_s = above_zero("rate.max_per_s", rate.max_per_s)?;
-                Ok::<_, RuleProblem>((max_per_s, rate.action.unwrap_or(Action::Flag)))
-            })
-            .transpose()?;
-        let stuck = spec
-            .stuck
-            .map(|stuck| {
-                match (stuck.readings, stuck.for_ms) {
-                    (None, None) => return wrong("stuck", "give readings, for_ms or both"),
-                    (Some(0 | 1), _) => return wrong("stuck.readings", "must be at least 2"),
-                    _ => {}
-                }
-                let for_ms = stuck.for_ms.map(|value| ms("stuck.for_ms", value)).transpose()?;
-                Ok(Stuck { readings: stuck.readings, for_ms, action: stuck.action.unwrap_or(Action::Flag) })
-            })
-            .transpose()?;
-        let silent = spec
-            .silent
-            .map(|silent| {
-                if silent.after_ms.is_none() && silent.periods.is_none() {
-                    return wrong("silent", "give after_ms, periods or both");
-                }
-                Ok(Silent {
-                    after_ms: silent.after_ms.map(|value| ms("silent.after_ms", value)).transpose()?,
-                    periods: silent.periods.map(|value| periods("silent.periods", value)).transpose()?,
-                })
-            })
-            .transpose()?;
-        let spike = spec
-            .spike
-            .map(|spike| {
-                let window = spike.window.unwrap_or(11);
-                if !(5..=255).contains(&window) {
-                    return wrong("spike.window", "must be from 5 to 255 readings");
-                }
-                let floor = spike.floor.unwrap_or(0.0);
-                if !(floor.is_finite() && floor >= 0.0) {
-                    return wrong("spike.floor", "must be 0 or above");
-                }
-                let sigmas = above_zero("spike.sigmas", spike.sigmas.unwrap_or(4.0))?;
-                Ok(Spike { window: window.into(), sigmas, floor, action: spike.action.unwrap_or(Action::Flag) })
-            })
-            .transpose()?;
-        let schema = spec
-            .schema
-            .map(|schema| {
-                let text = match (schema.json, schema.file) {
-                    (Some(text), None) => text,
-                    (None, Some(_)) => return wrong("schema.file", "a file cannot be read here: give json"),
-                    _ => return wrong("schema", "give either json or file"),
-                };
-                let compiled = Schema::new(&text).map_err(RuleProblem::Schema)?;
-                Ok::<_, RuleProblem>((compiled, schema.action.unwrap_or(Action::Block)))
-            })
-            .transpose()?;
-        let time = spec
-            .time
-            .map(|time| {
-                Ok::<_, RuleProblem>(Time {
-                    gap_ms: time.gap_ms.map(|value| ms("time.gap_ms", value)).transpose()?,
-                    gap_periods: time.gap_periods.map(|value| periods("time.gap_periods", value)).transpose()?,
-                    ahead_ms: time.ahead_ms,
-                    action: time.action.unwrap_or(Action::Flag),
-                })
-            })
-            .transpose()?;
-        let sequence = spec
-            .sequence
-            .map(|sequence| {
-                if sequence.wrap.is_some_and(|wrap| wrap < 2) {
-                    return wrong("sequence.wrap", "must be 2 or more");
-                }
-                Ok(Sequence { wrap: sequence.wrap, action: sequence.action.unwrap_or(Action::Flag) })
-            })
-            .transpose()?;
-        let sentinels = spec
-            .sentinels
-            .map(|sentinels| {
-                let values = sentinels.values.unwrap_or_else(|| [65_535_i64, -32_768, 85].map(Decimal::from).to_vec());
-                if values.len() > 64 {
-                    return wrong("sentinels.values", "must have at most 64 numbers");
-                }
-                let near = sentinels.near.unwrap_or(Decimal::from(5_i64));
-                if near.is_negative() {
-                    return wrong("sentinels.near", "must be 0 or above");
-                }
-                Ok(Sentinels { values, near, action: sentinels.action.unwrap_or(Action::Block) })
-            })
-            .transpose()?;
-        let archive_topic = spec.archive.as_ref().and_then(|archive| archive.topic.clone());
-        if let Some(topic) = &archive_topic {
-            if spec.filter.contains(['+', '#']) {
-                return wrong(
-                    "archive.topic",
-                    "the filter has wildcards, and one topic cannot hold several series: leave it out",
-                );
-            }
-            if topic.is_empty() || topic.contains(['+', '#', '\0']) || *topic == spec.filter {
-                return wrong("archive.topic", "must be another topic than the filter's, without wildcards");
-            }
-        }
         Ok(Self {
             filter,
             accept_after,
-            range,
-            step,
-            rate,
-            stuck,
-            silent,
-            spike,
-            schema,
-            time,
-            sequence,
-            sentinels,
+            range: spec.range.map(Range::new).transpose()?,
+            step: spec.step.map(step).transpose()?,
+            rate: spec.rate.map(rate).transpose()?,
+            stuck: spec.stuck.map(Stuck::new).transpose()?,
+            silent: spec.silent.map(Silent::new).transpose()?,
+            spike: spec.spike.map(Spike::new).transpose()?,
+            schema: spec.schema.map(schema).transpose()?,
+            time: spec.time.map(Time::new).transpose()?,
+            sequence: spec.sequence.map(Sequence::new).transpose()?,
+            sentinels: spec.sentinels.map(Sentinels::new).transpose()?,
             missing: spec.missing,
             null: spec.null,
             report: spec.report.map(Report::new).transpose()?,
             restore: spec.restore.map(Restore::new).transpose()?,
             fail_safe: spec.fail_safe.map(FailSafeRules::new).transpose()?,
             archive: spec.archive.as_ref().map(Archive::new).transpose()?,
-            archive_topic,
+            archive_topic: archive_topic(spec.archive, &spec.filter)?,
             record: RecordRule::new(spec.record, spec.record_decimals)?,
         })
     }
+}
+
+impl Range {
+    fn new(spec: RangeSpec) -> Result<Self, RuleProblem> {
+        match (spec.min, spec.max) {
+            (None, None) => wrong("range", "give min, max or both"),
+            (Some(min), Some(max)) if min > max => {
+                wrong("range", format_args!("min ({min}) is above max ({max}): swap them"))
+            }
+            (min, max) => Ok(Self { min, max, action: spec.action.unwrap_or(Action::Block) }),
+        }
+    }
+}
+
+fn step(spec: StepSpec) -> Result<(Decimal, Action), RuleProblem> {
+    above_zero("step.max", spec.max.to_f64())?;
+    Ok((spec.max, spec.action.unwrap_or(Action::Flag)))
+}
+
+fn rate(spec: RateSpec) -> Result<(f64, Action), RuleProblem> {
+    Ok((above_zero("rate.max_per_s", spec.max_per_s)?, spec.action.unwrap_or(Action::Flag)))
+}
+
+impl Stuck {
+    fn new(spec: StuckSpec) -> Result<Self, RuleProblem> {
+        match (spec.readings, spec.for_ms) {
+            (None, None) => return wrong("stuck", "give readings, for_ms or both"),
+            (Some(0 | 1), _) => return wrong("stuck.readings", "must be at least 2"),
+            _ => {}
+        }
+        let for_ms = spec.for_ms.map(|value| ms("stuck.for_ms", value)).transpose()?;
+        Ok(Self { readings: spec.readings, for_ms, action: spec.action.unwrap_or(Action::Flag) })
+    }
+}
+
+impl Silent {
+    fn new(spec: SilentSpec) -> Result<Self, RuleProblem> {
+        if spec.after_ms.is_none() && spec.periods.is_none() {
+            return wrong("silent", "give after_ms, periods or both");
+        }
+        Ok(Self {
+            after_ms: spec.after_ms.map(|value| ms("silent.after_ms", value)).transpose()?,
+            periods: spec.periods.map(|value| periods("silent.periods", value)).transpose()?,
+        })
+    }
+}
+
+impl Spike {
+    fn new(spec: SpikeSpec) -> Result<Self, RuleProblem> {
+        let window = spec.window.unwrap_or(11);
+        if !(5..=255).contains(&window) {
+            return wrong("spike.window", "must be from 5 to 255 readings");
+        }
+        let floor = spec.floor.unwrap_or(0.0);
+        if !(floor.is_finite() && floor >= 0.0) {
+            return wrong("spike.floor", "must be 0 or above");
+        }
+        let sigmas = above_zero("spike.sigmas", spec.sigmas.unwrap_or(4.0))?;
+        Ok(Self { window: window.into(), sigmas, floor, action: spec.action.unwrap_or(Action::Flag) })
+    }
+}
+
+fn schema(spec: SchemaSpec) -> Result<(Schema, Action), RuleProblem> {
+    let text = match (spec.json, spec.file) {
+        (Some(text), None) => text,
+        (None, Some(_)) => return wrong("schema.file", "a file cannot be read here: give json"),
+        _ => return wrong("schema", "give either json or file"),
+    };
+    let compiled = Schema::new(&text).map_err(RuleProblem::Schema)?;
+    Ok((compiled, spec.action.unwrap_or(Action::Block)))
+}
+
+impl Time {
+    fn new(spec: TimeSpec) -> Result<Self, RuleProblem> {
+        Ok(Self {
+            gap_ms: spec.gap_ms.map(|value| ms("time.gap_ms", value)).transpose()?,
+            gap_periods: spec.gap_periods.map(|value| periods("time.gap_periods", value)).transpose()?,
+            ahead_ms: spec.ahead_ms,
+            action: spec.action.unwrap_or(Action::Flag),
+        })
+    }
+}
+
+impl Sequence {
+    fn new(spec: SequenceSpec) -> Result<Self, RuleProblem> {
+        if spec.wrap.is_some_and(|wrap| wrap < 2) {
+            return wrong("sequence.wrap", "must be 2 or more");
+        }
+        Ok(Self { wrap: spec.wrap, action: spec.action.unwrap_or(Action::Flag) })
+    }
+}
+
+impl Sentinels {
+    fn new(spec: SentinelSpec) -> Result<Self, RuleProblem> {
+        let values = spec.values.unwrap_or_else(|| [65_535_i64, -32_768, 85].map(Decimal::from).to_vec());
+        if values.len() > 64 {
+            return wrong("sentinels.values", "must have at most 64 numbers");
+        }
+        let near = spec.near.unwrap_or(Decimal::from(5_i64));
+        if near.is_negative() {
+            return wrong("sentinels.near", "must be 0 or above");
+        }
+        Ok(Self { values, near, action: spec.action.unwrap_or(Action::Block) })
+    }
+}
+
+/// The topic that the archive of `filter` has, if it was chosen.
+fn archive_topic(archive: Option<ArchiveSpec>, filter: &str) -> Result<Option<String>, RuleProblem> {
+    let Some(topic) = archive.and_then(|archive| archive.topic) else { return Ok(None) };
+    if filter.contains(['+', '#']) {
+        return wrong(
+            "archive.topic",
+            "the filter has wildcards, and one topic cannot hold several series: leave it out",
+        );
+    }
+    if topic.is_empty() || topic.contains(['+', '#', '\0']) || topic == filter {
+        return wrong("archive.topic", "must be another topic than the filter's, without wildcards");
+    }
+    Ok(Some(topic))
 }
 
 impl RecordRule {
