@@ -1,19 +1,16 @@
 //! `sealcast group`: create, list, show, grant, revoke, limits, reset.
 
+mod create;
 mod limits;
 mod overlap;
 
 use std::num::NonZeroU32;
 
-use anyhow::{Result, ensure};
-use clap::{Subcommand, ValueEnum};
+use anyhow::Result;
+use clap::Subcommand;
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{
-    Authenticity, Body, Granted, Group, GroupCreated, GroupName, GroupReset, Policy, Reason, Replica, Revoked,
-    TopicFilter,
-};
+use sealcast_ledger::{Authenticity, Body, Granted, Group, GroupName, GroupReset, Reason, Replica, Revoked};
 use sealcast_node::output;
-use sealcast_topic::CONTROL_LEVEL;
 use serde::Serialize;
 
 use crate::{
@@ -25,37 +22,7 @@ use crate::{
 #[derive(Subcommand)]
 pub enum Command {
     /// Create a group for topic filters. It has no members until you grant it to devices.
-    Create {
-        /// The group's name.
-        name: GroupName,
-        /// Topic filter whose messages are sealed for this group. Can be repeated.
-        #[arg(long = "filter", required = true, value_name = "FILTER")]
-        filters: Vec<TopicFilter>,
-        /// Longest life of an epoch, in seconds: then the group changes its key. 0 for no limit.
-        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
-        epoch_max_age: u32,
-        /// Most messages of one member in an epoch: then the group changes its key, but not before the epoch has lasted 30
-        /// seconds. 0 for no limit.
-        #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
-        epoch_max_messages: u32,
-        /// How many old epochs members can still read: for retained messages, and for members that were offline. At most 511,
-        /// as messages can tell no more apart.
-        #[arg(long, default_value_t = 16, value_name = "EPOCHS", value_parser = clap::value_parser!(u16).range(..=511))]
-        retention: u16,
-        /// How a receiver knows who sent a message.
-        #[arg(long, value_enum, default_value_t = AuthenticityArg::Signature)]
-        authenticity: AuthenticityArg,
-        /// Members seal nothing while the operator's newest word on the ledger is older than so many seconds: `sealcast ledger
-        /// attest` has to run all the time, and to say it more often. 0: they seal without it.
-        #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-        ledger_max_age: u32,
-        /// Create it although one of its filters takes topics from a group that exists.
-        #[arg(long)]
-        overlap: bool,
-        /// As which operator.
-        #[command(flatten)]
-        operator: OperatorArgs,
-    },
+    Create(create::Options),
     /// List all groups.
     List {
         /// As which operator.
@@ -114,15 +81,6 @@ pub enum Command {
         #[command(flatten)]
         operator: OperatorArgs,
     },
-}
-
-/// `--authenticity`.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum AuthenticityArg {
-    /// Each message is signed: no member can speak in another member's name.
-    Signature,
-    /// Any member can speak in another member's name. Faster, and messages are shorter.
-    Group,
 }
 
 #[derive(Serialize)]
@@ -193,65 +151,13 @@ fn policy_table(row: &Row) -> Result<()> {
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Create {
-            name,
-            filters,
-            epoch_max_age,
-            epoch_max_messages,
-            retention,
-            authenticity,
-            ledger_max_age,
-            overlap,
-            operator,
-        } => {
-            let mut operator = operator.connect().await?;
-            for filter in &filters {
-                ensure!(
-                    !operator.wire.is_control(filter.as_str()),
-                    "no group can have {filter}: Sealcast's own topics begin with {} at this network's broker",
-                    operator.wire.prefix().unwrap_or(CONTROL_LEVEL)
-                );
-            }
-            overlap::Overlaps::new(&name, &filters, operator.replica.groups()).check(overlap)?;
-            let policy = Policy {
-                epoch_max_age_s: NonZeroU32::new(epoch_max_age),
-                epoch_max_messages: NonZeroU32::new(epoch_max_messages),
-                retention,
-                authenticity: match authenticity {
-                    AuthenticityArg::Signature => Authenticity::Signature,
-                    AuthenticityArg::Group => Authenticity::Group,
-                },
-                ledger_max_age_s: NonZeroU32::new(ledger_max_age),
-            };
-            operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
-            let group = operator.group(&name)?;
-            output::line(&format!("group {name} was created with number {}", group.number))
-        }
+        Command::Create(options) => create::run(options).await,
         Command::List { operator, json } => {
             let operator = operator.connect().await?;
             let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
             if json { output::json(&rows) } else { table(&rows) }
         }
-        Command::Show { name, operator, json } => {
-            let operator = operator.connect().await?;
-            let group = operator.group(&name)?;
-            let row = Row::new(&operator.replica, group);
-            let limits = limits::rows(&operator.replica, group);
-            let history = operator.replica.about_group(group.number);
-            let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
-            if json {
-                return output::json(&serde_json::json!({ "group": row, "limits": limits, "history": history }));
-            }
-            table(std::slice::from_ref(&row))?;
-            output::line("")?;
-            policy_table(&row)?;
-            output::line("")?;
-            if !limits.is_empty() {
-                limits::table(&limits)?;
-                output::line("")?;
-            }
-            device::entries(&history)
-        }
+        Command::Show { name, operator, json } => show(&name, operator, json).await,
         Command::Grant { name, devices, operator } => {
             let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
@@ -286,4 +192,25 @@ pub async fn run(command: Command) -> Result<()> {
             output::line(&format!("{name} was reset: its members now agree on new keys"))
         }
     }
+}
+
+async fn show(name: &GroupName, operator: OperatorArgs, json: bool) -> Result<()> {
+    let operator = operator.connect().await?;
+    let group = operator.group(name)?;
+    let row = Row::new(&operator.replica, group);
+    let limits = limits::rows(&operator.replica, group);
+    let history = operator.replica.about_group(group.number);
+    let history: Vec<Entry> = history.iter().map(|summary| Entry::new(&operator.replica, summary)).collect();
+    if json {
+        return output::json(&serde_json::json!({ "group": row, "limits": limits, "history": history }));
+    }
+    table(std::slice::from_ref(&row))?;
+    output::line("")?;
+    policy_table(&row)?;
+    output::line("")?;
+    if !limits.is_empty() {
+        limits::table(&limits)?;
+        output::line("")?;
+    }
+    device::entries(&history)
 }
