@@ -1,4 +1,5 @@
-// Compiles SealcastLedger.sol into SealcastLedger.json: {abi, bytecode: {object}}.
+// Compiles SealcastLedger.sol into SealcastLedger.json: {abi, bytecode: {object}, deployedBytecode: {object,
+// immutableReferences}}. The references say where the deployed code has values that the constructor chose.
 //
 //   node compile.mjs           writes the artifact
 //   node compile.mjs --check   exits with 1 if the committed artifact is not what the source compiles to
@@ -28,7 +29,7 @@ function compile() {
       optimizer: { enabled: true, runs: 200 },
       // No hash of the sources in the code: the same source gives the same bytes on every machine.
       metadata: { bytecodeHash: "none", appendCBOR: false },
-      outputSelection: { [SOURCE]: { [NAME]: ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"] } },
+      outputSelection: { [SOURCE]: { [NAME]: ["abi", "evm.bytecode.object", "evm.deployedBytecode"] } },
     },
   };
   const output = JSON.parse(solc.compile(JSON.stringify(input)));
@@ -36,9 +37,15 @@ function compile() {
   if (complaints.length > 0) fail(complaints.map((c) => c.formattedMessage).join("\n"));
 
   const { abi, evm } = output.contracts[SOURCE][NAME];
-  const deployed = evm.deployedBytecode.object.length / 2;
+  const { object, immutableReferences } = evm.deployedBytecode;
+  const deployed = object.length / 2;
   if (deployed > MAX_DEPLOYED_BYTES) fail(`${deployed} bytes of code, the limit is ${MAX_DEPLOYED_BYTES} (EIP-170)`);
-  return { deployed, text: `${JSON.stringify({ abi, bytecode: { object: `0x${evm.bytecode.object}` } }, null, 2)}\n` };
+  const artifact = {
+    abi,
+    bytecode: { object: `0x${evm.bytecode.object}` },
+    deployedBytecode: { object: `0x${object}`, immutableReferences },
+  };
+  return { deployed, text: `${JSON.stringify(artifact, null, 2)}\n` };
 }
 
 const mode = process.argv[2];

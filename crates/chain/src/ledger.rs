@@ -16,6 +16,7 @@ use sealcast_ledger_client::{Head, NodeError, SubmitError};
 
 use crate::{
     batch::{self, Outcome},
+    code,
     contract::{self, SealcastLedger as abi},
     node::{Node, Ticker},
     places::Places,
@@ -56,6 +57,15 @@ pub enum AttachError {
     /// Another contract.
     #[error("the contract at 0x{} is not a Sealcast ledger", hex::encode(.address))]
     NotALedger {
+        /// The configured address.
+        address: [u8; 20],
+    },
+    /// Other code than this program's contract has.
+    #[error(
+        "the contract at 0x{} has other code than this program's ledger: it is the ledger of another version, or none",
+        hex::encode(.address)
+    )]
+    OtherCode {
         /// The configured address.
         address: [u8; 20],
     },
@@ -142,6 +152,10 @@ impl Ledger {
         let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
         if code.is_empty() {
             return Err(AttachError::NoContract { chain_id, address: bytes });
+        }
+        // The embedded engine may have the contract of an earlier version; a stranger's contract may be anything.
+        if !node.is_embedded() && !code::is_ledger(&code) {
+            return Err(AttachError::OtherCode { address: bytes });
         }
         let id = LedgerId { chain_id, address: bytes };
         let not_a_ledger = |error: NodeError| match error {

@@ -7,11 +7,12 @@
 //! | `engine` | [`Engine`]: an EVM node without consensus, everything in one SQLite file |
 //! | `rpc` | its JSON-RPC, [`Engine::handle`] |
 //! | `transport`, `node` | [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
-//! | `contract`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
+//! | `contract`, `code`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+mod code;
 mod contract;
 mod engine;
 #[cfg(test)]

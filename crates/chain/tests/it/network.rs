@@ -26,6 +26,8 @@ struct Faults {
     old: AtomicBool,
     /// It shows another entry in the place of each.
     lies: AtomicBool,
+    /// It shows a contract with other code.
+    other_code: AtomicBool,
     /// It answers what it has answered before.
     stale: AtomicBool,
     answers: Mutex<HashMap<String, Vec<u8>>>,
@@ -53,7 +55,7 @@ impl Endpoint {
 
 impl Channel for Endpoint {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
-        let Faults { away, old, lies, stale, answers, forgets, sent } = &*self.faults;
+        let Faults { away, old, lies, other_code, stale, answers, forgets, sent } = &*self.faults;
         if away.load(Ordering::Relaxed) {
             return Err(ChannelError::Down("away".to_owned()));
         }
@@ -87,6 +89,9 @@ impl Channel for Endpoint {
                 let digit = if data.as_bytes()[at] == b'0' { "1" } else { "0" };
                 log["data"] = json!(format!("{}{digit}{}", &data[..at], &data[at + 1..]));
             }
+        }
+        if method == "eth_getCode" && other_code.load(Ordering::Relaxed) {
+            answer["result"] = json!(format!("{}00", answer["result"].as_str().unwrap()));
         }
         let answer = answer.to_string().into_bytes();
         answers.lock().unwrap().insert(question, answer.clone());
@@ -126,6 +131,14 @@ async fn an_endpoint_that_is_away_is_passed_over_and_taken_again() {
     }
     let failed = ledger.submit(&operators(&world, "d").await).await;
     assert!(matches!(failed, Err(SubmitError::Node(NodeError::Transport { .. }))), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contract_with_other_code_is_no_ledger() {
+    let (world, endpoints, _) = world(1).await;
+    endpoints[0].faults.other_code.store(true, Ordering::Relaxed);
+    let refused = attach(&world, &endpoints).await.map(drop);
+    assert!(matches!(refused, Err(AttachError::OtherCode { .. })), "{refused:?}");
 }
 
 /// Wherever it stands among the three.
