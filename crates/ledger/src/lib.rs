@@ -56,7 +56,7 @@ pub use record::Record;
 pub use refusal::Refusal;
 pub use replica::{
     Device, DeviceState, Event, FaultOutcome, Former, Grant, Group, KeyPackageState, Past, PublishedKeys, Registration,
-    Replica, ReplicaError, Report, Revocation, RevocationCause, Summary, verify,
+    Replica, ReplicaError, Report, Revocation, RevocationCause, SnapshotError, Summary, verify,
 };
 pub use text::{GroupName, Reason, Serial};
 pub use topic::{ReadingTopic, TopicFilter};

@@ -29,8 +29,13 @@ impl History {
     }
 
     pub(super) fn in_order(&self) -> Vec<&Summary> {
-        let mut all: Vec<_> = self.control.iter().chain(&self.data).collect();
+        let mut all: Vec<_> = self.all().collect();
         all.sort_by_key(|summary| summary.index);
         all
+    }
+
+    /// In no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Summary> {
+        self.control.iter().chain(&self.data)
     }
 }

@@ -8,7 +8,8 @@ use super::{
     state::{CommitMade, Device, DeviceState, Group, PublishedKeys, Registration, Report, Revocation, RevocationCause},
 };
 use crate::{
-    Body, DeviceRegistered, Epoch, Generation, GroupNumber, Number, ReadingTopic, Record, Stream, TopicLimits,
+    Body, DeviceRegistered, Epoch, Generation, GroupName, GroupNumber, Number, ReadingTopic, Record, Stream,
+    TopicFilter, TopicLimits,
 };
 
 impl Replica {
@@ -26,9 +27,14 @@ impl Replica {
         self.install_body(record, event, originator);
         self.rights_version += u64::from(event.changes_rights());
 
-        let summary = Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() };
-        let about = event.device().filter(|device| *device != originator).map(Subject::Originator);
-        let by = Some(Subject::Originator(originator));
+        self.remember(&Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() });
+    }
+
+    /// Tells whom a record is about, and who signed it.
+    pub(super) fn remember(&mut self, summary: &Summary) {
+        let Summary { originator, event, .. } = summary;
+        let about = event.device().filter(|device| device != originator).map(Subject::Originator);
+        let by = Some(Subject::Originator(*originator));
         for subject in [by, about, event.group().map(Subject::Group)].into_iter().flatten() {
             self.histories.entry(subject).or_default().push(summary.clone());
         }
@@ -63,9 +69,7 @@ impl Replica {
             }
             Body::GroupCreated(b) => {
                 if let Event::GroupCreated { group: number, .. } = event {
-                    self.group_names.insert(b.name.clone(), *number);
-                    self.filters.extend(b.filters.iter().map(|filter| (filter.clone(), *number)));
-                    b.filters.iter().for_each(|filter| self.topics.insert(filter, *number));
+                    self.index_group(&b.name, &b.filters, *number);
                     self.groups.push(Group {
                         number: *number,
                         name: b.name.clone(),
@@ -123,6 +127,13 @@ impl Replica {
                 });
             }
         }
+    }
+
+    /// What finds a group by its name, its filters and its topics.
+    pub(super) fn index_group(&mut self, name: &GroupName, filters: &[TopicFilter], number: GroupNumber) {
+        self.group_names.insert(name.clone(), number);
+        self.filters.extend(filters.iter().map(|filter| (filter.clone(), number)));
+        filters.iter().for_each(|filter| self.topics.insert(filter, number));
     }
 
     fn register(&mut self, b: &DeviceRegistered, index: u64) {

@@ -21,6 +21,7 @@ mod history;
 mod install;
 mod past;
 mod rules;
+mod snapshot;
 mod state;
 mod topics;
 
@@ -35,6 +36,7 @@ use crate::{
 
 pub use event::{Event, FaultOutcome, Former, Summary};
 pub use past::{Grant, Past};
+pub use snapshot::SnapshotError;
 pub use state::{
     Device, DeviceState, Group, KeyPackageState, PublishedKeys, Registration, Report, Revocation, RevocationCause,
 };

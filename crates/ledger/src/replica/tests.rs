@@ -2,6 +2,7 @@
 
 mod faults;
 mod past;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
