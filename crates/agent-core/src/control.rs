@@ -27,13 +27,14 @@ use sealcast_topic::ControlTopic;
 use tracing::error;
 
 use self::{
-    asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox, rollback::Rollback, submitter::Submitter,
+    asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox, restore::is_snapshot_due,
+    rollback::Rollback, submitter::Submitter,
 };
 pub use self::{
     input::{Input, KeptMessages, Question, QueuedReading, Submitted},
     keys_seen::KeysSeen,
     output::{Effect, Write},
-    restore::{RestoreError, restore},
+    restore::{RestoreError, Restored, restore},
     rollback::FolderPast,
 };
 use crate::{Keyring, Own, SharedKeyring, Step, deadline::Deadline};
@@ -54,6 +55,8 @@ pub struct Control {
     outbox: Outbox,
     rollback: Rollback,
     started_ms: u64,
+    /// At which height the replica was last written as a snapshot.
+    snapshot_at: u64,
     /// The ledger was read to its end since the start.
     caught_up: bool,
     /// The folder turned out to be old in this step.
@@ -80,6 +83,7 @@ impl Control {
             outbox: Outbox::default(),
             rollback: Rollback::new(past, now_ms),
             started_ms: now_ms,
+            snapshot_at: 0,
             caught_up: false,
             began_anew: false,
             reseal: BTreeSet::new(),
@@ -89,6 +93,13 @@ impl Control {
             writes: Vec::new(),
             effects: Vec::new(),
         }
+    }
+
+    /// There is a snapshot of the replica at this height: [`Restored::snapshot_at`].
+    #[must_use]
+    pub fn with_snapshot_at(mut self, height: u64) -> Self {
+        self.snapshot_at = height;
+        self
     }
 
     /// Takes note of what happened. The next [`Self::poll`] acts on it.
@@ -127,6 +138,7 @@ impl Control {
             self.seal_retained(now_ms);
             self.make_checkpoint(keyring, now_ms);
         }
+        self.make_snapshot(keyring);
         let step = Step::new(std::mem::take(&mut self.writes), std::mem::take(&mut self.effects));
         Ok((!step.is_empty()).then_some(step))
     }
@@ -169,6 +181,16 @@ impl Control {
             for group in keyring.read(Keyring::worn_out) {
                 self.groups.request_update(&keyring.replica(), group, now_ms);
             }
+        }
+    }
+
+    /// In one transaction with the records that it stands for.
+    fn make_snapshot(&mut self, keyring: &impl SharedKeyring) {
+        let replica = keyring.replica();
+        let height = replica.height();
+        if is_snapshot_due(self.snapshot_at, height) {
+            self.writes.push(Write::Snapshot { height, bytes: replica.snapshot() });
+            self.snapshot_at = height;
         }
     }
 

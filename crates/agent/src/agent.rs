@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use sealcast_agent_core::{
     Keyring, Own,
-    control::{Control, KeysSeen, RestoreError, restore},
+    control::{Control, KeysSeen, RestoreError, Restored, restore},
     session::ClientEvent,
 };
 use sealcast_group::{Groups, Me};
@@ -51,6 +51,8 @@ use crate::{
     values::{Outlet, Values},
 };
 
+/// Records that a start reads from the disk at a time.
+const RECORDS_READ: usize = 1024;
 /// How long an orderly end may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -231,14 +233,20 @@ impl Agent {
             anchors: vec![folder.anchor.clone()],
         };
         let mut groups = Groups::new(me, &genesis, store.state()?, now_ms()).context("the groups' stored state")?;
-        let replica = restore(Replica::new(genesis), &mut groups, store.records()?, now_ms()).map_err(advise)?;
-        info!(device = %folder.device, entries = replica.height(), "replica of the ledger read");
+        let snapshot = store.snapshot()?;
+        let page = |from| store.records(from, RECORDS_READ);
+        let restored = restore(genesis, &mut groups, snapshot.as_deref(), page, now_ms());
+        let Restored { replica, snapshot_at } = restored.map_err(advise)?;
+        info!(
+            device = %folder.device, entries = replica.height(), applied = replica.height() - snapshot_at,
+            "replica of the ledger read"
+        );
 
         let number = genesis.id.number_of(&folder.device);
         let readings = Arc::new(Readings::new(store.clone(), config.record_queue));
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
-        let control = Control::new(own.clone(), groups, store.past()?, now_ms());
+        let control = Control::new(own.clone(), groups, store.past()?, now_ms()).with_snapshot_at(snapshot_at);
         let key_log = config.keylog.as_deref().map(KeyLog::open).transpose()?;
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica)
             .with_wire(folder.network.wire.clone());
@@ -387,6 +395,7 @@ impl Agent {
 fn advise(error: RestoreError) -> anyhow::Error {
     let what = match error {
         RestoreError::Unreadable { .. } => "the agent's copy of the ledger, in agent.sqlite, cannot be read",
+        RestoreError::Disk(_) => return anyhow!(error),
         RestoreError::Groups(_) => "the groups' state does not fit the agent's copy of the ledger",
         RestoreError::Damaged(_) | RestoreError::GroupsLead { .. } => "the agent's copy of the ledger is damaged",
     };

@@ -45,7 +45,10 @@ use self::{
 /// Clients whose replay windows are kept.
 const MAX_CLIENTS_KEPT: u32 = 4096;
 const FILE: &str = "agent.sqlite";
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
+/// Has no table for the snapshot.
+const SCHEMA_VERSION_BEFORE: i64 = 3;
+const SNAPSHOT_TABLE: &str = "CREATE TABLE snapshot (height INTEGER NOT NULL, bytes BLOB NOT NULL);";
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -189,7 +192,7 @@ impl Store {
     /// Opens the replica of an agent's folder to read it, whether an agent runs on it or not.
     pub fn read_records(dir: &Path) -> Result<Vec<Vec<u8>>> {
         let (path, connection) = open_to_read(dir)?;
-        records(&connection).with_context(|| format!("cannot read {}", path.display()))
+        records(&connection, 0, usize::MAX).with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// Reads the group state of an agent's folder, whether an agent runs on it or not: what a thief of the device gets.
@@ -198,9 +201,14 @@ impl Store {
         vault::read_beside(dir, passphrase, &connection).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    /// Every record of the replica, in order.
-    pub fn records(&self) -> Result<Vec<Vec<u8>>> {
-        self.read(records)
+    /// The records of the ledger from this index on, in order, at most so many.
+    pub fn records(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>> {
+        self.read(|db| records(db, from, most))
+    }
+
+    /// The newest snapshot of the replica.
+    pub fn snapshot(&self) -> Result<Option<Vec<u8>>> {
+        self.read(|db| db.query_row("SELECT bytes FROM snapshot", [], |row| row.get(0)).optional())
     }
 
     /// The whole group state.
@@ -356,6 +364,7 @@ fn existing() -> OpenFlags {
 fn create(dir: &Path, passphrase: Option<&Passphrase>, connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(SNAPSHOT_TABLE)?;
     Vault::create_table(dir, passphrase, &transaction)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(transaction.commit()?)
@@ -366,7 +375,12 @@ fn connect(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let mut version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == SCHEMA_VERSION_BEFORE {
+        transaction.execute_batch(SNAPSHOT_TABLE)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        version = SCHEMA_VERSION;
+    }
     ensure!(
         version == SCHEMA_VERSION,
         "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"
@@ -387,9 +401,10 @@ fn values(connection: &Connection) -> rusqlite::Result<Vec<ValueRow>> {
     rows.collect()
 }
 
-fn records(connection: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
-    let mut query = connection.prepare("SELECT bytes FROM record ORDER BY idx")?;
-    let rows = query.query_map([], |row| row.get(0))?;
+fn records(connection: &Connection, from: u64, most: usize) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let mut query = connection.prepare_cached("SELECT bytes FROM record WHERE idx >= ?1 ORDER BY idx LIMIT ?2")?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = query.query_map(params![from.cast_signed(), most], |row| row.get(0))?;
     rows.collect()
 }
 
@@ -447,7 +462,7 @@ mod tests {
         drop(store);
 
         let store = Store::open(dir.path(), None)?;
-        assert_eq!(store.records()?, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!(store.records(0, 9)?, [b"first".to_vec(), b"second".to_vec()]);
         assert_eq!(store.state()?, [("b".to_owned(), Zeroizing::new(b"2".to_vec()))]);
         let pump = store.client("pump")?.map(|client| (client.seen_ms, client.windows));
         assert_eq!(pump, Some((1, vec![(b"k".to_vec(), b"window".to_vec())])));

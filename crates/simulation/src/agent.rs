@@ -14,12 +14,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use anyhow::{Context as _, Error, Result, ensure};
 use sealcast_agent_core::{
     ByFilter, Freshness, Keyring, MaxAge, Now, RecordRules, RetainedTopics, Stale, Step,
-    control::{Control, Effect, Write, restore},
+    control::{Control, Effect, Restored, Write, restore},
     session::Memory,
     values::{ArchiveOnDisk, ValueRow, ValueRules, Values},
 };
 use sealcast_group::Groups;
-use sealcast_ledger::Replica;
 use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, InputConfig, PlainConfig};
 
@@ -36,6 +35,9 @@ use crate::{
 /// Values on `hot` topics are blocked above 60, those on `warm` ones are flagged.
 const RULES: &str = "[[quality]]\nfilter = 'plant/+/hot'\nrange = { max = 60, action = 'block' }\n\
                      [[quality]]\nfilter = 'plant/+/warm'\nrange = { max = 60, action = 'flag' }\n";
+
+/// Records that a start reads at a time.
+const PAGE: usize = 64;
 
 /// What an agent acts on.
 pub struct Around<'a> {
@@ -123,14 +125,18 @@ impl Agent {
         let (cast, now) = (around.cast, around.now);
         let files = &self.disk.files;
         let mut groups = self.check_disk(cast, now)?;
-        let replica = Replica::new(cast.genesis);
-        let replica = restore(replica, &mut groups, files.records.iter().cloned(), now.unix_ms)?;
+        let page = |from| {
+            let from = usize::try_from(from)?;
+            anyhow::Ok(files.records.iter().skip(from).take(PAGE).cloned().collect())
+        };
+        let Restored { replica, snapshot_at } =
+            restore(cast.genesis, &mut groups, files.snapshot.as_deref(), page, now.unix_ms)?;
         let own = cast.own(self.device);
         let rules = rules()?;
         let rows: Vec<_> = files.values.iter().map(row).collect();
         let plain = Decoder::new(InputConfig::Number(PlainConfig::default()))?;
         self.process = Some(Process {
-            control: Control::new(own.clone(), groups, files.past.clone(), now.unix_ms),
+            control: Control::new(own.clone(), groups, files.past.clone(), now.unix_ms).with_snapshot_at(snapshot_at),
             keyring: Keyring::new(own.clone(), Vec::new(), freshness()?, replica),
             values: Values::new(own.device, rules.clone(), &rows, ArchiveOnDisk::default(), now.unix_ms)?,
             retained: RetainedTopics::new(files.retained.keys().cloned()),

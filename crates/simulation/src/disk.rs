@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use sealcast_agent_core::{
     Retained,
     control::{FolderPast, Write},
@@ -35,6 +35,8 @@ pub struct Files {
     pub clients: BTreeMap<String, Seen>,
     /// What it says of its own past.
     pub past: FolderPast,
+    /// Of the replica.
+    pub snapshot: Option<Vec<u8>>,
     /// Retained messages, by topic.
     pub retained: BTreeMap<String, Retained>,
     /// What is remembered of values.
@@ -204,6 +206,10 @@ impl Files {
                 None if self.records.len() as u64 == *index => self.records.push(bytes.clone()),
                 None => bail!("record {index} comes after {} records", self.records.len()),
             },
+            Write::Snapshot { height, bytes } => {
+                ensure!(self.records.len() as u64 == *height, "a snapshot at {height} stands for other records");
+                self.snapshot = Some(bytes.clone());
+            }
             Write::State(sealcast_group::Write { key, value: Some(value) }) => {
                 self.state.insert(key.clone(), value.clone());
             }

@@ -18,6 +18,13 @@ pub enum Write {
         /// Its encoding.
         bytes: Vec<u8>,
     },
+    /// The replica after the records up to here, in the place of the last one: see [`restore()`](super::restore()).
+    Snapshot {
+        /// How many records those are.
+        height: u64,
+        /// [`Replica::snapshot`](sealcast_ledger::Replica::snapshot).
+        bytes: Vec<u8>,
+    },
     /// Of the groups.
     State(sealcast_group::Write),
     /// This reading of the device is on the ledger: it leaves its queue.

@@ -1,5 +1,6 @@
 mod copies;
 mod crashes;
+mod snapshots;
 mod world;
 
 use sealcast_ledger::{Body, KeysPublished, ReadingTopic};

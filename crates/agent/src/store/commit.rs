@@ -54,6 +54,7 @@ fn changes_secrets(write: &Write) -> bool {
 fn apply(db: &Connection, secrets: Option<&mut Change<'_>>, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::Record { index, bytes } => add_record(db, *index, bytes),
+        Write::Snapshot { height, bytes } => put_snapshot(db, *height, bytes),
         Write::State(change) => match (secrets.filter(|_| is_secret(&change.key)), &change.value) {
             (Some(secrets), Some(value)) => secrets.put(&change.key, value),
             (Some(secrets), None) => secrets.delete(&change.key),
@@ -69,6 +70,12 @@ fn apply(db: &Connection, secrets: Option<&mut Change<'_>>, write: &Write) -> ru
         Write::Checkpoint(checkpoint) => past::put_checkpoint(db, checkpoint),
         Write::BeginAnew { before_ms } => past::begin_anew(db, *before_ms),
     }
+}
+
+/// There is one: the newest.
+fn put_snapshot(db: &Connection, height: u64, bytes: &[u8]) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM snapshot", [])?;
+    db.execute("INSERT INTO snapshot (height, bytes) VALUES (?1, ?2)", params![height.cast_signed(), bytes]).map(drop)
 }
 
 /// A record is never replaced by another.

@@ -3,7 +3,7 @@
 //!
 //! | write | tested here | what goes on after it |
 //! | --- | --- | --- |
-//! | `Write::{Record, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
+//! | `Write::{Record, Snapshot, State, ReadingOnLedger}` | `a_write_…`, `the_control_task_…` | `agent_core::control::tests::crashes` |
 //! | `Write::{Submitted, Answered, Checkpoint, BeginAnew}` | `a_write_…` | `agent_core::control::tests::copies` |
 //! | `session::Write::{Client, Subscriptions}` | `a_write_…` | `agent_core::session::tests` |
 //! | `session::Write::Retained` | `a_write_…`, `retained_topics_…` | |
@@ -45,6 +45,10 @@ fn state(key: &str, value: Option<&[u8]>) -> Write {
 
 fn record(index: u64) -> Write {
     Write::Record { index, bytes: index.to_be_bytes().to_vec() }
+}
+
+fn snapshot(height: u64) -> Write {
+    Write::Snapshot { height, bytes: vec![7; height as usize] }
 }
 
 fn checkpoint(number: u64) -> Write {
@@ -110,7 +114,7 @@ fn dump(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
 /// A database in which each table has something that the writes below change.
 fn prepared(dir: &Path) -> Result<Store> {
     let store = Store::create(dir)?;
-    store.commit(&[record(0), state("a", Some(b"1")), state("b", Some(b"1"))])?;
+    store.commit(&[record(0), snapshot(1), state("a", Some(b"1")), state("b", Some(b"1"))])?;
     store.commit(&[checkpoint(1), submitted(1, 1), submitted(1, 2), submitted(2, 3)])?;
     store.commit_session(&[client("pump", false, &[(b"k", Some(b"w")), (b"l", Some(b"w"))])], MOST)?;
     store.commit_session(&[subscriptions("pump", &["a", "b"])], MOST)?;
@@ -137,7 +141,10 @@ fn writes() -> Result<[Vec<(&'static str, Act)>; 2]> {
     let others = (0..=MAX_CLIENTS_KEPT).map(|at| client(&format!("c{at}"), false, &[(b"k", Some(b"w"))]));
     let others: Vec<_> = others.collect();
     let repeatable: Vec<(&str, Act)> = vec![
-        ("records, state and a reading", control(vec![record(1), state("a", None), state("b", Some(b"2")), on_ledger])),
+        (
+            "records, state and a reading",
+            control(vec![record(1), snapshot(2), state("a", None), state("b", Some(b"2")), on_ledger]),
+        ),
         ("what is submitted, and a checkpoint", control(vec![submitted(3, 4), checkpoint(2)])),
         ("an answer", control(vec![Write::Answered { nonce: 1 }])),
         ("that the folder is a copy", control(vec![Write::BeginAnew { before_ms: 6 }])),
@@ -354,6 +361,21 @@ fn what_a_folder_says_of_its_past_is_what_was_written() -> Result<()> {
     Ok(())
 }
 
+/// What version 0.1 wrote has no place for a snapshot. It gets one, and keeps all else.
+#[test]
+fn a_folder_of_the_version_before_is_taken_over() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = prepared(dir.path())?;
+    store.read(|db| db.execute_batch("DROP TABLE snapshot; PRAGMA user_version = 3;"))?;
+    drop(store);
+    let store = Store::open(dir.path(), None)?;
+    assert_eq!((store.snapshot()?, store.records(0, 9)?.len(), store.state()?.len()), (None, 1, 2));
+    store.commit(&[record(1), snapshot(2)])?;
+    drop(store);
+    assert_eq!(Store::open(dir.path(), None)?.snapshot()?, Some(vec![7; 2]));
+    Ok(())
+}
+
 /// A database is there with all its tables or not at all, however often making it failed.
 #[test]
 fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<()> {
@@ -384,12 +406,12 @@ fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<(
         assert!(error.contains("is empty") && error.contains("--new-state"), "{error}");
         make()?;
         let store = Store::open(dir.path(), None)?;
-        assert!(store.records()?.is_empty());
+        assert!(store.records(0, 9)?.is_empty());
         store.commit(&[record(0)])?;
         drop(store);
         // It succeeded without saying so: enrolling again keeps what is there.
         Store::make(dir.path(), None)?;
-        assert_eq!(Store::open(dir.path(), None)?.records()?.len(), 1);
+        assert_eq!(Store::open(dir.path(), None)?.records(0, 9)?.len(), 1);
     }
     Ok(())
 }

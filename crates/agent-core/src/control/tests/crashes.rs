@@ -7,7 +7,7 @@ use super::{
 };
 
 /// Two devices found a group, a reading goes to the ledger, a third device is added and another one removed.
-fn life(crash: Option<(usize, Crash)>) -> Plant {
+pub(super) fn life(crash: Option<(usize, Crash)>) -> Plant {
     let (mut world, group) = World::with_group(3);
     world.limit(group, "plant/a");
     let mut plant = Plant::new(world);

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sealcast_group::{EpochKeys, Groups, LeftReason};
-use sealcast_ledger::{GroupNumber, Hash, Record, Replica, SignedEntry};
+use sealcast_ledger::{GroupNumber, Hash, Record, SignedEntry};
 use zeroize::Zeroizing;
 
 use crate::{
     Keyring, SyncId, Uncommitted,
     control::{
-        Control, Effect, FolderPast, Input, KeptMessages, KeysSeen, Question, QueuedReading, RestoreError, Submitted,
-        Write, restore,
+        Control, Effect, FolderPast, Input, KeptMessages, KeysSeen, Question, QueuedReading, RestoreError, Restored,
+        Submitted, Write, restore,
     },
     testing::World,
 };
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Disk {
     pub records: Vec<Vec<u8>>,
+    pub snapshot: Option<Vec<u8>>,
     pub state: BTreeMap<String, Zeroizing<Vec<u8>>>,
     pub readings: Vec<QueuedReading>,
     pub past: FolderPast,
@@ -35,6 +36,10 @@ impl Disk {
                         self.records.push(bytes.clone());
                     }
                 },
+                Write::Snapshot { height, bytes } => {
+                    assert_eq!(self.records.len() as u64, *height, "a snapshot stands for other records");
+                    self.snapshot = Some(bytes.clone());
+                }
                 Write::State(sealcast_group::Write { key, value: Some(value) }) => {
                     self.state.insert(key.clone(), value.clone());
                 }
@@ -52,9 +57,17 @@ impl Disk {
 
     /// What an agent starts with.
     pub fn open(&self, world: &World, device: usize) -> Result<(Control, Keyring), RestoreError> {
-        let (mut groups, genesis) = (self.groups(world, device), world.genesis);
-        let replica = restore(Replica::new(genesis), &mut groups, self.records.clone(), world.now_ms)?;
+        let mut groups = self.groups(world, device);
+        let page = |from| {
+            let from = usize::try_from(from)?;
+            Ok::<_, std::num::TryFromIntError>(self.records.iter().skip(from).take(5).cloned().collect())
+        };
+        let Restored { replica, snapshot_at } =
+            restore(world.genesis, &mut groups, self.snapshot.as_deref(), page, world.now_ms)?;
+        let all = restore(world.genesis, &mut groups, None, page, world.now_ms)?.replica;
+        assert_eq!(format!("{replica:?}"), format!("{all:?}"));
         let control = Control::new(world.own(device), groups, self.past.clone(), world.now_ms);
+        let control = control.with_snapshot_at(snapshot_at);
         Ok((control, world.keyring(device, replica)))
     }
 
