@@ -1,7 +1,7 @@
 //! Puts messages together.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -46,20 +46,27 @@ pub enum PartError {
 }
 
 /// Puts the parts of messages together, topic by topic. What would take more than [`Limits`] is dropped, the oldest of the
-/// topic that has most: whoever floods one topic does not hold up the others.
+/// topic that has most: whoever floods one topic does not hold up the others. However many there are, none is looked
+/// through for one part.
 #[derive(Debug)]
 pub struct Assembler {
     limits: Limits,
     topics: BTreeMap<Arc<str>, Topic>,
+    /// All topics, each with its bytes: the last one has most.
+    by_bytes: BTreeSet<(usize, Arc<str>)>,
     bytes: usize,
+    /// Messages begun so far.
+    begun: u64,
     /// When old ones are looked for again.
     sweep_ms: u64,
 }
 
-/// A topic's unfinished messages, the oldest first.
+/// A topic's unfinished messages.
 #[derive(Debug, Default)]
 struct Topic {
-    unfinished: VecDeque<Unfinished>,
+    unfinished: BTreeMap<Digest, Unfinished>,
+    /// In the order in which they were begun.
+    order: BTreeMap<u64, Digest>,
     bytes: usize,
 }
 
@@ -70,6 +77,8 @@ struct Unfinished {
     pieces: BTreeMap<u16, Box<[u8]>>,
     /// With what they take beside.
     bytes: usize,
+    /// The later one has the greater number.
+    number: u64,
     begun_ms: u64,
 }
 
@@ -89,7 +98,7 @@ impl Assembler {
     /// One that keeps nothing yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, topics: BTreeMap::new(), bytes: 0, sweep_ms: 0 }
+        Self { limits, topics: BTreeMap::new(), by_bytes: BTreeSet::new(), bytes: 0, begun: 0, sweep_ms: 0 }
     }
 
     /// What its unfinished messages take, about.
@@ -115,8 +124,10 @@ impl Assembler {
             pieces: BTreeMap::new(),
             // Whoever may choose topics could have more of them kept than of messages.
             bytes: OVERHEAD_BYTES + topic.len(),
+            number: self.begun,
             begun_ms: now_ms,
         });
+        self.begun += 1;
         let outcome = self.add(&mut unfinished, &part);
         if outcome.is_ok() && unfinished.pieces.len() == usize::from(unfinished.count) {
             return unfinished.whole().map(Some);
@@ -144,39 +155,41 @@ impl Assembler {
     }
 
     fn insert(&mut self, topic: &str, unfinished: Unfinished) {
-        let bytes = unfinished.bytes;
-        let of = match self.topics.get_mut(topic) {
-            Some(of) => of,
-            None => self.topics.entry(topic.into()).or_default(),
-        };
-        let at = of.unfinished.partition_point(|other| other.begun_ms <= unfinished.begun_ms);
-        of.unfinished.insert(at, unfinished);
-        of.bytes += bytes;
-        self.bytes += bytes;
-        while self.topics.get(topic).is_some_and(|of| of.bytes > self.limits.topic_bytes) {
-            self.drop_oldest(&Arc::from(topic));
+        let topic = self.topics.get_key_value(topic).map_or_else(|| Arc::from(topic), |(topic, _)| topic.clone());
+        let of = self.topics.entry(topic.clone()).or_default();
+        self.by_bytes.remove(&(of.bytes, topic.clone()));
+        of.bytes += unfinished.bytes;
+        self.bytes += unfinished.bytes;
+        self.by_bytes.insert((of.bytes, topic.clone()));
+        of.order.insert(unfinished.number, unfinished.message);
+        of.unfinished.insert(unfinished.message, unfinished);
+        while self.topics.get(&topic).is_some_and(|of| of.bytes > self.limits.topic_bytes) {
+            self.drop_oldest(&topic);
         }
         while self.bytes > self.limits.total_bytes {
-            let most = self.topics.iter().max_by_key(|(_, of)| of.bytes).map(|(topic, _)| topic.clone());
-            let Some(most) = most else { return };
+            let Some((_, most)) = self.by_bytes.last().cloned() else { return };
             self.drop_oldest(&most);
         }
     }
 
     fn remove(&mut self, topic: &str, message: &Digest) -> Option<Unfinished> {
+        let name = self.topics.get_key_value(topic)?.0.clone();
         let of = self.topics.get_mut(topic)?;
-        let at = of.unfinished.iter().position(|unfinished| unfinished.message == *message)?;
-        let unfinished = of.unfinished.remove(at)?;
+        let unfinished = of.unfinished.remove(message)?;
+        of.order.remove(&unfinished.number);
+        self.by_bytes.remove(&(of.bytes, name.clone()));
         of.bytes -= unfinished.bytes;
         self.bytes -= unfinished.bytes;
         if of.unfinished.is_empty() {
             self.topics.remove(topic);
+        } else {
+            self.by_bytes.insert((of.bytes, name));
         }
         Some(unfinished)
     }
 
-    fn drop_oldest(&mut self, topic: &Arc<str>) {
-        let oldest = self.topics.get(topic).and_then(|of| of.unfinished.front()).map(|unfinished| unfinished.message);
+    fn drop_oldest(&mut self, topic: &str) {
+        let oldest = self.topics.get(topic).and_then(|of| of.order.first_key_value()).map(|(_, message)| *message);
         if let Some(message) = oldest {
             self.remove(topic, &message);
         }
@@ -189,12 +202,17 @@ impl Assembler {
         }
         let age_ms = self.limits.age_ms;
         self.sweep_ms = now_ms.saturating_add(age_ms / 4);
-        self.topics.retain(|_, of| {
-            of.unfinished.retain(|unfinished| now_ms.saturating_sub(unfinished.begun_ms) <= age_ms);
-            of.bytes = of.unfinished.iter().map(|unfinished| unfinished.bytes).sum();
-            !of.unfinished.is_empty()
-        });
-        self.bytes = self.topics.values().map(|of| of.bytes).sum();
+        let is_late = |unfinished: &Unfinished| now_ms.saturating_sub(unfinished.begun_ms) > age_ms;
+        let late: Vec<(Arc<str>, Digest)> = self
+            .topics
+            .iter()
+            .flat_map(|(topic, of)| of.unfinished.values().map(move |unfinished| (topic, unfinished)))
+            .filter(|(_, unfinished)| is_late(unfinished))
+            .map(|(topic, unfinished)| (topic.clone(), unfinished.message))
+            .collect();
+        for (topic, message) in late {
+            self.remove(&topic, &message);
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn what_takes_too_long_is_dropped() {
     let [first, second] = parts(&message(7, 1500)).try_into().unwrap();
     assert_eq!(assembler.take("t", first.clone(), 0), Ok(None));
     assert_eq!(assembler.take("t", first, 1001), Ok(None));
-    assert_eq!(assembler.topics["t"].unfinished[0].begun_ms, 1001);
+    assert!(assembler.topics["t"].unfinished.values().all(|unfinished| unfinished.begun_ms == 1001));
     assert!(assembler.take("t", second, 2001).unwrap().is_some());
 }
 
@@ -105,11 +105,44 @@ fn a_flooded_topic_does_not_hold_up_another() {
         assert_eq!(assembler.take(&topic, unfinished, 0), Ok(None));
         assert!(assembler.bytes() <= most);
         assert!(assembler.topics.values().all(|of| of.bytes <= LIMITS.topic_bytes));
+        assert_counted(&assembler);
     }
     assert!(assembler.take("honest", second, 0).unwrap().is_some());
 }
 
+/// What is counted, and looked up, is what is there.
+fn assert_counted(assembler: &Assembler) {
+    let by_bytes = assembler.topics.iter().map(|(topic, of)| (of.bytes, topic.clone())).collect();
+    assert_eq!(assembler.by_bytes, by_bytes);
+    assert_eq!(assembler.bytes, assembler.topics.values().map(|of| of.bytes).sum::<usize>());
+    for of in assembler.topics.values() {
+        assert!(!of.unfinished.is_empty());
+        assert_eq!(of.bytes, of.unfinished.values().map(|unfinished| unfinished.bytes).sum::<usize>());
+        let order = of.unfinished.values().map(|unfinished| (unfinished.number, unfinished.message)).collect();
+        assert_eq!(of.order, order);
+    }
+}
+
 proptest! {
+    /// Parts of many messages on few topics, more than there is room for, while time goes by.
+    #[test]
+    fn the_oldest_of_the_topic_that_has_most_give_way(
+        parts in proptest::collection::vec((0..4_u8, 0..30_u8, 1..3000_usize, 0..100_u64), 1..200),
+    ) {
+        let mut assembler = Assembler::new(LIMITS);
+        let mut now_ms = 0;
+        for (topic, name, bytes, passed_ms) in parts {
+            now_ms += passed_ms;
+            let payload = [&[0xFF, 1][..], &[name; 16], &[0, 0, 0, 2], &vec![0; bytes]].concat();
+            prop_assert_eq!(assembler.take(&topic.to_string(), payload.into(), now_ms), Ok(None));
+            assert_counted(&assembler);
+            prop_assert!(assembler.bytes <= LIMITS.total_bytes);
+            prop_assert!(assembler.topics.values().all(|of| of.bytes <= LIMITS.topic_bytes));
+            let is_kept = assembler.topics.get(&*topic.to_string()).is_some_and(|of| of.unfinished.contains_key(&[name; 16]));
+            prop_assert!(is_kept || assembler.topics.len() == 4, "the newest of a topic went before the others");
+        }
+    }
+
     #[test]
     fn any_order_with_repeats_gives_the_message(
         message in proptest::collection::vec(any::<u8>(), 0..5000),
