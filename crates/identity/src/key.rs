@@ -121,15 +121,16 @@ impl SigningKey {
         &self.0.public
     }
 
-    /// ECDSA over SHA-256 of `message`.
+    /// ECDSA over SHA-256 of `message`, with the lower of both `s`: see [`PublicKey::verifies_low_s`].
     pub fn sign(&self, message: &[u8]) -> Result<Signature, KeyError> {
-        match &self.0.secret {
+        let signature = match &self.0.secret {
             Secret::Here { pair, random, .. } => {
                 let signature = pair.sign(random, message)?;
-                signature.as_ref().try_into().map_err(|_| KeyError::Library)
+                signature.as_ref().try_into().map_err(|_| KeyError::Library)?
             }
-            Secret::Token(token) => token.sign(&sha256(message)).map_err(KeyError::Token),
-        }
+            Secret::Token(token) => token.sign(&sha256(message)).map_err(KeyError::Token)?,
+        };
+        Ok(if has_low_s(&signature) { signature } else { other_form(&signature) })
     }
 }
 
@@ -177,6 +178,15 @@ impl PublicKey {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.to_uncompressed()).verify(message, signature).is_ok()
     }
 
+    /// [`Self::verifies`], for the lower of both `s` only.
+    ///
+    /// With a signature `(r, s)` the signature `(r, n - s)` holds too, and anybody can compute it. Where signed bytes are
+    /// compared, only one of the two may count: then what verifies is, byte for byte, what the key's holder wrote.
+    #[must_use]
+    pub fn verifies_low_s(&self, message: &[u8], signature: &Signature) -> bool {
+        has_low_s(signature) && self.verifies(message, signature)
+    }
+
     /// SHA-256 of `x || y`: what a person compares, in part, as hex.
     pub fn fingerprint(&self) -> [u8; 32] {
         sha256(&self.0)
@@ -187,6 +197,32 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
+}
+
+/// The order `n` of P-256's group (FIPS 186-4, D.1.2.3), and half of it, both big-endian.
+const ORDER: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7,
+    0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+const HALF_ORDER: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xde, 0x73, 0x7d, 0x56,
+    0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+];
+
+fn has_low_s(signature: &Signature) -> bool {
+    signature[32..] <= HALF_ORDER[..]
+}
+
+/// `(r, n - s)`, which verifies as `(r, s)` does, and takes no key to compute.
+pub fn other_form(signature: &Signature) -> Signature {
+    let mut other = *signature;
+    let mut borrow = false;
+    for (byte, order) in other[32..].iter_mut().zip(ORDER).rev() {
+        let (less, first) = order.overflowing_sub(*byte);
+        let (less, second) = less.overflowing_sub(borrow.into());
+        (*byte, borrow) = (less, first || second);
+    }
+    other
 }
 
 /// `r || s` as X.509, TLS and MLS want it: `SEQUENCE { INTEGER r, INTEGER s }` (RFC 5480 appendix A).
@@ -295,6 +331,23 @@ mod tests {
         assert!(matches!(key.scalar(), Err(KeyError::InToken)));
         let foreign = SigningKey::in_token(*other.public(), Box::new(Card(inside)));
         assert!(matches!(foreign, Err(KeyError::Token(_))), "{foreign:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_signature_has_one_form_where_that_is_asked_for() -> Result<(), KeyError> {
+        let key = SigningKey::generate()?;
+        let card = SigningKey::in_token(*key.public(), Box::new(Card(key.clone())))?;
+        // Of so many, some had the higher s at first.
+        for n in 0..32_u8 {
+            for signature in [key.sign(&[n])?, card.sign(&[n])?] {
+                let other = other_form(&signature);
+                assert!(key.public().verifies(&[n], &signature) && key.public().verifies(&[n], &other));
+                assert!(key.public().verifies_low_s(&[n], &signature) && !key.public().verifies_low_s(&[n], &other));
+                assert!(!key.public().verifies_low_s(&[n ^ 1], &signature));
+                assert_eq!(other_form(&other), signature);
+            }
+        }
         Ok(())
     }
 

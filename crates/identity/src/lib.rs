@@ -34,7 +34,7 @@ pub use certificate::{BACKDATE_MS, Certificate, CertificateError, Fingerprint, F
 pub use crl::{CRL_PATH, CRL_TYPE, Revoked};
 pub use encrypted::DecryptError;
 pub use id::{DeviceId, DeviceIdError};
-pub use key::{KeyError, PublicKey, Signature, SigningKey, Token, VerifyingKey, signature_to_der};
+pub use key::{KeyError, PublicKey, Signature, SigningKey, Token, VerifyingKey, other_form, signature_to_der};
 pub use network::{MAX_DESCRIPTOR_BYTES, NETWORK_PATH, Network, NetworkError, RPC_PATH};
 pub use passphrase::{MAX_PASSPHRASE_BYTES, Passphrase, PassphraseError, Work};
 pub use pem::{

@@ -52,7 +52,7 @@ impl AttestedHead {
         let signature = reader.array()?;
         reader.end()?;
         let attested = Self { time_ms, height, head };
-        let holds = operator.verifies(&preimage(&attested.fields(), ledger), &signature);
+        let holds = operator.verifies_low_s(&preimage(&attested.fields(), ledger), &signature);
         if holds { Ok(attested) } else { Err(AttestedError::Signature) }
     }
 

@@ -25,7 +25,7 @@ pub enum CheckpointError {
 /// A place in the life of a device's folder. Each has a greater number than those before it.
 ///
 /// Two copies of a folder can come to the same number. What they draw at random then tells them apart; a signature would
-/// not, because anybody can make another one of it that is as good.
+/// not, because a device that signs the same again makes another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Checkpoint {
     /// Which.
@@ -65,13 +65,14 @@ impl Checkpoint {
     /// Reads what [`Self::sign`] wrote.
     ///
     /// # Errors
-    /// It is malformed, or not this device's word by this key, for this ledger.
+    /// It is malformed, or not this device's word by this key, for this ledger; or the signature was changed into its other
+    /// form ([`PublicKey::verifies_low_s`]).
     pub fn verify(bytes: &[u8], device: Number, key: &PublicKey, ledger: &LedgerId) -> Result<Self, CheckpointError> {
         let mut reader = Reader::new(bytes);
         let checkpoint = Self { number: reader.u64()?, mark: reader.array()? };
         let signature = reader.array()?;
         reader.end()?;
-        let holds = key.verifies(&preimage(&checkpoint.fields(), device, ledger), &signature);
+        let holds = key.verifies_low_s(&preimage(&checkpoint.fields(), device, ledger), &signature);
         if holds { Ok(checkpoint) } else { Err(CheckpointError::Signature) }
     }
 
@@ -86,6 +87,8 @@ fn preimage(fields: &[u8], device: Number, ledger: &LedgerId) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use sealcast_identity::other_form;
+
     use super::*;
 
     #[test]
@@ -101,6 +104,8 @@ mod tests {
             changed[place] ^= 1;
             assert_eq!(read(&changed), Err(CheckpointError::Signature), "{place}");
         }
+        let (fields, signature) = bytes.split_last_chunk().unwrap();
+        assert_eq!(read(&[fields, &other_form(signature)].concat()), Err(CheckpointError::Signature));
         for (device, key, ledger) in [
             (Number::from([4; 20]), key.public(), ledger),
             (device, other.public(), ledger),
