@@ -7,7 +7,7 @@ mod genuine;
 use std::sync::OnceLock;
 
 use sealcast_identity::PublicKey;
-use sealcast_ledger::{GroupNumber, LedgerId, Number, WelcomeRoute};
+use sealcast_ledger::{DatedWelcome, GroupNumber, LedgerId, Number, WELCOME_HEAD_BYTES, WelcomeRoute};
 
 use self::genuine::{changed, parts};
 
@@ -17,30 +17,28 @@ pub const LEDGERS: [LedgerId; 2] =
 /// Parts, each behind its length as u32: the public keys of both members; then, for each [`GENUINE`] way, the signed Welcome.
 const FIXTURE: &[u8] = include_bytes!("../fixtures/welcomes.bin");
 
-/// A way, which of both keys signs, on which ledger, and the Welcome.
+/// A way, which of both keys signs, on which ledger, and the Welcome with its height.
 pub struct Genuine {
     pub route: (u16, u8, u8),
     pub key: usize,
     pub ledger: usize,
-    pub welcome: &'static [u8],
+    pub dated: DatedWelcome<'static>,
 }
 
-const fn way(route: (u16, u8, u8), key: usize, ledger: usize, welcome: &'static [u8]) -> Genuine {
-    Genuine { route, key, ledger, welcome }
+const fn way(route: (u16, u8, u8), key: usize, ledger: usize, height: u64, welcome: &'static [u8]) -> Genuine {
+    Genuine { route, key, ledger, dated: DatedWelcome { height, welcome } }
 }
 
 pub const GENUINE: [Genuine; 8] = [
-    way((1, 11, 12), 0, 0, b"welcome"),
-    way((1, 11, 12), 0, 0, b"another welcome"),
-    way((1, 11, 12), 0, 0, b""),
-    way((2, 11, 12), 0, 0, b"of another group"),
-    way((1, 13, 12), 0, 0, b"for another device"),
-    way((1, 11, 14), 0, 0, b"as another member"),
-    way((1, 11, 12), 1, 0, b"by another key"),
-    way((1, 11, 12), 0, 1, b"on another ledger"),
+    way((1, 11, 12), 0, 0, 5, b"welcome"),
+    way((1, 11, 12), 0, 0, 6, b"another welcome"),
+    way((1, 11, 12), 0, 0, u64::MAX, b""),
+    way((2, 11, 12), 0, 0, 5, b"of another group"),
+    way((1, 13, 12), 0, 0, 5, b"for another device"),
+    way((1, 11, 14), 0, 0, 5, b"as another member"),
+    way((1, 11, 12), 1, 0, 5, b"by another key"),
+    way((1, 11, 12), 0, 1, 5, b"on another ledger"),
 ];
-
-const HEAD_BYTES: usize = 65;
 
 struct World {
     keys: [PublicKey; 2],
@@ -55,8 +53,8 @@ pub fn run(data: &[u8]) {
     let bytes = match what & 3 {
         0 => part.to_vec(),
         1 => changed(first, part),
-        2 => [&first[..HEAD_BYTES], part].concat(),
-        _ => [&first[..HEAD_BYTES], &second[HEAD_BYTES..]].concat(),
+        2 => [&first[..WELCOME_HEAD_BYTES], part].concat(),
+        _ => [&first[..WELCOME_HEAD_BYTES], &second[WELCOME_HEAD_BYTES..]].concat(),
     };
     check(world, *way, &bytes);
 }
@@ -67,11 +65,11 @@ fn check(world: &World, way: u8, bytes: &[u8]) {
     let taken = ([1, 2][bit(0)], [11, 13][bit(1)], [12, 14][bit(2)]);
     let (key, ledger) = (bit(3), bit(4));
     match route(taken).verify(bytes, &world.keys[key], &LEDGERS[ledger]) {
-        Ok(welcome) => {
+        Ok(dated) => {
             let is_it = |genuine: &Genuine| {
-                (genuine.route, genuine.key, genuine.ledger, genuine.welcome) == (taken, key, ledger, welcome)
+                (genuine.route, genuine.key, genuine.ledger, genuine.dated) == (taken, key, ledger, dated)
             };
-            assert!(GENUINE.iter().any(is_it), "a Welcome that nobody has signed for this way: {welcome:?}");
+            assert!(GENUINE.iter().any(is_it), "a Welcome that nobody has signed for this way: {dated:?}");
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
@@ -92,7 +90,7 @@ fn world() -> &'static World {
         let world = World { keys: [key(), key()], signed: std::array::from_fn(|_| next()) };
         for (genuine, signed) in GENUINE.iter().zip(world.signed) {
             let taken = route(genuine.route).verify(signed, &world.keys[genuine.key], &LEDGERS[genuine.ledger]);
-            assert_eq!(taken, Ok(genuine.welcome), "the genuine Welcome is taken");
+            assert_eq!(taken, Ok(genuine.dated), "the genuine Welcome is taken");
         }
         world
     })

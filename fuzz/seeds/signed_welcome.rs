@@ -3,6 +3,7 @@
 use std::fs;
 
 use sealcast_identity::SigningKey;
+use sealcast_ledger::WELCOME_HEAD_BYTES;
 
 use crate::{
     body::{GENUINE, LEDGERS, route},
@@ -16,7 +17,7 @@ pub fn write_fixture() -> Result<(), Failure> {
     let keys = [SigningKey::generate()?, SigningKey::generate()?];
     let mut parts: Vec<Vec<u8>> = keys.iter().map(|key| key.public().to_uncompressed().to_vec()).collect();
     for genuine in &GENUINE {
-        parts.push(route(genuine.route).sign(genuine.welcome, &keys[genuine.key], &LEDGERS[genuine.ledger])?);
+        parts.push(route(genuine.route).sign(genuine.dated, &keys[genuine.key], &LEDGERS[genuine.ledger])?);
     }
     let mut out = Vec::new();
     for part in parts {
@@ -36,13 +37,16 @@ pub fn seeds() -> Result<Vec<(String, Vec<u8>)>, Failure> {
         for bit in 0..bits.len() {
             seeds.push((format!("seed-{place}-way-{bit}"), vec![way ^ 1 << bit, 1 | place << 2]));
         }
-        for at in [0, 1, 32, 64, 65, 70] {
+        for at in [0, 1, 8, 9, 40, 72, 73, 78] {
             seeds.push((format!("seed-{place}-changed-{at}"), vec![way, 1 | place << 2, 0, at, 1]));
         }
         seeds.push((format!("seed-{place}-cut"), vec![way, 1 | place << 2, 1]));
-        seeds.push((format!("seed-{place}-other"), [&[way, 2 | place << 2][..], GENUINE[1].welcome].concat()));
+        seeds.push((format!("seed-{place}-other"), [&[way, 2 | place << 2][..], GENUINE[1].dated.welcome].concat()));
         seeds.push((format!("seed-{place}-moved"), vec![way, 3 | place << 2 | 1 << 5]));
-        seeds.push((format!("seed-{place}-any"), [&[way, 0][..], &[1; 65], genuine.welcome].concat()));
+        seeds.push((
+            format!("seed-{place}-any"),
+            [&[way, 0][..], &[1; WELCOME_HEAD_BYTES], genuine.dated.welcome].concat(),
+        ));
     }
     Ok(seeds)
 }

@@ -21,7 +21,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use sealcast_group::{Groups, OutOfOrder, Output};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{GroupNumber, LedgerId, WelcomeRoute};
+use sealcast_ledger::{DatedWelcome, GroupNumber, LedgerId, WelcomeRoute};
 use sealcast_seal::EpochId;
 use sealcast_topic::ControlTopic;
 use tracing::error;
@@ -210,7 +210,8 @@ impl Control {
                     let ledger = ledger_of(keyring);
                     let (addressee, committer) = (ledger.number_of(&device), self.own.number);
                     let route = WelcomeRoute { group, addressee, committer };
-                    match route.sign(&bytes, &self.own.key, &ledger) {
+                    let dated = DatedWelcome { height: keyring.replica().height(), welcome: &bytes };
+                    match route.sign(dated, &self.own.key, &ledger) {
                         Ok(bytes) => {
                             let topic = inbox(&device, group, &self.own.device);
                             self.outbox.put(topic.clone(), bytes.clone(), Some(group));

@@ -12,7 +12,7 @@
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `attested` | [`AttestedHead`]: the operator's word on how far the ledger is |
 //! | `checkpoint` | [`Checkpoint`]: a device's word on how far its folder has come |
-//! | `welcome` | [`WelcomeRoute`]: whose Welcome it is, and for whom |
+//! | `welcome` | [`WelcomeRoute`]: whose Welcome it is, and for whom; [`DatedWelcome`]: how old it is |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
 //! | `testing` | an in-memory ledger for other crates' tests (feature `testing`) |
@@ -60,4 +60,4 @@ pub use replica::{
 };
 pub use text::{GroupName, Reason, Serial};
 pub use topic::{ReadingTopic, TopicFilter};
-pub use welcome::{WelcomeError, WelcomeRoute};
+pub use welcome::{DatedWelcome, WELCOME_HEAD_BYTES, WelcomeError, WelcomeRoute};

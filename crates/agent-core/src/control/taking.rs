@@ -126,11 +126,12 @@ impl Control {
         // Before the ledger was read: the hub is asked for it afterwards.
         let committer = replica.device_by_id(committer).filter(|_| !payload.is_empty())?;
         let route = WelcomeRoute { group, addressee: self.own.number, committer: committer.number };
-        let welcome = route.verify(payload, &committer.key, &replica.genesis().id);
-        if let Err(error) = &welcome {
+        let dated = route.verify(payload, &committer.key, &replica.genesis().id);
+        if let Err(error) = &dated {
             debug!(%group, committer = %committer.id, %error, "a Welcome that somebody else made up is passed over");
         }
-        welcome.ok()
+        // However old: the groups take that of the commit on the ledger.
+        dated.ok().map(|dated| dated.welcome)
     }
 
     /// What the hub keeps comes as if it were published now.

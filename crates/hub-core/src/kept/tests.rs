@@ -1,5 +1,5 @@
-use sealcast_identity::{Certificate, SigningKey};
-use sealcast_ledger::{Body, Number};
+use sealcast_identity::{Certificate, SigningKey, other_form};
+use sealcast_ledger::{Body, DatedWelcome, Number, WELCOME_HEAD_BYTES};
 
 use super::*;
 use crate::testing::Site;
@@ -50,9 +50,13 @@ impl World {
     }
 
     fn welcome(&self, from: usize, to: usize, signer: usize, bytes: usize) -> Vec<u8> {
+        self.welcome_at(9, &vec![7; bytes], (from, to), signer)
+    }
+
+    fn welcome_at(&self, height: u64, welcome: &[u8], (from, to): (usize, usize), signer: usize) -> Vec<u8> {
         let group = GroupNumber::new(1).unwrap();
         let route = WelcomeRoute { group, addressee: self.number(to), committer: self.number(from) };
-        route.sign(&vec![7; bytes], &self.keys[signer], &self.id()).unwrap()
+        route.sign(DatedWelcome { height, welcome }, &self.keys[signer], &self.id()).unwrap()
     }
 
     fn topics(&self, node: &str, after: u64) -> Vec<String> {
@@ -77,6 +81,9 @@ fn only_the_newest_word_of_its_author_is_kept() {
     let (old, new, forged) = (signed(1, &world.keys[0]), signed(2, &world.keys[0]), signed(9, &world.keys[1]));
     assert!(world.comes(&topic, &old));
     assert!(!world.comes(&topic, &forged) && !world.comes(&topic, b"garbage") && !world.comes(&topic, b""));
+    let (fields, signature) = new.split_last_chunk().unwrap();
+    let malleated = [fields, &other_form(signature)].concat();
+    assert!(!world.comes(&topic, &malleated), "its author asks for its own, and would publish that again and again");
     assert!(world.comes(&topic, &new));
     assert!(!world.comes(&topic, &old));
 
@@ -124,11 +131,44 @@ fn a_welcome_is_kept_if_its_committer_signed_it_and_both_are_granted() {
     assert!(world.kept.has(&topic, &Hash::of(&genuine)) && !world.kept.has(&topic, &Hash::of(&forged)));
 }
 
+/// At somebody else's broker anybody can publish again what a member has signed once.
+#[test]
+fn an_older_welcome_takes_no_newer_ones_place() {
+    let mut world = World::new();
+    let way = (0, 1);
+    let welcomes = [(5, b"older"), (6, b"newer"), (6, b"again"), (7, b"later")]
+        .map(|(at, text)| world.welcome_at(at, text, way, 0));
+    let [older, newer, again, later] = &welcomes;
+    assert!(world.comes(&inbox(1, 0), older) && world.comes(&inbox(1, 0), newer));
+    assert!(!world.comes(&inbox(1, 0), older));
+    assert!(world.comes(&inbox(1, 0), again), "of one height, the one that came last");
+    let mut claimed = older.clone();
+    claimed[8] = 9;
+    assert!(!world.comes(&inbox(1, 0), &claimed), "the height is signed");
+    assert!(world.comes(&inbox(1, 0), later));
+    for earlier in [older, newer, again] {
+        assert!(!world.comes(&inbox(1, 0), earlier));
+    }
+}
+
+/// With another key its committer may have lost what it knew of the ledger, or have had its former key stolen.
+#[test]
+fn a_welcome_by_a_former_key_gives_way_however_late_it_is() {
+    let mut world = World::new();
+    let former = world.welcome_at(u64::MAX, b"former", (1, 0), 1);
+    assert!(world.comes(&inbox(0, 1), &former));
+    world.register(1);
+    world.site.grant(GroupNumber::new(1).unwrap(), name(1));
+    let present = world.welcome_at(1, b"present", (1, 0), 1);
+    assert!(world.comes(&inbox(0, 1), &present));
+    assert!(!world.comes(&inbox(0, 1), &former));
+}
+
 /// The room is full of one member's Welcomes, here of as many addressees as it likes.
 #[test]
 fn one_committer_pushes_out_its_own_welcomes() {
     let mut world = World::new();
-    let big = MAX_WELCOME_BYTES - 65;
+    let big = MAX_WELCOME_BYTES - WELCOME_HEAD_BYTES;
     let genuine = world.welcome(0, 1, 0, big);
     assert!(world.comes(&inbox(1, 0), &genuine));
     // As if they had come: a signature of each would take long.
