@@ -141,6 +141,11 @@ impl Hub {
     pub fn relay_key_file(&self) -> Option<&Path> {
         self.ledger.as_ref()?.key_file.as_deref()
     }
+
+    /// The file with its password, if it is a keystore.
+    pub fn relay_key_password_file(&self) -> Option<&Path> {
+        self.ledger.as_ref()?.key_password_file.as_deref()
+    }
 }
 
 impl HubFile {

@@ -25,19 +25,16 @@ use sealcast_ledger::LedgerId;
 use sealcast_node::{
     KeyFiles,
     files::{self, Mode},
-    read_secret,
 };
 use zeroize::Zeroizing;
 
 use crate::{
     apart::{self, Folders, YEAR},
-    config,
+    config, relay_key,
 };
 
 /// A server certificate that ends within this time is made anew.
 const RENEW: Duration = Duration::from_secs(30 * 86_400);
-/// The longest file of a relay's key: 64 hex digits, `0x` before and blanks around them.
-const MAX_RELAY_KEY_BYTES: usize = 128;
 
 /// The hub's keys.
 pub struct Keys {
@@ -118,12 +115,7 @@ pub fn keys(folders: &Folders, config: &config::Hub, now_ms: u64) -> Result<Keys
 /// The key of the account that pays for entries.
 pub fn relay_key(dir: &Path, config: &config::Hub) -> Result<Zeroizing<[u8; 32]>> {
     let path = config.relay_key_file().map_or_else(|| dir.join("relay.key"), Path::to_owned);
-    let mut key = Zeroizing::new([0; 32]);
-    let text = read_secret(&path, MAX_RELAY_KEY_BYTES)?;
-    let digits = text.trim_ascii();
-    hex::decode_to_slice(digits.strip_prefix(b"0x").unwrap_or(digits), key.as_mut())
-        .with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
-    Ok(key)
+    relay_key::read(&path, config.relay_key_password_file())
 }
 
 /// The operator's certificate: the one in the folder, if it is of the CA's present key and of the operator's, else a new one.
@@ -342,19 +334,6 @@ mod tests {
     fn folders(dir: &Path) -> Folders {
         std::fs::create_dir(dir.join("hub")).unwrap();
         Folders::beside(&dir.join("hub")).unwrap()
-    }
-
-    #[test]
-    fn a_relay_key_that_others_can_read_is_refused() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let config = config::HubFile::default().validate()?;
-        let path = dir.path().join("relay.key");
-        files::write(&path, format!("0x{}\n", "5a".repeat(32)).as_bytes(), Mode::Secret)?;
-        assert_eq!(*relay_key(dir.path(), &config)?, [0x5a; 32]);
-        files::write(&path, "5a".repeat(32).as_bytes(), Mode::Public)?;
-        let error = relay_key(dir.path(), &config).map_or_else(|error| format!("{error:#}"), |_| String::new());
-        assert!(error.contains("chmod 600"), "{error}");
-        Ok(())
     }
 
     #[test]

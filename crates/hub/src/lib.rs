@@ -15,6 +15,7 @@ mod ledger;
 mod outside;
 mod registrar;
 mod relay;
+mod relay_key;
 mod revocations;
 mod rotation;
 mod rpc;

@@ -23,9 +23,11 @@ pub struct LedgerFile {
     finality: Option<String>,
     /// The ledger, `CHAIN:0xADDRESS`, if another hub has made it. Default: the first start makes one.
     contract: Option<LedgerId>,
-    /// The private key of the account that pays for the entries, secp256k1, 32 bytes in hex. Default `relay.key` in the hub's
-    /// folder, which the first start makes.
+    /// The private key of the account that pays for the entries, secp256k1: 32 bytes in hex, or a keystore (Web3 Secret Storage,
+    /// version 3). Default `relay.key` in the hub's folder, which the first start makes.
     key_file: Option<PathBuf>,
+    /// The keystore's password, in one line.
+    key_password_file: Option<PathBuf>,
     /// Where Ethereum's JSON-RPC of the embedded ledger is served over plain HTTP: an address of this machine alone. Default
     /// nowhere.
     listen: Option<SocketAddr>,
@@ -44,6 +46,8 @@ pub struct Network {
     pub contract: Option<LedgerId>,
     /// The key of the account that pays.
     pub key_file: Option<PathBuf>,
+    /// Its password, if it is a keystore.
+    pub key_password_file: Option<PathBuf>,
     /// Whose certificates the endpoints have.
     pub ca_file: Option<PathBuf>,
 }
@@ -62,7 +66,12 @@ impl LedgerFile {
     /// Takes the paths that it has as relative to `dir`.
     pub fn with_files(self, dir: &Path) -> Self {
         let within = |file: Option<PathBuf>| file.map(|file| dir.join(file));
-        Self { key_file: within(self.key_file), ca_file: within(self.ca_file), ..self }
+        Self {
+            key_file: within(self.key_file),
+            key_password_file: within(self.key_password_file),
+            ca_file: within(self.ca_file),
+            ..self
+        }
     }
 
     /// Where the embedded ledger's JSON-RPC is served, checked.
@@ -84,6 +93,7 @@ impl LedgerFile {
                 ("finality", self.finality.is_some()),
                 ("contract", self.contract.is_some()),
                 ("key_file", self.key_file.is_some()),
+                ("key_password_file", self.key_password_file.is_some()),
                 ("ca_file", self.ca_file.is_some()),
             ];
             for (name, is_given) in given {
@@ -91,6 +101,10 @@ impl LedgerFile {
             }
             return Ok(None);
         }
+        ensure!(
+            self.key_password_file.is_none() || self.key_file.is_some(),
+            "ledger.key_password_file: is of a keystore: set key_file too"
+        );
         let endpoint = |url: &String| url.parse().context("ledger.rpc");
         let finality = self.finality.as_deref().map_or(Ok(Finality::Finalized), str::parse);
         Ok(Some(Network {
@@ -98,6 +112,7 @@ impl LedgerFile {
             finality: finality.context("ledger.finality")?,
             contract: self.contract,
             key_file: self.key_file,
+            key_password_file: self.key_password_file,
             ca_file: self.ca_file,
         }))
     }
@@ -137,6 +152,7 @@ mod tests {
             ("rpc = ['http://x']\nfinality = 'soon'", "ledger.finality"),
             ("finality = 'safe'", "ledger.finality: says nothing without `rpc`"),
             ("key_file = 'x'", "ledger.key_file"),
+            ("rpc = ['http://x']\nkey_password_file = 'x'", "set key_file too"),
             ("rpc = ['http://x']\ncontract = '7'", "contract"),
             ("endpoints = []", "unknown field"),
         ] {
