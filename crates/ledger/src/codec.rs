@@ -30,21 +30,25 @@ pub enum CodecError {
     Refused(#[from] Refusal),
 }
 
-/// Takes values off the front of a slice.
-pub(crate) struct Reader<'a>(&'a [u8]);
+/// Takes values off the front of a slice. Integers are big-endian.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    /// All of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
+    /// So many bytes.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| self.short(length))?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+    /// So many bytes, whose number the type says.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or_else(|| self.short(N))?;
         self.0 = rest;
         Ok(*taken)
@@ -54,26 +58,31 @@ impl<'a> Reader<'a> {
         CodecError::Short { missing: length.saturating_sub(self.0.len()) }
     }
 
-    pub(crate) fn u8(&mut self) -> Result<u8, CodecError> {
+    /// One byte.
+    pub fn u8(&mut self) -> Result<u8, CodecError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(crate) fn u32(&mut self) -> Result<u32, CodecError> {
+    /// Four bytes.
+    pub fn u32(&mut self) -> Result<u32, CodecError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Result<u64, CodecError> {
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Result<u64, CodecError> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(crate) fn version(&mut self, expected: u8) -> Result<(), CodecError> {
+    /// One byte, which must be this.
+    pub fn version(&mut self, expected: u8) -> Result<(), CodecError> {
         match self.u8()? {
             got if got == expected => Ok(()),
             got => Err(CodecError::Version { expected, got }),
         }
     }
 
-    pub(crate) fn end(self) -> Result<(), CodecError> {
+    /// There must be nothing more.
+    pub fn end(self) -> Result<(), CodecError> {
         if self.0.is_empty() { Ok(()) } else { Err(CodecError::Trailing { extra: self.0.len() }) }
     }
 }

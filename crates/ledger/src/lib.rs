@@ -45,7 +45,7 @@ pub use body::{
     Revoked,
 };
 pub use checkpoint::{Checkpoint, CheckpointError};
-pub use codec::CodecError;
+pub use codec::{CodecError, Reader};
 pub use entry::{SignError, SignedEntry};
 pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};
 pub use limits::{

@@ -33,7 +33,7 @@ mod error;
 mod freshness;
 mod header;
 mod keys;
-mod merkle;
+pub mod merkle;
 mod open;
 mod persist;
 mod plaintext;

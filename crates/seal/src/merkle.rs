@@ -3,19 +3,22 @@
 use aws_lc_rs::digest::{SHA256, digest};
 
 /// A hash in the tree.
-pub(crate) type Node = [u8; 32];
+pub type Node = [u8; 32];
 
 /// What the hash of a leaf is of begins so (RFC 9162 §2.1.1).
-pub(crate) const LEAF: u8 = 0x00;
+pub const LEAF: u8 = 0x00;
 /// What the hash of another node is of begins so.
 const NODE: u8 = 0x01;
 
 /// The hash of a leaf: `marked` is [`LEAF`] and the message.
-pub(crate) fn leaf(marked: &[u8]) -> Node {
+#[must_use]
+pub fn leaf(marked: &[u8]) -> Node {
     hash(marked)
 }
 
-fn parent(left: &Node, right: &Node) -> Node {
+/// The hash of a node above two others.
+#[must_use]
+pub fn parent(left: &Node, right: &Node) -> Node {
     let mut children = [NODE; 1 + 2 * size_of::<Node>()];
     let (one, other) = children[1..].split_at_mut(size_of::<Node>());
     one.copy_from_slice(left);
