@@ -1,9 +1,10 @@
 //! The control plane of an agent: its replica of the ledger, its groups, and what they say to the broker and the ledger.
 //!
-//! [`Control`] ties five parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
+//! [`Control`] ties six parts to the [`Groups`] and to the keyring: `follower` reads the ledger, `submitter` writes to it,
 //! `asker` asks the hub for what this device has missed, `outbox` keeps what this device has published, `rollback` notices
-//! that the folder is an old copy. It is told what happened as [`Input`]s, and gives [`Step`]s.
+//! that the folder is an old copy, `anchorer` has what this device sends anchored on the ledger. It is told what happened as [`Input`]s, and gives [`Step`]s.
 
+mod anchorer;
 mod anew;
 mod asker;
 mod follower;
@@ -21,14 +22,14 @@ use std::collections::{BTreeSet, VecDeque};
 
 use sealcast_group::{Groups, OutOfOrder, Output};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{DatedWelcome, GroupNumber, LedgerId, WelcomeRoute};
+use sealcast_ledger::{DatedWelcome, GroupNumber, LedgerId, Replica, WelcomeRoute};
 use sealcast_seal::EpochId;
 use sealcast_topic::ControlTopic;
 use tracing::error;
 
 use self::{
-    asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox, restore::is_snapshot_due,
-    rollback::Rollback, submitter::Submitter,
+    anchorer::Anchorer, asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox,
+    restore::is_snapshot_due, rollback::Rollback, submitter::Submitter,
 };
 pub use self::{
     input::{Input, KeptMessages, Question, QueuedReading, Submitted},
@@ -37,7 +38,7 @@ pub use self::{
     restore::{RestoreError, Restored, restore},
     rollback::FolderPast,
 };
-use crate::{Keyring, Own, SharedKeyring, Step, deadline::Deadline};
+use crate::{AnchorRules, Keyring, Own, SharedKeyring, Step, deadline::Deadline};
 
 /// This device looks after its groups at least this often.
 const TICK_MS: u64 = 1_000;
@@ -54,6 +55,7 @@ pub struct Control {
     submitter: Submitter,
     outbox: Outbox,
     rollback: Rollback,
+    anchorer: Anchorer,
     started_ms: u64,
     /// At which height the replica was last written as a snapshot.
     snapshot_at: u64,
@@ -82,6 +84,7 @@ impl Control {
             submitter: Submitter::new(),
             outbox: Outbox::default(),
             rollback: Rollback::new(past, now_ms),
+            anchorer: Anchorer::new(None),
             started_ms: now_ms,
             snapshot_at: 0,
             caught_up: false,
@@ -100,6 +103,12 @@ impl Control {
     pub fn with_snapshot_at(mut self, height: u64) -> Self {
         self.snapshot_at = height;
         self
+    }
+
+    /// What this device sends is anchored by these rules.
+    #[must_use]
+    pub fn with_anchors(self, rules: Option<AnchorRules>) -> Self {
+        Self { anchorer: Anchorer::new(rules), ..self }
     }
 
     /// Takes note of what happened. The next [`Self::poll`] acts on it.
@@ -134,6 +143,7 @@ impl Control {
             self.effects.extend(self.follower.poll(keyring, now_ms));
             let outbox = &self.outbox;
             self.effects.extend(self.asker.poll(|| outbox.digests(), now_ms));
+            self.anchor(&keyring.replica(), now_ms);
             self.submit(&keyring.replica(), now_ms);
             self.seal_retained(now_ms);
             self.make_checkpoint(keyring, now_ms);
@@ -149,6 +159,7 @@ impl Control {
         let retained = (up && !self.reseal.is_empty()).then(|| self.reseal_at.at_ms());
         let submitter = self.submitter.poll_timeout().filter(|_| up);
         let outbox = self.outbox.poll_timeout().filter(|_| up);
+        let anchorer = self.anchorer.poll_timeout().filter(|_| up && self.caught_up);
         let checkpoint = (up && self.caught_up).then(|| self.rollback.due_ms());
         [
             self.groups.poll_timeout(),
@@ -157,11 +168,23 @@ impl Control {
             submitter,
             outbox,
             retained,
+            anchorer,
             checkpoint,
         ]
         .into_iter()
         .flatten()
         .fold(self.tick.at_ms(), u64::min)
+    }
+
+    /// Roots of series go to the ledger with what the groups want there.
+    fn anchor(&mut self, replica: &Replica, now_ms: u64) {
+        if !self.caught_up {
+            return;
+        }
+        let Self { own, anchorer, submitter, .. } = self;
+        let (writes, effect) = anchorer.poll(own, replica, now_ms, |body| submitter.put(body));
+        self.writes.extend(writes);
+        self.effects.extend(effect);
     }
 
     /// What time alone brings.

@@ -33,7 +33,7 @@ pub use self::{
     shared::SharedKeyring,
     sync::SyncId,
 };
-use crate::{Cause, Freshness, Why};
+use crate::{AnchorRules, Cause, Freshness, Why};
 
 /// Old epochs that are kept at least, so that what was sealed while a commit was on its way still opens.
 const MIN_RETENTION: u16 = 1;
@@ -113,6 +113,7 @@ pub struct Keyring {
     /// When the hub last answered.
     hub_ms: Option<u64>,
     news: News,
+    anchors: Option<AnchorRules>,
 }
 
 struct Group {
@@ -144,7 +145,19 @@ impl Keyring {
             stalled: false,
             hub_ms: None,
             news: News::default(),
+            anchors: None,
         }
+    }
+
+    /// What is sent is anchored by these rules; without, it is not.
+    #[must_use]
+    pub fn with_anchors(self, anchors: Option<AnchorRules>) -> Self {
+        Self { anchors, ..self }
+    }
+
+    /// How what is sent is anchored, if it is.
+    pub fn anchors(&self) -> Option<&AnchorRules> {
+        self.anchors.as_ref()
     }
 
     /// Where the agents' own topics are written in another way than at the hub's broker.

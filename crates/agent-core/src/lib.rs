@@ -5,6 +5,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `anchors` | [`AnchorRules`]: when what was sent is anchored on the ledger |
 //! | `step` | [`Step`]: nothing leaves an agent before what it depends on is on disk |
 //! | `cause` | [`Cause`]: why a message is not sent, or not handed on |
 //! | `freshness` | [`Freshness`]: how old a message may be |
@@ -17,6 +18,7 @@
 //! | `values` | [`values::Values`]: checks, reports, alarms, archives, fail-safes |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod anchors;
 mod by_filter;
 mod cause;
 pub mod control;
@@ -36,6 +38,7 @@ pub mod testing;
 pub mod values;
 
 pub use self::{
+    anchors::{AnchorRules, SeriesState},
     by_filter::ByFilter,
     cause::{Cause, Weight, Why},
     freshness::{Freshness, MaxAge, Stale},

@@ -68,7 +68,7 @@ pub fn own_message(
     if deletes {
         frames.push(Frame { retain: true, payload: Vec::new() });
     }
-    let mut writes = Vec::new();
+    let mut writes: Vec<Write> = Write::sent(keyring, group, topic, &content, now_ms).into_iter().collect();
     if *retain {
         let payload = Zeroizing::new(payload.to_vec());
         let kept = Retained { topic: topic.to_owned(), time_ms: now_ms, props: props.to_vec(), payload };

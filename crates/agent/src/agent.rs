@@ -243,13 +243,16 @@ impl Agent {
         );
 
         let number = genesis.id.number_of(&folder.device);
-        let readings = Arc::new(Readings::new(store.clone(), config.record_queue));
+        let every = config.anchors.map_or(0, |rules| rules.every_messages);
+        let readings = Arc::new(Readings::new(store.clone(), config.record_queue, every));
         let certificate = folder.chain.first().context("device.pem holds no certificate")?.fingerprint().0.into();
         let own = Own { device: folder.device.clone(), number, certificate, key: Arc::new(key.clone()) };
-        let control = Control::new(own.clone(), groups, store.past()?, now_ms()).with_snapshot_at(snapshot_at);
+        let control = Control::new(own.clone(), groups, store.past()?, now_ms());
+        let control = control.with_snapshot_at(snapshot_at).with_anchors(config.anchors);
         let key_log = config.keylog.as_deref().map(KeyLog::open).transpose()?;
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica)
-            .with_wire(folder.network.wire.clone());
+            .with_wire(folder.network.wire.clone())
+            .with_anchors(config.anchors);
         let data = Arc::new(DataPlane::new(keyring, store.clone(), key_log));
         let mut listeners = Vec::new();
         for prepared in listeners::prepare(&config)? {

@@ -1,5 +1,6 @@
 //! `agent.toml`, made into typed values before anything is opened.
 
+mod anchor;
 mod by_filter;
 pub mod listener;
 mod record;
@@ -13,7 +14,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_agent_core::{ClearFilter, Freshness, MaxAge, RecordRules, Stale, session::Annotate, values::ValueRules};
+use sealcast_agent_core::{
+    AnchorRules, ClearFilter, Freshness, MaxAge, RecordRules, Stale, session::Annotate, values::ValueRules,
+};
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
     files,
@@ -24,6 +27,7 @@ use sealcast_quality::{MAX_SCHEMA_BYTES, TopicSpec};
 use serde::{Deserialize, Deserializer};
 
 use self::{
+    anchor::AnchorFile,
     by_filter::by_filter,
     listener::{Listener, ListenerFile, listeners},
     record::{RecordFile, record_rules},
@@ -82,6 +86,8 @@ pub struct AgentFile {
     /// Topics whose readings are written to the ledger as `record = "chain"` of a quality rule has it, but read in their own
     /// way; the most specific filter that matches counts, and before any quality rule. Default none.
     record: Vec<RecordFile>,
+    /// What this device's clients send is anchored on the ledger, so that it can be proven. Default none: it is not.
+    anchor: Option<AnchorFile>,
     /// The HTTP door. Default none.
     http: Option<DoorFile>,
     /// The CoAP door. Default none.
@@ -165,6 +171,7 @@ impl Default for AgentFile {
             alarm_topic: None,
             record_queue: 100_000,
             record: Vec::new(),
+            anchor: None,
             http: None,
             coap: None,
             modbus: Vec::new(),
@@ -202,6 +209,8 @@ pub struct Agent {
     pub record: RecordRules,
     /// Most readings that wait for it.
     pub record_queue: u64,
+    /// How what is sent is anchored on the ledger, if it is.
+    pub anchors: Option<AnchorRules>,
     /// The HTTP door.
     pub http: Option<Door>,
     /// The CoAP door.
@@ -290,6 +299,7 @@ impl AgentFile {
         Ok(Agent {
             record: record_rules(self.record, values.clone())?,
             record_queue: self.record_queue,
+            anchors: self.anchor.map(AnchorFile::validate).transpose()?,
             listen,
             listeners: listeners(self.listener, self.annotate)?,
             upstream: self.upstream.validate("upstream")?,
@@ -416,6 +426,10 @@ mod tests {
             ("[[record]]\nfilter = 'a'\ndecimals = 39", "[[record]] table number 1 (filter = \"a\"): decimals"),
             ("[[record]]\nfilter = 'a'\n[[record]]\nfilter = 'a'", "table number 1 has the same filter"),
             ("record_queue = 0", "record_queue"),
+            ("[anchor]\nevery_messages = 0", "anchor: every_messages"),
+            ("[anchor]\nevery_s = 5", "anchor: every_s"),
+            ("[anchor]\nkeep_days = 0", "anchor: keep_days"),
+            ("[anchor]\nevery = 5", "every"),
             ("[[quality]]\nfilter = 'a'\nrecord = 'disk'", "disk"),
             ("[[quality]]\nfilter = 'a'\nrecord_decimals = 1", "record = \"chain\""),
             ("[[quality]]\nfilter = 'a'\nrecord = 'chain'\nrecord_decimals = 39", "at most 38"),

@@ -121,6 +121,7 @@ impl Driver {
     pub async fn run(mut self, mut events: mpsc::Receiver<LinkEvent>) -> Result<()> {
         let Parts { data, readings, .. } = &self.parts;
         let (data, readings, stop) = (data.clone(), readings.clone(), self.stop.clone());
+        let series = readings.series().clone();
         loop {
             let next = Duration::from_millis(self.control.poll_timeout().saturating_sub(now_ms())).min(TICK);
             tokio::select! {
@@ -138,6 +139,7 @@ impl Driver {
                 }
                 Some(done) = self.results.recv() => self.handle_done(done),
                 Some(renewed) = self.parts.renewed.recv() => self.control.handle(renewed),
+                () = series.news() => self.control.handle(Input::SeriesChanged),
                 () = readings.news() => self.control.handle(Input::ReadingQueued),
                 () = data.news_wanted() => self.control.handle(Input::NewsWanted),
                 () = tokio::time::sleep(next) => {}
@@ -228,6 +230,10 @@ impl Driver {
             Effect::Ask { sync, from, most } => self.ask(sync, from, most),
             Effect::AskKept { question, after, have } => self.ask_kept(question, KeptQuery { after, have }),
             Effect::Submit(entry) => self.submit(entry),
+            Effect::ListSeries => {
+                let series = self.parts.readings.series().list(|| store.series())?;
+                self.control.handle(Input::Series(series));
+            }
             Effect::ListReadings => self.control.handle(Input::Readings(store.oldest_readings()?)),
             Effect::InsertEpoch(keys) => data.insert_epoch(&keys, now_ms()),
             Effect::HoldEpoch { group, on_ledger } => data.hold_epoch(group, on_ledger),

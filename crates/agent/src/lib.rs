@@ -4,6 +4,7 @@
 //! It sees the ledger through its own replica and over JSON-RPC, so that nothing of the hub is linked into it.
 
 mod agent;
+pub mod audit;
 mod client;
 mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod outside;
 mod readings;
 mod refusals;
 mod renewal;
+mod series;
 mod sessions;
 mod store;
 pub mod topics;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sealcast_agent::{Options, enroll, topics, why};
+use sealcast_agent::{Options, audit, enroll, topics, why};
 use sealcast_node::process::{self, Lasts, LogOptions};
 
 /// End-to-end encrypted MQTT for groups of IoT devices: the device's side.
@@ -27,6 +27,9 @@ enum Role {
     Topics(topics::Options),
     /// Show why messages on a topic were not sent or not handed on, the last ones first.
     Why(why::Options),
+    /// Prove what this device has sent to somebody who has no keys.
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 fn main() -> ExitCode {
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
     sealcast_token::install();
     let lasts = match role {
         Role::Run(_) => Lasts::UntilStopped,
-        Role::Enroll(_) | Role::Topics(_) | Role::Why(_) => Lasts::UntilDone,
+        Role::Enroll(_) | Role::Topics(_) | Role::Why(_) | Role::Audit(_) => Lasts::UntilDone,
     };
     process::run(&log, lasts, async {
         match role {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
             Role::Enroll(options) => enroll::run(options).await?,
             Role::Topics(options) => topics::run(&options)?,
             Role::Why(options) => why::run(&options)?,
+            Role::Audit(audit::Command::Prove(options)) => audit::run(&options)?,
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -14,7 +14,7 @@ use sealcast_agent_core::session;
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::store::Store;
+use super::{series::SeriesNews, store::Store};
 
 /// See the module.
 pub struct Readings {
@@ -22,12 +22,18 @@ pub struct Readings {
     /// Most that wait.
     most: u64,
     news: Notify,
+    series: Arc<SeriesNews>,
 }
 
 impl Readings {
-    /// With what the queue holds. At most `most` readings wait.
-    pub fn new(store: Arc<Store>, most: u64) -> Self {
-        Self { store, most, news: Notify::new() }
+    /// With what the queue holds. At most `most` readings wait, and a series is looked at when it has `every` messages more.
+    pub fn new(store: Arc<Store>, most: u64, every: u64) -> Self {
+        Self { store, most, news: Notify::new(), series: Arc::new(SeriesNews::new(every)) }
+    }
+
+    /// What is new of the series of what this device sends.
+    pub fn series(&self) -> &Arc<SeriesNews> {
+        &self.series
     }
 
     /// Makes the writes of one step durable, readings for the ledger among them. A reading that finds no room in the queue is
@@ -42,6 +48,7 @@ impl Readings {
         if writes.iter().any(|write| matches!(write, session::Write::Readings { .. })) {
             self.news.notify_one();
         }
+        self.series.note(writes);
         Ok(())
     }
 
@@ -60,7 +67,7 @@ mod tests {
     /// The queue of a folder, and what goes into it.
     fn open(dir: &std::path::Path, text: &str) -> Result<(Readings, RecordRules)> {
         let config = toml::from_str::<crate::config::AgentFile>(text)?.validate()?;
-        Ok((Readings::new(Arc::new(Store::create(dir)?), config.record_queue), config.record))
+        Ok((Readings::new(Arc::new(Store::create(dir)?), config.record_queue, 1), config.record))
     }
 
     /// A message goes out, with what has to be written before.

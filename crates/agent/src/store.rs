@@ -1,6 +1,6 @@
 //! What an agent keeps on disk, in one SQLite file: its replica of the ledger, its group state, the replay windows of its
 //! clients, the retained messages that it must seal again, the readings that wait for the ledger, how far it has come, what
-//! is remembered of values, and points of archives that wait to be sent.
+//! is remembered of values, points of archives that wait to be sent, and what was sent, for proofs.
 //!
 //! Every write is durable when its call returns (WAL, `synchronous = FULL`), and a call is one transaction: after a crash
 //! all of it is there or none. What several sessions write at a time is one transaction together.
@@ -16,6 +16,7 @@
 mod commit;
 mod disk;
 mod past;
+mod series;
 mod session;
 mod together;
 mod vault;
@@ -35,7 +36,7 @@ use sealcast_identity::Passphrase;
 use sealcast_node::files::{self, blocking};
 use zeroize::Zeroizing;
 
-pub use self::commit::CommitError;
+pub use self::{commit::CommitError, series::StoredSeries};
 use self::{
     disk::Disk,
     together::Together,
@@ -46,11 +47,9 @@ use self::{
 const MAX_CLIENTS_KEPT: u32 = 4096;
 const FILE: &str = "agent.sqlite";
 const SCHEMA_VERSION: i64 = 4;
-/// Has no table for the snapshot.
-const SCHEMA_VERSION_BEFORE: i64 = 3;
-const SNAPSHOT_TABLE: &str = "CREATE TABLE snapshot (height INTEGER NOT NULL, bytes BLOB NOT NULL);";
 const SCHEMA: &str = "
     CREATE TABLE record (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+    CREATE TABLE snapshot (height INTEGER NOT NULL, bytes BLOB NOT NULL);
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE client (client TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE window (client TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
@@ -67,6 +66,17 @@ const SCHEMA: &str = "
     CREATE TABLE checkpoint (number INTEGER NOT NULL, mark BLOB NOT NULL);
     CREATE TABLE submitted (nonce INTEGER, digest BLOB, PRIMARY KEY (nonce, digest)) WITHOUT ROWID;
     CREATE TABLE value (kind INTEGER, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+";
+
+/// What was sent, for proofs. Of a group, one series is not over: the newest.
+const SERIES_SCHEMA: &str = "
+    CREATE TABLE series (id INTEGER PRIMARY KEY AUTOINCREMENT, grp INTEGER NOT NULL, secret BLOB NOT NULL,
+        size INTEGER NOT NULL, peaks BLOB NOT NULL, over INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX series_group ON series (grp, over);
+    CREATE TABLE sent (series INTEGER, idx INTEGER, time_ms INTEGER NOT NULL, kind INTEGER NOT NULL,
+        topic TEXT NOT NULL, whole INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (series, idx)) WITHOUT ROWID;
+    CREATE TABLE anchor (series INTEGER, size INTEGER, root BLOB NOT NULL, peaks BLOB NOT NULL,
+        on_ledger INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (series, size)) WITHOUT ROWID;
 ";
 
 /// The agent's database.
@@ -364,7 +374,7 @@ fn existing() -> OpenFlags {
 fn create(dir: &Path, passphrase: Option<&Passphrase>, connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    transaction.execute_batch(SNAPSHOT_TABLE)?;
+    transaction.execute_batch(SERIES_SCHEMA)?;
     Vault::create_table(dir, passphrase, &transaction)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     Ok(transaction.commit()?)
@@ -375,12 +385,7 @@ fn connect(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-    let mut version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == SCHEMA_VERSION_BEFORE {
-        transaction.execute_batch(SNAPSHOT_TABLE)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        version = SCHEMA_VERSION;
-    }
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     ensure!(
         version == SCHEMA_VERSION,
         "it has format version {version}, but this program reads version {SCHEMA_VERSION}: use the program that wrote it"

@@ -113,6 +113,30 @@ fn public_key(view: &'static str, xy: Option<&[u8; 64]>) -> Result<PublicKey, No
     PublicKey::from_xy(*xy).map_err(|error| NodeError::answer(view, error))
 }
 
+/// The block to look for entries from, if there is a ledger `id`.
+pub(crate) async fn deployed_at(node: &Node, id: LedgerId) -> Result<u64, AttachError> {
+    let LedgerId { chain_id, address: bytes } = id;
+    let address = Address::from(bytes);
+    let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
+    if code.is_empty() {
+        return Err(AttachError::NoContract { chain_id, address: bytes });
+    }
+    // The embedded engine may have the contract of an earlier version; a stranger's contract may be anything.
+    if !node.is_embedded() && !code::is_ledger(&code) {
+        return Err(AttachError::OtherCode { address: bytes });
+    }
+    let not_a_ledger = |error: NodeError| match error {
+        NodeError::Refused { .. } | NodeError::Answer { .. } => AttachError::NotALedger { address: bytes },
+        other => other.into(),
+    };
+    let ca = node.view(address, abi::caCall {}).await.map_err(not_a_ledger)?;
+    let deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
+    if ca != contract::address(&id.ca()) {
+        return Err(AttachError::NotALedger { address: bytes });
+    }
+    Ok(deployed_at)
+}
+
 impl Ledger {
     /// Deploys a new ledger with these keys of the root, the CA and the operator. The root's cannot be changed.
     pub async fn deploy(
@@ -148,26 +172,9 @@ impl Ledger {
     }
 
     async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
-        let (chain_id, bytes) = (sender.chain_id(), address.into_array());
-        let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
-        if code.is_empty() {
-            return Err(AttachError::NoContract { chain_id, address: bytes });
-        }
-        // The embedded engine may have the contract of an earlier version; a stranger's contract may be anything.
-        if !node.is_embedded() && !code::is_ledger(&code) {
-            return Err(AttachError::OtherCode { address: bytes });
-        }
-        let id = LedgerId { chain_id, address: bytes };
-        let not_a_ledger = |error: NodeError| match error {
-            NodeError::Refused { .. } | NodeError::Answer { .. } => AttachError::NotALedger { address: bytes },
-            other => other.into(),
-        };
-        let ca = node.view(address, abi::caCall {}).await.map_err(not_a_ledger)?;
-        let deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
-        if ca != contract::address(&id.ca()) {
-            return Err(AttachError::NotALedger { address: bytes });
-        }
-        Ok(Self { inner: Arc::new(Inner { node, id, address, places: Places::new(deployed_at), sender }) })
+        let id = LedgerId { chain_id: sender.chain_id(), address: address.into_array() };
+        let places = Places::new(deployed_at(&node, id).await?);
+        Ok(Self { inner: Arc::new(Inner { node, id, address, places, sender }) })
     }
 
     /// Which ledger this is.

@@ -8,6 +8,7 @@
 //! | `rpc` | its JSON-RPC, [`Engine::handle`] |
 //! | `transport`, `node` | [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
 //! | `contract`, `code`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
+//! | `reader` | [`LedgerReader`]: reads without an account, with a proof of the head |
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -23,6 +24,7 @@ mod ledger;
 mod node;
 mod places;
 mod quota;
+mod reader;
 mod relay;
 mod rpc;
 mod sender;
@@ -34,6 +36,7 @@ pub use finality::{Finality, FinalityError};
 pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};
+pub use reader::{LedgerReader, ProvenHead};
 pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
 pub use rpc::MAX_REQUEST_BYTES;
 pub use transport::{CallTransport, InProc};

@@ -36,6 +36,7 @@ pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     /// All of `bytes`.
+    #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -79,6 +80,12 @@ impl<'a> Reader<'a> {
             got if got == expected => Ok(()),
             got => Err(CodecError::Version { expected, got }),
         }
+    }
+
+    /// Whether there is nothing more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// There must be nothing more.

@@ -12,6 +12,7 @@
 //! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
 //! | `attested` | [`AttestedHead`]: the operator's word on how far the ledger is |
 //! | `checkpoint` | [`Checkpoint`]: a device's word on how far its folder has come |
+//! | `history` | [`Record::encode_all`]: the whole ledger in one file |
 //! | `welcome` | [`WelcomeRoute`]: whose Welcome it is, and for whom; [`DatedWelcome`]: how old it is |
 //! | `refusal` | [`Refusal`]: the contract's custom errors, also decoded from a revert |
 //! | `replica` | [`Replica`] and its views |
@@ -26,6 +27,7 @@ mod body;
 mod checkpoint;
 mod codec;
 mod entry;
+mod history;
 mod id;
 mod limits;
 mod reading;
@@ -47,6 +49,7 @@ pub use body::{
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use codec::{CodecError, Reader};
 pub use entry::{SignError, SignedEntry};
+pub use history::HistoryError;
 pub use id::{Epoch, Generation, Genesis, GroupNumber, Hash, IdError, LedgerId, Number};
 pub use limits::{
     Breach, LimitVerdict, Limits, MAX_REPORTERS, ReadingCounts, Reporters, SequenceRule, Stream, TopicLimits, UnitText,

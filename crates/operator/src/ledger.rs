@@ -6,7 +6,10 @@ use anyhow::Result;
 use clap::Subcommand;
 use sealcast_agent::read_replica;
 use sealcast_ledger::{Record, Replica, Summary};
-use sealcast_node::output;
+use sealcast_node::{
+    files::{self, Mode},
+    output,
+};
 use serde::Serialize;
 
 use crate::{attest, device::Entry, operator::OperatorArgs};
@@ -31,6 +34,15 @@ pub enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Write all entries to a file, for somebody who verifies a proof, or keeps them.
+    Export {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        out: PathBuf,
+        /// Whose copy of the ledger.
+        #[command(flatten)]
+        source: Source,
     },
     /// Tell the agents how far the ledger is, until stopped: signed by the operator, so that they notice a hub that withholds
     /// entries from them.
@@ -110,6 +122,11 @@ pub async fn run(command: Command) -> Result<()> {
                 })
                 .collect();
             output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT", "HEAD"], &cells)
+        }
+        Command::Export { out, source } => {
+            let (records, replica) = source.read().await?;
+            files::write(&out, &Record::encode_all(&records), Mode::Public)?;
+            output::line(&format!("{}: {} entries, head {}", out.display(), records.len(), replica.head()))
         }
         Command::Attest(options) => attest::run(options).await,
         Command::Verify { source, json } => {

@@ -2,6 +2,7 @@
 //! operator's key, and believe what they have verified themselves.
 
 mod attest;
+pub mod audit;
 pub mod broker;
 pub mod device;
 pub mod group;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use sealcast_agent::{enroll, topics, why};
 use sealcast_lab::{bench, demo};
 use sealcast_node::process::{self, Lasts, LogOptions};
-use sealcast_operator::{broker, device, group, key, ledger, readings};
+use sealcast_operator::{audit, broker, device, group, key, ledger, readings};
 
 /// End-to-end encrypted MQTT for groups of IoT devices.
 #[derive(Parser)]
@@ -53,6 +53,9 @@ enum Role {
     /// Show the readings on the ledger, with the contract's verdicts.
     #[command(subcommand)]
     Readings(readings::Command),
+    /// Prove what a device has sent, and verify such a proof without any key.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Run the paper's experiment on this machine and check each step (about half a minute).
     Demo(demo::Options),
     /// Measure the cost of sealing, of checks, and of a fleet of agents.
@@ -85,6 +88,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Why(options) => why::run(&options)?,
         Role::Quality(command) => quality::run(command)?,
         Role::Readings(command) => readings::run(command).await?,
+        Role::Audit(command) => audit::run(command).await?,
         Role::Demo(options) => return demo::run(options).await,
         Role::Bench(command) => bench::run(command).await?,
     }

@@ -214,7 +214,7 @@ impl Files {
                 self.state.insert(key.clone(), value.clone());
             }
             Write::State(sealcast_group::Write { key, value: None }) => drop(self.state.remove(key)),
-            Write::ReadingOnLedger { .. } => {}
+            Write::ReadingOnLedger { .. } | Write::DrawAnchor { .. } | Write::Anchored { .. } => {}
             Write::Submitted { nonce, digest } => {
                 let entry = (*nonce, *digest);
                 if !self.past.submitted.contains(&entry) {
@@ -255,7 +255,7 @@ impl Files {
             session::Write::Retained(message) => {
                 self.retained.insert(message.topic.clone(), message.clone());
             }
-            session::Write::Readings { .. } | session::Write::Values => {}
+            session::Write::Readings { .. } | session::Write::Sent { .. } | session::Write::Values => {}
         }
     }
 

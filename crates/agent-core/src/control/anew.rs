@@ -47,6 +47,7 @@ impl Control {
         self.rollback.begin_anew();
         self.outbox.withdraw(&checkpoint_topic(&self.own.device));
         self.submitter.forget_bodies();
+        self.anchorer.handle_changed();
         self.writes.push(Write::BeginAnew { before_ms: self.started_ms });
         self.groups.begin_anew(&sign.to_string());
     }

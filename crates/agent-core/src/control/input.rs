@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sealcast_ledger::{GroupNumber, ReadingTopic, Record, Refusal};
 
-use crate::SyncId;
+use crate::{SeriesState, SyncId};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -52,6 +52,10 @@ pub enum Input {
     /// The oldest waiting reading of each topic, oldest first: what came of
     /// [`Effect::ListReadings`](super::Effect::ListReadings).
     Readings(Vec<QueuedReading>),
+    /// A series of what this device sends has something new.
+    SeriesChanged,
+    /// The series of the device's groups: what came of [`Effect::ListSeries`](super::Effect::ListSeries).
+    Series(Vec<SeriesState>),
     /// This device has got another certificate for its key: the chain, DER, leaf first, without the root.
     Renewed {
         /// The chain.

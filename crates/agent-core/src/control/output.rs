@@ -46,10 +46,26 @@ pub enum Write {
         /// The nonce.
         nonce: u64,
     },
+    /// Write down a series as it is now, so that its root can be anchored. If it is as it was, nothing is to be done.
+    DrawAnchor {
+        /// The group's.
+        group: GroupNumber,
+        /// Messages from before are forgotten as far as a series that was written down begins behind them, Unix ms.
+        forget_before_ms: u64,
+    },
+    /// The ledger has this anchor.
+    Anchored {
+        /// The group.
+        group: GroupNumber,
+        /// The series' root.
+        root: Hash,
+        /// How many messages it had.
+        count: u32,
+    },
     /// How far the folder has come, in the place of the last one.
     Checkpoint(Checkpoint),
     /// The folder is older than what its device has done: it has no checkpoint any more, and none of the retained messages
-    /// from before.
+    /// from before. Its series begin anew.
     BeginAnew {
         /// Before when, Unix ms.
         before_ms: u64,
@@ -88,6 +104,8 @@ pub enum Effect {
     Submit(Box<SignedEntry>),
     /// Tell which readings wait: [`Input::Readings`](super::Input::Readings).
     ListReadings,
+    /// Tell how the series are: [`Input::Series`](super::Input::Series).
+    ListSeries,
     /// Take an epoch into the keyring.
     InsertEpoch(EpochKeys),
     /// The group's present keys are those of this epoch of the ledger, too: [`Keyring::hold_epoch`](crate::Keyring::hold_epoch).

@@ -56,6 +56,8 @@ impl Control {
             Input::Submitted(submitted) => self.take_submitted(keyring, submitted, now_ms)?,
             Input::ReadingQueued => self.submitter.handle_queue_changed(),
             Input::Readings(oldest) => self.submitter.handle_readings(oldest),
+            Input::SeriesChanged => self.anchorer.handle_changed(),
+            Input::Series(series) => self.anchorer.handle_series(series),
             Input::Renewed { chain } => {
                 if let Err(refusal) = self.groups.renew(&keyring.replica(), chain, now_ms) {
                     warn!("the groups do not take this device's new certificate: {refusal}");
@@ -214,10 +216,14 @@ impl Control {
                 let (topic, sequence) = (reading.topic.clone(), reading.sequence);
                 self.writes.push(Write::ReadingOnLedger { topic, sequence });
             }
+            if let Body::Anchor(anchor) = body {
+                self.writes.extend(self.anchorer.handle_own(anchor));
+            }
         }
         // What readings waited for may have come.
         if !matches!(body, Body::Reading(_) | Body::Commit(_) | Body::Anchor(_)) {
             self.submitter.look_again();
+            self.anchorer.look_again();
         }
         Ok(())
     }
@@ -236,12 +242,14 @@ impl Control {
             Submitted::Refused(refusal) => {
                 self.follower.want(now_ms);
                 if let Some(body) = self.submitter.handle_refused(&refusal, now_ms) {
+                    self.note_anchor_refused(&body, now_ms);
                     self.groups.handle_refused(&keyring.replica(), &body, &refusal.to_string(), now_ms);
                 }
             }
             Submitted::Rejected(reason) => {
                 self.follower.want(now_ms);
                 if let Some(body) = self.submitter.handle_rejected(&reason, now_ms) {
+                    self.note_anchor_refused(&body, now_ms);
                     self.groups.handle_refused(&keyring.replica(), &body, &reason, now_ms);
                 }
             }
@@ -252,5 +260,11 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    fn note_anchor_refused(&mut self, body: &Body, now_ms: u64) {
+        if matches!(body, Body::Anchor(_)) {
+            self.anchorer.handle_refused(now_ms);
+        }
     }
 }

@@ -67,7 +67,8 @@ impl Session {
         if request.retain {
             self.keep(shared, request, now)?;
         }
-        let topic = request.topic.as_str();
+        let (topic, content) = content(request);
+        self.writes.extend(Write::sent(shared.keyring, group, topic, &content, now.unix_ms));
         let last = shared.keyring.last_sequence(group, topic).unwrap_or(0);
         self.writes.extend(Write::readings(shared.record, topic, original, last, now.unix_ms));
         Ok(())

@@ -5,7 +5,7 @@ use sealcast_mqtt::{ConnectCode, ConnectRequest, Connected, Credentials, Session
 use sealcast_seal::{Content, Purpose};
 
 use super::{
-    DISK_FAILS, Effect, Memory, Session, Shared, class,
+    DISK_FAILS, Effect, Memory, Session, Shared, Write, class,
     publishing::CONTROL_TOPIC,
     state::{State, Unsaved, Until, Waiting},
 };
@@ -168,6 +168,7 @@ impl Session {
                     payload: &judged.payload,
                 };
                 let frame = shared.keyring.seal(group, topic, &content, now.unix_ms)?;
+                self.writes.extend(Write::sent(shared.keyring, group, topic, &content, now.unix_ms));
                 if will.retain {
                     self.note_will(will, &judged.payload, &judged.props, now);
                 }

@@ -1,14 +1,14 @@
 //! What a session has its driver do.
 
 use bytes::Bytes;
-use sealcast_ledger::ReadingTopic;
+use sealcast_ledger::{GroupNumber, ReadingTopic};
 use sealcast_mqtt::Credentials;
 use sealcast_reading::Decimal;
-use sealcast_seal::Changes;
+use sealcast_seal::{Changes, Content};
 
 use tracing::warn;
 
-use crate::{RecordRules, Retained, Why};
+use crate::{Keyring, RecordRules, Retained, Why, anchors};
 
 /// What has to be on disk before the effects of the same step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +40,37 @@ pub enum Write {
         /// The sequence number that the ledger had last, 0 if none.
         last: u64,
     },
+    /// A message that was sealed: the next one of the group's series, see `sealcast_audit`.
+    Sent {
+        /// The group.
+        group: GroupNumber,
+        /// The message.
+        message: sealcast_audit::Sent,
+    },
     /// All that is remembered of values and not yet written ([`crate::values::Values::take_writes`]).
     Values,
 }
 
 impl Write {
+    /// What a message that was sealed is in its group's series, where that is anchored.
+    pub fn sent(
+        keyring: &Keyring,
+        group: GroupNumber,
+        topic: &str,
+        content: &Content<'_>,
+        now_ms: u64,
+    ) -> Option<Self> {
+        let rules = keyring.anchors()?;
+        let message = sealcast_audit::Sent {
+            time_ms: now_ms,
+            kind: anchors::kind(content.purpose, content.retain)?,
+            topic: topic.to_owned(),
+            digest: sealcast_audit::payload_digest(content.payload),
+            payload: rules.payloads.then(|| content.payload.to_vec()),
+        };
+        Some(Self::Sent { group, message })
+    }
+
     /// The readings of a message that goes out, if they are for the ledger, which had `last` as the topic's last sequence
     /// number. What cannot be read is told, and does not hold up the message.
     pub fn readings(rules: &RecordRules, topic: &str, payload: &[u8], last: u64, now_ms: u64) -> Option<Self> {

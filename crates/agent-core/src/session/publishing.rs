@@ -113,7 +113,11 @@ impl Session {
         };
         let sealed = shared.keyring.seal(group, request.topic.as_str(), &content, now.unix_ms);
         match sealed.and_then(|frame| self.keep(shared, request, now).map(|()| frame)) {
-            Ok(frame) => self.answered(|proxy| proxy.announce(request.id, frame.into())),
+            Ok(frame) => {
+                let topic = request.topic.as_str();
+                self.writes.extend(Write::sent(shared.keyring, group, topic, &content, now.unix_ms));
+                self.answered(|proxy| proxy.announce(request.id, frame.into()));
+            }
             Err(denied) => self.deny_publish(shared, publishing, &denied, until, now),
         }
     }

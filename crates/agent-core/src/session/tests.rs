@@ -8,6 +8,7 @@ mod delivering;
 mod login;
 mod publishing;
 mod rig;
+mod series;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use sealcast_group::is_secret;
 use super::{
     Store,
     disk::is_disks,
-    past,
+    past, series,
     vault::{Change, delete_row, put_row},
 };
 
@@ -68,7 +68,9 @@ fn apply(db: &Connection, secrets: Option<&mut Change<'_>>, write: &Write) -> ru
         Write::Submitted { nonce, digest } => past::add_submitted(db, *nonce, digest),
         Write::Answered { nonce } => past::forget_submitted(db, *nonce),
         Write::Checkpoint(checkpoint) => past::put_checkpoint(db, checkpoint),
-        Write::BeginAnew { before_ms } => past::begin_anew(db, *before_ms),
+        Write::DrawAnchor { group, forget_before_ms } => series::draw(db, *group, *forget_before_ms),
+        Write::Anchored { group, root, count } => series::anchored(db, *group, root, *count),
+        Write::BeginAnew { before_ms } => past::begin_anew(db, *before_ms).and_then(|()| series::begin_anew(db)),
     }
 }
 

@@ -10,7 +10,7 @@ use sealcast_node::files::blocking;
 use sealcast_reading::Decimal;
 use sealcast_seal::{Changes, Row};
 
-use super::{Store, retained_topics, together::NotQueued};
+use super::{Store, retained_topics, series, together::NotQueued};
 
 /// Topics whose readings this device numbers.
 const MAX_TOPICS: u64 = 4096;
@@ -116,6 +116,7 @@ fn write_step(db: &Connection, writes: &[Write], most: u64) -> rusqlite::Result<
                 let reason = queue_readings(db, topic, values, *last, most)?;
                 not_queued.extend(reason.map(|reason| (topic.clone(), reason)));
             }
+            Write::Sent { group, message } => series::append(db, *group, message)?,
             Write::Values => {}
         }
     }

@@ -12,6 +12,7 @@ mod raw;
 mod access;
 mod archive;
 mod at_rest;
+mod audit;
 mod bench;
 mod brokers;
 mod case_04;

@@ -69,6 +69,7 @@ impl Process {
             Effect::Ask { sync, from, most } => self.ask(around, sync, from, most),
             Effect::AskKept { question, have, .. } => self.ask_kept(around, question, have),
             Effect::Submit(entry) => self.submit(around, entry),
+            Effect::ListSeries => self.control.handle(Input::Series(Vec::new())),
             Effect::ListReadings => self.control.handle(Input::Readings(Vec::new())),
             Effect::InsertEpoch(keys) => {
                 self.keyring.insert_epoch(&keys, around.now.unix_ms);

@@ -47,6 +47,7 @@ impl Disk {
                 Write::ReadingOnLedger { topic, sequence } => {
                     self.readings.retain(|queued| queued.topic != *topic || queued.sequence != *sequence);
                 }
+                Write::DrawAnchor { .. } | Write::Anchored { .. } => {}
                 Write::Submitted { nonce, digest } => self.past.submitted.push((*nonce, *digest)),
                 Write::Answered { nonce } => self.past.submitted.retain(|(other, _)| other > nonce),
                 Write::Checkpoint(checkpoint) => self.past.checkpoint = Some(*checkpoint),
@@ -264,6 +265,7 @@ impl Plant {
             Effect::Ask { sync, from, .. } => n.calls.push_back(Call::Ask { sync, from }),
             Effect::AskKept { question, have, .. } => n.calls.push_back(Call::Kept { question, have }),
             Effect::Submit(entry) => n.calls.push_back(Call::Submit(entry)),
+            Effect::ListSeries => n.control.handle(Input::Series(Vec::new())),
             Effect::ListReadings => n.control.handle(Input::Readings(n.disk.readings.clone())),
             Effect::InsertEpoch(keys) => {
                 n.keyring.insert_epoch(&keys, now_ms);

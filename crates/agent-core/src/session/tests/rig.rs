@@ -351,6 +351,7 @@ fn name(write: &Write) -> &'static str {
         Write::Subscriptions { .. } => "subscriptions",
         Write::Retained(_) => "retained",
         Write::Readings { .. } => "readings",
+        Write::Sent { .. } => "sent",
         Write::Values => "values",
     }
 }
