@@ -361,21 +361,6 @@ fn what_a_folder_says_of_its_past_is_what_was_written() -> Result<()> {
     Ok(())
 }
 
-/// What version 0.1 wrote has no place for a snapshot. It gets one, and keeps all else.
-#[test]
-fn a_folder_of_the_version_before_is_taken_over() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let store = prepared(dir.path())?;
-    store.read(|db| db.execute_batch("DROP TABLE snapshot; PRAGMA user_version = 3;"))?;
-    drop(store);
-    let store = Store::open(dir.path(), None)?;
-    assert_eq!((store.snapshot()?, store.records(0, 9)?.len(), store.state()?.len()), (None, 1, 2));
-    store.commit(&[record(1), snapshot(2)])?;
-    drop(store);
-    assert_eq!(Store::open(dir.path(), None)?.snapshot()?, Some(vec![7; 2]));
-    Ok(())
-}
-
 /// A database is there with all its tables or not at all, however often making it failed.
 #[test]
 fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<()> {

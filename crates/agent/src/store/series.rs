@@ -319,14 +319,4 @@ mod tests {
         assert_eq!(Store::read_series(dir.path(), group())?.len(), 1, "the old one is over, and all of it is old");
         Ok(())
     }
-
-    #[test]
-    fn a_folder_of_before_has_no_series() -> Result<()> {
-        let dir = tempfile::tempdir()?;
-        let store = Store::create(dir.path())?;
-        store.read(|db| db.execute_batch("DROP TABLE series; DROP TABLE sent; DROP TABLE anchor"))?;
-        assert!(Store::read_series(dir.path(), group())?.is_empty());
-        drop(store);
-        send(&Store::open(dir.path(), None)?, 0..1)
-    }
 }
