@@ -196,11 +196,6 @@ fn group_of(number: u16) -> rusqlite::Result<GroupNumber> {
 }
 
 fn stored(db: &Connection, group: GroupNumber) -> rusqlite::Result<Vec<StoredSeries>> {
-    let exists: bool =
-        db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'series')", [], |row| row.get(0))?;
-    if !exists {
-        return Ok(Vec::new());
-    }
     let mut anchors =
         db.prepare("SELECT root, size, peaks FROM anchor WHERE series = ?1 AND on_ledger = 1 ORDER BY size")?;
     let mut first = db.prepare("SELECT min(idx) FROM sent WHERE series = ?1")?;
