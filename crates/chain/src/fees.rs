@@ -1,5 +1,7 @@
 //! What to offer for a transaction (EIP-1559), from what other transactions paid lately.
 
+/// In wei.
+pub(crate) const GWEI: u128 = 1_000_000_000;
 /// How many blocks the estimate looks back.
 pub(crate) const BLOCKS: u64 = 10;
 /// Which percentile of each block's priority fees is asked for: low, as a ledger's entry is in no hurry.

@@ -130,7 +130,13 @@ pub(crate) async fn deployed_at(node: &Node, id: LedgerId) -> Result<u64, Attach
         other => other.into(),
     };
     let ca = node.view(address, abi::caCall {}).await.map_err(not_a_ledger)?;
-    let deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
+    let mut deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
+    // One endpoint that says a later block would hide the first entries from what the others are asked.
+    for (_, other) in node.others() {
+        if let Ok(at) = other.view(address, abi::deployedAtCall {}).await {
+            deployed_at = deployed_at.min(at);
+        }
+    }
     if ca != contract::address(&id.ca()) {
         return Err(AttachError::NotALedger { address: bytes });
     }
@@ -300,7 +306,7 @@ impl Ledger {
         let mut results = Vec::with_capacity(entries.len());
         for (entry, outcome) in entries.iter().zip(outcomes) {
             results.push(match outcome {
-                Ok(record) => Ok(Submitted { record, is_new: true }),
+                Ok(record) => submitted(entry, record).map_err(Failure::from),
                 Err(data) => self.unless_taken(entry, Failure::reverted(data)).await,
             });
         }
@@ -348,7 +354,7 @@ impl Ledger {
             log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
         });
         let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
-        Ok(Submitted { record: contract::record(log)?, is_new: true })
+        Ok(submitted(entry, contract::record(log)?)?)
     }
 
     /// A used nonce may mean that this very entry was taken before and the answer lost.
@@ -475,7 +481,13 @@ impl Ledger {
 
     /// Follows the ledger from index `from` on.
     pub fn watch(&self, from: u64) -> Watch {
-        Watch { ledger: self.clone(), next: from, ticker: self.inner.node.ticker(), found_nothing: 0 }
+        Watch {
+            ledger: self.clone(),
+            next: from,
+            ticker: self.inner.node.ticker(),
+            found_nothing: 0,
+            has_failed: false,
+        }
     }
 }
 
@@ -486,14 +498,17 @@ pub struct Watch {
     next: u64,
     ticker: Ticker,
     found_nothing: u32,
+    has_failed: bool,
 }
 
 impl Watch {
-    /// Waits for records; the next call continues after them. Cancel safe. After an error it can be called again.
+    /// Waits for records; the next call continues after them. Cancel safe. After an error it can be called again, and then
+    /// it gives none as soon as the ledger can be read, if nothing is new.
     pub async fn next(&mut self) -> Result<Vec<Record>, NodeError> {
         loop {
-            let records = self.ledger.records(self.next, PAGE).await?;
-            if !records.is_empty() {
+            let records = self.ledger.records(self.next, PAGE).await.inspect_err(|_| self.has_failed = true)?;
+            if !records.is_empty() || std::mem::take(&mut self.has_failed) {
+                self.has_failed = false;
                 self.next += records.len() as u64;
                 self.found_nothing = 0;
                 return Ok(records);
@@ -513,6 +528,14 @@ pub(crate) struct Submitted {
     pub(crate) record: Record,
     /// Whether this submission put it there; `false` if it was on the ledger before.
     pub(crate) is_new: bool,
+}
+
+/// What a receipt says of `entry`.
+fn submitted(entry: &SignedEntry, record: Record) -> Result<Submitted, NodeError> {
+    if record.entry != *entry {
+        return Err(NodeError::answer("eth_getTransactionReceipt", "the receipt is of another entry"));
+    }
+    Ok(Submitted { record, is_new: true })
 }
 
 /// Why a submission failed, with the contract's words if it is the contract that refused.
@@ -559,7 +582,7 @@ impl From<NodeError> for Failure {
 
 async fn require_funds(node: &Node, sender: &Sender) -> Result<(), AttachError> {
     let account = sender.account();
-    if node.fees().await?.max() > 0 && node.balance(account).await?.is_zero() {
+    if node.quoted_fees().await?.max() > 0 && node.balance(account).await?.is_zero() {
         return Err(AttachError::NoFunds { chain_id: sender.chain_id(), account: account.into_array() });
     }
     Ok(())

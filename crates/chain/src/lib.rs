@@ -12,6 +12,7 @@
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agreement;
 mod batch;
 mod code;
 mod contract;

@@ -58,6 +58,8 @@ struct Network {
     /// The one that is asked.
     present: AtomicUsize,
     finality: Finality,
+    /// The most that is offered for a transaction, in wei per gas.
+    max_fee: u128,
 }
 
 /// The endpoints that did not answer, and why.
@@ -85,11 +87,17 @@ impl Node {
         Self { kind: Kind::Embedded { client, progress: engine.progress() } }
     }
 
-    /// Nodes of a network at the Osaka upgrade or later, each with a name for the log. The first that answers is asked.
-    pub fn network<C: Channel>(endpoints: impl IntoIterator<Item = (String, C)>, finality: Finality) -> Self {
+    /// Nodes of a network at the Osaka upgrade or later, each with a name for the log. The first that answers is asked. For a
+    /// transaction at most `max_fee_gwei` is offered, in Gwei per gas, whatever they say that it costs.
+    pub fn network<C: Channel>(
+        endpoints: impl IntoIterator<Item = (String, C)>,
+        finality: Finality,
+        max_fee_gwei: u64,
+    ) -> Self {
         let client = |channel| RpcClient::new(CallTransport::new(channel), false);
         let endpoints = endpoints.into_iter().map(|(name, channel)| (name, client(channel))).collect();
-        Self { kind: Kind::Network(Arc::new(Network::new(endpoints, finality))) }
+        let max_fee = u128::from(max_fee_gwei) * fees::GWEI;
+        Self { kind: Kind::Network(Arc::new(Network::new(endpoints, finality, max_fee))) }
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -138,7 +146,7 @@ impl Node {
         let others = network.endpoints.iter().enumerate().filter(|(at, _)| *at != present);
         others
             .map(|(_, endpoint)| {
-                let alone = Network::new(vec![endpoint.clone()], network.finality);
+                let alone = Network::new(vec![endpoint.clone()], network.finality, network.max_fee);
                 (endpoint.0.clone(), Self { kind: Kind::Network(Arc::new(alone)) })
             })
             .collect()
@@ -217,8 +225,42 @@ impl Node {
         Ok(found.is_some())
     }
 
-    /// What to offer for a transaction.
+    /// What to offer for a transaction. An endpoint that asks more than may be paid is left: it could have the account emptied.
     pub(crate) async fn fees(&self) -> Result<Fees, NodeError> {
+        let mut asked = 1;
+        loop {
+            let fees = self.quoted_fees().await?;
+            let Some(most) = self.max_fee().filter(|most| fees.max() > *most) else { return Ok(fees) };
+            let [wanted, most] = [fees.max(), most].map(|fee| fee / fees::GWEI);
+            let what = format!(
+                "a transaction would cost {wanted} Gwei per gas, and ledger.max_fee_gwei of hub.toml is {most}"
+            );
+            let error = NodeError::answer("eth_feeHistory", what);
+            if asked >= self.endpoints() {
+                return Err(error);
+            }
+            self.turn_away(&error);
+            asked += 1;
+        }
+    }
+
+    /// What to offer for a transaction in the place of one that waits, for which `before` was offered; `None` if that is more
+    /// than may be paid.
+    pub(crate) async fn fees_to_replace(&self, before: Fees) -> Result<Option<Fees>, NodeError> {
+        let may_pay = |fees: &Fees| self.max_fee().is_none_or(|most| fees.max() <= most);
+        let now = Some(self.quoted_fees().await?).filter(may_pay);
+        Ok(Some(before.to_replace(now.unwrap_or(before))).filter(may_pay))
+    }
+
+    fn max_fee(&self) -> Option<u128> {
+        match &self.kind {
+            Kind::Embedded { .. } => None,
+            Kind::Network(network) => Some(network.max_fee),
+        }
+    }
+
+    /// What the node would have offered for a transaction.
+    pub(crate) async fn quoted_fees(&self) -> Result<Fees, NodeError> {
         if self.is_embedded() {
             return Ok(Fees::NONE);
         }
@@ -292,8 +334,8 @@ impl Node {
 }
 
 impl Network {
-    fn new(endpoints: Vec<(String, RpcClient)>, finality: Finality) -> Self {
-        Self { endpoints, present: AtomicUsize::new(0), finality }
+    fn new(endpoints: Vec<(String, RpcClient)>, finality: Finality, max_fee: u128) -> Self {
+        Self { endpoints, present: AtomicUsize::new(0), finality, max_fee }
     }
 
     /// Asks the node that answered last, then the others.

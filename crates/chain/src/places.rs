@@ -8,15 +8,15 @@ use std::{
     },
 };
 
-use alloy::{
-    eips::BlockNumberOrTag,
-    primitives::{Address, B256},
-    rpc::types::{Filter, Log},
-};
+use alloy::primitives::Address;
 use sealcast_ledger::Record;
 use sealcast_ledger_client::NodeError;
 
-use crate::{contract, node::Node};
+use crate::{
+    agreement::{confirm, filter},
+    contract,
+    node::Node,
+};
 
 /// So many places are kept: readers are at the end mostly, or read from somewhere on.
 const MAX_PLACES: usize = 64;
@@ -65,6 +65,7 @@ impl Places {
                 }
                 other => other?,
             };
+            self.widen(end - start + 1);
             if logs.is_empty() {
                 start = end + 1;
                 // A reorganisation may have put it into an earlier block.
@@ -77,14 +78,22 @@ impl Places {
             if !records.iter().zip(from..).all(|(record, index)| record.index == index) {
                 return Err(missing());
             }
-            if let (Some(log), Some(record)) = (logs.last(), records.last()) {
-                let block = log.block_number.unwrap_or(start);
-                confirm(node, contract, record, block).await?;
-                self.note(record.index + 1, block);
+            let blocks: Vec<u64> = logs.iter().map(|log| log.block_number.unwrap_or(start)).collect();
+            confirm(node, contract, &records, &blocks).await?;
+            if let (Some(block), Some(record)) = (blocks.last(), records.last()) {
+                self.note(record.index + 1, *block);
             }
             return Ok(records);
         }
         Ok(Vec::new())
+    }
+
+    /// The logs of so many blocks were given at once. If that is as many as are asked for, more are asked for: an endpoint
+    /// that refuses many does not slow down what the others are asked.
+    fn widen(&self, blocks: u64) {
+        if self.window.load(Ordering::Relaxed) == blocks {
+            self.window.store(blocks.saturating_add(blocks / 16 + 1), Ordering::Relaxed);
+        }
     }
 
     /// The block from which on the entry `from` is.
@@ -100,40 +109,4 @@ impl Places {
             blocks.pop_first();
         }
     }
-}
-
-/// For entries one by one: nodes find them by their index of topics.
-fn filter(contract: Address, from: u64, count: usize, start: u64, end: u64) -> Filter {
-    let indexes: Vec<B256> = (from..).take(count).map(contract::topic).collect();
-    Filter::new()
-        .address(contract)
-        .event_signature(contract::ENTRY_TOPIC)
-        .topic1(indexes)
-        .from_block(start)
-        .to_block(BlockNumberOrTag::Number(end))
-}
-
-/// Whether the other endpoints have the same entry in that place, as far as they answer. One that has another one lies, or
-/// the one that gave `record` does: the most are believed.
-async fn confirm(node: &Node, contract: Address, record: &Record, block: u64) -> Result<(), NodeError> {
-    let (mut agree, mut differ) = (1, 0);
-    for (name, other) in node.others() {
-        let answer = other.logs(&filter(contract, record.index, 1, block, block)).await;
-        let is_same = |log: &Log| contract::record(log).is_ok_and(|other| other == *record);
-        match answer.as_deref() {
-            Ok([log]) if is_same(log) => agree += 1,
-            Ok([_]) => {
-                tracing::error!(endpoint = %name, index = record.index, "endpoints of the ledger's network show different \
-                    ledgers from this entry on: one of them lies, or is on a branch");
-                differ += 1;
-            }
-            // It is behind, or does not answer.
-            Ok(_) | Err(_) => {}
-        }
-    }
-    if differ < agree {
-        return Ok(());
-    }
-    let what = format!("endpoints disagree about entry {}: {agree} for it, {differ} against", record.index);
-    Err(NodeError::answer(METHOD, what))
 }

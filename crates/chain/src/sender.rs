@@ -85,7 +85,7 @@ impl Sender {
             *next = None;
             match node.send_raw(&raw).await {
                 Ok(()) => {
-                    *next = Some(nonce + 1);
+                    *next = nonce.checked_add(1);
                     return Ok(Sent { unsigned, fees, raw, hashes: vec![hash], at: Instant::now() });
                 }
                 Err(NodeError::Refused { message, .. }) if message.contains("nonce") && attempt < NONCE_ATTEMPTS => {}
@@ -98,8 +98,8 @@ impl Sender {
     /// Waits until a transaction is in a block that is final.
     pub(crate) async fn wait(&self, node: &Node, ticker: &mut Ticker, sent: Sent) -> Result<Receipt, SubmitError> {
         let outcome = self.wait_until_final(node, ticker, sent).await;
-        if matches!(outcome, Err(SubmitError::Dropped)) {
-            // Others may be gone with it: the next nonce must be asked for again.
+        if matches!(outcome, Err(SubmitError::Dropped | SubmitError::Pending { .. })) {
+            // Others may be gone with it, or an endpoint has named a nonce that is not the next one: it is asked for again.
             *self.next.lock().await = None;
         }
         outcome
@@ -136,9 +136,15 @@ impl Sender {
 
     /// Offers more for one that waits.
     async fn replace(&self, node: &Node, sent: &mut Sent) -> Result<(), SubmitError> {
-        let fees = sent.fees.to_replace(node.fees().await?);
-        let (raw, hash) = self.sign(&sent.unsigned, fees)?;
         sent.at = Instant::now();
+        let Some(fees) = node.fees_to_replace(sent.fees).await? else {
+            tracing::warn!(
+                nonce = sent.unsigned.nonce,
+                "a transaction waits for long, and ledger.max_fee_gwei of hub.toml does not allow to offer more for it"
+            );
+            return Ok(());
+        };
+        let (raw, hash) = self.sign(&sent.unsigned, fees)?;
         match node.send_raw(&raw).await {
             Ok(()) => {
                 tracing::info!(nonce = sent.unsigned.nonce, "a transaction waits for long: more is offered for it");

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, World, all, group, registration};
 
+/// What may be offered, in Gwei per gas.
+const MAX_FEE_GWEI: u64 = 500;
+
 /// What an endpoint does to the engine's answers.
 #[derive(Default)]
 struct Faults {
@@ -31,11 +34,16 @@ struct Faults {
     /// It answers what it has answered before.
     stale: AtomicBool,
     answers: Mutex<HashMap<String, Vec<u8>>>,
+    /// What it makes of an answer.
+    twist: Mutex<Option<Twist>>,
     /// So many transactions are taken and forgotten.
     forgets: AtomicU32,
     /// Transactions that it was given.
     sent: AtomicU32,
 }
+
+/// Changes the answer to a request.
+type Twist = fn(asked: &Value, answer: &mut Value);
 
 #[derive(Clone)]
 struct Endpoint {
@@ -51,11 +59,15 @@ impl Endpoint {
     fn named(&self, name: &str) -> (String, Self) {
         (name.to_owned(), self.clone())
     }
+
+    fn twist(&self, twist: Option<Twist>) {
+        *self.faults.twist.lock().unwrap() = twist;
+    }
 }
 
 impl Channel for Endpoint {
     async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
-        let Faults { away, old, lies, other_code, stale, answers, forgets, sent } = &*self.faults;
+        let Faults { away, old, lies, other_code, stale, answers, twist, forgets, sent } = &*self.faults;
         if away.load(Ordering::Relaxed) {
             return Err(ChannelError::Down("away".to_owned()));
         }
@@ -83,12 +95,11 @@ impl Channel for Endpoint {
         }
         let mut answer: Value = serde_json::from_slice(&self.engine.handle(&request).await).unwrap();
         if method == "eth_getLogs" && lies.load(Ordering::Relaxed) {
-            for log in answer["result"].as_array_mut().unwrap() {
-                let data = log["data"].as_str().unwrap();
-                let at = data.len() - 10;
-                let digit = if data.as_bytes()[at] == b'0' { "1" } else { "0" };
-                log["data"] = json!(format!("{}{digit}{}", &data[..at], &data[at + 1..]));
-            }
+            answer["result"].as_array_mut().unwrap().iter_mut().for_each(alter);
+        }
+        let twist = *twist.lock().unwrap();
+        if let Some(twist) = twist {
+            twist(&asked, &mut answer);
         }
         if method == "eth_getCode" && other_code.load(Ordering::Relaxed) {
             answer["result"] = json!(format!("{}00", answer["result"].as_str().unwrap()));
@@ -97,6 +108,25 @@ impl Channel for Endpoint {
         answers.lock().unwrap().insert(question, answer.clone());
         Ok(answer)
     }
+}
+
+/// Makes another entry of that in a log: its signature is another one.
+fn alter(log: &mut Value) {
+    let data = log["data"].as_str().unwrap();
+    let at = data.len() - 10;
+    let digit = if data.as_bytes()[at] == b'0' { "1" } else { "0" };
+    log["data"] = json!(format!("{}{digit}{}", &data[..at], &data[at + 1..]));
+}
+
+/// A word of 32 bytes.
+fn word(value: u64) -> Value {
+    json!(format!("0x{value:064x}"))
+}
+
+/// Whether a request calls this view, which takes nothing.
+fn is_call(asked: &Value, view: &str) -> bool {
+    let selector = &alloy::primitives::keccak256(view)[..4];
+    asked["method"] == "eth_call" && asked["params"][0]["input"] == alloy::hex::encode_prefixed(selector)
 }
 
 /// A world whose ledger is also reached by such endpoints.
@@ -109,7 +139,7 @@ async fn world(count: usize) -> (World, Vec<Endpoint>, Ledger) {
 
 async fn attach(world: &World, endpoints: &[Endpoint]) -> Result<Ledger, AttachError> {
     let named = endpoints.iter().zip(["first", "second", "third"]).map(|(endpoint, name)| endpoint.named(name));
-    Ledger::attach(Node::network(named, Finality::Latest), Wallet::generate(), world.id().address).await
+    Ledger::attach(Node::network(named, Finality::Latest, MAX_FEE_GWEI), Wallet::generate(), world.id().address).await
 }
 
 async fn operators(world: &World, name: &str) -> SignedEntry {
@@ -159,9 +189,130 @@ async fn one_of_three_endpoints_that_lies_is_not_believed() {
     for endpoint in &endpoints[..2] {
         endpoint.faults.lies.store(true, Ordering::Relaxed);
         let said = attach(&world, &endpoints[..2]).await.unwrap().records(0, 10).await;
-        assert!(said.unwrap_err().to_string().contains("endpoints disagree about entry 2: 1 for it, 1 against"));
+        assert!(said.unwrap_err().to_string().contains("endpoints disagree about entry 0: 1 for it, 1 against"));
         endpoint.faults.lies.store(false, Ordering::Relaxed);
     }
+}
+
+/// Nor if it says that its entry is in a block where the others have none, lies about one of several entries, or says where
+/// none can be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_endpoints_that_lies_more_cleverly_is_not_believed() {
+    let twists: [(&str, Twist); 4] = [
+        ("in another block", |asked, answer| {
+            if asked["method"] == "eth_getLogs" {
+                for log in answer["result"].as_array_mut().unwrap() {
+                    alter(log);
+                    log["blockNumber"] = json!("0x0");
+                }
+            }
+        }),
+        ("in a block to come", |asked, answer| {
+            if asked["method"] == "eth_getLogs" {
+                for log in answer["result"].as_array_mut().unwrap() {
+                    alter(log);
+                    log["blockNumber"] = json!("0xffffffffff");
+                }
+            }
+        }),
+        ("the first of several", |asked, answer| {
+            if asked["method"] == "eth_getLogs"
+                && let [log, _, ..] = &mut answer["result"].as_array_mut().unwrap()[..]
+            {
+                alter(log);
+            }
+        }),
+        ("where none can be", |asked, answer| {
+            if is_call(asked, "deployedAt()") {
+                answer["result"] = word(1 << 40);
+            }
+        }),
+    ];
+    let (world, endpoints, _) = world(3).await;
+    for name in ["a", "b", "c"] {
+        world.by_operator(group(name, &[&format!("{name}/#")])).await.unwrap();
+    }
+    let truth = all(&world.ledger).await;
+    let mut believed = Vec::new();
+    for (what, twist) in twists {
+        endpoints[0].twist(Some(twist));
+        let read = attach(&world, &endpoints).await.unwrap().records(0, 10).await;
+        if read.as_ref().ok() != Some(&truth) {
+            believed.push(what);
+        }
+        endpoints[0].twist(None);
+    }
+    assert_eq!(believed, [""; 0]);
+}
+
+/// What only one of three has, the others may come to have in another order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_only_one_of_three_endpoints_has_is_not_believed_yet() {
+    let (world, endpoints, ledger) = world(3).await;
+    assert!(ledger.records(0, 10).await.unwrap().is_empty());
+    world.by_operator(group("a", &["a/#"])).await.unwrap();
+    let behind: Twist = |asked, answer| {
+        if is_call(asked, "height()") {
+            answer["result"] = word(0);
+        } else if asked["method"] == "eth_getLogs" {
+            answer["result"] = json!([]);
+        }
+    };
+    endpoints[1].twist(Some(behind));
+    endpoints[2].twist(Some(behind));
+    let said = ledger.records(0, 10).await;
+    assert!(said.is_err() || said.is_ok_and(|records| records.is_empty()), "one endpoint was believed");
+    endpoints[2].twist(None);
+    assert_eq!(all(&attach(&world, &endpoints).await.unwrap()).await, all(&world.ledger).await, "two have it");
+}
+
+/// The record in a receipt is that of the entry which was submitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_of_another_entry_is_not_believed() {
+    let (world, endpoints, ledger) = world(1).await;
+    endpoints[0].twist(Some(|asked, answer| {
+        if asked["method"] == "eth_getTransactionReceipt" && !answer["result"].is_null() {
+            answer["result"]["logs"].as_array_mut().unwrap().iter_mut().for_each(alter);
+        }
+    }));
+    let said = ledger.submit(&operators(&world, "a").await).await;
+    assert!(matches!(said, Err(SubmitError::Node(NodeError::Answer { .. }))), "{said:?}");
+    let (first, then) = (operators(&world, "b").await, operators(&world, "c").await);
+    let said = ledger.submit_all(&[first, then]).await;
+    assert!(said.iter().all(Result::is_err), "{said:?}");
+}
+
+/// Whoever counts how long the ledger could not be read must hear that it can be, though nothing is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_watches_hears_that_the_ledger_can_be_read_again() {
+    let (_world, endpoints, ledger) = world(1).await;
+    let mut watch = ledger.watch(0);
+    endpoints[0].faults.away.store(true, Ordering::Relaxed);
+    watch.next().await.unwrap_err();
+    endpoints[0].faults.away.store(false, Ordering::Relaxed);
+    let again = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+    assert!(again.is_empty());
+}
+
+/// An endpoint that asks too much is left, and nobody pays it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_says_what_to_pay_only_within_bounds() {
+    let dear: Twist = |asked, answer| {
+        if asked["method"] == "eth_feeHistory" {
+            for fee in answer["result"]["baseFeePerGas"].as_array_mut().unwrap() {
+                *fee = json!("0x16bcc41e90001");
+            }
+        }
+    };
+    let (world, endpoints, ledger) = world(2).await;
+    endpoints[0].twist(Some(dear));
+    ledger.submit(&operators(&world, "a").await).await.unwrap();
+    let sent = || endpoints.iter().map(|endpoint| endpoint.faults.sent.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    assert_eq!(sent(), [0, 1], "the other one is asked");
+    endpoints[1].twist(Some(dear));
+    let said = ledger.submit(&operators(&world, "b").await).await.unwrap_err();
+    assert!(format!("{said:?}").contains("max_fee_gwei"), "{said:?}");
+    assert_eq!(sent(), [0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +355,7 @@ async fn a_ledger_is_deployed_on_a_network() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path().join("ledger.sqlite"), &EngineConfig::default()).unwrap();
     let keys = crate::world::Keys::generate();
-    let node = || Node::network([Endpoint::new(&engine).named("only")], Finality::Latest);
+    let node = || Node::network([Endpoint::new(&engine).named("only")], Finality::Latest, MAX_FEE_GWEI);
     let ledger = Ledger::deploy(node(), Wallet::generate(), keys.public()).await.unwrap();
     let key = sealcast_identity::SigningKey::generate().unwrap();
     let entry = registration("1111", &key).sign(&keys.ca, ledger.id().ca(), 0, &ledger.id()).unwrap();

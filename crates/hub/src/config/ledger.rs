@@ -11,6 +11,9 @@ use sealcast_ledger::LedgerId;
 use sealcast_node::endpoint::EndpointUrl;
 use serde::Deserialize;
 
+/// Twice the base fee of a busy network, and more.
+const DEFAULT_MAX_FEE_GWEI: u64 = 500;
+
 /// The table as it stands in the file. Without `rpc` the ledger is the embedded one.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -28,6 +31,9 @@ pub struct LedgerFile {
     key_file: Option<PathBuf>,
     /// The keystore's password, in one line.
     key_password_file: Option<PathBuf>,
+    /// The most that is offered for a transaction, in Gwei (10^9 wei) per gas, whatever an endpoint says that it costs. Default
+    /// 500.
+    max_fee_gwei: Option<u64>,
     /// Where Ethereum's JSON-RPC of the embedded ledger is served over plain HTTP: an address of this machine alone. Default
     /// nowhere.
     listen: Option<SocketAddr>,
@@ -48,6 +54,8 @@ pub struct Network {
     pub key_file: Option<PathBuf>,
     /// Its password, if it is a keystore.
     pub key_password_file: Option<PathBuf>,
+    /// The most that is offered for a transaction, in Gwei per gas.
+    pub max_fee_gwei: u64,
     /// Whose certificates the endpoints have.
     pub ca_file: Option<PathBuf>,
 }
@@ -94,6 +102,7 @@ impl LedgerFile {
                 ("contract", self.contract.is_some()),
                 ("key_file", self.key_file.is_some()),
                 ("key_password_file", self.key_password_file.is_some()),
+                ("max_fee_gwei", self.max_fee_gwei.is_some()),
                 ("ca_file", self.ca_file.is_some()),
             ];
             for (name, is_given) in given {
@@ -113,6 +122,7 @@ impl LedgerFile {
             contract: self.contract,
             key_file: self.key_file,
             key_password_file: self.key_password_file,
+            max_fee_gwei: self.max_fee_gwei.unwrap_or(DEFAULT_MAX_FEE_GWEI),
             ca_file: self.ca_file,
         }))
     }
@@ -132,7 +142,9 @@ mod tests {
         let network = validate("rpc = ['http://127.0.0.1:8545', 'wss://rpc.example/key']\nfinality = '12'")?;
         let network = network.context("a network")?;
         assert_eq!((network.endpoints.len(), network.finality), (2, Finality::Blocks(12)));
-        assert_eq!(validate("rpc = ['http://x']")?.context("a network")?.finality, Finality::Finalized);
+        assert_eq!(network.max_fee_gwei, 500);
+        let network = validate("rpc = ['http://x']\nmax_fee_gwei = 7")?.context("a network")?;
+        assert_eq!((network.finality, network.max_fee_gwei), (Finality::Finalized, 7));
         Ok(())
     }
 
@@ -153,6 +165,7 @@ mod tests {
             ("finality = 'safe'", "ledger.finality: says nothing without `rpc`"),
             ("key_file = 'x'", "ledger.key_file"),
             ("rpc = ['http://x']\nkey_password_file = 'x'", "set key_file too"),
+            ("max_fee_gwei = 7", "ledger.max_fee_gwei"),
             ("rpc = ['http://x']\ncontract = '7'", "contract"),
             ("endpoints = []", "unknown field"),
         ] {

@@ -48,5 +48,5 @@ pub fn node(network: &Network) -> Result<Node> {
         Ok((url.to_string(), endpoint))
     };
     let endpoints = network.endpoints.iter().map(endpoint).collect::<Result<Vec<_>>>()?;
-    Ok(Node::network(endpoints, network.finality))
+    Ok(Node::network(endpoints, network.finality, network.max_fee_gwei))
 }
