@@ -226,6 +226,8 @@ impl Session {
             // Of a copy that it has not acknowledged, the broker may yet send it again.
             if memory.copies.finish(frame) {
                 memory.opener.mark_acknowledged(&receipt);
+                // The windows refuse it from now on.
+                self.repeated.remove(&frame);
             }
             self.unsaved = Unsaved::Now;
         }

@@ -102,6 +102,8 @@ fn what_a_client_has_not_acknowledged_it_gets_again_once_on_each_connection() {
     assert!(
         matches!(&rig.told[..], [ClientEvent { what: Refused::Delivery { .. }, why, .. }] if why.text.contains("again and again"))
     );
+    rig.client(&puback());
+    assert!(rig.session.repeated.is_empty(), "it is the windows' from now on");
 }
 
 #[test]
