@@ -12,6 +12,7 @@ mod capabilities;
 mod driver;
 mod ending;
 mod event;
+mod hearing;
 mod sending;
 mod state;
 mod subscription;

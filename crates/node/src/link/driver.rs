@@ -25,6 +25,7 @@ use super::{
     capabilities::Capabilities,
     ending::{describe, greeting_of},
     event::{LinkError, LinkEvent, MAX_EVENTS, MAX_MESSAGE_BYTES},
+    hearing::{Hearing, Remedy},
     sending::Sending,
     state::State,
     subscription::{Subscription, Why},
@@ -54,8 +55,6 @@ const CONFIG: Config = Config {
     ping_patience: Duration::from_secs(20),
 };
 
-/// How often all filters are asked for again at most, while calls have no answer.
-const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(60);
 /// How long after a subscription was refused it is asked for once more. A cluster of which a node has died refuses some, and
 /// takes them half a minute later.
 const SUBSCRIBE_REFUSED: Duration = Duration::from_secs(10);
@@ -117,14 +116,16 @@ pub(super) struct Broker {
     parts: Assembler,
     /// By which [`Self::parts`] counts time.
     start: Instant,
+    /// When a SUBSCRIBE was last sent.
     subscribed: Instant,
+    hearing: Hearing,
 }
 
 impl Default for Broker {
     fn default() -> Self {
         let (parts, start) = (Assembler::new(PARTS), Instant::now());
         let (known, sending) = (Known::default(), Sending::default());
-        Self { known, capabilities: None, sending, parts, start, subscribed: start }
+        Self { known, capabilities: None, sending, parts, start, subscribed: start, hearing: Hearing::default() }
     }
 }
 
@@ -140,7 +141,7 @@ enum End {
 enum Served {
     /// The broker or the stream ended it.
     Closed(CloseReason),
-    /// The broker cannot do what is needed.
+    /// This side gives it up: the broker cannot do what is needed, or brings nothing any more.
     Unusable(String),
     /// This side ends.
     Over,
@@ -252,7 +253,9 @@ impl Driver {
                     continue;
                 }
                 () = self.unanswered.notified(), if greeting == Greeting::Answered => {
-                    self.subscribe_unanswered(connection);
+                    if let Some(deaf) = self.handle_unanswered(connection) {
+                        return (greeting, deaf);
+                    }
                     continue;
                 }
             };
@@ -270,6 +273,7 @@ impl Driver {
             };
             if matches!(event, Some(LinkEvent::Up)) {
                 *failures = 0;
+                self.broker.hearing.handle_up(Instant::now());
                 *self.state.lock() = Ok(());
             }
             if let Some(event) = event
@@ -305,6 +309,30 @@ impl Driver {
         None
     }
 
+    /// A call had no answer. Perhaps this node is not subscribed to its answers, whatever the broker says. Gives why this
+    /// connection is given up.
+    fn handle_unanswered(&mut self, connection: &mut Connection) -> Option<Served> {
+        match self.broker.hearing.handle_unanswered(Instant::now())? {
+            Remedy::Subscribe { first } => {
+                if first {
+                    info!(
+                        broker = %self.upstream,
+                        "the hub has not answered a call over the broker: this node subscribes again, in case the broker has \
+                         lost that, and connects again if no answer comes then"
+                    );
+                }
+                self.subscribe(connection, Subscription { filters: self.filters.clone(), why: Why::NoAnswers });
+                None
+            }
+            Remedy::Reconnect { unheard } => Some(Served::Unusable(format!(
+                "the hub has not answered over the broker at {} for {} s, and to subscribe again did not help: no hub runs \
+                 there, or the broker brings nothing to this connection",
+                self.upstream,
+                unheard.as_secs(),
+            ))),
+        }
+    }
+
     /// Hands an event on, as soon as its owner takes it. `false` if nobody does any more.
     async fn tell(&self, connection: &mut Connection, event: LinkEvent) -> bool {
         tokio::select! {
@@ -338,6 +366,9 @@ impl Driver {
         }
         match self.answers.as_ref()?.verify(&payload, now_ms()) {
             Ok(answer) => {
+                if self.broker.hearing.handle_answered() {
+                    info!(broker = %self.upstream, "the hub answers over the broker again");
+                }
                 if let Some(id) = CallId::of(answer) {
                     self.calls.answer(&id, Ok(answer.to_vec()));
                 }

@@ -288,6 +288,20 @@ async fn what_a_cut_swallows_is_told_and_not_sent_again() {
     assert_eq!(last.packet(), PacketType::Disconnect);
 }
 
+/// As when a cluster has lost a node: the subscriptions are granted, and nothing comes.
+#[tokio::test]
+async fn after_a_call_without_an_answer_a_link_subscribes_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (link, mut events, _tasks) = open(listener.local_addr().unwrap(), "node", &[]);
+    let mut mute = Mute::accept(&listener).await;
+    assert!(matches!(next(&mut events).await, LinkEvent::Up));
+    link.unanswered.notify_one();
+    let subscribe = mute.read().await;
+    assert_eq!(subscribe.packet(), PacketType::Subscribe);
+    let answers = ControlTopic::Response { node: "node" }.to_string();
+    assert!(subscribe.content().windows(answers.len()).any(|part| part == answers.as_bytes()));
+}
+
 /// Calls and publishes through a broker that takes no MQTT 5, and answers such a CONNECT in this way.
 async fn speaks_to_an_old_broker(answer_to_v5: &'static [u8]) {
     let (broker, addr) = broker().await;

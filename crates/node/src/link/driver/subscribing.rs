@@ -9,7 +9,7 @@ use super::{
         event::LinkEvent,
         subscription::{Subscription, Why},
     },
-    Connection, Driver, SUBSCRIBE_AGAIN,
+    Connection, Driver,
 };
 
 impl Driver {
@@ -55,13 +55,6 @@ impl Driver {
         if !self.refused.is_empty() {
             let filters = std::mem::take(&mut self.refused);
             self.subscribe(connection, Subscription { filters, why: Why::Refused });
-        }
-    }
-
-    /// No answer came. Perhaps this node is not subscribed to its answers, whatever the broker says.
-    pub(super) fn subscribe_unanswered(&mut self, connection: &mut Connection) {
-        if self.broker.subscribed.elapsed() >= SUBSCRIBE_AGAIN {
-            self.subscribe(connection, Subscription { filters: self.filters.clone(), why: Why::NoAnswers });
         }
     }
 }
