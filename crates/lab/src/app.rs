@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use sealcast_mqtt::{
-    Connect, Properties, Qos, Text, TopicName, Version,
+    Connect, Credentials, Properties, Qos, Text, TopicName, Version,
     client::{self, Config, Outcome, Output},
 };
 use sealcast_node::{connection, upstream::Upstream};
@@ -139,7 +139,9 @@ async fn answered(answer: oneshot::Receiver<Result<()>>) -> Result<()> {
 }
 
 async fn open(upstream: &Upstream, client_id: &str) -> Result<Connection> {
-    let connect = Connect { keep_alive_s: KEEP_ALIVE_S, ..Connect::new(Version::V311, Text::new(client_id)?) };
+    let Credentials { username, password } = upstream.credentials()?.unwrap_or_default();
+    let connect = Connect::new(Version::V311, Text::new(client_id)?);
+    let connect = Connect { keep_alive_s: KEEP_ALIVE_S, username, password, ..connect };
     let mut connection = Connection::new(upstream.connect().await?, connect, CONFIG)?;
     match connection.next().await {
         Output::Connected(_) => Ok(connection),

@@ -97,17 +97,41 @@ impl Upstream {
             Some(url) => url.clone(),
             None => enrolled.parse()?,
         };
-        let tls = match url.scheme.tls {
-            false => None,
-            true => {
-                let roots = Arc::new(config.roots.read(root)?);
+        let roots = url.scheme.tls.then(|| config.roots.read(root)).transpose()?;
+        Self::configured(config, url, roots, config.certificate.then_some(identity))
+    }
+
+    /// The broker that `config` names, for whoever belongs to no network: it shows no certificate, and judges the broker's by
+    /// the system's certificate authorities where `config` names no file with others.
+    ///
+    /// # Errors
+    /// It names no broker. A file cannot be read, or holds something else.
+    pub fn open_outside(config: &UpstreamConfig) -> Result<Self> {
+        let url = config.url.clone().context("url: no broker is named")?;
+        let roots = match &config.roots {
+            Roots::Network => &Roots::Public,
+            roots => roots,
+        };
+        let roots = url.scheme.tls.then(|| roots.read(&[])).transpose()?;
+        Self::configured(config, url, roots, None)
+    }
+
+    /// `roots` where there is TLS.
+    fn configured(
+        config: &UpstreamConfig,
+        url: BrokerUrl,
+        roots: Option<RootCertStore>,
+        shown: Option<&Identity<'_>>,
+    ) -> Result<Self> {
+        let tls = match roots.map(Arc::new) {
+            None => None,
+            Some(roots) => {
                 let name = config.server_name.clone().unwrap_or_else(|| url.address.host.clone());
                 server_name(&name)?;
-                let shown = config.certificate.then_some(identity);
                 Some(Tls {
                     config: Arc::new(RwLock::new(client_with(roots.clone(), shown, &config.alpn)?)),
                     roots,
-                    certificate: config.certificate,
+                    certificate: shown.is_some(),
                     server_name: name,
                     alpn: config.alpn.clone(),
                 })

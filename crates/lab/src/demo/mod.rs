@@ -2,6 +2,7 @@
 //! two) and ordinary MQTT clients in one process, over real TCP and TLS on loopback; each step is told, checked, and counted.
 
 mod attacks;
+mod broker;
 mod groups;
 mod hostile;
 mod network;
@@ -19,17 +20,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_node::{output, shutdown, upstream::BrokerUrl};
+use sealcast_node::{output, shutdown, upstream::Upstream};
 
-use self::{network::NetworkArgs, report::Report, wire::Capture, world::World};
+use self::{broker::BrokerArgs, network::NetworkArgs, report::Report, wire::Capture, world::World};
 use crate::plot::Plot;
 
 /// `sealcast demo`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Run it on this broker, mqtt://HOST:PORT, in the place of the hub's own. Nothing else may use it meanwhile.
-    #[arg(long, value_name = "URL")]
-    broker: Option<BrokerUrl>,
+    #[command(flatten)]
+    broker: BrokerArgs,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print one JSON object instead of the story.
@@ -66,16 +66,10 @@ pub async fn run(options: Options) -> Result<ExitCode> {
             temporary.path().to_owned()
         }
     };
-    if let Some(broker) =
-        options.broker.as_ref().filter(|broker| broker.scheme != BrokerUrl::new(broker.address.clone(), false).scheme)
-    {
-        bail!(
-            "--broker {broker}: the attacker of the experiment is in front of the broker, and needs mqtt://, without TLS"
-        );
-    }
+    let broker = options.broker.open()?;
     let mut report = Report::new(!options.json);
     let outcome = tokio::select! {
-        outcome = experiment(&dir, options.broker.as_ref(), &options.network, &mut report) => outcome,
+        outcome = experiment(&dir, broker, &options.network, &mut report) => outcome,
         () = shutdown::requested() => bail!("interrupted"),
     };
     if options.json {
@@ -121,12 +115,7 @@ struct Found {
     plot: Plot,
 }
 
-async fn experiment(
-    dir: &Path,
-    broker: Option<&BrokerUrl>,
-    network: &NetworkArgs,
-    report: &mut Report,
-) -> Result<Found> {
+async fn experiment(dir: &Path, broker: Option<Upstream>, network: &NetworkArgs, report: &mut Report) -> Result<Found> {
     report.tell_title()?;
     let mut world = World::start(dir, broker, network).await?;
     nodes::enrol(&mut world, report).await?;

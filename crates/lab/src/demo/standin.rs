@@ -1,13 +1,14 @@
 //! In front of somebody else's broker, in the attacker's hand: what the hub's own broker lets an [`Interceptor`] do.
 //!
-//! Hub, agents and applications connect here, and are carried to that broker. Each PUBLISH on its way there can be changed or
-//! kept back. What the attacker makes up or plays again goes straight to the broker, by a client of its own.
+//! Hub, agents and applications connect here, over plain TCP, and are carried to that broker, with TLS, a WebSocket and the
+//! login that it wants. Each PUBLISH on its way there can be changed or kept back. What the attacker makes up or plays again goes straight to the broker, by a client of its own.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result};
+use bytes::Bytes;
 use sealcast_broker::{Intercepted, Interception, Interceptor};
-use sealcast_mqtt::{Ack, AckKind, Connect, Frame, PacketType, Publish, Qos, Splitter, Version};
+use sealcast_mqtt::{Ack, AckKind, Connect, Credentials, Frame, PacketType, Publish, Qos, Splitter, Version};
 use sealcast_node::upstream::Upstream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -58,8 +59,9 @@ async fn accept(listener: TcpListener, broker: Upstream, hand: Arc<dyn Intercept
 /// Until either side closes.
 async fn carry(mut client: TcpStream, broker: &Upstream, hand: &dyn Interceptor) -> Result<()> {
     client.set_nodelay(true)?;
+    let login = broker.credentials()?;
     let mut broker = broker.connect().await?;
-    let mut up = Up { splitter: Splitter::new(MAX_FRAME_BYTES), version: None };
+    let mut up = Up { splitter: Splitter::new(MAX_FRAME_BYTES), version: None, login };
     let (mut from_client, mut from_broker) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
         tokio::select! {
@@ -80,6 +82,8 @@ struct Up {
     splitter: Splitter,
     /// Once the client has said it.
     version: Option<Version>,
+    /// For the broker: the clients know none.
+    login: Option<Credentials>,
 }
 
 impl Up {
@@ -92,6 +96,10 @@ impl Up {
     ) -> Result<()> {
         self.splitter.feed(bytes);
         while let Some(frame) = self.splitter.next_frame()? {
+            if frame.packet() == PacketType::Connect {
+                broker.write_all(&self.connect(&frame)?).await?;
+                continue;
+            }
             let Some((mut publish, version)) = self.publish(&frame) else {
                 broker.write_all(&frame.into_bytes()).await?;
                 continue;
@@ -108,11 +116,18 @@ impl Up {
         Ok(broker.flush().await?)
     }
 
-    /// A message that the attacker can have its hand on: at QoS 2, and under a topic alias, it lets it pass.
-    fn publish(&mut self, frame: &Frame) -> Option<(Publish, Version)> {
-        if frame.packet() == PacketType::Connect {
-            self.version = Connect::parse(frame).ok().map(|connect| connect.version);
+    /// CONNECT with the broker's login.
+    fn connect(&mut self, frame: &Frame) -> Result<Bytes> {
+        let mut connect = Connect::parse(frame)?;
+        self.version = Some(connect.version);
+        if let Some(Credentials { username, password }) = self.login.take() {
+            (connect.username, connect.password) = (username, password);
         }
+        Ok(connect.encode()?)
+    }
+
+    /// A message that the attacker can have its hand on: at QoS 2, and under a topic alias, it lets it pass.
+    fn publish(&self, frame: &Frame) -> Option<(Publish, Version)> {
         let version = self.version.filter(|_| frame.packet() == PacketType::Publish)?;
         let publish = Publish::parse(frame, version).ok()?;
         (publish.topic.is_some() && publish.qos != Qos::ExactlyOnce).then_some((publish, version))

@@ -13,12 +13,7 @@ use sealcast_broker::{Handle, Qos};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile, Subscribe};
 use sealcast_identity::{DeviceId, EnrolmentToken};
 use sealcast_ledger::{Body, GroupName, GroupNumber};
-use sealcast_node::{
-    KeyFiles,
-    endpoint::EndpointUrl,
-    tls::HostPort,
-    upstream::{BrokerUrl, Upstream},
-};
+use sealcast_node::{KeyFiles, endpoint::EndpointUrl, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use tokio::sync::broadcast;
 
@@ -102,9 +97,9 @@ fn rpc_finality(network: &NetworkArgs) -> Option<String> {
 }
 
 impl World {
-    /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, over plain TCP, and with its ledger in
-    /// the same folder or on `network`.
-    pub async fn start(dir: &Path, broker: Option<&BrokerUrl>, network: &NetworkArgs) -> Result<Self> {
+    /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, and with its ledger in the same folder
+    /// or on `network`.
+    pub async fn start(dir: &Path, broker: Option<Upstream>, network: &NetworkArgs) -> Result<Self> {
         let hostile = Hostile::new();
         let foreign = match broker {
             Some(broker) => Some(foreign(broker, hostile.clone()).await?),
@@ -258,10 +253,9 @@ impl World {
 }
 
 /// What stands in front of somebody else's broker, and the attacker's client of it.
-async fn foreign(broker: &BrokerUrl, hostile: Arc<Hostile>) -> Result<(StandIn, App)> {
-    let upstream = Upstream::new(broker.address.clone(), None);
-    let client = App::connect(&upstream, "attacker").await?;
-    Ok((StandIn::start(upstream, hostile).await?, client))
+async fn foreign(broker: Upstream, hostile: Arc<Hostile>) -> Result<(StandIn, App)> {
+    let client = App::connect(&broker, "attacker").await?;
+    Ok((StandIn::start(broker, hostile).await?, client))
 }
 
 impl NodeHandle {

@@ -4,13 +4,49 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Mosquitto, sealcast, succeed};
+use crate::harness::{Mosquitto, output, own_certificate, password_file, sealcast, succeed};
 
 /// Hub, agents and all others are clients of a mosquitto that lets anybody in.
 #[test]
 fn every_step_holds_on_somebody_elses_broker() {
-    let broker = Mosquitto::plain();
-    let out = succeed(sealcast().args(["demo", "--json", "--broker", &broker.url()]));
+    every_step_holds_on(&Mosquitto::plain(), &[]);
+}
+
+/// One that lets in one user, shows a certificate of an authority of its own, and is reached by `scheme`.
+fn every_step_holds_with_a_login(scheme: &'static str, listener: &str) {
+    let broker = Mosquitto::with(scheme, |dir| {
+        let users = dir.join("users").display().to_string();
+        succeed(Command::new("mosquitto_passwd").args(["-c", "-b", &users, "lab", "correct-horse"]));
+        let socket = dir.join("socket").display().to_string();
+        // mosquitto 2.0.11 does not start if all that it has are WebSockets.
+        format!("{listener}{}allow_anonymous false\npassword_file {users}\nlistener 0 {socket}\n", own_certificate(dir))
+    });
+    password_file(&broker.dir().join("password"), "correct-horse");
+    let login = broker.dir().join("login.toml");
+    let table = "user = 'lab'\npassword_file = 'password'\nca_file = 'broker.pem'\nserver_name = 'broker.example'\n";
+    std::fs::write(&login, table).unwrap();
+    every_step_holds_on(&broker, &["--broker-login", &login.display().to_string()]);
+
+    // By the same table with another password nobody gets in.
+    password_file(&broker.dir().join("password"), "wrong");
+    let url = broker.url();
+    let said = output(sealcast().args(["demo", "--broker", &url, "--broker-login"]).arg(&login));
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && text.contains(&url) && text.contains("refused"), "{text}");
+}
+
+#[test]
+fn every_step_holds_over_tls_with_a_password() {
+    every_step_holds_with_a_login("mqtts", "");
+}
+
+#[test]
+fn every_step_holds_in_a_web_socket_over_tls_with_a_password() {
+    every_step_holds_with_a_login("wss", "protocol websockets\n");
+}
+
+fn every_step_holds_on(broker: &Mosquitto, options: &[&str]) {
+    let out = succeed(sealcast().args(["demo", "--json", "--broker", &broker.url()]).args(options));
     let report: Value = serde_json::from_str(&out).unwrap();
     let steps = report["steps"].as_array().unwrap();
     assert!(steps.len() > 50 && steps.iter().all(|step| step["held"] == true), "{out}");
