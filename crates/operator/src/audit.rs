@@ -62,7 +62,8 @@ impl Source {
             (Some(path), _) => Ok((records(path)?, None)),
             (None, Some(url)) => {
                 let endpoint = Endpoint::new(url, tls::system_roots)?;
-                let node = Node::network([(url.to_string(), endpoint)], Finality::Latest);
+                // A reader sends no transactions.
+                let node = Node::network([(url.to_string(), endpoint)], Finality::Latest, 0);
                 let reader = LedgerReader::open(node, proof.ledger).await?;
                 // Before the records: they may be more by then, never fewer.
                 let proven = reader.proven_head().await?;
