@@ -4,12 +4,12 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sealcast_group::EpochKeys;
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -21,10 +21,19 @@ pub struct KeyLog {
 }
 
 impl KeyLog {
-    /// Appends to the file at `path`. A new one only its owner may read.
+    /// Appends to the file at `path`. A new one only its owner may read; one that is there and that others may read is refused.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        let file = file.with_context(|| format!("cannot write the key log {} (--keylog)", path.display()))?;
+        let attempt = || -> Result<File> {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            let mode = file.metadata()?.mode() & 0o777;
+            ensure!(
+                mode & 0o077 == 0,
+                "others than its owner may use it (mode {mode:03o}): chmod 600 {0}, or delete it",
+                path.display()
+            );
+            Ok(file)
+        };
+        let file = attempt().with_context(|| format!("cannot write the key log {} (--keylog)", path.display()))?;
         warn!(
             file = %path.display(),
             "--keylog: THE KEYS OF ALL GROUPS ARE WRITTEN IN THE CLEAR. Whoever gets this file can read all messages of the \
@@ -42,5 +51,31 @@ impl KeyLog {
         if let Err(error) = file.write_all(line.as_bytes()) {
             warn!(file = %self.path.display(), %error, "a key is missing in the key log");
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
+
+    use super::KeyLog;
+
+    #[test]
+    fn a_file_that_others_may_read_gets_no_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.txt");
+        KeyLog::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        for mode in [0o644, 0o660, 0o602] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let said = KeyLog::open(&path).map(drop).unwrap_err();
+            assert!(format!("{said:#}").contains("chmod 600"), "{mode:o}: {said:#}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        KeyLog::open(&path).unwrap();
     }
 }
