@@ -1,8 +1,9 @@
 //! `sealcast bench`: what sealing costs, beside the cryptography that it needs, measured in the same run; what checks cost
-//! beside sealing; how a fleet of agents behaves; what the agents cost beside a broker alone.
+//! beside sealing; how a fleet of agents behaves; what the agents cost beside a broker alone; what a ledger takes and gives.
 
 mod client;
 mod fleet;
+mod ledger;
 mod proxy;
 mod quality;
 mod site;
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
-use sealcast_node::{now_ms, output};
+use sealcast_node::{endpoint::EndpointUrl, now_ms, output};
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Freshness, HandOver, MAX_BATCH, Opened, Opener, Purpose, QosClass,
     raw::Raw,
@@ -64,6 +65,23 @@ pub enum Command {
         /// How long to measure, in ms.
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
         millis: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure how many entries a ledger takes, embedded and on anvil, how fast they are verified, and what a long history costs
+    /// at a start.
+    Ledger {
+        /// How many entries are submitted in batches.
+        #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        entries: u32,
+        /// With how many entries agents and hub are started. Several numbers, separated by commas, in order.
+        #[arg(long, default_value = "1000,10000,100000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+        sizes: Vec<u32>,
+        /// A development node at the Osaka upgrade, such as anvil, whose well-known first account pays [default: one that is
+        /// started here, if anvil is on PATH].
+        #[arg(long, value_name = "URL")]
+        rpc: Option<EndpointUrl>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -137,6 +155,10 @@ pub async fn run(command: Command) -> Result<()> {
             proxy::run(&cells, messages as usize, rounds, connections.into(), json).await
         }
         Command::Quality { millis, json } => quality::run(Duration::from_millis(millis), json),
+        Command::Ledger { entries, sizes, rpc, json } => {
+            let sizes: Vec<usize> = sizes.into_iter().map(|size| size as usize).collect();
+            ledger::run(entries as usize, &sizes, rpc.as_ref(), json).await
+        }
         Command::Fleet { nodes, json } => {
             let sizes: Vec<usize> = nodes.into_iter().map(usize::from).collect();
             fleet::run(&sizes, json).await

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, enroll};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
 use sealcast_identity::DeviceId;
@@ -25,7 +26,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// See the module.
 pub struct Site {
     dir: TempDir,
-    hub: Hub,
+    /// `None` only while it is started again.
+    hub: Option<Hub>,
     folders: Folders,
     hub_config: HubConfig,
     /// The operator's view.
@@ -61,14 +63,17 @@ impl Site {
     pub async fn new(nodes: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("sealcast-bench-").tempdir().context("no temporary folder")?;
         let any = || Some(([127, 0, 0, 1], 0).into());
-        let hub_config = HubFile::default().with(any(), any(), &[]).validate()?;
+        let mut hub_config = HubFile::default().with(any(), any(), &[]).validate()?;
         let folders = Folders::beside(&dir.path().join("hub"))?;
         let hub = Hub::start(&folders, hub_config.clone(), None).await?;
+        // Where it is found, also if it is started again.
+        hub_config.est = hub.est;
+        hub_config.mqtt = hub.mqtt.context("the hub's broker")?;
         let operator = Operator::connect(&folders.operator, &KeyFiles::default()).await?;
         let id = |at: usize| Ok(Node { id: format!("{:04}", 1000 + at).parse()?, agent: None });
         let patience = Duration::from_secs(120 + 2 * nodes as u64);
         let nodes = (1..=nodes).map(id).collect::<Result<_>>()?;
-        Ok(Self { dir, hub, folders, hub_config, operator, nodes, patience })
+        Ok(Self { dir, hub: Some(hub), folders, hub_config, operator, nodes, patience })
     }
 
     /// Enrols all devices, some at a time.
@@ -81,7 +86,8 @@ impl Site {
                 ended.context("enrolment")??;
             }
             let token = device::invite(&self.folders.hub, id.clone(), &self.hub_config)?;
-            let (url, dir) = (self.hub.url.clone(), self.dir.path().join(id.as_str()));
+            let url = self.hub.as_ref().context("the hub")?.url.clone();
+            let (url, dir) = (url, self.dir.path().join(id.as_str()));
             enrolling
                 .spawn(async move { enroll::enroll(&url, &token, &dir, &KeyFiles::default(), None).await.map(drop) });
         }
@@ -91,13 +97,59 @@ impl Site {
         Ok(())
     }
 
+    /// Starts the agent of one device.
+    pub async fn start_agent(&mut self, at: usize) -> Result<()> {
+        let node = self.nodes.get_mut(at).context("no such node")?;
+        let text = "listen = '127.0.0.1:0'\n[freshness]\nmax_age_ms = 0\n";
+        let config = toml::from_str::<AgentFile>(text)?.validate()?;
+        node.agent = Some(Agent::start(&self.dir.path().join(node.id.as_str()), config).await?);
+        Ok(())
+    }
+
+    /// Stops it.
+    pub async fn stop_agent(&mut self, at: usize) -> Result<()> {
+        match self.nodes.get_mut(at).and_then(|node| node.agent.take()) {
+            Some(agent) => agent.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until an agent's replica has so many entries.
+    pub async fn has_read(&self, at: usize, entries: u64) -> Result<()> {
+        let data = self.nodes.get(at).context("no such node")?.agent()?.data();
+        let end = Instant::now() + self.patience;
+        while data.with_replica(|replica| replica.height()) < entries {
+            ensure!(Instant::now() < end, "the agent did not read {entries} entries in time");
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the hub again. How long its end took.
+    pub async fn restart_hub(&mut self) -> Result<Duration> {
+        let start = Instant::now();
+        self.hub.take().context("the hub")?.stop().await?;
+        let stopping = start.elapsed();
+        self.hub = Some(Hub::start(&self.folders, self.hub_config.clone(), None).await?);
+        Ok(stopping)
+    }
+
+    /// What a device's folder has on disk, in bytes.
+    pub fn agent_bytes(&self, at: usize) -> Result<u64> {
+        let node = self.nodes.get(at).context("no such node")?;
+        bytes_in(&self.dir.path().join(node.id.as_str()))
+    }
+
+    /// What the hub's folder has on disk, in bytes.
+    pub fn hub_bytes(&self) -> Result<u64> {
+        bytes_in(&self.folders.hub)
+    }
+
     /// Starts all agents, and waits until each has seen, for every device, the key broadcast that the ledger names, and the
     /// same ledger.
     pub async fn start_agents(&mut self) -> Result<()> {
-        for node in &mut self.nodes {
-            let text = "listen = '127.0.0.1:0'\n[freshness]\nmax_age_ms = 0\n";
-            let config = toml::from_str::<AgentFile>(text)?.validate()?;
-            node.agent = Some(Agent::start(&self.dir.path().join(node.id.as_str()), config).await?);
+        for at in 0..self.nodes.len() {
+            self.start_agent(at).await?;
         }
         let start = Instant::now();
         let mut agreed = 0;
@@ -182,8 +234,16 @@ impl Site {
             ended.context("an agent's end")??;
         }
         drop(self.operator);
-        self.hub.stop().await
+        match self.hub {
+            Some(hub) => hub.stop().await,
+            None => Ok(()),
+        }
     }
+}
+
+fn bytes_in(dir: &Path) -> Result<u64> {
+    let sizes = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len()));
+    sizes.sum()
 }
 
 /// Creates a group that covers all topics below its name.
