@@ -29,6 +29,8 @@ use self::anvil::Anvil;
 const SINGLE: usize = 200;
 /// Most entries that a development node gets in batches: it runs each transaction many times to estimate its gas.
 const NETWORK_ENTRIES: usize = 512;
+/// The most that is offered there for a transaction, in Gwei per gas.
+const MAX_FEE_GWEI: u64 = 500;
 /// Entries in one call of `Ledger::submit_all`.
 const TOGETHER: usize = 1024;
 
@@ -164,7 +166,7 @@ async fn embedded(dir: &Path, entries: usize) -> Result<(Speed, Vec<Record>, Gen
 async fn network(url: &EndpointUrl, entries: usize) -> Result<Speed> {
     let (wallet, keys) = (Wallet::from_secret(&anvil::ACCOUNT)?, Keys::generate()?);
     let endpoint = Endpoint::new(url, tls::system_roots)?;
-    let node = Node::network([(url.to_string(), endpoint)], Finality::Latest);
+    let node = Node::network([(url.to_string(), endpoint)], Finality::Latest, MAX_FEE_GWEI);
     let ledger = Ledger::deploy(node, wallet, keys.public()).await?;
     measure(&ledger, &keys, entries.min(NETWORK_ENTRIES)).await
 }
