@@ -2,6 +2,7 @@
 //! history costs at a start.
 
 mod anvil;
+mod figures;
 mod history;
 
 use std::{
@@ -23,7 +24,10 @@ use sealcast_node::{
 };
 use serde::Serialize;
 
-use self::anvil::Anvil;
+use self::{
+    anvil::Anvil,
+    figures::{millis, per_second, round, turns},
+};
 
 /// Entries that are submitted one after the other.
 const SINGLE: usize = 200;
@@ -227,14 +231,6 @@ async fn measure(ledger: &Ledger, keys: &Keys, entries: usize) -> Result<Speed> 
     })
 }
 
-/// A grant and its revocation, in turns, for ever.
-fn turns(group: GroupNumber, device: Number) -> impl Iterator<Item = Body> {
-    (0_u64..).map(move |at| match at % 2 {
-        0 => Body::Granted(Granted { group, device }),
-        _ => Body::Revoked(Revoked { group, device, reason: Reason::default() }),
-    })
-}
-
 fn verification(records: &[Record], genesis: Genesis) -> Result<Verification> {
     let encoded: Vec<Vec<u8>> = records.iter().map(Record::encode).collect();
     let mut replica = Replica::new(genesis);
@@ -275,16 +271,4 @@ fn verification(records: &[Record], genesis: Genesis) -> Result<Verification> {
         snapshot_write_ms: millis(written),
         snapshot_read_ms: millis(read),
     })
-}
-
-fn millis(time: Duration) -> f64 {
-    round(time.as_secs_f64() * 1e3)
-}
-
-fn per_second(count: usize, time: Duration) -> f64 {
-    (count as f64 / time.as_secs_f64()).round()
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

@@ -1,13 +1,13 @@
 //! What a long history costs: a new device that verifies all of it, and the next start of its agent and of the hub.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use sealcast_ledger::{Authenticity, Body};
 use sealcast_node::output;
 use serde::Serialize;
 
-use super::{millis, round, turns};
+use super::figures::{millis, round, turns};
 use crate::bench::site::{Site, create_group};
 
 /// Entries that the operator signs at a time.
@@ -64,13 +64,12 @@ async fn one(site: &mut Site, device: usize) -> Result<Row> {
     site.start_agent(device).await?;
     site.has_read(device, entries).await?;
     let new_device = start.elapsed();
-    let mut agent_start = None;
+    let mut agent_start = Duration::MAX;
     for _ in 0..STARTS {
         site.stop_agent(device).await?;
         let start = Instant::now();
         site.start_agent(device).await?;
-        let took = start.elapsed();
-        agent_start = Some(agent_start.map_or(took, |least: std::time::Duration| least.min(took)));
+        agent_start = agent_start.min(start.elapsed());
     }
     site.stop_agent(device).await?;
     let start = Instant::now();
@@ -80,7 +79,7 @@ async fn one(site: &mut Site, device: usize) -> Result<Row> {
     Ok(Row {
         entries,
         new_device_ms: millis(new_device),
-        agent_start_ms: millis(agent_start.unwrap_or_default()),
+        agent_start_ms: millis(agent_start),
         hub_start_ms: millis(hub_start),
         agent_bytes: each(site.agent_bytes(device)?),
         hub_bytes: each(site.hub_bytes()?),
