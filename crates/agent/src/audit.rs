@@ -87,8 +87,8 @@ pub fn run(options: &Options) -> Result<()> {
     let bytes = proof.encode();
     files::write(&options.out, &bytes, Mode::Public)?;
     output::line(&format!(
-        "{}: {} bytes, {shown} messages of {} in {} anchors. Whoever has it needs root.pem and the ledger:\n\
-         sealcast audit verify {} --root root.pem --ledger DIR (or --rpc URL)",
+        "{}: {} bytes; messages of {}: {shown}; anchors: {}. Whoever verifies it needs root.pem and the ledger:\n\
+         sealcast audit verify {} --root root.pem --ledger ledger.bin (by `sealcast ledger export`; or --rpc URL)",
         options.out.display(),
         bytes.len(),
         device.id,

@@ -43,7 +43,8 @@ pub fn reason(version: Version, code: u8) -> &'static str {
         }
         reason::BAD_USER_NAME_OR_PASSWORD => "bad user name or password",
         reason::NOT_AUTHORIZED => {
-            "not authorized: the hub does not know the device's certificate, or the device may not publish its will"
+            "not authorized: the broker does not let in the login or the certificate that the agent shows, or the device may \
+             not publish its will"
         }
         reason::SERVER_UNAVAILABLE => "the broker is not available",
         reason::SERVER_BUSY => "the broker is busy",

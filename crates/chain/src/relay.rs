@@ -403,12 +403,12 @@ fn fault(error: NodeError) -> RpcFault {
         NodeError::Refused { code, message, revert, .. } => {
             RpcFault { code, message, data: revert.map(|data| Value::String(alloy::hex::encode_prefixed(data))) }
         }
-        // The hub cannot read its ledger then either, and says so once.
+        // The hub cannot read its ledger then either, and says so, but not for each device that asks.
         NodeError::Transport { .. } => {
             RpcFault::new(rpc_code::INTERNAL, "the ledger's node does not answer: look at the hub's log")
         }
         NodeError::Answer { .. } => {
-            tracing::warn!(%error, "the relay got a wrong answer from the ledger's node");
+            tracing::debug!(%error, "the relay got a wrong answer from the ledger's node");
             RpcFault::new(rpc_code::INTERNAL, "the ledger's node failed: look at the hub's log")
         }
     }

@@ -71,7 +71,7 @@ impl Follower {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
-        let mut told: Option<Instant> = None;
+        let mut told: Option<(Instant, String)> = None;
         let is_embedded = self.ledger.is_embedded();
         let unread = if is_embedded { UNREAD } else { UNREAD_NETWORK };
         loop {
@@ -100,9 +100,10 @@ impl Follower {
                     if damaged || since.elapsed() >= unread {
                         return Err(error);
                     }
-                    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
-                        error!("{error:#}; trying again each second");
-                        told = Some(Instant::now());
+                    let what = format!("{error:#}");
+                    if told.as_ref().is_none_or(|(at, said)| *said != what || at.elapsed() >= TELL_AGAIN) {
+                        error!("{what}; trying again each second");
+                        told = Some((Instant::now(), what));
                     }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

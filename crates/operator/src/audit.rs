@@ -219,9 +219,11 @@ impl Report {
             Some(Block { number, hash }) => {
                 output::line(&format!("the head is in the state of block {number}, {hash}: compare it elsewhere"))?;
             }
-            None => output::line("the ledger is what the source shows: no block header was checked")?,
+            None => output::line(
+                "the ledger is what the file or the endpoint shows: no network vouches for it by a block's header",
+            )?,
         }
-        output::line(&format!("{ms:.1} ms"))
+        output::line(&format!("verified within {ms:.1} ms"))
     }
 }
 

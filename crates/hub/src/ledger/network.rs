@@ -20,6 +20,11 @@ pub async fn open(network: &Network, known: Option<LedgerId>, keys: &Keys) -> Re
         return attach(network, id, &keys.relay_key).await;
     }
     let wallet = Wallet::from_secret(&keys.relay_key)?;
+    info!(
+        finality = %network.finality,
+        "the ledger's contract is being deployed. The hub runs once its block is final: on a public network that takes a \
+         quarter of an hour. A node for development may need --finality latest"
+    );
     let ledger = Ledger::deploy(node(network)?, wallet, keys.first()).await?;
     info!(ledger = %ledger.id(), "the ledger's contract was deployed");
     Ok(ledger)

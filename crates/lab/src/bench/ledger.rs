@@ -15,8 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Finality, Ledger, Node, Wallet};
 use sealcast_identity::{DeviceId, PublicKey, SigningKey};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, Hash, Number, Policy, Reason,
-    Record, Replica, Revoked, Serial,
+    Authenticity, Body, DeviceRegistered, Genesis, GroupCreated, GroupNumber, Hash, Policy, Record, Replica, Serial,
 };
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
