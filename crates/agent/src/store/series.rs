@@ -4,7 +4,7 @@
 //! root is drawn ([`Write::DrawAnchor`](sealcast_agent_core::control::Write::DrawAnchor)): the tree's frontier, from which
 //! proofs go on when the messages before are forgotten.
 //!
-//! A message takes about 30 bytes, its topic, and its payload or 32 bytes; an anchor 60 bytes and at most 32 hashes.
+//! A message takes about 37 bytes, its topic, and its payload or 32 bytes (`docs/audit.md`).
 
 use std::path::Path;
 

@@ -15,7 +15,7 @@ pub struct BrokerArgs {
     /// wss://HOST:PORT/PATH. Nothing else may use it meanwhile.
     #[arg(long, value_name = "URL")]
     broker: Option<BrokerUrl>,
-    /// How everybody in the experiment gets in there: a file with the keys of the table [upstream] of agent.toml, such as
+    /// How everybody in the experiment gets in there: a file with the keys of the table upstream of agent.toml, such as
     /// user, password_file and ca_file.
     #[arg(long, value_name = "FILE", requires = "broker")]
     broker_login: Option<PathBuf>,
