@@ -35,14 +35,6 @@ pub(crate) fn fits(entries: &[SignedEntry]) -> usize {
     }
 }
 
-/// Whether they are of one originator, with consecutive nonces: none of them is taken before the one in front of it.
-pub(crate) fn is_series(entries: &[SignedEntry]) -> bool {
-    let follows = |(before, entry): (&SignedEntry, &SignedEntry)| {
-        entry.originator() == before.originator() && Some(entry.nonce()) == before.nonce().checked_add(1)
-    };
-    entries.iter().zip(entries.iter().skip(1)).all(follows)
-}
-
 fn most_gas(entry: &SignedEntry) -> u64 {
     let each = match entry.kind() {
         Kind::DeviceRegistered | Kind::GroupCreated | Kind::LimitsSet => STORED_BYTE_GAS,

@@ -1,7 +1,6 @@
 //! The ledger's client: deploys the contract, submits entries with a wallet of its own, reads records.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,9 +28,6 @@ use crate::{
 const PAGE: usize = 64;
 /// So often as nothing new was found, other endpoints are asked whether they have more.
 const OTHERS_EVERY: u32 = 20;
-/// Transactions of many entries that the embedded engine has at a time: one that it writes, one that waits, and those that are
-/// being made.
-const AHEAD: usize = 4;
 /// What an entry costs, about.
 const ENTRY_GAS: u64 = 150_000;
 /// How long a node may have a block's state before it shows the block's logs.
@@ -280,79 +276,32 @@ impl Ledger {
     }
 
     /// Like [`submit_all`](Self::submit_all), with the contract's own words for refusals.
-    ///
-    /// The embedded engine has the next transactions already while it writes a block, if each entry follows from the one before
-    /// it: then nothing is taken before what it comes after. A network estimates the gas of a transaction by the newest block,
-    /// where the entries before it are not yet, so there each waits for the one before it.
     pub(crate) async fn try_submit_all(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
-        let most = if self.is_embedded() && batch::is_series(entries) { AHEAD } else { 1 };
         let mut results = Vec::with_capacity(entries.len());
-        let mut sent = VecDeque::new();
         let mut rest = entries;
-        loop {
-            while sent.len() < most && !rest.is_empty() {
-                let (now, later) = rest.split_at(batch::fits(rest));
-                sent.push_back((now, self.send_together(now).await));
-                rest = later;
+        while let Some(first) = rest.first() {
+            let (now, later) = rest.split_at(batch::fits(rest));
+            match now {
+                [_] => results.push(self.send(first).await),
+                _ => results.extend(self.send_together(now).await),
             }
-            let Some((now, outcome)) = sent.pop_front() else { return results };
-            let all = self.results(now, outcome).await;
-            let was_apart = all.is_none();
-            results.extend(match all {
-                Some(all) => all,
-                None => self.submit_apart(now).await,
-            });
-            // Those behind them came into blocks too early, and were refused.
-            while was_apart && let Some((now, outcome)) = sent.pop_front() {
-                if let Ok(Some(sent)) = outcome {
-                    // Whatever becomes of it: each of its entries is sent again.
-                    let _ = self.inner.sender.wait(&self.inner.node, &mut self.inner.node.ticker(), sent).await;
-                }
-                results.extend(self.submit_apart(now).await);
-            }
-        }
-    }
-
-    /// Each by a transaction of its own, one after the other.
-    async fn submit_apart(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
-        let mut results = Vec::with_capacity(entries.len());
-        for entry in entries {
-            results.push(self.try_submit(entry).await);
+            rest = later;
         }
         results
     }
 
-    /// One transaction for all of them, on its way. The contract takes or refuses each by itself. `None` if the gas of one
-    /// transaction does not suffice for all.
-    async fn send_together(&self, entries: &[SignedEntry]) -> Result<Option<Sent>, SubmitError> {
-        let inner = &*self.inner;
-        let data = match entries {
-            [entry] => contract::submission(entry),
-            _ => contract::submissions(entries),
-        };
-        match inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await {
-            // By the node's estimate of the gas: some say it with the contract's words, some with their own.
-            Err(SubmitError::Reverted(_) | SubmitError::Refused(_) | SubmitError::Node(NodeError::Refused { .. })) => {
-                Ok(None)
+    /// One transaction for all of them. The contract takes or refuses each by itself.
+    async fn send_together(&self, entries: &[SignedEntry]) -> Vec<Result<Submitted, Failure>> {
+        let outcomes = match self.outcomes(entries).await {
+            Ok(Some(outcomes)) => outcomes,
+            Err(error) => return entries.iter().map(|_| same(&error)).map(Failure::from).map(Err).collect(),
+            Ok(None) => {
+                let mut results = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    results.push(self.try_submit(entry).await);
+                }
+                return results;
             }
-            other => other.map(Some),
-        }
-    }
-
-    /// What became of the entries of one transaction; `None` if its gas did not suffice for all.
-    async fn results(
-        &self,
-        entries: &[SignedEntry],
-        sent: Result<Option<Sent>, SubmitError>,
-    ) -> Option<Vec<Result<Submitted, Failure>>> {
-        let outcomes = match sent {
-            Ok(Some(sent)) => self.outcomes(entries, sent).await,
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let outcomes = match outcomes {
-            Ok(outcomes) => outcomes?,
-            Err(error) => return Some(entries.iter().map(|_| same(&error)).map(Failure::from).map(Err).collect()),
         };
         let mut results = Vec::with_capacity(entries.len());
         for (entry, outcome) in entries.iter().zip(outcomes) {
@@ -361,13 +310,22 @@ impl Ledger {
                 Err(data) => self.unless_taken(entry, Failure::reverted(data)).await,
             });
         }
-        Some(results)
+        results
     }
 
-    /// What the contract said of each entry in a transaction, once it is final.
-    async fn outcomes(&self, entries: &[SignedEntry], sent: Sent) -> Result<Option<Vec<Outcome>>, SubmitError> {
+    /// What became of each in one transaction; `None` if the gas of one does not suffice for all.
+    async fn outcomes(&self, entries: &[SignedEntry]) -> Result<Option<Vec<Outcome>>, SubmitError> {
         let inner = &*self.inner;
-        let receipt = inner.sender.wait(&inner.node, &mut inner.node.ticker(), sent).await?;
+        let data = contract::submissions(entries);
+        let mut ticker = inner.node.ticker();
+        let sent = match inner.sender.send(&inner.node, TxKind::Call(inner.address), data.into()).await {
+            // By the node's estimate of the gas: some say it with the contract's words, some with their own.
+            Err(SubmitError::Reverted(_) | SubmitError::Refused(_) | SubmitError::Node(NodeError::Refused { .. })) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let receipt = inner.sender.wait(&inner.node, &mut ticker, sent).await?;
         if receipt.status.is_zero() {
             return Ok(None);
         }
