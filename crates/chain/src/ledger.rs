@@ -1,9 +1,6 @@
 //! The ledger's client: deploys the contract, submits entries with a wallet of its own, reads records.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use alloy::{
     eips::BlockNumberOrTag,
@@ -30,8 +27,6 @@ const PAGE: usize = 64;
 const OTHERS_EVERY: u32 = 20;
 /// What an entry costs, about.
 const ENTRY_GAS: u64 = 150_000;
-/// How long a node may have a block's state before it shows the block's logs.
-const LOGS_LATE: Duration = Duration::from_secs(5);
 /// Records in one answer of [`Ledger::records`].
 pub const MAX_RECORDS: usize = 1024;
 const MAX_RECORDS_BYTES: usize = 8 << 20;
@@ -419,27 +414,7 @@ impl Ledger {
     /// At most `count` records that the ledger has, at least one.
     async fn page(&self, from: u64, count: usize) -> Result<Vec<Record>, NodeError> {
         let Inner { node, address, places, .. } = &*self.inner;
-        let (mut attempt, mut ticker, asked) = (1, node.ticker(), Instant::now());
-        loop {
-            let error = match places.page(node, *address, from, count).await {
-                // Nodes show the state of a block a moment before its logs, and behind one URL there may be several nodes.
-                Ok(none) if none.is_empty() => {
-                    if !node.is_embedded() && asked.elapsed() < LOGS_LATE {
-                        ticker.tick().await;
-                        continue;
-                    }
-                    NodeError::answer("eth_getLogs", format!("records from {from} on are missing"))
-                }
-                Err(error @ NodeError::Answer { .. }) => error,
-                other => return other,
-            };
-            if attempt >= node.endpoints() {
-                return Err(error);
-            }
-            // Another endpoint may know better.
-            node.turn_away(&error);
-            attempt += 1;
-        }
+        places.page(node, *address, from, count).await
     }
 
     /// How many entries there are.

@@ -6,6 +6,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use alloy::primitives::Address;
@@ -21,6 +22,8 @@ use crate::{
 /// So many places are kept: readers are at the end mostly, or read from somewhere on.
 const MAX_PLACES: usize = 64;
 const METHOD: &str = "eth_getLogs";
+/// How long a node may have a block's state before it shows the block's logs.
+const LOGS_LATE: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -38,9 +41,40 @@ impl Places {
         Self { deployed_at, blocks: Mutex::default(), window: AtomicU64::new(u64::MAX) }
     }
 
-    /// The records of `contract` from index `from` on, at most `count`; none if the node's blocks do not have them yet. What one
-    /// endpoint gives the others do not contradict.
+    /// The records of `contract` from index `from` on, which it has: at most `count`, at least one. What one endpoint gives the
+    /// others do not contradict.
     pub(crate) async fn page(
+        &self,
+        node: &Node,
+        contract: Address,
+        from: u64,
+        count: usize,
+    ) -> Result<Vec<Record>, NodeError> {
+        let (mut attempt, mut ticker, asked) = (1, node.ticker(), Instant::now());
+        loop {
+            let error = match self.find(node, contract, from, count).await {
+                // Nodes show the state of a block a moment before its logs, and behind one URL there may be several nodes.
+                Ok(none) if none.is_empty() => {
+                    if !node.is_embedded() && asked.elapsed() < LOGS_LATE {
+                        ticker.tick().await;
+                        continue;
+                    }
+                    NodeError::answer(METHOD, format!("records from {from} on are missing"))
+                }
+                Err(error @ NodeError::Answer { .. }) => error,
+                other => return other,
+            };
+            if attempt >= node.endpoints() {
+                return Err(error);
+            }
+            // Another endpoint may know better.
+            node.turn_away(&error);
+            attempt += 1;
+        }
+    }
+
+    /// The same, of the endpoint that is asked at present; none if its blocks do not have them yet.
+    async fn find(
         &self,
         node: &Node,
         contract: Address,

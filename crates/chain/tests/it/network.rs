@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use sealcast_chain::{AttachError, Engine, EngineConfig, Finality, Ledger, Node, Wallet};
+use sealcast_chain::{AttachError, Engine, EngineConfig, Finality, Ledger, LedgerReader, Node, Wallet};
 use sealcast_ledger::SignedEntry;
 use sealcast_ledger_client::{Channel, ChannelError, NodeError, SubmitError};
 use serde_json::{Value, json};
@@ -169,6 +169,25 @@ async fn a_contract_with_other_code_is_no_ledger() {
     endpoints[0].faults.other_code.store(true, Ordering::Relaxed);
     let refused = attach(&world, &endpoints).await.map(drop);
     assert!(matches!(refused, Err(AttachError::OtherCode { .. })), "{refused:?}");
+}
+
+/// Whoever reads without an account is told so, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_keeps_entries_back_is_not_asked_for_ever() {
+    let (world, endpoints, ledger) = world(1).await;
+    world.by_operator(group("a", &["a/#"])).await.unwrap();
+    let node = Node::network([endpoints[0].named("only")], Finality::Latest, MAX_FEE_GWEI);
+    let reader = LedgerReader::open(node, world.id()).await.unwrap();
+    assert_eq!(reader.records().await.unwrap(), all(&world.ledger).await);
+    endpoints[0].twist(Some(|asked, answer| {
+        if asked["method"] == "eth_getLogs" {
+            answer["result"] = json!([]);
+        }
+    }));
+    let read = tokio::time::timeout(PATIENCE, reader.records()).await.unwrap();
+    for said in [read, ledger.records(0, 10).await] {
+        assert!(said.unwrap_err().to_string().contains("records from 0 on are missing"));
+    }
 }
 
 /// Wherever it stands among the three.
