@@ -412,13 +412,18 @@ pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Re
     Ok(upstream.taking(2 * config.max_packet_bytes).with_wire(folder.network.wire.clone()))
 }
 
+/// The entries in an agent's folder, whether an agent runs on it or not. Nothing of them is verified.
+pub fn stored_records(dir: &Path) -> Result<Vec<Record>> {
+    let stored = Store::read_records(dir)?;
+    let decode = |bytes: &Vec<u8>| Record::decode(bytes);
+    let records = stored.iter().map(decode).collect::<Result<_, _>>();
+    records.context("the agent's copy of the ledger, in agent.sqlite, cannot be read")
+}
+
 /// Reads an agent's replica from its folder and verifies it from the first entry on.
 pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
     let folder = Folder::open(dir)?;
-    let records = Store::read_records(dir)?
-        .iter()
-        .map(|bytes| Record::decode(bytes).context("the agent's copy of the ledger, in agent.sqlite, cannot be read"))
-        .collect::<Result<Vec<_>>>()?;
+    let records = stored_records(dir)?;
     let replica = sealcast_ledger::verify(folder.genesis(), records.iter().cloned())?;
     Ok((records, replica))
 }

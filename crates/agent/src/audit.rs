@@ -134,17 +134,17 @@ impl Device {
                 && options.to.is_none_or(|to| sent.time_ms < to)
                 && digest.is_none_or(|digest| sent.digest == digest)
         };
-        for stored in Store::read_series(&options.dir, group)? {
-            let Some(part) = Part::select(&options.dir, &stored, wants)? else { continue };
+        let all = Store::read_series(&options.dir, group)?;
+        for stored in &all {
+            let Some(part) = Part::select(&options.dir, stored, wants)? else { continue };
             let Part { base, first, last, sent } = part;
-            let series = self.series(&stored, first, last, base, with_payload(sent, payload.as_deref(), digest))?;
+            let series = self.series(stored, first, last, base, with_payload(sent, payload.as_deref(), digest))?;
             let shown = shown(&series.sent, wants, options.complete);
             let count = shown.iter().filter(|shown| **shown == Shown::All).count();
             return Ok((prove(&series, &shown)?, count));
         }
-        let newest = Store::read_series(&options.dir, group)?
-            .first()
-            .map_or(0, |series| series.size - series.anchors.last().map_or(0, |(_, tree)| tree.size()));
+        let newest =
+            all.first().map_or(0, |series| series.size - series.anchors.last().map_or(0, |(_, tree)| tree.size()));
         bail!(
             "no message that is kept and anchored is what was asked for. {newest} messages of the group wait for the next \
              anchor ([anchor] in agent.toml says when it comes)"

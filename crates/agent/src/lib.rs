@@ -36,7 +36,7 @@ pub use sealcast_agent_core::{
 };
 
 pub use self::{
-    agent::{Agent, Options, read_replica, run, upstream},
+    agent::{Agent, Options, read_replica, run, stored_records, upstream},
     config::{Agent as AgentConfig, AgentFile, read_schemas},
     folder::{Folder, genesis},
     store::Store,

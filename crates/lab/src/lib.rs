@@ -5,3 +5,4 @@ pub mod bench;
 pub mod demo;
 mod lone_member;
 pub mod plot;
+mod policy;

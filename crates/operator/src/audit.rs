@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
-use sealcast_agent::{Store, audit};
+use sealcast_agent::{audit, stored_records};
 use sealcast_audit::{Message, Payload, Proof, Topic, Verified, verify};
 use sealcast_chain::{Finality, LedgerReader, Node, ProvenHead};
 use sealcast_identity::TrustAnchor;
@@ -79,8 +79,7 @@ fn records(path: &std::path::Path) -> Result<Vec<Record>> {
         let bytes = files::read_bytes(path, MAX_FILE_BYTES)?;
         return Record::decode_all(&bytes).with_context(|| format!("{} cannot be used", path.display()));
     }
-    let stored = Store::read_records(path)?;
-    stored.iter().map(|bytes| Record::decode(bytes).context("the agent's copy of the ledger cannot be read")).collect()
+    stored_records(path)
 }
 
 /// Runs the command.

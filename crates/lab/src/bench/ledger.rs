@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Finality, Ledger, Node, Wallet};
 use sealcast_identity::{DeviceId, PublicKey, SigningKey};
 use sealcast_ledger::{
-    Authenticity, Body, DeviceRegistered, Genesis, GroupCreated, GroupNumber, Hash, Policy, Record, Replica, Serial,
+    Authenticity, Body, DeviceRegistered, Genesis, GroupCreated, GroupNumber, Hash, Record, Replica, Serial,
 };
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
@@ -27,6 +27,7 @@ use self::{
     anvil::Anvil,
     figures::{millis, per_second, round, turns},
 };
+use crate::policy::policy;
 
 /// Entries that are submitted one after the other.
 const SINGLE: usize = 200;
@@ -185,13 +186,7 @@ async fn measure(ledger: &Ledger, keys: &Keys, entries: usize) -> Result<Speed> 
         not_after_s: 4_000_000_000,
     };
     ledger.submit(&Body::DeviceRegistered(registered).sign(&keys.ca, id.ca(), 0, &id)?).await?;
-    let policy = Policy {
-        epoch_max_age_s: None,
-        epoch_max_messages: None,
-        retention: 4,
-        authenticity: Authenticity::Signature,
-        ledger_max_age_s: None,
-    };
+    let policy = policy(Authenticity::Signature);
     let created = GroupCreated { name: "bench".parse()?, filters: vec!["bench/#".parse()?], policy };
     ledger.submit(&Body::GroupCreated(created).sign(&keys.operator, id.operator(), 0, &id)?).await?;
 

@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::policy::policy;
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, enroll};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{
-    Authenticity, Body, Granted, GroupCreated, GroupName, GroupNumber, Hash, Number, Policy, TopicFilter,
-};
+use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, GroupName, GroupNumber, Hash, Number, TopicFilter};
 use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use tempfile::TempDir;
@@ -248,8 +247,7 @@ fn bytes_in(dir: &Path) -> Result<u64> {
 
 /// Creates a group that covers all topics below its name.
 pub async fn create_group(operator: &mut Operator, name: &str, authenticity: Authenticity) -> Result<GroupNumber> {
-    let policy =
-        Policy { epoch_max_age_s: None, epoch_max_messages: None, retention: 4, authenticity, ledger_max_age_s: None };
+    let policy = policy(authenticity);
     let filters: Vec<TopicFilter> = vec![format!("{name}/#").parse()?];
     let name: GroupName = name.parse()?;
     operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;

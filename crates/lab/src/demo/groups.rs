@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, Policy, TopicFilter};
+use sealcast_ledger::{Authenticity, Body, Granted, GroupCreated, TopicFilter};
 use sealcast_node::now_ms;
 use sealcast_seal::{Content, Purpose, QosClass};
 
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::app::PATIENCE;
 use crate::lone_member::lone_member;
+use crate::policy::policy;
 
 const ROOM1: &str = "hsu0001/room1";
 const ROOM2: &str = "hsu0002/room2";
@@ -23,13 +24,7 @@ const READING_2: &str = "{\"sensor\":\"1114\",\"temperature\":19.5}";
 
 /// Creates a group over `filter` and waits until `members`, who are granted it, have its keys.
 pub async fn create(world: &mut World, name: &str, filter: &str, members: &[usize]) -> Result<()> {
-    let policy = Policy {
-        epoch_max_age_s: None,
-        epoch_max_messages: None,
-        retention: 4,
-        authenticity: Authenticity::Signature,
-        ledger_max_age_s: None,
-    };
+    let policy = policy(Authenticity::Signature);
     let filters: Vec<TopicFilter> = vec![filter.parse()?];
     world.submit(Body::GroupCreated(GroupCreated { name: name.parse()?, filters, policy })).await?;
     for member in members {
