@@ -415,8 +415,7 @@ pub fn upstream(folder: &Folder, key: &SigningKey, config: &config::Agent) -> Re
 /// The entries in an agent's folder, whether an agent runs on it or not. Nothing of them is verified.
 pub fn stored_records(dir: &Path) -> Result<Vec<Record>> {
     let stored = Store::read_records(dir)?;
-    let decode = |bytes: &Vec<u8>| Record::decode(bytes);
-    let records = stored.iter().map(decode).collect::<Result<_, _>>();
+    let records: Result<_, _> = stored.iter().map(|bytes| Record::decode(bytes)).collect();
     records.context("the agent's copy of the ledger, in agent.sqlite, cannot be read")
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::policy::policy;
 use anyhow::{Context as _, Result, bail, ensure};
 use sealcast_agent::{Agent, AgentFile, enroll};
 use sealcast_hub::{Folders, Hub, HubConfig, HubFile};
@@ -16,6 +15,8 @@ use sealcast_node::{KeyFiles, tls::HostPort, upstream::Upstream};
 use sealcast_operator::{Operator, device};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+
+use crate::policy::policy;
 
 /// Devices that enrol at a time.
 const ENROLLING: usize = 4;
