@@ -9,13 +9,12 @@ use alloy::{
 };
 use sealcast_identity::PublicKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEntry};
-use sealcast_ledger_client::{Head, NodeError, SubmitError};
+use sealcast_ledger_client::{ENTRY_TOPIC, Head, NodeError, Places, SubmitError, record};
 
 use crate::{
     batch::{self, Outcome},
     contract::{self, SealcastLedger as abi},
     node::{Node, Ticker},
-    places::Places,
     sender::{Sender, Sent},
     wallet::Wallet,
 };
@@ -148,7 +147,7 @@ impl Ledger {
         if ca != contract::address(&id.ca()) {
             return Err(AttachError::NotALedger { address: bytes });
         }
-        Ok(Self { inner: Arc::new(Inner { node, id, address, places: Places::new(deployed_at), sender }) })
+        Ok(Self { inner: Arc::new(Inner { node, id, address, places: Places::new(bytes, deployed_at), sender }) })
     }
 
     /// Which ledger this is.
@@ -318,11 +317,12 @@ impl Ledger {
             };
             return self.unless_taken(entry, failure).await;
         }
-        let found = receipt.logs.iter().find(|log| {
-            log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
-        });
+        let found = receipt
+            .logs
+            .iter()
+            .find(|log| log.inner.address == inner.address && log.inner.data.topics().first() == Some(&ENTRY_TOPIC));
         let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
-        Ok(Submitted { record: contract::record(log)?, is_new: true })
+        Ok(Submitted { record: record(&log.inner.data)?, is_new: true })
     }
 
     /// A used nonce may mean that this very entry was taken before and the answer lost.
@@ -384,15 +384,24 @@ impl Ledger {
         Ok((height, records))
     }
 
-    /// At most `count` records that the ledger has, at least one.
+    /// At most `count` records that the ledger has, at least one. What one endpoint gives, the most of those that answer must
+    /// have too.
     async fn page(&self, from: u64, count: usize) -> Result<Vec<Record>, NodeError> {
-        let Inner { node, address, places, .. } = &*self.inner;
+        let Inner { node, places, .. } = &*self.inner;
+        let endpoints = node.endpoints();
         let mut attempt = 1;
         loop {
-            match places.page(node, *address, from, count).await {
+            let error = match places.page(endpoints, from, count).await {
+                Ok(page) => match places.compare(endpoints, &page).await {
+                    comparison if comparison.is_believed() => return Ok(page.records),
+                    comparison => comparison.disagreement(),
+                },
+                Err(error) => error,
+            };
+            match error {
                 // Another endpoint may know better.
-                Err(error @ NodeError::Answer { .. }) if attempt < node.endpoints() => node.turn_away(&error),
-                other => return other,
+                NodeError::Answer { .. } if attempt < endpoints.count() => endpoints.turn_away(&error),
+                error => return Err(error),
             }
             attempt += 1;
         }
@@ -420,12 +429,17 @@ impl Ledger {
 
     /// Turns to another endpoint if one has more entries than `height`, which is all that the present one shows.
     async fn leave_stale_endpoint(&self, height: u64) {
-        for (name, node) in self.inner.node.others() {
+        for node in self.inner.node.others() {
             let has: Result<u64, _> = node.view(self.inner.address, abi::heightCall {}).await;
             if let Ok(has) = has.as_ref()
                 && *has > height
             {
-                return self.inner.node.turn_away(&format!("{name} has {has} entries, and it shows {height}"));
+                let name = node.endpoints().name();
+                return self
+                    .inner
+                    .node
+                    .endpoints()
+                    .turn_away(&format!("{name} has {has} entries, and it shows {height}"));
             }
         }
     }

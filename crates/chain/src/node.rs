@@ -1,34 +1,20 @@
 //! A connection to an EVM node, or to several of one network, and the few things that the ledger's client asks of them.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{borrow::Cow, time::Duration};
 
 use alloy::{
     eips::BlockNumberOrTag,
     primitives::{Address, B256, Bytes, U64, U128, U256},
-    rpc::{
-        client::RpcClient,
-        json_rpc::{RpcError, RpcRecv, RpcSend},
-        types::{FeeHistory, Filter, Log, TransactionRequest},
-    },
+    rpc::types::{FeeHistory, Log, TransactionRequest},
     sol_types::SolCall,
-    transports::{TransportError, TransportErrorKind},
 };
-use sealcast_ledger_client::{Channel, NodeError};
-use serde::Deserialize;
+use sealcast_ledger_client::{Channel, ChannelError, Endpoints, Finality, NodeError};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Progress},
     fees::{self, Fees},
-    finality::Finality,
-    transport::CallTransport,
 };
 
 /// How often a node that does not signal its blocks is asked.
@@ -37,27 +23,9 @@ const POLL: Duration = Duration::from_millis(250);
 /// An EVM node: the embedded engine, or a network's. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
-    kind: Kind,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    /// Fees are zero there, and what is written is final.
-    Embedded {
-        client: RpcClient,
-        progress: watch::Receiver<Progress>,
-    },
-    Network(Arc<Network>),
-}
-
-/// Nodes of one network, of which one is asked until it does not answer.
-#[derive(Debug)]
-struct Network {
-    /// What people call them, and how they are asked.
-    endpoints: Vec<(String, RpcClient)>,
-    /// The one that is asked.
-    present: AtomicUsize,
-    finality: Finality,
+    endpoints: Endpoints,
+    /// Of the embedded engine. Fees are zero there, and what is written is final.
+    progress: Option<watch::Receiver<Progress>>,
 }
 
 /// What the client looks at in a receipt.
@@ -76,110 +44,50 @@ pub(crate) struct Receipt {
 impl Node {
     /// The engine in this process.
     pub fn embedded(engine: &Engine) -> Self {
-        let client = RpcClient::new(CallTransport::new(engine.clone()), true);
-        Self { kind: Kind::Embedded { client, progress: engine.progress() } }
+        let endpoints = Endpoints::new([("the embedded ledger".to_owned(), engine.clone())], Finality::Finalized);
+        Self { endpoints, progress: Some(engine.progress()) }
     }
 
-    /// Nodes of a network at the Osaka upgrade or later, each with a name for the log. The first that answers is asked.
-    pub fn network<C: Channel>(endpoints: impl IntoIterator<Item = (String, C)>, finality: Finality) -> Self {
-        let client = |channel| RpcClient::new(CallTransport::new(channel), false);
-        let endpoints = endpoints.into_iter().map(|(name, channel)| (name, client(channel))).collect();
-        Self { kind: Kind::Network(Arc::new(Network { endpoints, present: AtomicUsize::new(0), finality })) }
+    /// Nodes of a network at the Osaka upgrade or later.
+    pub fn network(endpoints: Endpoints) -> Self {
+        Self { endpoints, progress: None }
     }
 
-    pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
+    /// How it is asked.
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    pub(crate) async fn request<P: Serialize, R: DeserializeOwned>(
         &self,
-        method: &'static str,
+        method: impl Into<Cow<'static, str>>,
         params: P,
     ) -> Result<R, NodeError> {
-        self.ask(method.into(), params).await
+        self.endpoints.request(method, params).await
     }
 
-    /// Passes a request on as it is.
-    pub(crate) async fn pass<P: RpcSend>(&self, method: String, params: P) -> Result<serde_json::Value, NodeError> {
-        self.ask(method.into(), params).await
-    }
-
-    async fn ask<P: RpcSend, R: RpcRecv>(&self, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
-        match &self.kind {
-            Kind::Embedded { client, .. } => ask(client, method, params).await,
-            Kind::Network(network) => network.ask(method, params).await,
-        }
-    }
-
-    /// How many endpoints there are; 1 if it is embedded.
-    pub(crate) fn endpoints(&self) -> usize {
-        match &self.kind {
-            Kind::Embedded { .. } => 1,
-            Kind::Network(network) => network.endpoints.len(),
-        }
-    }
-
-    /// Asks another endpoint from now on, as the present one's answers are wrong for this reason.
-    pub(crate) fn turn_away(&self, why: &dyn std::fmt::Display) {
-        let Kind::Network(network) = &self.kind else { return };
-        let at = network.present.load(Ordering::Relaxed);
-        if network.endpoints.len() > 1 {
-            let name = network.endpoints.get(at).map_or("", |(name, _)| name);
-            tracing::warn!(endpoint = %name, "another endpoint of the ledger's network is asked from now on: {why}");
-            network.present.store((at + 1) % network.endpoints.len(), Ordering::Relaxed);
-        }
-    }
-
-    /// The endpoints that are not asked at present, each as a node of its own, with its name.
-    pub(crate) fn others(&self) -> Vec<(String, Self)> {
-        let Kind::Network(network) = &self.kind else { return Vec::new() };
-        let present = network.present.load(Ordering::Relaxed);
-        let others = network.endpoints.iter().enumerate().filter(|(at, _)| *at != present);
-        others
-            .map(|(_, endpoint)| {
-                let alone = Network {
-                    endpoints: vec![endpoint.clone()],
-                    present: AtomicUsize::new(0),
-                    finality: network.finality,
-                };
-                (endpoint.0.clone(), Self { kind: Kind::Network(Arc::new(alone)) })
-            })
-            .collect()
+    /// The endpoints that are not asked at present, each as a node of its own.
+    pub(crate) fn others(&self) -> impl Iterator<Item = Self> {
+        self.endpoints.others().map(|endpoints| Self { endpoints, progress: None })
     }
 
     /// How long a transaction may take until it is in a final block.
     pub(crate) fn patience(&self) -> Duration {
-        match &self.kind {
-            Kind::Embedded { .. } => Finality::Latest.patience(),
-            Kind::Network(network) => network.finality.patience(),
-        }
+        if self.is_embedded() { Finality::Latest.patience() } else { self.endpoints.finality().patience() }
     }
 
     pub(crate) fn is_embedded(&self) -> bool {
-        matches!(self.kind, Kind::Embedded { .. })
-    }
-
-    /// The newest final block, as a parameter for a request.
-    pub(crate) async fn final_block(&self) -> Result<BlockNumberOrTag, NodeError> {
-        match &self.kind {
-            Kind::Embedded { .. } => Ok(BlockNumberOrTag::Finalized),
-            Kind::Network(network) => {
-                let latest = match network.finality {
-                    Finality::Blocks(_) => self.block_number().await?,
-                    _ => 0,
-                };
-                Ok(network.finality.block(latest))
-            }
-        }
-    }
-
-    async fn block_number(&self) -> Result<u64, NodeError> {
-        self.request::<_, U64>("eth_blockNumber", ()).await.map(|number| number.to())
+        self.progress.is_some()
     }
 
     pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
-        self.request::<_, U64>("eth_chainId", ()).await.map(|id| id.to())
+        self.endpoints.chain_id().await
     }
 
     /// Calls a contract's view, on the newest final state.
     pub(crate) async fn view<C: SolCall>(&self, to: Address, call: C) -> Result<C::Return, NodeError> {
-        let output = self.eth_call(to, call.abi_encode(), self.final_block().await?).await?;
+        let block = self.endpoints.final_block().await?;
+        let output = self.endpoints.call(to, call.abi_encode(), &block).await?;
         C::abi_decode_returns_validate(&output).map_err(|error| NodeError::answer(C::SIGNATURE, error))
     }
 
@@ -191,10 +99,6 @@ impl Node {
     ) -> Result<Bytes, NodeError> {
         let request = TransactionRequest::default().to(to).input(Bytes::from(data).into());
         self.request("eth_call", (request, block)).await
-    }
-
-    pub(crate) async fn logs(&self, filter: &Filter) -> Result<Vec<Log>, NodeError> {
-        self.request("eth_getLogs", (filter,)).await
     }
 
     pub(crate) async fn receipt(&self, hash: B256) -> Result<Option<Receipt>, NodeError> {
@@ -262,59 +166,18 @@ impl Node {
         if self.is_embedded() {
             return Ok(true);
         }
-        Ok(self.final_number().await?.is_some_and(|last| last >= block))
-    }
-
-    /// The number of the newest final block; `None` if there is none yet.
-    pub(crate) async fn final_number(&self) -> Result<Option<u64>, NodeError> {
-        #[derive(Deserialize, Clone, Debug)]
-        struct Head {
-            number: U64,
-        }
-        if let BlockNumberOrTag::Number(number) = self.final_block().await? {
-            return Ok(Some(number));
-        }
-        let head: Option<Head> = self.request("eth_getBlockByNumber", (self.final_block().await?, false)).await?;
-        Ok(head.map(|head| head.number.to()))
+        Ok(self.endpoints.final_number().await?.is_some_and(|last| last >= block))
     }
 
     pub(crate) fn ticker(&self) -> Ticker {
-        match &self.kind {
-            Kind::Embedded { progress, .. } => Ticker { progress: Some(progress.clone()) },
-            Kind::Network(_) => Ticker { progress: None },
-        }
+        Ticker { progress: self.progress.clone() }
     }
 }
 
-impl Network {
-    /// Asks the node that answered last, then the others.
-    async fn ask<P: RpcSend, R: RpcRecv>(&self, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
-        let first = self.present.load(Ordering::Relaxed);
-        let count = self.endpoints.len();
-        let mut failure = None;
-        for at in (first..first + count).map(|at| at % count) {
-            let Some((name, client)) = self.endpoints.get(at) else { break };
-            match ask(client, method.clone(), params.clone()).await {
-                Err(error @ NodeError::Transport { .. }) => {
-                    tracing::debug!(endpoint = %name, "no answer: {error}");
-                    failure = Some(error);
-                }
-                answered => {
-                    if at != first && self.present.swap(at, Ordering::Relaxed) != at {
-                        let before = self.endpoints.get(first).map_or("", |(name, _)| name);
-                        tracing::warn!(endpoint = %name, %before, "another endpoint of the ledger's network is asked from now \
-                            on: the one before does not answer");
-                    }
-                    return answered;
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| NodeError::answer(method, "there is no endpoint")))
+impl Channel for Engine {
+    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
+        Ok(self.handle(&request).await)
     }
-}
-
-async fn ask<P: RpcSend, R: RpcRecv>(client: &RpcClient, method: Cow<'static, str>, params: P) -> Result<R, NodeError> {
-    client.request(method.clone(), params).await.map_err(|error| node_error(method, error))
 }
 
 /// Waits for something to have changed on the node.
@@ -335,20 +198,5 @@ impl Ticker {
             }
             None => tokio::time::sleep(POLL).await,
         }
-    }
-}
-
-/// alloy's error as the client's.
-fn node_error(method: impl Into<Cow<'static, str>>, error: TransportError) -> NodeError {
-    let method = method.into();
-    match error {
-        RpcError::ErrorResp(error) => {
-            let data = || error.as_revert_data().map(|data| data.to_vec());
-            NodeError::refused(method, error.code, error.message.to_string(), data)
-        }
-        RpcError::DeserError { err, .. } => NodeError::answer(method, err),
-        RpcError::NullResp => NodeError::answer(method, "null"),
-        RpcError::Transport(TransportErrorKind::Custom(source)) => NodeError::Transport { method, source },
-        other => NodeError::Transport { method, source: other.into() },
     }
 }

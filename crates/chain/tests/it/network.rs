@@ -10,9 +10,9 @@ use std::{
     },
 };
 
-use sealcast_chain::{AttachError, Engine, EngineConfig, Finality, Ledger, Node, Wallet};
+use sealcast_chain::{AttachError, Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_ledger::SignedEntry;
-use sealcast_ledger_client::{Channel, ChannelError, NodeError, SubmitError};
+use sealcast_ledger_client::{Channel, ChannelError, Endpoints, Finality, NodeError, SubmitError};
 use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, World, all, group, registration};
@@ -104,7 +104,7 @@ async fn world(count: usize) -> (World, Vec<Endpoint>, Ledger) {
 
 async fn attach(world: &World, endpoints: &[Endpoint]) -> Result<Ledger, AttachError> {
     let named = endpoints.iter().zip(["first", "second", "third"]).map(|(endpoint, name)| endpoint.named(name));
-    Ledger::attach(Node::network(named, Finality::Latest), Wallet::generate(), world.id().address).await
+    Ledger::attach(Node::network(Endpoints::new(named, Finality::Latest)), Wallet::generate(), world.id().address).await
 }
 
 async fn operators(world: &World, name: &str) -> SignedEntry {
@@ -146,7 +146,7 @@ async fn one_of_three_endpoints_that_lies_is_not_believed() {
     for endpoint in &endpoints[..2] {
         endpoint.faults.lies.store(true, Ordering::Relaxed);
         let said = attach(&world, &endpoints[..2]).await.unwrap().records(0, 10).await;
-        assert!(said.unwrap_err().to_string().contains("endpoints disagree about entry 2: 1 for it, 1 against"));
+        assert!(said.unwrap_err().to_string().contains("endpoints disagree about entry 0: 1 for it, 1 against"));
         endpoint.faults.lies.store(false, Ordering::Relaxed);
     }
 }
@@ -191,7 +191,7 @@ async fn a_ledger_is_deployed_on_a_network() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path().join("ledger.sqlite"), &EngineConfig::default()).unwrap();
     let keys = crate::world::Keys::generate();
-    let node = || Node::network([Endpoint::new(&engine).named("only")], Finality::Latest);
+    let node = || Node::network(Endpoints::new([Endpoint::new(&engine).named("only")], Finality::Latest));
     let ledger = Ledger::deploy(node(), Wallet::generate(), keys.public()).await.unwrap();
     let key = sealcast_identity::SigningKey::generate().unwrap();
     let entry = registration("1111", &key).sign(&keys.ca, ledger.id().ca(), 0, &ledger.id()).unwrap();

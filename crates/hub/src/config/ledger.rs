@@ -5,10 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use sealcast_chain::Finality;
+use anyhow::{Result, ensure};
 use sealcast_ledger::LedgerId;
-use sealcast_node::endpoint::EndpointUrl;
+use sealcast_node::endpoint::NetworkConfig;
 use serde::Deserialize;
 
 /// The table as it stands in the file. Without `rpc` the ledger is the embedded one.
@@ -36,16 +35,12 @@ pub struct LedgerFile {
 /// The network that the ledger is on, checked.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// Its endpoints, the first to be asked first.
-    pub endpoints: Vec<EndpointUrl>,
-    /// When a block counts as one that stays.
-    pub finality: Finality,
+    /// How it is reached.
+    pub endpoints: NetworkConfig,
     /// The ledger, if it is to be this one.
     pub contract: Option<LedgerId>,
     /// The key of the account that pays.
     pub key_file: Option<PathBuf>,
-    /// Whose certificates the endpoints have.
-    pub ca_file: Option<PathBuf>,
 }
 
 impl LedgerFile {
@@ -79,32 +74,21 @@ impl LedgerFile {
 
     /// Checks every value. `None` if the ledger is the embedded one.
     pub fn validate(self) -> Result<Option<Network>> {
-        if self.rpc.is_empty() {
-            let given = [
-                ("finality", self.finality.is_some()),
-                ("contract", self.contract.is_some()),
-                ("key_file", self.key_file.is_some()),
-                ("ca_file", self.ca_file.is_some()),
-            ];
-            for (name, is_given) in given {
+        let Some(endpoints) = NetworkConfig::new(&self.rpc, self.finality.as_deref(), self.ca_file)? else {
+            for (name, is_given) in [("contract", self.contract.is_some()), ("key_file", self.key_file.is_some())] {
                 ensure!(!is_given, "ledger.{name}: says nothing without `rpc`, as the ledger is the embedded one");
             }
             return Ok(None);
-        }
-        let endpoint = |url: &String| url.parse().context("ledger.rpc");
-        let finality = self.finality.as_deref().map_or(Ok(Finality::Finalized), str::parse);
-        Ok(Some(Network {
-            endpoints: self.rpc.iter().map(endpoint).collect::<Result<_>>()?,
-            finality: finality.context("ledger.finality")?,
-            contract: self.contract,
-            key_file: self.key_file,
-            ca_file: self.ca_file,
-        }))
+        };
+        Ok(Some(Network { endpoints, contract: self.contract, key_file: self.key_file }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
+    use sealcast_ledger_client::Finality;
+
     use super::*;
 
     fn validate(text: &str) -> Result<Option<Network>> {
@@ -115,9 +99,10 @@ mod tests {
     fn a_network_is_read() -> Result<()> {
         assert!(validate("")?.is_none());
         let network = validate("rpc = ['http://127.0.0.1:8545', 'wss://rpc.example/key']\nfinality = '12'")?;
-        let network = network.context("a network")?;
+        let network = network.context("a network")?.endpoints;
         assert_eq!((network.endpoints.len(), network.finality), (2, Finality::Blocks(12)));
-        assert_eq!(validate("rpc = ['http://x']")?.context("a network")?.finality, Finality::Finalized);
+        let network = validate("rpc = ['http://x']")?.context("a network")?.endpoints;
+        assert_eq!(network.finality, Finality::Finalized);
         Ok(())
     }
 

@@ -1,12 +1,8 @@
 //! The ledger on an EVM network: a contract that the first start makes, or that another hub has made.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use sealcast_chain::{Ledger, Node, Wallet};
 use sealcast_ledger::LedgerId;
-use sealcast_node::{
-    endpoint::{Endpoint, EndpointUrl},
-    tls,
-};
 use tracing::info;
 
 use crate::{config::Network, folder::Keys};
@@ -20,14 +16,15 @@ pub async fn open(network: &Network, known: Option<LedgerId>, keys: &Keys) -> Re
         return attach(network, id, &keys.relay_key).await;
     }
     let wallet = Wallet::from_secret(&keys.relay_key)?;
-    let ledger = Ledger::deploy(node(network)?, wallet, keys.first()).await?;
+    let ledger = Ledger::deploy(Node::network(network.endpoints.open()?), wallet, keys.first()).await?;
     info!(ledger = %ledger.id(), "the ledger's contract was deployed");
     Ok(ledger)
 }
 
 /// The ledger `id`, with the wallet of `relay_key`.
 pub async fn attach(network: &Network, id: LedgerId, relay_key: &[u8; 32]) -> Result<Ledger> {
-    let ledger = Ledger::attach(node(network)?, Wallet::from_secret(relay_key)?, id.address).await?;
+    let ledger =
+        Ledger::attach(Node::network(network.endpoints.open()?), Wallet::from_secret(relay_key)?, id.address).await?;
     ensure!(
         ledger.id().chain_id == id.chain_id,
         "the endpoints are of chain {}, the ledger is on chain {}: check `rpc` in [ledger] of hub.toml (--rpc)",
@@ -35,17 +32,4 @@ pub async fn attach(network: &Network, id: LedgerId, relay_key: &[u8; 32]) -> Re
         id.chain_id
     );
     Ok(ledger)
-}
-
-fn node(network: &Network) -> Result<Node> {
-    let endpoint = |url: &EndpointUrl| -> Result<(String, Endpoint)> {
-        let roots = || match &network.ca_file {
-            Some(file) => tls::roots_in(file),
-            None => tls::system_roots(),
-        };
-        let endpoint = Endpoint::new(url, roots).with_context(|| format!("the ledger's endpoint {url}"))?;
-        Ok((url.to_string(), endpoint))
-    };
-    let endpoints = network.endpoints.iter().map(endpoint).collect::<Result<Vec<_>>>()?;
-    Ok(Node::network(endpoints, network.finality))
 }
