@@ -11,6 +11,7 @@ mod overview;
 mod sealing;
 mod shared;
 mod silence;
+mod source;
 mod standing;
 mod sync;
 mod watched;
@@ -31,6 +32,7 @@ pub use self::{
     opening::{Arrival, Away, Received},
     overview::{GroupOverview, Overview, Traffic},
     shared::SharedKeyring,
+    source::LedgerSource,
     sync::SyncId,
 };
 use crate::{Cause, Freshness, Why};
@@ -110,7 +112,7 @@ pub struct Keyring {
     missed: Option<SyncId>,
     /// The ledger cannot be followed, because the disk does not take its records.
     stalled: bool,
-    /// When the hub last answered.
+    /// When whoever shows the ledger last answered.
     hub_ms: Option<u64>,
     news: News,
 }
