@@ -155,6 +155,18 @@ impl Keyring {
         Self { wire, ..self }
     }
 
+    /// Where the ledger's records come from, if not from the hub.
+    #[must_use]
+    pub fn with_source(mut self, source: LedgerSource) -> Self {
+        self.news.source = source;
+        self
+    }
+
+    /// Whether the ledger's records come from its network, and none from the hub.
+    pub fn reads_network(&self) -> bool {
+        matches!(self.news.source, LedgerSource::Network { .. })
+    }
+
     /// Whether the broker is somebody else's, which enforces none of the hub's rules.
     pub fn is_at_foreign_broker(&self) -> bool {
         self.wire.prefix().is_some()

@@ -1,7 +1,5 @@
 //! Where this device gets the ledger's records.
 
-use super::Keyring;
-
 /// See the module.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LedgerSource {
@@ -13,18 +11,4 @@ pub enum LedgerSource {
         /// After what somebody else could read, a record may take so long to be final there.
         final_after_ms: u64,
     },
-}
-
-impl Keyring {
-    /// Where the ledger's records come from, if not from the hub.
-    #[must_use]
-    pub fn with_source(mut self, source: LedgerSource) -> Self {
-        self.news.source = source;
-        self
-    }
-
-    /// Whether the ledger's records come from its network, and none from the hub.
-    pub fn reads_network(&self) -> bool {
-        matches!(self.news.source, LedgerSource::Network { .. })
-    }
 }
