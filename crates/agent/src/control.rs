@@ -12,19 +12,19 @@ use std::{
 
 use anyhow::Result;
 use sealcast_agent_core::{
-    SyncId,
+    Cause, SyncId, Why,
     control::{Control, Effect, Input, KeptMessages, KeysSeen, Question, Submitted},
     values::{Brought, Unsent},
 };
-use sealcast_ledger::{GroupNumber, SignedEntry};
-use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NodeError, RemoteLedger, SubmitError};
+use sealcast_ledger::{GroupNumber, Record, Replica, SignedEntry};
+use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NetworkLedger, NodeError, RemoteLedger, SubmitError};
 use sealcast_node::{HubChannel, Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
+use super::{data::DataPlane, events::Events, readings::Readings, store::Store, values::Values};
 
 /// The longest sleep: the wall clock, by which the control plane waits, may be set back meanwhile.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ enum Hub {
     Answers,
     /// Nobody answers, for this reason.
     Silent(String),
-    /// Nothing: the broker is away.
+    /// Nothing: the broker is away, or somebody else was called.
     Away,
 }
 
@@ -81,6 +81,10 @@ pub struct Parts {
     pub upstream: Upstream,
     /// The ledger, by the hub.
     pub ledger: RemoteLedger<HubChannel>,
+    /// The ledger, by the endpoints of its network, if the agent reads it there.
+    pub network: Option<Arc<NetworkLedger>>,
+    /// What is told of the ledger, too.
+    pub events: Arc<Events>,
     /// What was broadcast.
     pub keys_seen: Arc<Mutex<KeysSeen>>,
     /// New certificates of this device.
@@ -213,7 +217,9 @@ impl Driver {
     async fn settle(&mut self) -> Result<()> {
         loop {
             let mut keyring = &*self.parts.data;
-            let Some(step) = self.control.poll(&mut keyring, now_ms())? else { return Ok(()) };
+            let step = self.control.poll(&mut keyring, now_ms())?;
+            self.parts.data.take_alarms().iter().for_each(|why| self.parts.events.alarm(why));
+            let Some(step) = step else { return Ok(()) };
             let committed =
                 commit::commit(&self.parts.store, &self.stop, step, || self.parts.data.keyring().stall()).await?;
             committed.effects.into_iter().try_for_each(|effect| self.perform(effect))?;
@@ -251,12 +257,34 @@ impl Driver {
     }
 
     fn ask(&self, sync: SyncId, from: u64, most: usize) {
+        if let Some(network) = &self.parts.network {
+            return self.ask_network(network.clone(), sync, from, most);
+        }
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
         self.parts.tasks.beside("a call to the ledger", async move {
             let answer = ledger.records(from, most).await;
             let hub = Hub::by(&answer);
             let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
             let _ = done.send(Done { input: Input::Records { sync, answer }, hub });
+        });
+    }
+
+    fn ask_network(&self, network: Arc<NetworkLedger>, sync: SyncId, from: u64, most: usize) {
+        let (data, done, events) = (self.parts.data.clone(), self.done.clone(), self.parts.events.clone());
+        self.parts.tasks.beside("a question to the ledger's network", async move {
+            let verified = |records: &[Record]| {
+                let mut replica = data.with_replica(Replica::clone);
+                records.iter().take_while(|record| replica.apply(record).is_ok()).count()
+            };
+            let was_parted = network.parted().is_some();
+            let answer = network.records(from, most, now_ms(), verified).await;
+            if let Some(index) = network.parted().filter(|_| !was_parted) {
+                let what =
+                    format!("the endpoints of the ledger's network show different ledgers from entry {index} on");
+                events.alarm(&Why::new(Cause::LedgerParted, what));
+            }
+            let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
+            let _ = done.send(Done { input: Input::Records { sync, answer }, hub: Hub::Away });
         });
     }
 
