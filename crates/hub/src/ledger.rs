@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_group::PublicGroups;
 use sealcast_identity::{Network, PublicKey};
-use sealcast_ledger::{Genesis, LedgerId, Replica};
+use sealcast_ledger::{Event, Genesis, LedgerId, Record, Replica};
 use sealcast_node::files::{self, Mode};
 use tokio_util::sync::CancellationToken;
 
@@ -107,13 +107,20 @@ fn address(dir: &Path) -> Result<Option<LedgerId>> {
 }
 
 /// A replica of the whole ledger, which must be that of this CA.
-pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replica, PublicGroups)> {
+///
+/// `observe` is told each record, once both have taken it.
+pub async fn replica(
+    dir: &Path,
+    ledger: &Ledger,
+    keys: &Keys,
+    observe: impl FnMut(&Replica, &PublicGroups, &Record, Event),
+) -> Result<(Replica, PublicGroups)> {
     let authority = &keys.authority;
     if !ledger.is_embedded() {
         // An endpoint could say any keys, and with them show entries that nobody here has signed.
         check_genesis(&ledger.genesis().await?, folder::told(dir, authority)?.as_ref(), keys.first())?;
     }
-    let (replica, groups) = read(ledger).await?;
+    let (replica, groups) = read(ledger, observe).await?;
     let (genesis, known) = (replica.genesis(), replica.key_of(ledger.id().ca()));
     ensure!(
         genesis.root == *authority.root().public_key(),
@@ -143,7 +150,10 @@ fn check_genesis(genesis: &Genesis, told: Option<&Network>, own: [&PublicKey; 3]
 }
 
 /// A replica of the whole ledger, and its groups' public part.
-pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
+pub async fn read(
+    ledger: &Ledger,
+    mut observe: impl FnMut(&Replica, &PublicGroups, &Record, Event),
+) -> Result<(Replica, PublicGroups)> {
     let (mut replica, mut groups) = (Replica::new(ledger.genesis().await?), PublicGroups::default());
     loop {
         let page = ledger.records(replica.height(), PAGE).await?;
@@ -151,8 +161,9 @@ pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
             return Ok((replica, groups));
         }
         for record in &page {
-            replica.apply(record).context("the hub's ledger does not verify")?;
+            let event = replica.apply(record).context("the hub's ledger does not verify")?;
             groups.handle_record(&replica, record);
+            observe(&replica, &groups, record, event);
         }
     }
 }
@@ -226,7 +237,7 @@ mod tests {
         }
         std::fs::remove_dir(&in_the_way)?;
         let ledger = open(dir, &config, &keys).await?.0;
-        assert_eq!(replica(dir, &ledger, &keys).await?.0.height(), 0);
+        assert_eq!(replica(dir, &ledger, &keys, |_, _, _, _| ()).await?.0.height(), 0);
         let id = ledger.id();
         drop(ledger);
         assert_eq!(open(dir, &config, &keys).await?.0.id(), id);
