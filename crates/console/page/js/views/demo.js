@@ -1,0 +1,2 @@
+import { html } from '../lib.js';
+export const Demo = () => html`<p>…</p>`;

@@ -1,0 +1,3 @@
+import { html } from '../lib.js';
+export const Nodes = () => html`<p>…</p>`;
+export const NodeView = () => html`<p>…</p>`;
