@@ -33,7 +33,7 @@ export function Navigation({ view }) {
   )}</ul></nav>`;
 }
 
-const THEMES = { system: 'As the system', light: 'Light', dark: 'Dark' };
+const THEMES = { system: 'Auto', light: 'Light', dark: 'Dark' };
 
 export function applyTheme(theme = localStorage.getItem('theme') ?? 'system') {
   localStorage.setItem('theme', theme);

@@ -46,10 +46,10 @@ function Numbers() {
     <${Number} title="Groups" href="#/groups" value=${count(groups.length)} below=${stopped ? `${count(stopped)} not in order` : 'all in order'} />
     <${Number} title="Messages" href="#/wire" value=${rate(totals.per_second)} unit=" /s">
       <${Spark} points=${store.pace} label="Messages a second in the last five minutes" /><//>
-    <${Number} title="Opened" href="#/groups" value=${compact(totals.opened)} below=${`of ${compact(totals.sealed)} sealed, as agents report`} />
-    <${Number} title="Refused" href="#/map" value=${compact(refused)} below=${refused ? plural(Object.keys(totals.refused).length, 'reason') : 'by no agent'} />
+    <${Number} title="Sealed" href="#/nodes" value=${compact(totals.sealed)} below=${`opened ${compact(totals.opened)} times`} />
+    <${Number} title="Refused" href="#/nodes" value=${compact(refused)} below=${refused ? plural(Object.keys(totals.refused).length, 'reason') : 'by no agent'} />
     <${Number} title="Ledger" href="#/ledger" value=${count(ledger.height)} unit=" entries" below=${`last ${ledger.last ? relative(ledger.last) : 'never'}`} />
-    <${Number} title="Hub" href="#/ledger" value=${span(store.state.at - hub.started)} unit=" up" below=${`${hub.version}, operator ${hub.operator ? 'connected' : 'away'}`} />
+    <${Number} title="Hub" href="#/ledger" value=${span(store.state.at - hub.started)} unit=" up" below=${`operator ${hub.operator ? 'connected' : 'not connected'}`} />
   </div>`;
 }
 
