@@ -93,8 +93,7 @@ export function Ledger({ argument }) {
   const { ledger } = store.state;
   return html`<div class="lead"><span><b class="num">${count(ledger.height)}</b> entries</span><span class="muted">contract <span class="mono">${ledger.contract.slice(0, 12)}…</span></span>
       <span class="muted">chain ${ledger.chain_id}, ${ledger.place}</span><span class="muted">head <span class="mono">${ledger.head.slice(0, 12)}…</span></span></div>
-    <${Verify} />
-    <div class="toolbar"><${Filters} filter=${filter} setFilter=${setFilter} /></div>
+    <div class="toolbar"><${Filters} filter=${filter} setFilter=${setFilter} /><${Verify} /></div>
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     <div class="split ${argument ? 'open' : ''}">
       ${entries.length ? html`<${VirtualTable} label="Entries of the ledger" rows=${entries} columns=${COLUMNS} keyOf=${(entry) => entry.index} selected=${argument && Number(argument)}

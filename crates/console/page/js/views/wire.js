@@ -13,7 +13,7 @@ const COLUMNS = [
   { name: 'From', width: '64px', cell: (message) => html`<span class="mono">${message.from ?? '–'}</span>` },
   { name: 'Topic', width: 'minmax(90px, 1fr)', cell: (message) => html`<span class="mono">${message.topic}</span>` },
   { name: 'Bytes', width: '66px', kind: 'n', from: 'm', cell: (message) => count(message.bytes) },
-  { name: '', width: '72px', cell: (message) => html`<${Chip} tone=${message.sealed ? 'good' : 'warn'}>${message.sealed ? 'sealed' : 'clear'}<//>` },
+  { name: 'Seal', width: '84px', cell: (message) => html`<${Chip} tone=${message.sealed ? 'good' : 'warn'}>${message.sealed ? 'sealed' : 'clear'}<//>` },
 ];
 
 /** Rows of [offset, hexadecimal, ASCII] from hexadecimal digits. */
