@@ -19,7 +19,7 @@ use sealcast_ledger::{
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
+use tower_service::Service;
 
 use super::*;
 use crate::{
