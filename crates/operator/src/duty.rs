@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_console::{Act, Action, CALL_PATH, Call, Orders, Outcome, OutcomeState, Token};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Body, Granted, GroupName, Reason, Revoked};
-use sealcast_node::{now_ms, output, shutdown};
+use sealcast_node::{PassphraseArgs, now_ms, output, shutdown};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -26,6 +26,8 @@ const WAIT: Duration = Duration::from_secs(15);
 /// After a call that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+const DEFAULT_EVERY_S: u64 = 120;
+
 /// `sealcast operator`.
 #[derive(clap::Args)]
 pub struct Options {
@@ -33,7 +35,7 @@ pub struct Options {
     #[arg(long)]
     new_token: bool,
     /// Seconds from one statement on the ledger to the next, as `sealcast ledger attest` makes them.
-    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, default_value_t = DEFAULT_EVERY_S, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     every: u64,
     /// Print where the console is, and a new token, as JSON.
     #[arg(long)]
@@ -41,6 +43,14 @@ pub struct Options {
     /// As which operator.
     #[command(flatten)]
     operator: OperatorArgs,
+}
+
+impl Options {
+    /// For the operator whose folder is `dir`.
+    pub fn of(dir: std::path::PathBuf) -> Self {
+        let operator = OperatorArgs { dir, passphrase: PassphraseArgs::default() };
+        Self { new_token: false, every: DEFAULT_EVERY_S, json: false, operator }
+    }
 }
 
 #[derive(Serialize)]

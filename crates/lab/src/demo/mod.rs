@@ -22,6 +22,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use sealcast_node::{output, shutdown, upstream::Upstream};
+use sealcast_operator::duty;
 
 use self::{
     broker::BrokerArgs,
@@ -110,8 +111,10 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     }
     if let Some(show) = report.show() {
         show.end();
-        output::line("the page goes on being served until you end this (Ctrl-C)")?;
-        shutdown::requested().await;
+        output::line(
+            "\nThe page is served until you end this (Ctrl-C). With the next token you can grant and revoke on it.",
+        )?;
+        duty::run(duty::Options::of(world.operator_dir().to_owned())).await?;
     }
     world.stop().await?;
     Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -183,6 +183,11 @@ impl World {
         Ok(())
     }
 
+    /// The operator's folder.
+    pub fn operator_dir(&self) -> &Path {
+        &self.folders.operator
+    }
+
     /// Puts an observer at the broker, with the certificate of node 1113.
     pub async fn observe(&mut self) -> Result<()> {
         let folder = Folder::open(&self.node(2)?.dir)?;
