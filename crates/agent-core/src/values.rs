@@ -200,6 +200,11 @@ impl Values {
         self.reports.cut(OWN_CONNECTION);
     }
 
+    /// The alarms that stand.
+    pub fn alarms(&self) -> impl Iterator<Item = &Alarm> {
+        self.alarms.standing()
+    }
+
     /// The fail-safe values that stand now, for a client that has just subscribed.
     pub fn standing(&self) -> Vec<Local> {
         self.fail_safes.standing()

@@ -47,6 +47,7 @@ use crate::{
     readings::Readings,
     refusals::Refusals,
     renewal::Renewer,
+    reporter::Reporter,
     sessions::Sessions,
     store::Store,
     values::{Outlet, Values},
@@ -295,7 +296,7 @@ impl Agent {
             store: store.clone(),
             values: values.clone(),
             readings: readings.clone(),
-            ledger: RemoteLedger::new(hub, genesis.id),
+            ledger: RemoteLedger::new(hub.clone(), genesis.id),
             network: network.clone(),
             events: events.clone(),
             link: link.clone(),
@@ -316,7 +317,7 @@ impl Agent {
         let renewer = Renewer {
             dir: dir.to_owned(),
             device: device.clone(),
-            key,
+            key: key.clone(),
             chain: folder.chain,
             anchor: folder.anchor,
             hub: folder.network.hub,
@@ -345,6 +346,11 @@ impl Agent {
             refusals: Refusals::default(),
             stop: stop.clone(),
         });
+        if shared.config.report {
+            let hub = RemoteLedger::new(hub, genesis.id);
+            let reporter = Reporter { shared: shared.clone(), hub, number, key, ledger: genesis.id };
+            tasks.keep("the task that tells the hub how the agent is", reporter.run(stop.clone()));
+        }
         let places = Arc::new(Semaphore::new(shared.config.max_clients));
         for listener in listeners {
             let serving = listener.serve(shared.clone(), places.clone(), tasks.clone());

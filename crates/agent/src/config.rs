@@ -97,6 +97,8 @@ pub struct AgentFile {
     modbus: Vec<ModbusFile>,
     /// Where metrics, health and readiness are served. Default nowhere.
     metrics: Option<MonitorFile>,
+    /// Whether the hub is told how the agent is, for its console. Default true.
+    report: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -185,6 +187,7 @@ impl Default for AgentFile {
             coap: None,
             modbus: Vec::new(),
             metrics: None,
+            report: true,
         }
     }
 }
@@ -228,6 +231,8 @@ pub struct Agent {
     pub modbus: Vec<Modbus>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Whether the hub is told how the agent is.
+    pub report: bool,
     /// Where the agent reads the ledger, if not from the hub.
     pub network: Option<NetworkConfig>,
     /// Where the groups' keys are written in the clear. No file says so: whoever wants that has to say it each time.
@@ -332,6 +337,7 @@ impl AgentFile {
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::devices(self.modbus)?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
+            report: self.report,
             network: NetworkConfig::new(&self.ledger.rpc, self.ledger.finality.as_deref(), self.ledger.ca_file)?,
             keylog: None,
         })

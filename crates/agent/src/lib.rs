@@ -22,6 +22,7 @@ mod outside;
 mod readings;
 mod refusals;
 mod renewal;
+mod reporter;
 mod series;
 mod sessions;
 mod store;

@@ -34,6 +34,6 @@ pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};
 pub use reader::{LedgerReader, ProvenHead};
-pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
+pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay, Reports};
 pub use rpc::MAX_REQUEST_BYTES;
 pub use wallet::{Wallet, WalletError};

@@ -10,6 +10,7 @@
 //! | `sealcast_submitEntry` | `[entry]`: hex of [`SignedEntry::encode`] | hex of [`Record::encode`](sealcast_ledger::Record::encode), once it is final; a refusal has code 3 and the contract's error in `data` |
 //! | `sealcast_submitEntries` | `[[entry, ...]]`: 1 to 32 of the operator's, with consecutive nonces | `{"records": [hex, ...], "refused": error}`: the records of those before the first that was refused, and why it was |
 //! | `sealcast_records` | `[from, max]`: numbers | `{"height": number, "records": [hex, ...]}`: in order from `from` on, fewer than asked for if they are long |
+//! | `sealcast_report` | `[report]` | `true`: takes what an agent tells of itself |
 //! | `sealcast_kept` | `[query]` | [`KeptPage`]: what the hub keeps for the node that asks |
 //! | `sealcast_head` | none | `{"height": number, "head": "0x..."}` |
 //! | `eth_chainId`, `net_version`, `web3_clientVersion`, `eth_blockNumber` | as in Ethereum | |
@@ -28,8 +29,8 @@ use alloy::{
 };
 use sealcast_ledger::{CodecError, LedgerId, SignedEntry};
 use sealcast_ledger_client::{
-    Channel, ChannelError, KeptPage, KeptQuery, MAX_HAVE, MAX_RELAY_ENTRIES, NodeError, RETRY_AFTER_MS, SubmitError,
-    rpc_code,
+    Channel, ChannelError, KeptPage, KeptQuery, MAX_HAVE, MAX_RELAY_ENTRIES, NodeError, RETRY_AFTER_MS, SignedReport,
+    SubmitError, rpc_code,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -65,6 +66,7 @@ pub struct Relay {
     started: Instant,
     gate: Gate,
     keeper: Keeper,
+    reports: Reports,
 }
 
 /// What the relay asks before it submits a device's entry.
@@ -72,6 +74,9 @@ pub type Gate = Box<dyn Fn(&SignedEntry) -> Result<(), Closed> + Send + Sync>;
 
 /// What the relay asks what is kept for the node of this name.
 pub type Keeper = Box<dyn Fn(&str, &KeptQuery) -> KeptPage + Send + Sync>;
+
+/// What becomes of what the node of this name tells of itself; or why it is not taken.
+pub type Reports = Box<dyn Fn(&str, &SignedReport) -> Result<(), String> + Send + Sync>;
 
 /// Why an entry is not submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +108,7 @@ impl Relay {
                 more: false,
                 lacks: Vec::new(),
             }),
+            reports: Box::new(|_, _| Ok(())),
         }
     }
 
@@ -110,6 +116,12 @@ impl Relay {
     #[must_use]
     pub fn with_keeper(self, keeper: Keeper) -> Self {
         Self { keeper, ..self }
+    }
+
+    /// The same, which gives what nodes tell of themselves to `reports`.
+    #[must_use]
+    pub fn with_reports(self, reports: Reports) -> Self {
+        Self { reports, ..self }
     }
 
     /// Which ledger it serves.
@@ -173,6 +185,11 @@ impl Relay {
                     return Err(RpcFault::new(rpc_code::LIMIT, format!("at most {MAX_HAVE} messages in have")));
                 }
                 Ok(json!((self.keeper)(node, &query)))
+            }
+            "sealcast_report" => {
+                let report: SignedReport = params.required(0, "report")?;
+                let taken = (self.reports)(node, &report);
+                taken.map(|()| json!(true)).map_err(|why| RpcFault::new(rpc_code::INVALID_PARAMS, why))
             }
             "sealcast_head" => {
                 let head = self.ledger.head().await.map_err(fault)?;

@@ -42,7 +42,7 @@ use crate::{
     outside::{Counts, Outside, count_enrolments},
     registrar::Registrar,
     relay::{self, Relay},
-    rpc,
+    reports, rpc,
     tokens::Tokens,
 };
 
@@ -134,27 +134,6 @@ impl Hub {
             (own, _) => Carrier::own(own.as_ref().context("there is no broker")?.handle().clone(), &tasks).await?,
         };
 
-        let gate = relay::gate(replica.clone(), groups.clone());
-        let counts = Arc::new(Counts::default());
-        let keeper = Arc::new(Keeper::open(dir, replica.clone())?);
-        let node = Node::with_gate(ledger.clone(), config.relay, gate).with_keeper(keeper.clone().answers());
-        let signer = AnswerSigner::new(genesis.id, keys.server_key.clone(), &keys.client_chain);
-        let heights = Known::new(known.subscribe());
-        let relay = Relay::new(node, ledger.clone(), heights.clone(), carrier.clone(), signer, counts.clone());
-        tasks.keep("the task that keeps messages", keeper.clone().run(arrivals.kept, tasks.clone()));
-        tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
-        let mut ledger_rpc = None;
-        match engine {
-            Some(engine) => {
-                tasks.keep("the ledger's writer", ledger::written(engine.clone(), tasks.stop().clone()));
-                if let Some(address) = config.ledger_listen {
-                    ledger_rpc = Some(ledger::serve(address, engine, &tasks).await?);
-                }
-            }
-            None => tasks.keep("the task that watches the account", account::watch(ledger.clone(), tasks.clone())),
-        }
-        let certificates = certificates(&keys);
-        let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
         let bound = match &config.console {
             Some(console) => Bound::open(dir, console, &config.names).await?,
             None => None,
@@ -176,6 +155,28 @@ impl Hub {
                 stop: tasks.stop().clone(),
             })
         });
+        let gate = relay::gate(replica.clone(), groups.clone());
+        let counts = Arc::new(Counts::default());
+        let keeper = Arc::new(Keeper::open(dir, replica.clone())?);
+        let node = Node::with_gate(ledger.clone(), config.relay, gate).with_keeper(keeper.clone().answers());
+        let node = node.with_reports(reports::taken(replica.clone(), shown.clone()));
+        let signer = AnswerSigner::new(genesis.id, keys.server_key.clone(), &keys.client_chain);
+        let heights = Known::new(known.subscribe());
+        let relay = Relay::new(node, ledger.clone(), heights.clone(), carrier.clone(), signer, counts.clone());
+        tasks.keep("the task that keeps messages", keeper.clone().run(arrivals.kept, tasks.clone()));
+        tasks.keep("the relay", relay.clone().run(arrivals.calls, tasks.clone()));
+        let mut ledger_rpc = None;
+        match engine {
+            Some(engine) => {
+                tasks.keep("the ledger's writer", ledger::written(engine.clone(), tasks.stop().clone()));
+                if let Some(address) = config.ledger_listen {
+                    ledger_rpc = Some(ledger::serve(address, engine, &tasks).await?);
+                }
+            }
+            None => tasks.keep("the task that watches the account", account::watch(ledger.clone(), tasks.clone())),
+        }
+        let certificates = certificates(&keys);
+        let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
         let follower = Follower {
             ledger: ledger.clone(),
             replica: replica.clone(),

@@ -17,6 +17,7 @@ mod outside;
 mod registrar;
 mod relay;
 mod relay_key;
+mod reports;
 mod revocations;
 mod rotation;
 mod rpc;

@@ -14,6 +14,7 @@
 //! | `entry_log`, `places` | entries as a node's logs have them: [`record`], [`Places`] |
 //! | `network` | [`NetworkLedger`]: entries from the network, for an agent that believes no hub |
 //! | `kept` | [`KeptQuery`] and [`KeptPage`]: what the hub keeps for whoever was away |
+//! | `report` | [`NodeReport`]: what an agent tells of itself |
 //! | `remote` | [`RemoteLedger`]: the client |
 //! | `signed` | [`AnswerSigner`] and [`AnswerVerifier`]: answers that nobody but the hub can give |
 
@@ -30,6 +31,7 @@ mod kept;
 mod network;
 mod places;
 mod remote;
+mod report;
 pub mod rpc_code;
 mod signed;
 
@@ -44,4 +46,5 @@ pub use kept::{KeptPage, KeptQuery, MAX_HAVE};
 pub use network::{EndpointState, MAX_LATE_MS, NetworkLedger};
 pub use places::{Comparison, Other, Page, Places, missing};
 pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};
+pub use report::{MAX_REPORT_BYTES, NodeReport, ReportError, SignedReport, ValueAlarm};
 pub use signed::{AnswerError, AnswerSigner, AnswerVerifier};

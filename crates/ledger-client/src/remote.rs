@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    Channel, KeptPage, KeptQuery, NodeError, SubmitError,
+    Channel, KeptPage, KeptQuery, NodeError, SignedReport, SubmitError,
     json_rpc::{Caller, ErrorObject},
     rpc_code,
 };
@@ -133,6 +133,11 @@ impl<C: Channel> RemoteLedger<C> {
     /// What the hub keeps for this node.
     pub async fn kept(&self, query: &KeptQuery) -> Result<KeptPage, NodeError> {
         self.relay.request("sealcast_kept", (query,)).await
+    }
+
+    /// Tells the hub how this node is.
+    pub async fn report(&self, report: &SignedReport) -> Result<(), NodeError> {
+        self.relay.request::<bool>("sealcast_report", (report,)).await.map(drop)
     }
 
     /// The nonce that the originator's next entry must have.

@@ -98,6 +98,11 @@ impl Standing {
 }
 
 impl Alarms {
+    /// Those that stand.
+    pub fn standing(&self) -> impl Iterator<Item = &Alarm> {
+        self.standing.values().map(|standing| &standing.alarm)
+    }
+
     /// An alarm that stood when the agent last ran.
     pub fn restore(&mut self, alarm: Alarm) {
         self.standing.insert(alarm.topic.clone(), Standing::new(alarm));

@@ -1,0 +1,95 @@
+//! The agents' reports of themselves, on their way to the console.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sealcast_chain::Reports;
+use sealcast_console::{Alarm, Console, Level, Quality, QualityState, Refusals, Report};
+use sealcast_hub_core::SharedReplica;
+use sealcast_identity::DeviceId;
+use sealcast_ledger_client::{NodeReport, SignedReport, ValueAlarm};
+use sealcast_node::now_ms;
+
+/// Hands what devices have signed to `console`, the newest report of each. Without a console it is taken and shown nowhere.
+pub fn taken(replica: SharedReplica, console: Option<Arc<Console>>) -> Reports {
+    let newest: Mutex<BTreeMap<DeviceId, u64>> = Mutex::default();
+    Box::new(move |node, signed| {
+        let Some(console) = &console else { return Ok(()) };
+        let (device, report) = read(&replica, node, signed)?;
+        let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = newest.entry(device).or_default();
+        if report.at_ms <= *before {
+            return Err("a newer report of this device is known".to_owned());
+        }
+        *before = report.at_ms;
+        console.reports.put(node, shown(node, report));
+        Ok(())
+    })
+}
+
+fn read(replica: &SharedReplica, node: &str, signed: &SignedReport) -> Result<(DeviceId, NodeReport), String> {
+    let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+    let device = node.parse().ok().and_then(|id| replica.device_by_id(&id)).filter(|device| device.is_active());
+    let device = device.ok_or("the ledger has no such active device")?;
+    let report = signed.verify(device.number, &device.key, &replica.genesis().id).map_err(|error| error.to_string())?;
+    Ok((device.id.clone(), report))
+}
+
+/// As the console shows it.
+fn shown(node: &str, report: NodeReport) -> Report {
+    let NodeReport { at_ms: _, sealed, opened, refused, alarms, missing } = report;
+    let now = now_ms();
+    let of_values = alarms.iter().map(|alarm| value_alarm(node, alarm));
+    let of_groups = missing.iter().map(|(code, text)| Alarm {
+        id: format!("{code}:{node}"),
+        level: Level::Warn,
+        since: now,
+        node: Some(node.to_owned()),
+        group: None,
+        text: format!("{node} cannot seal: {text}"),
+        advice: format!("See {code} in docs/reasons.md"),
+        code: Some(code.clone()),
+    });
+    Report {
+        at: now,
+        sealed,
+        opened,
+        refused: refused.into_iter().filter(|(_, count)| *count > 0).map(refusals).collect(),
+        alarms: of_values.chain(of_groups).collect(),
+        quality: alarms.into_iter().map(quality).collect(),
+    }
+}
+
+fn refusals((code, count): (String, u64)) -> Refusals {
+    let text = format!("See {code} in docs/reasons.md");
+    Refusals { code, count, text }
+}
+
+fn quality(alarm: ValueAlarm) -> Quality {
+    let text = words(&alarm);
+    let state = if alarm.is_silent { QualityState::Silent } else { QualityState::Blocked };
+    Quality { topic: alarm.topic, state, text, since: alarm.since_ms }
+}
+
+fn value_alarm(node: &str, alarm: &ValueAlarm) -> Alarm {
+    Alarm {
+        id: format!("values:{node}:{}", alarm.topic),
+        level: Level::Warn,
+        since: alarm.since_ms,
+        node: Some(node.to_owned()),
+        group: None,
+        text: format!("{} of {node}: {}", alarm.topic, words(alarm)),
+        advice: "Look at the sensor, then at its rules (docs/quality.md)".to_owned(),
+        code: None,
+    }
+}
+
+fn words(alarm: &ValueAlarm) -> String {
+    match alarm.is_silent {
+        true => "no value comes".to_owned(),
+        false if alarm.rules.is_empty() => "values are blocked".to_owned(),
+        false => format!("values are blocked by {}", alarm.rules.join(", ")),
+    }
+}

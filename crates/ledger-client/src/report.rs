@@ -1,0 +1,191 @@
+//! What a device's agent tells the hub of itself, for the console: the method `sealcast_report`.
+//!
+//! It has counts and names, and neither payloads nor values. The device signs it, since over a broker of somebody else's
+//! anybody can call in its name.
+
+use alloy_primitives::Bytes;
+use sealcast_identity::{KeyError, PublicKey, SigningKey};
+use sealcast_ledger::{LedgerId, Number};
+use serde::{Deserialize, Serialize};
+
+/// Text at the head of what the device signs.
+const LABEL: &[u8] = b"sealcast-report-v1";
+/// The longest report, in bytes.
+pub const MAX_REPORT_BYTES: usize = 32 << 10;
+/// Entries of each list in a report.
+const MAX_LISTED: usize = 128;
+/// Bytes of each text in a report.
+const MAX_TEXT: usize = 512;
+
+/// An agent, since it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeReport {
+    /// When it was made, Unix ms, by the device's clock.
+    pub at_ms: u64,
+    /// Messages that were sealed.
+    pub sealed: u64,
+    /// Messages that were opened.
+    pub opened: u64,
+    /// Messages that were refused, by the code of the cause.
+    pub refused: Vec<(String, u64)>,
+    /// Topics whose values break a rule, or do not come.
+    pub alarms: Vec<ValueAlarm>,
+    /// Why messages cannot be sealed now: the code of the cause, and the cause in words.
+    pub missing: Vec<(String, String)>,
+}
+
+/// Values of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueAlarm {
+    /// The topic.
+    pub topic: String,
+    /// Whether no value comes; else values come and are blocked.
+    pub is_silent: bool,
+    /// The rules that they break.
+    pub rules: Vec<String>,
+    /// Since when, Unix ms.
+    pub since_ms: u64,
+}
+
+/// A report with the device's signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedReport {
+    /// The report as JSON, byte by byte as it was signed.
+    report: String,
+    /// By the device's key: on a label, the ledger's chain id and address, the device's number, and the report.
+    signature: Bytes,
+}
+
+/// Why a report is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It is longer, or has more in it, than a report may.
+    #[error("it is too long")]
+    TooLong,
+    /// It cannot be read.
+    #[error("it is malformed")]
+    Malformed,
+    /// The signature is not the device's.
+    #[error("the device has not signed it with its present key")]
+    Signature,
+}
+
+impl SignedReport {
+    /// Signs a report.
+    ///
+    /// # Errors
+    /// The key did not sign.
+    pub fn sign(report: &NodeReport, device: Number, key: &SigningKey, ledger: &LedgerId) -> Result<Self, KeyError> {
+        // Its fields are numbers and texts, which JSON can always say.
+        let report = serde_json::to_string(report).unwrap_or_default();
+        let signature = key.sign(&preimage(&report, device, ledger))?.to_vec().into();
+        Ok(Self { report, signature })
+    }
+
+    /// The report, if `key` has signed it for this device and ledger.
+    ///
+    /// # Errors
+    /// It has not, or the report is none.
+    pub fn verify(&self, device: Number, key: &PublicKey, ledger: &LedgerId) -> Result<NodeReport, ReportError> {
+        if self.report.len() > MAX_REPORT_BYTES {
+            return Err(ReportError::TooLong);
+        }
+        let signature = <[u8; 64]>::try_from(&self.signature[..]).map_err(|_| ReportError::Signature)?;
+        if !key.verifies(&preimage(&self.report, device, ledger), &signature) {
+            return Err(ReportError::Signature);
+        }
+        let report: NodeReport = serde_json::from_str(&self.report).map_err(|_| ReportError::Malformed)?;
+        if report.is_bounded() { Ok(report) } else { Err(ReportError::TooLong) }
+    }
+}
+
+impl NodeReport {
+    fn is_bounded(&self) -> bool {
+        let Self { refused, alarms, missing, .. } = self;
+        let short = |text: &String| text.len() <= MAX_TEXT;
+        let few = [refused.len(), alarms.len(), missing.len()].into_iter().all(|len| len <= MAX_LISTED);
+        few && refused.iter().all(|(code, _)| short(code))
+            && alarms.iter().all(|alarm| alarm.topic.len() <= MAX_REPORT_BYTES && alarm.rules.len() <= MAX_LISTED)
+            && missing.iter().all(|(code, text)| short(code) && short(text))
+    }
+
+    /// Leaves out what is more than a report may have.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        self.refused.truncate(MAX_LISTED);
+        self.missing.retain(|(_, text)| text.len() <= MAX_TEXT);
+        self.missing.truncate(MAX_LISTED);
+        self.alarms.truncate(MAX_LISTED);
+        while !self.alarms.is_empty() && serde_json::to_string(&self).is_ok_and(|text| text.len() > MAX_REPORT_BYTES) {
+            self.alarms.pop();
+        }
+        self
+    }
+}
+
+fn preimage(report: &str, device: Number, ledger: &LedgerId) -> Vec<u8> {
+    [LABEL, &ledger.chain_id.to_be_bytes(), &ledger.address, device.as_bytes(), report.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(topics: usize) -> NodeReport {
+        let alarm = |at| ValueAlarm {
+            topic: format!("{at}/{}", "t".repeat(1_000)),
+            is_silent: at % 2 == 0,
+            rules: vec!["range".into()],
+            since_ms: 7,
+        };
+        NodeReport {
+            at_ms: 1_767_225_600_000,
+            sealed: 3,
+            opened: 4,
+            refused: vec![("not-a-member".into(), 5)],
+            alarms: (0..topics).map(alarm).collect(),
+            missing: vec![("group-no-keys".into(), "no keys".into())],
+        }
+    }
+
+    #[test]
+    fn only_what_the_device_has_signed_for_this_ledger_is_taken() {
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let (ledger, device) = (LedgerId { chain_id: 5, address: [7; 20] }, Number::from([3; 20]));
+        let said = report(2);
+        let signed = SignedReport::sign(&said, device, &key, &ledger).unwrap();
+        assert_eq!(signed.verify(device, key.public(), &ledger), Ok(said));
+        let another = LedgerId { chain_id: 6, ..ledger };
+        for refused in [
+            signed.verify(device, other.public(), &ledger),
+            signed.verify(Number::from([4; 20]), key.public(), &ledger),
+            signed.verify(device, key.public(), &another),
+            SignedReport { report: signed.report.replace('3', "4"), ..signed.clone() }.verify(
+                device,
+                key.public(),
+                &ledger,
+            ),
+        ] {
+            assert_eq!(refused, Err(ReportError::Signature));
+        }
+    }
+
+    #[test]
+    fn a_report_is_bounded_by_its_maker_and_by_its_reader() {
+        let key = SigningKey::generate().unwrap();
+        let (ledger, device) = (LedgerId { chain_id: 5, address: [7; 20] }, Number::from([3; 20]));
+        let read = |report: &NodeReport| {
+            SignedReport::sign(report, device, &key, &ledger).unwrap().verify(device, key.public(), &ledger)
+        };
+        let long = report(1_000);
+        assert_eq!(read(&long), Err(ReportError::TooLong));
+        let bounded = long.bounded();
+        assert!(read(&bounded).is_ok() && bounded.alarms.len() > 20);
+        let wordy = NodeReport { missing: vec![("code".into(), "w".repeat(MAX_TEXT + 1))], ..NodeReport::default() };
+        assert_eq!(read(&wordy), Err(ReportError::TooLong));
+        assert!(wordy.bounded().missing.is_empty());
+    }
+}
