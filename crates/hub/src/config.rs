@@ -186,9 +186,9 @@ impl HubFile {
         Self { passphrase_file: file.or(self.passphrase_file), ..self }
     }
 
-    /// Replaces where the console is served; `None`: nowhere.
-    pub fn with_console(self, listen: Option<SocketAddr>) -> Self {
-        Self { console: ConsoleFile::at(listen), ..self }
+    /// Replaces where the console is served, if an option says so; an empty text: nowhere.
+    pub fn with_console(self, listen: Option<String>) -> Self {
+        Self { console: self.console.with(listen), ..self }
     }
 
     /// Replaces who may subscribe to a group's topics.

@@ -33,6 +33,10 @@ pub struct Options {
     /// Where the broker listens, MQTT over TLS [default: 127.0.0.1:8883].
     #[arg(long, env = "SEALCAST_MQTT", value_name = "ADDRESS")]
     mqtt: Option<SocketAddr>,
+    /// Where the console is served: HTTP on a loopback address, HTTPS on any other; '' for no console [default:
+    /// 127.0.0.1:8088, if it is free].
+    #[arg(long, env = "SEALCAST_CONSOLE", value_name = "ADDRESS")]
+    console: Option<String>,
     /// Somebody else's broker, mqtts://HOST:PORT or mqtt://HOST:PORT, that the hub and all agents are clients of [default: the
     /// hub runs a broker of its own].
     #[arg(long, env = "SEALCAST_BROKER", value_name = "URL", conflicts_with = "mqtt")]
@@ -90,6 +94,7 @@ pub async fn run(options: Options) -> Result<()> {
     let given = [
         options.est.map(|_| "est"),
         options.mqtt.map(|_| "mqtt"),
+        options.console.as_ref().map(|_| "console"),
         options.broker.as_ref().map(|_| "broker"),
         options.broker_prefix.as_ref().map(|_| "broker.prefix"),
         options.rpc.first().map(|_| "ledger"),
@@ -100,6 +105,7 @@ pub async fn run(options: Options) -> Result<()> {
     let config = load::<HubFile>(options.config.as_deref(), &path)?.check(&given, |file| {
         let file = file.with_paths(folder_of(&path)).with_passphrase(options.passphrase.passphrase_file);
         let file = file.with_broker(options.broker, options.broker_prefix).with_ledger(options.rpc, options.finality);
+        let file = file.with_console(options.console);
         file.with(options.est, options.mqtt, &options.names).validate()?.check_to_run()
     })?;
     if options.check {

@@ -31,9 +31,9 @@ impl Console {
 }
 
 impl ConsoleFile {
-    /// At this address, or nowhere.
-    pub fn at(listen: Option<SocketAddr>) -> Self {
-        Self { listen: Some(listen.map_or_else(String::new, |listen| listen.to_string())) }
+    /// The same, at this address if there is one.
+    pub fn with(self, listen: Option<String>) -> Self {
+        Self { listen: listen.or(self.listen) }
     }
 
     /// Where to listen.

@@ -19,6 +19,7 @@ mod case_04;
 mod case_10;
 mod certificates;
 mod conformance;
+mod console;
 mod copies;
 mod demo;
 mod disk;

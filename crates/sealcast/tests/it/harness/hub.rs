@@ -76,7 +76,7 @@ impl Hub {
     /// What starts it, on the same ports: `command` is a [`sealcast`].
     pub fn up(&self, mut command: Command) -> Command {
         command.arg("up").arg("--dir").arg(self.path()).arg("--json");
-        command.args(["--est", &self.est]);
+        command.args(["--est", &self.est, "--console", "127.0.0.1:0"]);
         match &self.broker {
             Some(url) => command.args(["--broker", url]),
             None => command.args(["--mqtt", &self.mqtt]),
