@@ -43,7 +43,7 @@ function Canvas({ chosen, onChoose }) {
   return html`<div class="map card"><canvas ref=${canvas} role="img" aria-label="Map of nodes and groups. The list beside it has the same."></canvas>
     <div class="zoom"><button type="button" aria-label="Closer" onClick=${act((it) => it.zoom(1.4))}>+</button>
       <button type="button" aria-label="Farther" onClick=${act((it) => it.zoom(1 / 1.4))}>−</button><button type="button" onClick=${act((it) => it.fit())}>Fit</button></div>
-    <ul class="legend"><li><i class="key square"></i>group</li><li><i class="dot good"></i>node</li><li><i class="dot warn"></i>alarm</li><li><i class="dot bad"></i>revoked</li><li><i class="key away"></i>not connected</li></ul></div>`;
+    <ul class="legend"><li><i class="key square"></i>group, with its number of members</li><li><i class="dot good"></i>node</li><li><i class="dot warn"></i>alarm</li><li><i class="dot bad"></i>revoked</li><li><i class="key away"></i>not connected</li></ul></div>`;
 }
 
 const COLUMNS = [
