@@ -88,13 +88,14 @@ function Chart({ series, points }) {
   const [hovered, setHovered] = useState(null);
   shown.current = points;
   useEffect(() => {
+    const place = box.current;
     const make = () => {
       chart.current?.destroy();
-      chart.current = makeChart(box.current, { ...series, points: shown.current }, (at) => setHovered(at == null ? null : shown.current[at]));
+      chart.current = makeChart(place, { ...series, points: shown.current }, (at) => setHovered(at == null ? null : shown.current[at]));
     };
     make();
-    const sizes = new ResizeObserver(() => chart.current.setSize({ width: box.current.clientWidth, height: HEIGHT_PX }));
-    sizes.observe(box.current);
+    const sizes = new ResizeObserver(() => chart.current.setSize({ width: place.clientWidth, height: HEIGHT_PX }));
+    sizes.observe(place);
     const dark = matchMedia('(prefers-color-scheme: dark)');
     addEventListener('theme', make);
     dark.addEventListener('change', make);
