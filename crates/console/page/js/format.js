@@ -4,15 +4,19 @@ const whole = new Intl.NumberFormat('en');
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const one = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const absolute = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
+const time = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const names = new Intl.Collator('en', { numeric: true });
 const day = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium' });
 
+/** Orders names as people do: node 9 before node 10. */
+export const byName = (a, b) => names.compare(a, b);
 export const NOT_KNOWN = '–';
 export const count = (n) => (n == null ? NOT_KNOWN : whole.format(n));
 export const compact = (n) => (n == null ? NOT_KNOWN : Math.abs(n) < 10000 ? whole.format(n) : short.format(n));
 export const rate = (n) => (n == null ? NOT_KNOWN : n >= 100 ? whole.format(Math.round(n)) : one.format(n));
 export const timestamp = (ms) => `${absolute.format(ms)} (${new Date(ms).toISOString()})`;
 export const date = (ms) => day.format(ms);
-export const clock = (ms) => new Date(ms).toLocaleTimeString('en-GB');
+export const clock = (ms) => time.format(ms);
 
 const UNITS = [
   [86400000, 'd'],

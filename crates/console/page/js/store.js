@@ -2,7 +2,7 @@
 // at most once in DRAW_EVERY_MS, however many events come.
 import * as api from './api.js';
 
-const DRAW_EVERY_MS = 100;
+const DRAW_EVERY_MS = 200;
 const KEPT_ENTRIES = 500;
 const KEPT_WIRE = 200;
 const KEPT_SECONDS = 300;
@@ -25,6 +25,7 @@ export const store = {
   verify: null,
   actions: new Map(),
   notes: [],
+  fleet: 0, // counts what changes of nodes and groups
   changes: 0, // counts what changes on the ledger, so that details are fetched again
 };
 
@@ -81,10 +82,9 @@ export function addEntries(entries) {
   if (fresh.length) store.entries = [...fresh, ...store.entries].sort(byIndexDown).slice(0, KEPT_ENTRIES);
 }
 
+/** Messages of the feed or of the API join those known, the newest first. */
 export function addWire(messages) {
-  // A message comes again when a node has read it.
-  const all = new Map(store.wire.map((message) => [message.id, message]));
-  for (const message of messages) all.set(message.id, message);
+  const all = new Map([...store.wire, ...messages].map((message) => [message.id, message]));
   store.wire = [...all.values()].sort((a, b) => b.id - a.id).slice(0, KEPT_WIRE);
 }
 
@@ -114,8 +114,14 @@ function addTotals({ at, totals, ledger, hub }) {
 
 const EVENTS = {
   totals: addTotals,
-  node: (node) => store.nodes.set(node.id, node),
-  group: (group) => store.groups.set(group.name, group),
+  node: (node) => {
+    store.nodes.set(node.id, node);
+    store.fleet += 1;
+  },
+  group: (group) => {
+    store.groups.set(group.name, group);
+    store.fleet += 1;
+  },
   alarms: (alarms) => void (store.state.alarms = alarms),
   entry: (entry) => {
     addEntries([entry]);
@@ -160,6 +166,7 @@ async function load() {
   store.groups = new Map(state.groups.map((group) => [group.name, group]));
   store.entries = recent.entries;
   store.changes += 1;
+  store.fleet += 1;
   if (store.series) loadSeries().catch(() => {});
   ready = true;
   early.forEach((apply) => apply());

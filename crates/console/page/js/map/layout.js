@@ -6,9 +6,27 @@ const SEND_EVERY_MS = 50;
 const GROUP_PX = 26;
 const NODE_PX = 11;
 
+/** Groups on a spiral and each node beside its groups: from there the forces settle soon, and few links cross. */
+function start(points, links, apart) {
+  const angle = (n) => n * Math.PI * (3 - Math.sqrt(5));
+  const put = (point, x, y) => {
+    point.x ??= x;
+    point.y ??= y;
+  };
+  points.filter((point) => point.group).forEach((point, n) => put(point, apart * Math.sqrt(n) * Math.cos(angle(n)), apart * Math.sqrt(n) * Math.sin(angle(n))));
+  const homes = new Map();
+  for (const [group, node] of links) homes.set(node, [...(homes.get(node) ?? []), points[group]]);
+  points.forEach((point, n) => {
+    const own = homes.get(n) ?? [];
+    const mean = (of) => own.reduce((sum, group) => sum + of(group), 0) / (own.length || 1);
+    if (!point.group) put(point, mean((group) => group.x) + 40 * Math.cos(angle(n)), mean((group) => group.y) + 40 * Math.sin(angle(n)));
+  });
+}
+
 onmessage = ({ data: { points, links, run } }) => {
   const own = points.map((point, n) => ({ ...point, index: n }));
   const crowd = own.length > 100;
+  start(own, links, crowd ? 120 : 260);
   const simulation = forceSimulation(own)
     .force('link', forceLink(links.map(([source, target]) => ({ source, target }))).distance(crowd ? 46 : 110).strength(crowd ? 0.5 : 0.3))
     .force('charge', forceManyBody().strength((point) => (point.group ? -420 : crowd ? -34 : -320)).distanceMax(700))

@@ -202,10 +202,9 @@ export class Picture {
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.enter(pen);
     this.drawGlows(pen, now);
+    this.drawFlights(pen, now);
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.drawImage(this.layer, 0, 0);
-    this.enter(pen);
-    this.drawFlights(pen, now);
     if (this.flights.length || this.glows.size) this.wake();
   }
 
@@ -288,13 +287,19 @@ export class Picture {
       pen.arc(point.x, point.y, size + 7, 0, 2 * Math.PI);
       pen.stroke();
     }
+    if (point.group && this.view.scale > 0.6) {
+      pen.font = '600 14px system-ui, sans-serif';
+      pen.textAlign = 'center';
+      pen.fillStyle = this.colours.text;
+      pen.fillText(String(this.members.get(point)?.length ?? 0), point.x, point.y + 5);
+    }
     this.drawName(pen, point, size);
   }
 
   drawName(pen, point, size) {
     const few = this.points.length <= SMALL;
     if (!few && !(point.group && this.view.scale > 0.25) && this.view.scale < 1.4) return;
-    const px = few ? 13 : Math.max(10, Math.min(14, 10 / this.view.scale));
+    const px = few ? 13 / this.view.scale : Math.max(10, Math.min(14, 10 / this.view.scale));
     pen.font = `600 ${px}px system-ui, sans-serif`;
     pen.textAlign = 'center';
     pen.fillStyle = this.colours.text;
@@ -302,4 +307,4 @@ export class Picture {
   }
 }
 
-const radius = (point) => (point.group ? 20 : 9);
+const radius = (point) => (point.group ? 20 : 10);

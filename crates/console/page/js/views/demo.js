@@ -8,6 +8,7 @@ import { HexDump, Readers } from './wire.js';
 import { Machine } from './machine.js';
 
 const SYMBOLS = { waiting: '', running: '…', held: '✓', failed: '✕' };
+const ABOUT_THE_MACHINE = /valve|machine|thermometer/i;
 const WORDS = { waiting: 'to come', running: 'now', held: 'held', failed: 'failed' };
 
 function chapters(steps) {
@@ -54,12 +55,14 @@ export function Demo() {
   }, [now?.n]);
   if (!demo || !now) return html`<p class="muted">No experiment runs here. Start one: <code>sealcast demo --serve</code></p>`;
   const shown = demo.steps.find((step) => step.n === chosen) ?? now;
+  const machine = demo.valve && html`<${Card} title="The machine and its cooling valve" id="d-machine"><${Machine} valve=${demo.valve} /><//>`;
+  const machineFirst = ABOUT_THE_MACHINE.test(`${shown.chapter} ${shown.title}`);
   const held = demo.steps.filter((step) => step.state === 'held').length;
   const failed = demo.steps.filter((step) => step.state === 'failed').length;
   return html`<div class="lead"><span role="status">${demo.done ? 'Done: ' : ''}<b class="num">${count(held)}</b> of ${count(demo.total)} steps held${failed > 0 && html`, <b>${count(failed)} failed</b>`}</span>
       <progress aria-label="Steps done" value=${held + failed} max=${demo.total || 1}></progress>
       ${chosen !== null && html`<button type="button" class="small" onClick=${() => setChosen(null)}>Follow the experiment</button>`}</div>
-    <div class="tale" ><div ref=${list} class="storybox"><${Steps} steps=${demo.steps} shown=${shown} onChoose=${setChosen} /></div>
+    <div class="tale"><div ref=${list} class="storybox"><${Steps} steps=${demo.steps} shown=${shown} onChoose=${setChosen} /></div>
       <div class="stack"><${Step} step=${shown} total=${demo.total} />
-        ${demo.valve && html`<${Card} title="The machine and its cooling valve" id="d-machine"><${Machine} valve=${demo.valve} /><//>`}<${Passing} /></div></div>`;
+        ${machineFirst ? html`${machine}<${Passing} />` : html`<${Passing} />${machine}`}</div></div>`;
 }

@@ -3,7 +3,7 @@ import { html, useState } from '../lib.js';
 import { store } from '../store.js';
 import { useDetail } from '../detail.js';
 import { ActionButton, GrantForm, WhyNot } from '../actions.js';
-import { compact, count, plain, plural, rate, words } from '../format.js';
+import { byName, compact, count, plain, plural, rate, words } from '../format.js';
 import { Card, Chip, Empty, Facts, NodeName, Online, Time, VirtualTable, groupLink } from '../ui.js';
 import { EntryLine } from './entry.js';
 
@@ -21,7 +21,7 @@ const COLUMNS = [
 export function Groups() {
   const [text, setText] = useState('');
   const fits = (group) => group.name.includes(text) || group.filters.some((filter) => filter.includes(text));
-  const rows = [...store.groups.values()].filter(fits).sort((a, b) => a.name.localeCompare(b.name));
+  const rows = [...store.groups.values()].filter(fits).sort((a, b) => byName(a.name, b.name));
   if (!store.groups.size) return html`<div class="card"><${Empty} command="sealcast group create hsu0001 'hsu0001/#'">No groups yet. Create one, then grant it to nodes.<//></div>`;
   return html`<div class="toolbar">
       <input type="search" placeholder="Group or topic" aria-label="Find a group by its name or topic" value=${text} onInput=${(event) => setText(event.currentTarget.value)} />

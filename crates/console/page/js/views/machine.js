@@ -20,7 +20,8 @@ function History({ history }) {
   const level = (degrees) => 100 - ((degrees - SCALE.low) / (SCALE.high - SCALE.low)) * 100;
   return html`<svg class="history" viewBox="0 0 600 116" role="img" aria-label="The machine's temperature and what the controller believed">
     ${[[OVERHEATS_AT, 'damaged above 28'], [OPENS_AT, 'opens at 25']].map(([degrees, text]) => html`<path class="limit" d="M0 ${level(degrees)}H560" /><text x="564" y=${level(degrees) + 4}>${degrees}°</text><title>${text}</title>`)}
-    <path class="told" d="M${place(2)}" /><path class="true" d="M${place(1)}" /></svg>`;
+    <path class="told" d="M${place(2)}" /><path class="true" d="M${place(1)}" /></svg>
+    <ul class="legend"><li><i class="stroke"></i>the machine</li><li><i class="stroke dashed"></i>what the controller believes</li></ul>`;
 }
 
 export function Machine({ valve }) {

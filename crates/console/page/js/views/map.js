@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useRef, useState } from '../lib.js';
 import { onLinks, store } from '../store.js';
 import { Picture } from '../map/picture.js';
-import { compact, count, plural } from '../format.js';
+import { byName, compact, count, plural } from '../format.js';
 import { Chip, Empty, Online, VirtualTable, groupLink, nodeLink } from '../ui.js';
 
 const nodeId = (id) => `node ${id}`;
@@ -35,15 +35,13 @@ function Canvas({ chosen, onChoose }) {
       picture.current.close();
     };
   }, []);
-  useEffect(() => {
-    picture.current.show(...pointsAndLinks());
-    picture.current.choose(chosen);
-  });
+  useEffect(() => picture.current.show(...pointsAndLinks()), [store.fleet]);
+  useEffect(() => picture.current.choose(chosen), [chosen]);
   const act = (what) => () => what(picture.current);
   return html`<div class="map card"><canvas ref=${canvas} role="img" aria-label="Map of nodes and groups. The list beside it has the same."></canvas>
     <div class="zoom"><button type="button" aria-label="Closer" onClick=${act((it) => it.zoom(1.4))}>+</button>
       <button type="button" aria-label="Farther" onClick=${act((it) => it.zoom(1 / 1.4))}>−</button><button type="button" onClick=${act((it) => it.fit())}>Fit</button></div>
-    <ul class="legend"><li><i class="key square"></i>group</li><li><i class="dot good"></i>node</li><li><i class="dot warn"></i>alarm</li><li><i class="dot bad"></i>revoked</li><li><i class="key away"></i>not connected</li></ul></div>`;
+    <ul class="legend"><li><i class="key square"></i>group, with its number of members</li><li><i class="dot good"></i>node</li><li><i class="dot warn"></i>alarm</li><li><i class="dot bad"></i>revoked</li><li><i class="key away"></i>not connected</li></ul></div>`;
 }
 
 const COLUMNS = [
@@ -64,13 +62,17 @@ function Chosen({ id, onClose }) {
       <p><a href=${linkOf(id)}>Open ${node ? 'node' : 'group'} ${name}</a></p></div></section>`;
 }
 
+/** Groups, then nodes, each by name. */
+function listed() {
+  const groups = [...store.groups.values()].map((group) => ({ id: groupId(group.name), name: group.name, group }));
+  const nodes = [...store.nodes.values()].map((node) => ({ id: nodeId(node.id), name: node.id, node }));
+  return [groups, nodes].flatMap((rows) => rows.sort((a, b) => byName(a.name, b.name)));
+}
+
 export function MapView() {
   const [chosen, setChosen] = useState(null);
   const [text, setText] = useState('');
-  const groups = [...store.groups.values()].map((group) => ({ id: groupId(group.name), name: group.name, group }));
-  const nodes = [...store.nodes.values()].map((node) => ({ id: nodeId(node.id), name: node.id, node }));
-  const order = useMemo(() => new Intl.Collator('en', { numeric: true }), []);
-  const rows = [...groups, ...nodes].filter((row) => row.name.includes(text)).sort((a, b) => !!a.node - !!b.node || order.compare(a.name, b.name));
+  const rows = useMemo(() => listed().filter((row) => row.name.includes(text)), [store.fleet, text]);
   if (!store.nodes.size) return html`<div class="card"><${Empty} command="sealcast device add 1111">No nodes yet, so there is nothing to draw. Enrol one where the operator's key is:<//></div>`;
   return html`<div class="mapview"><${Canvas} chosen=${chosen} onChoose=${setChosen} />
     <div class="stack">${chosen && html`<${Chosen} id=${chosen} onClose=${() => setChosen(null)} />`}

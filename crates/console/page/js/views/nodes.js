@@ -1,14 +1,14 @@
 // The nodes as a list, and one of them: who it is, what it may read, what the contract has on record.
-import { html, useState } from '../lib.js';
+import { html, useMemo, useState } from '../lib.js';
 import { store } from '../store.js';
 import { useDetail } from '../detail.js';
 import { ActionButton, GrantForm, WhyNot } from '../actions.js';
-import { compact, count, date, plain, plural, relative, words } from '../format.js';
+import { byName, compact, count, date, plain, plural, relative, words } from '../format.js';
 import { Bars, Card, Chip, Empty, Facts, GroupName, Hex, Online, Time, VirtualTable, nodeLink } from '../ui.js';
 import { EntryLine } from './entry.js';
 
 const SOON_MS = 14 * 86400000;
-const byId = (a, b) => a.id.localeCompare(b.id, 'en', { numeric: true });
+const byId = (a, b) => byName(a.id, b.id);
 
 const COLUMNS = [
   { name: 'Node', width: 'minmax(70px, 1fr)', cell: (node) => node.id },
@@ -34,7 +34,8 @@ export function Nodes() {
   const [text, setText] = useState('');
   const [show, setShow] = useState('all');
   const [, wanted] = SHOW[show];
-  const rows = [...store.nodes.values()].filter((node) => wanted(node) && (node.id.includes(text) || node.groups.some((name) => name.includes(text)))).sort(byId);
+  const fits = (node) => wanted(node) && (node.id.includes(text) || node.groups.some((name) => name.includes(text)));
+  const rows = useMemo(() => [...store.nodes.values()].filter(fits).sort(byId), [store.fleet, text, show]);
   if (!store.nodes.size) return html`<div class="card"><${Empty} command="sealcast device add 1111">No nodes yet. Enrol one where the operator's key is:<//></div>`;
   return html`<div class="toolbar">
       <input type="search" placeholder="Node or group" aria-label="Find a node by its name or group" value=${text} onInput=${(event) => setText(event.currentTarget.value)} />

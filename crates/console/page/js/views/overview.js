@@ -1,7 +1,7 @@
 // The whole within a minute: what needs a person, then the numbers, then where they come from.
-import { html } from '../lib.js';
+import { html, useMemo } from '../lib.js';
 import { store } from '../store.js';
-import { compact, count, plural, rate, relative, span } from '../format.js';
+import { byName, compact, count, plural, rate, relative, span } from '../format.js';
 import { Bars, Card, Chip, Empty, GroupName, NodeName, Online, Spark, Time, groupLink, nodeLink } from '../ui.js';
 import { EntryLine } from './entry.js';
 
@@ -62,10 +62,10 @@ function GroupRows() {
       <td class="n">${rate(group.per_second)}</td><td><${Chip} of=${group.state} /></td></tr>`)}</tbody></table>`;
 }
 
-const worstFirst = (a, b) => b.alarms - a.alarms || (b.refused ?? 0) - (a.refused ?? 0) || a.id.localeCompare(b.id);
+const worstFirst = (a, b) => b.alarms - a.alarms || (b.refused ?? 0) - (a.refused ?? 0) || byName(a.id, b.id);
 
 function NodeRows() {
-  const nodes = [...store.nodes.values()].sort(worstFirst).slice(0, SHOWN_NODES);
+  const nodes = useMemo(() => [...store.nodes.values()].sort(worstFirst).slice(0, SHOWN_NODES), [store.fleet]);
   if (!nodes.length) return html`<${Empty} command="sealcast device add 1111">No nodes yet. Enrol one where the operator's key is:<//>`;
   return html`<table><thead><tr><th>Node</th><th>Connection</th><th class="from-m">Groups</th><th class="n">Sealed</th><th class="n">Opened</th><th class="n">Refused</th></tr></thead>
     <tbody>${nodes.map((node) => html`<tr key=${node.id}><td><${NodeName} id=${node.id} />${node.state !== 'active' && html` <${Chip} of=${node.state} />`}</td><td><${Online} node=${node} /></td>

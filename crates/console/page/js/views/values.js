@@ -5,7 +5,7 @@ import { clock, plural } from '../format.js';
 import { Card, Chip, Empty, NodeName, Time } from '../ui.js';
 
 const HEIGHT_PX = 240;
-const SPANS = { 2: '2 min', 10: '10 min', 60: '1 h', 0: 'All' };
+const SPANS = [[2, '2 min'], [10, '10 min'], [60, '1 h'], [0, 'All']];
 const LISTED = 50;
 const MINUTE_MS = 60000;
 
@@ -71,7 +71,7 @@ function makeChart(box, series, onHover) {
       legend: { show: false },
       cursor: { y: false, points: { size: 7 } },
       scales: { y: { range } },
-      axes: [{ ...axis, values: (chart, at) => at.map((s) => clock(s * 1000)), space: 90 }, { ...axis, size: 52 }],
+      axes: [{ ...axis, values: (chart, at) => at.map((s) => clock(s * 1000)), space: 90, size: 34 }, { ...axis, size: 52 }],
       series: [{}, { label: 'value', stroke: accent, width: 1.75, spanGaps: true, points: { show: false } }, mark('flagged', warn), mark('blocked', bad)],
       plugins: [bandsPlugin(series.bands, { fill: bad.replace('rgb(', 'rgba(').replace(')', ', 0.08)'), line: bad })],
       hooks: { setCursor: [(chart) => onHover(chart.cursor.idx)] },
@@ -88,13 +88,14 @@ function Chart({ series, points }) {
   const [hovered, setHovered] = useState(null);
   shown.current = points;
   useEffect(() => {
+    const place = box.current;
     const make = () => {
       chart.current?.destroy();
-      chart.current = makeChart(box.current, { ...series, points: shown.current }, (at) => setHovered(at == null ? null : shown.current[at]));
+      chart.current = makeChart(place, { ...series, points: shown.current }, (at) => setHovered(at == null ? null : shown.current[at]));
     };
     make();
-    const sizes = new ResizeObserver(() => chart.current.setSize({ width: box.current.clientWidth, height: HEIGHT_PX }));
-    sizes.observe(box.current);
+    const sizes = new ResizeObserver(() => chart.current.setSize({ width: place.clientWidth, height: HEIGHT_PX }));
+    sizes.observe(place);
     const dark = matchMedia('(prefers-color-scheme: dark)');
     addEventListener('theme', make);
     dark.addEventListener('change', make);
@@ -108,8 +109,7 @@ function Chart({ series, points }) {
   const last = points.at(-1);
   useEffect(() => chart.current.setData(columns(points)), [points.length, last?.at, points[0]?.at]);
   const about = hovered ?? last;
-  return html`<p class="reading">${about && html`<b class="num">${about.value.toFixed(1)}</b> ${series.unit}
-      <span class="muted">at ${clock(about.at)}</span> ${about.verdict !== 'good' && html`<${Chip} of=${about.verdict} />`} <span class="reason">${about.reason ?? ''}</span>`}</p>
+  return html`<p class="reading">${about && html`<b class="num">${about.value.toFixed(1)}</b> ${series.unit} <span class="muted">at ${clock(about.at)}</span> ${about.verdict !== 'good' && html`<${Chip} of=${about.verdict} />`} <span class="reason">${about.reason ?? ''}</span>`}</p>
     <div class="chart" ref=${box} role="img" aria-label=${`${series.topic} of node ${series.node}; the table below lists what was blocked or flagged`}></div>`;
 }
 
@@ -132,8 +132,8 @@ export function Values() {
   if (!store.series) return html`<p class="muted" role="status">${problem || 'Loading…'}</p>`;
   if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to: in its agent's configuration, list the topic under <code>report.values</code>.<//></div>`;
   const since = minutes ? store.state.at - minutes * MINUTE_MS : 0;
-  return html`<div class="toolbar"><div class="choice" role="group" aria-label="How far back">${Object.entries(SPANS).map(([length, title]) => html`
-      <button type="button" aria-pressed=${Number(length) === minutes} onClick=${() => setMinutes(Number(length))}>${title}</button>`)}</div>
+  return html`<div class="toolbar"><div class="choice" role="group" aria-label="How far back">${SPANS.map(([length, title]) => html`
+      <button type="button" aria-pressed=${length === minutes} onClick=${() => setMinutes(length)}>${title}</button>`)}</div>
       <ul class="legend spread"><li><i class="dot accent"></i>value</li><li><i class="dot warn"></i>flagged, handed on</li><li><i class="dot bad"></i>blocked, not sent</li></ul></div>
     <div class="stack">${[...store.series.values()].map((series, n) => {
       const points = series.points.filter((point) => point.at >= since);
