@@ -43,6 +43,7 @@ mod paho;
 mod quality;
 mod quotas;
 mod readings;
+mod readme;
 mod reasons;
 mod recording;
 mod retired;
