@@ -25,6 +25,7 @@ mod disk;
 mod doors;
 mod envelope;
 mod est;
+mod examples;
 mod faults;
 mod foreign;
 mod hostile;
