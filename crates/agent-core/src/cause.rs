@@ -36,8 +36,17 @@ codes! {
         Removing = "key-removing",
         /// The hub answers nothing.
         HubSilent = "key-hub-silent",
+        /// The endpoints that show the ledger answer nothing.
+        EndpointsSilent = "key-endpoints-silent",
         /// The operator's word on the ledger is too old.
         OperatorSilent = "key-operator-silent",
+
+        /// Somebody has read more of the ledger than this device is shown.
+        LedgerWithheld = "ledger-withheld",
+        /// Somebody reads another ledger than this device.
+        LedgerParted = "ledger-parted",
+        /// An old word of the operator on the ledger came again.
+        LedgerReplayed = "ledger-replayed",
 
         /// The epoch has no numbers left for messages of this device.
         SealUsedUp = "seal-used-up",

@@ -28,8 +28,8 @@ use sealcast_topic::ControlTopic;
 use tracing::error;
 
 use self::{
-    anchorer::Anchorer, asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox,
-    restore::is_snapshot_due, rollback::Rollback, submitter::Submitter,
+    anchorer::Anchorer, asker::Asker, follower::Follower, keys_seen::key_package, outbox::Outbox, rollback::Rollback,
+    submitter::Submitter,
 };
 pub use self::{
     input::{Input, KeptMessages, Question, QueuedReading, Submitted},
@@ -211,7 +211,7 @@ impl Control {
     fn make_snapshot(&mut self, keyring: &impl SharedKeyring) {
         let replica = keyring.replica();
         let height = replica.height();
-        if is_snapshot_due(self.snapshot_at, height) {
+        if Replica::is_snapshot_due(self.snapshot_at, height) {
             self.writes.push(Write::Snapshot { height, bytes: replica.snapshot() });
             self.snapshot_at = height;
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Cause,
+    Cause, Why,
     session::{ClientEvent, Refused},
 };
 
@@ -28,6 +28,8 @@ pub enum Way {
     Subscription,
     /// A client could not connect, or its connection ended.
     Connection,
+    /// No message: something is wrong with the ledger.
+    Ledger,
 }
 
 /// The same thing, as often as it happened.
@@ -37,7 +39,7 @@ pub struct Incident {
     pub topic: Option<String>,
     /// Which way.
     pub way: Way,
-    /// The local client's name.
+    /// The local client's name; empty where it is about the ledger.
     pub client: String,
     /// Why.
     #[serde(serialize_with = "put_code", deserialize_with = "take_code")]
@@ -57,7 +59,8 @@ pub struct Incident {
 /// See the module.
 #[derive(Default)]
 pub struct Incidents {
-    /// Of each topic, the newest last. Those about connections have the empty topic, which MQTT does not have.
+    /// Of each topic, the newest last. Those about connections and the ledger have the empty topic, which MQTT
+    /// does not have.
     topics: BTreeMap<String, VecDeque<Incident>>,
     changed: bool,
 }
@@ -81,6 +84,15 @@ impl Incidents {
             Refused::Subscription => Way::Subscription,
             Refused::Connection => Way::Connection,
         };
+        self.put(way, client, topic, why, now_ms);
+    }
+
+    /// Something is wrong with the ledger.
+    pub fn note_alarm(&mut self, why: &Why, now_ms: u64) {
+        self.put(Way::Ledger, "", "", why, now_ms);
+    }
+
+    fn put(&mut self, way: Way, client: &str, topic: &str, why: &Why, now_ms: u64) {
         let topic = cut(topic);
         self.changed = true;
         if !self.topics.contains_key(topic) {

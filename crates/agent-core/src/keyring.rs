@@ -11,6 +11,7 @@ mod overview;
 mod sealing;
 mod shared;
 mod silence;
+mod source;
 mod standing;
 mod sync;
 mod watched;
@@ -31,6 +32,7 @@ pub use self::{
     opening::{Arrival, Away, Received},
     overview::{GroupOverview, Overview, Traffic},
     shared::SharedKeyring,
+    source::LedgerSource,
     sync::SyncId,
 };
 use crate::{AnchorRules, Cause, Freshness, Why};
@@ -110,7 +112,7 @@ pub struct Keyring {
     missed: Option<SyncId>,
     /// The ledger cannot be followed, because the disk does not take its records.
     stalled: bool,
-    /// When the hub last answered.
+    /// When whoever shows the ledger last answered.
     hub_ms: Option<u64>,
     news: News,
     anchors: Option<AnchorRules>,
@@ -164,6 +166,18 @@ impl Keyring {
     #[must_use]
     pub fn with_wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
+    }
+
+    /// Where the ledger's records come from, if not from the hub.
+    #[must_use]
+    pub fn with_source(mut self, source: LedgerSource) -> Self {
+        self.news.source = source;
+        self
+    }
+
+    /// Whether the ledger's records come from its network, and none from the hub.
+    pub fn reads_network(&self) -> bool {
+        matches!(self.news.source, LedgerSource::Network { .. })
     }
 
     /// Whether the broker is somebody else's, which enforces none of the hub's rules.

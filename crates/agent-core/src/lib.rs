@@ -44,8 +44,8 @@ pub use self::{
     freshness::{Freshness, MaxAge, Stale},
     incidents::{Incident, Incidents, Way},
     keyring::{
-        Arrival, Away, ClearFilter, ClearFilterError, Denied, Doubt, GroupOverview, Keyring, Overview, Own, Received,
-        Route, SharedKeyring, Speaker, SyncId, Traffic,
+        Arrival, Away, ClearFilter, ClearFilterError, Denied, Doubt, GroupOverview, Keyring, LedgerSource, Overview,
+        Own, Received, Route, SharedKeyring, Speaker, SyncId, Traffic,
     },
     now::Now,
     outgoing::{Frame, own_message, sealed_again},

@@ -11,17 +11,18 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use sealcast_agent_core::{
-    Keyring, Own,
+    Keyring, LedgerSource, Own,
     control::{Control, KeysSeen, RestoreError, Restored, restore},
     session::ClientEvent,
 };
 use sealcast_group::{Groups, Me};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{Hash, Record, Replica};
-use sealcast_ledger_client::{AnswerVerifier, RemoteLedger};
+use sealcast_ledger_client::{AnswerVerifier, NetworkLedger, RemoteLedger};
 use sealcast_node::{
     HubChannel, KeyFiles, Link, PassphraseArgs, Supervisor, Tasks,
     config::{folder_of, load},
+    endpoint::NetworkConfig,
     monitor, now_ms, output, shutdown,
     tls::{self, Identity},
     upstream::Upstream,
@@ -154,6 +155,7 @@ pub async fn run(options: Options) -> Result<()> {
         Store::require(&options.dir)?;
         Store::read_state(&options.dir, key_files.passphrase())?;
         upstream(&folder, &key, &config)?;
+        config.network.as_ref().map(NetworkConfig::open).transpose()?;
         listeners::prepare(&config)?;
         for door in config.http.iter().chain(&config.coap) {
             door.token(&options.dir)?;
@@ -250,9 +252,18 @@ impl Agent {
         let control = Control::new(own.clone(), groups, store.past()?, now_ms());
         let control = control.with_snapshot_at(snapshot_at).with_anchors(config.anchors);
         let key_log = config.keylog.as_deref().map(KeyLog::open).transpose()?;
+        let (source, network) = match &config.network {
+            None => (LedgerSource::Hub, None),
+            Some(network) => {
+                let final_after_ms = network.finality.apart_ms();
+                let ledger = NetworkLedger::new(network.open()?, genesis.id);
+                (LedgerSource::Network { final_after_ms }, Some(Arc::new(ledger)))
+            }
+        };
         let keyring = Keyring::new(own, config.clear.clone(), config.freshness.clone(), replica)
             .with_wire(folder.network.wire.clone())
-            .with_anchors(config.anchors);
+            .with_anchors(config.anchors)
+            .with_source(source);
         let data = Arc::new(DataPlane::new(keyring, store.clone(), key_log));
         let mut listeners = Vec::new();
         for prepared in listeners::prepare(&config)? {
@@ -285,6 +296,8 @@ impl Agent {
             values: values.clone(),
             readings: readings.clone(),
             ledger: RemoteLedger::new(hub, genesis.id),
+            network: network.clone(),
+            events: events.clone(),
             link: link.clone(),
             upstream: upstream.clone(),
             keys_seen: keys_seen.clone(),
@@ -324,6 +337,7 @@ impl Agent {
             store,
             values,
             upstream: upstream.clone(),
+            network,
             config,
             events,
             sessions: Sessions::default(),

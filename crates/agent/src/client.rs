@@ -9,6 +9,7 @@ use sealcast_agent_core::{
     session::{self, Annotate, ClientEvent, DRAIN_MS, Effect, NotOpened, Opened, Session},
     values::Local,
 };
+use sealcast_ledger_client::NetworkLedger;
 use sealcast_mqtt::Credentials;
 use sealcast_node::{connection::see_off, tls::Stream, upstream::Upstream};
 use tokio::{
@@ -50,6 +51,8 @@ pub struct Shared {
     pub values: Arc<Values>,
     /// The broker.
     pub upstream: Upstream,
+    /// The endpoints of the ledger's network, if the agent reads the ledger there.
+    pub network: Option<Arc<NetworkLedger>>,
     /// The agent's configuration.
     pub config: Arc<config::Agent>,
     /// What is told of refused messages.

@@ -19,6 +19,7 @@ use sealcast_agent_core::{
 };
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
+    endpoint::NetworkConfig,
     files,
     monitor::MonitorFile,
     upstream::{UpstreamConfig, UpstreamFile},
@@ -98,17 +99,25 @@ pub struct AgentFile {
     metrics: Option<MonitorFile>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LedgerFile {
     /// How old the operator's newest word on the ledger may be before the agent warns, in ms; 0: it never does. Default
     /// 900,000: 15 minutes.
     max_age_ms: u64,
+    /// Endpoints of the network that the ledger is on (Ethereum JSON-RPC), `http`, `https`, `ws` or `wss`: the agent reads the
+    /// ledger there itself. Default none: the hub shows it.
+    rpc: Vec<String>,
+    /// When a block counts as one that stays: `latest`, `safe`, `finalized`, or how many blocks have to be on top of it. Default
+    /// `finalized`.
+    finality: Option<String>,
+    /// The certificate authorities of the endpoints, PEM. Default: those of the system.
+    ca_file: Option<PathBuf>,
 }
 
 impl Default for LedgerFile {
     fn default() -> Self {
-        Self { max_age_ms: 900_000 }
+        Self { max_age_ms: 900_000, rpc: Vec::new(), finality: None, ca_file: None }
     }
 }
 
@@ -219,6 +228,8 @@ pub struct Agent {
     pub modbus: Vec<Modbus>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the agent reads the ledger, if not from the hub.
+    pub network: Option<NetworkConfig>,
     /// Where the groups' keys are written in the clear. No file says so: whoever wants that has to say it each time.
     pub keylog: Option<PathBuf>,
 }
@@ -250,6 +261,7 @@ impl AgentFile {
         self.listener.iter_mut().for_each(|table| table.set_dir(dir));
         self.passphrase_file = self.passphrase_file.map(|file| dir.join(file));
         self.upstream = self.upstream.with_files(dir);
+        self.ledger.ca_file = self.ledger.ca_file.map(|file| dir.join(file));
         Ok(self)
     }
 
@@ -320,6 +332,7 @@ impl AgentFile {
             coap: self.coap.map(|door| door.validate("coap")).transpose()?,
             modbus: settings::devices(self.modbus)?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
+            network: NetworkConfig::new(&self.ledger.rpc, self.ledger.finality.as_deref(), self.ledger.ca_file)?,
             keylog: None,
         })
     }
@@ -401,6 +414,9 @@ mod tests {
                 "[[listener]]\nlisten = '127.0.0.1:1883'",
                 "[[listener]] table number 1 (listen = \"127.0.0.1:1883\"): listen",
             ),
+            ("[ledger]\nrpc = ['rpc.example']", "ledger.rpc"),
+            ("[ledger]\nrpc = ['https://rpc.example']\nfinality = 'soon'", "ledger.finality"),
+            ("[ledger]\nfinality = 'safe'", "ledger.finality: says nothing without `rpc`"),
             ("upstream = 'broker:1883'", "mqtts://"),
             ("upstream = 'mqtt://broker'", "HOST:PORT"),
             ("[upstream]\npassword_file = 'p'", "upstream: password_file"),

@@ -12,19 +12,19 @@ use std::{
 
 use anyhow::Result;
 use sealcast_agent_core::{
-    SyncId,
+    Cause, SyncId, Why,
     control::{Control, Effect, Input, KeptMessages, KeysSeen, Question, Submitted},
     values::{Brought, Unsent},
 };
-use sealcast_ledger::{GroupNumber, SignedEntry};
-use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NodeError, RemoteLedger, SubmitError};
+use sealcast_ledger::{GroupNumber, Record, Replica, SignedEntry};
+use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NetworkLedger, NodeError, RemoteLedger, SubmitError};
 use sealcast_node::{HubChannel, Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{data::DataPlane, readings::Readings, store::Store, values::Values};
+use super::{data::DataPlane, events::Events, readings::Readings, store::Store, values::Values};
 
 /// The longest sleep: the wall clock, by which the control plane waits, may be set back meanwhile.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ enum Hub {
     Answers,
     /// Nobody answers, for this reason.
     Silent(String),
-    /// Nothing: the broker is away.
+    /// Nothing: the broker is away, or somebody else was called.
     Away,
 }
 
@@ -81,12 +81,22 @@ pub struct Parts {
     pub upstream: Upstream,
     /// The ledger, by the hub.
     pub ledger: RemoteLedger<HubChannel>,
+    /// The ledger, by the endpoints of its network, if the agent reads it there.
+    pub network: Option<Arc<NetworkLedger>>,
+    /// What is told of the ledger, too.
+    pub events: Arc<Events>,
     /// What was broadcast.
     pub keys_seen: Arc<Mutex<KeysSeen>>,
     /// New certificates of this device.
     pub renewed: mpsc::Receiver<Input>,
     /// What runs beside the control task.
     pub tasks: Tasks,
+}
+
+/// Records that are asked for before their turn: the hub reads them while this device verifies those before.
+struct Ahead {
+    from: u64,
+    records: oneshot::Receiver<Vec<Record>>,
 }
 
 /// See the module.
@@ -103,6 +113,7 @@ pub struct Driver {
     /// When it was told that it does not.
     told_silent: Option<Instant>,
     results: mpsc::UnboundedReceiver<Done>,
+    ahead: Option<Ahead>,
 }
 
 impl Driver {
@@ -111,8 +122,17 @@ impl Driver {
     pub async fn start(control: Control, parts: Parts) -> Result<Self> {
         let (done, results) = mpsc::unbounded_channel();
         let stop = parts.tasks.stop().clone();
-        let mut driver =
-            Self { control, parts, stop, done, was_up: false, hub_answers: false, told_silent: None, results };
+        let mut driver = Self {
+            control,
+            parts,
+            stop,
+            done,
+            was_up: false,
+            hub_answers: false,
+            told_silent: None,
+            results,
+            ahead: None,
+        };
         driver.settle().await?;
         Ok(driver)
     }
@@ -213,7 +233,9 @@ impl Driver {
     async fn settle(&mut self) -> Result<()> {
         loop {
             let mut keyring = &*self.parts.data;
-            let Some(step) = self.control.poll(&mut keyring, now_ms())? else { return Ok(()) };
+            let step = self.control.poll(&mut keyring, now_ms())?;
+            self.parts.data.take_alarms().iter().for_each(|why| self.parts.events.alarm(why));
+            let Some(step) = step else { return Ok(()) };
             let committed =
                 commit::commit(&self.parts.store, &self.stop, step, || self.parts.data.keyring().stall()).await?;
             committed.effects.into_iter().try_for_each(|effect| self.perform(effect))?;
@@ -250,13 +272,53 @@ impl Driver {
         Ok(())
     }
 
-    fn ask(&self, sync: SyncId, from: u64, most: usize) {
+    fn ask(&mut self, sync: SyncId, from: u64, most: usize) {
+        if let Some(network) = &self.parts.network {
+            return self.ask_network(network.clone(), sync, from, most);
+        }
         let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
+        let next = from + most as u64;
+        let (early, records) = oneshot::channel();
+        let before = self.ahead.replace(Ahead { from: next, records }).filter(|ahead| ahead.from == from);
         self.parts.tasks.beside("a call to the ledger", async move {
-            let answer = ledger.records(from, most).await;
+            let known = match before {
+                Some(ahead) => ahead.records.await.ok(),
+                None => None,
+            };
+            let answer = match known {
+                Some(records) => Ok(records),
+                None => ledger.records(from, most).await,
+            };
             let hub = Hub::by(&answer);
+            let is_full = answer.as_ref().is_ok_and(|records| records.len() == most);
             let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
             let _ = done.send(Done { input: Input::Records { sync, answer }, hub });
+            // That there are none yet is no answer to a question that is asked later.
+            if is_full
+                && let Ok(records) = ledger.records(next, most).await
+                && !records.is_empty()
+            {
+                let _ = early.send(records);
+            }
+        });
+    }
+
+    fn ask_network(&self, network: Arc<NetworkLedger>, sync: SyncId, from: u64, most: usize) {
+        let (data, done, events) = (self.parts.data.clone(), self.done.clone(), self.parts.events.clone());
+        self.parts.tasks.beside("a question to the ledger's network", async move {
+            let verified = |records: &[Record]| {
+                let mut replica = data.with_replica(Replica::clone);
+                records.iter().take_while(|record| replica.apply(record).is_ok()).count()
+            };
+            let was_parted = network.parted().is_some();
+            let answer = network.records(from, most, now_ms(), verified).await;
+            if let Some(index) = network.parted().filter(|_| !was_parted) {
+                let what =
+                    format!("the endpoints of the ledger's network show different ledgers from entry {index} on");
+                events.alarm(&Why::new(Cause::LedgerParted, what));
+            }
+            let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
+            let _ = done.send(Done { input: Input::Records { sync, answer }, hub: Hub::Away });
         });
     }
 

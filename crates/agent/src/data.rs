@@ -140,6 +140,11 @@ impl DataPlane {
         self.keyring().overview(now_ms)
     }
 
+    /// What was told of the ledger since this was called last.
+    pub fn take_alarms(&self) -> Vec<Why> {
+        self.keyring().take_alarms()
+    }
+
     /// The groups whose keys this device holds, with their epochs.
     pub fn epochs(&self) -> Vec<(GroupNumber, EpochId)> {
         self.keyring().epochs()

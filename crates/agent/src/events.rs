@@ -116,6 +116,14 @@ impl Events {
         self.incidents.save();
     }
 
+    /// Takes note of what the log has of the ledger.
+    pub fn alarm(&self, why: &Why) {
+        if let Some(count) = self.counts.get(why.cause as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.incidents.note_alarm(why);
+    }
+
     /// Logs what the client with this id met, unless the same was logged a moment ago, and takes note of it.
     pub fn put(&self, id: &str, event: ClientEvent) {
         let ClientEvent { what, client, topic, why } = &event;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use sealcast_agent_core::{Incident, Incidents, session::ClientEvent};
+use sealcast_agent_core::{Incident, Incidents, Why, session::ClientEvent};
 use sealcast_node::{files, now_ms};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,12 @@ impl Kept {
     /// Something was refused.
     pub fn note(&self, event: &ClientEvent) {
         self.incidents().note(event, now_ms());
+        self.changed.notify_one();
+    }
+
+    /// Something is wrong with the ledger.
+    pub fn note_alarm(&self, why: &Why) {
+        self.incidents().note_alarm(why, now_ms());
         self.changed.notify_one();
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use sealcast_agent_core::{Cause, GroupOverview, Overview, Traffic};
+use sealcast_ledger_client::EndpointState;
 use sealcast_node::{
     monitor::{Figure, Labels, Monitored, Value},
     now_ms,
@@ -19,6 +20,7 @@ impl Monitored for Outside {
         let overview = shared.data.overview(now_ms());
         let mut figures = of_agent(shared, &overview);
         figures.extend(of_groups(&overview.groups));
+        figures.extend(shared.network.iter().flat_map(|network| of_endpoints(&network.states())));
         figures.push(Figure::counter(
             "refused",
             "What was refused by cause, which docs/reasons.md explains",
@@ -33,6 +35,12 @@ impl Monitored for Outside {
             shared.data.overview(now_ms()).missing.iter().map(|why| format!("{}: {why}", why.cause)).collect();
         if !shared.data.is_hub_answering() {
             missing.push("there is no control connection to the hub".to_owned());
+        }
+        if let Some(index) = shared.network.as_ref().and_then(|network| network.parted()) {
+            missing.push(format!(
+                "{}: the endpoints in agent.toml show different ledgers from entry {index} on, so nothing is read",
+                Cause::LedgerParted
+            ));
         }
         if shared.store.is_failing() {
             missing.push(format!("{}: the agent's disk cannot be written", Cause::DiskFails));
@@ -67,6 +75,12 @@ fn of_agent(shared: &Shared, overview: &Overview) -> Vec<Figure> {
     if let Ok(waiting) = shared.store.readings_waiting() {
         figures.push(Figure::gauge("readings_waiting", "Readings that wait for the ledger", waiting));
     }
+    let help = "How many others have read more of the ledger than is shown to this device";
+    figures.push(Figure::gauge("ledger_withheld_by", help, overview.withheld_by));
+    if let Some((agreed, _)) = overview.parted {
+        let help = "From which entry on, at the earliest, somebody reads another ledger than this device";
+        figures.push(Figure::gauge("ledger_parted_entry", help, agreed));
+    }
     if let Some(age_ms) = overview.operator_word_age_ms {
         let help = "How old the operator's newest word on the ledger is";
         figures.push(Figure::gauge("operator_word_age_seconds", help, seconds(age_ms)));
@@ -90,6 +104,26 @@ fn of_groups(groups: &[GroupOverview]) -> Vec<Figure> {
         counter("opened_messages", "Messages for clients that were opened", |group| messages(group.opened)),
         counter("opened_payload_bytes", "Bytes of their payloads", |group| group.opened.bytes),
     ]
+}
+
+fn of_endpoints(all: &[EndpointState]) -> Vec<Figure> {
+    let gauge = |name, help, value: fn(&EndpointState) -> Value| {
+        Figure::gauges(name, help, all.iter().map(|state| (at(state), value(state))).collect())
+    };
+    vec![
+        gauge("ledger_endpoint_up", "Whether the endpoint gave a right answer last", |state| state.answers.into()),
+        gauge("ledger_endpoint_behind", "Whether others have shown more for a minute", |state| state.is_behind.into()),
+        gauge("ledger_endpoint_entries", "How many final entries it has", |state| state.height.unwrap_or(0).into()),
+        Figure::counter(
+            "ledger_endpoint_lies",
+            "How often it showed what is not so",
+            all.iter().map(|state| (at(state), state.lies)).collect(),
+        ),
+    ]
+}
+
+fn at(state: &EndpointState) -> Labels {
+    vec![("endpoint", state.name.clone())]
 }
 
 fn messages(traffic: Traffic) -> u64 {

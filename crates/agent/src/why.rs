@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     output::table(["LAST", "TIMES", "WAY", "TOPIC", "CLIENT", "SENDER", "CODE", "WHY"], &cells)
 }
 
-/// A connection that ended may have carried any topic.
+/// A connection that ended may have carried any topic, and the ledger is about all.
 fn is_about(incident: &Incident, filter: &str) -> bool {
     match (&incident.topic, incident.way) {
         (None, _) => true,
@@ -61,6 +61,7 @@ fn cells(incident: Incident) -> [String; 8] {
         Way::In => "received",
         Way::Subscription => "subscribed",
         Way::Connection => "connected",
+        Way::Ledger => "ledger",
     };
     [
         sealcast_reading::utc(incident.last_ms),

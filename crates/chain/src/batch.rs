@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use alloy::{primitives::Address, rpc::types::Log};
 use sealcast_ledger::{Kind, Record, SignedEntry};
-use sealcast_ledger_client::NodeError;
+use sealcast_ledger_client::{ENTRY_TOPIC, NodeError, record};
 
 use crate::{contract, engine::MAX_TX_GAS};
 
@@ -52,7 +52,7 @@ pub(crate) fn outcomes(logs: &[Log], ledger: Address, count: usize) -> Result<Ve
         .iter()
         .filter(|log| log.inner.address == ledger)
         .filter_map(|log| match log.inner.data.topics().first() {
-            Some(&contract::ENTRY_TOPIC) => Some(contract::record(log).map(Ok)),
+            Some(&ENTRY_TOPIC) => Some(record(&log.inner.data).map(Ok)),
             Some(&contract::REFUSED_TOPIC) => Some(contract::refusal(log).map(Err)),
             _ => None,
         })

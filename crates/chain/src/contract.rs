@@ -1,23 +1,20 @@
 //! The contract's interface, from its compiled artifact.
 
 use alloy::{
-    primitives::{Address, B256, U256},
+    primitives::{Address, B256},
     rpc::types::Log,
     sol_types::{SolCall as _, SolEvent as _},
 };
-use sealcast_ledger::{Hash, Number, Record, SignedEntry};
+use sealcast_ledger::{Number, SignedEntry};
 use sealcast_ledger_client::NodeError;
 
-use self::SealcastLedger::{Entry, Refused, Submission, submitCall, submitManyCall};
+use self::SealcastLedger::{Refused, Submission, submitCall, submitManyCall};
 
 alloy::sol!(
     #[allow(missing_docs, clippy::too_many_arguments)]
     SealcastLedger,
     "../../contracts/SealcastLedger.json"
 );
-
-/// The topic that marks entries.
-pub(crate) const ENTRY_TOPIC: B256 = Entry::SIGNATURE_HASH;
 
 /// The topic that marks what `submitMany` passed over.
 pub(crate) const REFUSED_TOPIC: B256 = Refused::SIGNATURE_HASH;
@@ -53,30 +50,9 @@ pub(crate) fn refusal(log: &Log) -> Result<Vec<u8>, NodeError> {
     Ok(event.refusal.to_vec())
 }
 
-/// An `Entry` event as a record. Checks its form, not its truth, which is the replica's work.
-pub(crate) fn record(log: &Log) -> Result<Record, NodeError> {
-    let wrong = |what: String| NodeError::answer("eth_getLogs", what);
-    let event = Entry::decode_log_data_validate(&log.inner.data).map_err(|error| wrong(error.to_string()))?;
-    let index = event.index;
-    let entry = SignedEntry::from_parts(
-        event.kind,
-        Number::from(event.originator.into_array()),
-        event.nonce,
-        &event.body,
-        &event.signature,
-    )
-    .map_err(|refusal| wrong(format!("entry {index}: {refusal}")))?;
-    Ok(Record { index, time_s: event.time, entry, head: Hash::from(event.head.0) })
-}
-
 /// A number is an address to the contract.
 pub(crate) fn address(number: &Number) -> Address {
     Address::from(*number.as_bytes())
-}
-
-/// An index as an event's topic.
-pub(crate) fn topic(index: u64) -> B256 {
-    B256::from(U256::from(index))
 }
 
 /// P256VERIFY's address (EIP-7951).
@@ -90,3 +66,15 @@ pub(crate) const P256_PROBE: [u8; 160] = alloy::hex!(
     "448a3ed1d5ebfa8d77fe4df5301416c4d8df2237d6a3b0b938cace16bde7ee41"
     "723751603062f181eee86456a483bf2344cadd433ba2aaaa02010715c6aed3b7"
 );
+
+#[cfg(test)]
+mod tests {
+    use alloy::sol_types::SolEvent as _;
+    use sealcast_ledger_client::ENTRY_TOPIC;
+
+    /// Agents read the contract's entries without its artifact.
+    #[test]
+    fn agents_look_for_the_contracts_event() {
+        assert_eq!(super::SealcastLedger::Entry::SIGNATURE_HASH, ENTRY_TOPIC);
+    }
+}

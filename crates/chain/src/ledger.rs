@@ -9,14 +9,14 @@ use alloy::{
 };
 use sealcast_identity::PublicKey;
 use sealcast_ledger::{Genesis, Hash, LedgerId, Number, Record, Refusal, SignedEntry};
-use sealcast_ledger_client::{Head, NodeError, SubmitError};
+use sealcast_ledger_client::{ENTRY_TOPIC, Head, NodeError, Places, SubmitError, record};
 
 use crate::{
+    agreement::agreed,
     batch::{self, Outcome},
     code,
     contract::{self, SealcastLedger as abi},
     node::{Node, Ticker},
-    places::Places,
     sender::{Sender, Sent},
     wallet::Wallet,
 };
@@ -127,7 +127,7 @@ pub(crate) async fn deployed_at(node: &Node, id: LedgerId) -> Result<u64, Attach
     let ca = node.view(address, abi::caCall {}).await.map_err(not_a_ledger)?;
     let mut deployed_at = node.view(address, abi::deployedAtCall {}).await.map_err(not_a_ledger)?;
     // One endpoint that says a later block would hide the first entries from what the others are asked.
-    for (_, other) in node.others() {
+    for other in node.endpoints().others() {
         if let Ok(at) = other.view(address, abi::deployedAtCall {}).await {
             deployed_at = deployed_at.min(at);
         }
@@ -174,7 +174,7 @@ impl Ledger {
 
     async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
         let id = LedgerId { chain_id: sender.chain_id(), address: address.into_array() };
-        let places = Places::new(deployed_at(&node, id).await?);
+        let places = Places::new(id.address, deployed_at(&node, id).await?);
         Ok(Self { inner: Arc::new(Inner { node, id, address, places, sender }) })
     }
 
@@ -345,11 +345,12 @@ impl Ledger {
             };
             return self.unless_taken(entry, failure).await;
         }
-        let found = receipt.logs.iter().find(|log| {
-            log.inner.address == inner.address && log.inner.data.topics().first() == Some(&contract::ENTRY_TOPIC)
-        });
+        let found = receipt
+            .logs
+            .iter()
+            .find(|log| log.inner.address == inner.address && log.inner.data.topics().first() == Some(&ENTRY_TOPIC));
         let log = found.ok_or_else(|| NodeError::answer("eth_getTransactionReceipt", "no Entry event"))?;
-        Ok(submitted(entry, contract::record(log)?)?)
+        Ok(submitted(entry, record(&log.inner.data)?)?)
     }
 
     /// A used nonce may mean that this very entry was taken before and the answer lost.
@@ -411,10 +412,11 @@ impl Ledger {
         Ok((height, records))
     }
 
-    /// At most `count` records that the ledger has, at least one.
+    /// At most `count` records that the ledger has, at least one. What one endpoint gives, the most of those that answer must
+    /// have too.
     async fn page(&self, from: u64, count: usize) -> Result<Vec<Record>, NodeError> {
-        let Inner { node, address, places, .. } = &*self.inner;
-        places.page(node, *address, from, count).await
+        let Inner { node, places, .. } = &*self.inner;
+        agreed(node, places, from, count).await
     }
 
     /// How many entries there are.
@@ -439,12 +441,12 @@ impl Ledger {
 
     /// Turns to another endpoint if one has more entries than `height`, which is all that the present one shows.
     async fn leave_stale_endpoint(&self, height: u64) {
-        for (name, node) in self.inner.node.others() {
-            let has: Result<u64, _> = node.view(self.inner.address, abi::heightCall {}).await;
-            if let Ok(has) = has.as_ref()
-                && *has > height
+        let endpoints = self.inner.node.endpoints();
+        for other in endpoints.others() {
+            if let Ok(has) = other.view(self.inner.address, abi::heightCall {}).await
+                && has > height
             {
-                return self.inner.node.turn_away(&format!("{name} has {has} entries, and it shows {height}"));
+                return endpoints.turn_away(&format!("{} has {has} entries, and it shows {height}", other.name()));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The embedded EVM, the hub's client of the ledger and its transport, the relay.
+//! The embedded EVM, the hub's client of the ledger, the relay.
 //!
 //! The only crate that sees the EVM and Ethereum's types.
 //!
@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `engine` | [`Engine`]: an EVM node without consensus, everything in one SQLite file |
 //! | `rpc` | its JSON-RPC, [`Engine::handle`] |
-//! | `transport`, `node` | [`CallTransport`], [`Node`]: alloy over the engine or over anything that carries bytes |
+//! | `node` | [`Node`]: the engine, or endpoints of a network |
 //! | `contract`, `code`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
 //! | `reader` | [`LedgerReader`]: reads without an account, with a proof of the head |
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
@@ -20,25 +20,20 @@ mod engine;
 #[cfg(test)]
 mod faults;
 mod fees;
-mod finality;
 mod ledger;
 mod node;
-mod places;
 mod quota;
 mod reader;
 mod relay;
 mod rpc;
 mod sender;
-mod transport;
 mod wallet;
 
 pub use engine::{DEFAULT_CHAIN_ID, Engine, EngineConfig, OpenError, Progress};
-pub use finality::{Finality, FinalityError};
 pub use ledger::{AttachError, Ledger, MAX_RECORDS, Watch};
 pub use node::Node;
 pub use quota::{Quota, RelayLimits};
 pub use reader::{LedgerReader, ProvenHead};
 pub use relay::{Closed, Gate, Keeper, MAX_RELAY_REQUEST_BYTES, MAX_RELAY_RESPONSE_BYTES, Relay};
 pub use rpc::MAX_REQUEST_BYTES;
-pub use transport::{CallTransport, InProc};
 pub use wallet::{Wallet, WalletError};

@@ -7,13 +7,13 @@ use alloy::{
 };
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use sealcast_ledger::{Hash, LedgerId, Record};
-use sealcast_ledger_client::NodeError;
+use sealcast_ledger_client::{NodeError, Places};
 
 use crate::{
+    agreement::agreed,
     contract::SealcastLedger as abi,
     ledger::{AttachError, deployed_at},
     node::Node,
-    places::Places,
 };
 
 /// Records that are asked for at once.
@@ -52,7 +52,7 @@ impl LedgerReader {
             let what = format!("it is of chain {chain_id}, the ledger is on chain {}", id.chain_id);
             return Err(NodeError::answer("eth_chainId", what).into());
         }
-        let places = Places::new(deployed_at(&node, id).await?);
+        let places = Places::new(id.address, deployed_at(&node, id).await?);
         Ok(Self { node, address, places })
     }
 
@@ -66,7 +66,7 @@ impl LedgerReader {
         while (records.len() as u64) < height {
             let left = usize::try_from(height).unwrap_or(usize::MAX).saturating_sub(records.len());
             let from = records.len() as u64;
-            records.extend(self.places.page(&self.node, self.address, from, left.min(PAGE)).await?);
+            records.extend(agreed(&self.node, &self.places, from, left.min(PAGE)).await?);
         }
         Ok(records)
     }
@@ -76,7 +76,7 @@ impl LedgerReader {
     /// # Errors
     /// The node does not answer, or its proof is none.
     pub async fn proven_head(&self) -> Result<Option<ProvenHead>, NodeError> {
-        let Some(number) = self.node.final_number().await? else { return Ok(None) };
+        let Some(number) = self.node.endpoints().final_number().await? else { return Ok(None) };
         let block = BlockNumberOrTag::Number(number);
         let slots = [B256::from(HEAD_SLOT)];
         let proof: EIP1186AccountProofResponse = match self.node.request(METHOD, (self.address, slots, block)).await {

@@ -338,7 +338,8 @@ impl Relay {
     }
 
     async fn pass(&self, method: &str, params: Value) -> Result<Value, RpcFault> {
-        let answer = self.ledger.node().pass(method.to_owned(), params).await.map_err(fault)?;
+        let answer =
+            self.ledger.node().request::<_, serde_json::Value>(method.to_owned(), params).await.map_err(fault)?;
         let bytes = encode(&answer).len();
         if bytes > MAX_RELAY_RESPONSE_BYTES {
             let message = format!("the answer has {bytes} bytes, {MAX_RELAY_RESPONSE_BYTES} are allowed: ask for less");

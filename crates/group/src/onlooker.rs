@@ -8,6 +8,7 @@ use crate::{
     GroupRefusal,
     judge::{Ruling, judge},
     public::{Place, Public},
+    stored::{decode, encode},
 };
 
 /// All groups, for whoever is in none of them: the hub refuses commits that would be void.
@@ -18,6 +19,23 @@ impl PublicGroups {
     #[cfg(test)]
     pub(crate) fn group(&self, group: GroupNumber) -> Option<&Public> {
         self.0.get(&group)
+    }
+
+    /// All that it knows, for its owner's own storage.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let groups: BTreeMap<u16, Public> =
+            self.0.iter().map(|(number, public)| (number.get(), public.clone())).collect();
+        encode(&groups).to_vec()
+    }
+
+    /// The groups that [`snapshot`](Self::snapshot) was called on; `None` for other bytes. Only for bytes that come from its
+    /// owner's own storage.
+    #[must_use]
+    pub fn from_snapshot(bytes: &[u8]) -> Option<Self> {
+        let groups: BTreeMap<u16, Public> = decode("groups", bytes).ok()?;
+        let numbered = |(number, public)| GroupNumber::new(number).map(|number| (number, public));
+        groups.into_iter().map(numbered).collect::<Option<_>>().map(Self)
     }
 
     /// Takes the next record, which the replica has just accepted. Each must come once, from the first on.

@@ -16,7 +16,11 @@ use sealcast_topic::ControlTopic;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
-use crate::{carrier::Carrier, keeper::Keeper};
+use crate::{
+    carrier::Carrier,
+    keeper::Keeper,
+    ledger::{Due, Snapshots},
+};
 
 /// The hub ends when its ledger could not be read for so long: in its own folder, and on a network, which may be away.
 const UNREAD: Duration = Duration::from_secs(30);
@@ -58,6 +62,8 @@ pub struct Follower {
     pub groups: Arc<Mutex<PublicGroups>>,
     /// The replica's height.
     pub known: watch::Sender<u64>,
+    /// Where replica and groups are kept.
+    pub snapshots: Snapshots,
     /// Which keeps what the ledger names.
     pub keeper: Arc<Keeper>,
     /// Which carries the records.
@@ -67,7 +73,7 @@ pub struct Follower {
 impl Follower {
     /// Runs until `tasks` end. Fails if a record does not verify, or cannot be read: a replica that stands still would let revoked
     /// devices in.
-    pub async fn run(self, tasks: Tasks) -> Result<()> {
+    pub async fn run(mut self, tasks: Tasks) -> Result<()> {
         let from = self.replica.read().unwrap_or_else(PoisonError::into_inner).height();
         let mut watch = self.ledger.watch(from);
         let mut unread_since: Option<Instant> = None;
@@ -85,12 +91,15 @@ impl Follower {
                     if told.take().is_some() {
                         info!("the hub's ledger can be read again");
                     }
-                    let barred = self.apply(&records)?;
+                    let (barred, snapshot) = self.apply(&records)?;
                     self.keeper.handle_records();
                     for barred in barred {
                         self.carrier.bar(barred, &tasks).await;
                     }
                     self.push(records).await;
+                    if let Some(snapshot) = snapshot {
+                        snapshot.write().await;
+                    }
                 }
                 Err(error) => {
                     let since = *unread_since.get_or_insert_with(Instant::now);
@@ -111,8 +120,8 @@ impl Follower {
         }
     }
 
-    /// Brings the replica forward; gives whose connections must end now.
-    fn apply(&self, records: &[Record]) -> Result<Vec<Barred>> {
+    /// Brings the replica forward; gives whose connections must end now, and what to write to disk after that.
+    fn apply(&mut self, records: &[Record]) -> Result<(Vec<Barred>, Option<Due>)> {
         let mut barred = Vec::new();
         let mut replica = self.replica.write().unwrap_or_else(PoisonError::into_inner);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,7 +136,7 @@ impl Follower {
             }
         }
         self.known.send_replace(replica.height());
-        Ok(barred)
+        Ok((barred, self.snapshots.due(&replica, &groups)))
     }
 
     async fn push(&self, records: Vec<Record>) {

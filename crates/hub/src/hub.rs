@@ -88,7 +88,7 @@ impl Hub {
         let tasks = Tasks::default();
 
         let (ledger, engine) = ledger::open(dir, &config, &keys).await?;
-        let (replica, groups) = ledger::replica(dir, &ledger, &keys).await?;
+        let ledger::State { replica, groups, snapshots } = ledger::state(dir, &ledger, &keys).await?;
         let genesis = *replica.genesis();
         let known = watch::Sender::new(replica.height());
         check_prefix(&config.wire, &replica)?;
@@ -141,7 +141,8 @@ impl Hub {
         }
         let certificates = certificates(&keys);
         let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
-        let follower = Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, keeper, carrier };
+        let follower =
+            Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, snapshots, keeper, carrier };
         tasks.keep("the task that follows the ledger", follower.run(tasks.clone()));
         let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger, heights);

@@ -2,6 +2,7 @@
 
 mod network;
 mod served;
+mod snapshot;
 
 use std::path::Path;
 
@@ -22,7 +23,10 @@ const PAGE: usize = 256;
 /// The file that says which contract is the ledger.
 const ADDRESS: &str = "ledger.address";
 
-pub use self::served::open as serve;
+pub use self::{
+    served::open as serve,
+    snapshot::{Due, Snapshots},
+};
 
 /// The ledger, and the engine that it is in unless it is on a network.
 pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledger, Option<Engine>)> {
@@ -106,14 +110,28 @@ fn address(dir: &Path) -> Result<Option<LedgerId>> {
     files::read(&path)?.trim().parse().map(Some).with_context(|| format!("{} cannot be used", path.display()))
 }
 
-/// A replica of the whole ledger, which must be that of this CA.
-pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replica, PublicGroups)> {
-    let authority = &keys.authority;
+/// What the ledger comes to.
+pub struct State {
+    /// A replica of all of it.
+    pub replica: Replica,
+    /// Its groups' public part.
+    pub groups: PublicGroups,
+    /// Where both are kept.
+    pub snapshots: Snapshots,
+}
+
+/// What the whole ledger comes to, which must be that of this CA.
+pub async fn state(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<State> {
+    let (authority, genesis) = (&keys.authority, ledger.genesis().await?);
     if !ledger.is_embedded() {
         // An endpoint could say any keys, and with them show entries that nobody here has signed.
-        check_genesis(&ledger.genesis().await?, folder::told(dir, authority)?.as_ref(), keys.first())?;
+        check_genesis(&genesis, folder::told(dir, authority)?.as_ref(), keys.first())?;
     }
-    let (replica, groups) = read(ledger).await?;
+    let (mut snapshots, mut replica, mut groups) = Snapshots::open(dir, genesis, ledger).await;
+    catch_up(ledger, &mut replica, &mut groups).await?;
+    if let Some(due) = snapshots.due(&replica, &groups) {
+        due.write().await;
+    }
     let (genesis, known) = (replica.genesis(), replica.key_of(ledger.id().ca()));
     ensure!(
         genesis.root == *authority.root().public_key(),
@@ -126,7 +144,7 @@ pub async fn replica(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<(Replic
          interrupted, run it again; else restore all files from one backup",
         dir.display()
     );
-    Ok((replica, groups))
+    Ok(State { replica, groups, snapshots })
 }
 
 /// Whether a ledger begins with the keys that devices were told of it, or if none were told yet, with this hub's.
@@ -142,17 +160,22 @@ fn check_genesis(genesis: &Genesis, told: Option<&Network>, own: [&PublicKey; 3]
     Ok(())
 }
 
-/// A replica of the whole ledger, and its groups' public part.
-pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
-    let (mut replica, mut groups) = (Replica::new(ledger.genesis().await?), PublicGroups::default());
+/// A replica of the whole ledger.
+pub async fn read(ledger: &Ledger) -> Result<Replica> {
+    let mut replica = Replica::new(ledger.genesis().await?);
+    catch_up(ledger, &mut replica, &mut PublicGroups::default()).await?;
+    Ok(replica)
+}
+
+async fn catch_up(ledger: &Ledger, replica: &mut Replica, groups: &mut PublicGroups) -> Result<()> {
     loop {
         let page = ledger.records(replica.height(), PAGE).await?;
         if page.is_empty() {
-            return Ok((replica, groups));
+            return Ok(());
         }
         for record in &page {
             replica.apply(record).context("the hub's ledger does not verify")?;
-            groups.handle_record(&replica, record);
+            groups.handle_record(replica, record);
         }
     }
 }
@@ -160,7 +183,9 @@ pub async fn read(ledger: &Ledger) -> Result<(Replica, PublicGroups)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::bail;
     use sealcast_identity::SigningKey;
+    use sealcast_ledger::{Body, DeviceRegistered, Hash, Record, Serial};
 
     use crate::{apart::Folders, folder};
 
@@ -226,10 +251,52 @@ mod tests {
         }
         std::fs::remove_dir(&in_the_way)?;
         let ledger = open(dir, &config, &keys).await?.0;
-        assert_eq!(replica(dir, &ledger, &keys).await?.0.height(), 0);
+        assert_eq!(state(dir, &ledger, &keys).await?.replica.height(), 0);
         let id = ledger.id();
         drop(ledger);
         assert_eq!(open(dir, &config, &keys).await?.0.id(), id);
+        Ok(())
+    }
+
+    /// And verifies all again if what is stored is of other entries.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_start_goes_on_from_what_is_stored() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let dir = &dir.path().join("hub");
+        std::fs::create_dir(dir)?;
+        let config = config::HubFile::default().validate()?;
+        let keys = folder::keys(&Folders::beside(dir)?, &config, sealcast_node::now_ms())?;
+        let ledger = open(dir, &config, &keys).await?.0;
+        let id = ledger.id();
+        for nonce in 0..20 {
+            let key = SigningKey::generate()?;
+            let body = Body::DeviceRegistered(DeviceRegistered {
+                device: format!("{nonce}").parse()?,
+                public_key: *key.public(),
+                certificate: Hash::of(key.public().xy()),
+                serial: Serial::new(&[1])?,
+                not_after_s: 4_000_000_000,
+            });
+            ledger.submit(&body.sign(keys.authority.key(), id.ca(), nonce, &id)?).await?;
+        }
+        let state_now = state(dir, &ledger, &keys).await?;
+        let genesis = *state_now.replica.genesis();
+        let stored = async || Snapshots::open(dir, genesis, &ledger).await.1.height();
+        assert_eq!((state_now.replica.height(), stored().await), (20, 20));
+
+        // The same first entries, then another one.
+        let mut records = ledger.records(0, 11).await?;
+        let [.., before, last] = &mut records[..] else { bail!("two records") };
+        last.time_s += 1;
+        last.head = Record::next_head(&before.head, last.index, last.time_s, &last.entry, &id);
+        let mut other = Replica::new(genesis);
+        for record in &records {
+            other.apply_without_signature_check(record)?;
+        }
+        std::fs::write(dir.join("replica.snapshot"), snapshot::encode(&other, &PublicGroups::default()))?;
+        assert_eq!(stored().await, 0);
+        assert_eq!(state(dir, &ledger, &keys).await?.replica.height(), 20);
+        assert_eq!(stored().await, 20, "it is stored anew");
         Ok(())
     }
 }

@@ -42,7 +42,7 @@ pub async fn rotate_ca(
     );
     let next = next(hub, &root, &key_files, key_uri)?;
     let ledger = ledger::reopen(hub, config).await?;
-    let (replica, _) = ledger::read(&ledger).await?;
+    let replica = ledger::read(&ledger).await?;
     let id = ledger.id();
     if replica.key_of(id.ca()) != Some(next.key().public()) {
         let body = Body::KeyRotated(KeyRotated::to(next.key(), id.ca(), &id)?);

@@ -1,6 +1,6 @@
 //! What carries JSON-RPC messages.
 
-use std::future::Future;
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 /// Why no answer came. The request may have been carried out nevertheless.
 #[derive(Debug, thiserror::Error)]
@@ -37,4 +37,39 @@ pub enum ChannelError {
 pub trait Channel: Send + Sync + 'static {
     /// Sends `request` and waits for its answer.
     fn call(&self, request: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, ChannelError>> + Send;
+}
+
+/// A channel of any kind, where several kinds stand side by side. Cheap to clone.
+#[derive(Clone)]
+pub struct AnyChannel(Arc<dyn Boxed>);
+
+type Answered<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, ChannelError>> + Send + 'a>>;
+
+trait Boxed: Send + Sync {
+    fn call(&self, request: Vec<u8>) -> Answered<'_>;
+}
+
+impl<C: Channel> Boxed for C {
+    fn call(&self, request: Vec<u8>) -> Answered<'_> {
+        Box::pin(Channel::call(self, request))
+    }
+}
+
+impl AnyChannel {
+    /// The same channel.
+    pub fn new(channel: impl Channel) -> Self {
+        Self(Arc::new(channel))
+    }
+}
+
+impl Channel for AnyChannel {
+    fn call(&self, request: Vec<u8>) -> impl Future<Output = Result<Vec<u8>, ChannelError>> + Send {
+        self.0.call(request)
+    }
+}
+
+impl fmt::Debug for AnyChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyChannel").finish_non_exhaustive()
+    }
 }

@@ -1,5 +1,7 @@
 //! Requests and answers of JSON-RPC 2.0, one at a time.
 
+use std::borrow::Cow;
+
 use alloy_primitives::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -34,12 +36,11 @@ pub(crate) struct ErrorObject {
 }
 
 impl ErrorObject {
-    pub(crate) fn refused(self, method: &'static str) -> NodeError {
-        // Nodes send the contract's words as hex; some send an object with more in it, which says nothing here.
+    pub(crate) fn refused(self, method: impl Into<Cow<'static, str>>) -> NodeError {
         let data = self.data;
         let wait = data.as_ref().and_then(|data| data.get(RETRY_AFTER_MS)).and_then(Value::as_u64);
         let mut error = NodeError::refused(method, self.code, self.message, || {
-            serde_json::from_value::<Bytes>(data?).ok().map(|bytes| bytes.to_vec())
+            data.as_ref().and_then(words).map(|words| words.to_vec())
         });
         if let NodeError::Refused { wait_ms, .. } = &mut error {
             *wait_ms = wait;
@@ -55,23 +56,33 @@ impl<C: Channel> Caller<C> {
 
     pub(crate) async fn request<R: DeserializeOwned>(
         &self,
-        method: &'static str,
+        method: impl Into<Cow<'static, str>>,
         params: impl Serialize,
     ) -> Result<R, NodeError> {
-        let failed = |error| NodeError::Transport { method: method.into(), source: Box::new(error) };
+        let method = method.into();
+        let failed = |error| NodeError::Transport { method: method.clone(), source: Box::new(error) };
         let id = CallId::random().map_err(failed)?.to_string();
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
         let answer = self.channel.call(request.to_string().into_bytes()).await.map_err(failed)?;
-        let wrong = |what: String| NodeError::answer(method, what);
+        let wrong = |what: String| NodeError::answer(method.clone(), what);
         let answer: Response = serde_json::from_slice(&answer).map_err(|error| wrong(error.to_string()))?;
         if answer.id != id {
             return Err(wrong(format!("the answer to request {} where {id} was asked", answer.id)));
         }
         match (answer.result, answer.error) {
             (Some(result), None) => serde_json::from_value(result).map_err(|error| wrong(error.to_string())),
-            (None, Some(error)) => Err(error.refused(method)),
+            (None, Some(error)) => Err(error.refused(method.clone())),
             _ => Err(wrong("neither a result nor an error, or both".into())),
         }
+    }
+}
+
+/// The contract's words in an error's data: hex, which some nodes put into an object with more in it.
+fn words(data: &Value) -> Option<Bytes> {
+    match data {
+        Value::String(hex) => hex.parse().ok(),
+        Value::Object(parts) => parts.values().find_map(words),
+        _ => None,
     }
 }
 
@@ -136,6 +147,9 @@ mod tests {
         let revert = |answer| ask::<u64>(answer).unwrap_err().revert().map(<[u8]>::to_vec);
         let said = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":3,"message":"execution reverted","data":"0x0102"}}"#;
         assert_eq!(revert(said), Some(vec![1, 2]));
+        let within =
+            r#"{"jsonrpc":"2.0","id":ID,"error":{"code":3,"message":"reverted","data":{"hash":7,"data":"0x0102"}}}"#;
+        assert_eq!(revert(within), Some(vec![1, 2]));
         let older = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":"execution reverted"}}"#;
         assert_eq!(revert(older), Some(Vec::new()));
         let other = r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32005,"message":"too much","data":"0x01"}}"#;

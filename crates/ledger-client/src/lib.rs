@@ -10,6 +10,9 @@
 //! | `call_id` | [`CallId`]: the id of a request and its answer |
 //! | `json_rpc` | requests and answers (JSON-RPC 2.0), and [`rpc_code`] |
 //! | `error` | [`NodeError`] and [`SubmitError`], which the hub's own client gives too |
+//! | `endpoints` | [`Endpoints`]: nodes of one EVM network, and which of them is asked; [`Finality`] |
+//! | `entry_log`, `places` | entries as a node's logs have them: [`record`], [`Places`] |
+//! | `network` | [`NetworkLedger`]: entries from the network, for an agent that believes no hub |
 //! | `kept` | [`KeptQuery`] and [`KeptPage`]: what the hub keeps for whoever was away |
 //! | `remote` | [`RemoteLedger`]: the client |
 //! | `signed` | [`AnswerSigner`] and [`AnswerVerifier`]: answers that nobody but the hub can give |
@@ -18,17 +21,27 @@
 
 mod call_id;
 mod channel;
+mod endpoints;
+mod entry_log;
 mod error;
+mod finality;
 mod json_rpc;
 mod kept;
+mod network;
+mod places;
 mod remote;
 pub mod rpc_code;
 mod signed;
 
 pub use call_id::CallId;
-pub use channel::{Channel, ChannelError};
+pub use channel::{AnyChannel, Channel, ChannelError};
+pub use endpoints::Endpoints;
+pub use entry_log::{ENTRY_TOPIC, record};
 pub use error::{NodeError, SubmitError};
+pub use finality::{Finality, FinalityError};
 pub use json_rpc::RETRY_AFTER_MS;
 pub use kept::{KeptPage, KeptQuery, MAX_HAVE};
+pub use network::{EndpointState, MAX_LATE_MS, NetworkLedger};
+pub use places::{Comparison, Other, Page, Places, missing};
 pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};
 pub use signed::{AnswerError, AnswerSigner, AnswerVerifier};

@@ -1,6 +1,7 @@
 //! An endpoint of Ethereum's JSON-RPC, over HTTP or WebSocket, with TLS or without.
 
 mod http;
+mod network;
 mod socket;
 mod url;
 
@@ -13,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::tls;
 
-pub use self::url::EndpointUrl;
+pub use self::{network::NetworkConfig, url::EndpointUrl};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);

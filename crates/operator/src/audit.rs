@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use sealcast_agent::{audit, stored_records};
 use sealcast_audit::{Message, Payload, Proof, Topic, Verified, verify};
-use sealcast_chain::{Finality, LedgerReader, Node, ProvenHead};
+use sealcast_chain::{LedgerReader, Node, ProvenHead};
 use sealcast_identity::TrustAnchor;
 use sealcast_ledger::Record;
+use sealcast_ledger_client::{Endpoints, Finality};
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
     files, output, tls,
@@ -63,7 +64,7 @@ impl Source {
             (None, Some(url)) => {
                 let endpoint = Endpoint::new(url, tls::system_roots)?;
                 // A reader sends no transactions.
-                let node = Node::network([(url.to_string(), endpoint)], Finality::Latest, 0);
+                let node = Node::network(Endpoints::new([(url.to_string(), endpoint)], Finality::Latest), 0);
                 let reader = LedgerReader::open(node, proof.ledger).await?;
                 // Before the records: they may be more by then, never fewer.
                 let proven = reader.proven_head().await?;

@@ -18,6 +18,12 @@ const PAGE: usize = 256;
 const RETRY_MS: u64 = 500;
 /// The ledger is asked for news at least this often, should a push have been lost.
 const REFRESH_MS: u64 = 15_000;
+/// Between two questions to a network whose answers show nothing new, though somebody says that there is something.
+const NETWORK_PAUSE_MS: u64 = 1_000;
+/// So long a network is asked again and again for a record that somebody says it has.
+const HINT_MS: u64 = 60_000;
+/// While what the hub keeps has not come, the network is asked for records so often.
+const HELD_MS: u64 = 5_000;
 /// A record that does not verify is not reported sooner again.
 const QUIET_MS: u64 = 10_000;
 
@@ -29,6 +35,10 @@ pub(super) struct Follower {
     /// Until then nothing is reported.
     quiet: Option<Deadline>,
     strangers: Strangers,
+    /// Until when the network is asked again and again, and for which record.
+    hint: Option<(u64, Deadline)>,
+    /// The network is not asked again before.
+    not_before: Deadline,
 }
 
 /// Whose word a record is, before it is verified.
@@ -36,6 +46,8 @@ pub(super) struct Follower {
 pub(super) enum Source {
     /// The hub's: in an answer of its, or through its own broker.
     Hub,
+    /// That of endpoints of the ledger's network.
+    Network,
     /// That of whoever may publish at somebody else's broker.
     Anybody,
 }
@@ -54,13 +66,20 @@ enum State {
     },
     /// It is asked then.
     Waiting { until: Deadline },
-    /// It has no more records, and is asked once more when what the hub keeps is known.
-    Held,
+    /// It has no more records, and is asked once more when what the hub keeps is known; a network also at this time.
+    Held { again: Option<Deadline> },
 }
 
 impl Follower {
     pub fn new() -> Self {
-        Self { state: State::Away, repeated: false, quiet: None, strangers: Strangers::default() }
+        Self {
+            state: State::Away,
+            repeated: false,
+            quiet: None,
+            strangers: Strangers::default(),
+            hint: None,
+            not_before: Deadline::after(0, 0),
+        }
     }
 
     pub fn is_up(&self) -> bool {
@@ -79,24 +98,35 @@ impl Follower {
     /// The ledger may have news. It is not asked twice at a time, and not at once if it has just not answered.
     pub fn want(&mut self, now_ms: u64) {
         match &mut self.state {
-            State::Idle { .. } => self.wait(now_ms, 0),
+            State::Idle { .. } => self.wait(now_ms, self.not_before.at_ms().saturating_sub(now_ms)),
             State::Asking { again, .. } => *again = true,
-            State::Away | State::Waiting { .. } | State::Held => {}
+            State::Away | State::Waiting { .. } | State::Held { .. } => {}
         }
     }
 
     /// The ledger was read to its end, and whoever may seal for that has to wait: the next question is not asked until
     /// [`Self::release`].
-    pub fn hold(&mut self) {
+    ///
+    /// A network is asked for records meanwhile, so that no hub decides which revocations this device learns of.
+    pub fn hold(&mut self, keyring: &impl SharedKeyring, now_ms: u64) {
         if let State::Asking { .. } = self.state {
-            self.state = State::Held;
+            let again = keyring.read(Keyring::reads_network).then(|| Deadline::after(now_ms, HELD_MS));
+            self.state = State::Held { again };
         }
     }
 
     /// What was waited for is there.
     pub fn release(&mut self, now_ms: u64) {
-        if let State::Held = self.state {
+        if let State::Held { .. } = self.state {
             self.wait(now_ms, 0);
+        }
+    }
+
+    /// Somebody says that the ledger has this record, which only its network can show.
+    pub fn handle_hint(&mut self, keyring: &impl SharedKeyring, index: u64, now_ms: u64) {
+        if index >= height(keyring) && self.hint.is_none_or(|(known, _)| index > known) {
+            self.hint = Some((index, Deadline::after(now_ms, HINT_MS)));
+            self.want(now_ms);
         }
     }
 
@@ -137,7 +167,12 @@ impl Follower {
         if repeat || !empty && height(keyring) > from {
             self.wait(now_ms, 0);
         } else if empty && keyring.change(|keyring| keyring.set_caught_up(sync)) {
-            let pause_ms = if again { 0 } else { REFRESH_MS.min(keyring.read(Keyring::refresh_ms)) };
+            self.hint = self.hint.filter(|(index, until)| *index >= from && !until.is_due(now_ms));
+            let pause_ms = match keyring.read(Keyring::reads_network) {
+                true if again || self.hint.is_some() => NETWORK_PAUSE_MS,
+                false if again => 0,
+                _ => REFRESH_MS.min(keyring.read(Keyring::refresh_ms)),
+            };
             self.state = State::Idle { refresh: Deadline::after(now_ms, pause_ms) };
             return true;
         } else {
@@ -150,14 +185,16 @@ impl Follower {
     /// There will be no answer to the question.
     pub fn handle_failure(&mut self, reason: &str, now_ms: u64) {
         debug!(reason, "the ledger did not answer");
-        self.wait(now_ms, RETRY_MS);
+        self.wait(now_ms, RETRY_MS.max(self.not_before.at_ms().saturating_sub(now_ms)));
     }
 
     /// The question to be asked now.
     pub fn poll(&mut self, keyring: &mut impl SharedKeyring, now_ms: u64) -> Option<Effect> {
-        let (State::Idle { refresh: due } | State::Waiting { until: due }) = self.state else { return None };
-        if !due.is_due(now_ms) {
+        if !self.due().is_some_and(|due| due.is_due(now_ms)) {
             return None;
+        }
+        if keyring.read(Keyring::reads_network) {
+            self.not_before = Deadline::after(now_ms, NETWORK_PAUSE_MS);
         }
         let (sync, from) = keyring.change(|keyring| (keyring.begin_sync(), keyring.replica().height()));
         self.state = State::Asking { sync, from, again: false };
@@ -166,9 +203,15 @@ impl Follower {
 
     /// When [`Self::poll`] may have something.
     pub fn poll_timeout(&self) -> Option<u64> {
+        self.due().map(Deadline::at_ms)
+    }
+
+    fn due(&self) -> Option<Deadline> {
         match self.state {
-            State::Idle { refresh: due } | State::Waiting { until: due } => Some(due.at_ms()),
-            State::Away | State::Asking { .. } | State::Held => None,
+            State::Idle { refresh: due } | State::Waiting { until: due } | State::Held { again: Some(due) } => {
+                Some(due)
+            }
+            State::Away | State::Asking { .. } | State::Held { again: None } => None,
         }
     }
 
@@ -179,7 +222,9 @@ impl Follower {
     /// A record was pushed that cannot be read.
     pub fn handle_unreadable(&mut self, error: &str, source: Source, now_ms: u64) {
         match source {
-            Source::Hub => warn!(error, "the hub pushed a ledger record that cannot be read: it is ignored"),
+            Source::Hub | Source::Network => {
+                warn!(error, "the hub pushed a ledger record that cannot be read: it is ignored")
+            }
             Source::Anybody => {
                 self.strangers.note(error, now_ms);
             }
@@ -191,8 +236,9 @@ impl Follower {
             self.strangers.note(&with_causes(&error), now_ms);
         } else if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
             self.quiet = Some(Deadline::after(now_ms, QUIET_MS));
+            let who = if source == Source::Network { "an endpoint of the ledger" } else { "the hub" };
             error!(
-                "the hub sent a ledger record that does not verify: {}; this agent ignores it and asks again",
+                "{who} sent a ledger record that does not verify: {}; this agent ignores it and asks again",
                 with_causes(&error)
             );
         }

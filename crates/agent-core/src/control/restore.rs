@@ -8,12 +8,6 @@ use sealcast_group::{Groups, OutOfOrder};
 use sealcast_ledger::{CodecError, Genesis, Record, Replica, ReplicaError};
 use tracing::warn;
 
-/// The least number of records between two snapshots.
-const LEAST: u64 = 16;
-/// A snapshot is made when the ledger has grown by this part of its height. So a start applies at most that part of the records,
-/// and what is written in snapshots is bounded by some times what the last one has.
-const PART: u64 = 4;
-
 /// Why what is on disk cannot be taken up.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -123,9 +117,4 @@ fn take_up(
         }
     }
     Ok(replica)
-}
-
-/// Whether another snapshot is made at this height, when the last one was made at `last` (0: none).
-pub(super) fn is_snapshot_due(last: u64, height: u64) -> bool {
-    height >= last.saturating_add(LEAST.max(last / PART))
 }

@@ -170,13 +170,16 @@ impl Control {
         now_ms: u64,
     ) -> Result<(), OutOfOrder> {
         keyring.change(|keyring| keyring.note_hub(now_ms));
+        let reads_network = keyring.read(Keyring::reads_network);
+        let source = if reads_network { Source::Network } else { Source::Hub };
         for record in records {
-            self.take_record(keyring, record, Source::Hub, now_ms)?;
+            self.take_record(keyring, record, source, now_ms)?;
         }
-        // What the hub keeps may show that the folder is an old copy, and with the next answer clients may seal.
-        if records.is_empty() && !self.asker.has_read() {
+        // What the hub keeps may show that the folder is an old copy, and with the next answer clients may seal. Once that is
+        // settled, a hub that does not answer keeps nobody from reading the network.
+        if records.is_empty() && !self.asker.has_read() && !(reads_network && self.caught_up) {
             self.asker.want(now_ms);
-            self.follower.hold();
+            self.follower.hold(keyring, now_ms);
             return Ok(());
         }
         if self.follower.handle_answer(keyring, records.is_empty(), now_ms) {
@@ -197,6 +200,10 @@ impl Control {
         source: Source,
         now_ms: u64,
     ) -> Result<(), OutOfOrder> {
+        if source != Source::Network && keyring.read(Keyring::reads_network) {
+            self.follower.handle_hint(keyring, record.index, now_ms);
+            return Ok(());
+        }
         if !self.follower.take(keyring, record, source, now_ms) {
             return Ok(());
         }

@@ -8,6 +8,7 @@ use super::{
     Keyring,
     news::{Doubt, Speaker},
 };
+use crate::Why;
 
 impl Keyring {
     /// A message that opened also says what its sender has read of the ledger. `true` if the hub is to be asked for news.
@@ -42,6 +43,8 @@ impl Keyring {
             );
             return Ok(false);
         }
+        let told = self.news.note_word(said.time_ms, said.height, self.freshness.clock_tolerance_ms);
+        told.inspect_err(|doubt| _ = self.news.tell(doubt, now_ms))?;
         let agrees = |head: &[u8; 32]| head == said.head.as_bytes();
         let compared = self.news.compare(|| Speaker::Operator, said.height, agrees, &self.replica, self.begun, now_ms);
         let ask = compared.inspect_err(|doubt| _ = self.news.tell(doubt, now_ms))?;
@@ -54,6 +57,11 @@ impl Keyring {
         Ok(ask)
     }
 
+    /// What was told of the ledger since this was called last, for those who ask later.
+    pub fn take_alarms(&mut self) -> Vec<Why> {
+        self.news.take_alarms()
+    }
+
     /// The ledger was read to its end: judges what others have said meanwhile. Gives what was told
     /// of it.
     pub fn settle_news(&mut self, now_ms: u64) -> Vec<Doubt> {
@@ -62,7 +70,7 @@ impl Keyring {
             // A doubt is told there.
             drop(self.hear_operator(&statement, now_ms));
         }
-        let mut doubts = self.news.settle(self.replica.height(), sync);
+        let mut doubts = self.news.settle(self.replica.height(), sync, now_ms);
         doubts.retain(|doubt| self.news.tell(doubt, now_ms));
         doubts
     }

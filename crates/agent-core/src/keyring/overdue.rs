@@ -75,7 +75,10 @@ impl Keyring {
     fn tell_in_time(&self, limited: Limited, now_ms: u64) {
         let age_s = self.news.age_ms(now_ms).map(|age_ms| age_ms / 1000);
         match limited {
-            Limited::Hub => info!("the hub answers again: messages are sealed and opened again"),
+            Limited::Hub => {
+                let who = if self.reads_network() { "an endpoint of the ledger" } else { "the hub" };
+                info!("{who} answers again: messages are sealed and opened again");
+            }
             Limited::Agent => info!(age_s, "the operator's word on the ledger comes again"),
             Limited::Group(number) if self.has_keys(number) => info!(
                 group = self.name(number),

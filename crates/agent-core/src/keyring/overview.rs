@@ -25,6 +25,11 @@ pub struct Overview {
     pub height: u64,
     /// How old the operator's newest word on the ledger is, ms; `None` if none came since the agent was started.
     pub operator_word_age_ms: Option<u64>,
+    /// How many others have read more of the ledger than is shown to this device, and have for a while.
+    pub withheld_by: usize,
+    /// This ledger and another one that somebody reads part between these numbers of entries: with the first one the heads were
+    /// the same.
+    pub parted: Option<(u64, u64)>,
     /// The groups whose keys this device holds or has held.
     pub groups: Vec<GroupOverview>,
     /// Why messages of a group that is granted to this device cannot be sealed now; of the ledger too.

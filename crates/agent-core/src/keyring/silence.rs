@@ -1,4 +1,4 @@
-//! What follows when the hub answers nothing any more: nobody knows who was revoked meanwhile, so after a while nothing is
+//! What follows when the hub, or the endpoints that show the ledger, answer nothing any more: nobody knows who was revoked meanwhile, so after a while nothing is
 //! sealed or opened.
 //!
 //! A connection to a broker says nothing of the hub: on somebody else's broker it may be away while messages flow.
@@ -8,11 +8,13 @@ use crate::{Cause, Why};
 
 const DO: &str = "Is the hub running, and is it at the same broker as this agent (`[broker] url` in hub.toml)?";
 
+const DO_ENDPOINTS: &str = "Do they answer (`[ledger] rpc` in agent.toml), and is the way to them open?";
+
 /// The hub is not asked more often than this.
 const MIN_REFRESH_MS: u64 = 250;
 
 impl Keyring {
-    /// The hub has answered, and the answer was true as far as this device can tell.
+    /// Whoever shows the ledger, the hub or endpoints, has answered, and the answer was true as far as this device can tell.
     pub fn note_hub(&mut self, now_ms: u64) {
         self.hub_ms = Some(now_ms);
     }
@@ -28,11 +30,15 @@ impl Keyring {
     /// It has not, so nothing may be sealed or opened.
     pub(super) fn check_hub(&self, now_ms: u64) -> Result<(), Denied> {
         let Some((silent_ms, limit_ms)) = self.silence(now_ms) else { return Ok(()) };
+        let (cause, who, instead) = match self.reads_network() {
+            false => (Cause::HubSilent, "the hub has", DO),
+            true => (Cause::EndpointsSilent, "the ledger's endpoints have", DO_ENDPOINTS),
+        };
         Err(Denied::NotYet(Why::new(
-            Cause::HubSilent,
+            cause,
             format!(
-                "the hub has not answered for {} s, and after {} s (ledger.max_age_ms) nothing is sealed or opened: this agent does \
-             not know who was revoked meanwhile. {DO}",
+                "{who} not answered for {} s, and after {} s (ledger.max_age_ms) nothing is sealed or opened: this agent does \
+                 not know who was revoked meanwhile. {instead}",
                 silent_ms / 1000,
                 limit_ms / 1000
             ),

@@ -23,7 +23,10 @@ impl Keyring {
             sealed: own.traffic,
             opened: own.opened,
         });
+        let (withheld_by, parted) = self.news.doubted(now_ms);
         Overview {
+            withheld_by,
+            parted,
             height: self.replica.height(),
             operator_word_age_ms: self.news.age_ms(now_ms),
             groups: groups.collect(),

@@ -13,3 +13,4 @@ mod relay;
 mod rotation;
 mod rpc;
 mod smoke;
+mod transport;

@@ -10,9 +10,9 @@ use std::{
     },
 };
 
-use sealcast_chain::{AttachError, Engine, EngineConfig, Finality, Ledger, LedgerReader, Node, Wallet};
+use sealcast_chain::{AttachError, Engine, EngineConfig, Ledger, LedgerReader, Node, Wallet};
 use sealcast_ledger::SignedEntry;
-use sealcast_ledger_client::{Channel, ChannelError, NodeError, SubmitError};
+use sealcast_ledger_client::{Channel, ChannelError, Endpoints, Finality, NodeError, SubmitError};
 use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, World, all, group, registration};
@@ -139,7 +139,8 @@ async fn world(count: usize) -> (World, Vec<Endpoint>, Ledger) {
 
 async fn attach(world: &World, endpoints: &[Endpoint]) -> Result<Ledger, AttachError> {
     let named = endpoints.iter().zip(["first", "second", "third"]).map(|(endpoint, name)| endpoint.named(name));
-    Ledger::attach(Node::network(named, Finality::Latest, MAX_FEE_GWEI), Wallet::generate(), world.id().address).await
+    let node = Node::network(Endpoints::new(named, Finality::Latest), MAX_FEE_GWEI);
+    Ledger::attach(node, Wallet::generate(), world.id().address).await
 }
 
 async fn operators(world: &World, name: &str) -> SignedEntry {
@@ -176,7 +177,7 @@ async fn a_contract_with_other_code_is_no_ledger() {
 async fn an_endpoint_that_keeps_entries_back_is_not_asked_for_ever() {
     let (world, endpoints, ledger) = world(1).await;
     world.by_operator(group("a", &["a/#"])).await.unwrap();
-    let node = Node::network([endpoints[0].named("only")], Finality::Latest, MAX_FEE_GWEI);
+    let node = Node::network(Endpoints::new([endpoints[0].named("only")], Finality::Latest), MAX_FEE_GWEI);
     let reader = LedgerReader::open(node, world.id()).await.unwrap();
     assert_eq!(reader.records().await.unwrap(), all(&world.ledger).await);
     endpoints[0].twist(Some(|asked, answer| {
@@ -374,7 +375,8 @@ async fn a_ledger_is_deployed_on_a_network() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::open(directory.path().join("ledger.sqlite"), &EngineConfig::default()).unwrap();
     let keys = crate::world::Keys::generate();
-    let node = || Node::network([Endpoint::new(&engine).named("only")], Finality::Latest, MAX_FEE_GWEI);
+    let endpoints = || Endpoints::new([Endpoint::new(&engine).named("only")], Finality::Latest);
+    let node = || Node::network(endpoints(), MAX_FEE_GWEI);
     let ledger = Ledger::deploy(node(), Wallet::generate(), keys.public()).await.unwrap();
     let key = sealcast_identity::SigningKey::generate().unwrap();
     let entry = registration("1111", &key).sign(&keys.ca, ledger.id().ca(), 0, &ledger.id()).unwrap();

@@ -15,7 +15,9 @@ use alloy::{
     signers::local::PrivateKeySigner,
     sol_types::SolEvent as _,
 };
-use sealcast_chain::{CallTransport, Engine, EngineConfig};
+use sealcast_chain::{Engine, EngineConfig};
+
+use crate::transport::CallTransport;
 use sealcast_identity::SigningKey;
 use serde_json::{Value, json};
 

@@ -5,10 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use sealcast_chain::Finality;
+use anyhow::{Result, ensure};
 use sealcast_ledger::LedgerId;
-use sealcast_node::endpoint::EndpointUrl;
+use sealcast_node::endpoint::NetworkConfig;
 use serde::Deserialize;
 
 /// Twice the base fee of a busy network, and more.
@@ -44,10 +43,8 @@ pub struct LedgerFile {
 /// The network that the ledger is on, checked.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// Its endpoints, the first to be asked first.
-    pub endpoints: Vec<EndpointUrl>,
-    /// When a block counts as one that stays.
-    pub finality: Finality,
+    /// How it is reached.
+    pub endpoints: NetworkConfig,
     /// The ledger, if it is to be this one.
     pub contract: Option<LedgerId>,
     /// The key of the account that pays.
@@ -56,8 +53,6 @@ pub struct Network {
     pub key_password_file: Option<PathBuf>,
     /// The most that is offered for a transaction, in Gwei per gas.
     pub max_fee_gwei: u64,
-    /// Whose certificates the endpoints have.
-    pub ca_file: Option<PathBuf>,
 }
 
 impl LedgerFile {
@@ -96,40 +91,37 @@ impl LedgerFile {
 
     /// Checks every value. `None` if the ledger is the embedded one.
     pub fn validate(self) -> Result<Option<Network>> {
-        if self.rpc.is_empty() {
+        let Some(endpoints) = NetworkConfig::new(&self.rpc, self.finality.as_deref(), self.ca_file)? else {
             let given = [
-                ("finality", self.finality.is_some()),
                 ("contract", self.contract.is_some()),
                 ("key_file", self.key_file.is_some()),
                 ("key_password_file", self.key_password_file.is_some()),
                 ("max_fee_gwei", self.max_fee_gwei.is_some()),
-                ("ca_file", self.ca_file.is_some()),
             ];
             for (name, is_given) in given {
                 ensure!(!is_given, "ledger.{name}: says nothing without `rpc`, as the ledger is the embedded one");
             }
             return Ok(None);
-        }
+        };
         ensure!(
             self.key_password_file.is_none() || self.key_file.is_some(),
             "ledger.key_password_file: is of a keystore: set key_file too"
         );
-        let endpoint = |url: &String| url.parse().context("ledger.rpc");
-        let finality = self.finality.as_deref().map_or(Ok(Finality::Finalized), str::parse);
         Ok(Some(Network {
-            endpoints: self.rpc.iter().map(endpoint).collect::<Result<_>>()?,
-            finality: finality.context("ledger.finality")?,
+            endpoints,
             contract: self.contract,
             key_file: self.key_file,
             key_password_file: self.key_password_file,
             max_fee_gwei: self.max_fee_gwei.unwrap_or(DEFAULT_MAX_FEE_GWEI),
-            ca_file: self.ca_file,
         }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
+    use sealcast_ledger_client::Finality;
+
     use super::*;
 
     fn validate(text: &str) -> Result<Option<Network>> {
@@ -140,11 +132,12 @@ mod tests {
     fn a_network_is_read() -> Result<()> {
         assert!(validate("")?.is_none());
         let network = validate("rpc = ['http://127.0.0.1:8545', 'wss://rpc.example/key']\nfinality = '12'")?;
-        let network = network.context("a network")?;
+        let network = network.context("a network")?.endpoints;
         assert_eq!((network.endpoints.len(), network.finality), (2, Finality::Blocks(12)));
-        assert_eq!(network.max_fee_gwei, 500);
         let network = validate("rpc = ['http://x']\nmax_fee_gwei = 7")?.context("a network")?;
-        assert_eq!((network.finality, network.max_fee_gwei), (Finality::Finalized, 7));
+        assert_eq!((network.endpoints.finality, network.max_fee_gwei), (Finality::Finalized, 7));
+        let network = validate("rpc = ['http://x']")?.context("a network")?;
+        assert_eq!(network.max_fee_gwei, 500);
         Ok(())
     }
 

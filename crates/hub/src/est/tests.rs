@@ -50,7 +50,7 @@ async fn bench(other: Option<Authority>) -> Result<Bench> {
     let token = EnrolmentToken::generate("1111".parse()?, keys.authority.root())?;
     let tokens = Tokens::open(&folders.hub)?;
     tokens.put(&token.to_stored(now_ms() + 60_000))?;
-    let (replica, _) = ledger::read(&ledger).await?;
+    let replica = ledger::read(&ledger).await?;
     let network = Network {
         chain_id: config.chain_id,
         ledger: ledger.id().address,

@@ -1,12 +1,8 @@
 //! The ledger on an EVM network: a contract that the first start makes, or that another hub has made.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use sealcast_chain::{Ledger, Node, Wallet};
 use sealcast_ledger::LedgerId;
-use sealcast_node::{
-    endpoint::{Endpoint, EndpointUrl},
-    tls,
-};
 use tracing::info;
 
 use crate::{config::Network, folder::Keys};
@@ -21,7 +17,7 @@ pub async fn open(network: &Network, known: Option<LedgerId>, keys: &Keys) -> Re
     }
     let wallet = Wallet::from_secret(&keys.relay_key)?;
     info!(
-        finality = %network.finality,
+        finality = %network.endpoints.finality,
         "the ledger's contract is being deployed. The hub runs once its block is final: on a public network that takes a \
          quarter of an hour. A node for development may need --finality latest"
     );
@@ -44,14 +40,5 @@ pub async fn attach(network: &Network, id: LedgerId, relay_key: &[u8; 32]) -> Re
 
 /// The network's endpoints. None is asked yet.
 pub fn node(network: &Network) -> Result<Node> {
-    let endpoint = |url: &EndpointUrl| -> Result<(String, Endpoint)> {
-        let roots = || match &network.ca_file {
-            Some(file) => tls::roots_in(file),
-            None => tls::system_roots(),
-        };
-        let endpoint = Endpoint::new(url, roots).with_context(|| format!("the ledger's endpoint {url}"))?;
-        Ok((url.to_string(), endpoint))
-    };
-    let endpoints = network.endpoints.iter().map(endpoint).collect::<Result<Vec<_>>>()?;
-    Ok(Node::network(endpoints, network.finality, network.max_fee_gwei))
+    Ok(Node::network(network.endpoints.open()?, network.max_fee_gwei))
 }

@@ -12,11 +12,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_chain::{Engine, EngineConfig, Finality, Ledger, Node, Wallet};
+use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::{DeviceId, PublicKey, SigningKey};
 use sealcast_ledger::{
     Authenticity, Body, DeviceRegistered, Genesis, GroupCreated, GroupNumber, Hash, Record, Replica, Serial,
 };
+use sealcast_ledger_client::{Endpoints, Finality};
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
     output, tls,
@@ -170,7 +171,7 @@ async fn embedded(dir: &Path, entries: usize) -> Result<(Speed, Vec<Record>, Gen
 async fn network(url: &EndpointUrl, entries: usize) -> Result<Speed> {
     let (wallet, keys) = (Wallet::from_secret(&anvil::ACCOUNT)?, Keys::generate()?);
     let endpoint = Endpoint::new(url, tls::system_roots)?;
-    let node = Node::network([(url.to_string(), endpoint)], Finality::Latest, MAX_FEE_GWEI);
+    let node = Node::network(Endpoints::new([(url.to_string(), endpoint)], Finality::Latest), MAX_FEE_GWEI);
     let ledger = Ledger::deploy(node, wallet, keys.public()).await?;
     measure(&ledger, &keys, entries.min(NETWORK_ENTRIES)).await
 }

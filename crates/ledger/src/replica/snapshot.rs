@@ -25,6 +25,11 @@ pub use stored::SnapshotError;
 use stored::{Stored, VERSION};
 
 const DIGEST_BYTES: usize = 32;
+/// The least number of records between two snapshots.
+const LEAST: u64 = 16;
+/// A snapshot is made when the ledger has grown by this part of its height. So a start applies at most that part of the records,
+/// and what is written in snapshots is bounded by some times what the last one has.
+const PART: u64 = 4;
 
 impl Replica {
     /// All that the replica knows, for this client's own storage: about as long as what [`Replica`] says that it keeps.
@@ -74,6 +79,12 @@ impl Replica {
         let digest = Hash::of(&out);
         digest.put(&mut out);
         out
+    }
+
+    /// Whether another snapshot is made at this height, when the last one was made at `last` (0: none).
+    #[must_use]
+    pub fn is_snapshot_due(last: u64, height: u64) -> bool {
+        height >= last.saturating_add(LEAST.max(last / PART))
     }
 
     /// The replica that [`snapshot`](Self::snapshot) was called on. Only for bytes that come from this client's own storage:

@@ -4,6 +4,7 @@ mod agent;
 mod books;
 mod chain;
 mod cluster;
+mod endpoint;
 mod hub;
 mod intruder;
 mod log;
@@ -30,6 +31,7 @@ pub use self::{
     agent::{Agent, configure},
     chain::{Anvil, geth},
     cluster::Cluster,
+    endpoint::{Answers, Endpoint},
     hub::Hub,
     intruder::Intruder,
     mosquitto::{Mosquitto, own_certificate, password_file},

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sealcast_ledger::{Hash, Replica};
 
 use super::*;
-use crate::{Keyring, testing::World};
+use crate::{Keyring, LedgerSource, testing::World};
 
 /// A ledger of 40 records with one device, which is registered by the second.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -333,4 +333,58 @@ fn a_hub_that_withholds_and_pushes_while_it_is_asked_is_read_to_its_end() {
         ended |= agent.answer(asked, &[]);
     }
     assert!(ended, "what others say of the ledger is never judged");
+}
+
+impl Agent {
+    /// One that reads the ledger's network, up to its end of so many records.
+    fn on_network(records: usize) -> Self {
+        let mut agent = Self::up();
+        agent.keyring = agent.keyring.with_source(LedgerSource::Network { final_after_ms: 0 });
+        let asked = agent.ask().unwrap();
+        assert!(!agent.answer(asked, &self::records()[..records]));
+        let asked = agent.ask().unwrap();
+        assert!(agent.answer(asked, &[]));
+        agent
+    }
+
+    fn hint(&mut self, index: u64) {
+        self.follower.handle_hint(&self.keyring, index, self.now_ms);
+    }
+}
+
+#[test]
+fn a_network_is_asked_for_what_the_hub_says_there_is_until_it_shows_it() {
+    let mut agent = Agent::on_network(10);
+    agent.hint(9);
+    assert_eq!(agent.ask(), None, "that one is there");
+    agent.now_ms += NETWORK_PAUSE_MS;
+    agent.hint(10);
+    for _ in 0..5 {
+        let asked = agent.ask().expect("it is asked at once, and again");
+        assert!(agent.answer(asked, &[]));
+        assert_eq!(agent.ask(), None, "not in a circle");
+        agent.now_ms += NETWORK_PAUSE_MS;
+    }
+    let asked = agent.ask().unwrap();
+    assert!(!agent.answer(asked, &records()[10..11]));
+    let asked = agent.ask().unwrap();
+    assert!(agent.answer(asked, &[]));
+    agent.now_ms += NETWORK_PAUSE_MS;
+    assert_eq!(agent.ask(), None, "it has come");
+}
+
+#[test]
+fn what_a_network_never_shows_is_given_up() {
+    let mut agent = Agent::on_network(10);
+    agent.now_ms += NETWORK_PAUSE_MS;
+    agent.hint(30);
+    let asked = agent.ask().unwrap();
+    assert!(agent.answer(asked, &[]));
+    agent.now_ms += HINT_MS;
+    let asked = agent.ask().unwrap();
+    assert!(agent.answer(asked, &[]));
+    agent.now_ms += NETWORK_PAUSE_MS;
+    assert_eq!(agent.ask(), None);
+    agent.now_ms += REFRESH_MS;
+    assert!(agent.ask().is_some(), "as often as without");
 }

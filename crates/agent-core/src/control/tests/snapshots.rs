@@ -68,11 +68,11 @@ fn snapshots_are_made_as_the_ledger_grows() {
     let mut last = 0;
     let mut made = Vec::new();
     for height in 0..1000 {
-        if is_snapshot_due(last, height) {
+        if Replica::is_snapshot_due(last, height) {
             last = height;
             made.push(height);
         }
     }
     assert_eq!(made, [16, 32, 48, 64, 80, 100, 125, 156, 195, 243, 303, 378, 472, 590, 737, 921]);
-    assert!(is_snapshot_due(0, 100_000) && !is_snapshot_due(u64::MAX, u64::MAX - 1));
+    assert!(Replica::is_snapshot_due(0, 100_000) && !Replica::is_snapshot_due(u64::MAX, u64::MAX - 1));
 }

@@ -85,6 +85,7 @@ fn a_member_on_another_branch_is_found_out() {
         (same.replica().height(), false)
     );
     let (speaker, height) = (Speaker::Member(scene.world.devices[1].id.clone()), same.replica().height());
+    let agreed = 0;
     let mut sender = scene.member(1);
     let mut heard = || {
         let frame = seal(&mut sender, scene.group, "plant/a", &content(false)).unwrap();
@@ -96,7 +97,9 @@ fn a_member_on_another_branch_is_found_out() {
     };
     // Of one message in 4,096 the piece of the head is the same by chance. The next one has another piece.
     let heard = [heard(), heard()];
-    assert!(heard.iter().any(|[other, _]| *other == Err(Doubt::OtherLedger { speaker: speaker.clone(), height })));
+    assert!(
+        heard.iter().any(|[other, _]| *other == Err(Doubt::OtherLedger { speaker: speaker.clone(), agreed, height }))
+    );
     assert!(heard.iter().all(|[_, same]| *same == Ok(false)), "{heard:?}");
 }
 
@@ -135,7 +138,7 @@ fn what_is_not_the_operators_word_on_this_ledger_is_no_news() {
     assert_eq!(keyring.hear_operator(&scene.statement(START_MS + 1_001), START_MS), Ok(false));
     assert_eq!(keyring.news.age_ms(START_MS), None);
     let other = scene.world.attest(&AttestedHead { head: Hash::from([1; 32]), ..said });
-    let doubt = Doubt::OtherLedger { speaker: Speaker::Operator, height: said.height };
+    let doubt = Doubt::OtherLedger { speaker: Speaker::Operator, agreed: 0, height: said.height };
     assert_eq!(keyring.hear_operator(&other, START_MS), Err(doubt));
     assert_eq!(keyring.news.age_ms(START_MS), None);
 }
@@ -197,4 +200,67 @@ fn a_hub_that_is_always_a_little_behind_withholds_nothing() {
     assert!(keyring.set_caught_up(asked));
     assert_eq!(keyring.settle_news(START_MS + 10_000), []);
     assert!(!keyring.has_news_to_tell(START_MS + MINUTE_MS));
+}
+
+/// The operator's words carry whole heads, so that nothing is the same by chance.
+#[test]
+fn the_entry_where_two_ledgers_part_is_named_as_near_as_the_heads_tell() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let say = |keyring: &mut Keyring, said: AttestedHead, world: &World| {
+        keyring.hear_operator(&world.attest(&said), said.time_ms)
+    };
+    let agreed = keyring.replica().height();
+    let same = AttestedHead { time_ms: START_MS, height: agreed, head: keyring.replica().head() };
+    assert_eq!(say(&mut keyring, same, &scene.world), Ok(false));
+    for _ in 0..3 {
+        scene.grow();
+    }
+    scene.follow(&mut keyring);
+    let other = |height, time_ms| AttestedHead { time_ms, height, head: Hash::of(b"another") };
+    let doubt = |height| Err(Doubt::OtherLedger { speaker: Speaker::Operator, agreed, height });
+    assert_eq!(say(&mut keyring, other(agreed + 3, START_MS + 1), &scene.world), doubt(agreed + 3));
+    assert_eq!(keyring.overview(START_MS).parted, Some((agreed, agreed + 3)));
+    assert_eq!(say(&mut keyring, other(agreed + 1, START_MS + 2), &scene.world), doubt(agreed + 1), "the very entry");
+    assert_eq!(say(&mut keyring, other(agreed + 2, START_MS + 3), &scene.world), doubt(agreed + 1));
+    let alarms = keyring.take_alarms();
+    assert!(alarms[0].text.contains(&format!("from one of the entries {agreed} to {} on", agreed + 2)), "{alarms:?}");
+    assert_eq!(alarms[0].cause, crate::Cause::LedgerParted);
+    let again = AttestedHead { time_ms: START_MS + 4, height: agreed + 3, head: keyring.replica().head() };
+    assert_eq!(say(&mut keyring, again, &scene.world), Ok(false));
+    assert_eq!(keyring.overview(START_MS).parted, None, "it reads the same ledger again");
+}
+
+#[test]
+fn an_old_word_of_the_operator_in_the_place_of_a_newer_one_is_told() {
+    let scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let now_ms = START_MS + MINUTE_MS;
+    assert_eq!(keyring.hear_operator(&scene.statement(START_MS), now_ms), Ok(false));
+    assert_eq!(keyring.hear_operator(&scene.statement(now_ms), now_ms), Ok(false));
+    let height = keyring.replica().height();
+    let replayed = Doubt::Replayed { older_ms: MINUTE_MS, height };
+    assert_eq!(keyring.hear_operator(&scene.statement(START_MS), now_ms), Err(replayed));
+    assert_eq!(keyring.hear_operator(&scene.statement(now_ms), now_ms), Ok(false), "it is the newest again");
+    assert_eq!(keyring.news.age_ms(now_ms), Some(0));
+    assert_eq!(keyring.take_alarms().len(), 1);
+}
+
+/// Somebody else's endpoint may call final what is not final here.
+#[test]
+fn an_agent_that_reads_the_network_gives_it_the_time_that_blocks_take() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0).with_source(LedgerSource::Network { final_after_ms: 10 * MINUTE_MS });
+    let shown = keyring.replica().height();
+    scene.grow();
+    let message = scene.message(&keyring);
+    assert_eq!(keyring.hear(&message, START_MS), Ok(true));
+    assert_eq!(sync(&mut keyring, START_MS + 10 * MINUTE_MS), []);
+    assert!(!keyring.has_news_to_tell(START_MS + 10 * MINUTE_MS));
+    let speaker = Speaker::Member(scene.world.devices[1].id.clone());
+    let late_ms = START_MS + 10 * MINUTE_MS + 10_000;
+    assert!(keyring.has_news_to_tell(late_ms));
+    assert_eq!(sync(&mut keyring, late_ms), [Doubt::Withheld { speaker, read: shown + 1, shown }]);
+    assert_eq!(keyring.overview(late_ms).withheld_by, 1);
+    assert!(keyring.take_alarms()[0].text.contains("than the ledger's endpoints show"));
 }

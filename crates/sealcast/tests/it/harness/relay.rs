@@ -1,17 +1,18 @@
-//! Between one agent and the hub's broker, in the hub's place: carries everything, or keeps the ledger's newest entries to
-//! itself, as a hub would that hides a revocation from one device.
+//! Between one agent and the hub's broker, in the hub's place: carries everything, keeps the ledger's newest entries to itself, as a
+//! hub would that hides a revocation from one device, shows another ledger, or repeats an old word of the operator.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use sealcast_identity::SigningKey;
-use sealcast_ledger::LedgerId;
+use sealcast_ledger::{Hash, LedgerId, Record};
 use sealcast_ledger_client::AnswerSigner;
 use sealcast_mqtt::{Ack, AckKind, Frame, PacketType, Publish, Qos, Splitter, Version};
 use sealcast_node::{
@@ -43,6 +44,13 @@ struct Liar {
     node: String,
     key: SigningKey,
     withholds: AtomicBool,
+    forks: AtomicBool,
+    replays: AtomicBool,
+    /// Of each record that was carried: its time and head, as they were shown.
+    shown: Mutex<BTreeMap<u64, (u64, Hash)>>,
+    /// The operator's first word.
+    word: Mutex<Option<Vec<u8>>>,
+    words: AtomicUsize,
 }
 
 impl Relay {
@@ -63,7 +71,12 @@ impl Relay {
             ledger: files::read(&hub.path().join("ledger.address")).unwrap().trim().parse().unwrap(),
             node: files::certificate(&dir.join("device.pem")).unwrap().common_name().to_owned(),
             key: KeyFiles::default().read(&hub.path().join("server.key")).unwrap(),
-            withholds: AtomicBool::new(false),
+            withholds: AtomicBool::default(),
+            forks: AtomicBool::default(),
+            replays: AtomicBool::default(),
+            shown: Mutex::default(),
+            word: Mutex::default(),
+            words: AtomicUsize::default(),
         });
 
         let runtime = Runtime::new().unwrap();
@@ -92,6 +105,21 @@ impl Relay {
     /// Whether it withholds entries from now on.
     pub fn set_withholds(&self, withholds: bool) {
         self.liar.withholds.store(withholds, Ordering::SeqCst);
+    }
+
+    /// Shows entries from now on as if their blocks were of a second later: a ledger that verifies, and is another one.
+    pub fn fork(&self) {
+        self.liar.forks.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives the operator's first word in the place of each one from now on.
+    pub fn replay(&self) {
+        self.liar.replays.store(true, Ordering::SeqCst);
+    }
+
+    /// How many words of the operator have passed.
+    pub fn words(&self) -> usize {
+        self.liar.words.load(Ordering::SeqCst)
     }
 }
 
@@ -126,17 +154,20 @@ async fn hand_down(
     liar: &Liar,
 ) -> std::io::Result<()> {
     while let Some(frame) = splitter.next_frame().unwrap() {
-        match control_message(&frame).filter(|_| liar.withholds.load(Ordering::SeqCst)) {
-            Some(publish) if publish.topic.as_ref().unwrap().as_str() == "sealcast/v1/ledger" => {
-                if publish.qos == Qos::AtLeastOnce {
-                    let puback = Ack::success(AckKind::Puback, publish.packet_id.unwrap());
-                    hub.write_all(&puback.encode(Version::V5).unwrap()).await?;
-                    hub.flush().await?;
-                }
+        let Some(publish) = control_message(&frame) else {
+            agent.write_all(&frame.into_bytes()).await?;
+            continue;
+        };
+        let is_record = publish.topic.as_ref().unwrap().as_str() == "sealcast/v1/ledger";
+        if is_record && liar.withholds.load(Ordering::SeqCst) {
+            if publish.qos == Qos::AtLeastOnce {
+                let puback = Ack::success(AckKind::Puback, publish.packet_id.unwrap());
+                hub.write_all(&puback.encode(Version::V5).unwrap()).await?;
+                hub.flush().await?;
             }
-            Some(publish) => agent.write_all(&liar.without_records(publish).encode(Version::V5).unwrap()).await?,
-            None => agent.write_all(&frame.into_bytes()).await?,
+            continue;
         }
+        agent.write_all(&liar.change(publish).encode(Version::V5).unwrap()).await?;
     }
     Ok(())
 }
@@ -151,8 +182,41 @@ fn control_message(frame: &Frame) -> Option<Publish> {
 }
 
 impl Liar {
-    /// An answer to "what does the ledger have from here on?" says: nothing more. It is signed as the hub would.
-    fn without_records(&self, mut publish: Publish) -> Publish {
+    fn change(&self, mut publish: Publish) -> Publish {
+        match publish.topic.as_ref().unwrap().as_str() {
+            "sealcast/v1/ledger" => {
+                publish.payload = self.show(Record::decode(&publish.payload).unwrap()).encode().into();
+                publish
+            }
+            "sealcast/v1/head" => {
+                self.words.fetch_add(1, Ordering::SeqCst);
+                let first = self.word.lock().unwrap().get_or_insert_with(|| publish.payload.to_vec()).clone();
+                if self.replays.load(Ordering::SeqCst) {
+                    publish.payload = first.into();
+                }
+                publish
+            }
+            _ => self.change_answer(publish),
+        }
+    }
+
+    /// A record as the agent is shown it, always in the same way.
+    fn show(&self, record: Record) -> Record {
+        let mut shown = self.shown.lock().unwrap();
+        let before = record.index.checked_sub(1).and_then(|before| shown.get(&before).copied());
+        let (time_s, head) = *shown.entry(record.index).or_insert_with(|| match before {
+            Some((before_s, previous)) if self.forks.load(Ordering::SeqCst) => {
+                let time_s = before_s.max(record.time_s) + 1;
+                (time_s, Record::next_head(&previous, record.index, time_s, &record.entry, &self.ledger))
+            }
+            _ => (record.time_s, record.head),
+        });
+        Record { time_s, head, ..record }
+    }
+
+    /// An answer to "what does the ledger have from here on?" says what this side shows: nothing more, or other records. It is
+    /// signed as the hub would.
+    fn change_answer(&self, mut publish: Publish) -> Publish {
         // `1 | length | chain | signature | answer`, see `AnswerSigner`.
         let mut rest = publish.payload.get(1..).unwrap_or_default();
         let mut chain = part(&mut rest);
@@ -162,11 +226,21 @@ impl Liar {
         }
         let Some(Ok(mut answer)) = rest.get(64..).map(serde_json::from_slice::<Value>) else { return publish };
         if let Some(records) = answer.pointer_mut("/result/records") {
-            *records = json!([]);
+            let withholds = self.withholds.load(Ordering::SeqCst);
+            let given: Vec<Value> = match records.as_array() {
+                Some(records) if !withholds => records.iter().map(|record| self.show_in_answer(record)).collect(),
+                _ => Vec::new(),
+            };
+            *records = json!(given);
             let signer = AnswerSigner::new(self.ledger, self.key.clone(), &certificates);
             publish.payload = signer.sign(&self.node, answer.to_string().as_bytes()).unwrap().into();
         }
         publish
+    }
+
+    fn show_in_answer(&self, record: &Value) -> Value {
+        let bytes = hex::decode(&record.as_str().unwrap()[2..]).unwrap();
+        json!(format!("0x{}", hex::encode(self.show(Record::decode(&bytes).unwrap()).encode())))
     }
 }
 

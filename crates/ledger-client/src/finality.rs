@@ -2,8 +2,6 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use alloy::eips::BlockNumberOrTag;
-
 /// A block counts as final when no reorganisation is expected to take it back. The network says so, or so many blocks on top
 /// of it do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,24 +25,33 @@ pub struct FinalityError(String);
 const MAX_BLOCKS: u64 = 100;
 
 impl Finality {
-    /// The newest final block, if `latest` is the newest one.
-    pub(crate) fn block(self, latest: u64) -> BlockNumberOrTag {
+    /// The newest final block, as a parameter of Ethereum's JSON-RPC, if `latest` is the newest one.
+    pub(crate) fn block(self, latest: u64) -> String {
         match self {
-            Self::Latest => BlockNumberOrTag::Latest,
-            Self::Safe => BlockNumberOrTag::Safe,
-            Self::Finalized => BlockNumberOrTag::Finalized,
-            Self::Blocks(blocks) => BlockNumberOrTag::Number(latest.saturating_sub(blocks)),
+            Self::Latest => "latest".to_owned(),
+            Self::Safe => "safe".to_owned(),
+            Self::Finalized => "finalized".to_owned(),
+            Self::Blocks(blocks) => quantity(latest.saturating_sub(blocks)),
         }
     }
 
     /// How long a transaction may take until it is in a final block.
-    pub(crate) fn patience(self) -> Duration {
+    pub fn patience(self) -> Duration {
         match self {
             Self::Latest => Duration::from_secs(60),
             // Ethereum's blocks take 12 s, its epochs 6.4 min. A block is safe after one, final after two or three.
             Self::Safe => Duration::from_secs(15 * 60),
             Self::Finalized => Duration::from_secs(30 * 60),
             Self::Blocks(blocks) => Duration::from_secs(60 + 15 * blocks),
+        }
+    }
+
+    /// How much later than somebody else's node another one may call a block final, ms, apart from the time that it takes to hear
+    /// of it.
+    pub fn apart_ms(self) -> u64 {
+        match self {
+            Self::Latest => 0,
+            other => u64::try_from(other.patience().as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -76,6 +83,11 @@ impl fmt::Display for Finality {
     }
 }
 
+/// A number as Ethereum's JSON-RPC writes it.
+pub(crate) fn quantity(number: u64) -> String {
+    format!("{number:#x}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn counts_back_from_the_newest_block() {
-        assert_eq!(Finality::Blocks(3).block(10), BlockNumberOrTag::Number(7));
-        assert_eq!(Finality::Blocks(3).block(1), BlockNumberOrTag::Number(0));
+        assert_eq!(Finality::Blocks(3).block(19), "0x10");
+        assert_eq!(Finality::Blocks(3).block(1), "0x0");
     }
 }

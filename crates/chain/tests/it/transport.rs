@@ -1,4 +1,4 @@
-//! Ethereum's JSON-RPC over anything that carries a request and brings back its answer.
+//! alloy's own client over anything that carries a request and brings back its answer.
 
 use std::{
     sync::Arc,
@@ -9,24 +9,13 @@ use alloy::{
     rpc::json_rpc::{RequestPacket, ResponsePacket},
     transports::{TransportError, TransportErrorKind, TransportFut},
 };
-use sealcast_ledger_client::{Channel, ChannelError};
+use sealcast_ledger_client::Channel;
 use tower_service::Service;
-
-use crate::engine::Engine;
-
-impl Channel for Engine {
-    async fn call(&self, request: Vec<u8>) -> Result<Vec<u8>, ChannelError> {
-        Ok(self.handle(&request).await)
-    }
-}
 
 /// A [`Channel`] as alloy's transport.
 pub struct CallTransport<C> {
     channel: Arc<C>,
 }
-
-/// alloy's transport into an [`Engine`] in this process.
-pub type InProc = CallTransport<Engine>;
 
 impl<C: Channel> CallTransport<C> {
     /// A transport over `channel`.
