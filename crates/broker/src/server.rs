@@ -262,6 +262,19 @@ impl Handle {
         Ok(receiver)
     }
 
+    /// Subscribes in process to all that is published from now on, to watch it: a message that finds `capacity` messages
+    /// waiting is lost to this subscriber. Ends when the receiver is dropped.
+    pub async fn tap(&self, capacity: usize) -> Result<mpsc::Receiver<Received>, HandleError> {
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        self.ask(|done| ServerEvent::Tap { sender, done }).await?;
+        Ok(receiver)
+    }
+
+    /// The devices that are connected, each as often as it has connections, in no order.
+    pub async fn connected(&self) -> Result<Vec<String>, HandleError> {
+        self.ask(|done| ServerEvent::Connected { done }).await
+    }
+
     /// Ends all connections and sessions of a device, as after its revocation: subscriptions and waiting messages go,
     /// wills are not sent. Returns how many connections there were.
     pub async fn disconnect_device(&self, device: impl Into<String>) -> Result<usize, HandleError> {

@@ -1,13 +1,13 @@
 //! The groups as they look to whoever is in none of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sealcast_ledger::{Body, Commit, FaultReported, Group, GroupNumber, GroupReset, Number, Record, Replica};
+use sealcast_ledger::{Body, Commit, FaultReported, Group, GroupNumber, GroupReset, Hash, Number, Record, Replica};
 
 use crate::{
     GroupRefusal,
     judge::{Ruling, judge},
-    public::{Place, Public},
+    public::{Place, Public, Seat},
     stored::{decode, encode},
 };
 
@@ -68,6 +68,18 @@ impl PublicGroups {
 
     fn begin(&mut self, group: &Group, record: &Record) {
         self.0.insert(group.number, Public::begin(group.generation, record.index, record.time_s));
+    }
+
+    /// The devices with a leaf in a group's tree.
+    pub fn members(&self, replica: &Replica, group: GroupNumber) -> BTreeSet<Number> {
+        let seats = self.0.get(&group).into_iter().flat_map(|public| public.seats.values());
+        let device = |seat: &Seat| replica.device_by_certificate(&Hash::from(seat.certificate)).map(|it| it.number);
+        seats.filter_map(device).collect()
+    }
+
+    /// How many commits of a group's present generation were void.
+    pub fn voids(&self, group: GroupNumber) -> u64 {
+        self.0.get(&group).map_or(0, |public| public.voids)
     }
 
     /// Whether a commit is for a later epoch of the ledger than these records lead to: then there are more of them.

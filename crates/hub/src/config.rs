@@ -1,5 +1,6 @@
 //! `hub.toml`, made into typed values before anything is opened.
 
+mod console;
 mod ledger;
 mod limits;
 mod relay;
@@ -21,9 +22,9 @@ use sealcast_node::{
 use sealcast_topic::Wire;
 use serde::Deserialize;
 
-use self::{ledger::LedgerFile, limits::LimitsFile, relay::RelayFile};
+use self::{console::ConsoleFile, ledger::LedgerFile, limits::LimitsFile, relay::RelayFile};
 
-pub use self::ledger::Network;
+pub use self::{console::Console, ledger::Network};
 
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,6 +66,8 @@ pub struct HubFile {
     max_packet_bytes: usize,
     /// Where metrics, health and readiness are served. Default nowhere.
     metrics: Option<MonitorFile>,
+    /// Where the console is served.
+    console: ConsoleFile,
 }
 
 impl Default for HubFile {
@@ -85,6 +88,7 @@ impl Default for HubFile {
             relay: RelayFile::default(),
             max_packet_bytes: MAX_MESSAGE_BYTES,
             metrics: None,
+            console: ConsoleFile::default(),
         }
     }
 }
@@ -134,6 +138,8 @@ pub struct Hub {
     pub relay: sealcast_chain::RelayLimits,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the console is served.
+    pub console: Option<Console>,
 }
 
 impl Hub {
@@ -178,6 +184,11 @@ impl HubFile {
     /// Replaces where the passphrase is, if an option says so.
     pub fn with_passphrase(self, file: Option<PathBuf>) -> Self {
         Self { passphrase_file: file.or(self.passphrase_file), ..self }
+    }
+
+    /// Replaces where the console is served; `None`: nowhere.
+    pub fn with_console(self, listen: Option<SocketAddr>) -> Self {
+        Self { console: ConsoleFile::at(listen), ..self }
     }
 
     /// Replaces who may subscribe to a group's topics.
@@ -237,6 +248,7 @@ impl HubFile {
             limits: self.limits.validate(self.max_packet_bytes)?,
             relay: self.relay.validate()?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
+            console: self.console.validate()?,
         })
     }
 }

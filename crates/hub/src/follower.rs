@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_chain::Ledger;
+use sealcast_console::Console;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::{Barred, SharedReplica};
 use sealcast_ledger::{Record, Summary};
@@ -68,6 +69,8 @@ pub struct Follower {
     pub keeper: Arc<Keeper>,
     /// Which carries the records.
     pub carrier: Carrier,
+    /// Which shows the records.
+    pub console: Option<Arc<Console>>,
 }
 
 impl Follower {
@@ -131,8 +134,11 @@ impl Follower {
             barred.extend(Barred::by(&replica, &event));
             let originator = record.entry.originator();
             if originator == replica.genesis().id.operator() {
-                let summary = Summary { index: record.index, time_s: record.time_s, originator, event };
+                let summary = Summary { index: record.index, time_s: record.time_s, originator, event: event.clone() };
                 info!(entry = summary.index, "{}", replica.describe(&summary));
+            }
+            if let Some(console) = &self.console {
+                console.observe(&replica, &groups, record, event);
             }
         }
         self.known.send_replace(replica.height());

@@ -1,11 +1,12 @@
-//! An HTTPS server for an axum router: a bounded number of connections, of each host fewer, and a time limit on each step.
+//! A server for an axum router, over TLS or for this machine alone without it: a bounded number of connections, of each host
+//! fewer, and a time limit on each step.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     body::{Body, to_bytes},
-    extract::Request,
+    extract::{ConnectInfo, Request},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -19,17 +20,22 @@ use rustls_pki_types::CertificateDer;
 use sealcast_broker::{MaxStrangers, Stranger, Strangers};
 use sealcast_node::{Tasks, accepted};
 use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// What is served, for the log.
+    pub name: &'static str,
+    /// What the log says when a host has too many connections.
+    pub refusal: &'static str,
     /// Connections at once. More wait until there is a place.
     pub max_connections: usize,
     /// Connections of one host at once. More are closed.
@@ -51,7 +57,7 @@ pub struct Peer(pub Option<CertificateDer<'static>>);
 /// What serves one connection.
 #[derive(Clone)]
 struct Server {
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
     stop: CancellationToken,
@@ -62,7 +68,7 @@ struct Server {
 /// Serves until `tasks` end, then lets the requests under way finish.
 pub async fn serve(
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     router: Router,
     limits: Limits,
     tasks: Tasks,
@@ -71,15 +77,15 @@ pub async fn serve(
     let cut = CancellationToken::new();
     let _cut = cut.clone().drop_guard();
     let router = router.layer(middleware::from_fn(move |request, next| whole(request, next, limits)));
-    let server = Server { acceptor: TlsAcceptor::from(tls), router, limits, stop: stop.clone(), cut };
+    let server = Server { acceptor: tls.map(TlsAcceptor::from), router, limits, stop: stop.clone(), cut };
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let max = MaxStrangers { host: limits.max_host, loopback: limits.max_host };
-    let strangers = Strangers::new(max, "EST connection refused: this address has as many as it may");
+    let strangers = Strangers::new(max, limits.refusal);
     let graceful = GracefulShutdown::new();
     loop {
         let next = async {
             let place = places.clone().acquire_owned().await;
-            (place, accepted("EST", || listener.accept()).await)
+            (place, accepted(limits.name, || listener.accept()).await)
         };
         let (place, (tcp, peer)) = tokio::select! {
             () = stop.cancelled() => break,
@@ -87,11 +93,11 @@ pub async fn serve(
         };
         let Ok(place) = place else { break };
         let Some(stranger) = strangers.admit(peer.ip()) else { continue };
-        let connection = server.clone().serve(tcp, stranger, graceful.watcher());
+        let connection = server.clone().serve(tcp, peer, stranger, graceful.watcher());
         tasks.spawn(async move {
             let _place = place;
             if let Err(reason) = connection.await {
-                debug!(%peer, "EST connection closed: {reason}");
+                debug!(%peer, "connection to {} closed: {reason}", limits.name);
             }
         });
     }
@@ -99,17 +105,29 @@ pub async fn serve(
 }
 
 impl Server {
-    async fn serve(self, tcp: TcpStream, _place: Stranger, watcher: Watcher) -> Result<(), String> {
+    async fn serve(self, tcp: TcpStream, peer: SocketAddr, _place: Stranger, watcher: Watcher) -> Result<(), String> {
+        let Some(acceptor) = self.acceptor.clone() else {
+            return self.answer(tcp, peer, None, watcher).await;
+        };
         let stream = tokio::select! {
             () = self.stop.cancelled() => return Ok(()),
-            handshake = timeout(self.limits.step, self.acceptor.accept(tcp)) => match handshake {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return Err(format!("no TLS: {error}")),
+            handshake = timeout(self.limits.step, handshake(acceptor, tcp)) => match handshake {
+                Ok(stream) => stream?,
                 Err(_) => return Err("no TLS in time".into()),
             },
         };
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let router = self.router.layer(Extension(Peer(shown.cloned())));
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        self.answer(stream, peer, shown, watcher).await
+    }
+
+    async fn answer(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        shown: Option<CertificateDer<'static>>,
+        watcher: Watcher,
+    ) -> Result<(), String> {
+        let router = self.router.layer(Extension(Peer(shown))).layer(Extension(ConnectInfo(peer)));
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.step)
@@ -123,6 +141,24 @@ impl Server {
             },
         }
     }
+}
+
+/// TLS. Whoever speaks plain HTTP is told what to do: a browser shows that, and would show nothing of a TLS alert.
+async fn handshake(acceptor: TlsAcceptor, mut tcp: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+    let mut first = [0];
+    let begun = tcp.peek(&mut first).await.map_err(|error| format!("nothing came: {error}"))?;
+    if begun == 1 && first[0].is_ascii_uppercase() {
+        let text = "This port takes HTTPS only: write https:// in front of the address.\n";
+        let length = text.len();
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+        );
+        // It is gone if it does not hear it.
+        let _ = tcp.write_all(answer.as_bytes()).await;
+        let _ = tcp.shutdown().await;
+        return Err("plain HTTP".into());
+    }
+    acceptor.accept(tcp).await.map_err(|error| format!("no TLS: {error}"))
 }
 
 /// Hands a request on once its body is there.

@@ -12,6 +12,7 @@ use axum::middleware;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use sealcast_broker::{Broker, BrokerConfig, Handle, Interceptor, ListenerConfig, TlsIdentity};
 use sealcast_chain::{MAX_RELAY_REQUEST_BYTES, Relay as Node};
+use sealcast_console::{Console, Place, Setup, Token};
 use sealcast_hub_core::{LedgerPolicy, SharedReplica};
 use sealcast_identity::{Certificate, Network};
 use sealcast_ledger::{Genesis, Replica};
@@ -30,6 +31,7 @@ use crate::{
     apart::Folders,
     carrier::Carrier,
     config,
+    console::{self, Bound},
     descriptor::Descriptor,
     est::{self, Est},
     folder,
@@ -57,6 +59,8 @@ pub struct Hub {
     pub ledger_rpc: Option<SocketAddr>,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
+    /// Where the console is served, if it is.
+    pub console: Option<ConsoleAt>,
     /// What devices enrol at.
     pub url: String,
     /// What devices are told of the broker.
@@ -70,6 +74,16 @@ pub struct Hub {
     outside: Arc<Outside>,
     tasks: Tasks,
     _lock: files::Lock,
+}
+
+/// Where the console is served.
+pub struct ConsoleAt {
+    /// For a browser.
+    pub url: String,
+    /// The readers' token, if this start has made it: only its verifier is kept.
+    pub token: Option<Token>,
+    /// For whoever has something to show.
+    pub console: Arc<Console>,
 }
 
 impl Hub {
@@ -141,16 +155,58 @@ impl Hub {
         }
         let certificates = certificates(&keys);
         let outside = Arc::new(Outside { carrier: carrier.clone(), replica: replica.clone(), counts, certificates });
-        let follower =
-            Follower { ledger: ledger.clone(), replica: replica.clone(), groups, known, snapshots, keeper, carrier };
+        let bound = match &config.console {
+            Some(console) => Bound::open(dir, console, &config.names).await?,
+            None => None,
+        };
+        let shown = bound.as_ref().map(|bound| {
+            Console::new(Setup {
+                dir: dir.to_owned(),
+                names: config.names.clone(),
+                broker: broker_url.clone(),
+                own_broker: broker.is_some(),
+                place: if ledger.is_embedded() { Place::Embedded } else { Place::Network },
+                lifetime: config.certificate_lifetime,
+                tls: bound.is_tls,
+                port: bound.address.port(),
+                url: bound.url.clone(),
+                replica: replica.clone(),
+                groups: groups.clone(),
+                records: console::records(ledger.clone()),
+                stop: tasks.stop().clone(),
+            })
+        });
+        let follower = Follower {
+            ledger: ledger.clone(),
+            replica: replica.clone(),
+            groups,
+            known,
+            snapshots,
+            keeper,
+            carrier,
+            console: shown.clone(),
+        };
         tasks.keep("the task that follows the ledger", follower.run(tasks.clone()));
         let metrics = config.metrics;
         let registrar = Registrar::new(keys.authority, ledger, heights);
         let limits = est_limits(&config);
         let est_of = Est::new(registrar, tokens, config, descriptor, replica.clone(), tasks.clone());
-        let router = est::router(Arc::new(est_of)).merge(rpc::router(relay, replica.clone()));
+        let mut router = est::router(Arc::new(est_of)).merge(rpc::router(relay, replica.clone()));
+        if let Some(console) = &shown {
+            router = router.merge(console::calls(console.clone(), replica.clone()));
+        }
         let router = router.layer(middleware::from_fn_with_state(outside.counts.clone(), count_enrolments));
-        tasks.keep("EST", https::serve(listener, tls, router, limits, tasks.clone()));
+        tasks.keep("EST", https::serve(listener, Some(tls.clone()), router, limits, tasks.clone()));
+        let console = match (bound, shown) {
+            (Some(mut bound), Some(console)) => {
+                let (url, token) = (bound.url.clone(), bound.token.take());
+                let handle = broker.as_ref().map(|broker| broker.handle().clone());
+                tasks.keep("the console", console.clone().run(handle, tasks.clone()));
+                tasks.keep("the console's server", bound.serve(console.clone(), tls, limits.max_host, tasks.clone()));
+                Some(ConsoleAt { url, token, console })
+            }
+            _ => None,
+        };
 
         let metrics = match metrics {
             Some(address) => Some(monitor::open(address, outside.clone(), &tasks).await?),
@@ -163,6 +219,7 @@ impl Hub {
             mqtt,
             ledger_rpc,
             metrics,
+            console,
             url,
             broker_url,
             genesis,
@@ -278,6 +335,8 @@ fn upstream(broker: &UpstreamConfig, keys: &folder::Keys) -> Result<Upstream> {
 /// What EST's connections may take. Of one host, loopback too, as many as the broker lets in before it knows them.
 fn est_limits(config: &config::Hub) -> https::Limits {
     https::Limits {
+        name: "EST",
+        refusal: "EST connection refused: this address has as many as it may",
         max_connections: 1_024,
         max_host: config.limits.max_unauthenticated,
         max_body_bytes: sealcast_identity::est::MAX_REQUEST_BODY_BYTES.max(MAX_RELAY_REQUEST_BYTES),

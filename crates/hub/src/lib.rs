@@ -4,6 +4,7 @@ mod account;
 mod apart;
 mod carrier;
 mod config;
+pub mod console;
 mod descriptor;
 mod est;
 mod folder;
@@ -27,7 +28,7 @@ pub use sealcast_broker::Cause;
 pub use self::{
     apart::Folders,
     config::{Hub as HubConfig, HubFile, Subscribe},
-    hub::Hub,
+    hub::{ConsoleAt, Hub},
     rotation::rotate_ca,
     tokens::Tokens,
     up::{Options, run},

@@ -75,6 +75,12 @@ struct Ready {
     ledger_rpc: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<SocketAddr>,
+    /// Where the console is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<String>,
+    /// By which readers sign in to it: at the start that has made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console_token: Option<String>,
     ledger: String,
     root_sha256: String,
 }
@@ -108,11 +114,13 @@ pub async fn run(options: Options) -> Result<()> {
         mqtt: hub.mqtt,
         ledger_rpc: hub.ledger_rpc,
         metrics: hub.metrics,
+        console: hub.console.as_ref().map(|console| console.url.clone()),
+        console_token: hub.console.as_ref().and_then(|it| Some(it.token.as_ref()?.reveal().to_owned())),
         broker: hub.broker_url.clone(),
         ledger: hub.genesis.id.to_string(),
         root_sha256: hub.root_sha256.clone(),
     };
-    let words = format!(
+    let mut words = format!(
         "hub in {}\n  enrolment  {} (EST)\n  broker     {}\n  ledger     {}, {} entries\n  root       SHA-256 {}",
         options.dir.display(),
         hub.url,
@@ -121,6 +129,12 @@ pub async fn run(options: Options) -> Result<()> {
         hub.height(),
         ready.root_sha256
     );
+    if let Some(url) = &ready.console {
+        words += &format!("\n  console    {url}");
+    }
+    if let Some(token) = &ready.console_token {
+        words += &format!("\n  token      {token} (signs readers in to the console; it is not shown again)");
+    }
     output::ready(options.json, &ready, &words)?;
     let supervisor = Supervisor::from_environment();
     // What the service waits for is told after this.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sealcast_agent::{enroll, topics, why};
+use sealcast_hub::console;
 use sealcast_lab::{bench, demo};
 use sealcast_node::process::{self, Lasts, LogOptions};
 use sealcast_operator::{audit, broker, device, group, key, ledger, readings};
@@ -28,6 +29,9 @@ enum Role {
     Agent(sealcast_agent::Options),
     /// Enrol a device: make its key here and have the hub's CA certify it, with a one-time token.
     Enroll(enroll::Options),
+    /// Manage who may sign in to the hub's console.
+    #[command(subcommand)]
+    Console(console::Command),
     /// Manage devices: add, list, show, revoke.
     #[command(subcommand)]
     Device(device::Command),
@@ -79,6 +83,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Up(options) => sealcast_hub::run(options).await?,
         Role::Agent(options) => sealcast_agent::run(options).await?,
         Role::Enroll(options) => enroll::run(options).await?,
+        Role::Console(command) => console::run(&command)?,
         Role::Device(command) => device::run(command).await?,
         Role::Group(command) => group::run(command).await?,
         Role::Broker(command) => broker::run(command).await?,

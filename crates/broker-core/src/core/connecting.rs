@@ -211,6 +211,11 @@ impl Core {
         Some((&session.key.device, &session.key.client_id))
     }
 
+    /// The devices that are connected, each as often as it has connections, in no order.
+    pub fn connected(&self) -> impl Iterator<Item = &str> {
+        self.connections.values().map(|connection| &*connection.peer.device)
+    }
+
     /// The client did what closes its connection; `code` tells an MQTT 5 client why.
     pub fn handle_failed(&mut self, conn: ConnId, code: u8, now_ms: u64) {
         let cause = fault::cause(code);

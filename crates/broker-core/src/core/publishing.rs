@@ -401,6 +401,15 @@ impl Core {
         id
     }
 
+    /// An in-process subscriber to all topics, which gets nothing that is retained already.
+    pub fn handle_tap(&mut self) -> LocalId {
+        let (id, filter) = (self.next_local, "#".to_owned());
+        self.next_local += 1;
+        self.router.insert_local(id, &filter);
+        self.locals.insert(id, filter);
+        id
+    }
+
     /// Ends it.
     pub fn handle_local_unsubscribe(&mut self, id: LocalId) {
         if let Some(filter) = self.locals.remove(&id) {

@@ -1,6 +1,6 @@
 //! The event loop around the core.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,8 @@ pub(super) struct Driver {
     limits: Limits,
     connections: HashMap<ConnId, Arc<ConnOut>>,
     locals: HashMap<LocalId, mpsc::Sender<Received>>,
+    /// Those of them that may miss messages.
+    taps: HashSet<LocalId>,
     /// Hub messages whose publisher waits.
     waiting: HashMap<u64, oneshot::Sender<()>>,
     next_token: u64,
@@ -50,6 +52,7 @@ impl Driver {
             limits,
             connections: HashMap::new(),
             locals: HashMap::new(),
+            taps: HashSet::new(),
             waiting: HashMap::new(),
             next_token: 1,
             held: VecDeque::new(),
@@ -148,6 +151,15 @@ impl Driver {
                 self.locals.insert(id, sender);
                 let _ = done.send(());
             }
+            ServerEvent::Tap { sender, done } => {
+                let id = self.core.handle_tap();
+                self.locals.insert(id, sender);
+                self.taps.insert(id);
+                let _ = done.send(());
+            }
+            ServerEvent::Connected { done } => {
+                let _ = done.send(self.core.connected().map(str::to_owned).collect());
+            }
             ServerEvent::DisconnectDevice { device, done } => {
                 let _ = done.send(self.core.handle_disconnect_device(&device));
             }
@@ -240,12 +252,14 @@ impl Driver {
         let Some(sender) = self.locals.get(&id) else { return };
         match sender.try_send(received) {
             Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) if self.taps.contains(&id) => {}
             Err(mpsc::error::TrySendError::Full(lost)) => {
                 tracing::warn!(topic = %lost.topic, "message dropped for a subscriber inside the hub: it has \
                     not taken the messages before it");
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.locals.remove(&id);
+                self.taps.remove(&id);
                 self.core.handle_local_unsubscribe(id);
             }
         }

@@ -41,6 +41,13 @@ pub(crate) enum ServerEvent {
         sender: mpsc::Sender<Received>,
         done: oneshot::Sender<()>,
     },
+    Tap {
+        sender: mpsc::Sender<Received>,
+        done: oneshot::Sender<()>,
+    },
+    Connected {
+        done: oneshot::Sender<Vec<String>>,
+    },
     DisconnectDevice {
         device: String,
         done: oneshot::Sender<usize>,

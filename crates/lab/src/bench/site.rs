@@ -63,7 +63,7 @@ impl Site {
     pub async fn new(nodes: usize) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("sealcast-bench-").tempdir().context("no temporary folder")?;
         let any = || Some(([127, 0, 0, 1], 0).into());
-        let mut hub_config = HubFile::default().with(any(), any(), &[]).validate()?;
+        let mut hub_config = HubFile::default().with(any(), any(), &[]).with_console(None).validate()?;
         let folders = Folders::beside(&dir.path().join("hub"))?;
         let hub = Hub::start(&folders, hub_config.clone(), None).await?;
         // Where it is found, also if it is started again.

@@ -111,6 +111,7 @@ impl World {
             // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
             .with_subscribe(Subscribe::Anyone)
             .with_broker(url, None)
+            .with_console(None)
             .with_ledger(network.rpc.iter().map(EndpointUrl::whole).collect(), rpc_finality(network))
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;

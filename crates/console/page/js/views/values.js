@@ -1,0 +1,143 @@
+// Charts of the readings that nodes share: the rules as bands, what was blocked or flagged as marks and in a table.
+import { html, uPlot, useEffect, useRef, useState } from '../lib.js';
+import { loadSeries, seriesName, store } from '../store.js';
+import { clock, plural } from '../format.js';
+import { Card, Chip, Empty, NodeName, Time } from '../ui.js';
+
+const HEIGHT_PX = 240;
+const SPANS = { 2: '2 min', 10: '10 min', 60: '1 h', 0: 'All' };
+const LISTED = 50;
+const MINUTE_MS = 60000;
+
+const colour = (name) => {
+  const probe = document.createElement('i');
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+};
+
+/** Columns for uPlot: times in s, good values, flagged ones, blocked ones. The line passes over what was blocked. */
+function columns(points) {
+  const pick = (verdict) => points.map((point) => (point.verdict === verdict ? point.value : null));
+  const line = points.map((point) => (point.verdict === 'blocked' ? undefined : point.value));
+  return [points.map((point) => point.at / 1000), line, pick('flagged'), pick('blocked')];
+}
+
+/** Draws the rule's limits: what is outside of them is shaded. */
+const bandsPlugin = (bands, shade) => ({
+  hooks: {
+    drawAxes: [
+      (chart) => {
+        const { ctx, bbox } = chart;
+        const [low, high] = [chart.scales.y.min, chart.scales.y.max];
+        ctx.save();
+        ctx.fillStyle = shade.fill;
+        ctx.strokeStyle = shade.line;
+        ctx.setLineDash([6, 5]);
+        for (const [limit, other] of [[bands.max, high], [bands.min, low]]) {
+          if (limit == null || limit > high || limit < low) continue;
+          const [y, edge] = [chart.valToPos(limit, 'y', true), chart.valToPos(other, 'y', true)];
+          ctx.fillRect(bbox.left, Math.min(y, edge), bbox.width, Math.abs(edge - y));
+          ctx.beginPath();
+          ctx.moveTo(bbox.left, y);
+          ctx.lineTo(bbox.left + bbox.width, y);
+          ctx.stroke();
+        }
+        ctx.restore();
+      },
+    ],
+  },
+});
+
+function makeChart(box, series, onHover) {
+  const [bad, warn, accent, muted, line] = ['bad', 'warn', 'accent', 'muted', 'line'].map(colour);
+  const mark = (label, stroke) => ({ label, stroke, width: 0, paths: () => null, points: { show: true, size: 9, fill: stroke, stroke } });
+  const axis = { stroke: muted, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: '12px system-ui' };
+  const { min, max } = series.bands;
+  const range = (chart, low, high) => {
+    // The limits show where the readings come near them; a far limit does not flatten the curve.
+    const reach = (high - low || 1) * 1.2;
+    const bottom = min != null && low - min < reach ? Math.min(low, min) : low;
+    const top = max != null && max - high < reach ? Math.max(high, max) : high;
+    const room = (top - bottom || 1) * 0.08;
+    return [bottom - room, top + room];
+  };
+  return new uPlot(
+    {
+      width: box.clientWidth,
+      height: HEIGHT_PX,
+      legend: { show: false },
+      cursor: { y: false, points: { size: 7 } },
+      scales: { y: { range } },
+      axes: [{ ...axis, values: (chart, at) => at.map((s) => clock(s * 1000)), space: 90 }, { ...axis, size: 52 }],
+      series: [{}, { label: 'value', stroke: accent, width: 1.75, spanGaps: true, points: { show: false } }, mark('flagged', warn), mark('blocked', bad)],
+      plugins: [bandsPlugin(series.bands, { fill: bad.replace('rgb(', 'rgba(').replace(')', ', 0.08)'), line: bad })],
+      hooks: { setCursor: [(chart) => onHover(chart.cursor.idx)] },
+    },
+    columns(series.points),
+    box,
+  );
+}
+
+function Chart({ series, points }) {
+  const box = useRef(null);
+  const chart = useRef(null);
+  const shown = useRef(points);
+  const [hovered, setHovered] = useState(null);
+  shown.current = points;
+  useEffect(() => {
+    const make = () => {
+      chart.current?.destroy();
+      chart.current = makeChart(box.current, { ...series, points: shown.current }, (at) => setHovered(at == null ? null : shown.current[at]));
+    };
+    make();
+    const sizes = new ResizeObserver(() => chart.current.setSize({ width: box.current.clientWidth, height: HEIGHT_PX }));
+    sizes.observe(box.current);
+    const dark = matchMedia('(prefers-color-scheme: dark)');
+    addEventListener('theme', make);
+    dark.addEventListener('change', make);
+    return () => {
+      sizes.disconnect();
+      removeEventListener('theme', make);
+      dark.removeEventListener('change', make);
+      chart.current.destroy();
+    };
+  }, []);
+  const last = points.at(-1);
+  useEffect(() => chart.current.setData(columns(points)), [points.length, last?.at, points[0]?.at]);
+  const about = hovered ?? last;
+  return html`<p class="reading">${about && html`<b class="num">${about.value.toFixed(1)}</b> ${series.unit}
+      <span class="muted">at ${clock(about.at)}</span> ${about.verdict !== 'good' && html`<${Chip} of=${about.verdict} />`} <span class="reason">${about.reason ?? ''}</span>`}</p>
+    <div class="chart" ref=${box} role="img" aria-label=${`${series.topic} of node ${series.node}; the table below lists what was blocked or flagged`}></div>`;
+}
+
+function Marked({ points, unit }) {
+  const marked = points.filter((point) => point.verdict !== 'good');
+  if (!marked.length) return html`<p class="muted">No reading was blocked or flagged in this time.</p>`;
+  return html`<details><summary>${plural(marked.length, 'reading')} blocked or flagged</summary>
+    <div class="tablebox" tabIndex="0" role="group" aria-label="Blocked and flagged readings"><table><thead><tr><th>When</th><th class="n">Value</th><th>Verdict</th><th>Reason</th></tr></thead>
+      <tbody>${marked.slice(-LISTED).reverse().map((point) => html`<tr key=${point.at}><td><${Time} ms=${point.at} /></td><td class="n">${point.value.toFixed(1)} ${unit}</td>
+        <td><${Chip} of=${point.verdict} /></td><td>${point.reason}</td></tr>`)}</tbody></table></div></details>`;
+}
+
+const rules = ({ min, max, step }, unit) =>
+  [min != null && `from ${min} ${unit}`, max != null && `to ${max} ${unit}`, step != null && `step at most ${step} ${unit}`].filter(Boolean).join(', ');
+
+export function Values() {
+  const [problem, setProblem] = useState('');
+  const [minutes, setMinutes] = useState(10);
+  useEffect(() => void loadSeries().catch((failure) => setProblem(failure.message)), []);
+  if (!store.series) return html`<p class="muted" role="status">${problem || 'Loading…'}</p>`;
+  if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to: in its agent's configuration, list the topic under <code>report.values</code>.<//></div>`;
+  const since = minutes ? store.state.at - minutes * MINUTE_MS : 0;
+  return html`<div class="toolbar"><div class="choice" role="group" aria-label="How far back">${Object.entries(SPANS).map(([length, title]) => html`
+      <button type="button" aria-pressed=${Number(length) === minutes} onClick=${() => setMinutes(Number(length))}>${title}</button>`)}</div>
+      <ul class="legend spread"><li><i class="dot accent"></i>value</li><li><i class="dot warn"></i>flagged, handed on</li><li><i class="dot bad"></i>blocked, not sent</li></ul></div>
+    <div class="stack">${[...store.series.values()].map((series, n) => {
+      const points = series.points.filter((point) => point.at >= since);
+      return html`<${Card} key=${seriesName(series)} title=${series.topic} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />${rules(series.bands, series.unit) && ` · rule: ${rules(series.bands, series.unit)}`}</span>`}>
+        <${Chart} series=${series} points=${points} key=${minutes} /><${Marked} points=${points} unit=${series.unit} /><//>`;
+    })}</div>`;
+}

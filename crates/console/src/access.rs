@@ -1,0 +1,11 @@
+//! Who may use the API: tokens, of which a server has verifiers only, sessions, and how often a sign-in may fail.
+
+mod attempts;
+mod sessions;
+mod token;
+
+pub use self::{
+    attempts::Attempts,
+    sessions::{MAX_AGE, Role, Session, SessionId, Sessions},
+    token::{Token, Verifier},
+};

@@ -1,0 +1,63 @@
+//! How often a sign-in may fail.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Failures of one address within [`WINDOW`].
+const MAX_FAILURES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Addresses that are remembered. While there are as many, no other one may try.
+const MAX_ADDRESSES: usize = 4096;
+
+/// Failed sign-ins, by address.
+#[derive(Default)]
+pub struct Attempts(Mutex<BTreeMap<IpAddr, (u32, Instant)>>);
+
+impl Attempts {
+    /// Whether this address may try.
+    pub fn may_try(&self, peer: IpAddr, now: Instant) -> bool {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
+        match failed.get(&peer) {
+            Some((failures, _)) => *failures < MAX_FAILURES,
+            None => failed.len() < MAX_ADDRESSES,
+        }
+    }
+
+    /// It has failed.
+    pub fn fail(&self, peer: IpAddr, now: Instant) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.entry(peer).or_insert((0, now)).0 += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_fail_a_few_times_a_minute() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
+        for _ in 0..MAX_FAILURES {
+            assert!(attempts.may_try(one, now));
+            attempts.fail(one, now);
+        }
+        assert!(!attempts.may_try(one, now) && attempts.may_try(other, now));
+        assert!(attempts.may_try(one, now + WINDOW));
+    }
+
+    #[test]
+    fn addresses_are_bounded() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        for at in 0..MAX_ADDRESSES {
+            attempts.fail(IpAddr::from((at as u128).to_be_bytes()), now);
+        }
+        assert!(!attempts.may_try(IpAddr::from([10, 0, 0, 1]), now));
+        assert!(attempts.may_try(IpAddr::from(0_u128.to_be_bytes()), now));
+    }
+}

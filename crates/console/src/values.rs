@@ -1,0 +1,112 @@
+//! Readings on the ledger, as charts need them: each with the contract's verdict.
+
+use std::collections::BTreeMap;
+
+use sealcast_ledger::{Event, LimitVerdict, Replica, Summary};
+use serde::Serialize;
+
+use crate::{
+    log::name,
+    model::{Bands, Point, Series, Verdict},
+};
+
+/// Series that are kept, and points of each.
+const MAX_SERIES: usize = 256;
+const MAX_POINTS: usize = 1000;
+
+/// The data of an event `value`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Value {
+    node: String,
+    topic: String,
+    group: String,
+    point: Point,
+}
+
+/// See the module. By node, group and topic.
+#[derive(Debug, Default)]
+pub struct Values(BTreeMap<(String, String, String), Series>);
+
+impl Values {
+    /// Takes what the ledger said, if it is of a reading.
+    pub fn observe(&mut self, replica: &Replica, summary: &Summary) -> Option<Value> {
+        let Event::Reading { group, topic, value, decimals, unit, time_ms, verdict, .. } = &summary.event else {
+            return None;
+        };
+        let group = replica.group(*group)?;
+        let bands = group.limits.get(topic).map_or_else(Bands::default, |limits| bands(&limits.limits));
+        let (verdict, reason) = match verdict {
+            LimitVerdict::Accepted => (Verdict::Good, None),
+            LimitVerdict::Refused(breach) => (Verdict::Blocked, Some(breach.to_string())),
+        };
+        let point = Point { at: *time_ms, value: scaled(*value, *decimals), verdict, reason };
+        let (node, group, topic) = (name(replica, summary.originator), group.name.to_string(), topic.to_string());
+        let value = Value { node, topic, group, point };
+        self.put(value.clone(), unit.to_string(), bands);
+        Some(value)
+    }
+
+    fn put(&mut self, value: Value, unit: String, bands: Bands) {
+        let Value { node, topic, group, point } = value;
+        let key = (node.clone(), group.clone(), topic.clone());
+        if self.0.len() >= MAX_SERIES && !self.0.contains_key(&key) {
+            // The one that has been silent longest.
+            let oldest = self.0.iter().min_by_key(|(_, series)| series.points.last().map(|point| point.at));
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.0.remove(&oldest);
+            }
+        }
+        let new = || Series { node, topic, group, unit: String::new(), points: Vec::new(), bands: Bands::default() };
+        let series = self.0.entry(key).or_insert_with(new);
+        if series.points.len() == MAX_POINTS {
+            series.points.remove(0);
+        }
+        series.points.push(point);
+        (series.unit, series.bands) = (unit, bands);
+    }
+
+    /// All series.
+    pub fn series(&self) -> Vec<Series> {
+        self.0.values().cloned().collect()
+    }
+}
+
+/// The rules of the contract.
+pub fn bands(limits: &sealcast_ledger::Limits) -> Bands {
+    let bound = |value: i128| Some(scaled(value, limits.decimals));
+    Bands {
+        min: bound(limits.min).filter(|_| limits.min != i128::MIN),
+        max: bound(limits.max).filter(|_| limits.max != i128::MAX),
+        step: limits.max_step.map(|step| step.get() as f64 / 10_f64.powi(limits.decimals.into())),
+    }
+}
+
+/// As near as a chart needs.
+fn scaled(value: i128, decimals: u8) -> f64 {
+    value as f64 / 10_f64.powi(decimals.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_and_points_are_bounded() {
+        let mut values = Values::default();
+        let put = |values: &mut Values, node: usize, at: u64| {
+            let point = Point { at, value: 1.5, verdict: Verdict::Good, reason: None };
+            let value = Value { node: node.to_string(), topic: "t".into(), group: "g".into(), point };
+            values.put(value, "Cel".into(), Bands::default());
+        };
+        for at in 0..MAX_POINTS as u64 + 5 {
+            put(&mut values, 0, at);
+        }
+        let series = values.series();
+        assert_eq!((series[0].points.len(), series[0].points[0].at), (MAX_POINTS, 5));
+        for node in 1..=MAX_SERIES {
+            put(&mut values, node, 2000 + node as u64);
+        }
+        assert_eq!(values.series().len(), MAX_SERIES);
+        assert!(!values.series().iter().any(|series| series.node == "0"), "silent longest");
+    }
+}
