@@ -216,6 +216,11 @@ impl Console {
         *lock(&self.demo) = Some(demo);
     }
 
+    /// Whether somebody is signed in.
+    pub fn is_watched(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
     /// In the demo: what a node's application got of the newest message on `topic`; `None`: nothing.
     pub fn set_read(&self, topic: &str, node: &str, text: Option<String>) {
         let wire = lock(&self.traffic).read(topic, node, text);

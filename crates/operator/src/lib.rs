@@ -5,6 +5,7 @@ mod attest;
 pub mod audit;
 pub mod broker;
 pub mod device;
+pub mod duty;
 pub mod group;
 pub mod key;
 pub mod ledger;

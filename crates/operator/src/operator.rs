@@ -11,7 +11,9 @@ use sealcast_ledger_client::{AnswerVerifier, RemoteLedger, SubmitError};
 use sealcast_node::{
     HubChannel, KeyFiles, Link, LinkEvent, PassphraseArgs, Tasks,
     config::{folder_of, load},
-    files, now_ms, output,
+    files,
+    https::{self, Https},
+    now_ms, output,
     tls::{self, Identity},
     upstream::{Upstream, UpstreamFile},
 };
@@ -61,6 +63,7 @@ pub struct Operator {
     /// How Sealcast's own topics are written at the broker.
     pub wire: Wire,
     link: Link,
+    https: Https,
     ledger: RemoteLedger<HubChannel>,
     key: SigningKey,
     _end: DropGuard,
@@ -106,7 +109,9 @@ impl Operator {
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
         let genesis = genesis(&network, &anchor);
-        let (_, tls) = watch::channel(tls::client(anchor.root().der(), Some(&identity))?);
+        let client = tls::client(anchor.root().der(), Some(&identity))?;
+        let https = Https::new(&network.hub, client.clone())?;
+        let (_, tls) = watch::channel(client);
         let answers = AnswerVerifier::new(genesis.id, OPERATOR_NAME, anchor);
         let (link, mut events) = Link::open(&upstream, OPERATOR_NAME, &[], Some(answers), &tasks)?;
         let fault = fault_of(&mut events).await;
@@ -118,6 +123,7 @@ impl Operator {
             wire: network.wire,
             ledger: RemoteLedger::new(HubChannel::new(link.clone(), &network.hub, tls).while_down(), genesis.id),
             link,
+            https,
             key,
             _end: stop.drop_guard(),
         };
@@ -207,6 +213,12 @@ impl Operator {
             Ok(Ok(Err(reason))) => bail!("the hub's broker refused it: {reason}"),
             _ => bail!("the hub's broker did not acknowledge it"),
         }
+    }
+
+    /// Asks the hub over HTTPS, with the operator's certificate.
+    pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<Vec<u8>> {
+        let body = https::Body { authorization: None, content_type: "application/json", bytes: json };
+        self.https.request(path, Some(body)).await
     }
 
     /// Reads and verifies what the ledger has beyond the replica.

@@ -9,7 +9,7 @@ use sealcast_agent::{enroll, topics, why};
 use sealcast_hub::console;
 use sealcast_lab::{bench, demo};
 use sealcast_node::process::{self, Lasts, LogOptions};
-use sealcast_operator::{audit, broker, device, group, key, ledger, readings};
+use sealcast_operator::{audit, broker, device, duty, group, key, ledger, readings};
 
 /// End-to-end encrypted MQTT for groups of IoT devices.
 #[derive(Parser)]
@@ -29,6 +29,8 @@ enum Role {
     Agent(sealcast_agent::Options),
     /// Enrol a device: make its key here and have the hub's CA certify it, with a one-time token.
     Enroll(enroll::Options),
+    /// Carry out what is asked for on the hub's console, and tell the agents how far the ledger is, with the operator's key.
+    Operator(duty::Options),
     /// Manage who may sign in to the hub's console.
     #[command(subcommand)]
     Console(console::Command),
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "pkcs11")]
     sealcast_token::install();
     let lasts = match role {
-        Role::Up(_) | Role::Agent(_) => Lasts::UntilStopped,
+        Role::Up(_) | Role::Agent(_) | Role::Operator(_) => Lasts::UntilStopped,
         _ => Lasts::UntilDone,
     };
     process::run(&log, lasts, run(role))
@@ -83,6 +85,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Up(options) => sealcast_hub::run(options).await?,
         Role::Agent(options) => sealcast_agent::run(options).await?,
         Role::Enroll(options) => enroll::run(options).await?,
+        Role::Operator(options) => duty::run(options).await?,
         Role::Console(command) => console::run(&command)?,
         Role::Device(command) => device::run(command).await?,
         Role::Group(command) => group::run(command).await?,

@@ -82,9 +82,10 @@ export function addEntries(entries) {
 }
 
 export function addWire(messages) {
-  const known = new Set(store.wire.map((message) => message.id));
-  const fresh = messages.filter((message) => !known.has(message.id));
-  if (fresh.length) store.wire = [...fresh, ...store.wire].sort((a, b) => b.id - a.id).slice(0, KEPT_WIRE);
+  // A message comes again when a node has read it.
+  const all = new Map(store.wire.map((message) => [message.id, message]));
+  for (const message of messages) all.set(message.id, message);
+  store.wire = [...all.values()].sort((a, b) => b.id - a.id).slice(0, KEPT_WIRE);
 }
 
 export const seriesName = (of) => `${of.topic}\n${of.node}`;

@@ -24,7 +24,7 @@ const OPENS_AT: f64 = 25.0;
 
 /// A member that is taken out reads nothing from the next epoch on.
 pub async fn revoked(world: &mut World, report: &mut Report) -> Result<()> {
-    report.chapter(FIGURE, "1112 is revoked from hsu0001")?;
+    report.chapter(FIGURE, "1112 is revoked from hsu0001").await?;
     world.node_mut(1)?.forget_refusals();
     let device = world.operator.device(&NODES[1].parse()?)?.number;
     let group = world.group("hsu0001")?;
@@ -66,7 +66,7 @@ pub async fn revoked(world: &mut World, report: &mut Report) -> Result<()> {
 
 /// The cooling valve, and a broker that takes 5 degrees off what it can read.
 pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Result<()> {
-    report.chapter(FIGURE, "the machine is at 27 degrees, the valve opens at 25; the broker takes 5 off")?;
+    report.chapter(FIGURE, "the machine is at 27 degrees, the valve opens at 25; the broker takes 5 off").await?;
     for index in [0, 2] {
         world.node_mut(index)?.settle().await?;
     }
@@ -112,7 +112,7 @@ pub async fn minus_five_degrees(world: &mut World, report: &mut Report) -> Resul
 
 /// Replay, hold back, topic move, forged sender.
 pub async fn other_attacks(world: &mut World, report: &mut Report) -> Result<()> {
-    report.chapter(FIGURE, "other things that a broker or a member may try")?;
+    report.chapter(FIGURE, "other things that a broker or a member may try").await?;
     let valve = 2;
     // Each by a filter of its own: a client whose filters overlap may be sent a message for each of them.
     for topic in [OTHER, HELD_TOPIC] {

@@ -45,7 +45,7 @@ async fn grant(world: &mut World, group: &str, node: usize) -> Result<()> {
 /// Figure 8.
 pub async fn one_to_one(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 8";
-    report.chapter(FIGURE, "group hsu0001 = {1111, 1112}; 1113 subscribes to the same topic")?;
+    report.chapter(FIGURE, "group hsu0001 = {1111, 1112}; 1113 subscribes to the same topic").await?;
     create(world, "hsu0001", "hsu0001/#", &[0, 1]).await?;
     world.observe().await?;
     for index in 0..3 {
@@ -72,7 +72,7 @@ pub async fn one_to_one(world: &mut World, report: &mut Report) -> Result<()> {
 /// Figures 9 and 10.
 pub async fn a_node_joins(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 9-10";
-    report.chapter(FIGURE, "1113 is granted hsu0001; the message is sent again")?;
+    report.chapter(FIGURE, "1113 is granted hsu0001; the message is sent again").await?;
     let start = Instant::now();
     grant(world, "hsu0001", 2).await?;
     // Again and again, as a sensor would, until 1113 reads it.
@@ -114,7 +114,7 @@ pub async fn a_node_joins(world: &mut World, report: &mut Report) -> Result<()> 
 /// Figures 12 and 13.
 pub async fn second_group(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 12-13";
-    report.chapter(FIGURE, "group hsu0002 = {1113, 1114}; everybody subscribes")?;
+    report.chapter(FIGURE, "group hsu0002 = {1113, 1114}; everybody subscribes").await?;
     create(world, "hsu0002", "hsu0002/#", &[2, 3]).await?;
     for index in 0..NODES.len() {
         world.node_mut(index)?.app.subscribe(ROOM2).await?;
@@ -136,7 +136,7 @@ pub async fn second_group(world: &mut World, report: &mut Report) -> Result<()> 
 /// Figure 14.
 pub async fn on_the_wire(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 14";
-    report.chapter(FIGURE, "the same reading on the wire, where TLS ends")?;
+    report.chapter(FIGURE, "the same reading on the wire, where TLS ends").await?;
     world.node_mut(3)?.app.publish(OPEN, false, READING_2.as_bytes()).await?;
     world.node_mut(3)?.app.publish(ROOM2, false, READING_2.as_bytes()).await?;
     let observer = world.observer.as_mut().context("the observer")?;

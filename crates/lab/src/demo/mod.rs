@@ -9,6 +9,7 @@ mod network;
 mod nodes;
 mod observer;
 mod report;
+mod show;
 mod standin;
 mod valve;
 mod wire;
@@ -21,9 +22,20 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use sealcast_node::{output, shutdown, upstream::Upstream};
+use sealcast_operator::duty;
 
-use self::{broker::BrokerArgs, network::NetworkArgs, report::Report, wire::Capture, world::World};
+use self::{
+    broker::BrokerArgs,
+    network::NetworkArgs,
+    report::Report,
+    show::{ServeArgs, Show},
+    wire::Capture,
+    world::World,
+};
 use crate::plot::Plot;
+
+/// So many steps there are, for a page that shows how far the experiment is.
+const STEPS: usize = 52;
 
 /// `sealcast demo`.
 #[derive(clap::Args)]
@@ -32,6 +44,8 @@ pub struct Options {
     broker: BrokerArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    serve: ServeArgs,
     /// Print one JSON object instead of the story.
     #[arg(long)]
     json: bool,
@@ -69,13 +83,13 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     let broker = options.broker.open()?;
     let mut report = Report::new(!options.json);
     let outcome = tokio::select! {
-        outcome = experiment(&dir, broker, &options.network, &mut report) => outcome,
+        outcome = experiment(&dir, broker, &options, &mut report) => outcome,
         () = shutdown::requested() => bail!("interrupted"),
     };
     if options.json {
         output::json(&report)?;
     }
-    let Found { capture, plot } = outcome?;
+    let Found { world, capture, plot } = outcome?;
     if !options.json {
         report.tell_end()?;
         if let Some(dir) = &options.keep {
@@ -95,6 +109,14 @@ pub async fn run(options: Options) -> Result<ExitCode> {
         std::fs::write(path, plot.to_svg()).with_context(|| format!("--plot {}", path.display()))?;
         report.tell(&format!("the machine's temperature in the four acts: {}", path.display()))?;
     }
+    if let Some(show) = report.show() {
+        show.end();
+        output::line(
+            "\nThe page is served until you end this (Ctrl-C). With the next token you can grant and revoke on it.",
+        )?;
+        duty::run(duty::Options::of(world.operator_dir().to_owned())).await?;
+    }
+    world.stop().await?;
     Ok(if report.held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -111,13 +133,24 @@ fn writable(file: &Path) -> Result<()> {
 
 /// What can be written to files when the experiment is over.
 struct Found {
+    world: World,
     capture: Option<Capture>,
     plot: Plot,
 }
 
-async fn experiment(dir: &Path, broker: Option<Upstream>, network: &NetworkArgs, report: &mut Report) -> Result<Found> {
+async fn experiment(dir: &Path, broker: Option<Upstream>, options: &Options, report: &mut Report) -> Result<Found> {
     report.tell_title()?;
-    let mut world = World::start(dir, broker, network).await?;
+    let mut world = World::start(dir, broker, &options.network, options.serve.serve).await?;
+    if let Some(at) = &world.hub.console {
+        let show = Show::new(at.console.clone(), &options.serve, STEPS);
+        output::line(&format!("\nthe page: {}", at.url))?;
+        if let Some(token) = &at.token {
+            output::line(&format!("sign in with the token {}. The experiment begins then.", token.reveal()))?;
+        }
+        show.wait_for_visitor().await;
+        world.show = Some(show.clone());
+        report.show_on(show);
+    }
     nodes::enrol(&mut world, report).await?;
     nodes::broadcast_keys(&mut world, report).await?;
     groups::one_to_one(&mut world, report).await?;
@@ -131,6 +164,5 @@ async fn experiment(dir: &Path, broker: Option<Upstream>, network: &NetworkArgs,
     let plot = valve::acts(&mut world, report).await?;
     nodes::verify_ledger(&mut world, report).await?;
     let capture = world.observer.take().map(|observer| observer.capture);
-    world.stop().await?;
-    Ok(Found { capture, plot })
+    Ok(Found { world, capture, plot })
 }

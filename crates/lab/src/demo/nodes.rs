@@ -20,7 +20,7 @@ use crate::app::PATIENCE;
 /// Figures 5 to 7.
 pub async fn enrol(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 5-7";
-    report.chapter(FIGURE, "four nodes enrol at the CA; the contract gives each its number")?;
+    report.chapter(FIGURE, "four nodes enrol at the CA; the contract gives each its number").await?;
     let mut keys = Vec::new();
     for name in NODES {
         let id: DeviceId = name.parse()?;
@@ -96,7 +96,7 @@ pub async fn broadcast_keys(world: &mut World, report: &mut Report) -> Result<()
 /// Figure 11.
 pub async fn contract_records(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "Fig 11";
-    report.chapter(FIGURE, "the contract's records of 1113, read back from the chain")?;
+    report.chapter(FIGURE, "the contract's records of 1113, read back from the chain").await?;
     let group = world.group("hsu0001")?;
     // The members may be about to turn the epoch once more: compared when they and the ledger are at the same one.
     let start = Instant::now();
@@ -145,7 +145,7 @@ pub async fn contract_records(world: &mut World, report: &mut Report) -> Result<
 /// The end. Nobody writes any more, and the readings that were written last are waited for.
 pub async fn verify_ledger(world: &mut World, report: &mut Report) -> Result<()> {
     const FIGURE: &str = "the end";
-    report.chapter(FIGURE, "the ledger, verified from its first entry")?;
+    report.chapter(FIGURE, "the ledger, verified from its first entry").await?;
     let start = Instant::now();
     let (height, head, heads) = loop {
         // Before the ledger is read: what no longer waits then is on it.

@@ -7,6 +7,8 @@ use sealcast_node::output;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::show::Show;
+
 /// One checked claim of the experiment.
 #[derive(Serialize)]
 pub struct Step {
@@ -35,6 +37,9 @@ pub struct Report {
     pub ledger: Option<LedgerEnd>,
     #[serde(skip)]
     narrate: bool,
+    /// The page that shows it, too.
+    #[serde(skip)]
+    show: Option<Show>,
 }
 
 /// The ledger when the experiment ended.
@@ -54,13 +59,29 @@ impl Report {
         Self { narrate, ..Self::default() }
     }
 
-    /// A headline of the story.
-    pub fn chapter(&self, figure: &str, title: &str) -> Result<()> {
+    /// Shows the steps on a page, too.
+    pub fn show_on(&mut self, show: Show) {
+        self.show = Some(show);
+    }
+
+    /// The page that shows the steps.
+    pub fn show(&self) -> Option<&Show> {
+        self.show.as_ref()
+    }
+
+    /// A headline of the story. On a page there is time to look at the chapter before.
+    pub async fn chapter(&self, figure: &str, title: &str) -> Result<()> {
+        if let Some(show) = &self.show {
+            show.begin(figure, title).await;
+        }
         if self.narrate { output::line(&format!("\n{figure}: {title}")) } else { Ok(()) }
     }
 
     /// A line of the story.
     pub fn tell(&self, text: &str) -> Result<()> {
+        if let Some(show) = &self.show {
+            show.tell(text);
+        }
         if !self.narrate {
             return Ok(());
         }
@@ -82,6 +103,9 @@ impl Report {
             if !held {
                 output::line(&format!("         expected {}\n         seen     {}", step.expected, step.seen))?;
             }
+        }
+        if let Some(show) = &self.show {
+            show.decide(name, held, &step.expected, &step.seen);
         }
         self.steps.push(step);
         Ok(())

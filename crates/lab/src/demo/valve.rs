@@ -17,7 +17,10 @@ use sealcast_agent::{Alarm, AlarmKind, ClientEvent, Refused};
 use sealcast_ledger::{Body, Limits, LimitsSet, ReadingTopic, Replica, Reporters, SequenceRule};
 use sealcast_node::now_ms;
 use sealcast_operator::readings;
-use tokio::sync::broadcast::error::TryRecvError;
+use tokio::{
+    sync::{broadcast::error::TryRecvError, watch},
+    task::JoinSet,
+};
 
 use self::{
     controller::{Controller, OPENS_AT},
@@ -28,6 +31,7 @@ use super::{
     groups,
     hostile::{FORGED, Mode},
     report::Report,
+    show::Show,
     world::{NodeHandle, World, agent_toml},
 };
 use crate::app::PATIENCE;
@@ -82,7 +86,7 @@ on_blocked = { after_ms = 400, publish = 'on', topic = 'machine/valve' }
 
 /// Runs the four acts; gives their picture.
 pub async fn acts(world: &mut World, report: &mut Report) -> Result<Plot> {
-    report.chapter(FIGURE, "a machine, its thermometer and its cooling valve on Modbus, an agent before each")?;
+    report.chapter(FIGURE, "a machine, its thermometer and its cooling valve on Modbus, an agent before each").await?;
     report.tell(&format!("the valve is to open at {OPENS_AT} degrees; above {OVERHEATS_AT} the machine is damaged"))?;
     let mut stage = Stage::build(world, report).await?;
     stage.act_1_plain().await?;
@@ -104,6 +108,9 @@ struct Stage<'a> {
     thermometer: usize,
     /// Index of the valve's node.
     valve: usize,
+    /// What the controller was told last, in °C.
+    believed: watch::Sender<f64>,
+    _picture: JoinSet<()>,
 }
 
 impl<'a> Stage<'a> {
@@ -123,11 +130,17 @@ impl<'a> Stage<'a> {
         world.operator.catch_up().await?;
         let valve = thermometer + 1;
         groups::create(world, GROUP, "machine/#", &[thermometer, valve]).await?;
-        Ok(Self { world, report, machine, trace: Trace::default(), thermometer, valve })
+        let believed = watch::Sender::new(machine.now().temperature);
+        let mut picture = JoinSet::new();
+        if let Some(show) = report.show() {
+            picture.spawn(film(show.clone(), machine.clone(), believed.subscribe()));
+        }
+        let trace = Trace::default();
+        Ok(Self { world, report, machine, trace, thermometer, valve, believed, _picture: picture })
     }
 
     async fn act_1_plain(&mut self) -> Result<()> {
-        self.report.chapter(FIGURE, "act 1: plain MQTT; the broker takes 5 degrees off")?;
+        self.report.chapter(FIGURE, "act 1: plain MQTT; the broker takes 5 degrees off").await?;
         self.world.hostile.set(Mode::Lower);
         let controller = self.control(OPEN_TEMPERATURE, OPEN_COMMAND).await?;
         let since = self.begin(&controller).await?;
@@ -148,7 +161,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn act_2_sealed(&mut self) -> Result<()> {
-        self.report.chapter(FIGURE, "act 2: sealed; the broker forges what it can, then keeps everything back")?;
+        self.report.chapter(FIGURE, "act 2: sealed; the broker forges what it can, then keeps everything back").await?;
         self.world.hostile.set(Mode::Honest);
         let reads = [(TEMPERATURE, 50)];
         self.world.restart_node(self.thermometer, &thermometer_toml(&self.machine, &reads, RULES)).await?;
@@ -212,7 +225,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn act_3_broken_sensor(&mut self) -> Result<()> {
-        self.report.chapter(FIGURE, "act 3: the broker is honest, the thermometer breaks")?;
+        self.report.chapter(FIGURE, "act 3: the broker is honest, the thermometer breaks").await?;
         let controller = self.control(TEMPERATURE, COMMAND).await?;
         self.world.node_mut(self.valve)?.app.subscribe(&format!("{GROUP}/alarm/#")).await?;
         let start = self.begin(&controller).await?;
@@ -264,7 +277,8 @@ impl<'a> Stage<'a> {
 
     async fn act_4_ledger(&mut self) -> Result<()> {
         self.report
-            .chapter(FIGURE, "act 4: readings on the ledger; one is out of limits, and no rule at the edge stops it")?;
+            .chapter(FIGURE, "act 4: readings on the ledger; one is out of limits, and no rule at the edge stops it")
+            .await?;
         let device = self.world.node(self.thermometer)?.id.clone();
         let number = self.world.operator.device(&device)?.number;
         let group = self.world.group(GROUP)?;
@@ -323,7 +337,8 @@ impl<'a> Stage<'a> {
 
     /// A controller at the valve's agent.
     async fn control(&self, temperature: &str, command: &'static str) -> Result<Controller> {
-        Controller::start(&self.world.node(self.valve)?.local()?, temperature, command).await
+        let agent = self.world.node(self.valve)?.local()?;
+        Controller::start(&agent, temperature, command, self.believed.clone()).await
     }
 
     /// Marks in the picture what the agents refuse from now on.
@@ -438,6 +453,15 @@ impl<'a> Stage<'a> {
         // be a jump to the rules.
         self.machine.rest(WARM);
         controller.stop().await
+    }
+}
+
+/// Shows the machine on the page, until the acts are over.
+async fn film(show: Show, machine: Arc<Machine>, believed: watch::Receiver<f64>) {
+    loop {
+        let now = machine.now();
+        show.machine(now.temperature, *believed.borrow(), now.open, machine.is_damaged());
+        tokio::time::sleep(Show::frame()).await;
     }
 }
 

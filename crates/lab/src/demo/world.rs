@@ -1,6 +1,7 @@
 //! The experiment's machines: one hub, six agents, and the applications behind them.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -21,6 +22,7 @@ use super::{
     hostile::Hostile,
     network::{self, NetworkArgs},
     observer::Observer,
+    show::Show,
     standin::StandIn,
 };
 use crate::app::{App, Message, PATIENCE};
@@ -62,6 +64,7 @@ pub struct NodeHandle {
     pub app: App,
     events: broadcast::Receiver<ClientEvent>,
     markers: u64,
+    show: Option<Show>,
 }
 
 /// How the attacker's own messages get out.
@@ -86,6 +89,8 @@ pub struct World {
     pub operator: Operator,
     /// The nodes, once they are enrolled.
     pub nodes: Vec<NodeHandle>,
+    /// The page that shows what nodes read.
+    pub show: Option<Show>,
     /// Who listens at the broker.
     pub observer: Option<Observer>,
     /// The sealed frame of the first message, as the broker carried it.
@@ -99,7 +104,14 @@ fn rpc_finality(network: &NetworkArgs) -> Option<String> {
 impl World {
     /// Starts the hub in `dir/hub`, with a broker of its own or as a client of `broker`, and with its ledger in the same folder
     /// or on `network`.
-    pub async fn start(dir: &Path, broker: Option<Upstream>, network: &NetworkArgs) -> Result<Self> {
+    ///
+    /// `serve`: where the hub's console is served, if it is.
+    pub async fn start(
+        dir: &Path,
+        broker: Option<Upstream>,
+        network: &NetworkArgs,
+        serve: Option<SocketAddr>,
+    ) -> Result<Self> {
         let hostile = Hostile::new();
         let foreign = match broker {
             Some(broker) => Some(foreign(broker, hostile.clone()).await?),
@@ -111,7 +123,7 @@ impl World {
             // The paper's broker hands everybody the bytes: the demo shows that they are no use to outsiders.
             .with_subscribe(Subscribe::Anyone)
             .with_broker(url, None)
-            .with_console(None)
+            .with_console(serve)
             .with_ledger(network.rpc.iter().map(EndpointUrl::whole).collect(), rpc_finality(network))
             .validate()?;
         let folders = Folders::beside(&dir.join("hub"))?;
@@ -133,6 +145,7 @@ impl World {
             injector,
             operator,
             nodes: Vec::new(),
+            show: None,
             observer: None,
             first_frame: Vec::new(),
         })
@@ -155,7 +168,7 @@ impl World {
 
     /// Starts the agent and the application of an enrolled node; `agent_toml` is its configuration.
     pub async fn start_node(&mut self, id: DeviceId, agent_toml: &str) -> Result<()> {
-        let node = NodeHandle::start(id.clone(), self.node_dir(&id), agent_toml).await?;
+        let node = NodeHandle::start(id.clone(), self.node_dir(&id), agent_toml, self.show.clone()).await?;
         self.nodes.push(node);
         Ok(())
     }
@@ -163,11 +176,16 @@ impl World {
     /// Ends the agent at `index` and starts it again with another configuration.
     pub async fn restart_node(&mut self, index: usize, agent_toml: &str) -> Result<()> {
         ensure!(index < self.nodes.len(), "no such node");
-        let NodeHandle { id, dir, agent, app, .. } = self.nodes.remove(index);
+        let NodeHandle { id, dir, agent, app, show, .. } = self.nodes.remove(index);
         drop(app);
         agent.stop().await?;
-        self.nodes.insert(index, NodeHandle::start(id, dir, agent_toml).await?);
+        self.nodes.insert(index, NodeHandle::start(id, dir, agent_toml, show).await?);
         Ok(())
+    }
+
+    /// The operator's folder.
+    pub fn operator_dir(&self) -> &Path {
+        &self.folders.operator
     }
 
     /// Puts an observer at the broker, with the certificate of node 1113.
@@ -260,12 +278,12 @@ async fn foreign(broker: Upstream, hostile: Arc<Hostile>) -> Result<(StandIn, Ap
 }
 
 impl NodeHandle {
-    async fn start(id: DeviceId, dir: PathBuf, agent_toml: &str) -> Result<Self> {
+    async fn start(id: DeviceId, dir: PathBuf, agent_toml: &str, show: Option<Show>) -> Result<Self> {
         let agent = Agent::start(&dir, toml::from_str::<AgentFile>(agent_toml)?.validate()?).await?;
         let mut app = App::connect(&local(&agent)?, &format!("app-{id}")).await?;
         app.subscribe(&marker(&id)).await?;
         let events = agent.events();
-        Ok(Self { id, dir, agent, app, events, markers: 0 })
+        Ok(Self { id, dir, agent, app, events, markers: 0, show })
     }
 
     /// Where its applications connect.
@@ -276,7 +294,11 @@ impl NodeHandle {
     /// What the application received next, as text.
     pub async fn read(&mut self) -> Result<String> {
         match self.app.next(PATIENCE).await {
-            Some(message) => Ok(String::from_utf8_lossy(&message.payload).into_owned()),
+            Some(message) => {
+                let text = String::from_utf8_lossy(&message.payload).into_owned();
+                self.note_read(&message.topic, Some(text.clone()));
+                Ok(text)
+            }
             None => bail!("the application of {} received nothing", self.id),
         }
     }
@@ -324,7 +346,15 @@ impl NodeHandle {
 
     /// The next message on `topic` that the agent did not hand on: its size and the reason.
     pub async fn refusal(&mut self, topic: &str) -> Result<(usize, String)> {
-        refusal(&mut self.events, &self.id, topic).await
+        let refused = refusal(&mut self.events, &self.id, topic).await?;
+        self.note_read(topic, None);
+        Ok(refused)
+    }
+
+    fn note_read(&self, topic: &str, text: Option<String>) {
+        if let Some(show) = &self.show {
+            show.note_read(topic, self.id.as_str(), text);
+        }
     }
 }
 

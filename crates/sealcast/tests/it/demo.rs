@@ -64,6 +64,8 @@ fn every_step_of_the_experiment_holds() {
     let out = succeed(&mut command);
     let report: Value = serde_json::from_str(&out).unwrap();
     let steps = report["steps"].as_array().unwrap();
+    // What the page of `--serve` counts to.
+    assert_eq!(steps.len(), 52);
     for step in steps {
         assert_eq!(step["held"], true, "{step:#}");
         assert_eq!(step["seen"], step["expected"], "{step:#}");

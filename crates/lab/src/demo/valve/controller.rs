@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
 use sealcast_node::{now_ms, upstream::Upstream};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::app::App;
 
@@ -25,7 +25,14 @@ pub struct Controller {
 
 impl Controller {
     /// Connects to an agent; the valve is shut until a temperature says otherwise.
-    pub async fn start(agent: &Upstream, temperature: &str, valve: &'static str) -> Result<Self> {
+    ///
+    /// `believed` has the temperature that it was told last.
+    pub async fn start(
+        agent: &Upstream,
+        temperature: &str,
+        valve: &'static str,
+        believed: watch::Sender<f64>,
+    ) -> Result<Self> {
         let mut app = App::connect(agent, "controller").await?;
         app.subscribe(temperature).await?;
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -37,6 +44,7 @@ impl Controller {
                 else {
                     bail!("no temperature: {:?}", message.payload);
                 };
+                believed.send_replace(degrees);
                 lock(&heard).push((now_ms(), degrees));
                 open = degrees >= OPENS_AT || open && degrees >= SHUTS_BELOW;
                 // Said each time: a command may be lost, and somebody else may have moved the valve.

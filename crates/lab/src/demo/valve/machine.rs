@@ -134,6 +134,13 @@ impl Machine {
         lock(&self.state).samples.iter().copied().filter(|sample| sample.time_ms >= since_ms).collect()
     }
 
+    /// Whether it was too hot since it last began, or came to rest.
+    pub fn is_damaged(&self) -> bool {
+        let state = lock(&self.state);
+        let of_this_scene = state.samples.iter().rev().take_while(|sample| !sample.temperature.is_nan());
+        of_this_scene.into_iter().any(|sample| sample.temperature > OVERHEATS_AT)
+    }
+
     /// The highest temperature from `since_ms` on.
     pub fn hottest(&self, since_ms: u64) -> f64 {
         self.samples(since_ms).iter().map(|sample| sample.temperature).fold(f64::NEG_INFINITY, f64::max)
