@@ -1,4 +1,4 @@
-//! What tests take from npm: mqtt.js, and a node of an EVM network.
+//! What tests take from npm: mqtt.js, Node-RED, and a node of an EVM network.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,6 +10,7 @@ use crate::harness::{output, succeed};
 
 const MQTT_JS: &str = "mqtt@5.16.0";
 const VIEM: &str = "viem@2.57.20";
+const NODE_RED: &str = "node-red@4.1.8";
 const ANVIL: &str = "@foundry-rs/anvil@1.7.1";
 const CAST: &str = "@foundry-rs/cast@1.7.1";
 
@@ -25,6 +26,11 @@ pub fn modules() -> &'static Path {
 /// A folder from which Node finds viem.
 pub fn viem() -> PathBuf {
     installed(VIEM, "viem")
+}
+
+/// The script that starts Node-RED.
+pub fn node_red() -> PathBuf {
+    installed(NODE_RED, "node-red").join("node_modules/node-red/red.js")
 }
 
 pub fn anvil() -> PathBuf {
