@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(actions.put(action.clone(), now), Ok(()));
         assert_eq!(actions.put(action.clone(), now), Err(NotTaken::Known));
         for _ in 0..2 {
-            assert_eq!(actions.wait(Duration::ZERO).await, [action.clone()]);
+            assert_eq!(actions.wait(Duration::ZERO).await, std::slice::from_ref(&action));
         }
         let outcome = Outcome { id: action.id.clone(), state: OutcomeState::Done, text: "done".into() };
         let unknown = Outcome { id: "unknown".into(), ..outcome.clone() };

@@ -26,6 +26,7 @@ mod fields;
 mod guard;
 mod log;
 mod model;
+mod names;
 mod page;
 mod pulse;
 mod refused;
