@@ -1,6 +1,7 @@
 //! The routes.
 
 mod acting;
+mod body;
 mod looking;
 mod session;
 
@@ -14,7 +15,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use serde::Serialize;
 use utoipa::OpenApi;
 
 use crate::{
@@ -89,15 +89,6 @@ pub fn router(console: Arc<Console>) -> Router {
 async fn openapi_json() -> Result<Response, Refused> {
     let text = openapi().map_err(|error| Refused::internal(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
-}
-
-fn json(value: &impl Serialize) -> Result<Response, Refused> {
-    let text = serde_json::to_string(value).map_err(|error| Refused::internal(&error.into()))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
-}
-
-fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::bad(format!("the body is not what is asked for: {error}")))
 }
 
 #[cfg(test)]

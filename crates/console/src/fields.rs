@@ -5,7 +5,7 @@ use sealcast_ledger::{
 };
 use serde_json::{Value, json};
 
-use crate::{log::name, values::bands};
+use crate::{names::name, values::bands};
 
 /// An entry's fields, with names beside numbers.
 pub fn fields(replica: &Replica, body: &Body) -> Value {

@@ -27,6 +27,7 @@ mod guard;
 mod history;
 mod log;
 mod model;
+mod names;
 mod page;
 mod pulse;
 mod refused;

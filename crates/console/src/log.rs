@@ -12,6 +12,7 @@ use sealcast_ledger::{Event, GroupNumber, Number, Record, Replica, Summary};
 
 use crate::{
     model::{Entry, Epoch},
+    names::name,
     values::{Value, Values},
 };
 
@@ -159,11 +160,6 @@ impl Log {
         let all = replica.key_of(originator).copied().into_iter().chain(built_in.map(|(_, key)| key));
         all.chain(device.map(|registration| registration.key)).collect()
     }
-}
-
-/// What an originator is called.
-pub fn name(replica: &Replica, number: Number) -> String {
-    replica.name_of(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// Why a device may no longer be in a group, if somebody said it.

@@ -6,8 +6,8 @@ use sealcast_ledger::{Event, LimitVerdict, Replica, Summary};
 use serde::Serialize;
 
 use crate::{
-    log::name,
     model::{Bands, Point, Series, Verdict},
+    names::name,
 };
 
 /// Series that are kept, and points of each.

@@ -6,8 +6,9 @@ use sealcast_group::PublicGroups;
 use sealcast_ledger::{Authenticity as Signatures, Device, GroupNumber, Number, Replica};
 
 use crate::{
-    log::{Log, name},
+    log::Log,
     model::{Alarm, Authenticity, Group, GroupState, Level, Node, NodeState},
+    names::name,
     reports::Report,
     traffic::Traffic,
 };

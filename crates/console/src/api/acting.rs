@@ -12,7 +12,10 @@ use serde::Serialize;
 use tracing::info;
 use utoipa::ToSchema;
 
-use super::{json, parse, session::changer};
+use super::{
+    body::{json, parse},
+    session::changer,
+};
 use crate::{
     access::Role,
     actions::{Action, NotTaken},

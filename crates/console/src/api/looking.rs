@@ -12,15 +12,16 @@ use sealcast_ledger::{GroupName, Replica};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{json, session::reader};
+use super::{body::json, session::reader};
 use crate::{
     console::{Console, lock},
     fields,
-    log::{Filter, name},
+    log::Filter,
     model::{
         CertificateInfo, Entry, EntryDetail, EntryPage, EntrySignature, GroupDetail, NodeDetail, Series,
         State as Whole, Wire,
     },
+    names::name,
     refused::{ErrorBody, Refused},
     view::registered_at,
 };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 use utoipa::ToSchema;
 
-use super::{json, parse};
+use super::body::{json, parse};
 use crate::{
     access::{MAX_AGE, Role, Session, SessionId},
     console::Console,
