@@ -110,8 +110,6 @@ struct Told {
     nodes: BTreeMap<String, Node>,
     groups: BTreeMap<String, Group>,
     alarms: Vec<Alarm>,
-    /// Whether somebody was signed in.
-    watched: bool,
     /// Whose turn is first, of those of which counters alone have changed.
     turn: usize,
 }
@@ -260,21 +258,17 @@ impl Console {
         // Whoever signed in by a token that is no more has to sign in again.
         self.sessions.keep_only(Role::Reader, self.reader());
         self.sessions.keep_only(Role::Operator, self.actions.verifier());
-        if self.sessions.is_empty() {
-            *lock(&self.told) = Told::default();
-            return;
-        }
         let view = self.view();
-        let (totals, ledger, hub) = (self.totals(), self.ledger(), self.hub());
-        self.feed.push("totals", &TotalsEvent { at: now_ms(), totals, ledger, hub });
         let mut told = lock(&self.told);
-        if !std::mem::replace(&mut told.watched, true) {
-            // Whoever has just signed in loads all of it.
+        if self.sessions.is_empty() {
+            // Whoever signs in next loads all of it, and is told what changes from then on.
             told.nodes = view.nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
             told.groups = view.groups.into_iter().map(|group| (group.name.clone(), group)).collect();
             told.alarms = view.alarms;
             return;
         }
+        let (totals, ledger, hub) = (self.totals(), self.ledger(), self.hub());
+        self.feed.push("totals", &TotalsEvent { at: now_ms(), totals, ledger, hub });
         told.turn = told.turn.wrapping_add(MAX_TOLD);
         let turn = told.turn;
         for node in changed(&told.nodes, view.nodes, turn, |node| &node.id).into_iter().take(MAX_TOLD) {

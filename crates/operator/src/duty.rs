@@ -106,7 +106,9 @@ impl Duty {
                     warn!("nothing was said of the ledger, and it is tried again: {error:#}");
                 }
             }
-            let wait = attest_at.duration_since(Instant::now()).min(WAIT);
+            // Until the hub has answered once, nobody was told where the console is.
+            let wait =
+                if ready.is_some() { Duration::ZERO } else { attest_at.duration_since(Instant::now()).min(WAIT) };
             let Some(Orders { actions, console }) = self.call(&outcomes, wait).await else {
                 tokio::time::sleep(AGAIN).await;
                 continue;

@@ -20,6 +20,7 @@ mod case_10;
 mod certificates;
 mod conformance;
 mod console;
+mod console_page;
 mod copies;
 mod demo;
 mod disk;
