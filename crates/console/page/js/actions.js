@@ -7,7 +7,7 @@ import { Dialog } from './ui.js';
 /** Why this person cannot act now, or '' if they can. */
 export function whyNot() {
   if (store.session.role !== 'operator') return 'You are signed in to read only. Sign in with the token of an operator to act.';
-  if (!store.state.hub.operator) return "The operator's process is not connected to the hub. Start it: sealcast up, or sealcast operator.";
+  if (!store.state.hub.operator) return "The operator's process is not connected to the hub. Start it where the operator's key is.";
   return '';
 }
 

@@ -58,6 +58,8 @@ function Console() {
   useEffect(() => {
     document.title = `${heading} · ${store.session.name} · Sealcast`;
   });
+  // On a phone the views are a strip that scrolls: the present one is brought into sight.
+  useEffect(() => document.querySelector('nav [aria-current=page]')?.scrollIntoView({ block: 'nearest', inline: 'center' }), [name]);
   // A screen reader follows to the new view; a drawer within a view keeps the focus where it is.
   useEffect(() => {
     const view = detail ? `${name}/${argument ?? ''}` : name;

@@ -28,7 +28,7 @@ export function SignIn() {
         onInput=${(event) => (setToken(event.currentTarget.value), setProblem(''))} />
       <p id="token-problem" class="problem" role="alert">${problem}</p>
       <button type="submit" class="primary" disabled=${busy}>${busy ? 'Signing in…' : 'Sign in'}</button>
-      <p class="muted foot">No token? Run <code>sealcast console token</code> where the hub runs.</p>
+      <p class="muted foot">The hub prints the token once, when it is first started.</p>
     </form>
   </main>`;
 }

@@ -130,7 +130,7 @@ export function Values() {
   const [minutes, setMinutes] = useState(10);
   useEffect(() => void loadSeries().catch((failure) => setProblem(failure.message)), []);
   if (!store.series) return html`<p class="muted" role="status">${problem || 'Loading…'}</p>`;
-  if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to: in its agent's configuration, list the topic under <code>report.values</code>.<//></div>`;
+  if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to, in its agent's configuration.<//></div>`;
   const since = minutes ? store.state.at - minutes * MINUTE_MS : 0;
   return html`<div class="toolbar"><div class="choice" role="group" aria-label="How far back">${SPANS.map(([length, title]) => html`
       <button type="button" aria-pressed=${length === minutes} onClick=${() => setMinutes(length)}>${title}</button>`)}</div>
