@@ -44,8 +44,9 @@ export class Fleet {
   }
 
   enrol(id) {
-    const number = this.nodes.size + 1;
-    const ends = Date.now() + (number === 2 ? 6 : 300) * DAY;
+    const place = this.nodes.size + 1;
+    const number = hash(`number ${id}`).slice(0, 40);
+    const ends = Date.now() + (place === 2 ? 6 : 300) * DAY;
     this.nodes.set(id, {
       id, number, state: 'active', online: true, seen: Date.now(), groups: [], pending: [],
       messages: 0, sealed: 0, opened: 0, refused: 0, alarms: 0, certificate_ends: ends,
@@ -208,9 +209,9 @@ export class Fleet {
     return {
       ...node, public_key, reported: Date.now() - 4000,
       certificate: { sha256: hash(id), subject: `CN=${id}`, serial: hash(`serial ${id}`).slice(0, 16), not_before: this.started - 30 * DAY, not_after: node.certificate_ends },
-      contract_record: { number: node.number, id, fingerprint: `0x${hash(id)}`, owner: `0x${hash('owner').slice(0, 40)}`, public_key: `0x${public_key}`, registered_at_block: 4 + node.number, revoked: false },
+      contract_record: { number: node.number, id, fingerprint: `0x${hash(id)}`, owner: `0x${hash('owner').slice(0, 40)}`, public_key: `0x${public_key}`, registered_at_block: 4, revoked: false },
       refusals: node.refused || node.alarms ? [{ code: 'key-not-member', count: 41, text: 'The device is not granted the group.' }] : [],
-      quality: this.small && node.number === 1 ? [{ topic: 'hsu0001/room1', state: 'flagged', text: 'rises faster than 1.0 degree a minute', since: Date.now() - 60000 }] : [],
+      quality: this.small && id === '1111' ? [{ topic: 'hsu0001/room1', state: 'flagged', text: 'rises faster than 1.0 degree a minute', since: Date.now() - 60000 }] : [],
       entries: this.entries.filter((entry) => entry.node === id).slice(-20).reverse(),
     };
   }

@@ -44,8 +44,8 @@ function Confirm({ asked, onClose }) {
   return html`<${Dialog} title=${`${TITLES[action]} ${node} ${action === 'grant' ? 'to read' : 'from'} ${group}?`} onClose=${onClose}>
     <form onSubmit=${submit} class="stack">
       ${WILL[action](asked)}
-      <div class="field"><label for="reason">Reason, kept on the ledger</label>
-        <input id="reason" type="text" maxlength="120" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} /></div>
+      ${action === 'revoke' && html`<div class="field"><label for="reason">Reason, kept on the ledger</label>
+        <input id="reason" type="text" maxlength="120" value=${reason} onInput=${(event) => setReason(event.currentTarget.value)} /></div>`}
       ${!store.key && html`<div class="field"><label for="again">Operator's token</label>
         <input id="again" type="password" value=${token} onInput=${(event) => setToken(event.currentTarget.value)} />
         <span class="muted">The page was loaded again and does not keep the token.</span></div>`}

@@ -13,7 +13,8 @@ const PAGE = fileURLToPath(new URL('../../page/', import.meta.url));
 const MOST_BYTES = 500000;
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const BAD = ['serious', 'critical'];
-const FRAMES_A_SECOND = 50;
+/** Fewer fail. A machine with other work draws fewer: whoever only wants to see the figures says so. */
+const FRAMES_A_SECOND = Number(process.env.FRAMES_A_SECOND ?? 50);
 const MEASURED_MS = 5000;
 
 let browser;

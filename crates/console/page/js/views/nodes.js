@@ -12,7 +12,7 @@ const byId = (a, b) => byName(a.id, b.id);
 
 const COLUMNS = [
   { name: 'Node', width: 'minmax(70px, 1fr)', cell: (node) => node.id },
-  { name: 'No.', width: '56px', kind: 'n', from: 'm', cell: (node) => count(node.number) },
+  { name: 'Contract number', width: '128px', from: 'm', cell: (node) => html`<span class="mono" title=${node.number}>${node.number.slice(0, 10)}…</span>` },
   { name: 'State', width: '84px', cell: (node) => html`<${Chip} of=${node.state} />` },
   { name: 'Connection', width: 'minmax(120px, 1fr)', cell: (node) => html`<${Online} node=${node} />` },
   { name: 'Groups', width: 'minmax(100px, 2fr)', from: 'm', cell: (node) => html`<span class="mono muted">${[...node.groups, ...node.pending.map((name) => `${name} (pending)`)].join(', ') || '–'}</span>` },
@@ -81,7 +81,7 @@ export function NodeView({ argument }) {
   if (!node) return html`<div class="card"><${Empty}>There is no node ${argument}. <a href="#/nodes">All nodes</a><//></div>`;
   const own = store.state.alarms.filter((alarm) => alarm.node === argument);
   return html`<div class="lead"><${Chip} of=${node.state} /><${Online} node=${node} /><span class="muted">seen <${Time} ms=${node.seen} /></span>
-      <span class="muted">contract number <b class="num">${count(node.number)}</b></span></div>
+      <span class="muted">contract number <b class="mono">${node.number}</b></span></div>
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
     ${own.map((alarm) => html`<div class="standing ${alarm.level}" key=${alarm.id}><b>${alarm.text}</b> ${alarm.advice}</div>`)}
     <div class="counters">${[['Published', node.messages], ['Sealed', node.sealed], ['Opened', node.opened], ['Refused', node.refused]].map(([name, n]) => html`
