@@ -8,7 +8,9 @@ pub mod device;
 pub mod group;
 pub mod key;
 pub mod ledger;
+mod moving;
 mod operator;
 pub mod readings;
+mod source;
 
 pub use self::operator::{Operator, OperatorArgs};

@@ -35,6 +35,7 @@ mod kill;
 mod ledger_rpc;
 mod listeners;
 mod log;
+mod moving;
 mod mqtt;
 mod networks;
 mod nonce;
