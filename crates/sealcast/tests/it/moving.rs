@@ -100,7 +100,7 @@ fn a_ledger_moves_to_a_network_and_groups_go_on_without_a_new_key() {
     let mut member = joined.subscribe("room/secret", &[]);
     first.publish("room/secret", "not for 1112", &[]);
     assert_eq!(member.message(PATIENCE).as_deref(), Some("room/secret not for 1112"));
-    assert!(revoked.pending().is_empty());
+    assert!(revoked.pending().iter().all(|line| !line.contains("not for 1112")));
     until("all have the same ledger", || {
         let head = verified(&new)["head"].clone();
         [&dirs[0], &dirs[2]].iter().all(|dir| verified(dir)["head"] == head)
