@@ -13,6 +13,11 @@ pragma solidity 0.8.37;
 /// a client could read in more than one way: non-canonical ABI, malformed UTF-8, keys off the curve.
 ///
 /// There is no owner, no upgrade, no pause, no payable function and no call to another contract but the precompiles.
+///
+/// A ledger can move to another network. The operator's entry `_moved` is then its last one, and a successor goes on where
+/// it ended: the same contract, which takes all entries of the first ledger and of all that followed it (`replay`), checks
+/// each as it was checked before, and has the same heads. What the first ledger is called stays the name of all of them:
+/// the numbers of devices and the first head come from it.
 contract SealcastLedger {
     // ---------------------------------------------------------------------------------------------------- kinds
 
@@ -29,6 +34,7 @@ contract SealcastLedger {
     uint8 private constant LIMITS_SET = 11;
     uint8 private constant FAULT_REPORTED = 12;
     uint8 private constant KEY_ROTATED = 13;
+    uint8 private constant MOVED = 14;
 
     // -------------------------------------------------------------------------------- verdicts, see `ReadingJudged`
 
@@ -77,6 +83,12 @@ contract SealcastLedger {
 
     /// The gas does not suffice for `submitMany` beyond this position.
     error OutOfGas(uint256 position);
+
+    /// The next entry is for the contract that is named here: the ledger has moved there, or it is still there because not
+    /// all its entries were replayed here.
+    error NotHere(uint64 chainId, address ledger);
+    /// Nobody else may replay entries here; zero: nobody may, as the contract succeeds no other, or has all entries.
+    error MayNotReplay(address replayer);
 
     error UnknownKind(uint8 kind);
     /// The body is not the canonical `abi.encode` of its fields. (A body that is no ABI at all reverts without data.)
@@ -146,6 +158,19 @@ contract SealcastLedger {
     event Refused(uint256 indexed position, bytes refusal);
 
     // ----------------------------------------------------------------------------------------------------- state
+
+    /// A contract on a network.
+    struct Place {
+        uint64 chainId;
+        address ledger;
+    }
+
+    struct Predecessor {
+        uint64 chainId;
+        address ledger;
+        uint64 height;
+        bytes32 head;
+    }
 
     /// The parameters of `submit`.
     struct Submission {
@@ -226,9 +251,19 @@ contract SealcastLedger {
     /// Groups are numbered from 1 to this.
     uint16 public groupCount;
 
-    /// The keys that the contract was deployed with, which the first head is made from: root, CA, operator, x || y each.
+    /// What the next entry is signed for. This contract takes it if it is this contract.
+    Place public current;
+    /// The contract before this one, and how many entries were replayed with what head. Zero if there is none, or not yet all
+    /// of them were.
+    Predecessor public predecessor;
+    /// Who may replay entries, until all were; zero: nobody.
+    address public replayer;
+
+    /// The first keys, which the first head is made from: root, CA, operator, x || y each.
     bytes public genesisKeys;
 
+    /// The ledger's name for good: the contract that its first entry was written to. Most often this one.
+    Place public first;
     /// The numbers of the built-in originators, and the block to look for events from.
     address public immutable root;
     address public immutable ca;
@@ -259,11 +294,23 @@ contract SealcastLedger {
     // ------------------------------------------------------------------------------------------------ deployment
 
     /// @param rootKey the root CA's public key, x || y, which never changes
-    /// @param caKey the issuing CA's public key, x || y
-    /// @param operatorKey the operator's public key, x || y
-    constructor(bytes memory rootKey, bytes memory caKey, bytes memory operatorKey) {
+    /// @param caKey the issuing CA's first public key, x || y
+    /// @param operatorKey the operator's first public key, x || y
+    /// @param chainId the network of the ledger that this contract succeeds: of the first one, if it has moved before; 0 if
+    /// this is a new ledger
+    /// @param ledger the address of that ledger's contract; 0 if this is a new ledger
+    constructor(
+        bytes memory rootKey,
+        bytes memory caKey,
+        bytes memory operatorKey,
+        uint64 chainId,
+        address ledger
+    ) {
         if (block.chainid > type(uint64).max) revert ChainIdTooLarge(block.chainid);
         if (!_p256Works()) revert P256Unavailable();
+        if (ledger != address(0)) replayer = msg.sender;
+        else (chainId, ledger) = (uint64(block.chainid), address(this));
+        first = current = Place(chainId, ledger);
         root = _number("root");
         ca = _number("ca");
         operator = _number("operator");
@@ -272,7 +319,7 @@ contract SealcastLedger {
         builtIn[ca] = _publicKey(caKey);
         builtIn[operator] = _publicKey(operatorKey);
         genesisKeys = abi.encodePacked(rootKey, caKey, operatorKey);
-        head = sha256(abi.encodePacked("sealcast-genesis-v2", uint64(block.chainid), address(this), genesisKeys));
+        head = sha256(abi.encodePacked("sealcast-genesis-v2", chainId, ledger, genesisKeys));
     }
 
     // ------------------------------------------------------------------------------------------------ submission
@@ -305,9 +352,38 @@ contract SealcastLedger {
     function submit(uint8 kind, address originator, uint64 nonce, bytes calldata body, bytes calldata signature)
         external
     {
+        if (!_isHere(current)) revert NotHere(current.chainId, current.ledger);
+        _append(kind, originator, nonce, body, signature, block.timestamp);
+    }
+
+    /// @notice Appends entries of the ledger that this contract succeeds, in their order, each with the time that its block
+    /// had. All of them, or none. The entry by which the operator moves the ledger here is the last one; `submit` takes
+    /// entries from then on.
+    ///
+    /// Each entry is checked as any other, but neither times nor the order among originators are signed. So what is replayed
+    /// is the same history only if the heads are the same, which every client checks; and whoever could replay here could
+    /// spoil this contract, which the ledger may have moved to by then. Hence only the deployer may, who gains nothing by
+    /// it.
+    function replay(Submission[] calldata entries, uint64[] calldata times) external {
+        for (uint256 i = 0; i < entries.length; i++) {
+            if (msg.sender != replayer) revert MayNotReplay(replayer);
+            Submission calldata e = entries[i];
+            _append(e.kind, e.originator, e.nonce, e.body, e.signature, times[i]);
+        }
+    }
+
+    /// The time is in seconds since 1970, and fits 64 bits.
+    function _append(
+        uint8 kind,
+        address originator,
+        uint64 nonce,
+        bytes calldata body,
+        bytes calldata signature,
+        uint256 time
+    ) private {
         if (body.length > MAX_BODY) revert BadLength("body", body.length, 0, MAX_BODY);
         if (signature.length != 64) revert BadLength("signature", signature.length, 64, 64);
-        if (block.timestamp < lastTime) revert ClockWentBack(lastTime, block.timestamp);
+        if (time < lastTime) revert ClockWentBack(lastTime, time);
 
         Key memory key = _keyOf(originator);
         if (nonce != nonceOf[originator]) revert BadNonce(nonceOf[originator], nonce);
@@ -330,17 +406,17 @@ contract SealcastLedger {
         else if (kind == ANCHOR) _anchor(originator, body);
         else if (kind == GROUP_RESET) _groupReset(originator, body);
         else if (kind == LIMITS_SET) _limitsSet(originator, body);
-        else if (kind == FAULT_REPORTED) _faultReported(originator, body);
+        else if (kind == FAULT_REPORTED) _faultReported(originator, body, time);
         else if (kind == KEY_ROTATED) _keyRotated(originator, body);
-        else revert UnknownKind(kind);
+        else if (kind != MOVED) revert UnknownKind(kind);
 
         uint64 index = height;
-        uint64 time = uint64(block.timestamp);
-        bytes32 next = sha256(abi.encodePacked(head, index, time, digest));
+        bytes32 next = sha256(abi.encodePacked(head, index, uint64(time), digest));
         head = next;
         height = index + 1;
-        lastTime = time;
-        emit Entry(index, originator, kind, nonce, time, body, signature, next);
+        lastTime = uint64(time);
+        if (kind == MOVED) _moved(originator, body);
+        emit Entry(index, originator, kind, nonce, uint64(time), body, signature, next);
     }
 
     // ---------------------------------------------------------------------------- the kinds, one function for each
@@ -376,11 +452,10 @@ contract SealcastLedger {
     function _deviceRevoked(address originator, bytes calldata body) private {
         (address number, string memory reason) = abi.decode(body, (address, string));
         _requireCanonical(DEVICE_REVOKED, body, abi.encode(number, reason));
-        _requireText("reason", reason, 0, MAX_REASON);
+        _requireReason(reason);
         if (originator != ca && originator != operator) revert NotAuthorized(DEVICE_REVOKED, originator);
 
-        Device storage d = devices[number];
-        if (!_exists(d)) revert UnknownDevice(number);
+        Device storage d = _known(number);
         if (!d.active) revert AlreadyRevoked(number);
         d.active = false;
         d.revocations += 1;
@@ -420,7 +495,7 @@ contract SealcastLedger {
         _requireLength("filters", filters.length, 1, MAX_FILTERS);
         for (uint256 i = 0; i < filters.length; i++) _requireFilter(filters[i]);
         if (authenticity > 1) revert BadValue("authenticity", authenticity, 0, 1);
-        if (originator != operator) revert NotAuthorized(GROUP_CREATED, originator);
+        _requireOperator(GROUP_CREATED, originator);
 
         uint16 number = groupByName[keccak256(bytes(name))];
         if (number != 0) revert NameTaken(name, number);
@@ -450,12 +525,11 @@ contract SealcastLedger {
         _requireCanonical(GRANTED, body, abi.encode(number, member));
         _requireOwner(GRANTED, number, originator);
 
-        if (!_exists(devices[member])) revert UnknownDevice(member);
-        if (!devices[member].active) revert NotActive(member);
+        Device storage d = _activeDevice(member);
         if (granted(number, member)) revert AlreadyGranted(number, member);
         _forgetSome(number);
         if (grants[number][member] == 0) everGranted[number].push(member);
-        grants[number][member] = uint256(devices[member].revocations) + 1;
+        grants[number][member] = uint256(d.revocations) + 1;
     }
 
     /// Each report looks at everybody in `everGranted`, so those that are granted no more go out of it. A device loses the
@@ -482,7 +556,7 @@ contract SealcastLedger {
     function _revoked(address originator, bytes calldata body) private {
         (uint16 number, address member, string memory reason) = abi.decode(body, (uint16, address, string));
         _requireCanonical(REVOKED, body, abi.encode(number, member, reason));
-        _requireText("reason", reason, 0, MAX_REASON);
+        _requireReason(reason);
         _requireOwner(REVOKED, number, originator);
 
         if (!granted(number, member)) revert NotGranted(number, member);
@@ -583,7 +657,7 @@ contract SealcastLedger {
     function _groupReset(address originator, bytes calldata body) private {
         (uint16 number, string memory reason) = abi.decode(body, (uint16, string));
         _requireCanonical(GROUP_RESET, body, abi.encode(number, reason));
-        _requireText("reason", reason, 0, MAX_REASON);
+        _requireReason(reason);
         _requireOwner(GROUP_RESET, number, originator);
 
         _foundAnew(number);
@@ -600,7 +674,7 @@ contract SealcastLedger {
     /// When more than half of the members say so of one author, and have said it of nobody else since, the group is
     /// founded anew. If more than half could not follow its commits, the author is out. What keeps a device out may be
     /// the network: for that alone nobody loses its grant.
-    function _faultReported(address originator, bytes calldata body) private {
+    function _faultReported(address originator, bytes calldata body, uint256 time) private {
         (uint16 number, uint32 generation, uint64 epoch, bool keptOut) =
             abi.decode(body, (uint16, uint32, uint64, bool));
         _requireCanonical(FAULT_REPORTED, body, abi.encode(number, generation, epoch, keptOut));
@@ -611,7 +685,7 @@ contract SealcastLedger {
             revert WrongEpoch(g.generation, g.epoch, generation, epoch);
         }
         address author = authors[number][generation][epoch];
-        reports[number][originator] = Report(author, generation, uint48(block.timestamp), keptOut);
+        reports[number][originator] = Report(author, generation, uint48(time), keptOut);
 
         (uint256 members, uint256 say, uint256 blame) = (0, 0, 0);
         address[] storage all = everGranted[number];
@@ -619,7 +693,7 @@ contract SealcastLedger {
             if (!granted(number, all[i])) continue;
             members++;
             Report memory r = reports[number][all[i]];
-            if (r.author != author || r.generation != generation || r.time + REPORT_LIFE < block.timestamp) continue;
+            if (r.author != author || r.generation != generation || r.time + REPORT_LIFE < time) continue;
             say++;
             if (!r.keptOut) blame++;
         }
@@ -658,7 +732,7 @@ contract SealcastLedger {
         bytes32 key = _topicKey(number, topic);
         uint64 version = limits[key].version + 1;
         for (uint256 i = 0; i < reporters.length; i++) {
-            if (!_exists(devices[reporters[i]])) revert UnknownDevice(reporters[i]);
+            _known(reporters[i]);
             listedIn[key][reporters[i]] = version;
         }
         limits[key] = Limits(min, max, maxStep, version, decimals, gapless, listed, unit);
@@ -684,9 +758,25 @@ contract SealcastLedger {
         builtIn[whose] = key;
     }
 
+    /// By the operator: from the next entry on the ledger is at that contract, and this one takes no more, if it is not the
+    /// one. Called when the entry is counted, as it is the last of those that were replayed.
+    function _moved(address originator, bytes calldata body) private {
+        (uint64 chainId, address ledger) = abi.decode(body, (uint64, address));
+        _requireCanonical(MOVED, body, abi.encode(chainId, ledger));
+        _requireOperator(MOVED, originator);
+
+        Place memory to = Place(chainId, ledger);
+        if (replayer != address(0) && _isHere(to)) {
+            predecessor = Predecessor(current.chainId, current.ledger, height, head);
+            replayer = address(0);
+        }
+        current = to;
+    }
+
     // ----------------------------------------------------------------------------------------------------- views
 
-    /// The number of a device, of "root", of "ca" or of "operator" on this ledger. A name keeps it when its key changes.
+    /// The number of a device, of "root", of "ca" or of "operator" on this ledger. A name keeps it when its key changes, and
+    /// when the ledger moves.
     function numberOf(string calldata name) external view returns (address) {
         return _number(name);
     }
@@ -698,14 +788,14 @@ contract SealcastLedger {
         returns (bytes32)
     {
         return sha256(
-            abi.encodePacked("sealcast-entry-v1", uint64(block.chainid), address(this), kind, originator, nonce, body)
+            abi.encodePacked("sealcast-entry-v1", current.chainId, current.ledger, kind, originator, nonce, body)
         );
     }
 
     /// What the new key of a built-in originator signs is the preimage of this hash.
     function takeoverOf(address whose, bytes memory publicKey) public view returns (bytes32) {
         return sha256(
-            abi.encodePacked("sealcast-takeover-v1", uint64(block.chainid), address(this), whose, publicKey)
+            abi.encodePacked("sealcast-takeover-v1", first.chainId, first.ledger, whose, publicKey)
         );
     }
 
@@ -722,8 +812,7 @@ contract SealcastLedger {
         view
         returns (string memory name, bytes memory publicKey, bytes32 certificate, uint64 notAfter, bool active)
     {
-        Device storage d = devices[number];
-        if (!_exists(d)) revert UnknownDevice(number);
+        Device storage d = _known(number);
         return (d.name, abi.encodePacked(d.key.x, d.key.y), d.certificate, d.notAfter, d.active);
     }
 
@@ -736,11 +825,6 @@ contract SealcastLedger {
     /// The number of the group of this name; 0 if none.
     function groupNamed(string calldata name) external view returns (uint16) {
         return groupByName[keccak256(bytes(name))];
-    }
-
-    /// The number of the group that has exactly this filter; 0 if none.
-    function groupOfFilter(string calldata filter) external view returns (uint16) {
-        return groupByFilter[keccak256(bytes(filter))];
     }
 
     /// Where the group's next commit must be made. Reverts if there is no such group.
@@ -783,9 +867,17 @@ contract SealcastLedger {
     /// The current key of an originator that may sign.
     function _keyOf(address originator) private view returns (Key memory) {
         if (_isBuiltIn(originator)) return builtIn[originator];
-        if (!_exists(devices[originator])) revert UnknownDevice(originator);
-        if (!devices[originator].active) revert NotActive(originator);
-        return devices[originator].key;
+        return _activeDevice(originator).key;
+    }
+
+    function _activeDevice(address number) private view returns (Device storage d) {
+        d = _known(number);
+        if (!d.active) revert NotActive(number);
+    }
+
+    function _known(address number) private view returns (Device storage d) {
+        d = devices[number];
+        if (!_exists(d)) revert UnknownDevice(number);
     }
 
     /// Any originator got this far because `_keyOf` let it: what is neither of the built-in ones is an active device.
@@ -799,6 +891,10 @@ contract SealcastLedger {
 
     function _requireUnused(address by, Key memory key) private view {
         if (builtIn[by].x == key.x && builtIn[by].y == key.y) revert KeyInUse(by);
+    }
+
+    function _requireOperator(uint8 kind, address originator) private view {
+        if (originator != operator) revert NotAuthorized(kind, originator);
     }
 
     function _requireMember(uint8 kind, uint16 number, address originator) private view {
@@ -821,7 +917,11 @@ contract SealcastLedger {
     }
 
     function _number(string memory name) private view returns (address) {
-        return address(uint160(uint256(sha256(abi.encodePacked("sealcast-number-v1", address(this), name)))));
+        return address(uint160(uint256(sha256(abi.encodePacked("sealcast-number-v1", first.ledger, name)))));
+    }
+
+    function _isHere(Place memory place) private view returns (bool) {
+        return place.chainId == block.chainid && place.ledger == address(this);
     }
 
     function _topicKey(uint16 number, string memory topic) private pure returns (bytes32) {
@@ -897,6 +997,10 @@ contract SealcastLedger {
             if (size == 0) revert BadText(field, i);
             i += size;
         }
+    }
+
+    function _requireReason(string memory reason) private pure {
+        _requireText("reason", reason, 0, MAX_REASON);
     }
 
     /// A topic's name: text without wildcards.

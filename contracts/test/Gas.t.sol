@@ -35,6 +35,8 @@ contract GasTest is Site {
     function test_keys() public {
         measure("key rotated: operator", KEY_ROTATED, operator, rotation(operator, 8));
         measure("key rotated: CA", KEY_ROTATED, root, rotation(ca, 9));
+        keyOf[operator] = 8;
+        measure("moved", MOVED, operator, moving(deploy(uint64(block.chainid), address(ledger))));
     }
 
     function test_groups() public {

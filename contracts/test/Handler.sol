@@ -19,6 +19,8 @@ contract Handler is Site {
     mapping(uint16 => mapping(uint32 generation => uint64)) public commitsIn;
     mapping(uint8 kind => uint256) public takenOf;
     mapping(uint8 kind => uint256) public refusedOf;
+    SealcastLedger.Submission[] private taken;
+    uint64[] private times;
 
     struct Place {
         uint32 generation;
@@ -52,6 +54,13 @@ contract Handler is Site {
         }
         found(GROUP_CREATED, operator, creation("g1", "g1/#"));
         for (uint256 i = 0; i < 3; i++) found(GRANTED, operator, abi.encode(uint16(1), everybody[3 + i]));
+    }
+
+    /// A new contract that succeeds the ledger, and has all its entries.
+    function move() external returns (SealcastLedger to) {
+        to = deploy(uint64(block.chainid), address(ledger));
+        found(MOVED, operator, moving(to));
+        to.replay(taken, times);
     }
 
     function theLedger() external view returns (SealcastLedger) {
@@ -91,7 +100,7 @@ contract Handler is Site {
     /// An entry that is submitted behind those `before` it.
     function some(SealcastLedger.Submission[] memory before) private returns (SealcastLedger.Submission memory e) {
         if (pick(4) == 0) vm.warp(block.timestamp + pick(3000));
-        e.kind = pick(40) == 0 ? uint8(pick(256)) : uint8(1 + pick(LAST_KIND));
+        e.kind = pick(40) == 0 ? uint8(pick(256)) : uint8(1 + pick(KEY_ROTATED));
         uint16 number = uint16(pick(16) == 0 ? pick(GROUPS + 2) : 1 + pick(ledger.groupCount()));
         e.originator = pick(8) == 0 ? everybody[pick(everybody.length)] : authorOf(e.kind, number);
         e.body = bodyOf(e.kind, e.originator, number);
@@ -199,9 +208,9 @@ contract Handler is Site {
         Place[] memory before = places();
         vm.recordLogs();
         bytes memory call = abi.encodeCall(ledger.submit, (e.kind, e.originator, e.nonce, e.body, e.signature));
-        (bool taken,) = address(ledger).call(call);
+        (bool isTaken,) = address(ledger).call(call);
         Vm.Log[] memory logs = vm.getRecordedLogs();
-        if (taken) {
+        if (isTaken) {
             vm.assertEq(write(logs, 0, e), logs.length, "events of one entry");
             followEpochs(e.kind, e.body, before);
         } else {
@@ -257,6 +266,8 @@ contract Handler is Site {
         entries += 1;
         entriesOf[e.originator] += 1;
         takenOf[e.kind] += 1;
+        taken.push(e);
+        times.push(time);
         if (e.kind == COMMIT) {
             (uint16 number, uint32 generation) = abi.decode(e.body, (uint16, uint32));
             commitsIn[number][generation] += 1;

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {SealcastLedger} from "./generated/SealcastLedger.sol";
 import {Handler} from "./Handler.sol";
-import {LAST_KIND} from "./Site.sol";
+import {MOVED} from "./Site.sol";
 import {vm} from "./Vm.sol";
 
 /// What holds after any entries of anybody, good or bad, as the [`Handler`] submits them.
@@ -67,7 +67,7 @@ contract InvariantsTest {
     /// The invariants above say something only if the steps reach every kind, both ways.
     function test_steps_take_and_refuse_each_kind() external {
         for (uint256 seed = 0; seed < 1000; seed++) handler.step(seed);
-        for (uint8 kind = 1; kind <= LAST_KIND; kind++) {
+        for (uint8 kind = 1; kind < MOVED; kind++) {
             vm.assertTrue(handler.takenOf(kind) > 0, string.concat("taken of kind ", vm.toString(kind)));
             vm.assertTrue(handler.refusedOf(kind) > 0, string.concat("refused of kind ", vm.toString(kind)));
         }

@@ -17,7 +17,8 @@ uint8 constant GROUP_RESET = 10;
 uint8 constant LIMITS_SET = 11;
 uint8 constant FAULT_REPORTED = 12;
 uint8 constant KEY_ROTATED = 13;
-uint8 constant LAST_KIND = KEY_ROTATED;
+uint8 constant MOVED = 14;
+uint8 constant LAST_KIND = MOVED;
 
 /// A ledger, the keys of everybody who signs, and what a test does with them.
 abstract contract Site {
@@ -37,14 +38,20 @@ abstract contract Site {
 
     function setUp() public virtual {
         vm.warp(START);
+        ledger = deploy(0, address(0));
+        (root, ca, operator) = (ledger.root(), ledger.ca(), ledger.operator());
+        (keyOf[root], keyOf[ca], keyOf[operator]) = (ROOT_KEY, CA_KEY, OPERATOR_KEY);
+    }
+
+    /// A ledger of the usual keys; one that succeeds this one, if it is not zero.
+    function deploy(uint64 chainId, address first) internal returns (SealcastLedger) {
         bytes memory code = abi.encodePacked(
-            vm.getCode("./SealcastLedger.json"), abi.encode(xy(ROOT_KEY), xy(CA_KEY), xy(OPERATOR_KEY))
+            vm.getCode("./SealcastLedger.json"),
+            abi.encode(xy(ROOT_KEY), xy(CA_KEY), xy(OPERATOR_KEY), chainId, first)
         );
         (address deployed,) = create(code);
         vm.assertTrue(deployed != address(0), "the contract is deployed");
-        ledger = SealcastLedger(deployed);
-        (root, ca, operator) = (ledger.root(), ledger.ca(), ledger.operator());
-        (keyOf[root], keyOf[ca], keyOf[operator]) = (ROOT_KEY, CA_KEY, OPERATOR_KEY);
+        return SealcastLedger(deployed);
     }
 
     /// The new contract; or zero and what its constructor reverted with.
@@ -140,6 +147,11 @@ abstract contract Site {
         returns (bytes memory)
     {
         return abi.encode(name, filters, uint32(3600), uint32(1000), uint16(2), authenticity, uint32(600));
+    }
+
+    /// The ledger is at that contract.
+    function moving(SealcastLedger to) internal view returns (bytes memory) {
+        return abi.encode(uint64(block.chainid), address(to));
     }
 
     function rotation(address whose, uint256 newKey) internal view returns (bytes memory) {

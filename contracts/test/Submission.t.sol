@@ -63,7 +63,8 @@ contract SubmissionTest is Site {
 
     function creationCode(bytes memory operatorKey) private view returns (bytes memory) {
         return abi.encodePacked(
-            vm.getCode("./SealcastLedger.json"), abi.encode(xy(ROOT_KEY), xy(CA_KEY), operatorKey)
+            vm.getCode("./SealcastLedger.json"),
+            abi.encode(xy(ROOT_KEY), xy(CA_KEY), operatorKey, uint64(0), address(0))
         );
     }
 
@@ -210,6 +211,7 @@ contract SubmissionTest is Site {
         if (kind == GROUP_RESET) return abi.encode(uint16(1), "leak");
         if (kind == FAULT_REPORTED) return abi.encode(uint16(1), uint32(0), uint64(0), false);
         if (kind == KEY_ROTATED) return rotation(operator, 8);
+        if (kind == MOVED) return abi.encode(uint64(1), address(1));
         return abi.encode(
             uint16(1), "plant/t", int128(0), int128(9), uint128(0), uint8(0), "", false, false, new address[](0)
         );
@@ -222,6 +224,7 @@ contract SubmissionTest is Site {
         if (kind == KEY_ROTATED) return originator == root || originator == operator;
         if (
             kind == GROUP_CREATED || kind == GRANTED || kind == REVOKED || kind == GROUP_RESET || kind == LIMITS_SET
+                || kind == MOVED
         ) return originator == operator;
         return originator == ledger.numberOf("valve");
     }

@@ -159,7 +159,7 @@ fn unsigned(from: u8, mut bytes: &[u8]) {
         let nonce = replica.next_nonce(*originator);
         let Ok(entry) = SignedEntry::from_parts(kind, *originator, nonce, &body, &[9; 64]) else { continue };
         let (index, time_s) = (replica.height(), replica.last_time_s().saturating_add((*later).into()));
-        let head = Record::next_head(&replica.head(), index, time_s, &entry, &world.genesis.id);
+        let head = Record::next_head(&replica.head(), index, time_s, &entry, replica.current_id());
         let record = Record { index, time_s, entry, head };
         match replica.apply_without_signature_check(&record) {
             Ok(_) => assert_eq!((replica.height(), replica.head()), (index + 1, head)),

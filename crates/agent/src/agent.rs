@@ -257,7 +257,7 @@ impl Agent {
             None => (LedgerSource::Hub, None),
             Some(network) => {
                 let final_after_ms = network.finality.apart_ms();
-                let ledger = NetworkLedger::new(network.open()?, genesis.id);
+                let ledger = NetworkLedger::new(network.open()?, config.contract.unwrap_or(*replica.current_id()));
                 (LedgerSource::Network { final_after_ms }, Some(Arc::new(ledger)))
             }
         };

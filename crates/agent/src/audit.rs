@@ -194,10 +194,9 @@ impl Device {
         let registration = self.records.iter().find(is_this).with_context(|| {
             format!("the folder's copy of the ledger has not the certificate of {} yet: try again", self.id)
         })?;
-        let signed = self
-            .records
-            .get(usize::try_from(at)?)
-            .is_some_and(|record| record.entry.is_signed_by(leaf.public_key(), &self.folder.genesis().id));
+        let contract = Record::contract_at(&self.records, self.folder.genesis().id, at);
+        let anchor = self.records.get(usize::try_from(at)?);
+        let signed = anchor.is_some_and(|record| record.entry.is_signed_by(leaf.public_key(), &contract));
         ensure!(
             signed,
             "the anchor of entry {at} was signed by an earlier key of {}, whose certificate is gone",

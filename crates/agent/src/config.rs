@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_agent_core::{
     AnchorRules, ClearFilter, Freshness, MaxAge, RecordRules, Stale, session::Annotate, values::ValueRules,
 };
+use sealcast_ledger::LedgerId;
 use sealcast_node::{
     config::{MAX_PACKET_BYTES, TableAt, address},
     endpoint::NetworkConfig,
@@ -113,13 +114,16 @@ struct LedgerFile {
     /// When a block counts as one that stays: `latest`, `safe`, `finalized`, or how many blocks have to be on top of it. Default
     /// `finalized`.
     finality: Option<String>,
+    /// The contract there that has the ledger, `CHAIN:0xADDRESS`, if it has moved and this device has not read that yet. Default:
+    /// where the ledger is by the entries that this device has.
+    contract: Option<LedgerId>,
     /// The certificate authorities of the endpoints, PEM. Default: those of the system.
     ca_file: Option<PathBuf>,
 }
 
 impl Default for LedgerFile {
     fn default() -> Self {
-        Self { max_age_ms: 900_000, rpc: Vec::new(), finality: None, ca_file: None }
+        Self { max_age_ms: 900_000, rpc: Vec::new(), finality: None, contract: None, ca_file: None }
     }
 }
 
@@ -235,6 +239,8 @@ pub struct Agent {
     pub report: bool,
     /// Where the agent reads the ledger, if not from the hub.
     pub network: Option<NetworkConfig>,
+    /// At which contract, if not where the device knows the ledger to be.
+    pub contract: Option<LedgerId>,
     /// Where the groups' keys are written in the clear. No file says so: whoever wants that has to say it each time.
     pub keylog: Option<PathBuf>,
 }
@@ -313,6 +319,11 @@ impl AgentFile {
         )?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
         let values = Arc::new(value_rules(self.quality, self.publish, self.receive, self.alarm_topic)?);
+        let network = NetworkConfig::new(&self.ledger.rpc, self.ledger.finality.as_deref(), self.ledger.ca_file)?;
+        ensure!(
+            network.is_some() || self.ledger.contract.is_none(),
+            "ledger.contract: says nothing without `rpc`, the endpoints of its network"
+        );
         Ok(Agent {
             record: record_rules(self.record, values.clone())?,
             record_queue: self.record_queue,
@@ -338,7 +349,8 @@ impl AgentFile {
             modbus: settings::devices(self.modbus)?,
             metrics: self.metrics.map(MonitorFile::validate).transpose()?,
             report: self.report,
-            network: NetworkConfig::new(&self.ledger.rpc, self.ledger.finality.as_deref(), self.ledger.ca_file)?,
+            contract: self.ledger.contract,
+            network,
             keylog: None,
         })
     }
@@ -422,6 +434,11 @@ mod tests {
             ),
             ("[ledger]\nrpc = ['rpc.example']", "ledger.rpc"),
             ("[ledger]\nrpc = ['https://rpc.example']\nfinality = 'soon'", "ledger.finality"),
+            (
+                "[ledger]\ncontract = '31337:0x0707070707070707070707070707070707070707'",
+                "ledger.contract: says nothing",
+            ),
+            ("[ledger]\nrpc = ['https://rpc.example']\ncontract = '7'", "contract"),
             ("[ledger]\nfinality = 'safe'", "ledger.finality: says nothing without `rpc`"),
             ("upstream = 'broker:1883'", "mqtts://"),
             ("upstream = 'mqtt://broker'", "HOST:PORT"),

@@ -317,7 +317,11 @@ impl Driver {
                     format!("the endpoints of the ledger's network show different ledgers from entry {index} on");
                 events.alarm(&Why::new(Cause::LedgerParted, what));
             }
-            let answer = answer.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
+            let here = data.with_replica(|replica| *replica.current_id());
+            let answer = match answer {
+                Ok(records) if records.is_empty() && network.id() != here => Err(network.note_left(here)),
+                answer => answer.map_err(|error| format!("{:#}", anyhow::Error::new(error))),
+            };
             let _ = done.send(Done { input: Input::Records { sync, answer }, hub: Hub::Away });
         });
     }

@@ -119,7 +119,7 @@ pub fn verify(proof: &Proof, root: &TrustAnchor, records: &[Record]) -> Result<V
     let registered = identity(proof, root)?;
     let device = proof.ledger.number_of(&registered.device);
     let anchors = anchors(proof)?;
-    signatures(proof, device, registered)?;
+    signatures(proof, device, registered, records)?;
     let replica = ledger(proof, root, device, records)?;
     on_ledger(proof, records)?;
     let group = group(&anchors)?;
@@ -193,7 +193,7 @@ fn anchors<'p>(proof: &'p Proof) -> Result<Vec<(&'p Record, &'p Anchor)>, Refute
 }
 
 /// The last anchor is by the key of the certificate. What the CA and earlier keys signed is checked with the ledger.
-fn signatures(proof: &Proof, device: Number, registered: &DeviceRegistered) -> Result<(), Refuted> {
+fn signatures(proof: &Proof, device: Number, registered: &DeviceRegistered, records: &[Record]) -> Result<(), Refuted> {
     let claim = Claim::Signature;
     for record in &proof.anchors {
         claim.require(record.entry.originator() == device, || {
@@ -206,7 +206,8 @@ fn signatures(proof: &Proof, device: Number, registered: &DeviceRegistered) -> R
         })?;
     }
     let Some(last) = proof.anchors.last() else { return Err(Claim::Anchor.fails("there is none")) };
-    claim.require(last.entry.is_signed_by(&registered.public_key, &proof.ledger), || {
+    let contract = Record::contract_at(records, proof.ledger, last.index);
+    claim.require(last.entry.is_signed_by(&registered.public_key, &contract), || {
         format!("the key of the certificate did not sign the anchor of entry {}", last.index)
     })
 }
@@ -223,7 +224,7 @@ fn ledger(proof: &Proof, root: &TrustAnchor, device: Number, records: &[Record])
     for record in records {
         let matters = match record.entry.body() {
             Body::DeviceRegistered(registered) => proof.ledger.number_of(&registered.device) == device,
-            Body::KeyRotated(_) => true,
+            Body::KeyRotated(_) | Body::Moved(_) => true,
             _ => record.entry.originator() == device,
         };
         let applied = if matters { replica.apply(record) } else { replica.apply_without_signature_check(record) };

@@ -22,8 +22,8 @@ const STORED_BYTE_GAS: u64 = 700;
 const MAX_GAS: u64 = MAX_TX_GAS / 8 * 7;
 
 /// How many of the first entries go into one transaction together: at least one, if there is one.
-pub(crate) fn fits(entries: &[SignedEntry]) -> usize {
-    let fitting = entries.iter().take(MAX_ENTRIES).try_fold((0, 0, 0), |(count, bytes, gas), entry| {
+pub(crate) fn fits<'a>(entries: impl IntoIterator<Item = &'a SignedEntry>) -> usize {
+    let fitting = entries.into_iter().take(MAX_ENTRIES).try_fold((0, 0, 0), |(count, bytes, gas), entry| {
         let (bytes, gas) = (bytes + entry.encoded_body().len(), gas + most_gas(entry));
         match count > 0 && (bytes > MAX_BODY_BYTES || gas > MAX_GAS) {
             true => ControlFlow::Break(count),

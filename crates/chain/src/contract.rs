@@ -5,10 +5,10 @@ use alloy::{
     rpc::types::Log,
     sol_types::{SolCall as _, SolEvent as _},
 };
-use sealcast_ledger::{Number, SignedEntry};
+use sealcast_ledger::{Number, Record, SignedEntry};
 use sealcast_ledger_client::NodeError;
 
-use self::SealcastLedger::{Refused, Submission, submitCall, submitManyCall};
+use self::SealcastLedger::{Refused, Submission, replayCall, submitCall, submitManyCall};
 
 alloy::sol!(
     #[allow(missing_docs, clippy::too_many_arguments)]
@@ -33,14 +33,23 @@ pub(crate) fn submission(entry: &SignedEntry) -> Vec<u8> {
 
 /// A call of `submitMany`.
 pub(crate) fn submissions(entries: &[SignedEntry]) -> Vec<u8> {
-    let entries = entries.iter().map(|entry| Submission {
+    submitManyCall { entries: entries.iter().map(parameters).collect() }.abi_encode()
+}
+
+/// A call of `replay`.
+pub(crate) fn replay(records: &[Record]) -> Vec<u8> {
+    let entries = records.iter().map(|record| parameters(&record.entry)).collect();
+    replayCall { entries, times: records.iter().map(|record| record.time_s).collect() }.abi_encode()
+}
+
+fn parameters(entry: &SignedEntry) -> Submission {
+    Submission {
         kind: entry.kind().number(),
         originator: address(&entry.originator()),
         nonce: entry.nonce(),
         body: entry.encoded_body().to_vec().into(),
         signature: entry.signature().to_vec().into(),
-    });
-    submitManyCall { entries: entries.collect() }.abi_encode()
+    }
 }
 
 /// The contract's words in a `Refused` event.

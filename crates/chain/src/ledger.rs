@@ -64,6 +64,24 @@ pub enum AttachError {
         /// The configured address.
         address: [u8; 20],
     },
+    /// The contract has the entries of another ledger.
+    #[error("the contract {at} has the ledger {first}, not {name}")]
+    OtherLedger {
+        /// The contract.
+        at: LedgerId,
+        /// The ledger that was asked for.
+        name: LedgerId,
+        /// What the one there is called.
+        first: LedgerId,
+    },
+    /// The node is of another network than the ledger.
+    #[error("the endpoint is of chain {chain_id}, and the ledger is looked for on chain {wanted}")]
+    OtherNetwork {
+        /// The node's chain id.
+        chain_id: u64,
+        /// The ledger's.
+        wanted: u64,
+    },
     /// Nothing to pay transactions with.
     #[error(
         "the relay's account 0x{} has nothing on chain {chain_id}, and the network takes fees: send it some of the network's \
@@ -98,6 +116,7 @@ pub struct Ledger {
 struct Inner {
     node: Node,
     id: LedgerId,
+    first: LedgerId,
     address: Address,
     places: Places,
     sender: Sender,
@@ -108,8 +127,8 @@ fn public_key(view: &'static str, xy: Option<&[u8; 64]>) -> Result<PublicKey, No
     PublicKey::from_xy(*xy).map_err(|error| NodeError::answer(view, error))
 }
 
-/// The block to look for entries from, if there is a ledger `id`.
-pub(crate) async fn deployed_at(node: &Node, id: LedgerId) -> Result<u64, AttachError> {
+/// What the ledger at the contract `id` is called, and the block to look for entries from, if there is one.
+pub(crate) async fn deployed(node: &Node, id: LedgerId) -> Result<(LedgerId, u64), AttachError> {
     let LedgerId { chain_id, address: bytes } = id;
     let address = Address::from(bytes);
     let code: Bytes = node.request("eth_getCode", (address, BlockNumberOrTag::Latest)).await?;
@@ -132,23 +151,47 @@ pub(crate) async fn deployed_at(node: &Node, id: LedgerId) -> Result<u64, Attach
             deployed_at = deployed_at.min(at);
         }
     }
-    if ca != contract::address(&id.ca()) {
+    let first = match node.view(address, abi::firstCall {}).await {
+        Ok(first) => LedgerId { chain_id: first.chainId, address: first.ledger.into_array() },
+        // One of an earlier version, which succeeds no other.
+        Err(NodeError::Refused { .. }) if node.is_embedded() => id,
+        Err(error) => return Err(not_a_ledger(error)),
+    };
+    if ca != contract::address(&first.ca()) {
         return Err(AttachError::NotALedger { address: bytes });
     }
-    Ok(deployed_at)
+    Ok((first, deployed_at))
 }
 
 impl Ledger {
     /// Deploys a new ledger with these keys of the root, the CA and the operator. The root's cannot be changed.
-    pub async fn deploy(
+    pub async fn deploy(node: Node, wallet: Wallet, keys: [&PublicKey; 3]) -> Result<Self, AttachError> {
+        Self::construct(node, wallet, keys, LedgerId { chain_id: 0, address: [0; 20] }).await
+    }
+
+    /// Deploys a contract that succeeds the ledger which began so: [`replay`](Self::replay) all its entries. Only this wallet
+    /// can.
+    pub async fn deploy_successor(node: Node, wallet: Wallet, genesis: &Genesis) -> Result<Self, AttachError> {
+        Self::construct(node, wallet, [&genesis.root, &genesis.ca, &genesis.operator], genesis.id).await
+    }
+
+    async fn construct(
         node: Node,
         wallet: Wallet,
-        [root, ca, operator]: [&PublicKey; 3],
+        keys: [&PublicKey; 3],
+        succeeds: LedgerId,
     ) -> Result<Self, AttachError> {
         let chain_id = node.chain_id().await?;
         probe(&node).await?;
-        let [root, ca, operator] = [root, ca, operator].map(|key| Bytes::copy_from_slice(key.xy()));
-        let arguments = abi::constructorCall { rootKey: root, caKey: ca, operatorKey: operator };
+        let [root, ca, operator] = keys.map(|key| Bytes::copy_from_slice(key.xy()));
+        let LedgerId { chain_id: of, address } = succeeds;
+        let arguments = abi::constructorCall {
+            rootKey: root,
+            caKey: ca,
+            operatorKey: operator,
+            chainId: of,
+            ledger: address.into(),
+        };
         let code = [abi::BYTECODE.as_ref(), &arguments.abi_encode()].concat();
         let sender = Sender::new(wallet, chain_id);
         require_funds(&node, &sender).await?;
@@ -172,15 +215,28 @@ impl Ledger {
         Self::open(node, sender, address.into()).await
     }
 
-    async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
-        let id = LedgerId { chain_id: sender.chain_id(), address: address.into_array() };
-        let places = Places::new(id.address, deployed_at(&node, id).await?);
-        Ok(Self { inner: Arc::new(Inner { node, id, address, places, sender }) })
+    /// Attaches to the contract at `address` to read it: with an account of its own that has nothing.
+    pub async fn inspect(node: Node, address: [u8; 20]) -> Result<Self, AttachError> {
+        let sender = Sender::new(Wallet::generate(), node.chain_id().await?);
+        Self::open(node, sender, address.into()).await
     }
 
-    /// Which ledger this is.
+    async fn open(node: Node, sender: Sender, address: Address) -> Result<Self, AttachError> {
+        let id = LedgerId { chain_id: sender.chain_id(), address: address.into_array() };
+        let (first, deployed_at) = deployed(&node, id).await?;
+        let places = Places::new(id.address, deployed_at);
+        Ok(Self { inner: Arc::new(Inner { node, id, first, address, places, sender }) })
+    }
+
+    /// Which contract this is: what the entries that it takes are signed for.
     pub fn id(&self) -> LedgerId {
         self.inner.id
+    }
+
+    /// What the ledger is called, wherever it is: the contract that its first entry was written to, as the node says it. The
+    /// numbers of all originators come from it.
+    pub fn first_id(&self) -> LedgerId {
+        self.inner.first
     }
 
     /// Whether it is the embedded one: nothing is between it and this process, and what it has written is final.
@@ -206,7 +262,7 @@ impl Ledger {
     pub async fn genesis(&self) -> Result<Genesis, NodeError> {
         let keys = self.view(abi::genesisKeysCall {}).await?;
         let key = |at: usize| public_key("genesisKeys", keys.get(64 * at..).and_then(<[u8]>::first_chunk));
-        Ok(Genesis { id: self.inner.id, root: key(0)?, ca: key(1)?, operator: key(2)? })
+        Ok(Genesis { id: self.inner.first, root: key(0)?, ca: key(1)?, operator: key(2)? })
     }
 
     /// The key that verifies the originator's next entry, as the node says it.
@@ -223,7 +279,11 @@ impl Ledger {
         self.inner.address
     }
 
-    async fn view<C: alloy::sol_types::SolCall>(&self, call: C) -> Result<C::Return, NodeError> {
+    pub(crate) fn sender(&self) -> &Sender {
+        &self.inner.sender
+    }
+
+    pub(crate) async fn view<C: alloy::sol_types::SolCall>(&self, call: C) -> Result<C::Return, NodeError> {
         self.inner.node.view(self.inner.address, call).await
     }
 

@@ -9,6 +9,7 @@
 //! | `node` | [`Node`]: the engine, or endpoints of a network |
 //! | `contract`, `code`, `ledger` | [`Ledger`]: deploy, attach, submit, read |
 //! | `reader` | [`LedgerReader`]: reads without an account, with a proof of the head |
+//! | `moving` | [`Ledger::replay`]: a successor gets the entries of the ledger that moves to it |
 //! | `relay` | [`Relay`]: the same for devices without a wallet, which ask with `sealcast_ledger_client` |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,6 +22,7 @@ mod engine;
 mod faults;
 mod fees;
 mod ledger;
+mod moving;
 mod node;
 mod quota;
 mod reader;

@@ -78,7 +78,11 @@ impl Node {
         self.progress.is_some()
     }
 
-    pub(crate) async fn chain_id(&self) -> Result<u64, NodeError> {
+    /// The network's chain id.
+    ///
+    /// # Errors
+    /// No endpoint says it.
+    pub async fn chain_id(&self) -> Result<u64, NodeError> {
         self.endpoints.chain_id().await
     }
 

@@ -12,7 +12,7 @@ use sealcast_ledger_client::{NodeError, Places};
 use crate::{
     agreement::agreed,
     contract::SealcastLedger as abi,
-    ledger::{AttachError, deployed_at},
+    ledger::{AttachError, deployed},
     node::Node,
 };
 
@@ -42,18 +42,21 @@ pub struct ProvenHead {
 }
 
 impl LedgerReader {
-    /// The ledger `id`, by a node of its network.
+    /// The ledger that is called `name`, at the contract `at`, by a node of that contract's network. They are the same unless
+    /// the ledger has moved.
     ///
     /// # Errors
-    /// The node is of another network, or has no ledger there.
-    pub async fn open(node: Node, id: LedgerId) -> Result<Self, AttachError> {
-        let (chain_id, address) = (node.chain_id().await?, Address::from(id.address));
-        if chain_id != id.chain_id {
-            let what = format!("it is of chain {chain_id}, the ledger is on chain {}", id.chain_id);
-            return Err(NodeError::answer("eth_chainId", what).into());
+    /// The node is of another network, or has no such ledger there.
+    pub async fn open(node: Node, at: LedgerId, name: LedgerId) -> Result<Self, AttachError> {
+        let (chain_id, address) = (node.chain_id().await?, Address::from(at.address));
+        if chain_id != at.chain_id {
+            return Err(AttachError::OtherNetwork { chain_id, wanted: at.chain_id });
         }
-        let places = Places::new(id.address, deployed_at(&node, id).await?);
-        Ok(Self { node, address, places })
+        let (first, deployed_at) = deployed(&node, at).await?;
+        if first != name {
+            return Err(AttachError::OtherLedger { at, name, first });
+        }
+        Ok(Self { node, address, places: Places::new(at.address, deployed_at) })
     }
 
     /// All records, from the first on.

@@ -85,6 +85,8 @@ pub enum Closed {
     Rejected(String),
     /// It cannot be told yet whether it may be.
     NotYet,
+    /// The ledger is at this other contract.
+    Moved(LedgerId),
 }
 
 impl Relay {
@@ -234,6 +236,10 @@ impl Relay {
         // Before the quotas: what is never submitted must not be told to wait for room.
         (self.gate)(&entry).map_err(|closed| match closed {
             Closed::Rejected(reason) => RpcFault::new(rpc_code::REJECTED, reason),
+            Closed::Moved(to) => RpcFault::new(
+                rpc_code::LIMIT,
+                format!("the ledger has moved to {to}, and the hub has not: start the hub there"),
+            ),
             Closed::NotYet => RpcFault::new(rpc_code::LIMIT, "the relay is behind the ledger: try again in a moment"),
         })?;
         let is_limited = self.is_limited(&entry);
@@ -274,11 +280,13 @@ impl Relay {
             return Err(RpcFault::new(rpc_code::INVALID_PARAMS, message));
         }
         let entries = entries.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        let id = self.ledger.id();
-        let operator = self.ledger.key_of(id.operator()).await.map_err(fault)?;
+        // Where the ledger has moved to, if it has: the contract then says so below.
+        let id = self.ledger.current_id().await.map_err(fault)?;
+        let number = self.ledger.first_id().operator();
+        let operator = self.ledger.key_of(number).await.map_err(fault)?;
         let first = entries.first().map_or(0, SignedEntry::nonce);
         for (entry, nonce) in entries.iter().zip(first..) {
-            if entry.originator() != id.operator() || entry.nonce() != nonce || !entry.is_signed_by(&operator, &id) {
+            if entry.originator() != number || entry.nonce() != nonce || !entry.is_signed_by(&operator, &id) {
                 let message = "only entries that the operator signed, with consecutive nonces, are taken together";
                 return Err(RpcFault::new(rpc_code::INVALID_PARAMS, message));
             }
@@ -304,7 +312,7 @@ impl Relay {
 
     /// Devices are limited; the CA and the operator say who is a device at all.
     fn is_limited(&self, entry: &SignedEntry) -> bool {
-        let id = self.ledger.id();
+        let id = self.ledger.first_id();
         ![id.root(), id.ca(), id.operator()].contains(&entry.originator())
     }
 

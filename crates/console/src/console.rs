@@ -349,7 +349,7 @@ impl Console {
 
     fn ledger(&self) -> LedgerState {
         let replica = self.replica();
-        let id = replica.genesis().id;
+        let id = replica.current_id();
         LedgerState {
             chain_id: id.chain_id,
             contract: format!("0x{}", hex::encode(id.address)),

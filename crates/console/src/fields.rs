@@ -49,6 +49,7 @@ pub fn fields(replica: &Replica, body: &Body) -> Value {
             "whose": who(it.whose), "public_key": hex::encode(it.public_key.to_uncompressed()),
             "proof": hex::encode(it.proof),
         }),
+        Body::Moved(it) => json!({ "to": it.to.to_string() }),
     }
 }
 

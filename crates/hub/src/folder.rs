@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     apart::{self, Folders, YEAR},
-    config, relay_key,
+    config, moving, relay_key,
 };
 
 /// A server certificate that ends within this time is made anew.
@@ -221,16 +221,21 @@ pub fn check(dir: &Path, config: &config::Hub) -> Result<()> {
             format!("Or, if the ledger is on a network, say where: rpc in [ledger] of hub.toml, or --rpc. {new}");
         ensure!(config.ledger.is_some() || exists(&"ledger.sqlite"), lost("ledger.sqlite", ledger, &over));
     } else {
-        let address = "the address of the contract in ledger.sqlite that is the ledger";
-        let over = named_ledger(dir).map_or_else(
-            || new.to_owned(),
-            |id| {
-                format!(
-                    "Or write it again from network.json in the same folder: echo {id} > {}",
-                    dir.join("ledger.address").display()
-                )
-            },
-        );
+        let address = "the address of the contract that is the ledger";
+        let file = dir.join("ledger.address");
+        // The descriptor names the ledger as it was called at first, wherever it has moved to.
+        let has_moved = exists(&moving::FORMER) || (config.ledger.is_some() && exists(&"ledger.sqlite"));
+        let over = match named_ledger(dir) {
+            _ if has_moved => format!(
+                "The ledger has moved, so network.json does not say where it is. Or write the file again with the contract, \
+                 CHAIN:0xADDRESS, that `sealcast ledger verify --agent DIR` shows for a device's folder: echo CONTRACT > {}",
+                file.display()
+            ),
+            Some(id) => {
+                format!("Or write it again from network.json in the same folder: echo {id} > {}", file.display())
+            }
+            None => new.to_owned(),
+        };
         ensure!(!exists(&"broker.db") && !exists(&"network.json"), lost("ledger.address", address, &over));
     }
     if config.broker.is_none() && exists(&"network.json") {
@@ -304,6 +309,9 @@ mod tests {
         let network = serde_json::json!({ "chain_id": 7526, "ledger": address });
         std::fs::write(dir.path().join("network.json"), network.to_string()).unwrap();
         assert!(said().contains(&format!("echo 7526:{address} > ")), "{}", said());
+        // That is not where it is, once it has moved.
+        std::fs::write(dir.path().join(moving::FORMER), b"").unwrap();
+        assert!(!said().contains("echo 7526") && said().contains("`sealcast ledger verify --agent DIR`"), "{}", said());
     }
 
     #[test]

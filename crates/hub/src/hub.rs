@@ -155,7 +155,7 @@ impl Hub {
                 stop: tasks.stop().clone(),
             })
         });
-        let gate = relay::gate(replica.clone(), groups.clone());
+        let gate = relay::gate(replica.clone(), groups.clone(), ledger.id());
         let counts = Arc::new(Counts::default());
         let keeper = Arc::new(Keeper::open(dir, replica.clone())?);
         let node = Node::with_gate(ledger.clone(), config.relay, gate).with_keeper(keeper.clone().answers());

@@ -1,6 +1,6 @@
 //! The hub's ledger, embedded in its folder or on a network, and the hub's own replica of it.
 
-mod network;
+pub(crate) mod network;
 mod served;
 mod snapshot;
 
@@ -13,6 +13,7 @@ use sealcast_identity::{Network, PublicKey};
 use sealcast_ledger::{Genesis, LedgerId, Replica};
 use sealcast_node::files::{self, Mode};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     config,
@@ -21,7 +22,7 @@ use crate::{
 
 const PAGE: usize = 256;
 /// The file that says which contract is the ledger.
-const ADDRESS: &str = "ledger.address";
+pub(crate) const ADDRESS: &str = "ledger.address";
 
 pub use self::{
     served::open as serve,
@@ -41,7 +42,7 @@ pub async fn open(dir: &Path, config: &config::Hub, keys: &Keys) -> Result<(Ledg
     let wallet = Wallet::from_secret(&keys.relay_key)?;
     let engine = engine(dir, config, &wallet)?;
     if let Some(id) = known {
-        return Ok((Ledger::attach(Node::embedded(&engine), wallet, id.address).await?, Some(engine)));
+        return Ok((attach_embedded(&engine, wallet, id, config).await?, Some(engine)));
     }
     // A first start may have ended between the deployment, which is one block, and the last line.
     let height = engine.progress().borrow().height;
@@ -94,7 +95,17 @@ pub async fn reopen(dir: &Path, config: &config::Hub) -> Result<Ledger> {
     }
     let wallet = Wallet::from_secret(&relay_key)?;
     let engine = engine(dir, config, &wallet)?;
-    Ok(Ledger::attach(Node::embedded(&engine), wallet, id.address).await?)
+    attach_embedded(&engine, wallet, id, config).await
+}
+
+async fn attach_embedded(engine: &Engine, wallet: Wallet, id: LedgerId, config: &config::Hub) -> Result<Ledger> {
+    ensure!(
+        id.chain_id == config.chain_id,
+        "{ADDRESS} in the hub's folder says that the ledger is at {id}, and chain {} is the one in ledger.sqlite: name the \
+         endpoints of its network, `rpc` in [ledger] of hub.toml (--rpc)",
+        config.chain_id
+    );
+    Ok(Ledger::attach(Node::embedded(engine), wallet, id.address).await?)
 }
 
 fn engine(dir: &Path, config: &config::Hub, wallet: &Wallet) -> Result<Engine> {
@@ -102,7 +113,8 @@ fn engine(dir: &Path, config: &config::Hub, wallet: &Wallet) -> Result<Engine> {
     Engine::open(dir.join("ledger.sqlite"), &config).context("the embedded ledger cannot be opened")
 }
 
-fn address(dir: &Path) -> Result<Option<LedgerId>> {
+/// The contract that the hub of this folder has its ledger at.
+pub(crate) fn address(dir: &Path) -> Result<Option<LedgerId>> {
     let path = dir.join(ADDRESS);
     if !path.exists() {
         return Ok(None);
@@ -126,13 +138,26 @@ pub async fn state(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<State> {
     if !ledger.is_embedded() {
         // An endpoint could say any keys, and with them show entries that nobody here has signed.
         check_genesis(&genesis, folder::told(dir, authority)?.as_ref(), keys.first())?;
+        ensure!(
+            ledger.replayer().await?.is_none(),
+            "the contract {} has not all entries of the ledger that moves there: run `sealcast ledger import` to its end, with the \
+             operator's entry from `sealcast ledger move`",
+            ledger.id()
+        );
     }
     let (mut snapshots, mut replica, mut groups) = Snapshots::open(dir, genesis, ledger).await;
     catch_up(ledger, &mut replica, &mut groups).await?;
     if let Some(due) = snapshots.due(&replica, &groups) {
         due.write().await;
     }
-    let (genesis, known) = (replica.genesis(), replica.key_of(ledger.id().ca()));
+    if *replica.current_id() != ledger.id() {
+        warn!(
+            "the ledger has moved to {}, so that no entry is taken here: export it, import it there with `sealcast ledger import`, \
+             and start the hub with that network",
+            replica.current_id()
+        );
+    }
+    let (genesis, known) = (replica.genesis(), replica.key_of(genesis.id.ca()));
     ensure!(
         genesis.root == *authority.root().public_key(),
         "the ledger in {} belongs to another root CA than the keys in the same folder: restore all files from one backup",
@@ -151,6 +176,12 @@ pub async fn state(dir: &Path, ledger: &Ledger, keys: &Keys) -> Result<State> {
 fn check_genesis(genesis: &Genesis, told: Option<&Network>, own: [&PublicKey; 3]) -> Result<()> {
     let [root, ca, operator] = own;
     let (ca, operator) = told.map_or((ca, operator), |told| (&told.first_ca, &told.first_operator));
+    let name = told.map_or(genesis.id, |told| LedgerId { chain_id: told.chain_id, address: told.ledger });
+    ensure!(
+        genesis.id == name,
+        "the endpoints say that the ledger began as {}, and the devices were told of {name}: they lie, or it is another ledger",
+        genesis.id
+    );
     ensure!(
         [&genesis.root, &genesis.ca, &genesis.operator] == [root, ca, operator],
         "the endpoints say that the ledger {} begins with other keys than this hub's: they lie, or it is the ledger of another \
@@ -232,6 +263,8 @@ mod tests {
         let genesis = Genesis { id, root, ca: first_ca, operator: *keys.operator.public_key() };
         check_genesis(&genesis, told.as_ref(), keys.first())?;
         assert!(check_genesis(&Genesis { operator: first_ca, ..genesis }, told.as_ref(), keys.first()).is_err());
+        let other = LedgerId { chain_id: 2, ..id };
+        assert!(check_genesis(&Genesis { id: other, ..genesis }, told.as_ref(), keys.first()).is_err());
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod https;
 mod hub;
 mod keeper;
 mod ledger;
+mod moving;
 mod outside;
 mod registrar;
 mod relay;
@@ -30,6 +31,7 @@ pub use self::{
     apart::Folders,
     config::{Hub as HubConfig, HubFile, Subscribe},
     hub::{ConsoleAt, Hub},
+    moving::{Imported, check_successor, import},
     rotation::rotate_ca,
     tokens::Tokens,
     up::{Options, run},

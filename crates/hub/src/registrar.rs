@@ -38,12 +38,12 @@ impl Registrar {
     /// Signs `body` as the CA and waits until the ledger has it, and the hub's replica too.
     pub async fn submit(&self, body: Body) -> Result<()> {
         let _turn = self.submitting.lock().await;
-        let id = self.ledger.id();
+        let (id, ca) = (self.ledger.id(), self.ledger.first_id().ca());
         let mut tries = 0;
         loop {
             tries += 1;
-            let nonce = self.ledger.nonce_of(id.ca()).await?;
-            let entry = body.clone().sign(self.authority.key(), id.ca(), nonce, &id)?;
+            let nonce = self.ledger.nonce_of(ca).await?;
+            let entry = body.clone().sign(self.authority.key(), ca, nonce, &id)?;
             return match self.ledger.submit(&entry).await {
                 Ok(record) => {
                     self.known.reach(record.index + 1).await;

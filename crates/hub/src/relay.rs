@@ -9,7 +9,7 @@ use sealcast_broker::Peer;
 use sealcast_chain::{Closed, Gate, Ledger, Relay as Node};
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
-use sealcast_ledger::{Body, SignedEntry};
+use sealcast_ledger::{Body, LedgerId, SignedEntry};
 use sealcast_ledger_client::AnswerSigner;
 use sealcast_node::{Tasks, now_ms};
 use sealcast_topic::ControlTopic;
@@ -113,12 +113,19 @@ impl Relay {
 
 /// Lets through what its author has signed, as far as the replica knows, and what members would follow: a void commit costs
 /// everybody an epoch of the ledger, and space for ever.
-pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>) -> Gate {
+///
+/// `here` is the contract that the relay submits to. After the ledger has moved, entries wait until the hub is started on the
+/// network where it is.
+pub fn gate(replica: SharedReplica, groups: Arc<Mutex<PublicGroups>>, here: LedgerId) -> Gate {
     Box::new(move |entry: &SignedEntry| {
         let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+        // The contract would refuse each: it is over there, or the replica is behind and does not know that it is here.
+        if *replica.current_id() != here {
+            return Err(Closed::Moved(*replica.current_id()));
+        }
         // Anybody may submit in anybody's name, and to try it costs the ledger much more than this.
         let key = replica.key_of(entry.originator());
-        if key.is_some_and(|key| !entry.is_signed_by(key, &replica.genesis().id)) {
+        if key.is_some_and(|key| !entry.is_signed_by(key, replica.current_id())) {
             return Err(Closed::Rejected("its author has not signed it by the key that the ledger has".to_owned()));
         }
         let Body::Commit(commit) = entry.body() else { return Ok(()) };

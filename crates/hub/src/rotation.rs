@@ -43,10 +43,10 @@ pub async fn rotate_ca(
     let next = next(hub, &root, &key_files, key_uri)?;
     let ledger = ledger::reopen(hub, config).await?;
     let replica = ledger::read(&ledger).await?;
-    let id = ledger.id();
+    let id = ledger.first_id();
     if replica.key_of(id.ca()) != Some(next.key().public()) {
         let body = Body::KeyRotated(KeyRotated::to(next.key(), id.ca(), &id)?);
-        let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), &id)?;
+        let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), replica.current_id())?;
         ledger.submit(&entry).await.context("the ledger did not take the entry")?;
     }
     files::write(&hub.join("issuing.key"), files::read_secret(&hub.join(NEXT_KEY))?.as_bytes(), Mode::Secret)?;

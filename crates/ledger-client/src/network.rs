@@ -95,6 +95,27 @@ impl NetworkLedger {
         }
     }
 
+    /// At which contract the ledger is read.
+    pub fn id(&self) -> LedgerId {
+        self.id
+    }
+
+    /// The node has all entries of this contract, and by them the next one is for another: nothing more comes here. Gives the
+    /// reason, and logs it once.
+    pub fn note_left(&self, for_another: LedgerId) -> String {
+        let why = format!(
+            "the ledger is at the contract {for_another}, and this agent reads it at {}, which takes no more entries",
+            self.id
+        );
+        if self.watched().left.replace(for_another) != Some(for_another) {
+            error!(
+                "{why}. Name endpoints of that network in `rpc` of [ledger] in agent.toml, leave out `contract`, and start the agent \
+                 again"
+            );
+        }
+        why
+    }
+
     /// What is known of each endpoint, in the order of the configuration.
     pub fn states(&self) -> Vec<EndpointState> {
         self.watched().states()
@@ -109,7 +130,7 @@ impl NetworkLedger {
     async fn height(&self, endpoint: Endpoints) -> Result<u64, NodeError> {
         let chain_id = endpoint.chain_id().await?;
         if chain_id != self.id.chain_id {
-            let what = format!("it is of chain {chain_id}, and the ledger is on chain {}", self.id.chain_id);
+            let what = format!("it is of chain {chain_id}, and the ledger is at {}", self.id);
             return Err(NodeError::answer("eth_chainId", what));
         }
         endpoint.view(Address::from(self.id.address), heightCall {}).await

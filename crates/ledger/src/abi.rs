@@ -15,9 +15,9 @@ use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, FaultReported, Generation, Granted,
-    GroupCreated, GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, Limits, LimitsSet,
-    MAX_BODY_BYTES, MAX_FILTERS, Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters, Revoked,
-    SequenceRule, Serial, TopicFilter, UnitText,
+    GroupCreated, GroupName, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits,
+    LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Moved, Number, Policy, Reading, ReadingTopic, Reason, Refusal, Reporters,
+    Revoked, SequenceRule, Serial, TopicFilter, UnitText,
     limits::MAX_REPORTERS,
     text::{check_length, check_name},
 };
@@ -34,6 +34,7 @@ type AnchorT = (Uint<16>, FixedBytes<32>, Uint<32>);
 type GroupResetT = (Uint<16>, BytesT);
 type FaultReportedT = (Uint<16>, Uint<32>, Uint<64>, Bool);
 type KeyRotatedT = (AddressT, BytesT, BytesT);
+type MovedT = (Uint<64>, AddressT);
 type LimitsSetT = (Uint<16>, BytesT, Int<128>, Int<128>, Uint<128>, Uint<8>, BytesT, Bool, Bool, Array<AddressT>);
 
 /// What the decoder may allocate: a body of the greatest length, and room for the words of its arrays.
@@ -113,6 +114,7 @@ fn encode(body: &Body) -> Vec<u8> {
             Bytes::copy_from_slice(b.public_key.xy()),
             Bytes::copy_from_slice(&b.proof),
         )),
+        Body::Moved(b) => MovedT::abi_encode_params(&(b.to.chain_id, Address::from(b.to.address))),
         Body::LimitsSet(b) => {
             let (listed, reporters) = match &b.limits.reporters {
                 Reporters::Granted => (false, Vec::new()),
@@ -222,6 +224,10 @@ fn decode(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             check_length("proof", proof.len(), 64, 64)?;
             let proof = proof.as_ref().try_into().map_err(|_| Refusal::BadProof)?;
             Body::KeyRotated(KeyRotated { whose: number(whose), public_key, proof })
+        }
+        Kind::Moved => {
+            let (chain_id, ledger) = decode_params!(MovedT, kind, bytes);
+            Body::Moved(Moved { to: LedgerId { chain_id, address: ledger.into_array() } })
         }
         Kind::LimitsSet => {
             let (of, topic, min, max, max_step, decimals, unit, gapless, listed, reporters) =

@@ -46,11 +46,13 @@ pub enum Kind {
     FaultReported = 12,
     /// See [`KeyRotated`].
     KeyRotated = 13,
+    /// See [`Moved`].
+    Moved = 14,
 }
 
 impl Kind {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DeviceRegistered,
         Self::DeviceRevoked,
         Self::KeysPublished,
@@ -64,6 +66,7 @@ impl Kind {
         Self::LimitsSet,
         Self::FaultReported,
         Self::KeyRotated,
+        Self::Moved,
     ];
 
     /// The contract's number.
@@ -97,6 +100,7 @@ impl fmt::Display for Kind {
             Self::LimitsSet => "limits set",
             Self::FaultReported => "fault reported",
             Self::KeyRotated => "key rotated",
+            Self::Moved => "moved",
         })
     }
 }
@@ -316,7 +320,7 @@ pub struct KeyRotated {
     /// The new one.
     pub public_key: PublicKey,
     /// Its signature of `"sealcast-takeover-v1" || chain id u64be || ledger's address || whose || public key`, so that it
-    /// is nobody else's.
+    /// is nobody else's. The ledger is named as it was at first, see [`Genesis`](crate::Genesis).
     pub proof: Signature,
 }
 
@@ -344,6 +348,14 @@ impl KeyRotated {
     }
 }
 
+/// Kind 14, by the operator: from the next entry on the ledger is at another contract, for which entries are signed then. The
+/// contract that it leaves takes no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it is.
+    pub to: LedgerId,
+}
+
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is documented at its struct")]
@@ -361,6 +373,7 @@ pub enum Body {
     LimitsSet(LimitsSet),
     FaultReported(FaultReported),
     KeyRotated(KeyRotated),
+    Moved(Moved),
 }
 
 impl Body {
@@ -381,6 +394,7 @@ impl Body {
             Self::LimitsSet(_) => Kind::LimitsSet,
             Self::FaultReported(_) => Kind::FaultReported,
             Self::KeyRotated(_) => Kind::KeyRotated,
+            Self::Moved(_) => Kind::Moved,
         }
     }
 

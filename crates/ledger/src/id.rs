@@ -105,7 +105,7 @@ macro_rules! hex_bytes {
 /// An originator's number, the paper's "contract number": 20 bytes, and an address to the EVM.
 ///
 /// The last 20 bytes of SHA-256 over `"sealcast-number-v1"`, the ledger's address and the name. So it stays the same
-/// when the device's key changes, and is another on another ledger.
+/// when the device's key changes or the ledger moves, and is another on another ledger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Number([u8; 20]);
@@ -138,7 +138,8 @@ impl Hash {
 }
 
 /// Which ledger: a contract's address on a network. It is in every signed preimage, so that an entry for one ledger is
-/// worth nothing on another.
+/// worth nothing on another. A ledger that moves keeps the name of its first contract in all that is signed about it; its
+/// entries name the contract that they are for.
 ///
 /// As text `<chain id>:<address>`, for example `5318:0x5fbdb2315678afecb367f032d93f642f64180aa3`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -235,7 +236,8 @@ impl From<LedgerId> for String {
 /// and where it stands. Comes with the client's configuration, never from the ledger's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Genesis {
-    /// Which ledger.
+    /// Which ledger: the contract that its first entry was written to. It is called so wherever it has moved since, see
+    /// [`Replica::current_id`](crate::Replica::current_id).
     pub id: LedgerId,
     /// The root CA's key, which says what key the issuing CA has. It never changes.
     pub root: PublicKey,

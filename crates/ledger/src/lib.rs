@@ -9,7 +9,7 @@
 //! | `id` | [`Number`], [`LedgerId`], [`Genesis`], [`GroupNumber`], [`Generation`], [`Epoch`], [`struct@Hash`] |
 //! | `text`, `topic` | [`GroupName`], [`Reason`], [`Serial`], [`ReadingTopic`], [`TopicFilter`] |
 //! | `limits` | [`Limits`] of readings, the [`LimitVerdict`] on one |
-//! | `body`, `entry`, `record` | the eleven kinds, their signature, their place in the ledger; binary codecs |
+//! | `body`, `entry`, `record` | the kinds, their signature, their place in the ledger; binary codecs |
 //! | `attested` | [`AttestedHead`]: the operator's word on how far the ledger is |
 //! | `checkpoint` | [`Checkpoint`]: a device's word on how far its folder has come |
 //! | `history` | [`Record::encode_all`]: the whole ledger in one file |
@@ -43,7 +43,7 @@ mod welcome;
 pub use attested::{AttestedError, AttestedHead};
 pub use body::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, FaultReported, Granted, GroupCreated,
-    GroupReset, KeyRotated, KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Policy, REPORT_LIFE_S,
+    GroupReset, KeyRotated, KeysPublished, Kind, LimitsSet, MAX_BODY_BYTES, MAX_FILTERS, Moved, Policy, REPORT_LIFE_S,
     Revoked,
 };
 pub use checkpoint::{Checkpoint, CheckpointError};

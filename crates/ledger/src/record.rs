@@ -1,6 +1,6 @@
 //! An entry in its place on the ledger.
 
-use crate::{CodecError, Hash, LedgerId, SignedEntry, codec::Reader};
+use crate::{Body, CodecError, Hash, LedgerId, SignedEntry, codec::Reader};
 
 /// Version of the binary form.
 const VERSION: u8 = 1;
@@ -25,6 +25,17 @@ impl Record {
     pub fn next_head(previous: &Hash, index: u64, time_s: u64, entry: &SignedEntry, ledger: &LedgerId) -> Hash {
         let digest = entry.digest(ledger);
         Hash::of_parts(&[previous.as_ref(), &index.to_be_bytes(), &time_s.to_be_bytes(), digest.as_ref()])
+    }
+
+    /// The contract that the entry `index` was signed for, by the records of the ledger `first` from its beginning on.
+    /// A [`Replica`](crate::Replica) that has applied them verifies that.
+    #[must_use]
+    pub fn contract_at(records: &[Self], first: LedgerId, index: u64) -> LedgerId {
+        let before = records.iter().take_while(|record| record.index < index);
+        before.fold(first, |contract, record| match record.entry.body() {
+            Body::Moved(moved) => moved.to,
+            _ => contract,
+        })
     }
 
     /// The binary form, for MQTT and for storage: version 1 (u8), index (u64), time (u64), head (32), then the entry's

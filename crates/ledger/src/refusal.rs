@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolInterface as _;
 
-use crate::{Hash, Number};
+use crate::{Hash, LedgerId, Number};
 use errors::Contract::ContractErrors;
 
 /// One variant for each custom error of the contract, with the same fields.
@@ -26,6 +26,20 @@ pub enum Refusal {
          ledger's host"
     )]
     ClockWentBack { last_s: u64, block_time_s: u64 },
+
+    /// The contract's ledger is at another contract: it has moved there, or it has not come here yet.
+    #[error("the ledger is not at this contract: it has moved to {ledger}, or has not come from there yet")]
+    NotHere { ledger: LedgerId },
+    /// Entries are replayed into a successor until it has all of them, and by its deployer alone.
+    #[error(
+        "{}",
+        if replayer.as_bytes() == &[0; 20] {
+            "no entries can be replayed into this contract: it succeeds no other, or has all of them".to_owned()
+        } else {
+            format!("entries are replayed into this contract by the account {replayer} alone, which has deployed it")
+        }
+    )]
+    MayNotReplay { replayer: Number },
 
     /// No such kind.
     #[error("entry kind {kind} is unknown: is the sender newer than the ledger?")]
@@ -158,6 +172,9 @@ mod errors {
             error ChainIdTooLarge(uint256 chainId);
             error ClockWentBack(uint64 last, uint256 blockTime);
 
+            error NotHere(uint64 chainId, address ledger);
+            error MayNotReplay(address replayer);
+
             error UnknownKind(uint8 kind);
             error BadBody(uint8 kind);
             error BadLength(string field, uint256 length, uint256 min, uint256 max);
@@ -213,6 +230,8 @@ impl From<ContractErrors> for Refusal {
             E::P256Unavailable(_) => Self::P256Unavailable,
             E::ChainIdTooLarge(_) => Self::ChainIdTooLarge,
             E::ClockWentBack(e) => Self::ClockWentBack { last_s: e.last, block_time_s: small(e.blockTime) },
+            E::NotHere(e) => Self::NotHere { ledger: LedgerId { chain_id: e.chainId, address: e.ledger.into_array() } },
+            E::MayNotReplay(e) => Self::MayNotReplay { replayer: number(e.replayer) },
             E::UnknownKind(e) => Self::UnknownKind { kind: e.kind },
             E::BadBody(e) => Self::BadBody { kind: e.kind },
             E::BadLength(e) => {

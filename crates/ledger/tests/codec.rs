@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Authenticity, Body, Commit, DeviceRegistered, DeviceRevoked, Epoch, FaultReported, Generation, Granted,
-    GroupCreated, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Number,
-    Policy, Reading, Record, Reporters, Revoked, SequenceRule, Serial, SignedEntry,
+    GroupCreated, GroupNumber, GroupReset, Hash, KeyRotated, KeysPublished, Kind, LedgerId, Limits, LimitsSet, Moved,
+    Number, Policy, Reading, Record, Reporters, Revoked, SequenceRule, Serial, SignedEntry,
 };
 
 const ID: LedgerId = LedgerId { chain_id: u64::MAX, address: [7; 20] };
@@ -102,6 +102,8 @@ fn body() -> impl Strategy<Value = Body> {
             let key = SigningKey::generate().ok()?;
             KeyRotated::to(&key, whose, &ID).ok().map(Body::KeyRotated)
         }),
+        (any::<u64>(), any::<[u8; 20]>())
+            .prop_map(|(chain_id, address)| Body::Moved(Moved { to: LedgerId { chain_id, address } })),
         (group(), parsed("[a-z/ü€]{1,40}"), limits()).prop_map(|(group, topic, limits)| Body::LimitsSet(LimitsSet {
             group,
             topic,

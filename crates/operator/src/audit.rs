@@ -4,11 +4,11 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
-use sealcast_agent::{audit, stored_records};
+use sealcast_agent::audit;
 use sealcast_audit::{Message, Payload, Proof, Topic, Verified, verify};
 use sealcast_chain::{LedgerReader, Node, ProvenHead};
 use sealcast_identity::TrustAnchor;
-use sealcast_ledger::Record;
+use sealcast_ledger::{LedgerId, Record};
 use sealcast_ledger_client::{Endpoints, Finality};
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
@@ -16,7 +16,9 @@ use sealcast_node::{
 };
 use serde::Serialize;
 
-/// Longest proof and longest copy of a ledger that are read, in bytes.
+use crate::source::read_records;
+
+/// Longest proof that is read, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
 
 /// `sealcast audit`.
@@ -46,26 +48,30 @@ pub struct Options {
 
 /// Where the ledger is.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
 struct Source {
     /// A copy of the ledger, as `sealcast ledger export` writes it, or an agent's folder.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", required_unless_present = "rpc", conflicts_with = "rpc")]
     ledger: Option<PathBuf>,
     /// An endpoint of the ledger's network: http://, https://, ws:// or wss://.
     #[arg(long, value_name = "URL")]
     rpc: Option<EndpointUrl>,
+    /// The contract there that has the ledger, CHAIN:0xADDRESS, if it has moved [default: the one that it began with].
+    #[arg(long, value_name = "CONTRACT", requires = "rpc")]
+    contract: Option<LedgerId>,
 }
 
 impl Source {
     /// All records of the proof's ledger; from an endpoint, with its proof of the head.
     async fn read(&self, proof: &Proof) -> Result<(Vec<Record>, Option<ProvenHead>)> {
         match (&self.ledger, &self.rpc) {
-            (Some(path), _) => Ok((records(path)?, None)),
+            (Some(path), _) => Ok((read_records(path)?, None)),
             (None, Some(url)) => {
                 let endpoint = Endpoint::new(url, tls::system_roots)?;
                 // A reader sends no transactions.
                 let node = Node::network(Endpoints::new([(url.to_string(), endpoint)], Finality::Latest), 0);
-                let reader = LedgerReader::open(node, proof.ledger).await?;
+                let reader = LedgerReader::open(node, self.contract.unwrap_or(proof.ledger), proof.ledger)
+                    .await
+                    .context("the ledger cannot be read there. If it has moved, name its contract with --contract")?;
                 // Before the records: they may be more by then, never fewer.
                 let proven = reader.proven_head().await?;
                 Ok((reader.records().await?, proven))
@@ -73,14 +79,6 @@ impl Source {
             (None, None) => Ok((Vec::new(), None)),
         }
     }
-}
-
-fn records(path: &std::path::Path) -> Result<Vec<Record>> {
-    if !path.is_dir() {
-        let bytes = files::read_bytes(path, MAX_FILE_BYTES)?;
-        return Record::decode_all(&bytes).with_context(|| format!("{} cannot be used", path.display()));
-    }
-    stored_records(path)
 }
 
 /// Runs the command.

@@ -1,10 +1,9 @@
-//! `sealcast ledger`: show the entries, verify them from the first one on.
+//! `sealcast ledger`: show the entries, verify them from the first one on. What moves the ledger is in `moving`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
-use sealcast_agent::read_replica;
 use sealcast_ledger::{Record, Replica, Summary};
 use sealcast_node::{
     files::{self, Mode},
@@ -12,7 +11,7 @@ use sealcast_node::{
 };
 use serde::Serialize;
 
-use crate::{attest, device::Entry, operator::OperatorArgs};
+use crate::{attest, device::Entry, moving, source::Source};
 
 /// `sealcast ledger`.
 #[derive(Subcommand)]
@@ -35,7 +34,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write all entries to a file, for somebody who verifies a proof, or keeps them.
+    /// Write all entries to a file, for somebody who verifies a proof, or keeps them, and to move the ledger.
     Export {
         /// The file.
         #[arg(value_name = "FILE")]
@@ -44,33 +43,13 @@ pub enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Bring the entries of an exported ledger to the contract that succeeds it on another network.
+    Import(moving::Import),
+    /// Move the ledger to the contract that has its entries: the operator signs the last entry here.
+    Move(moving::Move),
     /// Tell the agents how far the ledger is, until stopped: signed by the operator, so that they notice a hub that withholds
     /// entries from them.
     Attest(attest::Options),
-}
-
-/// Whose copy.
-#[derive(clap::Args)]
-pub struct Source {
-    /// As which operator.
-    #[command(flatten)]
-    operator: OperatorArgs,
-    /// An agent's folder: read that agent's copy of the ledger, and do not ask the hub.
-    #[arg(long, value_name = "DIR")]
-    agent: Option<PathBuf>,
-}
-
-impl Source {
-    /// Its records and what they amount to, verified.
-    pub async fn read(&self) -> Result<(Vec<Record>, Replica)> {
-        match &self.agent {
-            Some(dir) => read_replica(dir),
-            None => {
-                let operator = self.operator.connect().await?;
-                Ok((operator.records, operator.replica))
-            }
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -123,26 +102,30 @@ pub async fn run(command: Command) -> Result<()> {
                 .collect();
             output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT", "HEAD"], &cells)
         }
+        Command::Attest(options) => attest::run(options).await,
         Command::Export { out, source } => {
             let (records, replica) = source.read().await?;
             files::write(&out, &Record::encode_all(&records), Mode::Public)?;
             output::line(&format!("{}: {} entries, head {}", out.display(), records.len(), replica.head()))
         }
-        Command::Attest(options) => attest::run(options).await,
+        Command::Import(options) => moving::import(options).await,
+        Command::Move(options) => moving::move_to(options).await,
         Command::Verify { source, json } => {
             let (_, replica) = source.read().await?;
             if json {
                 return output::json(&serde_json::json!({
                     "ledger": replica.genesis().id.to_string(),
+                    "contract": replica.current_id().to_string(),
                     "height": replica.height(),
                     "head": replica.head().to_string(),
                     "verified": true,
                 }));
             }
             output::line(&format!(
-                "ledger {}: {} entries verified: signatures, rules and hash chain\nhead {}",
+                "ledger {}: {} entries verified: signatures, rules and hash chain\nat contract {}\nhead {}",
                 replica.genesis().id,
                 replica.height(),
+                replica.current_id(),
                 replica.head()
             ))
         }

@@ -9,7 +9,9 @@ pub mod duty;
 pub mod group;
 pub mod key;
 pub mod ledger;
+mod moving;
 mod operator;
 pub mod readings;
+mod source;
 
 pub use self::operator::{Operator, OperatorArgs};

@@ -148,7 +148,7 @@ impl Operator {
         let id = self.replica.genesis().id;
         for _ in 0..TRIES {
             let nonce = self.replica.next_nonce(id.operator());
-            let entry = body.sign(&self.key, id.operator(), nonce, &id)?;
+            let entry = body.sign(&self.key, id.operator(), nonce, self.replica.current_id())?;
             let outcome = self.ledger.submit(&entry).await;
             self.catch_up().await?;
             match outcome {
@@ -171,8 +171,9 @@ impl Operator {
         let mut tries = 0;
         while let Some(rest) = bodies.get(done..).filter(|rest| !rest.is_empty()) {
             let nonce = self.replica.next_nonce(id.operator());
+            let here = self.replica.current_id();
             let entries =
-                rest.iter().zip(nonce..).map(|(body, nonce)| body.clone().sign(&self.key, id.operator(), nonce, &id));
+                rest.iter().zip(nonce..).map(|(body, nonce)| body.clone().sign(&self.key, id.operator(), nonce, here));
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
             let (records, outcome) = self.ledger.submit_all(&entries).await;
             self.catch_up().await?;

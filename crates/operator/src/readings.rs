@@ -8,7 +8,7 @@ use sealcast_node::output;
 use sealcast_reading::Decimal;
 use serde::Serialize;
 
-use crate::ledger::Source;
+use crate::source::Source;
 
 /// `sealcast readings`.
 #[derive(Subcommand)]

@@ -76,15 +76,22 @@ impl Rollback {
         (shown.number == last.number && shown != last).then_some(Sign::Other(last.number))
     }
 
-    /// An entry of this device is on the ledger. What was submitted with its nonce is answered.
-    pub fn handle_own(&mut self, own: &Own, ledger: &LedgerId, record: &Record) -> (Option<Write>, Option<Sign>) {
+    /// An entry of this device is on the ledger, and was signed for the contract `signed_for`. What was submitted with its nonce
+    /// is answered.
+    pub fn handle_own(
+        &mut self,
+        own: &Own,
+        ledger: &LedgerId,
+        signed_for: &LedgerId,
+        record: &Record,
+    ) -> (Option<Write>, Option<Sign>) {
         let entry = &record.entry;
         let known = self.submitted.contains(&(entry.nonce(), entry.digest(ledger)));
         let waiting = self.submitted.len();
         self.submitted.retain(|(nonce, _)| *nonce > entry.nonce());
         let forget = (self.submitted.len() < waiting).then_some(Write::Answered { nonce: entry.nonce() });
         // Of a former key of the device, no folder of this key knows anything.
-        let is_strange = !known && self.last.is_some() && entry.is_signed_by(own.key.public(), ledger);
+        let is_strange = !known && self.last.is_some() && entry.is_signed_by(own.key.public(), signed_for);
         let sign = is_strange.then_some(Sign::Entry { index: record.index, kind: entry.kind() });
         (forget, sign)
     }

@@ -143,11 +143,12 @@ impl Submitter {
 
     /// The ledger does not take the entry. Gives what the groups must be told of: it is not submitted again.
     pub fn handle_refused(&mut self, refusal: &Refusal, now_ms: u64) -> Option<Body> {
-        let stale_nonce = matches!(refusal, Refusal::BadNonce { .. });
+        // It was signed for a place that is no longer the next: for a nonce, or for a contract that the ledger has left.
+        let is_stale = matches!(refusal, Refusal::BadNonce { .. } | Refusal::NotHere { .. });
         match self.take_submission()? {
             Submission::OnLedger => None,
             // The replica is behind: it is signed anew.
-            Submission::Body(body) if stale_nonce => {
+            Submission::Body(body) if is_stale => {
                 self.submit_again(body, now_ms);
                 None
             }
@@ -157,7 +158,7 @@ impl Submitter {
             }
             // Once the replica knows why, the reading waits until that has changed.
             Submission::Reading { .. } => {
-                if !stale_nonce {
+                if !is_stale {
                     debug!(reason = %refusal, "a reading was refused");
                 }
                 self.retry_after(RETRY_MS, now_ms);
@@ -304,7 +305,7 @@ fn wanted(queued: &QueuedReading, own: &Own, replica: &Replica) -> Result<Body, 
 }
 
 fn sign(own: &Own, replica: &Replica, body: &Body) -> Result<SignedEntry, SignError> {
-    body.sign(&own.key, own.number, replica.next_nonce(own.number), &replica.genesis().id)
+    body.sign(&own.key, own.number, replica.next_nonce(own.number), replica.current_id())
 }
 
 #[cfg(test)]

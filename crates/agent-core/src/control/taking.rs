@@ -209,7 +209,9 @@ impl Control {
         }
         let is_own = record.entry.originator() == self.own.number;
         if is_own {
-            let (forget, sign) = self.rollback.handle_own(&self.own, &ledger_of(keyring), record);
+            // No entry of a device moves the ledger: it is still where this one was signed for.
+            let here = keyring.read(|keyring| *keyring.replica().current_id());
+            let (forget, sign) = self.rollback.handle_own(&self.own, &ledger_of(keyring), &here, record);
             self.writes.extend(forget);
             // Before the groups try to follow what they made themselves and do not know.
             sign.into_iter().for_each(|sign| self.begin_anew(sign));

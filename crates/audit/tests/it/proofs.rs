@@ -6,7 +6,8 @@ use sealcast_audit::{
     Blinding, Claim, Commitment, Frontier, Message, Payload, Proof, ProveError, Sent, SentKind, Shown, Topic, Verified,
     prove, verify,
 };
-use sealcast_identity::{Root, TrustAnchor};
+use sealcast_identity::{Root, SigningKey, TrustAnchor};
+use sealcast_ledger::{Body, LedgerId};
 
 use crate::world::{NOW_MS, World, device, digest_only};
 
@@ -55,6 +56,31 @@ fn a_stranger_learns_who_sent_what_when_and_in_which_order_and_that_nothing_is_l
         assert_eq!(*payload, format!("payload {index}").into_bytes());
     }
     assert!(!verified.revoked);
+}
+
+/// Anchors before and after the ledger moved, which are signed for different contracts.
+#[test]
+fn what_was_anchored_holds_after_the_ledger_has_moved() {
+    let mut world = World::new();
+    world.send(4);
+    world.anchor();
+    let to = LedgerId { chain_id: 1, address: [9; 20] };
+    world.move_to(to);
+    world.send(4);
+    world.anchor();
+    let all = |last: usize| prove(&world.series(None, last), &show(0, 4 + 4 * last, |_| Shown::All)).unwrap();
+    for last in [0, 1] {
+        let verified = check(&world, &all(last)).unwrap();
+        assert_eq!((verified.from, verified.messages.len()), (0, 4 + 4 * last));
+        assert_ne!(verified.ledger, to, "it is called as at first");
+    }
+    // An entry that moves the ledger has to be the operator's.
+    let mut records = world.records().to_vec();
+    let moved = records.iter().position(|record| matches!(record.entry.body(), Body::Moved(_))).unwrap();
+    let (entry, stranger) = (&records[moved].entry, SigningKey::generate().unwrap());
+    let forged = entry.body().clone().sign(&stranger, entry.originator(), entry.nonce(), &all(1).ledger).unwrap();
+    records[moved].entry = forged;
+    assert_eq!(verify(&all(1), &world.root, &records).unwrap_err().claim, Claim::Ledger);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sealcast_audit::{Frontier, Sent, SentKind, Series, SeriesSecret, anchor_of, payload_digest};
 use sealcast_identity::{Authority, DeviceId, Issued, Root, SigningKey, TrustAnchor};
 use sealcast_ledger::{
-    Anchor, Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, LedgerId, Number,
+    Anchor, Authenticity, Body, DeviceRegistered, Genesis, Granted, GroupCreated, GroupNumber, LedgerId, Moved, Number,
     Policy, Record, Serial, testing::MemoryLedger,
 };
 
@@ -103,6 +103,11 @@ impl World {
         say(&mut self.ledger, &self.key, ID.number_of(&device()), body)
     }
 
+    /// The ledger goes on at another contract.
+    pub fn move_to(&mut self, to: LedgerId) {
+        say(&mut self.ledger, &self.operator, ID.operator(), Body::Moved(Moved { to }));
+    }
+
     /// What the folder has from this anchor to that one; from the beginning without the first.
     pub fn series(&self, first: Option<usize>, last: usize) -> Series {
         let base = first.map_or_else(Frontier::default, |at| self.anchored[at].0.clone());
@@ -143,7 +148,7 @@ fn registration(device: &DeviceId, key: &SigningKey, issued: &Issued) -> Body {
 }
 
 fn say(ledger: &mut MemoryLedger, key: &SigningKey, by: Number, body: Body) -> Record {
-    let entry = body.sign(key, by, ledger.replica().next_nonce(by), &ID).unwrap();
+    let entry = body.sign(key, by, ledger.replica().next_nonce(by), ledger.replica().current_id()).unwrap();
     ledger.submit(&entry, NOW_MS / 1000 + ledger.replica().height()).unwrap()
 }
 

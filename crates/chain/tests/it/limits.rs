@@ -10,8 +10,8 @@ use sealcast_chain::{Engine, EngineConfig, Ledger, Node, Wallet};
 use sealcast_identity::SigningKey;
 use sealcast_ledger::{
     Anchor, Body, DeviceRevoked, Epoch, Event, FaultReported, Generation, Granted, GroupNumber, GroupReset, Hash,
-    KeyRotated, KeysPublished, LedgerId, Limits, LimitsSet, Number, Reading, Record, Refusal, Replica, Reporters,
-    Revoked, SequenceRule,
+    KeyRotated, KeysPublished, LedgerId, Limits, LimitsSet, Moved, Number, Reading, Record, Refusal, Replica,
+    Reporters, Revoked, SequenceRule,
     testing::{Cast, MemoryLedger},
 };
 use sealcast_ledger_client::SubmitError;
@@ -322,7 +322,8 @@ async fn write_the_vectors() {
     let (g, generation) = (GroupNumber::new(1).unwrap(), Generation(0));
     let certificate = Hash::of(b"certificate");
     let reason = || "décommissionné".parse().unwrap();
-    let rotated = |whose| Body::KeyRotated(KeyRotated::to(&SigningKey::generate().unwrap(), whose, &id).unwrap());
+    let [next_ca, next_operator] = [SigningKey::generate().unwrap(), SigningKey::generate().unwrap()];
+    let rotated = |key, whose| Body::KeyRotated(KeyRotated::to(key, whose, &id).unwrap());
     let listed = Limits { reporters: Reporters::Listed(vec![b]), sequence: SequenceRule::Gapless, ..limits() };
     let mut said = vec![
         (id.ca(), cast.registration(0, certificate)),
@@ -345,8 +346,8 @@ async fn write_the_vectors() {
         (id.operator(), Body::GroupReset(GroupReset { group: g, reason: reason() })),
         (id.operator(), Body::Revoked(Revoked { group: g, device: b, reason: reason() })),
         (id.operator(), Body::DeviceRevoked(DeviceRevoked { device: b, reason: reason() })),
-        (id.root(), rotated(id.ca())),
-        (id.operator(), rotated(id.operator())),
+        (id.root(), rotated(&next_ca, id.ca())),
+        (id.operator(), rotated(&next_operator, id.operator())),
     ]);
     let mut memory = MemoryLedger::new(genesis);
     for (by, body) in said {
@@ -355,6 +356,12 @@ async fn write_the_vectors() {
         assert_eq!(memory.submit(&entry, record.time_s).unwrap(), record);
         writeln!(out, "record {}", hex::encode(record.encode())).unwrap();
     }
+    let moved = Body::Moved(Moved { to: LedgerId { chain_id: 1, address: [7; 20] } });
+    let nonce = memory.replica().next_nonce(id.operator());
+    let entry = moved.sign(&next_operator, id.operator(), nonce, &id).unwrap();
+    let record = ledger.submit(&entry).await.unwrap();
+    assert_eq!(memory.submit(&entry, record.time_s).unwrap(), record);
+    writeln!(out, "record {}", hex::encode(record.encode())).unwrap();
     for (index, _, verdict) in judged(&engine, id).await {
         writeln!(out, "verdict {index} {verdict}").unwrap();
     }

@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod limits;
 mod many;
+mod moving;
 mod network;
 mod relay;
 mod rotation;

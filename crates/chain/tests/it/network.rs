@@ -178,7 +178,7 @@ async fn an_endpoint_that_keeps_entries_back_is_not_asked_for_ever() {
     let (world, endpoints, ledger) = world(1).await;
     world.by_operator(group("a", &["a/#"])).await.unwrap();
     let node = Node::network(Endpoints::new([endpoints[0].named("only")], Finality::Latest), MAX_FEE_GWEI);
-    let reader = LedgerReader::open(node, world.id()).await.unwrap();
+    let reader = LedgerReader::open(node, world.id(), world.id()).await.unwrap();
     assert_eq!(reader.records().await.unwrap(), all(&world.ledger).await);
     endpoints[0].twist(Some(|asked, answer| {
         if asked["method"] == "eth_getLogs" {

@@ -54,7 +54,7 @@ fn bench() -> Bench {
 async fn deploy(bench: &Bench) -> SealcastLedger::SealcastLedgerInstance<DynProvider> {
     let keys = std::array::from_fn(|_| Bytes::from(SigningKey::generate().unwrap().public().xy().to_vec()));
     let [root, ca, operator] = keys;
-    SealcastLedger::deploy(bench.provider.clone(), root, ca, operator).await.unwrap()
+    SealcastLedger::deploy(bench.provider.clone(), root, ca, operator, 0, Address::ZERO).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response, sse},
 };
 use sealcast_identity::DeviceId;
-use sealcast_ledger::{GroupName, Replica};
+use sealcast_ledger::{GroupName, LedgerId, Replica};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -191,9 +191,13 @@ pub async fn entry(
     let record = page.first().ok_or_else(unknown)?;
     let replica = console.replica();
     let log = lock(&console.log);
-    let (signed, id) = (&record.entry, replica.genesis().id);
+    let signed = &record.entry;
     let keys = log.keys_of(&replica, signed.originator());
-    let key = keys.iter().find(|key| signed.is_signed_by(key, &id));
+    // Of which contract it was signed: the ledger may have moved once.
+    let ids = [replica.genesis().id, *replica.current_id()];
+    let by = |id: &LedgerId| Some((keys.iter().find(|key| signed.is_signed_by(key, id))?, *id));
+    let found = ids.iter().find_map(by);
+    let (key, id) = (found.map(|(key, _)| key), found.map_or(ids[0], |(_, id)| id));
     let (r, s) = signed.signature().split_at(32);
     json(&EntryDetail {
         entry: log.entry(index).cloned().unwrap_or_else(|| old_entry(&replica, record)),

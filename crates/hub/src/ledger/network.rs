@@ -28,14 +28,15 @@ pub async fn open(network: &Network, known: Option<LedgerId>, keys: &Keys) -> Re
 
 /// The ledger `id`, with the wallet of `relay_key`.
 pub async fn attach(network: &Network, id: LedgerId, relay_key: &[u8; 32]) -> Result<Ledger> {
-    let ledger = Ledger::attach(node(network)?, Wallet::from_secret(relay_key)?, id.address).await?;
+    let node = node(network)?;
+    let chain_id = node.chain_id().await?;
     ensure!(
-        ledger.id().chain_id == id.chain_id,
-        "the endpoints are of chain {}, the ledger is on chain {}: check `rpc` in [ledger] of hub.toml (--rpc)",
-        ledger.id().chain_id,
+        chain_id == id.chain_id,
+        "the endpoints are of chain {chain_id}, the ledger is on chain {}: check `rpc` in [ledger] of hub.toml (--rpc). If the \
+         ledger is to move there, begin with `sealcast ledger export`, see docs/ledger-move.md",
         id.chain_id
     );
-    Ok(ledger)
+    Ok(Ledger::attach(node, Wallet::from_secret(relay_key)?, id.address).await?)
 }
 
 /// The network's endpoints. None is asked yet.

@@ -1,5 +1,6 @@
 //! What the endpoints of a network have shown: which of them is behind, and which lies.
 
+use sealcast_ledger::LedgerId;
 use tracing::{error, info, warn};
 
 use crate::NodeError;
@@ -29,6 +30,8 @@ pub(super) struct Watched {
     all: Vec<Seen>,
     /// From where on the last records were given out. Whoever asks for the same again may have found them false.
     pub(super) given_from: Option<u64>,
+    /// Where the ledger has gone, if that was told.
+    pub(super) left: Option<LedgerId>,
     /// See [`super::NetworkLedger::parted`].
     pub(super) parted: Option<u64>,
 }
@@ -52,7 +55,7 @@ impl Watched {
             unshown_ms: None,
             false_at: None,
         };
-        Self { all: names.map(seen).collect(), given_from: None, parted: None }
+        Self { all: names.map(seen).collect(), given_from: None, left: None, parted: None }
     }
 
     pub(super) fn states(&self) -> Vec<EndpointState> {

@@ -64,6 +64,7 @@ impl Replica {
                 let fingerprint = hex::encode(public_key.fingerprint());
                 format!("{by} gave {} the key {}", who(whose), fingerprint.get(..16).unwrap_or(&fingerprint))
             }
+            Event::Moved { to } => format!("{by} moved the ledger to {to}"),
             Event::LimitsSet { group, topic, version } => {
                 let again = if *version > 1 { "new " } else { "" };
                 format!("{by} set {again}limits for {topic} in {}", which(group))

@@ -2,7 +2,9 @@
 
 use sealcast_identity::{DeviceId, PublicKey};
 
-use crate::{Epoch, Generation, GroupName, GroupNumber, Hash, LimitVerdict, Number, ReadingTopic, Reason, UnitText};
+use crate::{
+    Epoch, Generation, GroupName, GroupNumber, Hash, LedgerId, LimitVerdict, Number, ReadingTopic, Reason, UnitText,
+};
 
 /// What comes of a reported fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +161,11 @@ pub enum Event {
         whose: Number,
         /// The new key.
         public_key: PublicKey,
+    },
+    /// The ledger is at another contract from the next record on.
+    Moved {
+        /// Which.
+        to: LedgerId,
     },
 }
 

@@ -107,6 +107,7 @@ impl Replica {
             Body::KeyRotated(b) => {
                 self.built_in.insert(b.whose, b.public_key);
             }
+            Body::Moved(b) => self.current = b.to,
             Body::LimitsSet(b) => self.change_group(b.group, |group| {
                 let version = group.limits.get(&b.topic).map_or(0, |limits| limits.version) + 1;
                 let limits = TopicLimits { limits: b.limits.clone(), version, set_at: index };

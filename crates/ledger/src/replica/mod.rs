@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use sealcast_identity::{DeviceId, PublicKey};
 
 use crate::{
-    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, Number, ReadingCounts, ReadingTopic, Record, Refusal,
+    Body, Epoch, Genesis, GroupName, GroupNumber, Hash, LedgerId, Number, ReadingCounts, ReadingTopic, Record, Refusal,
     SignedEntry, Stream, TopicFilter, TopicLimits,
 };
 
@@ -82,6 +82,8 @@ pub enum ReplicaError {
 #[derive(Debug, Clone)]
 pub struct Replica {
     genesis: Genesis,
+    /// The contract that the next entry is for.
+    current: LedgerId,
     ca: Number,
     operator: Number,
     /// The current keys of the root, the CA and the operator.
@@ -135,6 +137,7 @@ impl Replica {
             ca,
             operator,
             built_in: BTreeMap::from([(root, genesis.root), (ca, genesis.ca), (operator, genesis.operator)]),
+            current: genesis.id,
             genesis,
             head,
             heads: VecDeque::from([head]),
@@ -175,7 +178,7 @@ impl Replica {
         let event = self
             .decide(&record.entry, record.time_s, signatures)
             .map_err(|source| ReplicaError::Refused { index, source })?;
-        let head = Record::next_head(&self.head, index, record.time_s, &record.entry, &self.genesis.id);
+        let head = Record::next_head(&self.head, index, record.time_s, &record.entry, &self.current);
         if head != record.head {
             return Err(ReplicaError::Head { index, expected: head, got: record.head });
         }
@@ -198,6 +201,12 @@ impl Replica {
     #[must_use]
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
+    }
+
+    /// The contract that the next entry is signed for. That is [`Genesis::id`] until the ledger moves.
+    #[must_use]
+    pub fn current_id(&self) -> &LedgerId {
+        &self.current
     }
 
     /// The head after the last record.

@@ -21,7 +21,7 @@ impl Replica {
         if entry.nonce() != expected || expected == u64::MAX {
             return Err(Refusal::BadNonce { expected, got: entry.nonce() });
         }
-        if signatures == Signatures::Check && !entry.is_signed_by(key, &self.genesis.id) {
+        if signatures == Signatures::Check && !entry.is_signed_by(key, &self.current) {
             return Err(Refusal::BadSignature);
         }
         self.permit(entry.body(), by, time_s)
@@ -176,6 +176,12 @@ impl Replica {
                 })
             }
             Body::KeyRotated(b) => self.rotate(kind, b, by),
+            Body::Moved(b) => {
+                if by != self.operator {
+                    return Err(not_authorized(kind, by));
+                }
+                Ok(Event::Moved { to: b.to })
+            }
             Body::LimitsSet(b) => {
                 let group = self.administered(kind, b.group, by)?;
                 let topic = b.topic.as_str();

@@ -1,6 +1,6 @@
 //! The replica's state as bytes: a client that kept them need not apply all records again.
 //!
-//! Version 1: the version (u8), the genesis's head (32), then the fields of [`Replica`] in the order of
+//! Version 2: the version (u8), the genesis's head (32), then the fields of [`Replica`] in the order of
 //! [`Replica::snapshot`], and SHA-256 of all that (32). Integers are big-endian, a collection has its length (u32) before its
 //! items. What follows from other fields is not in it.
 //!
@@ -37,6 +37,7 @@ impl Replica {
     pub fn snapshot(&self) -> Vec<u8> {
         let Self {
             genesis,
+            current,
             built_in,
             heads,
             height,
@@ -60,6 +61,7 @@ impl Replica {
         } = self;
         let mut out = vec![VERSION];
         genesis.head().put(&mut out);
+        current.put(&mut out);
         built_in.put(&mut out);
         heads.put(&mut out);
         height.put(&mut out);
@@ -113,6 +115,7 @@ impl Replica {
 
     fn read(genesis: Genesis, reader: &mut Reader<'_>) -> Result<Self, SnapshotError> {
         let mut replica = Self {
+            current: Stored::read(reader)?,
             built_in: Stored::read(reader)?,
             heads: Stored::read(reader)?,
             height: Stored::read(reader)?,

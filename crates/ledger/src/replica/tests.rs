@@ -1,6 +1,7 @@
 //! The rules one by one, against a model at random, and against records that were tampered with.
 
 mod faults;
+mod moved;
 mod past;
 mod snapshot;
 
@@ -744,6 +745,7 @@ impl Model {
                 }
             }
             Body::Anchor(b) => self.grants.contains(&(b.group.get(), by)),
+            Body::Moved(_) => by == ID.operator(),
             Body::KeyRotated(b) => {
                 let by_whom = BTreeMap::from([(ID.ca(), ID.root()), (ID.operator(), ID.operator())]);
                 let unused = self.built_in.values().all(|key| *key != b.public_key);

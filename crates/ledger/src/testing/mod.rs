@@ -32,8 +32,7 @@ impl MemoryLedger {
         self.replica.check(entry)?;
         let index = self.replica.height();
         let time_s = time_s.max(self.replica.last_time_s());
-        let id = self.replica.genesis().id;
-        let head = Record::next_head(&self.replica.head(), index, time_s, entry, &id);
+        let head = Record::next_head(&self.replica.head(), index, time_s, entry, self.replica.current_id());
         let record = Record { index, time_s, entry: entry.clone(), head };
         match self.replica.apply_without_signature_check(&record) {
             Ok(_) => {
@@ -111,6 +110,6 @@ impl Cast {
     /// # Panics
     /// If the originator is not in the cast.
     pub fn sign(&self, replica: &Replica, originator: Number, body: &Body) -> Result<SignedEntry, SignError> {
-        body.sign(&self.keys[&originator], originator, replica.next_nonce(originator), &self.genesis.id)
+        body.sign(&self.keys[&originator], originator, replica.next_nonce(originator), replica.current_id())
     }
 }

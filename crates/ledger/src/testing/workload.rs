@@ -48,11 +48,10 @@ impl Workload {
     /// An entry for a ledger in the state of `replica`.
     pub fn entry(&mut self, replica: &Replica) -> Result<SignedEntry, SignError> {
         let (likely, body) = self.body(replica)?;
-        let id = self.cast.genesis.id;
         let originator = if self.one_in(8) { self.anyone() } else { likely };
         let next = replica.next_nonce(originator);
         let nonce = if self.one_in(20) { next.wrapping_add(self.next() % 3).wrapping_sub(1) } else { next };
-        let mut ledger = id;
+        let mut ledger = *replica.current_id();
         if self.one_in(40) {
             ledger.chain_id ^= 1;
         }
@@ -61,7 +60,11 @@ impl Workload {
     }
 
     /// The key that the ledger knows; the newest if it knows none.
-    fn key(&self, replica: &Replica, signer: Number) -> &SigningKey {
+    ///
+    /// # Panics
+    /// If the signer is not in the cast.
+    #[must_use]
+    pub fn key(&self, replica: &Replica, signer: Number) -> &SigningKey {
         let newest = &self.cast.keys[&signer];
         let known = replica.key_of(signer);
         std::iter::once(newest).chain(&self.replaced).find(|key| Some(key.public()) == known).unwrap_or(newest)

@@ -38,6 +38,7 @@ mod kill;
 mod ledger_rpc;
 mod listeners;
 mod log;
+mod moving;
 mod mqtt;
 mod networks;
 mod nonce;

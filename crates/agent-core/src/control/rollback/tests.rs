@@ -101,7 +101,7 @@ fn only_an_entry_that_the_folder_has_not_submitted_is_a_sign() {
         let FolderPast { submitted, .. } = FolderPast::default();
         let submitted = rollback.submitted.iter().copied().chain(submitted).collect();
         let mut restarted = Rollback::new(FolderPast { checkpoint: rollback.last, submitted }, START_MS);
-        restarted.handle_own(&own(), &ledger(), &record(4, content, signer))
+        restarted.handle_own(&own(), &ledger(), &ledger(), &record(4, content, signer))
     };
     let answered = Some(Write::Answered { nonce: 4 });
     assert_eq!(strange(1, 0), (answered.clone(), None));
@@ -110,7 +110,11 @@ fn only_an_entry_that_the_folder_has_not_submitted_is_a_sign() {
     assert_eq!(strange(3, 0), (answered.clone(), Some(sign)));
     assert_eq!(strange(3, 1), (answered, None), "by a former key");
 
-    assert_eq!(rollback.handle_own(&own(), &ledger(), &record(5, 3, 0)).1, Some(sign));
+    assert_eq!(rollback.handle_own(&own(), &ledger(), &ledger(), &record(5, 3, 0)).1, Some(sign));
     rollback.begin_anew();
-    assert_eq!(rollback.handle_own(&own(), &ledger(), &record(6, 3, 0)), (None, None), "it has nothing to lose");
+    assert_eq!(
+        rollback.handle_own(&own(), &ledger(), &ledger(), &record(6, 3, 0)),
+        (None, None),
+        "it has nothing to lose"
+    );
 }

@@ -18,6 +18,7 @@ stored_enum!(Event {
     11 => LimitsSet { group, topic, version },
     12 => FaultReported { group, generation, epoch, author, kept_out, outcome },
     13 => KeyRotated { whose, public_key },
+    14 => Moved { to },
 });
 stored_enum!(Former { 0 => Nothing {}, 1 => SameKey {}, 2 => OtherKey {} });
 stored_enum!(FaultOutcome { 0 => Noted {}, 1 => FoundedAnew {}, 2 => AuthorOut {} });

@@ -105,6 +105,18 @@ impl Stored for Reporters {
     }
 }
 
+stored_struct!(LedgerId { chain_id, address });
+
+impl Stored for [u8; 20] {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend(self);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, SnapshotError> {
+        Ok(reader.array()?)
+    }
+}
+
 impl Stored for Number {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend(self.as_bytes());

@@ -8,7 +8,7 @@ use std::{
 use crate::{CodecError, Refusal, codec::Reader};
 
 /// Raised with each change of what a snapshot holds, or of what records come to.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Why a snapshot is of no use. The records are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

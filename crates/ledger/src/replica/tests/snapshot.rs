@@ -41,6 +41,20 @@ proptest! {
     }
 }
 
+/// The next entry is for where the ledger is, and not for where it began.
+#[test]
+fn knows_where_the_ledger_is() {
+    let mut scene = Scene::with_group();
+    let to = LedgerId { chain_id: 1, address: [9; 20] };
+    scene.say(ID.operator(), &Body::Moved(Moved { to })).unwrap();
+    let bytes = check_same(scene.ledger.replica());
+    let restored = Replica::from_snapshot(scene.cast.genesis, &bytes).unwrap();
+    assert_eq!(*restored.current_id(), to);
+    let body = Body::GroupReset(GroupReset { group: group(1), reason: Reason::default() });
+    let next = scene.cast.sign(&restored, ID.operator(), &body).unwrap();
+    assert_eq!(scene.replica().check(&next), Ok(()));
+}
+
 /// Heads and summaries are bounded, and stay the newest.
 #[test]
 fn keeps_what_the_bounds_keep() {
