@@ -30,9 +30,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     apart::{self, Folders, YEAR},
-    config, moving, relay_key,
+    config, relay_key,
 };
 
+/// The file that says where the ledger was before it moved.
+pub const FORMER: &str = "ledger.address.former";
 /// A server certificate that ends within this time is made anew.
 const RENEW: Duration = Duration::from_secs(30 * 86_400);
 
@@ -224,7 +226,7 @@ pub fn check(dir: &Path, config: &config::Hub) -> Result<()> {
         let address = "the address of the contract that is the ledger";
         let file = dir.join("ledger.address");
         // The descriptor names the ledger as it was called at first, wherever it has moved to.
-        let has_moved = exists(&moving::FORMER) || (config.ledger.is_some() && exists(&"ledger.sqlite"));
+        let has_moved = exists(&FORMER) || (config.ledger.is_some() && exists(&"ledger.sqlite"));
         let over = match named_ledger(dir) {
             _ if has_moved => format!(
                 "The ledger has moved, so network.json does not say where it is. Or write the file again with the contract, \
@@ -310,7 +312,7 @@ mod tests {
         std::fs::write(dir.path().join("network.json"), network.to_string()).unwrap();
         assert!(said().contains(&format!("echo 7526:{address} > ")), "{}", said());
         // That is not where it is, once it has moved.
-        std::fs::write(dir.path().join(moving::FORMER), b"").unwrap();
+        std::fs::write(dir.path().join(FORMER), b"").unwrap();
         assert!(!said().contains("echo 7526") && said().contains("`sealcast ledger verify --agent DIR`"), "{}", said());
     }
 

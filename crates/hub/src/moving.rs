@@ -13,14 +13,13 @@ use sealcast_node::files::{self, Mode};
 use tracing::info;
 
 use crate::{
-    config, folder,
+    config,
+    folder::{self, FORMER},
     ledger::{self, ADDRESS, network},
 };
 
 /// The file in the hub's folder that says which contract is to be the ledger.
 const SUCCESSOR: &str = "ledger.successor";
-/// The file that says where the ledger was before.
-pub const FORMER: &str = "ledger.address.former";
 
 /// How far a successor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
