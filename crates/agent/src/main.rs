@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sealcast_agent::{Options, audit, enroll, topics, why};
-use sealcast_node::process::{self, Lasts, LogOptions};
+use sealcast_node::{
+    examples::{Example, with_examples},
+    process::{self, Lasts, LogOptions},
+};
 
 /// End-to-end encrypted MQTT for groups of IoT devices: the device's side.
 #[derive(Parser)]
@@ -32,8 +35,21 @@ enum Role {
     Audit(audit::Command),
 }
 
+const EXAMPLES: &[Example] = &[
+    (
+        "Enrol this device",
+        "sealcast-agent enroll --hub https://hub.example.org:8443 --token-file 1111.token --dir 1111",
+    ),
+    ("Start its agent", "sealcast-agent run --dir 1111 --listen 127.0.0.1:18831"),
+    ("Check the folder and agent.toml, and start nothing", "sealcast-agent run --dir 1111 --check"),
+    ("Show its topics", "sealcast-agent topics --dir 1111"),
+    ("See why a message did not come", "sealcast-agent why --dir 1111 hsu0001/room1"),
+    ("Prove what it has sent", "sealcast-agent audit prove --dir 1111 --topic 'hsu0001/#' --out proof"),
+];
+
 fn main() -> ExitCode {
-    let Cli { log, role } = Cli::parse();
+    let matches = with_examples(Cli::command(), EXAMPLES).get_matches();
+    let Cli { log, role } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     #[cfg(feature = "pkcs11")]
     sealcast_token::install();
     let lasts = match role {
@@ -50,4 +66,15 @@ fn main() -> ExitCode {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_an_example_and_each_example_is_a_command() {
+        let faults = sealcast_node::examples::faults(&Cli::command(), EXAMPLES);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
 }

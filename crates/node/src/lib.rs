@@ -9,6 +9,7 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod endpoint;
+pub mod examples;
 pub mod files;
 pub mod https;
 mod hub_channel;

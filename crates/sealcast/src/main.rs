@@ -1,14 +1,19 @@
 //! `sealcast`: one binary, a role each for the hub, the agents and the people who run them.
 
+mod examples;
 mod quality;
+mod shell;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sealcast_agent::{enroll, topics, why};
 use sealcast_hub::console;
 use sealcast_lab::{bench, demo};
-use sealcast_node::process::{self, Lasts, LogOptions};
+use sealcast_node::{
+    examples::with_examples,
+    process::{self, Lasts, LogOptions},
+};
 use sealcast_operator::{audit, broker, device, duty, group, key, ledger, readings};
 
 /// End-to-end encrypted MQTT for groups of IoT devices.
@@ -67,10 +72,19 @@ enum Role {
     /// Measure the cost of sealing, of checks, and of a fleet of agents.
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Print the script by which a shell completes these commands.
+    Completions(shell::Completions),
+    /// Write manual pages for these commands.
+    Man(shell::Man),
+}
+
+/// All commands, with examples.
+fn command() -> clap::Command {
+    with_examples(Cli::command(), examples::EXAMPLES)
 }
 
 fn main() -> ExitCode {
-    let Cli { log, role } = Cli::parse();
+    let Cli { log, role } = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     #[cfg(feature = "pkcs11")]
     sealcast_token::install();
     let lasts = match role {
@@ -99,6 +113,32 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Audit(command) => audit::run(command).await?,
         Role::Demo(options) => return demo::run(options).await,
         Role::Bench(command) => bench::run(command).await?,
+        Role::Completions(options) => shell::completions(&options, command())?,
+        Role::Man(options) => shell::man(&options, command())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_an_example_and_each_example_is_a_command() {
+        let faults = sealcast_node::examples::faults(&Cli::command(), examples::EXAMPLES);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+
+    #[test]
+    fn each_command_has_a_manual_page_with_its_examples() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        clap_mangen::generate_to(command(), dir.path())?;
+        for (page, part) in
+            [("sealcast.1", "sealcast demo"), ("sealcast-group-grant.1", "sealcast group grant hsu0001")]
+        {
+            let text = std::fs::read_to_string(dir.path().join(page))?;
+            assert!(text.contains(part), "{page}: {text}");
+        }
+        Ok(())
+    }
 }
