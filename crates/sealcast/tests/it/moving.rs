@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     PATIENCE,
-    harness::{Agent, Anvil, Hub, output, sealcast, succeed, until, until_joined},
+    harness::{Agent, Anvil, Hub, configure, output, sealcast, succeed, until, until_joined},
 };
 
 /// What `sealcast ledger verify` says of the agent's copy.
@@ -29,9 +29,14 @@ fn heard(from: &Agent, to: &Agent, text: &str) {
 #[test]
 fn a_ledger_moves_to_a_network_and_groups_go_on_without_a_new_key() {
     let anvil = Anvil::start(&[]);
-    let mut hub = Hub::start();
-    let dirs = hub.members("room", [""; 3]);
-    let [first, second, mut away] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
+    let mut hub = Hub::start_with(&[], |dir| {
+        std::fs::write(dir.join("hub.toml"), "[ledger]\nlisten = '127.0.0.1:0'\n").unwrap();
+    });
+    // The second agent reads the ledger's network by itself.
+    let served = hub.ready["ledger_rpc"].as_str().unwrap();
+    let reads_itself = format!("[ledger]\nrpc = ['http://{served}']\nfinality = 'latest'\n");
+    let dirs = hub.members("room", ["", &reads_itself, ""]);
+    let [first, mut second, mut away] = dirs.each_ref().map(|dir| Agent::start(dir, &[]));
     until_joined(&first, &second, "room/probe");
     until_joined(&first, &away, "room/probe");
     away.end();
@@ -65,6 +70,9 @@ fn a_ledger_moves_to_a_network_and_groups_go_on_without_a_new_key() {
     until("the agents know", || {
         verified(&dirs[0])["contract"] == contract && verified(&dirs[1])["contract"] == contract
     });
+    second
+        .log
+        .until(&[" ERROR ", &format!("the ledger is at the contract {contract}, and this agent reads it at 7526:0x")]);
     heard(&first, &second, "meanwhile");
     let closed = output(&mut hub.command(&["group", "revoke", "room", "1112"]));
     let words = String::from_utf8_lossy(&closed.stderr).into_owned();
@@ -90,7 +98,14 @@ fn a_ledger_moves_to_a_network_and_groups_go_on_without_a_new_key() {
     away.restart();
     until_joined(&first, &away, "room/probe");
     assert_eq!(epoch(&hub), before, "it has missed nothing");
+    // An agent that reads the network by itself finds the contract by the entries that it has; one without any is told it.
+    let read_there = format!("[ledger]\nrpc = ['{rpc}']\nfinality = 'latest'\n");
+    configure(&dirs[1], &read_there);
+    second.end();
+    second.restart();
+    until_joined(&first, &second, "room/probe");
     let new = hub.enroll("1114");
+    configure(&new, &format!("{read_there}contract = '{contract}'\n"));
     hub.operate(&["group", "grant", "room", "1114"]);
     let joined = Agent::start(&new, &[]);
     until_joined(&first, &joined, "room/probe");
@@ -100,7 +115,8 @@ fn a_ledger_moves_to_a_network_and_groups_go_on_without_a_new_key() {
     let mut member = joined.subscribe("room/secret", &[]);
     first.publish("room/secret", "not for 1112", &[]);
     assert_eq!(member.message(PATIENCE).as_deref(), Some("room/secret not for 1112"));
-    assert!(revoked.pending().iter().all(|line| !line.contains("not for 1112")));
+    let heard = revoked.pending();
+    assert!(heard.iter().all(|line| !line.contains("not for 1112")), "{heard:?}");
     until("all have the same ledger", || {
         let head = verified(&new)["head"].clone();
         [&dirs[0], &dirs[2]].iter().all(|dir| verified(dir)["head"] == head)
