@@ -69,7 +69,13 @@ impl Console {
         if replica.height() != past.replica.height() {
             return Err(Box::new(past));
         }
-        *lock(&self.log) = past.log;
+        if replica.head() == past.replica.head() {
+            *lock(&self.log) = past.log;
+        } else {
+            tracing::error!(
+                "the ledger shows the console other former entries than the hub has verified: they are not shown"
+            );
+        }
         Ok(())
     }
 }

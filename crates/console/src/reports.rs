@@ -47,10 +47,11 @@ impl Reports {
     /// Adds up what all have sealed, opened and refused.
     pub fn sum(&self, totals: &mut Totals) {
         for report in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            totals.sealed += report.sealed;
-            totals.opened += report.opened;
+            totals.sealed = totals.sealed.saturating_add(report.sealed);
+            totals.opened = totals.opened.saturating_add(report.opened);
             for refused in &report.refused {
-                *totals.refused.entry(refused.code.clone()).or_default() += refused.count;
+                let count = totals.refused.entry(refused.code.clone()).or_default();
+                *count = count.saturating_add(refused.count);
             }
         }
     }
@@ -59,6 +60,6 @@ impl Reports {
 impl Report {
     /// How many messages it refused.
     pub fn refused_count(&self) -> u64 {
-        self.refused.iter().map(|refused| refused.count).sum()
+        self.refused.iter().fold(0, |sum, refused| sum.saturating_add(refused.count))
     }
 }

@@ -12,12 +12,19 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger_client::{NodeReport, SignedReport, ValueAlarm};
 use sealcast_node::now_ms;
 
+/// So much may a device's clock be ahead.
+const MAX_AHEAD_MS: u64 = 5 * 60 * 1_000;
+
 /// Hands what devices have signed to `console`, the newest report of each. Without a console it is taken and shown nowhere.
 pub fn taken(replica: SharedReplica, console: Option<Arc<Console>>) -> Reports {
     let newest: Mutex<BTreeMap<DeviceId, u64>> = Mutex::default();
     Box::new(move |node, signed| {
         let Some(console) = &console else { return Ok(()) };
         let (device, report) = read(&replica, node, signed)?;
+        // Whoever had the key once must not keep the device's later reports away.
+        if report.at_ms > now_ms().saturating_add(MAX_AHEAD_MS) {
+            return Err("it is of a time to come: compare the clocks of the device and of the hub".to_owned());
+        }
         let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
         let before = newest.entry(device).or_default();
         if report.at_ms <= *before {

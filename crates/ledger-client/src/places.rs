@@ -21,6 +21,8 @@ sol! {
     function height() external view returns (uint64);
 }
 
+/// So many parts of the chain without an entry are asked for. An endpoint that has more of them keeps its reader busy.
+const MAX_EMPTY: u32 = 10_000;
 /// So many places are kept: readers are at the end mostly, or read from somewhere on.
 const MAX_PLACES: usize = 64;
 
@@ -120,7 +122,11 @@ impl Places {
     pub async fn page(&self, node: &Endpoints, from: u64, mut count: usize) -> Result<Option<Page>, NodeError> {
         let Some(last) = node.final_number().await? else { return Ok(None) };
         let mut start = self.start(from);
-        let mut again = start > self.deployed_at();
+        // The endpoint may be behind what is known of others.
+        if start > last {
+            start = self.deployed_at();
+        }
+        let (mut again, mut empty) = (start > self.deployed_at(), 0);
         while start <= last {
             let end = last.min(start.saturating_add(self.window.load(Ordering::Relaxed) - 1));
             let logs = match node.entries(&filter(self.contract, from, count, start, end)).await {
@@ -135,9 +141,14 @@ impl Places {
                 }
                 other => other?,
             };
-            self.widen(end - start + 1);
+            self.widen((end - start).saturating_add(1));
             if logs.is_empty() {
-                start = end + 1;
+                empty += 1;
+                let Some(next) = end.checked_add(1).filter(|_| empty < MAX_EMPTY) else {
+                    let what = format!("it has nothing in {empty} parts of the chain, and says that there are more");
+                    return Err(NodeError::answer(METHOD, what));
+                };
+                start = next;
                 // A reorganisation may have put it into an earlier block.
                 if start > last && std::mem::take(&mut again) {
                     start = self.deployed_at();
@@ -149,6 +160,10 @@ impl Places {
                 return Err(missing(from));
             }
             let blocks: Vec<u64> = logs.iter().map(|log| log.block().unwrap_or(start)).collect();
+            // What is noted of a place is where the others are asked.
+            if blocks.iter().any(|block| !(start..=end).contains(block)) {
+                return Err(NodeError::answer(METHOD, "a log of another block than was asked for"));
+            }
             return Ok(Some(Page { records, blocks }));
         }
         Ok(None)

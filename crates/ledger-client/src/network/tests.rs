@@ -28,6 +28,8 @@ struct Shows {
     boasts: u64,
     away: bool,
     chain_id: u64,
+    /// It says that each entry is in a block that there is not.
+    false_blocks: bool,
 }
 
 impl Channel for Fake {
@@ -60,7 +62,14 @@ impl Shows {
                 let asked = |record: &&Record| indexes.contains(&json!(format!("{:#066x}", record.index)));
                 let blocks = number(&filter["fromBlock"])..=number(&filter["toBlock"]);
                 let within = |record: &&Record| blocks.contains(&(record.index + 1));
-                self.records.iter().filter(asked).filter(within).map(log).collect()
+                let logs = self.records.iter().filter(asked).filter(within).map(log);
+                let with_block = |mut log: Value| {
+                    if self.false_blocks {
+                        log["blockNumber"] = json!("0xffffffffffffffff");
+                    }
+                    log
+                };
+                logs.map(with_block).collect()
             }
             other => panic!("{other}"),
         }
@@ -228,6 +237,18 @@ fn two_ledgers_that_verify_stop_two_endpoints_and_three_go_with_the_most() {
     world.with(2, |shows| shows.away = false);
     assert_eq!(world.read(2, 0).unwrap(), one.records()[2..]);
     assert_eq!((world.lies(), world.client.parted()), (vec![0, 1, 0], None));
+}
+
+#[test]
+fn an_endpoint_that_lies_about_blocks_keeps_nobody_from_reading_what_the_others_show() {
+    let mut world = World::new(3, 2);
+    world.with(0, |shows| shows.false_blocks = true);
+    let read = |world: &World, from, now_ms| world.read(from, now_ms).map(|records| records.len()).ok();
+    // It is passed over once it has not shown for a while what it says that it has.
+    assert!(read(&world, 0, 0) == Some(3) || read(&world, 0, 10_000) == Some(3));
+    world.ledger = world.grown("more", 2_000);
+    (0..2).for_each(|at| world.show(at, &world.ledger.clone()));
+    assert!(read(&world, 3, 20_000) == Some(1) || read(&world, 3, 40_000) == Some(1));
 }
 
 #[test]
