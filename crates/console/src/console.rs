@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Attempts, Role, Sessions, Token, Verifier},
+    access::{Attempts, Role, Session, Sessions, Token, Verifier},
     actions::{Actions, Call, Orders, Outcome},
     feed::Feed,
     log::Log,
@@ -69,7 +69,8 @@ pub struct Setup {
 
 /// See the module.
 pub struct Console {
-    pub(crate) setup: Fixed,
+    pub(crate) setup: Setup,
+    started: u64,
     pub(crate) log: Mutex<Log>,
     pub(crate) traffic: Mutex<Traffic>,
     online: Mutex<Option<BTreeSet<String>>>,
@@ -84,24 +85,6 @@ pub struct Console {
     /// How many may read the feed.
     pub(crate) feeds: Arc<Semaphore>,
     told: Mutex<Told>,
-}
-
-/// What does not change.
-pub(crate) struct Fixed {
-    pub dir: PathBuf,
-    pub names: Vec<String>,
-    pub broker: String,
-    pub own_broker: bool,
-    pub place: Place,
-    pub lifetime: Duration,
-    pub tls: bool,
-    pub port: u16,
-    pub url: String,
-    pub replica: SharedReplica,
-    pub groups: Arc<Mutex<PublicGroups>>,
-    pub records: Records,
-    pub stop: CancellationToken,
-    pub started: u64,
 }
 
 /// What the readers of the feed were told last.
@@ -149,27 +132,10 @@ pub fn first_token(dir: &std::path::Path) -> Result<Option<Token>> {
 impl Console {
     /// One that nobody has told anything yet.
     pub fn new(setup: Setup) -> Arc<Self> {
-        let Setup { dir, names, broker, own_broker, place, lifetime, tls, port, url, replica, groups, records, stop } =
-            setup;
         let started = now_ms();
-        let setup = Fixed {
-            dir,
-            names,
-            broker,
-            own_broker,
-            place,
-            lifetime,
-            tls,
-            port,
-            url,
-            replica,
-            groups,
-            records,
-            stop,
-            started,
-        };
         Arc::new(Self {
             setup,
+            started,
             log: Mutex::default(),
             traffic: Mutex::default(),
             online: Mutex::default(),
@@ -258,17 +224,13 @@ impl Console {
         // Whoever signed in by a token that is no more has to sign in again.
         self.sessions.keep_only(Role::Reader, self.reader());
         self.sessions.keep_only(Role::Operator, self.actions.verifier());
-        let view = self.view();
-        let mut told = lock(&self.told);
         if self.sessions.is_empty() {
-            // Whoever signs in next loads all of it, and is told what changes from then on.
-            told.nodes = view.nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
-            told.groups = view.groups.into_iter().map(|group| (group.name.clone(), group)).collect();
-            told.alarms = view.alarms;
             return;
         }
         let (totals, ledger, hub) = (self.totals(), self.ledger(), self.hub());
         self.feed.push("totals", &TotalsEvent { at: now_ms(), totals, ledger, hub });
+        let mut told = lock(&self.told);
+        let view = self.view();
         told.turn = told.turn.wrapping_add(MAX_TOLD);
         let turn = told.turn;
         for node in changed(&told.nodes, view.nodes, turn, |node| &node.id).into_iter().take(MAX_TOLD) {
@@ -283,6 +245,21 @@ impl Console {
             self.feed.push("alarms", &view.alarms);
             told.alarms = view.alarms;
         }
+    }
+
+    /// Begins a session; gives its cookie. Whoever is the first one loads all of it, and is told what changes from here on.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub(crate) fn sign_in(&self, role: Role, verifier: Verifier, now: Instant) -> Result<(String, Session)> {
+        let mut told = lock(&self.told);
+        if self.sessions.is_empty() {
+            let View { nodes, groups, alarms } = self.view();
+            told.nodes = nodes.into_iter().map(|node| (node.id.clone(), node)).collect();
+            told.groups = groups.into_iter().map(|group| (group.name.clone(), group)).collect();
+            told.alarms = alarms;
+        }
+        self.sessions.begin(role, verifier, now)
     }
 
     /// The verifier of the token for readers.
@@ -333,7 +310,7 @@ impl Console {
             log: &log,
             reports: &reports,
             online: online.as_ref(),
-            started: self.setup.started,
+            started: self.started,
             lifetime_ms,
             now_ms: now_ms(),
         };
@@ -364,7 +341,7 @@ impl Console {
         HubState {
             name: self.name().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
-            started: self.setup.started,
+            started: self.started,
             broker: self.setup.broker.clone(),
             own_broker: self.setup.own_broker,
             operator: self.actions.is_connected(Instant::now()),

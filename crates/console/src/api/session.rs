@@ -66,7 +66,7 @@ pub async fn sign_in(
              `sealcast operator` has one for operators",
         ));
     };
-    let (value, session) = console.sessions.begin(role, verifier, now).map_err(|error| Refused::internal(&error))?;
+    let (value, session) = console.sign_in(role, verifier, now).map_err(|error| Refused::internal(&error))?;
     info!(%peer, ?role, "signed in to the console");
     let mut response = json(&signed_in(&console, session))?;
     response.headers_mut().insert(header::SET_COOKIE, set_cookie(&console, &value, MAX_AGE.as_secs())?);
