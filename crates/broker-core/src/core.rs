@@ -111,6 +111,7 @@ pub struct Core {
     /// How many journalled deliveries need the journal's copy of a message.
     stored: HashMap<u64, u32>,
     locals: HashMap<LocalId, String>,
+    watched: bool,
     /// Wills whose time has come. A will may end sessions, which have wills too: it never goes out where it is found.
     wills: VecDeque<Due>,
     /// What ended sessions were to get by shared subscriptions.
@@ -162,6 +163,7 @@ impl Core {
             announced: Announced::default(),
             stored: HashMap::new(),
             locals: HashMap::new(),
+            watched: false,
             wills: VecDeque::new(),
             left: VecDeque::new(),
             slice_left: left::SLICE,

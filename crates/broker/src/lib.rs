@@ -45,7 +45,7 @@ mod tls;
 pub use config::{BrokerConfig, ListenerConfig};
 pub use journal::JournalError;
 pub use sealcast_broker_core::{
-    Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Peer,
+    Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Message, Peer,
     PeerCertificate, Policy, PolicyRefusal, Properties, Qos, Received, Stats, TopicError,
 };
 pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers};

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    Cause, ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
-    parse_topic, validate_filter,
+    Cause, ConnId, Core, Credential, HubMessage, Interceptor, Message, PeerCertificate, Policy, Received, Stats,
+    TopicError, parse_topic, validate_filter,
 };
 use sealcast_mqtt::Qos;
 use tokio::net::{TcpListener, TcpStream};
@@ -262,9 +262,9 @@ impl Handle {
         Ok(receiver)
     }
 
-    /// Subscribes in process to all that is published from now on, to watch it: a message that finds `capacity` messages
-    /// waiting is lost to this subscriber. Ends when the receiver is dropped.
-    pub async fn tap(&self, capacity: usize) -> Result<mpsc::Receiver<Received>, HandleError> {
+    /// Watches all that is published from now on. It is no subscription: what is retained already does not come, and a
+    /// message that finds `capacity` messages waiting is lost to the watcher. Ends when the receiver is dropped.
+    pub async fn tap(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Message>>, HandleError> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         self.ask(|done| ServerEvent::Tap { sender, done }).await?;
         Ok(receiver)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use sealcast_broker::Received;
+use sealcast_broker::Message;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Event, Record, Replica};
@@ -161,7 +161,7 @@ impl Console {
     }
 
     /// Takes messages of the hub's own broker.
-    pub fn take(&self, messages: &[Received]) {
+    pub fn take(&self, messages: &[Arc<Message>]) {
         let (replica, now_ms) = (self.replica(), now_ms());
         let mut traffic = lock(&self.traffic);
         for message in messages {

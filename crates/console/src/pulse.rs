@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use sealcast_broker::{Handle, Received};
+use sealcast_broker::{Handle, Message};
 use sealcast_node::Tasks;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::console::Console;
@@ -16,7 +16,10 @@ const BEAT: Duration = Duration::from_millis(100);
 /// Beats from one look at everything to the next.
 const BEATS: u32 = 10;
 /// Messages that are taken together.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
+/// Above so many messages in such a time, the next ones wait for the end of it.
+const EASY: usize = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 /// Messages of the broker that wait. What comes beyond is not counted: the broker waits for nobody here.
 const MAX_WAITING: usize = 8192;
 
@@ -53,9 +56,18 @@ impl Console {
         }
     }
 
-    async fn listen(self: Arc<Self>, mut messages: mpsc::Receiver<Received>, tasks: Tasks) {
+    /// Takes what the broker passes on. To be woken for each message would cost the broker more than the message does, so
+    /// what is above [`EASY`] messages in a [`PAUSE`] waits for the next.
+    async fn listen(self: Arc<Self>, mut messages: mpsc::Receiver<Arc<Message>>, tasks: Tasks) {
         let mut batch = Vec::with_capacity(BATCH);
+        let (mut taken_now, mut next) = (0, Instant::now() + PAUSE);
         loop {
+            if taken_now > EASY {
+                sleep_until(next).await;
+            }
+            if next <= Instant::now() {
+                (taken_now, next) = (0, Instant::now() + PAUSE);
+            }
             let taken = tokio::select! {
                 () = tasks.stop().cancelled() => return,
                 taken = messages.recv_many(&mut batch, BATCH) => taken,
@@ -65,6 +77,7 @@ impl Console {
             }
             self.take(&batch);
             batch.clear();
+            taken_now += taken;
         }
     }
 }

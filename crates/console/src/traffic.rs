@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
-use sealcast_broker::Received;
+use sealcast_broker::Message;
 use sealcast_identity::{HUB_NAME, OPERATOR_NAME};
 use sealcast_ledger::Replica;
 use sealcast_seal::Header;
-use sealcast_topic::ControlTopic;
+use sealcast_topic::{ControlTopic, TopicName};
 use serde::Serialize;
 
 use crate::model::Wire;
@@ -37,25 +38,53 @@ pub struct Count {
     looked: u64,
 }
 
-/// See the module.
+/// See the module. It must keep up with the broker, so what a message shows is made only when somebody looks at it.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Of all.
     pub all: Count,
-    nodes: BTreeMap<String, Count>,
-    groups: BTreeMap<String, Count>,
-    kept: VecDeque<Wire>,
+    nodes: BTreeMap<Arc<str>, Count>,
+    groups: BTreeMap<Arc<str>, Count>,
+    kept: VecDeque<Kept>,
     next: u64,
     /// Ids of those that no event has told yet begin here.
     untold: u64,
-    links: BTreeMap<Link, u64>,
+    links: BTreeMap<Arc<Link>, u64>,
+    last: Option<Origin>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Link {
-    from: Option<String>,
-    group: Option<String>,
+    /// A device.
+    from: Option<Arc<str>>,
+    group: Option<Arc<str>>,
+    /// As much of it as is shown.
     topic: String,
+}
+
+/// What is the same for all that one sender publishes on one topic: messages often come in a row.
+#[derive(Debug, Clone)]
+struct Origin {
+    topic: TopicName,
+    sender: Option<Arc<str>>,
+    /// The replica's version that it is of.
+    rights: u64,
+    link: Arc<Link>,
+    /// Sealcast's own messages show that the device lives, and are no traffic of its.
+    is_control: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: u64,
+    at: u64,
+    link: Arc<Link>,
+    bytes: usize,
+    /// The payload's first bytes.
+    start: Box<[u8]>,
+    sealed: bool,
+    retained: bool,
+    read: Option<BTreeMap<String, Option<String>>>,
 }
 
 /// The data of an event `wire`.
@@ -74,52 +103,91 @@ pub struct LinksEvent {
 
 #[derive(Debug, Serialize)]
 struct LinkCount {
-    #[serde(flatten)]
-    link: Link,
+    from: Option<String>,
+    group: Option<String>,
+    topic: String,
     count: u64,
+}
+
+impl Origin {
+    fn of(replica: &Replica, message: &Message) -> Self {
+        let topic = message.topic.as_str();
+        let from = message.sender.clone().filter(|name| ![HUB_NAME, OPERATOR_NAME].contains(&&**name));
+        let group = replica.group_for_topic(topic).and_then(|number| replica.group(number));
+        let group = group.map(|group| Arc::from(group.name.as_str()));
+        Self {
+            topic: message.topic.clone(),
+            sender: message.sender.clone(),
+            rights: replica.rights_version(),
+            link: Arc::new(Link { from, group, topic: topic.chars().take(MAX_TOPIC).collect() }),
+            is_control: ControlTopic::parse(topic).is_some(),
+        }
+    }
+
+    fn is_of(&self, replica: &Replica, message: &Message) -> bool {
+        self.topic == message.topic && self.sender == message.sender && self.rights == replica.rights_version()
+    }
+}
+
+impl Kept {
+    fn shown(&self) -> Wire {
+        let Link { from, group, topic } = &*self.link;
+        Wire {
+            id: self.id,
+            at: self.at,
+            from: from.as_deref().map(str::to_owned),
+            topic: topic.clone(),
+            bytes: self.bytes,
+            hex: hex::encode(&self.start),
+            sealed: self.sealed,
+            group: group.as_deref().map(str::to_owned),
+            retained: self.retained,
+            read: self.read.clone(),
+        }
+    }
 }
 
 impl Traffic {
     /// Takes a message of the broker's.
-    pub fn take(&mut self, replica: &Replica, received: &Received, now_ms: u64) {
-        let sender = received.sender.as_ref().map(|sender| sender.device.to_string());
-        let from = sender.filter(|name| name != HUB_NAME && name != OPERATOR_NAME);
-        if let Some(from) = &from {
-            self.nodes.entry(from.clone()).or_default().seen = Some(now_ms);
+    pub fn take(&mut self, replica: &Replica, message: &Message, now_ms: u64) {
+        let known = self.last.take().filter(|last| last.is_of(replica, message));
+        let origin = known.unwrap_or_else(|| Origin::of(replica, message));
+        self.count(&origin, now_ms);
+        if !origin.is_control {
+            self.keep(&origin.link, message, now_ms);
         }
-        let topic = received.topic.as_str();
-        // Sealcast's own messages: they show that the device lives, and are no traffic of its.
-        if ControlTopic::parse(topic).is_some() {
-            return;
+        self.last = Some(origin);
+    }
+
+    fn count(&mut self, origin: &Origin, now_ms: u64) {
+        let (link, messages) = (&origin.link, u64::from(!origin.is_control));
+        self.all.messages += messages;
+        if let Some(from) = &link.from {
+            let count = self.nodes.entry(from.clone()).or_default();
+            count.messages += messages;
+            count.seen = Some(now_ms);
         }
-        let group = replica.group_for_topic(topic).and_then(|number| replica.group(number));
-        let group = group.map(|group| group.name.to_string());
-        self.all.messages += 1;
-        if let Some(from) = &from {
-            self.nodes.entry(from.clone()).or_default().messages += 1;
+        if let Some(group) = &link.group {
+            self.groups.entry(group.clone()).or_default().messages += messages;
         }
-        if let Some(group) = &group {
-            self.groups.entry(group.clone()).or_default().messages += 1;
+    }
+
+    fn keep(&mut self, link: &Arc<Link>, message: &Message, now_ms: u64) {
+        if self.links.len() < MAX_LINKS || self.links.contains_key(link) {
+            *self.links.entry(link.clone()).or_default() += 1;
         }
-        let topic: String = topic.chars().take(MAX_TOPIC).collect();
-        let link = Link { from: from.clone(), group: group.clone(), topic: topic.clone() };
-        if self.links.len() < MAX_LINKS || self.links.contains_key(&link) {
-            *self.links.entry(link).or_default() += 1;
-        }
-        let payload = &received.payload;
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
-        self.kept.push_back(Wire {
+        let payload = &message.payload;
+        self.kept.push_back(Kept {
             id: self.next,
             at: now_ms,
-            from,
-            topic,
+            link: link.clone(),
             bytes: payload.len(),
-            hex: hex::encode(payload.get(..MAX_PAYLOAD).unwrap_or(payload)),
+            start: payload.get(..MAX_PAYLOAD).unwrap_or(payload).into(),
             sealed: Header::parse(payload).is_ok(),
-            group,
-            retained: received.retain,
+            retained: message.retain,
             read: None,
         });
         self.next += 1;
@@ -127,14 +195,14 @@ impl Traffic {
 
     /// What this node's application got of the newest message on `topic`; gives that message as it is now.
     pub fn read(&mut self, topic: &str, node: &str, text: Option<String>) -> Option<Wire> {
-        let wire = self.kept.iter_mut().rev().find(|wire| wire.topic == topic)?;
-        wire.read.get_or_insert_default().insert(node.to_owned(), text);
-        Some(wire.clone())
+        let kept = self.kept.iter_mut().rev().find(|kept| kept.link.topic == topic)?;
+        kept.read.get_or_insert_default().insert(node.to_owned(), text);
+        Some(kept.shown())
     }
 
     /// The newest messages, newest first.
     pub fn newest(&self, most: usize) -> Vec<Wire> {
-        self.kept.iter().rev().take(most).cloned().collect()
+        self.kept.iter().rev().take(most).map(Kept::shown).collect()
     }
 
     /// What came since the last call, if anything did.
@@ -142,12 +210,18 @@ impl Traffic {
         if self.untold == self.next {
             return None;
         }
-        let new = self.kept.iter().filter(|wire| wire.id >= self.untold);
+        let new = self.kept.iter().filter(|kept| kept.id >= self.untold);
         let skip = new.clone().count().saturating_sub(MAX_SHOWN);
-        let messages = new.skip(skip).cloned().collect();
+        let messages = new.skip(skip).map(Kept::shown).collect();
         self.untold = self.next;
         let links = std::mem::take(&mut self.links);
-        let links = links.into_iter().map(|(link, count)| LinkCount { link, count }).collect();
+        let told = |(link, count): (Arc<Link>, u64)| LinkCount {
+            from: link.from.as_deref().map(str::to_owned),
+            group: link.group.as_deref().map(str::to_owned),
+            topic: link.topic.clone(),
+            count,
+        };
+        let links = links.into_iter().map(told).collect();
         Some((WireEvent { messages }, LinksEvent { at: now_ms, links }))
     }
 
@@ -184,20 +258,24 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use sealcast_broker::{Peer, Properties, Qos};
-    use sealcast_ledger::{LedgerId, testing::Cast};
-    use sealcast_mqtt::TopicName;
+    use sealcast_broker::{Properties, Qos};
+    use sealcast_ledger::{
+        Authenticity, Body, GroupCreated, LedgerId, Policy,
+        testing::{Cast, MemoryLedger},
+    };
 
     use super::*;
 
-    fn received(topic: &str, sender: Option<&str>, payload: &'static [u8]) -> Received {
-        Received {
+    fn message(topic: &str, sender: Option<&str>, payload: &'static [u8]) -> Message {
+        Message {
+            seq: 1,
             topic: TopicName::new(topic).unwrap(),
             payload: Bytes::from_static(payload),
             qos: Qos::AtLeastOnce,
             retain: false,
             properties: Properties::new(),
-            sender: sender.map(Peer::from),
+            expires_ms: None,
+            sender: sender.map(Arc::from),
         }
     }
 
@@ -209,9 +287,9 @@ mod tests {
     fn messages_are_counted_and_told_once() {
         let (mut traffic, replica) = (Traffic::default(), replica());
         for _ in 0..2 * MAX_SHOWN {
-            traffic.take(&replica, &received("a/b", Some("1111"), b"27.0"), 5);
+            traffic.take(&replica, &message("a/b", Some("1111"), b"27.0"), 5);
         }
-        traffic.take(&replica, &received("sealcast/v1/keys/1112", Some("1112"), b""), 6);
+        traffic.take(&replica, &message("sealcast/v1/keys/1112", Some("1112"), b""), 6);
         traffic.look(Duration::from_secs(1));
         assert_eq!((traffic.all.messages, traffic.all.per_second), (40, 20.0));
         assert_eq!((traffic.of_node("1111").messages, traffic.of_node("1112").seen), (40, Some(6)));
@@ -225,12 +303,35 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_is_counted_for_its_group_from_the_groups_beginning_on() -> anyhow::Result<()> {
+        let cast = Cast::new(LedgerId { chain_id: 1, address: [1; 20] }, 0)?;
+        let (mut traffic, mut replica) = (Traffic::default(), Replica::new(cast.genesis));
+        let message = message("a/b", None, b"27.0");
+        traffic.take(&replica, &message, 5);
+        let policy = Policy {
+            epoch_max_age_s: None,
+            epoch_max_messages: None,
+            retention: 4,
+            authenticity: Authenticity::Group,
+            ledger_max_age_s: None,
+        };
+        let group = GroupCreated { name: "hsu0001".parse()?, filters: vec!["a/#".parse()?], policy };
+        let entry = cast.sign(&replica, cast.genesis.id.operator(), &Body::GroupCreated(group))?;
+        replica.apply(&MemoryLedger::new(cast.genesis).submit(&entry, 1)?)?;
+        traffic.take(&replica, &message, 6);
+        traffic.look(Duration::from_secs(1));
+        assert_eq!((traffic.all.messages, traffic.of_group("hsu0001").messages), (2, 1));
+        Ok(())
+    }
+
+    #[test]
     fn what_is_kept_is_bounded() {
         let (mut traffic, replica) = (Traffic::default(), replica());
         for at in 0..MAX_KEPT + 5 {
-            traffic.take(&replica, &received(&format!("a/{at}"), None, &[7; 1000]), 5);
+            traffic.take(&replica, &message(&format!("a/{at}"), None, &[7; 1000]), 5);
         }
         assert_eq!((traffic.kept.len(), traffic.links.len()), (MAX_KEPT, MAX_LINKS));
-        assert_eq!((traffic.kept[0].hex.len(), traffic.kept[0].bytes), (2 * MAX_PAYLOAD, 1000));
+        let oldest = &traffic.newest(MAX_KEPT)[MAX_KEPT - 1];
+        assert_eq!((oldest.id, oldest.hex.len(), oldest.bytes), (5, 2 * MAX_PAYLOAD, 1000));
     }
 }

@@ -20,6 +20,8 @@ pub enum Output {
     Close(ConnId),
     /// For a subscriber inside the process.
     Local(LocalId, Box<Received>),
+    /// For whoever watches all that is published.
+    Published(Arc<Message>),
     /// A hub message with this token is stored and on its way.
     Done(u64),
 }

@@ -385,6 +385,9 @@ impl Core {
         for local in found.locals {
             self.fx.outputs.push(Output::Local(local, Box::new(Received::new(message, credential))));
         }
+        if self.watched {
+            self.fx.outputs.push(Output::Published(message.clone()));
+        }
     }
 
     /// An in-process subscriber; it gets retained messages at once.
@@ -401,13 +404,9 @@ impl Core {
         id
     }
 
-    /// An in-process subscriber to all topics, which gets nothing that is retained already.
-    pub fn handle_tap(&mut self) -> LocalId {
-        let (id, filter) = (self.next_local, "#".to_owned());
-        self.next_local += 1;
-        self.router.insert_local(id, &filter);
-        self.locals.insert(id, filter);
-        id
+    /// Whether somebody in the process watches all that is published from now on ([`Output::Published`]).
+    pub fn set_watched(&mut self, watched: bool) {
+        self.watched = watched;
     }
 
     /// Ends it.

@@ -1,10 +1,10 @@
 //! The event loop around the core.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sealcast_broker_core::{ConnId, Core, JournalRecord, Limits, LocalId, Output, Received};
+use sealcast_broker_core::{ConnId, Core, JournalRecord, Limits, LocalId, Message, Output, Received};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::ServerEvent;
@@ -29,8 +29,8 @@ pub(super) struct Driver {
     limits: Limits,
     connections: HashMap<ConnId, Arc<ConnOut>>,
     locals: HashMap<LocalId, mpsc::Sender<Received>>,
-    /// Those of them that may miss messages.
-    taps: HashSet<LocalId>,
+    /// Who watches all that is published.
+    taps: Vec<mpsc::Sender<Arc<Message>>>,
     /// Hub messages whose publisher waits.
     waiting: HashMap<u64, oneshot::Sender<()>>,
     next_token: u64,
@@ -52,7 +52,7 @@ impl Driver {
             limits,
             connections: HashMap::new(),
             locals: HashMap::new(),
-            taps: HashSet::new(),
+            taps: Vec::new(),
             waiting: HashMap::new(),
             next_token: 1,
             held: VecDeque::new(),
@@ -152,9 +152,8 @@ impl Driver {
                 let _ = done.send(());
             }
             ServerEvent::Tap { sender, done } => {
-                let id = self.core.handle_tap();
-                self.locals.insert(id, sender);
-                self.taps.insert(id);
+                self.taps.push(sender);
+                self.core.set_watched(true);
                 let _ = done.send(());
             }
             ServerEvent::Connected { done } => {
@@ -239,6 +238,7 @@ impl Driver {
                     }
                 }
                 Output::Local(id, received) => self.local(id, *received),
+                Output::Published(message) => self.published(&message),
                 Output::Done(token) => {
                     if let Some(done) = self.waiting.remove(&token) {
                         let _ = done.send(());
@@ -248,18 +248,22 @@ impl Driver {
         }
     }
 
+    /// Who watches may miss messages: the broker waits for none of them.
+    fn published(&mut self, message: &Arc<Message>) {
+        self.taps.retain(|tap| !matches!(tap.try_send(message.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+        self.core.set_watched(!self.taps.is_empty());
+    }
+
     fn local(&mut self, id: LocalId, received: Received) {
         let Some(sender) = self.locals.get(&id) else { return };
         match sender.try_send(received) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) if self.taps.contains(&id) => {}
             Err(mpsc::error::TrySendError::Full(lost)) => {
                 tracing::warn!(topic = %lost.topic, "message dropped for a subscriber inside the hub: it has \
                     not taken the messages before it");
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 self.locals.remove(&id);
-                self.taps.remove(&id);
                 self.core.handle_local_unsubscribe(id);
             }
         }

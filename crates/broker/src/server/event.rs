@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sealcast_broker_core::{Cause, ConnId, Credential, HubMessage, Incoming, PeerCertificate, Received, Stats};
+use sealcast_broker_core::{
+    Cause, ConnId, Credential, HubMessage, Incoming, Message, PeerCertificate, Received, Stats,
+};
 use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -42,7 +44,7 @@ pub(crate) enum ServerEvent {
         done: oneshot::Sender<()>,
     },
     Tap {
-        sender: mpsc::Sender<Received>,
+        sender: mpsc::Sender<Arc<Message>>,
         done: oneshot::Sender<()>,
     },
     Connected {

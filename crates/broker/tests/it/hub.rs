@@ -29,6 +29,22 @@ async fn the_hub_publishes_and_hears_who_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_gets_what_nobody_subscribes_to_and_holds_nothing_up() {
+    let broker = tcp_broker(None, any_port(), Limits::default()).await;
+    let handle = broker.handle();
+    handle.publish("before", "kept", Qos::AtLeastOnce, true).await.unwrap();
+    let (mut all, mut slow) = (handle.tap(8).await.unwrap(), handle.tap(1).await.unwrap());
+    for text in ["one", "two"] {
+        handle.publish("a", text, Qos::AtLeastOnce, false).await.unwrap();
+    }
+    let mut next = async || all.recv().await.unwrap();
+    assert_eq!([next().await.payload.clone(), next().await.payload.clone()], ["one", "two"]);
+    assert_eq!(slow.recv().await.unwrap().payload, "one");
+    drop((all, slow));
+    handle.publish("a", "three", Qos::AtLeastOnce, false).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_is_cut_off() {
     let broker = tcp_broker(None, any_port(), Limits::default()).await;
     let addr = broker.addrs()[0];

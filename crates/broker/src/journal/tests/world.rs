@@ -150,7 +150,7 @@ impl World {
                         client.inbox.clear();
                     }
                 }
-                Output::Local(..) | Output::Done(_) => {}
+                Output::Local(..) | Output::Published(_) | Output::Done(_) => {}
             }
         }
     }
