@@ -29,7 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The devices: one sends, the other one receives.
 const DEVICES: [&str; 2] = ["1111", "1112"];
 /// The groups, each of which covers the topics below its name.
-const GROUPS: [(&str, Authenticity); 2] = [("group", Authenticity::Group), ("signed", Authenticity::Signature)];
+/// Clients behind agents whose messages are sealed; and signed as well.
+pub const GROUP: &str = "group";
+pub const SIGNED: &str = "signed";
+const GROUPS: [(&str, Authenticity); 2] = [(GROUP, Authenticity::Group), (SIGNED, Authenticity::Signature)];
 /// The first level of topics that no group covers.
 const OPEN: &str = "open";
 /// Straight to the broker, over TCP.
