@@ -48,5 +48,5 @@ pub use sealcast_broker_core::{
     Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Message, Peer,
     PeerCertificate, Policy, PolicyRefusal, Properties, Qos, Received, Stats, TopicError,
 };
-pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers};
+pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers, host};
 pub use tls::{TlsError, TlsIdentity};

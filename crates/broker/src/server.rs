@@ -27,7 +27,7 @@ use crate::journal::{Journal, JournalError};
 use crate::tls::TlsError;
 pub(crate) use event::ServerEvent;
 pub(crate) use shared::Shared;
-pub use strangers::{MaxStrangers, Stranger, Strangers};
+pub use strangers::{MaxStrangers, Stranger, Strangers, host};
 
 /// Packets from all connections that wait for the core.
 const EVENTS: usize = 1024;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_console::{Act, Action, CALL_PATH, Call, Orders, Outcome, OutcomeState, Token};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Body, Granted, GroupName, Reason, Revoked};
-use sealcast_node::{PassphraseArgs, now_ms, output, shutdown};
+use sealcast_node::{PassphraseArgs, files, now_ms, output, shutdown};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -65,7 +65,10 @@ struct Ready {
 
 /// Runs the command. It goes on while the hub is away.
 pub async fn run(options: Options) -> Result<()> {
-    let path = options.operator.dir.join(TOKEN);
+    let dir = &options.operator.dir;
+    // Two processes would not know of each other which actions were carried out.
+    let _lock = files::lock(dir)?;
+    let path = dir.join(TOKEN);
     let operator = options.operator.connect().await?;
     let is_new = options.new_token || !path.exists();
     let token = if is_new { Token::generate()? } else { Token::read(&path)? };
@@ -77,7 +80,7 @@ pub async fn run(options: Options) -> Result<()> {
     let duty = Duty {
         operator,
         verifier: token.verifier().to_hex(),
-        judge: Judge::new(token, now_ms()),
+        judge: Judge::open(token, dir)?,
         every: Duration::from_secs(options.every),
         fault: None,
     };
@@ -165,7 +168,9 @@ impl Duty {
         };
         info!(id, "{text}");
         let outcome = Outcome { id, state, text };
-        self.judge.remember(action, outcome.clone());
+        if let Err(error) = self.judge.note(action, outcome.clone()) {
+            warn!("what came of an action was not noted: {error:#}");
+        }
         outcome
     }
 }

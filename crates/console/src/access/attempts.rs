@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Failures of one address within [`WINDOW`].
+use sealcast_broker::host;
+
+/// Failures of one host within [`WINDOW`].
 const MAX_FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are remembered. While there are as many, no other one may try.
+/// Hosts that are remembered. While there are as many, no other one may try.
 const MAX_ADDRESSES: usize = 4096;
 
-/// Failed sign-ins, by address.
+/// Failed sign-ins, by host.
 #[derive(Default)]
 pub struct Attempts(Mutex<BTreeMap<IpAddr, (u32, Instant)>>);
 
@@ -22,7 +24,7 @@ impl Attempts {
     pub fn may_try(&self, peer: IpAddr, now: Instant) -> bool {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failed.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
-        match failed.get(&peer) {
+        match failed.get(&host(peer)) {
             Some((failures, _)) => *failures < MAX_FAILURES,
             None => failed.len() < MAX_ADDRESSES,
         }
@@ -31,13 +33,17 @@ impl Attempts {
     /// It has failed.
     pub fn fail(&self, peer: IpAddr, now: Instant) {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.entry(peer).or_insert((0, now)).0 += 1;
+        failed.entry(host(peer)).or_insert((0, now)).0 += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn network(at: usize) -> IpAddr {
+        IpAddr::from(((at as u128) << 64).to_be_bytes())
+    }
 
     #[test]
     fn an_address_may_fail_a_few_times_a_minute() {
@@ -49,15 +55,19 @@ mod tests {
         }
         assert!(!attempts.may_try(one, now) && attempts.may_try(other, now));
         assert!(attempts.may_try(one, now + WINDOW));
+        for at in 0..u128::from(MAX_FAILURES) {
+            attempts.fail(IpAddr::from((1 << 125 | at).to_be_bytes()), now);
+        }
+        assert!(!attempts.may_try(IpAddr::from((1_u128 << 125 | 1 << 40).to_be_bytes()), now), "the same /64");
     }
 
     #[test]
     fn addresses_are_bounded() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         for at in 0..MAX_ADDRESSES {
-            attempts.fail(IpAddr::from((at as u128).to_be_bytes()), now);
+            attempts.fail(network(at), now);
         }
         assert!(!attempts.may_try(IpAddr::from([10, 0, 0, 1]), now));
-        assert!(attempts.may_try(IpAddr::from(0_u128.to_be_bytes()), now));
+        assert!(attempts.may_try(network(0), now));
     }
 }

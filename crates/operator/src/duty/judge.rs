@@ -1,16 +1,30 @@
 //! Whether an action is the wish of whoever has the operator's token.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use sealcast_console::{Action, MAX_AGE, Outcome, Token};
+use anyhow::{Context as _, Result};
+use sealcast_console::{Action, MAX_AGE, Outcome, OutcomeState, Token};
+use sealcast_node::files::{self, Mode};
+use serde::{Deserialize, Serialize};
+
+/// The file in the operator's folder with the actions of the last two minutes.
+const ACTIONS: &str = "console.actions";
 
 /// See the module.
 pub struct Judge {
     token: Token,
-    /// When this process began, Unix ms. What is older may have been carried out by the one before.
-    since_ms: u64,
-    /// Actions that were carried out, by id, as long as they are young enough to come again.
-    known: BTreeMap<String, (u64, Outcome)>,
+    path: PathBuf,
+    /// Actions that were begun, by id, as long as they are young enough to come again.
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Known {
+    at: u64,
+    outcome: Outcome,
 }
 
 /// What becomes of an action.
@@ -25,20 +39,27 @@ pub enum Verdict {
 }
 
 impl Judge {
-    /// One that has carried out nothing yet.
-    pub fn new(token: Token, since_ms: u64) -> Self {
-        Self { token, since_ms, known: BTreeMap::new() }
+    /// One that knows what was carried out for the operator of folder `dir`.
+    pub fn open(token: Token, dir: &Path) -> Result<Self> {
+        let path = dir.join(ACTIONS);
+        let known = match path.exists() {
+            true => serde_json::from_str(&files::read(&path)?)
+                .with_context(|| format!("{} cannot be used: wait two minutes, and remove it", path.display()))?,
+            false => BTreeMap::new(),
+        };
+        Ok(Self { token, path, known })
     }
 
-    /// Judges an action that the hub has handed on.
+    /// Judges an action that the hub has handed on. One that is to be carried out is noted before, so that a hub cannot play it
+    /// again to the process that comes after this one.
     pub fn judge(&mut self, action: &Action, now_ms: u64) -> Verdict {
         let max_age_ms = u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX);
-        self.known.retain(|_, (at, _)| at.saturating_add(2 * max_age_ms) >= now_ms);
+        self.known.retain(|_, known| known.at.saturating_add(2 * max_age_ms) >= now_ms);
         if !action.is_well_formed() || !action.is_proven(&self.token) {
             return Verdict::Refused("it is not proven by the operator's token".to_owned());
         }
-        if let Some((_, outcome)) = self.known.get(&action.id) {
-            return Verdict::Known(outcome.clone());
+        if let Some(known) = self.known.get(&action.id) {
+            return Verdict::Known(known.outcome.clone());
         }
         if action.at.abs_diff(now_ms) > max_age_ms {
             let seconds = action.at.abs_diff(now_ms) / 1000;
@@ -48,22 +69,24 @@ impl Judge {
                 MAX_AGE.as_secs()
             ));
         }
-        if action.at < self.since_ms {
-            return Verdict::Refused("it was asked for before the operator's process began: do it again".to_owned());
+        let begun = "it was begun, and the operator's process ended before it said what came of it: look at the ledger";
+        match self.note(action, Outcome { id: action.id.clone(), state: OutcomeState::Refused, text: begun.to_owned() })
+        {
+            Ok(()) => Verdict::Act,
+            Err(error) => Verdict::Refused(format!("{error:#}")),
         }
-        Verdict::Act
     }
 
-    /// It was carried out, or the ledger refused it.
-    pub fn remember(&mut self, action: &Action, outcome: Outcome) {
-        self.known.insert(action.id.clone(), (action.at, outcome));
+    /// Notes what came of an action.
+    pub fn note(&mut self, action: &Action, outcome: Outcome) -> Result<()> {
+        self.known.insert(action.id.clone(), Known { at: action.at, outcome });
+        files::write(&self.path, &serde_json::to_vec(&self.known)?, Mode::Secret)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Result;
-    use sealcast_console::{Act, OutcomeState};
+    use sealcast_console::Act;
 
     use super::*;
 
@@ -81,11 +104,11 @@ mod tests {
 
     #[test]
     fn an_action_that_the_hub_invents_is_refused() -> Result<()> {
-        let (token, other) = (Token::generate()?, Token::generate()?);
+        let (token, other, dir) = (Token::generate()?, Token::generate()?, tempfile::tempdir()?);
         let proven = action(NOW).proven(&token);
         // What the hub sees of the token: the proof of a sign-in.
         let sign_in = Action { proof: hex::encode(token.sign_in()), ..action(NOW) };
-        let mut judge = Judge::new(token, NOW);
+        let mut judge = Judge::open(token, dir.path())?;
         for invented in
             [action(NOW), action(NOW).proven(&other), sign_in, Action { node: "1114".into(), ..proven.clone() }]
         {
@@ -97,17 +120,32 @@ mod tests {
 
     #[test]
     fn an_action_is_carried_out_once_and_while_it_is_young() -> Result<()> {
-        let token = Token::generate()?;
-        let [early, young, late] = [NOW - 1, NOW, NOW + 61_000].map(|at| action(at).proven(&token));
-        let mut judge = Judge::new(token, NOW);
-        assert!(is_refused(&judge.judge(&early, NOW), "before the operator's process began"));
+        let (token, dir) = (Token::generate()?, tempfile::tempdir()?);
+        let [young, late] = [NOW, NOW + 61_000].map(|at| action(at).proven(&token));
+        let mut judge = Judge::open(token, dir.path())?;
         assert!(is_refused(&judge.judge(&late, NOW), "61 s away"));
         assert!(is_refused(&judge.judge(&young, NOW + 61_000), "61 s away"));
         assert_eq!(judge.judge(&young, NOW + 60_000), Verdict::Act);
         let outcome = Outcome { id: young.id.clone(), state: OutcomeState::Done, text: "done".into() };
-        judge.remember(&young, outcome.clone());
+        judge.note(&young, outcome.clone())?;
         assert_eq!(judge.judge(&young, NOW + 100_000), Verdict::Known(outcome));
         assert!(is_refused(&judge.judge(&young, NOW + 200_000), "200 s away"), "forgotten, and too old");
+        Ok(())
+    }
+
+    #[test]
+    fn the_next_process_does_not_carry_it_out_again() -> Result<()> {
+        let (token, dir) = (Token::generate()?, tempfile::tempdir()?);
+        let path = dir.path().join("token");
+        token.write(&path)?;
+        let open = || Judge::open(Token::read(&path)?, dir.path());
+        // The browser's clock is ahead.
+        let action = action(NOW + 50_000).proven(&token);
+        assert_eq!(open()?.judge(&action, NOW), Verdict::Act);
+        let verdict = open()?.judge(&action, NOW + 1_000);
+        assert!(matches!(&verdict, Verdict::Known(outcome) if outcome.text.contains("begun")), "{verdict:?}");
+        std::fs::write(dir.path().join(ACTIONS), "{")?;
+        assert!(open().is_err_and(|error| format!("{error:#}").contains("wait two minutes")));
         Ok(())
     }
 }
