@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sealcast_group::PublicGroups;
 use sealcast_identity::PublicKey;
-use sealcast_ledger::{Event, GroupNumber, Number, Record, Replica, Summary};
+use sealcast_ledger::{Event, GroupNumber, LedgerId, Number, Record, Replica, Summary};
 
 use crate::{
     model::{Entry, Epoch},
@@ -30,6 +30,8 @@ pub struct Log {
     pub values: Values,
     /// Keys that the CA and the operator got by entries.
     rotated: Vec<(Number, PublicKey)>,
+    /// The contracts that the ledger has moved to.
+    moved: Vec<LedgerId>,
 }
 
 #[derive(Default)]
@@ -93,6 +95,10 @@ impl Log {
                 self.rotated.push((*whose, *public_key));
                 None
             }
+            Event::Moved { to, .. } => {
+                self.moved.push(*to);
+                None
+            }
             _ => self.values.observe(replica, &summary),
         };
         if self.entries.len() == MAX_ENTRIES {
@@ -145,6 +151,11 @@ impl Log {
     /// A group's newest epochs, newest first.
     pub fn epochs(&self, group: GroupNumber) -> Vec<Epoch> {
         self.groups.get(&group).map(|group| group.newest.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Each contract that the ledger is or was in.
+    pub fn ids<'a>(&'a self, replica: &'a Replica) -> impl Iterator<Item = &'a LedgerId> {
+        std::iter::once(&replica.genesis().id).chain(&self.moved)
     }
 
     /// Each key that an originator has or had.

@@ -193,11 +193,10 @@ pub async fn entry(
     let log = lock(&console.log);
     let signed = &record.entry;
     let keys = log.keys_of(&replica, signed.originator());
-    // Of which contract it was signed: the ledger may have moved once.
-    let ids = [replica.genesis().id, *replica.current_id()];
+    // For which contract it was signed: the ledger may have moved.
     let by = |id: &LedgerId| Some((keys.iter().find(|key| signed.is_signed_by(key, id))?, *id));
-    let found = ids.iter().find_map(by);
-    let (key, id) = (found.map(|(key, _)| key), found.map_or(ids[0], |(_, id)| id));
+    let found = log.ids(&replica).find_map(by);
+    let (key, id) = (found.map(|(key, _)| key), found.map_or(replica.genesis().id, |(_, id)| id));
     let (r, s) = signed.signature().split_at(32);
     json(&EntryDetail {
         entry: log.entry(index).cloned().unwrap_or_else(|| old_entry(&replica, record)),

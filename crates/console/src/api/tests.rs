@@ -14,7 +14,7 @@ use axum::{
 use http_body_util::BodyExt as _;
 use sealcast_group::PublicGroups;
 use sealcast_ledger::{
-    Authenticity, Body as Entry, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Policy,
+    Authenticity, Body as Entry, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Moved, Policy,
     testing::{Cast, MemoryLedger},
 };
 use serde_json::{Value, json};
@@ -39,6 +39,11 @@ struct Bench {
 
 /// So many devices, all granted one group.
 fn bench(devices: usize) -> Bench {
+    bench_and(devices, &[])
+}
+
+/// The same, and then the ledger has moved to these contracts.
+fn bench_and(devices: usize, moves: &[LedgerId]) -> Bench {
     let cast = Cast::new(LedgerId { chain_id: 1, address: [1; 20] }, devices).unwrap();
     let mut ledger = MemoryLedger::new(cast.genesis);
     let id = cast.genesis.id;
@@ -57,6 +62,7 @@ fn bench(devices: usize) -> Bench {
     let group = GroupNumber::new(1).unwrap();
     let grants = (0..devices).map(|at| (id.operator(), Entry::Granted(Granted { group, device: cast.number(at) })));
     bodies.extend(grants);
+    bodies.extend(moves.iter().map(|to| (id.operator(), Entry::Moved(Moved { to: *to }))));
     for (originator, body) in bodies {
         let entry = cast.sign(ledger.replica(), originator, &body).unwrap();
         ledger.submit(&entry, 1_700_000_000).unwrap();
@@ -274,4 +280,16 @@ async fn a_thousand_nodes_are_shown() {
     let reader = bench.sign_in(&bench.token).await;
     let state = bench.see(&reader, "/api/state").await;
     assert_eq!(state["nodes"].as_array().unwrap().len(), 1000);
+}
+
+#[tokio::test]
+async fn an_entry_is_well_signed_whichever_contract_it_was_for() {
+    let contracts = [2, 3, 4].map(|at| LedgerId { chain_id: 5, address: [at; 20] });
+    let bench = bench_and(1, &contracts);
+    let visitor = bench.sign_in(&bench.token).await;
+    let height = bench.console.replica().height();
+    for index in 0..height {
+        let entry = bench.see(&visitor, &format!("/api/entries/{index}")).await;
+        assert_eq!(entry["signature"]["good"], true, "{entry}");
+    }
 }
