@@ -16,7 +16,7 @@ use sealcast_agent_core::{
     control::{Control, Effect, Input, KeptMessages, KeysSeen, Question, Submitted},
     values::{Brought, Unsent},
 };
-use sealcast_ledger::{GroupNumber, Record, Replica, SignedEntry};
+use sealcast_ledger::{Anchor, Body, GroupNumber, Record, Replica, SignedEntry};
 use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NetworkLedger, NodeError, RemoteLedger, SubmitError};
 use sealcast_node::{HubChannel, Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
@@ -351,7 +351,13 @@ impl Driver {
                 _ => Hub::Answers,
             };
             let submitted = match submitted {
-                Ok(record) => Submitted::Taken(Box::new(record)),
+                Ok(record) => {
+                    if let Body::Anchor(Anchor { group, count, .. }) = record.entry.body() {
+                        let entry = record.index;
+                        info!(%group, entry, "what was sent can be proven up to message {count}: it is anchored on the ledger");
+                    }
+                    Submitted::Taken(Box::new(record))
+                }
                 Err(SubmitError::Refused(refusal)) => Submitted::Refused(refusal),
                 Err(SubmitError::Rejected { reason }) => Submitted::Rejected(reason),
                 Err(SubmitError::Busy { reason, wait_ms }) => Submitted::Later { reason, wait_ms },

@@ -80,10 +80,6 @@ pub async fn enroll(
     key_files: &KeyFiles,
     key_uri: Option<&str>,
 ) -> Result<Enrolled> {
-    files::create_dir(dir)?;
-    // An agent that runs on the folder would go on with the certificate that the new one replaces.
-    let _lock = files::lock(dir)?;
-    check_owner(dir, token)?;
     let https = https::Https::new(hub, tls::pinned_client(token.root().0))?;
 
     let authorities = est::parse_certs_only(&https.request(est::CA_CERTIFICATES_PATH, None).await?)?;
@@ -91,6 +87,11 @@ pub async fn enroll(
     let network_json = https.request(NETWORK_PATH, None).await?;
     Network::verify(&network_json, &anchor, now_ms()).context("the hub's network descriptor")?;
 
+    // Not before: a hub that is not there leaves no folder behind.
+    files::create_dir(dir)?;
+    // An agent that runs on the folder would go on with the certificate that the new one replaces.
+    let _lock = files::lock(dir)?;
+    check_owner(dir, token)?;
     let key = own_key(dir, key_files, key_uri)?;
     let request = https::Body {
         authorization: Some(token.authorization()),

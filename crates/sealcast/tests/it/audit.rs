@@ -65,6 +65,7 @@ fn a_stranger_with_three_files_verifies_what_was_sent_and_no_changed_byte() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(agent.dir.join("root.pem"), dir.path().join("root.pem")).unwrap();
     prove_until(&agent, dir.path(), &["--topic", "room/temperature"], "reading 10");
+    agent.log.until(&["INFO", "can be proven up to message"]);
     let file = dir.path().join("ledger");
     hub.operate(&["ledger", "export", file.to_str().unwrap()]);
     let by_rpc = report(&mut verify(dir.path(), &["--rpc", &rpc]));
