@@ -5,6 +5,7 @@
 
 mod agent;
 pub mod audit;
+pub mod cli;
 mod client;
 mod clock;
 mod config;

@@ -1,80 +1,9 @@
-//! `sealcast-agent`: the roles that a device needs, without the hub's ledger and broker.
+//! `sealcast-agent`: the program of a device.
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use sealcast_agent::{Options, audit, enroll, topics, why};
-use sealcast_node::{
-    examples::{Example, with_examples},
-    process::{self, Lasts, LogOptions},
-};
-
-/// End-to-end encrypted MQTT for groups of IoT devices: the device's side.
-#[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
-struct Cli {
-    #[command(flatten)]
-    log: LogOptions,
-    #[command(subcommand)]
-    role: Role,
-}
-
-#[derive(Subcommand)]
-enum Role {
-    /// Run a device's agent: MQTT clients connect to it instead of the broker.
-    #[command(alias = "agent")]
-    Run(Options),
-    /// Enrol a device: make its key here and have the hub's CA certify it, with a one-time token.
-    Enroll(enroll::Options),
-    /// Show an agent's topics: measured cycle, traffic saved by report on change, alarms.
-    Topics(topics::Options),
-    /// Show why messages on a topic were not sent or not handed on, the last ones first.
-    Why(why::Options),
-    /// Prove what this device has sent to somebody who has no keys.
-    #[command(subcommand)]
-    Audit(audit::Command),
-}
-
-const EXAMPLES: &[Example] = &[
-    (
-        "Enrol this device",
-        "sealcast-agent enroll --hub https://hub.example.org:8443 --token-file 1111.token --dir 1111",
-    ),
-    ("Start its agent", "sealcast-agent run --dir 1111 --listen 127.0.0.1:18831"),
-    ("Check the folder and agent.toml, and start nothing", "sealcast-agent run --dir 1111 --check"),
-    ("Show its topics", "sealcast-agent topics --dir 1111"),
-    ("See why a message did not come", "sealcast-agent why --dir 1111 hsu0001/room1"),
-    ("Prove what it has sent", "sealcast-agent audit prove --dir 1111 --topic 'hsu0001/#' --out proof"),
-];
-
 fn main() -> ExitCode {
-    let matches = with_examples(Cli::command(), EXAMPLES).get_matches();
-    let Cli { log, role } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     #[cfg(feature = "pkcs11")]
     sealcast_token::install();
-    let lasts = match role {
-        Role::Run(_) => Lasts::UntilStopped,
-        Role::Enroll(_) | Role::Topics(_) | Role::Why(_) | Role::Audit(_) => Lasts::UntilDone,
-    };
-    process::run(&log, lasts, async {
-        match role {
-            Role::Run(options) => sealcast_agent::run(options).await?,
-            Role::Enroll(options) => enroll::run(options).await?,
-            Role::Topics(options) => topics::run(&options)?,
-            Role::Why(options) => why::run(&options)?,
-            Role::Audit(audit::Command::Prove(options)) => audit::run(&options)?,
-        }
-        Ok(ExitCode::SUCCESS)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_command_has_an_example_and_each_example_is_a_command() {
-        let faults = sealcast_node::examples::faults(&Cli::command(), EXAMPLES);
-        assert!(faults.is_empty(), "{}", faults.join("\n"));
-    }
+    sealcast_agent::cli::main()
 }

@@ -75,4 +75,5 @@ pub const EXAMPLES: &[Example] = &[
     ),
     ("Complete commands in fish", "sealcast completions fish > ~/.config/fish/completions/sealcast.fish"),
     ("Write a manual page for each command", "sealcast man ~/.local/share/man/man1"),
+    ("The same for the device's program", "sealcast man --program sealcast-agent ~/.local/share/man/man1"),
 ];

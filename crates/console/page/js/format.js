@@ -14,7 +14,9 @@ export const NOT_KNOWN = '–';
 export const count = (n) => (n == null ? NOT_KNOWN : whole.format(n));
 export const compact = (n) => (n == null ? NOT_KNOWN : Math.abs(n) < 10000 ? whole.format(n) : short.format(n));
 export const rate = (n) => (n == null ? NOT_KNOWN : n >= 100 ? whole.format(Math.round(n)) : one.format(n));
-export const timestamp = (ms) => `${absolute.format(ms)} (${new Date(ms).toISOString()})`;
+export const local = (ms) => absolute.format(ms);
+export const utc = (ms) => new Date(ms).toISOString();
+export const timestamp = (ms) => `${local(ms)} (${utc(ms)})`;
 export const date = (ms) => day.format(ms);
 export const clock = (ms) => time.format(ms);
 

@@ -1,6 +1,6 @@
 // The parts that views are made of.
 import { html, useEffect, useLayoutEffect, useRef, useState } from './lib.js';
-import { NOT_KNOWN, relative, timestamp } from './format.js';
+import { NOT_KNOWN, local, relative, timestamp, utc } from './format.js';
 
 export const nodeLink = (id) => `#/nodes/${encodeURIComponent(id)}`;
 export const groupLink = (name) => `#/groups/${encodeURIComponent(name)}`;
@@ -9,8 +9,12 @@ export const GroupName = ({ name }) => html`<a class="mono" href=${groupLink(nam
 
 export function Time({ ms }) {
   if (ms == null) return html`<span class="muted">${NOT_KNOWN}</span>`;
-  return html`<time class="time" dateTime=${new Date(ms).toISOString()} title=${timestamp(ms)}>${relative(ms)}</time>`;
+  return html`<time class="time" dateTime=${utc(ms)} title=${timestamp(ms)}>${relative(ms)}</time>`;
 }
+
+/** The time by this browser's clock, and the same in UTC. Neither is broken within. */
+export const Stamp = ({ ms }) =>
+  html`<time dateTime=${utc(ms)}><span class="whole">${local(ms)}</span> <span class="whole muted">${utc(ms)}</span></time>`;
 
 const TONES = {
   active: 'good', ok: 'good', good: 'good', held: 'good', done: 'good', open: 'info', running: 'info', shut: 'plain',

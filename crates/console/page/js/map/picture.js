@@ -303,7 +303,15 @@ export class Picture {
     pen.font = `600 ${px}px system-ui, sans-serif`;
     pen.textAlign = 'center';
     pen.fillStyle = this.colours.text;
-    pen.fillText(point.name, point.x, point.y + size + px + 4);
+    const bottom = point.y + size + px + 4;
+    if (few) {
+      // So that a line behind the name does not cross it out.
+      pen.strokeStyle = this.colours.panel;
+      pen.lineWidth = px / 3;
+      pen.lineJoin = 'round';
+      pen.strokeText(point.name, point.x, bottom);
+    }
+    pen.fillText(point.name, point.x, bottom);
   }
 }
 

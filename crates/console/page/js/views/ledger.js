@@ -3,8 +3,8 @@ import { html, useEffect, useRef, useState } from '../lib.js';
 import * as api from '../api.js';
 import { store } from '../store.js';
 import { useDetail } from '../detail.js';
-import { count, plain, timestamp, words } from '../format.js';
-import { Chip, Empty, Facts, Hex, Time, VirtualTable } from '../ui.js';
+import { count, plain, words } from '../format.js';
+import { Chip, Empty, Facts, Hex, Stamp, Time, VirtualTable } from '../ui.js';
 import { Kind } from './entry.js';
 
 const PAGE = 100;
@@ -69,7 +69,7 @@ function Entry({ index }) {
     <div class="body">${problem && html`<p class="problem" role="alert">${problem}</p>`}
       ${entry && html`<p class="says">${entry.text}</p>
         <p><${Chip} of=${entry.signature.good ? 'good' : 'failed'}>${entry.signature.good ? 'Signature holds' : 'Signature does not hold'}<//> <span class="muted">signed by ${entry.by}</span></p>
-        <${Facts} of=${[['Kind', html`<${Kind} kind=${entry.kind} />`], ['When', timestamp(entry.at)], ['Nonce', html`<span class="num">${plain(entry.nonce)}</span>`]]} />
+        <${Facts} of=${[['Kind', html`<${Kind} kind=${entry.kind} />`], ['When', html`<${Stamp} ms=${entry.at} />`], ['Nonce', html`<span class="num">${plain(entry.nonce)}</span>`]]} />
         <h3>Fields</h3><${Facts} of=${Object.entries(entry.fields).map(([name, one]) => [words(name), value(one)])} />
         <h3>Signature</h3><${Facts} of=${[['Key', value(entry.signature.key)], ['r', value(entry.signature.r)], ['s', value(entry.signature.s)]]} />
         <h3>Chain of heads</h3><${Facts} of=${[['Head before', value(entry.head_before)], ['Digest', value(entry.digest)], ['Head after', value(entry.head)]]} />

@@ -2,10 +2,10 @@
 import { html, useEffect, useState } from '../lib.js';
 import * as api from '../api.js';
 import { addWire, changed, store } from '../store.js';
-import { clock, count, timestamp } from '../format.js';
-import { Chip, Empty, GroupName, NodeName, VirtualTable } from '../ui.js';
+import { clock, count } from '../format.js';
+import { Chip, Empty, GroupName, NodeName, Stamp, VirtualTable } from '../ui.js';
 
-const A_ROW = 16;
+const NARROW = matchMedia('(max-width: 760px)');
 const SHOWN_BYTES = 256;
 
 const COLUMNS = [
@@ -19,11 +19,12 @@ const COLUMNS = [
 /** Rows of [offset, hexadecimal, ASCII] from hexadecimal digits. */
 export function dump(hex) {
   const bytes = (hex.match(/../g) ?? []).slice(0, SHOWN_BYTES);
+  const aRow = NARROW.matches ? 8 : 16;
   const rows = [];
-  for (let at = 0; at < bytes.length; at += A_ROW) {
-    const part = bytes.slice(at, at + A_ROW);
+  for (let at = 0; at < bytes.length; at += aRow) {
+    const part = bytes.slice(at, at + aRow);
     const ascii = part.map((byte) => Number.parseInt(byte, 16)).map((code) => (code >= 32 && code < 127 ? String.fromCharCode(code) : '·'));
-    rows.push([at.toString(16).padStart(4, '0'), part.slice(0, 8).join(' ').padEnd(23) + '  ' + part.slice(8).join(' ').padEnd(23), ascii.join('')]);
+    rows.push([at.toString(16).padStart(4, '0'), [part.slice(0, 8), part.slice(8, aRow)].slice(0, aRow / 8).map((eight) => eight.join(' ').padEnd(23)).join('  '), ascii.join('')]);
   }
   return rows;
 }
@@ -41,7 +42,7 @@ export const Readers = ({ message }) => html`<div class="readers">${Object.entri
 function Message({ message }) {
   return html`<section class="card message" aria-label="The chosen message">
     <header><h2 class="mono">${message.topic}</h2><span class="muted num">${count(message.bytes)} bytes</span></header>
-    <div class="body"><p class="muted about">${timestamp(message.at)}</p>
+    <div class="body"><p class="muted about"><${Stamp} ms=${message.at} /></p>
       <p class="about">from ${message.from ? html`<${NodeName} id=${message.from} />` : 'a client that is no node'}${message.group && html`, sealed for <${GroupName} name=${message.group} />`}
         ${!message.sealed && html` <${Chip} tone="warn">in the clear: everybody reads it<//>`}${message.retained && html` <${Chip}>retained<//>`}</p>
       <h3>On the wire</h3><${HexDump} message=${message} />
