@@ -12,7 +12,7 @@ use sealcast_seal::Header;
 use sealcast_topic::ControlTopic;
 use serde::Serialize;
 
-use crate::model::Wire;
+use crate::model::{Wire, WireEvent};
 
 /// Messages that are kept.
 const MAX_KEPT: usize = 512;
@@ -56,13 +56,6 @@ struct Link {
     from: Option<String>,
     group: Option<String>,
     topic: String,
-}
-
-/// The data of an event `wire`.
-#[derive(Debug, Serialize)]
-pub struct WireEvent {
-    /// The newest of what came, oldest first.
-    pub messages: Vec<Wire>,
 }
 
 /// The data of an event `links`.
