@@ -5,6 +5,8 @@ mod body;
 mod looking;
 mod session;
 
+pub use self::session::SignedIn;
+
 use std::sync::Arc;
 
 use axum::{

@@ -13,7 +13,6 @@ use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_ledger::{Event, Record, Replica};
 use sealcast_node::now_ms;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +21,9 @@ use crate::{
     actions::{Actions, Call, Orders, Outcome},
     feed::Feed,
     log::Log,
-    model::{Alarm, Demo, Group, HubState, LedgerState, Node, Place, State, Totals},
+    model::{Alarm, Demo, Group, HubState, LedgerState, Node, Place, State, Totals, TotalsEvent, WireEvent},
     reports::Reports,
-    traffic::{Traffic, WireEvent},
+    traffic::Traffic,
     verify::{Records, Verification},
     view::{Seen, Snapshot, View},
 };
@@ -99,14 +98,6 @@ struct Told {
 
 /// Devices that one tick tells of: the others' turn comes with the next.
 const MAX_TOLD: usize = 50;
-
-#[derive(Serialize)]
-struct TotalsEvent {
-    at: u64,
-    totals: Totals,
-    ledger: LedgerState,
-    hub: HubState,
-}
 
 /// A new token for readers, whose verifier is kept in the hub's folder `dir`. The former one signs nobody in any more.
 ///
@@ -340,7 +331,7 @@ impl Console {
     pub(crate) fn hub(&self) -> HubState {
         HubState {
             name: self.name().to_owned(),
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             broker: self.setup.broker.clone(),
             own_broker: self.setup.own_broker,

@@ -38,11 +38,16 @@ mod verify;
 mod view;
 
 pub use self::{
-    access::{Token, Verifier},
+    access::{Role, Token, Verifier},
     actions::{Act, Action, Call, MAX_AGE, Orders, Outcome, OutcomeState},
-    api::{openapi, router},
+    api::{SignedIn, openapi, router},
     console::{Console, Setup, first_token, new_token},
-    model::{Alarm, Demo, DemoState, Level, Place, Quality, QualityState, Refusals, Step, Valve, ValveState},
+    model::{
+        Alarm, Authenticity, Demo, DemoState, Entry, EntryPage, FeedEvent, Group, GroupState, HubState, LedgerState,
+        Level, Node, NodeState, Place, Quality, QualityState, Refusals, State, Step, Totals, TotalsEvent, Valve,
+        ValveState, Wire, WireEvent, WirePage,
+    },
+    refused::{ErrorBody, ErrorText},
     reports::{Report, Reports},
     verify::Records,
 };

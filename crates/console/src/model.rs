@@ -1,20 +1,22 @@
 //! What the API says, as JSON. Times are Unix ms, ids are strings.
 
+mod feed_event;
 mod live;
 mod records;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
-    live::{Bands, Demo, DemoState, Point, Series, Step, Valve, ValveState, Verdict, Wire},
+    feed_event::{FeedEvent, TotalsEvent, WireEvent},
+    live::{Bands, Demo, DemoState, Point, Series, Step, Valve, ValveState, Verdict, Wire, WirePage},
     records::{Entry, EntryDetail, EntryPage, EntrySignature, Epoch},
 };
 
 /// All that an overview needs.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct State {
     /// When this was so.
     pub at: u64,
@@ -37,12 +39,12 @@ pub struct State {
 }
 
 /// The hub.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HubState {
     /// Its first name.
     pub name: String,
     /// Sealcast's version.
-    pub version: &'static str,
+    pub version: String,
     /// When this process began.
     pub started: u64,
     /// What devices are told of the broker.
@@ -54,7 +56,7 @@ pub struct HubState {
 }
 
 /// The ledger.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LedgerState {
     /// The EVM chain's id.
     pub chain_id: u64,
@@ -71,7 +73,7 @@ pub struct LedgerState {
 }
 
 /// Where the ledger is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// In the hub's folder.
@@ -81,7 +83,7 @@ pub enum Place {
 }
 
 /// Sums over all nodes. The last three are what the agents report.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Application messages that the hub's broker took since the hub began.
     pub messages: u64,
@@ -96,7 +98,7 @@ pub struct Totals {
 }
 
 /// A device, in short.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// Its id.
     pub id: String,
@@ -127,7 +129,7 @@ pub struct Node {
 }
 
 /// What the ledger says of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// It may be a member of groups.
@@ -139,7 +141,7 @@ pub enum NodeState {
 }
 
 /// A group, in short.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Group {
     /// Its name.
     pub name: String,
@@ -164,7 +166,7 @@ pub struct Group {
 }
 
 /// What a receiver knows of a message's sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Authenticity {
     /// Which device it is.
@@ -174,7 +176,7 @@ pub enum Authenticity {
 }
 
 /// How a group is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupState {
     /// Whoever is granted it has its keys.
@@ -186,7 +188,7 @@ pub enum GroupState {
 }
 
 /// What needs a person.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Alarm {
     /// Stays the same as long as the alarm stands.
     pub id: String,
@@ -210,7 +212,7 @@ pub struct Alarm {
 }
 
 /// How bad an alarm is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// It does not do its work.

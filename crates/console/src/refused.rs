@@ -4,7 +4,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::error;
 use utoipa::ToSchema;
 
@@ -18,17 +18,19 @@ pub struct Refused {
 }
 
 /// The body of such an answer.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
-    error: ErrorText,
+    /// What it says.
+    pub error: ErrorText,
 }
 
-#[derive(Serialize, ToSchema)]
-struct ErrorText {
+/// Why the answer is no.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ErrorText {
     /// For programs.
-    code: &'static str,
+    pub code: String,
     /// What is wrong and what to do.
-    message: String,
+    pub message: String,
 }
 
 impl Refused {
@@ -73,7 +75,8 @@ impl Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self { status, code, message } = self;
-        let body = serde_json::to_string(&ErrorBody { error: ErrorText { code, message } }).unwrap_or_default();
+        let error = ErrorText { code: code.to_owned(), message };
+        let body = serde_json::to_string(&ErrorBody { error }).unwrap_or_default();
         (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }

@@ -13,7 +13,7 @@ use sealcast_seal::Header;
 use sealcast_topic::{ControlTopic, TopicName};
 use serde::Serialize;
 
-use crate::model::Wire;
+use crate::model::{Wire, WireEvent};
 
 /// Messages that are kept.
 const MAX_KEPT: usize = 512;
@@ -85,13 +85,6 @@ struct Kept {
     sealed: bool,
     retained: bool,
     read: Option<BTreeMap<String, Option<String>>>,
-}
-
-/// The data of an event `wire`.
-#[derive(Debug, Serialize)]
-pub struct WireEvent {
-    /// The newest of what came, oldest first.
-    pub messages: Vec<Wire>,
 }
 
 /// The data of an event `links`.

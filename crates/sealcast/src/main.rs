@@ -38,6 +38,8 @@ enum Role {
     Enroll(enroll::Options),
     /// Carry out what is asked for on the hub's console, and tell the agents how far the ledger is, with the operator's key.
     Operator(duty::Options),
+    /// Show a hub as it lives, in this terminal.
+    Watch(sealcast_watch::Options),
     /// Manage who may sign in to the hub's console.
     #[command(subcommand)]
     Console(console::Command),
@@ -102,6 +104,7 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Agent(options) => sealcast_agent::run(options).await?,
         Role::Enroll(options) => enroll::run(options).await?,
         Role::Operator(options) => duty::run(options).await?,
+        Role::Watch(options) => sealcast_watch::run(options).await?,
         Role::Console(command) => console::run(&command)?,
         Role::Device(command) => device::run(command).await?,
         Role::Group(command) => group::run(command).await?,

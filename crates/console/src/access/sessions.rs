@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aws_lc_rs::digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Verifier;
@@ -19,7 +19,7 @@ pub const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 const MAX_SESSIONS: usize = 64;
 
 /// What a session may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// See everything.

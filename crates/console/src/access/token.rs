@@ -33,10 +33,17 @@ impl Token {
     /// # Errors
     /// The file cannot be read, or has none.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_secret(path)?;
+        Self::parse(&files::read_secret(path)?).with_context(|| path.display().to_string())
+    }
+
+    /// The one that a person has copied: spaces and line ends around it do not matter.
+    ///
+    /// # Errors
+    /// That is none.
+    pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         let is_token = text.len() == 2 * TOKEN_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        ensure!(is_token, "{} holds no token of the console's: {} hex digits", path.display(), 2 * TOKEN_BYTES);
+        ensure!(is_token, "no token of the console's, which is {} hex digits", 2 * TOKEN_BYTES);
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 

@@ -19,7 +19,7 @@ use crate::{
     log::Filter,
     model::{
         CertificateInfo, Entry, EntryDetail, EntryPage, EntrySignature, GroupDetail, NodeDetail, Series,
-        State as Whole, Wire,
+        State as Whole, WirePage,
     },
     names::name,
     refused::{ErrorBody, Refused},
@@ -228,12 +228,6 @@ fn old_entry(replica: &Replica, record: &sealcast_ledger::Record) -> Entry {
 pub struct Most {
     /// At most so many, up to 512.
     limit: Option<usize>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct WirePage {
-    /// Newest first.
-    messages: Vec<Wire>,
 }
 
 /// The last messages at the hub's own broker.

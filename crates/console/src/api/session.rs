@@ -29,13 +29,14 @@ pub struct SignIn {
 }
 
 /// Who is signed in.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct SignedIn {
-    role: Role,
+    /// What they may do.
+    pub role: Role,
     /// For the header `X-Sealcast-CSRF` of POST and DELETE.
-    csrf: String,
+    pub csrf: String,
     /// The hub's name.
-    name: String,
+    pub name: String,
 }
 
 /// Sign in. The answer sets a cookie.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A message at the hub's broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Wire {
     /// Grows.
     pub id: u64,
@@ -30,6 +30,13 @@ pub struct Wire {
     /// In the demo, what each node's application got; null: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// Messages at the hub's broker.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct WirePage {
+    /// Newest first.
+    pub messages: Vec<Wire>,
 }
 
 /// Values of one topic from one node.
@@ -88,7 +95,7 @@ pub struct Bands {
 }
 
 /// The demo, as far as it has come.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Demo {
     /// In order.
     pub steps: Vec<Step>,
@@ -101,7 +108,7 @@ pub struct Demo {
 }
 
 /// A step of the demo.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
     /// Its number.
     pub n: usize,
@@ -125,7 +132,7 @@ pub struct Step {
 }
 
 /// How a step is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DemoState {
     /// It comes later.
@@ -139,7 +146,7 @@ pub enum DemoState {
 }
 
 /// The machine whose valve must open when it is hot.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Valve {
     /// As it is.
     pub temperature: f64,
@@ -154,7 +161,7 @@ pub struct Valve {
 }
 
 /// The valve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ValveState {
     /// It cools.

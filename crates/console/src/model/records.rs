@@ -1,10 +1,10 @@
 //! The ledger's entries, as JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// An entry of the ledger, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
     /// Its place, from 0 on.
     pub index: u64,
@@ -25,7 +25,7 @@ pub struct Entry {
 }
 
 /// Entries, newest first.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct EntryPage {
     /// The entries.
     pub entries: Vec<Entry>,

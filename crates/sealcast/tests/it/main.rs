@@ -59,6 +59,7 @@ mod token;
 mod tour;
 mod upstream;
 mod values;
+mod watch;
 mod wireshark;
 mod withheld;
 

@@ -7,7 +7,7 @@ use crate::harness::{PROBE_INTERVAL, Port, Process, output, sealcast, succeed, u
 const README: &str = include_str!("../../../../README.md");
 
 /// Commands that the tour does not run, and where in `tests/it` they are run, or why they are not.
-const ELSEWHERE: [(&str, Place); 19] = [
+const ELSEWHERE: [(&str, Place); 20] = [
     ("cargo run --release -- demo", Place::Test("demo.rs")),
     ("scripts/test", Place::Nowhere("it runs this test")),
     ("cargo build --release && export PATH=", Place::Nowhere("cargo has built what this test runs")),
@@ -24,6 +24,7 @@ const ELSEWHERE: [(&str, Place); 19] = [
     ("sealcast demo --rpc http://127.0.0.1:8545", Place::Test("networks.rs")),
     ("sealcast completions bash", Place::Nowhere("it prints what clap makes")),
     ("sealcast man DIR", Place::Nowhere("the program's own tests write the pages")),
+    ("sealcast watch", Place::Test("watch.rs")),
     ("scripts/docs build", Place::Nowhere("`.ci/run` runs it")),
     ("cargo install --locked mdbook", Place::Nowhere("`.ci/run` runs it")),
     ("ps -C sealcast -o rss,args", Place::Nowhere("it measures the machine")),

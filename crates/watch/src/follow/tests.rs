@@ -1,0 +1,159 @@
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, Mutex, RwLock},
+};
+
+use sealcast_console::{Console, Demo, Place, Setup, Token, new_token};
+use sealcast_group::PublicGroups;
+use sealcast_ledger::{LedgerId, Replica, testing::Cast};
+use sealcast_node::tls;
+use tokio::{
+    runtime::Runtime,
+    sync::mpsc::{self, Receiver},
+};
+
+use super::*;
+
+/// A console's process: it ends with its connections.
+struct Hub {
+    console: Arc<Console>,
+    runtime: Option<Runtime>,
+}
+
+impl Hub {
+    fn start(dir: &Path, listener: &TcpListener) -> Self {
+        let genesis = Cast::new(LedgerId { chain_id: 1, address: [1; 20] }, 0).unwrap().genesis;
+        let console = Console::new(Setup {
+            dir: dir.to_owned(),
+            names: vec!["localhost".into()],
+            broker: "mqtts://localhost:8883".into(),
+            own_broker: true,
+            place: Place::Embedded,
+            lifetime: Duration::from_secs(1),
+            tls: false,
+            port: 1,
+            url: String::new(),
+            replica: Arc::new(RwLock::new(Replica::new(genesis))),
+            groups: Arc::new(Mutex::new(PublicGroups::default())),
+            records: Box::new(|_, _| Box::pin(async { Ok(Vec::new()) })),
+            stop: CancellationToken::new(),
+        });
+        let runtime = Runtime::new().unwrap();
+        let listener = listener.try_clone().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let router = sealcast_console::router(console.clone());
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await.unwrap();
+        });
+        Self { console, runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+fn client(listener: &TcpListener, token: Token) -> Client {
+    tls::install_provider();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let tls = tls::client_with(Arc::new(rustls::RootCertStore::empty()), None, &[]).unwrap();
+    Client::new(url, &tls, token)
+}
+
+/// The next news for which `pick` gives something.
+async fn wait<T>(news: &mut Receiver<News>, pick: impl Fn(&News) -> Option<T>) -> T {
+    let found = async {
+        loop {
+            let next = news.recv().await.expect("it is followed");
+            if let Some(found) = pick(&next) {
+                return found;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), found).await.expect("news in time")
+}
+
+fn is_loaded(news: &News) -> Option<String> {
+    let News::Loaded(loaded) = news else { return None };
+    Some(loaded.state.hub.name.clone())
+}
+
+#[test]
+fn it_goes_on_when_the_hub_has_started_again_and_ends_when_the_token_is_void() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = new_token(dir.path()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = Hub::start(dir.path(), &listener);
+    let runtime = Runtime::new().unwrap();
+    let (sender, mut news) = mpsc::channel(8);
+    let follower = runtime.spawn(run(client(&listener, token), sender, CancellationToken::new()));
+    runtime.block_on(async {
+        assert_eq!(wait(&mut news, is_loaded).await, "localhost");
+        hub.console.set_demo(Demo { total: 7, ..Demo::default() });
+        wait(&mut news, |news| matches!(news, News::Event(event) if event.data.contains("\"total\":7")).then_some(()))
+            .await;
+
+        drop(hub);
+        wait(&mut news, |news| matches!(news, News::Lost(_)).then_some(())).await;
+        let hub = Hub::start(dir.path(), &listener);
+        // The session went with the former process: it has signed in anew.
+        wait(&mut news, is_loaded).await;
+        wait(&mut news, |news| matches!(news, News::Back).then_some(())).await;
+        hub.console.set_demo(Demo { total: 8, ..Demo::default() });
+        wait(&mut news, |news| matches!(news, News::Event(event) if event.data.contains("\"total\":8")).then_some(()))
+            .await;
+
+        new_token(dir.path()).unwrap();
+        drop(hub);
+        let _hub = Hub::start(dir.path(), &listener);
+        let outcome = timeout(Duration::from_secs(60), follower).await.unwrap().unwrap();
+        let said = format!("{:#}", outcome.unwrap_err());
+        assert!(said.contains("void") && said.contains("no such token"), "{said}");
+    });
+}
+
+#[test]
+fn a_wrong_token_and_a_hub_that_is_not_there_are_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    new_token(dir.path()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = Hub::start(dir.path(), &listener);
+    let runtime = Runtime::new().unwrap();
+    let attempt = || {
+        let (sender, _news) = mpsc::channel(8);
+        let outcome = run(client(&listener, Token::generate().unwrap()), sender, CancellationToken::new());
+        format!("{:#}", runtime.block_on(outcome).unwrap_err())
+    };
+    let said = attempt();
+    assert!(said.contains("no such token"), "{said}");
+    drop(hub);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = client(&closed, Token::generate().unwrap());
+    drop(closed);
+    let (sender, _news) = mpsc::channel(8);
+    let said = format!("{:#}", runtime.block_on(run(gone, sender, CancellationToken::new())).unwrap_err());
+    assert!(said.contains("cannot be reached"), "{said}");
+}
+
+#[test]
+fn it_signs_out_when_it_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = new_token(dir.path()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = Hub::start(dir.path(), &listener);
+    let runtime = Runtime::new().unwrap();
+    let (sender, mut news) = mpsc::channel(8);
+    let stop = CancellationToken::new();
+    let follower = runtime.spawn(run(client(&listener, token), sender, stop.clone()));
+    runtime.block_on(async {
+        wait(&mut news, is_loaded).await;
+        assert!(hub.console.is_watched());
+        stop.cancel();
+        timeout(Duration::from_secs(60), follower).await.unwrap().unwrap().unwrap();
+        assert!(!hub.console.is_watched());
+    });
+}

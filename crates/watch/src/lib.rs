@@ -1,0 +1,128 @@
+//! `sealcast watch`: a hub as it lives, in a terminal. It is a client of the console's HTTP API, like the console's page, and
+//! it changes nothing.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `client`, `sse` | the API: sign-in, state, live feed |
+//! | `follow` | one stream of news, over interruptions |
+//! | `fleet` | what is known: news applied to the state |
+//! | `ui`, `screen`, `words` | what is chosen, and the picture of it |
+//! | `terminal`, `plain` | where it goes: a terminal, or lines |
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod client;
+mod fleet;
+mod follow;
+#[cfg(test)]
+mod made;
+mod plain;
+mod screen;
+mod sse;
+mod terminal;
+mod ui;
+mod words;
+
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustls::{ClientConfig, RootCertStore};
+use sealcast_console::Token;
+use sealcast_node::{files, shutdown, tls};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use self::client::{Client, ConsoleUrl};
+
+/// News that wait for the terminal. The feed waits behind them.
+const NEWS: usize = 64;
+
+/// `sealcast watch`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where the console is, as `sealcast up` prints it: https://, or http:// on this machine.
+    #[arg(env = "SEALCAST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8088")]
+    url: ConsoleUrl,
+    /// File with a token of the console, a reader's or an operator's; `-` for standard input [default: console.token of the
+    /// operator's folder, which `sealcast operator` makes].
+    #[arg(long, env = "SEALCAST_CONSOLE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The operator's folder.
+    #[arg(long, env = "SEALCAST_OPERATOR", value_name = "DIR", default_value = "hub-operator")]
+    operator: PathBuf,
+    /// The root certificate of a console at https:// [default: root.pem of the hub's folder, else of the operator's].
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+    /// The hub's folder.
+    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
+    hub: PathBuf,
+    /// Print each event as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the hub until the person quits or the process is told to end.
+pub async fn run(options: Options) -> Result<()> {
+    let client = Client::new(options.url.clone(), &options.tls()?, options.token()?);
+    let (sender, mut news) = mpsc::channel(NEWS);
+    let stop = CancellationToken::new();
+    let follower = tokio::spawn(follow::run(client, sender, stop.clone()));
+    let is_terminal = std::io::stdout().is_terminal() && !options.json;
+    let shown = if is_terminal { terminal::run(&mut news).await } else { lines(&mut news, options.json).await };
+    drop(news);
+    stop.cancel();
+    let followed = follower.await.context("following the hub has failed")?;
+    shown.and(followed.with_context(|| format!("the console at {}", options.url)))
+}
+
+async fn lines(news: &mut mpsc::Receiver<follow::News>, as_json: bool) -> Result<()> {
+    let mut stop = pin!(shutdown::requested());
+    let mut teller = plain::Teller::default();
+    loop {
+        let next = tokio::select! {
+            () = &mut stop => return Ok(()),
+            next = news.recv() => next,
+        };
+        let Some(next) = next else { return Ok(()) };
+        plain::tell(&mut teller, &next, as_json)?;
+    }
+}
+
+impl Options {
+    fn token(&self) -> Result<Token> {
+        match self.token_file.as_deref() {
+            Some(path) if path == Path::new("-") => {
+                let mut text = Zeroizing::new(String::new());
+                std::io::stdin().take(1024).read_to_string(&mut text).context("standard input")?;
+                Token::parse(&text).context("standard input")
+            }
+            Some(path) => Token::read(path),
+            None => {
+                let path = self.operator.join("console.token");
+                if !path.exists() {
+                    bail!(
+                        "give the file of a token with --token-file: `sealcast up` printed one for readers, and `sealcast \
+                         console token --dir HUB` makes a new one. There is no {} either, which `sealcast operator` makes",
+                        path.display()
+                    );
+                }
+                Token::read(&path)
+            }
+        }
+    }
+
+    fn tls(&self) -> Result<Arc<ClientConfig>> {
+        if !self.url.is_tls() {
+            return tls::client_with(Arc::new(RootCertStore::empty()), None, &[]);
+        }
+        let known = [self.hub.join("root.pem"), self.operator.join("root.pem")];
+        let path = self.root.clone().or_else(|| known.into_iter().find(|path| path.exists()));
+        let path = path.context("give the hub's root certificate with --root: root.pem of the hub's folder")?;
+        tls::client(files::certificate(&path)?.der(), None)
+    }
+}

@@ -1,0 +1,21 @@
+//! An alarm, as two lines.
+
+use ratatui::text::{Line, Span};
+use sealcast_console::Alarm;
+
+use super::theme::Theme;
+use crate::words::{relative, safe};
+
+/// What happened, and below it what to do.
+pub fn lines(alarm: &Alarm, now_ms: u64, theme: Theme) -> [Line<'static>; 2] {
+    let (word, style) = theme.level(alarm.level);
+    let since = format!("  {}", relative(alarm.since, now_ms));
+    [
+        Line::from(vec![
+            Span::styled(format!("{word:<6}"), style),
+            Span::raw(safe(&alarm.text)),
+            Span::styled(since, theme.dim()),
+        ]),
+        Line::styled(format!("      {}", safe(&alarm.advice)), theme.dim()),
+    ]
+}
