@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Command;
 use clap_complete::Shell;
 use sealcast_node::output;
+use serde::Serialize;
 
 /// `sealcast completions`.
 #[derive(clap::Args)]
@@ -21,6 +22,15 @@ pub struct Man {
     /// Where the pages go. The folder is made if it does not exist.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the pages are, as programs see it.
+#[derive(Serialize)]
+struct Pages {
+    dir: String,
 }
 
 /// Prints the script by which a shell completes `command`.
@@ -36,5 +46,5 @@ pub fn man(options: &Man, command: Command) -> Result<()> {
     let dir = options.dir.display();
     fs::create_dir_all(&options.dir).with_context(|| format!("{dir} cannot be made"))?;
     clap_mangen::generate_to(command, &options.dir).with_context(|| format!("pages cannot be written to {dir}"))?;
-    output::line(&format!("manual pages in {dir}"))
+    output::outcome(options.json, &Pages { dir: dir.to_string() }, &format!("manual pages in {dir}"))
 }

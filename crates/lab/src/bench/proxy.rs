@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sealcast_mqtt::Qos;
 use sealcast_node::output;
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 
 use self::site::{Site, Way};
@@ -94,15 +95,21 @@ struct Idle {
 
 /// Measures each cell with so many messages, in so many rounds; then so many idle connections.
 pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize, json: bool) -> Result<()> {
+    let bar = Bar::waiting("starting agents and brokers");
     let site = Site::start(connections).await?;
     // Before the loads, which leave their buffers behind.
     let idle = Idle { connections, rss_mib: mib(site.rss_with(connections).await?) };
     let mut rows = Vec::new();
+    drop(bar);
+    let bar = Bar::of("measuring loads", (cells.len() * usize::from(rounds) * site.ways.len()) as u64);
+    let mut measurements = 0;
     for cell in cells.iter().copied() {
         let mut best: Vec<Measured> = site.ways.iter().map(|_| Measured::default()).collect();
         for _ in 0..rounds {
             for (way, best) in site.ways.iter().zip(&mut best) {
                 let measured = measure(&site, way, cell, messages).await?;
+                measurements += 1;
+                bar.set(measurements);
                 if measured.messages_per_s > best.messages_per_s {
                     best.messages_per_s = measured.messages_per_s;
                     best.servers = measured.servers;
@@ -114,6 +121,7 @@ pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize
         let plain = site.ways.iter().zip(&best).find(|(way, _)| way.mode == site::PLAIN).map(|(_, m)| m.messages_per_s);
         rows.extend(site.ways.iter().zip(best).map(|(way, measured)| row(way, cell, measured, plain)));
     }
+    drop(bar);
     if json {
         return output::json(&Report { loads: rows, idle });
     }
