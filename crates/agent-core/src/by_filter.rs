@@ -18,6 +18,11 @@ impl<T> ByFilter<T> {
         self.0.iter().find(|(filter, _)| filter.matches(topic)).map(|(_, table)| table)
     }
 
+    /// All of them, the most specific first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, table)| table)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

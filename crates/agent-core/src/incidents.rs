@@ -24,7 +24,7 @@ pub enum Way {
     Out,
     /// To a local client.
     In,
-    /// A client could not subscribe.
+    /// A client could not subscribe, or nothing can come by its subscription.
     Subscription,
     /// A client could not connect, or its connection ended.
     Connection,
@@ -81,7 +81,7 @@ impl Incidents {
         let way = match what {
             Refused::Publish => Way::Out,
             Refused::Delivery { .. } | Refused::Deletion => Way::In,
-            Refused::Subscription => Way::Subscription,
+            Refused::Subscription | Refused::Uncovered => Way::Subscription,
             Refused::Connection => Way::Connection,
         };
         self.put(way, client, topic, why, now_ms);

@@ -22,7 +22,7 @@ use sealcast_group::{EpochKeys, LeftReason};
 use sealcast_identity::{DeviceId, SigningKey};
 use sealcast_ledger::{GroupNumber, Hash, Number, Replica};
 use sealcast_seal::{Authenticity, Epoch, EpochId, EpochSecret, GroupKeys, LeafIndex, Ledger, Member, Opener, Sealer};
-use sealcast_topic::Wire;
+use sealcast_topic::{Subscription, Wire, overlap};
 use tracing::{error, info, warn};
 
 use self::news::News;
@@ -279,6 +279,30 @@ impl Keyring {
             Cause::NoGroup,
             format!("no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"),
         ))
+    }
+
+    /// Whether the ledger was read, so that it is known which groups there are.
+    pub fn knows_groups(&self) -> bool {
+        self.caught_up.is_some()
+    }
+
+    /// Why nothing can come to a client that has subscribed to `filter`, which may be shared: no group covers a topic that it
+    /// matches, and `clear` has none. `None` also where it is about topics of the broker's or of the agents' own.
+    pub fn uncovered(&self, filter: &str) -> Option<Why> {
+        let filter = Subscription::parse(filter).ok()?.filter;
+        if filter.starts_with('$') || self.wire.is_control(filter) {
+            return None;
+        }
+        let mut groups = self.replica.groups().flat_map(|group| &group.filters);
+        let is_covered =
+            groups.any(|of| overlap(of.as_str(), filter)) || self.clear.iter().any(|clear| clear.overlaps(filter));
+        let why = || {
+            format!(
+                "no group covers a topic that {filter} matches, so nothing comes to the client: create a group with a filter \
+                 that matches, or list the filter under `clear`"
+            )
+        };
+        (!is_covered).then(|| Why::new(Cause::NoGroup, why()))
     }
 
     fn is_clear(&self, topic: &str) -> bool {

@@ -17,6 +17,7 @@ mod memory;
 mod output;
 mod publishing;
 mod state;
+mod subscribing;
 #[cfg(test)]
 mod tests;
 
@@ -105,6 +106,8 @@ pub struct Session {
     clean: bool,
     /// The client has subscribed, and has not been told what stands.
     greet: bool,
+    /// Filters that the client has subscribed to, and of which it is not known yet whether anything can come.
+    subscribed: Vec<Box<str>>,
     /// Fixed cycles for this client.
     restored: Option<Restored>,
     writes: Vec<Write>,
@@ -148,6 +151,7 @@ impl Session {
             judged: false,
             clean: false,
             greet: false,
+            subscribed: Vec::new(),
             restored: Restored::new(rules),
             writes: Vec::new(),
             effects: Vec::new(),
@@ -263,6 +267,7 @@ impl Session {
             }
             self.work(shared, now);
         }
+        self.tell_uncovered(shared);
         if std::mem::take(&mut self.judged) {
             self.writes.push(Write::Values);
         }

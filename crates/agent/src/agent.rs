@@ -183,7 +183,7 @@ pub async fn run(options: Options) -> Result<()> {
         words += &address.map(|address| format!("\n{door} devices connect to {address}")).unwrap_or_default();
     }
     words += &ready.metrics.map(|address| format!("\nmetrics at http://{address}/metrics")).unwrap_or_default();
-    output::ready(options.json, &ready, &words)?;
+    output::event(options.json, &ready, &words)?;
     let supervisor = Supervisor::from_environment();
     // What the service waits for is told after this.
     supervisor.ready();
@@ -441,8 +441,18 @@ pub fn stored_records(dir: &Path) -> Result<Vec<Record>> {
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.
 pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
+    read_replica_told(dir, |_, _| {})
+}
+
+/// The same; `told` hears how many entries were verified, and of how many.
+pub fn read_replica_told(dir: &Path, mut told: impl FnMut(u64, u64)) -> Result<(Vec<Record>, Replica)> {
     let folder = Folder::open(dir)?;
     let records = stored_records(dir)?;
-    let replica = sealcast_ledger::verify(folder.genesis(), records.iter().cloned())?;
+    let all = records.len() as u64;
+    let counted = records.iter().zip(0..).map(|(record, done)| {
+        told(done, all);
+        record.clone()
+    });
+    let replica = sealcast_ledger::verify(folder.genesis(), counted)?;
     Ok((records, replica))
 }

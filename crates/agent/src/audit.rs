@@ -54,6 +54,9 @@ pub struct Options {
     /// the selected topics is left out.
     #[arg(long)]
     complete: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// A time as people write it, in UTC unless it says its offset.
@@ -71,8 +74,8 @@ struct Device {
     replica: Replica,
 }
 
-/// Runs the command.
-pub fn run(options: &Options) -> Result<()> {
+/// Runs the command. `done` is called when the proof is written, before that is told.
+pub fn run(options: &Options, done: impl FnOnce()) -> Result<()> {
     if let Some(filter) = &options.topic {
         check_filter(filter)?;
     }
@@ -86,7 +89,16 @@ pub fn run(options: &Options) -> Result<()> {
     verify(&proof, &device.folder.anchor, &device.records).context("the proof does not hold")?;
     let bytes = proof.encode();
     files::write(&options.out, &bytes, Mode::Public)?;
-    output::line(&format!(
+    done();
+    let proven = serde_json::json!({
+        "proof": options.out.display().to_string(),
+        "bytes": bytes.len(),
+        "device": device.id.to_string(),
+        "group": device.replica.group(group).map(|group| group.name.to_string()),
+        "messages": shown,
+        "anchors": proof.anchors.len(),
+    });
+    let words = format!(
         "{}: {} bytes; messages of {}: {shown}; anchors: {}. Whoever verifies it needs root.pem and the ledger:\n\
          sealcast audit verify {} --root root.pem --ledger ledger.bin (by `sealcast ledger export`; or --rpc URL)",
         options.out.display(),
@@ -94,7 +106,8 @@ pub fn run(options: &Options) -> Result<()> {
         device.id,
         proof.anchors.len(),
         options.out.display(),
-    ))
+    );
+    output::outcome(options.json, &proven, &words)
 }
 
 impl Device {

@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
             Role::Enroll(options) => enroll::run(options).await?,
             Role::Topics(options) => topics::run(&options)?,
             Role::Why(options) => why::run(&options)?,
-            Role::Audit(audit::Command::Prove(options)) => audit::run(&options)?,
+            Role::Audit(audit::Command::Prove(options)) => audit::run(&options, || {})?,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -83,6 +83,12 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_command_prints_json() {
+        let faults = sealcast_node::commands::without_json(&Cli::command(), &[]);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
 
     #[test]
     fn each_command_has_an_example_and_each_example_is_a_command() {

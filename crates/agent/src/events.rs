@@ -133,6 +133,7 @@ impl Events {
             Refused::Delivery { .. } => ("delivery refused", QUIET),
             Refused::Deletion => ("retained message deleted", QUIET),
             Refused::Subscription => ("subscription refused", QUIET),
+            Refused::Uncovered => ("subscription brings nothing", QUIET_ABOUT_CLIENT),
             Refused::Publish => ("publish refused", QUIET),
             Refused::Connection => ("connection closed", QUIET_ABOUT_CLIENT),
         };

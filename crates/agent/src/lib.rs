@@ -19,6 +19,7 @@ mod folder;
 mod incidents;
 mod key_log;
 mod listeners;
+mod lost;
 mod outside;
 mod readings;
 mod refusals;
@@ -38,7 +39,7 @@ pub use sealcast_agent_core::{
 };
 
 pub use self::{
-    agent::{Agent, Options, read_replica, run, stored_records, upstream},
+    agent::{Agent, Options, read_replica, read_replica_told, run, stored_records, upstream},
     config::{Agent as AgentConfig, AgentFile, read_schemas},
     folder::{Folder, genesis},
     store::Store,

@@ -1,14 +1,17 @@
 //! `sealcast topics`: what an agent has measured of its topics, and what report on change has saved.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use sealcast_agent_core::values::{Alarm, Measured, measured};
-use sealcast_node::output;
-use sealcast_quality::Span;
+use sealcast_node::{
+    config,
+    output::{self, Column},
+};
+use sealcast_quality::{Fallback, RuleSet, Span, TopicRules};
 use serde::Serialize;
 
-use crate::Store;
+use crate::{Store, config::AgentFile};
 
 /// `sealcast topics`.
 #[derive(clap::Args)]
@@ -16,6 +19,9 @@ pub struct Options {
     /// The device's folder. Its agent may be running.
     #[arg(long, env = "SEALCAST_DIR", value_name = "DIR")]
     dir: PathBuf,
+    /// The agent's configuration file, which says where a fail-safe is [default: DIR/agent.toml, if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,6 +42,31 @@ struct Row {
     report: Option<Report>,
     /// `None` if none stands.
     alarm: Option<Alarm>,
+    /// `None` where no rule says `fail_safe`.
+    fail_safe: Option<Guarded>,
+}
+
+/// After how long a fail-safe value comes.
+#[derive(Serialize)]
+struct Guarded {
+    /// Without a good value, in ms.
+    silence_ms: Option<u64>,
+    /// With blocked values only, in ms.
+    blocked_ms: Option<u64>,
+}
+
+impl Guarded {
+    fn new(rules: &TopicRules) -> Option<Self> {
+        let after = |fallback: &Option<Fallback>| fallback.as_ref().map(|fallback| fallback.after_ms);
+        let fail_safe = rules.fail_safe()?;
+        Some(Self { silence_ms: after(&fail_safe.on_silence), blocked_ms: after(&fail_safe.on_blocked) })
+    }
+
+    fn words(&self) -> String {
+        let silence = self.silence_ms.map(|after| format!("{} silent", Span(after)));
+        let blocked = self.blocked_ms.map(|after| format!("{} blocked", Span(after)));
+        [silence, blocked].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[derive(Serialize)]
@@ -51,7 +82,7 @@ struct Report {
 }
 
 impl Row {
-    fn new((topic, name): (String, String), measured: Measured) -> Self {
+    fn new((topic, name): (String, String), measured: Measured, rules: Option<&RuleSet>) -> Self {
         let Measured { period_ms, jitter_ms, last_ms, saved, alarm } = measured;
         let report = saved.map(|saved| Report {
             seen: saved.seen,
@@ -59,10 +90,11 @@ impl Row {
             heartbeats: saved.heartbeats,
             saved_percent: ((1.0 - saved.sent_part()) * 1000.0).round() / 10.0,
         });
-        Self { topic, name, period_ms, jitter_ms, last_ms, report, alarm }
+        let fail_safe = rules.and_then(|rules| rules.find(&topic)).and_then(Guarded::new);
+        Self { topic, name, period_ms, jitter_ms, last_ms, report, alarm, fail_safe }
     }
 
-    fn cells(self) -> [String; 8] {
+    fn cells(self) -> [String; 9] {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let report = self.report.as_ref();
         [
@@ -77,6 +109,7 @@ impl Row {
                 let times = if alarm.count == 1 { "once".to_owned() } else { format!("{} times", alarm.count) };
                 format!("{times}, {}", alarm.reason)
             })),
+            or_dash(self.fail_safe.map(|guarded| guarded.words())),
         ]
     }
 }
@@ -86,16 +119,53 @@ pub fn run(options: &Options) -> Result<()> {
     let topics = Store::read_values(&options.dir)
         .and_then(|rows| Ok(measured(&rows)?))
         .context("cannot show what the agent measured")?;
-    let rows: Vec<Row> = topics.into_iter().map(|(key, measured)| Row::new(key, measured)).collect();
+    let rules = rules(options);
+    let mut rows: Vec<Row> =
+        topics.into_iter().map(|(key, measured)| Row::new(key, measured, rules.as_deref())).collect();
+    rows.extend(rules.iter().flat_map(|rules| unmeasured(rules, &rows)).collect::<Vec<_>>());
+    rows.sort_by(|one, other| (&one.topic, &one.name).cmp(&(&other.topic, &other.name)));
     if options.json {
         return output::json(&rows);
     }
-    if rows.is_empty() {
-        output::complain(
-            "no topic was measured yet: only topics with rules are ([[quality]], [[publish]] or [[receive]] tables in \
-             agent.toml)",
-        );
-    }
+    let nothing = "No topic was measured yet: only topics with rules are ([[quality]], [[publish]] or [[receive]] tables \
+                   in agent.toml).";
+    let header = [
+        "TOPIC".into(),
+        Column::cut("NAME"),
+        "CYCLE".into(),
+        "LAST READING".into(),
+        "READ".into(),
+        "SENT".into(),
+        "SAVED".into(),
+        Column::cut("ALARM"),
+        Column::cut("FAIL-SAFE"),
+    ];
     let cells: Vec<_> = rows.into_iter().map(Row::cells).collect();
-    output::table(["TOPIC", "NAME", "CYCLE", "LAST READING", "READ", "SENT", "SAVED", "ALARM"], &cells)
+    output::table_or(nothing, header, &cells)
+}
+
+/// The agent's rules. What was measured is shown without them, too.
+fn rules(options: &Options) -> Option<Arc<RuleSet>> {
+    let file = options.dir.join("agent.toml");
+    let path = options.config.clone().unwrap_or_else(|| file.clone());
+    let config = config::load::<AgentFile>(options.config.as_deref(), &file)
+        .and_then(|loaded| loaded.check(&[], |found| found.with_files(config::folder_of(&path))?.validate()));
+    match config {
+        Ok(config) => Some(config.values.quality.clone()),
+        Err(error) => {
+            output::complain(&format!("note: where a fail-safe is cannot be shown: {error:#}"));
+            None
+        }
+    }
+}
+
+/// What fail-safes wait for and nothing else judges: an agent keeps nothing of these topics on disk.
+fn unmeasured(rules: &RuleSet, rows: &[Row]) -> Vec<Row> {
+    let is_shown = |rules: &TopicRules| rows.iter().any(|row| rules.filter().matches(&row.topic));
+    let guarded = rules.iter().filter(|rules| rules.fail_safe().is_some() && !is_shown(rules));
+    let row = |guarded: &TopicRules| Row {
+        fail_safe: Guarded::new(guarded),
+        ..Row::new((guarded.filter().as_str().to_owned(), String::new()), Measured::default(), None)
+    };
+    guarded.map(row).collect()
 }

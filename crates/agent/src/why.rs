@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use sealcast_agent_core::{Incident, Way};
-use sealcast_node::output;
+use sealcast_node::output::{self, Column};
 use sealcast_topic::{check_filter, matches};
+use tracing::debug;
 
-use crate::incidents;
+use crate::{incidents, lost::lost_groups};
 
 /// `sealcast why`.
 #[derive(clap::Args)]
@@ -30,18 +31,28 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(dir.is_dir(), "there is no folder {}: give the device's folder (--dir)", dir.display());
     let mut found: Vec<Incident> =
         incidents::read(dir)?.into_iter().filter(|incident| is_about(incident, topic)).collect();
+    match lost_groups(dir, topic) {
+        Ok(lost) => found.extend(lost),
+        Err(error) => debug!("which groups the device has lost is not known: {error:#}"),
+    }
     found.sort_by_key(|incident| std::cmp::Reverse(incident.last_ms));
     if *json {
         return output::json(&found);
     }
-    if found.is_empty() {
-        output::complain(
-            "this agent has refused nothing on such a topic lately. Did the publisher's agent? Does the client subscribe to \
-             the topic?",
-        );
-    }
+    let nothing = "This agent has refused nothing on such a topic lately. Did the publisher's agent? Does the client \
+                   subscribe to the topic?";
+    let header = [
+        "LAST".into(),
+        "TIMES".into(),
+        "WAY".into(),
+        Column::cut("TOPIC"),
+        Column::cut("CLIENT"),
+        Column::cut("SENDER"),
+        "CODE".into(),
+        Column::below("WHY"),
+    ];
     let cells: Vec<_> = found.into_iter().map(cells).collect();
-    output::table(["LAST", "TIMES", "WAY", "TOPIC", "CLIENT", "SENDER", "CODE", "WHY"], &cells)
+    output::table_or(nothing, header, &cells)
 }
 
 /// A connection that ended may have carried any topic, and the ledger is about all.

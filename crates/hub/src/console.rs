@@ -38,18 +38,22 @@ pub enum Command {
         /// The hub's folder.
         #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
         dir: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 /// Runs the command. The hub may run meanwhile.
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Token { dir } = command;
+    let Command::Token { dir, json } = command;
     ensure!(
         dir.join("issuing.pem").exists(),
         "{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)",
         dir.display()
     );
-    output::line(new_token(dir)?.reveal())
+    let token = new_token(dir)?;
+    output::outcome(*json, &serde_json::json!({ "token": token.reveal() }), token.reveal())
 }
 
 /// Where the console is served, before it is.

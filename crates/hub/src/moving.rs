@@ -37,9 +37,17 @@ pub struct Imported {
 /// Brings `records`, which are the first ones of `replica`'s ledger, to the contract that succeeds it on the network of `config`.
 /// Deploys it unless that was done before. When the last of them says that the ledger is there, the hub's folder says so too.
 ///
+/// `told` hears how many of them are there.
+///
 /// # Errors
 /// The contract has another history, the network does not answer, or the hub of this folder runs when its ledger is to be another.
-pub async fn import(dir: &Path, config: &config::Hub, records: &[Record], replica: &Replica) -> Result<Imported> {
+pub async fn import(
+    dir: &Path,
+    config: &config::Hub,
+    records: &[Record],
+    replica: &Replica,
+    mut told: impl FnMut(u64),
+) -> Result<Imported> {
     let network = config.ledger.as_ref().context(
         "where to? Give the network's endpoint with --rpc, or name it in [ledger] of hub.toml, as for the hub itself",
     )?;
@@ -70,8 +78,10 @@ pub async fn import(dir: &Path, config: &config::Hub, records: &[Record], replic
     };
     let before = check_prefix(&successor, replica.genesis(), records).await?;
     let mut height = before;
+    told(height);
     while let Some(rest) = records.get(usize::try_from(height)?..).filter(|rest| !rest.is_empty()) {
         height += successor.replay(rest).await.with_context(|| format!("entry {height} was not imported"))? as u64;
+        told(height);
         info!(height, of = records.len(), "entries were imported");
     }
     check_prefix(&successor, replica.genesis(), records).await?;

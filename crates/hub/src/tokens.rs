@@ -74,13 +74,22 @@ impl Tokens {
 
     /// Keeps a token, in place of one that its device may have.
     pub fn put(&self, token: &StoredToken) -> Result<()> {
+        self.put_all(std::slice::from_ref(token))
+    }
+
+    /// Keeps all of them or none, each in place of one that its device may have.
+    pub fn put_all(&self, tokens: &[StoredToken]) -> Result<()> {
         self.with(|db| {
-            db.execute(
+            let transaction = db.unchecked_transaction()?;
+            let mut insert = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO token (device, secret_sha256, expires_ms) VALUES (?1, ?2, ?3)",
-                params![token.device.as_str(), token.secret_sha256, token.expires_ms.cast_signed()],
-            )
-        })?;
-        Ok(())
+            )?;
+            for token in tokens {
+                insert.execute(params![token.device.as_str(), token.secret_sha256, token.expires_ms.cast_signed()])?;
+            }
+            drop(insert);
+            transaction.commit()
+        })
     }
 
     /// The token of `device` that was not used yet, expired or not.

@@ -141,7 +141,7 @@ pub async fn run(options: Options) -> Result<()> {
     if let Some(token) = &ready.console_token {
         words += &format!("\n  token      {token} (signs readers in to the console; it is not shown again)");
     }
-    output::ready(options.json, &ready, &words)?;
+    output::event(options.json, &ready, &words)?;
     let supervisor = Supervisor::from_environment();
     // What the service waits for is told after this.
     supervisor.ready();

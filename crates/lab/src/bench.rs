@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use sealcast_node::{endpoint::EndpointUrl, now_ms, output};
+use sealcast_operator::progress::Bar;
 use sealcast_seal::{
     Authenticity, Content, Delivery, DeliveryKind, Freshness, HandOver, MAX_BATCH, Opened, Opener, Purpose, QosClass,
     raw::Raw,
@@ -170,6 +171,7 @@ fn run_seal(millis: u64, json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for payload_bytes in SIZES {
         for mode in Mode::ALL {
+            let _bar = Bar::waiting(format!("sealing {payload_bytes} bytes, {}", mode.name()));
             rows.push(measure(payload_bytes, mode, Duration::from_millis(millis))?);
         }
     }

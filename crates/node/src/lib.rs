@@ -6,6 +6,7 @@
 
 mod accept;
 mod clock;
+pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod endpoint;

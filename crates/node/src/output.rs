@@ -3,10 +3,14 @@
 //! Standard error may be a file on a full disk, or nobody reads it any more. That must not harm a role, so what cannot be
 //! written there is lost; nothing here or elsewhere uses `eprintln!`, which panics.
 
+mod table;
+
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
 use serde::Serialize;
+
+pub use self::table::{Column, printable, table, table_or};
 
 /// Whether `stream` takes colour: a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
 pub fn colour(stream: &impl IsTerminal) -> bool {
@@ -45,33 +49,14 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// That a role is ready: as one line of JSON for a program, or in words.
-pub fn ready(json: bool, value: &impl Serialize, words: &str) -> Result<()> {
+/// What came of a command: as JSON for a program, or in words.
+pub fn outcome(as_json: bool, value: &impl Serialize, words: &str) -> Result<()> {
+    if as_json { json(value) } else { line(words) }
+}
+
+/// What a role tells of itself while it runs: as one line of JSON for a program, or in words.
+pub fn event(json: bool, value: &impl Serialize, words: &str) -> Result<()> {
     if json { line(&serde_json::to_string(value)?) } else { line(words) }
-}
-
-/// A table with a header, columns as wide as their widest cell.
-pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Result<()> {
-    lay_out(header, rows).iter().try_for_each(|row| line(row))
-}
-
-fn lay_out<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<String> {
-    let rows = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell)));
-    let rows: Vec<[String; N]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let pad = |row: &[String; N]| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(pad).collect()
-}
-
-/// Topics and client ids come from brokers and clients, and MQTT lets them have control characters, which a terminal would
-/// obey.
-pub fn printable(cell: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    cell.chars().map(escape).collect()
 }
 
 /// A time in seconds since the Unix epoch as `2026-11-22 16:45:13Z`.
@@ -81,17 +66,7 @@ pub fn utc(time_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{lay_out, utc};
-
-    #[test]
-    fn a_cell_makes_no_line_and_moves_no_cursor() {
-        let cells = |topic: &str| [topic.to_owned(), "why".to_owned()];
-        let rows = [cells("a\u{1b}[2J"), cells("b\nc"), cells("\u{9b}2Kd")];
-        assert_eq!(
-            lay_out(["TOPIC", "WHY"], &rows),
-            ["TOPIC       WHY", "a\\u{1b}[2J  why", "b\\nc        why", "\\u{9b}2Kd   why"]
-        );
-    }
+    use super::utc;
 
     #[test]
     fn dates() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use sealcast_ledger::AttestedHead;
 use sealcast_node::{output, shutdown};
 use tracing::warn;
 
@@ -17,6 +18,9 @@ pub struct Options {
     /// As which operator.
     #[command(flatten)]
     operator: OperatorArgs,
+    /// Print each statement as a line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command. It goes on while the hub is away, and with the ledger that it has read: another one is refused.
@@ -28,7 +32,11 @@ pub async fn run(options: Options) -> Result<()> {
         loop {
             every.tick().await;
             match operator.attest().await {
-                Ok(said) => output::line(&format!("{} entries, head {}", said.height, said.head))?,
+                Ok(AttestedHead { time_ms, height, head }) => {
+                    let statement =
+                        serde_json::json!({ "time_ms": time_ms, "height": height, "head": head.to_string() });
+                    output::event(options.json, &statement, &format!("{height} entries, head {head}"))?;
+                }
                 Err(error) => warn!("nothing was said of the ledger, and it is tried again: {error:#}"),
             }
         }

@@ -12,11 +12,13 @@ use sealcast_ledger::{LedgerId, Record};
 use sealcast_ledger_client::{Endpoints, Finality};
 use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
-    files, output, tls,
+    files,
+    output::{self, Column},
+    tls,
 };
 use serde::Serialize;
 
-use crate::source::read_records;
+use crate::{progress::Bar, source::read_records};
 
 /// Longest proof that is read, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
@@ -84,7 +86,10 @@ impl Source {
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Prove(options) => audit::run(&options),
+        Command::Prove(options) => {
+            let bar = Bar::waiting("proving");
+            audit::run(&options, || drop(bar))
+        }
         Command::Verify(options) => options.verify().await,
     }
 }
@@ -97,11 +102,13 @@ impl Options {
         let bytes = files::read_bytes(&self.proof, MAX_FILE_BYTES)?;
         let proof =
             Proof::decode(&bytes).with_context(|| format!("{} is no proof, or was changed", self.proof.display()))?;
+        let bar = Bar::waiting("reading the ledger, and verifying it and the proof");
         let (records, proven) = self.source.read(&proof).await?;
         let verified = verify(&proof, &root, &records)?;
         if let Some(proven) = &proven {
             check_head(proven, &proof, &records)?;
         }
+        drop(bar);
         let report = Report::new(&verified, proven.as_ref(), began.elapsed().as_secs_f64() * 1000.0);
         if self.json { output::json(&report) } else { report.print() }
     }
@@ -195,7 +202,15 @@ impl Report {
 
     fn print(&self) -> Result<()> {
         let cells: Vec<[String; 6]> = self.messages.iter().map(Row::cells).collect();
-        output::table(["PLACE", "SEALED", "ON LEDGER BY", "WHAT", "TOPIC", "PAYLOAD"], &cells)?;
+        let header = [
+            "PLACE".into(),
+            "SEALED".into(),
+            "ON LEDGER BY".into(),
+            "WHAT".into(),
+            Column::cut("TOPIC"),
+            Column::cut("PAYLOAD"),
+        ];
+        output::table(header, &cells)?;
         let Self { device, group, ledger, enclosed, first, entries, ms, .. } = self;
         let (shown, count) = (self.messages.len(), self.anchors.len());
         output::line(&format!(

@@ -11,7 +11,7 @@ mod mosquitto;
 mod nats;
 mod rabbitmq;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Subcommand, ValueEnum};
@@ -21,6 +21,7 @@ use sealcast_node::{
     upstream::BrokerUrl,
 };
 use sealcast_topic::Wire;
+use serde::Serialize;
 
 use self::{access::Access, file::File};
 use crate::operator::{OperatorArgs, network};
@@ -45,6 +46,9 @@ pub enum Command {
         /// Write the files into this folder, instead of printing them.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -63,7 +67,7 @@ pub enum Product {
 
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
-    let Command::Config { broker, operator, no_groups, out } = command;
+    let Command::Config { broker, operator, no_groups, out, json } = command;
     let (network, _) = network(&operator.dir)?;
     let wire = match network.wire.prefix() {
         Some(_) => network.wire.clone(),
@@ -79,16 +83,38 @@ pub async fn run(command: Command) -> Result<()> {
         Product::Nats => nats::files(&access),
         Product::Emqx => emqx::files(&access, &network.hub),
     };
-    let Some(dir) = out else {
-        let shown: Vec<String> = files.iter().map(|File { name, text }| format!("# {name}\n{text}")).collect();
-        return output::line(shown.join("\n").trim_end());
+    let rows = match &out {
+        Some(dir) => write(dir, &files)?,
+        None => files.iter().map(|File { name, text }| Row { name, text: Some(text), path: None }).collect(),
     };
-    files::create_dir(&dir)?;
-    for File { name, text } in files {
-        files::write(&dir.join(name), text.as_bytes(), Mode::Public).with_context(|| format!("cannot write {name}"))?;
-        output::line(&format!("{} was written", dir.join(name).display()))?;
+    if json {
+        return output::json(&serde_json::json!({ "files": rows }));
     }
-    Ok(())
+    let words = |row: &Row<'_>| match &row.path {
+        Some(path) => format!("{path} was written"),
+        None => format!("# {}\n{}", row.name, row.text.unwrap_or_default()),
+    };
+    output::line(rows.iter().map(words).collect::<Vec<_>>().join("\n").trim_end())
+}
+
+/// A file as programs see it.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    /// What stands in it, unless it was written.
+    text: Option<&'a str>,
+    /// Where it was written.
+    path: Option<String>,
+}
+
+fn write<'a>(dir: &Path, files: &'a [File]) -> Result<Vec<Row<'a>>> {
+    files::create_dir(dir)?;
+    let one = |File { name, text }: &'a File| {
+        let path = dir.join(name);
+        files::write(&path, text.as_bytes(), Mode::Public).with_context(|| format!("cannot write {name}"))?;
+        Ok(Row { name, text: None, path: Some(path.display().to_string()) })
+    };
+    files.iter().map(one).collect()
 }
 
 /// The port of the broker that the hub uses, if TLS is spoken there; else that of MQTT over TLS.

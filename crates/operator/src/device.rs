@@ -1,34 +1,26 @@
 //! `sealcast device`: invite, list, show, revoke.
 
-use std::path::{Path, PathBuf};
+mod add;
+mod fleet;
+mod invitation;
+mod list;
+mod tokens;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
-use sealcast_hub::{HubConfig, HubFile, Tokens};
-use sealcast_identity::{DeviceId, EnrolmentToken};
+use sealcast_identity::DeviceId;
 use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica};
-use sealcast_node::{config, files, now_ms, output};
+use sealcast_node::output::{self, Column};
 use serde::Serialize;
 
-use crate::operator::OperatorArgs;
+pub use self::invitation::{Invitation, invite};
+use crate::{operator::OperatorArgs, receipt::Receipt};
 
 /// `sealcast device`.
 #[derive(Subcommand)]
 pub enum Command {
     /// Invite a device: print a one-time token for `sealcast enroll`. On the hub's machine, as the CA takes the token.
-    Add {
-        /// The device's id.
-        device: DeviceId,
-        /// Which hub.
-        #[command(flatten)]
-        hub: HubArgs,
-        /// As which operator: one that is there tells whether the device is enrolled already.
-        #[command(flatten)]
-        operator: OperatorArgs,
-        /// The hub's configuration file, which says how long the token is valid [default: HUB/hub.toml, if it exists].
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-    },
+    Add(add::Options),
     /// List all devices.
     List {
         /// As which operator.
@@ -59,15 +51,10 @@ pub enum Command {
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
-}
-
-/// Which hub.
-#[derive(clap::Args, Debug, Clone)]
-pub struct HubArgs {
-    /// The hub's folder.
-    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
-    pub hub: PathBuf,
 }
 
 /// A device as people and programs see it.
@@ -85,13 +72,24 @@ pub struct Row {
     pub not_after: String,
     /// `active` or `revoked: reason`.
     pub state: String,
-    /// Names of the groups that it is granted.
+    /// Names of the groups that it is granted, sorted.
     pub groups: Vec<String>,
+}
+
+/// The revocation of a device as programs see it.
+#[derive(Serialize)]
+struct Revoked {
+    device: String,
+    number: String,
+    #[serde(flatten)]
+    receipt: Receipt,
 }
 
 /// The row of one device.
 pub fn row(replica: &Replica, device: &Device) -> Row {
     let granted = replica.groups().filter(|group| replica.is_granted(group.number, device.number));
+    let mut groups: Vec<String> = granted.map(|group| group.name.to_string()).collect();
+    groups.sort();
     Row {
         device: device.id.to_string(),
         number: device.number.to_string(),
@@ -103,7 +101,7 @@ pub fn row(replica: &Replica, device: &Device) -> Row {
             DeviceState::Revoked { reason, .. } if reason.as_str().is_empty() => "revoked".to_owned(),
             DeviceState::Revoked { reason, .. } => format!("revoked: {}", reason.as_str()),
         },
-        groups: granted.map(|group| group.name.to_string()).collect(),
+        groups,
     }
 }
 
@@ -123,26 +121,21 @@ pub fn table(rows: &[Row]) -> Result<()> {
             ]
         })
         .collect();
-    output::table(["DEVICE", "CONTRACT NUMBER", "PUBLIC KEY SHA-256", "CERTIFICATE", "STATE", "GROUPS"], &cells)
+    let header = [
+        "DEVICE".into(),
+        Column::cut("CONTRACT NUMBER"),
+        Column::cut("PUBLIC KEY SHA-256"),
+        Column::cut("CERTIFICATE"),
+        Column::cut("STATE"),
+        Column::cut("GROUPS"),
+    ];
+    output::table_or("No devices yet: `sealcast device add NAME` invites one.", header, &cells)
 }
 
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Add { device, hub, operator, config } => {
-            let config =
-                config::load::<HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.check(&[], HubFile::validate)?;
-            let token = invite(&hub.hub, device.clone(), &config)?;
-            output::line(&token.to_text())?;
-            // Without a running hub, or without the operator's folder, nobody knows: the token is good all the same.
-            match operator.connect().await {
-                Ok(operator) => operator.replica.device_by_id(&device).map(enrolled_before).iter().for_each(|note| {
-                    output::complain(note);
-                }),
-                Err(error) => tracing::debug!("whether {device} is enrolled is not known: {error:#}"),
-            }
-            Ok(())
-        }
+        Command::Add(options) => add::run(options).await,
         Command::List { operator, json } => {
             let operator = operator.connect().await?;
             let mut rows: Vec<Row> = operator.replica.devices().map(|device| row(&operator.replica, device)).collect();
@@ -162,41 +155,15 @@ pub async fn run(command: Command) -> Result<()> {
             output::line("")?;
             entries(&history)
         }
-        Command::Revoke { device, reason, operator } => {
+        Command::Revoke { device, reason, operator, json } => {
             let mut operator = operator.connect().await?;
             let number = operator.device(&device)?.number;
-            operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
-            output::line(&format!("{device} is revoked: the broker refuses it, and its groups change their keys"))
+            let record = operator.submit(Body::DeviceRevoked(DeviceRevoked { device: number, reason })).await?;
+            let revoked = Revoked { device: device.to_string(), number: number.to_string(), receipt: (&record).into() };
+            let words = format!("{device} is revoked: the broker refuses it, and its groups change their keys");
+            output::outcome(json, &revoked, &words)
         }
     }
-}
-
-/// What a new token means for a device that the ledger knows.
-fn enrolled_before(device: &Device) -> String {
-    let id = &device.id;
-    match &device.state {
-        DeviceState::Active => format!(
-            "note: {id} is already enrolled, with a certificate until {}. The token renews that certificate if the device \
-             enrols in the same folder. In another folder it gets another key, which ends its grants: grant its groups again",
-            output::utc(device.not_after_s)
-        ),
-        DeviceState::Revoked { .. } => format!(
-            "note: {id} is revoked. Once it has enrolled with the token it is active again, without its former grants: \
-             grant its groups again"
-        ),
-    }
-}
-
-/// Makes a token for `device` and keeps its hash in the hub's folder.
-pub fn invite(hub: &Path, device: DeviceId, config: &HubConfig) -> Result<EnrolmentToken> {
-    let root = hub.join("root.pem");
-    if !root.exists() {
-        bail!("{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)", hub.display());
-    }
-    let token = EnrolmentToken::generate(device, &files::certificate(&root)?)?;
-    let expires_ms = now_ms() + config.token_lifetime.as_millis() as u64;
-    Tokens::open(hub)?.put(&token.to_stored(expires_ms))?;
-    Ok(token)
 }
 
 /// A ledger entry as people and programs see it.
@@ -232,5 +199,6 @@ pub fn entries(entries: &[Entry]) -> Result<()> {
         .iter()
         .map(|entry| [entry.index.to_string(), entry.time.clone(), entry.originator.clone(), entry.entry.clone()])
         .collect();
-    output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT"], &cells)
+    let header = ["ENTRY".into(), "TIME".into(), "SIGNED BY".into(), Column::cut("WHAT")];
+    output::table_or("No entries yet.", header, &cells)
 }

@@ -181,7 +181,7 @@ fn told(json: bool, ready: Ready) -> Result<()> {
         None => format!("in {}", ready.token_file),
     };
     let words = format!("operator's process\n  console    {}\n  token      {token}", ready.console);
-    output::ready(json, &ready, &words)
+    output::event(json, &ready, &words)
 }
 
 /// Signs what the action says and submits it.

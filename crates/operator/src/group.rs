@@ -10,12 +10,13 @@ use anyhow::Result;
 use clap::Subcommand;
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Authenticity, Body, Granted, Group, GroupName, GroupReset, Reason, Replica, Revoked};
-use sealcast_node::output;
+use sealcast_node::output::{self, Column};
 use serde::Serialize;
 
 use crate::{
     device::{self, Entry},
     operator::OperatorArgs,
+    receipt::{AboutGroup, Several},
 };
 
 /// `sealcast group`.
@@ -53,6 +54,9 @@ pub enum Command {
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Remove devices from a group.
     Revoke {
@@ -67,6 +71,9 @@ pub enum Command {
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Set a topic's limits. The ledger judges each reading by them, and takes no readings of a topic without limits.
     Limits(limits::Options),
@@ -80,6 +87,9 @@ pub enum Command {
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -100,13 +110,16 @@ struct Row {
 
 impl Row {
     fn new(replica: &Replica, group: &Group) -> Self {
+        let mut granted: Vec<String> =
+            replica.granted_devices(group.number).map(|device| device.id.to_string()).collect();
+        granted.sort();
         Self {
             group: group.name.to_string(),
             number: group.number.get(),
             filters: group.filters.iter().map(ToString::to_string).collect(),
             generation: group.generation.0,
             epoch: group.epoch.0,
-            granted: replica.granted_devices(group.number).map(|device| device.id.to_string()).collect(),
+            granted,
             authenticity: match group.policy.authenticity {
                 Authenticity::Signature => "signature",
                 Authenticity::Group => "group",
@@ -133,7 +146,15 @@ fn table(rows: &[Row]) -> Result<()> {
             ]
         })
         .collect();
-    output::table(["GROUP", "NUMBER", "EPOCH", "TOPICS", "GRANTED", "AUTHENTICITY"], &cells)
+    let header = [
+        "GROUP".into(),
+        "NUMBER".into(),
+        "EPOCH".into(),
+        Column::cut("TOPICS"),
+        Column::cut("GRANTED"),
+        "AUTHENTICITY".into(),
+    ];
+    output::table_or("No groups yet: `sealcast group create NAME --filter FILTER` makes one.", header, &cells)
 }
 
 /// How the group's keys are handled, and when its members stop sealing.
@@ -154,42 +175,43 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Create(options) => create::run(options).await,
         Command::List { operator, json } => {
             let operator = operator.connect().await?;
-            let rows: Vec<Row> = operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
+            let mut rows: Vec<Row> =
+                operator.replica.groups().map(|group| Row::new(&operator.replica, group)).collect();
+            rows.sort_by(|one, other| one.group.cmp(&other.group));
             if json { output::json(&rows) } else { table(&rows) }
         }
         Command::Show { name, operator, json } => show(&name, operator, json).await,
-        Command::Grant { name, devices, operator } => {
+        Command::Grant { name, devices, operator, json } => {
             let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
             // A name that is wrong stops all of them: nobody has to find out which were done.
-            let grant = |id| Ok(Body::Granted(Granted { group, device: operator.device(id)?.number }));
-            let bodies = devices.iter().map(grant).collect::<Result<Vec<_>>>()?;
-            let said = |place: usize| match devices.get(place) {
-                Some(id) => output::line(&format!("{id} is granted {name}")),
-                None => Ok(()),
+            let grant = |id: &DeviceId| {
+                Ok((id.to_string(), Body::Granted(Granted { group, device: operator.device(id)?.number })))
             };
-            operator.submit_all(&bodies, said).await
+            let entries = devices.iter().map(grant).collect::<Result<Vec<_>>>()?;
+            let grants = Several { group: &name, kind: "device", entries };
+            grants.submit(&mut operator, json, |id| format!("{id} is granted {name}")).await
         }
-        Command::Revoke { name, devices, reason, operator } => {
+        Command::Revoke { name, devices, reason, operator, json } => {
             let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
-            let revoke =
-                |id| Ok(Body::Revoked(Revoked { group, device: operator.device(id)?.number, reason: reason.clone() }));
-            let bodies = devices.iter().map(revoke).collect::<Result<Vec<_>>>()?;
-            let said = |place: usize| match devices.get(place) {
-                Some(id) => output::line(&format!(
-                    "{id} is revoked from {name}: it cannot read anything from the next epoch on"
-                )),
-                None => Ok(()),
+            let revoke = |id: &DeviceId| {
+                let device = operator.device(id)?.number;
+                Ok((id.to_string(), Body::Revoked(Revoked { group, device, reason: reason.clone() })))
             };
-            operator.submit_all(&bodies, said).await
+            let entries = devices.iter().map(revoke).collect::<Result<Vec<_>>>()?;
+            let revocations = Several { group: &name, kind: "device", entries };
+            let words =
+                |id: &str| format!("{id} is revoked from {name}: it cannot read anything from the next epoch on");
+            revocations.submit(&mut operator, json, words).await
         }
         Command::Limits(options) => limits::run(options).await,
-        Command::Reset { name, reason, operator } => {
+        Command::Reset { name, reason, operator, json } => {
             let mut operator = operator.connect().await?;
             let group = operator.group(&name)?.number;
-            operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
-            output::line(&format!("{name} was reset: its members now agree on new keys"))
+            let record = operator.submit(Body::GroupReset(GroupReset { group, reason })).await?;
+            let reset = AboutGroup { group: name.to_string(), number: group.get(), receipt: (&record).into() };
+            output::outcome(json, &reset, &format!("{name} was reset: its members now agree on new keys"))
         }
     }
 }

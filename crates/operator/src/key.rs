@@ -17,9 +17,10 @@ use sealcast_node::{
     files::{self, Mode},
     output,
 };
+use serde::Serialize;
 
 use crate::{
-    device::HubArgs,
+    hub_args::HubArgs,
     operator::{Operator, OperatorArgs, network},
 };
 
@@ -45,6 +46,9 @@ pub enum Rotate {
         /// The `pkcs11:` URI of the new key: it is in a token, which makes it if it is not there.
         #[arg(long, value_name = "URI")]
         key: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// The hub's issuing CA's, while the hub does not run. The root CA signs. Certificates of the old CA stay valid.
     Ca {
@@ -66,20 +70,36 @@ pub enum Rotate {
         /// The `pkcs11:` URI of the new key: it is in a token, which makes it if it is not there.
         #[arg(long, value_name = "URI")]
         key: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
+}
+
+/// The new key as programs see it.
+#[derive(Serialize)]
+struct Rotated<'a> {
+    public_key_sha256: &'a str,
+    /// The folder that has it.
+    dir: String,
 }
 
 /// Runs the command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Rotate(Rotate::Operator { operator, key }) => {
+        Command::Rotate(Rotate::Operator { operator, key, json }) => {
             let fingerprint = rotate_operator(&operator, key.as_deref()).await?;
-            output::line(&format!(
+            let words = format!(
                 "the operator has a new key, SHA-256 {fingerprint}: it is in {}, and the ledger refuses the old one",
                 operator.dir.display()
-            ))
+            );
+            output::outcome(
+                json,
+                &Rotated { public_key_sha256: &fingerprint, dir: operator.dir.display().to_string() },
+                &words,
+            )
         }
-        Command::Rotate(Rotate::Ca { hub, root, config, passphrase, root_passphrase_file, key }) => {
+        Command::Rotate(Rotate::Ca { hub, root, config, passphrase, root_passphrase_file, key, json }) => {
             let path = config.clone().unwrap_or_else(|| hub.hub.join("hub.toml"));
             let config = config::load::<HubFile>(config.as_deref(), &path)?.check(&[], |file| {
                 file.with_paths(folder_of(&path)).with_passphrase(passphrase.passphrase_file).validate()
@@ -88,10 +108,15 @@ pub async fn run(command: Command) -> Result<()> {
             let fingerprint =
                 rotate_ca(&folders.hub, &folders.root, root_passphrase_file.as_deref(), key.as_deref(), &config)
                     .await?;
-            output::line(&format!(
+            let words = format!(
                 "the hub has a new issuing CA, SHA-256 {fingerprint}, and the ledger refuses the old one: start the hub, and put \
                  the root CA's folder away again"
-            ))
+            );
+            output::outcome(
+                json,
+                &Rotated { public_key_sha256: &fingerprint, dir: folders.hub.display().to_string() },
+                &words,
+            )
         }
     }
 }

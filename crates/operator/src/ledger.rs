@@ -7,7 +7,7 @@ use clap::Subcommand;
 use sealcast_ledger::{Record, Replica, Summary};
 use sealcast_node::{
     files::{self, Mode},
-    output,
+    output::{self, Column},
 };
 use serde::Serialize;
 
@@ -42,6 +42,9 @@ pub enum Command {
         /// Whose copy of the ledger.
         #[command(flatten)]
         source: Source,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Bring the entries of an exported ledger to the contract that succeeds it on another network.
     Import(moving::Import),
@@ -100,13 +103,22 @@ pub async fn run(command: Command) -> Result<()> {
                     [row.index.to_string(), row.time, row.originator, row.entry, row.head.chars().take(12).collect()]
                 })
                 .collect();
-            output::table(["ENTRY", "TIME", "SIGNED BY", "WHAT", "HEAD"], &cells)
+            let header = ["ENTRY".into(), "TIME".into(), "SIGNED BY".into(), Column::cut("WHAT"), Column::cut("HEAD")];
+            output::table_or("No entries yet: the first one comes when a device enrols.", header, &cells)
         }
         Command::Attest(options) => attest::run(options).await,
-        Command::Export { out, source } => {
+        Command::Export { out, source, json } => {
             let (records, replica) = source.read().await?;
             files::write(&out, &Record::encode_all(&records), Mode::Public)?;
-            output::line(&format!("{}: {} entries, head {}", out.display(), records.len(), replica.head()))
+            let words = format!("{}: {} entries, head {}", out.display(), records.len(), replica.head());
+            let exported = serde_json::json!({
+                "file": out.display().to_string(),
+                "ledger": replica.genesis().id.to_string(),
+                "contract": replica.current_id().to_string(),
+                "height": replica.height(),
+                "head": replica.head().to_string(),
+            });
+            output::outcome(json, &exported, &words)
         }
         Command::Import(options) => moving::import(options).await,
         Command::Move(options) => moving::move_to(options).await,

@@ -7,11 +7,14 @@ pub mod broker;
 pub mod device;
 pub mod duty;
 pub mod group;
+mod hub_args;
 pub mod key;
 pub mod ledger;
 mod moving;
 mod operator;
+pub mod progress;
 pub mod readings;
+mod receipt;
 mod source;
 
 pub use self::operator::{Operator, OperatorArgs};

@@ -11,10 +11,13 @@ use sealcast_node::{
     config::{self, folder_of},
     output,
 };
+use serde::Serialize;
 
 use crate::{
-    device::HubArgs,
+    hub_args::HubArgs,
     operator::{OperatorArgs, network},
+    progress::Bar,
+    receipt::Receipt,
     source::read_records,
 };
 
@@ -46,6 +49,9 @@ pub struct Import {
     /// How the hub's keys are read.
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// `sealcast ledger move`.
@@ -58,11 +64,23 @@ pub struct Move {
     operator: OperatorArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `sealcast ledger move` has done, as programs see it.
+#[derive(Serialize)]
+struct HasMoved {
+    contract: String,
+    /// The entry that says so, if it was written now.
+    #[serde(flatten)]
+    receipt: Option<Receipt>,
 }
 
 /// Brings the entries of a file to the successor.
 pub async fn import(options: Import) -> Result<()> {
-    let Import { file, hub, network: NetworkArgs { rpc, finality }, config, passphrase } = options;
+    let Import { file, hub, network: NetworkArgs { rpc, finality }, config, passphrase, json } = options;
     let path = config.clone().unwrap_or_else(|| hub.hub.join("hub.toml"));
     let config = config::load::<HubFile>(config.as_deref(), &path)?.check(&[], |file| {
         let file = file.with_paths(folder_of(&path)).with_passphrase(passphrase.passphrase_file);
@@ -70,11 +88,20 @@ pub async fn import(options: Import) -> Result<()> {
     })?;
     let records = read_records(&file)?;
     let (known, anchor) = network(&hub.hub)?;
-    let replica = sealcast_ledger::verify(genesis(&known, &anchor), records.iter().cloned()).with_context(|| {
+    let all = records.len() as u64;
+    let bar = Bar::of("verifying the entries", all);
+    let counted = records.iter().zip(0..).map(|(record, done)| {
+        bar.set(done);
+        record.clone()
+    });
+    let replica = sealcast_ledger::verify(genesis(&known, &anchor), counted).with_context(|| {
         format!("{} does not have the ledger of the hub in {}, or was changed", file.display(), hub.hub.display())
     })?;
+    drop(bar);
+    let bar = Bar::of("bringing the entries to the contract", all);
     let Imported { contract, height, new, complete } =
-        sealcast_hub::import(&hub.hub, &config, &records, &replica).await?;
+        sealcast_hub::import(&hub.hub, &config, &records, &replica, |height| bar.set(height)).await?;
+    drop(bar);
     let next = if complete {
         "the ledger is complete there: name the network in [ledger] of hub.toml (`rpc`), and start the hub".to_owned()
     } else {
@@ -82,21 +109,31 @@ pub async fn import(options: Import) -> Result<()> {
             "when the rest is to follow, move the ledger with `sealcast ledger move {contract}`, export and import it again"
         )
     };
-    output::line(&format!("contract {contract} has {height} entries, {new} of them new\n{next}"))
+    let imported = serde_json::json!({
+        "contract": contract.to_string(),
+        "height": height,
+        "new": new,
+        "complete": complete,
+    });
+    output::outcome(json, &imported, &format!("contract {contract} has {height} entries, {new} of them new\n{next}"))
 }
 
 /// Signs the last entry here.
 pub async fn move_to(options: Move) -> Result<()> {
-    let Move { to, operator, network: NetworkArgs { rpc, finality } } = options;
+    let Move { to, operator, network: NetworkArgs { rpc, finality }, json } = options;
     let config = HubFile::default().with_ledger(rpc, finality).validate()?;
     let network = config.ledger.context("on which network is the contract? Give its endpoint with --rpc")?;
     let mut operator = operator.connect().await?;
+    // It has moved there already, if this is run again.
+    let mut receipt = None;
     if *operator.replica.current_id() != to {
+        let _bar = Bar::waiting("looking at the contract, and writing to the ledger");
         check_successor(&network, to, operator.replica.genesis(), &operator.records).await?;
-        operator.submit(Body::Moved(Moved { to })).await?;
+        receipt = Some(Receipt::from(&operator.submit(Body::Moved(Moved { to })).await?));
     }
-    output::line(&format!(
+    let words = format!(
         "the ledger has moved to {to}, and takes no entry before it is complete there: export it, stop the hub, and import it \
          once more"
-    ))
+    );
+    output::outcome(json, &HasMoved { contract: to.to_string(), receipt }, &words)
 }

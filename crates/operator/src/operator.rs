@@ -22,6 +22,8 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
 
+use crate::progress::Bar;
+
 /// How long the hub may take to answer: it may be a small or a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAGE: usize = 256;
@@ -143,8 +145,8 @@ impl Operator {
         Ok(operator)
     }
 
-    /// Signs `body` as the operator and waits until the ledger has it.
-    pub async fn submit(&mut self, body: Body) -> Result<()> {
+    /// Signs `body` as the operator and waits until the ledger has it. Gives the ledger's record of it.
+    pub async fn submit(&mut self, body: Body) -> Result<Record> {
         let id = self.replica.genesis().id;
         for _ in 0..TRIES {
             let nonce = self.replica.next_nonce(id.operator());
@@ -152,7 +154,7 @@ impl Operator {
             let outcome = self.ledger.submit(&entry).await;
             self.catch_up().await?;
             match outcome {
-                Ok(_) => return Ok(()),
+                Ok(record) => return Ok(record),
                 Err(SubmitError::Refused(Refusal::BadNonce { .. })) => {}
                 Err(error) => return Err(self.refused(error)),
             }
@@ -163,12 +165,17 @@ impl Operator {
     }
 
     /// Signs several as the operator and submits them together, so that they share blocks, and what follows from them
-    /// can be done at once. In order: `taken` is called with the place of each that the ledger has, and behind one that
-    /// it refuses no other is taken.
-    pub async fn submit_all(&mut self, bodies: &[Body], mut taken: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    /// can be done at once. In order: `taken` is called with the place of each that the ledger has, and its record, and
+    /// behind one that it refuses no other is taken.
+    pub async fn submit_all(
+        &mut self,
+        bodies: &[Body],
+        mut taken: impl FnMut(usize, &Record) -> Result<()>,
+    ) -> Result<()> {
         let id = self.replica.genesis().id;
         let mut done = 0;
         let mut tries = 0;
+        let bar = Bar::of("writing to the ledger", bodies.len() as u64);
         while let Some(rest) = bodies.get(done..).filter(|rest| !rest.is_empty()) {
             let nonce = self.replica.next_nonce(id.operator());
             let here = self.replica.current_id();
@@ -177,10 +184,11 @@ impl Operator {
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
             let (records, outcome) = self.ledger.submit_all(&entries).await;
             self.catch_up().await?;
-            for place in done..done + records.len() {
-                taken(place)?;
+            for (place, record) in (done..).zip(&records) {
+                taken(place, record)?;
             }
             done += records.len();
+            bar.set(done as u64);
             match outcome {
                 Ok(()) => {}
                 Err(SubmitError::Refused(Refusal::BadNonce { .. })) if tries < TRIES => tries += 1,
@@ -224,6 +232,7 @@ impl Operator {
 
     /// Reads and verifies what the ledger has beyond the replica.
     pub async fn catch_up(&mut self) -> Result<()> {
+        let mut bar = None;
         loop {
             let page = self
                 .ledger
@@ -233,10 +242,16 @@ impl Operator {
             if page.is_empty() {
                 return Ok(());
             }
+            // Most are told all that there is at once.
+            if bar.is_none() && page.len() == PAGE {
+                let height = self.ledger.head().await.map_or(0, |head| head.height);
+                bar = Some(Bar::of("reading and verifying the ledger", height));
+            }
             for record in page {
                 self.replica.apply(&record).context("the hub's ledger does not verify")?;
                 self.records.push(record);
             }
+            bar.iter().for_each(|bar| bar.set(self.replica.height()));
         }
     }
 

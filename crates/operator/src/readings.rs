@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Event, LimitVerdict, Number, ReadingTopic, Record, Replica};
-use sealcast_node::output;
+use sealcast_node::output::{self, Column};
 use sealcast_reading::Decimal;
 use serde::Serialize;
 
@@ -157,7 +157,15 @@ pub async fn run(command: Command) -> Result<()> {
             ]
         })
         .collect();
-    output::table(["ENTRY", "TAKEN", "TOPIC", "SEQUENCE", "VALUE", "VERDICT"], &cells)?;
+    let header = [
+        "ENTRY".into(),
+        "TAKEN".into(),
+        Column::cut("TOPIC"),
+        "SEQUENCE".into(),
+        "VALUE".into(),
+        Column::cut("VERDICT"),
+    ];
+    output::table(header, &cells)?;
     output::line("")?;
     for Count { topic, accepted, refused, .. } in &counts {
         output::line(&format!("{topic}: {accepted} accepted, {refused} refused"))?;

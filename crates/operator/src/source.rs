@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use sealcast_agent::{read_replica, stored_records};
+use sealcast_agent::{read_replica_told, stored_records};
 use sealcast_ledger::{Record, Replica};
 use sealcast_node::files;
 
-use crate::operator::OperatorArgs;
+use crate::{operator::OperatorArgs, progress::Bar};
 
 /// Longest copy of a ledger that is read, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
@@ -27,7 +27,12 @@ impl Source {
     /// Its records and what they amount to, verified.
     pub async fn read(&self) -> Result<(Vec<Record>, Replica)> {
         match &self.agent {
-            Some(dir) => read_replica(dir),
+            Some(dir) => {
+                let mut bar = None;
+                read_replica_told(dir, |done, all| {
+                    bar.get_or_insert_with(|| Bar::of("verifying the ledger", all)).set(done);
+                })
+            }
             None => {
                 let operator = self.operator.connect().await?;
                 Ok((operator.records, operator.replica))

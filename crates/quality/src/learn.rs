@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use sealcast_reading::{Decimal, Value};
+use serde::Serialize;
 
 use crate::{
     level::{median, within},
@@ -18,7 +19,7 @@ pub const MIN_READINGS: usize = 50;
 const WINDOW: usize = 11;
 
 /// One proposed rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proposed {
     /// Its key in the rules file.
     pub key: &'static str,

@@ -133,4 +133,19 @@ mod tests {
         let faults = sealcast_node::examples::faults(&Cli::command(), examples::EXAMPLES);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
+
+    /// Why a command has no `--json`.
+    const WITHOUT_JSON: &[(&str, &str)] = &[("completions", "it prints a script for a shell")];
+
+    #[test]
+    fn each_command_prints_json_and_a_document_says_what() {
+        let faults = sealcast_node::commands::without_json(&Cli::command(), WITHOUT_JSON);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+        let document = include_str!("../../../docs/json.md");
+        for (path, _) in sealcast_node::commands::leaves(&Cli::command()) {
+            let is_told = document.contains(&format!("`sealcast {path}`"));
+            let is_without = WITHOUT_JSON.iter().any(|(without, _)| *without == path);
+            assert!(is_told != is_without, "docs/json.md and `sealcast {path}`");
+        }
+    }
 }

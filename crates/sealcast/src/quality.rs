@@ -15,7 +15,9 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 use sealcast_node::{config, files, output};
-use sealcast_quality::{Imported, RuleSet, TopicSpec, learn, try_rules};
+use sealcast_operator::progress::Bar;
+use sealcast_quality::{Imported, Proposal, Proposed, RuleSet, TopicSpec, Understood, learn, try_rules};
+use serde::Serialize;
 
 use self::{
     data::DataOptions,
@@ -73,6 +75,23 @@ pub struct LearnOptions {
     /// topic].
     #[arg(long)]
     filter: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was learnt, as programs see it.
+#[derive(Serialize)]
+struct Learnt<'a> {
+    /// How the recording was read.
+    understood: &'a Understood,
+    /// The topic filter of the rules.
+    filter: &'a str,
+    /// What they were learnt from, in words.
+    from: &'a str,
+    rules: &'a [Proposed],
+    /// The rules as a `[[quality]]` table.
+    toml: &'a str,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -101,9 +120,11 @@ fn run_try(options: &TryOptions) -> Result<()> {
     let rule = rules.find(&topic).with_context(|| {
         format!("{}: no [[quality]] table has a filter that matches topic {topic}", options.rules.display())
     })?;
+    let bar = Bar::waiting("reading the recording, and trying the rules");
     let Imported { recording, understood } = options.data.read()?;
     let windows = options.window.iter().map(|window| options.data.window(window)).collect::<Result<Vec<Window>>>()?;
     let trial = try_rules(&rules, &topic, &recording);
+    drop(bar);
     let summary = Summary::new(&topic, rule, &recording, understood, &trial, &windows);
     if let Some(path) = &options.plot {
         let spec = specs.iter().find(|spec| spec.filter == rule.filter().as_str());
@@ -115,6 +136,7 @@ fn run_try(options: &TryOptions) -> Result<()> {
 }
 
 fn run_learn(options: &LearnOptions) -> Result<()> {
+    let bar = Bar::waiting("reading the recording, and learning from it");
     let Imported { recording, understood } = options.data.read()?;
     let recording = recording.first(options.first / 100.0);
     let filter = options.filter.as_deref().or(understood.topic.as_deref());
@@ -122,9 +144,14 @@ fn run_learn(options: &LearnOptions) -> Result<()> {
     let filter = filter.unwrap_or("#");
     let proposal = learn(filter, &recording)
         .with_context(|| format!("cannot learn rules from {}", options.data.path.display()))?;
+    drop(bar);
     // A filter that no agent would take is better said now.
     let toml = proposal.to_toml();
     parse_rules(&toml, Path::new(".")).with_context(|| format!("--filter {filter}"))?;
+    if options.json {
+        let Proposal { filter, from, rules } = &proposal;
+        return output::json(&Learnt { understood: &understood, filter, from, rules, toml: &toml });
+    }
     // As comments: the output stays TOML, and the file that it goes to says what it was learnt from.
     output::line(&printable(&format!("# Read from {}", file_name(&options.data.path))))?;
     for line in understood.lines() {

@@ -245,7 +245,7 @@ impl Hub {
                 Output::Send(conn, packet) => self.send(net, conn, &packet),
                 Output::Close(conn) => net.wires.get_mut(&conn).map(|wire| wire.down_ended = true).unwrap_or_default(),
                 Output::Local(id, received) => self.call(id, *received),
-                Output::Done(_) => {}
+                Output::Published(_) | Output::Done(_) => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use sealcast_topic::{FilterError, check_filter, first_level, is_control, matches};
+use sealcast_topic::{FilterError, check_filter, first_level, is_control, matches, overlap};
 
 /// A filter of topics that pass unsealed. Unlike a group's it may name the broker's own topics, as `$SYS/#` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,11 @@ pub enum ClearFilterError {
 }
 
 impl ClearFilter {
+    /// Whether both match some topic.
+    pub fn overlaps(&self, filter: &str) -> bool {
+        overlap(&self.0, filter)
+    }
+
     /// Whether it matches `topic` (MQTT 5, section 4.7).
     pub fn matches(&self, topic: &str) -> bool {
         matches(&self.0, topic)

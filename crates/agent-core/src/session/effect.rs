@@ -155,6 +155,8 @@ pub enum Refused {
     Deletion,
     /// A filter of the client was not subscribed to.
     Subscription,
+    /// A filter of the client was subscribed to, and nothing can come by it.
+    Uncovered,
     /// A message of the client was not sent.
     Publish,
     /// The client could not connect, or its connection ended. No topic is known.

@@ -28,7 +28,8 @@ impl Session {
                 self.attend(shared, Waiting::Publish(publishing), until, now);
             }
             Output::Delivery(delivery) => self.attend(shared, Waiting::Delivery(delivery), until, now),
-            Output::Subscribed(_) => {
+            Output::Subscribed(filters) => {
+                self.note_subscribed(filters);
                 self.greet = true;
                 self.handle_resubscribed();
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sealcast_quality::{RuleSet, TopicRules};
 use sealcast_reading::{ConfigError, Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
+use sealcast_topic::overlap;
 use serde::Deserialize;
 
 use crate::ByFilter;
@@ -126,6 +127,19 @@ impl ValueRules {
             Some(own) => own.to_owned(),
             None => format!("{}/archive/{topic}", topic.split('/').next().unwrap_or_default()),
         }
+    }
+
+    /// Whether clients that subscribe to `filter` may be given messages of the agent's own: fail-safe values, and flagged values
+    /// that go to another topic.
+    pub fn speak_on(&self, filter: &str) -> bool {
+        let fail_safe = self.quality.iter().any(|rules| {
+            let fallbacks = rules.fail_safe().map(|rules| [&rules.on_silence, &rules.on_blocked]);
+            let mut topics = fallbacks.into_iter().flatten().flatten().map(|fallback| fallback.topic.as_deref());
+            topics.any(|topic| overlap(topic.unwrap_or(rules.filter().as_str()), filter))
+        });
+        let diverts = |receive: &Receive| [receive.flagged, receive.flagged_v5].contains(&Flagged::Divert);
+        let mut diverted = self.receive.iter().filter(|receive| diverts(receive));
+        fail_safe || diverted.any(|receive| overlap(&format!("{}/#", receive.divert_to), filter))
     }
 
     /// What the agent itself subscribes to so that it can tell when a fail-safe value is due: the values, and the alarms of

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use sealcast_ledger::{Authenticity, Body, Granted, Reason, Revoked};
 use sealcast_node::output;
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 
 use super::site::Site;
@@ -43,6 +44,7 @@ pub struct Row {
 pub async fn run(sizes: &[usize], json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for &nodes in sizes {
+        let _bar = Bar::waiting(format!("measuring {nodes} agents"));
         rows.push(measure(nodes).await.with_context(|| format!("with {nodes} nodes"))?);
     }
     if json {

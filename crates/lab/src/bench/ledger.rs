@@ -22,6 +22,7 @@ use sealcast_node::{
     endpoint::{Endpoint, EndpointUrl},
     output, tls,
 };
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 
 use self::{
@@ -82,9 +83,11 @@ struct Verification {
 /// Measures, and prints the figures. `entries`: in batches. `sizes`: of the histories.
 pub async fn run(entries: usize, sizes: &[usize], rpc: Option<&EndpointUrl>, json: bool) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("sealcast-bench-").tempdir().context("no temporary folder")?;
+    let bar = Bar::waiting("measuring the embedded ledger");
     let (embedded, records, genesis) = embedded(dir.path(), entries).await.context("embedded")?;
     let verification = verification(&records, genesis)?;
-    drop(records);
+    drop((records, bar));
+    let bar = Bar::waiting("measuring a ledger on a network");
     let anvil = match rpc {
         Some(url) => Some(network(url, entries).await.with_context(|| format!("at {url}"))?),
         None => match Anvil::start().await? {
@@ -95,6 +98,7 @@ pub async fn run(entries: usize, sizes: &[usize], rpc: Option<&EndpointUrl>, jso
             }
         },
     };
+    drop(bar);
     let starts = history::measure(sizes).await?;
     let report = Report { embedded, anvil, verification, starts };
     if json { output::json(&report) } else { report.print() }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sealcast_mqtt::Qos;
 use sealcast_node::output;
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 
 use self::site::{Site, Way};
@@ -99,16 +100,22 @@ struct Idle {
 
 /// Measures each cell with so many messages, in so many rounds; then so many idle connections.
 pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize, json: bool) -> Result<()> {
+    let bar = Bar::waiting("starting agents and brokers");
     let site = Site::start(connections).await?;
     // Before the loads, which leave their buffers behind.
     let idle = Idle { connections, rss_mib: mib(site.rss_with(connections).await?) };
     let mut rows = Vec::new();
+    drop(bar);
+    let bar = Bar::of("measuring loads", (cells.len() * usize::from(rounds) * site.ways.len()) as u64);
+    let mut measurements = 0;
     for cell in cells.iter().copied() {
         let mut best: Vec<Measured> = site.ways.iter().map(|_| Measured::default()).collect();
         for _ in 0..rounds {
             for (way, best) in site.ways.iter().zip(&mut best) {
                 let measured = measure(&site, way, cell, messages).await?;
                 best.rates.push(measured.messages_per_s);
+                measurements += 1;
+                bar.set(measurements);
                 if measured.messages_per_s > best.messages_per_s {
                     best.messages_per_s = measured.messages_per_s;
                     best.servers = measured.servers;
@@ -127,6 +134,7 @@ pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize
         let measured = site.ways.iter().zip(best).zip(of_group);
         rows.extend(measured.map(|((way, measured), of_group)| row(way, cell, measured, plain, of_group)));
     }
+    drop(bar);
     if json {
         return output::json(&Report { loads: rows, idle });
     }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use sealcast_node::{now_ms, output};
+use sealcast_operator::progress::Bar;
 use sealcast_quality::{Checker, Input, Reported, Reporter, RuleSet, TopicSpec};
 use sealcast_reading::{Decoder, Encoder, InputConfig, OutputConfig};
 use sealcast_seal::{Authenticity, Content, Purpose, QosClass};
@@ -34,7 +35,9 @@ struct Row {
 
 /// Measures for `long` and prints a row for each step.
 pub fn run(long: Duration, json: bool) -> Result<()> {
+    let bar = Bar::waiting("measuring the checks");
     let rows = measure(long)?;
+    drop(bar);
     if json {
         return output::json(&rows);
     }

@@ -85,7 +85,7 @@ impl Site {
             {
                 ended.context("enrolment")??;
             }
-            let token = device::invite(&self.folders.hub, id.clone(), &self.hub_config)?;
+            let token = device::invite(&self.folders.hub, id.clone(), &self.hub_config)?.token;
             let url = self.hub.as_ref().context("the hub")?.url.clone();
             let (url, dir) = (url, self.dir.path().join(id.as_str()));
             enrolling
@@ -189,7 +189,7 @@ impl Site {
         let group = create_group(&mut self.operator, name, authenticity).await?;
         let grant = |member: &usize| Ok(Body::Granted(Granted { group, device: self.number_of(*member)? }));
         let grants = members.iter().map(grant).collect::<Result<Vec<_>>>()?;
-        self.operator.submit_all(&grants, |_| Ok(())).await?;
+        self.operator.submit_all(&grants, |_, _| Ok(())).await?;
         self.members_agree(group, members).await?;
         Ok(group)
     }

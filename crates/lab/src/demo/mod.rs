@@ -111,6 +111,7 @@ pub async fn run(options: Options) -> Result<ExitCode> {
     }
     if let Some(show) = report.show() {
         show.end();
+        report.end_wait();
         output::line(
             "\nThe page is served until you end this (Ctrl-C). With the next token you can grant and revoke on it.",
         )?;

@@ -42,6 +42,7 @@ pub async fn enrol(world: &mut World, report: &mut Report) -> Result<()> {
     let replica = &world.operator.replica;
     let rows: Vec<device::Row> = replica.devices().map(|device| device::row(replica, device)).collect();
     if report.narrates() {
+        report.end_wait();
         output::line("")?;
         device::table(&rows)?;
         output::line("")?;

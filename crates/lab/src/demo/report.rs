@@ -1,9 +1,13 @@
 //! The experiment's report: each step with what was expected and what was seen, told to a person or given as JSON.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::Result;
 use sealcast_node::output;
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -40,6 +44,9 @@ pub struct Report {
     /// The page that shows it, too.
     #[serde(skip)]
     show: Option<Show>,
+    /// Shown while the next line is awaited.
+    #[serde(skip)]
+    wait: Mutex<Option<Bar>>,
 }
 
 /// The ledger when the experiment ended.
@@ -74,7 +81,7 @@ impl Report {
         if let Some(show) = &self.show {
             show.begin(figure, title).await;
         }
-        if self.narrate { output::line(&format!("\n{figure}: {title}")) } else { Ok(()) }
+        self.say(&format!("\n{figure}: {title}"))
     }
 
     /// A line of the story.
@@ -82,10 +89,23 @@ impl Report {
         if let Some(show) = &self.show {
             show.tell(text);
         }
+        text.lines().try_for_each(|line| self.say(&format!("    {line}")))
+    }
+
+    /// A line for whoever reads, and after it the next wait.
+    fn say(&self, line: &str) -> Result<()> {
         if !self.narrate {
             return Ok(());
         }
-        text.lines().try_for_each(|line| output::line(&format!("    {line}")))
+        self.end_wait();
+        output::line(line)?;
+        *self.wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Bar::waiting("the experiment goes on"));
+        Ok(())
+    }
+
+    /// Before something else is printed.
+    pub fn end_wait(&self) {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Checks that what was `seen` is what was `expected`.
@@ -98,11 +118,9 @@ impl Report {
             expected: serde_json::to_value(expected)?,
             seen: serde_json::to_value(seen)?,
         };
-        if self.narrate {
-            output::line(&format!("  {} {name}", if held { "[held]" } else { "[DIFFERS]" }))?;
-            if !held {
-                output::line(&format!("         expected {}\n         seen     {}", step.expected, step.seen))?;
-            }
+        self.say(&format!("  {} {name}", if held { "[held]" } else { "[DIFFERS]" }))?;
+        if !held {
+            self.say(&format!("         expected {}\n         seen     {}", step.expected, step.seen))?;
         }
         if let Some(show) = &self.show {
             show.decide(name, held, &step.expected, &step.seen);
@@ -130,6 +148,7 @@ impl Report {
 
     /// The figures, and whether all held.
     pub fn tell_end(&self) -> Result<()> {
+        self.end_wait();
         output::line("")?;
         for (what, took) in &self.times_ms {
             output::line(&format!("  {:<22} {took:>8.1} ms", what.replace('_', " ")))?;

@@ -153,7 +153,7 @@ impl World {
 
     /// A one-time token for a device.
     pub fn invite(&self, id: &DeviceId) -> Result<EnrolmentToken> {
-        device::invite(&self.folders.hub, id.clone(), &self.hub_config)
+        Ok(device::invite(&self.folders.hub, id.clone(), &self.hub_config)?.token)
     }
 
     /// The folder of a node.
@@ -214,7 +214,8 @@ impl World {
 
     /// Has the operator put an entry on the ledger.
     pub async fn submit(&mut self, body: Body) -> Result<()> {
-        self.operator.submit(body).await
+        self.operator.submit(body).await?;
+        Ok(())
     }
 
     /// Waits until each of these nodes is at the group's newest epoch with exactly these as members.

@@ -26,7 +26,17 @@ pub fn files(access: &Access, hub: &str, port: u16) -> Vec<File> {
          # Revoked certificates. Fetch the list again each hour, and at each revocation:\n\
          #   curl --cacert root.pem {hub}{CRL_PATH} | openssl crl -inform DER -out sealcast.crl && pkill -HUP mosquitto\n\
          # A session that is up stays up: mosquitto judges a certificate when a client connects.\n\
-         crlfile /etc/mosquitto/certs/sealcast.crl\n"
+         crlfile /etc/mosquitto/certs/sealcast.crl\n\
+         #\n\
+         # With passwords in the place of certificates: leave out require_certificate, use_identity_as_username and crlfile,\n\
+         # and put in their place\n\
+         #   allow_anonymous false\n\
+         #   password_file /etc/mosquitto/sealcast.passwords\n\
+         # The rules are by user name, so the users have to be hub, operator, and each device by its own name:\n\
+         #   mosquitto_passwd -c /etc/mosquitto/sealcast.passwords hub       # -c makes the file, so only the first time\n\
+         # Each of them gets its login by `user` and `password_file`: [broker] of hub.toml, [broker] of operator.toml, and\n\
+         # [upstream] of a device's agent.toml. A revoked device is shut out when its user is taken away\n\
+         # (mosquitto_passwd -D /etc/mosquitto/sealcast.passwords NAME) and mosquitto reads the file again (SIGHUP).\n"
     );
     vec![File { name: "mosquitto.conf", text: settings }, File { name: "sealcast.acl", text: rules(access) }]
 }

@@ -9,7 +9,7 @@ use sealcast_node::output;
 use sealcast_topic::CONTROL_LEVEL;
 
 use super::overlap::Overlaps;
-use crate::operator::OperatorArgs;
+use crate::{operator::OperatorArgs, receipt::AboutGroup};
 
 /// Its flags.
 #[derive(clap::Args)]
@@ -43,6 +43,9 @@ pub struct Options {
     /// As which operator.
     #[command(flatten)]
     operator: OperatorArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// `--authenticity`.
@@ -66,6 +69,7 @@ pub async fn run(options: Options) -> Result<()> {
         ledger_max_age,
         overlap,
         operator,
+        json,
     } = options;
     let mut operator = operator.connect().await?;
     for filter in &filters {
@@ -86,7 +90,8 @@ pub async fn run(options: Options) -> Result<()> {
         },
         ledger_max_age_s: NonZeroU32::new(ledger_max_age),
     };
-    operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
-    let group = operator.group(&name)?;
-    output::line(&format!("group {name} was created with number {}", group.number))
+    let record = operator.submit(Body::GroupCreated(GroupCreated { name: name.clone(), filters, policy })).await?;
+    let number = operator.group(&name)?.number;
+    let created = AboutGroup { group: name.to_string(), number: number.get(), receipt: (&record).into() };
+    output::outcome(json, &created, &format!("group {name} was created with number {number}"))
 }

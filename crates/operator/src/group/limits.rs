@@ -7,11 +7,11 @@ use sealcast_identity::DeviceId;
 use sealcast_ledger::{
     Body, Group, GroupName, Limits, LimitsSet, MAX_DECIMALS, ReadingTopic, Replica, Reporters, SequenceRule, UnitText,
 };
-use sealcast_node::output;
+use sealcast_node::output::{self, Column};
 use sealcast_reading::{Decimal, Unit, UnitError};
 use serde::Serialize;
 
-use crate::operator::OperatorArgs;
+use crate::{operator::OperatorArgs, receipt::Several};
 
 /// `sealcast group limits`.
 #[derive(clap::Args)]
@@ -48,6 +48,9 @@ pub struct Options {
     /// As which operator.
     #[command(flatten)]
     operator: OperatorArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn number(text: &str) -> Result<Decimal, sealcast_reading::DecimalError> {
@@ -132,7 +135,16 @@ pub fn table(rows: &[Row]) -> Result<()> {
             ]
         })
         .collect();
-    output::table(["LIMITS OF", "MIN", "MAX", "MAX STEP", "UNIT", "SEQUENCE", "REPORTERS"], &cells)
+    let header = [
+        "LIMITS OF".into(),
+        "MIN".into(),
+        "MAX".into(),
+        "MAX STEP".into(),
+        "UNIT".into(),
+        "SEQUENCE".into(),
+        Column::cut("REPORTERS"),
+    ];
+    output::table(header, &cells)
 }
 
 impl Options {
@@ -183,12 +195,12 @@ pub async fn run(options: Options) -> Result<()> {
         ensure!(inside, "topic {topic} does not belong to group {}: none of its filters matches", options.name);
     }
     let group = group.number;
-    for topic in options.topics {
-        let body = Body::LimitsSet(LimitsSet { group, topic: topic.clone(), limits: limits.clone() });
-        operator.submit(body).await?;
-        output::line(&format!("{}: from now on the ledger judges readings of {topic} by these limits", options.name))?;
-    }
-    Ok(())
+    let entry =
+        |topic: ReadingTopic| (topic.to_string(), Body::LimitsSet(LimitsSet { group, topic, limits: limits.clone() }));
+    let name = &options.name;
+    let set = Several { group: name, kind: "topic", entries: options.topics.into_iter().map(entry).collect() };
+    let words = |topic: &str| format!("{name}: from now on the ledger judges readings of {topic} by these limits");
+    set.submit(&mut operator, options.json, words).await
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What `sealcast quality try` says of a trial.
 
 use anyhow::Result;
-use sealcast_node::output;
+use sealcast_node::output::{self, Column};
 use sealcast_quality::{Counts, Finding, Reason, Recording, SilenceEvent, Span as Time, TopicRules, Trial, Understood};
 use sealcast_reading::utc;
 use serde::Serialize;
@@ -160,7 +160,14 @@ impl Summary {
             output::line("the checks found nothing")?;
         } else {
             let rows: Vec<[String; 5]> = self.reasons.iter().map(Why::cells).collect();
-            output::table(["CHECK", "VERDICT", "READINGS", "FIRST", "WHY, THE FIRST TIME"], &rows)?;
+            let header = [
+                "CHECK".into(),
+                "VERDICT".into(),
+                "READINGS".into(),
+                "FIRST".into(),
+                Column::below("WHY, THE FIRST TIME"),
+            ];
+            output::table(header, &rows)?;
         }
         for said in &self.events {
             output::line(&format!("{}  {}", said.time, said.what))?;

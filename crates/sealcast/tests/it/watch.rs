@@ -46,9 +46,14 @@ impl Screen {
         let program = env!("CARGO_BIN_EXE_sealcast");
         // `exec`, so that the shell's id is the view's.
         let (url, token, id_path) = (url(hub), token.display(), id.display());
-        let shell = format!("stty cols 80 rows 24; echo $$ > {id_path}; exec {program} watch {url} --token-file {token}");
+        let shell =
+            format!("stty cols 80 rows 24; echo $$ > {id_path}; exec {program} watch {url} --token-file {token}");
         let mut command = Command::new("script");
-        command.args(["-q", "-e", "-f", "-c", &shell]).arg(&record).env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
+        command
+            .args(["-q", "-e", "-f", "-c", &shell])
+            .arg(&record)
+            .env("TERM", "xterm-256color")
+            .env("SHELL", "/bin/sh");
         let script = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { script, record, id }
     }
@@ -132,7 +137,7 @@ fn as_lines_it_goes_on_when_the_hub_has_started_again() {
     let next = || serde_json::from_str::<Value>(&objects.line()).unwrap();
     let entry = std::iter::repeat_with(next).find(|object| object["event"] == "entry").unwrap();
     assert_eq!(entry["data"]["node"], "1111");
-    let mut until_said = |text: &str| std::iter::repeat_with(|| lines.line()).find(|line| line.contains(text)).unwrap();
+    let until_said = |text: &str| std::iter::repeat_with(|| lines.line()).find(|line| line.contains(text)).unwrap();
     until_said("entry ");
     hub.kill();
     until_said("connection lost");

@@ -24,6 +24,20 @@ fn a_topic_goes_by_what_the_ledger_and_the_configuration_say() {
 }
 
 #[test]
+fn a_filter_is_uncovered_if_nothing_that_it_matches_may_come() {
+    let scene = Scene::new();
+    let keyring = scene.member(0);
+    for filter in ["plant/#", "+/a", "#", "$share/readers/plant/a", "open/a", "open/#", "$SYS/#", "sealcast/#", "a/#/b"]
+    {
+        assert_eq!(keyring.uncovered(filter), None, "{filter}");
+    }
+    for filter in ["elsewhere/#", "$share/readers/elsewhere", "opened"] {
+        let why = keyring.uncovered(filter).unwrap();
+        assert!(why.cause == Cause::NoGroup && why.text.contains("elsewhere") != (filter == "opened"), "{why}");
+    }
+}
+
+#[test]
 fn the_agents_own_topics_are_below_the_prefix_too_that_the_broker_gets() {
     let scene = Scene::new();
     let keyring = scene.member(0).with_wire(Wire::new("plant/own").unwrap());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use sealcast_ledger::{Authenticity, Body};
 use sealcast_node::output;
+use sealcast_operator::progress::Bar;
 use serde::Serialize;
 
 use super::figures::{millis, round, turns};
@@ -48,10 +49,11 @@ pub async fn measure(sizes: &[usize]) -> Result<Vec<Row>> {
                 break;
             }
             let some: Vec<Body> = bodies.by_ref().take(missing.min(GROWING)).collect();
-            site.operator.submit_all(&some, |_| Ok(())).await?;
+            site.operator.submit_all(&some, |_, _| Ok(())).await?;
             // Only the sums are needed.
             site.operator.records = Vec::new();
         }
+        let _bar = Bar::waiting(format!("starting an agent and a hub with {size} entries"));
         rows.push(one(&mut site, device).await.with_context(|| format!("with {size} entries"))?);
     }
     site.stop().await?;

@@ -236,7 +236,7 @@ async fn open_way(way: &Way) -> Result<()> {
 
 async fn enrol(hub: &RunningHub, at: usize) -> Result<()> {
     let config: HubConfig = HubFile::default().validate()?;
-    let token = device::invite(&hub.folder(), DEVICES[at].parse()?, &config)?;
+    let token = device::invite(&hub.folder(), DEVICES[at].parse()?, &config)?.token;
     let url = format!("https://localhost:{}", hub.est.port());
     enroll::enroll(&url, &token, &hub.device(at), &KeyFiles::default(), None).await.map(drop)
 }
