@@ -94,11 +94,12 @@ impl Policy for LedgerPolicy {
         if device == OPERATOR_NAME && topic == (ControlTopic::Request { node: OPERATOR_NAME }).to_string() {
             return true;
         }
-        if peer.credential.is_none() || peer.credential != credential(&replica, device) {
+        let known = active(&replica, device);
+        if peer.credential.is_none() || peer.credential != credential_of(&replica, device, known) {
             return false;
         }
         if !is_control(topic) {
-            return may_publish_application(&replica, device, topic);
+            return may_publish_application(&replica, known, topic);
         }
         match ControlTopic::parse(topic) {
             Some(ControlTopic::Request { node }) => node == device,
@@ -168,15 +169,20 @@ impl LedgerPolicy {
 /// What the ledger knows an active device, or the operator, by now: the fingerprint of its key. A renewed certificate is for
 /// the same key, and ends nothing.
 pub(crate) fn credential(replica: &Replica, device: &str) -> Option<Credential> {
+    credential_of(replica, device, active(replica, device))
+}
+
+fn credential_of(replica: &Replica, device: &str, known: Option<&Device>) -> Option<Credential> {
     match device {
         OPERATOR_NAME => replica.key_of(replica.genesis().id.operator()).map(PublicKey::fingerprint),
-        device => active(replica, device).map(|device| device.key.fingerprint()),
+        _ => known.map(|device| device.key.fingerprint()),
     }
 }
 
-fn may_publish_application(replica: &Replica, device: &str, topic: &str) -> bool {
+fn may_publish_application(replica: &Replica, device: Option<&Device>, topic: &str) -> bool {
     // The operator holds no group key: it says who is in a group, and nothing in it.
-    replica.group_for_topic(topic).is_none_or(|group| is_granted(replica, device, group))
+    let may = |group| device.is_some_and(|device| replica.is_granted(group, device.number));
+    replica.group_for_topic(topic).is_none_or(may)
 }
 
 /// A Welcome goes from member to member, each of which has a place of its own. Its addressee takes it away.
