@@ -76,6 +76,7 @@ impl Link {
         let response_topic = topic_of(ControlTopic::Response { node: &link.node })?;
         let filters = filters.iter().map(String::as_str).chain([response_topic.as_str()]);
         let driver = Driver {
+            node: link.node.clone(),
             client_id: Text::new(&client_id)?,
             upstream: upstream.clone(),
             filters: filters.map(|filter| wire.outward(filter).into_owned()).collect(),

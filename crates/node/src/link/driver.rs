@@ -88,6 +88,7 @@ type Connection = connection::Connection<u64, Subscription>;
 
 /// See the module.
 pub(super) struct Driver {
+    pub(super) node: Arc<str>,
     pub(super) client_id: Text,
     pub(super) upstream: Upstream,
     pub(super) filters: Vec<String>,
@@ -119,13 +120,24 @@ pub(super) struct Broker {
     /// When a SUBSCRIBE was last sent.
     subscribed: Instant,
     hearing: Hearing,
+    /// It was told on this connection that the broker refuses calls.
+    told_refused: bool,
 }
 
 impl Default for Broker {
     fn default() -> Self {
         let (parts, start) = (Assembler::new(PARTS), Instant::now());
         let (known, sending) = (Known::default(), Sending::default());
-        Self { known, capabilities: None, sending, parts, start, subscribed: start, hearing: Hearing::default() }
+        Self {
+            known,
+            capabilities: None,
+            sending,
+            parts,
+            start,
+            subscribed: start,
+            hearing: Hearing::default(),
+            told_refused: false,
+        }
     }
 }
 
@@ -305,6 +317,7 @@ impl Driver {
             return Some(format!("the broker at {} cannot be used: {why}", self.upstream));
         }
         self.refused.clear();
+        self.broker.told_refused = false;
         self.subscribe(connection, Subscription { filters: self.filters.clone(), why: Why::First });
         None
     }

@@ -18,6 +18,7 @@ mod brokers;
 mod case_04;
 mod case_10;
 mod certificates;
+mod cli;
 mod conformance;
 mod console;
 mod console_page;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sealcast_mqtt::TopicName;
 use sealcast_topic::is_control;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use super::{
     super::{
@@ -74,9 +75,33 @@ impl Driver {
         match self.broker.sending.refused(whole)? {
             Owner::Message { topic, answer } => Some(refused(&topic, answer, reason)),
             Owner::Call(id) => {
+                self.tell_refused_call(&reason);
                 self.calls.answer(&id, Err(LinkError::Refused(reason)));
                 None
             }
+        }
+    }
+}
+
+impl Driver {
+    /// A node that is not heard goes on over HTTPS, and nobody would know why the broker carries nothing of it.
+    fn tell_refused_call(&mut self, reason: &str) {
+        if std::mem::replace(&mut self.broker.told_refused, true) {
+            return;
+        }
+        let (node, broker) = (&self.node, &self.upstream);
+        if self.upstream.is_foreign() {
+            warn!(
+                reason,
+                "the broker at {broker} refuses what {node} says to the hub, which is asked over HTTPS instead. By the rules that \
+                 `sealcast broker config` prints, the broker's user of {node} has to be {node}: check `user`, and that the \
+                 broker has these rules"
+            );
+        } else {
+            warn!(
+                reason,
+                "the broker at {broker} refuses what {node} says to the hub, which is asked over HTTPS instead"
+            );
         }
     }
 }

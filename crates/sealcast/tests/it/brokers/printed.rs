@@ -2,8 +2,10 @@
 
 use std::process::Command;
 
-use super::{Place, hub_at};
-use crate::harness::{Cluster, Hub, Mosquitto, Port, Process, output, own_certificate, succeed, until};
+use super::{Place, hub_at, login};
+use crate::harness::{
+    Agent, Cluster, Hub, Mosquitto, Port, Process, configure, output, own_certificate, succeed, until,
+};
 
 /// What is there before a broker that asks for client certificates: it is set up by what the hub prints for it.
 struct Certified {
@@ -59,6 +61,47 @@ fn mosquitto_with_client_certificates_and_the_printed_rules() {
         broker.reload();
     };
     Place::of(hub).with(&format!("[upstream]\n{lines}")).show_it_sealed_end_to_end(granted, || None);
+}
+
+/// With the lines that `sealcast broker config mosquitto` prints for passwords. An agent with another user than its device's
+/// name is told what is wrong.
+#[test]
+fn mosquitto_with_passwords_and_the_printed_rules() {
+    const NAMES: [&str; 6] = ["hub", "operator", "1111", "1112", "1113", "lab"];
+    let broker = Mosquitto::with("mqtt", |dir| {
+        let (users, acl) = (dir.join("users").display().to_string(), dir.join("acl").display().to_string());
+        std::fs::write(&acl, "").unwrap();
+        for (at, name) in NAMES.iter().enumerate() {
+            succeed(
+                Command::new("mosquitto_passwd")
+                    .args(if at == 0 { &["-c", "-b"][..] } else { &["-b"] })
+                    .args([users.as_str(), *name, "secret"]),
+            );
+        }
+        format!("allow_anonymous false\npassword_file {users}\nacl_file {acl}\n")
+    });
+    let of = |user: &str| login(user, broker.dir(), "secret");
+    let hub = hub_at(&broker.url(), &of("hub"));
+    std::fs::write(hub.operator().join("operator.toml"), format!("[broker]\n{}", of("operator"))).unwrap();
+    let print = |hub: &Hub, more: &[&str]| {
+        let printed = broker.dir().join("printed").display().to_string();
+        hub.operate(&[&["broker", "config", "mosquitto", "--out", &printed], more].concat());
+        let settings = std::fs::read_to_string(format!("{printed}/mosquitto.conf")).unwrap();
+        assert!(settings.contains("\n#   allow_anonymous false\n#   password_file /etc/"), "{settings}");
+        // What nobody seals is not the ledger's to allow.
+        let rules = std::fs::read_to_string(format!("{printed}/sealcast.acl")).unwrap();
+        std::fs::write(broker.dir().join("acl"), format!("pattern readwrite open/#\n{rules}")).unwrap();
+        broker.reload();
+    };
+    print(&hub, &["--no-groups"]);
+    let agents = ["1111", "1112", "1113"].map(|device| format!("[upstream]\n{}", of(device)));
+    let place = Place { agents, ..Place::of(hub) };
+    let hub = place.show_it_sealed_end_to_end(|hub| print(hub, &[]), || None);
+
+    let dir = hub.dir.path().join("agents/1113");
+    configure(&dir, &format!("[upstream]\n{}", of("lab")));
+    let stranger = Agent::start(&dir, &[]);
+    stranger.log.until(&[" WARN ", "refuses what 1113 says to the hub", "the broker's user of 1113 has to be 1113"]);
 }
 
 /// With what `sealcast broker config nats` prints.

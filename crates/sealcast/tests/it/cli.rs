@@ -1,0 +1,222 @@
+//! What the commands print for programs, and how many devices are invited at once.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use serde_json::Value;
+
+use crate::harness::{Agent, Hub, configure, output, sealcast, succeed, until};
+
+fn json(hub: &Hub, args: &[&str]) -> Value {
+    serde_json::from_str(&hub.operate(&[args, &["--json"]].concat())).unwrap()
+}
+
+/// The entry is on the ledger as `receipt` says.
+fn is_on_ledger(hub: &Hub, receipt: &Value) {
+    let entries = json(hub, &["ledger", "show"]);
+    let entry = &entries[usize::try_from(receipt["entry"].as_u64().unwrap()).unwrap()];
+    assert_eq!(entry["head"], receipt["head"], "{receipt}");
+    assert!(receipt["time_s"].as_u64().is_some_and(|time_s| time_s > 1_700_000_000), "{receipt}");
+}
+
+#[test]
+fn what_is_written_to_the_ledger_is_told_with_its_entry() {
+    let hub = Hub::start();
+    let invited = json(&hub, &["device", "add", "1111"]);
+    assert!(invited["token"].as_str().is_some_and(|token| token.starts_with("1111.")), "{invited}");
+    assert!(invited["expires_s"].as_u64().is_some() && invited["note"].is_null(), "{invited}");
+    hub.enroll("1111");
+    hub.enroll("1112");
+    assert!(json(&hub, &["device", "add", "1111"])["note"].as_str().is_some_and(|note| note.contains("enrolled")));
+
+    let created = json(&hub, &["group", "create", "room", "--filter", "room/#"]);
+    assert_eq!((&created["group"], &created["number"]), (&"room".into(), &1.into()));
+    is_on_ledger(&hub, &created);
+    let granted = json(&hub, &["group", "grant", "room", "1112", "1111"]);
+    assert_eq!(granted["written"][1]["device"], "1111");
+    is_on_ledger(&hub, &granted["written"][0]);
+    is_on_ledger(&hub, &granted["written"][1]);
+    let shown = json(&hub, &["group", "show", "room"]);
+    assert_eq!(shown["group"]["granted"], serde_json::json!(["1111", "1112"]), "sorted, whoever was granted first");
+    let limits = json(&hub, &["group", "limits", "room", "--topic", "room/a", "--topic", "room/b", "--max", "5"]);
+    assert_eq!(limits["written"][1]["topic"], "room/b");
+    is_on_ledger(&hub, &limits["written"][1]);
+    is_on_ledger(&hub, &json(&hub, &["group", "revoke", "room", "1112"])["written"][0]);
+    is_on_ledger(&hub, &json(&hub, &["group", "reset", "room"]));
+    is_on_ledger(&hub, &json(&hub, &["device", "revoke", "1112"]));
+
+    // What the ledger has is told although it refuses the next one.
+    let mut command = hub.command(&["group", "grant", "room", "1111", "1112", "--json"]);
+    let refused = output(&mut command);
+    let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert!(!refused.status.success() && told["written"].as_array().is_some_and(|all| all.len() <= 1), "{told}");
+
+    let file = hub.dir.path().join("ledger.bin").display().to_string();
+    let exported = json(&hub, &["ledger", "export", &file]);
+    let verified = json(&hub, &["ledger", "verify"]);
+    assert_eq!((&exported["height"], &exported["head"]), (&verified["height"], &verified["head"]));
+    assert!(Path::new(exported["file"].as_str().unwrap()).exists());
+
+    let config = json(&hub, &["broker", "config", "mosquitto"]);
+    assert_eq!(config["files"][0]["name"], "mosquitto.conf");
+    assert!(config["files"][0]["text"].as_str().is_some_and(|text| text.contains("password_file")), "{config}");
+    let rotated = json(&hub, &["key", "rotate", "operator"]);
+    assert_eq!(rotated["public_key_sha256"].as_str().map(str::len), Some(64), "{rotated}");
+    let token = succeed(sealcast().args(["console", "token", "--json", "--dir"]).arg(hub.path()));
+    assert!(serde_json::from_str::<Value>(&token).unwrap()["token"].is_string());
+}
+
+/// A CSV file in a folder with a hub, and where its tokens go.
+struct Fleet {
+    hub: Hub,
+    csv: String,
+    tokens: String,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let hub = Hub::start();
+        let path = |name: &str| hub.dir.path().join(name).display().to_string();
+        let (csv, tokens) = (path("fleet.csv"), path("tokens.csv"));
+        Self { hub, csv, tokens }
+    }
+
+    fn write(&self, csv: &str) {
+        fs::write(&self.csv, csv).unwrap();
+    }
+
+    fn add(&self, more: &[&str]) -> Value {
+        json(&self.hub, &[&["device", "add", "--csv", &self.csv], more].concat())
+    }
+
+    /// How far each device is.
+    fn states(&self) -> Vec<String> {
+        let told = self.add(&["--out", &self.tokens]);
+        let rows = told["devices"].as_array().unwrap();
+        rows.iter().map(|row| format!("{} {}", row["device"], row["state"]).replace('"', "")).collect()
+    }
+
+    fn token_of(&self, device: &str) -> String {
+        let rows = fs::read_to_string(&self.tokens).unwrap();
+        let row = rows.lines().find(|row| row.starts_with(&format!("{device},"))).unwrap().to_owned();
+        row.split(',').nth(1).unwrap().to_owned()
+    }
+
+    fn enroll(&self, device: &str) {
+        let file = self.hub.path().join("token");
+        fs::write(&file, self.token_of(device)).unwrap();
+        let (dir, url) = (self.hub.dir.path().join("agents").join(device), format!("https://{}", self.hub.est));
+        succeed(sealcast().args(["enroll", "--hub", &url, "--token-file"]).arg(file).arg("--dir").arg(dir));
+    }
+}
+
+#[test]
+fn all_lines_are_checked_before_anybody_is_invited() {
+    let fleet = Fleet::new();
+    fleet.hub.enroll("1111");
+    fleet.write("device,groups\n1112,\n1111,\n1113,meters\na b,\n1112,\n");
+    let mut command = fleet.hub.command(&["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens]);
+    let refused = output(&mut command);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    for part in [
+        "line 3: 1111 is enrolled already",
+        "line 4: there is no group meters",
+        "line 5: ",
+        "line 6: 1112 stands in line 2",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!refused.status.success() && refused.stdout.is_empty() && !Path::new(&fleet.tokens).exists(), "{said}");
+}
+
+#[test]
+fn a_fleet_is_invited_and_what_was_stopped_goes_on() {
+    let fleet = Fleet::new();
+    fleet.hub.operate(&["group", "create", "room", "--filter", "room/#"]);
+    fleet.write("device,groups\n1111,room\n1112,room\n1113,\n");
+    assert_eq!(fleet.states(), ["1111 invited", "1112 invited", "1113 invited"]);
+    assert_eq!(fs::metadata(&fleet.tokens).unwrap().permissions().mode() & 0o777, 0o600);
+    let first = fs::read_to_string(&fleet.tokens).unwrap();
+
+    // As if the first run had been stopped after the file, before the hub had the hashes.
+    let tokens = rusqlite::Connection::open(fleet.hub.path().join("hub.sqlite")).unwrap();
+    assert_eq!(tokens.execute("DELETE FROM token WHERE device = '1112'", []).unwrap(), 1);
+    drop(tokens);
+    fleet.enroll("1111");
+    fleet.write("device,groups\n1111,room\n1112,room\n1113,\n1114,room\n");
+    let told = fleet.add(&["--out", &fleet.tokens]);
+    let states: Vec<&str> =
+        told["devices"].as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["enrolled", "invited_before", "invited_before", "invited"]);
+    assert_eq!(told["devices"][0]["granted"], serde_json::json!(["room"]));
+    assert!(told["devices"][0]["token"].is_null() && told["devices"][1]["token"].is_string(), "{told}");
+    let second = fs::read_to_string(&fleet.tokens).unwrap();
+    assert!(first.lines().all(|row| second.contains(row)), "nobody's token was replaced");
+    fleet.enroll("1112");
+
+    // What somebody has revoked stays revoked.
+    fleet.hub.operate(&["group", "revoke", "room", "1111"]);
+    let told = fleet.add(&["--out", &fleet.tokens]);
+    assert_eq!(told["devices"][0]["granted"], serde_json::json!([]));
+    assert_eq!(told["devices"][1]["granted"], serde_json::json!(["room"]));
+    assert_eq!(fleet.states(), ["1111 enrolled", "1112 enrolled", "1113 invited_before", "1114 invited_before"]);
+
+    // Another file is not written over.
+    fs::write(&fleet.tokens, "my notes\n").unwrap();
+    let mut command = fleet.hub.command(&["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens]);
+    assert!(!output(&mut command).status.success());
+    assert_eq!(fs::read_to_string(&fleet.tokens).unwrap(), "my notes\n");
+}
+
+#[test]
+fn without_a_file_for_them_the_tokens_are_printed() {
+    let fleet = Fleet::new();
+    fleet.write("device\n1111\n");
+    let printed = fleet.hub.operate(&["device", "add", "--csv", &fleet.csv]);
+    let row: Vec<&str> = printed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row[0] == "1111" && row.last().is_some_and(|token| token.starts_with("1111.")), "{printed}");
+    assert!(fleet.hub.operate(&["device", "list"]).starts_with("No devices yet"), "nobody has enrolled");
+}
+
+#[test]
+fn an_agent_says_what_keeps_messages_away_before_any_was_sent() {
+    let hub = Hub::start();
+    let [first, second] = hub.pair("room", ["", ""]);
+    let why = |topic: &str| {
+        let told = succeed(sealcast().args(["why", topic, "--json", "--dir"]).arg(&second.dir));
+        serde_json::from_str::<Vec<Value>>(&told).unwrap()
+    };
+    drop(second.subscribe("nowhere/#", &["-i", "panel"]));
+    second.log.until(&[" WARN ", "subscription brings nothing", "panel", "nowhere/#", "code=topic-no-group"]);
+    until("it is noted", || why("nowhere/t").iter().any(|row| row["code"] == "topic-no-group"));
+
+    assert!(why("room/t").iter().all(|row| row["code"] != "key-not-member"));
+    hub.operate(&["group", "revoke", "room", "1112", "--reason", "sold"]);
+    until("the loss is told", || {
+        why("room/t").iter().any(|row| {
+            let detail = row["detail"].as_str().unwrap_or_default();
+            row["code"] == "key-not-member"
+                && detail.contains("lost the group room by entry")
+                && detail.contains("sold")
+        })
+    });
+    assert!(why("elsewhere/t").iter().all(|row| row["code"] != "key-not-member"), "another group's topic");
+    hub.operate(&["group", "grant", "room", "1112"]);
+    until("it is granted again", || why("room/t").iter().all(|row| row["code"] != "key-not-member"));
+    drop(first);
+}
+
+#[test]
+fn a_topic_that_only_a_fail_safe_waits_for_is_shown() {
+    let hub = Hub::start();
+    let dir = hub.enroll("1111");
+    let shown = || succeed(sealcast().args(["topics", "--dir"]).arg(&dir));
+    drop(Agent::start(&dir, &[]));
+    assert!(shown().starts_with("No topic was measured yet"), "{}", shown());
+    configure(
+        &dir,
+        "[[quality]]\nfilter = 'room/t'\nfail_safe.on_silence = { after_ms = 5000, publish = 'open', topic = 'room/valve' }\n",
+    );
+    assert!(shown().contains("room/t") && shown().contains("5 s silent"), "{}", shown());
+    let rows: Value = serde_json::from_str(&succeed(sealcast().args(["topics", "--json", "--dir"]).arg(&dir))).unwrap();
+    assert_eq!(rows[0]["fail_safe"]["silence_ms"], 5000, "{rows}");
+}
