@@ -112,7 +112,7 @@ fn write<'a>(dir: &Path, files: &'a [File]) -> Result<Vec<Row<'a>>> {
     let one = |File { name, text }: &'a File| {
         let path = dir.join(name);
         files::write(&path, text.as_bytes(), Mode::Public).with_context(|| format!("cannot write {name}"))?;
-        Ok(Row { name: *name, text: None, path: Some(path.display().to_string()) })
+        Ok(Row { name, text: None, path: Some(path.display().to_string()) })
     };
     files.iter().map(one).collect()
 }
