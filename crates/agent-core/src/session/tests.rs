@@ -9,6 +9,7 @@ mod login;
 mod publishing;
 mod rig;
 mod series;
+mod subscribing;
 
 use std::sync::Arc;
 

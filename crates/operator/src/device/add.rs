@@ -21,13 +21,13 @@ pub struct Options {
     /// The device's id.
     #[arg(required_unless_present = "csv", conflicts_with = "csv")]
     device: Option<DeviceId>,
-    /// Invite the devices of this CSV file, while the hub runs. Its first line names the columns: `device`, and `groups` if
-    /// devices are to be granted some. All lines are checked before anybody is invited. Run again, it goes on where it was
-    /// stopped (see --out), and grants the groups to the devices that have enrolled meanwhile.
+    /// Invite the devices of this CSV file, while the hub runs. Its first line names the columns: `device`, and
+    /// `groups` if devices are to be granted some. All lines are checked before anybody is invited. Run again, it goes
+    /// on where it was stopped (see --out), and grants the groups to the devices that have enrolled meanwhile.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the tokens of --csv into this CSV file, which only its owner can read, instead of printing them. Without it,
-    /// another run makes other tokens.
+    /// Write the tokens of --csv into this CSV file, which only its owner can read, instead of printing them. Without
+    /// it, another run makes other tokens.
     #[arg(long, value_name = "FILE", requires = "csv")]
     out: Option<PathBuf>,
     /// Which hub.

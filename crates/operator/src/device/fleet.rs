@@ -1,7 +1,7 @@
 //! `sealcast device add --csv`: invites many devices, and goes on where an earlier run was stopped.
 //!
-//! The order makes that safe. The file of tokens is written before the hub's folder has their hashes, so no token that the hub
-//! knows is lost. What the file has and the hub has not is given to the hub by the next run.
+//! The order makes that safe. The file of tokens is written before the hub's folder has their hashes, so no token that
+//! the hub knows is lost. What the file has and the hub has not is given to the hub by the next run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,6 +75,9 @@ struct Row {
     granted: Vec<String>,
 }
 
+/// The groups that each device was granted.
+type Grants = BTreeMap<DeviceId, Vec<String>>;
+
 impl Fleet<'_> {
     /// Checks all lines, then invites whoever has no invitation, and grants their groups to those that have enrolled.
     pub async fn add(&self) -> Result<()> {
@@ -86,10 +89,11 @@ impl Fleet<'_> {
             Some(out) => tokens::read(out, root.fingerprint())?,
             None => BTreeMap::new(),
         };
-        let mut operator = self.operator.connect().await.context(
-            "many devices are invited while the hub runs, since its ledger says \
-                                                           which there are",
-        )?;
+        let mut operator = self
+            .operator
+            .connect()
+            .await
+            .context("many devices are invited while the hub runs: its ledger says which there are")?;
         let tokens = Tokens::open(self.hub)?;
         let known = stored(&tokens, &invitations)?;
         // After that: a token that is gone by now was used, and the ledger has its device.
@@ -105,12 +109,12 @@ impl Fleet<'_> {
         let awaited = awaited.filter_map(|(wanted, _)| invitations.get(&wanted.device));
         let missing: Vec<StoredToken> = awaited
             .map(|Invitation { token, expires_ms }| token.to_stored(*expires_ms))
-            .filter(|token| !known.iter().any(|known| known.secret_sha256 == token.secret_sha256))
+            .filter(|token| !known.contains(&token.secret_sha256))
             .collect();
         tokens.put_all(&missing)?;
-        let granted = grant(&mut operator, &wanted).await;
-        self.tell(&wanted, &states, &invitations, granted.as_ref().unwrap_or(&BTreeMap::new()))?;
-        granted.map(drop)
+        let (granted, outcome) = grant(&mut operator, &wanted).await?;
+        self.tell(&wanted, &states, &invitations, &granted)?;
+        outcome.context("not all groups were granted: run the command again")
     }
 
     /// Makes the invitations that are missing. Gives the state of each line's device.
@@ -143,7 +147,7 @@ impl Fleet<'_> {
         wanted: &[Wanted],
         states: &[State],
         invitations: &BTreeMap<DeviceId, Invitation>,
-        granted: &BTreeMap<DeviceId, Vec<String>>,
+        granted: &Grants,
     ) -> Result<()> {
         let row = |(Wanted { device, .. }, state): (&Wanted, &State)| {
             let open = invitations.get(device).filter(|_| state.is_awaited());
@@ -160,15 +164,19 @@ impl Fleet<'_> {
             let out = self.out.map(|out| out.display().to_string());
             return output::json(&serde_json::json!({ "file": out, "devices": rows }));
         }
+        if !granted.is_empty() {
+            output::line(&format!("{} devices were granted their groups now", granted.len()))?;
+        }
         let count = |state| states.iter().filter(|other| **other == state).count();
         if let Some(out) = self.out {
-            output::line(&format!(
-                "{} devices invited now. Of earlier runs, {} wait to be enrolled, {} have enrolled, {} are revoked",
-                count(State::Invited),
-                count(State::InvitedBefore),
-                count(State::Enrolled),
-                count(State::Revoked),
-            ))?;
+            output::line(&format!("{} devices were invited now", count(State::Invited)))?;
+            let [waiting, enrolled, revoked] = [State::InvitedBefore, State::Enrolled, State::Revoked].map(count);
+            if waiting + enrolled + revoked > 0 {
+                output::line(&format!(
+                    "the work of an earlier run goes on: of its devices {waiting} have not enrolled yet, {enrolled} \
+                     have, and {revoked} are revoked"
+                ))?;
+            }
             return output::line(&format!(
                 "{} has the tokens: whoever reads it can enrol as these devices",
                 out.display()
@@ -191,14 +199,15 @@ impl State {
     }
 }
 
-/// What the hub has of the devices' tokens.
-fn stored(tokens: &Tokens, invitations: &BTreeMap<DeviceId, Invitation>) -> Result<Vec<StoredToken>> {
-    invitations.keys().filter_map(|device| tokens.of(device).transpose()).collect()
+/// The SHA-256 of the secrets that the hub has for these devices.
+fn stored(tokens: &Tokens, invitations: &BTreeMap<DeviceId, Invitation>) -> Result<BTreeSet<[u8; 32]>> {
+    let known = invitations.keys().filter_map(|device| tokens.of(device).transpose());
+    known.map(|token| Ok(token?.secret_sha256)).collect()
 }
 
-/// Grants their groups to those that have enrolled and were never granted them: what somebody has revoked stays revoked.
-/// Gives the groups that each device was granted now.
-async fn grant(operator: &mut Operator, wanted: &[Wanted]) -> Result<BTreeMap<DeviceId, Vec<String>>> {
+/// Grants their groups to those that have enrolled and were never granted them: what somebody has revoked stays so.
+/// Gives the groups that each device was granted now, and why others were not.
+async fn grant(operator: &mut Operator, wanted: &[Wanted]) -> Result<(Grants, Result<()>)> {
     let before = granted_ever(&operator.records);
     let mut grants = Vec::new();
     for Wanted { device: id, groups, .. } in wanted {
@@ -211,15 +220,15 @@ async fn grant(operator: &mut Operator, wanted: &[Wanted]) -> Result<BTreeMap<De
         }
     }
     let bodies: Vec<Body> = grants.iter().map(|(.., body)| body.clone()).collect();
-    let mut granted = BTreeMap::<DeviceId, Vec<String>>::new();
+    let mut granted = Grants::new();
     let taken = |place: usize, _: &Record| {
         if let Some((id, name, _)) = grants.get(place) {
             granted.entry((*id).clone()).or_default().push(name.to_string());
         }
         Ok(())
     };
-    operator.submit_all(&bodies, taken).await.context("not all groups were granted: run the command again")?;
-    Ok(granted)
+    let outcome = operator.submit_all(&bodies, taken).await;
+    Ok((granted, outcome))
 }
 
 fn granted_ever(records: &[Record]) -> BTreeSet<(GroupNumber, Number)> {

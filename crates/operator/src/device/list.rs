@@ -130,7 +130,8 @@ fn groups(row: &StringRecord, at: Option<usize>, mut fault: impl FnMut(String)) 
     groups
 }
 
-/// What is wrong with the lines by the ledger: devices that it has and nobody `invited` by this file, and unknown groups.
+/// What is wrong with the lines by the ledger: devices that it has and nobody `invited` by this file, and unknown
+/// groups.
 pub fn check(wanted: &[Wanted], replica: &Replica, invited: impl Fn(&DeviceId) -> bool, faults: &mut Faults) {
     for Wanted { line, device, groups } in wanted {
         if let Some(known) = replica.device_by_id(device).filter(|_| !invited(device)) {

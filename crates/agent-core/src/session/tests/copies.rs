@@ -19,7 +19,7 @@ fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
 }
 
-fn subscribe(rig: &mut Rig, filters: &[&str]) {
+pub fn subscribe(rig: &mut Rig, filters: &[&str]) {
     let options = SubscriptionOptions::new(Qos::AtLeastOnce);
     let asked = filters.iter().map(|filter| (Text::new(filter).unwrap(), options)).collect();
     rig.client(&Packet::Subscribe(Subscribe { packet_id: id(1), properties: Properties::new(), filters: asked }));

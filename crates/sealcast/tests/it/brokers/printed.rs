@@ -72,11 +72,11 @@ fn mosquitto_with_passwords_and_the_printed_rules() {
         let (users, acl) = (dir.join("users").display().to_string(), dir.join("acl").display().to_string());
         std::fs::write(&acl, "").unwrap();
         for (at, name) in NAMES.iter().enumerate() {
-            succeed(
-                Command::new("mosquitto_passwd")
-                    .args(if at == 0 { &["-c", "-b"][..] } else { &["-b"] })
-                    .args([users.as_str(), *name, "secret"]),
-            );
+            succeed(Command::new("mosquitto_passwd").args(if at == 0 { &["-c", "-b"][..] } else { &["-b"] }).args([
+                users.as_str(),
+                *name,
+                "secret",
+            ]));
         }
         format!("allow_anonymous false\npassword_file {users}\nacl_file {acl}\n")
     });
