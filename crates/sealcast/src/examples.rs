@@ -27,6 +27,7 @@ pub const EXAMPLES: &[Example] = &[
     ("Watch the hub in this terminal", "sealcast watch --token-file console.token"),
     ("Write what happens to a file, for a program", "sealcast watch --token-file console.token --json > events.jsonl"),
     ("Watch a hub elsewhere", "sealcast watch https://hub.example.org:8088 --root root.pem --token-file console.token"),
+    ("The same, by a certificate", "sealcast watch https://hub.example.org:8088 --identity anna"),
     ("Make a new token for those who only look at it", "sealcast console token --dir hub"),
     ("List all devices", "sealcast device list"),
     ("Show one with its entries on the ledger, for a program", "sealcast device show 1111 --json"),

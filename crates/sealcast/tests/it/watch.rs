@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Hub, PATIENCE, Process, output, refuse, sealcast, succeed, until};
+use crate::harness::{Hub, PATIENCE, Port, Process, output, refuse, sealcast, succeed, until};
 
 /// The reader's token of the hub, in a file.
 fn token(hub: &Hub) -> PathBuf {
@@ -46,9 +46,14 @@ impl Screen {
         let program = env!("CARGO_BIN_EXE_sealcast");
         // `exec`, so that the shell's id is the view's.
         let (url, token, id_path) = (url(hub), token.display(), id.display());
-        let shell = format!("stty cols 80 rows 24; echo $$ > {id_path}; exec {program} watch {url} --token-file {token}");
+        let shell =
+            format!("stty cols 80 rows 24; echo $$ > {id_path}; exec {program} watch {url} --token-file {token}");
         let mut command = Command::new("script");
-        command.args(["-q", "-e", "-f", "-c", &shell]).arg(&record).env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
+        command
+            .args(["-q", "-e", "-f", "-c", &shell])
+            .arg(&record)
+            .env("TERM", "xterm-256color")
+            .env("SHELL", "/bin/sh");
         let script = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { script, record, id }
     }
@@ -117,12 +122,8 @@ fn in_a_terminal_it_shows_the_hub_until_q_or_a_signal() {
 #[test]
 fn as_lines_it_goes_on_when_the_hub_has_started_again() {
     let mut hub = Hub::start();
-    hub.configure(&format!("[console]\nlisten = \"{}\"\n", url(&hub).strip_prefix("http://").unwrap()));
-    let token = {
-        let path = hub.dir.path().join("reader.token");
-        fs::write(&path, succeed(sealcast().args(["console", "token", "--dir"]).arg(hub.path()))).unwrap();
-        path
-    };
+    let (token, port) = (token(&hub), Port::reserve());
+    hub.console_at(&port.address(), "");
     let mut lines = Process::start(&mut watch(&hub, &token, &[]));
     assert!(lines.line().contains("0 nodes, 0 groups"));
     let objects = Process::start(&mut watch(&hub, &token, &["--json"]));
@@ -132,7 +133,7 @@ fn as_lines_it_goes_on_when_the_hub_has_started_again() {
     let next = || serde_json::from_str::<Value>(&objects.line()).unwrap();
     let entry = std::iter::repeat_with(next).find(|object| object["event"] == "entry").unwrap();
     assert_eq!(entry["data"]["node"], "1111");
-    let mut until_said = |text: &str| std::iter::repeat_with(|| lines.line()).find(|line| line.contains(text)).unwrap();
+    let until_said = |text: &str| std::iter::repeat_with(|| lines.line()).find(|line| line.contains(text)).unwrap();
     until_said("entry ");
     hub.kill();
     until_said("connection lost");
