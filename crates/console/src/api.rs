@@ -3,7 +3,7 @@
 mod acting;
 mod body;
 mod looking;
-mod session;
+pub mod session;
 
 pub use self::session::SignedIn;
 
@@ -20,6 +20,7 @@ use axum::{
 use utoipa::OpenApi;
 
 use crate::{
+    certificate,
     console::Console,
     guard::{self, Guard},
     page,
@@ -63,7 +64,8 @@ pub fn openapi() -> anyhow::Result<String> {
     Ok(Description::openapi().to_json()?)
 }
 
-/// The console's page and its API. Each request has the peer's address as an extension, `ConnectInfo<SocketAddr>`.
+/// The console's page and its API. Each request has the peer's address as an extension, `ConnectInfo<SocketAddr>`, and the
+/// certificate that its client has shown, [`crate::Shown`], if the server asks for one.
 pub fn router(console: Arc<Console>) -> Router {
     let guard = Arc::new(Guard::new(console.setup.names.clone(), console.setup.tls));
     Router::new()
@@ -82,6 +84,7 @@ pub fn router(console: Arc<Console>) -> Router {
         .route("/api/{*rest}", axum::routing::any(guard::unknown))
         .fallback(get(page::serve))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(console.clone(), certificate::sign_in))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .with_state(console)
 }

@@ -11,13 +11,14 @@ use anyhow::Result;
 use sealcast_broker::Message;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
+use sealcast_identity::{Certificate, DeviceId};
 use sealcast_ledger::{Event, Record, Replica};
 use sealcast_node::now_ms;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Attempts, Role, Session, Sessions, Token, Verifier},
+    access::{Attempts, Role, Session, Sessions, SignedInBy, Token, Verifier, role_of},
     actions::{Actions, Call, Orders, Outcome},
     feed::Feed,
     log::Log,
@@ -60,6 +61,8 @@ pub struct Setup {
     pub replica: SharedReplica,
     /// The groups' public part, in step with it.
     pub groups: Arc<Mutex<PublicGroups>>,
+    /// The devices that sign in as readers by their certificates.
+    pub certificates: BTreeSet<DeviceId>,
     /// Reads the ledger's records.
     pub records: Records,
     /// Cancelled when the hub is to end.
@@ -212,9 +215,13 @@ impl Console {
     pub(crate) fn tick(&self, since: Duration) {
         lock(&self.traffic).look(since);
         self.tell_outcomes(self.actions.expire(Instant::now()));
-        // Whoever signed in by a token that is no more has to sign in again.
-        self.sessions.keep_only(Role::Reader, self.reader());
-        self.sessions.keep_only(Role::Operator, self.actions.verifier());
+        // Whoever signed in by a token or a certificate that is good no more has to sign in again.
+        let (reader, operator) = (self.reader(), self.actions.verifier());
+        self.sessions.keep_only(|role, by| match (by, role) {
+            (SignedInBy::Token(verifier), Role::Reader) => Some(*verifier) == reader,
+            (SignedInBy::Token(verifier), Role::Operator) => Some(*verifier) == operator,
+            (SignedInBy::Certificate(certificate), role) => self.role_of(certificate) == Ok(role),
+        });
         if self.sessions.is_empty() {
             return;
         }
@@ -243,6 +250,29 @@ impl Console {
     /// # Errors
     /// The system has no randomness.
     pub(crate) fn sign_in(&self, role: Role, verifier: Verifier, now: Instant) -> Result<(String, Session)> {
+        let _told = self.look_if_first();
+        self.sessions.begin(role, verifier, now)
+    }
+
+    /// The cookie of a certificate's session, as [`Self::sign_in`] has one for a token, and whether the session begins now.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub(crate) fn sign_in_by(&self, role: Role, certificate: Certificate) -> Result<(String, bool)> {
+        let _told = self.look_if_first();
+        self.sessions.of_certificate(role, certificate, Instant::now())
+    }
+
+    /// What the owner of a certificate, which the CA has issued, may do.
+    ///
+    /// # Errors
+    /// Why they may not sign in by it.
+    pub(crate) fn role_of(&self, certificate: &Certificate) -> Result<Role, &'static str> {
+        role_of(&self.replica(), &self.setup.certificates, certificate, now_ms())
+    }
+
+    /// While this is held, nobody else becomes the first one.
+    fn look_if_first(&self) -> MutexGuard<'_, Told> {
         let mut told = lock(&self.told);
         if self.sessions.is_empty() {
             let View { nodes, groups, alarms } = self.view();
@@ -250,7 +280,7 @@ impl Console {
             told.groups = groups.into_iter().map(|group| (group.name.clone(), group)).collect();
             told.alarms = alarms;
         }
-        self.sessions.begin(role, verifier, now)
+        told
     }
 
     /// The verifier of the token for readers.

@@ -8,6 +8,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `access` | tokens and their verifiers, sessions, failed sign-ins |
+//! | `certificate` | sign-in by a client certificate |
 //! | `guard` | names, origins and headers: what holds for each request |
 //! | `api` | the routes, and their description ([`openapi`]) |
 //! | `feed` | the live feed with resume |
@@ -20,6 +21,7 @@
 mod access;
 mod actions;
 mod api;
+mod certificate;
 mod console;
 mod feed;
 mod fields;
@@ -41,6 +43,7 @@ pub use self::{
     access::{Role, Token, Verifier},
     actions::{Act, Action, Call, MAX_AGE, Orders, Outcome, OutcomeState},
     api::{SignedIn, openapi, router},
+    certificate::Shown,
     console::{Console, Setup, first_token, new_token},
     model::{
         Alarm, Authenticity, Demo, DemoState, Entry, EntryPage, FeedEvent, Group, GroupState, HubState, LedgerState,

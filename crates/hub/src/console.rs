@@ -11,14 +11,15 @@ use anyhow::{Context as _, Result, ensure};
 use axum::{
     Extension, Router,
     body::Bytes,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
+    middleware,
     response::{IntoResponse as _, Response},
     routing::post,
 };
 use clap::Subcommand;
 use sealcast_chain::Ledger;
-use sealcast_console::{CALL_PATH, Call, Console, MAX_CALL_BYTES, Records, Token, first_token, new_token};
+use sealcast_console::{CALL_PATH, Call, Console, MAX_CALL_BYTES, Records, Shown, Token, first_token, new_token};
 use sealcast_hub_core::{Holder, SharedReplica, holder_of};
 use sealcast_identity::Certificate;
 use sealcast_node::{output, tls::HostPort};
@@ -116,9 +117,16 @@ impl Bound {
             // A feed goes on as long as its session.
             longest: Duration::from_secs(13 * 3600),
         };
-        let router = sealcast_console::router(console);
+        let router = sealcast_console::router(console).layer(middleware::map_request(shown));
         https::serve(self.listener, self.is_tls.then_some(tls), router, limits, tasks).await;
     }
+}
+
+/// Tells the console which certificate the client has shown.
+async fn shown(mut request: Request) -> Request {
+    let peer = request.extensions().get::<Peer>().and_then(|Peer(der)| der.clone());
+    request.extensions_mut().insert(Shown(peer.and_then(|der| Certificate::from_der(&der).ok())));
+    request
 }
 
 /// What reads the ledger for the console.

@@ -151,6 +151,7 @@ impl Hub {
                 url: bound.url.clone(),
                 replica: replica.clone(),
                 groups: groups.clone(),
+                certificates: config.console.iter().flat_map(|it| it.certificates.clone()).collect(),
                 records: console::records(ledger.clone()),
                 stop: tasks.stop().clone(),
             })

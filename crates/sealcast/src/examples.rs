@@ -27,6 +27,7 @@ pub const EXAMPLES: &[Example] = &[
     ("Watch the hub in this terminal", "sealcast watch --token-file console.token"),
     ("Write what happens to a file, for a program", "sealcast watch --token-file console.token --json > events.jsonl"),
     ("Watch a hub elsewhere", "sealcast watch https://hub.example.org:8088 --root root.pem --token-file console.token"),
+    ("The same, by a certificate", "sealcast watch https://hub.example.org:8088 --identity anna"),
     ("Make a new token for those who only look at it", "sealcast console token --dir hub"),
     ("Invite the devices of a CSV file, and go on later", "sealcast device add --csv fleet.csv --out tokens.csv"),
     ("List all devices", "sealcast device list"),

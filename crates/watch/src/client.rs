@@ -103,22 +103,31 @@ fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
+/// How somebody signs in.
+pub enum Credential {
+    /// By a token.
+    Token(Token),
+    /// By the certificate that the client's TLS shows.
+    Certificate,
+}
+
 /// See the module.
 pub struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: ConsoleUrl,
-    token: Token,
+    credential: Credential,
     session: Option<Session>,
 }
 
 struct Session {
-    cookie: String,
+    /// None where the certificate stands for it.
+    cookie: Option<String>,
     csrf: String,
 }
 
 impl Client {
-    /// Of the console at `url`, which is asked for its certificate if it has TLS.
-    pub fn new(url: ConsoleUrl, tls: &Arc<ClientConfig>, token: Token) -> Self {
+    /// Of the console at `url`. `tls` says which servers are believed, and shows a certificate if the credential is one.
+    pub fn new(url: ConsoleUrl, tls: &Arc<ClientConfig>, credential: Credential) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -127,16 +136,21 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Self { pool: Pool::builder(TokioExecutor::new()).build(connector), url, token, session: None }
+        Self { pool: Pool::builder(TokioExecutor::new()).build(connector), url, credential, session: None }
     }
 
     /// Begins a session, in the place of the former one.
     pub async fn sign_in(&mut self) -> Result<SignedIn, ClientError> {
         self.session = None;
-        let proof = serde_json::json!({ "proof": hex::encode(self.token.sign_in()) }).to_string();
-        let answer = self.send(Method::POST, "/api/session", &[], proof).await?;
+        let answer = match &self.credential {
+            Credential::Certificate => self.send(Method::GET, "/api/session", &[], String::new()).await?,
+            Credential::Token(token) => {
+                let proof = serde_json::json!({ "proof": hex::encode(token.sign_in()) }).to_string();
+                self.send(Method::POST, "/api/session", &[], proof).await?
+            }
+        };
         let cookie = answer.headers().get(header::SET_COOKIE).and_then(|value| value.to_str().ok());
-        let cookie = cookie.and_then(|text| text.split(';').next()).unwrap_or_default().to_owned();
+        let cookie = cookie.and_then(|text| text.split(';').next()).map(str::to_owned);
         let signed_in: SignedIn = read(answer).await?;
         self.session = Some(Session { cookie, csrf: signed_in.csrf.clone() });
         Ok(signed_in)
@@ -206,7 +220,7 @@ impl Client {
         body: String,
     ) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(self.url.at(path)?);
-        if let Some(Session { cookie, .. }) = &self.session {
+        if let Some(Session { cookie: Some(cookie), .. }) = &self.session {
             request = request.header(header::COOKIE, cookie);
         }
         for (name, value) in headers {

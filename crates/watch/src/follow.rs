@@ -82,7 +82,7 @@ async fn follow(client: &mut Client, news: &Sender<News>) -> Result<()> {
                 course.last = None;
                 match client.sign_in().await {
                     Err(failure) if failure.is_unauthorized() => {
-                        return Err(failure).context("the session has ended, and the token is void by now");
+                        return Err(failure).context("the session has ended, and there is no new one");
                     }
                     Err(failure) => Some(failure),
                     Ok(_) => None,

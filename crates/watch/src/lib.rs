@@ -29,15 +29,18 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{ClientConfig, RootCertStore};
 use sealcast_console::Token;
-use sealcast_node::{files, shutdown, tls};
+use sealcast_node::{
+    KeyFiles, PassphraseArgs, files, shutdown,
+    tls::{self, Identity},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use self::client::{Client, ConsoleUrl};
+use self::client::{Client, ConsoleUrl, Credential};
 
 /// News that wait for the terminal. The feed waits behind them.
 const NEWS: usize = 64;
@@ -52,10 +55,17 @@ pub struct Options {
     /// operator's folder, which `sealcast operator` makes].
     #[arg(long, env = "SEALCAST_CONSOLE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Sign in by the certificate in this folder, which `sealcast enroll` made: of a device that the hub's `hub.toml` names
+    /// (`certificates` in [console]).
+    #[arg(long, value_name = "DIR", conflicts_with = "token_file")]
+    identity: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
     /// The operator's folder.
     #[arg(long, env = "SEALCAST_OPERATOR", value_name = "DIR", default_value = "hub-operator")]
     operator: PathBuf,
-    /// The root certificate of a console at https:// [default: root.pem of the hub's folder, else of the operator's].
+    /// The root certificate of a console at https:// [default: root.pem of the folder of --identity, of the hub's,
+    /// or of the operator's].
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
     /// The hub's folder.
@@ -68,7 +78,7 @@ pub struct Options {
 
 /// Shows the hub until the person quits or the process is told to end.
 pub async fn run(options: Options) -> Result<()> {
-    let client = Client::new(options.url.clone(), &options.tls()?, options.token()?);
+    let client = options.client()?;
     let (sender, mut news) = mpsc::channel(NEWS);
     let stop = CancellationToken::new();
     let follower = tokio::spawn(follow::run(client, sender, stop.clone()));
@@ -94,6 +104,19 @@ async fn lines(news: &mut mpsc::Receiver<follow::News>, as_json: bool) -> Result
 }
 
 impl Options {
+    fn client(&self) -> Result<Client> {
+        let Some(dir) = &self.identity else {
+            let token = Credential::Token(self.token()?);
+            return Ok(Client::new(self.url.clone(), &self.tls(None)?, token));
+        };
+        ensure!(self.url.is_tls(), "a certificate is shown in TLS only: give the console's https:// address");
+        let chain = files::certificates(&dir.join("device.pem"))?;
+        let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        let key = KeyFiles::new(self.passphrase.passphrase_file.as_deref())?.read(&dir.join("device.key"))?;
+        let tls = self.tls(Some(&Identity { chain: &chain, key: &key }))?;
+        Ok(Client::new(self.url.clone(), &tls, Credential::Certificate))
+    }
+
     fn token(&self) -> Result<Token> {
         match self.token_file.as_deref() {
             Some(path) if path == Path::new("-") => {
@@ -116,13 +139,14 @@ impl Options {
         }
     }
 
-    fn tls(&self) -> Result<Arc<ClientConfig>> {
+    fn tls(&self, identity: Option<&Identity<'_>>) -> Result<Arc<ClientConfig>> {
         if !self.url.is_tls() {
             return tls::client_with(Arc::new(RootCertStore::empty()), None, &[]);
         }
-        let known = [self.hub.join("root.pem"), self.operator.join("root.pem")];
-        let path = self.root.clone().or_else(|| known.into_iter().find(|path| path.exists()));
+        let folders = self.identity.iter().chain([&self.hub, &self.operator]);
+        let known = folders.map(|dir| dir.join("root.pem")).find(|path| path.exists());
+        let path = self.root.clone().or(known);
         let path = path.context("give the hub's root certificate with --root: root.pem of the hub's folder")?;
-        tls::client(files::certificate(&path)?.der(), None)
+        tls::client(files::certificate(&path)?.der(), identity)
     }
 }

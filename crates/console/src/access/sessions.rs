@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
+use sealcast_identity::Certificate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -28,6 +29,15 @@ pub enum Role {
     Operator,
 }
 
+/// What a session began by. It ends with that.
+#[derive(Debug, Clone)]
+pub enum SignedInBy {
+    /// A token.
+    Token(Verifier),
+    /// A client certificate.
+    Certificate(Certificate),
+}
+
 /// A session.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -35,8 +45,7 @@ pub struct Session {
     pub role: Role,
     /// What a request that changes something has to show.
     pub csrf: String,
-    /// By which token it began.
-    verifier: Verifier,
+    by: SignedInBy,
     since: Instant,
 }
 
@@ -54,7 +63,11 @@ impl SessionId {
 
 /// All sessions.
 #[derive(Default)]
-pub struct Sessions(Mutex<BTreeMap<SessionId, Session>>);
+pub struct Sessions {
+    all: Mutex<BTreeMap<SessionId, Session>>,
+    /// By which the cookies of certificates are made.
+    key: OnceLock<hmac::Key>,
+}
 
 impl Sessions {
     /// Begins one; gives its cookie.
@@ -62,46 +75,70 @@ impl Sessions {
     /// # Errors
     /// The system has no randomness.
     pub fn begin(&self, role: Role, verifier: Verifier, now: Instant) -> Result<(String, Session)> {
-        let (cookie, csrf) = (random()?, random()?);
-        let session = Session { role, csrf, verifier, since: now };
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cookie = random()?;
+        let session = self.put(&cookie, role, SignedInBy::Token(verifier), now)?;
+        Ok((cookie, session))
+    }
+
+    /// The cookie of the session of this certificate, and whether the session begins now. No browser gets the cookie.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn of_certificate(&self, role: Role, certificate: Certificate, now: Instant) -> Result<(String, bool)> {
+        let key = match self.key.get() {
+            Some(key) => key,
+            None => {
+                let new = hmac::Key::new(hmac::HMAC_SHA256, random()?.as_bytes());
+                self.key.get_or_init(|| new)
+            }
+        };
+        let cookie = hex::encode(hmac::sign(key, &certificate.fingerprint().0));
+        let is_new = self.find(&cookie, now).is_none_or(|(_, session)| session.role != role);
+        if is_new {
+            self.put(&cookie, role, SignedInBy::Certificate(certificate), now)?;
+        }
+        Ok((cookie, is_new))
+    }
+
+    fn put(&self, cookie: &str, role: Role, by: SignedInBy, now: Instant) -> Result<Session> {
+        let session = Session { role, csrf: random()?, by, since: now };
+        let mut sessions = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| now.duration_since(session.since) < MAX_AGE);
         if sessions.len() >= MAX_SESSIONS
             && let Some(oldest) = sessions.iter().min_by_key(|(_, session)| session.since).map(|(id, _)| *id)
         {
             sessions.remove(&oldest);
         }
-        sessions.insert(SessionId::of_cookie(&cookie), session.clone());
-        Ok((cookie, session))
+        sessions.insert(SessionId::of_cookie(cookie), session.clone());
+        Ok(session)
     }
 
     /// The session of this cookie.
     pub fn find(&self, cookie: &str, now: Instant) -> Option<(SessionId, Session)> {
         let id = SessionId::of_cookie(cookie);
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.get(&id).filter(|session| now.duration_since(session.since) < MAX_AGE).map(|it| (id, it.clone()))
     }
 
     /// Whether it goes on.
     pub fn lives(&self, id: SessionId, now: Instant) -> bool {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.get(&id).is_some_and(|session| now.duration_since(session.since) < MAX_AGE)
     }
 
     /// Ends one.
     pub fn end(&self, id: SessionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// Ends those that began by a token which is no more this role's.
-    pub fn keep_only(&self, role: Role, verifier: Option<Verifier>) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.role != role || Some(session.verifier) == verifier);
+    /// Ends those for whose role what they began by is no longer good.
+    pub fn keep_only(&self, is_good: impl Fn(Role, &SignedInBy) -> bool) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, session| is_good(session.role, &session.by));
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
@@ -124,10 +161,10 @@ mod tests {
         assert_eq!((found.csrf, found.role), (session.csrf, Role::Reader));
         assert!(sessions.find("other", now).is_none());
         assert!(sessions.find(&cookie, now + MAX_AGE).is_none() && !sessions.lives(id, now + MAX_AGE));
-        sessions.keep_only(Role::Operator, None);
-        sessions.keep_only(Role::Reader, Some(verifier));
+        let is_by = |token: Verifier| move |_, by: &SignedInBy| matches!(by, SignedInBy::Token(by) if *by == token);
+        sessions.keep_only(is_by(verifier));
         assert!(sessions.lives(id, now));
-        sessions.keep_only(Role::Reader, Some(Token::generate()?.verifier()));
+        sessions.keep_only(is_by(Token::generate()?.verifier()));
         assert!(!sessions.lives(id, now) && sessions.is_empty());
         let (cookie, _) = sessions.begin(Role::Operator, verifier, now)?;
         let (id, _) = sessions.find(&cookie, now).context("the session")?;

@@ -115,7 +115,7 @@ fn signed_in(console: &Console, session: Session) -> SignedIn {
 }
 
 /// Browsers send a cookie to all ports of a name: hubs side by side need names of their own.
-fn cookie_name(console: &Console) -> String {
+pub fn cookie_name(console: &Console) -> String {
     format!("sealcast-console-{}", console.setup.port)
 }
 

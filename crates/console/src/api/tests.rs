@@ -13,6 +13,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use sealcast_group::PublicGroups;
+use sealcast_identity::Certificate;
 use sealcast_ledger::{
     Authenticity, Body as Entry, Granted, GroupCreated, GroupNumber, Hash, LedgerId, Moved, Policy,
     testing::{Cast, MemoryLedger},
@@ -30,25 +31,33 @@ use crate::{
     model::Place,
 };
 
+mod certificates;
+
 struct Bench {
     console: Arc<Console>,
     router: Router,
     token: Token,
+    cast: Cast,
+    ledger: MemoryLedger,
     _dir: tempfile::TempDir,
 }
 
 /// So many devices, all granted one group.
 fn bench(devices: usize) -> Bench {
-    bench_and(devices, &[])
+    bench_of(cast(devices), &[], &[])
 }
 
-/// The same, and then the ledger has moved to these contracts.
-fn bench_and(devices: usize, moves: &[LedgerId]) -> Bench {
-    let cast = Cast::new(LedgerId { chain_id: 1, address: [1; 20] }, devices).unwrap();
+fn cast(devices: usize) -> Cast {
+    Cast::new(LedgerId { chain_id: 1, address: [1; 20] }, devices).unwrap()
+}
+
+/// The same of this cast, with these certificates of the first devices; then the ledger has moved to these contracts.
+fn bench_of(cast: Cast, certificates: &[Hash], moves: &[LedgerId]) -> Bench {
+    let devices = cast.devices.len();
     let mut ledger = MemoryLedger::new(cast.genesis);
     let id = cast.genesis.id;
-    let mut bodies: Vec<_> =
-        (0..devices).map(|at| (id.ca(), cast.registration(at, Hash::of(&at.to_be_bytes())))).collect();
+    let hash = |at: usize| certificates.get(at).copied().unwrap_or_else(|| Hash::of(&at.to_be_bytes()));
+    let mut bodies: Vec<_> = (0..devices).map(|at| (id.ca(), cast.registration(at, hash(at)))).collect();
     let policy = Policy {
         epoch_max_age_s: None,
         epoch_max_messages: None,
@@ -89,6 +98,7 @@ fn bench_and(devices: usize, moves: &[LedgerId]) -> Bench {
         url: "http://127.0.0.1:8088".into(),
         replica: Arc::new(RwLock::new(replica)),
         groups: Arc::new(Mutex::new(groups)),
+        certificates: ["1111".parse().unwrap()].into(),
         records: Box::new(move |from, most| {
             let page = records.iter().skip(from as usize).take(most).cloned().collect();
             Box::pin(async move { Ok(page) })
@@ -96,7 +106,7 @@ fn bench_and(devices: usize, moves: &[LedgerId]) -> Bench {
         stop: CancellationToken::new(),
     });
     *crate::console::lock(&console.log) = log;
-    Bench { router: router(console.clone()), console, token, _dir: dir }
+    Bench { router: router(console.clone()), console, token, cast, ledger, _dir: dir }
 }
 
 /// Whoever is signed in.
@@ -112,13 +122,25 @@ impl Bench {
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> (StatusCode, Value) {
+        self.ask_as(None, method, path, headers, body).await
+    }
+
+    async fn ask_as(
+        &self,
+        shown: Option<&Certificate>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Value,
+    ) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost:8088");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 5)));
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
-        let response = self.send(request.extension(peer).body(body).unwrap()).await;
+        let request = request.extension(peer).extension(crate::Shown(shown.cloned()));
+        let response = self.send(request.body(body).unwrap()).await;
         let (status, bytes) = (response.status(), response.into_body().collect().await.unwrap().to_bytes());
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
@@ -285,7 +307,7 @@ async fn a_thousand_nodes_are_shown() {
 #[tokio::test]
 async fn an_entry_is_well_signed_whichever_contract_it_was_for() {
     let contracts = [2, 3, 4].map(|at| LedgerId { chain_id: 5, address: [at; 20] });
-    let bench = bench_and(1, &contracts);
+    let bench = bench_of(cast(1), &[], &contracts);
     let visitor = bench.sign_in(&bench.token).await;
     let height = bench.console.replica().height();
     for index in 0..height {

@@ -1,8 +1,9 @@
 //! `[console]` of `hub.toml`.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use sealcast_identity::DeviceId;
 use serde::Deserialize;
 
 /// `[console]`.
@@ -12,15 +13,19 @@ pub struct ConsoleFile {
     /// Where it listens; empty: nowhere. On another address than loopback it is served over HTTPS, with the hub's
     /// certificate. Default `127.0.0.1:8088`, if that is free.
     listen: Option<String>,
+    /// Devices that sign in as readers by their certificates. Where the console is served over HTTPS.
+    certificates: Vec<String>,
 }
 
 /// Where the console is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
     /// The address.
     pub listen: SocketAddr,
     /// Whether somebody has chosen it. The hub starts without the console if the default one is taken.
     pub is_chosen: bool,
+    /// The devices that sign in as readers by their certificates.
+    pub certificates: BTreeSet<DeviceId>,
 }
 
 impl Console {
@@ -33,24 +38,34 @@ impl Console {
 impl ConsoleFile {
     /// The same, at this address if there is one.
     pub fn with(self, listen: Option<String>) -> Self {
-        Self { listen: listen.or(self.listen) }
+        Self { listen: listen.or(self.listen), ..self }
     }
 
     /// Where to listen.
     ///
     /// # Errors
-    /// It is no address.
+    /// It is no address, or a certificate is no device's or can never be shown.
     pub fn validate(self) -> Result<Option<Console>> {
-        let Some(listen) = self.listen else {
-            return Ok(Some(Console { listen: SocketAddr::from(([127, 0, 0, 1], 8088)), is_chosen: false }));
+        let certificates = self
+            .certificates
+            .iter()
+            .map(|name| name.parse().with_context(|| format!("console.certificates: {name:?} is no device's name")));
+        let certificates = certificates.collect::<Result<_>>()?;
+        let is_chosen = self.listen.is_some();
+        let listen = match self.listen.as_deref() {
+            None => SocketAddr::from(([127, 0, 0, 1], 8088)),
+            Some("") => return Ok(None),
+            Some(listen) => listen.parse().with_context(|| {
+                format!("console.listen: {listen:?} is no ADDRESS:PORT, such as 127.0.0.1:8088; \"\" serves no console")
+            })?,
         };
-        if listen.is_empty() {
-            return Ok(None);
-        }
-        let parsed = listen.parse().with_context(|| {
-            format!("console.listen: {listen:?} is no ADDRESS:PORT, such as 127.0.0.1:8088; \"\" serves no console")
-        });
-        Ok(Some(Console { listen: parsed?, is_chosen: true }))
+        let console = Console { listen, is_chosen, certificates };
+        ensure!(
+            console.certificates.is_empty() || console.is_tls(),
+            "console.certificates: on {listen} the console is served without TLS, where nobody shows a certificate. \
+             Choose an address that is not loopback with console.listen"
+        );
+        Ok(Some(console))
     }
 }
 
@@ -69,7 +84,16 @@ mod tests {
         assert_eq!(read("listen = ''")?, None);
         let chosen = read("listen = '0.0.0.0:1'")?.context("a console")?;
         assert!(chosen.is_chosen && chosen.is_tls());
-        for text in ["listen = 'localhost'", "listen = 8088", "port = 1"] {
+        let named = read("listen = '0.0.0.0:1'\ncertificates = ['anna']")?.context("a console")?;
+        assert!(named.certificates.contains(&"anna".parse()?));
+        for text in [
+            "listen = 'localhost'",
+            "listen = 8088",
+            "port = 1",
+            "certificates = ['anna']",
+            "listen = '0.0.0.0:1'\ncertificates = ['no name']",
+            "listen = '0.0.0.0:1'\ncertificates = ['operator']",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The console of a real hub, asked by curl as a browser asks it, and the operator's process beside it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -9,7 +9,7 @@ use std::{
 use sealcast_console::{Act, Action, Token};
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Hub, PATIENCE, Process, sealcast, succeed, until, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE, Port, Process, sealcast, succeed, until, until_joined};
 
 /// Somebody with a browser.
 struct Visitor {
@@ -212,6 +212,40 @@ fn what_an_operator_asks_for_is_done_and_what_the_hub_invents_is_not() {
     let late = serde_json::to_value(action(Act::Grant, "1113", 7).proven(&token)).unwrap();
     let denied = visitor.ask("POST", "/api/actions", &[], Some(&late));
     assert_eq!((denied.0, &denied.1["error"]["code"]), (503, &"no-operator".into()));
+}
+
+/// What curl gets from the console with the certificate in a device's folder: the status and the body.
+fn with_certificate(url: &str, root: &Path, dir: &Path, more: &[&str]) -> (u16, String) {
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-w", "\n%{http_code}", "--cacert"]).arg(root);
+    command.arg("--cert").arg(dir.join("device.pem")).arg("--key").arg(dir.join("device.key"));
+    let said = succeed(command.args(more).arg(url));
+    let (body, status) = said.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn a_named_device_signs_in_by_its_certificate_until_it_is_revoked() {
+    let mut hub = Hub::start();
+    let [anna, bert] = ["anna", "bert"].map(|name| hub.enroll(name));
+    let port = Port::reserve();
+    hub.console_at(&format!("0.0.0.0:{}", port.number()), "[console]\ncertificates = [\"anna\"]\n");
+    let url = hub.ready["console"].as_str().unwrap().to_owned();
+    let (root, state) = (hub.path().join("root.pem"), format!("{url}/api/state"));
+    let (status, body) = with_certificate(&state, &root, &anna, &[]);
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = with_certificate(&state, &root, &bert, &[]);
+    assert!(status == 401 && body.contains("hub.toml does not name it"), "{status} {body}");
+    let verify = format!("{url}/api/verify");
+    assert_eq!(with_certificate(&verify, &root, &anna, &["-X", "POST"]).0, 403, "without the session's CSRF text");
+    let mut watch = sealcast();
+    let watch = Process::start(watch.args(["watch", &url, "--json", "--identity"]).arg(&anna));
+    let first: Value = serde_json::from_str(&watch.line()).unwrap();
+    assert_eq!(first["data"]["nodes"].as_array().unwrap().len(), 2);
+    hub.operate(&["device", "revoke", "anna", "--reason", "left"]);
+    until("the certificate is refused", || with_certificate(&state, &root, &anna, &[]).0 == 401);
+    let mut watch = watch;
+    until("the view has ended", || watch.exit_code() == Some(1));
 }
 
 #[test]

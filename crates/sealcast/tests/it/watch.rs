@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Hub, PATIENCE, Process, output, refuse, sealcast, succeed, until};
+use crate::harness::{Hub, PATIENCE, Port, Process, output, refuse, sealcast, succeed, until};
 
 /// The reader's token of the hub, in a file.
 fn token(hub: &Hub) -> PathBuf {
@@ -122,12 +122,8 @@ fn in_a_terminal_it_shows_the_hub_until_q_or_a_signal() {
 #[test]
 fn as_lines_it_goes_on_when_the_hub_has_started_again() {
     let mut hub = Hub::start();
-    hub.configure(&format!("[console]\nlisten = \"{}\"\n", url(&hub).strip_prefix("http://").unwrap()));
-    let token = {
-        let path = hub.dir.path().join("reader.token");
-        fs::write(&path, succeed(sealcast().args(["console", "token", "--dir"]).arg(hub.path()))).unwrap();
-        path
-    };
+    let (token, port) = (token(&hub), Port::reserve());
+    hub.console_at(&port.address(), "");
     let mut lines = Process::start(&mut watch(&hub, &token, &[]));
     assert!(lines.line().contains("0 nodes, 0 groups"));
     let objects = Process::start(&mut watch(&hub, &token, &["--json"]));

@@ -25,6 +25,8 @@ pub struct Hub {
     path: PathBuf,
     /// Somebody else's broker, that it and its devices are clients of.
     broker: Option<String>,
+    /// Where its console is served.
+    console: String,
     environment: Vec<(String, String)>,
 }
 
@@ -57,8 +59,9 @@ impl Hub {
         prepare(&path);
         let log = Log::new(format!("hub in {}", path.display()));
         let (environment, broker) = (environment.to_vec(), broker.map(str::to_owned));
-        let ready = Value::Null;
-        let mut hub = Self { process: None, log, _ports: ports, est, mqtt, ready, dir, path, broker, environment };
+        let (ready, console) = (Value::Null, "127.0.0.1:0".to_owned());
+        let mut hub =
+            Self { process: None, log, _ports: ports, est, mqtt, ready, dir, path, broker, console, environment };
         hub.restart();
         hub
     }
@@ -76,7 +79,7 @@ impl Hub {
     /// What starts it, on the same ports: `command` is a [`sealcast`].
     pub fn up(&self, mut command: Command) -> Command {
         command.arg("up").arg("--dir").arg(self.path()).arg("--json");
-        command.args(["--est", &self.est, "--console", "127.0.0.1:0"]);
+        command.args(["--est", &self.est, "--console", &self.console]);
         match &self.broker {
             Some(url) => command.args(["--broker", url]),
             None => command.args(["--mqtt", &self.mqtt]),
@@ -93,6 +96,12 @@ impl Hub {
         self.kill();
         std::fs::write(self.path().join("hub.toml"), config).unwrap();
         self.restart();
+    }
+
+    /// Starts it again with its console at this address, and these lines as its `hub.toml`.
+    pub fn console_at(&mut self, address: &str, config: &str) {
+        self.console = address.to_owned();
+        self.configure(config);
     }
 
     /// Its folder.
