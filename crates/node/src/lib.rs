@@ -8,6 +8,7 @@ mod accept;
 mod clock;
 pub mod config;
 pub mod connection;
+pub mod doctor;
 pub mod endpoint;
 pub mod examples;
 pub mod files;

@@ -69,7 +69,7 @@ fn lay_out<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<Strin
 
 /// Topics and client ids come from brokers and clients, and MQTT lets them have control characters, which a terminal would
 /// obey.
-fn printable(cell: &str) -> String {
+pub(crate) fn printable(cell: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     cell.chars().map(escape).collect()
 }

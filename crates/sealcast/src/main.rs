@@ -1,6 +1,8 @@
 //! `sealcast`: one binary, a role each for the hub, the agents and the people who run them.
 
+mod doctor;
 mod examples;
+mod init;
 mod quality;
 mod shell;
 
@@ -58,6 +60,11 @@ enum Role {
     Topics(topics::Options),
     /// Show why messages on a topic were not sent or not handed on, the last ones first.
     Why(why::Options),
+    /// Write a role's configuration file: every key with its default and what it does, none of them set.
+    #[command(subcommand)]
+    Init(init::Command),
+    /// Check the folder of a device, a hub or an operator, and say what to do where something is wrong. Changes nothing.
+    Doctor(doctor::Options),
     /// Try rules for values on a recording, or learn rules from one.
     #[command(subcommand)]
     Quality(quality::Command),
@@ -108,6 +115,8 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Ledger(command) => ledger::run(command).await?,
         Role::Topics(options) => topics::run(&options)?,
         Role::Why(options) => why::run(&options)?,
+        Role::Init(command) => init::run(&command)?,
+        Role::Doctor(options) => return doctor::run(options).await,
         Role::Quality(command) => quality::run(command)?,
         Role::Readings(command) => readings::run(command).await?,
         Role::Audit(command) => audit::run(command).await?,
