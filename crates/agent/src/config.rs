@@ -40,8 +40,11 @@ use crate::doors::{
     settings::{Door, DoorFile},
 };
 
+/// The file as `init` writes it: every key stands in it, and none is set.
+pub const TEMPLATE: &str = include_str!("config/agent.toml");
+
 /// Where clients connect if nothing else is said.
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
 
 /// `agent.toml`: see [`Agent`] for each key.
 #[derive(Debug, Clone, Deserialize)]
@@ -380,6 +383,13 @@ mod tests {
 
     fn agent(text: &str) -> Result<Agent> {
         toml::from_str::<AgentFile>(text)?.validate()
+    }
+
+    #[test]
+    fn the_file_that_init_writes_has_every_key_with_its_default() {
+        let docs = include_str!("../../../docs/configuration.md");
+        let faults = sealcast_node::config::faults::<AgentFile>(TEMPLATE, docs);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 
     #[test]

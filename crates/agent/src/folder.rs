@@ -27,6 +27,11 @@ pub struct Folder {
 impl Folder {
     /// Reads and checks everything but the private key.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_at(dir, now_ms())
+    }
+
+    /// The same, as it would be at another time: Unix ms.
+    pub fn open_at(dir: &Path, now: u64) -> Result<Self> {
         let path = |name: &str| dir.join(name);
         ensure!(
             path("device.pem").exists(),
@@ -36,7 +41,6 @@ impl Folder {
         );
         let anchor = TrustAnchor::new(files::certificate(&path("root.pem"))?).context("root.pem")?;
         let chain = files::certificates(&path("device.pem"))?;
-        let now = now_ms();
         let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
         let verified = anchor.verify_device(&ders, now).map_err(|error| match error {
             TrustError::Expired { .. } => anyhow::Error::new(error)

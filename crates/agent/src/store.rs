@@ -13,6 +13,7 @@
 //! [`Store::commit`] again and again, and nothing is sealed until it has read what it missed. So everything goes on by itself
 //! once there is room.
 
+pub mod beside;
 mod commit;
 mod disk;
 mod past;
@@ -36,7 +37,11 @@ use sealcast_identity::Passphrase;
 use sealcast_node::files::{self, blocking};
 use zeroize::Zeroizing;
 
-pub use self::{commit::CommitError, series::StoredSeries};
+pub use self::{
+    beside::{Waiting, state_files},
+    commit::CommitError,
+    series::StoredSeries,
+};
 use self::{
     disk::Disk,
     together::Together,

@@ -26,6 +26,9 @@ use self::{console::ConsoleFile, ledger::LedgerFile, limits::LimitsFile, relay::
 
 pub use self::{console::Console, ledger::Network};
 
+/// The file as `init` writes it: every key stands in it, and none is set.
+pub const TEMPLATE: &str = include_str!("config/hub.toml");
+
 /// `hub.toml`: see [`Hub`] for each key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -267,6 +270,13 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_that_init_writes_has_every_key_with_its_default() {
+        let docs = include_str!("../../../docs/configuration.md");
+        let faults = sealcast_node::config::faults::<HubFile>(TEMPLATE, docs);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
 
     #[test]
     fn a_prefix_is_for_somebody_elses_broker() -> Result<()> {

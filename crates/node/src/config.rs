@@ -4,6 +4,7 @@
 //! its role's; here is what they share.
 
 mod source;
+mod template;
 
 use std::{net::SocketAddr, path::Path};
 
@@ -13,7 +14,10 @@ use serde::{
     de::{DeserializeOwned, Error as _},
 };
 
-pub use self::source::{Source, TableAt};
+pub use self::{
+    source::{Source, TableAt},
+    template::{faults, write_template},
+};
 use crate::files;
 
 /// Largest packet that MQTT has: a fixed header of 5 bytes and 268,435,455 bytes after it.

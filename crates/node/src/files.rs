@@ -91,6 +91,16 @@ pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) 
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Makes `path` with `content`, whole or not at all. If somebody else has made it, that stays, and is an error.
+pub fn write_new(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
+    let whole = path.with_extension("whole");
+    write(&whole, content, mode)?;
+    let linked = fs::hard_link(&whole, path).with_context(|| format!("cannot make {}", path.display()));
+    // It is there under both names, or somebody else's is.
+    let _ = fs::remove_file(&whole);
+    linked
+}
+
 /// Waits for the disk without holding up the other tasks of this thread.
 pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
@@ -99,6 +109,9 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The file by which a process takes a folder.
+pub const LOCK: &str = "lock";
+
 /// A folder taken for this process; given back when dropped, or when the process dies.
 pub struct Lock {
     _file: fs::File,
@@ -106,7 +119,7 @@ pub struct Lock {
 
 /// Takes `dir` for this process: a second one gets an error that says so.
 pub fn lock(dir: &Path) -> Result<Lock> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let file = fs::OpenOptions::new()
         .write(true)
         .create(true)

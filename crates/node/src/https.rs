@@ -1,10 +1,17 @@
 //! Requests to the hub's HTTPS side: an enrolment, a renewal, and calls that nobody answers over the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -65,7 +72,35 @@ impl Https {
         }
     }
 
+    /// When the hub answers a request, by its own clock, whatever it answers: Unix ms, of whole seconds.
+    ///
+    /// # Errors
+    /// It does not answer, or does not say when.
+    pub async fn date_ms(&self) -> Result<u64> {
+        let answer = tokio::time::timeout(PATIENCE, self.send("/", None)).await;
+        let answer = answer.with_context(|| format!("the hub at {} did not answer", self.address))??;
+        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = httpdate::parse_http_date(date.context("the hub's answer has no date")?)?;
+        Ok(u64::try_from(date.duration_since(UNIX_EPOCH)?.as_millis())?)
+    }
+
     async fn exchange(&self, path: &str, body: Option<Body<'_>>) -> Result<Vec<u8>> {
+        let answer = self.send(path, body).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), self.max_answer_bytes)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("the hub's answer to {path}: {error}"))?
+            .to_bytes();
+        if status != StatusCode::OK {
+            let reason: String =
+                String::from_utf8_lossy(&body).trim().chars().filter(|c| !c.is_control()).take(400).collect();
+            bail!("the hub refused the request ({status}): {reason}");
+        }
+        Ok(body.to_vec())
+    }
+
+    async fn send(&self, path: &str, body: Option<Body<'_>>) -> Result<Response<Incoming>> {
         let address = &self.address;
         let tcp = TcpStream::connect((address.host.as_str(), address.port))
             .await
@@ -85,23 +120,11 @@ impl Https {
             }
         }
         let bytes = Bytes::from(body.map(|body| body.bytes).unwrap_or_default());
-        let answer = sender.send_request(request.body(Full::new(bytes))?).await.with_context(|| {
+        sender.send_request(request.body(Full::new(bytes))?).await.with_context(|| {
             format!(
                 "{address} closed the connection before it answered: give the hub's HTTPS port, which `sealcast up` \
                      prints (8443 by default), not its broker's"
             )
-        })?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), self.max_answer_bytes)
-            .collect()
-            .await
-            .map_err(|error| anyhow::anyhow!("the hub's answer to {path}: {error}"))?
-            .to_bytes();
-        if status != StatusCode::OK {
-            let reason: String =
-                String::from_utf8_lossy(&body).trim().chars().filter(|c| !c.is_control()).take(400).collect();
-            bail!("the hub refused the request ({status}): {reason}");
-        }
-        Ok(body.to_vec())
+        })
     }
 }

@@ -9,6 +9,7 @@ mod clock;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod doctor;
 pub mod endpoint;
 pub mod examples;
 pub mod files;

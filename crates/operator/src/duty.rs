@@ -20,7 +20,7 @@ use self::judge::{Judge, Verdict};
 use crate::operator::{Operator, OperatorArgs};
 
 /// The file in the operator's folder with the token.
-const TOKEN: &str = "console.token";
+pub(crate) const TOKEN: &str = "console.token";
 /// How long a call waits at the hub for an action.
 const WAIT: Duration = Duration::from_secs(15);
 /// After a call that failed.

@@ -15,7 +15,7 @@ use sealcast_node::{
     https::{self, Https},
     now_ms, output,
     tls::{self, Identity},
-    upstream::{Upstream, UpstreamFile},
+    upstream::{Upstream, UpstreamConfig, UpstreamFile},
 };
 use sealcast_topic::{ControlTopic, Wire};
 use serde::Deserialize;
@@ -47,6 +47,9 @@ impl OperatorArgs {
         Operator::connect(&self.dir, &self.passphrase.key_files()?).await
     }
 }
+
+/// The file as `init` writes it: every key stands in it, and none is set.
+pub const TEMPLATE: &str = include_str!("operator.toml");
 
 /// `operator.toml` in the operator's folder.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,6 +90,13 @@ pub fn network(dir: &Path) -> Result<(Network, TrustAnchor)> {
     Ok((network, anchor))
 }
 
+/// How the broker is reached, by `operator.toml` in the operator's folder.
+pub fn broker(dir: &Path) -> Result<UpstreamConfig> {
+    let config = dir.join("operator.toml");
+    load::<OperatorFile>(None, &config)?
+        .check(&[], |file| file.broker.with_files(folder_of(&config)).validate("broker"))
+}
+
 impl Operator {
     /// Connects and reads the whole ledger.
     pub async fn connect(dir: &Path, key_files: &KeyFiles) -> Result<Self> {
@@ -103,10 +113,7 @@ impl Operator {
         let chain: Vec<Vec<u8>> = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
 
         let identity = Identity { chain: &chain, key: &key };
-        let config = path("operator.toml");
-        let broker = load::<OperatorFile>(None, &config)?
-            .check(&[], |file| file.broker.with_files(folder_of(&config)).validate("broker"))?;
-        let upstream = Upstream::open(&broker, &network.broker, anchor.root().der(), &identity)?;
+        let upstream = Upstream::open(&broker(dir)?, &network.broker, anchor.root().der(), &identity)?;
         let upstream = upstream.with_wire(network.wire.clone());
         let tasks = Tasks::default();
         let stop = tasks.stop().clone();
@@ -281,4 +288,16 @@ async fn fault_of(events: &mut mpsc::Receiver<LinkEvent>) -> Option<String> {
         }
     };
     tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| Some("no answer".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_init_writes_has_every_key_with_its_default() {
+        let docs = include_str!("../../../docs/configuration.md");
+        let faults = sealcast_node::config::faults::<OperatorFile>(TEMPLATE, docs);
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
 }

@@ -1,6 +1,8 @@
 //! `sealcast`: one binary, a role each for the hub, the agents and the people who run them.
 
+mod doctor;
 mod examples;
+mod init;
 mod quality;
 #[cfg(test)]
 mod reference;
@@ -62,6 +64,11 @@ enum Role {
     Topics(topics::Options),
     /// Show why messages on a topic were not sent or not handed on, the last ones first.
     Why(why::Options),
+    /// Write a role's configuration file: every key with its default and what it does, none of them set.
+    #[command(subcommand)]
+    Init(init::Command),
+    /// Check the folder of a device, a hub or an operator, and say what to do where something is wrong. Changes nothing.
+    Doctor(doctor::Options),
     /// Try rules for values on a recording, or learn rules from one.
     #[command(subcommand)]
     Quality(quality::Command),
@@ -113,6 +120,8 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
         Role::Ledger(command) => ledger::run(command).await?,
         Role::Topics(options) => topics::run(&options)?,
         Role::Why(options) => why::run(&options)?,
+        Role::Init(command) => init::run(&command)?,
+        Role::Doctor(options) => return doctor::run(options).await,
         Role::Quality(command) => quality::run(command)?,
         Role::Readings(command) => readings::run(command).await?,
         Role::Audit(command) => audit::run(command).await?,
@@ -135,7 +144,13 @@ mod tests {
     }
 
     /// Why a command has no `--json`.
-    const WITHOUT_JSON: &[(&str, &str)] = &[("completions", "it prints a script for a shell")];
+    const WITHOUT_JSON: &[(&str, &str)] = &[
+        ("completions", "it prints a script for a shell"),
+        ("man", "it writes files into the folder that is named"),
+        ("init agent", "it writes one file into the folder that is named"),
+        ("init hub", "as `init agent`"),
+        ("init operator", "as `init agent`"),
+    ];
 
     #[test]
     fn each_command_prints_json_and_a_document_says_what() {

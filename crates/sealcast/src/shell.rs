@@ -10,7 +10,6 @@ use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use sealcast_node::output;
-use serde::Serialize;
 
 /// `sealcast completions`.
 #[derive(clap::Args)]
@@ -32,15 +31,6 @@ pub struct ManOptions {
     /// Whose commands.
     #[arg(long, value_enum, default_value_t = Program::Sealcast)]
     program: Program,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Where the pages are, as programs see it.
-#[derive(Serialize)]
-struct Pages {
-    dir: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,7 +65,7 @@ pub fn man(options: &ManOptions, sealcast: Command) -> Result<()> {
     let mut command = options.program.command(sealcast).disable_help_subcommand(true);
     command.build();
     write_pages(&command, &options.dir).with_context(|| format!("pages cannot be written to {dir}"))?;
-    output::outcome(options.json, &Pages { dir: dir.to_string() }, &format!("manual pages in {dir}"))
+    output::line(&format!("manual pages in {dir}"))
 }
 
 fn write_pages(command: &Command, dir: &Path) -> io::Result<()> {
@@ -94,7 +84,7 @@ mod tests {
     fn each_command_has_a_manual_page_with_its_examples() -> Result<()> {
         let dir = tempfile::tempdir()?;
         for program in [Program::Sealcast, Program::SealcastAgent] {
-            man(&ManOptions { dir: dir.path().to_owned(), program, json: false }, crate::command())?;
+            man(&ManOptions { dir: dir.path().to_owned(), program }, crate::command())?;
         }
         for (page, part) in [
             ("sealcast.1", "sealcast demo"),

@@ -32,7 +32,7 @@ pub(crate) use self::{
     pool::{Pending, Pool, PoolError},
     reader::{ReadError, Readers},
     state::{Codes, State, StateError},
-    store::{StoredBlock, StoredLog, StoredTransaction},
+    store::{StoredBlock, StoredLog, StoredTransaction, logs_of},
 };
 
 /// The embedded EVM node. Cheap to clone; the file is closed when the last clone is dropped.

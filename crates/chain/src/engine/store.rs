@@ -346,6 +346,14 @@ pub(crate) fn logs_of_transaction(
         .collect()
 }
 
+/// All logs of a contract, in their order.
+pub(crate) fn logs_of(connection: &Connection, contract: Address) -> rusqlite::Result<Vec<StoredLog>> {
+    connection
+        .prepare(&format!("SELECT {LOG_COLUMNS} FROM logs WHERE address = ?1 ORDER BY block, log_index"))?
+        .query_map([contract.0.0], StoredLog::from_row)?
+        .collect()
+}
+
 /// An account as it is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoredAccount {

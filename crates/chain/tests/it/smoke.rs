@@ -1,9 +1,10 @@
 use std::time::{Duration, Instant};
 
+use sealcast_chain::stored_records;
 use sealcast_ledger::Refusal;
 use sealcast_ledger_client::SubmitError;
 
-use crate::world::{World, commit};
+use crate::world::{World, all, commit, file};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_go_in_and_come_out() {
@@ -19,6 +20,11 @@ async fn entries_go_in_and_come_out() {
     assert_eq!(replica.head(), record.head);
     assert_eq!(world.ledger.head().await.unwrap().hash, record.head);
     assert_eq!(world.ledger.head().await.unwrap().height, 4);
+
+    // So does its file, beside the engine.
+    let file = rusqlite::Connection::open(file(world.directory.path())).unwrap();
+    assert_eq!(stored_records(&file, world.id().address).unwrap(), all(&world.ledger).await);
+    assert_eq!(stored_records(&file, [7; 20]).unwrap(), []);
 
     // The same entry again gives the same record; another one with a used nonce is refused.
     assert_eq!(world.ledger.submit(&record.entry).await.unwrap(), record);

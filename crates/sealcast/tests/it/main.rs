@@ -25,6 +25,7 @@ mod console_page;
 mod copies;
 mod demo;
 mod disk;
+mod doctor;
 mod doors;
 mod endpoints;
 mod envelope;

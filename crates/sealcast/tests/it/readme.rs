@@ -215,6 +215,8 @@ fn every_command_of_the_tour_does_what_readme_says() {
     tour.measure();
     let why = tour.run("sealcast why '#' --dir 1111");
     assert!(why.contains("value-blocked"), "{why}");
+    let checked = tour.run("sealcast doctor --dir 1111");
+    assert!(checked.contains("hsu0001: 2 of 2 granted devices are members"), "{checked}");
 
     tour.run("sealcast group revoke");
     tour.run("mosquitto_pub -p 18831");

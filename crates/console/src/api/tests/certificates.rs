@@ -27,7 +27,7 @@ fn badges(begin_ms: u64) -> Badges {
     let key = cast.keys[&cast.genesis.id.operator()].public();
     let operator = authority.issue_operator(key, begin_ms, DAY).unwrap().certificate;
     let hashes = devices.each_ref().map(|certificate| Hash::from(certificate.fingerprint().0));
-    Badges { bench: bench_of(cast, &hashes), devices, operator, authority }
+    Badges { bench: bench_of(cast, &hashes, &[]), devices, operator, authority }
 }
 
 impl Bench {

@@ -1,0 +1,134 @@
+//! Whom the device reaches: its broker, its hub, and the endpoints of the ledger's network.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use rustls::ClientConfig;
+use sealcast_identity::SigningKey;
+use sealcast_ledger::Record;
+use sealcast_ledger_client::{AnswerVerifier, NetworkLedger, RemoteLedger};
+use sealcast_node::{
+    HubChannel,
+    doctor::{Holder, Known, Later, Probe, Report, check_clock},
+    endpoint::NetworkConfig,
+    https::Https,
+    now_ms,
+    tls::{self, Identity},
+    upstream::Upstream,
+};
+use sealcast_topic::ControlTopic;
+use tokio::sync::watch;
+
+use crate::{Folder, agent::upstream, config};
+
+const BROKER: &str = "see that it runs and can be reached from here, and what its log says of this device. Its address \
+                      is that from enrolment, or upstream in agent.toml";
+const HUB: &str = "see that `sealcast up` runs there and can be reached from here: it renews the certificate, and takes \
+                   what the broker does not carry. If its address has changed, copy network.json from the hub's folder";
+const ENDPOINTS: &str = "see rpc in [ledger] of agent.toml, and whether the endpoint is up. Name more than one";
+
+/// Who reaches out.
+pub struct Reached<'a> {
+    /// How.
+    pub config: &'a config::Agent,
+    /// As whom.
+    pub folder: &'a Folder,
+    /// With which key.
+    pub key: &'a SigningKey,
+    /// What the folder has of the ledger.
+    pub known: Option<&'a Known>,
+    /// The agent, if it runs.
+    pub holder: Option<Holder>,
+}
+
+impl Reached<'_> {
+    /// Tries each of them.
+    pub async fn check(&self, report: &mut Report) {
+        let chain = self.folder.chain_der();
+        let identity = Identity { chain: &chain, key: self.key };
+        let client = tls::client(self.folder.anchor.root().der(), Some(&identity));
+        let Some(client) = report.attempt("hub", client, HUB) else { return };
+        let date_ms = self.hub(report, client.clone()).await;
+        self.clock(report, date_ms);
+        self.broker(report, client).await;
+        if let (Some(network), Some(known)) = (&self.config.network, self.known) {
+            self.endpoints(report, network, known).await;
+        }
+    }
+
+    /// What time it is there.
+    async fn hub(&self, report: &mut Report, client: Arc<ClientConfig>) -> Option<u64> {
+        let hub = &self.folder.network.hub;
+        let date = async { Https::new(hub, client)?.date_ms().await }.await;
+        let date_ms = report.attempt("hub", date, HUB)?;
+        report.ok("hub", format!("{hub} answers"));
+        Some(date_ms)
+    }
+
+    fn clock(&self, report: &mut Report, date_ms: Option<u64>) {
+        let mut others = Vec::new();
+        let issued_s = self.folder.chain.first().map(|leaf| leaf.issued_s());
+        others.extend(issued_s.map(|time_s| Later { what: "the certificate", time_ms: time_s * 1000, is_now: false }));
+        let written_s = self.known.map(|known| known.replica.last_time_s());
+        others.extend(written_s.map(|time_s| Later { what: "the ledger", time_ms: time_s * 1000, is_now: false }));
+        others.extend(date_ms.map(|time_ms| Later { what: "the hub", time_ms, is_now: true }));
+        check_clock(report, now_ms(), self.config.freshness.clock_tolerance_ms, &others);
+    }
+
+    /// Connects as the agent does, and asks how far the ledger is.
+    async fn broker(&self, report: &mut Report, client: Arc<ClientConfig>) {
+        let Folder { device, network, anchor, .. } = self.folder;
+        let genesis = self.folder.genesis();
+        let answers = AnswerVerifier::new(genesis.id, device.as_str(), anchor.clone());
+        let connected = async {
+            let upstream: Upstream = upstream(self.folder, self.key, self.config)?;
+            let probe =
+                Probe::open(&upstream, device.as_str(), &[ControlTopic::Head.to_string()], Some(answers)).await?;
+            anyhow::Ok((upstream, probe))
+        };
+        let Some((upstream, mut probe)) = report.attempt("broker", connected.await, BROKER) else { return };
+        report.ok("broker", format!("{upstream} takes this device's connection"));
+        let Some(known) = self.known else { return };
+        let word = probe.retained().await;
+        known.check_word(report, word.as_deref(), self.config.freshness.ledger_ms, now_ms());
+        let (_tls, tls) = watch::channel(client);
+        let hub = RemoteLedger::new(HubChannel::new(probe.link.clone(), &network.hub, tls), genesis.id);
+        let head = hub.head().await.map_err(anyhow::Error::new);
+        if let Some(head) = report.attempt("ledger", head, HUB) {
+            known.check_other(report, "the hub", head.height, head.hash, self.holder.is_some());
+        }
+    }
+
+    /// Each endpoint answers, and has the last entry that this device has.
+    async fn endpoints(&self, report: &mut Report, network: &NetworkConfig, known: &Known) {
+        let Some(endpoints) = report.attempt("endpoints", network.open(), ENDPOINTS) else { return };
+        let replica = &known.replica;
+        let ledger = NetworkLedger::new(endpoints, self.config.contract.unwrap_or(*replica.current_id()));
+        let from = replica.height().saturating_sub(1);
+        let is_known = |records: &[Record]| {
+            records.iter().take_while(|record| replica.head_at(record.index + 1) == Some(record.head)).count()
+        };
+        let read: Result<_> = ledger.records(from, 1, now_ms(), is_known).await.map_err(anyhow::Error::new);
+        let read = report.attempt("endpoints", read, ENDPOINTS).is_some();
+        for state in ledger.states() {
+            let name = &state.name;
+            match (state.answers, state.height) {
+                (true, Some(height)) if state.lies == 0 && height >= replica.height() => {
+                    report.ok("endpoints", format!("{name} has {height} final entries"));
+                }
+                (true, Some(height)) if state.lies == 0 => report.warn(
+                    "endpoints",
+                    format!("{name} has {height} final entries, and here are {}", replica.height()),
+                    "if it stays so, leave this endpoint out of rpc",
+                ),
+                (true, _) => report.fail(
+                    "endpoints",
+                    format!("{name} shows another ledger than this device has"),
+                    "leave this endpoint out of rpc",
+                ),
+                (false, _) if read => report.warn("endpoints", format!("{name} does not answer"), ENDPOINTS),
+                (false, _) => report.fail("endpoints", format!("{name} does not answer"), ENDPOINTS),
+            }
+        }
+    }
+}
