@@ -84,7 +84,8 @@ impl Fleet {
         }
     }
 
-    fn apply(&mut self, event: FeedEvent) -> Grown {
+    /// Takes an event.
+    pub fn apply(&mut self, event: FeedEvent) -> Grown {
         let mut grown = Grown::default();
         match event {
             FeedEvent::Totals(event) => {

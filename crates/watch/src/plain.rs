@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use sealcast_console::{Alarm, Level};
+use sealcast_console::{Alarm, Entry, FeedEvent, Group, Level, Node};
 use sealcast_node::output;
 use serde_json::{Value, json};
 
 use crate::{
     fleet::Fleet,
-    follow::News,
+    follow::{Loaded, News},
     words::{count, date, plural, rate, safe},
 };
 
@@ -27,64 +27,95 @@ pub struct Teller {
 impl Teller {
     /// The lines that these news are worth.
     pub fn hear(&mut self, news: &News) -> Vec<String> {
-        let before = self.known.clone();
-        Fleet::hear(&mut self.known, news);
-        let Some(now) = &self.known else { return Vec::new() };
         let mut lines = Vec::new();
-        let mut say = |at: u64, text: String| lines.push(format!("{}  {text}", date(at)));
-        match (news, &before) {
-            (News::Lost(reason), _) => say(now.at, format!("connection lost, trying again: {}", safe(reason))),
-            (News::Back, _) => say(now.at, "connection is back".to_owned()),
-            (News::Loaded(_), _) => {
-                let (nodes, groups) = (plural(now.nodes.len(), "node"), plural(now.groups.len(), "group"));
-                let entries = count(now.ledger.height);
-                say(now.at, format!("hub {}: {nodes}, {groups}, {entries} entries", safe(&now.hub.name)));
+        match (news, &mut self.known) {
+            (News::Lost(reason), Some(known)) => {
+                lines.push(dated(known.at, &format!("connection lost, trying again: {}", safe(reason))));
             }
-            _ => {}
-        }
-        let newest = before.as_ref().and_then(|before| before.entries.front()).map(|entry| entry.index);
-        // Of a first look only what comes from then on is news.
-        let entries = now.entries.iter().take_while(|entry| before.is_some() && Some(entry.index) > newest);
-        for entry in entries.collect::<Vec<_>>().into_iter().rev() {
-            say(entry.at, format!("entry {}: {}", entry.index, safe(&entry.text)));
-        }
-        changes(before.as_ref(), now, |text| say(now.at, text));
-        if matches!(news, News::Event(_)) && now.at >= self.figures + FIGURES_MS {
-            if self.figures > 0 {
-                say(now.at, figures(now));
+            (News::Back, Some(known)) => lines.push(dated(known.at, "connection is back")),
+            (News::Loaded(loaded), known) => {
+                lines = whole(known.as_ref(), loaded);
+                Fleet::hear(known, news);
             }
-            self.figures = now.at;
+            (News::Event(event), Some(known)) => {
+                let Ok(event) = FeedEvent::parse(&event.name, &event.data) else { return lines };
+                lines = change(known, &event);
+                known.apply(event);
+                if known.at >= self.figures + FIGURES_MS {
+                    // Not at the first look.
+                    if self.figures > 0 {
+                        lines.push(dated(known.at, &figures(known)));
+                    }
+                    self.figures = known.at;
+                }
+            }
+            (_, None) => {}
         }
         lines
     }
 }
 
-/// What has changed of alarms, nodes and groups.
-fn changes(before: Option<&Fleet>, now: &Fleet, mut say: impl FnMut(String)) {
-    let ids = |fleet: &Fleet| fleet.alarms.iter().map(|alarm| alarm.id.clone()).collect::<BTreeSet<_>>();
-    let (old, new) = (before.map(ids).unwrap_or_default(), ids(now));
-    for alarm in now.alarms.iter().filter(|alarm| !old.contains(&alarm.id)) {
-        say(alarm_line(alarm));
+fn dated(at: u64, text: &str) -> String {
+    format!("{}  {text}", date(at))
+}
+
+/// What is new in a state that was loaded; `known`: what was known before.
+fn whole(known: Option<&Fleet>, loaded: &Loaded) -> Vec<String> {
+    let Loaded { state, entries, .. } = loaded;
+    let (nodes, groups) = (plural(state.nodes.len(), "node"), plural(state.groups.len(), "group"));
+    let entry_count = count(state.ledger.height);
+    let hub = format!("hub {}: {nodes}, {groups}, {entry_count} entries", safe(&state.hub.name));
+    let mut lines = vec![dated(state.at, &hub)];
+    lines.extend(alarm_lines(known.map_or(&[], |known| &known.alarms), &state.alarms, state.at));
+    // Of a first look only what comes from then on is news.
+    let Some(known) = known else { return lines };
+    lines.extend(entries.iter().rev().filter_map(|entry| entry_line(known, entry)));
+    lines.extend(state.nodes.iter().filter_map(|node| node_line(known, node)).map(|text| dated(state.at, &text)));
+    lines.extend(state.groups.iter().filter_map(|group| group_line(known, group)).map(|text| dated(state.at, &text)));
+    lines
+}
+
+/// What an event adds to what is known.
+fn change(known: &Fleet, event: &FeedEvent) -> Vec<String> {
+    match event {
+        FeedEvent::Node(node) => node_line(known, node).map(|text| dated(known.at, &text)).into_iter().collect(),
+        FeedEvent::Group(group) => group_line(known, group).map(|text| dated(known.at, &text)).into_iter().collect(),
+        FeedEvent::Alarms(alarms) => alarm_lines(&known.alarms, alarms, known.at),
+        FeedEvent::Entry(entry) => entry_line(known, entry).into_iter().collect(),
+        FeedEvent::Totals(_) | FeedEvent::Wire(_) | FeedEvent::Reset | FeedEvent::Other => Vec::new(),
     }
-    for alarm in before.into_iter().flat_map(|before| &before.alarms).filter(|alarm| !new.contains(&alarm.id)) {
-        say(format!("no more: {}", safe(&alarm.text)));
-    }
-    let Some(before) = before else { return };
-    for (id, node) in &now.nodes {
-        let was = before.nodes.get(id).and_then(|node| node.online);
-        match node.online {
-            Some(true) if was != Some(true) => say(format!("node {} is connected", safe(id))),
-            Some(false) if was == Some(true) => say(format!("node {} is away", safe(id))),
-            _ => {}
-        }
-    }
-    for (number, group) in &now.groups {
-        let was = before.groups.get(number);
-        if was.is_none_or(|was| (was.epoch, &was.joined, was.state) != (group.epoch, &group.joined, group.state)) {
-            let (name, joined, members) = (safe(&group.name), group.joined.len(), group.members.len());
-            say(format!("group {name}: epoch {}, {joined} of {members} members have its keys", group.epoch));
-        }
-    }
+}
+
+fn alarm_lines(before: &[Alarm], now: &[Alarm], at: u64) -> Vec<String> {
+    let ids = |alarms: &[Alarm]| alarms.iter().map(|alarm| alarm.id.clone()).collect::<BTreeSet<_>>();
+    let (old, new) = (ids(before), ids(now));
+    let begun = now.iter().filter(|alarm| !old.contains(&alarm.id)).map(alarm_line);
+    let over = before.iter().filter(|alarm| !new.contains(&alarm.id));
+    let over = over.map(|alarm| format!("no more: {}", safe(&alarm.text)));
+    begun.chain(over).map(|text| dated(at, &text)).collect()
+}
+
+/// It may be told again after the state was loaded.
+fn entry_line(known: &Fleet, entry: &Entry) -> Option<String> {
+    let is_new = known.entries.front().is_none_or(|newest| newest.index < entry.index);
+    is_new.then(|| dated(entry.at, &format!("entry {}: {}", entry.index, safe(&entry.text))))
+}
+
+fn node_line(known: &Fleet, node: &Node) -> Option<String> {
+    let was = known.nodes.get(&node.id).and_then(|node| node.online);
+    let what = match node.online {
+        Some(true) if was != Some(true) => "is connected",
+        Some(false) if was == Some(true) => "is away",
+        _ => return None,
+    };
+    Some(format!("node {} {what}", safe(&node.id)))
+}
+
+fn group_line(known: &Fleet, group: &Group) -> Option<String> {
+    let was = known.groups.get(&group.number);
+    let same = was.is_some_and(|was| (was.epoch, &was.joined, was.state) == (group.epoch, &group.joined, group.state));
+    let (name, joined, members) = (safe(&group.name), group.joined.len(), group.members.len());
+    (!same).then(|| format!("group {name}: epoch {}, {joined} of {members} members have its keys", group.epoch))
 }
 
 fn alarm_line(alarm: &Alarm) -> String {

@@ -20,6 +20,8 @@ use crate::{
 /// Between one drawing and the next, however much happens. Keys are answered at once.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
+const WRITE: &str = "the terminal cannot be written to";
+
 /// The terminal, until it is dropped. A panic gives it back, too: ratatui's hook does.
 struct Screen(DefaultTerminal);
 
@@ -31,7 +33,7 @@ impl Drop for Screen {
 
 impl Screen {
     fn draw(&mut self, fleet: &Fleet, ui: &Ui, theme: Theme) -> Result<()> {
-        self.0.draw(|frame| draw(frame, fleet, ui, theme)).context("the terminal cannot be written to")?;
+        self.0.draw(|frame| draw(frame, fleet, ui, theme)).context(WRITE)?;
         Ok(())
     }
 }
@@ -49,7 +51,6 @@ pub async fn run(news: &mut mpsc::Receiver<News>) -> Result<()> {
         let Some(next) = next else { return Ok(()) };
         Fleet::hear(&mut known, &next);
     }
-    let Some(mut fleet) = known else { return Ok(()) };
     let theme = Theme { colour: output::colour(&std::io::stdout()) };
     let mut screen = Screen(ratatui::try_init().context("the terminal cannot be taken over: try --json")?);
     let mut keys = keys();
@@ -57,40 +58,44 @@ pub async fn run(news: &mut mpsc::Receiver<News>) -> Result<()> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_stale = true;
     loop {
+        let Some(fleet) = &known else { return Ok(()) };
         tokio::select! {
             () = &mut stop => return Ok(()),
             next = news.recv() => {
                 let Some(next) = next else { return Ok(()) };
-                fleet = take(fleet, &mut ui, next);
+                take(&mut known, &mut ui, next);
                 is_stale = true;
             }
             key = keys.recv() => {
                 // The terminal is gone.
                 let Some(key) = key else { return Ok(()) };
-                match press(&mut ui, &key?, &fleet) {
+                match press(&mut ui, &key?, fleet) {
                     Flow::Quit => return Ok(()),
-                    Flow::Draw => screen.draw(&fleet, &ui, theme)?,
+                    Flow::Draw => screen.draw(fleet, &ui, theme)?,
+                    Flow::Anew => {
+                        screen.0.clear().context(WRITE)?;
+                        screen.draw(fleet, &ui, theme)?;
+                    }
                     Flow::Same => {}
                 }
             }
             _ = tick.tick(), if is_stale => {
-                screen.draw(&fleet, &ui, theme)?;
+                screen.draw(fleet, &ui, theme)?;
                 is_stale = false;
             }
         }
     }
 }
 
-fn take(fleet: Fleet, ui: &mut Ui, news: News) -> Fleet {
-    let mut known = Some(fleet.clone());
-    let grown = Fleet::hear(&mut known, &news);
+fn take(known: &mut Option<Fleet>, ui: &mut Ui, news: News) {
+    let grown = Fleet::hear(known, &news);
     match news {
         News::Lost(reason) => ui.lost = Some(reason),
         News::Back | News::Loaded(_) | News::Event(_) => ui.lost = None,
     }
-    let fleet = known.unwrap_or(fleet);
-    ui.keep_place(grown, &fleet);
-    fleet
+    if let Some(fleet) = known {
+        ui.keep_place(grown, fleet);
+    }
 }
 
 fn press(ui: &mut Ui, event: &event::Event, fleet: &Fleet) -> Flow {

@@ -52,8 +52,10 @@ impl View {
 /// Whether to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Draw again.
+    /// Draw what has changed.
     Draw,
+    /// Draw all of it: something else has written to the terminal.
+    Anew,
     /// Nothing has changed.
     Same,
     /// Leave.
@@ -108,7 +110,7 @@ impl Ui {
         match key.code {
             KeyCode::Char('c' | 'd') if is_control => return Flow::Quit,
             KeyCode::Char('q') => return Flow::Quit,
-            KeyCode::Char('l') if is_control => return Flow::Draw,
+            KeyCode::Char('l') if is_control => return Flow::Anew,
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => {
                 self.help = !self.help;
                 return Flow::Draw;

@@ -200,7 +200,7 @@ pub fn ledger(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, them
         Line::raw(safe(&entry.text)),
         Line::raw(format!("{} by {}{}", safe(&entry.kind), safe(&entry.by), about.collect::<String>())),
         Line::raw(format!("{} ({})", date(entry.at), relative(entry.at, fleet.at))),
-        Line::styled(format!("head {}", safe(&fleet.ledger.head)), theme.dim()),
+        Line::styled(format!("the ledger's head now: {}", safe(&fleet.ledger.head)), theme.dim()),
     ];
     detail(frame, below, &format!("Entry {}", count(entry.index)), lines);
 }

@@ -106,6 +106,7 @@ fn keys_change_the_view_and_move_the_row() {
     assert!(text(&fleet, &ui, (80, 24)).contains("Shift-Tab"));
     press(&mut ui, &fleet, KeyCode::Up);
     assert!(!ui.help && ui.row() == 1, "the key has put the help away");
+    assert_eq!(ui.press(KeyEvent::new(KeyCode::Char('l'), KeyModifiers::CONTROL), &fleet), Flow::Anew);
     assert_eq!(press(&mut ui, &fleet, KeyCode::Char('x')), Flow::Same);
     assert_eq!(press(&mut ui, &fleet, KeyCode::Char('q')), Flow::Quit);
     assert_eq!(ui.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), &fleet), Flow::Quit);
