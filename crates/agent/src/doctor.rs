@@ -13,7 +13,7 @@ use anyhow::Result;
 use sealcast_node::{
     KeyFiles, PassphraseArgs,
     config::{folder_of, load},
-    doctor::{self, Place, Report, Transport, check_disk, check_holder, check_ports, check_secrets},
+    doctor::{self, Place, Report, Transport, check_disk, check_holder, check_ports, check_ready, check_secrets},
     now_ms,
 };
 
@@ -64,6 +64,9 @@ pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseAr
     if let Some(config) = &checked {
         files(&mut report, dir, config);
         check_ports(&mut report, &places(config), holder);
+        if let (Some(_), Some(address)) = (holder, config.metrics) {
+            check_ready(&mut report, address).await;
+        }
     }
     let passphrase_file = checked.as_ref().and_then(|config| config.passphrase_file.clone());
     let key_files = KeyFiles::new(passphrase_file.or(passphrase.passphrase_file).as_deref());

@@ -34,7 +34,10 @@ use sealcast_agent_core::{
     values::{ArchiveMessage, ValueRow, ValueWrite},
 };
 use sealcast_identity::Passphrase;
-use sealcast_node::files::{self, blocking};
+use sealcast_node::{
+    doctor::open_database,
+    files::{self, blocking},
+};
 use zeroize::Zeroizing;
 
 pub use self::{
@@ -367,9 +370,10 @@ fn open_to_read(dir: &Path) -> Result<(PathBuf, Connection)> {
 
 /// Whether a database has no tables: an earlier version that could not make them left the file.
 fn is_empty(path: &Path) -> bool {
-    let version = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .and_then(|db| db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)));
-    version == Ok(0)
+    // It is asked beside an agent, too, and must leave nothing behind.
+    let version = open_database(path, false)
+        .and_then(|db| Ok(db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?));
+    version.is_ok_and(|version| version == 0)
 }
 
 fn existing() -> OpenFlags {

@@ -12,7 +12,7 @@ use sealcast_node::{
     config::{folder_of, load},
     doctor::{
         Later, Place, Report, Transport, check_clock, check_database, check_disk, check_holder, check_ports,
-        check_secrets,
+        check_ready, check_secrets,
     },
     now_ms,
 };
@@ -42,6 +42,9 @@ pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseAr
     check_secrets(&mut report, &secrets(dir, checked.as_ref()));
     if let Some(config) = &checked {
         check_ports(&mut report, &places(config), holder);
+        if let (Some(_), Some(address)) = (holder, config.metrics) {
+            check_ready(&mut report, address).await;
+        }
     }
     if !dir.join("issuing.pem").exists() && report.attempt("files", lost(dir, checked.as_ref()), BACKUP).is_some() {
         report.warn("files", "no hub was started here yet", "sealcast up makes its keys, its ledger and its broker");

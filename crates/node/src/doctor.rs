@@ -10,6 +10,7 @@ mod holder;
 mod ledger;
 mod ports;
 mod reach;
+mod ready;
 mod secrets;
 
 use std::{path::Path, process::ExitCode};
@@ -25,6 +26,7 @@ pub use self::{
     ledger::Known,
     ports::{Place, Transport, check_ports},
     reach::Probe,
+    ready::check_ready,
     secrets::check_secrets,
 };
 use crate::output;

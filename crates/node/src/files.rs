@@ -94,11 +94,14 @@ pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) 
 /// Makes `path` with `content`, whole or not at all. If somebody else has made it, that stays, and is an error.
 pub fn write_new(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
     let whole = path.with_extension("whole");
-    write(&whole, content, mode)?;
-    let linked = fs::hard_link(&whole, path).with_context(|| format!("cannot make {}", path.display()));
+    let attempt = || -> Result<()> {
+        write(&whole, content, mode)?;
+        Ok(fs::hard_link(&whole, path)?)
+    };
+    let made = attempt().with_context(|| format!("cannot make {}", path.display()));
     // It is there under both names, or somebody else's is.
     let _ = fs::remove_file(&whole);
-    linked
+    made
 }
 
 /// Waits for the disk without holding up the other tasks of this thread.
