@@ -18,7 +18,7 @@ use crate::{
 
 /// End-to-end encrypted MQTT for groups of IoT devices: the device's side.
 #[derive(Parser)]
-#[command(name = "sealcast-agent", version, about, max_term_width = 100)]
+#[command(name = "sealcast-agent", version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     log: LogOptions,
@@ -94,7 +94,10 @@ mod tests {
 
     #[test]
     fn each_command_prints_json() {
-        let faults = sealcast_node::commands::without_json(&Cli::command(), &[("init", "it writes one file into the folder that is named")]);
+        let faults = sealcast_node::commands::without_json(
+            &Cli::command(),
+            &[("init", "it writes one file into the folder that is named")],
+        );
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
 

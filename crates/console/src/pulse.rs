@@ -18,8 +18,8 @@ const BEATS: u32 = 10;
 /// Messages that are taken together.
 const BATCH: usize = 1024;
 /// Above so many messages in such a time, the next ones wait for the end of it.
-const EASY: usize = 50;
-const PAUSE: Duration = Duration::from_millis(10);
+const MAX_PER_WINDOW: usize = 50;
+const WINDOW: Duration = Duration::from_millis(10);
 /// Messages of the broker that wait. What comes beyond is not counted: the broker waits for nobody here.
 const MAX_WAITING: usize = 8192;
 
@@ -57,16 +57,16 @@ impl Console {
     }
 
     /// Takes what the broker passes on. To be woken for each message would cost the broker more than the message does, so
-    /// what is above [`EASY`] messages in a [`PAUSE`] waits for the next.
+    /// what is above [`MAX_PER_WINDOW`] messages in a [`WINDOW`] waits for the next.
     async fn listen(self: Arc<Self>, mut messages: mpsc::Receiver<Arc<Message>>, tasks: Tasks) {
         let mut batch = Vec::with_capacity(BATCH);
-        let (mut taken_now, mut next) = (0, Instant::now() + PAUSE);
+        let (mut in_window, mut next) = (0, Instant::now() + WINDOW);
         loop {
-            if taken_now > EASY {
+            if in_window > MAX_PER_WINDOW {
                 sleep_until(next).await;
             }
             if next <= Instant::now() {
-                (taken_now, next) = (0, Instant::now() + PAUSE);
+                (in_window, next) = (0, Instant::now() + WINDOW);
             }
             let taken = tokio::select! {
                 () = tasks.stop().cancelled() => return,
@@ -77,7 +77,7 @@ impl Console {
             }
             self.take(&batch);
             batch.clear();
-            taken_now += taken;
+            in_window += taken;
         }
     }
 }

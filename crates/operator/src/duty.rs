@@ -66,10 +66,10 @@ struct Ready {
 /// Runs the command. It goes on while the hub is away.
 pub async fn run(options: Options) -> Result<()> {
     let dir = &options.operator.dir;
-    // Two processes would not know of each other which actions were carried out.
-    let _lock = files::lock(dir)?;
-    let path = dir.join(TOKEN);
     let operator = options.operator.connect().await?;
+    // Two processes would not know of each other which actions were carried out.
+    let _lock = files::lock(dir).context("one `sealcast operator` runs for a folder: stop the other one first")?;
+    let path = dir.join(TOKEN);
     let is_new = options.new_token || !path.exists();
     let token = if is_new { Token::generate()? } else { Token::read(&path)? };
     if is_new {

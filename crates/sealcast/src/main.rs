@@ -22,7 +22,7 @@ use sealcast_operator::{audit, broker, device, duty, group, key, ledger, reading
 
 /// End-to-end encrypted MQTT for groups of IoT devices.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     log: LogOptions,

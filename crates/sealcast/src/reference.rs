@@ -16,8 +16,8 @@ const HEAD: &str = "\
 # Commands
 
 After reading this you can look up what a command takes. `--help` behind any command says the same, and so
-do the manual pages (`man sealcast-device-add`), which the [packages](packages.md) have. `--json`, where a
-command has it, is for programs. Every command takes `--log`. Exit codes: 0 done, 1 failed, 2 wrong usage.
+do the manual pages (`man sealcast-device-add`), which the [packages](packages.md) have. With `--json` a command
+prints [JSON for programs](json.md). Every command takes `--log`. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 Most options of the services have a key in [hub.toml or agent.toml](configuration.md), too, and some an
 environment variable. An option overrides the variable, and the variable overrides the file.

@@ -72,7 +72,6 @@ impl Drop for Stranger {
 }
 
 /// What one host may be taken to have: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
-/// What counts as one host: an IPv4 address, or a /64 of IPv6, which is what one customer of a provider has at least.
 pub fn host(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {

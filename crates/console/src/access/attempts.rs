@@ -13,20 +13,20 @@ use sealcast_broker::host;
 const MAX_FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Hosts that are remembered. While there are as many, no other one may try.
-const MAX_ADDRESSES: usize = 4096;
+const MAX_HOSTS: usize = 4096;
 
 /// Failed sign-ins, by host.
 #[derive(Default)]
 pub struct Attempts(Mutex<BTreeMap<IpAddr, (u32, Instant)>>);
 
 impl Attempts {
-    /// Whether this address may try.
+    /// Whether this host may try.
     pub fn may_try(&self, peer: IpAddr, now: Instant) -> bool {
         let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failed.retain(|_, (_, since)| now.duration_since(*since) < WINDOW);
         match failed.get(&host(peer)) {
             Some((failures, _)) => *failures < MAX_FAILURES,
-            None => failed.len() < MAX_ADDRESSES,
+            None => failed.len() < MAX_HOSTS,
         }
     }
 
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_fail_a_few_times_a_minute() {
+    fn a_host_may_fail_a_few_times_a_minute() {
         let (attempts, now) = (Attempts::default(), Instant::now());
         let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         for _ in 0..MAX_FAILURES {
@@ -62,9 +62,9 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_bounded() {
+    fn hosts_are_bounded() {
         let (attempts, now) = (Attempts::default(), Instant::now());
-        for at in 0..MAX_ADDRESSES {
+        for at in 0..MAX_HOSTS {
             attempts.fail(network(at), now);
         }
         assert!(!attempts.may_try(IpAddr::from([10, 0, 0, 1]), now));

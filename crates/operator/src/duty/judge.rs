@@ -79,8 +79,16 @@ impl Judge {
 
     /// Notes what came of an action.
     pub fn note(&mut self, action: &Action, outcome: Outcome) -> Result<()> {
-        self.known.insert(action.id.clone(), Known { at: action.at, outcome });
-        files::write(&self.path, &serde_json::to_vec(&self.known)?, Mode::Secret)
+        let before = self.known.insert(action.id.clone(), Known { at: action.at, outcome });
+        let written = files::write(&self.path, &serde_json::to_vec(&self.known)?, Mode::Secret);
+        if written.is_err() {
+            // What the file does not have was not begun.
+            match before {
+                Some(before) => self.known.insert(action.id.clone(), before),
+                None => self.known.remove(&action.id),
+            };
+        }
+        written
     }
 }
 
@@ -144,6 +152,13 @@ mod tests {
         assert_eq!(open()?.judge(&action, NOW), Verdict::Act);
         let verdict = open()?.judge(&action, NOW + 1_000);
         assert!(matches!(&verdict, Verdict::Known(outcome) if outcome.text.contains("begun")), "{verdict:?}");
+        std::fs::remove_file(dir.path().join(ACTIONS))?;
+        // A disk that takes nothing: the action is not begun, and is when it takes something again.
+        let mut judge = open()?;
+        std::fs::create_dir(dir.path().join("console.new"))?;
+        assert!(is_refused(&judge.judge(&action, NOW), "cannot write"));
+        std::fs::remove_dir(dir.path().join("console.new"))?;
+        assert_eq!(judge.judge(&action, NOW), Verdict::Act);
         std::fs::write(dir.path().join(ACTIONS), "{")?;
         assert!(open().is_err_and(|error| format!("{error:#}").contains("wait two minutes")));
         Ok(())

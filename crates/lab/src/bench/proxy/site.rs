@@ -28,10 +28,11 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The devices: one sends, the other one receives.
 const DEVICES: [&str; 2] = ["1111", "1112"];
-/// The groups, each of which covers the topics below its name.
-/// Clients behind agents whose messages are sealed; and signed as well.
+/// Clients behind agents: their messages are sealed.
 pub const GROUP: &str = "group";
+/// Sealed and signed.
 pub const SIGNED: &str = "signed";
+/// Each covers the topics below its name.
 const GROUPS: [(&str, Authenticity); 2] = [(GROUP, Authenticity::Group), (SIGNED, Authenticity::Signature)];
 /// The first level of topics that no group covers.
 const OPEN: &str = "open";
