@@ -14,7 +14,7 @@ export function Time({ ms }) {
 
 /** The time by this browser's clock, and the same in UTC. Neither is broken within. */
 export const Stamp = ({ ms }) =>
-  html`<time dateTime=${utc(ms)}><span class="whole">${local(ms)}</span> <span class="whole muted">${utc(ms)}</span></time>`;
+  html`<time dateTime=${utc(ms)}><span class="whole">${local(ms)}</span> <span class="whole muted">(${utc(ms)})</span></time>`;
 
 const TONES = {
   active: 'good', ok: 'good', good: 'good', held: 'good', done: 'good', open: 'info', running: 'info', shut: 'plain',
