@@ -40,13 +40,15 @@ mod config;
 mod connection;
 mod journal;
 mod server;
+mod sighting;
 mod tls;
 
 pub use config::{BrokerConfig, ListenerConfig};
 pub use journal::JournalError;
 pub use sealcast_broker_core::{
-    Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Message, Peer,
+    Attempt, Cause, ClassLimits, Counts, Credential, Intercepted, Interception, Interceptor, Limits, Peer,
     PeerCertificate, Policy, PolicyRefusal, Properties, Qos, Received, Stats, TopicError,
 };
 pub use server::{Broker, Handle, HandleError, MaxStrangers, Running, StartError, Stranger, Strangers, host};
+pub use sighting::Sighting;
 pub use tls::{TlsError, TlsIdentity};

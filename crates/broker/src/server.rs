@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealcast_broker_core::{
-    Cause, ConnId, Core, Credential, HubMessage, Interceptor, Message, PeerCertificate, Policy, Received, Stats,
-    TopicError, parse_topic, validate_filter,
+    Cause, ConnId, Core, Credential, HubMessage, Interceptor, PeerCertificate, Policy, Received, Stats, TopicError,
+    parse_topic, validate_filter,
 };
 use sealcast_mqtt::Qos;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::connection;
 use crate::journal::{Journal, JournalError};
+use crate::sighting::Sighting;
 use crate::tls::TlsError;
 pub(crate) use event::ServerEvent;
 pub(crate) use shared::Shared;
@@ -264,7 +265,7 @@ impl Handle {
 
     /// Watches all that is published from now on. It is no subscription: what is retained already does not come, and a
     /// message that finds `capacity` messages waiting is lost to the watcher. Ends when the receiver is dropped.
-    pub async fn tap(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Message>>, HandleError> {
+    pub async fn tap(&self, capacity: usize) -> Result<mpsc::Receiver<Sighting>, HandleError> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         self.ask(|done| ServerEvent::Tap { sender, done }).await?;
         Ok(receiver)

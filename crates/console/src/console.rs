@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use sealcast_broker::Message;
+use sealcast_broker::Sighting;
 use sealcast_group::PublicGroups;
 use sealcast_hub_core::SharedReplica;
 use sealcast_identity::{Certificate, DeviceId};
@@ -155,7 +155,7 @@ impl Console {
     }
 
     /// Takes messages of the hub's own broker.
-    pub fn take(&self, messages: &[Arc<Message>]) {
+    pub fn take(&self, messages: &[Sighting]) {
         let (replica, now_ms) = (self.replica(), now_ms());
         let mut traffic = lock(&self.traffic);
         for message in messages {

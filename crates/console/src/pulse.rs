@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use sealcast_broker::{Handle, Message};
+use sealcast_broker::{Handle, Sighting};
 use sealcast_node::Tasks;
 use tokio::{
     sync::mpsc,
@@ -58,7 +58,7 @@ impl Console {
 
     /// Takes what the broker passes on. To be woken for each message would cost the broker more than the message does, so
     /// what is above [`MAX_PER_WINDOW`] messages in a [`WINDOW`] waits for the next.
-    async fn listen(self: Arc<Self>, mut messages: mpsc::Receiver<Arc<Message>>, tasks: Tasks) {
+    async fn listen(self: Arc<Self>, mut messages: mpsc::Receiver<Sighting>, tasks: Tasks) {
         let mut batch = Vec::with_capacity(BATCH);
         let (mut in_window, mut next) = (0, Instant::now() + WINDOW);
         loop {

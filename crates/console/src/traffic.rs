@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sealcast_broker::Message;
+use sealcast_broker::Sighting;
 use sealcast_identity::{HUB_NAME, OPERATOR_NAME};
 use sealcast_ledger::Replica;
 use sealcast_seal::Header;
@@ -21,8 +21,7 @@ const MAX_KEPT: usize = 512;
 const MAX_SHOWN: usize = 20;
 /// Links of one event.
 const MAX_LINKS: usize = 200;
-/// Bytes of a payload, and characters of a topic, that are shown.
-const MAX_PAYLOAD: usize = 256;
+/// Characters of a topic that are shown.
 const MAX_TOPIC: usize = 256;
 
 /// Counts of one sender or one group.
@@ -103,22 +102,22 @@ struct LinkCount {
 }
 
 impl Origin {
-    fn of(replica: &Replica, message: &Message) -> Self {
-        let topic = message.topic.as_str();
-        let from = message.sender.clone().filter(|name| ![HUB_NAME, OPERATOR_NAME].contains(&&**name));
+    fn of(replica: &Replica, sighting: &Sighting) -> Self {
+        let topic = sighting.topic.as_str();
+        let from = sighting.sender.clone().filter(|name| ![HUB_NAME, OPERATOR_NAME].contains(&&**name));
         let group = replica.group_for_topic(topic).and_then(|number| replica.group(number));
         let group = group.map(|group| Arc::from(group.name.as_str()));
         Self {
-            topic: message.topic.clone(),
-            sender: message.sender.clone(),
+            topic: sighting.topic.clone(),
+            sender: sighting.sender.clone(),
             rights: replica.rights_version(),
             link: Arc::new(Link { from, group, topic: topic.chars().take(MAX_TOPIC).collect() }),
             is_control: ControlTopic::parse(topic).is_some(),
         }
     }
 
-    fn is_of(&self, replica: &Replica, message: &Message) -> bool {
-        self.topic == message.topic && self.sender == message.sender && self.rights == replica.rights_version()
+    fn is_of(&self, replica: &Replica, sighting: &Sighting) -> bool {
+        self.topic == sighting.topic && self.sender == sighting.sender && self.rights == replica.rights_version()
     }
 }
 
@@ -142,12 +141,12 @@ impl Kept {
 
 impl Traffic {
     /// Takes a message of the broker's.
-    pub fn take(&mut self, replica: &Replica, message: &Message, now_ms: u64) {
-        let known = self.last.take().filter(|last| last.is_of(replica, message));
-        let origin = known.unwrap_or_else(|| Origin::of(replica, message));
+    pub fn take(&mut self, replica: &Replica, sighting: &Sighting, now_ms: u64) {
+        let known = self.last.take().filter(|last| last.is_of(replica, sighting));
+        let origin = known.unwrap_or_else(|| Origin::of(replica, sighting));
         self.count(&origin, now_ms);
         if !origin.is_control {
-            self.keep(&origin.link, message, now_ms);
+            self.keep(&origin.link, sighting, now_ms);
         }
         self.last = Some(origin);
     }
@@ -165,22 +164,21 @@ impl Traffic {
         }
     }
 
-    fn keep(&mut self, link: &Arc<Link>, message: &Message, now_ms: u64) {
+    fn keep(&mut self, link: &Arc<Link>, sighting: &Sighting, now_ms: u64) {
         if self.links.len() < MAX_LINKS || self.links.contains_key(link) {
             *self.links.entry(link.clone()).or_default() += 1;
         }
         if self.kept.len() == MAX_KEPT {
             self.kept.pop_front();
         }
-        let payload = &message.payload;
         self.kept.push_back(Kept {
             id: self.next,
             at: now_ms,
             link: link.clone(),
-            bytes: payload.len(),
-            start: payload.get(..MAX_PAYLOAD).unwrap_or(payload).into(),
-            sealed: Header::parse(payload).is_ok(),
-            retained: message.retain,
+            bytes: sighting.bytes,
+            sealed: Header::parse(&sighting.start).is_ok(),
+            start: sighting.start.clone(),
+            retained: sighting.retain,
             read: None,
         });
         self.next += 1;
@@ -250,8 +248,6 @@ impl Traffic {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use sealcast_broker::{Properties, Qos};
     use sealcast_ledger::{
         Authenticity, Body, GroupCreated, LedgerId, Policy,
         testing::{Cast, MemoryLedger},
@@ -259,16 +255,13 @@ mod tests {
 
     use super::*;
 
-    fn message(topic: &str, sender: Option<&str>, payload: &'static [u8]) -> Message {
-        Message {
-            seq: 1,
+    fn message(topic: &str, sender: Option<&str>, payload: &[u8]) -> Sighting {
+        Sighting {
             topic: TopicName::new(topic).unwrap(),
-            payload: Bytes::from_static(payload),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            properties: Properties::new(),
-            expires_ms: None,
             sender: sender.map(Arc::from),
+            retain: false,
+            bytes: payload.len(),
+            start: payload.get(..Sighting::MAX_START).unwrap_or(payload).into(),
         }
     }
 
@@ -325,6 +318,6 @@ mod tests {
         }
         assert_eq!((traffic.kept.len(), traffic.links.len()), (MAX_KEPT, MAX_LINKS));
         let oldest = &traffic.newest(MAX_KEPT)[MAX_KEPT - 1];
-        assert_eq!((oldest.id, oldest.hex.len(), oldest.bytes), (5, 2 * MAX_PAYLOAD, 1000));
+        assert_eq!((oldest.id, oldest.hex.len(), oldest.bytes), (5, 2 * Sighting::MAX_START, 1000));
     }
 }

@@ -118,7 +118,8 @@ fn lost(dir: &Path, config: Option<&config::Hub>) -> Result<()> {
 
 /// What only the owner of the folder may read.
 fn secrets(dir: &Path, config: Option<&config::Hub>) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = ["issuing.key", "server.key", "relay.key"].map(|name| dir.join(name)).into();
+    let mut paths: Vec<PathBuf> =
+        ["issuing.key", "server.key", "relay.key", "console.verifier"].map(|name| dir.join(name)).into();
     for name in DATABASES {
         paths.extend(["", "-wal", "-shm"].map(|end| dir.join(format!("{name}{end}"))));
     }

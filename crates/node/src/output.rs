@@ -31,9 +31,10 @@ impl Write for Complaints {
     }
 }
 
-/// One line on standard error.
+/// A complaint on standard error. It may quote what others have sent.
 pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let safe = text.split('\n').map(printable).collect::<Vec<_>>().join("\n");
+    let _ = writeln!(std::io::stderr().lock(), "{safe}");
 }
 
 /// One line on standard output. A reader that went away (`| head`) is not an error.

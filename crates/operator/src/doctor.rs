@@ -17,7 +17,7 @@ use sealcast_node::{
 use sealcast_topic::ControlTopic;
 
 use crate::{
-    duty::TOKEN,
+    duty::{ACTIONS, TOKEN},
     operator::{Operator, broker, network},
 };
 
@@ -64,7 +64,7 @@ pub async fn examine(dir: &Path, passphrase: &PassphraseArgs) -> Report {
         report.ok("configuration", "operator.toml is in order, or there is none");
     }
     let token = dir.join(TOKEN);
-    check_secrets(&mut report, &[dir.join("operator.key"), token.clone()]);
+    check_secrets(&mut report, &[dir.join("operator.key"), token.clone(), dir.join(ACTIONS)]);
     report.ok(
         "token",
         match token.exists() {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+pub(crate) use self::judge::ACTIONS;
 use self::judge::{Judge, Verdict};
 use crate::operator::{Operator, OperatorArgs};
 

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::event::ServerEvent;
 use crate::connection::ConnOut;
 use crate::journal::Journal;
+use crate::sighting::Sighting;
 
 /// Events handled between two looks at the journal: what shares a commit at least.
 const ROUND: usize = 256;
@@ -30,7 +31,7 @@ pub(super) struct Driver {
     connections: HashMap<ConnId, Arc<ConnOut>>,
     locals: HashMap<LocalId, mpsc::Sender<Received>>,
     /// Who watches all that is published.
-    taps: Vec<mpsc::Sender<Arc<Message>>>,
+    taps: Vec<mpsc::Sender<Sighting>>,
     /// Hub messages whose publisher waits.
     waiting: HashMap<u64, oneshot::Sender<()>>,
     next_token: u64,
@@ -249,8 +250,14 @@ impl Driver {
     }
 
     /// Who watches may miss messages: the broker waits for none of them.
-    fn published(&mut self, message: &Arc<Message>) {
-        self.taps.retain(|tap| !matches!(tap.try_send(message.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+    fn published(&mut self, message: &Message) {
+        self.taps.retain(|tap| match tap.try_reserve() {
+            Ok(place) => {
+                place.send(Sighting::of(message));
+                true
+            }
+            Err(error) => matches!(error, mpsc::error::TrySendError::Full(())),
+        });
         self.core.set_watched(!self.taps.is_empty());
     }
 

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use sealcast_broker_core::{
-    Cause, ConnId, Credential, HubMessage, Incoming, Message, PeerCertificate, Received, Stats,
-};
+use sealcast_broker_core::{Cause, ConnId, Credential, HubMessage, Incoming, PeerCertificate, Received, Stats};
 use sealcast_mqtt::Connect;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::connection::ConnOut;
+use crate::sighting::Sighting;
 
 /// What reaches the core's loop.
 pub(crate) enum ServerEvent {
@@ -44,7 +43,7 @@ pub(crate) enum ServerEvent {
         done: oneshot::Sender<()>,
     },
     Tap {
-        sender: mpsc::Sender<Arc<Message>>,
+        sender: mpsc::Sender<Sighting>,
         done: oneshot::Sender<()>,
     },
     Connected {

@@ -38,8 +38,11 @@ async fn a_watcher_gets_what_nobody_subscribes_to_and_holds_nothing_up() {
         handle.publish("a", text, Qos::AtLeastOnce, false).await.unwrap();
     }
     let mut next = async || all.recv().await.unwrap();
-    assert_eq!([next().await.payload.clone(), next().await.payload.clone()], ["one", "two"]);
-    assert_eq!(slow.recv().await.unwrap().payload, "one");
+    assert_eq!([&*next().await.start, &*next().await.start], [b"one", b"two"]);
+    assert_eq!(&*slow.recv().await.unwrap().start, b"one");
+    handle.publish("a", vec![7; 1000], Qos::AtLeastOnce, false).await.unwrap();
+    let large = next().await;
+    assert_eq!((large.bytes, large.start.len()), (1000, 256));
     drop((all, slow));
     handle.publish("a", "three", Qos::AtLeastOnce, false).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rusqlite::OptionalExtension as _;
 use sealcast_chain::{Ledger, stored_records};
-use sealcast_ledger::{Genesis, LedgerId, Record};
+use sealcast_ledger::{Genesis, LedgerId};
 use sealcast_node::{
     doctor::{Known, Report, is_kept_to_itself, open_database},
     now_ms,
@@ -37,10 +37,11 @@ pub async fn check(
         operator: network.first_operator,
     };
     let at = report.attempt("ledger", ledger::address(dir), BACKUP)??;
-    let records = match &config.ledger {
+    let known = match &config.ledger {
         None => {
-            let read = || -> Result<Vec<Record>> {
-                Ok(stored_records(&open_database(&dir.join("ledger.sqlite"), is_used)?, at.address)?)
+            let read = || -> Result<Known> {
+                let records = stored_records(&open_database(&dir.join("ledger.sqlite"), is_used)?, at.address)?;
+                Known::new(genesis, records.into_iter().map(Ok))
             };
             report.attempt("ledger", read(), BACKUP)?
         }
@@ -51,10 +52,9 @@ pub async fn check(
             };
             let ledger = report.attempt("ledger", attached.await, ENDPOINTS)?;
             account(report, &ledger).await;
-            report.attempt("ledger", read(&ledger).await, ENDPOINTS)?
+            report.attempt("ledger", read(genesis, &ledger).await, ENDPOINTS)?
         }
     };
-    let known = report.attempt("ledger", Known::new(genesis, records.into_iter().map(Ok)), BACKUP)?;
     known.check(report);
     if let Some(issuing) = &found.issuing
         && known.replica.key_of(genesis.id.ca()) != Some(issuing.public_key())
@@ -72,15 +72,15 @@ pub async fn check(
     Some(known)
 }
 
-/// All entries, as the endpoints show them.
-async fn read(ledger: &Ledger) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// All entries that the endpoints show, each verified before the next ones are asked for.
+async fn read(genesis: Genesis, ledger: &Ledger) -> Result<Known> {
+    let mut known = Known::begun(genesis);
     loop {
-        let page = ledger.records(records.len() as u64, PAGE).await?;
+        let page = ledger.records(known.replica.height(), PAGE).await?;
         if page.is_empty() {
-            return Ok(records);
+            return Ok(known);
         }
-        records.extend(page);
+        page.iter().try_for_each(|record| known.apply(record))?;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use sealcast_group::PublicGroups;
-use sealcast_ledger::{AttestedHead, DeviceState, Genesis, Group, Hash, Number, Record, Replica};
+use sealcast_ledger::{AttestedHead, DeviceState, Genesis, Group, Hash, Number, Record, Replica, ReplicaError};
 
 use super::Report;
 use crate::output::utc;
@@ -35,16 +35,34 @@ impl Known {
     /// # Errors
     /// One of them does not continue the ledger.
     pub fn new(genesis: Genesis, records: impl IntoIterator<Item = Result<Record>>) -> Result<Self> {
-        let mut known = Self { replica: Replica::new(genesis), groups: PublicGroups::default(), times_s: Vec::new() };
+        let mut known = Self::begun(genesis);
         for record in records {
             let record = record?;
-            let index = record.index;
             let applied = known.replica.apply_without_signature_check(&record);
-            applied.with_context(|| format!("entry {index} does not continue the ledger"))?;
-            known.groups.handle_record(&known.replica, &record);
-            known.times_s.push(record.time_s);
+            known.handle_applied(&record, applied.map(drop))?;
         }
         Ok(known)
+    }
+
+    /// A ledger that has no records yet.
+    pub fn begun(genesis: Genesis) -> Self {
+        Self { replica: Replica::new(genesis), groups: PublicGroups::default(), times_s: Vec::new() }
+    }
+
+    /// Verifies the next record, its signature as well, and applies it: where it comes from somebody else.
+    ///
+    /// # Errors
+    /// It does not continue the ledger.
+    pub fn apply(&mut self, record: &Record) -> Result<()> {
+        let applied = self.replica.apply(record);
+        self.handle_applied(record, applied.map(drop))
+    }
+
+    fn handle_applied(&mut self, record: &Record, applied: Result<(), ReplicaError>) -> Result<()> {
+        applied.with_context(|| format!("entry {} does not continue the ledger", record.index))?;
+        self.groups.handle_record(&self.replica, record);
+        self.times_s.push(record.time_s);
+        Ok(())
     }
 
     /// How far the ledger is.

@@ -1,11 +1,18 @@
 //! Who may read what only the owner of a folder may.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::Report;
 
-/// The files of `paths` that are there: none of them may be used by others than its owner.
+/// The files of `paths` that are there: none of them may be used by others than its owner, and nobody else may put another
+/// file in its place.
 pub fn check_secrets(report: &mut Report, paths: &[PathBuf]) {
+    check_folders(report, paths);
     let mut open = Vec::new();
     let mut count = 0;
     for path in paths {
@@ -27,6 +34,26 @@ pub fn check_secrets(report: &mut Report, paths: &[PathBuf]) {
         format!("others than the owner may use {}", names.join(", ")),
         format!("chmod 600 {}. If others have read a key, replace it: docs/certificates.md", paths.join(" ")),
     );
+}
+
+fn check_folders(report: &mut Report, paths: &[PathBuf]) {
+    let folders: BTreeSet<&Path> = paths.iter().filter(|path| path.exists()).filter_map(|path| path.parent()).collect();
+    for folder in folders {
+        let Ok(found) = fs::metadata(folder) else { continue };
+        let mode = found.mode() & 0o777;
+        // In a folder such as /tmp only a file's owner can replace it.
+        let is_sticky = found.mode() & 0o1000 != 0;
+        if mode & 0o022 != 0 && !is_sticky {
+            let folder = folder.display();
+            report.fail(
+                "permissions",
+                format!("others than its owner may replace the files in {folder} (mode {mode:03o})"),
+                format!(
+                    "chmod 700 {folder}, and replace the keys in it if others use this machine: docs/certificates.md"
+                ),
+            );
+        }
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +79,20 @@ mod tests {
             let found = check(mode);
             assert_eq!(found.verdict, CheckVerdict::Failure);
             assert!(found.advice.unwrap().contains(&format!("chmod 600 {}", path.display())));
+        }
+    }
+
+    #[test]
+    fn a_folder_in_which_others_may_replace_a_key_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("device.key");
+        fs::write(&path, "key").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        for (mode, verdict) in [(0o770, CheckVerdict::Failure), (0o1777, CheckVerdict::Ok), (0o755, CheckVerdict::Ok)] {
+            fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            let mut report = Report::new("agent", dir.path());
+            check_secrets(&mut report, std::slice::from_ref(&path));
+            assert_eq!(report.checks()[0].verdict, verdict, "{mode:o}");
         }
     }
 }

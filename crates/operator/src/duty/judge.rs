@@ -10,14 +10,16 @@ use sealcast_console::{Action, MAX_AGE, Outcome, OutcomeState, Token};
 use sealcast_node::files::{self, Mode};
 use serde::{Deserialize, Serialize};
 
-/// The file in the operator's folder with the actions of the last two minutes.
-const ACTIONS: &str = "console.actions";
+/// The file in the operator's folder with the last actions.
+pub const ACTIONS: &str = "console.actions";
+/// How many are kept. Age does not end them: a clock can be set back.
+const MAX_KNOWN: usize = 1_000;
 
 /// See the module.
 pub struct Judge {
     token: Token,
     path: PathBuf,
-    /// Actions that were begun, by id, as long as they are young enough to come again.
+    /// The newest actions that were begun, by id.
     known: BTreeMap<String, Known>,
 }
 
@@ -43,8 +45,12 @@ impl Judge {
     pub fn open(token: Token, dir: &Path) -> Result<Self> {
         let path = dir.join(ACTIONS);
         let known = match path.exists() {
-            true => serde_json::from_str(&files::read(&path)?)
-                .with_context(|| format!("{} cannot be used: wait two minutes, and remove it", path.display()))?,
+            true => serde_json::from_str(&files::read(&path)?).with_context(|| {
+                format!(
+                    "{} cannot be used: wait two minutes, so that no action can come again, and remove it",
+                    path.display()
+                )
+            })?,
             false => BTreeMap::new(),
         };
         Ok(Self { token, path, known })
@@ -54,7 +60,6 @@ impl Judge {
     /// again to the process that comes after this one.
     pub fn judge(&mut self, action: &Action, now_ms: u64) -> Verdict {
         let max_age_ms = u64::try_from(MAX_AGE.as_millis()).unwrap_or(u64::MAX);
-        self.known.retain(|_, known| known.at.saturating_add(2 * max_age_ms) >= now_ms);
         if !action.is_well_formed() || !action.is_proven(&self.token) {
             return Verdict::Refused("it is not proven by the operator's token".to_owned());
         }
@@ -80,6 +85,12 @@ impl Judge {
     /// Notes what came of an action.
     pub fn note(&mut self, action: &Action, outcome: Outcome) -> Result<()> {
         let before = self.known.insert(action.id.clone(), Known { at: action.at, outcome });
+        if self.known.len() > MAX_KNOWN
+            && let Some((oldest, _)) = self.known.iter().min_by_key(|(_, known)| known.at)
+        {
+            let oldest = oldest.clone();
+            self.known.remove(&oldest);
+        }
         let written = files::write(&self.path, &serde_json::to_vec(&self.known)?, Mode::Secret);
         if written.is_err() {
             // What the file does not have was not begun.
@@ -136,8 +147,10 @@ mod tests {
         assert_eq!(judge.judge(&young, NOW + 60_000), Verdict::Act);
         let outcome = Outcome { id: young.id.clone(), state: OutcomeState::Done, text: "done".into() };
         judge.note(&young, outcome.clone())?;
+        // Also when the clock was ahead and is set back.
+        let junk = Action { proof: "0".repeat(64), ..action(NOW + 1_000_000) };
+        judge.judge(&junk, NOW + 1_000_000);
         assert_eq!(judge.judge(&young, NOW + 100_000), Verdict::Known(outcome));
-        assert!(is_refused(&judge.judge(&young, NOW + 200_000), "200 s away"), "forgotten, and too old");
         Ok(())
     }
 
