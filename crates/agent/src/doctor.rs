@@ -116,10 +116,8 @@ fn configuration(
 
 /// The files that listeners and doors need.
 fn files(report: &mut Report, dir: &Path, config: &config::Agent) {
-    let doors = config.http.iter().chain(&config.coap);
-    let read = listeners::prepare(config)
-        .map(drop)
-        .and_then(|()| doors.map(|door| door.token(dir).map(drop)).collect::<Result<()>>());
+    let mut doors = config.http.iter().chain(&config.coap);
+    let read = listeners::prepare(config).map(drop).and_then(|()| doors.try_for_each(|door| door.token(dir).map(drop)));
     if report.attempt("listeners", read, "see [[listener]], [http] and [coap] in agent.toml").is_some() {
         report.ok("listeners", "their files can be read");
     }

@@ -43,7 +43,7 @@ enum Binding {
 /// Each place is free, or the process that runs the role listens there.
 pub fn check_ports(report: &mut Report, places: &[Place], holder: Option<Holder>) {
     let own = holder.and_then(Holder::sockets);
-    let listened = own.as_ref().map(|own| listened(own));
+    let listened = own.as_ref().map(listened);
     let mut good = Vec::new();
     for place in places {
         if place.address.port() == 0 {
