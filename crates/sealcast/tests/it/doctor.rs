@@ -91,7 +91,7 @@ fn a_fleet_that_runs_is_well_and_so_is_one_that_was_stopped() {
     found.assert_says("configuration", "agent.toml is in order");
     found.assert_says("groups", "hsu0001: 2 of 2 granted devices are members");
     found.assert_says("registration", "1112");
-    found.assert_says("broker", &hub.mqtt_port().to_owned());
+    found.assert_says("broker", hub.mqtt_port());
     found.assert_says("operator", "the operator's last word is of");
     found.assert_says("clock", "which fits the certificate, the ledger, the hub");
 
