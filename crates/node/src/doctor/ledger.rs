@@ -17,6 +17,9 @@ const START_AGENTS: &str = "start the agents of the group's devices: the members
                             logs say what is in the way";
 const ATTEST: &str = "run `sealcast operator` where the operator's folder is, all the time";
 
+/// A device, and what tells whether it holds the keys of a group.
+type OwnKeys<'a> = (Number, &'a dyn Fn(&Group) -> bool);
+
 /// What records come to.
 pub struct Known {
     /// Devices, groups and grants.
@@ -25,9 +28,6 @@ pub struct Known {
     /// When each record was written, Unix seconds.
     times_s: Vec<u64>,
 }
-
-/// Whether a device has the keys of a group.
-type HasKeys<'a> = &'a dyn Fn(&Group) -> bool;
 
 impl Known {
     /// Applies records from the first one on. Each head is computed anew; signatures are not verified again.
@@ -137,7 +137,7 @@ impl Known {
     }
 
     /// The groups: all of them, or those that a device is granted or a member of, with what tells whether it holds the keys.
-    pub fn check_groups(&self, report: &mut Report, own: Option<(Number, HasKeys<'_>)>, now_s: u64) {
+    pub fn check_groups(&self, report: &mut Report, own: Option<OwnKeys<'_>>, now_s: u64) {
         let mut any = false;
         for group in self.replica.groups() {
             let members = self.groups.members(&self.replica, group.number);

@@ -161,7 +161,11 @@ fn wrapped(text: &str, most: usize) -> Vec<String> {
 /// Topics and client ids come from brokers and clients, and MQTT lets them have control characters, which a terminal would
 /// obey.
 pub fn printable(cell: &str) -> String {
-    let escape = |c: char| if is_shown(c) { c.to_string() } else { c.escape_unicode().to_string() };
+    let escape = |c: char| match c {
+        _ if is_shown(c) => c.to_string(),
+        '\n' | '\r' | '\t' => c.escape_default().to_string(),
+        _ => c.escape_unicode().to_string(),
+    };
     cell.chars().map(escape).collect()
 }
 
@@ -196,7 +200,7 @@ mod tests {
         let rows = rows(&[["a\u{1b}[2J", "why"], ["b\nc", "why"], ["\u{9b}2Kd", "why"]]);
         assert_eq!(
             lay_out(["TOPIC", "WHY"].map(Column::from), &rows, None),
-            ["TOPIC       WHY", "a\\u{1b}[2J  why", "b\\nc        why", "\\u{9b}2Kd   why"]
+            ["TOPIC        WHY", "a\\u{1b}[2J   why", "b\\nc         why", "\\u{9b}2Kd    why", "e\\u{202e}f  why"]
         );
     }
 
