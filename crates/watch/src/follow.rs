@@ -78,8 +78,9 @@ async fn follow(client: &mut Client, news: &Sender<News>) -> Result<()> {
     while let Err(failure) = stretch(client, news, &mut course).await {
         has_begun |= course.last.is_some();
         let failure = match failure {
-            ClientError::Refused { status: 401, .. } => {
+            failure if failure.is_unauthorized() => {
                 course.last = None;
+                // A hub that has just started knows no operator's token: that is another refusal, and passes.
                 match client.sign_in().await {
                     Err(failure) if failure.is_unauthorized() => {
                         return Err(failure).context("the session has ended, and there is no new one");

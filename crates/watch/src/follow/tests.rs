@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, Mutex, RwLock},
 };
 
-use sealcast_console::{Console, Demo, Place, Setup, Token, new_token};
+use sealcast_console::{Call, Console, Demo, Place, Setup, Token, new_token};
 use sealcast_group::PublicGroups;
 use sealcast_ledger::{LedgerId, Replica, testing::Cast};
 use sealcast_node::tls;
@@ -50,6 +50,12 @@ impl Hub {
             axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await.unwrap();
         });
         Self { console, runtime: Some(runtime) }
+    }
+
+    /// The operator's process calls the hub, which knows from then on who is an operator.
+    async fn operator_calls(&self, token: &Token) {
+        let call = Call { verifier: token.verifier().to_hex(), outcomes: vec![], wait_ms: 0 };
+        self.console.call(call).await.expect("no other operator");
     }
 }
 
@@ -111,10 +117,41 @@ fn it_goes_on_when_the_hub_has_started_again_and_ends_when_the_token_is_void() {
 
         new_token(dir.path()).unwrap();
         drop(hub);
-        let _hub = Hub::start(dir.path(), &listener);
+        let hub = Hub::start(dir.path(), &listener);
+        hub.operator_calls(&Token::generate().unwrap()).await;
         let outcome = timeout(Duration::from_secs(60), follower).await.unwrap().unwrap();
         let said = format!("{:#}", outcome.unwrap_err());
         assert!(said.contains("the session has ended") && said.contains("no such token"), "{said}");
+    });
+}
+
+#[test]
+fn with_an_operators_token_it_waits_until_the_operators_process_has_called_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = Token::generate().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = Hub::start(dir.path(), &listener);
+    let runtime = Runtime::new().unwrap();
+    let (sender, mut news) = mpsc::channel(8);
+    let again = Token::parse(token.reveal()).unwrap();
+    runtime.block_on(async {
+        hub.operator_calls(&token).await;
+        let follower = tokio::spawn(run(client(&listener, again), sender, CancellationToken::new()));
+        wait(&mut news, is_loaded).await;
+
+        drop(hub);
+        let hub = Hub::start(dir.path(), &listener);
+        let is_no_operator = |news: &News| matches!(news, News::Lost(reason) if reason.contains("sealcast operator"));
+        wait(&mut news, |news| is_no_operator(news).then_some(())).await;
+        hub.operator_calls(&token).await;
+        wait(&mut news, is_loaded).await;
+        wait(&mut news, |news| matches!(news, News::Back).then_some(())).await;
+
+        drop(hub);
+        let hub = Hub::start(dir.path(), &listener);
+        hub.operator_calls(&Token::generate().unwrap()).await;
+        let said = format!("{:#}", timeout(Duration::from_secs(60), follower).await.unwrap().unwrap().unwrap_err());
+        assert!(said.contains("no such token"), "{said}");
     });
 }
 
@@ -130,6 +167,9 @@ fn a_wrong_token_and_a_hub_that_is_not_there_are_told_at_once() {
         let outcome = run(client(&listener, Token::generate().unwrap()), sender, CancellationToken::new());
         format!("{:#}", runtime.block_on(outcome).unwrap_err())
     };
+    let said = attempt();
+    assert!(said.contains("no reader's token") && said.contains("sealcast operator"), "{said}");
+    runtime.block_on(hub.operator_calls(&Token::generate().unwrap()));
     let said = attempt();
     assert!(said.contains("no such token"), "{said}");
     drop(hub);
