@@ -69,10 +69,7 @@ impl std::str::FromStr for ConsoleUrl {
         ensure!(uri.path() == "/" && uri.query().is_none(), "{text:?}: a console's URL ends behind its port");
         match scheme {
             "https" => {}
-            "http" => ensure!(
-                is_this_machine(host),
-                "{text:?}: whoever signs in to another machine without TLS shows others how; use https://"
-            ),
+            "http" => ensure!(is_this_machine(host), "{text:?}: without TLS others can read the sign-in: use https://"),
             _ => bail!("{text:?} begins with neither http:// nor https://"),
         }
         Ok(Self(uri))

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use sealcast_console::{Alarm, Entry, FeedEvent, Group, Level, Node};
-use sealcast_node::output;
+use sealcast_node::output::{self, Reader, printable};
+use sealcast_reading::utc;
 use serde_json::{Value, json};
 
 use crate::{
     fleet::Fleet,
     follow::{Loaded, News},
-    words::{count, date, plural, rate, safe},
+    words::{count, plural, rate},
 };
 
 /// How often the figures are said, in the hub's time.
@@ -30,7 +31,7 @@ impl Teller {
         let mut lines = Vec::new();
         match (news, &mut self.known) {
             (News::Lost(reason), Some(known)) => {
-                lines.push(dated(known.at, &format!("connection lost, trying again: {}", safe(reason))));
+                lines.push(dated(known.at, &format!("connection lost, trying again: {}", printable(reason))));
             }
             (News::Back, Some(known)) => lines.push(dated(known.at, "connection is back")),
             (News::Loaded(loaded), known) => {
@@ -56,7 +57,7 @@ impl Teller {
 }
 
 fn dated(at: u64, text: &str) -> String {
-    format!("{}  {text}", date(at))
+    format!("{}  {text}", utc(at))
 }
 
 /// What is new in a state that was loaded; `known`: what was known before.
@@ -64,7 +65,7 @@ fn whole(known: Option<&Fleet>, loaded: &Loaded) -> Vec<String> {
     let Loaded { state, entries, .. } = loaded;
     let (nodes, groups) = (plural(state.nodes.len(), "node"), plural(state.groups.len(), "group"));
     let entry_count = count(state.ledger.height);
-    let hub = format!("hub {}: {nodes}, {groups}, {entry_count} entries", safe(&state.hub.name));
+    let hub = format!("hub {}: {nodes}, {groups}, {entry_count} entries", printable(&state.hub.name));
     let mut lines = vec![dated(state.at, &hub)];
     lines.extend(alarm_lines(known.map_or(&[], |known| &known.alarms), &state.alarms, state.at));
     // Of a first look only what comes from then on is news.
@@ -91,14 +92,14 @@ fn alarm_lines(before: &[Alarm], now: &[Alarm], at: u64) -> Vec<String> {
     let (old, new) = (ids(before), ids(now));
     let begun = now.iter().filter(|alarm| !old.contains(&alarm.id)).map(alarm_line);
     let over = before.iter().filter(|alarm| !new.contains(&alarm.id));
-    let over = over.map(|alarm| format!("no more: {}", safe(&alarm.text)));
+    let over = over.map(|alarm| format!("no more: {}", printable(&alarm.text)));
     begun.chain(over).map(|text| dated(at, &text)).collect()
 }
 
 /// It may be told again after the state was loaded.
 fn entry_line(known: &Fleet, entry: &Entry) -> Option<String> {
     let is_new = known.entries.front().is_none_or(|newest| newest.index < entry.index);
-    is_new.then(|| dated(entry.at, &format!("entry {}: {}", entry.index, safe(&entry.text))))
+    is_new.then(|| dated(entry.at, &format!("entry {}: {}", entry.index, printable(&entry.text))))
 }
 
 fn node_line(known: &Fleet, node: &Node) -> Option<String> {
@@ -108,13 +109,13 @@ fn node_line(known: &Fleet, node: &Node) -> Option<String> {
         Some(false) if was == Some(true) => "is away",
         _ => return None,
     };
-    Some(format!("node {} {what}", safe(&node.id)))
+    Some(format!("node {} {what}", printable(&node.id)))
 }
 
 fn group_line(known: &Fleet, group: &Group) -> Option<String> {
     let was = known.groups.get(&group.number);
     let same = was.is_some_and(|was| (was.epoch, &was.joined, was.state) == (group.epoch, &group.joined, group.state));
-    let (name, joined, members) = (safe(&group.name), group.joined.len(), group.members.len());
+    let (name, joined, members) = (printable(&group.name), group.joined.len(), group.members.len());
     (!same).then(|| format!("group {name}: epoch {}, {joined} of {members} members have its keys", group.epoch))
 }
 
@@ -123,7 +124,7 @@ fn alarm_line(alarm: &Alarm) -> String {
         Level::Error => "error",
         Level::Warn => "warning",
     };
-    format!("{level}: {}. {}", safe(&alarm.text), safe(&alarm.advice))
+    format!("{level}: {}. {}", printable(&alarm.text), printable(&alarm.advice))
 }
 
 fn figures(fleet: &Fleet) -> String {
@@ -151,12 +152,18 @@ pub fn object(news: &News) -> Result<Value> {
     })
 }
 
-/// Says these news on standard output.
-pub fn tell(teller: &mut Teller, news: &News, as_json: bool) -> Result<()> {
-    match as_json {
-        true => output::line(&object(news)?.to_string()),
-        false => teller.hear(news).iter().try_for_each(|line| output::line(line)),
+/// Says these news on standard output, as long as somebody reads it.
+pub fn tell(teller: &mut Teller, news: &News, as_json: bool) -> Result<Reader> {
+    let lines = match as_json {
+        true => vec![object(news)?.to_string()],
+        false => teller.hear(news),
+    };
+    for line in lines {
+        if output::try_line(&line)? == Reader::Closed {
+            return Ok(Reader::Closed);
+        }
     }
+    Ok(Reader::Listens)
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Clear, Paragraph},
 };
+use sealcast_node::output::printable;
 
 pub use self::theme::Theme;
 use crate::{
     fleet::Fleet,
     ui::{Ui, View},
-    words::safe,
 };
 
 /// In a narrower terminal the views have digits for names.
@@ -53,7 +53,7 @@ pub fn draw(frame: &mut Frame<'_>, fleet: &Fleet, ui: &Ui, theme: Theme) {
 
 fn header(fleet: &Fleet, ui: &Ui, theme: Theme, width: u16) -> Line<'static> {
     let (mark, style) = if ui.lost.is_none() { ("live", theme.good()) } else { ("lost", theme.bad()) };
-    let name = Span::styled(format!(" {}  ", safe(&fleet.hub.name)), theme.strong());
+    let name = Span::styled(format!(" {}  ", printable(&fleet.hub.name)), theme.strong());
     let mut spans = vec![Span::styled(format!(" {mark}"), style), name];
     for (at, view) in View::ALL.into_iter().enumerate() {
         let is_shown = view == ui.view;
@@ -68,7 +68,7 @@ fn header(fleet: &Fleet, ui: &Ui, theme: Theme, width: u16) -> Line<'static> {
 
 fn footer(ui: &Ui, theme: Theme) -> Line<'static> {
     match &ui.lost {
-        Some(reason) => Line::styled(format!(" connection lost, trying again: {}", safe(reason)), theme.bad()),
+        Some(reason) => Line::styled(format!(" connection lost, trying again: {}", printable(reason)), theme.bad()),
         None => Line::styled(" q quit   Tab view   ↓ ↑ row   ? help", theme.dim()),
     }
 }

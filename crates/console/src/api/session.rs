@@ -99,8 +99,9 @@ pub async fn who(State(console): State<Arc<Console>>, headers: HeaderMap) -> Res
     responses((status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody)),
 )]
 pub async fn sign_out(State(console): State<Arc<Console>>, headers: HeaderMap) -> Result<Response, Refused> {
-    let (id, _) = changer(&console, &headers)?;
+    let (id, session) = changer(&console, &headers)?;
     console.sessions.end(id);
+    info!(role = ?session.role, "signed out of the console");
     let gone = [(header::SET_COOKIE, set_cookie(&console, "", 0)?)];
     Ok((StatusCode::NO_CONTENT, gone).into_response())
 }

@@ -7,11 +7,12 @@ use ratatui::{
     widgets::{Block, Paragraph, Sparkline},
 };
 use sealcast_console::Place;
+use sealcast_node::output::printable;
 
 use super::{alarm, tables, theme::Theme};
 use crate::{
     fleet::Fleet,
-    words::{count, plural, rate, relative, safe, span},
+    words::{count, plural, rate, relative, span},
 };
 
 /// Lines of the figures, with their border.
@@ -23,7 +24,7 @@ const LOW: u16 = 22;
 
 pub fn draw(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme: Theme) {
     // Two lines for each alarm, and one that says so if there is none.
-    let wanted = (2 * fleet.alarms.len()).max(1) as u16 + 2;
+    let wanted = u16::try_from((2 * fleet.alarms.len()).max(1)).unwrap_or(u16::MAX).saturating_add(2);
     let traffic = if area.height >= LOW { 4 } else { 0 };
     let rest = area.height.saturating_sub(FIGURES + traffic);
     let needs = wanted.min((rest / 2).max(3));
@@ -87,7 +88,7 @@ fn lines(fleet: &Fleet, theme: Theme) -> Text<'static> {
         figure("messages", rate(totals.per_second), format!(" /s   {} since the hub began", count(totals.messages))),
         figure("sealed", sealed, format!("   opened {opened}   refused {refused}")),
         figure("ledger", count(ledger.height), format!(" entries {place}{last}")),
-        figure("hub", safe(&hub.version), format!("   up {up}   operator's process {operator}")),
+        figure("hub", printable(&hub.version), format!("   up {up}   operator's process {operator}")),
     ])
 }
 
@@ -112,7 +113,7 @@ fn refusals(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, theme: Theme) {
         false => refused
             .into_iter()
             .map(|(code, number)| {
-                let (code, number) = (safe(code), count(*number));
+                let (code, number) = (printable(code), count(*number));
                 Line::raw(format!("{code} {number:>width$}", width = width.saturating_sub(code.chars().count() + 1)))
             })
             .collect(),
