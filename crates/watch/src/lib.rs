@@ -4,17 +4,17 @@
 //! | module | what |
 //! | --- | --- |
 //! | `client`, `sse` | the API: sign-in, state, live feed |
-//! | `follow` | one stream of news, over interruptions |
-//! | `fleet` | what is known: news applied to the state |
+//! | `follow` | one stream of updates, over interruptions |
+//! | `hub_view` | what is known: updates applied to the state |
 //! | `ui`, `screen`, `words` | what is chosen, and the picture of it |
 //! | `terminal`, `plain` | where it goes: a terminal, or lines |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod client;
-mod fleet;
-mod follow;
 #[cfg(test)]
-mod made;
+mod fixture;
+mod follow;
+mod hub_view;
 mod plain;
 mod screen;
 mod sse;
@@ -44,8 +44,8 @@ use zeroize::Zeroizing;
 
 use self::client::{Client, ConsoleUrl, Credential};
 
-/// News that wait for the terminal. The feed waits behind them.
-const NEWS: usize = 64;
+/// Updates that wait for the terminal. The feed waits behind them.
+const WAITING_UPDATES: usize = 64;
 
 /// `sealcast watch`.
 #[derive(clap::Args)]
@@ -74,28 +74,28 @@ pub struct Options {
 /// Shows the hub until the person quits or the process is told to end.
 pub async fn run(options: Options) -> Result<()> {
     let client = options.client()?;
-    let (sender, mut news) = mpsc::channel(NEWS);
+    let (sender, mut updates) = mpsc::channel(WAITING_UPDATES);
     let stop = CancellationToken::new();
     let follower = tokio::spawn(follow::run(client, sender, stop.clone()));
     let is_terminal = std::io::stdout().is_terminal() && !options.json;
-    let shown = if is_terminal { terminal::run(&mut news).await } else { lines(&mut news, options.json).await };
-    drop(news);
+    let shown = if is_terminal { terminal::run(&mut updates).await } else { lines(&mut updates, options.json).await };
+    drop(updates);
     stop.cancel();
     let followed = follower.await.context("following the hub has failed")?;
     shown.and(followed.with_context(|| format!("the console at {}", options.url)))
 }
 
-async fn lines(news: &mut mpsc::Receiver<follow::News>, as_json: bool) -> Result<()> {
+async fn lines(updates: &mut mpsc::Receiver<follow::Update>, as_json: bool) -> Result<()> {
     let mut stop = pin!(shutdown::requested());
-    let mut teller = plain::Teller::default();
+    let mut printer = plain::LinePrinter::default();
     loop {
         let next = tokio::select! {
             () = &mut stop => return Ok(()),
-            next = news.recv() => next,
+            next = updates.recv() => next,
         };
         let Some(next) = next else { return Ok(()) };
         // Whoever reads the lines has enough: the session ends with them.
-        if plain::tell(&mut teller, &next, as_json)? == Reader::Closed {
+        if plain::print(&mut printer, next, as_json)? == Reader::Closed {
             return Ok(());
         }
     }
