@@ -22,7 +22,7 @@ use crate::{
     actions::{Actions, Call, Orders, Outcome},
     feed::Feed,
     log::Log,
-    model::{Alarm, Demo, Group, HubState, LedgerState, Node, Place, State, Totals, TotalsEvent, WireEvent},
+    model::{Alarm, Demo, FeedEvent, Group, HubState, LedgerState, Node, Place, State, Totals, TotalsEvent, WireEvent},
     reports::Reports,
     traffic::Traffic,
     verify::{Records, Verification},
@@ -148,9 +148,9 @@ impl Console {
     /// Takes a record, which the replica and then the groups have just taken: while both are locked.
     pub fn observe(&self, replica: &Replica, groups: &PublicGroups, record: &Record, event: Event) {
         let (entry, value) = lock(&self.log).observe(replica, groups, record, event);
-        self.feed.push("entry", &entry);
+        self.feed.push(&FeedEvent::Entry(entry));
         if let Some(value) = value {
-            self.feed.push("value", &value);
+            self.feed.push(&FeedEvent::Value(value));
         }
     }
 
@@ -170,7 +170,7 @@ impl Console {
 
     /// How far the demo has come.
     pub fn set_demo(&self, demo: Demo) {
-        self.feed.push("demo", &demo);
+        self.feed.push(&FeedEvent::Demo(demo.clone()));
         *lock(&self.demo) = Some(demo);
     }
 
@@ -183,7 +183,7 @@ impl Console {
     pub fn set_read(&self, topic: &str, node: &str, text: Option<String>) {
         let wire = lock(&self.traffic).read(topic, node, text);
         if let Some(wire) = wire {
-            self.feed.push("wire", &WireEvent { messages: vec![wire] });
+            self.feed.push(&FeedEvent::Wire(WireEvent { messages: vec![wire] }));
         }
     }
 
@@ -206,8 +206,8 @@ impl Console {
         let news = traffic.news(now_ms());
         drop(traffic);
         if let Some((wire, links)) = news {
-            self.feed.push("wire", &wire);
-            self.feed.push("links", &links);
+            self.feed.push(&FeedEvent::Wire(wire));
+            self.feed.push(&FeedEvent::Links(links));
         }
     }
 
@@ -226,21 +226,21 @@ impl Console {
             return;
         }
         let (totals, ledger, hub) = (self.totals(), self.ledger(), self.hub());
-        self.feed.push("totals", &TotalsEvent { at: now_ms(), totals, ledger, hub });
+        self.feed.push(&FeedEvent::Totals(Box::new(TotalsEvent { at: now_ms(), totals, ledger, hub })));
         let mut told = lock(&self.told);
         let view = self.view();
         told.turn = told.turn.wrapping_add(MAX_TOLD);
         let turn = told.turn;
         for node in changed(&told.nodes, view.nodes, turn, |node| &node.id).into_iter().take(MAX_TOLD) {
-            self.feed.push("node", &node);
+            self.feed.push(&FeedEvent::Node(Box::new(node.clone())));
             told.nodes.insert(node.id.clone(), node);
         }
         for group in changed(&told.groups, view.groups, turn, |group| &group.name).into_iter().take(MAX_TOLD) {
-            self.feed.push("group", &group);
+            self.feed.push(&FeedEvent::Group(Box::new(group.clone())));
             told.groups.insert(group.name.clone(), group);
         }
         if told.alarms != view.alarms {
-            self.feed.push("alarms", &view.alarms);
+            self.feed.push(&FeedEvent::Alarms(view.alarms.clone()));
             told.alarms = view.alarms;
         }
     }
@@ -296,7 +296,7 @@ impl Console {
 
     fn tell_outcomes(&self, outcomes: Vec<Outcome>) {
         for outcome in outcomes {
-            self.feed.push("action", &outcome);
+            self.feed.push(&FeedEvent::Action(outcome));
         }
     }
 

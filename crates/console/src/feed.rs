@@ -11,10 +11,11 @@ use std::{
 
 use axum::response::sse;
 use futures_util::{Stream, stream};
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
+
+use crate::model::{FeedEvent, RESET};
 
 /// Events that are kept.
 const MAX_EVENTS: usize = 4096;
@@ -54,8 +55,9 @@ impl Feed {
     }
 
     /// Adds an event.
-    pub fn push(&self, name: &'static str, data: &impl Serialize) {
-        let data = match serde_json::to_string(data) {
+    pub fn push(&self, event: &FeedEvent) {
+        let name = event.name();
+        let data = match event.data() {
             Ok(data) => data,
             Err(error) => return error!(name, %error, "an event of the console could not be written"),
         };
@@ -120,7 +122,7 @@ impl Reader {
             match self.feed.after(self.last) {
                 None => {
                     self.last = self.feed.newest();
-                    return Some(VecDeque::from([event(self.last, "reset", "{}")]));
+                    return Some(VecDeque::from([event(self.last, RESET, "{}")]));
                 }
                 Some(events) if !events.is_empty() => {
                     self.last = events.last().map_or(self.last, |event| event.id);
@@ -143,6 +145,11 @@ fn event(id: u64, name: &str, data: &str) -> sse::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actions::{Outcome, OutcomeState};
+
+    fn outcome(text: String) -> FeedEvent {
+        FeedEvent::Action(Outcome { id: String::new(), state: OutcomeState::Done, text })
+    }
 
     fn ids(events: Option<Vec<Arc<Event>>>) -> Option<Vec<u64>> {
         events.map(|events| events.iter().map(|event| event.id).collect())
@@ -153,14 +160,14 @@ mod tests {
         let feed = Feed::new(0);
         assert_eq!(ids(feed.after(0)), Some(vec![]));
         for at in 0..3 {
-            feed.push("entry", &at);
+            feed.push(&outcome(at.to_string()));
         }
         assert_eq!(ids(feed.after(0)), Some(vec![1, 2, 3]));
         assert_eq!(ids(feed.after(2)), Some(vec![3]));
         assert_eq!(ids(feed.after(3)), Some(vec![]));
         assert_eq!(ids(feed.after(4)), None, "of another process");
         for at in 0..MAX_EVENTS {
-            feed.push("entry", &at);
+            feed.push(&outcome(at.to_string()));
         }
         assert_eq!(ids(feed.after(2)), None, "gone");
         assert_eq!(ids(feed.after(3)).map(|ids| ids[0]), Some(4));
@@ -170,9 +177,9 @@ mod tests {
     #[test]
     fn the_ring_is_bounded_in_bytes() {
         let feed = Feed::new(0);
-        let long = "x".repeat(MAX_BYTES / 4);
+        let long = outcome("x".repeat(MAX_BYTES / 4));
         for _ in 0..8 {
-            feed.push("wire", &long);
+            feed.push(&long);
         }
         let ring = feed.ring.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(ring.bytes <= MAX_BYTES && ring.events.len() == 3, "{}", ring.events.len());

@@ -11,9 +11,9 @@ use sealcast_identity::PublicKey;
 use sealcast_ledger::{Event, GroupNumber, LedgerId, Number, Record, Replica, Summary};
 
 use crate::{
-    model::{Entry, Epoch},
+    model::{Entry, Epoch, ValueEvent},
     names::name,
-    values::{Value, Values},
+    values::Values,
 };
 
 /// Entries that are kept. The command line shows older ones.
@@ -64,7 +64,7 @@ impl Log {
         groups: &PublicGroups,
         record: &Record,
         event: Event,
-    ) -> (Entry, Option<Value>) {
+    ) -> (Entry, Option<ValueEvent>) {
         let originator = record.entry.originator();
         let by = name(replica, originator);
         let summary = Summary { index: record.index, time_s: record.time_s, originator, event };

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
-    feed_event::{FeedEvent, TotalsEvent, WireEvent},
+    feed_event::{
+        EventError, FeedEvent, LinkCount, LinksEvent, RESET, TotalsEvent, ValueEvent, VerifyEvent, VerifyState,
+        WireEvent,
+    },
     live::{Bands, Demo, DemoState, Point, Series, Step, Valve, ValveState, Verdict, Wire, WirePage},
     records::{Entry, EntryDetail, EntryPage, EntrySignature, Epoch},
 };

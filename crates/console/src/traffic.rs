@@ -11,9 +11,8 @@ use sealcast_identity::{HUB_NAME, OPERATOR_NAME};
 use sealcast_ledger::Replica;
 use sealcast_seal::Header;
 use sealcast_topic::{ControlTopic, TopicName};
-use serde::Serialize;
 
-use crate::model::{Wire, WireEvent};
+use crate::model::{LinkCount, LinksEvent, Wire, WireEvent};
 
 /// Messages that are kept.
 const MAX_KEPT: usize = 512;
@@ -84,21 +83,6 @@ struct Kept {
     sealed: bool,
     retained: bool,
     read: Option<BTreeMap<String, Option<String>>>,
-}
-
-/// The data of an event `links`.
-#[derive(Debug, Serialize)]
-pub struct LinksEvent {
-    at: u64,
-    links: Vec<LinkCount>,
-}
-
-#[derive(Debug, Serialize)]
-struct LinkCount {
-    from: Option<String>,
-    group: Option<String>,
-    topic: String,
-    count: u64,
 }
 
 impl Origin {

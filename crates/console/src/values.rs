@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use sealcast_ledger::{Event, LimitVerdict, Replica, Summary};
-use serde::Serialize;
 
 use crate::{
-    model::{Bands, Point, Series, Verdict},
+    model::{Bands, Point, Series, ValueEvent, Verdict},
     names::name,
 };
 
@@ -14,22 +13,13 @@ use crate::{
 const MAX_SERIES: usize = 256;
 const MAX_POINTS: usize = 1000;
 
-/// The data of an event `value`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Value {
-    node: String,
-    topic: String,
-    group: String,
-    point: Point,
-}
-
 /// See the module. By node, group and topic.
 #[derive(Debug, Default)]
 pub struct Values(BTreeMap<(String, String, String), Series>);
 
 impl Values {
     /// Takes what the ledger said, if it is of a reading.
-    pub fn observe(&mut self, replica: &Replica, summary: &Summary) -> Option<Value> {
+    pub fn observe(&mut self, replica: &Replica, summary: &Summary) -> Option<ValueEvent> {
         let Event::Reading { group, topic, value, decimals, unit, time_ms, verdict, .. } = &summary.event else {
             return None;
         };
@@ -41,13 +31,13 @@ impl Values {
         };
         let point = Point { at: *time_ms, value: scaled(*value, *decimals), verdict, reason };
         let (node, group, topic) = (name(replica, summary.originator), group.name.to_string(), topic.to_string());
-        let value = Value { node, topic, group, point };
+        let value = ValueEvent { node, topic, group, point };
         self.put(value.clone(), unit.to_string(), bands);
         Some(value)
     }
 
-    fn put(&mut self, value: Value, unit: String, bands: Bands) {
-        let Value { node, topic, group, point } = value;
+    fn put(&mut self, value: ValueEvent, unit: String, bands: Bands) {
+        let ValueEvent { node, topic, group, point } = value;
         let key = (node.clone(), group.clone(), topic.clone());
         if self.0.len() >= MAX_SERIES && !self.0.contains_key(&key) {
             // The one that has been silent longest.
@@ -95,7 +85,7 @@ mod tests {
         let mut values = Values::default();
         let put = |values: &mut Values, node: usize, at: u64| {
             let point = Point { at, value: 1.5, verdict: Verdict::Good, reason: None };
-            let value = Value { node: node.to_string(), topic: "t".into(), group: "g".into(), point };
+            let value = ValueEvent { node: node.to_string(), topic: "t".into(), group: "g".into(), point };
             values.put(value, "Cel".into(), Bands::default());
         };
         for at in 0..MAX_POINTS as u64 + 5 {

@@ -9,9 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use sealcast_ledger::{Genesis, Record, Replica};
-use serde::Serialize;
 
-use crate::feed::Feed;
+use crate::{
+    feed::Feed,
+    model::{FeedEvent, VerifyEvent, VerifyState},
+};
 
 /// Reads up to so many records of the ledger, from an index on: nothing at its end.
 pub type Records = Box<dyn Fn(u64, usize) -> Pin<Box<dyn Future<Output = Result<Vec<Record>>> + Send>> + Send + Sync>;
@@ -19,15 +21,6 @@ pub type Records = Box<dyn Fn(u64, usize) -> Pin<Box<dyn Future<Output = Result<
 const PAGE: usize = 128;
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(200);
-
-/// The data of an event `verify`.
-#[derive(Debug, Serialize)]
-struct Progress<'a> {
-    state: &'static str,
-    done: u64,
-    of: u64,
-    text: &'a str,
-}
 
 /// One at a time.
 #[derive(Default)]
@@ -52,18 +45,19 @@ impl Verification {
 impl Turn<'_> {
     /// Verifies the first `of` records, and tells `feed`.
     pub async fn run(self, genesis: Genesis, of: u64, records: &Records, feed: &Feed) {
+        let tell = |state, done, text| feed.push(&FeedEvent::Verify(VerifyEvent { state, done, of, text }));
         let mut done = 0;
         let outcome = verify(genesis, of, records, |reached| {
             done = reached;
-            feed.push("verify", &Progress { state: "running", done: reached, of, text: "" });
+            tell(VerifyState::Running, reached, String::new());
         });
         match outcome.await {
             Ok(head) => {
                 let text = format!("{of} entries verified: signatures, rules and hash chain; head {head}");
-                feed.push("verify", &Progress { state: "done", done: of, of, text: &text });
+                tell(VerifyState::Done, of, text);
             }
             Err(error) => {
-                feed.push("verify", &Progress { state: "failed", done, of, text: &format!("{error:#}") });
+                tell(VerifyState::Failed, done, format!("{error:#}"));
             }
         }
     }

@@ -45,7 +45,7 @@ impl Endpoint {
 
     async fn exchange(&self, request: Vec<u8>) -> Result<Vec<u8>> {
         match &self.way {
-            Way::Http(client) => client.exchange(request).await,
+            Way::Http(client) => client.exchange(request, PATIENCE).await,
             Way::Socket(requests, _) => requests.exchange(request).await,
         }
     }

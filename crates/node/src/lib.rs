@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod endpoint;
 pub mod examples;
 pub mod files;
+pub mod http;
 pub mod https;
 mod hub_channel;
 mod key_files;

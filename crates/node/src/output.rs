@@ -37,11 +37,32 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{safe}");
 }
 
-/// One line on standard output. A reader that went away (`| head`) is not an error.
+/// One line on standard output. A reader that went away (`| head`) is not an error: it ends the process.
 pub fn line(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
+    match try_line(text)? {
+        Reader::Listens => Ok(()),
+        Reader::Closed => std::process::exit(0),
+    }
+}
+
+/// Whether somebody reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// As far as is known.
+    Listens,
+    /// Not any more.
+    Closed,
+}
+
+/// [`line`] for whoever has something to end before the process does.
+pub fn try_line(text: &str) -> Result<Reader> {
+    write_line(&mut std::io::stdout().lock(), text)
+}
+
+fn write_line(to: &mut impl Write, text: &str) -> Result<Reader> {
+    match writeln!(to, "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Closed),
+        other => Ok(other.map(|()| Reader::Listens)?),
     }
 }
 
@@ -67,7 +88,16 @@ pub fn utc(time_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::*;
+
+    #[test]
+    fn a_reader_that_went_away_is_told_apart_from_a_failure() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        assert_eq!(write_line(&mut writer, "one").unwrap(), Reader::Listens);
+        drop(reader);
+        assert_eq!(write_line(&mut writer, "two").unwrap(), Reader::Closed);
+        assert!(write_line(&mut [0_u8; 2].as_mut_slice(), "three").is_err());
+    }
 
     #[test]
     fn dates() {

@@ -40,7 +40,7 @@ enum Role {
     Enroll(enroll::Options),
     /// Carry out what is asked for on the hub's console, and tell the agents how far the ledger is, with the operator's key.
     Operator(duty::Options),
-    /// Show a hub as it lives, in this terminal.
+    /// Show a running hub in this terminal.
     Watch(sealcast_watch::Options),
     /// Manage who may sign in to the hub's console.
     #[command(subcommand)]

@@ -3,26 +3,20 @@
 use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, Uri,
     body::{Bytes, Incoming},
     header,
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use rustls::ClientConfig;
 use sealcast_console::{EntryPage, ErrorBody, SignedIn, State, Token, WirePage};
+use sealcast_node::http::{HttpClient, has_user, read_answer};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::sse::{self, Parser};
 
-/// The longest answer: the state of a fleet of tens of thousands of devices.
-const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The server says something each 15 s at least: a feed that is silent for longer is dead.
@@ -66,13 +60,12 @@ impl std::str::FromStr for ConsoleUrl {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             bail!("{text:?} is no URL of a console, such as http://127.0.0.1:8088");
         };
+        // The URL is printed.
+        ensure!(!has_user(&uri), "a console's URL has no user in it: sign in with --token-file or --identity");
         ensure!(uri.path() == "/" && uri.query().is_none(), "{text:?}: a console's URL ends behind its port");
         match scheme {
             "https" => {}
-            "http" => ensure!(
-                is_this_machine(host),
-                "{text:?}: whoever signs in to another machine without TLS shows others how; use https://"
-            ),
+            "http" => ensure!(is_this_machine(host), "{text:?}: without TLS others can read the sign-in: use https://"),
             _ => bail!("{text:?} begins with neither http:// nor https://"),
         }
         Ok(Self(uri))
@@ -113,7 +106,7 @@ pub enum Credential {
 
 /// See the module.
 pub struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpClient,
     url: ConsoleUrl,
     credential: Credential,
     session: Option<Session>,
@@ -128,15 +121,7 @@ struct Session {
 impl Client {
     /// Of the console at `url`. `tls` says which servers are believed, and shows a certificate if the credential is one.
     pub fn new(url: ConsoleUrl, tls: &Arc<ClientConfig>, credential: Credential) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(ClientConfig::clone(tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Self { pool: Pool::builder(TokioExecutor::new()).build(connector), url, credential, session: None }
+        Self { http: HttpClient::new(tls), url, credential, session: None }
     }
 
     /// Begins a session, in the place of the former one.
@@ -198,11 +183,9 @@ impl Client {
         body: String,
     ) -> Result<Response<Incoming>, ClientError> {
         let request = self.request(method, path, headers, body).map_err(ClientError::Unreachable)?;
-        let answer = match timeout(PATIENCE, self.pool.request(request)).await {
-            Err(_) => Err(anyhow::anyhow!("{} has not answered within {} s", self.url, PATIENCE.as_secs())),
-            Ok(answer) => answer.with_context(|| format!("{} cannot be reached", self.url)),
-        };
-        let answer = answer.map_err(ClientError::Unreachable)?;
+        let answer = self.http.request(request, PATIENCE).await;
+        let answer =
+            answer.with_context(|| format!("{} cannot be reached", self.url)).map_err(ClientError::Unreachable)?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -231,9 +214,7 @@ impl Client {
 }
 
 async fn read<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, ClientError> {
-    let body = timeout(PATIENCE, Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect()).await;
-    let body = body.map_err(|_| ClientError::Unreachable(anyhow::anyhow!("the answer does not end")))?;
-    let bytes = body.map_err(|error| ClientError::Unreachable(anyhow::anyhow!(error)))?.to_bytes();
+    let bytes = read_answer(answer, PATIENCE).await.map_err(ClientError::Unreachable)?;
     serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.into()))
 }
 
@@ -274,10 +255,17 @@ mod tests {
             assert_eq!(url.to_string(), good.trim_end_matches('/'));
             assert_eq!(url.at("/api/state").unwrap(), *format!("{url}/api/state"));
         }
-        for bad in
-            ["http://hub.example:8088", "http://10.0.0.1", "127.0.0.1:8088", "ftp://localhost", "http://localhost/x"]
-        {
-            assert!(bad.parse::<ConsoleUrl>().is_err(), "{bad}");
+        for bad in [
+            "http://hub.example:8088",
+            "http://10.0.0.1",
+            "127.0.0.1:8088",
+            "ftp://localhost",
+            "http://localhost/x",
+            "https://anna:secret@hub.example:8088",
+            "http://anna@localhost",
+        ] {
+            let said = bad.parse::<ConsoleUrl>().unwrap_err().to_string();
+            assert!(!said.contains("secret"), "{said}");
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use sealcast_console::{Entry, State, Wire};
+use sealcast_console::{Entry, RESET, State, Wire};
 use tokio::{
     sync::mpsc::Sender,
     time::{sleep, timeout},
@@ -27,7 +27,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What whoever shows the hub is told.
 #[derive(Debug)]
-pub enum News {
+pub enum Update {
     /// All of it, anew.
     Loaded(Box<Loaded>),
     /// What has happened since.
@@ -49,13 +49,13 @@ pub struct Loaded {
     pub wire: Vec<Wire>,
 }
 
-/// Follows until `stop`, or until nobody takes the news any more. Then it signs out.
+/// Follows until `stop`, or until nobody takes the updates any more. Then it signs out.
 ///
 /// # Errors
 /// The hub cannot be reached at first, or the token is not its console's.
-pub async fn run(mut client: Client, news: Sender<News>, stop: CancellationToken) -> Result<()> {
-    let outcome = stop.run_until_cancelled(follow(&mut client, &news)).await;
-    drop(news);
+pub async fn run(mut client: Client, updates: Sender<Update>, stop: CancellationToken) -> Result<()> {
+    let outcome = stop.run_until_cancelled(follow(&mut client, &updates)).await;
+    drop(updates);
     // A hub that is gone has no session to end.
     let _ = timeout(FAREWELL, client.sign_out()).await;
     outcome.unwrap_or(Ok(()))
@@ -63,7 +63,7 @@ pub async fn run(mut client: Client, news: Sender<News>, stop: CancellationToken
 
 /// What is known of the connection.
 #[derive(Default)]
-struct Course {
+struct FollowState {
     /// The last event that was heard; none: the state has to be loaded.
     last: Option<String>,
     /// What was said of a connection that is lost.
@@ -71,15 +71,16 @@ struct Course {
     pause: Duration,
 }
 
-async fn follow(client: &mut Client, news: &Sender<News>) -> Result<()> {
+async fn follow(client: &mut Client, updates: &Sender<Update>) -> Result<()> {
     client.sign_in().await?;
-    let mut course = Course { pause: PAUSE, ..Course::default() };
+    let mut state = FollowState { pause: PAUSE, ..FollowState::default() };
     let mut has_begun = false;
-    while let Err(failure) = stretch(client, news, &mut course).await {
-        has_begun |= course.last.is_some();
+    while let Err(failure) = follow_once(client, updates, &mut state).await {
+        has_begun |= state.last.is_some();
         let failure = match failure {
-            ClientError::Refused { status: 401, .. } => {
-                course.last = None;
+            failure if failure.is_unauthorized() => {
+                state.last = None;
+                // A hub that has just started knows no operator's token: that is another refusal, and passes.
                 match client.sign_in().await {
                     Err(failure) if failure.is_unauthorized() => {
                         return Err(failure).context("the session has ended, and there is no new one");
@@ -95,47 +96,47 @@ async fn follow(client: &mut Client, news: &Sender<News>) -> Result<()> {
                 bail!(failure);
             }
             let reason = format!("{failure:#}");
-            if course.lost.as_ref() != Some(&reason) && news.send(News::Lost(reason.clone())).await.is_err() {
+            if state.lost.as_ref() != Some(&reason) && updates.send(Update::Lost(reason.clone())).await.is_err() {
                 return Ok(());
             }
-            course.lost = Some(reason);
+            state.lost = Some(reason);
         }
-        sleep(course.pause).await;
-        course.pause = (course.pause * 2).min(MAX_PAUSE);
+        sleep(state.pause).await;
+        state.pause = (state.pause * 2).min(MAX_PAUSE);
     }
     Ok(())
 }
 
-/// Until the connection fails; `Ok` if nobody takes the news any more.
-async fn stretch(client: &Client, news: &Sender<News>, course: &mut Course) -> Result<(), ClientError> {
+/// Until the connection fails; `Ok` if nobody takes the updates any more.
+async fn follow_once(client: &Client, updates: &Sender<Update>, state: &mut FollowState) -> Result<(), ClientError> {
     loop {
-        let last = match &course.last {
+        let last = match &state.last {
             Some(last) => last.clone(),
             None => {
                 let loaded = load(client).await?;
                 let last = loaded.state.event.clone();
-                if news.send(News::Loaded(Box::new(loaded))).await.is_err() {
+                if updates.send(Update::Loaded(Box::new(loaded))).await.is_err() {
                     return Ok(());
                 }
-                course.last = Some(last.clone());
+                state.last = Some(last.clone());
                 last
             }
         };
         let mut feed = client.feed(&last).await?;
-        if course.lost.take().is_some() && news.send(News::Back).await.is_err() {
+        if state.lost.take().is_some() && updates.send(Update::Back).await.is_err() {
             return Ok(());
         }
         loop {
             let Some(event) = feed.next().await? else {
                 return Err(ClientError::Unreachable(anyhow::anyhow!("it has ended its feed")));
             };
-            course.pause = PAUSE;
-            if event.name == "reset" {
-                course.last = None;
+            state.pause = PAUSE;
+            if event.name == RESET {
+                state.last = None;
                 break;
             }
-            course.last = Some(event.id.clone());
-            if news.send(News::Event(event)).await.is_err() {
+            state.last = Some(event.id.clone());
+            if updates.send(Update::Event(event)).await.is_err() {
                 return Ok(());
             }
         }

@@ -1,20 +1,20 @@
-//! `sealcast watch`: a hub as it lives, in a terminal. It is a client of the console's HTTP API, like the console's page, and
+//! `sealcast watch`: a running hub, in a terminal. It is a client of the console's HTTP API, like the console's page, and
 //! it changes nothing.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | `client`, `sse` | the API: sign-in, state, live feed |
-//! | `follow` | one stream of news, over interruptions |
-//! | `fleet` | what is known: news applied to the state |
+//! | `follow` | one stream of updates, over interruptions |
+//! | `hub_view` | what is known: updates applied to the state |
 //! | `ui`, `screen`, `words` | what is chosen, and the picture of it |
 //! | `terminal`, `plain` | where it goes: a terminal, or lines |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod client;
-mod fleet;
-mod follow;
 #[cfg(test)]
-mod made;
+mod fixture;
+mod follow;
+mod hub_view;
 mod plain;
 mod screen;
 mod sse;
@@ -29,11 +29,13 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use rustls::{ClientConfig, RootCertStore};
 use sealcast_console::Token;
 use sealcast_node::{
-    KeyFiles, PassphraseArgs, files, shutdown,
+    KeyFiles, PassphraseArgs, files,
+    output::Reader,
+    shutdown,
     tls::{self, Identity},
 };
 use tokio::sync::mpsc;
@@ -42,8 +44,8 @@ use zeroize::Zeroizing;
 
 use self::client::{Client, ConsoleUrl, Credential};
 
-/// News that wait for the terminal. The feed waits behind them.
-const NEWS: usize = 64;
+/// Updates that wait for the terminal. The feed waits behind them.
+const WAITING_UPDATES: usize = 64;
 
 /// `sealcast watch`.
 #[derive(clap::Args)]
@@ -51,8 +53,7 @@ pub struct Options {
     /// Where the console is, as `sealcast up` prints it: https://, or http:// on this machine.
     #[arg(env = "SEALCAST_CONSOLE_URL", value_name = "URL", default_value = "http://127.0.0.1:8088")]
     url: ConsoleUrl,
-    /// File with a token of the console, a reader's or an operator's; `-` for standard input [default: console.token of the
-    /// operator's folder, which `sealcast operator` makes].
+    /// File with a token of the console, a reader's or an operator's; `-` for standard input.
     #[arg(long, env = "SEALCAST_CONSOLE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Sign in by the certificate in this folder, which `sealcast enroll` made: of a device that the hub's `hub.toml` names
@@ -61,16 +62,10 @@ pub struct Options {
     identity: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// The operator's folder.
-    #[arg(long, env = "SEALCAST_OPERATOR", value_name = "DIR", default_value = "hub-operator")]
-    operator: PathBuf,
-    /// The root certificate of a console at https:// [default: root.pem of the folder of --identity, of the hub's,
-    /// or of the operator's].
+    /// The root certificate of a console at https://, which is `root.pem` of the hub's folder [default: root.pem of the
+    /// folder of --identity].
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
-    /// The hub's folder.
-    #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
-    hub: PathBuf,
     /// Print each event as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -79,27 +74,30 @@ pub struct Options {
 /// Shows the hub until the person quits or the process is told to end.
 pub async fn run(options: Options) -> Result<()> {
     let client = options.client()?;
-    let (sender, mut news) = mpsc::channel(NEWS);
+    let (sender, mut updates) = mpsc::channel(WAITING_UPDATES);
     let stop = CancellationToken::new();
     let follower = tokio::spawn(follow::run(client, sender, stop.clone()));
     let is_terminal = std::io::stdout().is_terminal() && !options.json;
-    let shown = if is_terminal { terminal::run(&mut news).await } else { lines(&mut news, options.json).await };
-    drop(news);
+    let shown = if is_terminal { terminal::run(&mut updates).await } else { lines(&mut updates, options.json).await };
+    drop(updates);
     stop.cancel();
     let followed = follower.await.context("following the hub has failed")?;
     shown.and(followed.with_context(|| format!("the console at {}", options.url)))
 }
 
-async fn lines(news: &mut mpsc::Receiver<follow::News>, as_json: bool) -> Result<()> {
+async fn lines(updates: &mut mpsc::Receiver<follow::Update>, as_json: bool) -> Result<()> {
     let mut stop = pin!(shutdown::requested());
-    let mut teller = plain::Teller::default();
+    let mut printer = plain::LinePrinter::default();
     loop {
         let next = tokio::select! {
             () = &mut stop => return Ok(()),
-            next = news.recv() => next,
+            next = updates.recv() => next,
         };
         let Some(next) = next else { return Ok(()) };
-        plain::tell(&mut teller, &next, as_json)?;
+        // Whoever reads the lines has enough: the session ends with them.
+        if plain::print(&mut printer, next, as_json)? == Reader::Closed {
+            return Ok(());
+        }
     }
 }
 
@@ -125,17 +123,10 @@ impl Options {
                 Token::parse(&text).context("standard input")
             }
             Some(path) => Token::read(path),
-            None => {
-                let path = self.operator.join("console.token");
-                if !path.exists() {
-                    bail!(
-                        "give the file of a token with --token-file: `sealcast up` printed one for readers, and `sealcast \
-                         console token --dir HUB` makes a new one. There is no {} either, which `sealcast operator` makes",
-                        path.display()
-                    );
-                }
-                Token::read(&path)
-            }
+            None => Err(anyhow!(
+                "give the file of a token with --token-file: the first `sealcast up` printed one for readers, and `sealcast \
+                 console token --dir HUB` makes a new one"
+            )),
         }
     }
 
@@ -143,9 +134,7 @@ impl Options {
         if !self.url.is_tls() {
             return tls::client_with(Arc::new(RootCertStore::empty()), None, &[]);
         }
-        let folders = self.identity.iter().chain([&self.hub, &self.operator]);
-        let known = folders.map(|dir| dir.join("root.pem")).find(|path| path.exists());
-        let path = self.root.clone().or(known);
+        let path = self.root.clone().or_else(|| Some(self.identity.as_ref()?.join("root.pem")));
         let path = path.context("give the hub's root certificate with --root: root.pem of the hub's folder")?;
         tls::client(files::certificate(&path)?.der(), identity)
     }

@@ -11,12 +11,12 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Clear, Paragraph},
 };
+use sealcast_node::output::printable;
 
 pub use self::theme::Theme;
 use crate::{
-    fleet::Fleet,
+    hub_view::HubView,
     ui::{Ui, View},
-    words::safe,
 };
 
 /// In a narrower terminal the views have digits for names.
@@ -34,16 +34,16 @@ const HELP: [(&str, &str); 8] = [
 ];
 
 /// Draws all of it.
-pub fn draw(frame: &mut Frame<'_>, fleet: &Fleet, ui: &Ui, theme: Theme) {
+pub fn draw(frame: &mut Frame<'_>, hub_view: &HubView, ui: &Ui, theme: Theme) {
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
-    frame.render_widget(header(fleet, ui, theme, head.width), head);
+    frame.render_widget(header(hub_view, ui, theme, head.width), head);
     match ui.view {
-        View::Overview => overview::draw(frame, body, fleet, ui.row(), theme),
-        View::Nodes => tables::nodes(frame, body, fleet, ui.row(), theme),
-        View::Groups => tables::groups(frame, body, fleet, ui.row(), theme),
-        View::Ledger => tables::ledger(frame, body, fleet, ui.row(), theme),
-        View::Wire => tables::wire(frame, body, fleet, ui.row(), theme),
+        View::Overview => overview::draw(frame, body, hub_view, ui.row(), theme),
+        View::Nodes => tables::nodes(frame, body, hub_view, ui.row(), theme),
+        View::Groups => tables::groups(frame, body, hub_view, ui.row(), theme),
+        View::Ledger => tables::ledger(frame, body, hub_view, ui.row(), theme),
+        View::Wire => tables::wire(frame, body, hub_view, ui.row(), theme),
     }
     frame.render_widget(footer(ui, theme), foot);
     if ui.help {
@@ -51,9 +51,9 @@ pub fn draw(frame: &mut Frame<'_>, fleet: &Fleet, ui: &Ui, theme: Theme) {
     }
 }
 
-fn header(fleet: &Fleet, ui: &Ui, theme: Theme, width: u16) -> Line<'static> {
+fn header(hub_view: &HubView, ui: &Ui, theme: Theme, width: u16) -> Line<'static> {
     let (mark, style) = if ui.lost.is_none() { ("live", theme.good()) } else { ("lost", theme.bad()) };
-    let name = Span::styled(format!(" {}  ", safe(&fleet.hub.name)), theme.strong());
+    let name = Span::styled(format!(" {}  ", printable(&hub_view.hub.name)), theme.strong());
     let mut spans = vec![Span::styled(format!(" {mark}"), style), name];
     for (at, view) in View::ALL.into_iter().enumerate() {
         let is_shown = view == ui.view;
@@ -67,9 +67,12 @@ fn header(fleet: &Fleet, ui: &Ui, theme: Theme, width: u16) -> Line<'static> {
 }
 
 fn footer(ui: &Ui, theme: Theme) -> Line<'static> {
-    match &ui.lost {
-        Some(reason) => Line::styled(format!(" connection lost, trying again: {}", safe(reason)), theme.bad()),
-        None => Line::styled(" q quit   Tab view   ↓ ↑ row   ? help", theme.dim()),
+    match (&ui.lost, &ui.warning) {
+        (Some(reason), _) => {
+            Line::styled(format!(" connection lost, trying again: {}", printable(reason)), theme.bad())
+        }
+        (None, Some(warning)) => Line::styled(format!(" {}", printable(warning)), theme.warn()),
+        (None, None) => Line::styled(" q quit   Tab view   ↓ ↑ row   ? help", theme.dim()),
     }
 }
 

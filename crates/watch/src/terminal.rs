@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    fleet::Fleet,
-    follow::News,
+    follow::Update,
+    hub_view::HubView,
     screen::{Theme, draw},
     ui::{Flow, Ui},
 };
@@ -32,24 +32,24 @@ impl Drop for Screen {
 }
 
 impl Screen {
-    fn draw(&mut self, fleet: &Fleet, ui: &Ui, theme: Theme) -> Result<()> {
-        self.0.draw(|frame| draw(frame, fleet, ui, theme)).context(WRITE)?;
+    fn draw(&mut self, hub_view: &HubView, ui: &Ui, theme: Theme) -> Result<()> {
+        self.0.draw(|frame| draw(frame, hub_view, ui, theme)).context(WRITE)?;
         Ok(())
     }
 }
 
-/// Shows what happens until the person quits, the process is told to end, or no news come any more.
-pub async fn run(news: &mut mpsc::Receiver<News>) -> Result<()> {
+/// Shows what happens until the person quits, the process is told to end, or no updates come any more.
+pub async fn run(updates: &mut mpsc::Receiver<Update>) -> Result<()> {
     let mut stop = pin!(shutdown::requested());
     let (mut ui, mut known) = (Ui::default(), None);
     // The terminal is left alone until there is something to show.
     while known.is_none() {
         let next = tokio::select! {
             () = &mut stop => return Ok(()),
-            next = news.recv() => next,
+            next = updates.recv() => next,
         };
         let Some(next) = next else { return Ok(()) };
-        Fleet::hear(&mut known, &next);
+        take(&mut known, &mut ui, next);
     }
     let theme = Theme { colour: output::colour(&std::io::stdout()) };
     let mut screen = Screen(ratatui::try_init().context("the terminal cannot be taken over: try --json")?);
@@ -58,10 +58,10 @@ pub async fn run(news: &mut mpsc::Receiver<News>) -> Result<()> {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_stale = true;
     loop {
-        let Some(fleet) = &known else { return Ok(()) };
+        let Some(hub_view) = &known else { return Ok(()) };
         tokio::select! {
             () = &mut stop => return Ok(()),
-            next = news.recv() => {
+            next = updates.recv() => {
                 let Some(next) = next else { return Ok(()) };
                 take(&mut known, &mut ui, next);
                 is_stale = true;
@@ -69,38 +69,41 @@ pub async fn run(news: &mut mpsc::Receiver<News>) -> Result<()> {
             key = keys.recv() => {
                 // The terminal is gone.
                 let Some(key) = key else { return Ok(()) };
-                match press(&mut ui, &key?, fleet) {
+                match press(&mut ui, &key?, hub_view) {
                     Flow::Quit => return Ok(()),
-                    Flow::Draw => screen.draw(fleet, &ui, theme)?,
+                    Flow::Draw => screen.draw(hub_view, &ui, theme)?,
                     Flow::Anew => {
                         screen.0.clear().context(WRITE)?;
-                        screen.draw(fleet, &ui, theme)?;
+                        screen.draw(hub_view, &ui, theme)?;
                     }
                     Flow::Same => {}
                 }
             }
             _ = tick.tick(), if is_stale => {
-                screen.draw(fleet, &ui, theme)?;
+                screen.draw(hub_view, &ui, theme)?;
                 is_stale = false;
             }
         }
     }
 }
 
-fn take(known: &mut Option<Fleet>, ui: &mut Ui, news: News) {
-    let grown = Fleet::hear(known, &news);
-    match news {
-        News::Lost(reason) => ui.lost = Some(reason),
-        News::Back | News::Loaded(_) | News::Event(_) => ui.lost = None,
+fn take(known: &mut Option<HubView>, ui: &mut Ui, update: Update) {
+    match &update {
+        Update::Lost(reason) => ui.lost = Some(reason.clone()),
+        Update::Loaded(_) => (ui.lost, ui.warning) = (None, None),
+        Update::Back | Update::Event(_) => ui.lost = None,
     }
-    if let Some(fleet) = known {
-        ui.keep_place(grown, fleet);
+    if let Err(error) = HubView::apply(known, update) {
+        ui.warning = Some(error.to_string());
+    }
+    if let Some(known) = known {
+        ui.keep_place(known);
     }
 }
 
-fn press(ui: &mut Ui, event: &event::Event, fleet: &Fleet) -> Flow {
+fn press(ui: &mut Ui, event: &event::Event, hub_view: &HubView) -> Flow {
     match event {
-        event::Event::Key(key) => ui.press(*key, fleet),
+        event::Event::Key(key) => ui.press(*key, hub_view),
         event::Event::Resize(..) => Flow::Draw,
         _ => Flow::Same,
     }

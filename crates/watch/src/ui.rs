@@ -1,8 +1,10 @@
 //! What the person at the terminal has chosen to see.
 
+use std::borrow::Cow;
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::fleet::{Fleet, Grown};
+use crate::hub_view::HubView;
 
 /// Rows that Page Up and Page Down move by.
 const PAGE: usize = 10;
@@ -38,14 +40,30 @@ impl View {
     }
 
     /// How many rows there are to choose from.
-    fn rows(self, fleet: &Fleet) -> usize {
+    fn rows(self, hub_view: &HubView) -> usize {
         match self {
-            Self::Overview => fleet.alarms.len(),
-            Self::Nodes => fleet.nodes.len(),
-            Self::Groups => fleet.groups.len(),
-            Self::Ledger => fleet.entries.len(),
-            Self::Wire => fleet.wire.len(),
+            Self::Overview => hub_view.alarms.len(),
+            Self::Nodes => hub_view.nodes.len(),
+            Self::Groups => hub_view.groups.len(),
+            Self::Ledger => hub_view.entries.len(),
+            Self::Wire => hub_view.wire.len(),
         }
+    }
+
+    /// What names each row, in their order.
+    fn ids(self, hub_view: &HubView) -> Box<dyn Iterator<Item = Cow<'_, str>> + '_> {
+        match self {
+            Self::Overview => Box::new(hub_view.alarms.iter().map(|alarm| Cow::from(&alarm.id))),
+            Self::Nodes => Box::new(hub_view.nodes.keys().map(Cow::from)),
+            Self::Groups => Box::new(hub_view.groups.keys().map(|number| Cow::from(number.to_string()))),
+            Self::Ledger => Box::new(hub_view.entries.iter().map(|entry| Cow::from(entry.index.to_string()))),
+            Self::Wire => Box::new(hub_view.wire.iter().map(|wire| Cow::from(wire.id.to_string()))),
+        }
+    }
+
+    /// Whether new rows come on top.
+    fn is_newest_first(self) -> bool {
+        matches!(self, Self::Ledger | Self::Wire)
     }
 }
 
@@ -71,13 +89,18 @@ pub struct Ui {
     pub help: bool,
     /// Why there is no connection, if there is none.
     pub lost: Option<String>,
+    /// Why not all that the hub tells is shown.
+    pub warning: Option<String>,
     /// The chosen row of each view.
     pub rows: [usize; View::ALL.len()],
+    /// What names it, once somebody has chosen.
+    pub chosen: [Option<String>; View::ALL.len()],
 }
 
 impl Default for Ui {
     fn default() -> Self {
-        Self { view: View::Overview, help: false, lost: None, rows: [0; View::ALL.len()] }
+        let (rows, chosen) = ([0; View::ALL.len()], [const { None }; View::ALL.len()]);
+        Self { view: View::Overview, help: false, lost: None, warning: None, rows, chosen }
     }
 }
 
@@ -87,22 +110,23 @@ impl Ui {
         self.rows[self.view as usize]
     }
 
-    /// Rows have come on top, or gone: the same one stays chosen. At the top the newest one is.
-    pub fn keep_place(&mut self, grown: Grown, fleet: &Fleet) {
-        for (view, more) in [(View::Ledger, grown.entries), (View::Wire, grown.wire)] {
-            let row = &mut self.rows[view as usize];
-            if *row > 0 {
-                *row += more;
-            }
-        }
-        for view in View::ALL {
-            let row = &mut self.rows[view as usize];
-            *row = (*row).min(view.rows(fleet).saturating_sub(1));
-        }
+    /// Rows have come or gone: the same one stays chosen, wherever it stands now.
+    pub fn keep_place(&mut self, hub_view: &HubView) {
+        let at = self.view as usize;
+        let found = self.chosen[at].as_deref().and_then(|chosen| self.view.ids(hub_view).position(|id| id == chosen));
+        self.rows[at] = found.unwrap_or(self.rows[at]).min(self.view.rows(hub_view).saturating_sub(1));
+    }
+
+    /// Whoever looks at the newest row goes on doing so.
+    fn choose_row(&mut self, hub_view: &HubView) {
+        let row = self.row();
+        let follows_newest = row == 0 && self.view.is_newest_first();
+        let id = if follows_newest { None } else { self.view.ids(hub_view).nth(row).map(Cow::into_owned) };
+        self.chosen[self.view as usize] = id;
     }
 
     /// Takes a key.
-    pub fn press(&mut self, key: KeyEvent, fleet: &Fleet) -> Flow {
+    pub fn press(&mut self, key: KeyEvent, hub_view: &HubView) -> Flow {
         if key.kind == KeyEventKind::Release {
             return Flow::Same;
         }
@@ -123,7 +147,7 @@ impl Ui {
             _ => {}
         }
         let at = self.view as usize;
-        let (count, last) = (View::ALL.len(), self.view.rows(fleet).saturating_sub(1));
+        let (count, last) = (View::ALL.len(), self.view.rows(hub_view).saturating_sub(1));
         let row = &mut self.rows[at];
         match key.code {
             KeyCode::Tab | KeyCode::Right => self.view = View::ALL[(at + 1) % count],
@@ -136,6 +160,11 @@ impl Ui {
             KeyCode::Home | KeyCode::Char('g') => *row = 0,
             KeyCode::End | KeyCode::Char('G') => *row = last,
             _ => return Flow::Same,
+        }
+        if self.view as usize == at {
+            self.choose_row(hub_view);
+        } else {
+            self.keep_place(hub_view);
         }
         Flow::Draw
     }

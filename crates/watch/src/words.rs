@@ -1,6 +1,6 @@
 //! Numbers, times and names as a person reads them.
 
-use sealcast_node::output::{printable, utc};
+use sealcast_reading::utc;
 
 /// For what is not known.
 pub const NOT_KNOWN: &str = "-";
@@ -48,18 +48,8 @@ pub fn relative(ms: u64, now_ms: u64) -> String {
 
 /// A time of the day, UTC.
 pub fn time(ms: u64) -> String {
-    let text = utc(ms / 1000);
+    let text = utc(ms);
     text.get(11..19).unwrap_or(&text).to_owned()
-}
-
-/// A time, UTC.
-pub fn date(ms: u64) -> String {
-    utc(ms / 1000)
-}
-
-/// A text that came from elsewhere: no terminal obeys it.
-pub fn safe(text: &str) -> String {
-    printable(text)
 }
 
 /// The plural where there is not one.

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use utoipa::ToSchema;
 
 use super::body::{json, parse};
@@ -44,6 +44,7 @@ pub struct SignedIn {
     (status = 200, body = SignedIn),
     (status = 401, body = ErrorBody, description = "The token is another one"),
     (status = 429, body = ErrorBody, description = "Too many sign-ins from this address have failed"),
+    (status = 503, body = ErrorBody, description = "It is no reader's token, and the hub knows no operator's yet"),
 ))]
 pub async fn sign_in(
     State(console): State<Arc<Console>>,
@@ -57,9 +58,19 @@ pub async fn sign_in(
         return Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, "too-many-attempts", message));
     }
     let proof = hex::decode(proof).unwrap_or_default();
-    let known = [(Role::Reader, console.reader()), (Role::Operator, console.actions.verifier())];
+    let operator = console.actions.verifier();
+    let known = [(Role::Reader, console.reader()), (Role::Operator, operator)];
     let found = known.into_iter().find_map(|(role, verifier)| Some((role, verifier.filter(|it| it.admits(&proof))?)));
     let Some((role, verifier)) = found else {
+        // The operator's process tells its verifier with its first call: until then the operator's token looks wrong, too.
+        if operator.is_none() {
+            debug!(%peer, "a sign-in to the console is not decided: no operator's process has called yet");
+            return Err(Refused::not_now(
+                "no-operator",
+                "that is no reader's token, and operators cannot sign in before `sealcast operator` has called the hub: start \
+                 it where the operator's folder is, or make a new token for readers with `sealcast console token`",
+            ));
+        }
         console.attempts.fail(peer, now);
         warn!(%peer, "a sign-in to the console failed: another token");
         return Err(Refused::unauthorized(
@@ -88,8 +99,9 @@ pub async fn who(State(console): State<Arc<Console>>, headers: HeaderMap) -> Res
     responses((status = 204), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody)),
 )]
 pub async fn sign_out(State(console): State<Arc<Console>>, headers: HeaderMap) -> Result<Response, Refused> {
-    let (id, _) = changer(&console, &headers)?;
+    let (id, session) = changer(&console, &headers)?;
     console.sessions.end(id);
+    info!(role = ?session.role, "signed out of the console");
     let gone = [(header::SET_COOKIE, set_cookie(&console, "", 0)?)];
     Ok((StatusCode::NO_CONTENT, gone).into_response())
 }

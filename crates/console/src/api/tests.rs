@@ -194,6 +194,9 @@ async fn nothing_is_shown_without_a_session() {
 #[tokio::test]
 async fn a_wrong_token_is_refused_and_after_some_the_address() {
     let bench = bench(0);
+    let operator = Token::generate().unwrap();
+    let call = Call { verifier: operator.verifier().to_hex(), outcomes: vec![], wait_ms: 0 };
+    bench.console.call(call).await.unwrap();
     let wrong = || json!({ "proof": hex::encode(Token::generate().unwrap().sign_in()) });
     for _ in 0..10 {
         assert_eq!(bench.ask("POST", "/api/session", &[], wrong()).await.0, StatusCode::UNAUTHORIZED);
@@ -201,6 +204,22 @@ async fn a_wrong_token_is_refused_and_after_some_the_address() {
     let right = json!({ "proof": hex::encode(bench.token.sign_in()) });
     assert_eq!(bench.ask("POST", "/api/session", &[], right).await.0, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(bench.ask("POST", "/api/session", &[], json!({})).await.0, StatusCode::BAD_REQUEST);
+}
+
+/// A hub that has just started knows no operator's token: whoever has one tries again, and is not locked out by that.
+#[tokio::test]
+async fn a_token_is_not_called_wrong_before_the_operators_process_has_called() {
+    let bench = bench(0);
+    let token = Token::generate().unwrap();
+    let proof = json!({ "proof": hex::encode(token.sign_in()) });
+    for _ in 0..20 {
+        let (status, body) = bench.ask("POST", "/api/session", &[], proof.clone()).await;
+        assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"no-operator".into()));
+    }
+    bench.sign_in(&bench.token).await;
+    let call = Call { verifier: token.verifier().to_hex(), outcomes: vec![], wait_ms: 0 };
+    bench.console.call(call).await.unwrap();
+    bench.sign_in(&token).await;
 }
 
 #[tokio::test]

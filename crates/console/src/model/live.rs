@@ -57,7 +57,7 @@ pub struct Series {
 }
 
 /// A value.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Point {
     /// When it was taken, by its node's clock.
     pub at: u64,
@@ -71,7 +71,7 @@ pub struct Point {
 }
 
 /// Whether a value keeps to the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It does.

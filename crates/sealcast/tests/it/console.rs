@@ -114,7 +114,7 @@ fn a_reader_sees_devices_entries_and_sealed_messages_as_they_come() {
     let proof = json!({ "proof": hex::encode(reader_token.sign_in()) });
     assert_eq!(stranger.ask("POST", "/api/session", &["origin: http://evil.example"], Some(&proof)).0, 403);
     let wrong = json!({ "proof": "00" });
-    assert_eq!(stranger.ask("POST", "/api/session", &[], Some(&wrong)).0, 401);
+    assert_eq!(stranger.ask("POST", "/api/session", &[], Some(&wrong)).0, 503, "no operator's process has called");
 
     let reader = Visitor::sign_in(&hub, "reader", &reader_token);
     let begin = reader.see("/api/state")["event"].as_str().unwrap().to_owned();

@@ -106,8 +106,9 @@ fn in_a_terminal_it_shows_the_hub_until_q_or_a_signal() {
     screen.until_shown("Nothing needs you.");
     screen.press("2");
     screen.until_shown("No node");
-    hub.enroll("1111");
-    screen.until_shown("1111");
+    // Not the device that the empty view names as an example.
+    hub.enroll("4711");
+    screen.until_shown("4711");
     screen.press("q");
     assert_eq!(screen.ended(), Some(0));
 
@@ -145,15 +146,28 @@ fn as_lines_it_goes_on_when_the_hub_has_started_again() {
 }
 
 #[test]
+fn it_signs_out_when_nobody_reads_its_lines_any_more() {
+    let hub = Hub::start();
+    let command = format!(
+        "{} watch {} --json --token-file {} | head -1",
+        env!("CARGO_BIN_EXE_sealcast"),
+        url(&hub),
+        token(&hub).display()
+    );
+    let first: Value = serde_json::from_str(&succeed(Command::new("sh").args(["-c", &command]))).unwrap();
+    assert_eq!(first["event"], "state");
+    hub.log.until(&["signed out of the console"]);
+}
+
+#[test]
 fn what_it_cannot_do_it_says() {
     let hub = Hub::start();
     let wrong = hub.dir.path().join("wrong.token");
     fs::write(&wrong, "0".repeat(40)).unwrap();
     let said = output(&mut watch(&hub, &wrong, &[]));
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert!(said.contains("no such token") && said.contains("sealcast console token"), "{said}");
-    let folder = hub.dir.path().to_str().unwrap();
-    let said = refuse(["watch", url(&hub), "--operator", folder]);
+    assert!(said.contains("no reader's token") && said.contains("sealcast console token"), "{said}");
+    let said = refuse(["watch", url(&hub)]);
     assert!(said.contains("--token-file"), "{said}");
     let said = refuse(["watch", "http://hub.example.org:8088"]);
     assert!(said.contains("https://"), "{said}");

@@ -4,7 +4,7 @@ use std::{
     sync::{Arc, Mutex, RwLock},
 };
 
-use sealcast_console::{Console, Demo, Place, Setup, Token, new_token};
+use sealcast_console::{Call, Console, Demo, Place, Setup, Token, new_token};
 use sealcast_group::PublicGroups;
 use sealcast_ledger::{LedgerId, Replica, testing::Cast};
 use sealcast_node::tls;
@@ -51,6 +51,12 @@ impl Hub {
         });
         Self { console, runtime: Some(runtime) }
     }
+
+    /// The operator's process calls the hub, which knows from then on who is an operator.
+    async fn operator_calls(&self, token: &Token) {
+        let call = Call { verifier: token.verifier().to_hex(), outcomes: vec![], wait_ms: 0 };
+        self.console.call(call).await.expect("no other operator");
+    }
 }
 
 impl Drop for Hub {
@@ -66,21 +72,21 @@ fn client(listener: &TcpListener, token: Token) -> Client {
     Client::new(url, &tls, Credential::Token(token))
 }
 
-/// The next news for which `pick` gives something.
-async fn wait<T>(news: &mut Receiver<News>, pick: impl Fn(&News) -> Option<T>) -> T {
+/// The next updates for which `pick` gives something.
+async fn wait<T>(updates: &mut Receiver<Update>, pick: impl Fn(&Update) -> Option<T>) -> T {
     let found = async {
         loop {
-            let next = news.recv().await.expect("it is followed");
+            let next = updates.recv().await.expect("it is followed");
             if let Some(found) = pick(&next) {
                 return found;
             }
         }
     };
-    timeout(Duration::from_secs(60), found).await.expect("news in time")
+    timeout(Duration::from_secs(60), found).await.expect("updates in time")
 }
 
-fn is_loaded(news: &News) -> Option<String> {
-    let News::Loaded(loaded) = news else { return None };
+fn is_loaded(update: &Update) -> Option<String> {
+    let Update::Loaded(loaded) = update else { return None };
     Some(loaded.state.hub.name.clone())
 }
 
@@ -91,30 +97,66 @@ fn it_goes_on_when_the_hub_has_started_again_and_ends_when_the_token_is_void() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hub = Hub::start(dir.path(), &listener);
     let runtime = Runtime::new().unwrap();
-    let (sender, mut news) = mpsc::channel(8);
+    let (sender, mut updates) = mpsc::channel(8);
     let follower = runtime.spawn(run(client(&listener, token), sender, CancellationToken::new()));
     runtime.block_on(async {
-        assert_eq!(wait(&mut news, is_loaded).await, "localhost");
+        assert_eq!(wait(&mut updates, is_loaded).await, "localhost");
         hub.console.set_demo(Demo { total: 7, ..Demo::default() });
-        wait(&mut news, |news| matches!(news, News::Event(event) if event.data.contains("\"total\":7")).then_some(()))
-            .await;
+        wait(&mut updates, |update| {
+            matches!(update, Update::Event(event) if event.data.contains("\"total\":7")).then_some(())
+        })
+        .await;
 
         drop(hub);
-        wait(&mut news, |news| matches!(news, News::Lost(_)).then_some(())).await;
+        wait(&mut updates, |update| matches!(update, Update::Lost(_)).then_some(())).await;
         let hub = Hub::start(dir.path(), &listener);
         // The session went with the former process: it has signed in anew.
-        wait(&mut news, is_loaded).await;
-        wait(&mut news, |news| matches!(news, News::Back).then_some(())).await;
+        wait(&mut updates, is_loaded).await;
+        wait(&mut updates, |update| matches!(update, Update::Back).then_some(())).await;
         hub.console.set_demo(Demo { total: 8, ..Demo::default() });
-        wait(&mut news, |news| matches!(news, News::Event(event) if event.data.contains("\"total\":8")).then_some(()))
-            .await;
+        wait(&mut updates, |update| {
+            matches!(update, Update::Event(event) if event.data.contains("\"total\":8")).then_some(())
+        })
+        .await;
 
         new_token(dir.path()).unwrap();
         drop(hub);
-        let _hub = Hub::start(dir.path(), &listener);
+        let hub = Hub::start(dir.path(), &listener);
+        hub.operator_calls(&Token::generate().unwrap()).await;
         let outcome = timeout(Duration::from_secs(60), follower).await.unwrap().unwrap();
         let said = format!("{:#}", outcome.unwrap_err());
         assert!(said.contains("the session has ended") && said.contains("no such token"), "{said}");
+    });
+}
+
+#[test]
+fn with_an_operators_token_it_waits_until_the_operators_process_has_called_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = Token::generate().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hub = Hub::start(dir.path(), &listener);
+    let runtime = Runtime::new().unwrap();
+    let (sender, mut updates) = mpsc::channel(8);
+    let again = Token::parse(token.reveal()).unwrap();
+    runtime.block_on(async {
+        hub.operator_calls(&token).await;
+        let follower = tokio::spawn(run(client(&listener, again), sender, CancellationToken::new()));
+        wait(&mut updates, is_loaded).await;
+
+        drop(hub);
+        let hub = Hub::start(dir.path(), &listener);
+        let is_no_operator =
+            |update: &Update| matches!(update, Update::Lost(reason) if reason.contains("sealcast operator"));
+        wait(&mut updates, |update| is_no_operator(update).then_some(())).await;
+        hub.operator_calls(&token).await;
+        wait(&mut updates, is_loaded).await;
+        wait(&mut updates, |update| matches!(update, Update::Back).then_some(())).await;
+
+        drop(hub);
+        let hub = Hub::start(dir.path(), &listener);
+        hub.operator_calls(&Token::generate().unwrap()).await;
+        let said = format!("{:#}", timeout(Duration::from_secs(60), follower).await.unwrap().unwrap().unwrap_err());
+        assert!(said.contains("no such token"), "{said}");
     });
 }
 
@@ -130,6 +172,9 @@ fn a_wrong_token_and_a_hub_that_is_not_there_are_told_at_once() {
         let outcome = run(client(&listener, Token::generate().unwrap()), sender, CancellationToken::new());
         format!("{:#}", runtime.block_on(outcome).unwrap_err())
     };
+    let said = attempt();
+    assert!(said.contains("no reader's token") && said.contains("sealcast operator"), "{said}");
+    runtime.block_on(hub.operator_calls(&Token::generate().unwrap()));
     let said = attempt();
     assert!(said.contains("no such token"), "{said}");
     drop(hub);
@@ -148,11 +193,11 @@ fn it_signs_out_when_it_is_told_to_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let hub = Hub::start(dir.path(), &listener);
     let runtime = Runtime::new().unwrap();
-    let (sender, mut news) = mpsc::channel(8);
+    let (sender, mut updates) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let follower = runtime.spawn(run(client(&listener, token), sender, stop.clone()));
     runtime.block_on(async {
-        wait(&mut news, is_loaded).await;
+        wait(&mut updates, is_loaded).await;
         assert!(hub.console.is_watched());
         stop.cancel();
         timeout(Duration::from_secs(60), follower).await.unwrap().unwrap().unwrap();

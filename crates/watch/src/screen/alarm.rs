@@ -2,9 +2,10 @@
 
 use ratatui::text::{Line, Span};
 use sealcast_console::Alarm;
+use sealcast_node::output::printable;
 
 use super::theme::Theme;
-use crate::words::{relative, safe};
+use crate::words::relative;
 
 /// What happened, and below it what to do.
 pub fn lines(alarm: &Alarm, now_ms: u64, theme: Theme) -> [Line<'static>; 2] {
@@ -13,9 +14,9 @@ pub fn lines(alarm: &Alarm, now_ms: u64, theme: Theme) -> [Line<'static>; 2] {
     [
         Line::from(vec![
             Span::styled(format!("{word:<6}"), style),
-            Span::raw(safe(&alarm.text)),
+            Span::raw(printable(&alarm.text)),
             Span::styled(since, theme.dim()),
         ]),
-        Line::styled(format!("      {}", safe(&alarm.advice)), theme.dim()),
+        Line::styled(format!("      {}", printable(&alarm.advice)), theme.dim()),
     ]
 }

@@ -7,11 +7,13 @@ use ratatui::{
     widgets::{Block, Cell, Paragraph, Row, Table, TableState, Wrap},
 };
 use sealcast_console::{Authenticity, Entry, Group, Node, Wire};
+use sealcast_node::output::printable;
+use sealcast_reading::utc;
 
 use super::{alarm, theme::Theme};
 use crate::{
-    fleet::Fleet,
-    words::{NOT_KNOWN, count, count_or_not, date, rate, relative, safe, span, time},
+    hub_view::HubView,
+    words::{NOT_KNOWN, count, count_or_not, rate, relative, span, time},
 };
 
 /// Lines for the chosen row, with their border. In a lower terminal there are none.
@@ -81,7 +83,7 @@ fn split(area: Rect) -> (Rect, Option<Rect>) {
 
 fn detail(frame: &mut Frame<'_>, area: Option<Rect>, title: &str, lines: Vec<Line<'static>>) {
     if let Some(area) = area {
-        let block = Block::bordered().title(format!(" {} ", safe(title)));
+        let block = Block::bordered().title(format!(" {} ", printable(title)));
         frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(block), area);
     }
 }
@@ -94,11 +96,11 @@ fn titled(name: &str, chosen: usize, all: usize) -> String {
 }
 
 fn joined(names: &[String]) -> String {
-    if names.is_empty() { NOT_KNOWN.to_owned() } else { safe(&names.join(", ")) }
+    if names.is_empty() { NOT_KNOWN.to_owned() } else { printable(&names.join(", ")) }
 }
 
 const NODES: [Column<Node>; 9] = [
-    column("NODE", Constraint::Fill(2), 0, |node, _| safe(&node.id).into()),
+    column("NODE", Constraint::Fill(2), 0, |node, _| printable(&node.id).into()),
     column("STATE", Constraint::Length(7), 0, |node, around| {
         let (word, style) = around.theme.node(node.state, node.online);
         Text::styled(word, style)
@@ -118,12 +120,12 @@ const NODES: [Column<Node>; 9] = [
 ];
 
 /// The devices.
-pub fn nodes(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme: Theme) {
+pub fn nodes(frame: &mut Frame<'_>, area: Rect, hub_view: &HubView, row: usize, theme: Theme) {
     let (list, below) = split(area);
-    let around = Around { now_ms: fleet.at, theme };
-    let title = titled("Nodes", row, fleet.nodes.len());
-    table(frame, list, title, &NODES, fleet.nodes.values(), Some(row), &around);
-    let Some(node) = fleet.nodes.values().nth(row) else {
+    let around = Around { now_ms: hub_view.at, theme };
+    let title = titled("Nodes", row, hub_view.nodes.len());
+    table(frame, list, title, &NODES, hub_view.nodes.values(), Some(row), &around);
+    let Some(node) = hub_view.nodes.values().nth(row) else {
         return detail(
             frame,
             below,
@@ -131,17 +133,17 @@ pub fn nodes(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme
             vec![Line::raw("Invite one where the hub is: sealcast device add 1111")],
         );
     };
-    let alarms = fleet.alarms.iter().filter(|alarm| alarm.node.as_ref() == Some(&node.id));
-    let mut lines: Vec<Line<'static>> = alarms.flat_map(|alarm| alarm::lines(alarm, fleet.at, theme)).collect();
+    let alarms = hub_view.alarms.iter().filter(|alarm| alarm.node.as_ref() == Some(&node.id));
+    let mut lines: Vec<Line<'static>> = alarms.flat_map(|alarm| alarm::lines(alarm, hub_view.at, theme)).collect();
     lines.push(Line::raw(format!("groups {}   waits for keys of {}", joined(&node.groups), joined(&node.pending))));
-    let ends = format!("{} ({})", date(node.certificate_ends), relative(node.certificate_ends, fleet.at));
+    let ends = format!("{} ({})", utc(node.certificate_ends), relative(node.certificate_ends, hub_view.at));
     lines.push(Line::raw(format!("certificate ends {ends}")));
-    lines.push(Line::raw(format!("number {}", safe(&node.number))));
+    lines.push(Line::raw(format!("number {}", printable(&node.number))));
     detail(frame, below, &node.id, lines);
 }
 
 const GROUPS: [Column<Group>; 7] = [
-    column("GROUP", Constraint::Fill(2), 0, |group, _| safe(&group.name).into()),
+    column("GROUP", Constraint::Fill(2), 0, |group, _| printable(&group.name).into()),
     column("STATE", Constraint::Length(7), 0, |group, around| {
         let (word, style) = around.theme.group(group.state);
         Text::styled(word, style)
@@ -154,22 +156,22 @@ const GROUPS: [Column<Group>; 7] = [
 ];
 
 /// The groups' table alone.
-pub fn group_table(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, chosen: Option<usize>, theme: Theme) {
-    let title = chosen.map_or(" Groups ".to_owned(), |row| titled("Groups", row, fleet.groups.len()));
-    let around = Around { now_ms: fleet.at, theme };
-    table(frame, area, title, &GROUPS, fleet.groups.values(), chosen, &around);
+pub fn group_table(frame: &mut Frame<'_>, area: Rect, hub_view: &HubView, chosen: Option<usize>, theme: Theme) {
+    let title = chosen.map_or(" Groups ".to_owned(), |row| titled("Groups", row, hub_view.groups.len()));
+    let around = Around { now_ms: hub_view.at, theme };
+    table(frame, area, title, &GROUPS, hub_view.groups.values(), chosen, &around);
 }
 
 /// The groups.
-pub fn groups(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme: Theme) {
+pub fn groups(frame: &mut Frame<'_>, area: Rect, hub_view: &HubView, row: usize, theme: Theme) {
     let (list, below) = split(area);
-    group_table(frame, list, fleet, Some(row), theme);
-    let Some(group) = fleet.groups.values().nth(row) else {
+    group_table(frame, list, hub_view, Some(row), theme);
+    let Some(group) = hub_view.groups.values().nth(row) else {
         let text = "Create one where the operator's folder is: sealcast group create hsu0001 --filter 'hsu0001/#'";
         return detail(frame, below, "No group", vec![Line::raw(text)]);
     };
-    let alarms = fleet.alarms.iter().filter(|alarm| alarm.group.as_ref() == Some(&group.name));
-    let mut lines: Vec<Line<'static>> = alarms.flat_map(|alarm| alarm::lines(alarm, fleet.at, theme)).collect();
+    let alarms = hub_view.alarms.iter().filter(|alarm| alarm.group.as_ref() == Some(&group.name));
+    let mut lines: Vec<Line<'static>> = alarms.flat_map(|alarm| alarm::lines(alarm, hub_view.at, theme)).collect();
     let waiting: Vec<String> = group.members.iter().filter(|id| !group.joined.contains(id)).cloned().collect();
     let signs = match group.authenticity {
         Authenticity::Signed => "each sender signs",
@@ -182,66 +184,72 @@ pub fn groups(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, them
 }
 
 /// The ledger's newest entries.
-pub fn ledger(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme: Theme) {
+pub fn ledger(frame: &mut Frame<'_>, area: Rect, hub_view: &HubView, row: usize, theme: Theme) {
     let columns = [
         number("ENTRY", 7, 0, |entry: &Entry, _| count(entry.index).into()),
         column("TIME", Constraint::Length(8), 0, |entry, _| time(entry.at).into()),
-        column("KIND", Constraint::Length(16), 90, |entry, _| safe(&entry.kind).into()),
-        column("WHAT", Constraint::Fill(1), 0, |entry, _| safe(&entry.text).into()),
+        column("KIND", Constraint::Length(16), 90, |entry, _| printable(&entry.kind).into()),
+        column("WHAT", Constraint::Fill(1), 0, |entry, _| printable(&entry.text).into()),
     ];
     let (list, below) = split(area);
-    let around = Around { now_ms: fleet.at, theme };
-    let title = format!(" Ledger: {} entries ", count(fleet.ledger.height));
-    table(frame, list, title, &columns, fleet.entries.iter(), Some(row), &around);
-    let Some(entry) = fleet.entries.get(row) else { return detail(frame, below, "No entry", Vec::new()) };
+    let around = Around { now_ms: hub_view.at, theme };
+    let title = format!(" Ledger: {} entries ", count(hub_view.ledger.height));
+    table(frame, list, title, &columns, hub_view.entries.iter(), Some(row), &around);
+    let Some(entry) = hub_view.entries.get(row) else { return detail(frame, below, "No entry", Vec::new()) };
     let about = [("node", &entry.node), ("group", &entry.group)];
-    let about = about.into_iter().filter_map(|(what, name)| Some(format!("   {what} {}", safe(name.as_ref()?))));
+    let about = about.into_iter().filter_map(|(what, name)| Some(format!("   {what} {}", printable(name.as_ref()?))));
     let lines = vec![
-        Line::raw(safe(&entry.text)),
-        Line::raw(format!("{} by {}{}", safe(&entry.kind), safe(&entry.by), about.collect::<String>())),
-        Line::raw(format!("{} ({})", date(entry.at), relative(entry.at, fleet.at))),
-        Line::styled(format!("the ledger's head now: {}", safe(&fleet.ledger.head)), theme.dim()),
+        Line::raw(printable(&entry.text)),
+        Line::raw(format!("{} by {}{}", printable(&entry.kind), printable(&entry.by), about.collect::<String>())),
+        Line::raw(format!("{} ({})", utc(entry.at), relative(entry.at, hub_view.at))),
+        Line::styled(format!("the ledger's head now: {}", printable(&hub_view.ledger.head)), theme.dim()),
     ];
     detail(frame, below, &format!("Entry {}", count(entry.index)), lines);
 }
 
 fn sender(wire: &Wire) -> String {
-    wire.from.as_deref().map_or(NOT_KNOWN.to_owned(), safe)
+    wire.from.as_deref().map_or(NOT_KNOWN.to_owned(), printable)
 }
 
 /// The newest messages at the broker.
-pub fn wire(frame: &mut Frame<'_>, area: Rect, fleet: &Fleet, row: usize, theme: Theme) {
+pub fn wire(frame: &mut Frame<'_>, area: Rect, hub_view: &HubView, row: usize, theme: Theme) {
     let columns = [
         column("TIME", Constraint::Length(8), 0, |wire: &Wire, _| time(wire.at).into()),
         column("FROM", Constraint::Length(10), 0, |wire, _| sender(wire).into()),
-        column("TOPIC", Constraint::Fill(2), 0, |wire, _| safe(&wire.topic).into()),
+        column("TOPIC", Constraint::Fill(2), 0, |wire, _| printable(&wire.topic).into()),
         number("BYTES", 7, 44, |wire, _| count(wire.bytes as u64).into()),
         column("FORM", Constraint::Length(6), 0, |wire, around| match wire.sealed {
             true => Text::styled("sealed", around.theme.good()),
             false => Text::styled("plain", around.theme.warn()),
         }),
-        column("PAYLOAD", Constraint::Fill(3), 72, |wire, around| Text::styled(safe(&wire.hex), around.theme.dim())),
+        column("PAYLOAD", Constraint::Fill(3), 72, |wire, around| {
+            Text::styled(printable(&wire.hex), around.theme.dim())
+        }),
     ];
     let (list, below) = split(area);
-    let around = Around { now_ms: fleet.at, theme };
-    table(frame, list, titled("Wire", row, fleet.wire.len()), &columns, fleet.wire.iter(), Some(row), &around);
-    let Some(wire) = fleet.wire.get(row) else {
-        let text = match fleet.hub.own_broker {
+    let around = Around { now_ms: hub_view.at, theme };
+    table(frame, list, titled("Wire", row, hub_view.wire.len()), &columns, hub_view.wire.iter(), Some(row), &around);
+    let Some(wire) = hub_view.wire.get(row) else {
+        let text = match hub_view.hub.own_broker {
             true => "No message has come to the hub's broker yet.",
             false => "The hub is a client of another broker: it does not see the messages there.",
         };
         return detail(frame, below, "No message", vec![Line::raw(text)]);
     };
-    let group = wire.group.as_deref().map(|group| format!("   group {}", safe(group))).unwrap_or_default();
+    let group = wire.group.as_deref().map(|group| format!("   group {}", printable(group))).unwrap_or_default();
     let retained = if wire.retained { "   retained" } else { "" };
     let mut lines = vec![Line::raw(format!(
         "from {}{group}{retained}   {} ago",
         sender(wire),
-        span(fleet.at.saturating_sub(wire.at))
+        span(hub_view.at.saturating_sub(wire.at))
     ))];
     for (node, text) in wire.read.iter().flatten() {
-        lines.push(Line::raw(format!("{} reads {}", safe(node), text.as_deref().map_or("nothing".to_owned(), safe))));
+        lines.push(Line::raw(format!(
+            "{} reads {}",
+            printable(node),
+            text.as_deref().map_or("nothing".to_owned(), printable)
+        )));
     }
-    lines.push(Line::styled(safe(&wire.hex), theme.dim()));
+    lines.push(Line::styled(printable(&wire.hex), theme.dim()));
     detail(frame, below, &wire.topic, lines);
 }

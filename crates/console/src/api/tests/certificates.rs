@@ -121,5 +121,5 @@ async fn a_token_comes_before_a_certificate() {
     // A wrong token is a wrong token, whoever shows a certificate.
     let wrong = json!({ "proof": "00" });
     let (_, body) = bench.ask_as(Some(&devices[1]), "POST", "/api/session", &[], wrong).await;
-    assert!(body["error"]["message"].as_str().unwrap().contains("no such token"), "{body}");
+    assert!(body["error"]["message"].as_str().unwrap().contains("no reader's token"), "{body}");
 }

@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::{
-    follow::{Loaded, News},
+    follow::{Loaded, Update},
     sse::Event,
 };
 
 /// Its time.
 pub const NOW: u64 = 1_795_365_920_000;
 
-fn node(id: &str, online: bool, groups: &[&str], alarms: usize) -> Value {
+/// A device of it.
+pub fn node(id: &str, online: bool, groups: &[&str], alarms: usize) -> Value {
     json!({
         "id": id, "number": format!("0x{id:0>40}"), "state": "active", "online": online, "seen": NOW - 7000,
         "groups": groups, "pending": [], "messages": 12_345, "sealed": 12_340, "opened": 4711, "refused": 3,
@@ -19,7 +20,7 @@ fn node(id: &str, online: bool, groups: &[&str], alarms: usize) -> Value {
 }
 
 /// What is loaded of it.
-pub fn loaded() -> News {
+pub fn loaded() -> Update {
     let state = json!({
         "at": NOW, "event": "5",
         "hub": { "name": "hub.example", "version": "0.1.0", "started": NOW - 3_600_000 * 5,
@@ -42,7 +43,7 @@ pub fn loaded() -> News {
         { "id": 7, "at": NOW - 2000, "from": null, "topic": "evil\u{1b}[2J", "bytes": 4, "hex": "00", "sealed": false,
             "retained": true },
     ]);
-    News::Loaded(Box::new(Loaded {
+    Update::Loaded(Box::new(Loaded {
         state: serde_json::from_value(state).unwrap(),
         entries: serde_json::from_value(entries).unwrap(),
         wire: serde_json::from_value(wire).unwrap(),
@@ -50,6 +51,6 @@ pub fn loaded() -> News {
 }
 
 /// An event of it.
-pub fn event(name: &str, data: &Value) -> News {
-    News::Event(Event { id: "6".into(), name: name.into(), data: data.to_string() })
+pub fn event(name: &str, data: &Value) -> Update {
+    Update::Event(Event { id: "6".into(), name: name.into(), data: data.to_string() })
 }

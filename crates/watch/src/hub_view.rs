@@ -2,21 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sealcast_console::{Alarm, Entry, FeedEvent, Group, HubState, LedgerState, Node, Totals, Wire};
+use sealcast_console::{Alarm, Entry, EventError, FeedEvent, Group, HubState, LedgerState, Node, Totals, Wire};
 
-use crate::{
-    follow::{Loaded, News},
-    sse::Event,
-};
+use crate::follow::{Loaded, Update};
 
 /// Entries, messages and seconds of traffic that are kept.
 const MAX_ENTRIES: usize = 1000;
 const MAX_WIRE: usize = 500;
-const MAX_PACE: usize = 600;
+const MAX_RATES: usize = 600;
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Fleet {
+pub struct HubView {
     /// The hub's time, Unix ms. Ages are counted from it, so that the clock of this machine does not matter.
     pub at: u64,
     /// The hub.
@@ -37,60 +34,51 @@ pub struct Fleet {
     pub wire: VecDeque<Wire>,
     /// Tenths of messages a second, one figure for each second, the newest last: whole ones would make a slow fleet a flat
     /// line.
-    pub pace: VecDeque<u64>,
+    pub rate_history: VecDeque<u64>,
 }
 
-/// How many rows have come on top of the lists.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Grown {
-    /// Of the entries.
-    pub entries: usize,
-    /// Of the messages.
-    pub wire: usize,
-}
-
-impl Fleet {
-    /// Takes news into `known`, which is `None` at first. An event whose data this version cannot read is passed over.
-    pub fn hear(known: &mut Option<Self>, news: &News) -> Grown {
-        match (news, known) {
-            (News::Loaded(loaded), known) => {
-                // The traffic so far stays in the picture when the state is loaded again.
-                let pace = known.take().map(|known| known.pace).unwrap_or_default();
-                let mut new = Self { pace, ..Self::new(loaded) };
-                new.add_pace();
-                *known = Some(new);
-                Grown::default()
+impl HubView {
+    /// Takes an update into `known`, which is `None` at first.
+    ///
+    /// # Errors
+    /// It is an event that this version cannot read. What is known stays as it was.
+    pub fn apply(known: &mut Option<Self>, update: Update) -> Result<(), EventError> {
+        match (update, known) {
+            (Update::Loaded(loaded), known) => {
+                *known = Some(Self::loaded(known.take(), *loaded));
             }
-            (News::Event(Event { name, data, .. }), Some(known)) => {
-                FeedEvent::parse(name, data).map(|event| known.apply(event)).unwrap_or_default()
-            }
-            _ => Grown::default(),
+            (Update::Event(event), Some(known)) => known.apply_event(FeedEvent::parse(&event.name, &event.data)?),
+            _ => {}
         }
+        Ok(())
     }
 
-    fn new(loaded: &Loaded) -> Self {
+    /// What was loaded, in the place of what was `known`.
+    pub fn loaded(known: Option<Self>, loaded: Loaded) -> Self {
         let Loaded { state, entries, wire } = loaded;
-        Self {
+        let mut new = Self {
             at: state.at,
-            hub: state.hub.clone(),
-            ledger: state.ledger.clone(),
-            totals: state.totals.clone(),
-            nodes: state.nodes.iter().map(|node| (node.id.clone(), node.clone())).collect(),
-            groups: state.groups.iter().map(|group| (group.number, group.clone())).collect(),
-            alarms: state.alarms.clone(),
-            entries: entries.iter().cloned().collect(),
-            wire: wire.iter().cloned().collect(),
-            pace: VecDeque::new(),
-        }
+            hub: state.hub,
+            ledger: state.ledger,
+            totals: state.totals,
+            nodes: state.nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
+            groups: state.groups.into_iter().map(|group| (group.number, group)).collect(),
+            alarms: state.alarms,
+            entries: entries.into(),
+            wire: wire.into(),
+            // The traffic so far stays in the picture when the state is loaded again.
+            rate_history: known.map(|known| known.rate_history).unwrap_or_default(),
+        };
+        new.add_rate();
+        new
     }
 
     /// Takes an event.
-    pub fn apply(&mut self, event: FeedEvent) -> Grown {
-        let mut grown = Grown::default();
+    pub fn apply_event(&mut self, event: FeedEvent) {
         match event {
             FeedEvent::Totals(event) => {
                 (self.at, self.totals, self.ledger, self.hub) = (event.at, event.totals, event.ledger, event.hub);
-                self.add_pace();
+                self.add_rate();
             }
             FeedEvent::Node(node) => drop(self.nodes.insert(node.id.clone(), *node)),
             FeedEvent::Group(group) => drop(self.groups.insert(group.number, *group)),
@@ -100,7 +88,6 @@ impl Fleet {
                 if self.entries.front().is_none_or(|newest| newest.index < entry.index) {
                     self.entries.push_front(entry);
                     self.entries.truncate(MAX_ENTRIES);
-                    grown.entries = 1;
                 }
             }
             FeedEvent::Wire(event) => {
@@ -110,20 +97,23 @@ impl Fleet {
                         *known = wire;
                     } else if self.wire.front().is_none_or(|newest| newest.id < wire.id) {
                         self.wire.push_front(wire);
-                        grown.wire += 1;
                     }
                 }
                 self.wire.truncate(MAX_WIRE);
             }
-            FeedEvent::Reset | FeedEvent::Other => {}
+            // No view shows them.
+            FeedEvent::Links(_)
+            | FeedEvent::Value(_)
+            | FeedEvent::Verify(_)
+            | FeedEvent::Action(_)
+            | FeedEvent::Demo(_) => {}
         }
-        grown
     }
 
-    fn add_pace(&mut self) {
-        self.pace.push_back((self.totals.per_second * 10.0).round() as u64);
-        if self.pace.len() > MAX_PACE {
-            self.pace.pop_front();
+    fn add_rate(&mut self) {
+        self.rate_history.push_back((self.totals.per_second * 10.0).round() as u64);
+        if self.rate_history.len() > MAX_RATES {
+            self.rate_history.pop_front();
         }
     }
 
