@@ -2,6 +2,8 @@
 
 /// The longest event, in bytes: as much as the console's server keeps of all its events.
 const MAX_EVENT_BYTES: usize = 8 << 20;
+/// The longest id or name of an event: each event has a copy of the id, and many events come at once.
+const MAX_WORD_BYTES: usize = 128;
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct Event {
 
 /// The stream has an event that is longer than any of the console's.
 #[derive(Debug, thiserror::Error)]
-#[error("an event of the feed is longer than {MAX_EVENT_BYTES} bytes")]
+#[error("an event of the feed is longer than {MAX_EVENT_BYTES} bytes, or its id or name than {MAX_WORD_BYTES}")]
 pub struct TooLong;
 
 /// Takes the stream's bytes as they come.
@@ -42,6 +44,11 @@ impl Parser {
             }
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") {
+                let is_long = self.line.len() > MAX_WORD_BYTES
+                    && [b"id".as_slice(), b"event"].iter().any(|of| self.line.starts_with(of));
+                if is_long {
+                    return Err(TooLong);
+                }
                 let line = std::mem::take(&mut self.line);
                 events.extend(self.take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n'])));
             }
@@ -100,6 +107,10 @@ mod tests {
         let long = [b"data: ".to_vec(), vec![b'x'; MAX_EVENT_BYTES / 2], b"\n".to_vec()].concat();
         assert!(parser.push(&long).is_ok());
         assert!(parser.push(&long).is_err());
+        for field in ["id: ", "event: "] {
+            let line = format!("{field}{}\n", "x".repeat(MAX_WORD_BYTES));
+            assert!(Parser::default().push(line.as_bytes()).is_err(), "each event would have a copy of it");
+        }
         let mut parser = Parser::default();
         let line = vec![b'x'; MAX_EVENT_BYTES / 2 + 1];
         assert!(parser.push(&line).is_ok());
