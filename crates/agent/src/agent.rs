@@ -441,11 +441,11 @@ pub fn stored_records(dir: &Path) -> Result<Vec<Record>> {
 
 /// Reads an agent's replica from its folder and verifies it from the first entry on.
 pub fn read_replica(dir: &Path) -> Result<(Vec<Record>, Replica)> {
-    read_replica_told(dir, |_, _| {})
+    read_replica_with_progress(dir, |_, _| {})
 }
 
 /// The same; `told` hears how many entries were verified, and of how many.
-pub fn read_replica_told(dir: &Path, mut told: impl FnMut(u64, u64)) -> Result<(Vec<Record>, Replica)> {
+pub fn read_replica_with_progress(dir: &Path, mut told: impl FnMut(u64, u64)) -> Result<(Vec<Record>, Replica)> {
     let folder = Folder::open(dir)?;
     let records = stored_records(dir)?;
     let all = records.len() as u64;

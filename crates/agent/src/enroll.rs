@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> Result<()> {
         "{} is enrolled: certificate {}, valid until {}, in {}",
         device.device,
         device.serial,
-        device.not_after,
+        output::utc(device.not_after_s),
         options.dir.display()
     ))
 }
@@ -68,7 +68,7 @@ pub async fn run(options: Options) -> Result<()> {
 pub struct Enrolled {
     device: String,
     serial: String,
-    not_after: String,
+    not_after_s: u64,
     public_key_sha256: String,
 }
 
@@ -111,7 +111,7 @@ pub async fn enroll(
     Ok(Enrolled {
         device: verified.id.to_string(),
         serial: hex::encode(certificate.serial()),
-        not_after: output::utc(certificate.not_after_s()),
+        not_after_s: certificate.not_after_s(),
         public_key_sha256: hex::encode(certificate.public_key().fingerprint()),
     })
 }

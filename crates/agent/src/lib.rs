@@ -41,7 +41,7 @@ pub use sealcast_agent_core::{
 };
 
 pub use self::{
-    agent::{Agent, Options, read_replica, read_replica_told, run, stored_records, upstream},
+    agent::{Agent, Options, read_replica, read_replica_with_progress, run, stored_records, upstream},
     config::{Agent as AgentConfig, AgentFile, read_schemas},
     folder::{Folder, genesis},
     store::Store,

@@ -22,7 +22,11 @@ use sealcast_chain::Ledger;
 use sealcast_console::{CALL_PATH, Call, Console, MAX_CALL_BYTES, Records, Shown, Token, first_token, new_token};
 use sealcast_hub_core::{Holder, SharedReplica, holder_of};
 use sealcast_identity::Certificate;
-use sealcast_node::{output, tls::HostPort};
+use sealcast_node::{
+    files::{self, Mode},
+    output,
+    tls::HostPort,
+};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -34,11 +38,14 @@ use crate::{
 /// `sealcast console`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a new token by which readers sign in, and print it. The former one is void, and whoever signed in by it is signed out.
+    /// Make a new token by which readers sign in. The former one is void, and whoever signed in by it is signed out.
     Token {
         /// The hub's folder.
         #[arg(long, env = "SEALCAST_HUB", value_name = "DIR", default_value = "hub")]
         dir: PathBuf,
+        /// Write the token into this file, which only its owner can read, instead of printing it.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -47,14 +54,20 @@ pub enum Command {
 
 /// Runs the command. The hub may run meanwhile.
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Token { dir, json } = command;
+    let Command::Token { dir, out, json } = command;
     ensure!(
         dir.join("issuing.pem").exists(),
         "{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)",
         dir.display()
     );
     let token = new_token(dir)?;
-    output::outcome(*json, &serde_json::json!({ "token": token.reveal() }), token.reveal())
+    let Some(out) = out else {
+        return output::outcome(*json, &serde_json::json!({ "token": token.reveal() }), token.reveal());
+    };
+    files::write(out, format!("{}\n", token.reveal()).as_bytes(), Mode::Secret)?;
+    let file = out.display().to_string();
+    let words = format!("{file} has the token: whoever reads it can sign in to the console");
+    output::outcome(*json, &serde_json::json!({ "token": null, "file": file }), &words)
 }
 
 /// Where the console is served, before it is.

@@ -115,25 +115,27 @@ pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
 /// The file by which a process takes a folder.
 pub const LOCK: &str = "lock";
 
-/// A folder taken for this process; given back when dropped, or when the process dies.
+/// A folder or file taken for this process; given back when dropped, or when the process dies.
 pub struct Lock {
     _file: fs::File,
 }
 
 /// Takes `dir` for this process: a second one gets an error that says so.
 pub fn lock(dir: &Path) -> Result<Lock> {
-    let path = dir.join(LOCK);
+    lock_file(&dir.join(LOCK), || format!("the folder {} is in use by another sealcast process", dir.display()))
+}
+
+/// Takes the file `path`, which is made if it is not there, for this process: a second one gets the error `taken`.
+pub fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<Lock> {
     let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path)
+        .open(path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock { _file: file }),
-        Err(fs::TryLockError::WouldBlock) => {
-            bail!("the folder {} is in use by another sealcast process", dir.display())
-        }
+        Err(fs::TryLockError::WouldBlock) => bail!(taken()),
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }

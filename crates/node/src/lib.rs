@@ -16,7 +16,7 @@ pub mod files;
 pub mod http;
 pub mod https;
 mod hub_channel;
-mod key_files;
+pub mod key_files;
 mod link;
 pub mod monitor;
 pub mod output;

@@ -1,7 +1,7 @@
 //! `sealcast device`: invite, list, show, revoke.
 
 mod add;
-mod fleet;
+mod bulk;
 mod invitation;
 mod list;
 mod tokens;
@@ -13,13 +13,17 @@ use sealcast_ledger::{Body, Device, DeviceRevoked, DeviceState, Reason, Replica}
 use sealcast_node::output::{self, Column};
 use serde::Serialize;
 
-pub use self::invitation::{Invitation, invite};
+pub use self::{
+    bulk::grant_listed,
+    invitation::{Invitation, invite},
+};
 use crate::{operator::OperatorArgs, receipt::Receipt};
 
 /// `sealcast device`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Invite a device: print a one-time token for `sealcast enroll`. On the hub's machine, as the CA takes the token.
+    /// Invite a device, or those of a CSV file: make one-time tokens for `sealcast enroll`. Run it on the hub's machine,
+    /// where the CA takes the tokens.
     Add(add::Options),
     /// List all devices.
     List {
@@ -68,12 +72,34 @@ pub struct Row {
     pub public_key_sha256: String,
     /// Its certificate's serial number, hex.
     pub serial: String,
-    /// When the certificate ends.
-    pub not_after: String,
-    /// `active` or `revoked: reason`.
-    pub state: String,
+    /// When the certificate ends, Unix seconds.
+    pub not_after_s: u64,
+    /// Whether it is shut out.
+    pub state: State,
+    /// Why it is revoked, if somebody has said so.
+    pub reason: Option<String>,
     /// Names of the groups that it is granted, sorted.
     pub groups: Vec<String>,
+}
+
+/// Whether a device is shut out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It may connect.
+    Active,
+    /// It is refused.
+    Revoked,
+}
+
+impl Row {
+    fn state_text(&self) -> String {
+        match (self.state, &self.reason) {
+            (State::Active, _) => "active".to_owned(),
+            (State::Revoked, None) => "revoked".to_owned(),
+            (State::Revoked, Some(reason)) => format!("revoked: {reason}"),
+        }
+    }
 }
 
 /// The revocation of a device as programs see it.
@@ -90,17 +116,20 @@ pub fn row(replica: &Replica, device: &Device) -> Row {
     let granted = replica.groups().filter(|group| replica.is_granted(group.number, device.number));
     let mut groups: Vec<String> = granted.map(|group| group.name.to_string()).collect();
     groups.sort();
+    let (state, reason) = match &device.state {
+        DeviceState::Active => (State::Active, None),
+        DeviceState::Revoked { reason, .. } => {
+            (State::Revoked, Some(reason.as_str().to_owned()).filter(|reason| !reason.is_empty()))
+        }
+    };
     Row {
         device: device.id.to_string(),
         number: device.number.to_string(),
         public_key_sha256: hex::encode(device.key.fingerprint()),
         serial: hex::encode(device.serial.as_bytes()),
-        not_after: output::utc(device.not_after_s),
-        state: match &device.state {
-            DeviceState::Active => "active".to_owned(),
-            DeviceState::Revoked { reason, .. } if reason.as_str().is_empty() => "revoked".to_owned(),
-            DeviceState::Revoked { reason, .. } => format!("revoked: {}", reason.as_str()),
-        },
+        not_after_s: device.not_after_s,
+        state,
+        reason,
         groups,
     }
 }
@@ -116,7 +145,7 @@ pub fn table(rows: &[Row]) -> Result<()> {
                 row.number.clone(),
                 short(&row.public_key_sha256),
                 short(&row.serial),
-                row.state.clone(),
+                row.state_text(),
                 row.groups.join(" "),
             ]
         })
@@ -171,8 +200,8 @@ pub async fn run(command: Command) -> Result<()> {
 pub struct Entry {
     /// Its index.
     pub index: u64,
-    /// When, by the block's clock.
-    pub time: String,
+    /// When, by the block's clock, in Unix seconds.
+    pub time_s: u64,
     /// Who signed it.
     pub originator: String,
     /// What it says.
@@ -184,7 +213,7 @@ impl Entry {
     pub fn new(replica: &Replica, summary: &sealcast_ledger::Summary) -> Self {
         Self {
             index: summary.index,
-            time: output::utc(summary.time_s),
+            time_s: summary.time_s,
             originator: replica
                 .name_of(summary.originator)
                 .map_or_else(|| summary.originator.to_string(), str::to_owned),
@@ -197,7 +226,9 @@ impl Entry {
 pub fn entries(entries: &[Entry]) -> Result<()> {
     let cells: Vec<[String; 4]> = entries
         .iter()
-        .map(|entry| [entry.index.to_string(), entry.time.clone(), entry.originator.clone(), entry.entry.clone()])
+        .map(|entry| {
+            [entry.index.to_string(), output::utc(entry.time_s), entry.originator.clone(), entry.entry.clone()]
+        })
         .collect();
     let header = ["ENTRY".into(), "TIME".into(), "SIGNED BY".into(), Column::cut("WHAT")];
     output::table_or("No entries yet.", header, &cells)

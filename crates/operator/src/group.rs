@@ -4,9 +4,9 @@ mod create;
 mod limits;
 mod overlap;
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Authenticity, Body, Granted, Group, GroupName, GroupReset, Reason, Replica, Revoked};
@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::{
     device::{self, Entry},
     operator::OperatorArgs,
-    receipt::{AboutGroup, Several},
+    receipt::{AboutGroup, BatchEntries},
 };
 
 /// `sealcast group`.
@@ -44,13 +44,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Allow devices into a group.
+    /// Allow devices into a group, or those of a CSV file into theirs.
     Grant {
         /// The group's name.
-        name: GroupName,
+        #[arg(required_unless_present = "csv", conflicts_with = "csv")]
+        name: Option<GroupName>,
         /// The devices' ids.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "csv")]
         devices: Vec<DeviceId>,
+        /// Grant the groups that this CSV file of `sealcast device add` names, to those of its devices that have
+        /// enrolled. Run again, it goes on with the others. A group that was revoked is not granted again.
+        #[arg(long, value_name = "FILE")]
+        csv: Option<PathBuf>,
         /// As which operator.
         #[command(flatten)]
         operator: OperatorArgs,
@@ -181,15 +186,19 @@ pub async fn run(command: Command) -> Result<()> {
             if json { output::json(&rows) } else { table(&rows) }
         }
         Command::Show { name, operator, json } => show(&name, operator, json).await,
-        Command::Grant { name, devices, operator, json } => {
+        Command::Grant { name, devices, csv, operator, json } => {
             let mut operator = operator.connect().await?;
+            if let Some(csv) = &csv {
+                return device::grant_listed(csv, operator, json).await;
+            }
+            let name = name.context("which group? Give its name, or --csv FILE")?;
             let group = operator.group(&name)?.number;
             // A name that is wrong stops all of them: nobody has to find out which were done.
             let grant = |id: &DeviceId| {
                 Ok((id.to_string(), Body::Granted(Granted { group, device: operator.device(id)?.number })))
             };
             let entries = devices.iter().map(grant).collect::<Result<Vec<_>>>()?;
-            let grants = Several { group: &name, kind: "device", entries };
+            let grants = BatchEntries { group: &name, kind: "device", entries };
             grants.submit(&mut operator, json, |id| format!("{id} is granted {name}")).await
         }
         Command::Revoke { name, devices, reason, operator, json } => {
@@ -200,7 +209,7 @@ pub async fn run(command: Command) -> Result<()> {
                 Ok((id.to_string(), Body::Revoked(Revoked { group, device, reason: reason.clone() })))
             };
             let entries = devices.iter().map(revoke).collect::<Result<Vec<_>>>()?;
-            let revocations = Several { group: &name, kind: "device", entries };
+            let revocations = BatchEntries { group: &name, kind: "device", entries };
             let words =
                 |id: &str| format!("{id} is revoked from {name}: it cannot read anything from the next epoch on");
             revocations.submit(&mut operator, json, words).await

@@ -58,7 +58,7 @@ pub enum Command {
 #[derive(Serialize)]
 struct Row {
     index: u64,
-    time: String,
+    time_s: u64,
     originator: String,
     nonce: u64,
     kind: String,
@@ -76,7 +76,7 @@ fn rows(records: &[Record], mut replica: Replica) -> Result<Vec<Row>> {
         let entry = Entry::new(&replica, &summary);
         Ok(Row {
             index: entry.index,
-            time: entry.time,
+            time_s: entry.time_s,
             originator: entry.originator,
             nonce: record.entry.nonce(),
             kind: record.entry.kind().to_string(),
@@ -100,7 +100,8 @@ pub async fn run(command: Command) -> Result<()> {
             let cells: Vec<[String; 5]> = rows
                 .into_iter()
                 .map(|row| {
-                    [row.index.to_string(), row.time, row.originator, row.entry, row.head.chars().take(12).collect()]
+                    let (time, head) = (output::utc(row.time_s), row.head.chars().take(12).collect());
+                    [row.index.to_string(), time, row.originator, row.entry, head]
                 })
                 .collect();
             let header = ["ENTRY".into(), "TIME".into(), "SIGNED BY".into(), Column::cut("WHAT"), Column::cut("HEAD")];

@@ -42,6 +42,11 @@ pub struct OperatorArgs {
 }
 
 impl OperatorArgs {
+    /// Whether the folder is on this machine.
+    pub fn is_here(&self) -> bool {
+        self.dir.join("network.json").exists()
+    }
+
     /// Connects as this operator, and reads the whole ledger.
     pub async fn connect(&self) -> Result<Operator> {
         Operator::connect(&self.dir, &self.passphrase.key_files()?).await
@@ -194,10 +199,8 @@ impl Operator {
                 rest.iter().zip(nonce..).map(|(body, nonce)| body.clone().sign(&self.key, id.operator(), nonce, here));
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
             let (records, outcome) = self.ledger.submit_all(&entries).await;
-            self.catch_up().await?;
-            for (place, record) in (done..).zip(&records) {
-                taken(place, record)?;
-            }
+            self.read_on(|_, _| {}).await?;
+            bar.suspend(|| (done..).zip(&records).try_for_each(|(place, record)| taken(place, record)))?;
             done += records.len();
             bar.set(done as u64);
             match outcome {
@@ -244,6 +247,15 @@ impl Operator {
     /// Reads and verifies what the ledger has beyond the replica.
     pub async fn catch_up(&mut self) -> Result<()> {
         let mut bar = None;
+        self.read_on(|done, all| {
+            bar.get_or_insert_with(|| Bar::of("reading and verifying the ledger", all)).set(done);
+        })
+        .await
+    }
+
+    /// The same; `told` hears how many entries are verified, and of how many.
+    async fn read_on(&mut self, mut told: impl FnMut(u64, u64)) -> Result<()> {
+        let mut all = None;
         loop {
             let page = self
                 .ledger
@@ -254,15 +266,14 @@ impl Operator {
                 return Ok(());
             }
             // Most are told all that there is at once.
-            if bar.is_none() && page.len() == PAGE {
-                let height = self.ledger.head().await.map_or(0, |head| head.height);
-                bar = Some(Bar::of("reading and verifying the ledger", height));
+            if all.is_none() && page.len() == PAGE {
+                all = Some(self.ledger.head().await.map_or(0, |head| head.height));
             }
             for record in page {
                 self.replica.apply(&record).context("the hub's ledger does not verify")?;
                 self.records.push(record);
             }
-            bar.iter().for_each(|bar| bar.set(self.replica.height()));
+            all.iter().for_each(|all| told(self.replica.height(), *all));
         }
     }
 

@@ -57,6 +57,11 @@ impl Bar {
     pub fn set(&self, done: u64) {
         self.bar.set_position(done);
     }
+
+    /// Takes the line off while `print` prints.
+    pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
 }
 
 impl Drop for Bar {

@@ -37,7 +37,7 @@ pub struct AboutGroup {
 }
 
 /// Entries that one command writes for a group, one for each of several devices or topics.
-pub struct Several<'a> {
+pub struct BatchEntries<'a> {
     /// The group's name.
     pub group: &'a GroupName,
     /// What is named: `device` or `topic`.
@@ -46,7 +46,7 @@ pub struct Several<'a> {
     pub entries: Vec<(String, Body)>,
 }
 
-impl Several<'_> {
+impl BatchEntries<'_> {
     /// Submits them together. What the ledger has is told also if it refuses one of them: in `words`, or as one JSON object.
     pub async fn submit(self, operator: &mut Operator, json: bool, words: impl Fn(&str) -> String) -> Result<()> {
         let Self { group, kind, entries } = self;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use sealcast_agent::{read_replica_told, stored_records};
+use sealcast_agent::{read_replica_with_progress, stored_records};
 use sealcast_ledger::{Record, Replica};
 use sealcast_node::files;
 
@@ -29,7 +29,7 @@ impl Source {
         match &self.agent {
             Some(dir) => {
                 let mut bar = None;
-                read_replica_told(dir, |done, all| {
+                read_replica_with_progress(dir, |done, all| {
                     bar.get_or_insert_with(|| Bar::of("verifying the ledger", all)).set(done);
                 })
             }

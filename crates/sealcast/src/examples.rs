@@ -6,7 +6,7 @@ use sealcast_node::examples::Example;
 pub const EXAMPLES: &[Example] = &[
     ("Run the paper's experiment", "sealcast demo"),
     ("Start a hub in the folder `hub`", "sealcast up"),
-    ("Invite a device", "sealcast device add 1111 > 1111.token"),
+    ("Invite a device", "sealcast device add 1111 --out 1111.token"),
     ("Enrol it", "sealcast enroll --hub https://localhost:8443 --token-file 1111.token --dir 1111"),
     ("Create a group for a topic tree", "sealcast group create hsu0001 --filter 'hsu0001/#'"),
     ("Let two devices in", "sealcast group grant hsu0001 1111 1112"),
@@ -28,7 +28,7 @@ pub const EXAMPLES: &[Example] = &[
     ("Write what happens to a file, for a program", "sealcast watch --token-file console.token --json > events.jsonl"),
     ("Watch a hub elsewhere", "sealcast watch https://hub.example.org:8088 --root root.pem --token-file console.token"),
     ("The same, by a certificate", "sealcast watch https://hub.example.org:8088 --identity anna"),
-    ("Make a new token for those who only look at it", "sealcast console token --dir hub"),
+    ("Make a new token for those who only look at it", "sealcast console token --dir hub --out console.token"),
     ("Invite the devices of a CSV file, and go on later", "sealcast device add --csv fleet.csv --out tokens.csv"),
     ("List all devices", "sealcast device list"),
     ("Show one with its entries on the ledger, for a program", "sealcast device show 1111 --json"),
@@ -39,6 +39,7 @@ pub const EXAMPLES: &[Example] = &[
     ),
     ("List all groups", "sealcast group list"),
     ("Show one with its entries on the ledger", "sealcast group show hsu0001"),
+    ("Grant their groups to the devices of a CSV file", "sealcast group grant --csv fleet.csv"),
     ("Take a device out of a group", "sealcast group revoke hsu0001 1112 --reason sold"),
     (
         "Let the ledger judge the readings of a topic",

@@ -92,15 +92,13 @@ impl Report {
         text.lines().try_for_each(|line| self.say(&format!("    {line}")))
     }
 
-    /// A line for whoever reads, and after it the next wait.
+    /// A line for whoever reads, above the bar.
     fn say(&self, line: &str) -> Result<()> {
         if !self.narrate {
             return Ok(());
         }
-        self.end_wait();
-        output::line(line)?;
-        *self.wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Bar::waiting("the experiment goes on"));
-        Ok(())
+        let mut wait = self.wait.lock().unwrap_or_else(PoisonError::into_inner);
+        wait.get_or_insert_with(|| Bar::waiting("the experiment goes on")).suspend(|| output::line(line))
     }
 
     /// Before something else is printed.

@@ -1,17 +1,21 @@
 //! `sealcast device add`: invites one device, or those of a CSV file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use sealcast_hub::HubFile;
+use sealcast_hub::{HubFile, Tokens};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Device, DeviceState};
-use sealcast_node::{config, output};
+use sealcast_node::{
+    config,
+    files::{self, Mode},
+    output,
+};
 use serde::Serialize;
 
 use super::{
-    fleet::Fleet,
-    invitation::{Invitation, invite},
+    bulk::BulkInvitation,
+    invitation::{Invitation, root},
 };
 use crate::{hub_args::HubArgs, operator::OperatorArgs};
 
@@ -23,12 +27,13 @@ pub struct Options {
     device: Option<DeviceId>,
     /// Invite the devices of this CSV file, while the hub runs. Its first line names the columns: `device`, and
     /// `groups` if devices are to be granted some. All lines are checked before anybody is invited. Run again, it goes
-    /// on where it was stopped (see --out), and grants the groups to the devices that have enrolled meanwhile.
+    /// on where it was stopped (see --out), and grants the groups to the devices that have enrolled meanwhile. Without
+    /// the operator's folder it only invites: see `sealcast group grant --csv`.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the tokens of --csv into this CSV file, which only its owner can read, instead of printing them. Without
-    /// it, another run makes other tokens.
-    #[arg(long, value_name = "FILE", requires = "csv")]
+    /// Write the token into this file, which only its owner can read, instead of printing it. With --csv it is a CSV
+    /// file of all tokens; without it, another run makes other tokens.
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Which hub.
     #[command(flatten)]
@@ -48,17 +53,20 @@ pub struct Options {
 #[derive(Serialize)]
 struct Row {
     device: String,
-    token: String,
+    /// Unless it is in the file.
+    token: Option<String>,
+    file: Option<String>,
     expires_s: u64,
     /// What the token means for a device that the ledger knows.
     note: Option<String>,
 }
 
 impl Row {
-    fn new(invitation: &Invitation, note: Option<String>) -> Self {
+    fn new(invitation: &Invitation, out: Option<&Path>, note: Option<String>) -> Self {
         Self {
             device: invitation.token.device().to_string(),
-            token: invitation.token.to_text().to_string(),
+            token: out.is_none().then(|| invitation.token.to_text().to_string()),
+            file: out.map(|out| out.display().to_string()),
             expires_s: invitation.expires_ms / 1000,
             note,
         }
@@ -72,12 +80,20 @@ pub async fn run(options: Options) -> Result<()> {
         config::load::<HubFile>(config.as_deref(), &hub.hub.join("hub.toml"))?.check(&[], HubFile::validate)?;
     let hub = hub.hub.as_path();
     if let Some(csv) = &csv {
-        return Fleet { csv, out: out.as_deref(), hub, config: &config, operator: &operator, json }.add().await;
+        let bulk = BulkInvitation { csv, out: out.as_deref(), hub, config: &config, operator: &operator, json };
+        return bulk.add().await;
     }
     let device = device.context("which device? Give its id, or --csv FILE")?;
-    let invitation = invite(hub, device.clone(), &config)?;
+    let invitation = Invitation::new(device.clone(), &root(hub)?, &config)?;
+    // Before the hub has it: a token that the hub knows is not lost.
+    if let Some(out) = &out {
+        files::write(out, format!("{}\n", *invitation.token.to_text()).as_bytes(), Mode::Secret)?;
+    }
+    Tokens::open(hub)?.put(&invitation.token.to_stored(invitation.expires_ms))?;
     if !json {
-        output::line(&invitation.token.to_text())?;
+        let in_file =
+            |out: &PathBuf| format!("{} has the token: whoever reads it can enrol as {device}", out.display());
+        output::line(&out.as_ref().map_or_else(|| invitation.token.to_text().to_string(), in_file))?;
     }
     // Without a running hub, or without the operator's folder, nobody knows: the token is good all the same.
     let note = match operator.connect().await {
@@ -88,7 +104,7 @@ pub async fn run(options: Options) -> Result<()> {
         }
     };
     note.iter().for_each(|note| output::complain(&format!("note: {note}")));
-    if json { output::json(&Row::new(&invitation, note)) } else { Ok(()) }
+    if json { output::json(&Row::new(&invitation, out.as_deref(), note)) } else { Ok(()) }
 }
 
 /// What a new token means for a device that the ledger knows.

@@ -1,14 +1,15 @@
 //! The CSV file of `sealcast device add --csv`: a device in each row.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use csv::{ReaderBuilder, StringRecord, Trim};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{DeviceState, GroupName, Replica};
+use sealcast_node::files;
 
 /// Longest file that is read, in bytes.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+const MAX_FILE_BYTES: usize = 16 << 20;
 /// Most faults that are told one by one.
 const MAX_FAULTS: usize = 50;
 
@@ -33,7 +34,8 @@ impl Faults {
     }
 
     /// Fails if there are any, with each and its line.
-    pub fn settle(self, file: &str) -> Result<()> {
+    pub fn settle(self, file: &Path) -> Result<()> {
+        let file = &file.display();
         let faults: Vec<String> = self
             .0
             .iter()
@@ -47,15 +49,20 @@ impl Faults {
             more => format!("\nand {more} more"),
         };
         let told: Vec<&str> = faults.iter().take(MAX_FAULTS).map(String::as_str).collect();
-        bail!("nobody was invited, because these lines are wrong:\n{}{more}", told.join("\n"))
+        bail!("nothing was done, because these lines are wrong:\n{}{more}", told.join("\n"))
     }
 }
 
-/// The devices of a file, and what is wrong with its lines by themselves.
+/// The devices of the file at `path`, and what is wrong with its lines by themselves.
+pub fn read(path: &Path) -> Result<(Vec<Wanted>, Faults)> {
+    parse(&files::read_bytes(path, MAX_FILE_BYTES)?).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// The same of a file's bytes.
 ///
 /// # Errors
 /// It is no CSV file with a column `device`.
-pub fn parse(bytes: &[u8]) -> Result<(Vec<Wanted>, Faults)> {
+fn parse(bytes: &[u8]) -> Result<(Vec<Wanted>, Faults)> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let header = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     // Spreadsheets of some countries put a semicolon between columns.
@@ -155,7 +162,7 @@ mod tests {
     use super::*;
 
     fn told(faults: Faults) -> String {
-        faults.settle("fleet.csv").map_or_else(|error| error.to_string(), |()| "none".to_owned())
+        faults.settle(Path::new("fleet.csv")).map_or_else(|error| error.to_string(), |()| "none".to_owned())
     }
 
     #[test]

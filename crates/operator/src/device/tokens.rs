@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result, bail, ensure};
 use csv::{ReaderBuilder, Writer};
 use sealcast_identity::{DeviceId, EnrolmentToken, Fingerprint};
-use sealcast_node::files::{self, Mode};
+use sealcast_node::{
+    files::{self, Lock, Mode},
+    key_files,
+};
 use zeroize::Zeroizing;
 
 use super::invitation::Invitation;
@@ -13,6 +16,13 @@ use super::invitation::Invitation;
 const COLUMNS: [&str; 3] = ["device", "token", "expires_s"];
 /// Longest file that is read, in bytes.
 const MAX_FILE_BYTES: usize = 64 << 20;
+
+/// Until it is dropped no other run invites many devices of this hub: two would write over each other's tokens.
+pub fn lock(hub: &Path) -> Result<Lock> {
+    files::lock_file(&hub.join("invitations.lock"), || {
+        format!("another `sealcast device add --csv` works on {}: wait until it has ended", hub.display())
+    })
+}
 
 /// The invitations in the file at `path`, by device; none if there is no such file.
 ///
@@ -22,7 +32,8 @@ pub fn read(path: &Path, root: Fingerprint) -> Result<BTreeMap<DeviceId, Invitat
     if !path.try_exists().unwrap_or(true) {
         return Ok(BTreeMap::new());
     }
-    let bytes = Zeroizing::new(files::read_bytes(path, MAX_FILE_BYTES)?);
+    // A token that somebody else has written would let in whoever knows it.
+    let bytes = key_files::read_secret(path, MAX_FILE_BYTES)?;
     parse(&bytes, root).with_context(|| {
         format!("{} is there, and is no list of this hub's tokens: give another file with --out", path.display())
     })

@@ -11,7 +11,7 @@ use sealcast_node::output::{self, Column};
 use sealcast_reading::{Decimal, Unit, UnitError};
 use serde::Serialize;
 
-use crate::{operator::OperatorArgs, receipt::Several};
+use crate::{operator::OperatorArgs, receipt::BatchEntries};
 
 /// `sealcast group limits`.
 #[derive(clap::Args)]
@@ -198,7 +198,7 @@ pub async fn run(options: Options) -> Result<()> {
     let entry =
         |topic: ReadingTopic| (topic.to_string(), Body::LimitsSet(LimitsSet { group, topic, limits: limits.clone() }));
     let name = &options.name;
-    let set = Several { group: name, kind: "topic", entries: options.topics.into_iter().map(entry).collect() };
+    let set = BatchEntries { group: name, kind: "topic", entries: options.topics.into_iter().map(entry).collect() };
     let words = |topic: &str| format!("{name}: from now on the ledger judges readings of {topic} by these limits");
     set.submit(&mut operator, options.json, words).await
 }

@@ -42,13 +42,21 @@ fn what_is_written_to_the_ledger_is_told_with_its_entry() {
     is_on_ledger(&hub, &limits["written"][1]);
     is_on_ledger(&hub, &json(&hub, &["group", "revoke", "room", "1112"])["written"][0]);
     is_on_ledger(&hub, &json(&hub, &["group", "reset", "room"]));
-    is_on_ledger(&hub, &json(&hub, &["device", "revoke", "1112"]));
+    is_on_ledger(&hub, &json(&hub, &["device", "revoke", "1112", "--reason", "sold"]));
 
     // What the ledger has is told although it refuses the next one.
-    let mut command = hub.command(&["group", "grant", "room", "1111", "1112", "--json"]);
+    hub.enroll("1113");
+    let mut command = hub.command(&["group", "grant", "room", "1113", "1111", "--json"]);
     let refused = output(&mut command);
     let told: Value = serde_json::from_slice(&refused.stdout).unwrap();
-    assert!(!refused.status.success() && told["written"].as_array().is_some_and(|all| all.len() <= 1), "{told}");
+    let written = told["written"].as_array().unwrap();
+    assert!(!refused.status.success() && written.len() == 1 && written[0]["device"] == "1113", "{told}");
+    is_on_ledger(&hub, &written[0]);
+    let devices = json(&hub, &["device", "list"]);
+    assert_eq!((&devices[1]["state"], &devices[1]["reason"]), (&"revoked".into(), &"sold".into()), "{devices}");
+    assert!(devices[0]["state"] == "active" && devices[0]["reason"].is_null(), "{devices}");
+    assert!(devices[0]["not_after_s"].is_u64(), "{devices}");
+    assert!(json(&hub, &["device", "show", "1111"])["history"][0]["time_s"].is_u64());
 
     let file = hub.dir.path().join("ledger.bin").display().to_string();
     let exported = json(&hub, &["ledger", "export", &file]);
@@ -63,6 +71,24 @@ fn what_is_written_to_the_ledger_is_told_with_its_entry() {
     assert_eq!(rotated["public_key_sha256"].as_str().map(str::len), Some(64), "{rotated}");
     let token = succeed(sealcast().args(["console", "token", "--json", "--dir"]).arg(hub.path()));
     assert!(serde_json::from_str::<Value>(&token).unwrap()["token"].is_string());
+}
+
+#[test]
+fn a_token_is_written_to_a_file_that_only_its_owner_can_read() {
+    let hub = Hub::start();
+    let path = |name: &str| hub.dir.path().join(name).display().to_string();
+    let (device, console) = (path("1111.token"), path("console.token"));
+    let told = json(&hub, &["device", "add", "1111", "--out", &device]);
+    assert!(told["token"].is_null() && told["file"] == device.as_str(), "{told}");
+    let args = ["console", "token", "--json", "--out", &console, "--dir"];
+    let told: Value = serde_json::from_str(&succeed(sealcast().args(args).arg(hub.path()))).unwrap();
+    assert!(told["token"].is_null() && told["file"] == console.as_str(), "{told}");
+    for (file, begin) in [(&device, "1111."), (&console, "")] {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.starts_with(begin) && text.trim().len() > 20, "{file}");
+        assert!(!hub.operate(&["device", "add", "1112", "--out", &path("x")]).contains("1112."), "it is not printed");
+    }
 }
 
 /// A CSV file in a folder with a hub, and where its tokens go.
@@ -148,7 +174,11 @@ fn a_fleet_is_invited_and_what_was_stopped_goes_on() {
         told["devices"].as_array().unwrap().iter().map(|row| row["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["enrolled", "invited_before", "invited_before", "invited"]);
     assert_eq!(told["devices"][0]["granted"], serde_json::json!(["room"]));
-    assert!(told["devices"][0]["token"].is_null() && told["devices"][1]["token"].is_string(), "{told}");
+    assert!(
+        told["devices"].as_array().unwrap().iter().all(|row| row["token"].is_null()),
+        "they are in the file: {told}"
+    );
+    assert!(told["devices"][0]["expires_s"].is_null() && told["devices"][1]["expires_s"].is_u64(), "{told}");
     let second = fs::read_to_string(&fleet.tokens).unwrap();
     assert!(first.lines().all(|row| second.contains(row)), "nobody's token was replaced");
     fleet.enroll("1112");
@@ -165,6 +195,78 @@ fn a_fleet_is_invited_and_what_was_stopped_goes_on() {
     let mut command = fleet.hub.command(&["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens]);
     assert!(!output(&mut command).status.success());
     assert_eq!(fs::read_to_string(&fleet.tokens).unwrap(), "my notes\n");
+}
+
+#[test]
+fn a_token_that_was_replaced_does_not_come_back() {
+    let fleet = Fleet::new();
+    fleet.write("device\n1111\n1112\n");
+    assert_eq!(fleet.states(), ["1111 invited", "1112 invited"]);
+    let stored = || {
+        let tokens = rusqlite::Connection::open(fleet.hub.path().join("hub.sqlite")).unwrap();
+        let select = "SELECT secret_sha256 FROM token WHERE device = '1111'";
+        tokens.query_row(select, [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let leaked = stored();
+    fleet.hub.operate(&["device", "add", "1111"]);
+    let replacement = stored();
+    assert_ne!(replacement, leaked);
+    assert_eq!(fleet.states(), ["1111 replaced", "1112 invited_before"]);
+    assert_eq!(stored(), replacement);
+    let printed = fleet.hub.operate(&["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens]);
+    assert!(printed.lines().any(|line| line.starts_with("1111: replaced")), "{printed}");
+
+    // The hub has an earlier one, as if a run had been stopped between the file and the hub.
+    let tokens = rusqlite::Connection::open(fleet.hub.path().join("hub.sqlite")).unwrap();
+    tokens.execute("UPDATE token SET expires_ms = 1 WHERE device = '1111'", []).unwrap();
+    drop(tokens);
+    assert_eq!(fleet.states(), ["1111 invited_before", "1112 invited_before"]);
+    assert_eq!(stored(), leaked);
+}
+
+#[test]
+fn without_the_operators_folder_devices_are_invited_and_granted_their_groups_elsewhere() {
+    let fleet = Fleet::new();
+    fleet.hub.operate(&["group", "create", "room", "--filter", "room/#"]);
+    fleet.write("device,groups\n1111,room\n1112,room\n");
+    let told = || {
+        let mut command = sealcast();
+        command.args(["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens, "--json", "--hub"]);
+        let told = output(command.arg(fleet.hub.path()).args(["--operator", "/nonexistent"]));
+        assert!(String::from_utf8_lossy(&told.stderr).contains("sealcast group grant --csv"), "{told:?}");
+        serde_json::from_slice::<Value>(&told.stdout).unwrap()["devices"].clone()
+    };
+    let invited = told();
+    assert_eq!((&invited[0]["state"], &invited[1]["state"]), (&"invited".into(), &"invited".into()), "{invited}");
+    fleet.enroll("1111");
+    let again = told();
+    assert_eq!((&again[0]["state"], &again[1]["state"]), (&"not_at_hub".into(), &"invited_before".into()), "{again}");
+    let tokens = rusqlite::Connection::open(fleet.hub.path().join("hub.sqlite")).unwrap();
+    let kept = tokens.query_row("SELECT device FROM token", [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(kept, "1112", "a token that was used does not come back");
+
+    let grant = || json(&fleet.hub, &["group", "grant", "--csv", &fleet.csv])["devices"].clone();
+    let granted = serde_json::json!([
+        { "device": "1111", "enrolled": true, "granted": ["room"] },
+        { "device": "1112", "enrolled": false, "granted": [] },
+    ]);
+    assert_eq!(grant(), granted);
+    assert_eq!(grant()[0]["granted"], serde_json::json!([]), "once");
+}
+
+#[test]
+fn two_runs_at_once_are_refused() {
+    let fleet = Fleet::new();
+    fleet.write("device\n1111\n");
+    let lock = fs::File::create(fleet.hub.path().join("invitations.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = fleet.hub.command(&["device", "add", "--csv", &fleet.csv, "--out", &fleet.tokens]);
+    let refused = output(&mut command);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("wait until it has ended"), "{said}");
+    assert!(!Path::new(&fleet.tokens).exists());
+    drop(lock);
+    assert_eq!(fleet.states(), ["1111 invited"]);
 }
 
 #[test]

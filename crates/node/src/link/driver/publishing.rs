@@ -81,28 +81,25 @@ impl Driver {
             }
         }
     }
-}
 
-impl Driver {
     /// A node that is not heard goes on over HTTPS, and nobody would know why the broker carries nothing of it.
     fn tell_refused_call(&mut self, reason: &str) {
         if std::mem::replace(&mut self.broker.told_refused, true) {
             return;
         }
         let (node, broker) = (&self.node, &self.upstream);
-        if self.upstream.is_foreign() {
-            warn!(
-                reason,
-                "the broker at {broker} refuses what {node} says to the hub, which is asked over HTTPS instead. By the rules that \
-                 `sealcast broker config` prints, the broker's user of {node} has to be {node}: check `user`, and that the \
-                 broker has these rules"
-            );
+        let advice = if self.upstream.is_foreign() {
+            format!(
+                ". By the rules that `sealcast broker config` prints, the broker's user of {node} has to be {node}: check \
+                 `user`, and that the broker has these rules"
+            )
         } else {
-            warn!(
-                reason,
-                "the broker at {broker} refuses what {node} says to the hub, which is asked over HTTPS instead"
-            );
-        }
+            String::new()
+        };
+        warn!(
+            reason,
+            "the broker at {broker} refuses what {node} says to the hub, which is asked over HTTPS instead{advice}"
+        );
     }
 }
 
