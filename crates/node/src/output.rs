@@ -3,6 +3,7 @@
 //! Standard error may be a file on a full disk, or nobody reads it any more. That must not harm a role, so what cannot be
 //! written there is lost; nothing here or elsewhere uses `eprintln!`, which panics.
 
+mod printable;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -10,7 +11,10 @@ use std::io::{IsTerminal, Write};
 use anyhow::Result;
 use serde::Serialize;
 
-pub use self::table::{Column, printable, table, table_or};
+pub use self::{
+    printable::printable,
+    table::{Column, table, table_or},
+};
 
 /// Whether `stream` takes colour: a terminal, and `NO_COLOR` is not set (<https://no-color.org>).
 pub fn colour(stream: &impl IsTerminal) -> bool {
