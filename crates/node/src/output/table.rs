@@ -171,7 +171,7 @@ mod tests {
         let rows = rows(&[["a\u{1b}[2J", "why"], ["b\nc", "why"], ["\u{9b}2Kd", "why"], ["e\u{202e}f", "why"]]);
         assert_eq!(
             lay_out(["TOPIC", "WHY"].map(Column::from), &rows, None),
-            ["TOPIC        WHY", "a\\u{1b}[2J   why", "b\\nc         why", "\\u{9b}2Kd    why", "e\\u{202e}f  why"]
+            ["TOPIC       WHY", "a\\u{1b}[2J  why", "b\\nc        why", "\\u{9b}2Kd   why", "e\\u{202e}f  why"]
         );
     }
 
