@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long, env = "SEALCAST_CONSOLE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Sign in by the certificate in this folder, which `sealcast enroll` made: of a device that the hub's `hub.toml` names
-    /// (`console.certificates` in hub.toml).
+    /// (`console.certificates`).
     #[arg(long, value_name = "DIR", conflicts_with = "token_file")]
     identity: Option<PathBuf>,
     #[command(flatten)]
