@@ -58,7 +58,7 @@ pub enum Reader {
     Closed,
 }
 
-/// [`line`] for whoever has something to end before the process does.
+/// [`line()`] for whoever has something to end before the process does.
 pub fn try_line(text: &str) -> Result<Reader> {
     write_line(&mut std::io::stdout().lock(), text)
 }
