@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 use sealcast_node::{
-    KeyFiles, PassphraseArgs,
+    PassphraseArgs,
     config::{folder_of, load},
     doctor::{self, Place, Report, Transport, check_disk, check_holder, check_ports, check_ready, check_secrets},
     now_ms,
@@ -48,15 +48,11 @@ pub async fn run(options: Options) -> Result<ExitCode> {
 
 /// Checks the device's folder `dir`. It may be in any state, and its agent may be running.
 pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseArgs) -> Report {
-    let mut report = Report::new("agent", dir);
-    if !dir.is_dir() {
-        report.fail(
-            "folder",
-            format!("there is no folder {}", dir.display()),
-            "give the device's folder, which `sealcast enroll` makes (--dir)",
-        );
-        return report;
-    }
+    let advice = "give the device's folder, which `sealcast enroll` makes (--dir)";
+    let mut report = match Report::of_folder("agent", dir, advice) {
+        Ok(report) => report,
+        Err(report) => return report,
+    };
     let holder = check_holder(&mut report, dir, "the agent");
     check_disk(&mut report, dir);
     let checked = configuration(&mut report, dir, config, passphrase.passphrase_file.clone());
@@ -69,8 +65,7 @@ pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseAr
         }
     }
     let passphrase_file = checked.as_ref().and_then(|config| config.passphrase_file.clone());
-    let key_files = KeyFiles::new(passphrase_file.or(passphrase.passphrase_file).as_deref());
-    let key_files = report.attempt("passphrase", key_files, "name the file with the passphrase (--passphrase-file)");
+    let key_files = report.key_files(passphrase_file, passphrase.passphrase_file);
 
     let identified = identity::check(&mut report, dir, key_files.as_ref(), now_ms());
     let known = state::check(&mut report, dir, holder.is_some(), identified.as_ref(), key_files.as_ref());
@@ -101,17 +96,9 @@ fn configuration(
         load::<AgentFile>(given, &path)?
             .check(&[], |file| file.with_files(folder_of(&path))?.with_passphrase(passphrase_file).validate())
     };
-    let config = report.attempt(
-        "configuration",
-        config(),
-        "correct it: docs/configuration.md has each key, and `sealcast init agent` writes them all into a new file",
-    )?;
-    let found = match given.is_some() || path.exists() {
-        true => format!("{} is in order", path.display()),
-        false => format!("there is no {}: the defaults hold", path.display()),
-    };
-    report.ok("configuration", found);
-    Some(config)
+    let advice =
+        "correct it: docs/configuration.md has each key, and `sealcast init agent` writes them all into a new file";
+    report.configuration(&path, given.is_some(), config(), advice)
 }
 
 /// The files that listeners and doors need.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use sealcast_node::{
-    KeyFiles, PassphraseArgs,
+    PassphraseArgs,
     config::{folder_of, load},
     doctor::{
         Later, Place, Report, Transport, check_clock, check_database, check_disk, check_holder, check_ports,
@@ -27,15 +27,11 @@ const DATABASES: [&str; 4] = ["ledger.sqlite", "broker.db", "hub.sqlite", "kept.
 
 /// Checks the hub's folder `dir`. It may be in any state, and its hub may be running.
 pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseArgs) -> Report {
-    let mut report = Report::new("hub", dir);
-    if !dir.is_dir() {
-        report.fail(
-            "folder",
-            format!("there is no folder {}", dir.display()),
-            "give the hub's folder, which the first `sealcast up` makes (--hub)",
-        );
-        return report;
-    }
+    let advice = "give the hub's folder, which the first `sealcast up` makes (--hub)";
+    let mut report = match Report::of_folder("hub", dir, advice) {
+        Ok(report) => report,
+        Err(report) => return report,
+    };
     let holder = check_holder(&mut report, dir, "the hub");
     check_disk(&mut report, dir);
     let checked = configuration(&mut report, dir, config, passphrase.passphrase_file.clone());
@@ -57,8 +53,7 @@ pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseAr
     report.attempt("files", apart, "move it away from the hub's machine");
 
     let passphrase_file = checked.as_ref().and_then(|config| config.passphrase_file.clone());
-    let key_files = KeyFiles::new(passphrase_file.or(passphrase.passphrase_file).as_deref());
-    let key_files = report.attempt("passphrase", key_files, "name the file with the passphrase (--passphrase-file)");
+    let key_files = report.key_files(passphrase_file, passphrase.passphrase_file);
     let config = match checked.map_or_else(|| HubFile::default().validate(), Ok) {
         Ok(config) => config,
         Err(_) => return report,
@@ -95,17 +90,9 @@ fn configuration(
             file.with_paths(folder_of(&path)).with_passphrase(passphrase_file).validate()?.check_to_run()
         })
     };
-    let config = report.attempt(
-        "configuration",
-        config(),
-        "correct it: docs/configuration.md has each key, and `sealcast init hub` writes them all into a new file",
-    )?;
-    let found = match given.is_some() || path.exists() {
-        true => format!("{} is in order", path.display()),
-        false => format!("there is no {}: the defaults hold", path.display()),
-    };
-    report.ok("configuration", found);
-    Some(config)
+    let advice =
+        "correct it: docs/configuration.md has each key, and `sealcast init hub` writes them all into a new file";
+    report.configuration(&path, given.is_some(), config(), advice)
 }
 
 /// What was lost, by what a hub needs with this configuration.

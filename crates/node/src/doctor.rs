@@ -6,6 +6,7 @@
 mod clock;
 mod database;
 mod disk;
+mod folder;
 mod holder;
 mod ledger;
 mod ports;

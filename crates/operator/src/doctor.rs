@@ -44,15 +44,11 @@ struct Identified {
 
 /// Checks the operator's folder `dir`. It may be in any state.
 pub async fn examine(dir: &Path, passphrase: &PassphraseArgs) -> Report {
-    let mut report = Report::new("operator", dir);
-    if !dir.is_dir() {
-        report.fail(
-            "folder",
-            format!("there is no folder {}", dir.display()),
-            "give the operator's folder, which the hub's first start makes (--operator)",
-        );
-        return report;
-    }
+    let advice = "give the operator's folder, which the hub's first start makes (--operator)";
+    let mut report = match Report::of_folder("operator", dir, advice) {
+        Ok(report) => report,
+        Err(report) => return report,
+    };
     check_disk(&mut report, dir);
     let broker = report.attempt(
         "configuration",
