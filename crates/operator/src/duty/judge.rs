@@ -23,7 +23,7 @@ pub struct Judge {
     known: BTreeMap<String, Known>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Known {
     at: u64,
     outcome: Outcome,
@@ -84,22 +84,17 @@ impl Judge {
 
     /// Notes what came of an action.
     pub fn note(&mut self, action: &Action, outcome: Outcome) -> Result<()> {
-        let before = self.known.insert(action.id.clone(), Known { at: action.at, outcome });
-        if self.known.len() > MAX_KNOWN
-            && let Some((oldest, _)) = self.known.iter().min_by_key(|(_, known)| known.at)
+        let mut known = self.known.clone();
+        known.insert(action.id.clone(), Known { at: action.at, outcome });
+        if known.len() > MAX_KNOWN
+            && let Some(oldest) = known.iter().min_by_key(|(_, known)| known.at).map(|(id, _)| id.clone())
         {
-            let oldest = oldest.clone();
-            self.known.remove(&oldest);
+            known.remove(&oldest);
         }
-        let written = files::write(&self.path, &serde_json::to_vec(&self.known)?, Mode::Secret);
-        if written.is_err() {
-            // What the file does not have was not begun.
-            match before {
-                Some(before) => self.known.insert(action.id.clone(), before),
-                None => self.known.remove(&action.id),
-            };
-        }
-        written
+        files::write(&self.path, &serde_json::to_vec(&known)?, Mode::Secret)?;
+        // Only now: what the file does not have was not begun.
+        self.known = known;
+        Ok(())
     }
 }
 
