@@ -51,7 +51,7 @@ pub enum Command {
         /// How many clients receive each message.
         #[arg(long, default_value = "1,10", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=50))]
         clients: Vec<u8>,
-        /// How often each cell is measured. The best of its rounds counts: what else the machine does slows some, speeds none.
+        /// How often each cell is measured. Each figure is the median of the rounds.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
         rounds: u8,
         /// With how many idle connections an agent's memory is measured. Each takes two files at the agent: see `ulimit -n`.

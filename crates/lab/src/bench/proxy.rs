@@ -29,12 +29,12 @@ struct Row {
     qos: u8,
     payload_bytes: usize,
     subscribers: usize,
-    /// Messages that the publisher sent in a second and all subscribers have got, in the best round.
+    /// Messages that the publisher sent in a second and all subscribers have got. This figure, as each of the others, is
+    /// the median of the rounds.
     messages_per_s: f64,
-    /// Compared with the plain connection to mosquitto, if it is here.
+    /// Compared in each round with the plain connection to mosquitto, if it is here.
     of_plain: Option<f64>,
-    /// Compared with messages that are sealed and not signed, at the same broker: the median of what the rounds give, as
-    /// the machine's speed changes from round to round.
+    /// Compared in each round with messages that are sealed and not signed, at the same broker.
     of_group: Option<f64>,
     /// Half of the messages took no longer, at [`RATE`], in ms. For one subscriber only.
     p50_ms: Option<f64>,
@@ -51,12 +51,9 @@ struct Server {
     rss_mib: f64,
 }
 
-/// What is measured of a way under one load.
-#[derive(Default)]
+/// What one round measures of a way under one load.
 struct Measured {
     messages_per_s: f64,
-    /// Of each round.
-    rates: Vec<f64>,
     p50: Option<Duration>,
     p99: Option<Duration>,
     servers: Vec<Server>,
@@ -109,30 +106,23 @@ pub async fn run(cells: &[Cell], messages: usize, rounds: u8, connections: usize
     let bar = Bar::of("measuring loads", (cells.len() * usize::from(rounds) * site.ways.len()) as u64);
     let mut measurements = 0;
     for cell in cells.iter().copied() {
-        let mut best: Vec<Measured> = site.ways.iter().map(|_| Measured::default()).collect();
+        let mut measured: Vec<Vec<Measured>> = site.ways.iter().map(|_| Vec::new()).collect();
         for _ in 0..rounds {
-            for (way, best) in site.ways.iter().zip(&mut best) {
-                let measured = measure(&site, way, cell, messages).await?;
-                best.rates.push(measured.messages_per_s);
+            for (way, measured) in site.ways.iter().zip(&mut measured) {
+                measured.push(measure(&site, way, cell, messages).await?);
                 measurements += 1;
                 bar.set(measurements);
-                if measured.messages_per_s > best.messages_per_s {
-                    best.messages_per_s = measured.messages_per_s;
-                    best.servers = measured.servers;
-                }
-                best.p50 = [best.p50, measured.p50].into_iter().flatten().min();
-                best.p99 = [best.p99, measured.p99].into_iter().flatten().min();
             }
         }
-        let plain = site.ways.iter().zip(&best).find(|(way, _)| way.mode == site::PLAIN).map(|(_, m)| m.messages_per_s);
-        let of_group = |(way, measured): (&Way, &Measured)| {
-            let is_group = |(other, _): &(&Way, &Measured)| other.broker == way.broker && other.mode == site::GROUP;
-            let (_, group) = site.ways.iter().zip(&best).find(is_group).filter(|_| way.mode == site::SIGNED)?;
-            median(measured.rates.iter().zip(&group.rates).map(|(rate, group)| rate / group).collect())
-        };
-        let of_group: Vec<Option<f64>> = site.ways.iter().zip(&best).map(of_group).collect();
-        let measured = site.ways.iter().zip(best).zip(of_group);
-        rows.extend(measured.map(|((way, measured), of_group)| row(way, cell, measured, plain, of_group)));
+        rows.extend(site.ways.iter().zip(&measured).map(|(way, rounds)| {
+            let beside = |is_other: &dyn Fn(&Way) -> bool| {
+                let (_, others) = site.ways.iter().zip(&measured).find(|(other, _)| is_other(other))?;
+                median(rounds.iter().zip(others).map(|(round, other)| round.messages_per_s / other.messages_per_s))
+            };
+            let of_plain = beside(&|other| other.mode == site::PLAIN);
+            let of_group = beside(&|other| other.broker == way.broker && other.mode == site::GROUP);
+            row(way, cell, rounds, of_plain, of_group.filter(|_| way.mode == site::SIGNED))
+        }));
     }
     drop(bar);
     if json {
@@ -163,23 +153,32 @@ async fn measure(site: &Site, way: &Way, cell: Cell, messages: usize) -> Result<
         p50 = latencies.get(latencies.len() / 2).copied();
         p99 = latencies.get(latencies.len() * 99 / 100).copied();
     }
-    Ok(Measured { messages_per_s: messages as f64 / took.as_secs_f64(), p50, p99, servers, ..Measured::default() })
+    Ok(Measured { messages_per_s: messages as f64 / took.as_secs_f64(), p50, p99, servers })
 }
 
-fn row(way: &Way, cell: Cell, measured: Measured, plain: Option<f64>, of_group: Option<f64>) -> Row {
-    let ms = |latency: Option<Duration>| latency.map(|latency| round(latency.as_secs_f64() * 1e3));
+fn row(way: &Way, cell: Cell, rounds: &[Measured], of_plain: Option<f64>, of_group: Option<f64>) -> Row {
+    let of_rounds = |figure: &dyn Fn(&Measured) -> Option<f64>| median(rounds.iter().filter_map(figure));
+    let ms = |latency: Option<Duration>| latency.map(|latency| latency.as_secs_f64() * 1e3);
+    let servers = rounds.first().map_or(&[][..], |round| &round.servers).iter().enumerate().map(|(at, server)| {
+        let of_server = |figure: fn(&Server) -> f64| of_rounds(&|round| round.servers.get(at).map(figure));
+        Server {
+            role: server.role,
+            cpu_us_per_message: of_server(|server| server.cpu_us_per_message).unwrap_or_default(),
+            rss_mib: of_server(|server| server.rss_mib).unwrap_or_default(),
+        }
+    });
     Row {
         broker: way.broker,
         mode: way.mode,
         qos: cell.qos as u8,
         payload_bytes: cell.payload_bytes,
         subscribers: cell.subscribers,
-        messages_per_s: measured.messages_per_s.round(),
-        of_plain: plain.map(|plain| round(measured.messages_per_s / plain)),
+        messages_per_s: of_rounds(&|round| Some(round.messages_per_s)).unwrap_or_default().round(),
+        of_plain: of_plain.map(round),
         of_group: of_group.map(round),
-        p50_ms: ms(measured.p50),
-        p99_ms: ms(measured.p99),
-        servers: measured.servers,
+        p50_ms: of_rounds(&|round| ms(round.p50)).map(round),
+        p99_ms: of_rounds(&|round| ms(round.p99)).map(round),
+        servers: servers.collect(),
     }
 }
 
@@ -224,7 +223,8 @@ fn table(rows: &[Row]) -> Result<()> {
     )
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+fn median(figures: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied()
 }
