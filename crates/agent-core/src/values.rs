@@ -17,6 +17,7 @@ mod alarm;
 mod archive;
 mod arrive;
 mod fail_safes;
+mod findings;
 mod guard;
 mod handed;
 mod marks;
@@ -29,6 +30,7 @@ mod reports;
 mod restored;
 mod retry;
 mod rules;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -63,6 +65,7 @@ pub use self::{
     publish::{Blocked, Judged},
     restored::Restored,
     rules::{Flagged, Format, FormatError, Receive, ValueRules},
+    shared::SharedReading,
     waiting::Brought,
     will::Will,
     writes::{Amount, ArchiveMessage, ArchiveOnDisk, ValueRow, ValueWrite},
@@ -75,6 +78,7 @@ use self::{
     recent::Recent,
     reports::{OWN_CONNECTION, Reports},
     retry::Retry,
+    shared::Shared,
     waiting::Waiting,
     writes::{Unwritten, kind},
 };
@@ -101,6 +105,7 @@ pub struct Values {
     empty: BTreeSet<String>,
     /// Frames whose flagged values were diverted: each local client has its own copy of the same message.
     diverted: VecDeque<u64>,
+    shared: Shared,
     clients: u64,
     outputs: VecDeque<Output>,
     dirty: bool,
@@ -157,6 +162,7 @@ impl Values {
             recent: Recent::default(),
             empty: BTreeSet::new(),
             diverted: VecDeque::new(),
+            shared: Shared::default(),
             clients: 0,
             outputs: VecDeque::new(),
             dirty: false,
@@ -169,6 +175,11 @@ impl Values {
     /// What is configured.
     pub fn rules(&self) -> &Arc<ValueRules> {
         &self.rules
+    }
+
+    /// What was published since the last call, of topics that the hub's console may show.
+    pub fn take_shared(&mut self) -> Vec<SharedReading> {
+        self.shared.take()
     }
 
     /// Names a client's connection.

@@ -103,6 +103,10 @@ pub struct AgentFile {
     metrics: Option<MonitorFile>,
     /// Whether the hub is told how the agent is, for its console. Default true.
     report: bool,
+    /// Topic filters: readings that this device's clients publish there are shown in the hub's console, with what the checks
+    /// find. The hub, its console's readers, and a broker between agent and hub that is not the hub's can read them. Default
+    /// none.
+    share: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -195,6 +199,7 @@ impl Default for AgentFile {
             modbus: Vec::new(),
             metrics: None,
             report: true,
+            share: Vec::new(),
         }
     }
 }
@@ -321,7 +326,16 @@ impl AgentFile {
             },
         )?;
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
-        let values = Arc::new(value_rules(self.quality, self.publish, self.receive, self.alarm_topic)?);
+        ensure!(
+            self.report || self.share.is_empty(),
+            "share: says nothing with report = false, since readings are a part of the report"
+        );
+        let shared = self
+            .share
+            .iter()
+            .map(|text| text.parse().with_context(|| format!("share: {text:?} is not a topic filter")));
+        let values = value_rules(self.quality, self.publish, self.receive, self.alarm_topic)?;
+        let values = Arc::new(values.with_shared(shared.collect::<Result<_>>()?));
         let network = NetworkConfig::new(&self.ledger.rpc, self.ledger.finality.as_deref(), self.ledger.ca_file)?;
         ensure!(
             network.is_some() || self.ledger.contract.is_none(),

@@ -1,7 +1,7 @@
 //! What the console knows, and whoever feeds it: the hub, its broker, the agents, the demo.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard},
     time::{Duration, Instant},
@@ -22,7 +22,10 @@ use crate::{
     actions::{Actions, Call, Orders, Outcome},
     feed::Feed,
     log::Log,
-    model::{Alarm, Demo, FeedEvent, Group, HubState, LedgerState, Node, Place, State, Totals, TotalsEvent, WireEvent},
+    model::{
+        Alarm, Demo, FeedEvent, Group, HubState, LedgerState, Node, Place, Series, State, Totals, TotalsEvent,
+        ValueEvent, WireEvent,
+    },
     reports::Reports,
     traffic::Traffic,
     verify::{Records, Verification},
@@ -84,6 +87,8 @@ pub struct Console {
     pub(crate) attempts: Attempts,
     pub(crate) actions: Actions,
     pub(crate) verification: Verification,
+    /// Readings that nodes share, until the next tick tells them.
+    shared: Mutex<VecDeque<ValueEvent>>,
     /// How many may read the feed.
     pub(crate) feeds: Arc<Semaphore>,
     told: Mutex<Told>,
@@ -101,6 +106,10 @@ struct Told {
 
 /// Devices that one tick tells of: the others' turn comes with the next.
 const MAX_TOLD: usize = 50;
+
+/// Readings that nodes share and one tick tells of: much more, and they would drive all else out of the feed. Of more, the oldest
+/// are seen only by whoever loads the charts again.
+const MAX_SHARED: usize = 256;
 
 /// A new token for readers, whose verifier is kept in the hub's folder `dir`. The former one signs nobody in any more.
 ///
@@ -140,6 +149,7 @@ impl Console {
             attempts: Attempts::default(),
             actions: Actions::default(),
             verification: Verification::default(),
+            shared: Mutex::default(),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
             told: Mutex::default(),
         })
@@ -152,6 +162,15 @@ impl Console {
         if let Some(value) = value {
             self.feed.push(&FeedEvent::Value(value));
         }
+    }
+
+    /// Takes new readings that a node shares. Whoever calls has made sure that they are the node's.
+    pub fn share(&self, series: Series) {
+        let events = lock(&self.log).values.share(series);
+        let mut shared = lock(&self.shared);
+        shared.extend(events);
+        let more = shared.len().saturating_sub(MAX_SHARED);
+        shared.drain(..more);
     }
 
     /// Takes messages of the hub's own broker.
@@ -222,9 +241,11 @@ impl Console {
             (SignedInBy::Token(verifier), Role::Operator) => Some(*verifier) == operator,
             (SignedInBy::Certificate(certificate), role) => self.role_of(certificate) == Ok(role),
         });
+        let shared = std::mem::take(&mut *lock(&self.shared));
         if self.sessions.is_empty() {
             return;
         }
+        shared.into_iter().for_each(|value| self.feed.push(&FeedEvent::Value(value)));
         let (totals, ledger, hub) = (self.totals(), self.ledger(), self.hub());
         self.feed.push(&FeedEvent::Totals(Box::new(TotalsEvent { at: now_ms(), totals, ledger, hub })));
         let mut told = lock(&self.told);

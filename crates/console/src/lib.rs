@@ -46,9 +46,9 @@ pub use self::{
     certificate::Shown,
     console::{Console, Setup, first_token, new_token},
     model::{
-        Alarm, Authenticity, Demo, DemoState, Entry, EntryPage, EventError, FeedEvent, Group, GroupState, HubState,
-        LedgerState, Level, Node, NodeState, Place, Quality, QualityState, RESET, Refusals, State, Step, Totals,
-        TotalsEvent, Valve, ValveState, Wire, WireEvent, WirePage,
+        Alarm, Authenticity, Bands, Demo, DemoState, Entry, EntryPage, EventError, FeedEvent, Group, GroupState,
+        HubState, LedgerState, Level, Node, NodeState, Place, Point, Quality, QualityState, RESET, Refusals, Series,
+        Source, State, Step, Totals, TotalsEvent, Valve, ValveState, Verdict, Wire, WireEvent, WirePage,
     },
     refused::{ErrorBody, ErrorText},
     reports::{Report, Reports},

@@ -14,7 +14,7 @@ pub use self::{
         EventError, FeedEvent, LinkCount, LinksEvent, RESET, TotalsEvent, ValueEvent, VerifyEvent, VerifyState,
         WireEvent,
     },
-    live::{Bands, Demo, DemoState, Point, Series, Step, Valve, ValveState, Verdict, Wire, WirePage},
+    live::{Bands, Demo, DemoState, Point, Series, Source, Step, Valve, ValveState, Verdict, Wire, WirePage},
     records::{Entry, EntryDetail, EntryPage, EntrySignature, Epoch},
 };
 

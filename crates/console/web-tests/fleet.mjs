@@ -135,7 +135,7 @@ export class Fleet {
     const [node] = this.nodes.keys();
     const [group] = this.groups.keys();
     const series = (topic, unit, scale, min, max) => ({
-      node, topic: `${group}/${topic}`, group, unit, bands: { min, max, step: 2 * scale },
+      node, topic: `${group}/${topic}`, name: '', group, source: 'node', unit, bands: { min, max, step: 2 * scale },
       points: points.map((point) => ({ ...point, value: Math.round(point.value * scale * 100) / 100 })),
     });
     this.series = [series('room1', '°C', 1, 15, 30), series('pressure', 'hPa', 41, 700, 1200)];

@@ -72,7 +72,8 @@ export class StandIn {
       const point = { ...fleet.reading(at, Math.floor(at / 1000)) };
       point.value = Math.round(point.value * (series.unit === 'hPa' ? 41 : 1) * 100) / 100;
       series.points.push(point);
-      this.send('value', { node: series.node, topic: series.topic, group: series.group, point });
+      const { node, topic, name, group, source } = series;
+      this.send('value', { node, topic, name, group, source, point });
     }
     if (fleet.story) {
       fleet.tellOn();

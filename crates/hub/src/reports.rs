@@ -6,10 +6,12 @@ use std::{
 };
 
 use sealcast_chain::Reports;
-use sealcast_console::{Alarm, Console, Level, Quality, QualityState, Refusals, Report};
+use sealcast_console::{
+    Alarm, Bands, Console, Level, Point, Quality, QualityState, Refusals, Report, Series, Source, Verdict,
+};
 use sealcast_hub_core::SharedReplica;
 use sealcast_identity::DeviceId;
-use sealcast_ledger_client::{NodeReport, SignedReport, ValueAlarm};
+use sealcast_ledger_client::{NodeReport, SharedPoint, SharedSeries, SharedVerdict, SignedReport, ValueAlarm};
 use sealcast_node::now_ms;
 
 /// So much may a device's clock be ahead.
@@ -20,17 +22,23 @@ pub fn taken(replica: SharedReplica, console: Option<Arc<Console>>) -> Reports {
     let newest: Mutex<BTreeMap<DeviceId, u64>> = Mutex::default();
     Box::new(move |node, signed| {
         let Some(console) = &console else { return Ok(()) };
-        let (device, report) = read(&replica, node, signed)?;
+        let (device, mut report) = read(&replica, node, signed)?;
         // Whoever had the key once must not keep the device's later reports away.
-        if report.at_ms > now_ms().saturating_add(MAX_AHEAD_MS) {
+        let latest_ms = now_ms().saturating_add(MAX_AHEAD_MS);
+        if report.at_ms > latest_ms {
             return Err("it is of a time to come: compare the clocks of the device and of the hub".to_owned());
         }
         let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = newest.entry(device).or_default();
+        let before = newest.entry(device.clone()).or_default();
         if report.at_ms <= *before {
             return Err("a newer report of this device is known".to_owned());
         }
         *before = report.at_ms;
+        for readings in std::mem::take(&mut report.shared) {
+            if let Some(series) = series(&replica, &device, readings, latest_ms) {
+                console.share(series);
+            }
+        }
         console.reports.put(node, shown(node, report));
         Ok(())
     })
@@ -44,9 +52,33 @@ fn read(replica: &SharedReplica, node: &str, signed: &SignedReport) -> Result<(D
     Ok((device.id.clone(), report))
 }
 
+/// Readings that a device shares, if it is in the group of their topic.
+fn series(replica: &SharedReplica, device: &DeviceId, readings: SharedSeries, latest_ms: u64) -> Option<Series> {
+    let SharedSeries { topic, name, unit, min, max, step, points } = readings;
+    let replica = replica.read().unwrap_or_else(PoisonError::into_inner);
+    let number = replica.group_for_topic(&topic)?;
+    if !replica.is_granted(number, replica.device_by_id(device)?.number) {
+        return None;
+    }
+    let group = replica.group(number)?.name.to_string();
+    let point = |point: SharedPoint| Point {
+        at: point.at_ms,
+        value: point.value,
+        verdict: match point.verdict {
+            SharedVerdict::Good => Verdict::Good,
+            SharedVerdict::Flagged => Verdict::Flagged,
+            SharedVerdict::Blocked => Verdict::Blocked,
+        },
+        reason: point.reason,
+    };
+    let points = points.into_iter().filter(|point| point.at_ms <= latest_ms).map(point).collect();
+    let bands = Bands { min, max, step };
+    Some(Series { node: device.to_string(), topic, name, group, source: Source::Node, unit, points, bands })
+}
+
 /// As the console shows it.
 fn shown(node: &str, report: NodeReport) -> Report {
-    let NodeReport { at_ms: _, sealed, opened, refused, alarms, missing } = report;
+    let NodeReport { at_ms: _, sealed, opened, refused, alarms, missing, shared: _ } = report;
     let now = now_ms();
     let of_values = alarms.iter().map(|alarm| value_alarm(node, alarm));
     let of_groups = missing.iter().map(|(code, text)| Alarm {

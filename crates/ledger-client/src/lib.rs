@@ -46,5 +46,7 @@ pub use kept::{KeptPage, KeptQuery, MAX_HAVE};
 pub use network::{EndpointState, MAX_LATE_MS, NetworkLedger};
 pub use places::{Comparison, Other, Page, Places, missing};
 pub use remote::{Head, MAX_RELAY_ENTRIES, RemoteLedger};
-pub use report::{MAX_REPORT_BYTES, NodeReport, ReportError, SignedReport, ValueAlarm};
+pub use report::{
+    MAX_REPORT_BYTES, NodeReport, ReportError, SharedPoint, SharedSeries, SharedVerdict, SignedReport, ValueAlarm,
+};
 pub use signed::{AnswerError, AnswerSigner, AnswerVerifier};

@@ -1,7 +1,7 @@
 //! What a device's agent tells the hub of itself, for the console: the method `sealcast_report`.
 //!
-//! It has counts and names, and neither payloads nor values. The device signs it, since over a broker of somebody else's
-//! anybody can call in its name.
+//! It has counts and names, and neither payloads nor values but those that the agent's configuration shares. The device signs
+//! it, since over a broker of somebody else's anybody can call in its name.
 
 use alloy_primitives::Bytes;
 use sealcast_identity::{KeyError, PublicKey, SigningKey};
@@ -18,7 +18,7 @@ const MAX_LISTED: usize = 128;
 const MAX_TEXT: usize = 512;
 
 /// An agent, since it was started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeReport {
     /// When it was made, Unix ms, by the device's clock.
@@ -33,6 +33,56 @@ pub struct NodeReport {
     pub alarms: Vec<ValueAlarm>,
     /// Why messages cannot be sealed now: the code of the cause, and the cause in words.
     pub missing: Vec<(String, String)>,
+    /// Readings since the report before, where the configuration shares them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<SharedSeries>,
+}
+
+/// Readings of one topic, and of one name within its messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedSeries {
+    /// The topic.
+    pub topic: String,
+    /// The name; empty where a message holds one value.
+    pub name: String,
+    /// What the values are in; empty if nothing says so.
+    pub unit: String,
+    /// The least value that the rules allow.
+    pub min: Option<f64>,
+    /// The greatest.
+    pub max: Option<f64>,
+    /// The greatest distance to the reading before.
+    pub step: Option<f64>,
+    /// The oldest first.
+    pub points: Vec<SharedPoint>,
+}
+
+/// A reading that is shared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SharedPoint {
+    /// When the agent judged it, Unix ms, by the device's clock.
+    pub at_ms: u64,
+    /// The value.
+    pub value: f64,
+    /// What the agent's checks made of it.
+    pub verdict: SharedVerdict,
+    /// Why it was flagged or blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the checks of an agent made of a reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedVerdict {
+    /// Nothing was found.
+    Good,
+    /// It was handed on with a mark.
+    Flagged,
+    /// It was not sent.
+    Blocked,
 }
 
 /// Values of one topic.
@@ -104,12 +154,15 @@ impl SignedReport {
 
 impl NodeReport {
     fn is_bounded(&self) -> bool {
-        let Self { refused, alarms, missing, .. } = self;
+        let Self { refused, alarms, missing, shared, .. } = self;
         let short = |text: &String| text.len() <= MAX_TEXT;
-        let few = [refused.len(), alarms.len(), missing.len()].into_iter().all(|len| len <= MAX_LISTED);
+        let points = shared.iter().map(|series| series.points.len()).sum();
+        let few =
+            [refused.len(), alarms.len(), missing.len(), shared.len(), points].into_iter().all(|len| len <= MAX_LISTED);
         few && refused.iter().all(|(code, _)| short(code))
             && alarms.iter().all(|alarm| alarm.topic.len() <= MAX_REPORT_BYTES && alarm.rules.len() <= MAX_LISTED)
             && missing.iter().all(|(code, text)| short(code) && short(text))
+            && shared.iter().all(SharedSeries::is_bounded)
     }
 
     /// Leaves out what is more than a report may have.
@@ -119,10 +172,32 @@ impl NodeReport {
         self.missing.retain(|(_, text)| text.len() <= MAX_TEXT);
         self.missing.truncate(MAX_LISTED);
         self.alarms.truncate(MAX_LISTED);
-        while !self.alarms.is_empty() && serde_json::to_string(&self).is_ok_and(|text| text.len() > MAX_REPORT_BYTES) {
-            self.alarms.pop();
+        self.shared.retain(SharedSeries::is_bounded);
+        let mut room = MAX_LISTED;
+        for series in &mut self.shared {
+            let points = &mut series.points;
+            points.drain(..points.len().saturating_sub(room));
+            room -= points.len();
         }
+        self.shared.retain(|series| !series.points.is_empty());
+        let is_long = |report: &Self| serde_json::to_string(report).is_ok_and(|text| text.len() > MAX_REPORT_BYTES);
+        // Charts have gaps before a person misses an alarm.
+        while is_long(&self) && self.shared.pop().is_some() {}
+        while is_long(&self) && self.alarms.pop().is_some() {}
         self
+    }
+}
+
+impl SharedSeries {
+    fn is_bounded(&self) -> bool {
+        let texts = [&self.topic, &self.name, &self.unit]
+            .into_iter()
+            .chain(self.points.iter().filter_map(|point| point.reason.as_ref()));
+        let figures =
+            [self.min, self.max, self.step].into_iter().flatten().chain(self.points.iter().map(|point| point.value));
+        texts.into_iter().all(|text| text.len() <= MAX_TEXT)
+            // JSON has no others: they would be read back as null.
+            && figures.into_iter().all(f64::is_finite)
     }
 }
 
@@ -148,7 +223,42 @@ mod tests {
             refused: vec![("not-a-member".into(), 5)],
             alarms: (0..topics).map(alarm).collect(),
             missing: vec![("group-no-keys".into(), "no keys".into())],
+            shared: Vec::new(),
         }
+    }
+
+    fn series(points: u64) -> SharedSeries {
+        let point =
+            |at_ms| SharedPoint { at_ms, value: 21.5, verdict: SharedVerdict::Flagged, reason: Some("step 9".into()) };
+        SharedSeries {
+            topic: "t".into(),
+            name: String::new(),
+            unit: "Cel".into(),
+            min: Some(-20.0),
+            max: None,
+            step: Some(2.0),
+            points: (0..points).map(point).collect(),
+        }
+    }
+
+    #[test]
+    fn shared_readings_are_bounded_and_the_oldest_left_out() {
+        let key = SigningKey::generate().unwrap();
+        let (ledger, device) = (LedgerId { chain_id: 5, address: [7; 20] }, Number::from([3; 20]));
+        let read = |report: &NodeReport| {
+            SignedReport::sign(report, device, &key, &ledger).unwrap().verify(device, key.public(), &ledger)
+        };
+        let many = NodeReport { shared: vec![series(100), series(100)], ..report(0) };
+        assert_eq!(read(&many), Err(ReportError::TooLong));
+        let bounded = many.bounded();
+        assert_eq!(read(&bounded).as_ref(), Ok(&bounded));
+        let kept: Vec<_> = bounded.shared.iter().map(|series| (series.points.len(), series.points[0].at_ms)).collect();
+        assert_eq!(kept, [(100, 0), (28, 72)]);
+        // An alarm is worth more than a chart.
+        let full = NodeReport { shared: vec![series(MAX_LISTED as u64)], ..report(28) }.bounded();
+        assert_eq!((full.alarms.len(), full.shared.len()), (28, 0));
+        let infinite = SharedSeries { max: Some(f64::INFINITY), ..series(1) };
+        assert!(NodeReport { shared: vec![infinite], ..report(0) }.bounded().shared.is_empty());
     }
 
     #[test]

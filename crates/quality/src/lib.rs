@@ -57,8 +57,8 @@ pub use recording::{
 pub use report::{Cause, Decision, Reported, Reporter, Saved};
 pub use restore::{Repeat, Restorer};
 pub use rules::{
-    Archive, DeadBand, FailSafeRules, Fallback, MAX_FALLBACK_BYTES, MAX_RULES, RecordRule, Report, Restore, RuleError,
-    RuleProblem, RuleSet, TopicRules,
+    Archive, DeadBand, FailSafeRules, Fallback, Limits, MAX_FALLBACK_BYTES, MAX_RULES, RecordRule, Report, Restore,
+    RuleError, RuleProblem, RuleSet, TopicRules,
 };
 pub use schema::{MAX_SCHEMA_BYTES, SchemaError};
 pub use series::{MAX_SERIES, Row};

@@ -98,6 +98,17 @@ pub(crate) struct Sentinels {
     pub action: Action,
 }
 
+/// What a chart can show of a topic's rules, in the unit of its readings.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// The least value of `range`.
+    pub min: Option<Decimal>,
+    /// Its greatest value.
+    pub max: Option<Decimal>,
+    /// The greatest distance to the reading before.
+    pub step: Option<Decimal>,
+}
+
 /// Report on change, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -256,6 +267,12 @@ impl TopicRules {
     /// The filter.
     pub fn filter(&self) -> &RuleFilter {
         &self.filter
+    }
+
+    /// What a chart can show of the rules.
+    pub fn limits(&self) -> Limits {
+        let (min, max) = self.range.as_ref().map_or((None, None), |range| (range.min, range.max));
+        Limits { min, max, step: self.step.map(|(step, _)| step) }
     }
 
     /// Whether readings are judged at all, or only reported on change, restored and so on.

@@ -4,14 +4,16 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use sealcast_mqtt::{Properties, PublishRequest, RefuseCode};
-use sealcast_quality::{Action, Decision, Input, Marks, Reason, TopicRules, Verdict};
+use sealcast_quality::{Action, Decision, Input, Marks, TopicRules, Verdict};
 use sealcast_reading::{NamedReading, Special, Value};
 use tracing::info;
 
 use super::{
     Format, Values,
     alarm::{Finding, Kind},
-    archive, marks,
+    archive,
+    findings::blocked_by,
+    marks,
     own::Own,
     recent::hash,
 };
@@ -93,6 +95,12 @@ impl Values {
         let topic = request.topic.as_str();
         let (rules, format) = (all.judging(topic), all.publish(topic));
         if rules.is_none() && format.is_none() {
+            if all.is_shared(topic)
+                && let Ok(records) = plain.decoder.decode(&request.payload, now_ms)
+            {
+                let unchecked = Verdict::UNCHECKED;
+                self.shared.put(topic, None, records.iter().map(|record| (record, &unchecked)), now_ms);
+            }
             return Ok(Judged::Send);
         }
         let format = format.unwrap_or(&plain);
@@ -158,6 +166,9 @@ impl Values {
         };
         let verdicts: Vec<Verdict> = records.iter().map(judge).collect();
         self.note_events(now_ms);
+        if self.rules.is_shared(topic) {
+            self.shared.put(topic, message.rules, records.iter().zip(&verdicts), now_ms);
+        }
         if let Some(verdict) = verdicts.iter().find(|verdict| verdict.action() == Action::Block) {
             let (reason, checks) = (verdict.to_string(), Finding::of(verdict));
             self.raise(topic, Kind::Blocked, &reason, checks, now_ms);
@@ -239,16 +250,6 @@ impl Blocked {
 pub(super) fn unreadable(error: &dyn Display) -> Blocked {
     let summary = "it cannot be read as its format says".to_owned();
     Blocked { cause: Cause::Unreadable, code: RefuseCode::PayloadFormatInvalid, reason: error.to_string(), summary }
-}
-
-/// What blocks, with the numbers that were compared. Where a finding may quote a text of the payload, its check is named.
-pub(super) fn blocked_by(verdict: &Verdict) -> String {
-    let blocking = verdict.findings().iter().filter(|finding| finding.action == Action::Block);
-    let words = blocking.map(|finding| match &finding.reason {
-        Reason::Schema { .. } | Reason::NotNumber { .. } => finding.check.as_str().to_owned(),
-        _ => finding.to_string(),
-    });
-    format!("blocked by {}", words.collect::<Vec<_>>().join("; "))
 }
 
 /// The payload as JSON, for rules that look at all of it.

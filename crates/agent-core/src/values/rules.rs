@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sealcast_quality::{RuleSet, TopicRules};
+use sealcast_quality::{RuleFilter, RuleSet, TopicRules};
 use sealcast_reading::{ConfigError, Decoder, Encoder, InputConfig, OutputConfig, PlainConfig};
 use sealcast_topic::overlap;
 use serde::Deserialize;
@@ -30,6 +30,7 @@ pub struct ValueRules {
     publish: ByFilter<Format>,
     receive: ByFilter<Receive>,
     alarm_topic: Option<String>,
+    shared: Vec<RuleFilter>,
 }
 
 /// From bytes to readings, and back if asked.
@@ -75,7 +76,18 @@ impl ValueRules {
         receive: ByFilter<Receive>,
         alarm_topic: Option<String>,
     ) -> Self {
-        Self { quality, publish, receive, alarm_topic }
+        Self { quality, publish, receive, alarm_topic, shared: Vec::new() }
+    }
+
+    /// Readings of these topics may be shown in the hub's console.
+    #[must_use]
+    pub fn with_shared(self, shared: Vec<RuleFilter>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// Whether readings of a topic may be shown in the hub's console.
+    pub fn is_shared(&self, topic: &str) -> bool {
+        self.shared.iter().any(|filter| filter.matches(topic))
     }
 
     /// How the readings of a published topic are read and written.

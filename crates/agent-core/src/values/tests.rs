@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use sealcast_mqtt::{RefuseCode, TopicName};
-use sealcast_quality::{RuleFilter, RuleSet, TopicSpec};
+use sealcast_quality::{Action, RuleFilter, RuleSet, TopicSpec};
 use sealcast_reading::{InputConfig, OutputConfig};
 use serde::Deserialize;
 
@@ -173,6 +173,53 @@ fn what_may_not_have_arrived_is_sent_again_and_judged_once() -> Result<()> {
     assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 8_000, false)?.0, Judged::Acknowledge(Cause::Unchanged));
     values.link_refused();
     assert_eq!(judge(&mut disk, &mut values, 3, "20.5", 9_000, false)?.0, Judged::Send);
+    Ok(())
+}
+
+#[test]
+fn readings_of_a_shared_topic_are_told_with_what_the_checks_found() -> Result<()> {
+    let disk = &mut Disk::default();
+    let flags = "[[quality]]\nfilter = 't'\nrange = { max = 100 }\nstep = { max = 10, action = 'flag' }\n";
+    let start = |text: &str, shared: &str| -> Result<Values> {
+        let rules = Arc::unwrap_or_clone(rules(text)?).with_shared(vec![shared.parse()?]);
+        Ok(Values::new("1111".parse()?, Arc::new(rules), &[], ArchiveOnDisk::default(), 1)?)
+    };
+    let publish = |disk: &mut Disk, values: &mut Values, payload: &str, now_ms| {
+        values.publish(&mut request(payload.to_owned(), false), 1, now_ms);
+        disk.persist(values);
+    };
+    let mut values = start(flags, "+")?;
+    for (at, payload) in ["20", "40", "120", "no number"].into_iter().enumerate() {
+        publish(disk, &mut values, payload, 1_000 + at as u64);
+    }
+    let told: Vec<_> = values.take_shared();
+    let found: Vec<_> = told.iter().map(|one| (one.at_ms, one.value, one.action, one.reason.as_deref())).collect();
+    let step = "step: 40 is 20 from the last accepted 20, at most 10 is allowed";
+    let range = "range: 120 is above the largest allowed value 100";
+    assert_eq!(
+        found,
+        [
+            (1_000, 20.0, Action::Pass, None),
+            (1_001, 40.0, Action::Flag, Some(step)),
+            (1_002, 120.0, Action::Block, Some(range)),
+        ]
+    );
+    let limits = told[0].limits;
+    assert_eq!((limits.min, limits.max, limits.step), (None, Some("100".parse()?), Some("10".parse()?)));
+    assert!(values.take_shared().is_empty(), "told once");
+
+    let mut without_rules = start("", "t")?;
+    publish(disk, &mut without_rules, "20", 1_000);
+    publish(disk, &mut without_rules, "no number", 2_000);
+    assert_eq!(without_rules.take_shared().len(), 1);
+    let mut not_shared = start(flags, "other")?;
+    publish(disk, &mut not_shared, "20", 1_000);
+    assert!(not_shared.take_shared().is_empty());
+    for at in 0..1_000 {
+        publish(disk, &mut without_rules, "20", at);
+    }
+    let (told, last) = (without_rules.take_shared(), 999);
+    assert!(told.len() < 1_000 && told.last().is_some_and(|one| one.at_ms == last), "the newest are kept");
     Ok(())
 }
 

@@ -6,8 +6,10 @@ use sealcast_quality::{Action, Checker, Input};
 use sealcast_reading::NamedReading;
 
 use super::{
-    Values, marks,
-    publish::{Blocked, blocked_by, document, unreadable},
+    Values,
+    findings::blocked_by,
+    marks,
+    publish::{Blocked, document, unreadable},
 };
 use crate::Cause;
 

@@ -88,7 +88,7 @@ export function addWire(messages) {
   store.wire = [...all.values()].sort((a, b) => b.id - a.id).slice(0, KEPT_WIRE);
 }
 
-export const seriesName = (of) => `${of.topic}\n${of.node}`;
+export const seriesName = (of) => [of.topic, of.name, of.node, of.group, of.source].join('\n');
 
 /** The charts' readings: fetched once, then kept up by the feed. */
 export async function loadSeries() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alarm, Demo, Entry, Group, HubState, LedgerState, Node, Point, Totals, Wire};
+use super::{Alarm, Demo, Entry, Group, HubState, LedgerState, Node, Point, Source, Totals, Wire};
 use crate::actions::Outcome;
 
 /// The name of what a reader gets whose place in the feed is gone: it has to load the state again. Its data is `{}`.
@@ -50,15 +50,19 @@ pub struct LinkCount {
     pub count: u64,
 }
 
-/// The data of an event `value`: a reading on the ledger.
+/// The data of an event `value`: a reading on the ledger, or one that a node shares.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ValueEvent {
     /// Whose.
     pub node: String,
     /// Of which topic.
     pub topic: String,
+    /// Which value of the topic's messages; empty where they hold one.
+    pub name: String,
     /// For which group.
     pub group: String,
+    /// Who says so.
+    pub source: Source,
     /// The reading.
     pub point: Point,
 }

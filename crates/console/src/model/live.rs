@@ -46,14 +46,28 @@ pub struct Series {
     pub node: String,
     /// Which topic.
     pub topic: String,
+    /// Which value of the topic's messages; empty where they hold one.
+    pub name: String,
     /// For which group.
     pub group: String,
+    /// Who says so.
+    pub source: Source,
     /// What they are in.
     pub unit: String,
     /// Oldest first.
     pub points: Vec<Point>,
     /// By which rules they are judged.
     pub bands: Bands,
+}
+
+/// Who vouches for values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The ledger, whose contract has judged them.
+    Ledger,
+    /// The node, whose agent has judged them.
+    Node,
 }
 
 /// A value.
@@ -76,6 +90,8 @@ pub struct Point {
 pub enum Verdict {
     /// It does.
     Good,
+    /// It was handed on with a mark.
+    Flagged,
     /// It was refused.
     Blocked,
 }

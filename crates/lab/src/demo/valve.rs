@@ -71,6 +71,9 @@ range = { min = -20, max = 60 }
 step = { max = 3, action = 'block' }
 stuck = { readings = 8, action = 'block' }
 silent = { after_ms = 600 }
+[[publish]]
+filter = 'machine/temperature'
+input = { format = 'number', unit = 'Cel' }
 ";
 
 /// What the valve's agent hands on, and what it does when no good value comes.
@@ -482,7 +485,9 @@ fn thermometer_toml(machine: &Machine, reads: &[(&str, u64)], rules: &str) -> St
              unit = 'Cel'\nperiod_ms = {period_ms}\n"
         )
     });
-    format!("{}{modbus}{}{rules}", agent_toml(), reads.collect::<String>())
+    // Before all tables.
+    let share = format!("share = ['{TEMPERATURE}']\n");
+    format!("{share}{}{modbus}{}{rules}", agent_toml(), reads.collect::<String>())
 }
 
 /// The valve's agent writes its coil when a command comes.

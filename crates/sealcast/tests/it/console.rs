@@ -169,6 +169,60 @@ fn a_reader_sees_devices_entries_and_sealed_messages_as_they_come() {
 }
 
 #[test]
+fn readings_are_shown_where_the_nodes_configuration_shares_them() {
+    let hub = Hub::start();
+    let shares = "
+        share = ['hsu0001/t', 'hsu0001/pack', 'other/#']
+        [[quality]]
+        filter = 'hsu0001/t'
+        range = { min = -20, max = 60 }
+        step = { max = 3, action = 'flag' }
+        [[publish]]
+        filter = 'hsu0001/pack'
+        input = { format = 'senml_json' }";
+    let [agent, _] = hub.pair("hsu0001", [shares, ""]);
+    let reader = Visitor::sign_in(&hub, "reader", &token(&hub, hub.ready["console_token"].as_str().unwrap()));
+    let begin = reader.see("/api/state")["event"].as_str().unwrap().to_owned();
+    for value in ["20", "30", "99"] {
+        agent.publish("hsu0001/t", value, &[]);
+    }
+    agent.publish("hsu0001/pack", r#"[{"n":"room","u":"Cel","v":21.5},{"n":"state","vs":"secret"}]"#, &[]);
+    agent.publish("hsu0001/kept", "20", &[]);
+    let mut series = Vec::new();
+    until("the readings are shown", || {
+        series = reader.see("/api/values")["series"].as_array().unwrap().clone();
+        series.len() == 2 && series[1]["points"].as_array().unwrap().len() == 3
+    });
+    let of = |at: usize, name: &str| series[at][name].clone();
+    assert_eq!([of(0, "topic"), of(0, "name"), of(0, "unit")], [json!("hsu0001/pack"), json!("room"), json!("Cel")]);
+    assert_eq!(
+        [of(1, "topic"), of(1, "node"), of(1, "group"), of(1, "source"), of(1, "bands")],
+        [
+            json!("hsu0001/t"),
+            json!("1111"),
+            json!("hsu0001"),
+            json!("node"),
+            json!({ "min": -20.0, "max": 60.0, "step": 3.0 })
+        ]
+    );
+    let points: Vec<_> = of(1, "points")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|point| (point["verdict"].clone(), point["reason"].clone()))
+        .collect();
+    let step = "step: 30 is 10 from the last accepted 20, at most 3 is allowed";
+    let range = "range: 99 is above the largest allowed value 60";
+    assert_eq!(
+        points,
+        [(json!("good"), Value::Null), (json!("flagged"), step.into()), (json!("blocked"), range.into())]
+    );
+    until("the feed has told them", || reader.feed(&begin).matches("event: value").count() == 4);
+    let told = series.iter().map(Value::to_string).collect::<String>();
+    assert!(!told.contains("secret") && !told.contains("kept"), "{told}");
+}
+
+#[test]
 fn what_an_operator_asks_for_is_done_and_what_the_hub_invents_is_not() {
     let hub = Hub::start();
     let dirs = ["1111", "1112", "1113"].map(|device| hub.enroll(device));

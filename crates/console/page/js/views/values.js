@@ -122,22 +122,26 @@ function Marked({ points, unit }) {
         <td><${Chip} of=${point.verdict} /></td><td>${point.reason}</td></tr>`)}</tbody></table></div></details>`;
 }
 
-const rules = ({ min, max, step }, unit) =>
-  [min != null && `from ${min} ${unit}`, max != null && `to ${max} ${unit}`, step != null && `step at most ${step} ${unit}`].filter(Boolean).join(', ');
+const VOUCHED = { ledger: 'on the ledger, judged by the contract', node: 'as its agent says' };
+
+const rules = (bands, unit) => {
+  const [min, max, step] = [bands.min, bands.max, bands.step].map((limit) => limit != null && `${limit} ${unit}`.trim());
+  return [min && `from ${min}`, max && `to ${max}`, step && `step at most ${step}`].filter(Boolean).join(', ');
+};
 
 export function Values() {
   const [problem, setProblem] = useState('');
   const [minutes, setMinutes] = useState(10);
   useEffect(() => void loadSeries().catch((failure) => setProblem(failure.message)), []);
   if (!store.series) return html`<p class="muted" role="status">${problem || 'Loading…'}</p>`;
-  if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to, in its agent's configuration.<//></div>`;
+  if (!store.series.size) return html`<div class="card"><${Empty}>No node shares its readings. Whoever runs a node chooses to: <code>share</code> in <code>agent.toml</code> shows readings here, <code>record</code> writes them to the ledger.<//></div>`;
   const since = minutes ? store.state.at - minutes * MINUTE_MS : 0;
   return html`<div class="toolbar"><div class="choice" role="group" aria-label="How far back">${SPANS.map(([length, title]) => html`
       <button type="button" aria-pressed=${length === minutes} onClick=${() => setMinutes(length)}>${title}</button>`)}</div>
       <ul class="legend spread"><li><i class="dot accent"></i>value</li><li><i class="dot warn"></i>flagged, handed on</li><li><i class="dot bad"></i>blocked, not sent</li></ul></div>
     <div class="stack">${[...store.series.values()].map((series, n) => {
       const points = series.points.filter((point) => point.at >= since);
-      return html`<${Card} key=${seriesName(series)} title=${series.topic} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />${rules(series.bands, series.unit) && ` · rule: ${rules(series.bands, series.unit)}`}</span>`}>
+      return html`<${Card} key=${seriesName(series)} title=${series.name ? `${series.topic}, ${series.name}` : series.topic} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />, ${VOUCHED[series.source]}${rules(series.bands, series.unit) && ` · rule: ${rules(series.bands, series.unit)}`}</span>`}>
         <${Chart} series=${series} points=${points} key=${minutes} /><${Marked} points=${points} unit=${series.unit} /><//>`;
     })}</div>`;
 }

@@ -27,7 +27,10 @@ fn events() -> Vec<(&'static str, Value)> {
         ("entry", entry),
         ("wire", json!({ "messages": [wire] })),
         ("links", json!({ "at": 21, "links": [{ "from": "1111", "group": null, "topic": "a/b", "count": 22 }] })),
-        ("value", json!({ "node": "1111", "topic": "a/b", "group": "a", "point": point })),
+        (
+            "value",
+            json!({ "node": "1111", "topic": "a/b", "name": "", "group": "a", "source": "node", "point": point }),
+        ),
         ("verify", json!({ "state": "running", "done": 23, "of": 24, "text": "" })),
         ("action", json!({ "id": "00", "state": "refused", "text": "why" })),
         ("demo", json!({ "steps": [], "valve": null, "done": false, "total": 25 })),
