@@ -277,7 +277,9 @@ impl Keyring {
         }
         Route::Refused(Why::new(
             Cause::NoGroup,
-            format!("no group covers {topic}: create a group with a filter that matches it, or list it under `clear`"),
+            format!(
+                "no group covers {topic}: create a group with a filter that matches it, or list it under `clear` in agent.toml"
+            ),
         ))
     }
 

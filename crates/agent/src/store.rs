@@ -35,7 +35,7 @@ use sealcast_agent_core::{
 };
 use sealcast_identity::Passphrase;
 use sealcast_node::{
-    doctor::open_database,
+    doctor::{Holder, open_database},
     files::{self, blocking},
 };
 use zeroize::Zeroizing;
@@ -363,8 +363,7 @@ fn open_to_read(dir: &Path) -> Result<(PathBuf, Connection)> {
          `sealcast enroll` made (--dir)",
         dir.display()
     );
-    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let connection = open_database(&path, Holder::of(dir).is_some())?;
     Ok((path, connection))
 }
 
@@ -434,6 +433,22 @@ mod tests {
 
     fn record(index: u64, bytes: &[u8]) -> control::Write {
         control::Write::Record { index, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn a_folder_that_no_agent_runs_on_is_read_without_a_trace() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let store = Store::create(dir.path())?;
+        store.commit(&[record(0, b"first")])?;
+        drop(store);
+        let files = || -> Result<std::collections::BTreeSet<_>> {
+            std::fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect()
+        };
+        let before = files()?;
+        assert_eq!(Store::read_records(dir.path())?, [b"first"]);
+        assert!(Store::read_values(dir.path())?.is_empty());
+        assert_eq!(files()?, before);
+        Ok(())
     }
 
     #[test]

@@ -138,7 +138,7 @@ export class Fleet {
       node, topic: `${group}/${topic}`, name: '', group, source: 'node', unit, bands: { min, max, step: 2 * scale },
       points: points.map((point) => ({ ...point, value: Math.round(point.value * scale * 100) / 100 })),
     });
-    this.series = [series('room1', '°C', 1, 15, 30), series('pressure', 'hPa', 41, 700, 1200)];
+    this.series = [series('room1', 'Cel', 1, 15, 30), series('pressure', 'hPa', 41, 700, 1200)];
   }
 
   reading(at, n) {

@@ -69,9 +69,9 @@ pub async fn examine(dir: &Path, config: Option<&Path>, passphrase: PassphraseAr
     let known = ledger::check(&mut report, dir, &config, &found, holder.is_some()).await;
     let mut others = Vec::new();
     let issued = found.issuing.as_ref().map(|issuing| issuing.issued_s() * 1000);
-    others.extend(issued.map(|time_ms| Later { what: "the CA's certificate", time_ms, is_now: false }));
+    others.extend(issued.map(|time_ms| Later { what: "the CA's certificate", time_ms, came_ms: None }));
     let written = known.as_ref().map(|known| known.replica.last_time_s() * 1000);
-    others.extend(written.map(|time_ms| Later { what: "the ledger", time_ms, is_now: false }));
+    others.extend(written.map(|time_ms| Later { what: "the ledger", time_ms, came_ms: None }));
     check_clock(&mut report, now_ms(), TOLERANCE_MS, &others);
     reach::check(&mut report, &config, &found, holder.is_some()).await;
     report

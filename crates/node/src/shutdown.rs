@@ -7,7 +7,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Resolves when the process is asked to end, or the role has `failed`: then with the reason.
 pub async fn requested_or(failed: impl Future<Output = String>) -> Option<String> {
     tokio::select! {
-        () = requested() => None,
+        () = requested() => {
+            tracing::info!("asked to end: connections are closed, and the process ends");
+            None
+        }
         reason = failed => Some(reason),
     }
 }

@@ -72,7 +72,7 @@ pub async fn examine(dir: &Path, passphrase: &PassphraseArgs) -> Report {
     let Identified { network, anchor, chain, key } = &identified;
     let https = tls::client(anchor.root().der(), Some(&Identity { chain, key }))
         .and_then(|client| Https::new(&network.hub, client));
-    let date_ms = hub(&mut report, network, https).await;
+    let hub_clock = hub(&mut report, network, https).await;
     let connected = async {
         let upstream = Upstream::open(
             &broker.context("see operator.toml")?,
@@ -88,17 +88,17 @@ pub async fn examine(dir: &Path, passphrase: &PassphraseArgs) -> Report {
         report.ok("broker", format!("{upstream} takes the operator's connection"));
         probe
     });
-    let known = match date_ms {
+    let known = match hub_clock {
         Some(_) => ledger(&mut report, dir, passphrase, &identified).await,
         None => None,
     };
     if let (Some(probe), Some(known)) = (&mut probe, &known) {
         known.check_word(&mut report, probe.retained().await.as_deref(), Some(WORD_MS), now_ms());
     }
-    let mut others = vec![Later { what: "network.json", time_ms: network.written_ms, is_now: false }];
+    let mut others = vec![Later { what: "network.json", time_ms: network.written_ms, came_ms: None }];
     let written = known.as_ref().map(|known| known.replica.last_time_s() * 1000);
-    others.extend(written.map(|time_ms| Later { what: "the ledger", time_ms, is_now: false }));
-    others.extend(date_ms.map(|time_ms| Later { what: "the hub", time_ms, is_now: true }));
+    others.extend(written.map(|time_ms| Later { what: "the ledger", time_ms, came_ms: None }));
+    others.extend(hub_clock);
     check_clock(&mut report, now_ms(), TOLERANCE_MS, &others);
     report
 }
@@ -130,11 +130,12 @@ fn identify(report: &mut Report, dir: &Path, passphrase: &PassphraseArgs) -> Opt
 }
 
 /// What time it is there.
-async fn hub(report: &mut Report, network: &Network, https: Result<Https>) -> Option<u64> {
+async fn hub(report: &mut Report, network: &Network, https: Result<Https>) -> Option<Later> {
     let date = async { https?.date_ms().await }.await;
-    let date_ms = report.attempt("hub", date, HUB)?;
+    let time_ms = report.attempt("hub", date, HUB)?;
+    let came_ms = Some(now_ms());
     report.ok("hub", format!("{} answers", network.hub));
-    Some(date_ms)
+    Some(Later { what: "the hub", time_ms, came_ms })
 }
 
 /// The ledger, read from the hub and verified.

@@ -84,8 +84,8 @@ pub fn network(dir: &Path) -> Result<(Network, TrustAnchor)> {
     let path = |name: &str| dir.join(name);
     let json = files::read(&path("network.json")).with_context(|| {
         format!(
-            "{} is not an operator's folder: run `sealcast up`, whose first start makes one beside the hub's folder, or give \
-             it with --operator",
+            "{} is not an operator's folder: run this where that folder is, or give it with --operator. The first start of \
+             `sealcast up` makes it beside the hub's folder",
             dir.display()
         )
     })?;
@@ -279,14 +279,16 @@ impl Operator {
 
     /// The device of that name.
     pub fn device(&self, id: &DeviceId) -> Result<&Device> {
-        self.replica
-            .device_by_id(id)
-            .with_context(|| format!("no device {id} is registered: see `sealcast device list`"))
+        self.replica.device_by_id(id).with_context(|| {
+            format!("no device {id} is registered: see `sealcast device list`. A device is once it has enrolled")
+        })
     }
 
     /// The group of that name.
     pub fn group(&self, name: &GroupName) -> Result<&Group> {
-        self.replica.group_by_name(name).with_context(|| format!("there is no group {name}: see `sealcast group list`"))
+        self.replica.group_by_name(name).with_context(|| {
+            format!("there is no group {name}: see `sealcast group list`; `sealcast group create` makes one")
+        })
     }
 }
 

@@ -48,8 +48,8 @@ impl Reached<'_> {
         let identity = Identity { chain: &chain, key: self.key };
         let client = tls::client(self.folder.anchor.root().der(), Some(&identity));
         let Some(client) = report.attempt("hub", client, HUB) else { return };
-        let date_ms = self.hub(report, client.clone()).await;
-        self.clock(report, date_ms);
+        let hub_clock = self.hub(report, client.clone()).await;
+        self.clock(report, hub_clock);
         self.broker(report, client).await;
         if let (Some(network), Some(known)) = (&self.config.network, self.known) {
             self.endpoints(report, network, known).await;
@@ -57,21 +57,22 @@ impl Reached<'_> {
     }
 
     /// What time it is there.
-    async fn hub(&self, report: &mut Report, client: Arc<ClientConfig>) -> Option<u64> {
+    async fn hub(&self, report: &mut Report, client: Arc<ClientConfig>) -> Option<Later> {
         let hub = &self.folder.network.hub;
         let date = async { Https::new(hub, client)?.date_ms().await }.await;
-        let date_ms = report.attempt("hub", date, HUB)?;
+        let time_ms = report.attempt("hub", date, HUB)?;
+        let came_ms = Some(now_ms());
         report.ok("hub", format!("{hub} answers"));
-        Some(date_ms)
+        Some(Later { what: "the hub", time_ms, came_ms })
     }
 
-    fn clock(&self, report: &mut Report, date_ms: Option<u64>) {
+    fn clock(&self, report: &mut Report, hub_clock: Option<Later>) {
         let mut others = Vec::new();
         let issued_s = self.folder.chain.first().map(|leaf| leaf.issued_s());
-        others.extend(issued_s.map(|time_s| Later { what: "the certificate", time_ms: time_s * 1000, is_now: false }));
+        others.extend(issued_s.map(|time_s| Later { what: "the certificate", time_ms: time_s * 1000, came_ms: None }));
         let written_s = self.known.map(|known| known.replica.last_time_s());
-        others.extend(written_s.map(|time_s| Later { what: "the ledger", time_ms: time_s * 1000, is_now: false }));
-        others.extend(date_ms.map(|time_ms| Later { what: "the hub", time_ms, is_now: true }));
+        others.extend(written_s.map(|time_s| Later { what: "the ledger", time_ms: time_s * 1000, came_ms: None }));
+        others.extend(hub_clock);
         check_clock(report, now_ms(), self.config.freshness.clock_tolerance_ms, &others);
     }
 

@@ -39,6 +39,25 @@ export function relative(ms, now = Date.now()) {
   return ago > 0 ? `${span(ago)} ago` : `in ${span(-ago)}`;
 }
 
+// SenML's names of units (RFC 8428, RFC 8798), where people write something else.
+const SYMBOLS = {
+  Cel: '°C',
+  degF: '°F',
+  Ohm: 'Ω',
+  '%RH': '% RH',
+  '%EL': '%',
+  'm/s2': 'm/s²',
+  'm2': 'm²',
+  'm3': 'm³',
+  'm3/s': 'm³/s',
+  'W/m2': 'W/m²',
+  'cd/m2': 'cd/m²',
+  'ug/m3': 'µg/m³',
+};
+
+/** A value's unit as people write it: `°C` for SenML's `Cel`. */
+export const unitText = (unit) => SYMBOLS[unit] ?? unit;
+
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 export const shorten = (text, keep = 10) =>
   text && text.length > 2 * keep + 1 ? `${text.slice(0, keep)}…${text.slice(-6)}` : text;

@@ -165,6 +165,14 @@ test('a lost connection is told, and the page resumes', { skip: ofHub && 'cuts t
     wrong.splice(0, wrong.length, ...wrong.filter((text) => !/ERR_INCOMPLETE_CHUNKED_ENCODING/.test(text)));
   }));
 
+test('values have their unit as people write it', { skip: ofHub && 'needs values' }, () =>
+  inPage({}, async (page) => {
+    await signIn(page, tested.tokens.reader);
+    await visit(page, '#/values');
+    await page.getByText('from 15 °C, to 30 °C, step at most 2 °C').first().waitFor();
+    assert.equal(await page.getByText(/\bCel\b/).count(), 0);
+  }));
+
 test('what needs a person stands on top, and a hub without nodes says what to do', { skip: ofHub && 'needs an empty hub' }, async () => {
   await inPage({}, async (page) => {
     await signIn(page, tested.tokens.reader);
@@ -177,6 +185,7 @@ test('what needs a person stands on top, and a hub without nodes says what to do
       await signIn(page, empty.tokens.reader);
       await page.getByText('Nothing needs you.').waitFor();
       await page.getByText('No nodes yet.').first().waitFor();
+      await page.getByText("sealcast group create hsu0001 --filter 'hsu0001/#'", { exact: true }).waitFor();
       for (const name of ['map', 'nodes', 'groups', 'ledger', 'wire', 'values']) {
         await visit(page, `#/${name}`);
         await page.locator('.empty').first().waitFor();

@@ -243,13 +243,13 @@ fn tell_grants(granted: &Grants) -> Result<()> {
     if granted.is_empty() {
         return Ok(());
     }
-    output::line(&format!("{} devices were granted their groups now", granted.len()))
+    output::line(&format!("devices that were granted their groups now: {}", granted.len()))
 }
 
 /// How many devices are how far, and by name those for which the file's token is of no use.
 fn tell_states(out: &Path, wanted: &[Wanted], states: &[State]) -> Result<()> {
     let count = |state| states.iter().filter(|other| **other == state).count();
-    output::line(&format!("{} devices were invited now", count(State::Invited)))?;
+    output::line(&format!("devices that were invited now: {}", count(State::Invited)))?;
     let [waiting, enrolled, revoked] = [State::InvitedBefore, State::Enrolled, State::Revoked].map(count);
     if waiting + enrolled + revoked > 0 {
         output::line(&format!(
@@ -291,7 +291,9 @@ pub async fn grant_listed(csv: &Path, mut operator: Operator, json: bool) -> Res
     } else {
         tell_grants(&granted)?;
         let missing = wanted.iter().filter(|wanted| !enrolled(&wanted.device)).count();
-        output::line(&format!("{missing} devices have not enrolled yet: run this again when they have"))?;
+        if missing > 0 {
+            output::line(&format!("devices that have not enrolled yet: {missing}. Run this again when they have"))?;
+        }
     }
     outcome.context("not all groups were granted: run the command again")
 }

@@ -152,7 +152,10 @@ pub fn check(wanted: &[Wanted], replica: &Replica, invited: impl Fn(&DeviceId) -
             );
         }
         for group in groups.iter().filter(|group| replica.group_by_name(group).is_none()) {
-            faults.add(*line, format!("there is no group {group}: see `sealcast group list`"));
+            faults.add(
+                *line,
+                format!("there is no group {group}: see `sealcast group list`; `sealcast group create` makes one"),
+            );
         }
     }
 }

@@ -22,7 +22,7 @@ export function Groups() {
   const [text, setText] = useState('');
   const fits = (group) => group.name.includes(text) || group.filters.some((filter) => filter.includes(text));
   const rows = [...store.groups.values()].filter(fits).sort((a, b) => byName(a.name, b.name));
-  if (!store.groups.size) return html`<div class="card"><${Empty} command="sealcast group create hsu0001 'hsu0001/#'">No groups yet. Create one, then grant it to nodes.<//></div>`;
+  if (!store.groups.size) return html`<div class="card"><${Empty} command="sealcast group create hsu0001 --filter 'hsu0001/#'">No groups yet. Create one, then grant it to nodes.<//></div>`;
   return html`<div class="toolbar">
       <input type="search" placeholder="Group or topic" aria-label="Find a group by its name or topic" value=${text} onInput=${(event) => setText(event.currentTarget.value)} />
       <span class="muted spread" role="status">${plural(rows.length, 'group')}</span></div>

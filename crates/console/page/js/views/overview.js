@@ -42,20 +42,20 @@ function Numbers() {
   const online = known.filter((node) => node.online).length;
   return html`<div class="kpis">
     <${Number} title="Nodes" href="#/nodes" value=${known.length ? count(online) : count(nodes.length)} unit=${known.length ? ` of ${count(nodes.length)}` : ''}
-      below=${known.length ? `connected, ${count(active)} active` : `${count(active)} active`} />
+      below=${[known.length && 'connected', active < nodes.length || !known.length ? `${count(active)} active` : ''].filter(Boolean).join(', ')} />
     <${Number} title="Groups" href="#/groups" value=${count(groups.length)} below=${stopped ? `${count(stopped)} not in order` : 'all in order'} />
     <${Number} title="Messages" href="#/wire" value=${rate(totals.per_second)} unit=" /s">
       <${Spark} points=${store.pace} label="Messages a second in the last five minutes" /><//>
     <${Number} title="Sealed" href="#/nodes" value=${compact(totals.sealed)} below=${`opened ${compact(totals.opened)} times`} />
     <${Number} title="Refused" href="#/nodes" value=${compact(refused)} below=${refused ? plural(Object.keys(totals.refused).length, 'reason') : 'by no agent'} />
     <${Number} title="Ledger" href="#/ledger" value=${count(ledger.height)} unit=" entries" below=${`last ${ledger.last ? relative(ledger.last) : 'never'}`} />
-    <${Number} title="Hub" href="#/ledger" value=${span(store.state.at - hub.started)} unit=" up" below=${`operator ${hub.operator ? 'connected' : 'not connected'}`} />
+    <${Number} title="Hub" href="#/ledger" value=${span(store.state.at - hub.started)} unit=" up" below=${`${hub.operator ? 'operator connected' : 'no operator'}`} />
   </div>`;
 }
 
 function GroupRows() {
   const groups = [...store.groups.values()].sort((a, b) => b.per_second - a.per_second).slice(0, SHOWN_NODES);
-  if (!groups.length) return html`<${Empty} command="sealcast group create hsu0001 'hsu0001/#'">No groups yet. Create one, then grant it to nodes.<//>`;
+  if (!groups.length) return html`<${Empty} command="sealcast group create hsu0001 --filter 'hsu0001/#'">No groups yet. Create one, then grant it to nodes.<//>`;
   return html`<table><thead><tr><th>Group</th><th class="from-m">Topics</th><th class="n">Epoch</th><th class="n">Members</th><th class="n">Messages/s</th><th>State</th></tr></thead>
     <tbody>${groups.map((group) => html`<tr key=${group.name}><td><${GroupName} name=${group.name} /></td><td class="mono muted from-m clip">${group.filters.join(', ')}</td>
       <td class="n">${count(group.epoch)}</td><td class="n">${count(group.joined.length)}<span class="muted"> / ${count(group.members.length)}</span></td>

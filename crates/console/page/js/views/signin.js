@@ -13,7 +13,7 @@ export function SignIn() {
     try {
       await signIn(token.trim());
     } catch (failure) {
-      setProblem(failure.status === 401 ? 'This token is not right. The hub printed it when it was first started.' : failure.message);
+      setProblem(failure.status === 401 ? 'This token is not right. A newer one may have taken its place.' : failure.message);
       setBusy(false);
     }
   };
@@ -21,14 +21,14 @@ export function SignIn() {
     <form class="card" onSubmit=${submit} noValidate>
       <div class="brand"><${Mark} /><span>Sealcast</span></div>
       <h1>Sign in to the console</h1>
-      <p class="muted">Enter the token that <code>sealcast up</code> printed. It stays in this page: only a proof of it is sent.</p>
+      <p class="muted">Enter the token that <code>sealcast up</code>, <code>sealcast demo --serve</code> or, for operators, <code>sealcast operator</code> printed. It stays in this page: only a proof of it is sent.</p>
       <label for="token">Token</label>
       <input id="token" type="password" autocomplete="current-password" spellcheck=${false} autofocus value=${token}
         aria-invalid=${!!problem} aria-describedby="token-problem"
         onInput=${(event) => (setToken(event.currentTarget.value), setProblem(''))} />
       <p id="token-problem" class="problem" role="alert">${problem}</p>
       <button type="submit" class="primary" disabled=${busy}>${busy ? 'Signing in…' : 'Sign in'}</button>
-      <p class="muted foot">The hub prints the token once, when it is first started.</p>
+      <p class="muted foot">The hub prints a reader’s token once, when it is first started. <code>sealcast console token</code> makes a new one.</p>
     </form>
   </main>`;
 }

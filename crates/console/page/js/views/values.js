@@ -1,7 +1,7 @@
 // Charts of the readings that nodes share: the rules as bands, what was blocked or flagged as marks and in a table.
 import { html, uPlot, useEffect, useRef, useState } from '../lib.js';
 import { loadSeries, seriesName, store } from '../store.js';
-import { clock, plural } from '../format.js';
+import { clock, plural, unitText } from '../format.js';
 import { Card, Chip, Empty, NodeName, Time } from '../ui.js';
 
 const HEIGHT_PX = 240;
@@ -109,7 +109,7 @@ function Chart({ series, points }) {
   const last = points.at(-1);
   useEffect(() => chart.current.setData(columns(points)), [points.length, last?.at, points[0]?.at]);
   const about = hovered ?? last;
-  return html`<p class="reading">${about && html`<b class="num">${about.value.toFixed(1)}</b> ${series.unit} <span class="muted">at ${clock(about.at)}</span> ${about.verdict !== 'good' && html`<${Chip} of=${about.verdict} />`} <span class="reason">${about.reason ?? ''}</span>`}</p>
+  return html`<p class="reading">${about && html`<b class="num">${about.value.toFixed(1)}</b> ${unitText(series.unit)} <span class="muted">at ${clock(about.at)}</span> ${about.verdict !== 'good' && html`<${Chip} of=${about.verdict} />`} <span class="reason">${about.reason ?? ''}</span>`}</p>
     <div class="chart" ref=${box} role="img" aria-label=${`${series.topic} of node ${series.node}; the table below lists what was blocked or flagged`}></div>`;
 }
 
@@ -141,7 +141,10 @@ export function Values() {
       <ul class="legend spread"><li><i class="dot accent"></i>value</li><li><i class="dot warn"></i>flagged, handed on</li><li><i class="dot bad"></i>blocked, not sent</li></ul></div>
     <div class="stack">${[...store.series.values()].map((series, n) => {
       const points = series.points.filter((point) => point.at >= since);
-      return html`<${Card} key=${seriesName(series)} title=${series.name ? `${series.topic}, ${series.name}` : series.topic} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />, ${VOUCHED[series.source]}${rules(series.bands, series.unit) && ` · rule: ${rules(series.bands, series.unit)}`}</span>`}>
-        <${Chart} series=${series} points=${points} key=${minutes} /><${Marked} points=${points} unit=${series.unit} /><//>`;
+      const unit = unitText(series.unit);
+      const rule = rules(series.bands, unit);
+      const title = series.name ? `${series.topic}, ${series.name}` : series.topic;
+      return html`<${Card} key=${seriesName(series)} title=${title} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />, ${VOUCHED[series.source]}${rule && ` · rule: ${rule}`}</span>`}>
+        <${Chart} series=${series} points=${points} key=${minutes} /><${Marked} points=${points} unit=${unit} /><//>`;
     })}</div>`;
 }

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from '../lib.js';
 import * as api from '../api.js';
 import { addWire, changed, store } from '../store.js';
-import { clock, count } from '../format.js';
+import { clock, count, plural } from '../format.js';
 import { Chip, Empty, GroupName, NodeName, Stamp, VirtualTable } from '../ui.js';
 
 const NARROW = matchMedia('(max-width: 760px)');
@@ -37,11 +37,11 @@ export const HexDump = ({ message }) => html`<div class="dump" role="group" tabI
 export const Readers = ({ message }) => html`<div class="readers">${Object.entries(message.read).map(([id, text]) => html`
   <div class="reader ${text === null ? 'not' : 'yes'}" key=${id}><div><${NodeName} id=${id} />
     <${Chip} tone=${text === null ? 'bad' : 'good'}>${id === message.from ? 'sent it' : text === null ? 'could not read' : 'read'}<//></div>
-    ${text === null ? html`<p class="muted">${count(message.bytes)} bytes arrived; it has no key for them.</p>` : html`<p class="mono">${text}</p>`}</div>`)}</div>`;
+    ${text === null ? html`<p class="muted">${plural(message.bytes, 'byte')} arrived; it has no key to open them.</p>` : html`<p class="mono">${text}</p>`}</div>`)}</div>`;
 
 function Message({ message }) {
   return html`<section class="card message" aria-label="The chosen message">
-    <header><h2 class="mono">${message.topic}</h2><span class="muted num">${count(message.bytes)} bytes</span></header>
+    <header><h2 class="mono">${message.topic}</h2><span class="muted num">${plural(message.bytes, 'byte')}</span></header>
     <div class="body"><p class="muted about"><${Stamp} ms=${message.at} /></p>
       <p class="about">from ${message.from ? html`<${NodeName} id=${message.from} />` : 'a client that is no node'}${message.group && html`, sealed for <${GroupName} name=${message.group} />`}
         ${!message.sealed && html` <${Chip} tone="warn">in the clear: everybody reads it<//>`}${message.retained && html` <${Chip}>retained<//>`}</p>
