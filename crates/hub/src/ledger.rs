@@ -276,7 +276,7 @@ mod tests {
         std::fs::create_dir(dir)?;
         let config = config::HubFile::default().validate()?;
         let keys = folder::keys(&Folders::beside(dir)?, &config, sealcast_node::now_ms())?;
-        let in_the_way = dir.join("ledger.new");
+        let in_the_way = dir.join("ledger.address.new");
         std::fs::create_dir(&in_the_way)?;
         for _ in 0..3 {
             let error = open(dir, &config, &keys).await.map_or_else(|error| format!("{error:#}"), |_| String::new());

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -75,7 +75,7 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
 pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let attempt = || -> Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = path.with_extension("new");
+        let temporary = beside(path, ".new");
         let bits = match mode {
             Mode::Secret => 0o600,
             Mode::Public => 0o644,
@@ -91,9 +91,16 @@ pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) 
     attempt().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Its own name with `end` after it: what stands in the folder under another name is somebody else's.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 /// Makes `path` with `content`, whole or not at all. If somebody else has made it, that stays, and is an error.
 pub fn write_new(path: &Path, content: &[u8], mode: Mode) -> Result<()> {
-    let whole = path.with_extension("whole");
+    let whole = beside(path, ".whole");
     let attempt = || -> Result<()> {
         write(&whole, content, mode)?;
         Ok(fs::hard_link(&whole, path)?)
@@ -157,6 +164,7 @@ mod tests {
             fs::write(path, "a part")?;
             bail!("the disk is full")
         };
+        fs::write(dir.path().join("device.new"), "of the user").unwrap();
         for before in [None, Some("old")] {
             let error = replace(&path, Mode::Secret, part).unwrap_err();
             assert!(
@@ -165,17 +173,17 @@ mod tests {
             );
             assert_eq!(content().as_deref(), before);
             // The temporary file cannot be made.
-            fs::remove_file(dir.path().join("device.new")).unwrap();
-            fs::create_dir(dir.path().join("device.new")).unwrap();
+            fs::remove_file(dir.path().join("device.key.new")).unwrap();
+            fs::create_dir(dir.path().join("device.key.new")).unwrap();
             write(&path, b"new", Mode::Secret).unwrap_err();
             assert_eq!(content().as_deref(), before);
-            fs::remove_dir(dir.path().join("device.new")).unwrap();
+            fs::remove_dir(dir.path().join("device.key.new")).unwrap();
             replace(&path, Mode::Secret, part).unwrap_err();
             write(&path, b"old", Mode::Secret).unwrap();
             assert_eq!(content().as_deref(), Some("old"));
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["device.key"], "nothing else is left");
+        assert_eq!(fs::read_to_string(dir.path().join("device.new")).unwrap(), "of the user");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
     }
 }

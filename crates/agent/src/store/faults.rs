@@ -372,7 +372,7 @@ fn a_database_that_was_not_made_to_its_end_is_made_by_the_next_try() -> Result<(
         let store = prepared(lost.path())?;
         std::fs::copy(lost.path().join(format!("{FILE}-wal")), dir.path().join(format!("{FILE}-wal")))?;
         drop(store);
-        let temporary = dir.path().join("agent.new");
+        let temporary = dir.path().join(format!("{FILE}.new"));
         std::fs::create_dir(&temporary)?;
         for _ in 0..2 {
             make().unwrap_err();

@@ -163,9 +163,9 @@ mod tests {
         std::fs::remove_file(dir.path().join(ACTIONS))?;
         // A disk that takes nothing: the action is not begun, and is when it takes something again.
         let mut judge = open()?;
-        std::fs::create_dir(dir.path().join("console.new"))?;
+        std::fs::create_dir(dir.path().join("console.actions.new"))?;
         assert!(is_refused(&judge.judge(&action, NOW), "cannot write"));
-        std::fs::remove_dir(dir.path().join("console.new"))?;
+        std::fs::remove_dir(dir.path().join("console.actions.new"))?;
         assert_eq!(judge.judge(&action, NOW), Verdict::Act);
         std::fs::write(dir.path().join(ACTIONS), "{")?;
         assert!(open().is_err_and(|error| format!("{error:#}").contains("wait two minutes")));
