@@ -117,8 +117,16 @@ const MAX_SHARED: usize = 256;
 /// The file cannot be written.
 pub fn new_token(dir: &std::path::Path) -> Result<Token> {
     let token = Token::generate()?;
-    token.verifier().write(&dir.join(VERIFIER))?;
+    use_token(dir, &token)?;
     Ok(token)
+}
+
+/// From now on this is the token for readers. The former one signs nobody in any more.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn use_token(dir: &std::path::Path, token: &Token) -> Result<()> {
+    token.verifier().write(&dir.join(VERIFIER))
 }
 
 /// A token for readers, if the hub's folder has none yet.

@@ -44,7 +44,7 @@ pub use self::{
     actions::{Act, Action, Call, MAX_AGE, Orders, Outcome, OutcomeState},
     api::{SignedIn, openapi, router},
     certificate::Shown,
-    console::{Console, Setup, first_token, new_token},
+    console::{Console, Setup, first_token, new_token, use_token},
     model::{
         Alarm, Authenticity, Bands, Demo, DemoState, Entry, EntryPage, EventError, FeedEvent, Group, GroupState,
         HubState, LedgerState, Level, Node, NodeState, Place, Point, Quality, QualityState, RESET, Refusals, Series,

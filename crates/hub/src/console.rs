@@ -19,7 +19,7 @@ use axum::{
 };
 use clap::Subcommand;
 use sealcast_chain::Ledger;
-use sealcast_console::{CALL_PATH, Call, Console, MAX_CALL_BYTES, Records, Shown, Token, first_token, new_token};
+use sealcast_console::{CALL_PATH, Call, Console, MAX_CALL_BYTES, Records, Shown, Token, first_token, use_token};
 use sealcast_hub_core::{Holder, SharedReplica, holder_of};
 use sealcast_identity::Certificate;
 use sealcast_node::{
@@ -60,11 +60,14 @@ pub fn run(command: &Command) -> Result<()> {
         "{} is not a hub's folder: start the hub first (`sealcast up --dir {0}`)",
         dir.display()
     );
-    let token = new_token(dir)?;
+    let token = Token::generate()?;
     let Some(out) = out else {
+        use_token(dir, &token)?;
         return output::outcome(*json, &serde_json::json!({ "token": token.reveal() }), token.reveal());
     };
+    // The former token holds until somebody has the new one.
     files::write(out, format!("{}\n", token.reveal()).as_bytes(), Mode::Secret)?;
+    use_token(dir, &token)?;
     let file = out.display().to_string();
     let words = format!("{file} has the token: whoever reads it can sign in to the console");
     output::outcome(*json, &serde_json::json!({ "token": null, "file": file }), &words)

@@ -9,7 +9,7 @@ use std::{
 use sealcast_console::{Act, Action, Token};
 use serde_json::{Value, json};
 
-use crate::harness::{Agent, Hub, PATIENCE, Port, Process, sealcast, succeed, until, until_joined};
+use crate::harness::{Agent, Hub, PATIENCE, Port, Process, refuse, sealcast, succeed, until, until_joined};
 
 /// Somebody with a browser.
 struct Visitor {
@@ -162,6 +162,11 @@ fn a_reader_sees_devices_entries_and_sealed_messages_as_they_come() {
     assert_eq!(reader.ask("POST", "/api/verify", &[], None).0, 202);
     let denied = reader.ask("POST", "/api/actions", &[], Some(&json!({})));
     assert_eq!((denied.0, &denied.1["error"]["code"]), (403, &"role".into()));
+    // One that cannot be written down takes nobody's place.
+    let error = refuse(["console", "token", "--out", "/nowhere/token", "--dir", hub.path().to_str().unwrap()]);
+    assert!(error.contains("cannot write /nowhere/token"), "{error}");
+    assert_eq!(reader.ask("GET", "/api/state", &[], None).0, 200);
+    Visitor::sign_in(&hub, "reader", &reader_token);
     // A new token ends what began by the former one.
     let new = succeed(sealcast().args(["console", "token", "--dir"]).arg(hub.path()));
     until("the reader is signed out", || reader.ask("GET", "/api/state", &[], None).0 == 401);
