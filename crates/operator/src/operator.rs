@@ -280,7 +280,7 @@ impl Operator {
     /// The device of that name.
     pub fn device(&self, id: &DeviceId) -> Result<&Device> {
         self.replica.device_by_id(id).with_context(|| {
-            format!("no device {id} is registered: see `sealcast device list`. A device is once it has enrolled")
+            format!("no device {id} is registered: see `sealcast device list`. Enrolling registers a device")
         })
     }
 

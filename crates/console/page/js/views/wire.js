@@ -37,7 +37,7 @@ export const HexDump = ({ message }) => html`<div class="dump" role="group" tabI
 export const Readers = ({ message }) => html`<div class="readers">${Object.entries(message.read).map(([id, text]) => html`
   <div class="reader ${text === null ? 'not' : 'yes'}" key=${id}><div><${NodeName} id=${id} />
     <${Chip} tone=${text === null ? 'bad' : 'good'}>${id === message.from ? 'sent it' : text === null ? 'could not read' : 'read'}<//></div>
-    ${text === null ? html`<p class="muted">${plural(message.bytes, 'byte')} arrived; it has no key to open them.</p>` : html`<p class="mono">${text}</p>`}</div>`)}</div>`;
+    ${text === null ? html`<p class="muted">${plural(message.bytes, 'byte')} arrived; its application got nothing.</p>` : html`<p class="mono">${text}</p>`}</div>`)}</div>`;
 
 function Message({ message }) {
   return html`<section class="card message" aria-label="The chosen message">
