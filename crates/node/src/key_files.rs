@@ -98,7 +98,7 @@ impl KeyFiles {
         if self.passphrase.is_some() && !is_encrypted(text) {
             warn!(
                 "{0} is not encrypted, although a passphrase is given. Encrypt it: openssl pkcs8 -topk8 -scrypt -in {0} -out \
-                 {0}.new -passout file:PASSPHRASE_FILE && mv {0}.new {0}",
+                 {0}.pem -passout file:PASSPHRASE_FILE && mv {0}.pem {0}",
                 path.display()
             );
         }

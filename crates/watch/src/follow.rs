@@ -130,11 +130,14 @@ async fn follow_once(client: &Client, updates: &Sender<Update>, state: &mut Foll
             let Some(event) = feed.next().await? else {
                 return Err(ClientError::Unreachable(anyhow::anyhow!("it has ended its feed")));
             };
-            state.pause = PAUSE;
             if event.name == RESET {
                 state.last = None;
+                // All of it is loaded anew: a hub that says nothing else must not keep both busy.
+                sleep(state.pause).await;
+                state.pause = (state.pause * 2).min(MAX_PAUSE);
                 break;
             }
+            state.pause = PAUSE;
             state.last = Some(event.id.clone());
             if updates.send(Update::Event(event)).await.is_err() {
                 return Ok(());

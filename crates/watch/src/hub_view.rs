@@ -6,7 +6,8 @@ use sealcast_console::{Alarm, Entry, EventError, FeedEvent, Group, HubState, Led
 
 use crate::follow::{Loaded, Update};
 
-/// Entries, messages and seconds of traffic that are kept.
+/// Devices, entries, messages and seconds of traffic that are kept.
+const MAX_NODES: usize = 20_000;
 const MAX_ENTRIES: usize = 1000;
 const MAX_WIRE: usize = 500;
 const MAX_RATES: usize = 600;
@@ -61,7 +62,7 @@ impl HubView {
             hub: state.hub,
             ledger: state.ledger,
             totals: state.totals,
-            nodes: state.nodes.into_iter().map(|node| (node.id.clone(), node)).collect(),
+            nodes: state.nodes.into_iter().take(MAX_NODES).map(|node| (node.id.clone(), node)).collect(),
             groups: state.groups.into_iter().map(|group| (group.number, group)).collect(),
             alarms: state.alarms,
             entries: entries.into(),
@@ -80,7 +81,11 @@ impl HubView {
                 (self.at, self.totals, self.ledger, self.hub) = (event.at, event.totals, event.ledger, event.hub);
                 self.add_rate();
             }
-            FeedEvent::Node(node) => drop(self.nodes.insert(node.id.clone(), *node)),
+            FeedEvent::Node(node) => {
+                if self.nodes.len() < MAX_NODES || self.nodes.contains_key(&node.id) {
+                    self.nodes.insert(node.id.clone(), *node);
+                }
+            }
             FeedEvent::Group(group) => drop(self.groups.insert(group.number, *group)),
             FeedEvent::Alarms(alarms) => self.alarms = alarms,
             // One that was loaded with the state may be told once more.
