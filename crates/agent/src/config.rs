@@ -328,7 +328,7 @@ impl AgentFile {
         ensure!((1..=100_000_000).contains(&self.record_queue), "record_queue: must be from 1 to 100000000");
         ensure!(
             self.report || self.share.is_empty(),
-            "share: says nothing with report = false, since readings are a part of the report"
+            "share: needs report = true, since the readings are a part of the report"
         );
         let shared = self
             .share

@@ -70,7 +70,7 @@ impl Reporter {
             match outcome {
                 Ok(()) => {
                     waiting.clear();
-                    // Told again, they would be other readings.
+                    // The hub has these readings: the next report has newer ones.
                     told = Some((NodeReport { shared: Vec::new(), ..report }, Instant::now()));
                 }
                 // The console is for people to look at: nothing depends on it.

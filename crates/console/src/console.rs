@@ -1,7 +1,7 @@
 //! What the console knows, and whoever feeds it: the hub, its broker, the agents, the demo.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard},
     time::{Duration, Instant},
@@ -24,9 +24,10 @@ use crate::{
     log::Log,
     model::{
         Alarm, Demo, FeedEvent, Group, HubState, LedgerState, Node, Place, Series, State, Totals, TotalsEvent,
-        ValueEvent, WireEvent,
+        WireEvent,
     },
     reports::Reports,
+    shared::Shared,
     traffic::Traffic,
     verify::{Records, Verification},
     view::{Seen, Snapshot, View},
@@ -87,8 +88,8 @@ pub struct Console {
     pub(crate) attempts: Attempts,
     pub(crate) actions: Actions,
     pub(crate) verification: Verification,
-    /// Readings that nodes share, until the next tick tells them.
-    shared: Mutex<VecDeque<ValueEvent>>,
+    /// The readings that nodes share.
+    pub(crate) shared: Mutex<Shared>,
     /// How many may read the feed.
     pub(crate) feeds: Arc<Semaphore>,
     told: Mutex<Told>,
@@ -106,10 +107,6 @@ struct Told {
 
 /// Devices that one tick tells of: the others' turn comes with the next.
 const MAX_TOLD: usize = 50;
-
-/// Readings that nodes share and one tick tells of: much more, and they would drive all else out of the feed. Of more, the oldest
-/// are seen only by whoever loads the charts again.
-const MAX_SHARED: usize = 256;
 
 /// A new token for readers, whose verifier is kept in the hub's folder `dir`. The former one signs nobody in any more.
 ///
@@ -174,11 +171,7 @@ impl Console {
 
     /// Takes new readings that a node shares. Whoever calls has made sure that they are the node's.
     pub fn share(&self, series: Series) {
-        let events = lock(&self.log).values.share(series);
-        let mut shared = lock(&self.shared);
-        shared.extend(events);
-        let more = shared.len().saturating_sub(MAX_SHARED);
-        shared.drain(..more);
+        lock(&self.shared).take(series, Instant::now());
     }
 
     /// Takes messages of the hub's own broker.
@@ -249,7 +242,7 @@ impl Console {
             (SignedInBy::Token(verifier), Role::Operator) => Some(*verifier) == operator,
             (SignedInBy::Certificate(certificate), role) => self.role_of(certificate) == Ok(role),
         });
-        let shared = std::mem::take(&mut *lock(&self.shared));
+        let shared = lock(&self.shared).take_untold();
         if self.sessions.is_empty() {
             return;
         }

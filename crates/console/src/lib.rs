@@ -12,7 +12,7 @@
 //! | `guard` | names, origins and headers: what holds for each request |
 //! | `api` | the routes, and their description ([`openapi`]) |
 //! | `feed` | the live feed with resume |
-//! | `log`, `history`, `values`, `traffic`, `reports` | what is known, from where |
+//! | `log`, `history`, `values`, `shared`, `traffic`, `reports` | what is known, from where |
 //! | `view` | what the overview shows of it |
 //! | `actions` | what the operator's process is asked to do |
 //! | `page` | the files of the page |
@@ -34,6 +34,7 @@ mod page;
 mod pulse;
 mod refused;
 mod reports;
+mod shared;
 mod traffic;
 mod values;
 mod verify;

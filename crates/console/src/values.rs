@@ -1,4 +1,4 @@
-//! Readings as charts need them: those on the ledger with the contract's verdict, those that nodes share with their agent's.
+//! Readings on the ledger, as charts need them: each with the contract's verdict.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,14 @@ use crate::{
     names::name,
 };
 
-/// Series that are kept, those that one node shares, and points of each.
+/// Series that are kept.
 const MAX_SERIES: usize = 256;
-const MAX_SHARED: usize = 32;
-const MAX_POINTS: usize = 1000;
+/// Points of a series that are kept.
+pub const MAX_POINTS: usize = 1000;
 
-/// See the module.
+/// See the module. By node, group and topic.
 #[derive(Debug, Default)]
-pub struct Values(BTreeMap<Key, Series>);
-
-/// By node, group, topic, name and source.
-type Key = (String, String, String, String, Source);
+pub struct Values(BTreeMap<(String, String, String), Series>);
 
 impl Values {
     /// Takes what the ledger said, if it is of a reading.
@@ -46,51 +43,32 @@ impl Values {
         Some(value)
     }
 
-    /// Takes the new points of a series.
-    pub fn share(&mut self, series: Series) -> Vec<ValueEvent> {
-        let Series { node, topic, name, group, source, unit, points, bands } = series;
-        let event = |point| ValueEvent {
-            node: node.clone(),
-            topic: topic.clone(),
-            name: name.clone(),
-            group: group.clone(),
-            source,
-            point,
-        };
-        let events: Vec<ValueEvent> = points.into_iter().map(event).collect();
-        events.iter().for_each(|event| self.put(event.clone(), unit.clone(), bands.clone()));
-        events
-    }
-
     fn put(&mut self, value: ValueEvent, unit: String, bands: Bands) {
         let ValueEvent { node, topic, name, group, source, point } = value;
-        let key = (node.clone(), group.clone(), topic.clone(), name.clone(), source);
-        if !self.0.contains_key(&key) {
-            // A node with many series does not drive out those of others.
-            let is_own = |series: &Series| series.source == Source::Node && series.node == node;
-            if source == Source::Node && self.0.values().filter(|series| is_own(series)).count() >= MAX_SHARED {
-                self.remove_oldest(is_own);
-            } else if self.0.len() >= MAX_SERIES {
-                self.remove_oldest(|_| true);
+        let key = (node.clone(), group.clone(), topic.clone());
+        if self.0.len() >= MAX_SERIES && !self.0.contains_key(&key) {
+            // The one that has been silent longest.
+            let oldest = self.0.iter().min_by_key(|(_, series)| series.points.last().map(|point| point.at));
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.0.remove(&oldest);
             }
         }
-        let (points, unit_now, bands_now) = (Vec::new(), unit.clone(), bands.clone());
-        let new = || Series { node, topic, name, group, source, unit, points, bands };
-        let series = self.0.entry(key).or_insert_with(new);
+        let empty = Series {
+            node,
+            topic,
+            name,
+            group,
+            source,
+            unit: String::new(),
+            points: Vec::new(),
+            bands: Bands::default(),
+        };
+        let series = self.0.entry(key).or_insert(empty);
         if series.points.len() == MAX_POINTS {
             series.points.remove(0);
         }
         series.points.push(point);
-        (series.unit, series.bands) = (unit_now, bands_now);
-    }
-
-    /// Removes the one that has been silent longest.
-    fn remove_oldest(&mut self, of: impl Fn(&Series) -> bool) {
-        let some = self.0.iter().filter(|(_, series)| of(series));
-        let oldest = some.min_by_key(|(_, series)| series.points.last().map(|point| point.at));
-        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-            self.0.remove(&oldest);
-        }
+        (series.unit, series.bands) = (unit, bands);
     }
 
     /// All series.
@@ -128,7 +106,7 @@ mod tests {
                 topic: "t".into(),
                 name: String::new(),
                 group: "g".into(),
-                source: Source::Node,
+                source: Source::Ledger,
                 point,
             };
             values.put(value, "Cel".into(), Bands::default());
@@ -143,22 +121,5 @@ mod tests {
         }
         assert_eq!(values.series().len(), MAX_SERIES);
         assert!(!values.series().iter().any(|series| series.node == "0"), "silent longest");
-    }
-
-    #[test]
-    fn a_node_that_shares_much_drives_out_its_own_series() {
-        let mut values = Values::default();
-        let mut share = |node: &str, topic: u64| {
-            let point = Point { at: topic, value: 1.5, verdict: Verdict::Flagged, reason: Some("step".into()) };
-            let (node, topic, name, group) = (node.into(), topic.to_string(), String::new(), "g".into());
-            let (source, unit, bands) = (Source::Node, "Cel".into(), Bands::default());
-            values.share(Series { node, topic, name, group, source, unit, points: vec![point.clone(), point], bands })
-        };
-        assert_eq!(share("quiet", 0).len(), 2, "both points are told");
-        (1..=MAX_SERIES as u64).for_each(|topic| drop(share("loud", topic)));
-        let series = values.series();
-        let of = |node: &str| series.iter().filter(|series| series.node == node).count();
-        assert_eq!((of("quiet"), of("loud")), (1, MAX_SHARED));
-        assert!(!series.iter().any(|series| series.node == "loud" && series.topic == "1"), "its oldest");
     }
 }

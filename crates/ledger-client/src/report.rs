@@ -16,6 +16,12 @@ pub const MAX_REPORT_BYTES: usize = 32 << 10;
 const MAX_LISTED: usize = 128;
 /// Bytes of each text in a report.
 const MAX_TEXT: usize = 512;
+/// Bytes of a reading's name, and of its unit.
+const MAX_NAME: usize = 128;
+/// Bytes of the reason why a reading was flagged or blocked.
+const MAX_REASON: usize = 160;
+/// The greatest figure of a reading, with either sign.
+const MAX_FIGURE: f64 = 1e12;
 
 /// An agent, since it was started.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -165,40 +171,68 @@ impl NodeReport {
             && shared.iter().all(SharedSeries::is_bounded)
     }
 
-    /// Leaves out what is more than a report may have.
+    /// How many readings are in it.
+    fn points(&self) -> usize {
+        self.shared.iter().map(|series| series.points.len()).sum()
+    }
+
+    /// Drops the oldest reading. `false`: there is none.
+    fn drop_oldest(&mut self) -> bool {
+        let first = |series: &SharedSeries| series.points.first().map(|point| point.at_ms);
+        let some = self.shared.iter().enumerate().filter_map(|(at, series)| Some((first(series)?, at)));
+        let Some((_, at)) = some.min() else { return false };
+        if let Some(series) = self.shared.get_mut(at) {
+            series.points.remove(0);
+        }
+        self.shared.retain(|series| !series.points.is_empty());
+        true
+    }
+
+    /// Leaves out what is more than a report may have. Of readings these are the oldest.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.refused.truncate(MAX_LISTED);
         self.missing.retain(|(_, text)| text.len() <= MAX_TEXT);
         self.missing.truncate(MAX_LISTED);
         self.alarms.truncate(MAX_LISTED);
+        self.shared.iter_mut().for_each(SharedSeries::bound);
         self.shared.retain(SharedSeries::is_bounded);
-        let mut room = MAX_LISTED;
-        for series in &mut self.shared {
-            let points = &mut series.points;
-            points.drain(..points.len().saturating_sub(room));
-            room -= points.len();
-        }
+        while self.points() > MAX_LISTED && self.drop_oldest() {}
         self.shared.retain(|series| !series.points.is_empty());
         let is_long = |report: &Self| serde_json::to_string(report).is_ok_and(|text| text.len() > MAX_REPORT_BYTES);
-        // Charts have gaps before a person misses an alarm.
-        while is_long(&self) && self.shared.pop().is_some() {}
+        // A chart with a gap is better than an alarm that nobody sees.
+        while is_long(&self) && self.drop_oldest() {}
         while is_long(&self) && self.alarms.pop().is_some() {}
         self
     }
 }
 
 impl SharedSeries {
-    fn is_bounded(&self) -> bool {
-        let texts = [&self.topic, &self.name, &self.unit]
-            .into_iter()
-            .chain(self.points.iter().filter_map(|point| point.reason.as_ref()));
-        let figures =
-            [self.min, self.max, self.step].into_iter().flatten().chain(self.points.iter().map(|point| point.value));
-        texts.into_iter().all(|text| text.len() <= MAX_TEXT)
-            // JSON has no others: they would be read back as null.
-            && figures.into_iter().all(f64::is_finite)
+    /// Leaves out what a report may not have.
+    fn bound(&mut self) {
+        let finite = |limit: Option<f64>| limit.filter(|limit| is_shown(*limit));
+        (self.min, self.max, self.step) = (finite(self.min), finite(self.max), finite(self.step));
+        self.points.retain(|point| is_shown(point.value));
+        for reason in self.points.iter_mut().filter_map(|point| point.reason.as_mut()) {
+            reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        }
     }
+
+    fn is_bounded(&self) -> bool {
+        let figures = [self.min, self.max, self.step].into_iter().flatten();
+        let mut figures = figures.chain(self.points.iter().map(|point| point.value));
+        let mut reasons = self.points.iter().filter_map(|point| point.reason.as_ref());
+        self.topic.len() <= MAX_TEXT
+            && self.name.len() <= MAX_NAME
+            && self.unit.len() <= MAX_NAME
+            && figures.all(is_shown)
+            && reasons.all(|reason| reason.len() <= MAX_REASON)
+    }
+}
+
+/// Whether a chart can show a figure. JSON has no infinity, either.
+fn is_shown(figure: f64) -> bool {
+    figure.abs() <= MAX_FIGURE
 }
 
 fn preimage(report: &str, device: Number, ledger: &LedgerId) -> Vec<u8> {
@@ -253,12 +287,19 @@ mod tests {
         let bounded = many.bounded();
         assert_eq!(read(&bounded).as_ref(), Ok(&bounded));
         let kept: Vec<_> = bounded.shared.iter().map(|series| (series.points.len(), series.points[0].at_ms)).collect();
-        assert_eq!(kept, [(100, 0), (28, 72)]);
+        assert_eq!(kept, [(64, 36), (64, 36)]);
         // An alarm is worth more than a chart.
         let full = NodeReport { shared: vec![series(MAX_LISTED as u64)], ..report(28) }.bounded();
-        assert_eq!((full.alarms.len(), full.shared.len()), (28, 0));
-        let infinite = SharedSeries { max: Some(f64::INFINITY), ..series(1) };
-        assert!(NodeReport { shared: vec![infinite], ..report(0) }.bounded().shared.is_empty());
+        assert!(full.alarms.len() == 28 && full.points() < MAX_LISTED);
+        // One that cannot be shown takes no other along.
+        let mut odd = SharedSeries { max: Some(f64::INFINITY), ..series(3) };
+        odd.points[1].value = 1e13;
+        odd.points[2].reason = Some("é".repeat(MAX_REASON));
+        let report = NodeReport { shared: vec![odd], ..report(0) };
+        assert_eq!(read(&report), Err(ReportError::TooLong));
+        let bounded = report.bounded();
+        assert_eq!(read(&bounded).as_ref(), Ok(&bounded));
+        assert_eq!((bounded.shared[0].max, bounded.points()), (None, 2));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use sealcast_quality::{Action, Reason, Verdict};
 
-/// What blocks.
+/// The findings that block the message.
 pub(super) fn blocked_by(verdict: &Verdict) -> String {
     format!("blocked by {}", found_by(verdict, Action::Block))
 }

@@ -20,7 +20,8 @@ export const store = {
   groups: new Map(),
   entries: [], // newest first
   wire: [], // newest first
-  series: null, // Map of topic and node to series, when a view has asked for it
+  series: null, // Map of seriesName to series, when a view has asked for it
+  seriesAt: 0, // When it was fetched
   pace: [], // [at, messages a second], one a second
   verify: null,
   actions: new Map(),
@@ -90,8 +91,20 @@ export function addWire(messages) {
 
 export const seriesName = (of) => [of.topic, of.name, of.node, of.group, of.source].join('\n');
 
+const RELOAD_MS = 5000;
+let reload = null;
+
+/** Fetches the charts' readings again, once for all that ask for it meanwhile. */
+function reloadSeries() {
+  reload ??= setTimeout(() => {
+    reload = null;
+    if (store.series) loadSeries().catch(() => {});
+  }, Math.max(0, store.seriesAt + RELOAD_MS - Date.now()));
+}
+
 /** The charts' readings: fetched once, then kept up by the feed. */
 export async function loadSeries() {
+  store.seriesAt = Date.now();
   const { series } = await api.get('values');
   store.series = new Map(series.map((one) => [seriesName(one), one]));
   changed();
@@ -101,7 +114,9 @@ function addValue(value) {
   if (!store.series) return;
   const series = store.series.get(seriesName(value));
   // The first reading of a topic: its bands and unit are known only to the hub.
-  if (!series) return void loadSeries().catch(() => {});
+  if (!series) return reloadSeries();
+  // It may have been loaded with the others before the feed told it.
+  if (value.source === 'node' && value.point.at <= series.points.at(-1)?.at) return;
   series.points.push(value.point);
   if (series.points.length > KEPT_POINTS) series.points.splice(0, series.points.length - KEPT_POINTS);
 }

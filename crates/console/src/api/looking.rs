@@ -250,10 +250,11 @@ struct ValuePage {
     series: Vec<Series>,
 }
 
-/// Readings on the ledger, with their verdicts.
+/// Readings on the ledger, and those that nodes share, with their verdicts.
 #[utoipa::path(get, path = "/api/values", responses((status = 200, body = ValuePage), (status = 401, body = ErrorBody)))]
 pub async fn values(State(console): State<Arc<Console>>, headers: HeaderMap) -> Result<Response, Refused> {
     reader(&console, &headers)?;
-    let series = lock(&console.log).values.series();
+    let mut series = lock(&console.log).values.series();
+    series.extend(lock(&console.shared).series());
     json(&ValuePage { series })
 }

@@ -173,6 +173,21 @@ test('values have their unit as people write it', { skip: ofHub && 'needs values
     assert.equal(await page.getByText(/\bCel\b/).count(), 0);
   }));
 
+test('figures of any size are drawn', { skip: ofHub && 'needs values' }, () =>
+  inPage({}, async (page) => {
+    const figures = [[0, 0], [1e-300, 1e-300], [1e15, 1e15], [1e17, 1e17 + 16], [-1e20, 1e20], [1e300, 1e300]];
+    const series = figures.map((values, n) => ({
+      node: '1111', topic: `t${n}`, name: '', group: 'g', source: 'node', unit: '', bands: {},
+      points: values.map((value, at) => ({ at: Date.now() - 1000 + at, value, verdict: 'good' })),
+    }));
+    await page.route('**/api/values', (route) => route.fulfill({ json: { series } }));
+    await signIn(page, tested.tokens.reader);
+    await visit(page, '#/values');
+    await page.locator('.chart canvas').nth(figures.length - 1).waitFor();
+    await page.getByRole('button', { name: '2 min' }).click();
+    await page.locator('.chart canvas').nth(figures.length - 1).waitFor();
+  }));
+
 test('what needs a person stands on top, and a hub without nodes says what to do', { skip: ofHub && 'needs an empty hub' }, async () => {
   await inPage({}, async (page) => {
     await signIn(page, tested.tokens.reader);

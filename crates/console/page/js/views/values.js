@@ -61,7 +61,8 @@ function makeChart(box, series, onHover) {
     const reach = (high - low || 1) * 1.2;
     const bottom = min != null && low - min < reach ? Math.min(low, min) : low;
     const top = max != null && max - high < reach ? Math.max(high, max) : high;
-    const room = (top - bottom || 1) * 0.08;
+    // So much that figures of any size have ticks between them.
+    const room = Math.max((top - bottom || 1) * 0.08, Math.max(Math.abs(top), Math.abs(bottom)) * 1e-9);
     return [bottom - room, top + room];
   };
   return new uPlot(
@@ -122,7 +123,7 @@ function Marked({ points, unit }) {
         <td><${Chip} of=${point.verdict} /></td><td>${point.reason}</td></tr>`)}</tbody></table></div></details>`;
 }
 
-const VOUCHED = { ledger: 'on the ledger, judged by the contract', node: 'as its agent says' };
+const VOUCHED = { ledger: 'on the ledger', node: 'as its agent says' };
 
 const rules = (bands, unit) => {
   const [min, max, step] = [bands.min, bands.max, bands.step].map((limit) => limit != null && `${limit} ${unit}`.trim());
@@ -144,7 +145,7 @@ export function Values() {
       const unit = unitText(series.unit);
       const rule = rules(series.bands, unit);
       const title = series.name ? `${series.topic}, ${series.name}` : series.topic;
-      return html`<${Card} key=${seriesName(series)} title=${title} id="v-${n}" aside=${html`<span class="muted">node <${NodeName} id=${series.node} />, ${VOUCHED[series.source]}${rule && ` · rule: ${rule}`}</span>`}>
+      return html`<${Card} key=${seriesName(series)} title=${title} id="v-${n}" aside=${html`<span class="muted"><${Chip}>${VOUCHED[series.source]}<//> node <${NodeName} id=${series.node} />${rule && ` · rule: ${rule}`}</span>`}>
         <${Chart} series=${series} points=${points} key=${minutes} /><${Marked} points=${points} unit=${unit} /><//>`;
     })}</div>`;
 }
