@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    model::{Series, ValueEvent},
-    values::MAX_POINTS,
-};
+use crate::model::{Series, ValueEvent};
 
 /// Series of all nodes that are kept.
 const MAX_SERIES: usize = 256;
@@ -34,42 +31,27 @@ pub struct Shared {
 impl Shared {
     /// Takes new points of a series, at `now`. Those that are not newer than its last one are left out: a report whose answer
     /// was lost comes twice.
-    pub fn take(&mut self, new: Series, now: Instant) {
-        let Series { node, topic, name, group, source, unit, mut points, bands } = new;
-        let key = (node.clone(), group.clone(), topic.clone(), name.clone());
-        if !self.series.contains_key(&key) && !self.make_room(&node, now) {
+    pub fn take(&mut self, mut new: Series, now: Instant) {
+        let mut points = std::mem::take(&mut new.points);
+        let key = (new.node.clone(), new.group.clone(), new.topic.clone(), new.name.clone());
+        if !self.series.contains_key(&key) && !self.make_room(&new.node, now) {
             return;
         }
-        let empty = Series {
-            node: node.clone(),
-            topic: topic.clone(),
-            name: name.clone(),
-            group: group.clone(),
-            source,
-            unit: String::new(),
-            points: Vec::new(),
-            bands: bands.clone(),
-        };
-        let (series, heard) = self.series.entry(key).or_insert((empty, now));
-        (series.unit, series.bands, *heard) = (unit, bands, now);
+        let (series, heard) = self.series.entry(key).or_insert_with(|| (new.clone(), now));
+        (series.unit, series.bands, *heard) = (new.unit, new.bands, now);
         points.sort_by_key(|point| point.at);
         for point in points {
             if series.points.last().is_some_and(|last| point.at <= last.at) {
                 continue;
             }
-            if series.points.len() == MAX_POINTS {
-                series.points.remove(0);
+            if self.untold.len() == MAX_UNTOLD {
+                self.untold.pop_front();
             }
-            series.points.push(point.clone());
+            self.untold.push_back(series.add(point));
             let listed = series.points.len().saturating_sub(MAX_REASONS);
             if let Some(old) = listed.checked_sub(1).and_then(|at| series.points.get_mut(at)) {
                 old.reason = None;
             }
-            if self.untold.len() == MAX_UNTOLD {
-                self.untold.pop_front();
-            }
-            let (node, topic, name, group) = (node.clone(), topic.clone(), name.clone(), group.clone());
-            self.untold.push_back(ValueEvent { node, topic, name, group, source, point });
         }
     }
 
@@ -100,6 +82,7 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::model::{Bands, Point, Source, Verdict};
+    use crate::values::MAX_POINTS;
 
     fn series(node: &str, topic: usize, times: &[u64]) -> Series {
         let point = |at: &u64| Point { at: *at, value: 1.5, verdict: Verdict::Flagged, reason: Some("step".into()) };

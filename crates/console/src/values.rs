@@ -31,21 +31,22 @@ impl Values {
             LimitVerdict::Refused(breach) => (Verdict::Blocked, Some(breach.to_string())),
         };
         let point = Point { at: *time_ms, value: scaled(*value, *decimals), verdict, reason };
-        let value = ValueEvent {
+        let series = Series {
             node: name(replica, summary.originator),
             topic: topic.to_string(),
             name: String::new(),
             group: group.name.to_string(),
             source: Source::Ledger,
-            point,
+            unit: unit.to_string(),
+            points: Vec::new(),
+            bands,
         };
-        self.put(value.clone(), unit.to_string(), bands);
-        Some(value)
+        Some(self.put(series, point))
     }
 
-    fn put(&mut self, value: ValueEvent, unit: String, bands: Bands) {
-        let ValueEvent { node, topic, name, group, source, point } = value;
-        let key = (node.clone(), group.clone(), topic.clone());
+    /// Adds a point to the series that is called like `new`, which has no points.
+    fn put(&mut self, new: Series, point: Point) -> ValueEvent {
+        let key = (new.node.clone(), new.group.clone(), new.topic.clone());
         if self.0.len() >= MAX_SERIES && !self.0.contains_key(&key) {
             // The one that has been silent longest.
             let oldest = self.0.iter().min_by_key(|(_, series)| series.points.last().map(|point| point.at));
@@ -53,27 +54,32 @@ impl Values {
                 self.0.remove(&oldest);
             }
         }
-        let empty = Series {
-            node,
-            topic,
-            name,
-            group,
-            source,
-            unit: String::new(),
-            points: Vec::new(),
-            bands: Bands::default(),
-        };
-        let series = self.0.entry(key).or_insert(empty);
-        if series.points.len() == MAX_POINTS {
-            series.points.remove(0);
-        }
-        series.points.push(point);
-        (series.unit, series.bands) = (unit, bands);
+        let series = self.0.entry(key).or_insert_with(|| new.clone());
+        (series.unit, series.bands) = (new.unit, new.bands);
+        series.add(point)
     }
 
     /// All series.
     pub fn series(&self) -> Vec<Series> {
         self.0.values().cloned().collect()
+    }
+}
+
+impl Series {
+    /// Adds its newest point, in the place of the oldest one if it is full. Gives what the feed tells of it.
+    pub(crate) fn add(&mut self, point: Point) -> ValueEvent {
+        if self.points.len() == MAX_POINTS {
+            self.points.remove(0);
+        }
+        self.points.push(point.clone());
+        ValueEvent {
+            node: self.node.clone(),
+            topic: self.topic.clone(),
+            name: self.name.clone(),
+            group: self.group.clone(),
+            source: self.source,
+            point,
+        }
     }
 }
 
@@ -101,15 +107,17 @@ mod tests {
         let mut values = Values::default();
         let put = |values: &mut Values, node: usize, at: u64| {
             let point = Point { at, value: 1.5, verdict: Verdict::Good, reason: None };
-            let value = ValueEvent {
+            let series = Series {
                 node: node.to_string(),
                 topic: "t".into(),
                 name: String::new(),
                 group: "g".into(),
                 source: Source::Ledger,
-                point,
+                unit: "Cel".into(),
+                points: Vec::new(),
+                bands: Bands::default(),
             };
-            values.put(value, "Cel".into(), Bands::default());
+            values.put(series, point);
         };
         for at in 0..MAX_POINTS as u64 + 5 {
             put(&mut values, 0, at);

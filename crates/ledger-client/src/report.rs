@@ -162,9 +162,8 @@ impl NodeReport {
     fn is_bounded(&self) -> bool {
         let Self { refused, alarms, missing, shared, .. } = self;
         let short = |text: &String| text.len() <= MAX_TEXT;
-        let points = shared.iter().map(|series| series.points.len()).sum();
-        let few =
-            [refused.len(), alarms.len(), missing.len(), shared.len(), points].into_iter().all(|len| len <= MAX_LISTED);
+        let lengths = [refused.len(), alarms.len(), missing.len(), shared.len(), self.points()];
+        let few = lengths.into_iter().all(|len| len <= MAX_LISTED);
         few && refused.iter().all(|(code, _)| short(code))
             && alarms.iter().all(|alarm| alarm.topic.len() <= MAX_REPORT_BYTES && alarm.rules.len() <= MAX_LISTED)
             && missing.iter().all(|(code, text)| short(code) && short(text))
@@ -196,9 +195,8 @@ impl NodeReport {
         self.missing.truncate(MAX_LISTED);
         self.alarms.truncate(MAX_LISTED);
         self.shared.iter_mut().for_each(SharedSeries::bound);
-        self.shared.retain(SharedSeries::is_bounded);
+        self.shared.retain(|series| series.is_bounded() && !series.points.is_empty());
         while self.points() > MAX_LISTED && self.drop_oldest() {}
-        self.shared.retain(|series| !series.points.is_empty());
         let is_long = |report: &Self| serde_json::to_string(report).is_ok_and(|text| text.len() > MAX_REPORT_BYTES);
         // A chart with a gap is better than an alarm that nobody sees.
         while is_long(&self) && self.drop_oldest() {}
