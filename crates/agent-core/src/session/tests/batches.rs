@@ -51,10 +51,17 @@ fn live(at: usize) -> Packet {
 /// By how much each message to the broker is longer than what its client published: at most. A start that begins with zeros
 /// is shorter.
 fn added(rig: &Rig) -> Vec<usize> {
+    added_to(rig, &[PAYLOAD_BYTES; MAX_BATCH + 1][..rig.published().len()])
+}
+
+/// The same of payloads with these lengths.
+fn added_to(rig: &Rig, payload_bytes: &[usize]) -> Vec<usize> {
     let most: Vec<usize> = [0, ALONE].into_iter().chain((1..=8).map(together)).collect();
     let rounded = |added: usize| most.iter().copied().find(|most| (*most - most.min(&3)..=*most).contains(&added));
     let published = rig.published();
-    published.iter().map(|(_, frame)| rounded(frame.len() - PAYLOAD_BYTES).expect("an envelope's overhead")).collect()
+    assert_eq!(published.len(), payload_bytes.len());
+    let each = published.iter().zip(payload_bytes);
+    each.map(|((_, frame), payload)| rounded(frame.len() - payload).expect("an envelope's overhead")).collect()
 }
 
 /// What a member reads of what was published, in that order.
@@ -137,9 +144,8 @@ fn a_message_for_which_the_broker_has_no_room_in_a_batch_is_signed_alone() {
         other => other,
     };
     rig.client_at_once([live(0), live(1), large(2), large(3), live(4), live(5)]);
-    let lengths: Vec<_> = rig.published().iter().map(|(_, frame)| frame.len()).collect();
-    let small = PAYLOAD_BYTES + together(1);
-    assert_eq!(lengths, [small, small, 270 + ALONE, 270 + ALONE, small, small]);
+    let payloads = [PAYLOAD_BYTES, PAYLOAD_BYTES, 270, 270, PAYLOAD_BYTES, PAYLOAD_BYTES];
+    assert_eq!(added_to(&rig, &payloads), [together(1), together(1), ALONE, ALONE, together(1), together(1)]);
 }
 
 #[test]
