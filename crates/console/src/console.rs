@@ -199,6 +199,11 @@ impl Console {
         !self.sessions.is_empty()
     }
 
+    /// Whether the hub is the demo's.
+    pub fn is_demo(&self) -> bool {
+        lock(&self.demo).is_some()
+    }
+
     /// In the demo: what a node's application got of the newest message on `topic`; `None`: nothing.
     pub fn set_read(&self, topic: &str, node: &str, text: Option<String>) {
         let wire = lock(&self.traffic).read(topic, node, text);

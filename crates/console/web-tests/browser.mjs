@@ -41,7 +41,15 @@ export async function openPage(browser, { url, width = 1440, height = 900, color
 export async function signIn(page, token) {
   await page.getByLabel('Token').fill(token);
   await page.keyboard.press('Enter');
-  await page.getByRole('heading', { level: 1, name: 'Overview' }).waitFor();
+  await firstView(page);
+}
+
+/** What one comes to: a visitor of the demo to the experiment, everybody else to the overview. */
+export async function firstView(page) {
+  const views = page.getByRole('navigation', { name: 'Views' });
+  await views.waitFor();
+  const isDemo = await views.getByRole('link', { name: 'Experiment' }).count();
+  await page.getByRole('heading', { level: 1, name: isDemo ? 'Experiment' : 'Overview' }).waitFor();
 }
 
 export async function visit(page, hash) {

@@ -23,9 +23,11 @@ const ROUTES = {
   demo: { title: 'Experiment', view: Demo },
 };
 
+// A visitor of the demo begins with the experiment.
 function route() {
   const [name, argument] = location.hash.replace(/^#\/?/, '').split('/');
-  return { name: ROUTES[name] ? name : 'overview', argument: argument ? decodeURIComponent(argument) : null };
+  const first = store.state.demo ? 'demo' : 'overview';
+  return { name: ROUTES[name] ? name : first, argument: argument ? decodeURIComponent(argument) : null };
 }
 
 function useRoute() {

@@ -65,11 +65,13 @@ pub async fn sign_in(
         // The operator's process tells its verifier with its first call: until then the operator's token looks wrong, too.
         if operator.is_none() {
             debug!(%peer, "a sign-in to the console is not decided: no operator's process has called yet");
-            return Err(Refused::not_now(
-                "no-operator",
+            let message = if console.is_demo() {
+                "that is not the token which `sealcast demo --serve` has printed; it prints the operator's at the experiment's end"
+            } else {
                 "that is no reader's token, and operators cannot sign in before `sealcast operator` has called the hub: start \
-                 it where the operator's folder is, or make a new token for readers with `sealcast console token`",
-            ));
+                 it where the operator's folder is, or make a new token for readers with `sealcast console token`"
+            };
+            return Err(Refused::not_now("no-operator", message));
         }
         console.attempts.fail(peer, now);
         warn!(%peer, "a sign-in to the console failed: another token");

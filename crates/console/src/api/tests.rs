@@ -28,7 +28,7 @@ use crate::{
     actions::{Act, Action, Call},
     console::{Setup, new_token},
     log::Log,
-    model::Place,
+    model::{Demo, Place},
 };
 
 mod certificates;
@@ -216,6 +216,12 @@ async fn a_token_is_not_called_wrong_before_the_operators_process_has_called() {
         let (status, body) = bench.ask("POST", "/api/session", &[], proof.clone()).await;
         assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &"no-operator".into()));
     }
+    bench.console.set_demo(Demo::default());
+    let (_, body) = bench.ask("POST", "/api/session", &[], proof).await;
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("`sealcast demo --serve`"),
+        "a visitor has no operator's folder"
+    );
     bench.sign_in(&bench.token).await;
     let call = Call { verifier: token.verifier().to_hex(), outcomes: vec![], wait_ms: 0 };
     bench.console.call(call).await.unwrap();

@@ -1,7 +1,7 @@
 // The page in a browser: it signs in, shows every view, acts, and asks nobody but its hub.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { consoleToTest, launch, ofHub, openPage, signIn, visit } from '../browser.mjs';
+import { consoleToTest, firstView, launch, ofHub, openPage, signIn, visit } from '../browser.mjs';
 import { VIEWS } from '../views.mjs';
 
 let browser;
@@ -45,7 +45,7 @@ test('the token signs in, stays signed in, and signs out', () =>
   inPage({}, async (page) => {
     await signIn(page, tested.tokens.reader);
     await page.reload();
-    await heading(page, 'Overview').waitFor();
+    await firstView(page);
     const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
     assert.ok(!stored.includes(tested.tokens.reader), 'the page keeps the token nowhere');
     await page.getByRole('button', { name: 'Sign out' }).click();
@@ -101,7 +101,7 @@ test('after the page is loaded again, an action asks for the token', () =>
   inPage({}, async (page) => {
     await signIn(page, tested.tokens.operator);
     await page.reload();
-    await heading(page, 'Overview').waitFor();
+    await firstView(page);
     await visit(page, '#/nodes/1111');
     await page.getByRole('button', { name: 'Revoke 1111 hsu0001' }).click();
     const dialog = page.getByRole('dialog');
@@ -127,7 +127,7 @@ test('the keyboard alone reaches a node', () =>
     await page.getByLabel('Token').waitFor();
     await page.keyboard.type(tested.tokens.reader);
     await page.keyboard.press('Enter');
-    await heading(page, 'Overview').waitFor();
+    await firstView(page);
     await tabTo(page, 'Nodes');
     await page.keyboard.press('Enter');
     await heading(page, 'Nodes').waitFor();
@@ -191,6 +191,7 @@ test('figures of any size are drawn', { skip: ofHub && 'needs values' }, () =>
 test('what needs a person stands on top, and a hub without nodes says what to do', { skip: ofHub && 'needs an empty hub' }, async () => {
   await inPage({}, async (page) => {
     await signIn(page, tested.tokens.reader);
+    await visit(page, '#/overview');
     await page.getByRole('heading', { name: /^Needs you/ }).waitFor();
     await page.getByText('The certificate of node 1112 ends').first().waitFor();
   });
