@@ -51,6 +51,12 @@ const bandsPlugin = (bands, shade) => ({
   },
 });
 
+/** What stands below these places of the time axis: each second once, however near they are. */
+function seconds(at) {
+  const clocks = at.map((s) => clock(s * 1000));
+  return clocks.map((text, n) => (text === clocks[n - 1] ? '' : text));
+}
+
 function makeChart(box, series, onHover) {
   const [bad, warn, accent, muted, line] = ['bad', 'warn', 'accent', 'muted', 'line'].map(colour);
   const mark = (label, stroke) => ({ label, stroke, width: 0, paths: () => null, points: { show: true, size: 9, fill: stroke, stroke } });
@@ -72,7 +78,7 @@ function makeChart(box, series, onHover) {
       legend: { show: false },
       cursor: { y: false, points: { size: 7 } },
       scales: { y: { range } },
-      axes: [{ ...axis, values: (chart, at) => at.map((s) => clock(s * 1000)), space: 90, size: 34 }, { ...axis, size: 52 }],
+      axes: [{ ...axis, values: (chart, at) => seconds(at), space: 90, size: 34 }, { ...axis, size: 52 }],
       series: [{}, { label: 'value', stroke: accent, width: 1.75, spanGaps: true, points: { show: false } }, mark('flagged', warn), mark('blocked', bad)],
       plugins: [bandsPlugin(series.bands, { fill: bad.replace('rgb(', 'rgba(').replace(')', ', 0.08)'), line: bad })],
       hooks: { setCursor: [(chart) => onHover(chart.cursor.idx)] },
