@@ -190,18 +190,27 @@ impl NodeReport {
     /// Leaves out what is more than a report may have. Of readings these are the oldest.
     #[must_use]
     pub fn bounded(mut self) -> Self {
+        self.refused.retain(|(code, _)| code.len() <= MAX_TEXT);
         self.refused.truncate(MAX_LISTED);
-        self.missing.retain(|(_, text)| text.len() <= MAX_TEXT);
+        self.missing.retain(|(code, text)| code.len() <= MAX_TEXT && text.len() <= MAX_TEXT);
         self.missing.truncate(MAX_LISTED);
         self.alarms.truncate(MAX_LISTED);
+        self.alarms.iter_mut().for_each(|alarm| alarm.rules.truncate(MAX_LISTED));
         self.shared.iter_mut().for_each(SharedSeries::bound);
         self.shared.retain(|series| series.is_bounded() && !series.points.is_empty());
         while self.points() > MAX_LISTED && self.drop_oldest() {}
         let is_long = |report: &Self| serde_json::to_string(report).is_ok_and(|text| text.len() > MAX_REPORT_BYTES);
-        // A chart with a gap is better than an alarm that nobody sees.
-        while is_long(&self) && self.drop_oldest() {}
-        while is_long(&self) && self.alarms.pop().is_some() {}
+        while is_long(&self) && self.drop_least() {}
         self
+    }
+
+    /// Drops what is missed the least: a chart with a gap is better than an alarm that nobody sees. `false`: only counts are
+    /// left.
+    fn drop_least(&mut self) -> bool {
+        self.drop_oldest()
+            || self.alarms.pop().is_some()
+            || self.missing.pop().is_some()
+            || self.refused.pop().is_some()
     }
 }
 
