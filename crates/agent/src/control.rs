@@ -17,7 +17,9 @@ use sealcast_agent_core::{
     values::{Brought, Unsent},
 };
 use sealcast_ledger::{Anchor, Body, GroupNumber, Record, Replica, SignedEntry};
-use sealcast_ledger_client::{ChannelError, KeptPage, KeptQuery, NetworkLedger, NodeError, RemoteLedger, SubmitError};
+use sealcast_ledger_client::{
+    ChannelError, Head, KeptPage, KeptQuery, NetworkLedger, NodeError, RemoteLedger, SubmitError,
+};
 use sealcast_node::{HubChannel, Link, LinkEvent, Tasks, now_ms, upstream::Upstream};
 use sealcast_topic::is_control;
 use tokio::sync::{mpsc, oneshot};
@@ -210,6 +212,7 @@ impl Driver {
                 info!("the control connection to the hub is up");
                 (self.hub_answers, self.told_silent) = (true, None);
                 self.parts.data.set_hub_answers(true);
+                self.ask_height();
             }
             Hub::Answers | Hub::Away => {}
             Hub::Silent(reason) => {
@@ -299,6 +302,19 @@ impl Driver {
                 && !records.is_empty()
             {
                 let _ = early.send(records);
+            }
+        });
+    }
+
+    /// How far the hub's ledger is, once for each connection. Who reads the network does not depend on it.
+    fn ask_height(&self) {
+        if self.parts.network.is_some() {
+            return;
+        }
+        let (ledger, done) = (self.parts.ledger.clone(), self.done.clone());
+        self.parts.tasks.beside("a question for the ledger's height", async move {
+            if let Ok(Head { height, hash: head }) = ledger.head().await {
+                let _ = done.send(Done { input: Input::HubLedger { height, head }, hub: Hub::Away });
             }
         });
     }

@@ -10,7 +10,7 @@ use sealcast_ledger::{Record, ReplicaError};
 use tracing::{debug, error, warn};
 
 use super::{output::Effect, strangers::Strangers};
-use crate::{Keyring, SharedKeyring, SyncId, deadline::Deadline};
+use crate::{Cause, Keyring, SharedKeyring, SyncId, Why, deadline::Deadline};
 
 /// Records asked for at a time.
 const PAGE: usize = 256;
@@ -25,7 +25,7 @@ const HINT_MS: u64 = 60_000;
 /// While what the hub keeps has not come, the network is asked for records so often.
 const HELD_MS: u64 = 5_000;
 /// A record that does not verify is not reported sooner again.
-const QUIET_MS: u64 = 10_000;
+const QUIET_MS: u64 = 60_000;
 
 /// See the module.
 pub(super) struct Follower {
@@ -133,11 +133,14 @@ impl Follower {
     /// Gives the replica a record, if it is the next one. `true` if the replica has it now and had not before.
     pub fn take(&mut self, keyring: &mut impl SharedKeyring, record: &Record, source: Source, now_ms: u64) -> bool {
         match record.index.cmp(&height(keyring)) {
-            Ordering::Less => false,
+            Ordering::Less => {
+                self.compare(keyring, record, source, now_ms);
+                false
+            }
             Ordering::Equal => match keyring.change(|keyring| keyring.replica_mut().apply(record)) {
                 Ok(_) => true,
                 Err(error) => {
-                    self.report(error, source, now_ms);
+                    self.report(keyring, &error, source, now_ms);
                     // A hub that goes on like this is not asked each time.
                     if let State::Idle { .. } = self.state {
                         self.wait(now_ms, RETRY_MS);
@@ -149,6 +152,15 @@ impl Follower {
                 self.want(now_ms);
                 false
             }
+        }
+    }
+
+    /// A record that the replica has, or another one in its place.
+    fn compare(&mut self, keyring: &mut impl SharedKeyring, record: &Record, source: Source, now_ms: u64) {
+        let (index, got) = (record.index, record.head);
+        let known = keyring.read(|keyring| keyring.replica().head_at(index.saturating_add(1)));
+        if let Some(expected) = known.filter(|known| *known != got) {
+            self.report(keyring, &ReplicaError::Head { index, expected, got }, source, now_ms);
         }
     }
 
@@ -231,16 +243,28 @@ impl Follower {
         }
     }
 
-    fn report(&mut self, error: ReplicaError, source: Source, now_ms: u64) {
+    fn report(&mut self, keyring: &mut impl SharedKeyring, error: &ReplicaError, source: Source, now_ms: u64) {
+        let what = with_causes(error);
         if source == Source::Anybody {
-            self.strangers.note(&with_causes(&error), now_ms);
+            self.strangers.note(&what, now_ms);
         } else if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
             self.quiet = Some(Deadline::after(now_ms, QUIET_MS));
-            let who = if source == Source::Network { "an endpoint of the ledger" } else { "the hub" };
-            error!(
-                "{who} sent a ledger record that does not verify: {}; this agent ignores it and asks again",
-                with_causes(&error)
+            let (who, because) = match source {
+                Source::Network => ("an endpoint of the ledger", "it is wrong, or lies"),
+                _ => (
+                    "the hub",
+                    "its ledger is another one than this agent has read, as after its folder was put back from an older copy \
+                     (docs/recovery.md), or somebody has changed the record",
+                ),
+            };
+            let why = Why::new(
+                Cause::LedgerParted,
+                format!(
+                    "{who} sent a ledger record that does not verify: {because}. This agent ignores it and asks again: {what}"
+                ),
             );
+            error!(code = %why.cause, "{why}");
+            keyring.change(|keyring| keyring.note_alarm(why));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the control plane is told.
 
 use bytes::Bytes;
-use sealcast_ledger::{GroupNumber, ReadingTopic, Record, Refusal};
+use sealcast_ledger::{GroupNumber, Hash, ReadingTopic, Record, Refusal};
 
 use crate::{SeriesState, SyncId};
 
@@ -37,6 +37,13 @@ pub enum Input {
         sync: SyncId,
         /// Records in their order, none if the ledger has no more; or why there is no answer.
         answer: Result<Vec<Record>, String>,
+    },
+    /// How far the hub says that its ledger is.
+    HubLedger {
+        /// How many entries it has.
+        height: u64,
+        /// The head with them.
+        head: Hash,
     },
     /// What came of [`Effect::AskKept`](super::Effect::AskKept).
     Kept {

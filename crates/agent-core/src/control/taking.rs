@@ -47,6 +47,7 @@ impl Control {
                 Ok(records) => self.take_answer(keyring, &records, now_ms)?,
                 Err(reason) => self.follower.handle_failure(&reason, now_ms),
             },
+            Input::HubLedger { height, head } => keyring.change(|keyring| keyring.hear_hub(height, head)),
             Input::Kept { question, answer } if self.asker.is_asking(question) => match answer {
                 Ok(kept) => self.take_kept(keyring, kept, now_ms)?,
                 Err(reason) => self.asker.handle_failure(&reason, now_ms),

@@ -1,14 +1,14 @@
 //! What the keyring makes of what others say of the ledger.
 
-use sealcast_ledger::AttestedHead;
+use sealcast_ledger::{AttestedHead, Hash};
 use sealcast_seal::Message;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     Keyring,
     news::{Doubt, Speaker},
 };
-use crate::Why;
+use crate::{Cause, Why};
 
 impl Keyring {
     /// A message that opened also says what its sender has read of the ledger. `true` if the hub is to be asked for news.
@@ -55,6 +55,36 @@ impl Keyring {
             self.news.attested_ms = self.news.attested_ms.max(Some(said.time_ms));
         }
         Ok(ask)
+    }
+
+    /// The hub says how many entries its ledger has, and the head with them. One whose folder was put back from an older copy has
+    /// nothing new to show, and would not be noticed otherwise.
+    pub fn hear_hub(&mut self, height: u64, head: Hash) {
+        let own = self.replica.height();
+        let (cause, what) = match self.replica.head_at(height) {
+            Some(known) if known != head => (
+                Cause::LedgerParted,
+                format!("its entry {} is another one than this agent has read", height.saturating_sub(1)),
+            ),
+            Some(_) if height < own => {
+                (Cause::LedgerWithheld, format!("it has {height} entries, and this agent has read {own}"))
+            }
+            _ => return,
+        };
+        let why = Why::new(
+            cause,
+            format!(
+                "the hub shows an older ledger or another one: {what}. Was its folder put back from a copy? Then put the newest \
+                 one back before anything is written to this one: docs/recovery.md. This agent keeps what it has read"
+            ),
+        );
+        error!(height, own, code = %why.cause, "{why}");
+        self.note_alarm(why);
+    }
+
+    /// Something of the ledger was told that whoever asks later is to know.
+    pub fn note_alarm(&mut self, why: Why) {
+        self.news.note_alarm(why);
     }
 
     /// What was told of the ledger since this was called last, for those who ask later.

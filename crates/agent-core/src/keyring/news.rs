@@ -330,11 +330,16 @@ impl News {
         if is_due {
             self.quiet.insert(speaker.clone(), Deadline::after(now_ms, QUIET_MS));
             let why = doubt.tell(self.source);
-            if self.alarms.len() < MAX_ALARMS {
-                self.alarms.push(why);
-            }
+            self.note_alarm(why);
         }
         is_due
+    }
+
+    /// Keeps what was told until it is asked for.
+    pub fn note_alarm(&mut self, why: Why) {
+        if self.alarms.len() < MAX_ALARMS {
+            self.alarms.push(why);
+        }
     }
 
     /// What was told since this was asked last.

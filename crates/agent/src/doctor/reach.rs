@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustls::ClientConfig;
 use sealcast_identity::SigningKey;
-use sealcast_ledger::Record;
-use sealcast_ledger_client::{AnswerVerifier, NetworkLedger, RemoteLedger};
+use sealcast_ledger::{Record, Replica};
+use sealcast_ledger_client::{AnswerVerifier, Head, NetworkLedger, RemoteLedger};
 use sealcast_node::{
     HubChannel,
     doctor::{Holder, Known, Later, Probe, Report, check_clock},
@@ -94,8 +94,7 @@ impl Reached<'_> {
         known.check_word(report, word.as_deref(), self.config.freshness.ledger_ms, now_ms());
         let (_tls, tls) = watch::channel(client);
         let hub = RemoteLedger::new(HubChannel::new(probe.link.clone(), &network.hub, tls), genesis.id);
-        let head = hub.head().await.map_err(anyhow::Error::new);
-        if let Some(head) = report.attempt("ledger", head, HUB) {
+        if let Some(head) = report.attempt("ledger", comparable(&hub, &known.replica).await, HUB) {
             known.check_other(report, "the hub", head.height, head.hash, self.holder.is_some());
         }
     }
@@ -132,4 +131,17 @@ impl Reached<'_> {
             }
         }
     }
+}
+
+/// How far the hub's ledger is: at the height of `replica` if there it has another one, else at its end.
+async fn comparable(hub: &RemoteLedger<HubChannel>, replica: &Replica) -> Result<Head> {
+    let head = hub.head().await?;
+    let own = replica.height();
+    if let Some(last) = own.checked_sub(1).filter(|_| head.height > own) {
+        let there = hub.records(last, 1).await?;
+        if let Some(other) = there.first().filter(|record| record.head != replica.head()) {
+            return Ok(Head { height: own, hash: other.head });
+        }
+    }
+    Ok(head)
 }

@@ -1,5 +1,5 @@
 //! An agent's folder is copied, the agent runs on, and the copy is put back: the agent notices by itself, no key and nonce are
-//! used twice, and the device is in its group again.
+//! used twice, and the device is in its group again. And a hub's folder: its agents say so.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Agent, Hub, Process, unique, until, until_joined},
+    harness::{Agent, Hub, Process, output, sealcast, succeed, unique, until, until_joined},
     nonce::{Frames, observe},
 };
 
@@ -96,6 +96,41 @@ fn a_folder_that_is_put_back_from_a_copy_repeats_no_nonce_and_is_a_member_again(
 }
 
 /// What its clients had after the copy was made is not in its replay windows.
+/// It has nothing new to say, and then what does not continue the ledger.
+#[test]
+fn a_hub_whose_folder_is_put_back_from_a_copy_is_told_of_before_it_is_written_to_and_after() {
+    let mut hub = Hub::start();
+    let [agent, _other] = hub.pair("home", ["", ""]);
+    let (folder, copy_of) = (hub.path().to_owned(), hub.dir.path().join("copy"));
+    hub.kill();
+    copy(&folder, &copy_of);
+    hub.restart();
+    hub.operate(&["group", "create", "newer", "--filter", "newer/#"]);
+    until("the agent has read it", || succeed(&mut shown(&agent.dir)).contains("newer"));
+    hub.kill();
+    std::fs::remove_dir_all(&folder).unwrap();
+    copy(&copy_of, &folder);
+    hub.restart();
+    agent.log.until(&[" ERROR ", "the hub shows an older ledger or another one", "docs/recovery.md"]);
+    for name in ["fork", "longer"] {
+        hub.operate(&["group", "create", name, "--filter", &format!("{name}/#")]);
+    }
+    agent.log.until(&[" ERROR ", "does not verify", "put back from an older copy"]);
+    until("both are noted", || {
+        let noted = succeed(sealcast().args(["why", "home/t", "--json", "--dir"]).arg(&agent.dir));
+        noted.contains("ledger-withheld") && noted.contains("ledger-parted")
+    });
+    let found = output(sealcast().args(["doctor", "--json", "--dir"]).arg(&agent.dir));
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains("the hub shows another ledger: its entry"), "{found}");
+}
+
+fn shown(dir: &Path) -> Command {
+    let mut command = sealcast();
+    command.args(["ledger", "show", "--agent"]).arg(dir);
+    command
+}
+
 #[test]
 fn what_was_delivered_before_a_copy_was_put_back_is_not_delivered_again() {
     let mut scene = Scene::new();

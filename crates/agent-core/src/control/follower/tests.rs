@@ -190,17 +190,28 @@ fn a_pushed_record_that_does_not_verify_is_asked_for_but_not_each_time() {
 }
 
 #[test]
-fn what_does_not_verify_is_reported_once_in_ten_seconds() {
+fn what_does_not_verify_is_reported_once_a_minute_and_noted() {
     let mut agent = Agent::at(10);
     let mut reported = Vec::new();
-    for _ in 0..25 {
-        let before = agent.follower.quiet;
+    for second in 0..150 {
         assert!(!agent.push(&forged(10)));
-        reported.push(agent.follower.quiet != before);
+        if let [why] = &*agent.keyring.take_alarms() {
+            assert_eq!(why.cause, Cause::LedgerParted);
+            reported.push(second);
+        }
         agent.now_ms += 1_000;
     }
-    let at: Vec<usize> = (0..25).filter(|second| reported[*second]).collect();
-    assert_eq!(at, [0, 10, 20]);
+    assert_eq!(reported, [0, 60, 120]);
+}
+
+#[test]
+fn another_record_in_the_place_of_one_that_was_read_is_reported() {
+    let mut agent = Agent::at(10);
+    assert!(!agent.push(&records()[9]) && !agent.push_from(Source::Anybody, &forged(9)));
+    assert!(agent.keyring.take_alarms().is_empty());
+    assert!(!agent.push(&forged(9)));
+    assert!(matches!(&*agent.keyring.take_alarms(), [why] if why.cause == Cause::LedgerParted));
+    assert_eq!(agent.keyring.replica().head(), records()[9].head);
 }
 
 #[test]

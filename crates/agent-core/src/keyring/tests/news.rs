@@ -49,6 +49,28 @@ fn a_member_that_has_read_more_has_the_hub_asked_and_is_not_told_of_if_it_shows_
     assert_eq!(keyring.hear(&message, START_MS + MINUTE_MS), Ok(false));
 }
 
+/// As when its folder was put back from a copy: it has nothing new to show.
+#[test]
+fn a_hub_that_has_less_than_this_device_has_read_or_something_else_is_told() {
+    let mut scene = Scene::new();
+    let mut keyring = scene.member(0);
+    let (height, older) = (keyring.replica().height(), keyring.replica().head());
+    scene.grow();
+    let ahead = scene.world.ledger.replica().head();
+    scene.follow(&mut keyring);
+    let causes = |height, head| {
+        let mut keyring = scene.member(0);
+        keyring.hear_hub(height, head);
+        keyring.take_alarms().into_iter().map(|why| why.cause).collect::<Vec<_>>()
+    };
+    assert_eq!(causes(height, older), [Cause::LedgerWithheld]);
+    for height in [0, height, height + 1] {
+        assert_eq!(causes(height, Hash::of(b"another")), [Cause::LedgerParted]);
+    }
+    assert_eq!(causes(height + 1, ahead), []);
+    assert_eq!(causes(height + 2, Hash::of(b"newer")), [], "what it is will be seen");
+}
+
 #[test]
 fn what_the_hub_does_not_show_although_it_was_asked_is_told_once_in_a_while() {
     let mut scene = Scene::new();
