@@ -39,7 +39,8 @@ pub fn run(options: &Options) -> Result<()> {
     if *json {
         return output::json(&found);
     }
-    let nothing = "This agent has refused nothing on such a topic lately. Did the publisher's agent? Does the client \
+    let nothing = "This agent has refused nothing on such a topic lately, as far as is written down, which can \
+                   take 5 s. Did the publisher's agent? Does the client \
                    subscribe to the topic?";
     let header = [
         "LAST".into(),

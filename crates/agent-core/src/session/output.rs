@@ -5,7 +5,7 @@ use super::{
     state::{Publishing, Until, Waiting},
 };
 use crate::{Cause, Now, Why};
-use sealcast_mqtt::Output;
+use sealcast_mqtt::{Output, reason};
 
 impl Session {
     pub(super) fn handle_output(&mut self, shared: &mut Shared<'_>, output: Output, now: Now) {
@@ -36,7 +36,14 @@ impl Session {
             Output::Unsubscribed => self.handle_resubscribed(),
             Output::Acked(id) => self.handle_acked(id),
             Output::PublishRejected { topic, code } => {
-                let reason = format!("the broker refused it with reason code {code:#04x}");
+                let rules = match code {
+                    reason::NOT_AUTHORIZED => {
+                        "; if the broker is your own: do its rules name the topic (`sealcast broker config`)?"
+                    }
+                    _ => "",
+                };
+                let name = reason::name(code).unwrap_or("it does not say why");
+                let reason = format!("the broker refused it: {name} ({code:#04x}){rules}");
                 self.not_sent(shared, topic.as_str(), Why::new(Cause::BrokerRefused, reason));
             }
             Output::PublishTooLarge { topic, size, max, .. } => {

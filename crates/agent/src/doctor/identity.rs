@@ -14,7 +14,8 @@ use crate::Folder;
 /// A third of the lifetime is left when the agent renews, and a thirtieth later it should have been able to.
 const WARN_PART: u64 = 30;
 const RENEWAL: &str = "the agent renews it by itself while it runs and reaches the hub: start it, and see its log. If it \
-                       has expired, enrol the device again in an empty folder: sealcast device add NAME";
+                       has expired, stop the agent, `sealcast device add NAME`, and `sealcast enroll` with this \
+                       folder: key and grants stay";
 const RESTORE: &str = "restore device.pem, device.key, root.pem and network.json from one backup, or enrol the device \
                        again in an empty folder: sealcast device add NAME";
 
