@@ -44,7 +44,10 @@ pub fn open_database(path: &Path, is_used: bool) -> Result<Connection> {
         // A file that was replaced by a pipe since that look keeps whoever opens it waiting.
         let (sender, receiver) = mpsc::sync_channel(1);
         let path = path.to_owned();
-        thread::spawn(move || sender.send(connect(&path, is_used)));
+        thread::spawn(move || {
+            // Whoever waits may have given up.
+            let _ = sender.send(connect(&path, is_used));
+        });
         let Ok(connection) = receiver.recv_timeout(OPENING) else {
             bail!("it could not be opened within {} s", OPENING.as_secs())
         };
