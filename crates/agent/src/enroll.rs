@@ -14,8 +14,8 @@ use sealcast_identity::{
 };
 use sealcast_node::{
     KeyFiles, PassphraseArgs,
-    files::{self, Mode},
-    https, now_ms, output, tls,
+    files::{self, Mode, Source},
+    https, now_ms, output, read_token, tls,
 };
 use zeroize::Zeroizing;
 
@@ -45,7 +45,7 @@ pub struct Options {
 
 /// Enrols the device.
 pub async fn run(options: Options) -> Result<()> {
-    let token: EnrolmentToken = read_token(&options.token_file)?
+    let token: EnrolmentToken = given_token(&options.token_file)?
         .trim()
         .parse()
         .with_context(|| format!("{} does not hold an enrolment token", options.token_file.display()))?;
@@ -174,9 +174,9 @@ fn own_key(dir: &Path, key_files: &KeyFiles, uri: Option<&str>) -> Result<Signin
     key_files.read(&path)
 }
 
-fn read_token(path: &Path) -> Result<Zeroizing<String>> {
+fn given_token(path: &Path) -> Result<Zeroizing<String>> {
     if path != Path::new("-") {
-        return files::read_secret(path);
+        return read_token(path, Source::FileOrPipe);
     }
     let mut text = Zeroizing::new(String::new());
     std::io::stdin()

@@ -6,12 +6,12 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use sealcast_identity::{Authority, Root};
+use sealcast_identity::{Authority, MAX_PEM_BYTES, Root};
 use sealcast_ledger::{Body, KeyRotated};
 use sealcast_node::{
     KeyFiles,
     files::{self, Mode},
-    now_ms,
+    now_ms, read_secret,
 };
 
 use crate::{apart::YEAR, config, ledger};
@@ -49,7 +49,7 @@ pub async fn rotate_ca(
         let entry = body.sign(root.key(), id.root(), replica.next_nonce(id.root()), replica.current_id())?;
         ledger.submit(&entry).await.context("the ledger did not take the entry")?;
     }
-    files::write(&hub.join("issuing.key"), files::read_secret(&hub.join(NEXT_KEY))?.as_bytes(), Mode::Secret)?;
+    files::write(&hub.join("issuing.key"), &read_secret(&hub.join(NEXT_KEY), MAX_PEM_BYTES)?, Mode::Secret)?;
     files::write(&hub.join("issuing.pem"), next.chain_pem().as_bytes(), Mode::Public)?;
     for name in [NEXT_CERTIFICATE, NEXT_KEY] {
         fs::remove_file(hub.join(name)).with_context(|| format!("cannot remove {name}"))?;

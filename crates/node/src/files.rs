@@ -3,13 +3,13 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::OFlags;
 use sealcast_identity::{Certificate, certificates_from_pem};
-use zeroize::Zeroizing;
 
 /// Who may read a file that is written.
 #[derive(Clone, Copy)]
@@ -29,9 +29,48 @@ pub fn create_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", dir.display()))
 }
 
+/// Largest file that [`read`] takes: configurations, certificates, descriptors are far smaller.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// What a path may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A regular file.
+    File,
+    /// A regular file or a pipe, as a shell makes one of `<(…)`: only for what the user names on the command line.
+    FileOrPipe,
+}
+
+/// Opens a file to read it, a symbolic link's target as well. Whoever else may write to its folder can put a pipe or a device
+/// in its place, which has no end or makes a reader wait: only what `source` allows is opened.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub fn open(path: &Path, source: Source) -> Result<fs::File> {
+    // Looked at before, since opening some devices does something, and after, since it may be another file by then.
+    check_kind(&fs::metadata(path)?, source)?;
+    let flags = match source {
+        // What has become a pipe meanwhile must not make this wait for a writer.
+        Source::File => OFlags::NONBLOCK,
+        Source::FileOrPipe => OFlags::empty(),
+    };
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    check_kind(&file.metadata()?, source)?;
+    Ok(file)
+}
+
+fn check_kind(found: &fs::Metadata, source: Source) -> Result<()> {
+    let kind = found.file_type();
+    match source {
+        Source::File => ensure!(kind.is_file(), "it is not a regular file"),
+        Source::FileOrPipe => ensure!(kind.is_file() || kind.is_fifo(), "it is neither a regular file nor a pipe"),
+    }
+    Ok(())
+}
+
 /// The file as text.
 pub fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    read_bounded(path, MAX_TEXT_BYTES)
 }
 
 /// The file as text, if it has at most `most` bytes.
@@ -43,16 +82,11 @@ pub fn read_bounded(path: &Path, most: usize) -> Result<String> {
 pub fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>> {
     let attempt = || -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        let read = open(path, Source::File)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
         ensure!(read <= most, "it is larger than {most} bytes");
         Ok(bytes)
     };
     attempt().with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The file as text that is wiped from memory when it is dropped.
-pub fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
-    read(path).map(Zeroizing::new)
 }
 
 /// The certificates of a PEM file, in their order.
@@ -150,9 +184,34 @@ pub fn lock_file(path: &Path, taken: impl FnOnce() -> String) -> Result<Lock> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use rustix::fs::{CWD, mkfifoat};
 
     use super::*;
+
+    /// A device or a pipe has no end, and a pipe makes its reader wait for a writer.
+    #[test]
+    fn only_a_regular_file_of_a_bounded_size_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let said = |path: &Path| format!("{:#}", read(path).unwrap_err());
+        mkfifoat(CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        for (name, target) in [("zero", "/dev/zero"), ("link", "pipe"), ("folder", ".")] {
+            symlink(target, path(name)).unwrap();
+        }
+        for name in ["pipe", "zero", "link", "folder"] {
+            let found = said(&path(name));
+            assert!(found.contains(name) && found.contains("it is not a regular file"), "{found}");
+        }
+        fs::write(path("file"), "a text").unwrap();
+        symlink("file", path("to the file")).unwrap();
+        assert_eq!(read(&path("to the file")).unwrap(), "a text");
+        fs::File::create(path("large")).unwrap().set_len(1 << 40).unwrap();
+        assert!(said(&path("large")).contains("larger than"));
+        assert!(said(&path("missing")).contains("missing: No such file"));
+        assert!(open(&path("zero"), Source::FileOrPipe).is_err());
+    }
 
     /// What a write that failed at some place leaves: the old file, and nothing that stands in the way of the next try.
     #[test]

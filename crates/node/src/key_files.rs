@@ -2,7 +2,7 @@
 //! the `pkcs11:` URI (RFC 7512) of one that is in a token.
 
 use std::{
-    env, fs,
+    env,
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use sealcast_identity::{
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::files::{self, Mode};
+use crate::files::{self, Mode, Source};
 
 /// The credential's name, see `LoadCredential=` and `LoadCredentialEncrypted=` in systemd.exec(5).
 const CREDENTIAL: &str = "sealcast-passphrase";
@@ -64,11 +64,20 @@ pub struct KeyFiles {
 }
 
 impl KeyFiles {
-    /// With the passphrase in `file`, else with systemd's credential, else without any.
+    /// With the passphrase in `file`, which may be a pipe, else with systemd's credential, else without any.
     pub fn new(file: Option<&Path>) -> Result<Self> {
+        Self::of(file.map(|file| (file, Reader::Caller)))
+    }
+
+    /// With the passphrase in `file`, which a configuration names and which is a regular file.
+    pub fn configured(file: &Path) -> Result<Self> {
+        Self::of(Some((file, Reader::Owner)))
+    }
+
+    fn of(file: Option<(&Path, Reader)>) -> Result<Self> {
         let credential = env::var_os(CREDENTIALS).map(|dir| Path::new(&dir).join(CREDENTIAL));
         let passphrase = match (file, credential.filter(|path| path.exists())) {
-            (Some(file), _) => Some(passphrase(file, Reader::Owner)?),
+            (Some((file, reader)), _) => Some(passphrase(file, reader)?),
             (None, Some(credential)) => Some(passphrase(&credential, Reader::Service)?),
             (None, None) => None,
         };
@@ -169,11 +178,28 @@ pub fn read_secret(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>> {
     secret(path, most, Reader::Owner)
 }
 
+/// Longest file with a token: of an enrolment, of the console, of a door. They have some hundred bytes at most.
+const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// The text of the token in `path`, without the spaces and line ends around it, for its own type to parse. Only its owner may
+/// read the file; `source` says whether it may be a pipe.
+pub fn read_token(path: &Path, source: Source) -> Result<Zeroizing<String>> {
+    let reader = match source {
+        Source::File => Reader::Owner,
+        Source::FileOrPipe => Reader::Caller,
+    };
+    let content = secret(path, MAX_TOKEN_BYTES, reader)?;
+    let text = str::from_utf8(&content).with_context(|| format!("{} is not a text", path.display()))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
 /// Who may read a secret's file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
     /// Its owner alone.
     Owner,
+    /// The same, who has named it on the command line: it may be a pipe.
+    Caller,
     /// Whom systemd lets: by an access control list, which the file's mode does not show.
     Service,
 }
@@ -186,7 +212,8 @@ fn passphrase(path: &Path, reader: Reader) -> Result<Passphrase> {
 /// The file's content, wiped from memory when it is dropped.
 fn secret(path: &Path, most: usize, reader: Reader) -> Result<Zeroizing<Vec<u8>>> {
     let attempt = || -> Result<_> {
-        let file = fs::File::open(path)?;
+        let source = if reader == Reader::Caller { Source::FileOrPipe } else { Source::File };
+        let file = files::open(path, source)?;
         let mode = file.metadata()?.mode() & 0o777;
         ensure!(
             reader == Reader::Service || mode & 0o077 == 0,
@@ -205,7 +232,9 @@ fn secret(path: &Path, most: usize, reader: Reader) -> Result<Zeroizing<Vec<u8>>
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _, thread};
+
+    use rustix::fs::{CWD, Mode as Bits, mkfifoat};
 
     use super::*;
 
@@ -249,6 +278,31 @@ mod tests {
         assert!(said(read("")).contains("no password") && said(read("\nx")).contains("no password"));
         assert!(said(read("a\nb")).contains("more than one line"));
         assert!(said(read_password(&file(dir.path(), "open", "x", 0o644))).contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_token_is_one_that_only_its_owner_may_read_and_a_pipe_where_the_user_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for source in [Source::File, Source::FileOrPipe] {
+            let read = |text: &str, mode| read_token(&file(dir.path(), "token", text, mode), source);
+            assert_eq!(read(" a.b\r\n", 0o600).unwrap().as_str(), "a.b");
+            assert_eq!(read("a.b", 0o400).unwrap().as_str(), "a.b");
+            for mode in [0o644, 0o640, 0o620, 0o602] {
+                let refused = said(read("a.b", mode));
+                assert!(refused.contains("others than its owner") && refused.contains("chmod 600"), "{refused}");
+            }
+            assert!(said(read(&"x".repeat(MAX_TOKEN_BYTES + 1), 0o600)).contains("larger than"));
+            fs::remove_file(dir.path().join("token")).unwrap();
+        }
+        let pipe = dir.path().join("pipe");
+        mkfifoat(CWD, &pipe, Bits::RUSR | Bits::WUSR).unwrap();
+        assert!(said(read_token(&pipe, Source::File)).contains("it is not a regular file"));
+        assert!(said(KeyFiles::configured(&pipe)).contains("it is not a regular file"));
+        assert!(said(KeyFiles::default().read(&pipe)).contains("it is not a regular file"));
+        thread::scope(|scope| {
+            scope.spawn(|| fs::write(&pipe, "a.b\n").unwrap());
+            assert_eq!(read_token(&pipe, Source::FileOrPipe).unwrap().as_str(), "a.b");
+        });
     }
 
     /// Nothing has installed tokens here.

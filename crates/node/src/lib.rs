@@ -33,7 +33,7 @@ pub use self::{
     accept::accepted,
     clock::now_ms,
     hub_channel::HubChannel,
-    key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret},
+    key_files::{IfMissing, KeyFiles, OpenInToken, PassphraseArgs, read_password, read_secret, read_token},
     link::{Answer, Link, LinkError, LinkEvent, MAX_MESSAGE_BYTES},
     percent::percent_decode,
     supervisor::Supervisor,

@@ -11,7 +11,11 @@ use anyhow::{Context as _, Result, ensure};
 use sealcast_console::{Act, Action, CALL_PATH, Call, Orders, Outcome, OutcomeState, Token};
 use sealcast_identity::DeviceId;
 use sealcast_ledger::{Body, Granted, GroupName, Reason, Revoked};
-use sealcast_node::{PassphraseArgs, files, now_ms, output, shutdown};
+use sealcast_node::{
+    PassphraseArgs,
+    files::{self, Source},
+    now_ms, output, shutdown,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -72,7 +76,7 @@ pub async fn run(options: Options) -> Result<()> {
     let _lock = files::lock(dir).context("one `sealcast operator` runs for a folder: stop the other one first")?;
     let path = dir.join(TOKEN);
     let is_new = options.new_token || !path.exists();
-    let token = if is_new { Token::generate()? } else { Token::read(&path)? };
+    let token = if is_new { Token::generate()? } else { Token::read(&path, Source::File)? };
     if is_new {
         token.write(&path)?;
     }

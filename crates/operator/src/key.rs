@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use sealcast_agent::enroll;
 use sealcast_hub::{Folders, HubFile, rotate_ca};
-use sealcast_identity::{SigningKey, certificates_to_pem};
+use sealcast_identity::{MAX_PEM_BYTES, SigningKey, certificates_to_pem};
 use sealcast_ledger::{Body, KeyRotated};
 use sealcast_node::{
     KeyFiles, PassphraseArgs,
     config::{self, folder_of},
     files::{self, Mode},
-    output,
+    output, read_secret,
 };
 use serde::Serialize;
 
@@ -144,7 +144,7 @@ async fn rotate_operator(operator: &OperatorArgs, key_uri: Option<&str>) -> Resu
         "the ledger has the new key, but the hub has not certified it: run this command again"
     );
     let chain = certificates_to_pem([&network.operator, &network.issuing]);
-    files::write(&path("operator.key"), files::read_secret(&path(NEXT))?.as_bytes(), Mode::Secret)?;
+    files::write(&path("operator.key"), &read_secret(&path(NEXT), MAX_PEM_BYTES)?, Mode::Secret)?;
     files::write(&path("operator.pem"), chain.as_bytes(), Mode::Public)?;
     files::write(&path("network.json"), &json, Mode::Public)?;
     fs::remove_file(path(NEXT)).with_context(|| format!("cannot remove {}", path(NEXT).display()))?;

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::{Error, RvError},
@@ -24,6 +25,9 @@ static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
 /// The library of the token that `uri` names.
 pub fn module(uri: &TokenUri) -> Result<Pkcs11> {
     let path = uri.module_path.as_deref().unwrap_or(Path::new(DEFAULT));
+    if let Some(path) = &uri.module_path {
+        check_owner(path, rustix::process::geteuid().as_raw())?;
+    }
     let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = modules.get(path) {
         return Ok(module.clone());
@@ -40,6 +44,24 @@ pub fn module(uri: &TokenUri) -> Result<Pkcs11> {
     })?;
     modules.insert(path.to_owned(), module.clone());
     Ok(module)
+}
+
+/// A library's code runs with the rights of whoever reads the key. So nobody may have put it there but that user (`user`) and root:
+/// in the folder of another user, which root has checked by `sealcast doctor`, that user writes the URI.
+fn check_owner(path: &Path, user: u32) -> Result<()> {
+    let whole = path.canonicalize().with_context(|| format!("module-path: {}", path.display()))?;
+    for part in whole.ancestors() {
+        let found = part.metadata().with_context(|| format!("module-path: {}", part.display()))?;
+        // In a folder such as /tmp only a file's owner can replace it.
+        let is_sticky = found.is_dir() && found.mode() & 0o1000 != 0;
+        ensure!(
+            (found.uid() == 0 || found.uid() == user) && (found.mode() & 0o022 == 0 || is_sticky),
+            "module-path: {} is not used, since others than root and the user of this process may change {}",
+            path.display(),
+            part.display()
+        );
+    }
+    Ok(())
 }
 
 /// The one token that `uri` names.
@@ -67,4 +89,35 @@ fn is_named(info: &TokenInfo, uri: &TokenUri) -> bool {
     ]
     .into_iter()
     .all(|(wanted, is)| wanted.as_ref().is_none_or(|wanted| wanted == is.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_library_that_others_may_change_is_not_used() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (path, user) = (dir.path().join("lib.so"), dir.path().metadata()?.uid());
+        fs::write(&path, "")?;
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        set(&path, 0o644)?;
+        check_owner(&path, user)?;
+        for mode in [0o664, 0o646] {
+            set(&path, mode)?;
+            assert!(check_owner(&path, user).is_err(), "{mode:o}");
+        }
+        set(&path, 0o644)?;
+        set(dir.path(), 0o777)?;
+        assert!(check_owner(&path, user).is_err(), "another file could be put in its place");
+        set(dir.path(), 0o1777)?;
+        check_owner(&path, user)?;
+        // Another user's, which root must not run. Only root can give a file away.
+        let owned = std::os::unix::fs::chown(&path, Some(12_345), None).is_ok();
+        assert_eq!(check_owner(&path, user).is_err(), owned);
+        assert!(check_owner(&dir.path().join("missing"), user).is_err());
+        Ok(())
+    }
 }

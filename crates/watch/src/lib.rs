@@ -33,7 +33,8 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rustls::{ClientConfig, RootCertStore};
 use sealcast_console::Token;
 use sealcast_node::{
-    KeyFiles, PassphraseArgs, files,
+    KeyFiles, PassphraseArgs,
+    files::{self, Source},
     output::Reader,
     shutdown,
     tls::{self, Identity},
@@ -122,7 +123,7 @@ impl Options {
                 std::io::stdin().take(1024).read_to_string(&mut text).context("standard input")?;
                 Token::parse(&text).context("standard input")
             }
-            Some(path) => Token::read(path),
+            Some(path) => Token::read(path, Source::FileOrPipe),
             None => Err(anyhow!(
                 "give the file of a token with --token-file: the first `sealcast up` printed one for readers, and `sealcast \
                  console token --dir HUB` makes a new one"

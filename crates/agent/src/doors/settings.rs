@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use sealcast_node::{config::address, files};
+use sealcast_node::{config::address, files::Source, read_token};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -79,8 +79,7 @@ impl Door {
     pub fn token(&self, dir: &Path) -> Result<Option<Token>> {
         let Some(file) = &self.token_file else { return Ok(None) };
         let path = dir.join(file);
-        let text = files::read_secret(&path)?;
-        let token = text.trim();
+        let token = read_token(&path, Source::File)?;
         ensure!(
             token.len() >= MIN_TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic()),
             "{} must hold a token of at least {MIN_TOKEN_BYTES} ASCII characters without spaces",

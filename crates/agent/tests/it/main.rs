@@ -18,7 +18,7 @@ fn each_role_reaches_its_own_code() {
         (&["run", "--check"][..], "does not hold an enrolled device"),
         (&["agent", "--check"], "does not hold an enrolled device"),
         (&["topics"], "cannot show what the agent measured"),
-        (&["enroll", "--hub", "https://localhost:1", "--token-file", "/dev/null"], "does not hold an enrolment token"),
+        (&["enroll", "--hub", "https://localhost:1", "--token-file", "/dev/null"], "neither a regular file nor a pipe"),
     ] {
         let (code, error) = agent(arguments, path);
         assert_eq!(code, Some(1), "{arguments:?}: {error}");

@@ -7,7 +7,10 @@ use std::{fmt, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use aws_lc_rs::{constant_time, digest, hmac};
-use sealcast_node::files::{self, Mode};
+use sealcast_node::{
+    files::{self, Mode, Source},
+    read_token,
+};
 use zeroize::Zeroizing;
 
 const SIGN_IN: &[u8] = b"sealcast console: sign in";
@@ -28,12 +31,12 @@ impl Token {
         Ok(Self(Zeroizing::new(hex::encode(*bytes))))
     }
 
-    /// The one in a file.
+    /// The one in a file, which only its owner may read; `source` says whether it may be a pipe.
     ///
     /// # Errors
     /// The file cannot be read, or has none.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::parse(&files::read_secret(path)?).with_context(|| path.display().to_string())
+    pub fn read(path: &Path, source: Source) -> Result<Self> {
+        Self::parse(&read_token(path, source)?).with_context(|| path.display().to_string())
     }
 
     /// The one that a person has copied: spaces and line ends around it do not matter.
@@ -170,9 +173,9 @@ mod tests {
         let path = dir.path().join("console.token");
         let token = Token::generate()?;
         token.write(&path)?;
-        assert_eq!(Token::read(&path)?.reveal(), token.reveal());
+        assert_eq!(Token::read(&path, Source::File)?.reveal(), token.reveal());
         std::fs::write(&path, "short")?;
-        assert!(Token::read(&path).is_err());
+        assert!(Token::read(&path, Source::File).is_err());
         let verifier = dir.path().join("console.verifier");
         assert_eq!(Verifier::read(&verifier)?, None);
         token.verifier().write(&verifier)?;

@@ -34,7 +34,11 @@ impl Report {
 
     /// How private keys are read: with the passphrase in the file that is `configured`, else in the one that is `given`.
     pub fn key_files(&mut self, configured: Option<PathBuf>, given: Option<PathBuf>) -> Option<KeyFiles> {
-        let key_files = KeyFiles::new(configured.or(given).as_deref());
+        let key_files = match (&configured, &given) {
+            // A pipe that somebody else may have put there is not waited for.
+            (Some(file), given) if Some(file) != given.as_ref() => KeyFiles::configured(file),
+            _ => KeyFiles::new(given.as_deref()),
+        };
         self.attempt("passphrase", key_files, "name the file with the passphrase (--passphrase-file)")
     }
 }

@@ -24,6 +24,8 @@ type OwnKeys<'a> = (Number, &'a dyn Fn(&Group) -> bool);
 pub struct Known {
     /// Devices, groups and grants.
     pub replica: Replica,
+    /// The last record.
+    pub last: Option<Record>,
     groups: PublicGroups,
     /// When each record was written, Unix seconds.
     times_s: Vec<u64>,
@@ -46,7 +48,7 @@ impl Known {
 
     /// A ledger that has no records yet.
     pub fn begun(genesis: Genesis) -> Self {
-        Self { replica: Replica::new(genesis), groups: PublicGroups::default(), times_s: Vec::new() }
+        Self { replica: Replica::new(genesis), last: None, groups: PublicGroups::default(), times_s: Vec::new() }
     }
 
     /// Verifies the next record, its signature as well, and applies it: where it comes from somebody else.
@@ -62,6 +64,7 @@ impl Known {
         applied.with_context(|| format!("entry {} does not continue the ledger", record.index))?;
         self.groups.handle_record(&self.replica, record);
         self.times_s.push(record.time_s);
+        self.last = Some(record.clone());
         Ok(())
     }
 

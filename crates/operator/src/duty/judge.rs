@@ -102,6 +102,8 @@ impl Judge {
 mod tests {
     use sealcast_console::Act;
 
+    use sealcast_node::files::Source;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000_000;
@@ -154,7 +156,7 @@ mod tests {
         let (token, dir) = (Token::generate()?, tempfile::tempdir()?);
         let path = dir.path().join("token");
         token.write(&path)?;
-        let open = || Judge::open(Token::read(&path)?, dir.path());
+        let open = || Judge::open(Token::read(&path, Source::File)?, dir.path());
         // The browser's clock is ahead.
         let action = action(NOW + 50_000).proven(&token);
         assert_eq!(open()?.judge(&action, NOW), Verdict::Act);

@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 use crate::{
     PATIENCE,
     harness::{
-        Agent, Cluster, Hub, Mosquitto, Process, mosquitto_sub_at, output, own_certificate, password_file, succeed,
+        Agent, Cluster, Hub, Mosquitto, Process, mosquitto_sub_at, output, own_certificate, secret_file, succeed,
         until, until_joined,
     },
     raw::{Client, Connect},
@@ -129,7 +129,7 @@ pub fn hub_at(url: &str, lines: &str) -> Hub {
 /// The lines of a login whose password is in a file of `dir`.
 pub fn login(user: &str, dir: &Path, password: &str) -> String {
     let file = dir.join("password");
-    password_file(&file, password);
+    secret_file(&file, password);
     format!("user = '{user}'\npassword_file = '{}'\n", file.display())
 }
 

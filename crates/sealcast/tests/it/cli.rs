@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use serde_json::Value;
 
-use crate::harness::{Agent, Hub, configure, output, sealcast, succeed, until};
+use crate::harness::{Agent, Hub, configure, output, sealcast, secret_file, succeed, until};
 
 fn json(hub: &Hub, args: &[&str]) -> Value {
     serde_json::from_str(&hub.operate(&[args, &["--json"]].concat())).unwrap()
@@ -129,7 +129,7 @@ impl Fleet {
 
     fn enroll(&self, device: &str) {
         let file = self.hub.path().join("token");
-        fs::write(&file, self.token_of(device)).unwrap();
+        secret_file(&file, &self.token_of(device));
         let (dir, url) = (self.hub.dir.path().join("agents").join(device), format!("https://{}", self.hub.est));
         succeed(sealcast().args(["enroll", "--hub", &url, "--token-file"]).arg(file).arg("--dir").arg(dir));
     }

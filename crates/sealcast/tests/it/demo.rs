@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Mosquitto, output, own_certificate, password_file, sealcast, succeed};
+use crate::harness::{Mosquitto, output, own_certificate, sealcast, secret_file, succeed};
 
 /// Hub, agents and all others are clients of a mosquitto that lets anybody in.
 #[test]
@@ -21,14 +21,14 @@ fn every_step_holds_with_a_login(scheme: &'static str, listener: &str) {
         // mosquitto 2.0.11 does not start if all that it has are WebSockets.
         format!("{listener}{}allow_anonymous false\npassword_file {users}\nlistener 0 {socket}\n", own_certificate(dir))
     });
-    password_file(&broker.dir().join("password"), "correct-horse");
+    secret_file(&broker.dir().join("password"), "correct-horse");
     let login = broker.dir().join("login.toml");
     let table = "user = 'lab'\npassword_file = 'password'\nca_file = 'broker.pem'\nserver_name = 'broker.example'\n";
     std::fs::write(&login, table).unwrap();
     every_step_holds_on(&broker, &["--broker-login", &login.display().to_string()]);
 
     // By the same table with another password nobody gets in.
-    password_file(&broker.dir().join("password"), "wrong");
+    secret_file(&broker.dir().join("password"), "wrong");
     let url = broker.url();
     let said = output(sealcast().args(["demo", "--broker", &url, "--broker-login"]).arg(&login));
     let text = String::from_utf8_lossy(&said.stderr);

@@ -1,10 +1,14 @@
 //! `sealcast doctor` on the folders of a fleet that runs, and on folders that are broken. `sealcast init`, and what it writes.
 
+mod hostile;
+mod places;
+
 use std::{
     collections::BTreeMap,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::Path,
+    process::Command,
 };
 
 use serde_json::Value;
@@ -19,7 +23,12 @@ struct Found {
 
 impl Found {
     fn of(option: &str, dir: &Path, extra: &[&str]) -> Self {
-        let ran = output(sealcast().args(["doctor", "--json", option]).arg(dir).args(extra));
+        Self::by(sealcast().args(["doctor", "--json", option]).arg(dir).args(extra))
+    }
+
+    /// By a command that ends with that.
+    fn by(command: &mut Command) -> Self {
+        let ran = output(command);
         let text = String::from_utf8_lossy(&ran.stdout);
         let checks: Value = serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("{error}: {text}\n{}", String::from_utf8_lossy(&ran.stderr)));
@@ -40,8 +49,14 @@ impl Found {
     #[track_caller]
     fn assert_failure(&self, name: &str, part: &str) {
         assert_eq!(self.code, Some(1), "{:#?}", self.checks);
-        let mut failures = self.checks.iter().filter(|check| check["check"] == name && check["verdict"] == "failure");
-        let said = failures.any(|check| {
+        self.assert_fault("failure", name, part);
+    }
+
+    /// The check `name` has this verdict, says this, and what to do.
+    #[track_caller]
+    fn assert_fault(&self, verdict: &str, name: &str, part: &str) {
+        let mut faults = self.checks.iter().filter(|check| check["check"] == name && check["verdict"] == verdict);
+        let said = faults.any(|check| {
             check["found"].as_str().unwrap().contains(part) && !check["advice"].as_str().unwrap().is_empty()
         });
         assert!(said, "{name}: {part}: {:#?}", self.faults());
@@ -124,6 +139,9 @@ fn a_fleet_that_runs_is_well_and_so_is_one_that_was_stopped() {
     let found = Found::of("--operator", &hub.operator(), &[]);
     found.assert_failure("hub", "cannot reach the hub");
     agents[1].end();
+    // The hub's flags said where it listens.
+    let listen = format!("est = '{}'\nmqtt = '127.0.0.1:{}'\n", hub.est, hub.mqtt_port());
+    fs::write(hub.path().join("hub.toml"), listen).unwrap();
     let before = content(hub.path());
     let found = Found::of("--hub", hub.path(), &[]);
     found.assert_ok();

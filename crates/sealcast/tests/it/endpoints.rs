@@ -11,7 +11,7 @@ use crate::harness::{
 
 /// A hub whose ledger is on `anvil`, with the account of this number, and that is a client of the broker at this URL. `prepare`
 /// puts something into its folder before.
-fn hub_on(anvil: &Anvil, account: usize, broker: &str, prepare: impl FnOnce(&Path)) -> Hub {
+pub fn hub_on(anvil: &Anvil, account: usize, broker: &str, prepare: impl FnOnce(&Path)) -> Hub {
     Hub::at_with(broker, |dir| {
         prepare(dir);
         let key = Anvil::key_file(dir, account);

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
 };
 
@@ -11,7 +12,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::harness::{Hub, Port, refuse, sealcast, succeed, until};
+use crate::harness::{Hub, Port, refuse, sealcast, secret_file, succeed, until};
 
 #[test]
 fn curl_and_openssl_alone_can_enrol_a_device() {
@@ -85,10 +86,15 @@ fn an_enrolment_that_cannot_be_is_refused_with_its_reason() {
             dir.path().as_os_str(),
         ])
     };
+    let open = dir.path().join("open");
+    std::fs::copy(&token, &open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = attempt(&format!("https://{}", hub.est), &open);
+    assert!(said.contains("others than its owner may use it (mode 644): chmod 600"), "{said}");
     let said = attempt(&format!("https://{}", other.est), &token);
     assert!(said.contains("not the hub that made the token"), "{said}");
     let garbled = dir.path().join("garbled");
-    std::fs::write(&garbled, "1111.x").unwrap();
+    secret_file(&garbled, "1111.x");
     let said = attempt(&format!("https://{}", hub.est), &garbled);
     assert!(said.contains("token"), "{said}");
     assert!(!dir.path().join("device.pem").exists());

@@ -34,7 +34,7 @@ pub use self::{
     endpoint::{Answers, Endpoint},
     hub::Hub,
     intruder::Intruder,
-    mosquitto::{Mosquitto, own_certificate, password_file},
+    mosquitto::{Mosquitto, own_certificate, secret_file},
     port::Port,
     process::{PATIENCE, Process, output, refuse, sealcast, sealcast_after, succeed},
     publisher::Publisher,

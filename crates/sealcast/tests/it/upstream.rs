@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use crate::harness::{
-    Agent, Hub, Port, Process, configure, mosquitto_sub_at, output, own_certificate, password_file, succeed, unique,
+    Agent, Hub, Port, Process, configure, mosquitto_sub_at, output, own_certificate, secret_file, succeed, unique,
 };
 
 const CLEAR: &str = "clear = ['open/#']\n";
@@ -26,7 +26,7 @@ impl Broker {
     fn start(hub: &Hub, dir: &Path) -> Self {
         let ports: [Port; 5] = std::array::from_fn(|_| Port::reserve());
         let file = |name: &str| dir.join(name).display().to_string();
-        password_file(&dir.join("password"), PASSWORD);
+        secret_file(&dir.join("password"), PASSWORD);
         succeed(Command::new("mosquitto_passwd").args(["-c", "-b", &file("users"), "gateway", PASSWORD]));
         succeed(Command::new("mosquitto_passwd").args(["-b", &file("users"), "sensor", "its-own"]));
         let of_hub = |name: &str| hub.path().join(name).display().to_string();
@@ -104,7 +104,7 @@ fn what_is_wrong_with_a_login_is_said() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");
     let broker = Broker::start(&hub, &dir);
-    password_file(&dir.join("wrong"), "wrong-horse");
+    secret_file(&dir.join("wrong"), "wrong-horse");
     configure(&dir, CLEAR);
     let mut agent = Agent::start(&dir, &[]);
     let mut says = |table: String, parts: &[&str]| {
@@ -127,7 +127,7 @@ fn what_a_listener_asks_for_does_not_go_to_the_broker() {
     let dir = hub.enroll("1111");
     let broker = Broker::start(&hub, &dir);
     // The broker would take it.
-    password_file(&dir.join("local"), "its-own");
+    secret_file(&dir.join("local"), "its-own");
     let listener = "[[listener]]\nlisten = 'mqtt://127.0.0.1:0'\nuser = 'sensor'\npassword_file = 'local'\n";
     let url = format!("url = 'mqtt://{}'", broker.password.address());
     let upstream = format!("[upstream]\n{url}\nuser = 'gateway'\npassword_file = 'password'\n");

@@ -10,12 +10,12 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Hub, PATIENCE, Port, Process, output, refuse, sealcast, succeed, until};
+use crate::harness::{Hub, PATIENCE, Port, Process, output, refuse, sealcast, secret_file, succeed, until};
 
 /// The reader's token of the hub, in a file.
 fn token(hub: &Hub) -> PathBuf {
     let path = hub.dir.path().join("reader.token");
-    fs::write(&path, hub.ready["console_token"].as_str().unwrap()).unwrap();
+    secret_file(&path, hub.ready["console_token"].as_str().unwrap());
     path
 }
 
@@ -163,7 +163,7 @@ fn it_signs_out_when_nobody_reads_its_lines_any_more() {
 fn what_it_cannot_do_it_says() {
     let hub = Hub::start();
     let wrong = hub.dir.path().join("wrong.token");
-    fs::write(&wrong, "0".repeat(40)).unwrap();
+    secret_file(&wrong, &"0".repeat(40));
     let said = output(&mut watch(&hub, &wrong, &[]));
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("no reader's token") && said.contains("sealcast console token"), "{said}");

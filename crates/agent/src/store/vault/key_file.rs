@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aws_lc_rs::{error::Unspecified, rand};
 use sealcast_identity::{KeyError, Passphrase, Work};
-use sealcast_node::files::{self, Mode};
+use sealcast_node::files::{self, Mode, Source};
 use zeroize::Zeroizing;
 
 use super::aead::{self, KEY_BYTES, Key, OVERHEAD_BYTES, fresh_key};
@@ -106,18 +106,18 @@ impl KeyFile {
 
     /// Opens the file to change it.
     pub fn open(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Self> {
-        Self::with(OpenOptions::new().read(true).write(true), dir, passphrase)
+        Self::with(|path| Ok(OpenOptions::new().read(true).write(true).open(path)?), dir, passphrase)
     }
 
     /// Opens the file to read it.
     pub fn open_to_read(dir: &Path, passphrase: Option<&Passphrase>) -> Result<Self> {
-        Self::with(OpenOptions::new().read(true), dir, passphrase)
+        Self::with(|path| files::open(path, Source::File), dir, passphrase)
     }
 
-    fn with(options: &OpenOptions, dir: &Path, passphrase: Option<&Passphrase>) -> Result<Self> {
+    fn with(open: fn(&Path) -> Result<File>, dir: &Path, passphrase: Option<&Passphrase>) -> Result<Self> {
         let path = dir.join(FILE);
         let attempt = || -> Result<Self> {
-            let file = options.open(&path)?;
+            let file = open(&path)?;
             let Some(passphrase) = passphrase else { return Ok(Self { file, wrap: None }) };
             let slots = [bytes(&file, Slot::First)?, bytes(&file, Slot::Second)?];
             let wrap = match slots.iter().find(|slot| slot[0] == WRAPPED) {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::pair;
-use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, until};
+use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, secret_file, until};
 
 /// Without DTLS: its names differ between distributions.
 fn program() -> &'static str {
@@ -82,7 +82,7 @@ fn coap_client_publishes_reads_in_blocks_and_observes() {
 fn the_token_of_the_coap_door() {
     let hub = Hub::start();
     let dir = hub.enroll("1111");
-    std::fs::write(dir.join("coap.token"), "correct-horse-battery").unwrap();
+    secret_file(&dir.join("coap.token"), "correct-horse-battery");
     configure(&dir, "clear = ['open/#']\n[coap]\nlisten = '127.0.0.1:0'\ntoken_file = 'coap.token'\n");
     let agent = Agent::start(&dir, &[]);
     let put = |query: &str| coap(&agent, "put", &format!("/topics/open/t{query}"), &["-e", "1"]);

@@ -1,9 +1,9 @@
 //! curl at the HTTP door.
 
-use std::process::Command;
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
 use super::pair;
-use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, sealcast, succeed, until};
+use crate::harness::{Agent, Hub, PATIENCE, Process, configure, output, sealcast, secret_file, succeed, until};
 
 fn curl(args: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");
@@ -156,13 +156,17 @@ fn a_door_beyond_loopback_asks_for_its_token() {
     };
     let (valid, reason) = check("[http]\nlisten = '0.0.0.0:0'\n");
     assert!(!valid && reason.contains("http.token_file"), "{reason}");
-    std::fs::write(dir.join("short.token"), "1234\n").unwrap();
+    secret_file(&dir.join("short.token"), "1234");
     let (valid, reason) = check("[http]\nlisten = '0.0.0.0:0'\ntoken_file = 'short.token'\n");
     assert!(!valid && reason.contains("16 ASCII characters"), "{reason}");
     let (valid, reason) = check("[http]\nlisten = '127.0.0.1:0'\ntokenfile = 'x'\n");
     assert!(!valid && reason.contains("tokenfile"), "{reason}");
 
     std::fs::write(dir.join("http.token"), "correct-horse-battery\n").unwrap();
+    std::fs::set_permissions(dir.join("http.token"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (valid, reason) = check("[http]\nlisten = '127.0.0.1:0'\ntoken_file = 'http.token'\n");
+    assert!(!valid && reason.contains("others than its owner may use it (mode 644): chmod 600"), "{reason}");
+    secret_file(&dir.join("http.token"), "correct-horse-battery");
     configure(&dir, "[http]\nlisten = '127.0.0.1:0'\ntoken_file = 'http.token'\n");
     let agent = Agent::start(&dir, &["--clear", "open/#"]);
     let post = |authorization: &str| {

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Agent, Port, Process, configure, log::Log, sealcast, succeed, until_joined};
+use super::{Agent, Port, Process, configure, log::Log, sealcast, secret_file, succeed, until_joined};
 
 /// A hub in a folder of its own.
 pub struct Hub {
@@ -137,7 +137,7 @@ impl Hub {
     pub fn invite(&self, device: &str) -> PathBuf {
         let token = self.operate(&["device", "add", device]);
         let path = self.path().join(format!("{device}.token"));
-        std::fs::write(&path, token).unwrap();
+        secret_file(&path, &token);
         path
     }
 

@@ -51,8 +51,13 @@ impl Mosquitto {
 
     /// Has it read its rules again.
     pub fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    /// Sends it a signal, such as `-STOP`.
+    pub fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().id().to_string();
-        succeed(Command::new("kill").args(["-HUP", &id]));
+        succeed(Command::new("kill").args([name, &id]));
     }
 
     /// Its folder.
@@ -114,8 +119,8 @@ pub fn own_certificate(dir: &Path) -> String {
     format!("certfile {}\nkeyfile {}\n", file("broker.pem"), file("broker.key"))
 }
 
-/// Writes a password into a file that only its owner may read.
-pub fn password_file(path: &Path, password: &str) {
-    std::fs::write(path, format!("{password}\n")).unwrap();
+/// Writes a password or a token into a file that only its owner may read.
+pub fn secret_file(path: &Path, secret: &str) {
+    std::fs::write(path, format!("{secret}\n")).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
