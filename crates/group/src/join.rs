@@ -24,7 +24,11 @@ impl Groups {
         let early = match self.read_welcome(number, payload) {
             Ok(early) => early,
             Err(refusal) => {
-                self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
+                // The hub keeps a Welcome for good and gives it again on each connection, long after it was used.
+                let is_spent = refusal == GroupRefusal::NoPrivatePart && !self.is_invited(number);
+                if !is_spent {
+                    self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
+                }
                 return self.output(Output::ClearInbox { group: number, committer: committer.clone() });
             }
         };
@@ -33,6 +37,11 @@ impl Groups {
         } else if let Err(refusal) = self.inboxes.hold(number, committer, early) {
             self.notice(Some(self.device.clone()), Some(number), Notice::Refused(refusal));
         }
+    }
+
+    /// Whether the ledger has a commit that adds this device, and its Welcome is still to come.
+    fn is_invited(&self, number: GroupNumber) -> bool {
+        self.slots.get(&number).is_some_and(|slot| slot.group.is_none() && slot.invitation.is_some())
     }
 
     fn read_welcome(&self, group: GroupNumber, payload: &[u8]) -> Result<Early, GroupRefusal> {

@@ -209,6 +209,12 @@ pub enum GroupRefusal {
         /// The group's MLS epoch.
         epoch: u64,
     },
+    /// A Welcome that is encrypted to a key package whose private part is not here.
+    #[error(
+        "the Welcome is for a key package that this device has used already, has lost or never had: if the device stays \
+         outside the group, it says so on the ledger and is added again"
+    )]
+    NoPrivatePart,
     /// A Welcome for an epoch whose commit the ledger does not have.
     #[error("the Welcome to group {group} epoch {epoch} belongs to a commit that is not on the ledger")]
     NotOnLedger {
@@ -288,7 +294,10 @@ impl From<mls_rs::error::MlsError> for GroupRefusal {
         {
             return refusal.clone();
         }
-        Self::Mls(error.to_string())
+        match error {
+            mls_rs::error::MlsError::WelcomeKeyPackageNotFound => Self::NoPrivatePart,
+            error => Self::Mls(error.to_string()),
+        }
     }
 }
 

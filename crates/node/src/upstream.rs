@@ -55,6 +55,8 @@ pub struct Upstream {
 struct Tls {
     config: Arc<RwLock<Arc<ClientConfig>>>,
     roots: Arc<RootCertStore>,
+    /// Where [`Self::roots`] are from.
+    trusted: Roots,
     /// Whether the node's certificate is shown.
     certificate: bool,
     server_name: String,
@@ -68,6 +70,7 @@ impl Upstream {
         let tls = tls.map(|config| Tls {
             config: Arc::new(RwLock::new(config)),
             roots: Arc::new(RootCertStore::empty()),
+            trusted: Roots::Network,
             certificate: false,
             server_name: url.address.host.clone(),
             alpn: Vec::new(),
@@ -97,8 +100,7 @@ impl Upstream {
             Some(url) => url.clone(),
             None => enrolled.parse()?,
         };
-        let roots = url.scheme.tls.then(|| config.roots.read(root)).transpose()?;
-        Self::configured(config, url, roots, config.certificate.then_some(identity))
+        Self::configured(config, url, &config.roots, root, config.certificate.then_some(identity))
     }
 
     /// The broker that `config` names, for whoever belongs to no network: it shows no certificate, and judges the broker's by
@@ -112,25 +114,27 @@ impl Upstream {
             Roots::Network => &Roots::Public,
             roots => roots,
         };
-        let roots = url.scheme.tls.then(|| roots.read(&[])).transpose()?;
-        Self::configured(config, url, roots, None)
+        Self::configured(config, url, roots, &[], None)
     }
 
-    /// `roots` where there is TLS.
+    /// `trusted` counts where there is TLS; `root` is the network's.
     fn configured(
         config: &UpstreamConfig,
         url: BrokerUrl,
-        roots: Option<RootCertStore>,
+        trusted: &Roots,
+        root: &[u8],
         shown: Option<&Identity<'_>>,
     ) -> Result<Self> {
-        let tls = match roots.map(Arc::new) {
-            None => None,
-            Some(roots) => {
+        let tls = match url.scheme.tls {
+            false => None,
+            true => {
+                let roots = Arc::new(trusted.read(root)?);
                 let name = config.server_name.clone().unwrap_or_else(|| url.address.host.clone());
                 server_name(&name)?;
                 Some(Tls {
                     config: Arc::new(RwLock::new(client_with(roots.clone(), shown, &config.alpn)?)),
                     roots,
+                    trusted: trusted.clone(),
                     certificate: shown.is_some(),
                     server_name: name,
                     alpn: config.alpn.clone(),
@@ -250,15 +254,26 @@ impl Upstream {
     fn explain(&self, error: std::io::Error) -> anyhow::Error {
         let text = error.to_string();
         let is = |what: &str| text.contains(what);
-        let advice = if !self.is_foreign() {
-            ""
-        } else if is("UnknownIssuer") || is("BadSignature") {
-            ": set `ca_file` or `public_roots` if its certificate is not from this network's CA"
-        } else if is("CaUsedAsEndEntity") {
+        let trusted = self.tls.as_ref().map(|tls| &tls.trusted);
+        let advice = if is("UnknownIssuer") || is("BadSignature") {
+            match trusted {
+                Some(Roots::File(path)) => format!(": its certificate is not from an authority in {}", path.display()),
+                Some(Roots::Public) => {
+                    ": its certificate is not from an authority that this system trusts: set `ca_file` to its \
+                     authority's instead"
+                        .to_owned()
+                }
+                _ if self.is_foreign() => {
+                    ": set `ca_file` or `public_roots` if its certificate is not from this network's CA".to_owned()
+                }
+                _ => String::new(),
+            }
+        } else if is("CaUsedAsEndEntity") && self.is_foreign() {
             ": its certificate is that of a certificate authority; give the broker one for a server, which that authority has \
              signed, and set `ca_file` to the authority's"
+                .to_owned()
         } else {
-            ""
+            String::new()
         };
         anyhow::Error::new(error).context(format!("the TLS handshake with the broker at {self} failed{advice}"))
     }

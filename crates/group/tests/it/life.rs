@@ -340,6 +340,31 @@ fn a_welcome_that_is_held_does_not_give_way_to_what_others_send() {
     world.assert_members(group, &[0, 1, late]);
 }
 
+/// The hub gives what it keeps again on each connection.
+#[test]
+fn a_welcome_that_was_used_is_no_news_and_one_that_cannot_be_opened_is() {
+    let (mut world, group) = world_of(2, 0);
+    let ((_, _, committer), used) = world.old_inboxes.last().unwrap().clone();
+    let joined = world.nodes.iter().position(|node| node.id != committer).unwrap();
+    // Its private part is wiped meanwhile.
+    world.run(120);
+    let text = "the Welcome is for a key package that this device has used already";
+    for _ in 0..2 {
+        world.deliver_welcome(joined, group, &committer, &used);
+        world.start(joined);
+        world.catch_up(joined);
+    }
+    assert!(world.nodes[joined].notices.is_empty(), "{:?}", world.nodes[joined].notices);
+    world.assert_members(group, &[0, 1]);
+
+    let third = world.device("2222");
+    world.swallow_welcomes.extend([0, 1]);
+    world.grant(group, third);
+    world.run(20);
+    world.deliver_welcome(third, group, &committer, &used);
+    assert!(world.nodes[third].has_notice(text), "{:?}", world.nodes[third].notices);
+}
+
 #[test]
 fn a_reset_group_starts_again() {
     let (mut world, group) = world_of(3, 0);

@@ -118,6 +118,8 @@ fn what_is_wrong_with_a_login_is_said() {
     let wrong = format!("url = 'ws://{web_socket}'\nuser = 'gateway'\npassword_file = 'wrong'");
     says(wrong, &["ws://", "refused the connection", "`password_file`"]);
     says(format!("url = 'mqtts://{tls}'"), &["mqtts://", "handshake", "`ca_file` or `public_roots`"]);
+    let other_ca = format!("url = 'mqtts://{tls}'\nca_file = 'root.pem'");
+    says(other_ca, &["handshake", "not from an authority in", "root.pem"]);
     assert!(!agent.log.text().contains("wrong-horse"));
 }
 

@@ -1,8 +1,10 @@
 //! Registers to payloads, and messages to registers.
 
-use sealcast_reading::{Decimal, Value, packed::Endian, packed::FieldType};
+use sealcast_reading::{Decimal, DecimalError, Value, packed::Endian, packed::FieldType};
 
 use super::settings::{Read, Write};
+
+const NOT_A_STATE: &str = "not a state of a coil: give 1 or 0, true or false, on or off";
 
 /// What is to be written to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +32,11 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
         match records.into_iter().next().map(|record| record.reading.value) {
             Some(Value::Number(number)) => number,
             Some(Value::Bool(state)) => Decimal::from(u64::from(state)),
-            Some(Value::Text(text)) => number(&text)?,
+            Some(Value::Text(text)) => number(write, &text)?,
             _ => return Err("the member `value` is neither a number nor a state".into()),
         }
     } else {
-        number(text)?
+        number(write, text)?
     };
     if write.min.is_some_and(|min| number < min) {
         return Err(format!("{number} is below min ({})", write.min.unwrap_or(number)));
@@ -46,7 +48,7 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
         return match number.to_integer() {
             Some(0) => Ok(Command::Coil(false)),
             Some(1) => Ok(Command::Coil(true)),
-            _ => Err(format!("{number} is not a state of a coil: give 1 or 0, true or false, on or off")),
+            _ => Err(format!("{number} is {NOT_A_STATE}")),
         };
     }
     let raw = raw(number, write.scale, write.offset).ok_or_else(|| format!("{number} has too many digits"))?;
@@ -66,11 +68,15 @@ pub fn command(write: &Write, payload: &[u8], now_ms: u64) -> Result<Command, St
     Ok(Command::Registers(bytes.as_chunks::<2>().0.iter().map(|word| u16::from_be_bytes(*word)).collect()))
 }
 
-fn number(text: &str) -> Result<Decimal, String> {
+fn number(write: &Write, text: &str) -> Result<Decimal, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "on" => Ok(Decimal::from(1u64)),
         "false" | "off" => Ok(Decimal::ZERO),
-        _ => Decimal::parse(text).map_err(|error| error.to_string()),
+        _ => Decimal::parse(text).map_err(|error| match error {
+            DecimalError::Syntax { .. } if write.kind == FieldType::Bit => NOT_A_STATE.to_owned(),
+            DecimalError::Syntax { .. } => format!("{error}, nor true or false, on or off (1 or 0)"),
+            error => error.to_string(),
+        }),
     }
 }
 
@@ -141,12 +147,14 @@ mod tests {
         check(coil, "0", Ok(Command::Coil(false)))?;
         check(coil, r#"{"value": true, "by": "x"}"#, Ok(Command::Coil(true)))?;
         check(coil, "2", Err("not a state of a coil"))?;
-        check(coil, "open", Err("not a number"))?;
+        check(coil, "open", Err("not a state of a coil: give 1 or 0, true or false, on or off"))?;
+        check(coil, r#"{"value": "open"}"#, Err("not a state of a coil"))?;
         check(coil, r#"{"valve": true}"#, Err("value"))?;
         let holding = "table = 'holding'";
         check(holding, "65535", Ok(Command::Registers(vec![65535])))?;
         check(holding, "65536", Err("does not fit"))?;
         check(holding, "-1", Err("does not fit"))?;
+        check(holding, "open", Err("not a number such as 21.5, nor true or false, on or off"))?;
         let scaled = "table = 'holding'\ntype = 'i16'\nscale = 0.1\noffset = -40\nmin = -40\nmax = 60";
         check(scaled, "21.5", Ok(Command::Registers(vec![615])))?;
         check(scaled, "21.55", Ok(Command::Registers(vec![616])))?;
