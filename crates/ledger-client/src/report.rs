@@ -161,12 +161,11 @@ impl SignedReport {
 impl NodeReport {
     fn is_bounded(&self) -> bool {
         let Self { refused, alarms, missing, shared, .. } = self;
-        let short = |text: &String| text.len() <= MAX_TEXT;
         let lengths = [refused.len(), alarms.len(), missing.len(), shared.len(), self.points()];
         let few = lengths.into_iter().all(|len| len <= MAX_LISTED);
-        few && refused.iter().all(|(code, _)| short(code))
+        few && refused.iter().all(|(code, _)| is_short(code))
             && alarms.iter().all(|alarm| alarm.topic.len() <= MAX_REPORT_BYTES && alarm.rules.len() <= MAX_LISTED)
-            && missing.iter().all(|(code, text)| short(code) && short(text))
+            && missing.iter().all(|(code, text)| is_short(code) && is_short(text))
             && shared.iter().all(SharedSeries::is_bounded)
     }
 
@@ -190,9 +189,9 @@ impl NodeReport {
     /// Leaves out what is more than a report may have. Of readings these are the oldest.
     #[must_use]
     pub fn bounded(mut self) -> Self {
-        self.refused.retain(|(code, _)| code.len() <= MAX_TEXT);
+        self.refused.retain(|(code, _)| is_short(code));
         self.refused.truncate(MAX_LISTED);
-        self.missing.retain(|(code, text)| code.len() <= MAX_TEXT && text.len() <= MAX_TEXT);
+        self.missing.retain(|(code, text)| is_short(code) && is_short(text));
         self.missing.truncate(MAX_LISTED);
         self.alarms.truncate(MAX_LISTED);
         self.alarms.iter_mut().for_each(|alarm| alarm.rules.truncate(MAX_LISTED));
@@ -229,12 +228,17 @@ impl SharedSeries {
         let figures = [self.min, self.max, self.step].into_iter().flatten();
         let mut figures = figures.chain(self.points.iter().map(|point| point.value));
         let mut reasons = self.points.iter().filter_map(|point| point.reason.as_ref());
-        self.topic.len() <= MAX_TEXT
+        is_short(&self.topic)
             && self.name.len() <= MAX_NAME
             && self.unit.len() <= MAX_NAME
             && figures.all(is_shown)
             && reasons.all(|reason| reason.len() <= MAX_REASON)
     }
+}
+
+/// Whether a report has room for a text.
+fn is_short(text: &str) -> bool {
+    text.len() <= MAX_TEXT
 }
 
 /// Whether a chart can show a figure. JSON has no infinity, either.

@@ -126,7 +126,7 @@ pub fn replace(path: &Path, mode: Mode, fill: impl FnOnce(&Path) -> Result<()>) 
 }
 
 /// Its own name with `end` after it: what stands in the folder under another name is somebody else's.
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -244,9 +244,8 @@ impl Follower {
     }
 
     fn report(&mut self, keyring: &mut impl SharedKeyring, error: &ReplicaError, source: Source, now_ms: u64) {
-        let what = with_causes(error);
         if source == Source::Anybody {
-            self.strangers.note(&what, now_ms);
+            self.strangers.note(&with_causes(error), now_ms);
         } else if self.quiet.is_none_or(|quiet| quiet.is_due(now_ms)) {
             self.quiet = Some(Deadline::after(now_ms, QUIET_MS));
             let (who, because) = match source {
@@ -260,7 +259,8 @@ impl Follower {
             let why = Why::new(
                 Cause::LedgerParted,
                 format!(
-                    "{who} sent a ledger record that does not verify: {because}. This agent ignores it and asks again: {what}"
+                    "{who} sent a ledger record that does not verify: {because}. This agent ignores it and asks again: {}",
+                    with_causes(error)
                 ),
             );
             error!(code = %why.cause, "{why}");

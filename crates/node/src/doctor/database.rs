@@ -8,7 +8,7 @@ use std::{
     fmt::Write as _,
     fs,
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 
 use super::Report;
-use crate::files::{self, Source};
+use crate::files::{self, Source, beside};
 
 /// How long a writer may keep a reader waiting.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -129,12 +129,6 @@ fn check_schema(connection: &Connection) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// Whether the process that writes a database lets nobody else read it.
